@@ -1,0 +1,1 @@
+//! Detection and segmentation heads for vision transformers in candle.

@@ -1,0 +1,1 @@
+//! Self-supervised pre-training of vision transformers on infrared images: MAE with patchwise-scale adapters (PAD).

@@ -1,0 +1,1 @@
+//! Test support for the PAD crates: finite-difference checks, golden files, tolerances.

@@ -1,0 +1,1 @@
+//! What every candle training run needs: parameter groups, AdamW with state, schedules, checkpoints, logs.

@@ -1,0 +1,1 @@
+//! PAD: self-supervised pre-training with patchwise-scale adapters for infrared images, in Rust on candle.
