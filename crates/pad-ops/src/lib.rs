@@ -1,10 +1,65 @@
 //! Differentiable transformer operators for candle: correct gradients first, fast on the CPU.
+//!
+//! | operator | gradient to | saved for the backward | fast path | reference |
+//! |---|---|---|---|---|
+//! | [`layer_norm`] | x, weight, bias | operands | CPU f32 | [`reference::layer_norm`] |
+//! | [`softmax`] | x | result | CPU f32 | [`reference::softmax`] |
+//! | [`linear`] | x, weight, bias, each only if it tracks something | operands | CPU f32; no frozen gradient on any device | [`reference::linear`] |
+//! | [`gelu`] | x | operand | CPU f32 | [`reference::gelu`] |
+//! | [`dropout`], [`drop_path`] | x | nothing (drawn again from the key) | CPU f32 | [`reference::dropout`] |
+//! | [`attention_packed`] | qkv | operand | CPU f32 | [`reference::attention_packed`] |
+//! | [`fuse_patchwise`] | adapter, mlp, gate | operands | CPU f32 | [`reference::fuse_patchwise`] |
+//! | [`gather_tokens`] | x | indices | CPU f32 | [`reference::gather_tokens`] |
+//! | [`masked_mse`] | pred | operands | CPU f32 | [`reference::masked_mse`] |
+//!
+//! # Why not candle's own
+//! `candle_nn::LayerNorm` (contiguous input), `ops::softmax_last_dim`, rotary embeddings and `sdpa` are custom
+//! operations without a backward: they cut the graph *silently*. Through a residual connection the gradient that
+//! arrives is wrong rather than absent. Everything here is checked against finite differences through a residual.
+//!
+//! # What is promised
+//! The same bits for any number of threads. An operand that tracks nothing (a frozen weight) gets no gradient and
+//! costs no work. Inputs that the fast path does not take (other dtypes, other devices, no values) take the reference.
+//! `PAD_CPU=portable` in the environment turns vector instructions off.
 
+mod attention;
 pub mod check;
+mod cpu;
+mod dropout;
 mod error;
 pub mod fs;
+mod fuse_patchwise;
+mod gather_tokens;
+mod gelu;
+mod layer_norm;
+mod linear;
+mod masked_mse;
 mod mode;
 pub mod rng;
+mod softmax;
 
+pub use attention::{attention, attention_packed};
+pub use cpu::level::cpu_level;
+pub use dropout::{drop_path, dropout};
 pub use error::{Error, Result};
+pub use fuse_patchwise::{Fusion, fuse_patchwise, patchwise_scales};
+pub use gather_tokens::gather_tokens;
+pub use gelu::gelu;
+pub use layer_norm::layer_norm;
+pub use linear::linear;
+pub use masked_mse::masked_mse;
 pub use mode::{ImageSize, Mode};
+pub use softmax::softmax;
+
+/// The same operators as compositions of candle operations: the oracle of the tests, and the path of devices and
+/// dtypes without a kernel.
+pub mod reference {
+    pub use crate::{
+        attention::attention_packed_reference as attention_packed,
+        dropout::dropout_reference as dropout,
+        fuse_patchwise::fuse_patchwise_reference as fuse_patchwise,
+        gather_tokens::gather_tokens_reference as gather_tokens, gelu::gelu_reference as gelu,
+        layer_norm::layer_norm_reference as layer_norm, linear::linear_reference as linear,
+        masked_mse::masked_mse_reference as masked_mse, softmax::softmax_reference as softmax,
+    };
+}

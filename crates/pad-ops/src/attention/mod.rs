@@ -1,0 +1,76 @@
+//! Multi-head self-attention on packed queries, keys and values (Vaswani et al., 2017).
+//!
+//! `O_h = softmax(scale * Q_h K_h^T) V_h` for each head `h`. Saved for the backward: the operand; the N x N matrix of
+//! a head lives only while that head is worked on (blocks of rows when N is large), in both directions.
+
+mod cpu;
+mod reference;
+
+use candle_core::{CpuStorage, CustomOp1, Layout, Result as CandleResult, Shape, Tensor};
+
+pub use reference::{attention, attention_packed as attention_packed_reference};
+
+use crate::{
+    Error, Result, check,
+    cpu::{has_kernel, slices},
+};
+
+/// Self-attention of `num_heads` heads with scale `head_dim^-0.5`, from the output of a `qkv` layer to the input of
+/// the output projection: no transposed copies in between.
+///
+/// # Shapes
+/// `qkv` (B, N, 3 D) with queries, keys, values in turn and heads in turn inside each (timm's layout); result
+/// (B, N, D). `num_heads` must divide D. Any floating dtype.
+///
+/// # Errors
+/// [`Error::Shape`], [`Error::DType`], [`Error::Value`].
+pub fn attention_packed(qkv: &Tensor, num_heads: usize) -> Result<Tensor> {
+    const OP: &str = "attention_packed";
+    check::expect_rank(OP, "qkv", qkv, 3, "(B, N, 3 D)")?;
+    check::expect_float(OP, "qkv", qkv)?;
+    let width = qkv.dim(2)?;
+    if num_heads == 0 || !width.is_multiple_of(3 * num_heads) {
+        return Err(Error::Value {
+            op: OP,
+            arg: "num_heads",
+            expected: format!("a divisor of embed_dim ({} / 3)", width),
+            found: num_heads.to_string(),
+        });
+    }
+    if !has_kernel(qkv) || qkv.elem_count() == 0 {
+        return reference::attention_packed(qkv, num_heads);
+    }
+    Ok(qkv.contiguous()?.apply_op1(AttentionPacked { num_heads })?)
+}
+
+struct AttentionPacked {
+    num_heads: usize,
+}
+
+impl AttentionPacked {
+    fn sizes(&self, shape: &Shape) -> CandleResult<cpu::Sizes> {
+        let (b, n, width) = shape.dims3()?;
+        let d = width / 3;
+        Ok(cpu::Sizes { b, n, d, heads: self.num_heads, head_dim: d / self.num_heads })
+    }
+}
+
+impl CustomOp1 for AttentionPacked {
+    fn name(&self) -> &'static str {
+        "attention_packed"
+    }
+
+    fn cpu_fwd(&self, qkv: &CpuStorage, layout: &Layout) -> CandleResult<(CpuStorage, Shape)> {
+        let sizes = self.sizes(layout.shape())?;
+        let qkv = slices::values(self.name(), qkv, layout)?;
+        Ok(slices::output(cpu::forward(qkv, &sizes), (sizes.b, sizes.n, sizes.d)))
+    }
+
+    fn bwd(&self, qkv: &Tensor, _out: &Tensor, d_out: &Tensor) -> CandleResult<Option<Tensor>> {
+        let sizes = self.sizes(qkv.shape())?;
+        let d_qkv = slices::read(qkv, |qkv| {
+            slices::read(d_out, |d_out| cpu::backward(qkv, d_out, &sizes))
+        })??;
+        Ok(Some(slices::tensor(d_qkv, qkv.shape())?))
+    }
+}

@@ -1,0 +1,44 @@
+//! The formula in candle operations and our softmax, each of which has a correct gradient.
+
+use candle_core::Tensor;
+
+use crate::{Result, softmax};
+
+/// `softmax(scale q k^T + bias) v`: any device and floating dtype, any additive bias.
+///
+/// # Shapes
+/// `q` (B, H, N, E); `k`, `v` (B, H, M, E); `bias` broadcast to (B, H, N, M); result (B, H, N, E).
+///
+/// # Errors
+/// Whatever candle refuses.
+pub fn attention(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    bias: Option<&Tensor>,
+    scale: f64,
+) -> Result<Tensor> {
+    let logits = (q.contiguous()? * scale)?.matmul(&k.t()?.contiguous()?)?;
+    let logits = match bias {
+        Some(bias) => logits.broadcast_add(bias)?,
+        None => logits,
+    };
+    Ok(softmax(&logits)?.matmul(&v.contiguous()?)?)
+}
+
+/// [`attention_packed`](crate::attention_packed) through [`attention`]: any device and floating dtype.
+///
+/// # Shapes
+/// `qkv` (B, N, 3 D); result (B, N, D).
+///
+/// # Errors
+/// Whatever candle refuses.
+pub fn attention_packed(qkv: &Tensor, num_heads: usize) -> Result<Tensor> {
+    let (b, n, width) = qkv.dims3()?;
+    let d = width / 3;
+    let head_dim = d / num_heads;
+    let heads = qkv.reshape((b, n, 3, num_heads, head_dim))?.permute((2, 0, 3, 1, 4))?;
+    let (q, k, v) = (heads.get(0)?, heads.get(1)?, heads.get(2)?);
+    let out = attention(&q, &k, &v, None, (head_dim as f64).powf(-0.5))?;
+    Ok(out.transpose(1, 2)?.reshape((b, n, d))?)
+}

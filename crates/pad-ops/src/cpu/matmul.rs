@@ -1,0 +1,129 @@
+//! Checked matrix products over strided slices: the one place that calls the `gemm` crate.
+#![allow(unsafe_code)]
+
+use gemm::Parallelism;
+
+/// A matrix inside a slice: `(rows, columns)`, and how far apart its rows and columns are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mat {
+    pub(crate) rows: usize,
+    pub(crate) cols: usize,
+    pub(crate) row_stride: usize,
+    pub(crate) col_stride: usize,
+}
+
+impl Mat {
+    /// A dense row-major matrix.
+    pub(crate) fn dense(rows: usize, cols: usize) -> Self {
+        Self { rows, cols, row_stride: cols, col_stride: 1 }
+    }
+
+    /// A row-major matrix whose rows are `row_stride` apart.
+    pub(crate) fn strided(rows: usize, cols: usize, row_stride: usize) -> Self {
+        Self { rows, cols, row_stride, col_stride: 1 }
+    }
+
+    /// The transposed view of the same values.
+    pub(crate) fn t(self) -> Self {
+        Self {
+            rows: self.cols,
+            cols: self.rows,
+            row_stride: self.col_stride,
+            col_stride: self.row_stride,
+        }
+    }
+
+    /// Values that the matrix spans, first to last.
+    pub(crate) fn span(self) -> usize {
+        if self.rows == 0 || self.cols == 0 {
+            return 0;
+        }
+        (self.rows - 1) * self.row_stride + (self.cols - 1) * self.col_stride + 1
+    }
+}
+
+/// Who works on one product.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Threads {
+    /// The calling thread (products that are themselves spread over threads).
+    One,
+    /// The whole pool.
+    All,
+}
+
+/// What happens to the values already in the destination.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Into {
+    /// They are overwritten.
+    Replace,
+    /// The product is added to them.
+    Add,
+}
+
+/// `out = scale * a b`, or `out += scale * a b`.
+///
+/// # Panics
+/// If the shapes do not chain or a slice is shorter than its matrix; callers derive both from checked tensors.
+pub(crate) fn matmul(
+    (out, out_mat): (&mut [f32], Mat),
+    into: Into,
+    scale: f32,
+    (a, a_mat): (&[f32], Mat),
+    (b, b_mat): (&[f32], Mat),
+    threads: Threads,
+) {
+    assert!(out.len() >= out_mat.span(), "matmul: the output is too short");
+    // SAFETY: the output slice was just checked and is borrowed mutably for the call.
+    unsafe { matmul_raw((out.as_mut_ptr(), out_mat), into, scale, (a, a_mat), (b, b_mat), threads) }
+}
+
+/// [`matmul`] into a block of a larger array that other threads write other blocks of.
+///
+/// # Safety
+/// `out` must be valid for reads and writes of every value of `out_mat`, and no other thread may touch these values
+/// during the call.
+pub(crate) unsafe fn matmul_raw(
+    (out, out_mat): (*mut f32, Mat),
+    into: Into,
+    scale: f32,
+    (a, a_mat): (&[f32], Mat),
+    (b, b_mat): (&[f32], Mat),
+    threads: Threads,
+) {
+    let (m, n, k) = (out_mat.rows, out_mat.cols, a_mat.cols);
+    assert!(
+        a_mat.rows == m && b_mat.rows == k && b_mat.cols == n,
+        "matmul: {a_mat:?} times {b_mat:?} into {out_mat:?}"
+    );
+    assert!(a.len() >= a_mat.span() && b.len() >= b_mat.span(), "matmul: an operand is too short");
+    // `gemm` counts the products per thread itself; small ones stay on one thread.
+    let parallelism = match threads {
+        Threads::One => Parallelism::None,
+        Threads::All => Parallelism::Rayon(0),
+    };
+    // SAFETY: `a` and `b` hold every value of their matrices (checked above); `out` does by this function's
+    // contract; strides come from `Mat` and are positive.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            out,
+            out_mat.col_stride as isize,
+            out_mat.row_stride as isize,
+            into == Into::Add,
+            a.as_ptr(),
+            a_mat.col_stride as isize,
+            a_mat.row_stride as isize,
+            b.as_ptr(),
+            b_mat.col_stride as isize,
+            b_mat.row_stride as isize,
+            1.0_f32,
+            scale,
+            false,
+            false,
+            false,
+            parallelism,
+        );
+    }
+}

@@ -1,0 +1,17 @@
+//! What all CPU kernels share: vector dispatch, fixed chunking, slices of tensors, matrix products.
+//!
+//! Kernels work on contiguous `f32`. Everything else (other dtypes, other devices) takes the operator's reference
+//! path, which is made of candle operations.
+
+pub(crate) mod level;
+pub(crate) mod matmul;
+pub(crate) mod rows;
+pub(crate) mod slices;
+pub(crate) mod special;
+
+use candle_core::{DType, Tensor};
+
+/// Whether `tensor` can take the kernels of this module.
+pub(crate) fn has_kernel(tensor: &Tensor) -> bool {
+    tensor.device().is_cpu() && tensor.dtype() == DType::F32
+}

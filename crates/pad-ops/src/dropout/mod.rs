@@ -1,0 +1,123 @@
+//! Dropout whose mask is fixed by a [`Key`] (Srivastava et al., 2014), and drop path (Huang et al., 2016).
+//!
+//! Saved for the backward: nothing; the mask is drawn again from the key.
+
+use candle_core::{CpuStorage, CustomOp1, Device, Layout, Result as CandleResult, Shape, Tensor};
+use rayon::prelude::*;
+
+use crate::{
+    Error, Mode, Result, check,
+    cpu::{has_kernel, slices},
+    rng::{Key, Purpose},
+};
+
+/// Values per task; the mask does not depend on it, since each task seeks to its own place in the stream.
+const CHUNK: usize = 4096;
+
+/// Zeroes each value with probability `p` and scales the others by `1 / (1 - p)`; the identity in [`Mode::Eval`] and
+/// for `p = 0`.
+///
+/// # Shapes
+/// Any, floating dtype. Equal keys drop the same places on every device and for any number of threads.
+///
+/// # Errors
+/// [`Error::Value`] unless `0 <= p < 1`, [`Error::DType`] for integers.
+pub fn dropout(x: &Tensor, p: f64, mode: Mode) -> Result<Tensor> {
+    const OP: &str = "dropout";
+    check_probability(OP, p)?;
+    check::expect_float(OP, "x", x)?;
+    let Mode::Train(key) = mode else { return Ok(x.clone()) };
+    if p == 0.0 || x.elem_count() == 0 {
+        return Ok(x.clone());
+    }
+    let key = key.purpose(Purpose::Dropout);
+    if !has_kernel(x) {
+        return dropout_reference(x, p, key);
+    }
+    Ok(x.contiguous()?.apply_op1(Dropout { p, key })?)
+}
+
+/// [`dropout`] in training as a product with a mask tensor: any device and floating dtype.
+///
+/// # Shapes
+/// Any.
+///
+/// # Errors
+/// Whatever candle refuses.
+pub fn dropout_reference(x: &Tensor, p: f64, key: Key) -> Result<Tensor> {
+    let mut mask = vec![1.0; x.elem_count()];
+    apply(&mut mask, p, key);
+    let mask = Tensor::from_vec(mask, x.shape(), &Device::Cpu)?;
+    Ok((x * mask.to_dtype(x.dtype())?.to_device(x.device())?)?)
+}
+
+/// Drops the whole residual branch of each sample with probability `p` and scales the others by `1 / (1 - p)`
+/// (stochastic depth); the identity in [`Mode::Eval`] and for `p = 0`.
+///
+/// # Shapes
+/// `x` (B, ..), floating dtype.
+///
+/// # Errors
+/// [`Error::Value`] unless `0 <= p < 1`, [`Error::Shape`] for a scalar.
+pub fn drop_path(x: &Tensor, p: f64, mode: Mode) -> Result<Tensor> {
+    const OP: &str = "drop_path";
+    check_probability(OP, p)?;
+    check::last_dim(OP, "x", x)?;
+    check::expect_float(OP, "x", x)?;
+    let Mode::Train(key) = mode else { return Ok(x.clone()) };
+    if p == 0.0 {
+        return Ok(x.clone());
+    }
+    let batch = x.dim(0)?;
+    let mut stream = key.purpose(Purpose::DropPath).stream();
+    let kept = (1.0 / (1.0 - p)) as f32;
+    let mask: Vec<f32> = (0..batch).map(|_| if stream.bernoulli(p) { 0.0 } else { kept }).collect();
+    let mut shape = vec![1; x.rank()];
+    shape[0] = batch;
+    let mask = Tensor::from_vec(mask, shape, x.device())?.to_dtype(x.dtype())?;
+    Ok(x.broadcast_mul(&mask)?)
+}
+
+fn check_probability(op: &'static str, p: f64) -> Result<()> {
+    if (0.0..1.0).contains(&p) {
+        return Ok(());
+    }
+    Err(Error::Value { op, arg: "p", expected: "0 <= p < 1".into(), found: p.to_string() })
+}
+
+/// Multiplies `values` by the mask that `key` draws.
+fn apply(values: &mut [f32], p: f64, key: Key) {
+    let kept = (1.0 / (1.0 - p)) as f32;
+    // A value is dropped if 32 random bits fall below p * 2^32.
+    let threshold = (p * 4_294_967_296.0) as u32;
+    values.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, values)| {
+        let mut stream = key.stream();
+        stream.seek((chunk * CHUNK) as u64);
+        for value in values {
+            *value *= if stream.next_u32() < threshold { 0.0 } else { kept };
+        }
+    });
+}
+
+struct Dropout {
+    p: f64,
+    key: Key,
+}
+
+impl CustomOp1 for Dropout {
+    fn name(&self) -> &'static str {
+        "dropout"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> CandleResult<(CpuStorage, Shape)> {
+        let mut y = slices::values(self.name(), x, layout)?.to_vec();
+        apply(&mut y, self.p, self.key);
+        Ok(slices::output(y, layout.shape()))
+    }
+
+    fn bwd(&self, x: &Tensor, _y: &Tensor, d_y: &Tensor) -> CandleResult<Option<Tensor>> {
+        let mut d_x = slices::read(d_y, <[f32]>::to_vec)?;
+        apply(&mut d_x, self.p, self.key);
+        Ok(Some(slices::tensor(d_x, x.shape())?))
+    }
+}

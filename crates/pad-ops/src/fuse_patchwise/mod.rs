@@ -1,0 +1,180 @@
+//! The patchwise fusion of PAD (section 3.2): one scale per patch, predicted from the two branches of a block.
+//!
+//! `s = sigmoid(gate . [mlp; a])` per token and `delta = s * a`, where `a` is the adapter's output and `mlp` the
+//! MLP's. Saved for the backward: the operands; `s` is computed again, one inner product per token.
+
+mod cpu;
+
+use candle_core::{CpuStorage, CustomOp3, Layout, Result as CandleResult, Shape, Tensor};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Result, check,
+    cpu::{has_kernel, slices},
+};
+
+/// What the gate looks at (`fusion_method` in the original).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Fusion {
+    /// Both branches side by side, gate (1, 2 D): MLP first, adapter second.
+    #[default]
+    Concat,
+    /// Their sum, gate (1, D).
+    Sum,
+    /// The adapter's output alone, gate (1, D).
+    Side,
+    /// The MLP's output alone, gate (1, D).
+    Gside,
+}
+
+impl Fusion {
+    /// Length of the gate's weight for tokens of `embed_dim` values.
+    pub fn gate_width(self, embed_dim: usize) -> usize {
+        if self == Fusion::Concat { 2 * embed_dim } else { embed_dim }
+    }
+}
+
+/// What an adapter adds to its block: `sigmoid(gate . [mlp; adapter]) * adapter`.
+///
+/// # Shapes
+/// `adapter`, `mlp` (.., D); `gate` (1, 2 D) for [`Fusion::Concat`], else (1, D); result (.., D). One floating dtype.
+///
+/// # Errors
+/// [`Error::Shape`](crate::Error::Shape), `DType`, `Device`.
+pub fn fuse_patchwise(
+    adapter: &Tensor,
+    mlp: &Tensor,
+    gate: &Tensor,
+    fusion: Fusion,
+) -> Result<Tensor> {
+    check_operands("fuse_patchwise", adapter, mlp, gate, fusion)?;
+    if !has_kernel(adapter) || adapter.elem_count() == 0 {
+        return fuse_patchwise_reference(adapter, mlp, gate, fusion);
+    }
+    let (adapter, mlp, gate) = (adapter.contiguous()?, mlp.contiguous()?, gate.contiguous()?);
+    Ok(adapter.apply_op3(&mlp, &gate, FusePatchwise { fusion })?)
+}
+
+/// [`fuse_patchwise`] as a composition of candle operations: any device and floating dtype.
+///
+/// # Shapes
+/// As [`fuse_patchwise`].
+///
+/// # Errors
+/// As [`fuse_patchwise`].
+pub fn fuse_patchwise_reference(
+    adapter: &Tensor,
+    mlp: &Tensor,
+    gate: &Tensor,
+    fusion: Fusion,
+) -> Result<Tensor> {
+    let scales = patchwise_scales(adapter, mlp, gate, fusion)?;
+    Ok(adapter.broadcast_mul(&scales.unsqueeze(scales.rank())?)?)
+}
+
+/// The scales `s` themselves, for pictures and tests; differentiable.
+///
+/// # Shapes
+/// `adapter`, `mlp` (.., D); `gate` as in [`fuse_patchwise`]; result (..), each in (0, 1).
+///
+/// # Errors
+/// As [`fuse_patchwise`].
+pub fn patchwise_scales(
+    adapter: &Tensor,
+    mlp: &Tensor,
+    gate: &Tensor,
+    fusion: Fusion,
+) -> Result<Tensor> {
+    check_operands("patchwise_scales", adapter, mlp, gate, fusion)?;
+    let d = check::last_dim("patchwise_scales", "adapter", adapter)?;
+    let tokens = adapter.elem_count() / d.max(1);
+    let flat = |x: &Tensor| -> Result<Tensor> { Ok(x.contiguous()?.reshape((tokens, d))?) };
+    let seen = match fusion {
+        Fusion::Concat => Tensor::cat(&[flat(mlp)?, flat(adapter)?], 1)?,
+        Fusion::Sum => (flat(mlp)? + flat(adapter)?)?,
+        Fusion::Side => flat(adapter)?,
+        Fusion::Gside => flat(mlp)?,
+    };
+    let logits = seen.matmul(&gate.t()?)?;
+    let scales = ((logits.neg()?.exp()? + 1.0)?).recip()?;
+    Ok(scales.reshape(&adapter.dims()[..adapter.rank() - 1])?)
+}
+
+fn check_operands(
+    op: &'static str,
+    adapter: &Tensor,
+    mlp: &Tensor,
+    gate: &Tensor,
+    fusion: Fusion,
+) -> Result<()> {
+    let d = check::last_dim(op, "adapter", adapter)?;
+    check::expect_float(op, "adapter", adapter)?;
+    check::expect_shape(op, "mlp", mlp, adapter.dims())?;
+    check::expect_like(op, "mlp", mlp, adapter)?;
+    check::expect_shape(op, "gate", gate, &[1, fusion.gate_width(d)])?;
+    check::expect_like(op, "gate", gate, adapter)
+}
+
+struct FusePatchwise {
+    fusion: Fusion,
+}
+
+impl CustomOp3 for FusePatchwise {
+    fn name(&self) -> &'static str {
+        "fuse_patchwise"
+    }
+
+    fn cpu_fwd(
+        &self,
+        adapter: &CpuStorage,
+        layout: &Layout,
+        mlp: &CpuStorage,
+        mlp_layout: &Layout,
+        gate: &CpuStorage,
+        gate_layout: &Layout,
+    ) -> CandleResult<(CpuStorage, Shape)> {
+        let operands = cpu::Operands {
+            adapter: slices::values(self.name(), adapter, layout)?,
+            mlp: slices::values(self.name(), mlp, mlp_layout)?,
+            gate: slices::values(self.name(), gate, gate_layout)?,
+            d: layout.dims().last().copied().unwrap_or(1),
+            fusion: self.fusion,
+        };
+        Ok(slices::output(operands.forward(), layout.shape()))
+    }
+
+    fn bwd(
+        &self,
+        adapter: &Tensor,
+        mlp: &Tensor,
+        gate: &Tensor,
+        _delta: &Tensor,
+        d_delta: &Tensor,
+    ) -> CandleResult<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let wanted = cpu::Wanted {
+            d_adapter: adapter.track_op(),
+            d_mlp: mlp.track_op(),
+            d_gate: gate.track_op(),
+        };
+        let d = adapter.dim(candle_core::D::Minus1)?;
+        let gradients = slices::read(adapter, |adapter| {
+            slices::read(mlp, |mlp| {
+                slices::read(gate, |gate| {
+                    slices::read(d_delta, |d_delta| {
+                        cpu::Operands { adapter, mlp, gate, d, fusion: self.fusion }
+                            .backward(d_delta, wanted)
+                    })
+                })
+            })
+        })????;
+        Ok((
+            gradients
+                .d_adapter
+                .map(|values| slices::tensor(values, adapter.shape()))
+                .transpose()?,
+            gradients.d_mlp.map(|values| slices::tensor(values, mlp.shape())).transpose()?,
+            gradients.d_gate.map(|values| slices::tensor(values, gate.shape())).transpose()?,
+        ))
+    }
+}

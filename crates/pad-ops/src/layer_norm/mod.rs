@@ -1,0 +1,94 @@
+//! Layer norm over the last axis (Ba et al., 2016).
+//!
+//! `y = (x - mean) * rstd * weight + bias`, `rstd = 1 / sqrt(var + eps)`, with the biased variance, per row.
+//! Saved for the backward: nothing but the operands; mean and rstd are computed again from `x`, one pass over a row
+//! that is in the cache anyway.
+
+mod cpu;
+mod reference;
+
+use candle_core::{CpuStorage, CustomOp3, Layout, Result as CandleResult, Shape, Tensor};
+
+pub use reference::layer_norm as layer_norm_reference;
+
+use crate::{Result, check, cpu::has_kernel, cpu::slices};
+
+/// Layer norm over the last axis.
+///
+/// # Shapes
+/// `x` (.., D); `weight`, `bias` (D); result (.., D). Any floating dtype; half types are normalised in `f32`.
+///
+/// # Errors
+/// [`Error::Shape`](crate::Error::Shape) if `weight` or `bias` is not (D), `DType` or `Device` if they differ from
+/// `x`.
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// let x = Tensor::new(&[[1_f32, 3.0]], &Device::Cpu)?;
+/// let one = Tensor::ones(2, candle_core::DType::F32, &Device::Cpu)?;
+/// let y = pad_ops::layer_norm(&x, &one, &one, 0.0)?;
+/// assert_eq!(y.to_vec2::<f32>()?, [[0.0, 2.0]]);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
+pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
+    const OP: &str = "layer_norm";
+    let d = check::last_dim(OP, "x", x)?;
+    check::expect_float(OP, "x", x)?;
+    for (arg, tensor) in [("weight", weight), ("bias", bias)] {
+        check::expect_shape(OP, arg, tensor, &[d])?;
+        check::expect_like(OP, arg, tensor, x)?;
+    }
+    if !has_kernel(x) || x.elem_count() == 0 {
+        return reference::layer_norm(x, weight, bias, eps);
+    }
+    let (x, weight, bias) = (x.contiguous()?, weight.contiguous()?, bias.contiguous()?);
+    Ok(x.apply_op3(&weight, &bias, LayerNorm { eps: eps as f32 })?)
+}
+
+struct LayerNorm {
+    eps: f32,
+}
+
+impl CustomOp3 for LayerNorm {
+    fn name(&self) -> &'static str {
+        "layer_norm"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        x_layout: &Layout,
+        weight: &CpuStorage,
+        weight_layout: &Layout,
+        bias: &CpuStorage,
+        bias_layout: &Layout,
+    ) -> CandleResult<(CpuStorage, Shape)> {
+        let x = slices::values(self.name(), x, x_layout)?;
+        let weight = slices::values(self.name(), weight, weight_layout)?;
+        let bias = slices::values(self.name(), bias, bias_layout)?;
+        Ok(slices::output(cpu::forward(x, weight, bias, self.eps), x_layout.shape()))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        bias: &Tensor,
+        _y: &Tensor,
+        d_y: &Tensor,
+    ) -> CandleResult<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let wanted =
+            cpu::Wanted { d_x: x.track_op(), d_affine: weight.track_op() || bias.track_op() };
+        let (d_x, d_weight, d_bias) = slices::read(x, |x| {
+            slices::read(weight, |weight| {
+                slices::read(d_y, |d_y| cpu::backward(x, weight, d_y, self.eps, wanted))
+            })
+        })???;
+        let d = weight.dim(0)?;
+        Ok((
+            if wanted.d_x { Some(slices::tensor(d_x, x.shape())?) } else { None },
+            if weight.track_op() { Some(slices::tensor(d_weight, d)?) } else { None },
+            if bias.track_op() { Some(slices::tensor(d_bias, d)?) } else { None },
+        ))
+    }
+}

@@ -1,0 +1,122 @@
+//! The MAE loss: mean squared error over removed patches (He et al., 2021, section 3).
+//!
+//! `loss = sum_bl mask[b, l] * mean_p (pred - target)^2 / sum(mask)`. Saved for the backward: the operands.
+
+use candle_core::{CpuStorage, CustomOp1, D, Layout, Result as CandleResult, Shape, Tensor};
+use rayon::prelude::*;
+
+use crate::{
+    Error, Result, check,
+    cpu::{has_kernel, level::vectorized, rows, slices},
+};
+
+/// Mean squared error over the patches whose mask is 1. Gradients go to `pred` alone.
+///
+/// # Shapes
+/// `pred`, `target` (B, L, P); `mask` (B, L), 1 = removed (counts), 0 = kept; result: a scalar. One floating dtype.
+///
+/// # Errors
+/// [`Error::Shape`] or [`Error::DType`]; [`Error::Value`] if no patch is removed (the mean would be 0 / 0).
+pub fn masked_mse(pred: &Tensor, target: &Tensor, mask: &Tensor) -> Result<Tensor> {
+    const OP: &str = "masked_mse";
+    check::expect_rank(OP, "pred", pred, 3, "(B, L, P)")?;
+    check::expect_float(OP, "pred", pred)?;
+    check::expect_shape(OP, "target", target, pred.dims())?;
+    check::expect_like(OP, "target", target, pred)?;
+    check::expect_shape(OP, "mask", mask, &pred.dims()[..2])?;
+    check::expect_like(OP, "mask", mask, pred)?;
+    if !has_kernel(pred) {
+        return masked_mse_reference(pred, target, mask);
+    }
+    let mask = mask.flatten_all()?.to_vec1::<f32>()?;
+    let removed: f32 = mask.iter().sum();
+    if removed <= 0.0 {
+        return Err(Error::Value {
+            op: OP,
+            arg: "mask",
+            expected: "at least one removed patch".into(),
+            found: "none".into(),
+        });
+    }
+    let target = target.detach().contiguous()?;
+    Ok(pred.contiguous()?.apply_op1(MaskedMse { target, mask, removed })?)
+}
+
+/// [`masked_mse`] as a composition of candle operations: any device and floating dtype.
+///
+/// # Shapes
+/// `pred`, `target` (B, L, P); `mask` (B, L); result: a scalar.
+///
+/// # Errors
+/// Whatever candle refuses.
+pub fn masked_mse_reference(pred: &Tensor, target: &Tensor, mask: &Tensor) -> Result<Tensor> {
+    let per_patch = (pred - target.detach())?.sqr()?.mean(D::Minus1)?;
+    Ok((per_patch * mask)?.sum_all()?.broadcast_div(&mask.sum_all()?)?)
+}
+
+struct MaskedMse {
+    target: Tensor,
+    mask: Vec<f32>,
+    removed: f32,
+}
+
+impl CustomOp1 for MaskedMse {
+    fn name(&self) -> &'static str {
+        "masked_mse"
+    }
+
+    fn cpu_fwd(&self, pred: &CpuStorage, layout: &Layout) -> CandleResult<(CpuStorage, Shape)> {
+        let pred = slices::values(self.name(), pred, layout)?;
+        let p = pred.len() / self.mask.len();
+        let sum = slices::read(&self.target, |target| {
+            let terms: Vec<f64> = (0..self.mask.len())
+                .into_par_iter()
+                .with_min_len(rows::rows_per_chunk(p))
+                .map(|patch| {
+                    if self.mask[patch] == 0.0 {
+                        return 0.0;
+                    }
+                    let range = patch * p..(patch + 1) * p;
+                    let (pred, target) = (&pred[range.clone()], &target[range]);
+                    let square = vectorized(|| {
+                        rows::sum_by(p, |i| (pred[i] - target[i]) * (pred[i] - target[i]))
+                    });
+                    f64::from(square) * f64::from(self.mask[patch])
+                })
+                .collect();
+            // In patch order and in f64: thousands of terms, the same bits for any number of threads.
+            terms.iter().sum::<f64>()
+        })?;
+        let loss = sum / (p as f64 * f64::from(self.removed));
+        Ok(slices::output(vec![loss as f32], ()))
+    }
+
+    fn bwd(&self, pred: &Tensor, _loss: &Tensor, d_loss: &Tensor) -> CandleResult<Option<Tensor>> {
+        let d_loss = d_loss.to_scalar::<f32>()?;
+        let p = pred.elem_count() / self.mask.len();
+        let factor = 2.0 * d_loss / (p as f32 * self.removed);
+        let d_pred = slices::read(pred, |pred| {
+            slices::read(&self.target, |target| {
+                let mut d_pred = vec![0.0; pred.len()];
+                rows::for_rows(&mut d_pred, p, |first, d_pred| {
+                    vectorized(|| {
+                        for (row, d_pred) in d_pred.chunks_exact_mut(p).enumerate() {
+                            let patch = first + row;
+                            let factor = factor * self.mask[patch];
+                            if factor == 0.0 {
+                                continue;
+                            }
+                            let range = patch * p..(patch + 1) * p;
+                            let (pred, target) = (&pred[range.clone()], &target[range]);
+                            for i in 0..p {
+                                d_pred[i] = factor * (pred[i] - target[i]);
+                            }
+                        }
+                    });
+                });
+                d_pred
+            })
+        })??;
+        Ok(Some(slices::tensor(d_pred, pred.shape())?))
+    }
+}

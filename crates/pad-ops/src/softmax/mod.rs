@@ -1,0 +1,100 @@
+//! Softmax over the last axis.
+//!
+//! `y = exp(x - max) / sum(exp(x - max))`. Saved for the backward: the result.
+
+use candle_core::{CpuStorage, CustomOp1, D, Layout, Result as CandleResult, Shape, Tensor};
+
+use crate::{
+    Result, check,
+    cpu::{has_kernel, level::vectorized, rows, slices, special},
+};
+
+/// Softmax over the last axis.
+///
+/// # Shapes
+/// `x` (.., N) -> (.., N). A row with a NaN gives NaN in the whole row; a row of minus infinities gives NaN.
+///
+/// # Errors
+/// [`Error::DType`](crate::Error::DType) for integers, `Shape` for a scalar.
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// let x = Tensor::new(&[0_f32, 0.0], &Device::Cpu)?;
+/// assert_eq!(pad_ops::softmax(&x)?.to_vec1::<f32>()?, [0.5, 0.5]);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
+pub fn softmax(x: &Tensor) -> Result<Tensor> {
+    const OP: &str = "softmax";
+    check::last_dim(OP, "x", x)?;
+    check::expect_float(OP, "x", x)?;
+    if !has_kernel(x) || x.elem_count() == 0 {
+        return softmax_reference(x);
+    }
+    Ok(x.contiguous()?.apply_op1(Softmax)?)
+}
+
+/// [`softmax`] as a composition of candle operations: any device and floating dtype.
+///
+/// # Shapes
+/// `x` (.., N) -> (.., N).
+///
+/// # Errors
+/// Whatever candle refuses.
+pub fn softmax_reference(x: &Tensor) -> Result<Tensor> {
+    // The maximum only keeps exp in range; its gradient cancels, so it is left out of the graph.
+    let shifted = x.broadcast_sub(&x.detach().max_keepdim(D::Minus1)?)?;
+    let exp = shifted.exp()?;
+    Ok(exp.broadcast_div(&exp.sum_keepdim(D::Minus1)?)?)
+}
+
+struct Softmax;
+
+impl CustomOp1 for Softmax {
+    fn name(&self) -> &'static str {
+        "softmax"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> CandleResult<(CpuStorage, Shape)> {
+        let mut y = slices::values(self.name(), x, layout)?.to_vec();
+        let n = layout.dims().last().copied().unwrap_or(1);
+        rows::for_rows(&mut y, n, |_, y| {
+            vectorized(|| y.chunks_exact_mut(n).for_each(forward_row));
+        });
+        Ok(slices::output(y, layout.shape()))
+    }
+
+    fn bwd(&self, _x: &Tensor, y: &Tensor, d_y: &Tensor) -> CandleResult<Option<Tensor>> {
+        let n = y.dim(D::Minus1)?;
+        let d_x = slices::read(y, |y| {
+            slices::read(d_y, |d_y| {
+                let mut d_x = d_y.to_vec();
+                rows::for_rows(&mut d_x, n, |first, d_x| {
+                    let y = &y[first * n..first * n + d_x.len()];
+                    vectorized(|| {
+                        d_x.chunks_exact_mut(n).zip(y.chunks_exact(n)).for_each(|(d_x, y)| {
+                            backward_row(y, d_x);
+                        });
+                    });
+                });
+                d_x
+            })
+        })??;
+        Ok(Some(slices::tensor(d_x, y.shape())?))
+    }
+}
+
+/// Replaces a row by its softmax.
+#[inline(always)]
+pub(crate) fn forward_row(x: &mut [f32]) {
+    let max = rows::max(x);
+    x.iter_mut().for_each(|x| *x = special::exp(*x - max));
+    let scale = 1.0 / rows::sum(x);
+    x.iter_mut().for_each(|x| *x *= scale);
+}
+
+/// Replaces the gradient to a row's softmax `y` by the gradient to its argument: `y (d_y - sum(d_y y))`.
+#[inline(always)]
+pub(crate) fn backward_row(y: &[f32], d_y: &mut [f32]) {
+    let inner = rows::dot(y, d_y);
+    d_y.iter_mut().zip(y).for_each(|(d_y, y)| *d_y = y * (*d_y - inner));
+}

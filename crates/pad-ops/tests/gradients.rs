@@ -1,0 +1,389 @@
+//! Every operator: the fast path equals the reference, forward and backward; both agree with finite differences
+//! through a residual connection; a frozen operand gets no gradient; results do not depend on threads.
+
+use candle_core::{DType, Device, Result, Tensor, Var, backprop::GradStore};
+use pad_ops::{
+    Fusion, Mode, attention_packed, drop_path, dropout, fuse_patchwise, gather_tokens, gelu,
+    layer_norm, linear, masked_mse, reference,
+    rng::{Key, Purpose},
+    softmax,
+};
+use pad_testkit::{Precision, close, gradcheck, largest, numbers};
+use proptest::prelude::*;
+
+const F32: DType = DType::F32;
+const F64: DType = DType::F64;
+const FUSIONS: [Fusion; 4] = [Fusion::Concat, Fusion::Sum, Fusion::Side, Fusion::Gside];
+
+type Op = fn(&[Tensor]) -> Result<Tensor>;
+
+/// An operator with its reference and the shapes of its operands, made from a few sizes.
+struct Case {
+    name: &'static str,
+    fast: Op,
+    reference: Op,
+    shapes: fn(&Sizes) -> Vec<Vec<usize>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Sizes {
+    b: usize,
+    n: usize,
+    d: usize,
+    o: usize,
+}
+
+fn key() -> Key {
+    Key::new(3).epoch(6).layer(2)
+}
+
+/// Fixed token indices for any (b, n): a reversed, repeating pattern.
+fn ids(x: &Tensor) -> Result<Tensor> {
+    let (b, n, _) = x.dims3()?;
+    let ids: Vec<u32> = (0..b * (n + 1)).map(|i| ((i * 7 + 3) % n) as u32).collect();
+    Tensor::from_vec(ids, (b, n + 1), &Device::Cpu)
+}
+
+/// Data: it never gets a gradient.
+fn target(pred: &Tensor) -> Tensor {
+    numbers(pred.dims(), pred.dtype(), 55)
+}
+
+fn mask(pred: &Tensor) -> Result<Tensor> {
+    let (b, l, _) = pred.dims3()?;
+    let mask: Vec<f32> = (0..b * l).map(|i| if i % 3 == 1 { 0.0 } else { 1.0 }).collect();
+    Tensor::from_vec(mask, (b, l), &Device::Cpu)?.to_dtype(pred.dtype())
+}
+
+macro_rules! fuse_case {
+    ($name:literal, $fusion:expr) => {
+        Case {
+            name: $name,
+            fast: |t| Ok(fuse_patchwise(&t[0], &t[1], &t[2], $fusion)?),
+            reference: |t| Ok(reference::fuse_patchwise(&t[0], &t[1], &t[2], $fusion)?),
+            shapes: |s| {
+                let gate = vec![1, $fusion.gate_width(s.d)];
+                vec![vec![s.b, s.n, s.d], vec![s.b, s.n, s.d], gate]
+            },
+        }
+    };
+}
+
+const CASES: [Case; 14] = [
+    Case {
+        name: "layer_norm",
+        fast: |t| Ok(layer_norm(&t[0], &t[1], &t[2], 1e-6)?),
+        reference: |t| Ok(reference::layer_norm(&t[0], &t[1], &t[2], 1e-6)?),
+        shapes: |s| vec![vec![s.b, s.n, s.d + 2], vec![s.d + 2], vec![s.d + 2]],
+    },
+    Case {
+        name: "softmax",
+        fast: |t| Ok(softmax(&t[0])?),
+        reference: |t| Ok(reference::softmax(&t[0])?),
+        shapes: |s| vec![vec![s.b, s.n, s.d]],
+    },
+    Case {
+        name: "gelu",
+        fast: |t| Ok(gelu(&t[0])?),
+        reference: |t| Ok(reference::gelu(&t[0])?),
+        shapes: |s| vec![vec![s.b, s.n, s.d]],
+    },
+    Case {
+        name: "linear",
+        fast: |t| Ok(linear(&t[0], &t[1], Some(&t[2]))?),
+        reference: |t| Ok(reference::linear(&t[0], &t[1], Some(&t[2]))?),
+        shapes: |s| vec![vec![s.b, s.n, s.d], vec![s.o, s.d], vec![s.o]],
+    },
+    Case {
+        name: "linear without bias",
+        fast: |t| Ok(linear(&t[0], &t[1], None)?),
+        reference: |t| Ok(reference::linear(&t[0], &t[1], None)?),
+        shapes: |s| vec![vec![s.b, s.n, s.d], vec![s.o, s.d]],
+    },
+    Case {
+        name: "dropout",
+        fast: |t| Ok(dropout(&t[0], 0.3, Mode::Train(key()))?),
+        reference: |t| Ok(reference::dropout(&t[0], 0.3, key().purpose(Purpose::Dropout))?),
+        shapes: |s| vec![vec![s.b, s.n, s.d]],
+    },
+    Case {
+        name: "attention, one head",
+        fast: |t| Ok(attention_packed(&t[0], 1)?),
+        reference: |t| Ok(reference::attention_packed(&t[0], 1)?),
+        shapes: |s| vec![vec![s.b, s.n, 3 * s.d]],
+    },
+    Case {
+        name: "attention, three heads",
+        fast: |t| Ok(attention_packed(&t[0], 3)?),
+        reference: |t| Ok(reference::attention_packed(&t[0], 3)?),
+        shapes: |s| vec![vec![s.b, s.n, 9 * s.o.min(16)]],
+    },
+    fuse_case!("fuse_patchwise concat", Fusion::Concat),
+    fuse_case!("fuse_patchwise sum", Fusion::Sum),
+    fuse_case!("fuse_patchwise side", Fusion::Side),
+    fuse_case!("fuse_patchwise gside", Fusion::Gside),
+    Case {
+        name: "gather_tokens",
+        fast: |t| Ok(gather_tokens(&t[0], &ids(&t[0])?)?),
+        reference: |t| Ok(reference::gather_tokens(&t[0], &ids(&t[0])?)?),
+        shapes: |s| vec![vec![s.b, s.n, s.d]],
+    },
+    Case {
+        name: "masked_mse",
+        fast: |t| Ok(masked_mse(&t[0], &target(&t[0]), &mask(&t[0])?)?),
+        reference: |t| Ok(reference::masked_mse(&t[0], &target(&t[0]), &mask(&t[0])?)?),
+        shapes: |s| vec![vec![s.b, s.n, s.d]],
+    },
+];
+
+fn operands(case: &Case, sizes: &Sizes, dtype: DType) -> Vec<Tensor> {
+    (case.shapes)(sizes)
+        .iter()
+        .enumerate()
+        .map(|(i, shape)| numbers(shape, dtype, i as u64))
+        .collect()
+}
+
+/// Output and the gradient to every operand, of a loss with a residual.
+fn run(op: Op, operands: &[Tensor]) -> Result<(Tensor, Vec<Option<Tensor>>)> {
+    let vars: Vec<Var> = operands.iter().map(Var::from_tensor).collect::<Result<_>>()?;
+    let tracked: Vec<Tensor> = vars.iter().map(|v| v.as_tensor().clone()).collect();
+    let out = op(&tracked)?;
+    let probe = numbers(out.dims(), out.dtype(), 77);
+    let mut loss = (&out * probe)?.sum_all()?;
+    for tensor in &tracked {
+        loss = (loss + (tensor.sqr()? * 0.1)?.sum_all()?)?;
+    }
+    let grads: GradStore = loss.backward()?;
+    let grads = vars.iter().map(|v| grads.get(v.as_tensor()).cloned()).collect();
+    Ok((out.detach(), grads))
+}
+
+fn fast_equals_reference(case: &Case, sizes: Sizes) {
+    let operands = operands(case, &sizes, F32);
+    let (fast, fast_grads) = run(case.fast, &operands).unwrap();
+    let (want, want_grads) = run(case.reference, &operands).unwrap();
+    let name = format!("{} {sizes:?}", case.name);
+    if largest(&want) == 0.0 {
+        assert_eq!(largest(&fast), 0.0, "{name}: dropout may drop everything there is");
+    } else {
+        close(&name, &fast, &want, 2e-5);
+    }
+    for (i, (got, want)) in fast_grads.iter().zip(&want_grads).enumerate() {
+        let (got, want) = (got.as_ref().expect("gradient"), want.as_ref().expect("gradient"));
+        close(&format!("{name}, gradient {i}"), got, want, 5e-5);
+    }
+}
+
+#[test]
+fn corner_sizes() {
+    let table = [
+        Sizes { b: 1, n: 1, d: 1, o: 1 },
+        Sizes { b: 1, n: 1, d: 33, o: 2 },
+        Sizes { b: 2, n: 5, d: 31, o: 17 },
+        Sizes { b: 1, n: 197, d: 32, o: 8 },
+        Sizes { b: 3, n: 7, d: 3072, o: 5 },
+        Sizes { b: 1, n: 1100, d: 8, o: 4 }, // attention in several blocks of rows
+    ];
+    for case in &CASES {
+        for sizes in table {
+            fast_equals_reference(case, sizes);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..Default::default() })]
+    #[test]
+    fn random_sizes(b in 1_usize..4, n in 1_usize..70, d in 1_usize..130, o in 1_usize..70) {
+        for case in &CASES {
+            fast_equals_reference(case, Sizes { b, n, d, o });
+        }
+    }
+}
+
+#[test]
+fn finite_differences() {
+    let sizes = Sizes { b: 2, n: 4, d: 9, o: 5 };
+    for case in &CASES {
+        gradcheck(case.name, &operands(case, &sizes, F32), Precision::F32, case.fast);
+        // dropout and masks are fixed by the key, so f64 runs see the same function.
+        let name = format!("{} (reference)", case.name);
+        gradcheck(&name, &operands(case, &sizes, F64), Precision::F64, case.reference);
+        gradcheck(case.name, &operands(case, &sizes, F64), Precision::F64, case.fast);
+    }
+}
+
+#[test]
+fn a_cut_graph_is_caught() {
+    // The check itself must be able to fail: this operator hides half of its dependence on x.
+    let x = numbers(&[3, 4], F64, 1);
+    let failed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        gradcheck("cut", &[x], Precision::F64, |t| &t[0] * t[0].detach());
+    }));
+    let message = *failed.unwrap_err().downcast::<String>().unwrap();
+    assert!(message.contains("finite differences"), "{message}");
+}
+
+#[test]
+fn frozen_operands_get_no_gradient() {
+    for case in &CASES {
+        let operands = operands(case, &Sizes { b: 2, n: 3, d: 6, o: 4 }, F32);
+        for trained in 0..operands.len() {
+            let var = Var::from_tensor(&operands[trained]).unwrap();
+            let mut mixed = operands.clone();
+            mixed[trained] = var.as_tensor().clone();
+            let out = (case.fast)(&mixed).unwrap();
+            let grads = out.sqr().unwrap().sum_all().unwrap().backward().unwrap();
+            // The side fusion does not look at the MLP's output.
+            let want = !(case.name.ends_with(" side") && trained == 1);
+            assert_eq!(grads.get(var.as_tensor()).is_some(), want, "{} {trained}", case.name);
+            for (i, operand) in mixed.iter().enumerate() {
+                if i != trained {
+                    assert!(grads.get(operand).is_none(), "{}: frozen operand {i}", case.name);
+                }
+            }
+        }
+        assert!(!(case.fast)(&operands).unwrap().track_op(), "{}: nothing to train", case.name);
+    }
+}
+
+#[test]
+fn same_bits_for_any_number_of_threads() {
+    let sizes = Sizes { b: 4, n: 150, d: 200, o: 64 };
+    for case in &CASES {
+        let bits = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                let (out, grads) = run(case.fast, &operands(case, &sizes, F32)).unwrap();
+                let mut bits: Vec<Vec<u32>> = Vec::new();
+                for tensor in std::iter::once(&out).chain(grads.iter().flatten()) {
+                    let values = tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+                    bits.push(values.iter().map(|v| v.to_bits()).collect());
+                }
+                bits
+            })
+        };
+        let one = bits(1);
+        assert_eq!(one, bits(2), "{}", case.name);
+        assert_eq!(one, bits(3), "{}", case.name);
+    }
+}
+
+#[test]
+fn views_are_read_in_their_own_order() {
+    // A transposed view and its contiguous copy are the same operand.
+    let x = numbers(&[5, 6, 4], F32, 1).transpose(0, 1).unwrap();
+    let copy = x.contiguous().unwrap();
+    for (got, want) in [
+        (softmax(&x), softmax(&copy)),
+        (gelu(&x), gelu(&copy)),
+        (
+            linear(&x, &numbers(&[4, 3], F32, 2).t().unwrap(), None),
+            linear(&copy, &numbers(&[4, 3], F32, 2).t().unwrap().contiguous().unwrap(), None),
+        ),
+    ] {
+        close("view", &got.unwrap(), &want.unwrap(), 0.0);
+    }
+}
+
+#[test]
+fn half_types_take_the_reference() {
+    let x = numbers(&[2, 3, 8], DType::BF16, 1);
+    let one = Tensor::ones(8, DType::BF16, &Device::Cpu).unwrap();
+    let y = layer_norm(&x, &one, &one, 1e-6).unwrap();
+    assert_eq!(y.dtype(), DType::BF16);
+    let wide = |t: &Tensor| t.to_dtype(F32).unwrap();
+    close("bf16", &wide(&y), &layer_norm(&wide(&x), &wide(&one), &wide(&one), 1e-6).unwrap(), 1e-2);
+}
+
+#[test]
+fn dropout_drops_the_share_it_says() {
+    let x = Tensor::ones((100, 1000), F32, &Device::Cpu).unwrap();
+    let y = dropout(&x, 0.1, Mode::Train(key())).unwrap();
+    let values = y.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let dropped = values.iter().filter(|v| **v == 0.0).count() as f64 / values.len() as f64;
+    assert!((dropped - 0.1).abs() < 0.005, "{dropped}");
+    let mean = values.iter().map(|v| f64::from(*v)).sum::<f64>() / values.len() as f64;
+    assert!((mean - 1.0).abs() < 0.005, "{mean}");
+    close("eval", &dropout(&x, 0.1, Mode::Eval).unwrap(), &x, 0.0);
+    let other = dropout(&x, 0.1, Mode::Train(key().layer(3))).unwrap();
+    assert_ne!(values, other.flatten_all().unwrap().to_vec1::<f32>().unwrap());
+}
+
+#[test]
+fn drop_path_drops_whole_samples() {
+    let x = Tensor::ones((400, 3, 2), F32, &Device::Cpu).unwrap();
+    let y = drop_path(&x, 0.25, Mode::Train(key())).unwrap().to_vec3::<f32>().unwrap();
+    let kept = 1.0 / 0.75;
+    let mut dropped = 0;
+    for sample in &y {
+        let first = sample[0][0];
+        assert!(first == 0.0 || (first - kept).abs() < 1e-6);
+        assert!(sample.iter().flatten().all(|v| *v == first));
+        dropped += usize::from(first == 0.0);
+    }
+    assert!((80..120).contains(&dropped), "{dropped} of 400");
+}
+
+#[test]
+fn nan_and_infinities_are_not_hidden() {
+    let x = Tensor::new(&[[1.0_f32, f32::NAN, 2.0], [0.0, 1.0, 2.0]], &Device::Cpu).unwrap();
+    let y = softmax(&x).unwrap().to_vec2::<f32>().unwrap();
+    assert!(y[0].iter().all(|v| v.is_nan()) && y[1].iter().all(|v| v.is_finite()));
+    let z = gelu(&Tensor::new(&[f32::NAN, f32::INFINITY], &Device::Cpu).unwrap()).unwrap();
+    let z = z.to_vec1::<f32>().unwrap();
+    assert!(z[0].is_nan() && z[1] == f32::INFINITY);
+}
+
+#[test]
+fn no_values_no_panic() {
+    let empty = Tensor::zeros((0, 4, 8), F32, &Device::Cpu).unwrap();
+    assert_eq!(gelu(&empty).unwrap().dims(), [0, 4, 8]);
+    let weight = numbers(&[3, 8], F32, 1);
+    assert_eq!(linear(&empty, &weight, None).unwrap().dims(), [0, 4, 3]);
+}
+
+#[test]
+fn refusals_name_operator_and_argument() {
+    let x = numbers(&[2, 3, 8], F32, 1);
+    let ones = |n: usize| Tensor::ones(n, F32, &Device::Cpu).unwrap();
+    let text = |result: pad_ops::Result<Tensor>| result.unwrap_err().to_string();
+    let ids = Tensor::new(&[[0_u32, 3], [0, 1]], &Device::Cpu).unwrap();
+    let kept = Tensor::zeros((2, 3), F32, &Device::Cpu).unwrap();
+    let table = [
+        (
+            text(layer_norm(&x, &ones(7), &ones(8), 1e-6)),
+            "layer_norm: `weight` has shape [7], expected [8]",
+        ),
+        (
+            text(linear(&x, &numbers(&[4, 9], F32, 0), None)),
+            "linear: `weight` has shape [4, 9], expected [4, 8]",
+        ),
+        (
+            text(linear(&x, &numbers(&[4, 8], F64, 0), None)),
+            "linear: `weight` has dtype F64, expected F32",
+        ),
+        (
+            text(attention_packed(&numbers(&[1, 2, 12], F32, 0), 3)),
+            "attention_packed: `num_heads` is 3, expected a divisor of embed_dim (12 / 3)",
+        ),
+        (text(gather_tokens(&x, &ids)), "gather_tokens: `ids` is 3, expected every index below 3"),
+        (
+            text(masked_mse(&x, &x, &kept)),
+            "masked_mse: `mask` is none, expected at least one removed patch",
+        ),
+        (text(dropout(&x, 1.0, Mode::Eval)), "dropout: `p` is 1, expected 0 <= p < 1"),
+        (
+            text(fuse_patchwise(&x, &x, &numbers(&[1, 8], F32, 0), Fusion::Concat)),
+            "fuse_patchwise: `gate` has shape [1, 8], expected [1, 16]",
+        ),
+        (text(softmax(&ids)), "softmax: `x` has dtype U32, expected a floating dtype"),
+    ];
+    for (got, want) in table {
+        assert_eq!(got, want);
+    }
+    for fusion in FUSIONS {
+        assert_eq!(fusion.gate_width(8), if fusion == Fusion::Concat { 16 } else { 8 });
+    }
+}
