@@ -1,0 +1,64 @@
+//! What a checkpoint may differ in from a model and still be its own: position grid and input channels.
+
+use candle_core::{DType, Tensor};
+
+use super::Checkpoint;
+use crate::{
+    Result,
+    vit::{PatchGrid, ViTConfig, interpolate_table},
+};
+
+impl Checkpoint {
+    /// Fits the checkpoint to `config`, and says in words what was changed:
+    /// - a square `pos_embed` of another grid is interpolated bicubically, as the reference does;
+    /// - RGB patch weights are summed for a model of one channel (a grey image repeated three times gives the same
+    ///   tokens), and one-channel weights are spread over three channels in equal parts;
+    /// - a `decoder_pos_embed` of another grid is dropped, since it is a fixed table that the model draws itself.
+    ///
+    /// # Errors
+    /// [`Error::Config`](crate::Error::Config) for an image size that the patch does not divide.
+    pub fn fit(&mut self, config: &ViTConfig) -> Result<Vec<String>> {
+        let mut changes = Vec::new();
+        let wanted = config.pos_table_grid()?;
+        if let Some(table) = self.get("pos_embed").cloned()
+            && let Some(found) = square_grid(&table)
+            && found != wanted
+        {
+            self.insert("pos_embed", interpolate_table(&table, found, wanted)?);
+            changes.push(format!("pos_embed interpolated from {found} to {wanted}"));
+        }
+        if let Some(kernel) = self.get("patch_embed.proj.weight").cloned()
+            && let [_, found, _, _] = *kernel.dims()
+            && found != config.in_channels
+        {
+            let summed = kernel.to_dtype(DType::F32)?.sum_keepdim(1)?;
+            let channels = config.in_channels;
+            let fitted = if channels == 1 {
+                Some(summed)
+            } else if found == 1 {
+                let copies = vec![(summed / channels as f64)?; channels];
+                Some(Tensor::cat(&copies, 1)?)
+            } else {
+                None
+            };
+            if let Some(fitted) = fitted {
+                self.insert("patch_embed.proj.weight", fitted);
+                changes
+                    .push(format!("patch_embed.proj.weight from {found} to {channels} channels"));
+            }
+        }
+        let rows = config.grid()?.len() + 1;
+        if self.get("decoder_pos_embed").is_some_and(|table| table.dims().get(1) != Some(&rows)) {
+            self.remove("decoder_pos_embed");
+            changes.push(format!("decoder_pos_embed drawn anew for {} rows", rows));
+        }
+        Ok(changes)
+    }
+}
+
+/// The grid of a table (1, 1 + side^2, D).
+fn square_grid(table: &Tensor) -> Option<PatchGrid> {
+    let rows = table.dims().get(1)?.checked_sub(1)?;
+    let side = rows.isqrt();
+    (side > 0 && side * side == rows).then(|| PatchGrid::new(side, side))
+}

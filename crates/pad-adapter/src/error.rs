@@ -1,0 +1,98 @@
+//! What a configuration, a checkpoint or an input can be wrong with.
+
+use std::path::PathBuf;
+
+use crate::params::LoadReport;
+
+/// A fault of a configuration, a file or an input. Every variant names the thing, expected before found.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A configuration contradicts itself; all faults at once.
+    #[error("{what}: {}", faults.join("; "))]
+    Config {
+        /// Which configuration.
+        what: &'static str,
+        /// What is wrong with it, one entry a fault.
+        faults: Vec<String>,
+    },
+    /// A file could not be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file is not the checkpoint it claims to be.
+    #[error("{}: {what}", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// A checkpoint's tensors are not the model's.
+    #[error("{0}")]
+    Tensors(LoadReport),
+    /// An adapter file belongs to another backbone.
+    #[error(
+        "{}: this adapter belongs to the backbone {expected}, found the backbone {found} (force the load to use it \
+         all the same)",
+        path.display()
+    )]
+    OtherBackbone {
+        /// The adapter file.
+        path: PathBuf,
+        /// Digest in the file, shortened.
+        expected: String,
+        /// Digest of the backbone at hand, shortened.
+        found: String,
+    },
+    /// A fixed scale in a checkpoint is not the configured one.
+    #[error("`{tensor}`: the configuration says {expected}, the checkpoint holds {found}")]
+    FixedScale {
+        /// The tensor.
+        tensor: String,
+        /// Value in the configuration.
+        expected: f64,
+        /// Value in the file.
+        found: f64,
+    },
+    /// An image does not fit the model.
+    #[error("image of shape {found:?}, expected {expected}")]
+    ImageShape {
+        /// What the model takes.
+        expected: String,
+        /// What it was given.
+        found: Vec<usize>,
+    },
+    /// A block index is beyond the model's depth.
+    #[error("block {found}, expected an index below {depth}")]
+    Block {
+        /// Blocks in the model.
+        depth: usize,
+        /// The index.
+        found: usize,
+    },
+    /// An operator refused its operands.
+    #[error(transparent)]
+    Ops(#[from] pad_ops::Error),
+    /// candle refused.
+    #[error(transparent)]
+    Candle(#[from] candle_core::Error),
+}
+
+/// `Result` with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// So that `?` works in code that returns candle's `Result`, a model's `forward` for one.
+impl From<Error> for candle_core::Error {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Candle(source) => source,
+            Error::Ops(source) => source.into(),
+            other => candle_core::Error::wrap(other),
+        }
+    }
+}

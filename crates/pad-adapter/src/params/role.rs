@@ -1,0 +1,116 @@
+//! What part a parameter plays, from its name: freezing and grouping go by role, never by substring.
+
+/// The part a parameter plays in a network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// `patch_embed.*`.
+    PatchEmbed,
+    /// `cls_token`.
+    ClassToken,
+    /// `pos_embed`: fixed tables in MAE.
+    PosTable,
+    /// `blocks.{i}.*` of the backbone.
+    Block(usize),
+    /// `norm.*`.
+    FinalNorm,
+    /// `blocks.{i}.adaptmlp.*`, learnable scales among them.
+    Adapter(usize),
+    /// `blocks.{i}.scalar_pred.*`, the gate of patchwise scales.
+    Gate(usize),
+    /// `mask_token`.
+    MaskToken,
+    /// `decoder_embed.*`.
+    DecoderEmbed,
+    /// `decoder_pos_embed`.
+    DecoderPosTable,
+    /// `decoder_blocks.*`, `decoder_norm.*`, `decoder_pred.*`.
+    Decoder,
+    /// Anything else: a head on top.
+    Head,
+}
+
+impl Role {
+    /// The role of a parameter by its full name, timm's / MAE's spelling.
+    pub fn of(name: &str) -> Self {
+        let segments: Vec<&str> = name.split('.').collect();
+        match segments.as_slice() {
+            ["patch_embed", ..] => Role::PatchEmbed,
+            ["cls_token"] => Role::ClassToken,
+            ["pos_embed"] => Role::PosTable,
+            ["blocks", index, part, ..] => match (index.parse(), *part) {
+                (Ok(index), "adaptmlp") => Role::Adapter(index),
+                (Ok(index), "scalar_pred") => Role::Gate(index),
+                (Ok(index), _) => Role::Block(index),
+                (Err(_), _) => Role::Head,
+            },
+            // An adapter built on its own, outside any block.
+            ["adaptmlp", ..] => Role::Adapter(0),
+            ["scalar_pred", ..] => Role::Gate(0),
+            ["norm", ..] => Role::FinalNorm,
+            ["mask_token"] => Role::MaskToken,
+            ["decoder_embed", ..] => Role::DecoderEmbed,
+            ["decoder_pos_embed"] => Role::DecoderPosTable,
+            ["decoder_blocks" | "decoder_norm" | "decoder_pred", ..] => Role::Decoder,
+            _ => Role::Head,
+        }
+    }
+
+    /// Adapters and their gates.
+    pub fn is_adapter(self) -> bool {
+        matches!(self, Role::Adapter(_) | Role::Gate(_))
+    }
+
+    /// The encoder without adapters.
+    pub fn is_backbone(self) -> bool {
+        matches!(
+            self,
+            Role::PatchEmbed | Role::ClassToken | Role::PosTable | Role::Block(_) | Role::FinalNorm
+        )
+    }
+
+    /// Everything behind the encoder in a masked autoencoder.
+    pub fn is_decoder(self) -> bool {
+        matches!(self, Role::MaskToken | Role::DecoderEmbed | Role::DecoderPosTable | Role::Decoder)
+    }
+
+    /// The role's name in a listing, blocks taken together.
+    pub fn family(self) -> &'static str {
+        match self {
+            Role::PatchEmbed => "patch embedding",
+            Role::ClassToken => "class token",
+            Role::PosTable => "position table",
+            Role::Block(_) => "blocks",
+            Role::FinalNorm => "final norm",
+            Role::Adapter(_) => "adapters",
+            Role::Gate(_) => "adapter gates",
+            Role::MaskToken => "mask token",
+            Role::DecoderEmbed => "decoder embedding",
+            Role::DecoderPosTable => "decoder position table",
+            Role::Decoder => "decoder",
+            Role::Head => "head",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_roles() {
+        let table = [
+            ("blocks.3.attn.qkv.weight", Role::Block(3)),
+            ("blocks.11.adaptmlp.down_proj.weight", Role::Adapter(11)),
+            ("blocks.0.adaptmlp.scale", Role::Adapter(0)),
+            ("blocks.7.scalar_pred.weight", Role::Gate(7)),
+            ("decoder_blocks.0.norm1.weight", Role::Decoder),
+            ("decoder_pos_embed", Role::DecoderPosTable),
+            ("norm.weight", Role::FinalNorm),
+            ("fc_norm.weight", Role::Head),
+            ("blocks.x.attn.qkv.weight", Role::Head),
+        ];
+        for (name, role) in table {
+            assert_eq!(Role::of(name), role, "{name}");
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! One transformer block, with or without an adapter: pre-training, segmentation and detection share it.
+
+use candle_core::Tensor;
+use candle_nn::{Init, VarBuilder};
+use pad_ops::Mode;
+
+use super::{
+    ViTConfig,
+    layers::{LayerNorm, Linear, xavier_uniform},
+};
+use crate::{Adapter, Result};
+
+/// Multi-head self-attention: `qkv`, heads, `proj`.
+#[derive(Clone, Debug)]
+pub struct Attention {
+    qkv: Linear,
+    proj: Linear,
+    num_heads: usize,
+}
+
+impl Attention {
+    /// Asks `vb` for `qkv.{weight,bias}` and `proj.{weight,bias}`.
+    ///
+    /// # Errors
+    /// Whatever `vb` refuses.
+    pub fn new(dim: usize, num_heads: usize, vb: VarBuilder) -> Result<Self> {
+        Ok(Self {
+            qkv: Linear::new(dim, 3 * dim, true, xavier_uniform(dim, 3 * dim), vb.pp("qkv"))?,
+            proj: Linear::new(dim, dim, true, xavier_uniform(dim, dim), vb.pp("proj"))?,
+            num_heads,
+        })
+    }
+
+    /// # Shapes
+    /// `x` (B, N, D) -> the same.
+    ///
+    /// # Errors
+    /// An `x` that does not fit.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let heads = pad_ops::attention_packed(&self.qkv.forward(x)?, self.num_heads)?;
+        self.proj.forward(&heads)
+    }
+}
+
+/// `fc2(GELU(fc1(x)))`.
+#[derive(Clone, Debug)]
+pub struct Mlp {
+    fc1: Linear,
+    fc2: Linear,
+}
+
+impl Mlp {
+    /// Asks `vb` for `fc1.{weight,bias}` and `fc2.{weight,bias}`.
+    ///
+    /// # Errors
+    /// Whatever `vb` refuses.
+    pub fn new(dim: usize, hidden: usize, vb: VarBuilder) -> Result<Self> {
+        Ok(Self {
+            fc1: Linear::new(dim, hidden, true, xavier_uniform(dim, hidden), vb.pp("fc1"))?,
+            fc2: Linear::new(hidden, dim, true, xavier_uniform(hidden, dim), vb.pp("fc2"))?,
+        })
+    }
+
+    /// # Shapes
+    /// `x` (.., D) -> the same.
+    ///
+    /// # Errors
+    /// An `x` that does not fit.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        self.fc2.forward(&pad_ops::gelu(&self.fc1.forward(x)?)?)
+    }
+}
+
+/// What may stand on a residual branch: layer scale, then drop path.
+#[derive(Clone, Debug)]
+struct Branch {
+    gamma: Option<Tensor>,
+    drop_path: f64,
+}
+
+impl Branch {
+    fn new(config: &ViTConfig, drop_path: f64, vb: VarBuilder) -> Result<Self> {
+        let gamma = match config.layer_scale {
+            Some(init) => Some(vb.get_with_hints(config.embed_dim, "gamma", Init::Const(init))?),
+            None => None,
+        };
+        Ok(Self { gamma, drop_path })
+    }
+
+    fn forward(&self, x: Tensor, mode: Mode) -> Result<Tensor> {
+        let x = match &self.gamma {
+            Some(gamma) => x.broadcast_mul(gamma)?,
+            None => x,
+        };
+        Ok(pad_ops::drop_path(&x, self.drop_path, mode)?)
+    }
+}
+
+/// A pre-norm block: `x = x + branch1(Attention(LN(x)))`, then `x + s A(x) + branch2(MLP(LN(x)))`.
+///
+/// The adapter looks at the MLP's output before layer scale and drop path, and its own part is neither scaled nor
+/// dropped, as downstream in the original.
+#[derive(Clone, Debug)]
+pub struct Block {
+    norm1: LayerNorm,
+    attn: Attention,
+    branch1: Branch,
+    norm2: LayerNorm,
+    mlp: Mlp,
+    branch2: Branch,
+    adapter: Option<Adapter>,
+    index: usize,
+}
+
+impl Block {
+    /// Block `index` of the network that `config` describes; `vb` stands at the block.
+    ///
+    /// # Errors
+    /// Whatever `vb` refuses.
+    pub fn new(config: &ViTConfig, index: usize, vb: VarBuilder) -> Result<Self> {
+        let (dim, eps) = (config.embed_dim, config.norm_eps);
+        let drop_path =
+            config.drop_path * index as f64 / config.depth.saturating_sub(1).max(1) as f64;
+        let adapter = match &config.adapter {
+            Some(adapter) => Some(Adapter::new(dim, &adapter.at(index, config.depth), vb.clone())?),
+            None => None,
+        };
+        Ok(Self {
+            norm1: LayerNorm::new(dim, eps, vb.pp("norm1"))?,
+            attn: Attention::new(dim, config.num_heads, vb.pp("attn"))?,
+            branch1: Branch::new(config, drop_path, vb.pp("ls1"))?,
+            norm2: LayerNorm::new(dim, eps, vb.pp("norm2"))?,
+            mlp: Mlp::new(dim, config.hidden_dim(), vb.pp("mlp"))?,
+            branch2: Branch::new(config, drop_path, vb.pp("ls2"))?,
+            adapter,
+            index,
+        })
+    }
+
+    /// # Shapes
+    /// `x` (B, N, D) -> the same.
+    ///
+    /// # Errors
+    /// An `x` that does not fit.
+    pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        // Two layer numbers a block, so that its two drop paths differ.
+        let layer = 2 * self.index as u32;
+        let (x, mlp) = self.halfway(x, mode.layer(layer))?;
+        let mode = mode.layer(layer + 1);
+        let tail = (&x + self.branch2.forward(mlp.clone(), mode)?)?;
+        match &self.adapter {
+            Some(adapter) => Ok((tail + adapter.delta(&x, &mlp, mode)?)?),
+            None => Ok(tail),
+        }
+    }
+
+    /// The residual stream after attention and the raw output of the MLP on it.
+    fn halfway(&self, x: &Tensor, mode: Mode) -> Result<(Tensor, Tensor)> {
+        let attention = self.attn.forward(&self.norm1.forward(x)?)?;
+        let x = (x + self.branch1.forward(attention, mode)?)?;
+        let mlp = self.mlp.forward(&self.norm2.forward(&x)?)?;
+        Ok((x, mlp))
+    }
+
+    /// The adapter's patchwise scales on input `x`; `None` without an adapter or with another scale.
+    ///
+    /// # Shapes
+    /// `x` (B, N, D) -> (B, N).
+    ///
+    /// # Errors
+    /// An `x` that does not fit.
+    pub fn scales(&self, x: &Tensor) -> Result<Option<Tensor>> {
+        match &self.adapter {
+            Some(adapter) => {
+                let (x, mlp) = self.halfway(x, Mode::Eval)?;
+                adapter.scales(&x, &mlp)
+            }
+            None => Ok(None),
+        }
+    }
+}

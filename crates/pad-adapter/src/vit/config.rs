@@ -1,0 +1,231 @@
+//! A vision transformer's hyperparameters.
+
+use pad_ops::ImageSize;
+use serde::{Deserialize, Serialize};
+
+use crate::{AdapterConfig, Error, Result};
+
+/// Rows and columns of patches. A named pair, because a bare one gets swapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct PatchGrid {
+    /// Rows of patches.
+    pub height: usize,
+    /// Columns of patches.
+    pub width: usize,
+}
+
+impl PatchGrid {
+    /// A grid from its rows and columns.
+    pub const fn new(height: usize, width: usize) -> Self {
+        Self { height, width }
+    }
+
+    /// Patches, `L`.
+    pub const fn len(self) -> usize {
+        self.height * self.width
+    }
+
+    /// Whether the grid has no patch.
+    pub const fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+
+    /// The grid of an image.
+    ///
+    /// # Errors
+    /// [`Error::ImageShape`] unless the patch divides both sides.
+    pub fn of(size: ImageSize, patch_size: usize) -> Result<Self> {
+        let fits = |side: usize| side > 0 && patch_size > 0 && side.is_multiple_of(patch_size);
+        if fits(size.height) && fits(size.width) {
+            return Ok(Self::new(size.height / patch_size, size.width / patch_size));
+        }
+        Err(Error::ImageShape {
+            expected: format!("sides divisible by the patch size {patch_size}"),
+            found: vec![size.height, size.width],
+        })
+    }
+}
+
+/// Rows, then columns: `14x14`.
+impl std::fmt::Display for PatchGrid {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}x{}", self.height, self.width)
+    }
+}
+
+/// A ViT's hyperparameters; presets are functions, e.g. [`ViTConfig::base`].
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ViTConfig {
+    /// Image size that the position table is made for; other sizes work too, with the table interpolated.
+    pub image_size: ImageSize,
+    /// Grid of the position table where it is not that of `image_size` (DINOv2: 37 x 37).
+    pub pos_grid: Option<PatchGrid>,
+    /// Side of a patch, pixels.
+    pub patch_size: usize,
+    /// Channels of an image: 1 or 3.
+    pub in_channels: usize,
+    /// Values per token, `D`.
+    pub embed_dim: usize,
+    /// Blocks.
+    pub depth: usize,
+    /// Attention heads; must divide `embed_dim`.
+    pub num_heads: usize,
+    /// Width of the MLP over `embed_dim`.
+    pub mlp_ratio: f64,
+    /// First value of the layer scale (`ls1.gamma`, `ls2.gamma`); none if absent.
+    pub layer_scale: Option<f64>,
+    /// Largest rate of stochastic depth; grows linearly from 0 in the first block.
+    pub drop_path: f64,
+    /// Eps of the norms.
+    pub norm_eps: f64,
+    /// Adapters, if any, one per block.
+    pub adapter: Option<AdapterConfig>,
+}
+
+impl Default for ViTConfig {
+    fn default() -> Self {
+        Self::base(16)
+    }
+}
+
+impl ViTConfig {
+    /// A plain ViT for 224 x 224 RGB images.
+    pub fn new(patch_size: usize, embed_dim: usize, depth: usize, num_heads: usize) -> Self {
+        Self {
+            image_size: ImageSize::square(224),
+            pos_grid: None,
+            patch_size,
+            in_channels: 3,
+            embed_dim,
+            depth,
+            num_heads,
+            mlp_ratio: 4.0,
+            layer_scale: None,
+            drop_path: 0.0,
+            norm_eps: 1e-6,
+            adapter: None,
+        }
+    }
+
+    /// ViT-Ti: 192 x 12, 3 heads.
+    pub fn tiny(patch_size: usize) -> Self {
+        Self::new(patch_size, 192, 12, 3)
+    }
+
+    /// ViT-S: 384 x 12, 6 heads.
+    pub fn small(patch_size: usize) -> Self {
+        Self::new(patch_size, 384, 12, 6)
+    }
+
+    /// ViT-B: 768 x 12, 12 heads.
+    pub fn base(patch_size: usize) -> Self {
+        Self::new(patch_size, 768, 12, 12)
+    }
+
+    /// ViT-L: 1024 x 24, 16 heads.
+    pub fn large(patch_size: usize) -> Self {
+        Self::new(patch_size, 1024, 24, 16)
+    }
+
+    /// ViT-H: 1280 x 32, 16 heads.
+    pub fn huge(patch_size: usize) -> Self {
+        Self::new(patch_size, 1280, 32, 16)
+    }
+
+    /// DINOv2 ViT-S/14: layer scale, a 37 x 37 position table.
+    pub fn dinov2_small() -> Self {
+        Self { pos_grid: Some(PatchGrid::new(37, 37)), layer_scale: Some(1e-5), ..Self::small(14) }
+    }
+
+    /// A preset by its name: `tiny`, `small`, `base`, `large`, `huge` with `patch_size`, or `dinov2-small`.
+    pub fn preset(name: &str, patch_size: usize) -> Option<Self> {
+        Some(match name {
+            "tiny" => Self::tiny(patch_size),
+            "small" => Self::small(patch_size),
+            "base" => Self::base(patch_size),
+            "large" => Self::large(patch_size),
+            "huge" => Self::huge(patch_size),
+            "dinov2-small" => Self::dinov2_small(),
+            _ => return None,
+        })
+    }
+
+    /// Every fault of the configuration at once.
+    ///
+    /// # Errors
+    /// [`Error::Config`].
+    pub fn validate(&self) -> Result<()> {
+        let mut faults = Vec::new();
+        let mut ask = |good: bool, fault: String| {
+            if !good {
+                faults.push(fault);
+            }
+        };
+        let patch = self.patch_size;
+        ask(patch > 0, "`patch_size` is 0, expected at least 1".into());
+        let ImageSize { height, width } = self.image_size;
+        ask(
+            PatchGrid::of(self.image_size, patch).is_ok(),
+            format!("`image_size` is {height}x{width}, expected sides divisible by {patch}"),
+        );
+        ask(
+            matches!(self.in_channels, 1 | 3),
+            format!("`in_channels` is {}, expected 1 or 3", self.in_channels),
+        );
+        ask(self.depth > 0, "`depth` is 0, expected at least 1".into());
+        let (dim, heads) = (self.embed_dim, self.num_heads);
+        ask(
+            dim > 0 && heads > 0 && dim.is_multiple_of(heads),
+            format!("`num_heads` is {heads}, expected a divisor of `embed_dim` {dim}"),
+        );
+        ask(
+            dim.is_multiple_of(4),
+            format!("`embed_dim` is {dim}, expected a multiple of 4 (sine-cosine positions)"),
+        );
+        ask(
+            self.mlp_ratio > 0.0 && self.hidden_dim() > 0,
+            format!("`mlp_ratio` is {}, expected more than 0", self.mlp_ratio),
+        );
+        ask(
+            (0.0..1.0).contains(&self.drop_path),
+            format!("`drop_path` is {}, expected 0 <= drop_path < 1", self.drop_path),
+        );
+        if let Some(grid) = self.pos_grid {
+            ask(!grid.is_empty(), format!("`pos_grid` is {grid}, expected at least 1x1"));
+        }
+        if let Some(adapter) = &self.adapter {
+            faults.extend(adapter.faults().into_iter().map(|fault| format!("adapter: {fault}")));
+        }
+        if faults.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Config { what: "vit", faults })
+    }
+
+    /// Hidden width of the MLP.
+    pub fn hidden_dim(&self) -> usize {
+        (self.embed_dim as f64 * self.mlp_ratio) as usize
+    }
+
+    /// Patch grid of images of `image_size`.
+    ///
+    /// # Errors
+    /// [`Error::ImageShape`] unless the patch divides both sides.
+    pub fn grid(&self) -> Result<PatchGrid> {
+        PatchGrid::of(self.image_size, self.patch_size)
+    }
+
+    /// Grid of the position table.
+    ///
+    /// # Errors
+    /// As [`ViTConfig::grid`].
+    pub fn pos_table_grid(&self) -> Result<PatchGrid> {
+        self.pos_grid.map_or_else(|| self.grid(), Ok)
+    }
+
+    /// Values of a flattened patch: `in_channels * patch_size^2`.
+    pub fn patch_values(&self) -> usize {
+        self.in_channels * self.patch_size * self.patch_size
+    }
+}

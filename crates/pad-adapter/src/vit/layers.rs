@@ -1,0 +1,82 @@
+//! The two layers everything is made of, over pad-ops' differentiable operators.
+
+use candle_core::Tensor;
+use candle_nn::{Init, VarBuilder};
+
+use crate::Result;
+
+/// `y = x weight^T + bias`.
+#[derive(Clone, Debug)]
+pub struct Linear {
+    weight: Tensor,
+    bias: Option<Tensor>,
+}
+
+impl Linear {
+    /// Asks `vb` for `weight` (`outputs`, `inputs`), initialised by `init`, and `bias` (`outputs`), initialised to
+    /// zero.
+    ///
+    /// # Errors
+    /// Whatever `vb` refuses.
+    pub fn new(
+        inputs: usize,
+        outputs: usize,
+        bias: bool,
+        init: Init,
+        vb: VarBuilder,
+    ) -> Result<Self> {
+        let weight = vb.get_with_hints((outputs, inputs), "weight", init)?;
+        let bias =
+            if bias { Some(vb.get_with_hints(outputs, "bias", Init::Const(0.0))?) } else { None };
+        Ok(Self { weight, bias })
+    }
+
+    /// A layer of tensors that are already there: `weight` (O, I), `bias` (O).
+    pub fn from_tensors(weight: Tensor, bias: Option<Tensor>) -> Self {
+        Self { weight, bias }
+    }
+
+    /// # Shapes
+    /// `x` (.., `inputs`) -> (.., `outputs`).
+    ///
+    /// # Errors
+    /// An `x` that does not fit.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(pad_ops::linear(x, &self.weight, self.bias.as_ref())?)
+    }
+}
+
+/// Layer norm over the last axis.
+#[derive(Clone, Debug)]
+pub struct LayerNorm {
+    weight: Tensor,
+    bias: Tensor,
+    eps: f64,
+}
+
+impl LayerNorm {
+    /// Asks `vb` for `weight` (`dim`), initialised to one, and `bias` (`dim`), initialised to zero.
+    ///
+    /// # Errors
+    /// Whatever `vb` refuses.
+    pub fn new(dim: usize, eps: f64, vb: VarBuilder) -> Result<Self> {
+        let weight = vb.get_with_hints(dim, "weight", Init::Const(1.0))?;
+        let bias = vb.get_with_hints(dim, "bias", Init::Const(0.0))?;
+        Ok(Self { weight, bias, eps })
+    }
+
+    /// # Shapes
+    /// `x` (.., `dim`) -> the same.
+    ///
+    /// # Errors
+    /// An `x` that does not fit.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(pad_ops::layer_norm(x, &self.weight, &self.bias, self.eps)?)
+    }
+}
+
+/// Xavier uniform, MAE's initialisation of every linear layer: bound `sqrt(6 / (inputs + outputs))`.
+pub fn xavier_uniform(inputs: usize, outputs: usize) -> Init {
+    let bound = (6.0 / (inputs + outputs) as f64).sqrt();
+    Init::Uniform { lo: -bound, up: bound }
+}
