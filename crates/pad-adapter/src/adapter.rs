@@ -96,8 +96,8 @@ impl AdapterConfig {
 ///
 /// Tensors it asks its `VarBuilder` for (`vb` stands at the block, names as in the original repository):
 /// `adaptmlp.adapter_layer_norm_before.{weight,bias}` (D), `adaptmlp.down_proj.{weight (K, D), bias (K)}`,
-/// `adaptmlp.up_proj.{weight (D, K), bias (D)}`, `adaptmlp.scale` (1) for fixed and learnable scales,
-/// `scalar_pred.weight` (1, 2 D) or (1, D) for patchwise ones.
+/// `adaptmlp.up_proj.{weight (D, K), bias (D)}`, `adaptmlp.scale` (1) for learnable scales (and for
+/// fixed ones, where a file has it), `scalar_pred.weight` (1, 2 D) or (1, D) for patchwise ones.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -175,20 +175,19 @@ impl Adapter {
         })
     }
 
-    /// A fixed scale is in the file only so that the original can read it: it must say what the configuration says.
+    /// A fixed scale is a constant of the configuration; the original's files hold it too, and must then agree.
     fn fixed(value: f64, vb: &VarBuilder) -> Result<Strength> {
-        let stored = vb.get_with_hints(1, "scale", Init::Const(value))?;
-        let stored = stored.to_dtype(candle_core::DType::F64)?.to_vec1::<f64>()?;
-        let found = stored.first().copied().unwrap_or(value);
-        if (found - value).abs() > 1e-6 * value.abs().max(1e-6) {
-            let prefix = vb.prefix();
-            return Err(Error::FixedScale {
-                tensor: format!("{prefix}.scale"),
-                expected: value,
-                found,
-            });
+        if !vb.contains_tensor("scale") {
+            return Ok(Strength::Fixed(value));
         }
-        Ok(Strength::Fixed(value))
+        let stored = vb.get_unchecked("scale")?.to_dtype(candle_core::DType::F64)?;
+        let found = stored.flatten_all()?.to_vec1::<f64>()?.first().copied().unwrap_or(f64::NAN);
+        // The file has it in f32.
+        if (found - value).abs() <= 1e-6 * value.abs().max(1e-6) {
+            return Ok(Strength::Fixed(value));
+        }
+        let tensor = format!("{}.scale", vb.prefix());
+        Err(Error::FixedScale { tensor, expected: value, found })
     }
 
     /// `A(x)`, before any scale.

@@ -1,1 +1,11 @@
-//! PAD: self-supervised pre-training with patchwise-scale adapters for infrared images, in Rust on candle.
+//! facade
+#![doc = include_str!("../../../README.md")]
+
+pub use pad_adapter::{
+    Adapter, AdapterConfig, AdapterNorm, Fusion, Scale, checkpoint, params, vit,
+};
+pub use pad_data as data;
+pub use pad_heads as heads;
+pub use pad_ops::{self as ops, ImageSize, Mode, rng};
+pub use pad_ssl as ssl;
+pub use pad_train as train;

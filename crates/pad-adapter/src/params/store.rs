@@ -270,6 +270,35 @@ impl Inner {
         }
         Ok((initial(shape, name, init, self.key)?, Origin::Init))
     }
+
+    /// The tensor `name`, made and recorded on first request; a variable if its role trains and `may_train`.
+    fn serve(
+        &mut self,
+        shape: Shape,
+        name: &str,
+        init: Init,
+        (dtype, device): (DType, &Device),
+        may_train: bool,
+    ) -> CandleResult<Tensor> {
+        if let Some(known) = self.served.get(name) {
+            if known.tensor.shape() == &shape {
+                return Ok(known.tensor.clone()); // shared by two layers
+            }
+            candle_core::bail!(
+                "`{name}` was asked for with shape {:?} and again with {shape:?}",
+                known.tensor.shape()
+            );
+        }
+        let (value, origin) = self.first_value(&shape, name, init)?;
+        let value = value.to_dtype(dtype)?.to_device(device)?.contiguous()?;
+        let role = (self.role_of)(name);
+        let trains = may_train && (self.trains)(role);
+        let var = if trains { Some(Var::from_tensor(&value)?) } else { None };
+        let tensor = var.as_ref().map_or(value, |var| var.as_tensor().clone());
+        let param = Param { name: name.to_string(), role, tensor: tensor.clone(), var, origin };
+        self.served.insert(name.to_string(), param);
+        Ok(tensor)
+    }
 }
 
 /// Draws a first value from the run's key and the parameter's name.
@@ -307,38 +336,19 @@ impl SimpleBackend for ParamStore {
         dtype: DType,
         device: &Device,
     ) -> CandleResult<Tensor> {
-        let mut inner = self.lock();
-        if let Some(known) = inner.served.get(name) {
-            if known.tensor.shape() == &shape {
-                return Ok(known.tensor.clone()); // shared by two layers
-            }
-            candle_core::bail!(
-                "`{name}` was asked for with shape {:?} and again with {shape:?}",
-                known.tensor.shape()
-            );
-        }
-        let (value, origin) = inner.first_value(&shape, name, init)?;
-        let value = value.to_dtype(dtype)?.to_device(device)?.contiguous()?;
-        let role = (inner.role_of)(name);
-        let var = if (inner.trains)(role) { Some(Var::from_tensor(&value)?) } else { None };
-        let tensor = var.as_ref().map_or(value, |var| var.as_tensor().clone());
-        let param = Param { name: name.to_string(), role, tensor: tensor.clone(), var, origin };
-        inner.served.insert(name.to_string(), param);
-        Ok(tensor)
+        self.lock().serve(shape, name, init, (dtype, device), true)
     }
 
+    /// Serves a constant: a tensor that is there already and never trains, whatever its role.
     fn get_unchecked(&self, name: &str, dtype: DType, device: &Device) -> CandleResult<Tensor> {
-        let shape = {
-            let inner = self.lock();
-            let known = inner.served.get(name).map(|param| param.tensor.shape().clone());
-            let stored = || inner.checkpoint.as_ref()?.get(name).map(|t| t.shape().clone());
-            let preset = || inner.presets.get(name).map(|t| t.shape().clone());
-            match known.or_else(stored).or_else(preset) {
-                Some(shape) => shape,
-                None => candle_core::bail!("`{name}` is in no checkpoint and its shape is unknown"),
-            }
+        let mut inner = self.lock();
+        let known = inner.served.get(name).map(|param| param.tensor.shape().clone());
+        let stored = || inner.checkpoint.as_ref()?.get(name).map(|t| t.shape().clone());
+        let preset = || inner.presets.get(name).map(|t| t.shape().clone());
+        let Some(shape) = known.or_else(stored).or_else(preset) else {
+            candle_core::bail!("`{name}` is in no checkpoint and its shape is unknown");
         };
-        self.get(shape, name, Init::Const(0.0), dtype, device)
+        inner.serve(shape, name, Init::Const(0.0), (dtype, device), false)
     }
 
     fn contains_tensor(&self, name: &str) -> bool {

@@ -1,0 +1,289 @@
+//! Masked autoencoding (He et al., 2021): encode the kept patches, decode all, compare the removed ones.
+
+use candle_core::{D, Tensor};
+use candle_nn::{Init, VarBuilder};
+use pad_adapter::vit::{
+    Block, PatchGrid, ViT, ViTConfig,
+    layers::{LayerNorm, Linear, xavier_uniform},
+    sin_cos_table,
+};
+use pad_ops::{ImageSize, Mode, rng::Key};
+use pad_train::Losses;
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Mask, Objective, Result};
+
+/// A masked autoencoder's hyperparameters; the default is the paper's, on a ViT-B/16.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MaeConfig {
+    /// The encoder.
+    pub encoder: ViTConfig,
+    /// Values per token in the decoder. Default 512.
+    pub decoder_embed_dim: usize,
+    /// Blocks of the decoder. Default 8.
+    pub decoder_depth: usize,
+    /// Heads of the decoder. Default 16.
+    pub decoder_num_heads: usize,
+    /// Share of patches that are removed. Default 0.75.
+    pub mask_ratio: f64,
+    /// Whether targets are normalised patch by patch. Default: yes.
+    pub norm_pix_loss: bool,
+}
+
+impl Default for MaeConfig {
+    fn default() -> Self {
+        Self {
+            encoder: ViTConfig::base(16),
+            decoder_embed_dim: 512,
+            decoder_depth: 8,
+            decoder_num_heads: 16,
+            mask_ratio: 0.75,
+            norm_pix_loss: true,
+        }
+    }
+}
+
+impl MaeConfig {
+    /// Every fault of the configuration at once.
+    ///
+    /// # Errors
+    /// [`Error::Config`], or the encoder's own.
+    pub fn validate(&self) -> Result<()> {
+        self.encoder.validate()?;
+        self.decoder().validate()?;
+        let patches = self.encoder.grid()?.len();
+        let kept = Mask::kept(patches, self.mask_ratio);
+        if (0.0..1.0).contains(&self.mask_ratio) && kept > 0 && kept < patches {
+            return Ok(());
+        }
+        let fault = format!(
+            "`mask_ratio` is {}, which keeps {kept} of {patches} patches, expected at least one kept and one removed",
+            self.mask_ratio
+        );
+        Err(Error::Config { what: "mae", faults: vec![fault] })
+    }
+
+    /// The decoder's blocks as a ViT configuration: plain ones.
+    fn decoder(&self) -> ViTConfig {
+        ViTConfig {
+            embed_dim: self.decoder_embed_dim,
+            depth: self.decoder_depth,
+            num_heads: self.decoder_num_heads,
+            mlp_ratio: 4.0,
+            layer_scale: None,
+            drop_path: 0.0,
+            adapter: None,
+            pos_grid: None,
+            ..self.encoder
+        }
+    }
+}
+
+/// A masked autoencoder. Parameter names are MAE's: the encoder's at the top, `decoder_embed`, `mask_token`,
+/// `decoder_pos_embed`, `decoder_blocks.{i}`, `decoder_norm`, `decoder_pred`.
+#[derive(Clone, Debug)]
+pub struct Mae {
+    config: MaeConfig,
+    encoder: ViT,
+    decoder_embed: Linear,
+    mask_token: Tensor,
+    decoder_pos_table: Tensor,
+    decoder_blocks: Vec<Block>,
+    decoder_norm: LayerNorm,
+    decoder_pred: Linear,
+}
+
+impl Mae {
+    /// Builds the network from `vb`'s tensors. Tables that are not there are sine-cosine ones.
+    ///
+    /// # Errors
+    /// [`Error::Config`]; whatever `vb` refuses.
+    pub fn new(config: &MaeConfig, vb: VarBuilder) -> Result<Self> {
+        config.validate()?;
+        let (dim, inner) = (config.encoder.embed_dim, config.decoder_embed_dim);
+        let grid = config.encoder.grid()?;
+        let pixels = config.encoder.patch_values();
+        let encoder = ViT::new(&config.encoder, vb.clone())?;
+        let normal = Init::Randn { mean: 0.0, stdev: 0.02 };
+        let decoder_pos_table = if vb.contains_tensor("decoder_pos_embed") {
+            vb.get((1, 1 + grid.len(), inner), "decoder_pos_embed")?
+        } else {
+            sin_cos_table(inner, grid, vb.device())?.to_dtype(vb.dtype())?
+        };
+        let decoder = config.decoder();
+        let decoder_blocks = (0..config.decoder_depth)
+            .map(|i| Block::new(&decoder, i, vb.pp("decoder_blocks").pp(i)))
+            .collect::<Result<_, _>>()?;
+        let linear = |inputs, outputs, name: &str| {
+            Linear::new(inputs, outputs, true, xavier_uniform(inputs, outputs), vb.pp(name))
+        };
+        Ok(Self {
+            config: *config,
+            encoder,
+            decoder_embed: linear(dim, inner, "decoder_embed")?,
+            mask_token: vb.get_with_hints((1, 1, inner), "mask_token", normal)?,
+            decoder_pos_table,
+            decoder_blocks,
+            decoder_norm: LayerNorm::new(inner, decoder.norm_eps, vb.pp("decoder_norm"))?,
+            decoder_pred: linear(inner, pixels, "decoder_pred")?,
+        })
+    }
+
+    /// The fixed tables of a fresh model, for [`ParamStore::preset`](pad_adapter::params::ParamStore::preset): with
+    /// them the tables are among the parameters and so in every file that is written.
+    ///
+    /// # Errors
+    /// A configuration that does not hold together.
+    pub fn tables(
+        config: &MaeConfig,
+        device: &candle_core::Device,
+    ) -> Result<[(&'static str, Tensor); 2]> {
+        let (encoder, grid) = (&config.encoder, config.encoder.grid()?);
+        let pos_table = sin_cos_table(encoder.embed_dim, encoder.pos_table_grid()?, device)?;
+        let decoder_table = sin_cos_table(config.decoder_embed_dim, grid, device)?;
+        Ok([("pos_embed", pos_table), ("decoder_pos_embed", decoder_table)])
+    }
+
+    /// The configuration it was built from.
+    pub fn config(&self) -> &MaeConfig {
+        &self.config
+    }
+
+    /// The encoder.
+    pub fn encoder(&self) -> &ViT {
+        &self.encoder
+    }
+
+    /// The kept patches, encoded.
+    ///
+    /// # Shapes
+    /// `images` (B, C, H, W); result (B, 1 + K, D).
+    ///
+    /// # Errors
+    /// Images or a mask that do not fit.
+    pub fn forward_encoder(&self, images: &Tensor, mask: &Mask, mode: Mode) -> Result<Tensor> {
+        let expected = self.encoder.grid_of(images)?.len();
+        if mask.patches() != expected {
+            return Err(Error::Mask { expected, found: mask.patches() });
+        }
+        let (tokens, _) = self.encoder.embed(images, Some(&mask.ids_keep))?;
+        Ok(self.encoder.encode(&tokens, mode)?)
+    }
+
+    /// A prediction for every patch.
+    ///
+    /// # Shapes
+    /// `latent` (B, 1 + K, D); result (B, L, p p C), pixel major, channel last.
+    ///
+    /// # Errors
+    /// A latent or a mask that do not fit.
+    pub fn forward_decoder(&self, latent: &Tensor, mask: &Mask, mode: Mode) -> Result<Tensor> {
+        let x = self.decoder_embed.forward(latent)?;
+        let (batch, tokens, dim) = x.dims3()?;
+        let (kept, patches) = (tokens - 1, mask.patches());
+        let fill = self.mask_token.broadcast_as((batch, patches - kept, dim))?.contiguous()?;
+        let shuffled = Tensor::cat(&[&x.narrow(1, 1, kept)?, &fill], 1)?;
+        let restored = pad_ops::gather_tokens(&shuffled, &mask.ids_restore)?;
+        let x = Tensor::cat(&[&x.narrow(1, 0, 1)?, &restored], 1)?;
+        let mut x = x.broadcast_add(&self.decoder_pos_table)?;
+        for block in &self.decoder_blocks {
+            x = block.forward(&x, mode)?;
+        }
+        let pred = self.decoder_pred.forward(&self.decoder_norm.forward(&x)?)?;
+        Ok(pred.narrow(1, 1, patches)?.contiguous()?)
+    }
+
+    /// What a prediction is compared with: the images' patches, normalised one by one under `norm_pix_loss`.
+    ///
+    /// # Shapes
+    /// `images` (B, C, H, W) -> (B, L, p p C).
+    ///
+    /// # Errors
+    /// Images that do not fit.
+    pub fn target(&self, images: &Tensor) -> Result<Tensor> {
+        self.encoder.grid_of(images)?;
+        let patches = patchify(&images.detach(), self.config.encoder.patch_size)?;
+        if !self.config.norm_pix_loss {
+            return Ok(patches);
+        }
+        let (mean, std) = patch_statistics(&patches)?;
+        Ok(patches.broadcast_sub(&mean)?.broadcast_div(&std)?)
+    }
+
+    /// The prediction as images, with the kept patches' place left to the decoder's own guess; under `norm_pix_loss`
+    /// each patch gets the true mean and variance back, as in the reference's pictures.
+    ///
+    /// # Shapes
+    /// `images` (B, C, H, W) -> the same.
+    ///
+    /// # Errors
+    /// Images or a mask that do not fit.
+    pub fn reconstruct(&self, images: &Tensor, mask: &Mask) -> Result<Tensor> {
+        let latent = self.forward_encoder(images, mask, Mode::Eval)?;
+        let mut pred = self.forward_decoder(&latent, mask, Mode::Eval)?.detach();
+        let patch_size = self.config.encoder.patch_size;
+        if self.config.norm_pix_loss {
+            let (mean, std) = patch_statistics(&patchify(images, patch_size)?)?;
+            pred = pred.broadcast_mul(&std)?.broadcast_add(&mean)?;
+        }
+        unpatchify(&pred, self.encoder.grid_of(images)?, patch_size)
+    }
+}
+
+impl Objective for Mae {
+    type Draw = Mask;
+
+    fn draw(&self, images: &Tensor, keys: &[Key]) -> Result<Mask> {
+        let patches = self.encoder.grid_of(images)?.len();
+        Mask::random(keys, patches, self.config.mask_ratio, images.device())
+    }
+
+    fn loss(&self, images: &Tensor, mask: &Mask, mode: Mode) -> Result<Losses> {
+        let latent = self.forward_encoder(images, mask, mode)?;
+        let pred = self.forward_decoder(&latent, mask, mode)?;
+        let total = pad_ops::masked_mse(&pred, &self.target(images)?, &mask.removed)?;
+        Ok(Losses { total, parts: Vec::new() })
+    }
+}
+
+/// Mean and standard deviation of each patch, (B, L, 1) both: unbiased variance, 1e-6 added under the root.
+fn patch_statistics(patches: &Tensor) -> Result<(Tensor, Tensor)> {
+    let pixels = patches.dim(D::Minus1)? as f64;
+    let mean = patches.mean_keepdim(D::Minus1)?;
+    let square = patches.broadcast_sub(&mean)?.sqr()?.sum_keepdim(D::Minus1)?;
+    let variance = (square / (pixels - 1.0).max(1.0))?;
+    Ok((mean, (variance + 1e-6)?.sqrt()?))
+}
+
+/// Images cut into flat patches, pixel major, channel last: the order of MAE's targets.
+///
+/// # Shapes
+/// `images` (B, C, H, W) -> (B, L, p p C), patches row major.
+///
+/// # Errors
+/// Sides that `patch_size` does not divide.
+pub fn patchify(images: &Tensor, patch_size: usize) -> Result<Tensor> {
+    let (b, c, height, width) = images.dims4()?;
+    let grid = PatchGrid::of(ImageSize { height, width }, patch_size)?;
+    let p = patch_size;
+    let cut = images.reshape(&[b, c, grid.height, p, grid.width, p])?;
+    let cut = cut.permute(vec![0, 2, 4, 3, 5, 1])?.contiguous()?;
+    Ok(cut.reshape((b, grid.len(), p * p * c))?)
+}
+
+/// The images that [`patchify`] cut.
+///
+/// # Shapes
+/// `patches` (B, L, p p C) on `grid` -> (B, C, H, W).
+///
+/// # Errors
+/// Patches that are not of `grid` and `patch_size`.
+pub fn unpatchify(patches: &Tensor, grid: PatchGrid, patch_size: usize) -> Result<Tensor> {
+    let (b, _, values) = patches.dims3()?;
+    let p = patch_size;
+    let c = values / (p * p);
+    let cut = patches.reshape(&[b, grid.height, grid.width, p, p, c])?;
+    let images = cut.permute(vec![0, 5, 1, 3, 2, 4])?.contiguous()?;
+    Ok(images.reshape((b, c, grid.height * p, grid.width * p))?)
+}
