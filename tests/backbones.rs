@@ -25,7 +25,10 @@ fn dinov2_small_agrees_with_its_reference() {
     let vit = store.build(|vb| ViT::new(&ViTConfig::dinov2_small(), vb)).unwrap();
     let tokens = vit.forward(reference.get("input").unwrap(), Mode::Eval).unwrap();
     let want = reference.get("last_norm_output").unwrap();
-    eprintln!("largest relative difference {:.2e}", pad_testkit::relative_difference(&tokens, want));
+    eprintln!(
+        "largest relative difference {:.2e}",
+        pad_testkit::relative_difference(&tokens, want)
+    );
     close("dinov2", &tokens, want, 2e-3); // the weights were rounded to f16
 }
 
