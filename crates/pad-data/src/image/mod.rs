@@ -115,14 +115,9 @@ impl Image {
             Pixels::U16(values) => {
                 Pixels::U16(values.as_chunks().0.iter().map(|&rgb| luma(rgb) as u16).collect())
             }
-            Pixels::F32(values) => Pixels::F32(
-                values
-                    .as_chunks()
-                    .0
-                    .iter()
-                    .map(|&[r, g, b]| (19595.0 * r + 38470.0 * g + 7471.0 * b) * (1.0 / 65536.0))
-                    .collect(),
-            ),
+            Pixels::F32(values) => {
+                Pixels::F32(values.as_chunks().0.iter().map(|&rgb| luma_f32(rgb)).collect())
+            }
         };
         Self { channels: 1, pixels, ..self }
     }
@@ -173,6 +168,12 @@ impl Image {
 /// Luma of one pixel; fits its samples' width because the weights sum to 65536.
 fn luma<T: Into<u32>>([r, g, b]: [T; 3]) -> u32 {
     (19595 * r.into() + 38470 * g.into() + 7471 * b.into() + 0x8000) >> 16
+}
+
+/// The same in f64, in which every product and sum is exact, rounded once.
+fn luma_f32(rgb: [f32; 3]) -> f32 {
+    let [r, g, b] = rgb.map(f64::from);
+    ((19595.0 * r + 38470.0 * g + 7471.0 * b) / 65536.0) as f32
 }
 
 fn tripled<T: Copy>(values: &[T]) -> Vec<T> {
