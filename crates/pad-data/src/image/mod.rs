@@ -6,6 +6,7 @@ mod tiff;
 
 use pad_ops::ImageSize;
 
+pub(crate) use self::decode::panic_text;
 pub use self::decode::{DecodeOptions, EXTENSIONS, decode, decode_bytes};
 use crate::{Error, Result};
 

@@ -96,7 +96,6 @@ impl<T: Sample> Scratch<T> {
                 step: channels,
                 offset: (resampling.source.left) * channels + channel,
                 first_row: resampling.source.top + first,
-                rows: last - first,
                 width: resampling.source.width,
             };
             let plane = &mut self.planes[channel * area..][..area];
@@ -138,7 +137,6 @@ struct Source<'a, T> {
     step: usize,
     offset: usize,
     first_row: usize,
-    rows: usize,
     width: usize,
 }
 
@@ -195,7 +193,9 @@ impl<T: Sample> NullaryFnOnce for Columns<'_, T> {
                         *sum = T::add(*sum, sample, weight);
                     }
                 }
-                *result = sums.map(T::finish);
+                for (result, &sum) in result.iter_mut().zip(&sums) {
+                    *result = T::finish(sum);
+                }
             }
             for (lane, out) in out.chunks_exact_mut(kept_width).enumerate() {
                 for (out, column) in out.iter_mut().zip(lanes_out.iter()) {
@@ -234,7 +234,9 @@ impl<T: Sample> NullaryFnOnce for Rows<'_, T> {
                         *sum = T::add(*sum, sample, weight);
                     }
                 }
-                *out = sums.map(T::finish);
+                for (out, &sum) in out.iter_mut().zip(&sums) {
+                    *out = T::finish(sum);
+                }
             }
             let done = width - rest.len();
             for (column, out) in rest.iter_mut().enumerate() {

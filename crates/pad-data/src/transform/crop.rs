@@ -143,7 +143,10 @@ impl CenterCrop {
             });
         }
         // The long side is cut to an integer, as torchvision does.
-        let long = |long: usize, short: usize| self.short_side * long / short.max(1);
+        let long = |long: usize, short: usize| {
+            let side = self.short_side as u128 * long as u128 / (short as u128).max(1);
+            usize::try_from(side).unwrap_or(usize::MAX)
+        };
         let scaled = if image.width <= image.height {
             ImageSize::new(long(image.height, image.width), self.short_side)
         } else {
