@@ -108,9 +108,31 @@ pub enum Error {
         /// What was given.
         found: String,
     },
+    /// A thread that reads images failed: not for a fault of a file, but by a panic or for want of a thread.
+    #[error("loader: {what}")]
+    Worker {
+        /// What happened, and where.
+        what: String,
+    },
     /// candle refused.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
+}
+
+impl Error {
+    /// Whether a single file is at fault, so that a run can go on without it.
+    pub fn is_of_one_file(&self) -> bool {
+        matches!(
+            self,
+            Error::Io { .. }
+                | Error::Decode { .. }
+                | Error::Unsupported { .. }
+                | Error::Limit { .. }
+                | Error::TooSmall { .. }
+                | Error::NotFinite { .. }
+                | Error::Line { .. }
+        )
+    }
 }
 
 /// `Result` with this crate's [`Error`].

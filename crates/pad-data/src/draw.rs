@@ -1,0 +1,482 @@
+//! Pictures of results: images side by side, heat maps over patches, boxes.
+
+use std::{io, path::Path, sync::OnceLock};
+
+use ::image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
+use candle_core::{DType, Tensor};
+use pad_ops::{ImageSize, fs::write_atomic};
+
+use crate::{
+    Error, Result,
+    image::{Image, Pixels},
+    transform::Normalize,
+    window::Window,
+};
+
+/// Red, green and blue, 0 to 255.
+pub type Color = [u8; 3];
+
+/// A picture of 8-bit RGB pixels to draw on. What would fall outside is cut off.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Canvas {
+    size: ImageSize,
+    pixels: Vec<Color>,
+}
+
+impl Canvas {
+    /// A canvas of one colour.
+    pub fn new(size: ImageSize, color: Color) -> Self {
+        Self { size, pixels: vec![color; size.area()] }
+    }
+
+    /// An image as it is seen: 8 bits unchanged, counts and kelvin through `window`, floats being levels of 0 to 255
+    /// if `window` is none; grey is repeated.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for an impossible window, and for 16-bit counts without one.
+    pub fn from_image(image: &Image, window: Option<&Window>) -> Result<Self> {
+        let image = match window {
+            Some(window) => window.apply(image.clone())?,
+            None => image.clone(),
+        };
+        let size = image.size();
+        let pixels = match image.to_rgb().into_pixels() {
+            Pixels::U8(levels) => levels.as_chunks().0.to_vec(),
+            Pixels::F32(levels) => {
+                levels.as_chunks().0.iter().map(|&rgb: &[f32; 3]| rgb.map(to_level)).collect()
+            }
+            Pixels::U16(_) => {
+                return Err(Error::Setting {
+                    name: "window",
+                    expected: "a window for 16-bit counts".into(),
+                    found: "none".into(),
+                });
+            }
+        };
+        Ok(Self { size, pixels })
+    }
+
+    /// A sample as a network sees it, `(C, H, W)` or `(1, C, H, W)` with C = 1 or 3, of any floating dtype and
+    /// device, with `normalize` undone.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for another shape; candle's.
+    pub fn from_tensor(sample: &Tensor, normalize: &Normalize) -> Result<Self> {
+        let (channels, height, width) = match *sample.dims() {
+            [channels @ (1 | 3), height, width] | [1, channels @ (1 | 3), height, width] => {
+                (channels, height, width)
+            }
+            ref other => {
+                return Err(Error::Setting {
+                    name: "sample",
+                    expected: "the shape (C, H, W) or (1, C, H, W) with C = 1 or 3".into(),
+                    found: format!("{other:?}"),
+                });
+            }
+        };
+        let size = ImageSize::new(height, width);
+        let values = sample.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+        let level = |channel: usize, pixel: usize| {
+            let plane = if channels == 1 { 0 } else { channel };
+            to_level(normalize.invert(values[plane * size.area() + pixel], plane))
+        };
+        let pixels = (0..size.area()).map(|pixel| [0, 1, 2].map(|channel| level(channel, pixel)));
+        Ok(Self { size, pixels: pixels.collect() })
+    }
+
+    /// A map of `values` (row-major, as many as `size` has pixels) in the colours of [`heat`], `range.0` coldest and
+    /// `range.1` hottest. Values that are no numbers stay black.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] if the number of values does not fit.
+    pub fn from_heat(size: ImageSize, values: &[f32], range: (f32, f32)) -> Result<Self> {
+        expect_values(size, values)?;
+        let color = |&value: &f32| share(value, range).map_or([0; 3], heat);
+        Ok(Self { size, pixels: values.iter().map(color).collect() })
+    }
+
+    /// Height and width.
+    pub fn size(&self) -> ImageSize {
+        self.size
+    }
+
+    /// The pixel at this row and column, if it is inside.
+    pub fn pixel(&self, row: usize, column: usize) -> Option<Color> {
+        self.index(row, column).map(|index| self.pixels[index])
+    }
+
+    fn index(&self, row: usize, column: usize) -> Option<usize> {
+        (row < self.size.height && column < self.size.width)
+            .then(|| row * self.size.width + column)
+    }
+
+    /// Copies `other` so that its first pixel falls on row `top` and column `left`.
+    pub fn paste(&mut self, other: &Canvas, top: usize, left: usize) {
+        let width = other.size.width.min(self.size.width.saturating_sub(left));
+        if width == 0 {
+            return;
+        }
+        let rows = self.pixels.chunks_exact_mut(self.size.width).skip(top);
+        for (row, source) in rows.zip(other.pixels.chunks_exact(other.size.width)) {
+            row[left..left + width].copy_from_slice(&source[..width]);
+        }
+    }
+
+    /// The same picture with every pixel `factor` times as wide and as high (0 counts as 1).
+    #[must_use]
+    pub fn enlarged(&self, factor: usize) -> Self {
+        let factor = factor.max(1);
+        self.stretched(ImageSize::new(self.size.height * factor, self.size.width * factor))
+    }
+
+    /// The same picture at another size, each pixel taken from the nearest one.
+    #[must_use]
+    pub fn stretched(&self, size: ImageSize) -> Self {
+        if self.size.area() == 0 {
+            return Self::new(size, [0; 3]);
+        }
+        let pixels = (0..size.height).flat_map(|row| {
+            let source = nearest(row, size.height, self.size.height) * self.size.width;
+            (0..size.width).map(move |column| {
+                self.pixels[source + nearest(column, size.width, self.size.width)]
+            })
+        });
+        Self { size, pixels: pixels.collect() }
+    }
+
+    /// Lays a heat map over the picture: `values` (row-major) on a grid of `grid` patches that covers it, blended with
+    /// weight `alpha` (0 shows the picture, 1 the map). Patches whose value is no number keep the picture.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] if the number of values does not fit the grid.
+    pub fn overlay_heat(
+        &mut self,
+        grid: ImageSize,
+        values: &[f32],
+        range: (f32, f32),
+        alpha: f32,
+    ) -> Result<()> {
+        expect_values(grid, values)?;
+        let colors: Vec<Option<Color>> =
+            values.iter().map(|&value| share(value, range).map(heat)).collect();
+        let alpha = alpha.clamp(0.0, 1.0);
+        for (index, pixel) in self.pixels.iter_mut().enumerate() {
+            let row = nearest(index / self.size.width, self.size.height, grid.height);
+            let column = nearest(index % self.size.width, self.size.width, grid.width);
+            if let Some(color) = colors[row * grid.width + column] {
+                for (level, over) in pixel.iter_mut().zip(color) {
+                    let (below, over) = (f32::from(*level), f32::from(over));
+                    *level = to_level(below + (over - below) * alpha);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Fills the patches of a grid that covers the picture where `removed` (row-major) is true.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] if the number of flags does not fit the grid.
+    pub fn cover_patches(&mut self, grid: ImageSize, removed: &[bool], color: Color) -> Result<()> {
+        if removed.len() != grid.area() || removed.is_empty() {
+            return Err(wrong_count(grid, removed.len()));
+        }
+        for (index, pixel) in self.pixels.iter_mut().enumerate() {
+            let row = nearest(index / self.size.width, self.size.height, grid.height);
+            let column = nearest(index % self.size.width, self.size.width, grid.width);
+            if removed[row * grid.width + column] {
+                *pixel = color;
+            }
+        }
+        Ok(())
+    }
+
+    /// Draws the outline of a box `[x1, y1, x2, y2]` (pixels, continuous; the right and lower edge excluded), its
+    /// line `thickness` pixels wide and inside the box. A box that is no box (NaN, reversed) is not drawn.
+    pub fn outline(&mut self, corners: [f32; 4], color: Color, thickness: usize) {
+        let [x1, y1, x2, y2] = corners;
+        // Also false for NaN.
+        if !(x1 < x2 && y1 < y2) {
+            return;
+        }
+        // Casts saturate: what lies outside stays outside and is cut off below.
+        let inside = |value: f32, side: usize| (value.round().max(0.0) as usize).min(side);
+        let (left, right) = (inside(x1, self.size.width), inside(x2, self.size.width));
+        let (top, bottom) = (inside(y1, self.size.height), inside(y2, self.size.height));
+        let (whole_left, whole_right) = (f64::from(x1).round(), f64::from(x2).round());
+        let (whole_top, whole_bottom) = (f64::from(y1).round(), f64::from(y2).round());
+        let width = thickness.max(1) as f64;
+        for row in top..bottom {
+            for column in left..right {
+                let (y, x) = (row as f64, column as f64);
+                let edge = x < whole_left + width
+                    || x >= whole_right - width
+                    || y < whole_top + width
+                    || y >= whole_bottom - width;
+                if let Some(index) = self.index(row, column).filter(|_| edge) {
+                    self.pixels[index] = color;
+                }
+            }
+        }
+    }
+
+    /// Pictures in rows, with gaps of `gap` pixels of `background` between them. Rows are as high and columns as wide
+    /// as their largest picture.
+    pub fn tiled(rows: &[Vec<Canvas>], gap: usize, background: Color) -> Self {
+        let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+        let heights: Vec<usize> = rows
+            .iter()
+            .map(|row| row.iter().map(|tile| tile.size.height).max().unwrap_or(0))
+            .collect();
+        let widths: Vec<usize> = (0..columns)
+            .map(|column| {
+                let tiles = rows.iter().filter_map(|row| row.get(column));
+                tiles.map(|tile| tile.size.width).max().unwrap_or(0)
+            })
+            .collect();
+        let side = |sides: &[usize]| sides.iter().sum::<usize>() + gap * sides.len().saturating_sub(1);
+        let mut canvas = Self::new(ImageSize::new(side(&heights), side(&widths)), background);
+        let mut top = 0;
+        for (row, height) in rows.iter().zip(&heights) {
+            let mut left = 0;
+            for (tile, width) in row.iter().zip(&widths) {
+                canvas.paste(tile, top, left);
+                left += width + gap;
+            }
+            top += height + gap;
+        }
+        canvas
+    }
+
+    /// Writes the picture as a PNG file, whole or not at all.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for a canvas without pixels, [`Error::Io`].
+    pub fn save_png(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        let sides = (u32::try_from(self.size.width), u32::try_from(self.size.height));
+        let (Ok(width @ 1..), Ok(height @ 1..)) = sides else {
+            return Err(Error::Setting {
+                name: "canvas",
+                expected: "at least 1x1 pixels, and sides below 2^32".into(),
+                found: self.size.to_string(),
+            });
+        };
+        write_atomic(path, |file| {
+            PngEncoder::new(file)
+                .write_image(self.pixels.as_flattened(), width, height, ExtendedColorType::Rgb8)
+                .map_err(io::Error::other)
+        })
+        .map_err(|source| Error::Io { path: path.into(), source })
+    }
+}
+
+/// The cell of `cells` that place `place` of `places` falls into.
+fn nearest(place: usize, places: usize, cells: usize) -> usize {
+    (place * cells / places.max(1)).min(cells.saturating_sub(1))
+}
+
+fn to_level(value: f32) -> u8 {
+    value.round().clamp(0.0, 255.0) as u8 // NaN becomes 0
+}
+
+/// Where `value` lies in the range, 0 to 1; none if it is no number. An empty range is all cold.
+fn share(value: f32, (low, high): (f32, f32)) -> Option<f32> {
+    if value.is_nan() {
+        return None;
+    }
+    let share = (value - low) / (high - low);
+    Some(if share.is_nan() { 0.0 } else { share.clamp(0.0, 1.0) })
+}
+
+fn expect_values(size: ImageSize, values: &[f32]) -> Result<()> {
+    if values.len() == size.area() && !values.is_empty() {
+        return Ok(());
+    }
+    Err(wrong_count(size, values.len()))
+}
+
+fn wrong_count(size: ImageSize, found: usize) -> Error {
+    Error::Setting {
+        name: "values",
+        expected: format!("one for each of {size} cells"),
+        found: found.to_string(),
+    }
+}
+
+/// The colour of a heat map at `share` (0 cold to 1 hot; values beyond are clipped).
+///
+/// The path is built in Oklab (B. Ottosson, 2020), where equal steps look equal: lightness rises linearly from 0.16
+/// to 0.97, the hue turns from blue (270 degrees) over magenta and red to yellow (105 degrees), and the chroma is
+/// that of a sine arch, most in the middle and none at the ends, lowered where the colour would leave sRGB. So it
+/// runs from near black to near white, and stays in order when printed in grey.
+pub fn heat(share: f32) -> Color {
+    static COLORS: OnceLock<[Color; 256]> = OnceLock::new();
+    let colors = COLORS
+        .get_or_init(|| std::array::from_fn(|step| heat_color(f64::from(step as u32) / 255.0)));
+    colors[usize::from(to_level(share * 255.0))]
+}
+
+fn heat_color(share: f64) -> Color {
+    let lightness = 0.16 + 0.81 * share;
+    let hue = (270.0 + 195.0 * share).to_radians(); // 465 degrees is 105
+    let color = |chroma: f64| linear_rgb(lightness, chroma * hue.cos(), chroma * hue.sin());
+    let shown = |chroma: f64| color(chroma).iter().all(|level| (0.0..=1.0).contains(level));
+    let wanted = 0.24 * (std::f64::consts::PI * share).sin();
+    let (mut low, mut high) = (0.0, wanted);
+    if shown(wanted) {
+        low = wanted;
+    }
+    for _ in 0..30 {
+        let middle = (low + high) / 2.0;
+        if shown(middle) { low = middle } else { high = middle }
+    }
+    color(low).map(|level| to_level((srgb(level.clamp(0.0, 1.0)) * 255.0) as f32))
+}
+
+/// Oklab to linear sRGB; the matrices are those that define the space.
+fn linear_rgb(lightness: f64, a: f64, b: f64) -> [f64; 3] {
+    let l = (lightness + 0.396_337_777_4 * a + 0.215_803_757_3 * b).powi(3);
+    let m = (lightness - 0.105_561_345_8 * a - 0.063_854_172_8 * b).powi(3);
+    let s = (lightness - 0.089_484_177_5 * a - 1.291_485_548_0 * b).powi(3);
+    [
+        4.076_741_662_1 * l - 3.307_711_591_3 * m + 0.230_969_929_2 * s,
+        -1.268_438_004_6 * l + 2.609_757_401_1 * m - 0.341_319_396_5 * s,
+        -0.004_196_086_3 * l - 0.703_418_614_7 * m + 1.707_614_701_0 * s,
+    ]
+}
+
+/// The transfer function of sRGB.
+fn srgb(linear: f64) -> f64 {
+    if linear <= 0.003_130_8 { 12.92 * linear } else { 1.055 * linear.powf(1.0 / 2.4) - 0.055 }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    const RED: Color = [255, 0, 0];
+
+    /// Luminance of a colour, 0 to 1.
+    fn luminance(color: Color) -> f64 {
+        let [r, g, b] = color.map(|level| {
+            let share = f64::from(level) / 255.0;
+            if share <= 0.04045 { share / 12.92 } else { ((share + 0.055) / 1.055).powf(2.4) }
+        });
+        0.2126 * r + 0.7152 * g + 0.0722 * b
+    }
+
+    #[test]
+    fn heat_rises_in_lightness_from_near_black_to_near_white() {
+        let colors: Vec<Color> = (0..256).map(|step| heat(step as f32 / 255.0)).collect();
+        // Neighbours may differ by less than a level of 8 bits; four steps apart the order is strict.
+        assert!(colors.windows(5).all(|five| luminance(five[4]) > luminance(five[0])));
+        assert!(luminance(colors[0]) < 0.01 && luminance(colors[255]) > 0.85);
+        let [r, g, b] = colors[140];
+        assert!(r > g.saturating_add(60) && r > b, "the middle is red: {:?}", colors[140]);
+        assert_eq!((heat(-3.0), heat(7.0)), (colors[0], colors[255]));
+    }
+
+    #[test]
+    fn a_normalised_sample_comes_back() {
+        let levels: Vec<u8> = (0..12).map(|index| index * 20).collect();
+        let normalize = Normalize::imagenet();
+        let values: Vec<f32> = (0..3)
+            .flat_map(|channel| (0..4).map(move |pixel| pixel * 3 + channel))
+            .map(|index| normalize.apply(f32::from(levels[index]), index % 3))
+            .collect();
+        let sample = Tensor::from_vec(values, (1, 3, 2, 2), &Device::Cpu).unwrap();
+        let canvas = Canvas::from_tensor(&sample, &normalize).unwrap();
+        assert_eq!(canvas.pixels.as_flattened(), levels);
+        let gray = Tensor::zeros((1, 2, 2), DType::F32, &Device::Cpu).unwrap();
+        let canvas = Canvas::from_tensor(&gray, &Normalize::msip()).unwrap();
+        assert_eq!(canvas.pixel(1, 1), Some([97; 3]));
+        let wrong = Tensor::zeros((2, 2, 2), DType::F32, &Device::Cpu).unwrap();
+        assert_eq!(
+            Canvas::from_tensor(&wrong, &normalize).unwrap_err().to_string(),
+            "`sample` is [2, 2, 2], expected the shape (C, H, W) or (1, C, H, W) with C = 1 or 3"
+        );
+    }
+
+    #[test]
+    fn tiles_keep_their_distance_and_cut_nothing() {
+        let tile = |height, width, color| Canvas::new(ImageSize::new(height, width), color);
+        let rows = [vec![tile(2, 3, RED), tile(1, 1, [0, 255, 0])], vec![tile(4, 2, [0, 0, 255])]];
+        let canvas = Canvas::tiled(&rows, 2, [9; 3]);
+        assert_eq!(canvas.size(), ImageSize::new(2 + 2 + 4, 3 + 2 + 1));
+        let expect = [(0, 0, RED), (1, 2, RED), (0, 3, [9; 3]), (0, 5, [0, 255, 0])];
+        for (row, column, color) in expect.into_iter().chain([(4, 1, [0, 0, 255]), (4, 2, [9; 3])]) {
+            assert_eq!(canvas.pixel(row, column), Some(color), "({row}, {column})");
+        }
+        assert_eq!(Canvas::tiled(&[], 2, RED).size().area(), 0);
+    }
+
+    #[test]
+    fn outlines_are_inside_and_cut_at_the_border() {
+        let mut canvas = Canvas::new(ImageSize::new(6, 6), [0; 3]);
+        canvas.outline([1.0, 1.0, 5.0, 5.0], RED, 1);
+        assert_eq!(canvas.pixels.iter().filter(|&&pixel| pixel == RED).count(), 12);
+        assert_eq!((canvas.pixel(1, 1), canvas.pixel(2, 2)), (Some(RED), Some([0; 3])));
+        let mut cut = Canvas::new(ImageSize::new(6, 6), [0; 3]);
+        cut.outline([-50.0, -50.0, 3.0, 1e30], RED, 1);
+        let drawn: Vec<usize> =
+            (0..36).filter(|&index| cut.pixels[index] == RED).map(|index| index % 6).collect();
+        assert_eq!(drawn, [2; 6], "only the right edge is visible");
+        for corners in [[3.0, 3.0, 2.0, 5.0], [f32::NAN, 0.0, 5.0, 5.0]] {
+            let before = cut.clone();
+            cut.outline(corners, [1; 3], 1);
+            assert_eq!(cut, before);
+        }
+    }
+
+    #[test]
+    fn heat_maps_cover_their_patches() {
+        let mut canvas = Canvas::new(ImageSize::new(4, 8), [100; 3]);
+        let grid = ImageSize::new(1, 2);
+        canvas.overlay_heat(grid, &[f32::NAN, 1.0], (0.0, 1.0), 0.5).unwrap();
+        assert_eq!(canvas.pixel(3, 3), Some([100; 3]));
+        let expected = heat(1.0).map(|level| to_level((100.0 + f32::from(level)) / 2.0));
+        assert_eq!(canvas.pixel(0, 4), Some(expected));
+        let refused = canvas.overlay_heat(grid, &[1.0], (0.0, 1.0), 0.5).unwrap_err();
+        assert_eq!(refused.to_string(), "`values` is 1, expected one for each of 1x2 cells");
+        canvas.cover_patches(grid, &[true, false], RED).unwrap();
+        assert_eq!((canvas.pixel(0, 0), canvas.pixel(0, 4)), (Some(RED), Some(expected)));
+        assert!(canvas.cover_patches(grid, &[true], RED).is_err());
+        let flat = Canvas::from_heat(grid, &[2.0, f32::NAN], (2.0, 2.0)).unwrap();
+        assert_eq!(flat.pixels, [heat(0.0), [0; 3]]);
+    }
+
+    #[test]
+    fn enlarging_repeats_pixels_and_saving_keeps_them() {
+        let image = Image::new(ImageSize::new(1, 2), 1, Pixels::U8(vec![10, 200])).unwrap();
+        let canvas = Canvas::from_image(&image, None).unwrap().enlarged(16);
+        assert_eq!(canvas.size(), ImageSize::new(16, 32));
+        assert_eq!((canvas.pixel(15, 15), canvas.pixel(0, 16)), (Some([10; 3]), Some([200; 3])));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.png");
+        canvas.save_png(&path).unwrap();
+        let back = crate::image::decode(&path, &Default::default()).unwrap();
+        assert_eq!(Canvas::from_image(&back, None).unwrap(), canvas);
+        let nowhere = folder.path().join("missing").join("a.png");
+        assert!(canvas.save_png(&nowhere).unwrap_err().to_string().contains("missing"));
+        let empty = Canvas::new(ImageSize::new(0, 4), RED).save_png(&path).unwrap_err();
+        assert_eq!(
+            empty.to_string(),
+            "`canvas` is 0x4, expected at least 1x1 pixels, and sides below 2^32"
+        );
+    }
+
+    #[test]
+    fn counts_need_a_window() {
+        let image = Image::new(ImageSize::new(1, 2), 1, Pixels::U16(vec![1000, 1100])).unwrap();
+        assert_eq!(
+            Canvas::from_image(&image, None).unwrap_err().to_string(),
+            "`window` is none, expected a window for 16-bit counts"
+        );
+        let window = Window::Fixed { low: 1000.0, high: 1100.0 };
+        let canvas = Canvas::from_image(&image, Some(&window)).unwrap();
+        assert_eq!(canvas.pixels, [[0; 3], [255; 3]]);
+    }
+}

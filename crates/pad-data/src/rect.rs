@@ -1,0 +1,59 @@
+//! A rectangle of whole pixels.
+
+use pad_ops::ImageSize;
+
+/// A rectangle of whole pixels inside an image: rows `top..top + height`, columns `left..left + width`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Rect {
+    /// First row.
+    pub top: usize,
+    /// First column.
+    pub left: usize,
+    /// Rows.
+    pub height: usize,
+    /// Columns.
+    pub width: usize,
+}
+
+impl Rect {
+    /// The whole of an image of this size.
+    pub const fn whole(size: ImageSize) -> Self {
+        Self { top: 0, left: 0, height: size.height, width: size.width }
+    }
+
+    /// The rectangle of size `inner` in the middle of `outer`; an odd rest is rounded half to even, as Python's
+    /// `round` and so torchvision's `center_crop` do. Sides of `inner` beyond `outer` are cut.
+    pub fn centred(outer: ImageSize, inner: ImageSize) -> Self {
+        let height = inner.height.min(outer.height);
+        let width = inner.width.min(outer.width);
+        let middle = |outer: usize, inner: usize| {
+            ((outer - inner) as f64 / 2.0).round_ties_even() as usize
+        };
+        Self {
+            top: middle(outer.height, height),
+            left: middle(outer.width, width),
+            height,
+            width,
+        }
+    }
+
+    /// Height and width.
+    pub const fn size(&self) -> ImageSize {
+        ImageSize::new(self.height, self.width)
+    }
+
+    /// Whether it holds at least one pixel and lies inside an image of size `size`.
+    pub fn is_inside(&self, size: ImageSize) -> bool {
+        let fits = |start: usize, length: usize, whole: usize| {
+            length > 0 && start.checked_add(length).is_some_and(|end| end <= whole)
+        };
+        fits(self.top, self.height, size.height) && fits(self.left, self.width, size.width)
+    }
+}
+
+/// `height x width at (top, left)`.
+impl std::fmt::Display for Rect {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} at ({}, {})", self.size(), self.top, self.left)
+    }
+}
