@@ -65,6 +65,39 @@ pub trait Dataset: Send + Sync {
     }
 }
 
+/// A set that is seen several times in an epoch, with other random decisions each time: for few large images, from
+/// which many different crops can be cut.
+pub struct Repeated<D> {
+    dataset: D,
+    times: usize,
+}
+
+impl<D: Dataset> Repeated<D> {
+    /// `dataset`, `times` times over (0 counts as 1).
+    pub fn new(dataset: D, times: usize) -> Self {
+        Self { dataset, times: times.max(1) }
+    }
+}
+
+impl<D: Dataset> Dataset for Repeated<D> {
+    fn len(&self) -> usize {
+        self.dataset.len() * self.times
+    }
+
+    fn name(&self, index: usize) -> String {
+        self.dataset.name(index % self.dataset.len().max(1))
+    }
+
+    fn shape(&self) -> SampleShape {
+        self.dataset.shape()
+    }
+
+    fn write(&self, index: usize, key: Key, out: &mut [f32]) -> Result<()> {
+        // `key` is of this index, so every repetition draws for itself.
+        self.dataset.write(index % self.dataset.len().max(1), key, out)
+    }
+}
+
 /// One sample.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {

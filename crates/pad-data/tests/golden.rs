@@ -168,8 +168,7 @@ fn random_resized_crops_equal_torchvision() {
     let cases = file["random_resized_crop"].as_array().unwrap();
     assert_eq!(cases.len(), 120);
     for (index, case) in cases.iter().enumerate() {
-        let crop =
-            RandomResizedCrop { scale: pair(&case["scale"]), ratio: pair(&case["ratio"]) };
+        let crop = RandomResizedCrop { scale: pair(&case["scale"]), ratio: pair(&case["ratio"]) };
         crop.validate().unwrap();
         let mut draws = Recorded::new(case, format!("random_resized_crop {index}"));
         assert_eq!(crop.draw(size(case), &mut draws), rect(&case["crop"]), "{index}");

@@ -150,6 +150,11 @@ impl Mae {
         &self.config
     }
 
+    /// Where its weights are.
+    pub fn device(&self) -> &candle_core::Device {
+        self.mask_token.device()
+    }
+
     /// The encoder.
     pub fn encoder(&self) -> &ViT {
         &self.encoder

@@ -302,6 +302,9 @@ impl<'a, T: Task, B: Batches<Batch = T::Batch>> Trainer<'a, T, B> {
                 )));
             };
             let batch = batch.map_err(Error::Source)?;
+            if self.task.images(&batch) == 0 {
+                continue; // none of its images could be read
+            }
             // The place of this micro-step in the run, so that a resumed run drops the same units.
             let place = self.progress.step * accumulate + micro;
             let mode = Mode::Train(self.config.key.epoch(place as u64));
@@ -327,25 +330,10 @@ impl<'a, T: Task, B: Batches<Batch = T::Batch>> Trainer<'a, T, B> {
                 none => *none = Some(new),
             }
         }
-        let Some(mut gradients) = gradients else {
-            return Err(Error::source("an update without a micro-batch"));
+        let gradient_norm = match gradients {
+            Some(gradients) => self.update(gradients, lr)?,
+            None => 0.0, // not one readable image: no update, but the step counts
         };
-        if accumulate > 1 {
-            gradients.scale(share)?;
-        }
-        let gradient_norm = gradients.global_norm()?;
-        if !gradient_norm.is_finite() {
-            let culprit = gradients.first_not_finite(self.optimizer.parameters())?;
-            return Err(Error::NotFiniteGradient {
-                step: self.progress.step + 1,
-                parameter: culprit.unwrap_or_else(|| "all together".into()),
-                checkpoint: self.newest.clone(),
-            });
-        }
-        if let Some(max_norm) = self.config.clip_norm {
-            gradients.clip(gradient_norm, max_norm)?;
-        }
-        self.optimizer.step(&gradients, lr, epoch)?;
 
         self.progress.step += 1;
         self.progress.batch += accumulate;
@@ -368,6 +356,27 @@ impl<'a, T: Task, B: Batches<Batch = T::Batch>> Trainer<'a, T, B> {
             seconds: start.elapsed().as_secs_f64(),
             metrics: parts,
         })
+    }
+
+    /// Averages, checks and clips the summed gradients, and updates the parameters; returns the norm before clipping.
+    fn update(&mut self, mut gradients: Gradients, lr: f64) -> Result<f64> {
+        if self.config.accumulate > 1 {
+            gradients.scale(1.0 / self.config.accumulate as f64)?;
+        }
+        let gradient_norm = gradients.global_norm()?;
+        if !gradient_norm.is_finite() {
+            let culprit = gradients.first_not_finite(self.optimizer.parameters())?;
+            return Err(Error::NotFiniteGradient {
+                step: self.progress.step + 1,
+                parameter: culprit.unwrap_or_else(|| "all together".into()),
+                checkpoint: self.newest.clone(),
+            });
+        }
+        if let Some(max_norm) = self.config.clip_norm {
+            gradients.clip(gradient_norm, max_norm)?;
+        }
+        self.optimizer.step(&gradients, lr, self.progress.epoch)?;
+        Ok(gradient_norm)
     }
 
     /// Writes a checkpoint now.

@@ -156,8 +156,10 @@ fn learns() {
     let config = TrainConfig { epochs: 40, schedule, ..config(1) };
     Trainer::new(config, &task, &batches, task.optimizer()).unwrap().run(&mut []).unwrap();
     let weight = task.weight.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-    // Dropout on the inputs shrinks the weights, so they come near and not onto 0..5.
-    assert!((weight[5] - 5.0).abs() < 1.0 && weight[0].abs() < 0.5, "{weight:?}");
+    // Dropout on unit-variance inputs acts like a ridge: the best weights are (1 - p) times the true 0..5.
+    for (i, w) in weight.iter().enumerate() {
+        assert!((w - 0.8 * i as f32).abs() < 0.4, "{weight:?}");
+    }
 }
 
 #[test]

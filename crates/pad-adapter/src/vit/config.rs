@@ -108,6 +108,11 @@ impl ViTConfig {
         }
     }
 
+    /// The small backbone that this project ships: 160 x 6, 5 heads.
+    pub fn pico(patch_size: usize) -> Self {
+        Self::new(patch_size, 160, 6, 5)
+    }
+
     /// ViT-Ti: 192 x 12, 3 heads.
     pub fn tiny(patch_size: usize) -> Self {
         Self::new(patch_size, 192, 12, 3)
@@ -138,9 +143,10 @@ impl ViTConfig {
         Self { pos_grid: Some(PatchGrid::new(37, 37)), layer_scale: Some(1e-5), ..Self::small(14) }
     }
 
-    /// A preset by its name: `tiny`, `small`, `base`, `large`, `huge` with `patch_size`, or `dinov2-small`.
+    /// A preset by its name: `pico`, `tiny`, `small`, `base`, `large`, `huge` with `patch_size`, or `dinov2-small`.
     pub fn preset(name: &str, patch_size: usize) -> Option<Self> {
         Some(match name {
+            "pico" => Self::pico(patch_size),
             "tiny" => Self::tiny(patch_size),
             "small" => Self::small(patch_size),
             "base" => Self::base(patch_size),

@@ -159,10 +159,9 @@ pub(super) fn without_alpha<T: Copy, const ALL: usize, const KEPT: usize>(sample
 /// The refusal of a decoder, in our words where we have some.
 pub(super) fn refused(path: &Path, source: ImageError) -> Error {
     match source {
-        ImageError::Unsupported(what) => Error::Unsupported {
-            path: path.into(),
-            what: format!("this kind of image ({what})"),
-        },
+        ImageError::Unsupported(what) => {
+            Error::Unsupported { path: path.into(), what: format!("this kind of image ({what})") }
+        }
         source => Error::Decode { path: path.into(), source },
     }
 }

@@ -49,7 +49,8 @@ mod tests {
     fn only_the_outer_end_marker_counts() {
         let headers = [
             0xFF, 0xD8, // start
-            0xFF, 0xE1, 0, 8, 0xFF, 0xD8, 1, 2, 0xFF, 0xD9, // a thumbnail with its own end marker
+            0xFF, 0xE1, 0, 8, 0xFF, 0xD8, 1, 2, 0xFF,
+            0xD9, // a thumbnail with its own end marker
             0xFF, 0xDA, 0, 3, 0, // scan header
             7, 0xFF, 0x00, 9, 0xFF, 0xD3, 5, // scan with a stuffed zero and a restart
         ];

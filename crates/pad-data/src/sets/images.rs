@@ -11,11 +11,11 @@ use pad_ops::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::ImageFolder;
+use super::{ImageFolder, ImageSource};
 use crate::{
     Error, Result,
     dataset::{Dataset, SampleShape},
-    image::{DecodeOptions, Image, decode},
+    image::{DecodeOptions, Image},
     resize::{Filter, Planes, Resampling, with_planes},
     roi::Roi,
     transform::{CenterCrop, Flip, HorizontalFlip, Normalize, RandomResizedCrop, RoiCrop},
@@ -122,7 +122,7 @@ impl ImageDatasetConfig {
 /// Grey images (also those stored as RGB with equal channels) stay one channel through crop and resize, and are
 /// repeated when the sample is written. Crops draw from `key.purpose(Crop)`, mirroring from `key.purpose(Flip)`.
 pub struct ImageDataset {
-    folder: ImageFolder,
+    source: Arc<dyn ImageSource>,
     config: ImageDatasetConfig,
     rois: Option<Vec<Vec<Roi>>>,
     cache: Cache,
@@ -131,35 +131,43 @@ pub struct ImageDataset {
 }
 
 impl ImageDataset {
-    /// A set without regions of interest.
+    /// The images of a folder, without regions of interest.
     ///
     /// # Errors
     /// [`Error::Setting`] as [`ImageDatasetConfig::validate`].
     pub fn new(folder: ImageFolder, config: ImageDatasetConfig) -> Result<Self> {
-        config.validate()?;
-        let tables = (0..config.channels).map(|channel| config.normalize.table(channel)).collect();
-        let cache = Cache::new(folder.len(), config.cache_bytes);
-        Ok(Self { folder, config, rois: None, cache, tables })
+        Self::from_source(Arc::new(folder), config)
     }
 
-    /// The same set with regions of interest: one list for each image, in the folder's order.
+    /// The images of any source, without regions of interest.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] as [`ImageDatasetConfig::validate`].
+    pub fn from_source(source: Arc<dyn ImageSource>, config: ImageDatasetConfig) -> Result<Self> {
+        config.validate()?;
+        let tables = (0..config.channels).map(|channel| config.normalize.table(channel)).collect();
+        let cache = Cache::new(source.len(), config.cache_bytes);
+        Ok(Self { source, config, rois: None, cache, tables })
+    }
+
+    /// The same set with regions of interest: one list for each image, in the source's order.
     ///
     /// # Errors
     /// [`Error::Setting`] if the number of lists is not that of images.
     pub fn with_rois(self, rois: Vec<Vec<Roi>>) -> Result<Self> {
-        if rois.len() != self.folder.len() {
+        if rois.len() != self.source.len() {
             return Err(Error::Setting {
                 name: "rois",
-                expected: format!("one list for each of {} images", self.folder.len()),
+                expected: format!("one list for each of {} images", self.source.len()),
                 found: format!("{} lists", rois.len()),
             });
         }
         Ok(Self { rois: Some(rois), ..self })
     }
 
-    /// The list of files.
-    pub fn folder(&self) -> &ImageFolder {
-        &self.folder
+    /// Where the images come from.
+    pub fn source(&self) -> &Arc<dyn ImageSource> {
+        &self.source
     }
 
     /// The configuration.
@@ -176,12 +184,7 @@ impl ImageDataset {
         if let Some(image) = self.cache.get(index) {
             return Ok(image);
         }
-        let path = self.folder.path(index).ok_or_else(|| Error::Setting {
-            name: "index",
-            expected: format!("below {}", self.folder.len()),
-            found: index.to_string(),
-        })?;
-        let image = decode(path, &self.config.decode)?;
+        let image = self.source.load(index, &self.config.decode)?;
         let image = match self.config.channels {
             1 => image.to_gray(),
             _ => image.collapse_gray(),
@@ -248,7 +251,9 @@ fn write_rows<'a, T: Copy>(
                 row.iter_mut().zip(levels).for_each(|(out, &level)| *out = value(level));
             }
             Flip::Horizontal => {
-                row.iter_mut().zip(levels.iter().rev()).for_each(|(out, &level)| *out = value(level));
+                row.iter_mut()
+                    .zip(levels.iter().rev())
+                    .for_each(|(out, &level)| *out = value(level));
             }
         }
     }
@@ -256,11 +261,11 @@ fn write_rows<'a, T: Copy>(
 
 impl Dataset for ImageDataset {
     fn len(&self) -> usize {
-        self.folder.len()
+        self.source.len()
     }
 
     fn name(&self, index: usize) -> String {
-        self.folder.name(index).unwrap_or("(no such image)").to_string()
+        self.source.name(index)
     }
 
     fn shape(&self) -> SampleShape {
@@ -308,7 +313,8 @@ impl Cache {
     fn keep(&self, index: usize, image: &Arc<Image>) {
         let Some(slot) = self.slots.get(index) else { return };
         let bytes = image.pixels().bytes();
-        let fits = self.used.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) <= self.budget;
+        let fits =
+            self.used.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) <= self.budget;
         // The second of two threads that decoded the same image gives its share back.
         if !fits || slot.set(Arc::clone(image)).is_err() {
             self.used.fetch_sub(bytes, Ordering::Relaxed);

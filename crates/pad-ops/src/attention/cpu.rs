@@ -4,10 +4,7 @@
 use rayon::prelude::*;
 
 use crate::{
-    cpu::{
-        level::vectorized,
-        matmul::{Into, Mat, Threads, matmul, matmul_raw},
-    },
+    cpu::matmul::{Into, Mat, Threads, matmul, matmul_raw},
     softmax,
 };
 
@@ -78,7 +75,7 @@ fn probabilities(qkv: &[f32], s: &Sizes, image: usize, head: usize, first: usize
         (k, s.packed_mat(s.n).t()),
         Threads::One,
     );
-    vectorized(|| p.chunks_exact_mut(s.n).for_each(softmax::forward_row));
+    softmax::forward_rows(p, s.n);
 }
 
 /// `qkv` (B, N, 3 D) -> (B, N, D).
@@ -156,11 +153,7 @@ pub(super) fn backward(qkv: &[f32], d_out: &[f32], s: &Sizes) -> Vec<f32> {
                     (v, s.packed_mat(s.n).t()),
                     Threads::One,
                 );
-                vectorized(|| {
-                    for (d_s, p) in d_s.chunks_exact_mut(s.n).zip(p.chunks_exact(s.n)) {
-                        softmax::backward_row(p, d_s);
-                    }
-                });
+                softmax::backward_rows(p, d_s, s.n);
                 // SAFETY: see above.
                 unsafe {
                     matmul_raw(

@@ -1,38 +1,99 @@
 //! Which vector instructions the kernels run with, found once at run time.
+#![allow(unsafe_code)]
 
 use std::sync::OnceLock;
 
-use pulp::Arch;
+/// A set of vector instructions that some kernel is compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Level {
+    /// What every processor of the architecture has.
+    Portable,
+    /// AVX2 and FMA.
+    Avx2,
+    /// AVX-512 F, BW, CD, DQ, VL.
+    Avx512,
+}
 
-/// The widest set that this processor has; `PAD_CPU=portable` in the environment asks for none.
-fn arch() -> Arch {
-    static ARCH: OnceLock<Arch> = OnceLock::new();
-    *ARCH.get_or_init(|| match std::env::var("PAD_CPU").as_deref() {
-        Ok("portable") => Arch::Scalar,
-        _ => Arch::new(),
+/// The widest level that this processor has; `PAD_CPU=portable` or `PAD_CPU=avx2` in the environment asks for less.
+pub(crate) fn level() -> Level {
+    static LEVEL: OnceLock<Level> = OnceLock::new();
+    *LEVEL.get_or_init(|| {
+        let most = match std::env::var("PAD_CPU").as_deref() {
+            Ok("portable") => Level::Portable,
+            Ok("avx2") => Level::Avx2,
+            _ => Level::Avx512,
+        };
+        found().min(most)
     })
 }
 
-/// The vector instructions in use, for a log line at the start of a program.
-pub fn cpu_level() -> &'static str {
-    #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
-    {
-        match arch() {
-            Arch::V4(_) => return "avx512",
-            Arch::V3(_) => return "avx2",
-            _ => {}
-        }
-    }
-    match arch() {
-        Arch::Scalar => "portable",
-        #[allow(unreachable_patterns)]
-        _ => "vector",
+#[cfg(target_arch = "x86_64")]
+fn found() -> Level {
+    let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+    let avx512 = is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512cd")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512vl");
+    match (avx2, avx512) {
+        (true, true) => Level::Avx512,
+        (true, false) => Level::Avx2,
+        _ => Level::Portable,
     }
 }
 
-/// Runs a loop compiled once per instruction set. The closure must be inlined for that to help, so keep it a plain
-/// loop over slices with `#[inline(always)]` callees.
-#[inline(always)]
-pub(crate) fn vectorized<R>(run: impl FnOnce() -> R) -> R {
-    arch().dispatch(run)
+#[cfg(not(target_arch = "x86_64"))]
+fn found() -> Level {
+    Level::Portable
 }
+
+/// The vector instructions in use (`portable`, `avx2`, `avx512`), for a log line at the start of a program. On other
+/// architectures than x86-64 the compiler's own choice is `portable` and vectorises too.
+pub fn cpu_level() -> &'static str {
+    match level() {
+        Level::Portable => "portable",
+        Level::Avx2 => "avx2",
+        Level::Avx512 => "avx512",
+    }
+}
+
+/// Compiles a function once for each [`Level`] and calls the widest that the processor has. Its body, and what it
+/// calls in loops, must be `#[inline(always)]` functions over slices: anything that is not inlined is compiled for the
+/// portable level (closures handed to iterators, above all).
+macro_rules! multiversioned {
+    (
+        $(#[$meta:meta])*
+        $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block
+    ) => {
+        $(#[$meta])*
+        #[allow(unsafe_code, clippy::too_many_arguments)]
+        $vis fn $name($($arg: $ty),*) $(-> $ret)? {
+            #[inline(always)]
+            #[allow(clippy::too_many_arguments)]
+            fn portable($($arg: $ty),*) $(-> $ret)? $body
+
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma")]
+                #[allow(clippy::too_many_arguments)]
+                fn avx512($($arg: $ty),*) $(-> $ret)? {
+                    portable($($arg),*)
+                }
+                #[target_feature(enable = "avx2,fma")]
+                #[allow(clippy::too_many_arguments)]
+                fn avx2($($arg: $ty),*) $(-> $ret)? {
+                    portable($($arg),*)
+                }
+                match $crate::cpu::level::level() {
+                    // SAFETY: `level` found every instruction set that the function is compiled for.
+                    $crate::cpu::level::Level::Avx512 => return unsafe { avx512($($arg),*) },
+                    // SAFETY: as above.
+                    $crate::cpu::level::Level::Avx2 => return unsafe { avx2($($arg),*) },
+                    $crate::cpu::level::Level::Portable => {}
+                }
+            }
+            portable($($arg),*)
+        }
+    };
+}
+pub(crate) use multiversioned;

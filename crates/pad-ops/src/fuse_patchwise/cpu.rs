@@ -6,7 +6,7 @@
 use rayon::prelude::*;
 
 use super::Fusion;
-use crate::cpu::{level::vectorized, rows, special};
+use crate::cpu::{level::multiversioned, rows, special};
 
 /// Which gradients someone asked for.
 #[derive(Clone, Copy)]
@@ -32,6 +32,59 @@ pub(super) struct Operands<'a> {
     pub(super) fusion: Fusion,
 }
 
+/// The scale of a token. An absent gate is empty and contributes nothing.
+#[inline(always)]
+fn scale(adapter: &[f32], mlp: &[f32], gate_adapter: &[f32], gate_mlp: &[f32]) -> f32 {
+    special::sigmoid(rows::dot(gate_mlp, mlp) + rows::dot(gate_adapter, adapter))
+}
+
+multiversioned! {
+    fn forward_rows(
+        adapter: &[f32],
+        mlp: &[f32],
+        gate_adapter: &[f32],
+        gate_mlp: &[f32],
+        d: usize,
+        delta: &mut [f32],
+    ) {
+        let rows = adapter.chunks_exact(d).zip(mlp.chunks_exact(d));
+        for ((a, m), delta) in rows.zip(delta.chunks_exact_mut(d)) {
+            let s = scale(a, m, gate_adapter, gate_mlp);
+            for (delta, a) in delta.iter_mut().zip(a) {
+                *delta = s * a;
+            }
+        }
+    }
+}
+
+multiversioned! {
+    /// Per token: the scale, and `d_logit = s (1 - s) (d_delta . a)`.
+    fn scales_rows(
+        adapter: &[f32],
+        mlp: &[f32],
+        gate_adapter: &[f32],
+        gate_mlp: &[f32],
+        d_delta: &[f32],
+        d: usize,
+        scales: &mut [(f32, f32)],
+    ) {
+        let rows = adapter.chunks_exact(d).zip(mlp.chunks_exact(d)).zip(d_delta.chunks_exact(d));
+        for (((a, m), g), out) in rows.zip(scales) {
+            let s = scale(a, m, gate_adapter, gate_mlp);
+            *out = (s, s * (1.0 - s) * rows::dot(g, a));
+        }
+    }
+}
+
+multiversioned! {
+    /// `out += factor * values`.
+    fn add_scaled(out: &mut [f32], factor: f32, values: &[f32]) {
+        for (out, value) in out.iter_mut().zip(values) {
+            *out += factor * value;
+        }
+    }
+}
+
 impl Operands<'_> {
     /// The gate's weights for the MLP's output and for the adapter's; empty where that branch is not seen.
     fn gates(&self) -> (&[f32], &[f32]) {
@@ -43,112 +96,63 @@ impl Operands<'_> {
         }
     }
 
-    fn row<'b>(&self, values: &'b [f32], row: usize) -> &'b [f32] {
-        &values[row * self.d..(row + 1) * self.d]
-    }
-
-    /// The scale of token `row`.
-    #[inline(always)]
-    fn scale(&self, row: usize) -> f32 {
-        let (gate_mlp, gate_adapter) = self.gates();
-        // `dot` over the shorter operand: an absent gate contributes nothing.
-        let logit = rows::dot(gate_mlp, self.row(self.mlp, row))
-            + rows::dot(gate_adapter, self.row(self.adapter, row));
-        special::sigmoid(logit)
-    }
-
     /// `s * adapter`, (rows, D).
     pub(super) fn forward(&self) -> Vec<f32> {
+        let (d, (gate_mlp, gate_adapter)) = (self.d, self.gates());
         let mut delta = vec![0.0; self.adapter.len()];
-        rows::for_rows(&mut delta, self.d, |first, delta| {
-            vectorized(|| {
-                for (i, delta) in delta.chunks_exact_mut(self.d).enumerate() {
-                    let s = self.scale(first + i);
-                    let adapter = self.row(self.adapter, first + i);
-                    delta.iter_mut().zip(adapter).for_each(|(delta, a)| *delta = s * a);
-                }
-            });
+        rows::for_rows(&mut delta, d, |first, delta| {
+            let range = first * d..first * d + delta.len();
+            let (adapter, mlp) = (&self.adapter[range.clone()], &self.mlp[range]);
+            forward_rows(adapter, mlp, gate_adapter, gate_mlp, d, delta);
         });
         delta
     }
 
-    /// Per token, with `d_logit = s (1 - s) (d_delta . a)`: `d_a = s d_delta + d_logit gate_a`,
-    /// `d_mlp = d_logit gate_m`, `d_gate_a += d_logit a`, `d_gate_m += d_logit mlp`.
+    /// Per token: `d_a = s d_delta + d_logit gate_a`, `d_mlp = d_logit gate_m`, `d_gate_a += d_logit a`,
+    /// `d_gate_m += d_logit mlp`.
     pub(super) fn backward(&self, d_delta: &[f32], wanted: Wanted) -> Gradients {
-        let d = self.d;
-        let (gate_mlp, gate_adapter) = self.gates();
+        let (d, (gate_mlp, gate_adapter)) = (self.d, self.gates());
         // One scale's inner products per token serve all three gradients.
         let mut scales = vec![(0.0, 0.0); self.adapter.len() / d];
         let rows = rows::rows_per_chunk(d);
         scales.par_chunks_mut(rows).enumerate().for_each(|(chunk, scales)| {
-            vectorized(|| {
-                for (i, scale) in scales.iter_mut().enumerate() {
-                    let row = chunk * rows + i;
-                    let s = self.scale(row);
-                    let d_s = rows::dot(self.row(d_delta, row), self.row(self.adapter, row));
-                    *scale = (s, s * (1.0 - s) * d_s);
-                }
-            });
+            let range = chunk * rows * d..(chunk * rows + scales.len()) * d;
+            let (adapter, mlp) = (&self.adapter[range.clone()], &self.mlp[range.clone()]);
+            scales_rows(adapter, mlp, gate_adapter, gate_mlp, &d_delta[range], d, scales);
         });
-        let d_adapter = wanted.d_adapter.then(|| {
-            let mut d_adapter = vec![0.0; self.adapter.len()];
-            rows::for_rows(&mut d_adapter, d, |first, d_adapter| {
-                vectorized(|| {
-                    for (i, d_adapter) in d_adapter.chunks_exact_mut(d).enumerate() {
-                        let (s, d_logit) = scales[first + i];
-                        let g = self.row(d_delta, first + i);
-                        if gate_adapter.is_empty() {
-                            d_adapter.iter_mut().zip(g).for_each(|(d_a, g)| *d_a = s * g);
-                        } else {
-                            for j in 0..d {
-                                d_adapter[j] = s * g[j] + d_logit * gate_adapter[j];
-                            }
-                        }
-                    }
-                });
+        // Each gradient below is a sum of rows times numbers.
+        let weighted_rows = |terms: &(dyn Fn(usize, &mut [f32]) + Sync)| {
+            let mut out = vec![0.0; self.adapter.len()];
+            rows::for_rows(&mut out, d, |first, out| {
+                out.chunks_exact_mut(d).enumerate().for_each(|(i, row)| terms(first + i, row));
             });
-            d_adapter
-        });
-        let d_mlp = (wanted.d_mlp && !gate_mlp.is_empty()).then(|| {
-            let mut d_mlp = vec![0.0; self.mlp.len()];
-            rows::for_rows(&mut d_mlp, d, |first, d_mlp| {
-                vectorized(|| {
-                    for (i, d_mlp) in d_mlp.chunks_exact_mut(d).enumerate() {
-                        let d_logit = scales[first + i].1;
-                        d_mlp.iter_mut().zip(gate_mlp).for_each(|(d_m, w)| *d_m = d_logit * w);
-                    }
-                });
-            });
-            d_mlp
-        });
-        let d_gate = wanted.d_gate.then(|| self.d_gate(&scales));
-        Gradients { d_adapter, d_mlp, d_gate }
-    }
-
-    /// The gate's gradient, in the gate's own layout.
-    fn d_gate(&self, scales: &[(f32, f32)]) -> Vec<f32> {
-        let d = self.d;
-        let (sees_mlp, sees_adapter) = match self.fusion {
-            Fusion::Concat | Fusion::Sum => (true, true),
-            Fusion::Side => (false, true),
-            Fusion::Gside => (true, false),
+            out
         };
-        let adapter_from = if self.fusion == Fusion::Concat { d } else { 0 };
-        rows::reduce_rows(scales.len(), d, self.gate.len(), |range, partial| {
-            vectorized(|| {
-                let mut add = |from: usize, values: &[f32], d_logit: f32| {
-                    let sums = &mut partial[from..from + d];
-                    sums.iter_mut().zip(values).for_each(|(sum, v)| *sum += d_logit * v);
-                };
-                for row in range {
-                    if sees_mlp {
-                        add(0, self.row(self.mlp, row), scales[row].1);
+        let row = |values: &[f32], row: usize| row * d..((row + 1) * d).min(values.len());
+        let d_adapter = wanted.d_adapter.then(|| {
+            weighted_rows(&|token, out| {
+                let (s, d_logit) = scales[token];
+                add_scaled(out, s, &d_delta[row(d_delta, token)]);
+                add_scaled(out, d_logit, gate_adapter);
+            })
+        });
+        let d_mlp = (wanted.d_mlp && !gate_mlp.is_empty())
+            .then(|| weighted_rows(&|token, out| add_scaled(out, scales[token].1, gate_mlp)));
+        let d_gate = wanted.d_gate.then(|| {
+            let adapter_from = if self.fusion == Fusion::Concat { d } else { 0 };
+            rows::reduce_rows(scales.len(), d, self.gate.len(), |range, partial| {
+                for token in range {
+                    let d_logit = scales[token].1;
+                    if !gate_mlp.is_empty() {
+                        add_scaled(&mut partial[..d], d_logit, &self.mlp[row(self.mlp, token)]);
                     }
-                    if sees_adapter {
-                        add(adapter_from, self.row(self.adapter, row), scales[row].1);
+                    if !gate_adapter.is_empty() {
+                        let sums = &mut partial[adapter_from..];
+                        add_scaled(sums, d_logit, &self.adapter[row(self.adapter, token)]);
                     }
                 }
-            });
-        })
+            })
+        });
+        Gradients { d_adapter, d_mlp, d_gate }
     }
 }

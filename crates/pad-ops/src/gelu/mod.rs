@@ -6,7 +6,7 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result as CandleResult, Shape, 
 
 use crate::{
     Result, check,
-    cpu::{has_kernel, level::vectorized, rows, slices, special},
+    cpu::{has_kernel, level::multiversioned, rows, slices, special},
 };
 
 /// `x * Phi(x)`, elementwise.
@@ -53,8 +53,7 @@ impl CustomOp1 for Gelu {
         let x = slices::values(self.name(), x, layout)?;
         let mut y = vec![0.0; x.len()];
         rows::for_values(&mut y, |first, y| {
-            let x = &x[first..first + y.len()];
-            vectorized(|| y.iter_mut().zip(x).for_each(|(y, &x)| *y = x * special::normal(x).0));
+            forward(&x[first..first + y.len()], y);
         });
         Ok(slices::output(y, layout.shape()))
     }
@@ -64,17 +63,30 @@ impl CustomOp1 for Gelu {
             slices::read(d_y, |d_y| {
                 let mut d_x = vec![0.0; x.len()];
                 rows::for_values(&mut d_x, |first, d_x| {
-                    let (x, d_y) = (&x[first..first + d_x.len()], &d_y[first..first + d_x.len()]);
-                    vectorized(|| {
-                        for i in 0..d_x.len() {
-                            let (cdf, pdf) = special::normal(x[i]);
-                            d_x[i] = d_y[i] * (cdf + x[i] * pdf);
-                        }
-                    });
+                    let range = first..first + d_x.len();
+                    backward(&x[range.clone()], &d_y[range], d_x);
                 });
                 d_x
             })
         })??;
         Ok(Some(slices::tensor(d_x, x.shape())?))
+    }
+}
+
+multiversioned! {
+    fn forward(x: &[f32], y: &mut [f32]) {
+        for (y, &x) in y.iter_mut().zip(x) {
+            *y = x * special::normal(x).0;
+        }
+    }
+}
+
+multiversioned! {
+    /// `d_x = d_y (Phi(x) + x phi(x))`.
+    fn backward(x: &[f32], d_y: &[f32], d_x: &mut [f32]) {
+        for ((d_x, &d_y), &x) in d_x.iter_mut().zip(d_y).zip(x) {
+            let (cdf, pdf) = special::normal(x);
+            *d_x = d_y * (cdf + x * pdf);
+        }
     }
 }

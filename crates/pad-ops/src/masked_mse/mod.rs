@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use crate::{
     Error, Result, check,
-    cpu::{has_kernel, level::vectorized, rows, slices},
+    cpu::{has_kernel, level::multiversioned, rows, slices},
 };
 
 /// Mean squared error over the patches whose mask is 1. Gradients go to `pred` alone.
@@ -78,10 +78,7 @@ impl CustomOp1 for MaskedMse {
                     }
                     let range = patch * p..(patch + 1) * p;
                     let (pred, target) = (&pred[range.clone()], &target[range]);
-                    let square = vectorized(|| {
-                        rows::sum_by(p, |i| (pred[i] - target[i]) * (pred[i] - target[i]))
-                    });
-                    f64::from(square) * f64::from(self.mask[patch])
+                    f64::from(square_distance(pred, target)) * f64::from(self.mask[patch])
                 })
                 .collect();
             // In patch order and in f64: thousands of terms, the same bits for any number of threads.
@@ -99,24 +96,30 @@ impl CustomOp1 for MaskedMse {
             slices::read(&self.target, |target| {
                 let mut d_pred = vec![0.0; pred.len()];
                 rows::for_rows(&mut d_pred, p, |first, d_pred| {
-                    vectorized(|| {
-                        for (row, d_pred) in d_pred.chunks_exact_mut(p).enumerate() {
-                            let patch = first + row;
-                            let factor = factor * self.mask[patch];
-                            if factor == 0.0 {
-                                continue;
-                            }
-                            let range = patch * p..(patch + 1) * p;
-                            let (pred, target) = (&pred[range.clone()], &target[range]);
-                            for i in 0..p {
-                                d_pred[i] = factor * (pred[i] - target[i]);
-                            }
+                    for (row, d_pred) in d_pred.chunks_exact_mut(p).enumerate() {
+                        let patch = first + row;
+                        let factor = factor * self.mask[patch];
+                        if factor == 0.0 {
+                            continue; // a kept patch: its gradient stays zero
                         }
-                    });
+                        let range = patch * p..(patch + 1) * p;
+                        let (pred, target) = (&pred[range.clone()], &target[range]);
+                        for ((d_pred, pred), target) in d_pred.iter_mut().zip(pred).zip(target) {
+                            *d_pred = factor * (pred - target);
+                        }
+                    }
                 });
                 d_pred
             })
         })??;
         Ok(Some(slices::tensor(d_pred, pred.shape())?))
+    }
+}
+
+multiversioned! {
+    fn square_distance(a: &[f32], b: &[f32]) -> f32 {
+        let n = a.len().min(b.len());
+        let (a, b) = (&a[..n], &b[..n]);
+        rows::sum_by(n, |i| (a[i] - b[i]) * (a[i] - b[i]))
     }
 }

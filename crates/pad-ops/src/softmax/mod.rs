@@ -6,7 +6,7 @@ use candle_core::{CpuStorage, CustomOp1, D, Layout, Result as CandleResult, Shap
 
 use crate::{
     Result, check,
-    cpu::{has_kernel, level::vectorized, rows, slices, special},
+    cpu::{has_kernel, level::multiversioned, rows, slices, special},
 };
 
 /// Softmax over the last axis.
@@ -57,9 +57,7 @@ impl CustomOp1 for Softmax {
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> CandleResult<(CpuStorage, Shape)> {
         let mut y = slices::values(self.name(), x, layout)?.to_vec();
         let n = layout.dims().last().copied().unwrap_or(1);
-        rows::for_rows(&mut y, n, |_, y| {
-            vectorized(|| y.chunks_exact_mut(n).for_each(forward_row));
-        });
+        rows::for_rows(&mut y, n, |_, y| forward_rows(y, n));
         Ok(slices::output(y, layout.shape()))
     }
 
@@ -69,12 +67,7 @@ impl CustomOp1 for Softmax {
             slices::read(d_y, |d_y| {
                 let mut d_x = d_y.to_vec();
                 rows::for_rows(&mut d_x, n, |first, d_x| {
-                    let y = &y[first * n..first * n + d_x.len()];
-                    vectorized(|| {
-                        d_x.chunks_exact_mut(n).zip(y.chunks_exact(n)).for_each(|(d_x, y)| {
-                            backward_row(y, d_x);
-                        });
-                    });
+                    backward_rows(&y[first * n..first * n + d_x.len()], d_x, n);
                 });
                 d_x
             })
@@ -83,18 +76,30 @@ impl CustomOp1 for Softmax {
     }
 }
 
-/// Replaces a row by its softmax.
-#[inline(always)]
-pub(crate) fn forward_row(x: &mut [f32]) {
-    let max = rows::max(x);
-    x.iter_mut().for_each(|x| *x = special::exp(*x - max));
-    let scale = 1.0 / rows::sum(x);
-    x.iter_mut().for_each(|x| *x *= scale);
+multiversioned! {
+    /// Replaces each row of `n` values by its softmax.
+    pub(crate) fn forward_rows(x: &mut [f32], n: usize) {
+        for row in x.chunks_exact_mut(n) {
+            let max = rows::max(row);
+            for x in row.iter_mut() {
+                *x = special::exp(*x - max);
+            }
+            let scale = 1.0 / rows::sum(row);
+            for x in row.iter_mut() {
+                *x *= scale;
+            }
+        }
+    }
 }
 
-/// Replaces the gradient to a row's softmax `y` by the gradient to its argument: `y (d_y - sum(d_y y))`.
-#[inline(always)]
-pub(crate) fn backward_row(y: &[f32], d_y: &mut [f32]) {
-    let inner = rows::dot(y, d_y);
-    d_y.iter_mut().zip(y).for_each(|(d_y, y)| *d_y = y * (*d_y - inner));
+multiversioned! {
+    /// Replaces the gradient to each row's softmax `y` by the gradient to its argument: `y (d_y - sum(d_y y))`.
+    pub(crate) fn backward_rows(y: &[f32], d_y: &mut [f32], n: usize) {
+        for (d_y, y) in d_y.chunks_exact_mut(n).zip(y.chunks_exact(n)) {
+            let inner = rows::dot(y, d_y);
+            for (d_y, y) in d_y.iter_mut().zip(y) {
+                *d_y = y * (*d_y - inner);
+            }
+        }
+    }
 }

@@ -1,0 +1,46 @@
+//! Where images come from: a folder, or anything that can give an image by number.
+
+use super::ImageFolder;
+use crate::{
+    Error, Result,
+    image::{DecodeOptions, Image, decode},
+};
+
+/// A list of images. What image `index` is never changes: loaders ask from several threads, in any order.
+pub trait ImageSource: Send + Sync {
+    /// Number of images.
+    fn len(&self) -> usize;
+
+    /// Whether there is none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// A name for messages. Any string for an index beyond the end.
+    fn name(&self, index: usize) -> String;
+
+    /// Image `index`, as it is stored.
+    ///
+    /// # Errors
+    /// Whatever is wrong with it; [`Error::Setting`] if there is no such image.
+    fn load(&self, index: usize, options: &DecodeOptions) -> Result<Image>;
+}
+
+impl ImageSource for ImageFolder {
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn name(&self, index: usize) -> String {
+        self.name(index).unwrap_or("(no such image)").to_string()
+    }
+
+    fn load(&self, index: usize, options: &DecodeOptions) -> Result<Image> {
+        decode(self.path(index).ok_or_else(|| no_image(index, self.len()))?, options)
+    }
+}
+
+/// The refusal of an index beyond the end.
+fn no_image(index: usize, images: usize) -> Error {
+    Error::Setting { name: "index", expected: format!("below {images}"), found: index.to_string() }
+}

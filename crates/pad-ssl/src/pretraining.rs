@@ -1,0 +1,179 @@
+//! An objective as a training task: batches of a loader in, losses out; and its loss on held-out images.
+
+use candle_core::{DType, Device, Tensor};
+use pad_data::loader::{Batch, Loader};
+use pad_ops::{Mode, rng::Key};
+use pad_train::{Batches, Epoch, Error as TrainError, Hook, Losses, Source, StepInfo, Task};
+
+use crate::{Objective, Result};
+
+/// A batch with the epoch it belongs to: masks are drawn from (seed, epoch, image).
+pub struct ImageBatch {
+    /// (B, C, H, W); absent where no image of the batch could be read.
+    images: Option<Tensor>,
+    indices: Vec<usize>,
+    epoch: usize,
+}
+
+impl ImageBatch {
+    fn new(batch: Batch, epoch: usize) -> Self {
+        let images = (!batch.indices.is_empty()).then_some(batch.images);
+        Self { images, indices: batch.indices, epoch }
+    }
+
+    /// A batch of which no image could be read.
+    fn empty(epoch: usize) -> Self {
+        Self { images: None, indices: Vec::new(), epoch }
+    }
+}
+
+/// A loader as a source of batches.
+pub struct LoaderBatches<'a>(pub &'a Loader);
+
+impl Batches for LoaderBatches<'_> {
+    type Batch = ImageBatch;
+
+    fn per_epoch(&self) -> usize {
+        self.0.batches_per_epoch()
+    }
+
+    fn epoch(&self, epoch: usize, first: usize) -> Result<Epoch<'_, ImageBatch>, Source> {
+        let mut batches = self.0.epoch(epoch as u64, first)?.peekable();
+        // A batch without a readable image does not come at all; its number still counts.
+        let numbers = first..self.per_epoch();
+        Ok(Box::new(numbers.map(move |number| {
+            match batches.next_if(|batch| batch.as_ref().map_or(true, |b| b.number == number)) {
+                Some(batch) => Ok(ImageBatch::new(batch?, epoch)),
+                None => Ok(ImageBatch::empty(epoch)),
+            }
+        })))
+    }
+}
+
+/// Trains an objective.
+pub struct Pretraining<'a, O> {
+    objective: &'a O,
+    key: Key,
+    device: Device,
+}
+
+impl<'a, O: Objective> Pretraining<'a, O> {
+    /// The task of training `objective` on `device`, its decisions drawn from `key`.
+    pub fn new(objective: &'a O, key: Key, device: &Device) -> Self {
+        Self { objective, key, device: device.clone() }
+    }
+
+    /// The key of one image in one epoch.
+    fn key(&self, epoch: usize, index: usize) -> Key {
+        self.key.epoch(epoch as u64).sample(index as u64)
+    }
+
+    fn loss(&self, images: &Tensor, batch: &ImageBatch, mode: Mode) -> Result<Losses> {
+        let keys: Vec<Key> =
+            batch.indices.iter().map(|&index| self.key(batch.epoch, index)).collect();
+        let images = images.to_device(&self.device)?;
+        let draw = self.objective.draw(&images, &keys)?;
+        self.objective.loss(&images, &draw, mode)
+    }
+
+    /// Mean loss over a held-out set, image by image: the same crops and masks at every call.
+    ///
+    /// # Errors
+    /// Whatever the loader or the objective says.
+    pub fn held_out_loss(&self, loader: &Loader) -> Result<f64> {
+        let (mut sum, mut images) = (0.0, 0_usize);
+        for batch in loader.epoch(0, 0)? {
+            let batch = ImageBatch::new(batch?, 0);
+            let Some(tensor) = &batch.images else { continue };
+            let loss = self.loss(tensor, &batch, Mode::Eval)?.total;
+            let loss = loss.to_dtype(DType::F64)?.to_scalar::<f64>()?;
+            sum += loss * batch.indices.len() as f64;
+            images += batch.indices.len();
+        }
+        Ok(sum / images.max(1) as f64)
+    }
+}
+
+impl<O: Objective> Task for Pretraining<'_, O> {
+    type Batch = ImageBatch;
+
+    fn losses(&self, batch: &ImageBatch, mode: Mode) -> Result<Losses, Source> {
+        match &batch.images {
+            Some(images) => Ok(self.loss(images, batch, mode)?),
+            None => Err("a batch without images".into()),
+        }
+    }
+
+    fn images(&self, batch: &ImageBatch) -> usize {
+        batch.indices.len()
+    }
+}
+
+/// Measures the loss on held-out images before the first update, every so many epochs, and after the last; the log
+/// gets it as `held_out_loss`.
+pub struct HeldOutLoss<'a, O> {
+    task: &'a Pretraining<'a, O>,
+    loader: &'a Loader,
+    every_epochs: usize,
+    before: Option<f64>,
+    after: Option<f64>,
+}
+
+impl<'a, O: Objective> HeldOutLoss<'a, O> {
+    /// A hook that evaluates every `every_epochs` epochs; 0 = only before and after.
+    pub fn new(task: &'a Pretraining<'a, O>, loader: &'a Loader, every_epochs: usize) -> Self {
+        Self { task, loader, every_epochs, before: None, after: None }
+    }
+
+    /// The loss before the first update.
+    pub fn before(&self) -> Option<f64> {
+        self.before
+    }
+
+    /// The newest loss.
+    pub fn after(&self) -> Option<f64> {
+        self.after
+    }
+
+    fn measure(&self) -> Result<f64, TrainError> {
+        self.task.held_out_loss(self.loader).map_err(TrainError::source)
+    }
+}
+
+impl<O: Objective> Hook for HeldOutLoss<'_, O> {
+    fn name(&self) -> &'static str {
+        "held_out_loss"
+    }
+
+    fn before_run(&mut self, done: usize, _steps: usize) -> Result<(), TrainError> {
+        if done == 0 {
+            let loss = self.measure()?;
+            tracing::info!("held-out loss {loss:.4} before training");
+            (self.before, self.after) = (Some(loss), Some(loss));
+        }
+        Ok(())
+    }
+
+    fn after_step(&mut self, info: &mut StepInfo) -> Result<(), TrainError> {
+        let due = self.every_epochs > 0
+            && info.ends_epoch
+            && (info.epoch + 1).is_multiple_of(self.every_epochs);
+        if due || info.step == info.steps {
+            let loss = self.measure()?;
+            tracing::info!("held-out loss {loss:.4} after epoch {}", info.epoch);
+            self.after = Some(loss);
+            info.metrics.push(("held_out_loss".into(), loss));
+        }
+        Ok(())
+    }
+
+    fn state(&self) -> serde_json::Value {
+        serde_json::json!([self.before, self.after])
+    }
+
+    fn restore(&mut self, state: &serde_json::Value) -> Result<(), TrainError> {
+        self.before = state[0].as_f64();
+        self.after = state[1].as_f64();
+        Ok(())
+    }
+}

@@ -1,0 +1,75 @@
+//! What the examples share: flags and TOML, device, logs, models and pictures.
+#![allow(dead_code)] // every example uses a part
+#![allow(unreachable_pub, missing_docs)] // a program, not a library
+
+pub mod images;
+pub mod model;
+pub mod pictures;
+pub mod settings;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use candle_core::Device;
+
+/// 25 to 40% on outputs of tens of megabytes: glibc maps and faults each of them anew.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Any error, printed in one line.
+pub type Error = Box<dyn std::error::Error + Send + Sync>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Starts the logs, runs the program, prints an error in one line and sets the exit code.
+pub fn main(run: impl FnOnce() -> Result<()>) -> ExitCode {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .without_time()
+        .init();
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", error.to_string().replace('\n', " "));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The device called `cpu`, `cuda`, `cuda:N` or `metal`.
+pub fn device(name: &str) -> Result<Device> {
+    let (kind, index) = name.split_once(':').unwrap_or((name, "0"));
+    let index = index.parse().map_err(|_| format!("device `{name}`: `{index}` is no number"))?;
+    match kind {
+        "cpu" => Ok(Device::Cpu),
+        "cuda" => Device::new_cuda(index).map_err(|error| {
+            format!("device `{name}`: {error} (built with --features cuda?)").into()
+        }),
+        "metal" => Device::new_metal(index).map_err(|error| {
+            format!("device `{name}`: {error} (built with --features metal?)").into()
+        }),
+        _ => Err(format!("device `{name}`, expected cpu, cuda, cuda:N or metal").into()),
+    }
+}
+
+/// Limits the threads of all operators; 0 = all cores.
+pub fn threads(count: usize) -> Result<()> {
+    if count > 0 {
+        rayon::ThreadPoolBuilder::new().num_threads(count).build_global()?;
+    }
+    Ok(())
+}
+
+/// `runs/NAME-1`, or the first number that is free.
+pub fn free_run_folder(name: &str) -> PathBuf {
+    let folder = |number: usize| PathBuf::from(format!("runs/{name}-{number}"));
+    (1..).map(folder).find(|folder| !folder.exists()).unwrap_or_else(|| folder(0))
+}
+
+/// Writes a text file whole.
+pub fn write_text(path: &std::path::Path, text: &str) -> Result<()> {
+    pad::ops::fs::write_atomic_bytes(path, text.as_bytes())
+        .map_err(|error| format!("{}: {error}", path.display()).into())
+}

@@ -1,0 +1,156 @@
+//! Models from settings and weights, and the files a run leaves.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use candle_core::Device;
+use pad::{
+    checkpoint::{AdapterFile, Checkpoint, FloatType, save, save_adapter},
+    params::{ParamStore, Role},
+    rng::Key,
+    ssl::{Mae, MaeConfig, Paradigm},
+    vit::{ViT, ViTConfig},
+};
+
+use super::{Result, settings::Settings};
+
+/// A small ViT that was pre-trained on RGB photographs; how: docs/asset.md.
+const ASSET: &[u8] = include_bytes!("../../assets/vit_pico_rgb.safetensors");
+
+pub const ADAPTER: &str = "adapter.safetensors";
+pub const DECODER: &str = "decoder.safetensors";
+pub const MODEL: &str = "model.safetensors";
+
+/// The weights that settings name; none for `none`.
+pub fn weights(settings: &Settings) -> Result<Option<Checkpoint>> {
+    Ok(match settings.weights.as_str() {
+        "none" => None,
+        "asset" => Some(Checkpoint::from_safetensors(ASSET, "asset")?),
+        path => Some(Checkpoint::open(path)?),
+    })
+}
+
+/// What a file says of the autoencoder it holds.
+pub fn stored_config(checkpoint: &Checkpoint) -> Result<Option<MaeConfig>> {
+    let Some(json) = checkpoint.metadata().get("mae") else { return Ok(None) };
+    let config = serde_json::from_str(json)
+        .map_err(|error| format!("{}: metadata `mae`: {error}", checkpoint.path().display()))?;
+    Ok(Some(config))
+}
+
+/// A built model and what it was built from.
+pub struct Model {
+    pub mae: Mae,
+    pub store: ParamStore,
+    pub config: MaeConfig,
+    pub paradigm: Paradigm,
+}
+
+/// The model at the start of a run.
+pub fn at_start(settings: &Settings, device: &Device) -> Result<Model> {
+    let mut checkpoint = if settings.paradigm == "scratch" { None } else { weights(settings)? };
+    if checkpoint.is_none() && settings.paradigm != "scratch" {
+        return Err(format!(
+            "paradigm {} needs weights to start from, found --weights none",
+            settings.paradigm
+        )
+        .into());
+    }
+    let stored = checkpoint.as_ref().map(stored_config).transpose()?.flatten();
+    let config = settings.mae(stored.as_ref())?;
+    let has_decoder =
+        checkpoint.as_ref().is_some_and(|file| file.get("decoder_embed.weight").is_some());
+    let paradigm = settings.paradigm(has_decoder)?;
+    if let Some(checkpoint) = &mut checkpoint {
+        for change in checkpoint.fit(&config.encoder)? {
+            tracing::info!("{}: {change}", checkpoint.path().display());
+        }
+    }
+    let key = Key::new(settings.seed);
+    let mut store = match checkpoint {
+        Some(checkpoint) => ParamStore::from_checkpoint(checkpoint, device, key)
+            // Adapters are new; a decoder may be, all of it or none, but for its fixed table.
+            .fresh(move |role| {
+                role.is_adapter()
+                    || role == Role::DecoderPosTable
+                    || (role.is_decoder() && !has_decoder)
+            }),
+        None => ParamStore::scratch(device, key),
+    };
+    for (name, table) in Mae::tables(&config, device)? {
+        store = store.preset(name, table);
+    }
+    let store = store.train(move |role| paradigm.trains(role));
+    let mae = store.build(|vb| Mae::new(&config, vb))?;
+    Ok(Model { mae, store, config, paradigm })
+}
+
+/// The encoder that `--weights` and `--model` describe, without adapters.
+pub fn encoder(settings: &Settings, device: &Device) -> Result<ViT> {
+    let mut checkpoint = weights(settings)?.ok_or("--weights none: expected a checkpoint")?;
+    let stored = stored_config(&checkpoint)?;
+    let config = ViTConfig { adapter: None, ..settings.mae(stored.as_ref())?.encoder };
+    for change in checkpoint.fit(&config)? {
+        tracing::info!("{}: {change}", checkpoint.path().display());
+    }
+    let store = ParamStore::from_checkpoint(checkpoint, device, Key::new(settings.seed))
+        .unused(Role::is_decoder);
+    Ok(store.build(|vb| ViT::new(&config, vb))?)
+}
+
+/// Writes what a run has trained: adapters and decoder of PAD, the whole model of the other paradigms. Returns the
+/// files.
+pub fn save_run(
+    folder: &Path,
+    model: &Model,
+    float_type: FloatType,
+    notes: &BTreeMap<String, String>,
+) -> Result<Vec<PathBuf>> {
+    let mut metadata = notes.clone();
+    metadata.insert("format".into(), "pad-mae/1".into());
+    metadata.insert("mae".into(), serde_json::to_string(&model.config)?);
+    if !model.paradigm.has_adapters() {
+        let path = folder.join(MODEL);
+        save(&path, &model.store.tensors(|_| true), &metadata, float_type)?;
+        return Ok(vec![path]);
+    }
+    let (adapter, decoder) = (folder.join(ADAPTER), folder.join(DECODER));
+    save_adapter(&adapter, &model.store, &model.config.encoder, notes)?;
+    save(&decoder, &model.store.tensors(Role::is_decoder), &metadata, float_type)?;
+    Ok(vec![adapter, decoder])
+}
+
+/// The model that a finished run left, ready for inference. `force` accepts adapters of another backbone.
+pub fn of_run(folder: &Path, device: &Device, force: bool) -> Result<Model> {
+    let settings = Settings::of_run(folder)?;
+    let whole = folder.join(MODEL);
+    let (mut checkpoint, adapter) = if whole.exists() {
+        (Checkpoint::open(&whole)?, None)
+    } else {
+        let backbone = weights(&settings)?
+            .ok_or_else(|| format!("{}: no {MODEL} and no weights named", folder.display()))?;
+        let adapter = AdapterFile::open(folder.join(ADAPTER))?;
+        let mut all = adapter.onto(backbone);
+        all.merge(Checkpoint::open(folder.join(DECODER))?);
+        (all, Some(adapter))
+    };
+    let own = if adapter.is_some() { DECODER } else { MODEL };
+    let config = stored_config(&Checkpoint::open(folder.join(own))?)?
+        .ok_or_else(|| format!("{}: no metadata `mae`", folder.join(own).display()))?;
+    checkpoint.fit(&config.encoder)?;
+    let paradigm = settings.paradigm(true)?;
+    let mut store = ParamStore::from_checkpoint(checkpoint, device, Key::new(settings.seed));
+    for (name, table) in Mae::tables(&config, device)? {
+        store = store.preset(name, table);
+    }
+    let store = store.fresh(|role| role == Role::DecoderPosTable);
+    let mae = store.build(|vb| Mae::new(&config, vb))?;
+    if let Some(adapter) = adapter
+        && !force
+    {
+        adapter.check(&store)?;
+    }
+    Ok(Model { mae, store, config, paradigm })
+}

@@ -1,0 +1,221 @@
+//! Pre-trains adapters (or a whole ViT) on infrared images by masked autoencoding.
+//!
+//!     cargo run --release --example pretrain                          # two minutes, needs nothing
+//!     cargo run --release --example pretrain -- --data DIR            # your images, small backbone
+//!     cargo run --release --example pretrain -- --data DIR --weights mae_vit_base.pth --model base
+//!     cargo run --release --example pretrain -- --resume runs/pretrain-1
+//!
+//! Writes a run folder: `config.toml`, `log.jsonl`, `tensorboard/`, `checkpoints/`, `adapter.safetensors` and
+//! `decoder.safetensors` (or `model.safetensors`), `reconstruction.png`, `scales.png`, `summary.json`.
+
+mod cli;
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::Parser;
+use cli::{
+    Result, model,
+    settings::{Flags, Settings},
+};
+use pad::{
+    checkpoint::FloatType,
+    data::loader::Loader,
+    rng::Key,
+    ssl::{HeldOutLoss, LoaderBatches, Pretraining},
+    train::{
+        AdamW, AdamWConfig, Groups, Hook, Outcome, Schedule, TrainConfig, Trainer,
+        checkpoint::{Identity, Plan},
+        log::{JsonLines, ProgressBar, TensorBoard},
+        scaled_lr,
+    },
+};
+
+/// Pre-trains adapters (or a whole ViT) on infrared images by masked autoencoding.
+#[derive(Parser, Debug)]
+struct Program {
+    /// Settings in a TOML file; flags override its entries
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Folder of the run [default: runs/pretrain-1, or the next that is free]
+    #[arg(long, value_name = "DIR", conflicts_with = "resume")]
+    out: Option<PathBuf>,
+    /// Continue the run in this folder
+    #[arg(long, value_name = "DIR", conflicts_with = "config")]
+    resume: Option<PathBuf>,
+    /// Store the whole model (other paradigms than pad) in 16-bit floats
+    #[arg(long)]
+    half: bool,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+/// Settings and folder of the run: a new one, or one that goes on.
+fn open_run(program: &Program) -> Result<(Settings, PathBuf)> {
+    if let Some(folder) = &program.resume {
+        let config = folder.join("config.toml");
+        return Ok((Settings::merge(Some(&config), &program.flags)?, folder.clone()));
+    }
+    let settings = Settings::merge(program.config.as_deref(), &program.flags)?;
+    let folder = program.out.clone().unwrap_or_else(|| cli::free_run_folder("pretrain"));
+    if folder.join("config.toml").exists() {
+        let name = folder.display();
+        return Err(format!("{name} holds a run: continue it with --resume {name}").into());
+    }
+    Ok((settings, folder))
+}
+
+/// What a resumed run must share with its checkpoints: every setting that changes results, and the backbone.
+fn identity(settings: &Settings, backbone: String) -> Result<Identity> {
+    const WITHOUT_EFFECT: [&str; 7] =
+        ["workers", "threads", "cache_mib", "checkpoint_every", "keep", "device", "data"];
+    let table = toml::Table::try_from(settings)?;
+    let mut identity: Identity = table
+        .into_iter()
+        .filter(|(name, _)| !WITHOUT_EFFECT.contains(&name.as_str()))
+        .map(|(name, value)| (name, value.to_string()))
+        .collect();
+    identity.insert("backbone".into(), backbone);
+    Ok(identity)
+}
+
+fn run() -> Result<()> {
+    let program = Program::parse();
+    let (settings, folder) = open_run(&program)?;
+    cli::threads(settings.threads)?;
+    let device = cli::device(&settings.device)?;
+    let (training, held_out) = cli::images::loaders(&settings)?;
+    let model = model::at_start(&settings, &device)?;
+    tracing::info!("operators: {}", pad::ops::cpu_level());
+    for line in model.store.summary().to_string().lines() {
+        tracing::info!("{line}");
+    }
+
+    // The optimiser: groups by role, the scaled learning rate.
+    let (depth, epochs) = (model.config.encoder.depth, settings.epochs);
+    let parameters = model.paradigm.parameters(&model.store, depth, epochs, settings.weight_decay);
+    for line in Groups::of(&parameters).to_string().lines() {
+        tracing::info!("{line}");
+    }
+    let accumulate = settings.accumulation(training.batches_per_epoch());
+    let effective_batch = training.config().batch_size * accumulate;
+    let peak_lr = scaled_lr(settings.blr, effective_batch);
+    tracing::info!("effective batch {effective_batch}, peak learning rate {peak_lr:.2e}");
+    let key = Key::new(settings.seed);
+    let config = TrainConfig {
+        epochs,
+        max_steps: settings.max_steps,
+        accumulate,
+        clip_norm: settings.clip_norm,
+        schedule: Schedule::WarmupCosine {
+            peak_lr,
+            min_lr: settings.min_lr,
+            warmup_epochs: settings.warmup_epochs.min(epochs as f64),
+            epochs: epochs as f64,
+        },
+        key,
+    };
+
+    // The run folder appears only when nothing can be wrong with the settings any more.
+    std::fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    cli::write_text(&folder.join("config.toml"), &settings.to_toml()?)?;
+    let plan = Plan {
+        folder: folder.join("checkpoints"),
+        every_steps: Some(settings.checkpoint_every),
+        every_epochs: None,
+        keep: settings.keep,
+        identity: identity(&settings, model.store.backbone_digest()?)?,
+    };
+
+    let task = Pretraining::new(&model.mae, key, &device);
+    let batches = LoaderBatches(&training);
+    let optimizer = AdamW::new(parameters, AdamWConfig::default())?;
+    let mut trainer = Trainer::new(config, &task, &batches, optimizer)?.with_checkpoints(plan);
+    let mut evaluation =
+        held_out.as_ref().map(|loader| HeldOutLoss::new(&task, loader, settings.eval_every));
+    let mut lines = JsonLines::new(folder.join("log.jsonl"));
+    let mut board = TensorBoard::new(folder.join("tensorboard"));
+    let mut progress = ProgressBar::new(50);
+    let mut hooks: Vec<&mut dyn Hook> = Vec::new();
+    hooks.extend(evaluation.as_mut().map(|hook| hook as &mut dyn Hook));
+    hooks.push(&mut lines);
+    hooks.push(&mut board);
+    hooks.push(&mut progress);
+    if program.resume.is_some() {
+        match trainer.resume(&mut hooks)? {
+            Some(checkpoint) => tracing::info!("resumed from {}", checkpoint.display()),
+            None => tracing::info!("no checkpoint yet: from the beginning"),
+        }
+    }
+    let start = std::time::Instant::now();
+    let first_images = trainer.progress().images;
+    let outcome = trainer.run(&mut hooks)?;
+    let seconds = start.elapsed().as_secs_f64();
+    let images_per_s = (trainer.progress().images - first_images) as f64 / seconds.max(1e-9);
+    if outcome == Outcome::Stopped {
+        tracing::info!("stopped; continue with --resume {}", folder.display());
+        return Ok(());
+    }
+
+    let notes = BTreeMap::from([("made_by".to_string(), "pad pretrain".to_string())]);
+    let float_type = if program.half { FloatType::F16 } else { FloatType::AsIs };
+    let mut files = model::save_run(&folder, &model, float_type, &notes)?;
+    if let Some(loader) = &held_out {
+        files.extend(pictures(&folder, &model, loader, &settings, &mut board, trainer.steps())?);
+    }
+    let losses = evaluation.map(|hook| (hook.before(), hook.after()));
+    if let Some((Some(before), Some(after))) = losses {
+        println!("held-out loss: {before:.4} before, {after:.4} after");
+    }
+    println!("{images_per_s:.1} images/s over {seconds:.0} s (evaluation included)");
+    let summary = serde_json::json!({
+        "held_out_before": losses.and_then(|losses| losses.0),
+        "held_out_after": losses.and_then(|losses| losses.1),
+        "images_per_s": images_per_s,
+        "seconds": seconds,
+        "steps": trainer.steps(),
+        "trained": model.store.summary().trained,
+        "frozen": model.store.summary().frozen,
+        "unreadable": training.unreadable().iter().map(|bad| &bad.reason).collect::<Vec<_>>(),
+    });
+    cli::write_text(&folder.join("summary.json"), &format!("{summary:#}\n"))?;
+    for file in files {
+        println!("wrote {}", file.display());
+    }
+    Ok(())
+}
+
+/// Reconstructions of held-out images and, for patchwise scales, heat maps of them.
+fn pictures(
+    folder: &Path,
+    model: &model::Model,
+    loader: &Loader,
+    settings: &Settings,
+    board: &mut TensorBoard,
+    step: usize,
+) -> Result<Vec<PathBuf>> {
+    let Some(batch) = loader.epoch(0, 0)?.next().transpose()? else { return Ok(Vec::new()) };
+    let count = batch.images.dim(0)?.min(6);
+    let images = batch.images.narrow(0, 0, count)?.to_device(model.mae.device())?;
+    let normalize = settings.normalize()?;
+    let mut files = Vec::new();
+    let reconstruction = folder.join("reconstruction.png");
+    let canvas = cli::pictures::reconstructions(&model.mae, &images, &normalize, settings.seed)?;
+    canvas.save_png(&reconstruction)?;
+    let size = (canvas.size().height as u32, canvas.size().width as u32);
+    board.image("reconstruction", step, size, &std::fs::read(&reconstruction)?)?;
+    files.push(reconstruction);
+    if let Some((canvas, _)) = cli::pictures::scales(&model.mae, &images, &normalize)? {
+        let path = folder.join("scales.png");
+        canvas.save_png(&path)?;
+        files.push(path);
+    }
+    Ok(files)
+}
+
+fn main() -> ExitCode {
+    cli::main(run)
+}

@@ -1,0 +1,187 @@
+//! What users get wrong, and the one line that they are told.
+
+mod programs;
+
+use std::{collections::BTreeMap, path::Path};
+
+use pad::checkpoint::{Checkpoint, FloatType, save};
+use programs::{error_line, pretrain, program, stderr, success, write_images};
+
+fn data(folder: &Path, count: usize) -> std::path::PathBuf {
+    let data = folder.join("data");
+    write_images(&data, count);
+    data
+}
+
+#[test]
+fn folders_without_images() {
+    let folder = tempfile::tempdir().unwrap();
+    let (empty, out) = (folder.path().join("empty"), folder.path().join("out"));
+    std::fs::create_dir(&empty).unwrap();
+    let error = error_line(&pretrain(&empty, &out, &[]).output().unwrap());
+    assert_eq!(
+        error,
+        format!("{}: no image found (looked for png, jpg, jpeg, bmp, tif, tiff)", empty.display())
+    );
+    assert!(!out.exists(), "a run that cannot begin leaves no folder");
+    let absent = folder.path().join("absent");
+    let error = error_line(&pretrain(&absent, &out, &[]).output().unwrap());
+    assert!(error.starts_with(&format!("{}: ", absent.display())), "{error}");
+}
+
+#[test]
+fn a_few_bad_images_among_good_ones_are_reported_and_passed_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = data(folder.path(), 40);
+    let cut = data.join("007.png");
+    let bytes = programs::bytes(cut.clone());
+    std::fs::write(&cut, &bytes[..bytes.len() / 3]).unwrap();
+    std::fs::write(data.join("zero.png"), b"").unwrap();
+    image::GrayImage::new(5, 5).save(data.join("tiny.png")).unwrap();
+    let (allowed, out) = (["--max-unreadable", "0.2"], folder.path().join("out"));
+    let output = success(pretrain(&data, &out, &allowed));
+    let said = stderr(&output);
+    for name in ["007.png", "zero.png", "tiny.png"] {
+        assert!(said.contains(name), "{name} is not reported: {said}");
+    }
+    assert!(said.contains("the image is 5x5, at least 16x16 is needed"), "{said}");
+    // More than the allowed share is an error that counts them.
+    let out = folder.path().join("strict");
+    let error = error_line(&pretrain(&data, &out, &["--max-unreadable", "0"]).output().unwrap());
+    assert!(error.contains("could not be read, more than the allowed share 0; first: "), "{error}");
+}
+
+#[test]
+fn checkpoints_that_do_not_fit() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = data(folder.path(), 12);
+    let scratch = folder.path().join("scratch");
+    success(pretrain(&data, &scratch, &["--max-steps", "1"]));
+    let good = Checkpoint::open(scratch.join("model.safetensors")).unwrap();
+    let weights = folder.path().join("weights.safetensors");
+    let error = |change: &dyn Fn(&mut Checkpoint)| {
+        let mut file = good.clone();
+        change(&mut file);
+        save(&weights, file.tensors(), file.metadata(), FloatType::AsIs).unwrap();
+        let name = weights.display().to_string();
+        let out = folder.path().join("refused");
+        let more = ["--paradigm", "pad", "--weights", &name, "--model", "auto"];
+        let text = error_line(&pretrain(&data, &out, &more).output().unwrap());
+        assert!(!out.exists(), "{text}");
+        text.replace(&name, "FILE")
+    };
+    let start = "FILE: the checkpoint is not this model's; ";
+    assert_eq!(
+        error(&|file| drop(file.remove("norm.bias"))),
+        format!("{start}missing 1: norm.bias")
+    );
+    assert_eq!(
+        error(&|file| file.insert("head.bias", file.get("norm.bias").unwrap().clone())),
+        format!("{start}unexpected 1: head.bias")
+    );
+    assert_eq!(
+        error(&|file| {
+            let short = file.get("norm.bias").unwrap().narrow(0, 0, 8).unwrap();
+            file.insert("norm.bias", short.contiguous().unwrap());
+        }),
+        format!("{start}wrong shape 1: norm.bias (expected [160], found [8])")
+    );
+    // The sound file trains.
+    save(&weights, good.tensors(), good.metadata(), FloatType::AsIs).unwrap();
+    let name = weights.display().to_string();
+    let out = folder.path().join("adapters");
+    let more = ["--paradigm", "pad", "--weights", &name, "--model", "auto", "--max-steps", "2"];
+    success(pretrain(&data, &out, &more));
+
+    // Its adapters belong to that backbone and to no other.
+    let other = BTreeMap::from_iter(good.tensors().iter().map(|(name, tensor)| {
+        let moved = if name == "norm.bias" { (tensor + 0.5).unwrap() } else { tensor.clone() };
+        (name.clone(), moved)
+    }));
+    save(&weights, &other, good.metadata(), FloatType::AsIs).unwrap();
+    let draw = |force: bool| {
+        let mut command = program("reconstruct");
+        command.arg(&out).arg(&data).args(["--count", "2"]);
+        if force {
+            command.arg("--force");
+        }
+        command.output().unwrap()
+    };
+    let text = error_line(&draw(false));
+    assert!(text.contains("this adapter belongs to the backbone "), "{text}");
+    assert!(draw(true).status.success());
+    assert!(out.join("scales.png").exists());
+}
+
+#[test]
+fn settings_that_make_no_sense() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = data(folder.path(), 12);
+    let text = |more: &[&str]| {
+        error_line(&pretrain(&data, &folder.path().join("out"), more).output().unwrap())
+    };
+    let table: [(&[&str], &str); 8] = [
+        (&["--image-size", "70"], "`image_size` is 70x70, expected sides divisible by 16"),
+        (&["--mask-ratio", "1"], "`mask_ratio` is 1, which keeps 0 of 16 patches"),
+        (&["--channels", "2"], "`channels` is 2, expected 1 or 3"),
+        (&["--paradigm", "magic"], "`paradigm` is magic, expected pad, full, scratch or decoder-only"),
+        (&["--normalize", "nonsense"], "`normalize` is nonsense, expected msip, imagenet or MEAN,STD"),
+        (&["--device", "tpu"], "device `tpu`, expected cpu, cuda, cuda:N or metal"),
+        (&["--paradigm", "pad", "--weights", "none"], "paradigm pad needs weights to start from"),
+        (&["--sources", "nowhere"], "`source` is nowhere, expected one of ."),
+    ];
+    for (more, want) in table {
+        // A later flag of the same name would be a usage error of clap: these override by file.
+        let said = if more[0] == "--image-size" || more[0] == "--paradigm" {
+            let mut command = program("pretrain");
+            command.arg("--data").arg(&data).arg("--out").arg(folder.path().join("out"));
+            command.args(["--model", "pico", "--epochs", "1", "--batch-size", "4"]);
+            if more[0] == "--image-size" {
+                command.args(["--paradigm", "scratch"]);
+            }
+            error_line(&command.args(more).output().unwrap())
+        } else {
+            text(more)
+        };
+        assert!(said.contains(want), "{more:?}: {said}");
+    }
+    // A typing error in a recipe is named, not ignored.
+    let recipe = folder.path().join("recipe.toml");
+    std::fs::write(&recipe, "epochz = 3\n").unwrap();
+    let mut command = program("pretrain");
+    let error = error_line(&command.arg("--config").arg(&recipe).output().unwrap());
+    assert!(error.contains("recipe.toml: unknown field `epochz`"), "{error}");
+}
+
+#[test]
+fn a_loss_that_is_no_number_stops_the_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = data(folder.path(), 12);
+    let out = folder.path().join("out");
+    let more = ["--blr", "1e12", "--checkpoint-every", "1", "--epochs", "30"];
+    let mut command = program("pretrain");
+    command.arg("--data").arg(&data).arg("--out").arg(&out);
+    let small: Vec<&str> = programs::SMALL.to_vec();
+    let place = small.iter().position(|flag| *flag == "--epochs").unwrap();
+    command.args(&small[..place]).args(&small[place + 2..]).args(more);
+    let error = error_line(&command.output().unwrap());
+    assert!(error.starts_with("step "), "{error}");
+    assert!(error.contains("the loss is ") || error.contains("is not finite"), "{error}");
+    assert!(error.contains("the last good checkpoint is "), "{error}");
+}
+
+#[test]
+fn features_of_a_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = data(folder.path(), 9);
+    let scratch = folder.path().join("scratch");
+    success(pretrain(&data, &scratch, &["--max-steps", "1"]));
+    let output = folder.path().join("features.safetensors");
+    let mut embed = program("embed");
+    embed.arg(&data).arg(&output).arg("--run").arg(&scratch).args(["--pool", "class"]);
+    success(embed);
+    let file = Checkpoint::open(&output).unwrap();
+    assert_eq!(file.get("features").unwrap().dims(), [9, 160]);
+    let names: Vec<String> = serde_json::from_str(&file.metadata()["names"]).unwrap();
+    assert_eq!((names.len(), names[3].as_str()), (9, "003.png"));
+}

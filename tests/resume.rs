@@ -1,0 +1,66 @@
+//! A run that is killed at any step and resumed ends with the same weights, bit for bit.
+
+mod programs;
+
+use std::time::{Duration, Instant};
+
+use programs::{bytes, pretrain, program, success, write_images};
+
+/// Waits until the log of a run has `lines` lines.
+fn wait_for(log: &std::path::Path, lines: usize) {
+    let start = Instant::now();
+    while std::fs::read_to_string(log).unwrap_or_default().lines().count() < lines {
+        assert!(start.elapsed() < Duration::from_secs(120), "{} never came", log.display());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn killed_and_resumed_equals_uninterrupted() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, whole) = (folder.path().join("data"), folder.path().join("whole"));
+    write_images(&data, 30);
+    let plan = ["--checkpoint-every", "3", "--clip-norm", "1", "--seed", "4"];
+    // Other numbers of readers and threads change nothing either.
+    success(pretrain(&data, &whole, &[&plan[..], &["--workers", "2"]].concat()));
+    let want = bytes(whole.join("model.safetensors"));
+
+    for (round, steps) in [2, 4, 9, 13].into_iter().enumerate() {
+        let run = folder.path().join(format!("killed-{round}"));
+        let mut child = pretrain(&data, &run, &plan).spawn().unwrap();
+        wait_for(&run.join("log.jsonl"), steps);
+        child.kill().unwrap(); // SIGKILL: nothing is flushed, nothing is said
+        child.wait().unwrap();
+        assert!(!run.join("model.safetensors").exists(), "killed too late to prove anything");
+
+        let mut resume = program("pretrain");
+        resume.arg("--resume").arg(&run).args(["--threads", "1", "--workers", "0"]);
+        let output = success(resume);
+        let said = programs::stderr(&output);
+        let place = if steps > 3 { "resumed from" } else { "no checkpoint yet" };
+        assert!(said.contains(place), "{said}");
+        assert!(bytes(run.join("model.safetensors")) == want, "killed after step {steps}");
+        let log = String::from_utf8(bytes(run.join("log.jsonl"))).unwrap();
+        let numbers: Vec<u64> = log
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["step"].as_u64())
+            .map(Option::unwrap)
+            .collect();
+        assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>(), "each step once");
+    }
+}
+
+#[test]
+fn a_resumed_run_must_be_the_same_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, run) = (folder.path().join("data"), folder.path().join("run"));
+    write_images(&data, 12);
+    success(pretrain(&data, &run, &["--checkpoint-every", "2"]));
+    let mut other = program("pretrain");
+    other.arg("--resume").arg(&run).args(["--blr", "0.5"]);
+    let error = programs::error_line(&other.output().unwrap());
+    assert!(error.ends_with("the checkpoint belongs to another run: blr is 0.0001, expected 0.5"), "{error}");
+    let error = programs::error_line(&pretrain(&data, &run, &[]).output().unwrap());
+    let name = run.display();
+    assert_eq!(error, format!("{name} holds a run: continue it with --resume {name}"));
+}
