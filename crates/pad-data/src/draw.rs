@@ -106,8 +106,7 @@ impl Canvas {
     }
 
     fn index(&self, row: usize, column: usize) -> Option<usize> {
-        (row < self.size.height && column < self.size.width)
-            .then(|| row * self.size.width + column)
+        (row < self.size.height && column < self.size.width).then(|| row * self.size.width + column)
     }
 
     /// Copies `other` so that its first pixel falls on row `top` and column `left`.
@@ -234,7 +233,8 @@ impl Canvas {
                 tiles.map(|tile| tile.size.width).max().unwrap_or(0)
             })
             .collect();
-        let side = |sides: &[usize]| sides.iter().sum::<usize>() + gap * sides.len().saturating_sub(1);
+        let side =
+            |sides: &[usize]| sides.iter().sum::<usize>() + gap * sides.len().saturating_sub(1);
         let mut canvas = Self::new(ImageSize::new(side(&heights), side(&widths)), background);
         let mut top = 0;
         for (row, height) in rows.iter().zip(&heights) {
@@ -407,7 +407,8 @@ mod tests {
         let canvas = Canvas::tiled(&rows, 2, [9; 3]);
         assert_eq!(canvas.size(), ImageSize::new(2 + 2 + 4, 3 + 2 + 1));
         let expect = [(0, 0, RED), (1, 2, RED), (0, 3, [9; 3]), (0, 5, [0, 255, 0])];
-        for (row, column, color) in expect.into_iter().chain([(4, 1, [0, 0, 255]), (4, 2, [9; 3])]) {
+        for (row, column, color) in expect.into_iter().chain([(4, 1, [0, 0, 255]), (4, 2, [9; 3])])
+        {
             assert_eq!(canvas.pixel(row, column), Some(color), "({row}, {column})");
         }
         assert_eq!(Canvas::tiled(&[], 2, RED).size().area(), 0);

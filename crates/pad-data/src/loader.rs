@@ -64,9 +64,8 @@ impl Default for LoaderConfig {
 
 impl LoaderConfig {
     fn validate(&self, images: usize) -> Result<()> {
-        let fault = |name, expected: String, found: String| {
-            Err(Error::Setting { name, expected, found })
-        };
+        let fault =
+            |name, expected: String, found: String| Err(Error::Setting { name, expected, found });
         if self.batch_size == 0 {
             return fault("batch_size", "at least 1".into(), "0".into());
         }
@@ -195,7 +194,11 @@ impl Unreadable {
         let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for failure in failed {
             files.entry(failure.index).or_insert_with(|| {
-                warn!(image = failure.name, reason = failure.reason, "unreadable image is left out");
+                warn!(
+                    image = failure.name,
+                    reason = failure.reason,
+                    "unreadable image is left out"
+                );
                 failure
             });
         }

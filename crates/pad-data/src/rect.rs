@@ -26,15 +26,9 @@ impl Rect {
     pub fn centred(outer: ImageSize, inner: ImageSize) -> Self {
         let height = inner.height.min(outer.height);
         let width = inner.width.min(outer.width);
-        let middle = |outer: usize, inner: usize| {
-            ((outer - inner) as f64 / 2.0).round_ties_even() as usize
-        };
-        Self {
-            top: middle(outer.height, height),
-            left: middle(outer.width, width),
-            height,
-            width,
-        }
+        let middle =
+            |outer: usize, inner: usize| ((outer - inner) as f64 / 2.0).round_ties_even() as usize;
+        Self { top: middle(outer.height, height), left: middle(outer.width, width), height, width }
     }
 
     /// Height and width.

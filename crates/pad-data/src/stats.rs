@@ -95,8 +95,7 @@ impl Statistics {
         }
         let mean = sum / pixels as f64;
         let std = (squares / pixels as f64 - mean * mean).max(0.0).sqrt();
-        let percentiles =
-            percents.iter().map(|&percent| percentile(&mut kept, percent)).collect();
+        let percentiles = percents.iter().map(|&percent| percentile(&mut kept, percent)).collect();
         Ok(Self { images, pixels, mean, std, percentiles, unreadable })
     }
 }
@@ -121,8 +120,7 @@ impl Part {
 
 /// Sum and sum of squares of levels as shares of 255.
 fn sums(levels: impl Iterator<Item = f64>) -> (f64, f64) {
-    let (sum, squares) = levels.fold((0.0, 0.0), |(sum, squares), level| {
-        (sum + level, squares + level * level)
-    });
+    let (sum, squares) =
+        levels.fold((0.0, 0.0), |(sum, squares), level| (sum + level, squares + level * level));
     (sum / 255.0, squares / (255.0 * 255.0))
 }

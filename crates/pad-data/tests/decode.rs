@@ -151,7 +151,8 @@ fn alpha_is_dropped() {
 #[test]
 fn a_palette_becomes_rgb() {
     // 16x16, 1 bit: the colours (1, 2, 3) and (200, 100, 50) in turn. Written by Pillow.
-    let bytes = b"\x89PNG\x0d\x0a\x1a\x0a\x00\x00\x00\x0dIHDR\x00\x00\x00\x10\x00\x00\x00\x10\x01\x03\
+    let bytes =
+        b"\x89PNG\x0d\x0a\x1a\x0a\x00\x00\x00\x0dIHDR\x00\x00\x00\x10\x00\x00\x00\x10\x01\x03\
         \x00\x00\x00%=m\x22\x00\x00\x00\x06PLTE\x01\x02\x03\xc8d2P\xb4\xae?\x00\x00\x00\x0eI\
         DATx\xdac\x08\x0de \x05\x01\x00\xff0\x0a\xa1\x02\xe6\xcc\xd5\x00\x00\x00\x00IEND\xae\
         B`\x82";
@@ -269,7 +270,11 @@ fn tiff_layouts_are_told_apart() {
     let options = DecodeOptions::default();
     for (name, bytes, text) in [
         ("five.tif", raw_tiff(5, 1, 1, None), "five.tif: a 5-channel TIFF is not supported"),
-        ("five_rgb.tif", raw_tiff(5, 2, 1, None), "five_rgb.tif: a 5-channel TIFF is not supported"),
+        (
+            "five_rgb.tif",
+            raw_tiff(5, 2, 1, None),
+            "five_rgb.tif: a 5-channel TIFF is not supported",
+        ),
         ("two.tif", raw_tiff(2, 1, 1, None), "two.tif: a 2-channel TIFF is not supported"),
         ("map.tif", raw_tiff(1, 3, 1, None), "map.tif: a TIFF with a palette is not supported"),
     ] {
@@ -362,11 +367,12 @@ fn truncated_files_are_refused() {
 }
 
 #[test]
-fn damaged_files_never_panic_and_never_lie_about_their_size() {
+fn damaged_files_neither_end_the_process_nor_lie_about_their_size() {
     let options = DecodeOptions { max_pixels: 1 << 20, ..Default::default() };
     for (format, source) in [
         (ImageFormat::Png, gray16()),
         (ImageFormat::Jpeg, rgb8()),
+        (ImageFormat::Jpeg, gray8()),
         (ImageFormat::Bmp, rgb8()),
         (ImageFormat::Tiff, gray16()),
     ] {
@@ -381,10 +387,12 @@ fn damaged_files_never_panic_and_never_lie_about_their_size() {
         for keep in (0..whole.len()).step_by(17) {
             law(&whole[..keep]);
         }
-        for place in (0..whole.len()).step_by(7) {
-            let mut bytes = whole.clone();
-            bytes[place] ^= 0xFF;
-            law(&bytes);
+        for place in (0..whole.len()).step_by(5) {
+            for flip in [0xFF, 0x01, 0x80] {
+                let mut bytes = whole.clone();
+                bytes[place] ^= flip;
+                law(&bytes);
+            }
         }
     }
 }

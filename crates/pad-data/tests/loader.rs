@@ -116,10 +116,10 @@ fn batches_are_the_same_for_any_number_of_workers() {
 
 #[test]
 fn tensors_hold_the_samples_of_their_indices() {
-    let loader = loader(Noise { samples: 10, unreadable: vec![2], ..Default::default() }, LoaderConfig {
-        max_unreadable: 0.5,
-        ..config(2)
-    });
+    let loader = loader(
+        Noise { samples: 10, unreadable: vec![2], ..Default::default() },
+        LoaderConfig { max_unreadable: 0.5, ..config(2) },
+    );
     let mut rows = 0;
     for batch in loader.epoch(4, 0).unwrap() {
         let batch = batch.unwrap();
@@ -139,7 +139,10 @@ fn tensors_hold_the_samples_of_their_indices() {
 fn an_epoch_can_be_resumed_at_any_batch() {
     let loader = loader(Noise { samples: 61, ..Default::default() }, config(2));
     let whole = epoch(&loader, 2, 0);
-    assert_eq!(whole.iter().map(|(number, ..)| *number).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5, 6, 7]);
+    assert_eq!(
+        whole.iter().map(|(number, ..)| *number).collect::<Vec<_>>(),
+        [0, 1, 2, 3, 4, 5, 6, 7]
+    );
     assert_eq!(epoch(&loader, 2, 3), whole[3..]);
     assert!(epoch(&loader, 2, 8).is_empty() && epoch(&loader, 2, 99).is_empty());
 }
@@ -154,9 +157,8 @@ fn order_and_rest_follow_the_configuration() {
     let dropping = loader(set(), LoaderConfig { drop_last: true, ..plain });
     assert_eq!(dropping.batches_per_epoch(), 2);
     assert_eq!(epoch(&dropping, 0, 0).len(), 2);
-    let seeds: Vec<Seen> = [3, 4]
-        .map(|seed| epoch(&loader(set(), LoaderConfig { seed, ..config(1) }), 0, 0))
-        .into();
+    let seeds: Vec<Seen> =
+        [3, 4].map(|seed| epoch(&loader(set(), LoaderConfig { seed, ..config(1) }), 0, 0)).into();
     assert_ne!(seeds[0], seeds[1]);
 }
 
@@ -175,10 +177,8 @@ fn unreadable_images_are_counted_once_until_they_are_too_many() {
     assert_eq!(listed[0].reason, "3.png: a broken thing is not supported");
 
     for workers in [0, 1, 4] {
-        let strict = loader(
-            set(),
-            LoaderConfig { max_unreadable: 0.1, shuffle: false, ..config(workers) },
-        );
+        let strict =
+            loader(set(), LoaderConfig { max_unreadable: 0.1, shuffle: false, ..config(workers) });
         let mut batches = strict.epoch(0, 0).unwrap();
         assert_eq!(batches.next().unwrap().unwrap().indices.len(), 7);
         assert_eq!(batches.next().unwrap().unwrap().indices.len(), 7);
@@ -195,10 +195,7 @@ fn unreadable_images_are_counted_once_until_they_are_too_many() {
 #[test]
 fn a_batch_without_any_readable_image_is_passed_over() {
     let set = Noise { samples: 24, unreadable: (8..16).collect(), ..Default::default() };
-    let loader = loader(
-        set,
-        LoaderConfig { shuffle: false, max_unreadable: 0.5, ..config(2) },
-    );
+    let loader = loader(set, LoaderConfig { shuffle: false, max_unreadable: 0.5, ..config(2) });
     let numbers: Vec<usize> = epoch(&loader, 0, 0).into_iter().map(|(number, ..)| number).collect();
     assert_eq!(numbers, [0, 2]);
 }
@@ -219,21 +216,15 @@ fn a_panic_and_a_refusal_are_errors_and_no_hang() {
                 last(Noise { refuses: Some(18), ..base() }),
             )
         });
-        assert_eq!(
-            panicked,
-            "loader: reading image 18 (18.png) panicked: the disk is on fire"
-        );
+        assert_eq!(panicked, "loader: reading image 18 (18.png) panicked: the disk is on fire");
         assert_eq!(refused, "`noise` is this, expected something else");
     }
 }
 
 #[test]
 fn dropping_the_iterator_ends_its_threads_promptly() {
-    let set = Arc::new(Noise {
-        samples: 10_000,
-        wait: Duration::from_millis(5),
-        ..Default::default()
-    });
+    let set =
+        Arc::new(Noise { samples: 10_000, wait: Duration::from_millis(5), ..Default::default() });
     let held = Arc::clone(&set);
     let config = LoaderConfig { batch_size: 1000, ..config(4) };
     within(Duration::from_secs(4), move || {

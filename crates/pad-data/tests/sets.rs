@@ -15,9 +15,7 @@ use pad_data::{
     roi::Roi,
     sets::{Crop, ImageDataset, ImageDatasetConfig, ImageFolder, Layout, Source},
     stats::Statistics,
-    transform::{
-        CenterCrop, Flip, HorizontalFlip, Normalize, RandomResizedCrop, RoiCrop,
-    },
+    transform::{CenterCrop, Flip, HorizontalFlip, Normalize, RandomResizedCrop, RoiCrop},
     window::Window,
 };
 use pad_ops::{
@@ -138,11 +136,15 @@ fn links_are_followed_once() {
     assert!(ImageFolder::open(root.path()).unwrap_err().to_string().contains("listed already"));
     fs::remove_file(&link).unwrap();
     symlink(&link, &link).unwrap();
-    assert!(matches!(ImageFolder::open(root.path()).unwrap_err(), Error::Io { path, .. } if path == link));
+    assert!(
+        matches!(ImageFolder::open(root.path()).unwrap_err(), Error::Io { path, .. } if path == link)
+    );
     fs::remove_file(&link).unwrap();
     let lost = root.path().join("lost.png");
     symlink(root.path().join("nowhere"), &lost).unwrap();
-    assert!(matches!(ImageFolder::open(root.path()).unwrap_err(), Error::Io { path, .. } if path == lost));
+    assert!(
+        matches!(ImageFolder::open(root.path()).unwrap_err(), Error::Io { path, .. } if path == lost)
+    );
 }
 
 #[test]
@@ -275,28 +277,21 @@ fn regions_guide_the_crop_and_their_lists_must_fit() {
     let image = image::GrayImage::from_fn(300, 200, |x, _| image::Luma([(x / 2) as u8]));
     image.save(root.path().join("1.png")).unwrap();
     let taken = RoiCrop { jitter: false, any_size: 1.0, ..Default::default() };
-    let config = ImageDatasetConfig {
-        flip: HorizontalFlip::NEVER,
-        channels: 1,
-        ..small(Crop::Roi(taken))
-    };
+    let config =
+        ImageDatasetConfig { flip: HorizontalFlip::NEVER, channels: 1, ..small(Crop::Roi(taken)) };
     let roi = Roi { x: 200, y: 50, width: 60, height: 80 };
     let with = set(&root, config.clone()).with_rois(vec![vec![roi]]).unwrap();
     let sample = with.get(0, Key::new(1)).unwrap();
     let decoded = decode(&root.path().join("1.png"), &DecodeOptions::default()).unwrap();
     let rect = Rect { top: 50, left: 200, height: 80, width: 60 };
-    let cut =
-        resample(&decoded, &Resampling::new(rect, ImageSize::new(24, 20)), Filter::Bicubic);
+    let cut = resample(&decoded, &Resampling::new(rect, ImageSize::new(24, 20)), Filter::Bicubic);
     let Pixels::U8(levels) = cut.unwrap().into_pixels() else { panic!("8 bits") };
     let expected: Vec<f32> =
         levels.iter().map(|&level| Normalize::msip().apply(f32::from(level), 0)).collect();
     assert_eq!(sample.pixels, expected);
     assert_ne!(set(&root, config.clone()).get(0, Key::new(1)).unwrap().pixels, expected);
     let refused = set(&root, config).with_rois(vec![]).err().unwrap();
-    assert_eq!(
-        refused.to_string(),
-        "`rois` is 0 lists, expected one list for each of 1 images"
-    );
+    assert_eq!(refused.to_string(), "`rois` is 0 lists, expected one list for each of 1 images");
 }
 
 #[test]
@@ -343,10 +338,7 @@ fn wrong_settings_are_refused() {
         set.write(0, Key::new(1), &mut [0.0; 5]).unwrap_err().to_string(),
         "`out` is 5, expected 768 numbers"
     );
-    assert_eq!(
-        set.get(7, Key::new(1)).unwrap_err().to_string(),
-        "`index` is 7, expected below 1"
-    );
+    assert_eq!(set.get(7, Key::new(1)).unwrap_err().to_string(), "`index` is 7, expected below 1");
     assert_eq!(set.name(7), "(no such image)");
 }
 
@@ -371,8 +363,7 @@ fn statistics_are_those_of_all_pixels() {
     fs::write(root.path().join("3.png"), "damaged").unwrap();
     let folder = ImageFolder::open(root.path()).unwrap();
     let options = DecodeOptions::default();
-    let found =
-        Statistics::of(&folder, &options, &Window::default(), &[0.0, 50.0, 100.0]).unwrap();
+    let found = Statistics::of(&folder, &options, &Window::default(), &[0.0, 50.0, 100.0]).unwrap();
     // 400 pixels of 10..30 and 800 of 100..120.
     let all: Vec<f64> = (0..20)
         .flat_map(|x| [10.0 + f64::from(x), 100.0 + f64::from(x), 100.0 + f64::from(x)])

@@ -132,10 +132,9 @@ impl Arrange {
 
 fn refused(path: &Path, error: TiffError) -> Error {
     match error {
-        TiffError::UnsupportedError(what) => Error::Unsupported {
-            path: path.into(),
-            what: format!("this kind of TIFF ({what})"),
-        },
+        TiffError::UnsupportedError(what) => {
+            Error::Unsupported { path: path.into(), what: format!("this kind of TIFF ({what})") }
+        }
         other => damaged(path, ImageFormat::Tiff, other),
     }
 }

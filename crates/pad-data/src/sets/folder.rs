@@ -173,8 +173,7 @@ impl ImageFolder {
             });
         }
         let key = Key::new(seed).purpose(Purpose::Split);
-        let held_out =
-            |file: &File| key.named(&file.relative).stream().bernoulli(held_out_share);
+        let held_out = |file: &File| key.named(&file.relative).stream().bernoulli(held_out_share);
         Ok((self.kept(|_, file| !held_out(file)), self.kept(|_, file| held_out(file))))
     }
 
@@ -234,7 +233,9 @@ impl Walk {
                     Ok(metadata) => metadata,
                     // A link to nowhere is a fault where an image is expected, and nobody's business elsewhere.
                     Err(error)
-                        if error.kind() == io::ErrorKind::NotFound && entry.is_link && !is_image =>
+                        if error.kind() == io::ErrorKind::NotFound
+                            && entry.is_link
+                            && !is_image =>
                     {
                         warn!(path = %entry.path.display(), "symbolic link leads nowhere, ignored");
                         continue;

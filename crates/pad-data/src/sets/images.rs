@@ -15,7 +15,7 @@ use super::ImageFolder;
 use crate::{
     Error, Result,
     dataset::{Dataset, SampleShape},
-    image::{DecodeOptions, Image, decode},
+    image::{DecodeOptions, Image, decode_collapsed},
     resize::{Filter, Planes, Resampling, with_planes},
     roi::Roi,
     transform::{CenterCrop, Flip, HorizontalFlip, Normalize, RandomResizedCrop, RoiCrop},
@@ -171,7 +171,7 @@ impl ImageDataset {
     /// one is asked for).
     ///
     /// # Errors
-    /// As [`decode`]; [`Error::Setting`] if there is no such image.
+    /// As [`decode`](crate::image::decode); [`Error::Setting`] if there is no such image.
     pub fn image(&self, index: usize) -> Result<Arc<Image>> {
         if let Some(image) = self.cache.get(index) {
             return Ok(image);
@@ -181,11 +181,8 @@ impl ImageDataset {
             expected: format!("below {}", self.folder.len()),
             found: index.to_string(),
         })?;
-        let image = decode(path, &self.config.decode)?;
-        let image = match self.config.channels {
-            1 => image.to_gray(),
-            _ => image.collapse_gray(),
-        };
+        let image = decode_collapsed(path, &self.config.decode)?;
+        let image = if self.config.channels == 1 { image.to_gray() } else { image };
         let image = Arc::new(self.config.window.apply(image)?);
         self.cache.keep(index, &image);
         Ok(image)
@@ -248,7 +245,9 @@ fn write_rows<'a, T: Copy>(
                 row.iter_mut().zip(levels).for_each(|(out, &level)| *out = value(level));
             }
             Flip::Horizontal => {
-                row.iter_mut().zip(levels.iter().rev()).for_each(|(out, &level)| *out = value(level));
+                row.iter_mut()
+                    .zip(levels.iter().rev())
+                    .for_each(|(out, &level)| *out = value(level));
             }
         }
     }
@@ -308,7 +307,8 @@ impl Cache {
     fn keep(&self, index: usize, image: &Arc<Image>) {
         let Some(slot) = self.slots.get(index) else { return };
         let bytes = image.pixels().bytes();
-        let fits = self.used.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) <= self.budget;
+        let fits =
+            self.used.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) <= self.budget;
         // The second of two threads that decoded the same image gives its share back.
         if !fits || slot.set(Arc::clone(image)).is_err() {
             self.used.fetch_sub(bytes, Ordering::Relaxed);

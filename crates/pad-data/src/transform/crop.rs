@@ -64,10 +64,7 @@ impl RandomResizedCrop {
             let aspect = f64::from(f64::from(drawn).exp() as f32);
             let crop_width = (area * aspect).sqrt().round_ties_even();
             let crop_height = (area / aspect).sqrt().round_ties_even();
-            if 0.0 < crop_width
-                && crop_width <= width
-                && 0.0 < crop_height
-                && crop_height <= height
+            if 0.0 < crop_width && crop_width <= width && 0.0 < crop_height && crop_height <= height
             {
                 let (crop_height, crop_width) = (crop_height as usize, crop_width as usize);
                 let top = draws.below(size.height - crop_height + 1);
@@ -234,8 +231,7 @@ mod tests {
             "`short_side` is 200, expected at least the sides of the result, 224x224"
         );
         let covering = CenterCrop::covering(ImageSize::square(224));
-        let resampling =
-            covering.draw(ImageSize::new(512, 640), ImageSize::square(224)).unwrap();
+        let resampling = covering.draw(ImageSize::new(512, 640), ImageSize::square(224)).unwrap();
         assert_eq!(resampling.scaled, ImageSize::new(224, 280));
         assert_eq!((resampling.window.top, resampling.window.left), (0, 28));
     }

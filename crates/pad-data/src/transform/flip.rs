@@ -87,8 +87,7 @@ mod tests {
 
     #[test]
     fn pixels_move_and_channels_stay() {
-        let image =
-            Image::new(ImageSize::new(2, 2), 3, Pixels::U8((0..12).collect())).unwrap();
+        let image = Image::new(ImageSize::new(2, 2), 3, Pixels::U8((0..12).collect())).unwrap();
         let flipped = HorizontalFlip::apply(image.clone(), Flip::Horizontal).unwrap();
         assert_eq!(flipped.pixels(), &Pixels::U8(vec![3, 4, 5, 0, 1, 2, 9, 10, 11, 6, 7, 8]));
         assert_eq!(HorizontalFlip::apply(flipped, Flip::Horizontal).unwrap(), image);

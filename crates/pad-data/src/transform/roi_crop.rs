@@ -28,12 +28,7 @@ pub struct RoiCrop {
 
 impl Default for RoiCrop {
     fn default() -> Self {
-        Self {
-            any_size: 0.85,
-            min_side: 60,
-            jitter: true,
-            fallback: RandomResizedCrop::default(),
-        }
+        Self { any_size: 0.85, min_side: 60, jitter: true, fallback: RandomResizedCrop::default() }
     }
 }
 
@@ -84,7 +79,8 @@ impl RoiCrop {
         must_be_large: bool,
         draws: &mut impl Draws,
     ) -> Option<Rect> {
-        let ends = (u64::from(roi.x) + u64::from(roi.width), u64::from(roi.y) + u64::from(roi.height));
+        let ends =
+            (u64::from(roi.x) + u64::from(roi.width), u64::from(roi.y) + u64::from(roi.height));
         if ends.0 > size.width as u64
             || ends.1 > size.height as u64
             || roi.width.min(roi.height) < Self::MIN_ROI_SIDE
