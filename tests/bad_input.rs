@@ -38,7 +38,7 @@ fn a_few_bad_images_among_good_ones_are_reported_and_passed_over() {
     std::fs::write(&cut, &bytes[..bytes.len() / 3]).unwrap();
     std::fs::write(data.join("zero.png"), b"").unwrap();
     image::GrayImage::new(5, 5).save(data.join("tiny.png")).unwrap();
-    let (allowed, out) = (["--max-unreadable", "0.2"], folder.path().join("out"));
+    let (allowed, out) = (["--max-unreadable=0.2"], folder.path().join("out"));
     let output = success(pretrain(&data, &out, &allowed));
     let said = stderr(&output);
     for name in ["007.png", "zero.png", "tiny.png"] {
@@ -47,7 +47,7 @@ fn a_few_bad_images_among_good_ones_are_reported_and_passed_over() {
     assert!(said.contains("the image is 5x5, at least 16x16 is needed"), "{said}");
     // More than the allowed share is an error that counts them.
     let out = folder.path().join("strict");
-    let error = error_line(&pretrain(&data, &out, &["--max-unreadable", "0"]).output().unwrap());
+    let error = error_line(&pretrain(&data, &out, &["--max-unreadable=0"]).output().unwrap());
     assert!(error.contains("could not be read, more than the allowed share 0; first: "), "{error}");
 }
 
@@ -56,7 +56,7 @@ fn checkpoints_that_do_not_fit() {
     let folder = tempfile::tempdir().unwrap();
     let data = data(folder.path(), 12);
     let scratch = folder.path().join("scratch");
-    success(pretrain(&data, &scratch, &["--max-steps", "1"]));
+    success(pretrain(&data, &scratch, &["--max-steps=1"]));
     let good = Checkpoint::open(scratch.join("model.safetensors")).unwrap();
     let weights = folder.path().join("weights.safetensors");
     let error = |change: &dyn Fn(&mut Checkpoint)| {
@@ -65,7 +65,8 @@ fn checkpoints_that_do_not_fit() {
         save(&weights, file.tensors(), file.metadata(), FloatType::AsIs).unwrap();
         let name = weights.display().to_string();
         let out = folder.path().join("refused");
-        let more = ["--paradigm", "pad", "--weights", &name, "--model", "auto"];
+        let weights = format!("--weights={name}");
+        let more = ["--paradigm=pad", "--model=auto", &weights];
         let text = error_line(&pretrain(&data, &out, &more).output().unwrap());
         assert!(!out.exists(), "{text}");
         text.replace(&name, "FILE")
@@ -88,9 +89,9 @@ fn checkpoints_that_do_not_fit() {
     );
     // The sound file trains.
     save(&weights, good.tensors(), good.metadata(), FloatType::AsIs).unwrap();
-    let name = weights.display().to_string();
+    let name = format!("--weights={}", weights.display());
     let out = folder.path().join("adapters");
-    let more = ["--paradigm", "pad", "--weights", &name, "--model", "auto", "--max-steps", "2"];
+    let more = ["--paradigm=pad", "--model=auto", "--max-steps=2", &name];
     success(pretrain(&data, &out, &more));
 
     // Its adapters belong to that backbone and to no other.
@@ -121,28 +122,17 @@ fn settings_that_make_no_sense() {
         error_line(&pretrain(&data, &folder.path().join("out"), more).output().unwrap())
     };
     let table: [(&[&str], &str); 8] = [
-        (&["--image-size", "70"], "`image_size` is 70x70, expected sides divisible by 16"),
-        (&["--mask-ratio", "1"], "`mask_ratio` is 1, which keeps 0 of 16 patches"),
-        (&["--channels", "2"], "`channels` is 2, expected 1 or 3"),
-        (&["--paradigm", "magic"], "`paradigm` is magic, expected pad, full, scratch or decoder-only"),
-        (&["--normalize", "nonsense"], "`normalize` is nonsense, expected msip, imagenet or MEAN,STD"),
-        (&["--device", "tpu"], "device `tpu`, expected cpu, cuda, cuda:N or metal"),
-        (&["--paradigm", "pad", "--weights", "none"], "paradigm pad needs weights to start from"),
-        (&["--sources", "nowhere"], "`source` is nowhere, expected one of ."),
+        (&["--image-size=70"], "`image_size` is 70x70, expected sides divisible by 16"),
+        (&["--mask-ratio=1"], "`mask_ratio` is 1, which keeps 0 of 16 patches"),
+        (&["--channels=2"], "`channels` is 2, expected 1 or 3"),
+        (&["--paradigm=magic"], "`paradigm` is magic, expected pad, full, scratch or decoder-only"),
+        (&["--normalize=nonsense"], "`normalize` is nonsense, expected msip, imagenet or MEAN,STD"),
+        (&["--device=tpu"], "device `tpu`, expected cpu, cuda, cuda:N or metal"),
+        (&["--paradigm=pad", "--weights=none"], "paradigm pad needs weights to start from"),
+        (&["--sources=nowhere"], "`source` is nowhere, expected one of ."),
     ];
     for (more, want) in table {
-        // A later flag of the same name would be a usage error of clap: these override by file.
-        let said = if more[0] == "--image-size" || more[0] == "--paradigm" {
-            let mut command = program("pretrain");
-            command.arg("--data").arg(&data).arg("--out").arg(folder.path().join("out"));
-            command.args(["--model", "pico", "--epochs", "1", "--batch-size", "4"]);
-            if more[0] == "--image-size" {
-                command.args(["--paradigm", "scratch"]);
-            }
-            error_line(&command.args(more).output().unwrap())
-        } else {
-            text(more)
-        };
+        let said = text(more);
         assert!(said.contains(want), "{more:?}: {said}");
     }
     // A typing error in a recipe is named, not ignored.
@@ -158,12 +148,8 @@ fn a_loss_that_is_no_number_stops_the_run() {
     let folder = tempfile::tempdir().unwrap();
     let data = data(folder.path(), 12);
     let out = folder.path().join("out");
-    let more = ["--blr", "1e12", "--checkpoint-every", "1", "--epochs", "30"];
-    let mut command = program("pretrain");
-    command.arg("--data").arg(&data).arg("--out").arg(&out);
-    let small: Vec<&str> = programs::SMALL.to_vec();
-    let place = small.iter().position(|flag| *flag == "--epochs").unwrap();
-    command.args(&small[..place]).args(&small[place + 2..]).args(more);
+    let more = ["--blr=1e12", "--checkpoint-every=1", "--epochs=30"];
+    let command = &mut pretrain(&data, &out, &more);
     let error = error_line(&command.output().unwrap());
     assert!(error.starts_with("step "), "{error}");
     assert!(error.contains("the loss is ") || error.contains("is not finite"), "{error}");
@@ -175,7 +161,7 @@ fn features_of_a_folder() {
     let folder = tempfile::tempdir().unwrap();
     let data = data(folder.path(), 9);
     let scratch = folder.path().join("scratch");
-    success(pretrain(&data, &scratch, &["--max-steps", "1"]));
+    success(pretrain(&data, &scratch, &["--max-steps=1"]));
     let output = folder.path().join("features.safetensors");
     let mut embed = program("embed");
     embed.arg(&data).arg(&output).arg("--run").arg(&scratch).args(["--pool", "class"]);

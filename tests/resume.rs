@@ -20,9 +20,9 @@ fn killed_and_resumed_equals_uninterrupted() {
     let folder = tempfile::tempdir().unwrap();
     let (data, whole) = (folder.path().join("data"), folder.path().join("whole"));
     write_images(&data, 30);
-    let plan = ["--checkpoint-every", "3", "--clip-norm", "1", "--seed", "4"];
+    let plan = ["--checkpoint-every=3", "--clip-norm=1", "--seed=4"];
     // Other numbers of readers and threads change nothing either.
-    success(pretrain(&data, &whole, &[&plan[..], &["--workers", "2"]].concat()));
+    success(pretrain(&data, &whole, &[&plan[..], &["--workers=2"]].concat()));
     let want = bytes(whole.join("model.safetensors"));
 
     for (round, steps) in [2, 4, 9, 13].into_iter().enumerate() {
@@ -55,7 +55,7 @@ fn a_resumed_run_must_be_the_same_run() {
     let folder = tempfile::tempdir().unwrap();
     let (data, run) = (folder.path().join("data"), folder.path().join("run"));
     write_images(&data, 12);
-    success(pretrain(&data, &run, &["--checkpoint-every", "2"]));
+    success(pretrain(&data, &run, &["--checkpoint-every=2"]));
     let mut other = program("pretrain");
     other.arg("--resume").arg(&run).args(["--blr", "0.5"]);
     let error = programs::error_line(&other.output().unwrap());

@@ -1,4 +1,45 @@
 //! Infrared image data for training: 8- and 16-bit images, MSIP, augmentations, a threaded loader, rendered scenes.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`image`] | files to images: PNG, JPEG, BMP, TIFF; 8 and 16 bits, floats |
+//! | [`window`] | counts and kelvin to levels of 0 to 255 |
+//! | [`resize`] | Pillow's bicubic and bilinear resize, bit for bit |
+//! | [`transform`] | crops, mirroring, normalisation: decide, then apply |
+//! | [`roi`] | regions of interest |
+//! | [`sets`] | folders of images as data sets; MSIP |
+//! | [`dataset`], [`loader`] | what a set is; batches from worker threads |
+//! | [`stats`] | what to normalise with |
+//! | [`draw`] | pictures of results |
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use pad_data::{
+//!     draw::Canvas,
+//!     loader::{Loader, LoaderConfig},
+//!     sets::{ImageDataset, ImageDatasetConfig, ImageFolder},
+//! };
+//! use pad_ops::ImageSize;
+//!
+//! # let folder = tempfile::tempdir().unwrap();
+//! for index in 0..10_u8 {
+//!     let image = Canvas::new(ImageSize::new(48, 64), [index * 20; 3]);
+//!     image.save_png(folder.path().join(format!("{index}.png")))?;
+//! }
+//! let config = ImageDatasetConfig { size: ImageSize::square(32), ..Default::default() };
+//! let set = ImageDataset::new(ImageFolder::open(folder.path())?, config)?;
+//! let config = LoaderConfig { batch_size: 4, ..Default::default() };
+//! let loader = Loader::new(Arc::new(set), config)?;
+//! let mut seen = 0;
+//! for batch in loader.epoch(0, 0)? {
+//!     let batch = batch?;
+//!     assert_eq!(batch.images.dims(), [4, 3, 32, 32]);
+//!     seen += batch.indices.len();
+//! }
+//! assert_eq!(seen, 8); // the incomplete third batch is left out
+//! # Ok::<(), pad_data::Error>(())
+//! ```
 
 pub mod dataset;
 pub mod draw;

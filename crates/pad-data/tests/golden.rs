@@ -206,3 +206,34 @@ fn roi(value: &Value) -> Roi {
     let side = |index: usize| u32::try_from(int(&value[index])).unwrap_or(u32::MAX);
     Roi { x: side(0), y: side(1), width: side(2), height: side(3) }
 }
+
+#[test]
+fn jpeg_files_decode_to_the_samples_of_libjpeg() {
+    let jpegs = folder().join("jpeg");
+    if !jpegs.is_dir() {
+        return; // another folder, given by hand
+    }
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(jpegs).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "jpg"));
+    assert_eq!(files.len(), 11);
+    let options = DecodeOptions::default();
+    for path in files {
+        let image = decode(&path, &options).unwrap();
+        let expected = decode(&path.with_extension("png"), &options).unwrap();
+        assert_eq!(
+            (image.size(), image.channels()),
+            (expected.size(), expected.channels()),
+            "{}",
+            path.display()
+        );
+        let worst = u8s(image)
+            .into_iter()
+            .zip(u8s(expected))
+            .map(|(found, expected)| found.abs_diff(expected))
+            .max();
+        // The general decoder, which takes progressive files, rounds a little differently.
+        let allowed = if path.ends_with("progressive.jpg") { 1 } else { 0 };
+        assert!(worst <= Some(allowed), "{}: off by {worst:?}", path.display());
+    }
+}

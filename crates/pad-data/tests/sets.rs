@@ -162,6 +162,14 @@ fn the_split_depends_on_each_path_alone() {
     all.dedup();
     assert_eq!(all.len(), 60);
 
+    // The same names in another place.
+    let moved = tempfile::tempdir().unwrap();
+    for index in 0..60 {
+        fs::write(moved.path().join(format!("{index}.png")), "").unwrap();
+    }
+    let moved = ImageFolder::open(moved.path()).unwrap();
+    assert_eq!(names(&moved.split(0.25, 7).unwrap().1), names(&held_out));
+
     // Another image moves nothing that was there.
     fs::write(root.path().join("new.png"), "").unwrap();
     let (_, more) = ImageFolder::open(root.path()).unwrap().split(0.25, 7).unwrap();

@@ -74,6 +74,10 @@ fn limit(path: &Path, what: &'static str, limit: u64, found: u64) -> Result<()> 
 /// decoder panic, [`Error::Unsupported`] for other formats and layouts, [`Error::Limit`], [`Error::TooSmall`], and
 /// [`Error::NotFinite`] for floats that are no numbers.
 pub fn decode(path: &Path, options: &DecodeOptions) -> Result<Image> {
+    decode_bytes(&read(path, options)?, path, options)
+}
+
+fn read(path: &Path, options: &DecodeOptions) -> Result<Vec<u8>> {
     let io = |source| Error::Io { path: path.into(), source };
     let metadata = fs::metadata(path).map_err(io)?;
     if !metadata.is_file() {
@@ -82,8 +86,7 @@ pub fn decode(path: &Path, options: &DecodeOptions) -> Result<Image> {
         return Err(Error::Unsupported { path: path.into(), what: what.into() });
     }
     limit(path, "bytes of file", options.max_alloc_bytes, metadata.len())?;
-    let bytes = fs::read(path).map_err(io)?;
-    decode_bytes(&bytes, path, options)
+    fs::read(path).map_err(io)
 }
 
 /// [`decode`] of a file that is already in memory. `path` names it in errors, and gives the format where the content
@@ -93,13 +96,40 @@ pub fn decode(path: &Path, options: &DecodeOptions) -> Result<Image> {
 /// As [`decode`].
 pub fn decode_bytes(bytes: &[u8], path: &Path, options: &DecodeOptions) -> Result<Image> {
     let format = format(bytes, path)?;
+    guarded(path, format, || decode_known(bytes, path, format, options, false))
+}
+
+/// [`decode`] that gives one channel wherever nothing is lost by it.
+///
+/// # Errors
+/// As [`decode`].
+pub(crate) fn decode_collapsed(path: &Path, options: &DecodeOptions) -> Result<Image> {
+    let bytes = read(path, options)?;
+    let format = format(&bytes, path)?;
+    guarded(path, format, || decode_known(&bytes, path, format, options, true))
+        .map(Image::collapse_gray)
+}
+
+fn decode_known(
+    bytes: &[u8],
+    path: &Path,
+    format: ImageFormat,
+    options: &DecodeOptions,
+    collapse: bool,
+) -> Result<Image> {
     if bytes.is_empty() {
         return Err(damaged(path, format, "the file is empty"));
     }
-    guarded(path, format, || match format {
+    if format == ImageFormat::Jpeg
+        && let Some(decoded) = jpeg::decode(bytes, path, options)?
+    {
+        let repeat = decoded.channels == 3 && !collapse;
+        return Ok(if repeat { decoded.image.to_rgb() } else { decoded.image });
+    }
+    match format {
         ImageFormat::Tiff => tiff::decode(bytes, path, options),
         _ => decode_common(bytes, path, format, options),
-    })
+    }
 }
 
 fn format(bytes: &[u8], path: &Path) -> Result<ImageFormat> {

@@ -6,8 +6,8 @@ mod tiff;
 
 use pad_ops::ImageSize;
 
-pub(crate) use self::decode::panic_text;
 pub use self::decode::{DecodeOptions, EXTENSIONS, decode, decode_bytes};
+pub(crate) use self::decode::{decode_collapsed, panic_text};
 use crate::{Error, Result};
 
 /// Samples of an image, interleaved: row after row, in a row pixel after pixel, in a pixel channel after channel.

@@ -161,3 +161,115 @@ pub(crate) fn with_planes<R>(
     WORKSPACE.set(Some(workspace));
     result
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{
+        axis::{Axis, PRECISION_BITS},
+        *,
+    };
+
+    /// One pass along the rows, sample by sample.
+    fn naive_pass(
+        samples: &[u8],
+        (rows, columns): (usize, usize),
+        to: usize,
+        filter: Filter,
+    ) -> Vec<u8> {
+        let axis = Axis::<i32>::new(columns, to, filter);
+        let mut out = Vec::new();
+        for row in 0..rows {
+            for position in 0..to {
+                let (start, weights) = axis.at(position);
+                let mut sum = 1_i64 << (PRECISION_BITS - 1);
+                for (place, &weight) in weights.iter().enumerate() {
+                    sum += i64::from(weight) * i64::from(samples[row * columns + start + place]);
+                }
+                out.push((sum >> PRECISION_BITS).clamp(0, 255) as u8);
+            }
+        }
+        out
+    }
+
+    fn transposed(samples: &[u8], (rows, columns): (usize, usize)) -> Vec<u8> {
+        (0..columns)
+            .flat_map(|column| (0..rows).map(move |row| samples[row * columns + column]))
+            .collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+        #[test]
+        fn the_fast_passes_are_the_plain_sums(
+            (height, width) in (1_usize..90, 1_usize..90),
+            (to_height, to_width) in (1_usize..90, 1_usize..90),
+            rgb in any::<bool>(),
+            bilinear in any::<bool>(),
+            seed in any::<u64>(),
+        ) {
+            let channels = if rgb { 3 } else { 1 };
+            let mut samples = vec![0; height * width * channels];
+            pad_ops::rng::Key::new(seed).stream().fill_bytes(&mut samples);
+            // Edges, where the negative lobes leave 0..=255.
+            if seed % 2 == 0 {
+                samples.iter_mut().for_each(|sample| *sample = if *sample < 128 { 0 } else { 255 });
+            }
+            let filter = if bilinear { Filter::Bilinear } else { Filter::Bicubic };
+            let image =
+                Image::new(ImageSize::new(height, width), channels, Pixels::U8(samples.clone()))
+                    .unwrap();
+            let size = ImageSize::new(to_height, to_width);
+            let resized = resize(&image, size, filter).unwrap();
+            let Pixels::U8(found) = resized.pixels() else { panic!("8 bits stay 8 bits") };
+            for channel in 0..channels {
+                let plane: Vec<u8> =
+                    samples.iter().skip(channel).step_by(channels).copied().collect();
+                let wide = naive_pass(&plane, (height, width), to_width, filter);
+                let turned = transposed(&wide, (height, to_width));
+                let turned = naive_pass(&turned, (to_width, height), to_height, filter);
+                let expected = transposed(&turned, (to_width, to_height));
+                let found: Vec<u8> =
+                    found.iter().skip(channel).step_by(channels).copied().collect();
+                prop_assert_eq!(found, expected);
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_resized_is_refused() {
+        let size = ImageSize::new(4, 5);
+        let counts = Image::new(size, 1, Pixels::U16(vec![9; 20])).unwrap();
+        assert_eq!(
+            resize(&counts, size, Filter::Bicubic).unwrap_err().to_string(),
+            "`pixels` is 16-bit counts, expected 8-bit or float levels (apply a Window to 16-bit \
+             counts first)"
+        );
+        let image = Image::new(size, 1, Pixels::U8(vec![9; 20])).unwrap();
+        let outside = Rect { top: 2, left: 0, height: 3, width: 5 };
+        let text =
+            |resampling| resample(&image, &resampling, Filter::Bicubic).unwrap_err().to_string();
+        assert_eq!(
+            text(Resampling::new(outside, size)),
+            "`source` is 3x5 at (2, 0), expected at least one pixel inside 4x5"
+        );
+        assert_eq!(
+            text(Resampling::new(Rect::whole(size), ImageSize::new(0, 3))),
+            "`window` is 0x3 at (0, 0), expected at least one pixel inside 0x3"
+        );
+        let huge = Rect { top: usize::MAX, ..outside };
+        assert!(resample(&image, &Resampling::new(huge, size), Filter::Bicubic).is_err());
+    }
+
+    #[test]
+    fn floats_are_clipped_like_bytes() {
+        let size = ImageSize::new(6, 6);
+        let step = (0..36).map(|index| if index % 6 < 3 { 0.0 } else { 255.0 }).collect();
+        let image = Image::new(size, 1, Pixels::F32(step)).unwrap();
+        let resized = resize(&image, ImageSize::new(24, 24), Filter::Bicubic).unwrap();
+        let Pixels::F32(levels) = resized.pixels() else { panic!("floats stay floats") };
+        assert!(levels.iter().all(|level| (0.0..=255.0).contains(level)));
+        assert!(levels.iter().any(|level| (1.0..254.0).contains(level)));
+    }
+}

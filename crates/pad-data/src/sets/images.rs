@@ -179,7 +179,7 @@ impl ImageDataset {
     /// one is asked for).
     ///
     /// # Errors
-    /// As [`decode`]; [`Error::Setting`] if there is no such image.
+    /// As [`decode`](crate::image::decode); [`Error::Setting`] if there is no such image.
     pub fn image(&self, index: usize) -> Result<Arc<Image>> {
         if let Some(image) = self.cache.get(index) {
             return Ok(image);

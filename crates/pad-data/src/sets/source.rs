@@ -3,7 +3,7 @@
 use super::ImageFolder;
 use crate::{
     Error, Result,
-    image::{DecodeOptions, Image, decode},
+    image::{DecodeOptions, Image, decode_collapsed},
 };
 
 /// A list of images. What image `index` is never changes: loaders ask from several threads, in any order.
@@ -19,7 +19,7 @@ pub trait ImageSource: Send + Sync {
     /// A name for messages. Any string for an index beyond the end.
     fn name(&self, index: usize) -> String;
 
-    /// Image `index`, as it is stored.
+    /// Image `index`, with one channel where all are equal, if that is known.
     ///
     /// # Errors
     /// Whatever is wrong with it; [`Error::Setting`] if there is no such image.
@@ -36,7 +36,7 @@ impl ImageSource for ImageFolder {
     }
 
     fn load(&self, index: usize, options: &DecodeOptions) -> Result<Image> {
-        decode(self.path(index).ok_or_else(|| no_image(index, self.len()))?, options)
+        decode_collapsed(self.path(index).ok_or_else(|| no_image(index, self.len()))?, options)
     }
 }
 

@@ -1,0 +1,93 @@
+//! The examples, run as a user runs them.
+#![allow(dead_code)] // every test uses a part
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use pad::{
+    ImageSize,
+    data::scenes::{SceneConfig, SceneSet},
+};
+
+/// The program of an example. `cargo test` builds examples beside its tests.
+pub(crate) fn program(name: &str) -> Command {
+    let mut folder = std::env::current_exe().unwrap();
+    folder.pop(); // deps
+    folder.pop();
+    let path = folder.join("examples").join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
+    assert!(path.exists(), "{} is not built: cargo build --examples", path.display());
+    let mut command = Command::new(path);
+    command.env("RUST_LOG", "info").env_remove("RUST_BACKTRACE");
+    command
+}
+
+/// A model of a few thousand weights.
+pub(crate) const SMALL: &[&str] = &[
+    "--model=pico",
+    "--paradigm=scratch",
+    "--image-size=64",
+    "--decoder-dim=32",
+    "--decoder-depth=1",
+    "--epochs=3",
+    "--batch-size=4",
+    "--accumulate=1",
+    "--warmup-epochs=1",
+    "--workers=1",
+    "--eval-every=0",
+];
+
+/// Writes `count` rendered scenes as PNG files, 8-bit and, every third, 16-bit.
+pub(crate) fn write_images(folder: &Path, count: usize) {
+    std::fs::create_dir_all(folder).unwrap();
+    let config = SceneConfig { size: ImageSize::new(72, 90), ..Default::default() };
+    for index in 0..count {
+        let scene = pad::data::scenes::render(&config, index as u64).unwrap();
+        let path = folder.join(format!("{index:03}.png"));
+        let (width, height) = (scene.size.width as u32, scene.size.height as u32);
+        if index % 3 == 0 {
+            let image: image::ImageBuffer<image::Luma<u16>, _> =
+                image::ImageBuffer::from_raw(width, height, scene.counts).unwrap();
+            image.save(path).unwrap();
+        } else {
+            image::GrayImage::from_raw(width, height, scene.gray).unwrap().save(path).unwrap();
+        }
+    }
+}
+
+/// `pretrain` on `data`, small, with more flags; those replace the small ones of the same name.
+pub(crate) fn pretrain(data: &Path, out: &Path, more: &[&str]) -> Command {
+    let mut command = program("pretrain");
+    command.arg("--data").arg(data).arg("--out").arg(out);
+    let name = |flag: &str| flag.split('=').next().unwrap().to_string();
+    let replaced: Vec<String> = more.iter().map(|flag| name(flag)).collect();
+    command.args(SMALL.iter().filter(|flag| !replaced.contains(&name(flag)))).args(more);
+    command
+}
+
+/// Standard error, which holds the log and the error.
+pub(crate) fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// The one line that begins with `error:`.
+pub(crate) fn error_line(output: &Output) -> String {
+    assert!(!output.status.success(), "the program should have failed: {}", stderr(output));
+    let text = stderr(output);
+    let errors: Vec<&str> = text.lines().filter(|line| line.starts_with("error: ")).collect();
+    assert_eq!(errors.len(), 1, "{text}");
+    errors[0].trim_start_matches("error: ").to_string()
+}
+
+/// Runs a program that must succeed.
+pub(crate) fn success(mut command: Command) -> Output {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    output
+}
+
+/// The file's bytes.
+pub(crate) fn bytes(path: PathBuf) -> Vec<u8> {
+    std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
