@@ -59,7 +59,10 @@ fn a_resumed_run_must_be_the_same_run() {
     let mut other = program("pretrain");
     other.arg("--resume").arg(&run).args(["--blr", "0.5"]);
     let error = programs::error_line(&other.output().unwrap());
-    assert!(error.ends_with("the checkpoint belongs to another run: blr is 0.0001, expected 0.5"), "{error}");
+    assert!(
+        error.ends_with("the checkpoint belongs to another run: blr is 0.0001, expected 0.5"),
+        "{error}"
+    );
     let error = programs::error_line(&pretrain(&data, &run, &[]).output().unwrap());
     let name = run.display();
     assert_eq!(error, format!("{name} holds a run: continue it with --resume {name}"));

@@ -3,6 +3,7 @@
 //! Everything here panics on a difference: it is the assertion. Never published.
 
 mod close;
+mod forbidden;
 mod golden;
 mod gradcheck;
 

@@ -1,8 +1,7 @@
-//! facade
-#![doc = include_str!("../../../README.md")]
+#![doc = include_str!("../README.md")]
 
 pub use pad_adapter::{
-    Adapter, AdapterConfig, AdapterNorm, Fusion, Scale, checkpoint, params, vit,
+    Adapter, AdapterConfig, AdapterNorm, Error, Fusion, Result, Scale, checkpoint, params, vit,
 };
 pub use pad_data as data;
 pub use pad_heads as heads;

@@ -1,0 +1,75 @@
+//! One deliberate use of every entry of `clippy.toml`: `#[expect]` fails where an entry has gone stale (a renamed
+//! function, a typing error), which `allow-invalid` would hide.
+#![allow(dead_code)]
+
+use candle_core::{
+    CpuStorage, CustomOp1, CustomOp2, CustomOp3, Device, Layout, Result, Shape, Tensor, bail,
+};
+use candle_nn::VarBuilder;
+
+macro_rules! deliberate {
+    ($($name:ident($($arg:ident: $ty:ty),*) $use:expr;)*) => {$(
+        #[expect(clippy::disallowed_methods, reason = "keeps the list in clippy.toml alive")]
+        fn $name($($arg: $ty),*) -> Result<()> {
+            $use.map(drop)
+        }
+    )*};
+}
+
+deliberate! {
+    layer_norm(x: &Tensor) candle_nn::ops::layer_norm(x, x, x, 0.0);
+    softmax_last_dim(x: &Tensor) candle_nn::ops::softmax_last_dim(x);
+    dropout(x: &Tensor) candle_nn::ops::dropout(x, 0.5);
+    layer_norm_module(vb: VarBuilder) candle_nn::layer_norm(1, 1e-6, vb);
+    no_backward_1(x: &Tensor) x.apply_op1_no_bwd(&Nothing);
+    no_backward_2(x: &Tensor) x.apply_op2_no_bwd(x, &Nothing);
+    no_backward_3(x: &Tensor) x.apply_op3_no_bwd(x, x, &Nothing);
+    rand() Tensor::rand(0_f32, 1.0, 1, &Device::Cpu);
+    randn() Tensor::randn(0_f32, 1.0, 1, &Device::Cpu);
+    upsample_nearest2d(x: &Tensor) x.upsample_nearest2d(1, 1);
+    upsample_bilinear2d(x: &Tensor) x.upsample_bilinear2d(1, 1, false);
+}
+
+/// An operation of each arity that does nothing.
+struct Nothing;
+
+impl CustomOp1 for Nothing {
+    fn name(&self) -> &'static str {
+        "nothing"
+    }
+    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
+        bail!("nothing")
+    }
+}
+
+impl CustomOp2 for Nothing {
+    fn name(&self) -> &'static str {
+        "nothing"
+    }
+    fn cpu_fwd(
+        &self,
+        _: &CpuStorage,
+        _: &Layout,
+        _: &CpuStorage,
+        _: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        bail!("nothing")
+    }
+}
+
+impl CustomOp3 for Nothing {
+    fn name(&self) -> &'static str {
+        "nothing"
+    }
+    fn cpu_fwd(
+        &self,
+        _: &CpuStorage,
+        _: &Layout,
+        _: &CpuStorage,
+        _: &Layout,
+        _: &CpuStorage,
+        _: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        bail!("nothing")
+    }
+}
