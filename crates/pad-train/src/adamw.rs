@@ -98,7 +98,7 @@ impl AdamW {
     /// One update. Parameters without a gradient, or frozen in `epoch`, are left alone.
     ///
     /// # Errors
-    /// [`Error::Setting`] unless there is one entry for each parameter; whatever candle says.
+    /// [`Error::Setting`](crate::Error::Setting) unless there is one entry for each parameter; whatever candle says.
     pub fn step(&mut self, gradients: &Gradients, lr: f64, epoch: usize) -> Result<()> {
         gradients.expect_len(self.parameters.len())?;
         let entries = self.parameters.iter().zip(&mut self.states).zip(gradients.as_slice());

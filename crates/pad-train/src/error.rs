@@ -97,5 +97,5 @@ fn last_good(checkpoint: Option<&std::path::Path>) -> String {
     }
 }
 
-/// `Result` with this crate's [`enum@Error`].
+/// `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -41,6 +41,6 @@ impl ImageSource for ImageFolder {
 }
 
 /// The refusal of an index beyond the end.
-fn no_image(index: usize, images: usize) -> Error {
+pub(crate) fn no_image(index: usize, images: usize) -> Error {
     Error::Setting { name: "index", expected: format!("below {images}"), found: index.to_string() }
 }
