@@ -32,12 +32,7 @@ const TABLE: &[(&str, Op, Op, &[&[usize]])] = &[
         |t| Ok(reference::linear(&t[0], &t[1], Some(&t[2]))?),
         &[&[16, 50, 768], &[3072, 768], &[3072]],
     ),
-    (
-        "gelu 800x3072",
-        |t| Ok(gelu(&t[0])?),
-        |t| Ok(reference::gelu(&t[0])?),
-        &[&[16, 50, 3072]],
-    ),
+    ("gelu 800x3072", |t| Ok(gelu(&t[0])?), |t| Ok(reference::gelu(&t[0])?), &[&[16, 50, 3072]]),
     (
         "softmax 4x12x197x197",
         |t| Ok(softmax(&t[0])?),
@@ -68,9 +63,12 @@ const TABLE: &[(&str, Op, Op, &[&[usize]])] = &[
 ];
 
 fn forward_and_backward(op: Op, operands: &[Tensor]) -> Result<Tensor> {
-    op(operands)?.sum_all()?.backward()?.get(&operands[0]).cloned().ok_or_else(|| {
-        candle_core::Error::Msg("the first operand got no gradient".into())
-    })
+    op(operands)?
+        .sum_all()?
+        .backward()?
+        .get(&operands[0])
+        .cloned()
+        .ok_or_else(|| candle_core::Error::Msg("the first operand got no gradient".into()))
 }
 
 fn ops(criterion: &mut Criterion) {

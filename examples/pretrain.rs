@@ -27,10 +27,11 @@ use pad::{
     rng::Key,
     ssl::{HeldOutLoss, LoaderBatches, Pretraining},
     train::{
-        AdamW, AdamWConfig, Groups, Hook, Outcome, Schedule, TrainConfig, Trainer,
-        checkpoint::{Identity, Plan},
-        log::{JsonLines, ProgressBar, TensorBoard},
-        scaled_lr,
+        AdamW, AdamWConfig, CheckpointConfig, Checkpoints, Every, Outcome, Schedule, Summary,
+        Trainer, TrainerConfig,
+        checkpoint::latest,
+        log::{EventFile, JsonLines, Progress, TensorBoard},
+        lr_for_batch,
     },
 };
 
@@ -69,11 +70,11 @@ fn open_run(program: &Program) -> Result<(Settings, PathBuf)> {
 }
 
 /// What a resumed run must share with its checkpoints: every setting that changes results, and the backbone.
-fn identity(settings: &Settings, backbone: String) -> Result<Identity> {
+fn identity(settings: &Settings, backbone: String) -> Result<BTreeMap<String, String>> {
     const WITHOUT_EFFECT: [&str; 7] =
         ["workers", "threads", "cache_mib", "checkpoint_every", "keep", "device", "data"];
     let table = toml::Table::try_from(settings)?;
-    let mut identity: Identity = table
+    let mut identity: BTreeMap<String, String> = table
         .into_iter()
         .filter(|(name, _)| !WITHOUT_EFFECT.contains(&name.as_str()))
         .map(|(name, value)| (name, value.to_string()))
@@ -97,64 +98,64 @@ fn run() -> Result<()> {
     // The optimiser: groups by role, the scaled learning rate.
     let (depth, epochs) = (model.config.encoder.depth, settings.epochs);
     let parameters = model.paradigm.parameters(&model.store, depth, epochs, settings.weight_decay);
-    for line in Groups::of(&parameters).to_string().lines() {
+    for line in Summary::new(&parameters).to_string().lines() {
         tracing::info!("{line}");
     }
     let accumulate = settings.accumulation(training.batches_per_epoch());
     let effective_batch = training.config().batch_size * accumulate;
-    let peak_lr = scaled_lr(settings.blr, effective_batch);
+    let peak_lr = lr_for_batch(settings.blr, effective_batch);
     tracing::info!("effective batch {effective_batch}, peak learning rate {peak_lr:.2e}");
-    let key = Key::new(settings.seed);
-    let config = TrainConfig {
+    let config = TrainerConfig {
         epochs,
         max_steps: settings.max_steps,
         accumulate,
         clip_norm: settings.clip_norm,
-        schedule: Schedule::WarmupCosine {
-            peak_lr,
-            min_lr: settings.min_lr,
-            warmup_epochs: settings.warmup_epochs.min(epochs as f64),
-            epochs: epochs as f64,
-        },
-        key,
+        seed: settings.seed,
     };
+    let schedule = Schedule::WarmupCosine {
+        peak_lr,
+        min_lr: settings.min_lr,
+        warmup_epochs: settings.warmup_epochs.min(epochs as f64),
+        epochs: epochs as f64,
+    };
+    let task = Pretraining::new(&model.mae, Key::new(settings.seed), &device);
+    let mut evaluation =
+        held_out.as_ref().map(|loader| HeldOutLoss::new(&task, loader, settings.eval_every));
+    let optimizer = AdamW::new(parameters, AdamWConfig::default())?;
+    let mut trainer = Trainer::new(config, schedule, optimizer)?;
+    let identity = identity(&settings, model.store.backbone_digest()?)?;
 
     // The run folder appears only when nothing can be wrong with the settings any more.
     std::fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     cli::write_text(&folder.join("config.toml"), &settings.to_toml()?)?;
-    let plan = Plan {
-        folder: folder.join("checkpoints"),
-        every_steps: Some(settings.checkpoint_every),
-        every_epochs: None,
-        keep: settings.keep,
-        identity: identity(&settings, model.store.backbone_digest()?)?,
-    };
-
-    let task = Pretraining::new(&model.mae, key, &device);
-    let batches = LoaderBatches(&training);
-    let optimizer = AdamW::new(parameters, AdamWConfig::default())?;
-    let mut trainer = Trainer::new(config, &task, &batches, optimizer)?.with_checkpoints(plan);
-    let mut evaluation =
-        held_out.as_ref().map(|loader| HeldOutLoss::new(&task, loader, settings.eval_every));
-    let mut lines = JsonLines::new(folder.join("log.jsonl"));
-    let mut board = TensorBoard::new(folder.join("tensorboard"));
-    let mut progress = ProgressBar::new(50);
-    let mut hooks: Vec<&mut dyn Hook> = Vec::new();
-    hooks.extend(evaluation.as_mut().map(|hook| hook as &mut dyn Hook));
-    hooks.push(&mut lines);
-    hooks.push(&mut board);
-    hooks.push(&mut progress);
+    let saving =
+        CheckpointConfig { every: Every::Steps(settings.checkpoint_every), keep: settings.keep };
+    let checkpoints = folder.join("checkpoints");
+    trainer =
+        trainer.with_checkpoints(Checkpoints::new(&checkpoints, saving)?.with_metadata(identity));
+    if let Some(evaluation) = &mut evaluation {
+        trainer = trainer.with_hook(evaluation); // measures before the others write
+    }
+    trainer = trainer
+        .with_hook(JsonLines::new(folder.join("log.jsonl")))
+        .with_hook(TensorBoard::new(folder.join("tensorboard")))
+        .with_hook(Progress::new(50));
     if program.resume.is_some() {
-        match trainer.resume(&mut hooks)? {
-            Some(checkpoint) => tracing::info!("resumed from {}", checkpoint.display()),
+        match latest(&checkpoints)? {
+            Some(checkpoint) => {
+                trainer.resume(&checkpoint)?;
+                tracing::info!("resumed from {}", checkpoint.path().display());
+            }
             None => tracing::info!("no checkpoint yet: from the beginning"),
         }
     }
     let start = std::time::Instant::now();
-    let first_images = trainer.progress().images;
-    let outcome = trainer.run(&mut hooks)?;
+    let first_step = trainer.state().step;
+    let outcome = trainer.run(&task, &mut LoaderBatches(&training))?;
     let seconds = start.elapsed().as_secs_f64();
-    let images_per_s = (trainer.progress().images - first_images) as f64 / seconds.max(1e-9);
+    let steps = trainer.state().step;
+    let images_per_s = ((steps - first_step) * effective_batch) as f64 / seconds.max(1e-9);
+    drop(trainer);
     if outcome == Outcome::Stopped {
         tracing::info!("stopped; continue with --resume {}", folder.display());
         return Ok(());
@@ -164,7 +165,7 @@ fn run() -> Result<()> {
     let float_type = if program.half { FloatType::F16 } else { FloatType::AsIs };
     let mut files = model::save_run(&folder, &model, float_type, &notes)?;
     if let Some(loader) = &held_out {
-        files.extend(pictures(&folder, &model, loader, &settings, &mut board, trainer.steps())?);
+        files.extend(pictures(&folder, &model, loader, &settings, steps)?);
     }
     let losses = evaluation.map(|hook| (hook.before(), hook.after()));
     if let Some((Some(before), Some(after))) = losses {
@@ -176,7 +177,7 @@ fn run() -> Result<()> {
         "held_out_after": losses.and_then(|losses| losses.1),
         "images_per_s": images_per_s,
         "seconds": seconds,
-        "steps": trainer.steps(),
+        "steps": steps,
         "trained": model.store.summary().trained,
         "frozen": model.store.summary().frozen,
         "unreadable": training.unreadable().iter().map(|bad| &bad.reason).collect::<Vec<_>>(),
@@ -194,7 +195,6 @@ fn pictures(
     model: &model::Model,
     loader: &Loader,
     settings: &Settings,
-    board: &mut TensorBoard,
     step: usize,
 ) -> Result<Vec<PathBuf>> {
     let Some(batch) = loader.epoch(0, 0)?.next().transpose()? else { return Ok(Vec::new()) };
@@ -205,8 +205,8 @@ fn pictures(
     let reconstruction = folder.join("reconstruction.png");
     let canvas = cli::pictures::reconstructions(&model.mae, &images, &normalize, settings.seed)?;
     canvas.save_png(&reconstruction)?;
-    let size = (canvas.size().height as u32, canvas.size().width as u32);
-    board.image("reconstruction", step, size, &std::fs::read(&reconstruction)?)?;
+    let png = std::fs::read(&reconstruction)?;
+    EventFile::create(&folder.join("tensorboard"), step)?.png(step, "reconstruction", &png)?;
     files.push(reconstruction);
     if let Some((canvas, _)) = cli::pictures::scales(&model.mae, &images, &normalize)? {
         let path = folder.join("scales.png");

@@ -196,7 +196,7 @@ fn six_steps_of_adamw() {
             let got = f64::from(loss.to_scalar::<f32>().unwrap());
             assert!((got - want).abs() <= 1e-5 * want, "{name}: loss {step} {got} {want}");
             let store = loss.backward().unwrap();
-            let gradients = Gradients::from_store(optimizer.parameters(), &store);
+            let gradients = Gradients::from_store(optimizer.parameters(), &store, 0);
             optimizer.step(&gradients, lr, 0).unwrap();
         }
         let finals = with_prefix(&file, "trace.final.");

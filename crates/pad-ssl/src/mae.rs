@@ -248,7 +248,7 @@ impl Objective for Mae {
         let latent = self.forward_encoder(images, mask, mode)?;
         let pred = self.forward_decoder(&latent, mask, mode)?;
         let total = pad_ops::masked_mse(&pred, &self.target(images)?, &mask.removed)?;
-        Ok(Losses { total, parts: Vec::new() })
+        Ok(Losses::new(total))
     }
 }
 

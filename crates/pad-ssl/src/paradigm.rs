@@ -95,7 +95,7 @@ impl Paradigm {
             let rate = self.plan(role, depth, epochs)?;
             Some(Parameter {
                 name,
-                weight_decay: weight_decay_for(var.as_tensor(), weight_decay),
+                weight_decay: weight_decay_for(var.shape(), weight_decay),
                 var,
                 lr_factor: rate.lr_factor,
                 frozen_through: rate.frozen_through,

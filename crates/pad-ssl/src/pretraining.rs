@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Tensor};
 use pad_data::loader::{Batch, Loader};
 use pad_ops::{Mode, rng::Key};
-use pad_train::{Batches, Epoch, Error as TrainError, Hook, Losses, Source, StepInfo, Task};
+use pad_train::{BatchIter, Batches, BoxError, EpochInfo, Flow, Hook, Losses, Task, TrainerView};
 
 use crate::{Objective, Result};
 
@@ -37,7 +37,11 @@ impl Batches for LoaderBatches<'_> {
         self.0.batches_per_epoch()
     }
 
-    fn epoch(&self, epoch: usize, first: usize) -> Result<Epoch<'_, ImageBatch>, Source> {
+    fn images_in(batch: &ImageBatch) -> usize {
+        batch.indices.len()
+    }
+
+    fn epoch(&mut self, epoch: usize, first: usize) -> Result<BatchIter<'_, ImageBatch>, BoxError> {
         let mut batches = self.0.epoch(epoch as u64, first)?.peekable();
         // A batch without a readable image does not come at all; its number still counts.
         let numbers = first..self.per_epoch();
@@ -97,15 +101,12 @@ impl<'a, O: Objective> Pretraining<'a, O> {
 impl<O: Objective> Task for Pretraining<'_, O> {
     type Batch = ImageBatch;
 
-    fn losses(&self, batch: &ImageBatch, mode: Mode) -> Result<Losses, Source> {
+    fn losses(&self, batch: &ImageBatch, mode: Mode) -> Result<Losses, BoxError> {
         match &batch.images {
             Some(images) => Ok(self.loss(images, batch, mode)?),
-            None => Err("a batch without images".into()),
+            // Not one readable image: nothing to learn from, and no gradient.
+            None => Ok(Losses::new(Tensor::zeros((), DType::F32, &self.device)?)),
         }
-    }
-
-    fn images(&self, batch: &ImageBatch) -> usize {
-        batch.indices.len()
     }
 }
 
@@ -117,12 +118,13 @@ pub struct HeldOutLoss<'a, O> {
     every_epochs: usize,
     before: Option<f64>,
     after: Option<f64>,
+    measured_at: usize,
 }
 
 impl<'a, O: Objective> HeldOutLoss<'a, O> {
     /// A hook that evaluates every `every_epochs` epochs; 0 = only before and after.
     pub fn new(task: &'a Pretraining<'a, O>, loader: &'a Loader, every_epochs: usize) -> Self {
-        Self { task, loader, every_epochs, before: None, after: None }
+        Self { task, loader, every_epochs, before: None, after: None, measured_at: 0 }
     }
 
     /// The loss before the first update.
@@ -135,45 +137,57 @@ impl<'a, O: Objective> HeldOutLoss<'a, O> {
         self.after
     }
 
-    fn measure(&self) -> Result<f64, TrainError> {
-        self.task.held_out_loss(self.loader).map_err(TrainError::source)
+    fn measure(&mut self, place: &str) -> Result<f64, BoxError> {
+        let loss = self.task.held_out_loss(self.loader)?;
+        tracing::info!("held-out loss {loss:.4} {place}");
+        self.after = Some(loss);
+        Ok(loss)
     }
 }
 
 impl<O: Objective> Hook for HeldOutLoss<'_, O> {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "held_out_loss"
     }
 
-    fn before_run(&mut self, done: usize, _steps: usize) -> Result<(), TrainError> {
-        if done == 0 {
-            let loss = self.measure()?;
-            tracing::info!("held-out loss {loss:.4} before training");
-            (self.before, self.after) = (Some(loss), Some(loss));
+    fn start(&mut self, view: &TrainerView<'_>) -> Result<(), BoxError> {
+        if view.state.step == 0 {
+            self.before = Some(self.measure("before training")?);
         }
         Ok(())
     }
 
-    fn after_step(&mut self, info: &mut StepInfo) -> Result<(), TrainError> {
-        let due = self.every_epochs > 0
-            && info.ends_epoch
-            && (info.epoch + 1).is_multiple_of(self.every_epochs);
-        if due || info.step == info.steps {
-            let loss = self.measure()?;
-            tracing::info!("held-out loss {loss:.4} after epoch {}", info.epoch);
-            self.after = Some(loss);
-            info.metrics.push(("held_out_loss".into(), loss));
+    fn after_epoch(
+        &mut self,
+        epoch: &mut EpochInfo,
+        view: &TrainerView<'_>,
+    ) -> Result<Flow, BoxError> {
+        let number = epoch.epoch + 1;
+        let due = self.every_epochs > 0 && number.is_multiple_of(self.every_epochs);
+        if due || view.state.step == view.last_step {
+            let loss = self.measure(&format!("after epoch {number}"))?;
+            epoch.metrics.insert("held_out_loss".into(), loss);
+            self.measured_at = view.state.step;
+        }
+        Ok(Flow::Continue)
+    }
+
+    /// A run may end inside an epoch.
+    fn finish(&mut self, view: &TrainerView<'_>) -> Result<(), BoxError> {
+        if view.state.step == view.last_step && self.measured_at != view.state.step {
+            self.measure("after the last step")?;
         }
         Ok(())
     }
 
     fn state(&self) -> serde_json::Value {
-        serde_json::json!([self.before, self.after])
+        serde_json::json!({ "before": self.before, "after": self.after, "at": self.measured_at })
     }
 
-    fn restore(&mut self, state: &serde_json::Value) -> Result<(), TrainError> {
-        self.before = state[0].as_f64();
-        self.after = state[1].as_f64();
+    fn restore(&mut self, state: &serde_json::Value) -> Result<(), BoxError> {
+        self.before = state["before"].as_f64();
+        self.after = state["after"].as_f64();
+        self.measured_at = state["at"].as_u64().unwrap_or(0) as usize;
         Ok(())
     }
 }

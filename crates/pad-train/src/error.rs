@@ -1,101 +1,313 @@
-//! What a training run can fail at.
+//! What a training run can be stopped by, and how it says so.
 
-use std::path::PathBuf;
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
-/// An error of the code that a run was given: a task, a batch source, a hook.
-pub type Source = Box<dyn std::error::Error + Send + Sync>;
+use candle_core::{DType, Shape};
 
-/// A fault of a run. Every variant names the place.
+/// An error of a task, of data or of a hook, whose types this crate does not know.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// `Result` with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What stopped a training run. Every variant names the place.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The loss is no number. Nothing was updated with it.
-    #[error("step {step}: the loss is {loss}; {}", last_good(checkpoint.as_deref()))]
-    NotFiniteLoss {
-        /// The step, from 1.
-        step: usize,
-        /// NaN or an infinity.
-        loss: f64,
-        /// The newest checkpoint, if any.
-        checkpoint: Option<PathBuf>,
+    /// Settings are outside their ranges; all of them, not only the first.
+    #[error("settings: {}", faults.join("; "))]
+    Settings {
+        /// One sentence each: name, found, expected.
+        faults: Vec<String>,
     },
-    /// A gradient is no number. Nothing was updated with it.
-    #[error("step {step}: the gradient of `{parameter}` is not finite; {}", last_good(checkpoint.as_deref()))]
-    NotFiniteGradient {
-        /// The step, from 1.
-        step: usize,
+    /// Two parameters have the same name or are the same variable.
+    #[error("parameter `{name}` is listed twice (first as `{first}`)")]
+    DuplicateParameter {
+        /// The second one's name.
+        name: String,
+        /// The first one's name.
+        first: String,
+    },
+    /// A variable that cannot be trained.
+    #[error("parameter `{name}`: expected dtype f32, f64, f16 or bf16, found {}", found.as_str())]
+    ParameterDType {
+        /// The parameter.
+        name: String,
+        /// Its dtype.
+        found: DType,
+    },
+    /// Gradients that belong to another list of parameters.
+    #[error("expected gradients of {expected} parameters, found {found}")]
+    GradientCount {
+        /// Parameters of the optimiser.
+        expected: usize,
+        /// Entries given.
+        found: usize,
+    },
+    /// A gradient that has not the shape of its parameter.
+    #[error("gradient of `{name}`: expected shape {:?}, found {:?}", expected.dims(), found.dims())]
+    GradientShape {
+        /// The parameter.
+        name: String,
+        /// Its shape.
+        expected: Shape,
+        /// The gradient's shape.
+        found: Shape,
+    },
+    /// A gradient holds NaN or an infinity. Nothing was updated.
+    #[error("the gradient of `{name}` is not finite (its norm is {norm})")]
+    NonFiniteGradient {
         /// The first such parameter.
-        parameter: String,
-        /// The newest checkpoint, if any.
-        checkpoint: Option<PathBuf>,
+        name: String,
+        /// NaN or infinity.
+        norm: f64,
     },
-    /// A file could not be read or written.
+    /// A loss that is not one number.
+    #[error("loss `{name}`: expected a scalar, found shape {found:?}")]
+    NotScalar {
+        /// `total`, or the name of a part.
+        name: String,
+        /// Its shape.
+        found: Vec<usize>,
+    },
+    /// The loss or a gradient became NaN or infinite: the run cannot go on.
+    #[error("step {step} (epoch {epoch}): {what}; {}", last_good(last_checkpoint.as_deref()))]
+    Diverged {
+        /// The step that failed, counted from 1.
+        step: usize,
+        /// Its epoch, counted from 0.
+        epoch: usize,
+        /// What was not finite.
+        what: String,
+        /// The newest checkpoint of this run.
+        last_checkpoint: Option<PathBuf>,
+    },
+    /// Tensors of a file or a state do not fit what they are loaded into; nothing was loaded.
+    #[error("{place}: {faults}")]
+    Tensors {
+        /// The file, or `optimizer state`.
+        place: String,
+        /// Every tensor that does not fit.
+        faults: TensorFaults,
+    },
+    /// A checkpoint was made for something else, e.g. another frozen backbone; nothing was loaded.
+    #[error("{}: metadata: {}", file.display(), faults.join("; "))]
+    Metadata {
+        /// The file.
+        file: PathBuf,
+        /// One sentence each: key, expected, found.
+        faults: Vec<String>,
+    },
+    /// A file or folder could not be read or written.
     #[error("{}: {source}", path.display())]
     Io {
-        /// The file.
+        /// The file or folder.
         path: PathBuf,
         /// What the system said.
         source: std::io::Error,
     },
-    /// A checkpoint is damaged or not one.
+    /// A file is truncated, altered or not what its name says.
     #[error("{}: {what}", path.display())]
-    Checkpoint {
-        /// The folder or file.
-        path: PathBuf,
-        /// What is wrong.
-        what: String,
-    },
-    /// A checkpoint's tensors are not the run's; all differences at once.
-    #[error("{}: the checkpoint is not this run's: {}", path.display(), faults.join("; "))]
-    Tensors {
+    Damaged {
         /// The file.
         path: PathBuf,
-        /// One entry a difference, tensor named, expected before found.
+        /// What is wrong, expected before found.
+        what: String,
+    },
+    /// A run cannot be continued from this checkpoint with these settings or data.
+    #[error("cannot resume from {}: {}", checkpoint.display(), faults.join("; "))]
+    Resume {
+        /// The checkpoint.
+        checkpoint: PathBuf,
+        /// One sentence each: expected (the checkpoint's) before found (this run's).
         faults: Vec<String>,
     },
-    /// A checkpoint belongs to a run with other settings.
-    #[error("{}: the checkpoint belongs to another run: {key} is {found}, expected {expected}", path.display())]
-    OtherRun {
-        /// The checkpoint.
-        path: PathBuf,
-        /// The setting.
-        key: String,
-        /// This run's.
-        expected: String,
-        /// The checkpoint's.
-        found: String,
+    /// A run would overwrite a later checkpoint.
+    #[error(
+        "{}: the run starts at step {step}, but the folder holds {}: resume from it, or use another folder",
+        folder.display(), newest.display()
+    )]
+    FolderInUse {
+        /// Folder of checkpoints.
+        folder: PathBuf,
+        /// Steps done when the run starts.
+        step: usize,
+        /// The later checkpoint.
+        newest: PathBuf,
     },
-    /// A setting is outside its range.
-    #[error("`{name}` is {found}, expected {expected}")]
-    Setting {
-        /// The setting.
-        name: &'static str,
-        /// The range.
-        expected: String,
-        /// What was given.
-        found: String,
+    /// The task failed.
+    #[error("step {step}: the task failed: {source}")]
+    Task {
+        /// The step, counted from 1.
+        step: usize,
+        /// What it said.
+        source: BoxError,
     },
-    /// The task, the batches or a hook failed.
-    #[error(transparent)]
-    Source(Source),
+    /// The data failed.
+    #[error("epoch {epoch}, batch {batch}: {source}")]
+    Data {
+        /// Epoch, counted from 0.
+        epoch: usize,
+        /// Batch in the epoch, counted from 0.
+        batch: usize,
+        /// What it said.
+        source: BoxError,
+    },
+    /// An epoch ended before its time.
+    #[error("epoch {epoch}: expected {expected} batches, the data ended after {found}")]
+    ShortEpoch {
+        /// Epoch, counted from 0.
+        epoch: usize,
+        /// What `per_epoch` said.
+        expected: usize,
+        /// What came.
+        found: usize,
+    },
+    /// A hook failed.
+    #[error("hook `{hook}`: {source}")]
+    Hook {
+        /// The hook's name.
+        hook: String,
+        /// What it said.
+        source: BoxError,
+    },
+    /// Bytes that are no PNG image.
+    #[error("image `{tag}` is not a PNG file: {what}")]
+    NotPng {
+        /// The image's name in the log.
+        tag: String,
+        /// What is wrong.
+        what: &'static str,
+    },
     /// candle refused.
-    #[error(transparent)]
-    Candle(#[from] candle_core::Error),
+    #[error("{doing}: {source}")]
+    Candle {
+        /// What was being done, with the tensor's name.
+        doing: String,
+        /// candle's own error.
+        source: candle_core::Error,
+    },
 }
 
 impl Error {
-    /// Wraps an error of the code that the run was given.
-    pub fn source(error: impl Into<Source>) -> Self {
-        Error::Source(error.into())
+    /// For `map_err` on file operations.
+    pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
+        move |source| Error::Io { path: path.to_path_buf(), source }
+    }
+
+    /// For `map_err` on candle calls. `what` is a verb, `name` a tensor.
+    pub(crate) fn candle(what: &str, name: &str) -> impl FnOnce(candle_core::Error) -> Self {
+        move |source| Error::Candle { doing: format!("{what} `{name}`"), source }
+    }
+
+    /// `Ok` if there is no fault.
+    pub(crate) fn settings(faults: Vec<String>) -> Result<()> {
+        if faults.is_empty() { Ok(()) } else { Err(Error::Settings { faults }) }
     }
 }
 
-fn last_good(checkpoint: Option<&std::path::Path>) -> String {
+fn last_good(checkpoint: Option<&Path>) -> String {
     match checkpoint {
-        Some(path) => format!("the last good checkpoint is {}", path.display()),
-        None => "there is no checkpoint yet".into(),
+        Some(path) => format!("last good checkpoint: {}", path.display()),
+        None => "no checkpoint was written yet".into(),
     }
 }
 
-/// `Result` with this crate's [`Error`].
-pub type Result<T, E = Error> = std::result::Result<T, E>;
+/// Everything that does not fit between the tensors that were expected and those that were found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TensorFaults {
+    /// Expected, not found.
+    pub missing: Vec<String>,
+    /// Found, not expected.
+    pub unexpected: Vec<String>,
+    /// Of another shape or dtype.
+    pub wrong: Vec<WrongTensor>,
+}
+
+/// A tensor of another shape or dtype than expected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WrongTensor {
+    /// Its name.
+    pub name: String,
+    /// Shape and dtype, e.g. `[64, 768] f32`.
+    pub expected: String,
+    /// Shape and dtype.
+    pub found: String,
+}
+
+impl TensorFaults {
+    /// No fault.
+    pub fn is_empty(&self) -> bool {
+        self.missing.is_empty() && self.unexpected.is_empty() && self.wrong.is_empty()
+    }
+
+    /// `Ok` if there is no fault, else all of them as one error.
+    ///
+    /// # Errors
+    /// [`Error::Tensors`] at `place`.
+    pub fn into_result(self, place: impl Into<String>) -> Result<()> {
+        if self.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Tensors { place: place.into(), faults: self })
+    }
+}
+
+/// One line: `2 tensors missing (a, b); 1 unexpected (c); 1 wrong (d: expected [2] f32, found [3] f32)`.
+impl fmt::Display for TensorFaults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let wrong: Vec<String> = self
+            .wrong
+            .iter()
+            .map(|w| format!("{}: expected {}, found {}", w.name, w.expected, w.found))
+            .collect();
+        let kinds =
+            [("missing", &self.missing), ("unexpected", &self.unexpected), ("wrong", &wrong)];
+        let mut separator = "";
+        for (kind, items) in kinds.into_iter().filter(|(_, items)| !items.is_empty()) {
+            let noun = if items.len() == 1 { "tensor" } else { "tensors" };
+            write!(f, "{separator}{} {noun} {kind} ({})", items.len(), items.join(", "))?;
+            separator = "; ";
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages() {
+        let faults = TensorFaults {
+            missing: vec!["a".into(), "b".into()],
+            unexpected: vec!["c".into()],
+            wrong: vec![WrongTensor {
+                name: "d".into(),
+                expected: "[2] f32".into(),
+                found: "[3] f32".into(),
+            }],
+        };
+        assert_eq!(
+            faults.into_result("x.safetensors").unwrap_err().to_string(),
+            "x.safetensors: 2 tensors missing (a, b); 1 tensor unexpected (c); \
+             1 tensor wrong (d: expected [2] f32, found [3] f32)"
+        );
+        TensorFaults::default().into_result("x").unwrap();
+        let diverged = |last_checkpoint| {
+            Error::Diverged { step: 7, epoch: 1, what: "the loss is NaN".into(), last_checkpoint }
+                .to_string()
+        };
+        assert_eq!(
+            diverged(None),
+            "step 7 (epoch 1): the loss is NaN; no checkpoint was written yet"
+        );
+        assert_eq!(
+            diverged(Some("run/checkpoint-00000005".into())),
+            "step 7 (epoch 1): the loss is NaN; last good checkpoint: run/checkpoint-00000005"
+        );
+    }
+}

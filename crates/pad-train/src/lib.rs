@@ -1,26 +1,76 @@
 //! What every candle training run needs: parameter groups, AdamW with state, schedules, checkpoints, logs.
 //!
-//! - [`Parameter`] and [`Groups`]: what trains, with rates of its own; parameters that thaw late.
-//! - [`AdamW`]: PyTorch's arithmetic, one multi-threaded pass per parameter on the CPU, a state that can be saved.
-//! - [`Schedule`]: warm-up and cosine, per iteration.
-//! - [`Trainer`]: the loop, over a [`Task`] and its [`Batches`]; everything else is a [`Hook`].
-//! - [`checkpoint`]: folders that are whole or absent; a resumed run equals an uninterrupted one, bit for bit.
-//! - [`log`]: JSON lines, TensorBoard events, a progress bar.
+//! | module | what |
+//! |---|---|
+//! | [`parameter`] | a variable, how fast it learns, how much it decays, when it thaws |
+//! | [`gradients`] | one optional gradient per parameter: accumulation, norm, clipping |
+//! | [`adamw`] | AdamW, one pass over memory, with a state that is saved |
+//! | [`schedule`] | the learning rate at every step |
+//! | [`task`] | what a program gives: a loss and batches |
+//! | [`trainer`] | the loop |
+//! | [`state`] | where a run stands, and its settings |
+//! | [`hook`] | everything that is not the step |
+//! | [`checkpoint`] | folders that are whole or absent |
+//! | [`log`] | JSON lines, TensorBoard, progress bar |
+//!
+//! A run that was stopped and resumed gives the same bits as one that was not, on the CPU, with any number of
+//! threads: see [`trainer`].
+//!
+//! ```
+//! use candle_core::{Device, Tensor, Var};
+//! use pad_ops::Mode;
+//! use pad_train::{
+//!     AdamW, AdamWConfig, BatchIter, Batches, BoxError, Losses, Parameter, Schedule, Task, Trainer, TrainerConfig,
+//! };
+//!
+//! /// Finds the mean of what it is shown.
+//! struct Mean(Var);
+//! impl Task for Mean {
+//!     type Batch = Tensor;
+//!     fn losses(&self, batch: &Tensor, _: Mode) -> Result<Losses, BoxError> {
+//!         Ok(Losses::new(batch.broadcast_sub(&self.0)?.sqr()?.mean_all()?))
+//!     }
+//! }
+//! struct Ones;
+//! impl Batches for Ones {
+//!     type Batch = Tensor;
+//!     fn per_epoch(&self) -> usize { 50 }
+//!     fn images_in(batch: &Tensor) -> usize { batch.elem_count() }
+//!     fn epoch(&mut self, _: usize, first: usize) -> Result<BatchIter<'_, Tensor>, BoxError> {
+//!         Ok(Box::new((first..50).map(|_| Ok(Tensor::ones(4, candle_core::DType::F32, &Device::Cpu)?))))
+//!     }
+//! }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let mean = Var::new(&[0_f32], &Device::Cpu)?;
+//! let optimizer = AdamW::new(vec![Parameter::new("mean", mean.clone())], AdamWConfig::default())?;
+//! let config = TrainerConfig { epochs: 4, ..Default::default() };
+//! Trainer::new(config, Schedule::Constant { lr: 0.05 }, optimizer)?.run(&Mean(mean.clone()), &mut Ones)?;
+//! assert!((mean.to_vec1::<f32>()?[0] - 1.0).abs() < 0.01);
+//! # Ok(())
+//! # }
+//! ```
 
-mod adamw;
+pub mod adamw;
 pub mod checkpoint;
 mod error;
-mod gradients;
+pub mod gradients;
+pub mod hook;
 pub mod log;
-mod parameter;
-mod schedule;
-mod trainer;
+pub mod parameter;
+pub mod schedule;
+pub mod state;
+mod tally;
+pub mod task;
+pub mod trainer;
 
-pub use adamw::{AdamW, AdamWConfig};
-pub use error::{Error, Result, Source};
+pub use adamw::{AdamW, AdamWConfig, StepReport};
+pub use checkpoint::{Checkpoint, CheckpointConfig, Checkpoints, Every};
+pub use error::{BoxError, Error, Result, TensorFaults, WrongTensor};
 pub use gradients::Gradients;
-pub use parameter::{Group, Groups, Parameter, weight_decay_for};
-pub use schedule::{Schedule, scaled_lr};
-pub use trainer::{
-    Batches, Epoch, Hook, Losses, Outcome, Progress, StepInfo, Task, TrainConfig, Trainer,
-};
+pub use hook::{EpochInfo, Flow, Hook, StepInfo, TrainerView};
+pub use parameter::{Parameter, Summary, weight_decay_for};
+pub use schedule::{Schedule, lr_for_batch};
+pub use state::{TrainerConfig, TrainerState};
+pub use task::{BatchIter, Batches, Losses, Task};
+pub use trainer::{Outcome, Trainer};

@@ -1,96 +1,220 @@
-//! What trains, and how: one entry a parameter.
+//! What is trained, how fast, with how much decay, and from which epoch on.
 
-use std::{collections::BTreeMap, fmt};
+use std::fmt;
 
-use candle_core::{Tensor, Var};
+use candle_core::{Shape, Var};
 
-/// A trained parameter with its own rates.
+/// A variable that an optimiser moves.
 #[derive(Clone, Debug)]
 pub struct Parameter {
-    /// Its name in files.
+    /// Its name in checkpoints, e.g. `blocks.3.adaptmlp.down_proj.weight`.
     pub name: String,
-    /// Its value.
+    /// Its values, any float dtype.
     pub var: Var,
-    /// Factor on the scheduled learning rate (layer-wise decay).
+    /// Multiplies the run's learning rate (layer decay).
     pub lr_factor: f64,
-    /// Decoupled weight decay.
+    /// Decoupled weight decay, per unit of learning rate.
     pub weight_decay: f64,
-    /// While `epoch <= frozen_through` it is left alone altogether, as PyTorch does with a parameter that has no
-    /// gradient: no decay, no moments, no step counted.
+    /// No update at all while `epoch <= frozen_through` (epochs from 0), as for a parameter without gradient: no
+    /// weight decay, no step counted. PAD's gate thaws late.
     pub frozen_through: Option<usize>,
 }
 
 impl Parameter {
-    /// Whether it moves in `epoch`.
-    pub fn moves_in(&self, epoch: usize) -> bool {
+    /// A parameter that trains from the first step, at the run's rate, without weight decay.
+    pub fn new(name: impl Into<String>, var: Var) -> Self {
+        Self { name: name.into(), var, lr_factor: 1.0, weight_decay: 0.0, frozen_through: None }
+    }
+
+    /// The same with weight decay where [`weight_decay_for`] gives it.
+    #[must_use]
+    pub fn with_weight_decay(mut self, decay: f64) -> Self {
+        self.weight_decay = weight_decay_for(self.var.shape(), decay);
+        self
+    }
+
+    /// Whether it moves in `epoch` (from 0).
+    pub fn trains_in(&self, epoch: usize) -> bool {
         self.frozen_through.is_none_or(|last| epoch > last)
     }
 }
 
-/// Weight decay as transformers are trained: `decay` on matrices and tensors of higher rank, 0 on vectors (biases,
-/// norms, scales).
-pub fn weight_decay_for(tensor: &Tensor, decay: f64) -> f64 {
-    if tensor.rank() >= 2 { decay } else { 0.0 }
+/// `decay` for matrices and tensors of higher rank, 0 for vectors and scalars (biases, norms): the rule of MAE.
+pub fn weight_decay_for(shape: &Shape, decay: f64) -> f64 {
+    if shape.rank() >= 2 { decay } else { 0.0 }
 }
 
-/// Parameters that share all their rates.
+/// Counts of a list of parameters, printable as a table at the start of a run.
+///
+/// ```
+/// use candle_core::{DType, Device, Var};
+/// use pad_train::{Parameter, Summary};
+/// # fn main() -> candle_core::Result<()> {
+/// let zeros = |shape: &[usize]| Var::zeros(shape, DType::F32, &Device::Cpu);
+/// let parameters = [
+///     Parameter::new("weight", zeros(&[8, 4])?).with_weight_decay(0.05),
+///     Parameter::new("bias", zeros(&[8])?).with_weight_decay(0.05),
+/// ];
+/// let summary = Summary::new(&parameters);
+/// assert_eq!(summary.values(), 40);
+/// assert_eq!(summary.groups.len(), 2);
+/// println!("{summary}");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Summary {
+    /// Parameters of equal treatment; slow ones first, then little decay first, then early ones first.
+    pub groups: Vec<Group>,
+    /// Numbers of the network that never train, if the caller says so.
+    pub frozen: Option<usize>,
+}
+
+/// Parameters that are treated alike.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Group {
-    /// Factor on the learning rate.
+    /// See [`Parameter::lr_factor`].
     pub lr_factor: f64,
-    /// Weight decay.
+    /// See [`Parameter::weight_decay`].
     pub weight_decay: f64,
-    /// Last epoch in which they are frozen.
+    /// See [`Parameter::frozen_through`].
     pub frozen_through: Option<usize>,
-    /// Tensors.
+    /// Parameters.
     pub tensors: usize,
-    /// Values.
+    /// Numbers in them.
     pub values: usize,
 }
 
-/// The groups of a list of parameters, in order of first appearance; printed as a table.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Groups(pub Vec<Group>);
-
-impl Groups {
-    /// Groups parameters by equal rates.
-    pub fn of(parameters: &[Parameter]) -> Self {
-        let mut places = BTreeMap::new();
+impl Summary {
+    /// Counts `parameters`.
+    pub fn new(parameters: &[Parameter]) -> Self {
         let mut groups: Vec<Group> = Vec::new();
         for parameter in parameters {
-            let Parameter { lr_factor, weight_decay, frozen_through, .. } = *parameter;
-            let rates = (lr_factor.to_bits(), weight_decay.to_bits(), frozen_through);
-            let place = *places.entry(rates).or_insert_with(|| {
-                groups.push(Group {
-                    lr_factor,
-                    weight_decay,
-                    frozen_through,
-                    tensors: 0,
-                    values: 0,
-                });
-                groups.len() - 1
+            let values = parameter.var.elem_count();
+            let alike = groups.iter_mut().find(|group| {
+                group.lr_factor == parameter.lr_factor
+                    && group.weight_decay == parameter.weight_decay
+                    && group.frozen_through == parameter.frozen_through
             });
-            groups[place].tensors += 1;
-            groups[place].values += parameter.var.elem_count();
+            match alike {
+                Some(group) => {
+                    group.tensors += 1;
+                    group.values += values;
+                }
+                None => groups.push(Group {
+                    lr_factor: parameter.lr_factor,
+                    weight_decay: parameter.weight_decay,
+                    frozen_through: parameter.frozen_through,
+                    tensors: 1,
+                    values,
+                }),
+            }
         }
-        Self(groups)
+        groups.sort_by(|a, b| {
+            (a.lr_factor.total_cmp(&b.lr_factor))
+                .then(a.weight_decay.total_cmp(&b.weight_decay))
+                .then(a.frozen_through.cmp(&b.frozen_through))
+        });
+        Self { groups, frozen: None }
+    }
+
+    /// The same, with the number of values that never train.
+    #[must_use]
+    pub fn with_frozen(self, values: usize) -> Self {
+        Self { frozen: Some(values), ..self }
+    }
+
+    /// Parameters in all groups.
+    pub fn tensors(&self) -> usize {
+        self.groups.iter().map(|group| group.tensors).sum()
+    }
+
+    /// Numbers in all groups.
+    pub fn values(&self) -> usize {
+        self.groups.iter().map(|group| group.values).sum()
     }
 }
 
-impl fmt::Display for Groups {
+/// A table, one row a group, and a last row with the totals.
+impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, group) in self.0.iter().enumerate() {
-            let line_end = if i > 0 { "\n" } else { "" };
-            let Group { lr_factor, weight_decay, frozen_through, tensors, values } = group;
-            write!(
+        let mut row = |cells: [&str; 5]| {
+            writeln!(
                 f,
-                "{line_end}lr x {lr_factor:<8.4} weight decay {weight_decay:<6} {tensors:>4} tensors {values:>10} \
-                 values"
-            )?;
-            if let Some(last) = frozen_through {
-                write!(f, ", frozen through epoch {last}")?;
-            }
+                "{:>10}  {:>12}  {:>14}  {:>8}  {:>14}",
+                cells[0], cells[1], cells[2], cells[3], cells[4]
+            )
+        };
+        row(["lr factor", "weight decay", "frozen through", "tensors", "values"])?;
+        for group in &self.groups {
+            row([
+                &format!("{:.5}", group.lr_factor),
+                &group.weight_decay.to_string(),
+                &group.frozen_through.map_or("-".into(), |epoch| format!("epoch {epoch}")),
+                &group.tensors.to_string(),
+                &thousands(group.values),
+            ])?;
+        }
+        row(["trained", "", "", &self.tensors().to_string(), &thousands(self.values())])?;
+        if let Some(frozen) = self.frozen {
+            row(["frozen", "", "", "", &thousands(frozen)])?;
         }
         Ok(())
+    }
+}
+
+/// `1226496` as `1,226,496`.
+fn thousands(number: usize) -> String {
+    let digits = number.to_string();
+    let mut out = String::with_capacity(digits.len() * 4 / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device};
+
+    use super::*;
+
+    fn parameter(name: &str, shape: &[usize]) -> Parameter {
+        Parameter::new(name, Var::zeros(shape, DType::F32, &Device::Cpu).unwrap())
+            .with_weight_decay(0.05)
+    }
+
+    #[test]
+    fn matrices_decay_and_vectors_do_not() {
+        assert_eq!(parameter("weight", &[2, 3]).weight_decay, 0.05);
+        assert_eq!(parameter("kernel", &[2, 3, 4, 4]).weight_decay, 0.05);
+        assert_eq!(parameter("bias", &[3]).weight_decay, 0.0);
+        assert_eq!(parameter("scale", &[]).weight_decay, 0.0);
+    }
+
+    #[test]
+    fn thaws_after_the_named_epoch() {
+        let gate = Parameter { frozen_through: Some(2), ..parameter("gate", &[1, 4]) };
+        assert_eq!([0, 1, 2, 3].map(|epoch| gate.trains_in(epoch)), [false, false, false, true]);
+        assert!(parameter("other", &[1]).trains_in(0));
+    }
+
+    #[test]
+    fn table() {
+        let gate = Parameter { frozen_through: Some(60), ..parameter("gate", &[1, 1000]) };
+        let parameters = [parameter("a", &[1000, 1000]), gate, parameter("b", &[12])];
+        let summary = Summary::new(&parameters).with_frozen(7);
+        assert_eq!((summary.tensors(), summary.values()), (3, 1_001_012));
+        let expected = " lr factor  weight decay  frozen through   tensors          values
+   1.00000             0               -         1              12
+   1.00000          0.05               -         1       1,000,000
+   1.00000          0.05        epoch 60         1           1,000
+   trained                                       3       1,001,012
+    frozen                                                       7
+";
+        assert_eq!(summary.to_string(), expected);
     }
 }

@@ -1,73 +1,153 @@
-//! Learning rates over a run.
+//! The learning rate at every moment of a run. Time is counted in epochs, with fractions: a schedule is evaluated at
+//! every optimisation step, not once an epoch.
+
+use std::f64::consts::PI;
 
 use serde::{Deserialize, Serialize};
 
-/// The learning rate as a function of training progress.
+use crate::{Error, Result};
+
+/// The rate for a batch of `effective_batch` images (batch × accumulation × machines), by the linear rule of MAE:
+/// `lr_per_256 · effective_batch / 256`.
+pub fn lr_for_batch(lr_per_256: f64, effective_batch: usize) -> f64 {
+    lr_per_256 * effective_batch as f64 / 256.0
+}
+
+/// How the learning rate moves.
+///
+/// ```
+/// use pad_train::{Schedule, lr_for_batch};
+/// let schedule = Schedule::warmup_cosine(lr_for_batch(1e-4, 4096), 0.0, 30.0, 100.0);
+/// assert_eq!(schedule.at(15.0), 0.8e-3);
+/// assert_eq!(schedule.at(65.0), 0.8e-3); // half of the cosine
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 #[non_exhaustive]
 pub enum Schedule {
-    /// The same rate throughout.
+    /// The same rate at all times.
     Constant {
         /// The rate.
         lr: f64,
     },
-    /// Linear rise over `warmup_epochs`, then half a cosine down to `min_lr` at `epochs`, as MAE trains.
+    /// From 0 in a straight line to `peak_lr`, then down to `min_lr` along half a cosine (`util/lr_sched.py` of MAE).
     WarmupCosine {
-        /// Rate after the rise.
+        /// The highest rate, reached after the warm-up.
         peak_lr: f64,
-        /// Rate at the end.
+        /// The rate at the end.
         min_lr: f64,
-        /// Length of the rise, in epochs.
+        /// Length of the warm-up, epochs.
         warmup_epochs: f64,
-        /// Length of the run, in epochs.
+        /// Length of the run with the warm-up, epochs.
         epochs: f64,
     },
 }
 
 impl Schedule {
-    /// The rate at `epoch`, a fraction: it changes from iteration to iteration.
+    /// [`Schedule::WarmupCosine`].
+    pub const fn warmup_cosine(peak_lr: f64, min_lr: f64, warmup_epochs: f64, epochs: f64) -> Self {
+        Self::WarmupCosine { peak_lr, min_lr, warmup_epochs, epochs }
+    }
+
+    /// The rate at `epoch`, e.g. 3.25 after a quarter of the fourth epoch. After the end it stays as at the end.
     pub fn at(&self, epoch: f64) -> f64 {
         match *self {
             Schedule::Constant { lr } => lr,
+            Schedule::WarmupCosine { peak_lr, warmup_epochs, .. } if epoch < warmup_epochs => {
+                peak_lr * epoch / warmup_epochs
+            }
             Schedule::WarmupCosine { peak_lr, min_lr, warmup_epochs, epochs } => {
-                if epoch < warmup_epochs {
-                    return peak_lr * epoch / warmup_epochs;
-                }
-                let progress = (epoch - warmup_epochs) / (epochs - warmup_epochs).max(f64::EPSILON);
-                min_lr
-                    + (peak_lr - min_lr)
-                        * 0.5
-                        * (1.0 + (std::f64::consts::PI * progress.min(1.0)).cos())
+                let done = ((epoch - warmup_epochs) / (epochs - warmup_epochs)).min(1.0);
+                min_lr + (peak_lr - min_lr) * 0.5 * (1.0 + (PI * done).cos())
             }
         }
     }
-}
 
-/// The linear scaling rule: `blr * effective_batch / 256`.
-pub fn scaled_lr(base_lr: f64, effective_batch: usize) -> f64 {
-    base_lr * effective_batch as f64 / 256.0
+    /// Checks the numbers.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] with every fault.
+    pub fn validate(&self) -> Result<()> {
+        let mut faults = Vec::new();
+        let mut rate = |name: &str, value: f64| {
+            if !(value.is_finite() && value >= 0.0) {
+                faults.push(format!("`{name}` is {value}, expected a finite number >= 0"));
+            }
+        };
+        match *self {
+            Schedule::Constant { lr } => rate("lr", lr),
+            Schedule::WarmupCosine { peak_lr, min_lr, warmup_epochs, epochs } => {
+                rate("peak_lr", peak_lr);
+                rate("min_lr", min_lr);
+                rate("warmup_epochs", warmup_epochs);
+                rate("epochs", epochs);
+                if warmup_epochs >= epochs {
+                    faults.push(format!(
+                        "`warmup_epochs` is {warmup_epochs}, expected less than `epochs` ({epochs})"
+                    ));
+                }
+            }
+        }
+        Error::settings(faults)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// Rates of the reference implementation (`util/lr_sched.py`): warm-up 30, 100 epochs, peak 1.6e-3.
+    const REFERENCE: [(f64, f64); 12] = [
+        (0.0, 0.0),
+        (0.25, 1.3333333333333333e-05),
+        (1.0, 5.333333333333333e-05),
+        (10.0, 0.0005333333333333334),
+        (29.9, 0.0015946666666666668),
+        (30.0, 0.0016),
+        (45.5, 0.0014141157922864089),
+        (60.0, 0.0009780167471650516),
+        (61.0, 0.0009428455158389093),
+        (80.0, 0.00030120815851301323),
+        (99.0, 8.055467669483285e-07),
+        (99.9, 8.056806395817519e-09),
+    ];
+
     #[test]
-    fn warm_up_then_cosine() {
-        let schedule = Schedule::WarmupCosine {
-            peak_lr: 1.0,
-            min_lr: 0.1,
-            warmup_epochs: 10.0,
-            epochs: 110.0,
-        };
-        for (epoch, want) in [(0.0, 0.0), (5.0, 0.5), (10.0, 1.0), (60.0, 0.55), (110.0, 0.1)] {
-            assert!((schedule.at(epoch) - want).abs() < 1e-12, "{epoch}");
+    fn equals_the_reference() {
+        let schedule = Schedule::warmup_cosine(1.6e-3, 0.0, 30.0, 100.0);
+        schedule.validate().unwrap();
+        for (epoch, lr) in REFERENCE {
+            let got = schedule.at(epoch);
+            assert!((got - lr).abs() <= 1e-12 * lr.max(1e-3), "epoch {epoch}: {got} for {lr}");
         }
-        assert_eq!(schedule.at(200.0), schedule.at(110.0));
-        assert_eq!(scaled_lr(1.5e-4, 4096), 2.4e-3);
-        let instant =
-            Schedule::WarmupCosine { peak_lr: 1.0, min_lr: 0.0, warmup_epochs: 0.0, epochs: 0.0 };
-        assert!(instant.at(0.0).is_finite());
+    }
+
+    #[test]
+    fn ends_and_edges() {
+        let schedule = Schedule::warmup_cosine(1.0, 0.1, 0.0, 10.0);
+        assert_eq!(schedule.at(0.0), 1.0, "no warm-up");
+        assert!((schedule.at(10.0) - 0.1).abs() < 1e-12);
+        assert_eq!(schedule.at(15.0), schedule.at(10.0), "the cosine must not rise again");
+        assert_eq!(Schedule::Constant { lr: 0.5 }.at(3.0), 0.5);
+        assert_eq!(lr_for_batch(1e-4, 4096), 1.6e-3);
+    }
+
+    #[test]
+    fn faults_are_all_named() {
+        let schedule = Schedule::warmup_cosine(f64::NAN, -1.0, 40.0, 40.0);
+        assert_eq!(
+            schedule.validate().unwrap_err().to_string(),
+            "settings: `peak_lr` is NaN, expected a finite number >= 0; `min_lr` is -1, expected a finite number \
+             >= 0; `warmup_epochs` is 40, expected less than `epochs` (40)"
+        );
+    }
+
+    #[test]
+    fn reads_from_configuration() {
+        let text = r#"{"kind":"warmup_cosine","peak_lr":1.6e-3,"min_lr":0,"warmup_epochs":30,"epochs":100}"#;
+        let schedule: Schedule = serde_json::from_str(text).unwrap();
+        assert_eq!(schedule, Schedule::warmup_cosine(1.6e-3, 0.0, 30.0, 100.0));
+        let typo = serde_json::from_str::<Schedule>(r#"{"kind":"constant","lr":1.0,"lf":2.0}"#);
+        assert!(typo.unwrap_err().to_string().contains("unknown field `lf`"));
     }
 }

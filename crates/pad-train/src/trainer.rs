@@ -1,7 +1,14 @@
-//! The loop. Whatever is not the step itself is a [`Hook`] or the checkpoint plan.
+//! The training loop: [`Trainer::run`]. Whatever is not the step is a [`Hook`].
+//!
+//! # Stopping and resuming
+//! A run can be stopped after any optimisation step and resumed. The learning rate is a function of the step; a task
+//! draws its random numbers from a key made of the run's seed and the number of the micro-batch; batches are a
+//! function of seed and epoch; moments, variables and hooks are in the checkpoint. So the resumed run computes what
+//! the uninterrupted one would have computed, bit for bit where the operations themselves are deterministic.
 
 use std::{
-    path::PathBuf,
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -9,396 +16,335 @@ use std::{
     time::Instant,
 };
 
-use candle_core::{DType, Tensor};
 use pad_ops::{Mode, rng::Key};
-use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::{
-    AdamW, Error, Gradients, Result, Schedule,
-    checkpoint::{self, Identity, Plan},
-    error::Source,
+    AdamW, BatchIter, Batches, Checkpoint, Checkpoints, EpochInfo, Error, Gradients, Hook, Result,
+    Schedule, StepInfo, Task, TrainerConfig, TrainerState, TrainerView, hook::Wishes, tally::Tally,
 };
 
-/// A loss, and the parts it consists of, for the log. All scalars.
-#[derive(Clone, Debug)]
-pub struct Losses {
-    /// What is minimised.
-    pub total: Tensor,
-    /// Named parts.
-    pub parts: Vec<(&'static str, Tensor)>,
-}
-
-/// What is trained: a loss from a batch.
-pub trait Task {
-    /// One micro-batch.
-    type Batch;
-
-    /// The loss on a batch. `mode` carries the key of this micro-step for dropout.
-    ///
-    /// # Errors
-    /// Whatever the task says.
-    fn losses(&self, batch: &Self::Batch, mode: Mode) -> Result<Losses, Source>;
-
-    /// Images in a batch, for the log.
-    fn images(&self, batch: &Self::Batch) -> usize;
-}
-
-/// An iterator over one epoch's batches.
-pub type Epoch<'a, B> = Box<dyn Iterator<Item = Result<B, Source>> + 'a>;
-
-/// Where batches come from: the same for the same epoch, whoever asks and whenever.
-pub trait Batches {
-    /// One micro-batch.
-    type Batch;
-
-    /// Micro-batches in an epoch.
-    fn per_epoch(&self) -> usize;
-
-    /// The batches of `epoch` from number `first` on.
-    ///
-    /// # Errors
-    /// Whatever the source says.
-    fn epoch(&self, epoch: usize, first: usize) -> Result<Epoch<'_, Self::Batch>, Source>;
-}
-
-/// Where a run stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Progress {
-    /// Updates done.
-    pub step: usize,
-    /// Epoch of the next micro-batch.
-    pub epoch: usize,
-    /// Its number in the epoch.
-    pub batch: usize,
-    /// Images seen.
-    pub images: u64,
-}
-
-/// What one update did. Hooks may add metrics; later hooks see them.
-#[derive(Clone, Debug)]
-pub struct StepInfo {
-    /// Number of the update, from 1.
-    pub step: usize,
-    /// Updates in the whole run.
-    pub steps: usize,
-    /// Epoch it was in.
-    pub epoch: usize,
-    /// Whether it was the epoch's last.
-    pub ends_epoch: bool,
-    /// Training progress after it, in epochs.
-    pub progress: f64,
-    /// Learning rate, before any parameter's own factor.
-    pub lr: f64,
-    /// Mean loss over the micro-batches.
-    pub loss: f64,
-    /// Euclidean norm of all gradients, before clipping.
-    pub gradient_norm: f64,
-    /// Images in it.
-    pub images: usize,
-    /// Wall-clock seconds it took, waiting for data included.
-    pub seconds: f64,
-    /// Parts of the loss, and whatever hooks measured.
-    pub metrics: Vec<(String, f64)>,
-}
-
-/// Something that happens beside the steps: logs, evaluation, pictures.
-pub trait Hook {
-    /// Its name in checkpoints; unique in a run.
-    fn name(&self) -> &'static str;
-
-    /// Before the first step, also of a resumed run: `done` updates are behind.
-    ///
-    /// # Errors
-    /// Whatever the hook says; the run ends.
-    fn before_run(&mut self, done: usize, steps: usize) -> Result<()> {
-        let _ = (done, steps);
-        Ok(())
-    }
-
-    /// After an update.
-    ///
-    /// # Errors
-    /// Whatever the hook says; the run ends.
-    fn after_step(&mut self, info: &mut StepInfo) -> Result<()>;
-
-    /// What it must remember in a checkpoint.
-    fn state(&self) -> serde_json::Value {
-        serde_json::Value::Null
-    }
-
-    /// Takes back what [`Hook::state`] gave.
-    ///
-    /// # Errors
-    /// A state that it did not write.
-    fn restore(&mut self, state: &serde_json::Value) -> Result<()> {
-        let _ = state;
-        Ok(())
-    }
-}
-
-/// How long and how a run trains.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct TrainConfig {
-    /// Epochs of the run (and of the schedule).
-    pub epochs: usize,
-    /// Updates after which it ends, if before the last epoch's end.
-    pub max_steps: Option<usize>,
-    /// Micro-batches per update. Batches at an epoch's end that make no full update are left out.
-    pub accumulate: usize,
-    /// Largest gradient norm.
-    pub clip_norm: Option<f64>,
-    /// The learning rate.
-    pub schedule: Schedule,
-    /// The run's root key.
-    pub key: Key,
-}
-
-/// Why a run ended.
+/// How a run ended without error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// All steps are done.
     Finished,
-    /// Someone asked it to stop; a checkpoint was written if there is a plan for them.
+    /// Somebody asked for a stop; [`Trainer::last_checkpoint`] holds everything up to then.
     Stopped,
 }
 
 /// A training run.
-pub struct Trainer<'a, T: Task, B: Batches<Batch = T::Batch>> {
-    config: TrainConfig,
-    task: &'a T,
-    batches: &'a B,
+pub struct Trainer<'h> {
+    config: TrainerConfig,
+    schedule: Schedule,
     optimizer: AdamW,
-    progress: Progress,
-    plan: Option<Plan>,
-    newest: Option<PathBuf>,
+    state: TrainerState,
+    hooks: Vec<Box<dyn Hook + 'h>>,
+    hook_states: BTreeMap<String, Value>,
+    checkpoints: Option<Checkpoints>,
+    last_checkpoint: Option<PathBuf>,
     stop: Arc<AtomicBool>,
 }
 
-impl<'a, T: Task, B: Batches<Batch = T::Batch>> Trainer<'a, T, B> {
-    /// A run from the beginning.
+impl<'h> Trainer<'h> {
+    /// A run that has not begun.
     ///
     /// # Errors
-    /// [`Error::Setting`] if there is no batch for a single update, or nothing to train.
-    pub fn new(config: TrainConfig, task: &'a T, batches: &'a B, optimizer: AdamW) -> Result<Self> {
-        let setting = |name, expected: &str, found: usize| Error::Setting {
-            name,
-            expected: expected.into(),
-            found: found.to_string(),
-        };
-        if config.accumulate == 0 {
-            return Err(setting("accumulate", "at least 1", 0));
-        }
-        if batches.per_epoch() < config.accumulate {
-            let expected = format!("at least `accumulate` ({})", config.accumulate);
-            return Err(setting("batches per epoch", &expected, batches.per_epoch()));
-        }
-        if optimizer.parameters().is_empty() {
-            return Err(setting("trained parameters", "at least 1", 0));
-        }
+    /// [`Error::Settings`] if the settings or the schedule are out of range.
+    pub fn new(config: TrainerConfig, schedule: Schedule, optimizer: AdamW) -> Result<Self> {
+        config.validate()?;
+        schedule.validate()?;
         Ok(Self {
+            state: TrainerState::new(&config),
             config,
-            task,
-            batches,
+            schedule,
             optimizer,
-            progress: Progress::default(),
-            plan: None,
-            newest: None,
+            hooks: Vec::new(),
+            hook_states: BTreeMap::new(),
+            checkpoints: None,
+            last_checkpoint: None,
             stop: Arc::default(),
         })
     }
 
-    /// Writes checkpoints as `plan` says.
+    /// Adds a hook, called after those that are there.
     #[must_use]
-    pub fn with_checkpoints(mut self, plan: Plan) -> Self {
-        self.plan = Some(plan);
+    pub fn with_hook(mut self, hook: impl Hook + 'h) -> Self {
+        self.hooks.push(Box::new(hook));
         self
     }
 
-    /// Ends the run after the current step once `stop` is set.
+    /// Writes checkpoints: at their times, when a hook or a stop asks for it, and at the end.
+    #[must_use]
+    pub fn with_checkpoints(mut self, checkpoints: Checkpoints) -> Self {
+        self.checkpoints = Some(checkpoints);
+        self
+    }
+
+    /// Ends the run after the current step once `stop` is true, e.g. from a Ctrl-C handler.
     #[must_use]
     pub fn with_stop(mut self, stop: Arc<AtomicBool>) -> Self {
         self.stop = stop;
         self
     }
 
-    /// Where the run stands.
-    pub fn progress(&self) -> Progress {
-        self.progress
-    }
-
-    /// Updates per epoch.
-    pub fn steps_per_epoch(&self) -> usize {
-        self.batches.per_epoch() / self.config.accumulate
-    }
-
-    /// Updates in the whole run.
-    pub fn steps(&self) -> usize {
-        let all = self.config.epochs * self.steps_per_epoch();
-        self.config.max_steps.map_or(all, |most| most.min(all))
-    }
-
-    /// Continues from the newest sound checkpoint of the plan's folder, if there is one.
+    /// Goes on from a checkpoint. Hooks get their states when the run starts.
     ///
     /// # Errors
-    /// [`Error::OtherRun`], [`Error::Tensors`], [`Error::Checkpoint`]; the model is unchanged then.
-    pub fn resume(&mut self, hooks: &mut [&mut dyn Hook]) -> Result<Option<PathBuf>> {
-        let Some(plan) = &self.plan else { return Ok(None) };
-        let Some(folder) = checkpoint::latest(&plan.folder)? else { return Ok(None) };
-        let state = checkpoint::load(&folder, &plan.identity, &mut self.optimizer)?;
-        for hook in hooks {
-            hook.restore(state.hooks.get(hook.name()).unwrap_or(&serde_json::Value::Null))?;
-        }
-        self.progress = state.progress;
-        self.newest = Some(folder.clone());
-        Ok(Some(folder))
-    }
-
-    /// Trains to the end.
-    ///
-    /// # Errors
-    /// [`Error::NotFiniteLoss`] and [`Error::NotFiniteGradient`], which name the last good checkpoint; whatever task,
-    /// batches, hooks and disk say.
-    pub fn run(&mut self, hooks: &mut [&mut dyn Hook]) -> Result<Outcome> {
-        let steps = self.steps();
-        for hook in hooks.iter_mut() {
-            hook.before_run(self.progress.step, steps)?;
-        }
-        while self.progress.step < steps {
-            let (epoch, first) = (self.progress.epoch, self.progress.batch);
-            let mut epoch_batches = self.batches.epoch(epoch, first).map_err(Error::Source)?;
-            while self.progress.epoch == epoch && self.progress.step < steps {
-                let mut info = self.step(&mut epoch_batches)?;
-                for hook in hooks.iter_mut() {
-                    hook.after_step(&mut info)?;
-                }
-                let stopping = self.stop.load(Ordering::Relaxed);
-                let due = self.plan.as_ref().is_some_and(|plan| plan.is_due(&info));
-                if due || (stopping && self.plan.is_some()) {
-                    self.save(hooks)?;
-                }
-                if stopping && self.progress.step < steps {
-                    return Ok(Outcome::Stopped);
-                }
-            }
-        }
-        Ok(Outcome::Finished)
-    }
-
-    /// One update: losses and gradients of the micro-batches, clip, optimiser.
-    fn step(&mut self, batches: &mut Epoch<'_, T::Batch>) -> Result<StepInfo> {
-        let start = Instant::now();
-        let (accumulate, per_epoch) = (self.config.accumulate, self.batches.per_epoch());
-        let epoch = self.progress.epoch;
-        let at = |batch: usize| epoch as f64 + batch as f64 / per_epoch as f64;
-        let lr = self.config.schedule.at(at(self.progress.batch));
-        let share = 1.0 / accumulate as f64;
-        let (mut loss, mut images, mut gradients) = (0.0, 0, None::<Gradients>);
-        let mut parts: Vec<(String, f64)> = Vec::new();
-        for micro in 0..accumulate {
-            let Some(batch) = batches.next() else {
-                return Err(Error::source(format!(
-                    "epoch {epoch} ended after batch {}, expected {per_epoch} batches",
-                    self.progress.batch + micro
-                )));
-            };
-            let batch = batch.map_err(Error::Source)?;
-            if self.task.images(&batch) == 0 {
-                continue; // none of its images could be read
-            }
-            // The place of this micro-step in the run, so that a resumed run drops the same units.
-            let place = self.progress.step * accumulate + micro;
-            let mode = Mode::Train(self.config.key.epoch(place as u64));
-            let losses = self.task.losses(&batch, mode).map_err(Error::Source)?;
-            let value = scalar(&losses.total)?;
-            if !value.is_finite() {
-                let (step, checkpoint) = (self.progress.step + 1, self.newest.clone());
-                return Err(Error::NotFiniteLoss { step, loss: value, checkpoint });
-            }
-            loss += share * value;
-            for (name, part) in &losses.parts {
-                let part = share * scalar(part)?;
-                match parts.iter_mut().find(|(known, _)| known == name) {
-                    Some((_, sum)) => *sum += part,
-                    None => parts.push(((*name).to_string(), part)),
-                }
-            }
-            images += self.task.images(&batch);
-            let store = losses.total.backward()?;
-            let new = Gradients::from_store(self.optimizer.parameters(), &store);
-            match &mut gradients {
-                Some(sum) => sum.add(&new)?,
-                none => *none = Some(new),
-            }
-        }
-        let gradient_norm = match gradients {
-            Some(gradients) => self.update(gradients, lr)?,
-            None => 0.0, // not one readable image: no update, but the step counts
-        };
-
-        self.progress.step += 1;
-        self.progress.batch += accumulate;
-        self.progress.images += images as u64;
-        let progress = at(self.progress.batch);
-        let ends_epoch = self.progress.batch + accumulate > per_epoch;
-        if ends_epoch {
-            self.progress = Progress { epoch: epoch + 1, batch: 0, ..self.progress };
-        }
-        Ok(StepInfo {
-            step: self.progress.step,
-            steps: self.steps(),
-            epoch,
-            ends_epoch,
-            progress,
-            lr,
-            loss,
-            gradient_norm,
-            images,
-            seconds: start.elapsed().as_secs_f64(),
-            metrics: parts,
-        })
-    }
-
-    /// Averages, checks and clips the summed gradients, and updates the parameters; returns the norm before clipping.
-    fn update(&mut self, mut gradients: Gradients, lr: f64) -> Result<f64> {
-        if self.config.accumulate > 1 {
-            gradients.scale(1.0 / self.config.accumulate as f64)?;
-        }
-        let gradient_norm = gradients.global_norm()?;
-        if !gradient_norm.is_finite() {
-            let culprit = gradients.first_not_finite(self.optimizer.parameters())?;
-            return Err(Error::NotFiniteGradient {
-                step: self.progress.step + 1,
-                parameter: culprit.unwrap_or_else(|| "all together".into()),
-                checkpoint: self.newest.clone(),
-            });
-        }
-        if let Some(max_norm) = self.config.clip_norm {
-            gradients.clip(gradient_norm, max_norm)?;
-        }
-        self.optimizer.step(&gradients, lr, self.progress.epoch)?;
-        Ok(gradient_norm)
-    }
-
-    /// Writes a checkpoint now.
-    fn save(&mut self, hooks: &[&mut dyn Hook]) -> Result<()> {
-        let Some(plan) = &self.plan else { return Ok(()) };
-        let hooks = hooks.iter().map(|hook| (hook.name().to_string(), hook.state())).collect();
-        let state = checkpoint::RunState { progress: self.progress, hooks };
-        self.newest = Some(checkpoint::save(plan, &state, &self.optimizer)?);
+    /// [`Error::Resume`] if seed or accumulation differ, [`Error::Tensors`] or [`Error::Metadata`] if the checkpoint
+    /// belongs to other parameters or another frozen part. Then nothing was changed.
+    pub fn resume(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+        let saved = checkpoint.trainer_state();
+        let batches_per_epoch = saved.batches_per_epoch; // compared when the data is known
+        let now = TrainerState { batches_per_epoch, ..TrainerState::new(&self.config) };
+        resumable(checkpoint.path(), saved.differences(&now))?;
+        let metadata = self.checkpoints.as_ref().map(Checkpoints::metadata);
+        let values = checkpoint.values_for(self.optimizer.parameters(), metadata)?;
+        checkpoint.load_optimizer(&mut self.optimizer)?;
+        values.assign()?;
+        self.state = saved.clone();
+        self.hook_states = checkpoint.hook_states().clone();
+        self.last_checkpoint = Some(checkpoint.path().to_path_buf());
         Ok(())
     }
 
-    /// The optimiser, with the trained parameters.
+    /// Where the run stands.
+    pub fn state(&self) -> &TrainerState {
+        &self.state
+    }
+
+    /// The optimiser.
     pub fn optimizer(&self) -> &AdamW {
         &self.optimizer
     }
 
-    /// What a checkpoint of this run must agree with.
-    pub fn identity(&self) -> Option<&Identity> {
-        self.plan.as_ref().map(|plan| &plan.identity)
+    /// The newest checkpoint that was written or resumed from.
+    pub fn last_checkpoint(&self) -> Option<&Path> {
+        self.last_checkpoint.as_deref()
+    }
+
+    /// Trains until the last step or a stop.
+    ///
+    /// # Errors
+    /// [`Error::Diverged`] for a loss or gradient that is not finite; [`Error::Task`], [`Error::Data`],
+    /// [`Error::ShortEpoch`], [`Error::Hook`] with the place; [`Error::Io`] if a checkpoint cannot be written;
+    /// [`Error::FolderInUse`] before it would overwrite another run.
+    pub fn run<T, B>(&mut self, task: &T, batches: &mut B) -> Result<Outcome>
+    where
+        T: Task,
+        B: Batches<Batch = T::Batch>,
+    {
+        let last_step = self.start(batches.per_epoch())?;
+        while self.state.step < last_step {
+            let TrainerState { epoch, batch_in_epoch: first, .. } = self.state;
+            let failed = |source| Error::Data { epoch, batch: first, source };
+            let mut stream = batches.epoch(epoch, first).map_err(failed)?;
+            while self.state.epoch == epoch && self.state.step < last_step {
+                let started = Instant::now();
+                let (mut gradients, tally) = self.gradients::<T, B>(task, &mut stream)?;
+                let lr = self.schedule.at(self.state.progress());
+                let grad_norm = match self.config.clip_norm {
+                    Some(max_norm) => gradients.clip(max_norm)?,
+                    None => gradients.global_norm()?,
+                };
+                let moved = self.optimizer.step(&gradients, lr, epoch);
+                let report = moved.map_err(|error| self.diverged(error))?;
+                self.warn_once(report.without_gradient, &gradients);
+                let info = tally.info(&self.state, lr, grad_norm, started.elapsed().as_secs_f64());
+                let epoch_ended = self.state.advance();
+                let wishes = self.call_hooks(&info, epoch_ended, last_step)?;
+                if wishes.save || self.checkpoints.as_ref().is_some_and(|c| c.due(&self.state)) {
+                    self.save(wishes.best)?;
+                }
+                let stop = wishes.stop || self.stop.load(Ordering::Relaxed);
+                if stop && self.state.step < last_step {
+                    return self.end(Outcome::Stopped, last_step);
+                }
+            }
+        }
+        self.end(Outcome::Finished, last_step)
+    }
+
+    /// Mean gradients and losses over the next step's micro-batches.
+    fn gradients<T: Task, B: Batches<Batch = T::Batch>>(
+        &self,
+        task: &T,
+        stream: &mut BatchIter<'_, T::Batch>,
+    ) -> Result<(Gradients, Tally)> {
+        let TrainerState { step, epoch, batch_in_epoch, batches_per_epoch, .. } = self.state;
+        let micro_batches = self.config.accumulate;
+        let mut tally = Tally::default();
+        let mut sum: Option<Gradients> = None;
+        for micro in 0..micro_batches {
+            let number = batch_in_epoch + micro;
+            let next = stream.next().ok_or(Error::ShortEpoch {
+                epoch,
+                expected: batches_per_epoch,
+                found: number,
+            })?;
+            let batch = next.map_err(|source| Error::Data { epoch, batch: number, source })?;
+            let key = Key::new(self.config.seed).epoch((step * micro_batches + micro) as u64);
+            let losses = task
+                .losses(&batch, Mode::Train(key))
+                .map_err(|source| Error::Task { step: step + 1, source })?;
+            tally.add(&losses, B::images_in(&batch))?;
+            if !tally.loss.is_finite() {
+                let loss = tally.loss;
+                return Err(self.stopped_by(format!("the loss is {loss} in batch {number}")));
+            }
+            let store = losses.total.backward().map_err(Error::candle("backward of", "total"))?;
+            drop(losses); // and with them the activations
+            let fresh = Gradients::from_store(self.optimizer.parameters(), &store, epoch);
+            sum = Some(match sum {
+                Some(sum) => sum.add(&fresh)?,
+                None => fresh,
+            });
+        }
+        let share = 1.0 / micro_batches as f64;
+        let sum = sum.unwrap_or_else(|| Gradients::new(Vec::new()));
+        Ok((sum.scale(share), tally.scale(share)))
+    }
+
+    /// Checks settings against data and checkpoints, and starts the hooks. Gives the number of the last step.
+    fn start(&mut self, batches_per_epoch: usize) -> Result<usize> {
+        let now = TrainerState { batches_per_epoch, ..self.state.clone() };
+        if let Some(checkpoint) = self.last_checkpoint.as_deref() {
+            resumable(checkpoint, self.state.differences(&now))?;
+        }
+        self.state = now;
+        let steps_per_epoch = self.state.steps_per_epoch();
+        if steps_per_epoch == 0 {
+            return Err(Error::Settings {
+                faults: vec![format!(
+                    "an epoch has {batches_per_epoch} batches, expected at least `accumulate` ({})",
+                    self.config.accumulate
+                )],
+            });
+        }
+        let all = self.config.epochs.saturating_mul(steps_per_epoch);
+        let last_step = self.config.max_steps.map_or(all, |max| max.min(all));
+        if let Some(checkpoints) = &self.checkpoints {
+            checkpoints.start(self.state.step)?;
+        }
+        self.start_hooks(last_step)?;
+        Ok(last_step)
+    }
+
+    fn start_hooks(&mut self, last_step: usize) -> Result<()> {
+        let mut states = std::mem::take(&mut self.hook_states);
+        let (hooks, view) = self.hooks_and_view(last_step);
+        let mut names = BTreeSet::new();
+        for hook in hooks {
+            let name = hook.name().to_string();
+            let wrap = |source| Error::Hook { hook: name.clone(), source };
+            if !names.insert(name.clone()) {
+                return Err(wrap("another hook has the same name".into()));
+            }
+            if let Some(state) = states.remove(&name) {
+                hook.restore(&state).map_err(wrap)?;
+            }
+            hook.start(&view).map_err(wrap)?;
+        }
+        for name in states.keys() {
+            tracing::warn!("the checkpoint holds a state of hook `{name}`, which this run lacks");
+        }
+        Ok(())
+    }
+
+    fn call_hooks(
+        &mut self,
+        info: &StepInfo,
+        epoch_ended: bool,
+        last_step: usize,
+    ) -> Result<Wishes> {
+        let mut wishes = Wishes::default();
+        let (hooks, view) = self.hooks_and_view(last_step);
+        for hook in hooks.iter_mut() {
+            let flow = hook.after_step(info, &view);
+            wishes.add(flow.map_err(in_hook(&**hook))?);
+        }
+        if epoch_ended {
+            let mut epoch =
+                EpochInfo { epoch: info.epoch, step: info.step, ..EpochInfo::default() };
+            for hook in hooks.iter_mut() {
+                let flow = hook.after_epoch(&mut epoch, &view);
+                wishes.add(flow.map_err(in_hook(&**hook))?);
+            }
+        }
+        Ok(wishes)
+    }
+
+    fn hooks_and_view(&mut self, last_step: usize) -> (&mut [Box<dyn Hook + 'h>], TrainerView<'_>) {
+        let view = TrainerView {
+            state: &self.state,
+            config: &self.config,
+            parameters: self.optimizer.parameters(),
+            last_step,
+            last_checkpoint: self.last_checkpoint.as_deref(),
+        };
+        (&mut self.hooks, view)
+    }
+
+    fn save(&mut self, best: bool) -> Result<()> {
+        let Some(checkpoints) = &self.checkpoints else { return Ok(()) };
+        let states = self.hooks.iter().map(|hook| (hook.name().to_string(), hook.state()));
+        let states = states.filter(|(_, state)| !state.is_null()).collect();
+        let path = checkpoints.save(&self.optimizer, &self.state, &states)?;
+        if best {
+            checkpoints.mark_best(&path)?;
+        }
+        checkpoints.prune();
+        self.last_checkpoint = Some(path);
+        Ok(())
+    }
+
+    fn end(&mut self, outcome: Outcome, last_step: usize) -> Result<Outcome> {
+        let newest = self.last_checkpoint.as_deref();
+        if !self.checkpoints.as_ref().is_some_and(|c| c.is_at(newest, self.state.step)) {
+            self.save(false)?;
+        }
+        let (hooks, view) = self.hooks_and_view(last_step);
+        for hook in hooks {
+            hook.finish(&view).map_err(in_hook(&**hook))?;
+        }
+        Ok(outcome)
+    }
+
+    /// A gradient that is not finite, told with the step and the last good checkpoint.
+    fn diverged(&self, error: Error) -> Error {
+        match error {
+            Error::NonFiniteGradient { .. } => self.stopped_by(error.to_string()),
+            other => other,
+        }
+    }
+
+    fn stopped_by(&self, what: String) -> Error {
+        let TrainerState { step, epoch, .. } = self.state;
+        let last_checkpoint = self.last_checkpoint.clone();
+        Error::Diverged { step: step + 1, epoch, what, last_checkpoint }
+    }
+
+    /// A parameter that the loss does not reach is mostly a mistake; said once, after the first step.
+    fn warn_once(&self, without_gradient: usize, gradients: &Gradients) {
+        if without_gradient == 0 || self.state.step > 0 {
+            return;
+        }
+        let parameters = self.optimizer.parameters().iter().zip(gradients.raw());
+        let names: Vec<&str> = parameters
+            .filter(|(parameter, gradient)| parameter.trains_in(0) && gradient.is_none())
+            .map(|(parameter, _)| parameter.name.as_str())
+            .collect();
+        tracing::warn!("the loss does not reach {} parameters: {}", names.len(), names.join(", "));
     }
 }
 
-fn scalar(tensor: &Tensor) -> Result<f64> {
-    Ok(tensor.to_dtype(DType::F64)?.to_scalar::<f64>()?)
+fn resumable(checkpoint: &Path, faults: Vec<String>) -> Result<()> {
+    if faults.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Resume { checkpoint: checkpoint.to_path_buf(), faults })
+}
+
+fn in_hook<'a>(hook: &'a (dyn Hook + 'a)) -> impl FnOnce(crate::BoxError) -> Error + 'a {
+    move |source| Error::Hook { hook: hook.name().to_string(), source }
 }

@@ -1,207 +1,384 @@
-//! TensorBoard event files, written by hand: TFRecord frames around a few protobuf fields.
+//! TensorBoard event files, written by hand.
 //!
-//! A frame is the length (u64), the masked CRC-32C of these eight bytes, the message, and its masked CRC-32C. The
-//! messages are `tensorflow.Event`s with `wall_time` (1), `step` (2), `file_version` (3) or `summary` (5); a summary
-//! holds values (1) with `tag` (1) and `simple_value` (2) or `image` (4: height 1, width 2, colour space 3, PNG 4).
+//! A file is a sequence of records (TFRecord): `u64` length, masked CRC-32C of these eight bytes, the bytes, masked
+//! CRC-32C of the bytes; all little-endian, `mask(c) = rotate_right(c, 15) + 0xa282ead8`. Each record is a protocol
+//! buffer `Event` (`tensorflow/core/util/event.proto`), of which these fields are used:
+//! ```text
+//! Event    1: double wall_time   2: int64 step   3: string file_version   5: Summary   7: SessionLog
+//! Summary  1: repeated Value       Value  1: string tag   2: float simple_value   4: Image
+//! Image    1: height   2: width   3: colorspace   4: bytes encoded_image_string
+//! SessionLog  1: status (1 = start: readers forget events of this step and later ones)
+//! ```
 
 use std::{
-    fs::File,
-    io::Write,
+    fs::{self, File, OpenOptions},
+    io::{BufWriter, Write},
     path::{Path, PathBuf},
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use crate::{Error, Hook, Result, StepInfo};
+use crate::{BoxError, EpochInfo, Error, Flow, Hook, Result, StepInfo, TrainerView};
 
-/// Writes one event file per run (and per resume: TensorBoard is told to forget steps that are trained again).
+/// Writes the loss, its parts, learning rate, gradient norm and speed under `train/`, and after each epoch all metrics
+/// and pictures of the [`EpochInfo`] under their own names. Each process begins a new file in the same folder, whose
+/// first record makes TensorBoard forget what earlier files hold beyond the step from which the run goes on.
 #[derive(Debug)]
 pub struct TensorBoard {
     folder: PathBuf,
-    path: PathBuf,
-    file: Option<File>,
+    events: Option<EventFile>,
 }
 
 impl TensorBoard {
-    /// Event files in `folder`, which is made when the run begins.
-    pub fn new(folder: impl AsRef<Path>) -> Self {
-        let folder = folder.as_ref().to_path_buf();
-        Self { path: folder.clone(), folder, file: None }
-    }
-
-    /// Adds a picture, encoded as PNG.
-    ///
-    /// # Errors
-    /// [`Error::Io`].
-    pub fn image(&mut self, tag: &str, step: usize, size: (u32, u32), png: &[u8]) -> Result<()> {
-        let mut image = Vec::new();
-        varint_field(&mut image, 1, size.0.into());
-        varint_field(&mut image, 2, size.1.into());
-        varint_field(&mut image, 3, 3); // RGB
-        bytes_field(&mut image, 4, png);
-        let mut value = Vec::new();
-        bytes_field(&mut value, 1, tag.as_bytes());
-        bytes_field(&mut value, 4, &image);
-        let mut summary = Vec::new();
-        bytes_field(&mut summary, 1, &value);
-        self.event(step, 5, &summary)
-    }
-
-    /// Adds numbers of one step.
-    ///
-    /// # Errors
-    /// [`Error::Io`].
-    pub fn scalars(&mut self, step: usize, values: &[(&str, f64)]) -> Result<()> {
-        let mut summary = Vec::new();
-        for (tag, number) in values {
-            let mut value = Vec::new();
-            bytes_field(&mut value, 1, tag.as_bytes());
-            value.push((2 << 3) | 5);
-            value.extend((*number as f32).to_le_bytes());
-            bytes_field(&mut summary, 1, &value);
-        }
-        self.event(step, 5, &summary)
-    }
-
-    fn event(&mut self, step: usize, field: u64, payload: &[u8]) -> Result<()> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let mut event = vec![(1 << 3) | 1];
-        event.extend(now.as_secs_f64().to_le_bytes());
-        varint_field(&mut event, 2, step as u64);
-        bytes_field(&mut event, field, payload);
-        let failed = match &mut self.file {
-            Some(file) => file.write_all(&frame(&event)).err(),
-            None => None,
-        };
-        failed.map_or(Ok(()), |source| Err(Error::Io { path: self.path.clone(), source }))
-    }
-
-    fn open(&mut self) -> std::io::Result<()> {
-        std::fs::create_dir_all(&self.folder)?;
-        // Readers find the files by "tfevents" and sort them by name: a count keeps several runs in order.
-        let mut count = 0;
-        self.file = Some(loop {
-            self.path = self.folder.join(format!("events.out.tfevents.{count:010}.pad"));
-            match File::create_new(&self.path) {
-                Ok(file) => break file,
-                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => count += 1,
-                Err(error) => return Err(error),
-            }
-        });
-        Ok(())
+    /// Event files in `folder`, which is made when the run starts.
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        Self { folder: folder.into(), events: None }
     }
 }
 
 impl Hook for TensorBoard {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "tensorboard"
     }
 
-    fn before_run(&mut self, done: usize, _steps: usize) -> Result<()> {
-        self.open().map_err(|source| Error::Io { path: self.path.clone(), source })?;
-        self.event(0, 3, b"brain.Event:2")?;
-        if done > 0 {
-            // SessionLog (field 7) with status START = 1: later steps of older files are purged.
-            self.event(done + 1, 7, &[1 << 3, 1])?;
-        }
+    fn start(&mut self, view: &TrainerView<'_>) -> Result<(), BoxError> {
+        self.events = Some(EventFile::create(&self.folder, view.state.step)?);
         Ok(())
     }
 
-    fn after_step(&mut self, info: &mut StepInfo) -> Result<()> {
-        let rate = info.images as f64 / info.seconds.max(1e-9);
-        let mut values = vec![
-            ("loss", info.loss),
-            ("lr", info.lr),
-            ("gradient_norm", info.gradient_norm),
-            ("images_per_s", rate),
-            ("epoch", info.progress),
+    fn after_step(&mut self, step: &StepInfo, _: &TrainerView<'_>) -> Result<Flow, BoxError> {
+        let Some(events) = &mut self.events else { return Ok(Flow::Continue) };
+        let mut scalars = vec![
+            ("train/loss".to_string(), step.loss),
+            ("train/lr".to_string(), step.lr),
+            ("train/grad_norm".to_string(), step.grad_norm),
+            ("train/images_per_s".to_string(), step.images_per_s()),
         ];
-        values.extend(info.metrics.iter().map(|(name, value)| (name.as_str(), *value)));
-        self.scalars(info.step, &values)
+        scalars.extend(step.parts.iter().map(|(name, value)| (format!("train/{name}"), *value)));
+        let scalars: Vec<_> = scalars.iter().map(|(tag, value)| (tag.as_str(), *value)).collect();
+        events.scalars(step.step, &scalars)?;
+        Ok(Flow::Continue)
+    }
+
+    fn after_epoch(
+        &mut self,
+        epoch: &mut EpochInfo,
+        _: &TrainerView<'_>,
+    ) -> Result<Flow, BoxError> {
+        let Some(events) = &mut self.events else { return Ok(Flow::Continue) };
+        let metrics: Vec<_> = epoch.metrics.iter().map(|(tag, value)| (&**tag, *value)).collect();
+        if !metrics.is_empty() {
+            events.scalars(epoch.step, &metrics)?;
+        }
+        for (tag, png) in &epoch.images {
+            events.png(epoch.step, tag, png)?;
+        }
+        Ok(Flow::Continue)
     }
 }
 
-fn varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
+/// One event file.
+#[derive(Debug)]
+pub struct EventFile {
+    path: PathBuf,
+    out: BufWriter<File>,
+}
+
+impl EventFile {
+    /// A new file in `folder` for a run that has done `step` steps.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn create(folder: &Path, step: usize) -> Result<Self> {
+        fs::create_dir_all(folder).map_err(Error::io(folder))?;
+        // TensorBoard reads the files of a folder in the order of their names.
+        let second = now() as u64;
+        let (pid, mut number) = (std::process::id(), 0);
+        let (path, file) = loop {
+            let path =
+                folder.join(format!("events.out.tfevents.{second:010}.pad.{pid}.{number:03}"));
+            match OpenOptions::new().write(true).create_new(true).open(&path) {
+                Ok(file) => break (path, file),
+                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => number += 1,
+                Err(error) => return Err(Error::io(&path)(error)),
+            }
+        };
+        let mut events = Self { path, out: BufWriter::new(file) };
+        let mut version = Message::event(0);
+        version.bytes(3, b"brain.Event:2");
+        events.write(&version)?;
+        let mut session = Message::default();
+        session.varint(1, 1);
+        let mut start = Message::event(step + 1);
+        start.bytes(7, &session.0);
+        events.write(&start)?;
+        Ok(events)
     }
-    out.push(value as u8);
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes numbers (as f32) of a step.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn scalars(&mut self, step: usize, scalars: &[(&str, f64)]) -> Result<()> {
+        let mut summary = Message::default();
+        for (tag, number) in scalars {
+            let mut value = Message::default();
+            value.bytes(1, tag.as_bytes());
+            value.float(2, *number as f32);
+            summary.bytes(1, &value.0);
+        }
+        self.write_summary(step, &summary)
+    }
+
+    /// Writes a picture of a step: the bytes of a PNG file.
+    ///
+    /// # Errors
+    /// [`Error::NotPng`] or [`Error::Io`].
+    pub fn png(&mut self, step: usize, tag: &str, png: &[u8]) -> Result<()> {
+        let not_png = |what| Error::NotPng { tag: tag.into(), what };
+        let header = PngHeader::read(png).map_err(not_png)?;
+        let mut image = Message::default();
+        image.varint(1, header.height.into());
+        image.varint(2, header.width.into());
+        image.varint(3, header.channels);
+        image.bytes(4, png);
+        let mut value = Message::default();
+        value.bytes(1, tag.as_bytes());
+        value.bytes(4, &image.0);
+        let mut summary = Message::default();
+        summary.bytes(1, &value.0);
+        self.write_summary(step, &summary)
+    }
+
+    fn write_summary(&mut self, step: usize, summary: &Message) -> Result<()> {
+        let mut event = Message::event(step);
+        event.bytes(5, &summary.0);
+        self.write(&event)
+    }
+
+    fn write(&mut self, message: &Message) -> Result<()> {
+        let length = (message.0.len() as u64).to_le_bytes();
+        let parts: [&[u8]; 4] =
+            [&length, &masked_crc(&length), &message.0, &masked_crc(&message.0)];
+        let written = parts.into_iter().try_for_each(|part| self.out.write_all(part));
+        written.and_then(|()| self.out.flush()).map_err(Error::io(&self.path))
+    }
 }
 
-fn varint_field(out: &mut Vec<u8>, field: u64, value: u64) {
-    varint(out, field << 3);
-    varint(out, value);
+fn masked_crc(bytes: &[u8]) -> [u8; 4] {
+    crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8).to_le_bytes()
 }
 
-fn bytes_field(out: &mut Vec<u8>, field: u64, bytes: &[u8]) {
-    varint(out, (field << 3) | 2);
-    varint(out, bytes.len() as u64);
-    out.extend(bytes);
+/// Seconds since 1970, for the log only.
+fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
 
-/// TFRecord's checksum: CRC-32C, rotated and shifted so that checksums of checksums stay safe.
-fn masked_crc(bytes: &[u8]) -> u32 {
-    crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
+/// A protocol buffer under construction: fields one after another, each behind `number << 3 | wire type`.
+#[derive(Debug, Default)]
+struct Message(Vec<u8>);
+
+impl Message {
+    fn event(step: usize) -> Self {
+        let mut event = Self::default();
+        event.key(1, 1);
+        event.0.extend(now().to_le_bytes());
+        event.varint(2, step as u64);
+        event
+    }
+
+    fn key(&mut self, field: u32, wire_type: u32) {
+        self.number(u64::from(field << 3 | wire_type));
+    }
+
+    /// Seven bits a byte, the lowest first; the top bit says that more follow.
+    fn number(&mut self, mut number: u64) {
+        while number >= 0x80 {
+            self.0.push((number & 0x7f) as u8 | 0x80);
+            number >>= 7;
+        }
+        self.0.push(number as u8);
+    }
+
+    fn varint(&mut self, field: u32, number: u64) {
+        self.key(field, 0);
+        self.number(number);
+    }
+
+    fn bytes(&mut self, field: u32, bytes: &[u8]) {
+        self.key(field, 2);
+        self.number(bytes.len() as u64);
+        self.0.extend_from_slice(bytes);
+    }
+
+    fn float(&mut self, field: u32, number: f32) {
+        self.key(field, 5);
+        self.0.extend(number.to_le_bytes());
+    }
 }
 
-fn frame(message: &[u8]) -> Vec<u8> {
-    let length = (message.len() as u64).to_le_bytes();
-    let mut frame = Vec::with_capacity(message.len() + 16);
-    frame.extend(length);
-    frame.extend(masked_crc(&length).to_le_bytes());
-    frame.extend(message);
-    frame.extend(masked_crc(message).to_le_bytes());
-    frame
+/// What the first chunk of a PNG file says.
+struct PngHeader {
+    width: u32,
+    height: u32,
+    /// TensorBoard's `colorspace`: grey, grey with alpha, RGB, RGBA are 1 to 4.
+    channels: u64,
+}
+
+impl PngHeader {
+    fn read(png: &[u8]) -> Result<Self, &'static str> {
+        let Some((start, _)) = png.split_first_chunk::<26>() else {
+            return Err("it is shorter than a header");
+        };
+        if start[..8] != *b"\x89PNG\r\n\x1a\n" || start[12..16] != *b"IHDR" {
+            return Err("it does not begin with a PNG header");
+        }
+        let number = |at: usize| u32::from_be_bytes(std::array::from_fn(|i| start[at + i]));
+        let channels = match start[25] {
+            0 => 1,
+            4 => 2,
+            2 | 3 => 3,
+            6 => 4,
+            _ => return Err("its colour type is unknown"),
+        };
+        Ok(Self { width: number(16), height: number(20), channels })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Splits a file into messages, checking every checksum.
-    fn messages(mut bytes: &[u8]) -> Vec<Vec<u8>> {
-        let mut messages = Vec::new();
-        while !bytes.is_empty() {
-            let (length, rest) = bytes.split_at(8);
-            let (length_crc, rest) = rest.split_at(4);
-            assert_eq!(masked_crc(length).to_le_bytes(), length_crc);
-            let n = u64::from_le_bytes(length.try_into().unwrap()) as usize;
-            let (message, rest) = rest.split_at(n);
-            let (crc, rest) = rest.split_at(4);
-            assert_eq!(masked_crc(message).to_le_bytes(), crc);
-            messages.push(message.to_vec());
-            bytes = rest;
+    /// A reader of its own: fields of a protocol buffer as (number, wire type, payload).
+    fn fields(mut bytes: &[u8]) -> Vec<(u64, u64, Vec<u8>)> {
+        fn varint(bytes: &mut &[u8]) -> u64 {
+            let mut number = 0;
+            for shift in (0..).step_by(7) {
+                let byte = bytes[0];
+                *bytes = &bytes[1..];
+                number |= u64::from(byte & 0x7f) << shift;
+                if byte < 0x80 {
+                    return number;
+                }
+            }
+            unreachable!()
         }
-        messages
+        let mut fields = Vec::new();
+        while !bytes.is_empty() {
+            let key = varint(&mut bytes);
+            let payload = match key & 7 {
+                0 => varint(&mut bytes).to_le_bytes().to_vec(),
+                wire => {
+                    let length = match wire {
+                        1 => 8,
+                        5 => 4,
+                        2 => varint(&mut bytes) as usize,
+                        _ => panic!("wire type {wire}"),
+                    };
+                    let (payload, rest) = bytes.split_at(length);
+                    bytes = rest;
+                    payload.to_vec()
+                }
+            };
+            fields.push((key >> 3, key & 7, payload));
+        }
+        fields
     }
 
-    #[test]
-    fn checksum_of_a_known_string() {
-        // CRC-32C's check value, and the mask of the TFRecord format on it.
-        assert_eq!(crc32c::crc32c(b"123456789"), 0xe306_9283);
-        let masked = 0xe306_9283_u32.rotate_right(15).wrapping_add(0xa282_ead8);
-        assert_eq!(masked_crc(b"123456789"), masked);
+    fn field(message: &[u8], number: u64) -> Option<Vec<u8>> {
+        fields(message).into_iter().find(|(found, ..)| *found == number).map(|(.., bytes)| bytes)
     }
 
+    fn number(message: &[u8], number: u64) -> u64 {
+        u64::from_le_bytes(field(message, number).unwrap().try_into().unwrap())
+    }
+
+    /// Records with verified checksums. The bitwise CRC here is not the crate that writes them.
+    fn records(mut bytes: &[u8]) -> Vec<Vec<u8>> {
+        fn crc(bytes: &[u8]) -> u32 {
+            let mut crc = !0_u32;
+            for &byte in bytes {
+                crc ^= u32::from(byte);
+                for _ in 0..8 {
+                    crc = (crc >> 1) ^ (0x82f6_3b78 * (crc & 1));
+                }
+            }
+            (!crc).rotate_right(15).wrapping_add(0xa282_ead8)
+        }
+        let word = |bytes: &[u8]| u32::from_le_bytes(bytes[..4].try_into().unwrap());
+        let mut records = Vec::new();
+        while !bytes.is_empty() {
+            let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+            assert_eq!(word(&bytes[8..]), crc(&bytes[..8]));
+            let data = &bytes[12..12 + length];
+            assert_eq!(word(&bytes[12 + length..]), crc(data));
+            records.push(data.to_vec());
+            bytes = &bytes[16 + length..];
+        }
+        records
+    }
+
+    /// The first bytes of a PNG file of 300 x 2 RGBA pixels.
+    const PNG: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\x01\x2c\0\0\0\x02\x08\x06\0\0\0";
+
     #[test]
-    fn a_file_reads_back() {
+    fn written_events_read_back() {
         let folder = tempfile::tempdir().unwrap();
-        let mut board = TensorBoard::new(folder.path());
-        board.before_run(0, 10).unwrap();
-        board.scalars(300, &[("loss", 0.5), ("lr", 1e-3)]).unwrap();
-        board.image("picture", 300, (2, 2), b"png").unwrap();
-        let messages = messages(&std::fs::read(&board.path).unwrap());
-        assert_eq!(messages.len(), 3);
-        assert!(messages[0].ends_with(b"brain.Event:2"));
-        let scalars = &messages[1];
-        assert_eq!(&scalars[9..12], [2 << 3, 0xac, 0x02], "step 300 as a varint");
-        let tag = b"\x0a\x04loss\x15";
-        let place = scalars.windows(tag.len()).position(|w| w == tag).unwrap() + tag.len();
-        assert_eq!(scalars[place..place + 4], 0.5_f32.to_le_bytes());
-        assert!(messages[2].ends_with(b"\x22\x03png"));
-        // A second run gets a file of its own.
-        let mut again = TensorBoard::new(folder.path());
-        again.before_run(5, 10).unwrap();
-        assert_ne!(again.path, board.path);
+        let mut events = EventFile::create(folder.path(), 0).unwrap();
+        events.scalars(300, &[("train/loss", 0.25), ("train/lr", 1e-3)]).unwrap();
+        events.png(301, "reconstruction", PNG).unwrap();
+        let records = records(&fs::read(events.path()).unwrap());
+        assert_eq!(records.len(), 4);
+        assert_eq!(field(&records[0], 3).unwrap(), b"brain.Event:2");
+        let time = f64::from_le_bytes(field(&records[0], 1).unwrap().try_into().unwrap());
+        assert!(time > 1.6e9, "{time}");
+
+        assert_eq!(number(&records[2], 2), 300);
+        let values = fields(&field(&records[2], 5).unwrap());
+        let scalars: Vec<_> = values
+            .iter()
+            .map(|(_, _, value)| {
+                let tag = String::from_utf8(field(value, 1).unwrap()).unwrap();
+                (tag, f32::from_le_bytes(field(value, 2).unwrap().try_into().unwrap()))
+            })
+            .collect();
+        assert_eq!(scalars, [("train/loss".into(), 0.25), ("train/lr".into(), 1e-3)]);
+
+        let value = field(&field(&records[3], 5).unwrap(), 1).unwrap();
+        assert_eq!(field(&value, 1).unwrap(), b"reconstruction");
+        let image = field(&value, 4).unwrap();
+        assert_eq!((number(&image, 1), number(&image, 2), number(&image, 3)), (2, 300, 4));
+        assert_eq!(field(&image, 4).unwrap(), PNG);
+    }
+
+    #[test]
+    fn a_resumed_run_purges_and_never_overwrites() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = EventFile::create(folder.path(), 0).unwrap();
+        let second = EventFile::create(folder.path(), 12).unwrap();
+        assert!(first.path() < second.path(), "TensorBoard reads in the order of names");
+        let records = records(&fs::read(second.path()).unwrap());
+        assert_eq!(number(&records[1], 2), 13, "the first step to forget");
+        assert_eq!(number(&field(&records[1], 7).unwrap(), 1), 1, "a start");
+    }
+
+    #[test]
+    fn what_is_no_png_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut events = EventFile::create(folder.path(), 0).unwrap();
+        let mut refused = |bytes: &[u8]| events.png(1, "x", bytes).unwrap_err().to_string();
+        assert_eq!(refused(&PNG[..25]), "image `x` is not a PNG file: it is shorter than a header");
+        let jpeg = [b"\xff\xd8\xff", PNG].concat();
+        assert_eq!(
+            refused(&jpeg),
+            "image `x` is not a PNG file: it does not begin with a PNG header"
+        );
+        let mut odd = PNG.to_vec();
+        odd[25] = 9;
+        assert_eq!(refused(&odd), "image `x` is not a PNG file: its colour type is unknown");
     }
 }

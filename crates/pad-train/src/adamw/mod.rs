@@ -1,0 +1,295 @@
+//! AdamW (Loshchilov and Hutter, arXiv 1711.05101), with PyTorch's order of operations.
+//!
+//! For a parameter `p` with gradient `g`, its own step count `t` (from 1) and rate `lr = run's lr · lr_factor`:
+//! ```text
+//! p ← p · (1 − lr · weight_decay)
+//! m ← m + (g − m) · (1 − β1)
+//! v ← v · β2 + (1 − β2) · g · g
+//! p ← p − lr / (1 − β1^t) · m / (√v / √(1 − β2^t) + ε)
+//! ```
+//! A parameter without gradient, or frozen in this epoch, is not touched: no decay, no step counted.
+//!
+//! Contiguous f32 variables on the CPU are updated in one pass over parameter, gradient and both moments; for all
+//! others the update is composed of candle's operations. Moments are f32 (f64 for f64 variables). A variable of half
+//! precision keeps an f32 copy of itself here, because updates of 1e-4 of a weight would be rounded away.
+
+mod composed;
+mod fused;
+mod slot;
+
+use std::collections::BTreeMap;
+
+use candle_core::{DType, Tensor};
+use serde::{Deserialize, Serialize};
+
+pub(crate) use slot::describe;
+use slot::{Slot, compare};
+
+use crate::{Error, Gradients, Parameter, Result, TensorFaults};
+
+/// Settings of [`AdamW`]; rates and decays come with the parameters.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AdamWConfig {
+    /// Decay of the mean of gradients. 0.9.
+    pub beta1: f64,
+    /// Decay of the mean of squared gradients. 0.95, as MAE.
+    pub beta2: f64,
+    /// Added to the root of the second moment. 1e-8.
+    pub eps: f64,
+}
+
+impl Default for AdamWConfig {
+    fn default() -> Self {
+        Self { beta1: 0.9, beta2: 0.95, eps: 1e-8 }
+    }
+}
+
+impl AdamWConfig {
+    /// Checks the numbers.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] with every fault.
+    pub fn validate(&self) -> Result<()> {
+        let mut faults = Vec::new();
+        for (name, beta) in [("beta1", self.beta1), ("beta2", self.beta2)] {
+            if !(0.0..1.0).contains(&beta) {
+                faults.push(format!("`{name}` is {beta}, expected 0 <= {name} < 1"));
+            }
+        }
+        if !(self.eps > 0.0 && self.eps.is_finite()) {
+            faults.push(format!("`eps` is {}, expected a finite number > 0", self.eps));
+        }
+        Error::settings(faults)
+    }
+}
+
+/// What one step did.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepReport {
+    /// Norm over all gradients, as they were given (after clipping, if they were clipped).
+    pub grad_norm: f64,
+    /// Parameters that moved.
+    pub updated: usize,
+    /// Parameters that train in this epoch but had no gradient.
+    pub without_gradient: usize,
+}
+
+/// Numbers of one parameter's update; see the formula above.
+#[derive(Clone, Copy, Debug)]
+struct Coefficients {
+    /// `1 − lr · weight_decay`.
+    keep: f64,
+    /// `1 − β1`.
+    toward: f64,
+    beta2: f64,
+    /// `lr / (1 − β1^t)`.
+    step_size: f64,
+    /// `√(1 − β2^t)`.
+    root_correction: f64,
+    eps: f64,
+    /// What the gradient is to be multiplied by first.
+    gradient_factor: f64,
+}
+
+/// AdamW over a list of parameters.
+#[derive(Debug)]
+pub struct AdamW {
+    parameters: Vec<Parameter>,
+    slots: Vec<Slot>,
+    config: AdamWConfig,
+}
+
+impl AdamW {
+    /// An optimiser without history.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] for numbers out of range (of the settings, of a parameter), [`Error::DuplicateParameter`] for a name or variable that comes
+    /// twice, [`Error::ParameterDType`] for a variable that is no float, [`Error::Candle`] if memory runs out.
+    pub fn new(parameters: Vec<Parameter>, config: AdamWConfig) -> Result<Self> {
+        Self::with_fused(parameters, config, true)
+    }
+
+    /// `allow_fused = false` is for the test that both ways agree.
+    fn with_fused(
+        parameters: Vec<Parameter>,
+        config: AdamWConfig,
+        allow_fused: bool,
+    ) -> Result<Self> {
+        config.validate()?;
+        check_parameters(&parameters)?;
+        let slots = parameters.iter().map(|parameter| Slot::new(parameter, allow_fused));
+        Ok(Self { slots: slots.collect::<Result<_>>()?, parameters, config })
+    }
+
+    /// The parameters, in the order of gradients.
+    pub fn parameters(&self) -> &[Parameter] {
+        &self.parameters
+    }
+
+    /// The settings.
+    pub fn config(&self) -> AdamWConfig {
+        self.config
+    }
+
+    /// Updates of parameter `index` so far, which for late ones are fewer than the run's steps.
+    pub fn steps_of(&self, index: usize) -> Option<u64> {
+        self.slots.get(index).map(|slot| slot.step)
+    }
+
+    /// Moves every parameter that trains in `epoch` and has a gradient; `lr` is the run's rate at this step.
+    ///
+    /// # Errors
+    /// [`Error::GradientCount`], [`Error::GradientShape`], [`Error::NonFiniteGradient`]: nothing was modified.
+    /// [`Error::Candle`] if candle fails midway.
+    pub fn step(&mut self, gradients: &Gradients, lr: f64, epoch: usize) -> Result<StepReport> {
+        let grad_norm = self.check_gradients(gradients, epoch)?;
+        let mut report = StepReport { grad_norm, updated: 0, without_gradient: 0 };
+        let factor = gradients.factor();
+        for ((parameter, slot), gradient) in
+            self.parameters.iter().zip(&mut self.slots).zip(gradients.raw())
+        {
+            if !parameter.trains_in(epoch) {
+                continue;
+            }
+            let Some(gradient) = gradient else {
+                report.without_gradient += 1;
+                continue;
+            };
+            slot.step += 1;
+            let coefficients = Coefficients::new(&self.config, parameter, lr, slot.step, factor);
+            slot.moments
+                .update(parameter, gradient, &coefficients)
+                .map_err(Error::candle("AdamW step of", &parameter.name))?;
+            report.updated += 1;
+        }
+        Ok(report)
+    }
+
+    /// The norm over gradients that will be used, after checking each of them.
+    fn check_gradients(&self, gradients: &Gradients, epoch: usize) -> Result<f64> {
+        if gradients.len() != self.parameters.len() {
+            return Err(Error::GradientCount {
+                expected: self.parameters.len(),
+                found: gradients.len(),
+            });
+        }
+        let squares = gradients.squares()?;
+        let mut total = 0.0;
+        for ((parameter, gradient), &square) in
+            self.parameters.iter().zip(gradients.raw()).zip(squares)
+        {
+            let Some(gradient) = gradient else { continue };
+            if !parameter.trains_in(epoch) {
+                continue;
+            }
+            if gradient.shape() != parameter.var.shape() {
+                return Err(Error::GradientShape {
+                    name: parameter.name.clone(),
+                    expected: parameter.var.shape().clone(),
+                    found: gradient.shape().clone(),
+                });
+            }
+            let norm = gradients.factor().abs() * square.sqrt();
+            if !norm.is_finite() {
+                return Err(Error::NonFiniteGradient { name: parameter.name.clone(), norm });
+            }
+            total += square;
+        }
+        Ok(gradients.factor().abs() * total.sqrt())
+    }
+
+    /// All that must be saved to go on later: for each parameter `NAME.exp_avg`, `NAME.exp_avg_sq` (its shape),
+    /// `NAME.step` (i64 scalar) and, for half precision, `NAME.master` (f32).
+    ///
+    /// # Errors
+    /// [`Error::Candle`] if memory runs out.
+    pub fn state(&self) -> Result<BTreeMap<String, Tensor>> {
+        let mut state = BTreeMap::new();
+        for (parameter, slot) in self.parameters.iter().zip(&self.slots) {
+            let entries = slot.tensors(parameter);
+            for (suffix, tensor) in entries.map_err(Error::candle("state of", &parameter.name))? {
+                state.insert(format!("{}.{suffix}", parameter.name), tensor);
+            }
+        }
+        Ok(state)
+    }
+
+    /// Goes on from a saved [`AdamW::state`] of the same parameters.
+    ///
+    /// # Errors
+    /// [`Error::Tensors`] with everything missing, unexpected or of another shape; then nothing was changed.
+    /// [`Error::Candle`] if a tensor cannot be copied.
+    pub fn load_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()> {
+        let mut faults = TensorFaults::default();
+        let own = self.state()?;
+        for (name, tensor) in &own {
+            match state.get(name) {
+                None => faults.missing.push(name.clone()),
+                Some(found) => faults.wrong.extend(compare(name, tensor, found)),
+            }
+        }
+        let unexpected = state.keys().filter(|name| !own.contains_key(*name));
+        faults.unexpected.extend(unexpected.cloned());
+        faults.into_result("optimizer state")?;
+
+        let slots = self.parameters.iter().zip(&self.slots).map(|(parameter, slot)| {
+            slot.restored(parameter, state).map_err(Error::candle("state of", &parameter.name))
+        });
+        self.slots = slots.collect::<Result<_>>()?;
+        Ok(())
+    }
+}
+
+impl Coefficients {
+    fn new(
+        config: &AdamWConfig,
+        parameter: &Parameter,
+        lr: f64,
+        step: u64,
+        gradient_factor: f64,
+    ) -> Self {
+        let lr = lr * parameter.lr_factor;
+        let t = step as f64;
+        Self {
+            keep: 1.0 - lr * parameter.weight_decay,
+            toward: 1.0 - config.beta1,
+            beta2: config.beta2,
+            step_size: lr / (1.0 - config.beta1.powf(t)),
+            root_correction: (1.0 - config.beta2.powf(t)).sqrt(),
+            eps: config.eps,
+            gradient_factor,
+        }
+    }
+}
+
+fn check_parameters(parameters: &[Parameter]) -> Result<()> {
+    let mut names = BTreeMap::new();
+    let mut variables = BTreeMap::new();
+    let mut faults = Vec::new();
+    for parameter in parameters {
+        let name = parameter.name.as_str();
+        let numbers =
+            [("lr_factor", parameter.lr_factor), ("weight_decay", parameter.weight_decay)];
+        for (what, number) in numbers {
+            if !(number.is_finite() && number >= 0.0) {
+                faults.push(format!(
+                    "`{what}` of `{name}` is {number}, expected a finite number >= 0"
+                ));
+            }
+        }
+        let id = format!("{:?}", parameter.var.id());
+        let twice = names.insert(name, name).or(variables.insert(id, name));
+        if let Some(first) = twice {
+            return Err(Error::DuplicateParameter { name: name.into(), first: first.into() });
+        }
+        let dtype = parameter.var.dtype();
+        if !matches!(dtype, DType::F32 | DType::F64 | DType::F16 | DType::BF16) {
+            return Err(Error::ParameterDType { name: name.into(), found: dtype });
+        }
+    }
+    Error::settings(faults)
+}
+
+#[cfg(test)]
+mod tests;

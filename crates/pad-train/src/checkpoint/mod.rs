@@ -1,0 +1,322 @@
+//! Checkpoints: folders that are whole or absent.
+//!
+//! ```text
+//! run/
+//!   checkpoint-00000120/
+//!     model.safetensors       trained variables by name, f32 (or what they are), with the caller's metadata
+//!     optimizer.safetensors   AdamW::state
+//!     state.json              where the run stands, the hooks' states, size and checksum of the other two
+//!   checkpoint-00000240/
+//!   best                      name of the folder that is kept as the best one
+//!   .checkpoint-00000360.partial/   left by a crash; ignored, removed by the next run
+//! ```
+//! A checkpoint is written into a `.partial` folder, every file synced, the folder renamed, its parent synced. State
+//! is written last and holds the checksums (CRC-32C) of the rest, so a folder that opens is complete and unaltered.
+
+mod save;
+mod tensors_file;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+use candle_core::{Device, Tensor, Var};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+pub use save::{CheckpointConfig, Checkpoints, Every};
+use tensors_file::TensorsFile;
+
+use crate::{
+    AdamW, Error, Parameter, Result, TensorFaults, TrainerState, WrongTensor, adamw::describe,
+};
+
+const MODEL: &str = "model.safetensors";
+const OPTIMIZER: &str = "optimizer.safetensors";
+const STATE: &str = "state.json";
+const BEST: &str = "best";
+/// Version of the layout, raised when older programs could not read newer folders.
+const FORMAT: u32 = 1;
+
+/// `state.json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SavedState {
+    format: u32,
+    trainer: TrainerState,
+    hooks: BTreeMap<String, Value>,
+    files: BTreeMap<String, FileFacts>,
+}
+
+/// What a file must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileFacts {
+    bytes: u64,
+    crc32c: u32,
+}
+
+/// A complete checkpoint on disk, verified when it was opened.
+#[derive(Clone, Debug)]
+pub struct Checkpoint {
+    path: PathBuf,
+    state: SavedState,
+}
+
+impl Checkpoint {
+    /// Opens the folder `path` and verifies size and checksum of its files.
+    ///
+    /// # Errors
+    /// [`Error::Io`] for a file that is missing or unreadable, [`Error::Damaged`] for one that is not what was
+    /// written; both name the file.
+    pub fn open(path: &Path) -> Result<Self> {
+        let state_path = path.join(STATE);
+        let text = fs::read(&state_path).map_err(Error::io(&state_path))?;
+        let damaged = |what| Error::Damaged { path: state_path.clone(), what };
+        let value: Value = serde_json::from_slice(&text)
+            .map_err(|error| damaged(format!("expected JSON: {error}")))?;
+        let format = value.get("format").and_then(Value::as_u64);
+        if format != Some(FORMAT.into()) {
+            let found = format.map_or("none".into(), |format| format.to_string());
+            return Err(damaged(format!("expected format {FORMAT}, found {found}")));
+        }
+        let state: SavedState = serde_json::from_value(value)
+            .map_err(|error| damaged(format!("expected a trainer's state: {error}")))?;
+        for name in [MODEL, OPTIMIZER] {
+            let facts = state.files.get(name);
+            let facts = facts.ok_or_else(|| damaged(format!("no checksum of `{name}`")))?;
+            facts.verify(&path.join(name))?;
+        }
+        Ok(Self { path: path.to_path_buf(), state })
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where the run stood.
+    pub fn trainer_state(&self) -> &TrainerState {
+        &self.state.trainer
+    }
+
+    /// The hooks' states by name.
+    pub fn hook_states(&self) -> &BTreeMap<String, Value> {
+        &self.state.hooks
+    }
+
+    /// The metadata that was saved with the model.
+    ///
+    /// # Errors
+    /// [`Error::Io`] or [`Error::Damaged`].
+    pub fn metadata(&self) -> Result<BTreeMap<String, String>> {
+        TensorsFile::read(self.path.join(MODEL))?.metadata()
+    }
+
+    /// All tensors of the model file by name, on `device`: for programs that build a network from them.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Damaged`] or [`Error::Candle`].
+    pub fn tensors(&self, device: &Device) -> Result<BTreeMap<String, Tensor>> {
+        TensorsFile::read(self.path.join(MODEL))?.tensors(device)
+    }
+
+    /// Loads the variables of `parameters`, all or none.
+    ///
+    /// `metadata` is what must have been saved with them, no more and no less (a digest of the frozen backbone, say);
+    /// `None` accepts anything.
+    ///
+    /// # Errors
+    /// [`Error::Tensors`] with everything missing, unexpected or of another shape or dtype; [`Error::Metadata`];
+    /// [`Error::Io`], [`Error::Damaged`], [`Error::Candle`].
+    pub fn load_parameters(
+        &self,
+        parameters: &[Parameter],
+        metadata: Option<&BTreeMap<String, String>>,
+    ) -> Result<()> {
+        self.values_for(parameters, metadata)?.assign()
+    }
+
+    /// Loads an optimiser's state, all or nothing.
+    ///
+    /// # Errors
+    /// [`Error::Tensors`], [`Error::Io`], [`Error::Damaged`], [`Error::Candle`].
+    pub fn load_optimizer(&self, optimizer: &mut AdamW) -> Result<()> {
+        let path = self.path.join(OPTIMIZER);
+        let state = TensorsFile::read(path.clone())?.tensors(&Device::Cpu)?;
+        optimizer.load_state(&state).map_err(|error| match error {
+            Error::Tensors { faults, .. } => {
+                Error::Tensors { place: path.display().to_string(), faults }
+            }
+            other => other,
+        })
+    }
+
+    /// The values for `parameters`, checked but not yet assigned.
+    pub(crate) fn values_for(
+        &self,
+        parameters: &[Parameter],
+        metadata: Option<&BTreeMap<String, String>>,
+    ) -> Result<Values> {
+        let path = self.path.join(MODEL);
+        let file = TensorsFile::read(path.clone())?;
+        if let Some(expected) = metadata {
+            check_metadata(&path, expected, &file.metadata()?)?;
+        }
+        let mut saved = file.tensors(&Device::Cpu)?;
+        let mut faults = TensorFaults::default();
+        let mut values = Vec::with_capacity(parameters.len());
+        for parameter in parameters {
+            let (name, var) = (&parameter.name, &parameter.var);
+            match saved.remove(name) {
+                None => faults.missing.push(name.clone()),
+                Some(value) if value.dims() == var.dims() && value.dtype() == var.dtype() => {
+                    values.push((name.clone(), var.clone(), value));
+                }
+                Some(value) => faults.wrong.push(WrongTensor {
+                    name: name.clone(),
+                    expected: describe(var),
+                    found: describe(&value),
+                }),
+            }
+        }
+        faults.unexpected.extend(saved.into_keys());
+        faults.into_result(path.display().to_string())?;
+        Ok(Values(values))
+    }
+}
+
+/// Values that are known to fit their variables.
+#[derive(Debug)]
+pub(crate) struct Values(Vec<(String, Var, Tensor)>);
+
+impl Values {
+    pub(crate) fn assign(self) -> Result<()> {
+        for (name, var, value) in self.0 {
+            let assigned = value.to_device(var.device()).and_then(|value| var.set(&value));
+            assigned.map_err(Error::candle("loading", &name))?;
+        }
+        Ok(())
+    }
+}
+
+/// The newest complete checkpoint in `folder`; `None` if there is none, or no such folder. Damaged ones are passed
+/// over with a warning.
+///
+/// # Errors
+/// [`Error::Io`] if the folder cannot be listed.
+pub fn latest(folder: &Path) -> Result<Option<Checkpoint>> {
+    for (_, path) in numbered(folder)?.into_iter().rev() {
+        match Checkpoint::open(&path) {
+            Ok(checkpoint) => return Ok(Some(checkpoint)),
+            Err(error) => tracing::warn!("checkpoint {} is passed over: {error}", path.display()),
+        }
+    }
+    Ok(None)
+}
+
+/// The checkpoint that was marked as best in `folder`, if any.
+///
+/// # Errors
+/// [`Error::Io`] or [`Error::Damaged`] if one was marked but cannot be read.
+pub fn best(folder: &Path) -> Result<Option<Checkpoint>> {
+    match best_path(folder)? {
+        Some(path) => Checkpoint::open(&path).map(Some),
+        None => Ok(None),
+    }
+}
+
+fn best_path(folder: &Path) -> Result<Option<PathBuf>> {
+    let pointer = folder.join(BEST);
+    let name = match fs::read_to_string(&pointer) {
+        Ok(text) => text.trim().to_string(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Error::io(&pointer)(error)),
+    };
+    if step_of(&name).is_none() {
+        let what = format!("expected the name of a checkpoint, found `{name}`");
+        return Err(Error::Damaged { path: pointer, what });
+    }
+    Ok(Some(folder.join(name)))
+}
+
+/// Checkpoint folders by step, complete or not; empty if there is no such folder.
+fn numbered(folder: &Path) -> Result<BTreeMap<usize, PathBuf>> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        Err(error) => return Err(Error::io(folder)(error)),
+    };
+    let mut found = BTreeMap::new();
+    for entry in entries {
+        let path = entry.map_err(Error::io(folder))?.path();
+        let step = path.file_name().and_then(|name| step_of(name.to_str()?));
+        if let Some(step) = step.filter(|_| path.is_dir()) {
+            found.insert(step, path);
+        }
+    }
+    Ok(found)
+}
+
+/// `checkpoint-00000120`.
+fn folder_name(step: usize) -> String {
+    format!("checkpoint-{step:08}")
+}
+
+/// The step in a name that [`folder_name`] gives, and in no other.
+fn step_of(name: &str) -> Option<usize> {
+    let step = name.strip_prefix("checkpoint-")?.parse().ok()?;
+    (folder_name(step) == name).then_some(step)
+}
+
+fn check_metadata(
+    file: &Path,
+    expected: &BTreeMap<String, String>,
+    found: &BTreeMap<String, String>,
+) -> Result<()> {
+    let mut faults = Vec::new();
+    for (key, value) in expected {
+        match found.get(key) {
+            Some(found) if found == value => {}
+            Some(found) => faults.push(format!("`{key}`: expected `{value}`, found `{found}`")),
+            None => faults.push(format!("`{key}`: expected `{value}`, found nothing")),
+        }
+    }
+    let unexpected = found.iter().filter(|(key, _)| !expected.contains_key(*key));
+    faults.extend(
+        unexpected.map(|(key, value)| format!("`{key}`: expected nothing, found `{value}`")),
+    );
+    if faults.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Metadata { file: file.to_path_buf(), faults })
+}
+
+impl FileFacts {
+    fn verify(self, path: &Path) -> Result<()> {
+        let mut file = fs::File::open(path).map_err(Error::io(path))?;
+        let damaged = |what| Err(Error::Damaged { path: path.to_path_buf(), what });
+        let bytes = file.metadata().map_err(Error::io(path))?.len();
+        if bytes != self.bytes {
+            return damaged(format!("expected {} bytes, found {bytes}", self.bytes));
+        }
+        let mut crc32c = 0;
+        let mut buffer = vec![0; 1 << 20];
+        loop {
+            let read = file.read(&mut buffer).map_err(Error::io(path))?;
+            if read == 0 {
+                break;
+            }
+            crc32c = crc32c::crc32c_append(crc32c, &buffer[..read]);
+        }
+        if crc32c != self.crc32c {
+            return damaged(format!("expected checksum {:08x}, found {crc32c:08x}", self.crc32c));
+        }
+        Ok(())
+    }
+}

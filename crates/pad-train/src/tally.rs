@@ -1,0 +1,67 @@
+//! Losses of one optimisation step, gathered over its micro-batches.
+
+use candle_core::{DType, Tensor};
+
+use crate::{Error, Losses, Result, StepInfo, TrainerState};
+
+/// Losses and images of a step, summed over micro-batches.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) loss: f64,
+    parts: Vec<(&'static str, f64)>,
+    images: usize,
+}
+
+impl Tally {
+    pub(crate) fn add(&mut self, losses: &Losses, images: usize) -> Result<()> {
+        self.loss += scalar("total", &losses.total)?;
+        self.images += images;
+        for (name, tensor) in &losses.parts {
+            let value = scalar(name, tensor)?;
+            match self.parts.iter_mut().find(|(known, _)| known == name) {
+                Some((_, sum)) => *sum += value,
+                None => self.parts.push((name, value)),
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn scale(mut self, factor: f64) -> Self {
+        self.loss *= factor;
+        self.parts.iter_mut().for_each(|(_, sum)| *sum *= factor);
+        self
+    }
+
+    /// `state` is the one before the step.
+    pub(crate) fn info(
+        self,
+        state: &TrainerState,
+        lr: f64,
+        grad_norm: f64,
+        seconds: f64,
+    ) -> StepInfo {
+        StepInfo {
+            step: state.step + 1,
+            epoch: state.epoch,
+            progress: state.progress(),
+            lr,
+            loss: self.loss,
+            parts: self.parts,
+            grad_norm,
+            images: self.images,
+            seconds,
+        }
+    }
+}
+
+fn scalar(name: &str, tensor: &Tensor) -> Result<f64> {
+    if tensor.rank() != 0 {
+        return Err(Error::NotScalar { name: name.into(), found: tensor.dims().to_vec() });
+    }
+    let value = match tensor.dtype() {
+        DType::F64 => tensor.to_scalar::<f64>(),
+        // Not straight to f64, which Metal lacks.
+        _ => tensor.to_dtype(DType::F32).and_then(|t| t.to_scalar::<f32>()).map(f64::from),
+    };
+    value.map_err(Error::candle("reading loss", name))
+}

@@ -1,0 +1,65 @@
+//! What a program brings to a training run: a loss and batches.
+
+use candle_core::Tensor;
+use pad_ops::Mode;
+
+use crate::BoxError;
+
+/// A loss, and the parts it is made of.
+#[derive(Clone, Debug)]
+pub struct Losses {
+    /// What is minimised: a scalar, any float dtype.
+    pub total: Tensor,
+    /// Scalars for the log, e.g. `("classification", ..)`.
+    pub parts: Vec<(&'static str, Tensor)>,
+}
+
+impl Losses {
+    /// A loss without parts.
+    pub fn new(total: Tensor) -> Self {
+        Self { total, parts: Vec::new() }
+    }
+
+    /// The same with one more number for the log.
+    #[must_use]
+    pub fn with_part(mut self, name: &'static str, value: Tensor) -> Self {
+        self.parts.push((name, value));
+        self
+    }
+}
+
+/// What is trained: batches become losses.
+pub trait Task {
+    /// A micro-batch, on the device of the model.
+    type Batch;
+
+    /// The losses of a micro-batch. All randomness (dropout, masks) is drawn from `mode`, whose key is fixed by the
+    /// run's seed and the number of the micro-batch in the run, so that a resumed run draws what it would have drawn.
+    ///
+    /// # Errors
+    /// Whatever the model says; the trainer adds the step.
+    fn losses(&self, batch: &Self::Batch, mode: Mode) -> Result<Losses, BoxError>;
+}
+
+/// The batches of one epoch that are still to come.
+pub type BatchIter<'a, B> = Box<dyn Iterator<Item = Result<B, BoxError>> + 'a>;
+
+/// Where batches come from.
+pub trait Batches {
+    /// A micro-batch.
+    type Batch;
+
+    /// Micro-batches of an epoch; the same number in every epoch.
+    fn per_epoch(&self) -> usize;
+
+    /// The micro-batches of `epoch` (from 0), from the one with number `first` on. Their order and content must depend
+    /// on `epoch` and the run's seed alone.
+    ///
+    /// # Errors
+    /// Whatever the data says; the trainer adds the place.
+    fn epoch(&mut self, epoch: usize, first: usize)
+    -> Result<BatchIter<'_, Self::Batch>, BoxError>;
+
+    /// Images in a batch, for the speed in the log.
+    fn images_in(batch: &Self::Batch) -> usize;
+}

@@ -1,0 +1,5 @@
+//! Whole runs of the trainer on a small regression.
+
+mod regression;
+mod resume;
+mod training;
