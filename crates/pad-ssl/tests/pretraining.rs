@@ -1,0 +1,202 @@
+//! An objective as a task: batches, keys, held-out losses, a whole small run of every paradigm.
+
+use std::sync::Arc;
+
+use candle_core::{Device, Tensor};
+use pad_adapter::{
+    AdapterConfig,
+    checkpoint::Checkpoint,
+    params::{ParamStore, Role},
+    vit::ViTConfig,
+};
+use pad_data::{
+    Error as DataError,
+    dataset::{Dataset, SampleShape},
+    loader::{Loader, LoaderConfig},
+};
+use pad_ops::{ImageSize, Mode, rng::Key};
+use pad_ssl::{HeldOutLoss, LoaderBatches, Mae, MaeConfig, Mask, Objective, Paradigm, Pretraining};
+use pad_train::{AdamW, AdamWConfig, Batches, Schedule, Task, Trainer, TrainerConfig};
+
+const SIDE: usize = 16;
+const SEED: u64 = 3;
+
+/// Blobs; some indices cannot be read.
+struct Blobs {
+    count: usize,
+    unreadable: std::ops::Range<usize>,
+}
+
+impl Dataset for Blobs {
+    fn len(&self) -> usize {
+        self.count
+    }
+    fn name(&self, index: usize) -> String {
+        format!("blob {index}")
+    }
+    fn shape(&self) -> SampleShape {
+        SampleShape { channels: 1, size: ImageSize::square(SIDE) }
+    }
+    fn write(&self, index: usize, key: Key, out: &mut [f32]) -> pad_data::Result<()> {
+        if self.unreadable.contains(&index) {
+            let found = ImageSize::square(1);
+            return Err(DataError::TooSmall { path: self.name(index).into(), found, min: 2 });
+        }
+        let mut stream = key.stream();
+        let (x0, y0) = (stream.range_f64(4.0, 12.0) as f32, stream.range_f64(4.0, 12.0) as f32);
+        for (i, out) in out.iter_mut().enumerate() {
+            let (x, y) = ((i % SIDE) as f32, (i / SIDE) as f32);
+            *out = 2.0 * (-((x - x0).powi(2) + (y - y0).powi(2)) / 12.0).exp() - 0.5;
+        }
+        Ok(())
+    }
+}
+
+fn loader(count: usize, unreadable: std::ops::Range<usize>, batch_size: usize) -> Loader {
+    let config = LoaderConfig {
+        batch_size,
+        workers: 1,
+        shuffle: false,
+        max_unreadable: 1.0,
+        drop_last: false,
+        seed: SEED,
+        ..Default::default()
+    };
+    Loader::new(Arc::new(Blobs { count, unreadable }), config).unwrap()
+}
+
+fn config(adapter: bool) -> MaeConfig {
+    let adapter = adapter.then(|| AdapterConfig { bottleneck: 4, ..Default::default() });
+    MaeConfig {
+        encoder: ViTConfig {
+            image_size: ImageSize::square(SIDE),
+            in_channels: 1,
+            adapter,
+            ..ViTConfig::new(4, 16, 2, 2)
+        },
+        decoder_embed_dim: 16,
+        decoder_depth: 1,
+        decoder_num_heads: 2,
+        ..Default::default()
+    }
+}
+
+/// A model, from scratch or on given weights.
+fn model(paradigm: Paradigm, weights: Option<Checkpoint>) -> (Mae, ParamStore) {
+    let config = config(paradigm.has_adapters());
+    let store = match weights {
+        Some(weights) => ParamStore::from_checkpoint(weights, &Device::Cpu, Key::new(SEED))
+            .fresh(Role::is_adapter),
+        None => ParamStore::scratch(&Device::Cpu, Key::new(SEED)),
+    };
+    let mut store = store.train(move |role| paradigm.trains(role));
+    for (name, table) in Mae::tables(&config, &Device::Cpu).unwrap() {
+        store = store.preset(name, table);
+    }
+    (store.build(|vb| Mae::new(&config, vb)).unwrap(), store)
+}
+
+/// Trains for some epochs; held-out loss before and after.
+fn train(mae: &Mae, store: &ParamStore, paradigm: Paradigm, epochs: usize) -> (f64, f64) {
+    let (training, held_out) = (loader(48, 0..0, 8), loader(16, 0..0, 8));
+    let task = Pretraining::new(mae, Key::new(SEED), &Device::Cpu);
+    let mut evaluation = HeldOutLoss::new(&task, &held_out, 0);
+    let parameters = paradigm.parameters(store, 2, epochs, 0.05);
+    let optimizer = AdamW::new(parameters, AdamWConfig::default()).unwrap();
+    let config = TrainerConfig { epochs, seed: SEED, ..Default::default() };
+    Trainer::new(config, Schedule::Constant { lr: 5e-3 }, optimizer)
+        .unwrap()
+        .with_hook(&mut evaluation)
+        .run(&task, &mut LoaderBatches(&training))
+        .unwrap();
+    (evaluation.before().unwrap(), evaluation.after().unwrap())
+}
+
+#[test]
+fn every_paradigm_learns_and_moves_only_what_it_may() {
+    let scratch = Paradigm::Scratch;
+    let (mae, store) = model(scratch, None);
+    let (before, after) = train(&mae, &store, scratch, 6);
+    assert!(after < 0.8 * before, "scratch: {before} {after}");
+    let weights = Checkpoint::from_tensors("weights", store.tensors(|_| true));
+    let values = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+
+    for paradigm in [
+        Paradigm::Pad { gate_frozen: 0.6, decoder_embed: false },
+        Paradigm::Full { layer_decay: Some(0.7) },
+        Paradigm::DecoderOnly,
+    ] {
+        let (mae, store) = model(paradigm, Some(weights.clone()));
+        let start: Vec<Vec<f32>> = store.params().iter().map(|p| values(&p.tensor)).collect();
+        let (before, after) = train(&mae, &store, paradigm, 5);
+        assert!(after < before, "{paradigm:?}: {before} {after}");
+        for (param, start) in store.params().iter().zip(&start) {
+            let moved = values(&param.tensor) != *start;
+            assert_eq!(moved, paradigm.trains(param.role), "{paradigm:?}: {}", param.name);
+        }
+    }
+}
+
+#[test]
+fn gates_wait_for_their_epoch() {
+    let (_, store) = model(Paradigm::Scratch, None);
+    let weights = Checkpoint::from_tensors("weights", store.tensors(|_| true));
+    // round(0.6 * 5) = 3: the gates move in epoch 4 alone; with 3 epochs (0, 1, 2 <= 2) they never do.
+    for (epochs, moves) in [(5, true), (3, false)] {
+        let paradigm = Paradigm::Pad { gate_frozen: 0.6, decoder_embed: false };
+        let (mae, store) = model(paradigm, Some(weights.clone()));
+        train(&mae, &store, paradigm, epochs);
+        for (name, gate) in store.tensors(|role| matches!(role, Role::Gate(_))) {
+            assert_eq!(pad_testkit::largest(&gate) > 0.0, moves, "{name} after {epochs} epochs");
+        }
+    }
+}
+
+#[test]
+fn held_out_losses_repeat() {
+    let (mae, _) = model(Paradigm::Scratch, None);
+    let task = Pretraining::new(&mae, Key::new(SEED), &Device::Cpu);
+    let first = task.held_out_loss(&loader(10, 0..0, 4)).unwrap();
+    assert_eq!(first, task.held_out_loss(&loader(10, 0..0, 4)).unwrap());
+    // The mean is over images, whatever the batches.
+    assert!((first - task.held_out_loss(&loader(10, 0..0, 3)).unwrap()).abs() < 1e-5);
+}
+
+#[test]
+fn unreadable_images_shrink_batches_and_keep_their_numbers() {
+    let loader = loader(12, 3..9, 3); // batches 1 and 2 hold not one readable image
+    let mut batches = LoaderBatches(&loader);
+    assert_eq!(batches.per_epoch(), 4);
+    let sizes = |first: usize, batches: &mut LoaderBatches| -> Vec<usize> {
+        let epoch = batches.epoch(0, first).unwrap();
+        epoch.map(|batch| LoaderBatches::images_in(&batch.unwrap())).collect()
+    };
+    assert_eq!(sizes(0, &mut batches), [3, 0, 0, 3]);
+    assert_eq!(sizes(2, &mut batches), [0, 3]);
+    let (mae, _) = model(Paradigm::Scratch, None);
+    let task = Pretraining::new(&mae, Key::new(SEED), &Device::Cpu);
+    let empty = batches.epoch(0, 1).unwrap().next().unwrap().unwrap();
+    let loss = task.losses(&empty, Mode::Eval).unwrap().total;
+    assert_eq!(loss.to_scalar::<f32>().unwrap(), 0.0);
+}
+
+#[test]
+fn a_mask_of_other_images_is_refused() {
+    let (mae, _) = model(Paradigm::Scratch, None);
+    let images = Tensor::zeros((2, 1, SIDE, SIDE), candle_core::DType::F32, &Device::Cpu).unwrap();
+    let keys = [Key::new(1), Key::new(2)];
+    let mask = Mask::random(&keys, 9, 0.5, &Device::Cpu).unwrap();
+    let text = mae.loss(&images, &mask, Mode::Eval).unwrap_err().to_string();
+    assert_eq!(text, "mask for 9 patches, expected 16");
+    let wide = Tensor::zeros((2, 1, SIDE, 18), candle_core::DType::F32, &Device::Cpu).unwrap();
+    assert!(mae.draw(&wide, &keys).unwrap_err().to_string().contains("sides divisible by 4"));
+}
+
+#[test]
+fn configurations_that_cannot_be() {
+    let text = |config: MaeConfig| config.validate().unwrap_err().to_string();
+    let all = MaeConfig { mask_ratio: 1.0, ..config(false) };
+    assert!(text(all).starts_with("mae: `mask_ratio` is 1, which keeps 0 of 16 patches"));
+    let heads = MaeConfig { decoder_num_heads: 3, ..config(false) };
+    assert!(text(heads).contains("`num_heads` is 3, expected a divisor of `embed_dim` 16"));
+}
