@@ -20,10 +20,7 @@ use indicatif::ProgressIterator;
 use pad::{
     Mode,
     checkpoint::{FloatType, save},
-    data::{
-        dataset::Dataset,
-        loader::{Loader, LoaderConfig},
-    },
+    data::loader::{Loader, LoaderConfig},
 };
 
 /// Which tokens make an image's feature.

@@ -153,7 +153,7 @@ fn a_loss_that_is_no_number_stops_the_run() {
     let error = error_line(&command.output().unwrap());
     assert!(error.starts_with("step "), "{error}");
     assert!(error.contains("the loss is ") || error.contains("is not finite"), "{error}");
-    assert!(error.contains("the last good checkpoint is "), "{error}");
+    assert!(error.contains("last good checkpoint: "), "{error}");
 }
 
 #[test]

@@ -157,6 +157,26 @@ fn half_floats_halve_the_file_and_stay_close() {
 }
 
 #[test]
+fn equal_contents_are_equal_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = weights(&plain(), 2);
+    let notes: BTreeMap<String, String> =
+        (0..20).map(|i| (format!("note {i}"), format!("{}", i * i))).collect();
+    let write = |name: &str| {
+        let path = folder.path().join(name);
+        save(&path, file.tensors(), &notes, FloatType::F32).unwrap();
+        std::fs::read(path).unwrap()
+    };
+    let first = write("a.safetensors");
+    assert!((0..5).all(|_| write("b.safetensors") == first));
+    let read = Checkpoint::open(folder.path().join("b.safetensors")).unwrap();
+    assert_eq!(read.metadata(), &notes);
+    for (name, tensor) in file.tensors() {
+        close(name, read.get(name).unwrap(), tensor, 0.0);
+    }
+}
+
+#[test]
 fn rgb_weights_serve_one_channel() {
     let (rgb, _) = build(&plain(), weights(&plain(), 4)).unwrap();
     let one = ViTConfig { in_channels: 1, ..plain() };

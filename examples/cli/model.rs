@@ -60,6 +60,7 @@ pub fn at_start(settings: &Settings, device: &Device) -> Result<Model> {
     }
     let stored = checkpoint.as_ref().map(stored_config).transpose()?.flatten();
     let config = settings.mae(stored.as_ref())?;
+    config.validate()?;
     let has_decoder =
         checkpoint.as_ref().is_some_and(|file| file.get("decoder_embed.weight").is_some());
     let paradigm = settings.paradigm(has_decoder)?;

@@ -6,10 +6,7 @@ use std::{
     process::{Command, Output},
 };
 
-use pad::{
-    ImageSize,
-    data::scenes::{SceneConfig, SceneSet},
-};
+use pad::{ImageSize, data::scenes::SceneConfig};
 
 /// The program of an example. `cargo test` builds examples beside its tests.
 pub(crate) fn program(name: &str) -> Command {

@@ -49,6 +49,7 @@ pub mod loader;
 pub mod rect;
 pub mod resize;
 pub mod roi;
+pub mod scenes;
 pub mod sets;
 pub mod stats;
 pub mod transform;

@@ -44,6 +44,29 @@ pub fn save(
         path: path.to_path_buf(),
         what: format!("cannot be written: {error}"),
     })?;
-    pad_ops::fs::write_atomic(path, |file| file.write_all(&bytes))
-        .map_err(|source| Error::Io { path: path.to_path_buf(), source })
+    let (header, values) = sorted_header(&bytes).map_err(|what| Error::Format {
+        path: path.to_path_buf(),
+        what: format!("cannot be written: {what}"),
+    })?;
+    pad_ops::fs::write_atomic(path, |file| {
+        file.write_all(&(header.len() as u64).to_le_bytes())?;
+        file.write_all(&header)?;
+        file.write_all(values)
+    })
+    .map_err(|source| Error::Io { path: path.to_path_buf(), source })
+}
+
+/// The header of a safetensors file with its entries sorted, and the values behind it: metadata come out of a hash map
+/// in another order each time, and equal contents should be equal files.
+fn sorted_header(bytes: &[u8]) -> std::result::Result<(Vec<u8>, &[u8]), String> {
+    let (length, rest) = bytes.split_first_chunk::<8>().ok_or("no header")?;
+    let length = usize::try_from(u64::from_le_bytes(*length)).map_err(|e| e.to_string())?;
+    let (header, values) = rest.split_at_checked(length).ok_or("a header that is cut off")?;
+    let entries: serde_json::Value =
+        serde_json::from_slice(header).map_err(|error| error.to_string())?;
+    let mut header = serde_json::to_vec(&entries).map_err(|error| error.to_string())?;
+    while !header.len().is_multiple_of(8) {
+        header.push(b' '); // values stay aligned
+    }
+    Ok((header, values))
 }
