@@ -2,6 +2,7 @@
 
 mod adapter_file;
 mod fit;
+mod hub;
 mod read;
 mod write;
 

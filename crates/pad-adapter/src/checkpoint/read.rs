@@ -8,6 +8,7 @@ use std::{
 use candle_core::{Device, Tensor, pickle::PthTensors, safetensors::Load};
 use safetensors::SafeTensors;
 
+use super::hub::Address;
 use crate::{Error, Result};
 
 /// Tensors by name, on the CPU, in the dtype of the file.
@@ -23,12 +24,18 @@ const STATE_KEYS: [&str; 3] = ["model", "state_dict", "teacher"];
 
 impl Checkpoint {
     /// Reads a `.safetensors` file, or a `.pth` / `.pt` / `.bin` file of PyTorch (nothing in it is executed; weights
-    /// at the top or under `model` or `state_dict`).
+    /// at the top or under `model` or `state_dict`). A path `hf://owner/repo[/file][@revision]` is fetched from the
+    /// Hugging Face hub (feature `hub`; its cache and its environment variables are honoured).
     ///
     /// # Errors
     /// [`Error::Io`]; [`Error::Format`] for a file that is truncated, damaged, of another kind, or without a tensor.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
+        let fetched = match path.to_str().map(Address::parse).transpose()?.flatten() {
+            Some(address) => Some(address.fetch()?),
+            None => None,
+        };
+        let path = fetched.as_deref().unwrap_or(path);
         let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("");
         match extension.to_ascii_lowercase().as_str() {
             "safetensors" => {
