@@ -197,9 +197,8 @@ fn pictures(
     settings: &Settings,
     step: usize,
 ) -> Result<Vec<PathBuf>> {
-    let Some(batch) = loader.epoch(0, 0)?.next().transpose()? else { return Ok(Vec::new()) };
-    let count = batch.images.dim(0)?.min(6);
-    let images = batch.images.narrow(0, 0, count)?.to_device(model.mae.device())?;
+    let images =
+        cli::images::spread(loader.dataset().as_ref(), 6)?.to_device(model.mae.device())?;
     let normalize = settings.normalize()?;
     let mut files = Vec::new();
     let reconstruction = folder.join("reconstruction.png");

@@ -23,12 +23,9 @@ struct Program {
     /// Folder for the pictures [default: the run's]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Images in a picture
+    /// Images in a picture, spread over the folder
     #[arg(long, default_value_t = 6)]
     count: usize,
-    /// Every so many images of the folder one is drawn
-    #[arg(long, default_value_t = 1)]
-    every: usize,
     /// Seed of the masks
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -46,7 +43,7 @@ fn run() -> Result<()> {
     let settings = Settings::of_run(&program.run)?;
     let model = model::of_run(&program.run, &device, program.force)?;
     let dataset = cli::images::evaluation(&settings, program.images.as_deref())?;
-    let images = cli::images::first(&dataset, program.count, program.every)?.to_device(&device)?;
+    let images = cli::images::spread(&dataset, program.count)?.to_device(&device)?;
     let normalize = settings.normalize()?;
     let folder = program.out.unwrap_or(program.run);
     std::fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;

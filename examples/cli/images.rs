@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use pad::{
     data::{
         dataset::{Dataset, Repeated},
@@ -113,11 +113,19 @@ pub fn evaluation(settings: &Settings, folder: Option<&Path>) -> Result<ImageDat
     Ok(ImageDataset::from_source(source, evaluation_config(settings)?)?)
 }
 
-/// `count` images, every `every`-th of the set, as a batch.
-pub fn first(dataset: &ImageDataset, count: usize, every: usize) -> Result<Tensor> {
-    let chosen = (0..dataset.len()).step_by(every.max(1)).take(count.max(1));
-    let images = chosen
-        .map(|index| Ok(dataset.get(index, Key::new(0).sample(index as u64))?.into_tensor()?))
-        .collect::<Result<Vec<_>>>()?;
-    Ok(Tensor::cat(&images, 0)?.to_device(&Device::Cpu)?)
+/// `count` images spread over a set, as a batch; those that cannot be read are reported and left out.
+pub fn spread(dataset: &dyn Dataset, count: usize) -> Result<Tensor> {
+    let count = count.clamp(1, dataset.len().max(1));
+    let mut images = Vec::with_capacity(count);
+    for i in 0..count {
+        let index = i * dataset.len() / count;
+        match dataset.get(index, Key::new(0).sample(index as u64)) {
+            Ok(sample) => images.push(sample.into_tensor()?),
+            Err(error) => tracing::warn!("left out of the picture: {error}"),
+        }
+    }
+    if images.is_empty() {
+        return Err("not one of the images for the picture could be read".into());
+    }
+    Ok(Tensor::cat(&images, 0)?)
 }
