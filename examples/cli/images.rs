@@ -4,6 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use candle_core::Tensor;
 use pad::{
+    ImageSize,
     data::{
         dataset::{Dataset, Repeated},
         loader::{Loader, LoaderConfig},
@@ -47,7 +48,8 @@ fn sources(settings: &Settings) -> Result<(Arc<dyn ImageSource>, Arc<dyn ImageSo
 
 fn scenes(settings: &Settings) -> Result<SceneSet> {
     tracing::info!("rendering {} scenes", settings.scenes);
-    let config = SceneConfig { seed: settings.seed, ..SceneConfig::default() };
+    // Large enough for crops of 224, small enough to render hundreds in seconds.
+    let config = SceneConfig::new(ImageSize::new(256, 320), settings.seed);
     Ok(SceneSet::render(&config, settings.scenes)?)
 }
 

@@ -10,6 +10,7 @@
 //! | [`sets`] | folders of images as data sets; MSIP |
 //! | [`dataset`], [`loader`] | what a set is; batches from worker threads |
 //! | [`stats`] | what to normalise with |
+//! | [`scenes`] | rendered infrared scenes with class maps and boxes |
 //! | [`draw`] | pictures of results |
 //!
 //! ```
