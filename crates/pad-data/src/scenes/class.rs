@@ -2,7 +2,15 @@
 
 /// Names of the classes, by their number in class maps and boxes.
 pub const CLASSES: [&str; 10] = [
-    "background", "ground", "sky", "road", "building", "vegetation", "person", "car", "bicycle",
+    "background",
+    "ground",
+    "sky",
+    "road",
+    "building",
+    "vegetation",
+    "person",
+    "car",
+    "bicycle",
     "animal",
 ];
 

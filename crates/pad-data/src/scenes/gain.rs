@@ -29,11 +29,12 @@ pub(crate) fn control(
     // Cameras limit their gain: a wall of one temperature is not blown up into noise.
     let least = (per_kelvin * dice.between(3.0, 7.0)) as usize;
     let missing = least.saturating_sub(high - low);
-    let (low, high) = (low.saturating_sub(missing / 2), (high + missing / 2).min(histogram.len() - 1));
+    let (low, high) =
+        (low.saturating_sub(missing / 2), (high + missing / 2).min(histogram.len() - 1));
     let equal = plateau(&information(counts, size, informed), low, high);
     let linear = |count: u16| (f32::from(count) - low as f32) / (high - low) as f32;
     // A scene with a few very hot or cold things leaves a linear window nearly flat: equalise it more.
-    let spread = deviation(counts, &linear);
+    let spread = deviation(counts, linear);
     if spread < 0.13 {
         blend = blend.max(((0.13 - spread) * 9.0).min(0.85));
     }
@@ -118,7 +119,9 @@ fn information(counts: &[u16], size: ImageSize, share: f32) -> Vec<f32> {
         _ => 0.0,
     };
     let step: Vec<f32> = (0..counts.len())
-        .map(|at| gradient(at, at.saturating_sub(2)).max(gradient(at, at.saturating_sub(2 * size.width))))
+        .map(|at| {
+            gradient(at, at.saturating_sub(2)).max(gradient(at, at.saturating_sub(2 * size.width)))
+        })
         .collect();
     let typical = step.iter().sum::<f32>() / step.len().max(1) as f32 + 1e-3;
     for (&count, step) in counts.iter().zip(step) {
@@ -160,7 +163,8 @@ mod tests {
         let size = ImageSize::new(40, 40);
         let mut counts: Vec<u16> = (0..size.area()).map(|i| 8000 + (i % 200) as u16).collect();
         counts[77] = 60_000;
-        let gray = control(&counts, size, 30.0, &GainConfig::default(), &mut Dice::new(Key::new(2)));
+        let gray =
+            control(&counts, size, 30.0, &GainConfig::default(), &mut Dice::new(Key::new(2)));
         let mean = gray.iter().map(|&g| f64::from(g)).sum::<f64>() / gray.len() as f64;
         assert!((80.0..170.0).contains(&mean), "{mean}");
         let flat = vec![5000; size.area()];

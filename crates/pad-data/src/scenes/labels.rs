@@ -20,7 +20,11 @@ struct Visible {
 }
 
 /// Class of every pixel (by most of its samples; things win ties) and the boxes of the things that can be seen.
-pub(crate) fn label(world: &World, samples: &Samples, config: &SceneConfig) -> (Vec<u8>, Vec<SceneBox>) {
+pub(crate) fn label(
+    world: &World,
+    samples: &Samples,
+    config: &SceneConfig,
+) -> (Vec<u8>, Vec<SceneBox>) {
     let size = world.camera.size;
     let none = Visible { samples: 0, pixels: 0, x0: usize::MAX, y0: usize::MAX, x1: 0, y1: 0 };
     let mut seen = vec![none; world.things.len()];

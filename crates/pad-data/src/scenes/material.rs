@@ -36,71 +36,225 @@ pub(crate) const DULL: Material = Material {
 };
 
 pub(crate) const ASPHALT: Material = Material {
-    solar: 19.0, inertia: 0.75, night: 2.2, emissivity: 0.96, mirror: 0.15, grain: 0.28, scale: 3.0, ..DULL
+    solar: 19.0,
+    inertia: 0.75,
+    night: 2.2,
+    emissivity: 0.96,
+    mirror: 0.15,
+    grain: 0.28,
+    scale: 3.0,
+    ..DULL
 };
 pub(crate) const CONCRETE: Material = Material {
-    solar: 14.0, inertia: 0.65, night: 1.0, emissivity: 0.94, mirror: 0.1, grain: 0.35, scale: 1.5, ..DULL
+    solar: 14.0,
+    inertia: 0.65,
+    night: 1.0,
+    emissivity: 0.94,
+    mirror: 0.1,
+    grain: 0.35,
+    scale: 1.5,
+    ..DULL
 };
 pub(crate) const PAVING: Material = Material {
-    solar: 16.0, inertia: 0.6, night: 0.4, emissivity: 0.94, mirror: 0.1, grain: 0.4, scale: 1.0, ..DULL
+    solar: 16.0,
+    inertia: 0.6,
+    night: 0.4,
+    emissivity: 0.94,
+    mirror: 0.1,
+    grain: 0.4,
+    scale: 1.0,
+    ..DULL
 };
 pub(crate) const GRASS: Material = Material {
-    solar: 7.0, inertia: 0.1, night: -4.2, emissivity: 0.98, mirror: 0.0, grain: 1.5, scale: 2.2, ..DULL
+    solar: 7.0,
+    inertia: 0.1,
+    night: -4.2,
+    emissivity: 0.98,
+    mirror: 0.0,
+    grain: 1.5,
+    scale: 2.2,
+    ..DULL
 };
 pub(crate) const SOIL: Material = Material {
-    solar: 15.0, inertia: 0.35, night: -1.8, emissivity: 0.95, mirror: 0.0, grain: 1.3, scale: 1.8, ..DULL
+    solar: 15.0,
+    inertia: 0.35,
+    night: -1.8,
+    emissivity: 0.95,
+    mirror: 0.0,
+    grain: 1.3,
+    scale: 1.8,
+    ..DULL
 };
 pub(crate) const SAND: Material = Material {
-    solar: 18.0, inertia: 0.25, night: -2.5, emissivity: 0.92, mirror: 0.0, grain: 0.7, scale: 1.4, ..DULL
+    solar: 18.0,
+    inertia: 0.25,
+    night: -2.5,
+    emissivity: 0.92,
+    mirror: 0.0,
+    grain: 0.7,
+    scale: 1.4,
+    ..DULL
 };
 pub(crate) const WATER: Material = Material {
-    heat: 1.0, solar: 1.0, inertia: 0.9, night: 2.0, emissivity: 0.985, mirror: 0.75, grain: 0.25, scale: 4.0,
+    heat: 1.0,
+    solar: 1.0,
+    inertia: 0.9,
+    night: 2.0,
+    emissivity: 0.985,
+    mirror: 0.75,
+    grain: 0.25,
+    scale: 4.0,
 };
 pub(crate) const SNOW: Material = Material {
-    heat: -2.0, solar: 1.0, inertia: 0.1, night: -5.0, emissivity: 0.985, mirror: 0.0, grain: 0.8, scale: 2.5,
+    heat: -2.0,
+    solar: 1.0,
+    inertia: 0.1,
+    night: -5.0,
+    emissivity: 0.985,
+    mirror: 0.0,
+    grain: 0.8,
+    scale: 2.5,
 };
 pub(crate) const PAINT_LINE: Material = Material {
-    solar: 14.0, inertia: 0.7, night: 1.2, emissivity: 0.92, mirror: 0.15, grain: 0.4, scale: 0.7, ..DULL
+    solar: 14.0,
+    inertia: 0.7,
+    night: 1.2,
+    emissivity: 0.92,
+    mirror: 0.15,
+    grain: 0.4,
+    scale: 0.7,
+    ..DULL
 };
 pub(crate) const BRICK: Material = Material {
-    heat: 1.0, solar: 13.0, inertia: 0.55, night: -0.3, emissivity: 0.94, mirror: 0.1, grain: 0.55, scale: 2.5,
+    heat: 1.0,
+    solar: 13.0,
+    inertia: 0.55,
+    night: -0.3,
+    emissivity: 0.94,
+    mirror: 0.1,
+    grain: 0.55,
+    scale: 2.5,
 };
 pub(crate) const TILES: Material = Material {
-    solar: 19.0, inertia: 0.2, night: -6.0, emissivity: 0.93, mirror: 0.15, grain: 0.8, scale: 1.5, ..DULL
+    solar: 19.0,
+    inertia: 0.2,
+    night: -6.0,
+    emissivity: 0.93,
+    mirror: 0.15,
+    grain: 0.8,
+    scale: 1.5,
+    ..DULL
 };
 pub(crate) const FLAT_ROOF: Material = Material {
-    solar: 22.0, inertia: 0.25, night: -5.0, emissivity: 0.93, mirror: 0.1, grain: 1.2, scale: 4.0, ..DULL
+    solar: 22.0,
+    inertia: 0.25,
+    night: -5.0,
+    emissivity: 0.93,
+    mirror: 0.1,
+    grain: 1.2,
+    scale: 4.0,
+    ..DULL
 };
 pub(crate) const SHEET: Material = Material {
-    solar: 16.0, inertia: 0.05, night: -6.0, emissivity: 0.75, mirror: 0.4, grain: 0.5, scale: 2.0, ..DULL
+    solar: 16.0,
+    inertia: 0.05,
+    night: -6.0,
+    emissivity: 0.75,
+    mirror: 0.4,
+    grain: 0.5,
+    scale: 2.0,
+    ..DULL
 };
 pub(crate) const WOOD: Material = Material {
-    solar: 11.0, inertia: 0.2, night: -1.0, emissivity: 0.93, mirror: 0.05, grain: 0.6, scale: 0.4, ..DULL
+    solar: 11.0,
+    inertia: 0.2,
+    night: -1.0,
+    emissivity: 0.93,
+    mirror: 0.05,
+    grain: 0.6,
+    scale: 0.4,
+    ..DULL
 };
 pub(crate) const BARK: Material = Material {
-    heat: 0.5, solar: 7.0, inertia: 0.4, night: 0.5, emissivity: 0.96, mirror: 0.0, grain: 0.8, scale: 0.3,
+    heat: 0.5,
+    solar: 7.0,
+    inertia: 0.4,
+    night: 0.5,
+    emissivity: 0.96,
+    mirror: 0.0,
+    grain: 0.8,
+    scale: 0.3,
 };
 pub(crate) const LEAVES: Material = Material {
-    heat: 0.2, solar: 3.5, inertia: 0.05, night: -2.0, emissivity: 0.98, mirror: 0.0, grain: 1.8, scale: 0.6,
+    heat: 0.2,
+    solar: 3.5,
+    inertia: 0.05,
+    night: -2.0,
+    emissivity: 0.98,
+    mirror: 0.0,
+    grain: 1.8,
+    scale: 0.6,
 };
 pub(crate) const POLE: Material = Material {
-    solar: 8.0, inertia: 0.1, night: -2.0, emissivity: 0.85, mirror: 0.2, grain: 0.2, scale: 0.5, ..DULL
+    solar: 8.0,
+    inertia: 0.1,
+    night: -2.0,
+    emissivity: 0.85,
+    mirror: 0.2,
+    grain: 0.2,
+    scale: 0.5,
+    ..DULL
 };
 pub(crate) const CAR_PAINT: Material = Material {
-    solar: 17.0, inertia: 0.05, night: -5.0, emissivity: 0.88, mirror: 0.55, grain: 0.25, scale: 0.9, ..DULL
+    solar: 17.0,
+    inertia: 0.05,
+    night: -5.0,
+    emissivity: 0.88,
+    mirror: 0.55,
+    grain: 0.25,
+    scale: 0.9,
+    ..DULL
 };
 pub(crate) const GLASS: Material = Material {
-    solar: 6.0, inertia: 0.05, night: -3.0, emissivity: 0.87, mirror: 0.7, grain: 0.15, scale: 1.0, ..DULL
+    solar: 6.0,
+    inertia: 0.05,
+    night: -3.0,
+    emissivity: 0.87,
+    mirror: 0.7,
+    grain: 0.15,
+    scale: 1.0,
+    ..DULL
 };
 pub(crate) const RUBBER: Material = Material {
-    solar: 13.0, inertia: 0.1, night: -1.0, emissivity: 0.95, mirror: 0.0, grain: 0.3, scale: 0.2, ..DULL
+    solar: 13.0,
+    inertia: 0.1,
+    night: -1.0,
+    emissivity: 0.95,
+    mirror: 0.0,
+    grain: 0.3,
+    scale: 0.2,
+    ..DULL
 };
 pub(crate) const BARE_METAL: Material = Material {
-    solar: 10.0, inertia: 0.05, night: -3.0, emissivity: 0.45, mirror: 0.4, grain: 0.3, scale: 0.3, ..DULL
+    solar: 10.0,
+    inertia: 0.05,
+    night: -3.0,
+    emissivity: 0.45,
+    mirror: 0.4,
+    grain: 0.3,
+    scale: 0.3,
+    ..DULL
 };
 /// What a room is made of.
 pub(crate) const PLASTER: Material = Material {
-    solar: 0.0, inertia: 0.0, night: 0.0, emissivity: 0.94, mirror: 0.1, grain: 0.25, scale: 1.6, ..DULL
+    solar: 0.0,
+    inertia: 0.0,
+    night: 0.0,
+    emissivity: 0.94,
+    mirror: 0.1,
+    grain: 0.25,
+    scale: 1.6,
+    ..DULL
 };
 
 impl Material {

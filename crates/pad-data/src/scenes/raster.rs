@@ -2,13 +2,13 @@
 //! can reach; four samples a pixel, so that edges are smooth.
 
 use super::{
+    ground::{Area, Decal},
     camera::{Camera, Reach},
     noise::{hash_unit, value3},
-    shape::{
-        Hit, Limb, MAX_PLANES, Shape, hit_ball, hit_block, hit_cylinder, hit_hull, hit_ring, hit_tube,
-    },
+    hit::{Hit, Limb, hit_ball, hit_block, hit_cylinder, hit_hull, hit_ring, hit_tube},
+    shape::{MAX_PLANES, Shape},
     vector::{V3, mix, v3},
-    world::{Area, Cutout, Decal, Surface, World},
+    world::{Cutout, Surface, World},
 };
 
 /// Samples of a pixel.
@@ -198,7 +198,8 @@ fn draw_bodies(world: &World, samples: &mut Samples) {
     for (index, reach) in still.into_iter().chain(things) {
         let surface = &world.surfaces[index];
         let key = ((first_id + index) as u32) << 4;
-        Filler { camera, surface, reach, key, samples: &mut *samples, touched: &mut touched }.draw();
+        Filler { camera, surface, reach, key, samples: &mut *samples, touched: &mut touched }
+            .draw();
     }
 }
 
@@ -217,8 +218,9 @@ impl Filler<'_> {
         let world = Bundle::world(self.camera);
         let surface = self.surface;
         let unit = v3(1.0, 1.0, 1.0);
-        let inside =
-            |frame: &super::vector::Frame| world.mapped(|p| frame.local_point(p), |d| frame.local_direction(d));
+        let inside = |frame: &super::vector::Frame| {
+            world.mapped(|p| frame.local_point(p), |d| frame.local_direction(d))
+        };
         match &surface.shape {
             Shape::Block { frame, half } => {
                 let bundle = inside(frame);
@@ -274,7 +276,8 @@ impl Filler<'_> {
                     let Some((depth, face)) = hit(ray) else {
                         continue;
                     };
-                    if !solid && !self.kept(bundle.from + ray * depth, ray, scale, depth * per, at) {
+                    if !solid && !self.kept(bundle.from + ray * depth, ray, scale, depth * per, at)
+                    {
                         continue;
                     }
                     if thing != 0 && self.touched[at] != thing {
@@ -299,14 +302,16 @@ impl Filler<'_> {
             Cutout::Leaves { scale: wave, density } => {
                 // On a ball, the cosine between view and surface: gaps open towards the silhouette.
                 let facing = match self.surface.shape {
-                    Shape::Ellipsoid { .. } => (point.dot(ray) / (point.length() * ray.length())).abs(),
+                    Shape::Ellipsoid { .. } => {
+                        (point.dot(ray) / (point.length() * ray.length())).abs()
+                    }
                     _ => 0.8,
                 };
                 // Gaps never finer than pixels, or they would be grain.
                 let per = 1.0 / wave.max(2.5 * footprint);
-                let field = 0.6 * value3(metres * per, seed)
-                    + 0.4 * value3(metres * (2.3 * per), !seed)
-                    + 0.3 * value3(metres * (5.1 * per), seed ^ 0x5555);
+                let field = 0.5 * value3(metres * per, seed)
+                    + 0.45 * value3(metres * (2.3 * per), !seed)
+                    + 0.42 * value3(metres * (5.1 * per), seed ^ 0x5555);
                 let edge = 1.0 - facing;
                 // Large lobes make the outline uneven where it is seen edge on.
                 let lobes = value3(metres * (0.22 * per), seed ^ 0x33);

@@ -110,8 +110,9 @@ pub(crate) fn blur(image: &[f32], size: ImageSize, sigma: f32) -> Vec<f32> {
         return image.to_vec();
     }
     let radius = (3.0 * sigma).ceil() as usize;
-    let mut kernel: Vec<f32> =
-        (0..=2 * radius).map(|i| (-0.5 * ((i as f32 - radius as f32) / sigma).powi(2)).exp()).collect();
+    let mut kernel: Vec<f32> = (0..=2 * radius)
+        .map(|i| (-0.5 * ((i as f32 - radius as f32) / sigma).powi(2)).exp())
+        .collect();
     let total: f32 = kernel.iter().sum();
     kernel.iter_mut().for_each(|weight| *weight /= total);
     let (width, height) = (size.width, size.height);
@@ -165,12 +166,14 @@ mod tests {
         let config = SensorConfig { netd_kelvin: [0.5, 0.5], ..SensorConfig::perfect() };
         let flat = vec![300.0; size.area()];
         let (counts, radiometry) = expose(&flat, size, &config, &mut Dice::new(Key::new(1)));
-        let values: Vec<f64> = counts.iter().map(|&count| radiometry.kelvin(f64::from(count))).collect();
+        let values: Vec<f64> =
+            counts.iter().map(|&count| radiometry.kelvin(f64::from(count))).collect();
         let mean = values.iter().sum::<f64>() / values.len() as f64;
         let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / values.len() as f64;
         assert!((mean - 300.0).abs() < 0.05, "{mean}");
         assert!((variance.sqrt() - 0.5).abs() < 0.03, "{}", variance.sqrt());
-        let (counts, _) = expose(&flat, size, &SensorConfig::perfect(), &mut Dice::new(Key::new(1)));
+        let (counts, _) =
+            expose(&flat, size, &SensorConfig::perfect(), &mut Dice::new(Key::new(1)));
         assert!(counts.iter().all(|&count| count == counts[0]));
     }
 
@@ -178,7 +181,8 @@ mod tests {
     fn stripes_are_constant_along_columns() {
         let size = ImageSize::new(40, 50);
         let config = SensorConfig { column_stripes_kelvin: [0.5, 0.5], ..SensorConfig::perfect() };
-        let (counts, _) = expose(&vec![300.0; size.area()], size, &config, &mut Dice::new(Key::new(3)));
+        let (counts, _) =
+            expose(&vec![300.0; size.area()], size, &config, &mut Dice::new(Key::new(3)));
         for row in counts.chunks_exact(50) {
             assert_eq!(row, &counts[..50]);
         }

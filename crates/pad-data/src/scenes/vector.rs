@@ -173,8 +173,10 @@ mod tests {
         let point = v3(-0.3, 4.0, 2.5);
         let back = frame.local_point(frame.point(point));
         assert!((back - point).length() < 1e-5, "{back:?}");
-        assert!((frame.right.cross(frame.up) + frame.forward).length() < 1e-5 || 
-            (frame.right.cross(frame.up) - frame.forward).length() < 1e-5);
+        assert!(
+            (frame.right.cross(frame.up) + frame.forward).length() < 1e-5
+                || (frame.right.cross(frame.up) - frame.forward).length() < 1e-5
+        );
         assert!(frame.right.dot(frame.up).abs() < 1e-6);
     }
 }

@@ -96,7 +96,10 @@ impl Weather {
         let azimuth = dice.angle() + (hour - 12.5) * 0.26;
         let sun = v3(azimuth.sin() * high.cos(), high.sin(), azimuth.cos() * high.cos());
         let memory = [0.5, 1.5, 2.5, 3.5, 4.5]
-            .map(|ago| irradiance(elevation(season, hour - ago), cloud) * elevation(season, hour - ago).max(0.0).sin())
+            .map(|ago| {
+                irradiance(elevation(season, hour - ago), cloud)
+                    * elevation(season, hour - ago).max(0.0).sin()
+            })
             .iter()
             .sum::<f32>()
             / 5.0;

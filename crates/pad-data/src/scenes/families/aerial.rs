@@ -8,6 +8,7 @@ use super::{
     vehicle, walker,
 };
 use crate::scenes::{
+    ground::{Area, Effect},
     camera::{Camera, View},
     class::Class,
     dice::Dice,
@@ -15,7 +16,7 @@ use crate::scenes::{
     things::{AnimalKind, CarState},
     vector::v3,
     weather::Weather,
-    world::{Area, Effect, World},
+    world::World,
 };
 
 /// From a mast or a roof, 4 to 16 m up.
@@ -40,14 +41,15 @@ pub(crate) fn mast(weather: Weather, size: ImageSize, things: usize, dice: &mut 
 pub(crate) fn drone(weather: Weather, size: ImageSize, things: usize, dice: &mut Dice) -> World {
     let height = dice.log_between(22.0, 95.0);
     let down = -std::f32::consts::FRAC_PI_2;
-    let pitch = if dice.chance(0.45) { down + dice.between(0.0, 0.12) } else { -dice.between(0.5, 1.3) };
+    let pitch =
+        if dice.chance(0.45) { down + dice.between(0.0, 0.12) } else { -dice.between(0.5, 1.3) };
     let view = View {
         yaw: dice.angle(),
         pitch,
         roll: 0.02 * dice.normal(),
         field: dice.log_between(0.5, 1.0),
     };
-    let kind = match dice.weighted(&[0.2, 0.16, 0.14, 0.12, 0.14, 0.08, 0.1, 0.06]) {
+    let kind = match dice.weighted(&[0.2, 0.17, 0.15, 0.12, 0.16, 0.07, 0.09, 0.04]) {
         0 => SiteKind::CarPark,
         1 => SiteKind::Crossing,
         2 => SiteKind::Park,
@@ -60,7 +62,13 @@ pub(crate) fn drone(weather: Weather, size: ImageSize, things: usize, dice: &mut
     survey(weather, Camera::new(v3(0.0, height, 0.0), view, size), kind, things, dice)
 }
 
-fn survey(weather: Weather, camera: Camera, kind: SiteKind, things: usize, dice: &mut Dice) -> World {
+fn survey(
+    weather: Weather,
+    camera: Camera,
+    kind: SiteKind,
+    things: usize,
+    dice: &mut Dice,
+) -> World {
     let eye = camera.frame.origin;
     let forward = camera.frame.forward;
     let slope = (-forward.y).max(0.15);
@@ -93,12 +101,18 @@ fn streaks(world: &mut World, dice: &mut Dice, site: &Site) {
         let long = dice.log_between(0.04, 0.9) * site.extent;
         let wide = (0.25 * long).min(dice.log_between(0.15, 2.5));
         let area = Area::Ellipse { centre, radii: (wide, long), yaw: site.yaw + turn, ring: None };
-        let kelvin = 0.7 * dice.normal() * world.weather.contrast;
+        let kelvin = 0.45 * dice.normal() * world.weather.contrast;
         world.stain(area, 0.8 * wide, Effect::Heat(kelvin));
     }
 }
 
-fn populate(world: &mut World, dice: &mut Dice, site: &Site, spots: super::site::Spots, things: usize) {
+fn populate(
+    world: &mut World,
+    dice: &mut Dice,
+    site: &Site,
+    spots: super::site::Spots,
+    things: usize,
+) {
     let mut slots = spots.slots;
     let mut lanes = spots.lanes;
     let nearest = 0.8 * world.camera.frame.origin.y.min(12.0);
@@ -129,7 +143,12 @@ fn populate(world: &mut World, dice: &mut Dice, site: &Site, spots: super::site:
                         let yaw = along_or_across(dice, site.yaw);
                         let first = walker(world, dice, at, yaw);
                         if first && dice.chance(0.3) {
-                            let beside = at + v3(dice.between(0.7, 1.1) * dice.sign(), 0.0, dice.between(-0.8, 0.8));
+                            let beside = at
+                                + v3(
+                                    dice.between(0.7, 1.1) * dice.sign(),
+                                    0.0,
+                                    dice.between(-0.8, 0.8),
+                                );
                             walker(world, dice, beside, yaw);
                         }
                         first
@@ -145,8 +164,20 @@ fn populate(world: &mut World, dice: &mut Dice, site: &Site, spots: super::site:
                 },
                 4 => match world.ground_in_view(dice, nearest, farthest, 8) {
                     Some(at) => {
-                        let farm = [AnimalKind::Cow, AnimalKind::Sheep, AnimalKind::Horse, AnimalKind::Deer, AnimalKind::Boar];
-                        let pet = [AnimalKind::Dog, AnimalKind::Dog, AnimalKind::Dog, AnimalKind::Cat, AnimalKind::Fox];
+                        let farm = [
+                            AnimalKind::Cow,
+                            AnimalKind::Sheep,
+                            AnimalKind::Horse,
+                            AnimalKind::Deer,
+                            AnimalKind::Boar,
+                        ];
+                        let pet = [
+                            AnimalKind::Dog,
+                            AnimalKind::Dog,
+                            AnimalKind::Dog,
+                            AnimalKind::Cat,
+                            AnimalKind::Fox,
+                        ];
                         let rural = matches!(site.kind, SiteKind::Farmland | SiteKind::Panels);
                         let kind = if rural { dice.pick(farm) } else { dice.pick(pet) };
                         beast(world, dice, at, kind)

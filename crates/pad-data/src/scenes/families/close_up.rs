@@ -7,9 +7,9 @@ use pad_ops::ImageSize;
 use super::room::{Walls, shell};
 use crate::scenes::{
     camera::{Camera, View},
-    dice::Dice,
-    material::{CONCRETE, POLE, PLASTER, SHEET, WOOD, open_ground},
     class::Class,
+    dice::Dice,
+    material::{CONCRETE, PLASTER, POLE, SHEET, WOOD, open_ground},
     pattern::Pattern,
     places::{block, bush, random_tree, treeline},
     shape::Shape,
@@ -20,7 +20,11 @@ use crate::scenes::{
 };
 
 pub(crate) fn build(weather: Weather, size: ImageSize, things: usize, dice: &mut Dice) -> World {
-    if dice.chance(0.6) { portrait(weather, size, things, dice) } else { stall(weather, size, things, dice) }
+    if dice.chance(0.6) {
+        portrait(weather, size, things, dice)
+    } else {
+        stall(weather, size, things, dice)
+    }
 }
 
 fn looking_at(eye: V3, target: V3, field: f32, size: ImageSize, dice: &mut Dice) -> Camera {
@@ -62,7 +66,11 @@ fn portrait(weather: Weather, size: ImageSize, things: usize, dice: &mut Dice) -
         for _ in 0..dice.count(1, 5) {
             let at = v3(dice.between(-8.0, 8.0), 0.0, dice.between(5.0, 30.0));
             let height = dice.between(4.0, 9.0);
-            if dice.chance(0.6) { random_tree(&mut world, dice, at, height) } else { bush(&mut world, dice, at, 1.3) }
+            if dice.chance(0.6) {
+                random_tree(&mut world, dice, at, height)
+            } else {
+                bush(&mut world, dice, at, 1.3)
+            }
         }
         let far = dice.between(40.0, 120.0);
         treeline(&mut world, dice, (v3(-far, 0.0, far), v3(far, 0.0, far)), 10.0);
@@ -126,17 +134,26 @@ fn stall(weather: Weather, size: ImageSize, things: usize, dice: &mut Dice) -> W
         let z = if before { -0.5 * distance } else { dice.between(0.7, 1.6) };
         let y = dice.between(0.3, 1.5);
         if dice.chance(0.55) {
-            world.add(Shape::Limb { a: v3(-4.0, y, z), b: v3(4.0, y + 0.1, z), ra: 0.03, rb: 0.03 }, metal);
+            world.add(
+                Shape::Limb { a: v3(-4.0, y, z), b: v3(4.0, y + 0.1, z), ra: 0.03, rb: 0.03 },
+                metal,
+            );
         } else {
             let x = dice.between(-1.6, 1.6);
-            world.add(Shape::Limb { a: v3(x, 0.0, z), b: v3(x, 3.0, z), ra: 0.045, rb: 0.045 }, metal);
+            world.add(
+                Shape::Limb { a: v3(x, 0.0, z), b: v3(x, 3.0, z), ra: 0.045, rb: 0.045 },
+                metal,
+            );
         }
     }
     for _ in 0..dice.count(0, 3) {
         let at = v3(dice.between(-2.0, 2.0), 0.0, dice.between(0.9, 1.7));
         let frame = Frame::upright(at, 0.2 * dice.normal());
         let half = v3(dice.between(0.3, 1.0), dice.between(0.3, 1.0), 0.04);
-        let board = dice.pick([WOOD, SHEET, CONCRETE, PLASTER]).varied(dice).warmer(dice.between(-1.5, 1.5));
+        let board = dice
+            .pick([WOOD, SHEET, CONCRETE, PLASTER])
+            .varied(dice)
+            .warmer(dice.between(-1.5, 1.5));
         let body = world.add(block(&frame, v3(0.0, half.y, 0.0), half), board);
         body.pattern = Pattern::Wall { half: half.y, top: 0.6, stain: 0.7 };
     }

@@ -4,6 +4,7 @@ use pad_ops::ImageSize;
 
 use super::{beast, cycle, vehicle, walker};
 use crate::scenes::{
+    ground::{Area, Curve, Rows},
     camera::{Camera, View},
     class::Class,
     dice::Dice,
@@ -13,7 +14,7 @@ use crate::scenes::{
     things::{AnimalKind, CarState},
     vector::{Frame, V3, v3},
     weather::Weather,
-    world::{Area, Curve, Rows, World},
+    world::World,
 };
 
 pub(crate) fn build(weather: Weather, size: ImageSize, things: usize, dice: &mut Dice) -> World {
@@ -39,11 +40,11 @@ pub(crate) fn build(weather: Weather, size: ImageSize, things: usize, dice: &mut
     hills(&mut world, dice);
     if woods {
         for _ in 0..dice.count(8, 34) {
-            if let Some(at) = world.ground_in_view(dice, 3.0, 45.0, 4) {
-                if world.take(at.x, at.z, 0.9) {
-                    let radius = dice.log_between(0.08, 0.32);
-                    trunk(&mut world, dice, at, radius);
-                }
+            if let Some(at) = world.ground_in_view(dice, 3.0, 45.0, 4)
+                && world.take(at.x, at.z, 0.9)
+            {
+                let radius = dice.log_between(0.08, 0.32);
+                trunk(&mut world, dice, at, radius);
             }
         }
         let far = dice.between(40.0, 70.0);
@@ -122,11 +123,19 @@ fn patches(world: &mut World, dice: &mut Dice) {
     }
     if dice.chance(0.25) {
         let far = dice.between(12.0, 60.0);
-        let mut curve = Curve::straight((0.0, far), std::f32::consts::FRAC_PI_2 + 0.15 * dice.normal());
+        let mut curve =
+            Curve::straight((0.0, far), std::f32::consts::FRAC_PI_2 + 0.15 * dice.normal());
         curve.amplitude = dice.between(0.5, 4.0);
         curve.wavelength = dice.between(20.0, 90.0);
         let half = dice.log_between(2.0, 60.0);
-        let band = |half: f32| Area::Band { curve, across: -half, half, from: -1e3, to: 1e3, dashes: None };
+        let band = |half: f32| Area::Band {
+            curve,
+            across: -half,
+            half,
+            from: -1e3,
+            to: 1e3,
+            dashes: None,
+        };
         world.lay(band(half + 0.8), SOIL.varied(dice), Class::Ground);
         world.lay(band(half), WATER.varied(dice), Class::Ground);
     }
@@ -142,7 +151,14 @@ fn track(world: &mut World, dice: &mut Dice) -> Curve {
     let area = Area::Band { curve, across: 0.0, half, from: -50.0, to: 600.0, dashes: None };
     world.lay(area, material, class);
     if half < 2.0 {
-        let middle = Area::Band { curve, across: 0.0, half: 0.3 * half, from: -50.0, to: 600.0, dashes: None };
+        let middle = Area::Band {
+            curve,
+            across: 0.0,
+            half: 0.3 * half,
+            from: -50.0,
+            to: 600.0,
+            dashes: None,
+        };
         world.lay(middle, GRASS.varied(dice), Class::Ground);
     }
     curve
@@ -151,9 +167,13 @@ fn track(world: &mut World, dice: &mut Dice) -> Curve {
 fn hills(world: &mut World, dice: &mut Dice) {
     for _ in 0..dice.count(0, 4) {
         let far = dice.between(350.0, 900.0);
-        let frame = Frame::upright(v3(dice.between(-0.8, 0.8) * far, -0.03 * far, far), 0.3 * dice.normal());
+        let frame = Frame::upright(
+            v3(dice.between(-0.8, 0.8) * far, -0.03 * far, far),
+            0.3 * dice.normal(),
+        );
         let radii = v3(dice.between(0.3, 0.8) * far, dice.between(0.08, 0.2) * far, 0.25 * far);
-        let material = Material { scale: 0.1 * far, grain: 2.0, ..open_ground(&world.weather, dice) };
+        let material =
+            Material { scale: 0.1 * far, grain: 2.0, ..open_ground(&world.weather, dice) };
         world.of_class(Class::Ground, |world| {
             world.add(Shape::Ellipsoid { frame, radii }, material);
         });
@@ -181,24 +201,33 @@ fn scatter(world: &mut World, dice: &mut Dice) {
         let near = dice.between(4.0, 28.0);
         let slope = 0.35 * dice.normal();
         let height = dice.between(0.9, 1.6);
-        fence(world, dice, (v3(-1.3 * near - 8.0, 0.0, near * (1.0 - slope)), v3(1.3 * near + 8.0, 0.0, near * (1.0 + slope))), height);
+        fence(
+            world,
+            dice,
+            (
+                v3(-1.3 * near - 8.0, 0.0, near * (1.0 - slope)),
+                v3(1.3 * near + 8.0, 0.0, near * (1.0 + slope)),
+            ),
+            height,
+        );
     }
     if dice.chance(0.25) {
         let (far, step) = (dice.between(15.0, 80.0), dice.between(20.0, 40.0));
-        let feet: Vec<V3> = (0..6).map(|n| v3((n as f32 - 2.5) * step, 0.0, far + 6.0 * n as f32)).collect();
+        let feet: Vec<V3> =
+            (0..6).map(|n| v3((n as f32 - 2.5) * step, 0.0, far + 6.0 * n as f32)).collect();
         let height = dice.between(7.0, 10.0);
         wires(world, dice, &feet, height);
     }
-    if dice.chance(0.35) {
-        if let Some(at) = world.ground_in_view(dice, 25.0, 90.0, 6) {
-            let frame = Frame::upright(at, dice.angle());
-            if dice.chance(0.5) {
-                let half = v3(dice.between(4.0, 12.0), dice.between(1.4, 3.0), dice.between(3.0, 6.0));
-                hall(world, dice, frame, half);
-            } else {
-                let half = v3(dice.between(4.0, 7.0), dice.between(1.4, 2.8), 4.5);
-                house(world, dice, frame, half);
-            }
+    if dice.chance(0.35)
+        && let Some(at) = world.ground_in_view(dice, 25.0, 90.0, 6)
+    {
+        let frame = Frame::upright(at, dice.angle());
+        if dice.chance(0.5) {
+            let half = v3(dice.between(4.0, 12.0), dice.between(1.4, 3.0), dice.between(3.0, 6.0));
+            hall(world, dice, frame, half);
+        } else {
+            let half = v3(dice.between(4.0, 7.0), dice.between(1.4, 2.8), 4.5);
+            house(world, dice, frame, half);
         }
     }
 }

@@ -3,10 +3,12 @@
 mod aerial;
 mod close_up;
 mod field;
+mod land;
 mod plant;
 mod room;
 mod site;
 mod street;
+mod town;
 
 use std::f32::consts::{FRAC_PI_2, TAU};
 
@@ -65,7 +67,11 @@ fn cycle(world: &mut World, dice: &mut Dice, at: V3, yaw: f32, ridden: bool) -> 
         return false;
     }
     let frame = Frame::upright(at, yaw);
-    if ridden { cyclist(world, dice, frame) } else { bicycle(world, dice, frame) }
+    if ridden {
+        cyclist(world, dice, frame)
+    } else {
+        bicycle(world, dice, frame)
+    }
     true
 }
 

@@ -24,9 +24,13 @@ use crate::scenes::{
 pub(crate) fn build(weather: Weather, size: ImageSize, things: usize, dice: &mut Dice) -> World {
     let weather = weather.indoors(dice.between(12.0, 32.0));
     let outside = weather.air - crate::scenes::weather::ZERO_CELSIUS - 6.0;
-    let walls = Walls { half: (dice.between(2.0, 5.0), dice.between(2.5, 6.0)), height: dice.between(2.8, 5.0) };
+    let walls = Walls {
+        half: (dice.between(2.0, 5.0), dice.between(2.5, 6.0)),
+        height: dice.between(2.8, 5.0),
+    };
     let near = dice.chance(0.4);
-    let eye = v3(dice.between(-0.6, 0.6) * walls.half.0, dice.between(1.1, 2.2), -walls.half.1 + 0.3);
+    let eye =
+        v3(dice.between(-0.6, 0.6) * walls.half.0, dice.between(1.1, 2.2), -walls.half.1 + 0.3);
     let view = View {
         yaw: -0.7 * eye.x / walls.half.1 + 0.2 * dice.normal(),
         pitch: 0.08 * dice.normal(),
@@ -37,11 +41,14 @@ pub(crate) fn build(weather: Weather, size: ImageSize, things: usize, dice: &mut
     world.block(eye.x, eye.z, 0.8);
     shell(&mut world, dice, walls, outside);
     let load = dice.log_between(6.0, 60.0);
-    for _ in 0..dice.count(3, 9) {
+    for _ in 0..dice.count(5, 14) {
         pipe_run(&mut world, dice, walls, load);
     }
-    for _ in 0..dice.count(1, 5) {
-        let at = v3(dice.between(-0.85, 0.85) * walls.half.0, 0.0, dice.between(-0.3, 0.85) * walls.half.1);
+    let inside = (walls.half.0 - 0.6, walls.half.1 - 0.6);
+    for _ in 0..dice.count(2, 6) {
+        let Some(at) = world.floor_in_view(dice, (2.0, 2.0 * walls.half.1), inside) else {
+            continue;
+        };
         if !world.take(at.x, at.z, 0.8) {
             continue;
         }
@@ -53,7 +60,9 @@ pub(crate) fn build(weather: Weather, size: ImageSize, things: usize, dice: &mut
         }
     }
     for _ in 0..things.min(2) {
-        let at = v3(dice.between(-0.8, 0.8) * walls.half.0, 0.0, dice.between(-0.4, 0.8) * walls.half.1);
+        let Some(at) = world.floor_in_view(dice, (1.5, 2.0 * walls.half.1), inside) else {
+            continue;
+        };
         if world.take(at.x, at.z, 0.45) {
             let (yaw, height) = (dice.angle(), stature(dice).max(1.5));
             person(&mut world, dice, Frame::upright(at, yaw), height, Pose::Stand);
@@ -68,16 +77,36 @@ fn pipe_run(world: &mut World, dice: &mut Dice, walls: Walls, load: f32) {
     let radius = dice.log_between(0.02, 0.14);
     let heat = load * dice.between(-0.25, 1.0);
     let bare = dice.chance(0.4);
-    let metal = Material { emissivity: if bare { dice.between(0.45, 0.8) } else { 0.94 }, scale: 0.5, ..PLASTER.warmer(heat) };
-    let side = dice.sign();
+    let metal = Material {
+        emissivity: if bare { dice.between(0.45, 0.8) } else { 0.94 },
+        scale: 0.5,
+        ..PLASTER.warmer(heat)
+    };
     let inset = dice.between(0.15, 0.6);
-    let high = dice.between(0.2, 0.95) * walls.height;
-    let mut at = v3(side * (w - inset), high, dice.between(-0.6, 0.2) * d);
+    let high = dice.between(0.1, 0.95) * walls.height;
+    // Along the far wall or a side wall, beginning where the camera looks.
+    let near = (dice.between(0.4, 1.0) * w - inset, d - inset);
+    let start = world.floor_in_view(dice, (2.0, 2.2 * d), near).unwrap_or(v3(0.0, 0.0, 0.5 * d));
+    let mut at = if dice.chance(0.6) {
+        v3(start.x, high, d - inset)
+    } else {
+        v3(start.x.signum() * (w - inset), high, start.z)
+    };
     for _ in 0..dice.count(2, 5) {
         let reach = dice.between(0.6, 2.5);
-        let step = dice.pick([v3(0.0, 1.0, 0.0), v3(0.0, -1.0, 0.0), v3(0.0, 0.0, 1.0), v3(1.0, 0.0, 0.0), v3(-1.0, 0.0, 0.0)]);
+        let step = dice.pick([
+            v3(0.0, 1.0, 0.0),
+            v3(0.0, -1.0, 0.0),
+            v3(0.0, 0.0, 1.0),
+            v3(1.0, 0.0, 0.0),
+            v3(-1.0, 0.0, 0.0),
+        ]);
         let to = at + step * reach;
-        let to = v3(to.x.clamp(-w + inset, w - inset), to.y.clamp(0.1, walls.height - 0.1), to.z.clamp(-0.6 * d, d - inset));
+        let to = v3(
+            to.x.clamp(-w + inset, w - inset),
+            to.y.clamp(0.1, walls.height - 0.1),
+            to.z.clamp(-0.3 * d, d - inset),
+        );
         if (to - at).length() < 0.2 {
             continue;
         }
@@ -87,13 +116,17 @@ fn pipe_run(world: &mut World, dice: &mut Dice, walls: Walls, load: f32) {
             let line = (to - at).normalized();
             let ends = (flange + line * -0.03, flange + line * 0.03);
             let hot = metal.warmer(0.25 * heat.abs() * if bare { -0.4 } else { 1.0 });
-            world.add(Shape::Limb { a: ends.0, b: ends.1, ra: 1.7 * radius, rb: 1.7 * radius }, hot);
+            world
+                .add(Shape::Limb { a: ends.0, b: ends.1, ra: 1.7 * radius, rb: 1.7 * radius }, hot);
         }
         at = to;
     }
     if dice.chance(0.4) {
         let frame = Frame::upright(at, dice.angle()).pitched(dice.between(0.0, FRAC_PI_2));
-        world.add(Shape::Ring { frame, outer: 2.2 * radius + 0.05, inner: 1.5 * radius + 0.02 }, metal.warmer(-0.5 * heat));
+        world.add(
+            Shape::Ring { frame, outer: 2.2 * radius + 0.05, inner: 1.5 * radius + 0.02 },
+            metal.warmer(-0.5 * heat),
+        );
     }
 }
 
@@ -106,7 +139,11 @@ fn tank(world: &mut World, dice: &mut Dice, at: V3, load: f32) {
     let steel = SHEET.varied(dice).warmer(0.3 * load);
     let steel = Material { emissivity: dice.between(0.75, 0.95), ..steel };
     let body = world.add(Shape::Cylinder { frame, radius, half }, steel);
-    body.pattern = Pattern::Level { level: dice.between(-0.6, 0.7) * half, kelvin: 0.5 * load };
+    body.pattern = if lying {
+        Pattern::Stripes { axis: 1, pitch: 0.4 * half, duty: 0.9, kelvin: 0.1 * load }
+    } else {
+        Pattern::Level { level: dice.between(-0.6, 0.7) * half, kelvin: 0.5 * load }
+    };
     for end in [-1.0, 1.0] {
         let cap = frame.at(v3(0.0, end * half, 0.0));
         world.add(Shape::Ellipsoid { frame: cap, radii: v3(radius, 0.3 * radius, radius) }, steel);
@@ -126,12 +163,21 @@ fn motor(world: &mut World, dice: &mut Dice, at: V3, load: f32) {
     let body = world.add(Shape::Cylinder { frame: axis, radius, half }, iron);
     body.pattern = Pattern::Stripes { axis: 0, pitch: 0.06, duty: 0.5, kelvin: 0.18 * heat };
     let cap = axis.at(v3(0.0, half + 0.05, 0.0));
-    world.add(Shape::Cylinder { frame: cap, radius: 0.85 * radius, half: 0.06 }, iron.warmer(-0.4 * heat));
+    world.add(
+        Shape::Cylinder { frame: cap, radius: 0.85 * radius, half: 0.06 },
+        iron.warmer(-0.4 * heat),
+    );
     let shaft = axis.at(v3(0.0, -half - 0.15, 0.0));
     world.add(Shape::Cylinder { frame: shaft, radius: 0.05, half: 0.18 }, BARE_METAL.warmer(heat));
     let coupled = axis.at(v3(0.0, -half - 0.45, 0.0));
-    world.add(Shape::Ellipsoid { frame: coupled, radii: v3(0.8 * radius, 0.22, 0.8 * radius) }, iron.warmer(-0.5 * heat));
-    world.add(block(&frame, v3(0.0, -0.45, 0.0), v3(0.4, 0.1, half + 0.5)), SHEET.warmer(0.1 * heat));
+    world.add(
+        Shape::Ellipsoid { frame: coupled, radii: v3(0.8 * radius, 0.22, 0.8 * radius) },
+        iron.warmer(-0.5 * heat),
+    );
+    world.add(
+        block(&frame, v3(0.0, -0.45, 0.0), v3(0.4, 0.1, half + 0.5)),
+        SHEET.warmer(0.1 * heat),
+    );
     world.add(block(&frame, v3(0.0, radius, 0.0), v3(0.1, 0.08, 0.12)), iron.warmer(-0.3 * heat));
 }
 
@@ -153,7 +199,10 @@ fn cabinet(world: &mut World, dice: &mut Dice, at: V3, load: f32) {
             world.add(block(&frame, v3(x, y, -0.04), half), PLASTER.warmer(heat));
             let (top, dip) = (frame.point(v3(x, y - 0.07, 0.0)), dice.between(0.1, 0.25));
             let end = frame.point(v3(x + 0.05 * dice.normal(), y - 0.07 - dip, -0.03));
-            world.add(Shape::Limb { a: top, b: end, ra: 0.014, rb: 0.012 }, PLASTER.warmer(0.7 * heat));
+            world.add(
+                Shape::Limb { a: top, b: end, ra: 0.014, rb: 0.012 },
+                PLASTER.warmer(0.7 * heat),
+            );
         }
     }
 }

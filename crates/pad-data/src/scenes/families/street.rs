@@ -6,18 +6,19 @@ use pad_ops::ImageSize;
 
 use super::{along_or_across, beast, cycle, either_way, parked, vehicle, walker};
 use crate::scenes::{
+    ground::Curve,
     camera::{Camera, View},
     class::Class,
     dice::Dice,
     material::{CONCRETE, PAVING, open_ground},
     places::{
-        Road, bench, bin, bush, fence, hall, hedge, house, lamp, pole, random_tree, sign, tower, treeline,
-        wires, zebra,
+        Road, bench, bin, bush, fence, hall, hedge, house, lamp, pole, random_tree, sign, tower,
+        treeline, wires, zebra,
     },
     things::{AnimalKind, CarState},
     vector::{Frame, V3, v3},
     weather::Weather,
-    world::{Curve, World},
+    world::World,
 };
 
 /// What stands along the street.
@@ -44,19 +45,35 @@ pub(crate) fn build(weather: Weather, size: ImageSize, things: usize, dice: &mut
         curve.wavelength = dice.between(140.0, 400.0);
         curve.phase = dice.angle();
     }
-    let road = Road { curve, half: dice.between(2.7, 6.5), walk: dice.between(1.4, 4.0), from: -60.0, to: 500.0 };
+    let road = Road {
+        curve,
+        half: dice.between(2.7, 6.5),
+        walk: dice.between(1.4, 4.0),
+        from: -60.0,
+        to: 500.0,
+    };
     let camera = stand(size, &road, dice);
     let mut world = World::new(weather, camera, dice.seed());
     let eye = world.camera.frame.origin;
     world.block(eye.x, eye.z, 2.2);
-    let ground = if style == Style::Town { PAVING.varied(dice) } else { open_ground(&world.weather, dice) };
+    let ground =
+        if style == Style::Town { PAVING.varied(dice) } else { open_ground(&world.weather, dice) };
     world.ground = Some((ground, Class::Ground, None));
     let asphalt = Road::surface(&world, dice);
     let crossing = dice.chance(0.35).then(|| {
         let along = dice.between(10.0, 55.0);
         let origin = curve.point(along, 0.0);
         let side = Curve::straight((origin.x, origin.z), curve.yaw(along) + FRAC_PI_2);
-        (along, Road { curve: side, half: dice.between(2.5, 5.0), walk: road.walk, from: -200.0, to: 199.0 })
+        (
+            along,
+            Road {
+                curve: side,
+                half: dice.between(2.5, 5.0),
+                walk: road.walk,
+                from: -200.0,
+                to: 199.0,
+            },
+        )
     });
     road.lay_walks(&mut world, dice);
     if let Some((_, side)) = &crossing {
@@ -104,7 +121,14 @@ fn stand(size: ImageSize, road: &Road, dice: &mut Dice) -> Camera {
 }
 
 /// What stands along one side.
-fn line(world: &mut World, dice: &mut Dice, road: &Road, style: Style, side: f32, gap: Option<(f32, f32)>) {
+fn line(
+    world: &mut World,
+    dice: &mut Dice,
+    road: &Road,
+    style: Style,
+    side: f32,
+    gap: Option<(f32, f32)>,
+) {
     let edge = road.half + road.walk;
     let setback = match style {
         Style::Town => dice.between(0.3, 3.0),
@@ -135,7 +159,11 @@ fn line(world: &mut World, dice: &mut Dice, road: &Road, style: Style, side: f32
             let frame = Frame::upright(place, road.curve.yaw(middle) - side * FRAC_PI_2);
             if style == Style::Suburb || (style == Style::Open && dice.chance(0.6)) {
                 let half = v3(0.38 * wide, dice.between(1.4, 2.9), 0.45 * deep);
-                let frame = if dice.chance(0.4) { Frame { right: frame.forward, forward: -frame.right, ..frame } } else { frame };
+                let frame = if dice.chance(0.4) {
+                    Frame { right: frame.forward, forward: -frame.right, ..frame }
+                } else {
+                    frame
+                };
                 house(world, dice, frame, half);
             } else if style == Style::Yards && dice.chance(0.6) {
                 let half = v3(0.48 * wide, dice.between(2.0, 5.0), deep);
@@ -218,7 +246,9 @@ fn furnish(world: &mut World, dice: &mut Dice, road: &Road, style: Style) {
     if style != Style::Town && dice.chance(0.4) {
         let (step, start) = (dice.between(22.0, 34.0), dice.between(-20.0, 8.0));
         let feet: Vec<V3> = (0..6)
-            .map(|n| road.curve.point(start + step * n as f32, -side * (road.half + road.walk + 1.0)))
+            .map(|n| {
+                road.curve.point(start + step * n as f32, -side * (road.half + road.walk + 1.0))
+            })
             .collect();
         let height = dice.between(6.5, 9.0);
         wires(world, dice, &feet, height);
@@ -243,7 +273,11 @@ fn furnish(world: &mut World, dice: &mut Dice, road: &Road, style: Style) {
         let along = dice.between(4.0, 18.0);
         let at = road.curve.point(along, side * (road.half + road.walk + 0.4));
         let frame = Frame::upright(at, road.curve.yaw(along));
-        let shape = crate::scenes::places::block(&frame, v3(0.0, 0.4, 0.0), v3(0.2, 0.4, dice.between(2.0, 6.0)));
+        let shape = crate::scenes::places::block(
+            &frame,
+            v3(0.0, 0.4, 0.0),
+            v3(0.2, 0.4, dice.between(2.0, 6.0)),
+        );
         world.add(shape, CONCRETE.varied(dice));
     }
 }
@@ -258,7 +292,11 @@ fn place(world: &mut World, dice: &mut Dice, road: &Road, crossing: Option<&Road
         let (across, turn) = match kind {
             0 => {
                 let crosses = dice.chance(0.25);
-                let out = if crosses { dice.unit() * road.half } else { road.half + dice.between(0.1, 0.95) * road.walk };
+                let out = if crosses {
+                    dice.unit() * road.half
+                } else {
+                    road.half + dice.between(0.1, 0.95) * road.walk
+                };
                 (side * out, along_or_across(dice, yaw))
             }
             1 => (side * (road.half - 1.0), either_way(dice, yaw)),
@@ -277,7 +315,10 @@ fn place(world: &mut World, dice: &mut Dice, road: &Road, crossing: Option<&Road
         let Some((x, _, depth)) = world.camera.project(at) else {
             continue;
         };
-        if x < -0.02 * world.camera.size.width as f32 || x > 1.02 * world.camera.size.width as f32 || depth < 2.2 {
+        if x < -0.02 * world.camera.size.width as f32
+            || x > 1.02 * world.camera.size.width as f32
+            || depth < 2.2
+        {
             continue;
         }
         let state = parked(dice);
@@ -288,7 +329,8 @@ fn place(world: &mut World, dice: &mut Dice, road: &Road, crossing: Option<&Road
             3 => cycle(world, dice, at, turn, true),
             4 => cycle(world, dice, at, turn, false),
             _ => {
-                let kind = dice.pick([AnimalKind::Dog, AnimalKind::Dog, AnimalKind::Cat, AnimalKind::Fox]);
+                let kind =
+                    dice.pick([AnimalKind::Dog, AnimalKind::Dog, AnimalKind::Cat, AnimalKind::Fox]);
                 beast(world, dice, at, kind)
             }
         };

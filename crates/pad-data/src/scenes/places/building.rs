@@ -5,7 +5,8 @@ use crate::scenes::{
     class::Class,
     dice::Dice,
     material::{BRICK, CONCRETE, FLAT_ROOF, Material, SHEET, TILES, WOOD},
-    pattern::{Facade, Pattern},
+    facade::Facade,
+    pattern::Pattern,
     shape::Shape,
     vector::{Frame, V3, v3},
     weather::ZERO_CELSIUS,
@@ -80,7 +81,10 @@ pub(crate) fn tower(world: &mut World, dice: &mut Dice, frame: Frame, half: V3) 
                             storey as f32 * floor + 0.45,
                             side * (half.z + 0.55),
                         );
-                        world.add(block(&frame, at, v3(0.45 * look.bay, 0.5, 0.55)), rim.warmer(0.3));
+                        world.add(
+                            block(&frame, at, v3(0.45 * look.bay, 0.5, 0.55)),
+                            rim.warmer(0.3),
+                        );
                     }
                 }
             }
@@ -104,7 +108,8 @@ pub(crate) fn house(world: &mut World, dice: &mut Dice, frame: Frame, half: V3) 
     let warm_patch = dice.between(0.2, 1.5) * heating(world);
     let dormers = dice.count(0, 2);
     world.of_class(Class::Building, |world| {
-        world.add(block(&frame, v3(0.0, half.y, 0.0), half), material).pattern = Pattern::Facade(look);
+        world.add(block(&frame, v3(0.0, half.y, 0.0), half), material).pattern =
+            Pattern::Facade(look);
         let (eave, deep) = (2.0 * half.y, half.z + 0.45);
         let ridge = eave + pitch * deep;
         let gable = [(-half.z, eave - 0.05), (0.0, eave + pitch * half.z), (half.z, eave - 0.05)];
@@ -127,10 +132,14 @@ pub(crate) fn house(world: &mut World, dice: &mut Dice, frame: Frame, half: V3) 
         if chimney {
             let at = v3(dice.between(-0.6, 0.6) * half.x, ridge + 0.1, dice.between(-0.4, 0.4));
             world.add(block(&frame, at, v3(0.3, 0.9, 0.35)), BRICK.warmer(0.3 * heat));
-            world.add(block(&frame, at + v3(0.0, 0.95, 0.0), v3(0.2, 0.08, 0.22)), BRICK.warmer(heat));
+            world.add(
+                block(&frame, at + v3(0.0, 0.95, 0.0), v3(0.2, 0.08, 0.22)),
+                BRICK.warmer(heat),
+            );
         }
         for _ in 0..dormers {
-            let at = v3(dice.between(-0.7, 0.7) * half.x, eave + 0.55 * pitch * half.z, -0.55 * half.z);
+            let at =
+                v3(dice.between(-0.7, 0.7) * half.x, eave + 0.55 * pitch * half.z, -0.55 * half.z);
             let glass = world.add(block(&frame, at, v3(0.6, 0.6, 0.8)), material);
             glass.pattern = Pattern::Inset { half: (0.42, 0.4), kelvin: look.warm.1, glass: 0.8 };
         }
@@ -160,7 +169,8 @@ pub(crate) fn hall(world: &mut World, dice: &mut Dice, frame: Frame, half: V3) {
             (0.0, eave + rise * half.z),
             (half.z + 0.3, eave - 0.05),
         ];
-        let roof = world.add(Shape::profile(frame, &outline, half.x + 0.2, eave, 0.0), sheet.warmer(0.3));
+        let roof =
+            world.add(Shape::profile(frame, &outline, half.x + 0.2, eave, 0.0), sheet.warmer(0.3));
         roof.pattern = Pattern::Stripes { axis: 0, pitch: 2.2, duty: 0.3, kelvin: 1.0 };
         for gate in 0..gates {
             let wide = 0.25 * half.x;

@@ -42,7 +42,11 @@ pub(crate) fn sign(world: &mut World, dice: &mut Dice, at: V3, yaw: f32) {
     } else {
         let material = BARE_METAL.varied(dice);
         let shape = if dice.chance(0.5) {
-            Shape::Ring { frame: frame.pitched(std::f32::consts::FRAC_PI_2), outer: 0.34, inner: 0.0 }
+            Shape::Ring {
+                frame: frame.pitched(std::f32::consts::FRAC_PI_2),
+                outer: 0.34,
+                inner: 0.0,
+            }
         } else {
             Shape::Block { frame, half: v3(0.42, 0.26, 0.02) }
         };
@@ -56,7 +60,8 @@ pub(crate) fn bin(world: &mut World, dice: &mut Dice, at: V3) {
     let frame = Frame::upright(at + UP * height, dice.angle());
     let material = DULL.varied(dice);
     if dice.chance(0.5) {
-        world.add(Shape::Cylinder { frame, radius: dice.between(0.1, 0.3), half: height }, material);
+        world
+            .add(Shape::Cylinder { frame, radius: dice.between(0.1, 0.3), half: height }, material);
     } else {
         world.add(Shape::Block { frame, half: v3(dice.between(0.2, 0.6), height, 0.2) }, material);
     }
@@ -93,7 +98,10 @@ pub(crate) fn fence(world: &mut World, dice: &mut Dice, (a, b): (V3, V3), height
     let posts = ((length / 2.5) as usize).clamp(1, 40);
     for post in 0..=posts {
         let at = a.lerp(b, post as f32 / posts as f32);
-        world.add(Shape::Limb { a: at, b: at + UP * (1.05 * height), ra: 0.045, rb: 0.045 }, material);
+        world.add(
+            Shape::Limb { a: at, b: at + UP * (1.05 * height), ra: 0.045, rb: 0.045 },
+            material,
+        );
     }
 }
 

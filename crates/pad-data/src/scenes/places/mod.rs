@@ -12,7 +12,10 @@ pub(crate) use plants::{bush, hedge, random_tree, treeline, trunk};
 pub(crate) use road::{Road, zebra};
 pub(crate) use shadow::cast_shadows;
 
-use super::{shape::Shape, vector::{Frame, V3}};
+use super::{
+    shape::Shape,
+    vector::{Frame, V3},
+};
 
 /// A box at a place of a frame.
 pub(crate) fn block(frame: &Frame, centre: V3, half: V3) -> Shape {

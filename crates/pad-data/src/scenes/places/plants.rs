@@ -15,9 +15,9 @@ use crate::scenes::{
 fn fullness(world: &World, dice: &mut Dice) -> f32 {
     let full = match world.weather.season {
         Season::Winter => 0.15,
-        Season::Spring => 0.6,
-        Season::Summer => 0.75,
-        Season::Autumn => 0.45,
+        Season::Spring => 0.55,
+        Season::Summer => 0.68,
+        Season::Autumn => 0.42,
     };
     (full + 0.12 * dice.normal()).clamp(0.05, 0.95)
 }
@@ -40,7 +40,13 @@ fn broadleaf(world: &mut World, dice: &mut Dice, at: V3, height: f32, pixels: f3
     let density = fullness(world, dice).max(0.35);
     let clear = dice.between(0.15, 0.35) * height;
     let spread = dice.between(0.24, 0.42) * height;
-    let blobs = if pixels > 150.0 { dice.count(18, 34) } else if pixels > 50.0 { 11 } else { 4 };
+    let blobs = if pixels > 150.0 {
+        dice.count(18, 34)
+    } else if pixels > 50.0 {
+        11
+    } else {
+        4
+    };
     world.of_class(Class::Vegetation, |world| {
         let lean = v3(0.04 * dice.normal(), 0.0, 0.04 * dice.normal()) * height;
         let fork = at + UP * (clear + 0.15 * height) + lean;
@@ -52,8 +58,16 @@ fn broadleaf(world: &mut World, dice: &mut Dice, at: V3, height: f32, pixels: f3
             let turn = dice.angle();
             let high = dice.between(-0.75, 0.8);
             let out = (1.0 - high * high).sqrt() * dice.between(0.35, 0.75);
-            let centre = middle + v3(turn.cos() * out * spread, high * tall * 0.75, turn.sin() * out * spread);
-            let size = dice.between(0.34, 0.62) * if blobs > 15 { 0.62 } else if blobs > 5 { 0.8 } else { 1.1 };
+            let centre = middle
+                + v3(turn.cos() * out * spread, high * tall * 0.75, turn.sin() * out * spread);
+            let size = dice.between(0.34, 0.62)
+                * if blobs > 15 {
+                    0.62
+                } else if blobs > 5 {
+                    0.8
+                } else {
+                    1.1
+                };
             let frame = Frame::upright(centre, turn).pitched(0.3 * dice.normal());
             let radii = v3(size * spread, 0.75 * size * spread, size * spread);
             let material = leaves.warmer(0.3 * dice.normal());
@@ -71,7 +85,13 @@ fn branch(world: &mut World, a: V3, b: V3, (ra, rb): (f32, f32)) {
 }
 
 fn bare_tree(world: &mut World, dice: &mut Dice, at: V3, height: f32, pixels: f32) {
-    let levels = if pixels > 160.0 { 4 } else if pixels > 60.0 { 3 } else { 2 };
+    let levels = if pixels > 160.0 {
+        4
+    } else if pixels > 60.0 {
+        3
+    } else {
+        2
+    };
     let thick = dice.between(0.018, 0.028) * height;
     let bark = BARK.varied(dice);
     world.of_class(Class::Vegetation, |world| {
@@ -80,17 +100,33 @@ fn bare_tree(world: &mut World, dice: &mut Dice, at: V3, height: f32, pixels: f3
             let to = from + along * length;
             // Twigs thinner than a pixel would be lost: let them keep a little body.
             let least = 0.12 * height / pixels.max(1.0);
-            world.add(Shape::Limb { a: from, b: to, ra: radius.max(least), rb: (0.65 * radius).max(least) }, bark);
+            world.add(
+                Shape::Limb {
+                    a: from,
+                    b: to,
+                    ra: radius.max(least),
+                    rb: (0.65 * radius).max(least),
+                },
+                bark,
+            );
             if level < levels {
                 let forks = dice.count(2, 3);
                 let start = dice.angle();
                 for fork in 0..forks {
-                    let turn = start + (fork as f32 / forks as f32) * std::f32::consts::TAU + 0.4 * dice.normal();
+                    let turn = start
+                        + (fork as f32 / forks as f32) * std::f32::consts::TAU
+                        + 0.4 * dice.normal();
                     let lean = dice.between(0.3, 0.75);
                     let side = v3(turn.cos(), 0.0, turn.sin());
                     let next = (along * lean.cos() + side * lean.sin() + UP * 0.12).normalized();
                     let begin = from + along * (length * dice.between(0.7, 1.0));
-                    open.push((begin, next, length * dice.between(0.6, 0.85), 0.6 * radius, level + 1));
+                    open.push((
+                        begin,
+                        next,
+                        length * dice.between(0.6, 0.85),
+                        0.6 * radius,
+                        level + 1,
+                    ));
                 }
             }
         }
@@ -100,7 +136,13 @@ fn bare_tree(world: &mut World, dice: &mut Dice, at: V3, height: f32, pixels: f3
 fn conifer(world: &mut World, dice: &mut Dice, at: V3, height: f32, pixels: f32) {
     let needles = Material { heat: 0.4, ..LEAVES }.varied(dice);
     let spread = dice.between(0.14, 0.24) * height;
-    let layers = if pixels > 120.0 { 9 } else if pixels > 40.0 { 6 } else { 4 };
+    let layers = if pixels > 120.0 {
+        15
+    } else if pixels > 40.0 {
+        9
+    } else {
+        5
+    };
     world.of_class(Class::Vegetation, |world| {
         branch(world, at, at + UP * (0.9 * height), (0.02 * height, 0.006 * height));
         for layer in 0..layers {
@@ -108,8 +150,9 @@ fn conifer(world: &mut World, dice: &mut Dice, at: V3, height: f32, pixels: f32)
             let wide = spread * (1.0 - 0.9 * share) * dice.between(0.9, 1.12);
             let centre = at + UP * (height * (0.14 + 0.82 * share));
             let frame = Frame::upright(centre, dice.angle());
-            let radii = v3(wide, 0.85 * height / layers as f32, wide);
-            let skirt = world.add(Shape::Ellipsoid { frame, radii }, needles.warmer(0.2 * dice.normal()));
+            let radii = v3(wide, 0.7 * height / layers as f32, wide);
+            let skirt =
+                world.add(Shape::Ellipsoid { frame, radii }, needles.warmer(0.2 * dice.normal()));
             skirt.cutout = Cutout::Leaves { scale: 0.28, density: 0.72 };
         }
     });
@@ -156,14 +199,17 @@ pub(crate) fn treeline(world: &mut World, dice: &mut Dice, (a, b): (V3, V3), hei
             let share = (index as f32 + dice.unit()) / count as f32;
             let tall = height * dice.between(0.5, 1.15);
             let foot = a.lerp(b, share) + v3(dice.normal(), 0.0, dice.normal()) * (0.3 * height);
-            let wide = tall * if pointed { dice.between(0.14, 0.22) } else { dice.between(0.24, 0.42) };
+            let wide =
+                tall * if pointed { dice.between(0.14, 0.22) } else { dice.between(0.24, 0.42) };
             let warmth = 0.5 * dice.normal();
             // A crown, lobes at its sides, undergrowth at its foot.
             for lobe in 0..4 {
                 let (up, out, size) = match lobe {
                     0 => (0.55, 0.0, 1.0),
                     1 => (0.2, dice.between(-0.9, 0.9), dice.between(0.5, 0.8)),
-                    _ => (dice.between(0.35, 0.75), dice.between(-0.8, 0.8), dice.between(0.4, 0.75)),
+                    _ => {
+                        (dice.between(0.35, 0.75), dice.between(-0.8, 0.8), dice.between(0.4, 0.75))
+                    }
                 };
                 let side = v3(out * wide, up * tall, 0.3 * wide * dice.normal());
                 let frame = Frame::upright(foot + side, dice.angle());
@@ -185,7 +231,8 @@ pub(crate) fn trunk(world: &mut World, dice: &mut Dice, at: V3, radius: f32) {
         for _ in 0..dice.count(0, 3) {
             let from = at.lerp(top, dice.between(0.12, 0.5));
             let turn = dice.angle();
-            let to = from + v3(turn.cos(), dice.between(-0.2, 0.6), turn.sin()) * dice.between(0.8, 2.5);
+            let to =
+                from + v3(turn.cos(), dice.between(-0.2, 0.6), turn.sin()) * dice.between(0.8, 2.5);
             world.add(Shape::Limb { a: from, b: to, ra: 0.22 * radius, rb: 0.06 * radius }, bark);
         }
     });

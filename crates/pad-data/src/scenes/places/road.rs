@@ -1,10 +1,11 @@
 //! Roads with pavements, kerbs, lines, tracks and drains.
 
 use crate::scenes::{
+    ground::{Area, Curve, Effect},
     class::Class,
     dice::Dice,
     material::{ASPHALT, CONCRETE, Material, PAINT_LINE, PAVING, SNOW, SOIL},
-    world::{Area, Curve, Effect, World},
+    world::World,
 };
 
 /// A road along a curve.
@@ -68,7 +69,8 @@ impl Road {
                 dice.between(self.from.max(-60.0), self.to.min(60.0)),
                 dice.between(-0.8, 0.8) * self.half,
             );
-            let area = Area::Ellipse { centre: (p.x, p.z), radii: (0.36, 0.36), yaw: 0.0, ring: None };
+            let area =
+                Area::Ellipse { centre: (p.x, p.z), radii: (0.36, 0.36), yaw: 0.0, ring: None };
             world.lay(area, asphalt.warmer(dice.between(-1.0, 4.0)), Class::Road);
         }
         for _ in 0..dice.count(0, 4) {

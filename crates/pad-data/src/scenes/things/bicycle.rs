@@ -74,6 +74,15 @@ pub(crate) fn cyclist(world: &mut World, dice: &mut Dice, frame: Frame) {
     person(world, dice, frame, height, pose);
 }
 
-fn tube(world: &mut World, frame: &Frame, (a, b): (V3, V3), radius: f32, material: crate::scenes::material::Material) {
-    world.add(Shape::Limb { a: frame.point(a), b: frame.point(b), ra: radius, rb: radius }, material);
+fn tube(
+    world: &mut World,
+    frame: &Frame,
+    (a, b): (V3, V3),
+    radius: f32,
+    material: crate::scenes::material::Material,
+) {
+    world.add(
+        Shape::Limb { a: frame.point(a), b: frame.point(b), ra: radius, rb: radius },
+        material,
+    );
 }

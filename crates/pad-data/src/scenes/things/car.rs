@@ -1,13 +1,14 @@
 //! Cars and vans: warm bonnets, tyres and exhausts when driven, cold shells when parked.
 
 use crate::scenes::{
+    ground::{Area, Effect},
     class::Class,
     dice::Dice,
     material::{BARE_METAL, CAR_PAINT, GLASS, Material, RUBBER},
     pattern::Pattern,
     shape::Shape,
     vector::{Frame, v3},
-    world::{Area, Effect, World},
+    world::World,
 };
 
 /// What a car has done lately.
@@ -49,7 +50,15 @@ fn build(dice: &mut Dice) -> Build {
         _ => [nose - 0.65, nose - 1.15, tail + 0.12, tail + 0.03],
     };
     let drop = if style == 3 { 0.22 } else { 0.17 };
-    Build { length, width, height, belt, bonnet: (belt - drop, belt - 0.03), cabin, wheel: 0.2 * height.min(1.75) + 0.02 }
+    Build {
+        length,
+        width,
+        height,
+        belt,
+        bonnet: (belt - drop, belt - 0.03),
+        cabin,
+        wheel: 0.2 * height.min(1.75) + 0.02,
+    }
 }
 
 /// Puts a car on the ground at `frame`, its nose along the forward axis.
@@ -79,49 +88,80 @@ pub(crate) fn car(world: &mut World, dice: &mut Dice, frame: Frame, state: CarSt
         let shape = Shape::profile(frame, &outline, half, 0.6, 0.05);
         world.add(shape, shell).pattern = Pattern::CarBody { engine, nose, half_width: half };
         let [foot, head, back_head, back_foot] = b.cabin;
-        let roof = [(back_foot, b.belt - 0.08), (back_head, b.height), (head, b.height), (foot, b.belt - 0.08)];
+        let roof = [
+            (back_foot, b.belt - 0.08),
+            (back_head, b.height),
+            (head, b.height),
+            (foot, b.belt - 0.08),
+        ];
         let shape = Shape::profile(frame, &roof, half - 0.06, b.belt, 0.2);
         let cabin = world.add(shape, shell.warmer(0.6));
         let pillar = 0.5 * (head + back_head) - 0.15;
         cabin.pattern = Pattern::Cabin { belt: b.belt, top: b.height, pillar };
         // Underbody: dark and, with the engine on, hot.
-        let floor = Shape::Block { frame: frame.at(v3(0.0, 0.27, 0.0)), half: v3(half - 0.18, 0.1, 0.5 * b.length - 0.3) };
+        let floor = Shape::Block {
+            frame: frame.at(v3(0.0, 0.27, 0.0)),
+            half: v3(half - 0.18, 0.1, 0.5 * b.length - 0.3),
+        };
         world.add(floor, Material { heat: 0.25 * engine, solar: 0.0, ..rubber });
         let base = 0.5 * b.length - b.wheel - 0.48;
         for (x, z) in [(-1.0, base), (1.0, base), (-1.0, -base), (1.0, -base)] {
-            let hub = frame.at(v3(x * (half - 0.1), b.wheel, z)).rolled(std::f32::consts::FRAC_PI_2);
+            let hub =
+                frame.at(v3(x * (half - 0.07), b.wheel, z)).rolled(std::f32::consts::FRAC_PI_2);
             let warmth = tyres * if z > 0.0 { 1.15 } else { 1.0 };
-            let arch = Shape::Cylinder { frame: hub, radius: b.wheel + 0.07, half: 0.095 };
+            let arch = Shape::Cylinder { frame: hub, radius: b.wheel + 0.07, half: 0.09 };
             world.add(arch, Material { solar: 2.0, heat: 0.2 * tyres, ..rubber });
-            let wheel = world.add(Shape::Cylinder { frame: hub, radius: b.wheel, half: 0.115 }, Material { emissivity: rim.emissivity.max(0.8), ..rubber });
+            let wheel = world.add(
+                Shape::Cylinder { frame: hub, radius: b.wheel, half: 0.115 },
+                Material { emissivity: rim.emissivity.max(0.8), ..rubber },
+            );
             wheel.pattern = Pattern::Wheel { radius: b.wheel, warmth };
         }
         for x in [-1.0, 1.0] {
             let mirror = frame.at(v3(x * (half + 0.08), b.belt + 0.06, foot - 0.25));
             world.add(Shape::Ellipsoid { frame: mirror, radii: v3(0.11, 0.07, 0.06) }, shell);
             let lamp = frame.at(v3(x * (half - 0.2), 0.72, nose - 0.1));
-            world.add(Shape::Ellipsoid { frame: lamp, radii: v3(0.16, 0.07, 0.1) }, GLASS.warmer(0.3 * engine));
+            world.add(
+                Shape::Ellipsoid { frame: lamp, radii: v3(0.16, 0.07, 0.1) },
+                GLASS.warmer(0.3 * engine),
+            );
             let tail_lamp = frame.at(v3(x * (half - 0.15), b.belt - 0.17, tail + 0.06));
-            world.add(Shape::Ellipsoid { frame: tail_lamp, radii: v3(0.11, 0.09, 0.06) }, GLASS.warmer(0.15 * engine));
+            world.add(
+                Shape::Ellipsoid { frame: tail_lamp, radii: v3(0.11, 0.09, 0.06) },
+                GLASS.warmer(0.15 * engine),
+            );
         }
         let plate = frame.at(v3(0.0, 0.6, tail + 0.01));
         world.add(Shape::Block { frame: plate, half: v3(0.26, 0.06, 0.03) }, BARE_METAL);
         if rack {
             for z in [head - 0.1, back_head + 0.2] {
-                let bar = Shape::Block { frame: frame.at(v3(0.0, b.height + 0.05, z)), half: v3(half - 0.25, 0.03, 0.05) };
+                let bar = Shape::Block {
+                    frame: frame.at(v3(0.0, b.height + 0.05, z)),
+                    half: v3(half - 0.25, 0.03, 0.05),
+                };
                 world.add(bar, rubber);
             }
         }
         if state == CarState::Running {
-            let pipe = frame.at(v3(-0.5 * half, 0.3, tail + 0.02)).pitched(std::f32::consts::FRAC_PI_2);
-            world.add(Shape::Cylinder { frame: pipe, radius: 0.045, half: 0.12 }, BARE_METAL.warmer(45.0));
+            let pipe =
+                frame.at(v3(-0.5 * half, 0.3, tail + 0.02)).pitched(std::f32::consts::FRAC_PI_2);
+            world.add(
+                Shape::Cylinder { frame: pipe, radius: 0.045, half: 0.12 },
+                BARE_METAL.warmer(45.0),
+            );
         }
     });
     ground_traces(world, dice, &frame, &b, (state, engine));
 }
 
 /// What a car does to the ground: warm under the engine, sheltered from the night sky, shaded by day.
-fn ground_traces(world: &mut World, dice: &mut Dice, frame: &Frame, b: &Build, (state, engine): (CarState, f32)) {
+fn ground_traces(
+    world: &mut World,
+    dice: &mut Dice,
+    frame: &Frame,
+    b: &Build,
+    (state, engine): (CarState, f32),
+) {
     let yaw = frame.forward.x.atan2(frame.forward.z);
     let place = |z: f32| {
         let p = frame.point(v3(0.0, 0.0, z));
@@ -129,7 +169,12 @@ fn ground_traces(world: &mut World, dice: &mut Dice, frame: &Frame, b: &Build, (
     };
     let (half, long) = (0.5 * b.width, 0.5 * b.length);
     if state != CarState::Cold {
-        let area = Area::Ellipse { centre: place(0.5 * long), radii: (0.8 * half, 0.5 * long), yaw, ring: None };
+        let area = Area::Ellipse {
+            centre: place(0.5 * long),
+            radii: (0.8 * half, 0.5 * long),
+            yaw,
+            ring: None,
+        };
         world.stain(area, 1.2, Effect::Heat(0.25 * engine));
     }
     let shelter = Area::Rectangle { centre: place(0.0), half: (half - 0.1, long - 0.2), yaw };

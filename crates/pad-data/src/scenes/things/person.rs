@@ -5,7 +5,8 @@ use crate::scenes::{
     class::Class,
     dice::Dice,
     material::{Material, RUBBER, body},
-    pattern::{FaceLook, Pattern},
+    face::FaceLook,
+    pattern::Pattern,
     shape::Shape,
     vector::{Frame, V3, v3},
     weather::ZERO_CELSIUS,
@@ -20,7 +21,12 @@ pub(crate) enum Pose {
     /// On a seat of this height, metres.
     Sit(f32),
     /// On a bicycle whose saddle, bars and pedals are here (in the person's frame, metres).
-    Ride { saddle: V3, bars: V3, pedals: V3, turn: f32 },
+    Ride {
+        saddle: V3,
+        bars: V3,
+        pedals: V3,
+        turn: f32,
+    },
 }
 
 /// Where the ends of a body are, in units of its height, in its own frame.
@@ -59,7 +65,8 @@ impl Clothes {
         let layer = (0.34 + 0.5 * cold + 0.1 * dice.normal()).clamp(0.25, 0.93);
         let wrinkle = 0.5 + 0.7 * cold;
         let top = body(weather, layer, wrinkle);
-        let trousers = body(weather, (0.42 + 0.28 * cold + 0.08 * dice.normal()).clamp(0.3, 0.85), 0.6);
+        let trousers =
+            body(weather, (0.42 + 0.28 * cold + 0.08 * dice.normal()).clamp(0.3, 0.85), 0.6);
         let bare = |chance: f32, dice: &mut Dice| dice.chance(chance * (1.0 - 1.6 * cold).max(0.0));
         let sleeves = if bare(0.7, dice) { skin } else { top };
         let shins = if bare(0.4, dice) { skin } else { trousers };
@@ -110,7 +117,9 @@ fn stance(pose: Pose, height: f32, dice: &mut Dice) -> Stance {
                 v3(0.0, 0.035 + lift, swing * turn.sin())
             };
             let other = phase + std::f32::consts::PI;
-            let arm = |side: f32, turn: f32| v3(0.14 * side, 0.48 + 0.03 * turn.sin(), 0.1 * turn.sin() + 0.03);
+            let arm = |side: f32, turn: f32| {
+                v3(0.14 * side, 0.48 + 0.03 * turn.sin(), 0.1 * turn.sin() + 0.03)
+            };
             Stance {
                 pelvis: v3(0.0, 0.525, 0.0),
                 lean: 0.06,
@@ -141,7 +150,8 @@ fn stance(pose: Pose, height: f32, dice: &mut Dice) -> Stance {
                 pelvis: saddle * per + v3(0.0, 0.05, 0.0),
                 lean: dice.between(0.35, 0.75),
                 hands: [-1.0, 1.0].map(|side| v3(side * 0.26 * per, bars.y * per, bars.z * per)),
-                feet: [-1.0, 1.0].map(|side| (pedals + crank * side + v3(side * 0.12, 0.05, 0.0)) * per),
+                feet: [-1.0, 1.0]
+                    .map(|side| (pedals + crank * side + v3(side * 0.12, 0.05, 0.0)) * per),
                 knees: v3(0.0, 0.3, 1.0),
             }
         }
@@ -165,14 +175,21 @@ pub(crate) fn person(world: &mut World, dice: &mut Dice, frame: Frame, height: f
             limb(world, (hip, knee), (0.052, 0.038), height, clothes.trousers);
             limb(world, (knee, ankle), (0.037, 0.024), height, clothes.shins);
             let toe = ankle + frame.direction(v3(0.0, -0.012, 0.085)) * height;
-            limb(world, (ankle + frame.direction(v3(0.0, -0.01, -0.01)) * height, toe), (0.026, 0.019), height, clothes.shoes);
+            limb(
+                world,
+                (ankle + frame.direction(v3(0.0, -0.01, -0.01)) * height, toe),
+                (0.026, 0.019),
+                height,
+                clothes.shoes,
+            );
         }
         // Trunk, leaning about the hips.
         let trunk = Frame { origin: at(stance.pelvis), ..frame }.pitched(-stance.lean);
         let on = |p: V3| trunk.point(p * height);
         let mut ball = |centre: V3, radii: V3, material: Material| {
             let frame = trunk.at(centre * height);
-            world.add(Shape::Ellipsoid { frame, radii: radii * height }, material);
+            let surface = world.add(Shape::Ellipsoid { frame, radii: radii * height }, material);
+            surface.pattern = weave(&material);
         };
         ball(v3(0.0, 0.0, -0.005), v3(0.094, 0.085, 0.072), clothes.trousers);
         ball(v3(0.0, 0.1, 0.0), v3(0.088, 0.13, 0.066), clothes.top);
@@ -187,7 +204,8 @@ pub(crate) fn person(world: &mut World, dice: &mut Dice, frame: Frame, height: f
         for (side, hand) in [-1.0, 1.0].into_iter().zip(stance.hands) {
             let shoulder = on(v3(side * 0.118, 0.27, 0.0));
             let pole = frame.direction(v3(side * 0.6, -0.3, -0.8));
-            let (elbow, wrist) = two_bones(shoulder, at(hand), 0.165 * height, 0.145 * height, pole);
+            let (elbow, wrist) =
+                two_bones(shoulder, at(hand), 0.165 * height, 0.145 * height, pole);
             limb(world, (shoulder, elbow), (0.032, 0.026), height, clothes.top);
             limb(world, (elbow, wrist), (0.026, 0.018), height, clothes.sleeves);
             let palm = wrist + (wrist - elbow).normalized() * (0.045 * height);
@@ -207,11 +225,15 @@ pub(crate) fn person(world: &mut World, dice: &mut Dice, frame: Frame, height: f
             forward: frame.forward * turn.cos() + frame.right * turn.sin(),
             ..frame
         };
-        let head = world.add(Shape::Ellipsoid { frame: turned, radii: clothes.face.radii }, clothes.skin);
+        let head =
+            world.add(Shape::Ellipsoid { frame: turned, radii: clothes.face.radii }, clothes.skin);
         head.pattern = Pattern::Face(clothes.face);
         for side in [-1.0, 1.0] {
             let frame = turned.at(v3(side * 0.05, 0.0, -0.005) * height);
-            world.add(Shape::Ellipsoid { frame, radii: v3(0.007, 0.02, 0.012) * height }, clothes.skin.warmer(-1.5));
+            world.add(
+                Shape::Ellipsoid { frame, radii: v3(0.007, 0.02, 0.012) * height },
+                clothes.skin.warmer(-1.5),
+            );
         }
         if let Some(hat) = clothes.hat {
             let frame = turned.at(v3(0.0, 0.032, -0.006) * height);
@@ -225,5 +247,14 @@ pub(crate) fn person(world: &mut World, dice: &mut Dice, frame: Frame, height: f
 }
 
 fn limb(world: &mut World, (a, b): (V3, V3), radii: (f32, f32), height: f32, material: Material) {
-    world.add(Shape::Limb { a, b, ra: radii.0 * height, rb: radii.1 * height }, material);
+    let shape = Shape::Limb { a, b, ra: radii.0 * height, rb: radii.1 * height };
+    world.add(shape, material).pattern = weave(&material);
+}
+
+/// Clothes fold in proportion to the heat they hold back; skin does not.
+fn weave(material: &Material) -> Pattern {
+    if material.solar < 3.0 {
+        return Pattern::Plain;
+    }
+    Pattern::Cloth { fold: 0.13, kelvin: 0.35 + 0.16 * material.heat.max(0.0) }
 }
