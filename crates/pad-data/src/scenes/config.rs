@@ -136,7 +136,7 @@ pub struct SensorConfig {
 impl Default for SensorConfig {
     fn default() -> Self {
         Self {
-            blur_sigma_px: [0.35, 0.95],
+            blur_sigma_px: [0.45, 1.1],
             netd_kelvin: [0.03, 0.08],
             column_stripes_kelvin: [0.005, 0.045],
             row_stripes_kelvin: [0.0, 0.015],
@@ -234,8 +234,8 @@ impl SceneConfig {
     /// Checks every setting.
     ///
     /// # Errors
-    /// [`Error::Setting`] for one fault, [`Error::Settings`](crate::Error) never: all faults are joined into one
-    /// message in `found`, so that a file is mended in one go.
+    /// [`Error::Setting`] naming the first faulty setting; its text goes on with all others, so that a file is mended
+    /// in one go.
     pub fn validate(&self) -> Result<()> {
         let mut faults: Vec<Fault> = Vec::new();
         let side = format!("sides from {MIN_SIDE} to {MAX_SIDE} pixels");
@@ -246,7 +246,7 @@ impl SceneConfig {
         let weights = self.families.table();
         let total: f32 = weights.iter().map(|&(_, weight)| weight).sum();
         if weights.iter().any(|&(_, weight)| !(weight >= 0.0 && weight.is_finite()))
-            || !(total > 0.0)
+            || total <= 0.0
         {
             let found = format!("{:?}", weights.map(|(_, weight)| weight));
             faults.push(("families", "weights of at least 0, not all 0".into(), found));

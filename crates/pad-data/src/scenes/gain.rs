@@ -34,7 +34,7 @@ pub(crate) fn control(
     let equal = plateau(&information(counts, size, informed), low, high);
     let linear = |count: u16| (f32::from(count) - low as f32) / (high - low) as f32;
     // A scene with a few very hot or cold things leaves a linear window nearly flat: equalise it more.
-    let spread = deviation(counts, &linear);
+    let spread = deviation(counts, linear);
     if spread < 0.13 {
         blend = blend.max(((0.13 - spread) * 9.0).min(0.85));
     }

@@ -6,7 +6,7 @@
 //! and boxes. Everything follows from `(seed, index)`; no file is read.
 //!
 //! The way of an image, one file each: `families` (what is where) with `things` and `places`, `weather` and `material`
-//! (what is how warm), `raster` (what every sample sees), `shade` (what leaves it towards the eye), `sensor` (counts),
+//! (what is how warm), `raster` (what every sample sees), `shade` and `soften` (what leaves it towards the eye), `sensor` (counts),
 //! `gain` (8 bits), `labels` (class map and boxes).
 //!
 //! ```
@@ -25,8 +25,12 @@ mod camera;
 mod class;
 mod config;
 mod dice;
+mod facade;
+mod face;
 mod families;
 mod gain;
+mod ground;
+mod hit;
 mod labels;
 mod material;
 mod noise;
@@ -37,6 +41,7 @@ mod sensor;
 mod set;
 mod shade;
 mod shape;
+mod soften;
 mod things;
 mod vector;
 mod weather;
@@ -135,7 +140,8 @@ pub fn render(config: &SceneConfig, index: u64) -> Result<Scene> {
     let (season, hour) = (weather.season, weather.hour);
     let world = families::build(family, weather, config.size, things, &mut dice(Part::World));
     let samples = raster::rasterise(&world);
-    let temperature_kelvin = shade::shade(&world, &samples);
+    let mut temperature_kelvin = shade::shade(&world, &samples);
+    soften::soften(&world, &samples, &mut temperature_kelvin);
     let (classes, boxes) = labels::label(&world, &samples, config);
     let (counts, radiometry) =
         sensor::expose(&temperature_kelvin, config.size, &config.sensor, &mut dice(Part::Sensor));

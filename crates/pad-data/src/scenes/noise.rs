@@ -20,8 +20,22 @@ pub(crate) fn hash_unit(x: i32, y: i32, z: i32, seed: u32) -> f32 {
     (hash(x, y, z, seed) >> 8) as f32 * (1.0 / (1_u32 << 24) as f32)
 }
 
-fn lattice(x: i32, y: i32, z: i32, seed: u32) -> f32 {
-    hash_unit(x, y, z, seed) * 2.0 - 1.0
+/// A lattice point's own value in `[-1, 1)`: one round less of mixing than [`hash`], enough under interpolation and
+/// twice as fast where most of a scene's time goes.
+fn lattice(x: u32, y: u32, z: u32) -> f32 {
+    let mut bits = x ^ y ^ z;
+    bits ^= bits >> 15;
+    bits = bits.wrapping_mul(0x2C1B_3C6D);
+    bits ^= bits >> 13;
+    bits = bits.wrapping_mul(0x297A_2D39);
+    // The upper 24 bits, as a signed fraction.
+    ((bits as i32) >> 8) as f32 * (1.0 / (1_u32 << 23) as f32)
+}
+
+/// The two neighbours of a coordinate along one axis, spread over 32 bits.
+fn pair(whole: i32, factor: u32) -> (u32, u32) {
+    let low = (whole as u32).wrapping_mul(factor);
+    (low, low.wrapping_add(factor))
 }
 
 /// Largest whole number not above `value`, and what remains. (`floor` is a library call on older CPUs.)
@@ -39,10 +53,12 @@ fn ease(t: f32) -> f32 {
 pub(crate) fn value2(x: f32, y: f32, seed: u32) -> f32 {
     let (ix, fx) = split(x);
     let (iy, fy) = split(y);
-    let (jx, jy) = (ix.wrapping_add(1), iy.wrapping_add(1));
+    let (x0, x1) = pair(ix, 0x9E37_79B1);
+    let (y0, y1) = pair(iy, 0x85EB_CA77);
+    let z = seed.wrapping_mul(0x27D4_EB2F);
     let (fx, fy) = (ease(fx), ease(fy));
-    let (a, b) = (lattice(ix, iy, 0, seed), lattice(jx, iy, 0, seed));
-    let (c, d) = (lattice(ix, jy, 0, seed), lattice(jx, jy, 0, seed));
+    let (a, b) = (lattice(x0, y0, z), lattice(x1, y0, z));
+    let (c, d) = (lattice(x0, y1, z), lattice(x1, y1, z));
     let (low, high) = (a + (b - a) * fx, c + (d - c) * fx);
     low + (high - low) * fy
 }
@@ -52,15 +68,18 @@ pub(crate) fn value3(p: V3, seed: u32) -> f32 {
     let (ix, fx) = split(p.x);
     let (iy, fy) = split(p.y);
     let (iz, fz) = split(p.z);
+    let (x0, x1) = pair(ix, 0x9E37_79B1);
+    let (y0, y1) = pair(iy, 0x85EB_CA77);
+    let (z0, z1) = pair(iz, 0xC2B2_AE3D);
+    let seed = seed.wrapping_mul(0x27D4_EB2F);
     let (fx, fy, fz) = (ease(fx), ease(fy), ease(fz));
-    let (jx, jy) = (ix.wrapping_add(1), iy.wrapping_add(1));
-    let plane = |z: i32| {
-        let (a, b) = (lattice(ix, iy, z, seed), lattice(jx, iy, z, seed));
-        let (c, d) = (lattice(ix, jy, z, seed), lattice(jx, jy, z, seed));
+    let plane = |z: u32| {
+        let (a, b) = (lattice(x0, y0, z), lattice(x1, y0, z));
+        let (c, d) = (lattice(x0, y1, z), lattice(x1, y1, z));
         let (low, high) = (a + (b - a) * fx, c + (d - c) * fx);
         low + (high - low) * fy
     };
-    let (near, far) = (plane(iz), plane(iz.wrapping_add(1)));
+    let (near, far) = (plane(z0 ^ seed), plane(z1 ^ seed));
     near + (far - near) * fz
 }
 

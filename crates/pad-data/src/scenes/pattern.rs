@@ -2,9 +2,11 @@
 //! filtered for the size of a pixel, so that distant facades do not flicker.
 
 use super::{
+    facade::Facade,
+    face::FaceLook,
     material::{GLASS, Material},
     noise::{fractal2, fractal3, hash_unit, split},
-    vector::{V3, mix, smooth_step},
+    vector::{V3, mix, smooth_step, v3},
 };
 
 /// A point of a surface, as patterns see it.
@@ -12,6 +14,8 @@ use super::{
 pub(crate) struct Spot {
     /// In the body's coordinates, metres.
     pub(crate) local: V3,
+    /// The same shifted to where the body sits in its texture.
+    pub(crate) textured: V3,
     pub(crate) face: u8,
     /// Size of a pixel there, metres.
     pub(crate) footprint: f32,
@@ -24,39 +28,6 @@ pub(crate) struct Look {
     pub(crate) kelvin: f32,
     pub(crate) other: Material,
     pub(crate) share: f32,
-}
-
-/// A facade's windows and leaks.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Facade {
-    /// Height of the whole wall, metres; the body's middle is half way up.
-    pub(crate) height: f32,
-    pub(crate) floor: f32,
-    pub(crate) bay: f32,
-    /// Share of a bay and of a floor that is window.
-    pub(crate) window: (f32, f32),
-    /// Share of windows that are warm, and how warm at most.
-    pub(crate) warm: (f32, f32),
-    /// Heat through slabs, frames and niches, kelvin.
-    pub(crate) leak: f32,
-    /// Shop windows at street level.
-    pub(crate) shops: bool,
-    /// What the flat roof is made of.
-    pub(crate) roof: Material,
-}
-
-/// A face's features.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct FaceLook {
-    /// Half axes of the head.
-    pub(crate) radii: V3,
-    /// Hair against skin, kelvin (negative).
-    pub(crate) hair: f32,
-    /// Where the hair begins: height on the forehead, -1 to 1.
-    pub(crate) hairline: f32,
-    pub(crate) beard: f32,
-    /// Glasses against skin, kelvin (negative), 0 for none.
-    pub(crate) glasses: f32,
 }
 
 /// A pattern.
@@ -117,6 +88,11 @@ pub(crate) enum Pattern {
         patch: f32,
         kelvin: f32,
     },
+    /// Folds of cloth: bright where it lies on the skin, dark where it stands off.
+    Cloth {
+        fold: f32,
+        kelvin: f32,
+    },
     /// Courses of stones or tiles: `(width, height)` with joints.
     Courses {
         pitch: (f32, f32),
@@ -141,7 +117,8 @@ pub(crate) fn cover_repeated(at: f32, low: f32, high: f32, pitch: f32, size: f32
     (mix(share, (high - low) / pitch, melt), index)
 }
 
-fn bump(at: f32, width: f32) -> f32 {
+/// 1 at 0, falling off over `width`.
+pub(crate) fn bump(at: f32, width: f32) -> f32 {
     (-(at / width) * (at / width)).exp()
 }
 
@@ -249,8 +226,18 @@ impl Pattern {
                 Look { kelvin: inside * glow, other: GLASS, share: inside * glass }
             }
             Pattern::Coat { patch, kelvin } => {
-                let field = fractal3(p, *patch, 2, 0.5, spot.footprint, spot.seed ^ 0x51);
-                Look { kelvin: kelvin * smooth_step(-0.1, 0.15, field), ..plain }
+                let field =
+                    fractal3(spot.textured, *patch, 3, 0.5, spot.footprint, spot.seed ^ 0x51);
+                Look { kelvin: kelvin * smooth_step(-0.08, 0.12, field), ..plain }
+            }
+            Pattern::Cloth { fold, kelvin } => {
+                // Ridges of stretched noise; they slant and branch.
+                let q = v3(p.x + 0.35 * p.y, 0.55 * p.y - 0.2 * p.x, p.z);
+                let large = fractal3(q, *fold, 2, 0.6, spot.footprint, spot.seed ^ 0x1d).abs();
+                let small =
+                    fractal3(q, 0.45 * fold, 2, 0.6, spot.footprint, spot.seed ^ 0x2e).abs();
+                let loose = fractal3(p, 2.5 * fold, 1, 0.5, spot.footprint, spot.seed ^ 0x3f);
+                Look { kelvin: kelvin * (0.75 - 1.2 * large - 0.7 * small + 0.5 * loose), ..plain }
             }
             Pattern::Courses { pitch, joint, spread } => {
                 let along = if spot.face < 2 { p.z } else { p.x };
@@ -273,106 +260,10 @@ impl Pattern {
     }
 }
 
-impl Facade {
-    fn look(&self, spot: &Spot, plain: Look) -> Look {
-        let p = spot.local;
-        match spot.face {
-            3 => return Look { other: self.roof, share: 1.0, ..plain },
-            2 => return plain,
-            _ => {}
-        }
-        let along = if spot.face < 2 { p.z } else { p.x } + 500.0 * self.bay;
-        let up = p.y + 0.5 * self.height;
-        let seed = spot.seed.wrapping_add(u32::from(spot.face) * 77);
-        let (storey, _) = split(up / self.floor);
-        let shop = self.shops && storey == 0;
-        let (wide, high) = if shop { (0.86, 0.74) } else { self.window };
-        let sill = if shop { 0.08 } else { (0.92 - high).min(0.33) };
-        let (bay, floor) = (self.bay, self.floor);
-        let (u0, u1) = (0.5 * (1.0 - wide) * bay, 0.5 * (1.0 + wide) * bay);
-        let (v0, v1) = (sill * floor, (sill + high) * floor);
-        let size = spot.footprint;
-        let (across, i) = cover_repeated(along, u0, u1, bay, size);
-        let (rises, j) = cover_repeated(up, v0, v1, floor, size);
-        let below_top = smooth_step(0.35, 0.6, self.height - up);
-        let window = across * rises * below_top;
-        let frame_u = cover_repeated(along, u0 - 0.12, u1 + 0.12, bay, size).0;
-        let frame_v = cover_repeated(up, v0 - 0.12, v1 + 0.16, floor, size).0;
-        let frame = (frame_u * frame_v * below_top - window).max(0.0);
-        // Heat that finds its way out.
-        let slab =
-            cover_repeated(up + 0.5 * floor, 0.5 * floor - 0.12, 0.5 * floor + 0.14, floor, size).0;
-        let niche = across * cover_repeated(up, v0 - 0.55, v0 - 0.1, floor, size).0;
-        let warm_room = hash_unit(i, j, 3, seed);
-        let foot = bump(up, 0.6);
-        let top = bump(self.height - up, 0.35);
-        let weathering = fractal2((along, up), 4.0, 3, 0.6, size, seed);
-        let wall = self.leak
-            * (0.35 * slab + 0.8 * niche * warm_room + 0.7 * frame + 0.4 * foot - 0.5 * top)
-            + 0.35 * weathering;
-        // Each pane its own: cold reflection, heated room, a curtain half way down, now and then open.
-        let lit = hash_unit(i, j, 1, seed) < self.warm.0;
-        let open = hash_unit(i, j, 4, seed) < 0.03;
-        let mullion = cover_repeated(along - 0.5 * bay, -0.04, 0.04, bay, size).0;
-        let blind = smooth_step(
-            0.0,
-            0.05,
-            (up / floor).fract() - mix(v0, v1, hash_unit(i, j, 5, seed)) / floor,
-        );
-        let mut pane = (hash_unit(i, j, 2, seed) - 0.5) * 2.0 + 0.8 * blind - 0.5 * mullion;
-        if lit {
-            pane += self.warm.1 * (0.5 + 0.5 * warm_room);
-        }
-        if open {
-            pane += 2.0 + 1.5 * self.warm.1;
-        }
-        Look { kelvin: mix(wall, pane, window), other: GLASS, share: 0.75 * window }
-    }
-}
-
-impl FaceLook {
-    fn kelvin(&self, spot: &Spot) -> f32 {
-        let p = spot.local;
-        let (x, y, z) = (p.x / self.radii.x, p.y / self.radii.y, p.z / self.radii.z);
-        let side = x.abs();
-        let front = smooth_step(0.0, 0.35, z);
-        let eyes = bump(side - 0.36, 0.15) * bump(y - 0.12, 0.1) * front;
-        let canthi = bump(side - 0.2, 0.09) * bump(y - 0.14, 0.08) * front;
-        let brows = bump(side - 0.36, 0.2) * bump(y - 0.3, 0.05) * front;
-        let nose = bump(x, 0.15) * bump(y + 0.14, 0.2) * front;
-        let nostrils = bump(side - 0.08, 0.05) * bump(y + 0.3, 0.04) * front;
-        let cheeks = bump(side - 0.55, 0.22) * bump(y + 0.2, 0.25) * front;
-        let lips = bump(x, 0.25) * bump(y + 0.5, 0.05) * front;
-        let veins = fractal3(p, 0.07, 3, 0.6, spot.footprint, spot.seed);
-        let mut kelvin = 0.7 * eyes + 1.5 * canthi - 1.1 * brows - 2.4 * nose + 1.0 * nostrils
-            - 1.0 * cheeks
-            + 0.6 * lips
-            + 0.45 * veins;
-        // Hair: the crown, the back, the temples; its edge is uneven.
-        let edge = 0.12 * fractal3(p, 0.03, 3, 0.7, spot.footprint, spot.seed ^ 0x77);
-        let crown = smooth_step(-0.06, 0.06, y + edge - self.hairline - 0.25 * (z - 0.8));
-        let back = smooth_step(0.12, -0.05, z + edge - 0.1) * smooth_step(-0.75, -0.5, y);
-        let hair = crown.max(back);
-        let chin = smooth_step(-0.3, -0.42, y + edge)
-            * smooth_step(0.0, 0.3, z + 0.2)
-            * (1.0 - bump(x, 0.25) * bump(y + 0.5, 0.07));
-        let strands = 1.0 + 0.35 * fractal3(p, 0.02, 2, 0.7, spot.footprint, spot.seed ^ 0x99);
-        kelvin = mix(kelvin, self.hair * strands, hair);
-        kelvin = mix(kelvin, 0.6 * self.hair * strands, chin * self.beard);
-        if self.glasses < 0.0 {
-            let lens =
-                smooth_step(1.0, 0.85, ((side - 0.38) / 0.3).hypot((y - 0.12) / 0.2)) * front;
-            let bridge = bump(y - 0.17, 0.04) * smooth_step(0.15, 0.1, side) * front;
-            kelvin = mix(kelvin, self.glasses, lens.max(bridge));
-        }
-        kelvin
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenes::{material::BRICK, vector::v3};
+    use crate::scenes::material::BRICK;
 
     #[test]
     fn covers_are_shares() {
@@ -383,29 +274,5 @@ mod tests {
         let (share, _) = cover_repeated(7.3, 0.0, 0.25, 1.0, 50.0);
         assert!((share - 0.25).abs() < 1e-6);
         assert_eq!(cover_repeated(-0.9, 0.0, 0.25, 1.0, 1e-3).1, -1);
-    }
-
-    #[test]
-    fn facades_have_windows_and_walls() {
-        let facade = Facade {
-            height: 12.0,
-            floor: 3.0,
-            bay: 3.0,
-            window: (0.5, 0.5),
-            warm: (0.5, 5.0),
-            leak: 1.0,
-            shops: false,
-            roof: BRICK,
-        };
-        let looks: Vec<f32> = (0..600)
-            .map(|i| {
-                let local = v3((i % 30) as f32 * 0.31, (i / 30) as f32 * 0.5 - 5.0, 4.0);
-                let spot = Spot { local, face: 5, footprint: 0.01, seed: 3 };
-                Pattern::Facade(facade).look(&spot, &BRICK).share
-            })
-            .collect();
-        let glass = looks.iter().filter(|&&share| share > 0.7).count();
-        let wall = looks.iter().filter(|&&share| share < 0.01).count();
-        assert!(glass > 60 && wall > 200, "{glass} {wall}");
     }
 }

@@ -2,14 +2,13 @@
 //! can reach; four samples a pixel, so that edges are smooth.
 
 use super::{
+    ground::{Area, Decal},
     camera::{Camera, Reach},
     noise::{hash_unit, value3},
-    shape::{
-        Hit, Limb, MAX_PLANES, Shape, hit_ball, hit_block, hit_cylinder, hit_hull, hit_ring,
-        hit_tube,
-    },
+    hit::{Hit, Limb, hit_ball, hit_block, hit_cylinder, hit_hull, hit_ring, hit_tube},
+    shape::{MAX_PLANES, Shape},
     vector::{V3, mix, v3},
-    world::{Area, Cutout, Decal, Surface, World},
+    world::{Cutout, Surface, World},
 };
 
 /// Samples of a pixel.
@@ -310,9 +309,9 @@ impl Filler<'_> {
                 };
                 // Gaps never finer than pixels, or they would be grain.
                 let per = 1.0 / wave.max(2.5 * footprint);
-                let field = 0.6 * value3(metres * per, seed)
-                    + 0.4 * value3(metres * (2.3 * per), !seed)
-                    + 0.3 * value3(metres * (5.1 * per), seed ^ 0x5555);
+                let field = 0.5 * value3(metres * per, seed)
+                    + 0.45 * value3(metres * (2.3 * per), !seed)
+                    + 0.42 * value3(metres * (5.1 * per), seed ^ 0x5555);
                 let edge = 1.0 - facing;
                 // Large lobes make the outline uneven where it is seen edge on.
                 let lobes = value3(metres * (0.22 * per), seed ^ 0x33);

@@ -1,12 +1,13 @@
 //! The apparent temperature of what is seen: sun, night sky, own heat, texture, reflection, air.
 
 use super::{
+    ground::{Effect, Rows},
     material::Material,
     noise::{fractal2, fractal3, value3},
     pattern::{Spot, cover_repeated},
     raster::{GroundPixel, OFFSETS, SAMPLES, Samples, area_reach},
     vector::{UP, V3, mix, smooth_step, v3},
-    world::{Cutout, Effect, Rows, World},
+    world::{Cutout, World},
 };
 
 /// Shadow and heat on the ground, pixel by pixel.
@@ -21,7 +22,6 @@ struct Seen {
     point: V3,
     /// From the eye to the point, length 1.
     view: V3,
-    distance: f32,
     footprint: f32,
     pixel: usize,
 }
@@ -123,7 +123,7 @@ impl Shader<'_> {
         };
         let point = camera.frame.origin + ray * depth;
         let distance = depth * length;
-        let seen = Seen { point, view, distance, footprint: depth / camera.focal, pixel };
+        let seen = Seen { point, view, footprint: depth / camera.focal, pixel };
         let kelvin = if id == 1 {
             match &world.ground {
                 Some((material, _, rows)) => {
@@ -210,18 +210,12 @@ impl Shader<'_> {
             let turn = |shift: f32| value3((local + v3(shift, 0.0, 0.0)) * per, surface.seed);
             normal = (normal + v3(turn(3.1), turn(17.7), turn(31.3)) * 1.1).normalized();
         }
-        let spot = Spot { local, face, footprint: seen.footprint, seed: surface.seed };
+        let textured = local + surface.anchor;
+        let spot = Spot { local, textured, face, footprint: seen.footprint, seed: surface.seed };
         let look = surface.pattern.look(&spot, &surface.material);
         let material = &surface.material;
         let mut kelvin = self.balance(material, normal, 0.0);
-        let texture = fractal3(
-            local + v3(7.3, 0.0, 0.0),
-            material.scale,
-            4,
-            0.65,
-            seen.footprint,
-            surface.seed,
-        );
+        let texture = fractal3(textured, material.scale, 4, 0.65, seen.footprint, surface.seed);
         kelvin += material.grain * self.activity() * texture;
         if let Cutout::Leaves { scale, .. } = surface.cutout {
             // Clumps of leaves with gaps between: the same waves that cut the outline.

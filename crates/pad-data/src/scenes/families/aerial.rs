@@ -8,6 +8,7 @@ use super::{
     vehicle, walker,
 };
 use crate::scenes::{
+    ground::{Area, Effect},
     camera::{Camera, View},
     class::Class,
     dice::Dice,
@@ -15,7 +16,7 @@ use crate::scenes::{
     things::{AnimalKind, CarState},
     vector::v3,
     weather::Weather,
-    world::{Area, Effect, World},
+    world::World,
 };
 
 /// From a mast or a roof, 4 to 16 m up.
@@ -48,7 +49,7 @@ pub(crate) fn drone(weather: Weather, size: ImageSize, things: usize, dice: &mut
         roll: 0.02 * dice.normal(),
         field: dice.log_between(0.5, 1.0),
     };
-    let kind = match dice.weighted(&[0.2, 0.16, 0.14, 0.12, 0.14, 0.08, 0.1, 0.06]) {
+    let kind = match dice.weighted(&[0.2, 0.17, 0.15, 0.12, 0.16, 0.07, 0.09, 0.04]) {
         0 => SiteKind::CarPark,
         1 => SiteKind::Crossing,
         2 => SiteKind::Park,
@@ -100,7 +101,7 @@ fn streaks(world: &mut World, dice: &mut Dice, site: &Site) {
         let long = dice.log_between(0.04, 0.9) * site.extent;
         let wide = (0.25 * long).min(dice.log_between(0.15, 2.5));
         let area = Area::Ellipse { centre, radii: (wide, long), yaw: site.yaw + turn, ring: None };
-        let kelvin = 0.7 * dice.normal() * world.weather.contrast;
+        let kelvin = 0.45 * dice.normal() * world.weather.contrast;
         world.stain(area, 0.8 * wide, Effect::Heat(kelvin));
     }
 }

@@ -4,6 +4,7 @@ use pad_ops::ImageSize;
 
 use super::{beast, cycle, vehicle, walker};
 use crate::scenes::{
+    ground::{Area, Curve, Rows},
     camera::{Camera, View},
     class::Class,
     dice::Dice,
@@ -13,7 +14,7 @@ use crate::scenes::{
     things::{AnimalKind, CarState},
     vector::{Frame, V3, v3},
     weather::Weather,
-    world::{Area, Curve, Rows, World},
+    world::World,
 };
 
 pub(crate) fn build(weather: Weather, size: ImageSize, things: usize, dice: &mut Dice) -> World {
@@ -39,11 +40,11 @@ pub(crate) fn build(weather: Weather, size: ImageSize, things: usize, dice: &mut
     hills(&mut world, dice);
     if woods {
         for _ in 0..dice.count(8, 34) {
-            if let Some(at) = world.ground_in_view(dice, 3.0, 45.0, 4) {
-                if world.take(at.x, at.z, 0.9) {
-                    let radius = dice.log_between(0.08, 0.32);
-                    trunk(&mut world, dice, at, radius);
-                }
+            if let Some(at) = world.ground_in_view(dice, 3.0, 45.0, 4)
+                && world.take(at.x, at.z, 0.9)
+            {
+                let radius = dice.log_between(0.08, 0.32);
+                trunk(&mut world, dice, at, radius);
             }
         }
         let far = dice.between(40.0, 70.0);
@@ -217,17 +218,16 @@ fn scatter(world: &mut World, dice: &mut Dice) {
         let height = dice.between(7.0, 10.0);
         wires(world, dice, &feet, height);
     }
-    if dice.chance(0.35) {
-        if let Some(at) = world.ground_in_view(dice, 25.0, 90.0, 6) {
-            let frame = Frame::upright(at, dice.angle());
-            if dice.chance(0.5) {
-                let half =
-                    v3(dice.between(4.0, 12.0), dice.between(1.4, 3.0), dice.between(3.0, 6.0));
-                hall(world, dice, frame, half);
-            } else {
-                let half = v3(dice.between(4.0, 7.0), dice.between(1.4, 2.8), 4.5);
-                house(world, dice, frame, half);
-            }
+    if dice.chance(0.35)
+        && let Some(at) = world.ground_in_view(dice, 25.0, 90.0, 6)
+    {
+        let frame = Frame::upright(at, dice.angle());
+        if dice.chance(0.5) {
+            let half = v3(dice.between(4.0, 12.0), dice.between(1.4, 3.0), dice.between(3.0, 6.0));
+            hall(world, dice, frame, half);
+        } else {
+            let half = v3(dice.between(4.0, 7.0), dice.between(1.4, 2.8), 4.5);
+            house(world, dice, frame, half);
         }
     }
 }

@@ -3,10 +3,12 @@
 mod aerial;
 mod close_up;
 mod field;
+mod land;
 mod plant;
 mod room;
 mod site;
 mod street;
+mod town;
 
 use std::f32::consts::{FRAC_PI_2, TAU};
 

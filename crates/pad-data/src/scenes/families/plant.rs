@@ -41,15 +41,14 @@ pub(crate) fn build(weather: Weather, size: ImageSize, things: usize, dice: &mut
     world.block(eye.x, eye.z, 0.8);
     shell(&mut world, dice, walls, outside);
     let load = dice.log_between(6.0, 60.0);
-    for _ in 0..dice.count(3, 9) {
+    for _ in 0..dice.count(5, 14) {
         pipe_run(&mut world, dice, walls, load);
     }
-    for _ in 0..dice.count(1, 5) {
-        let at = v3(
-            dice.between(-0.85, 0.85) * walls.half.0,
-            0.0,
-            dice.between(-0.3, 0.85) * walls.half.1,
-        );
+    let inside = (walls.half.0 - 0.6, walls.half.1 - 0.6);
+    for _ in 0..dice.count(2, 6) {
+        let Some(at) = world.floor_in_view(dice, (2.0, 2.0 * walls.half.1), inside) else {
+            continue;
+        };
         if !world.take(at.x, at.z, 0.8) {
             continue;
         }
@@ -61,8 +60,9 @@ pub(crate) fn build(weather: Weather, size: ImageSize, things: usize, dice: &mut
         }
     }
     for _ in 0..things.min(2) {
-        let at =
-            v3(dice.between(-0.8, 0.8) * walls.half.0, 0.0, dice.between(-0.4, 0.8) * walls.half.1);
+        let Some(at) = world.floor_in_view(dice, (1.5, 2.0 * walls.half.1), inside) else {
+            continue;
+        };
         if world.take(at.x, at.z, 0.45) {
             let (yaw, height) = (dice.angle(), stature(dice).max(1.5));
             person(&mut world, dice, Frame::upright(at, yaw), height, Pose::Stand);
@@ -82,10 +82,16 @@ fn pipe_run(world: &mut World, dice: &mut Dice, walls: Walls, load: f32) {
         scale: 0.5,
         ..PLASTER.warmer(heat)
     };
-    let side = dice.sign();
     let inset = dice.between(0.15, 0.6);
-    let high = dice.between(0.2, 0.95) * walls.height;
-    let mut at = v3(side * (w - inset), high, dice.between(-0.6, 0.2) * d);
+    let high = dice.between(0.1, 0.95) * walls.height;
+    // Along the far wall or a side wall, beginning where the camera looks.
+    let near = (dice.between(0.4, 1.0) * w - inset, d - inset);
+    let start = world.floor_in_view(dice, (2.0, 2.2 * d), near).unwrap_or(v3(0.0, 0.0, 0.5 * d));
+    let mut at = if dice.chance(0.6) {
+        v3(start.x, high, d - inset)
+    } else {
+        v3(start.x.signum() * (w - inset), high, start.z)
+    };
     for _ in 0..dice.count(2, 5) {
         let reach = dice.between(0.6, 2.5);
         let step = dice.pick([
@@ -99,7 +105,7 @@ fn pipe_run(world: &mut World, dice: &mut Dice, walls: Walls, load: f32) {
         let to = v3(
             to.x.clamp(-w + inset, w - inset),
             to.y.clamp(0.1, walls.height - 0.1),
-            to.z.clamp(-0.6 * d, d - inset),
+            to.z.clamp(-0.3 * d, d - inset),
         );
         if (to - at).length() < 0.2 {
             continue;
@@ -133,7 +139,11 @@ fn tank(world: &mut World, dice: &mut Dice, at: V3, load: f32) {
     let steel = SHEET.varied(dice).warmer(0.3 * load);
     let steel = Material { emissivity: dice.between(0.75, 0.95), ..steel };
     let body = world.add(Shape::Cylinder { frame, radius, half }, steel);
-    body.pattern = Pattern::Level { level: dice.between(-0.6, 0.7) * half, kelvin: 0.5 * load };
+    body.pattern = if lying {
+        Pattern::Stripes { axis: 1, pitch: 0.4 * half, duty: 0.9, kelvin: 0.1 * load }
+    } else {
+        Pattern::Level { level: dice.between(-0.6, 0.7) * half, kelvin: 0.5 * load }
+    };
     for end in [-1.0, 1.0] {
         let cap = frame.at(v3(0.0, end * half, 0.0));
         world.add(Shape::Ellipsoid { frame: cap, radii: v3(radius, 0.3 * radius, radius) }, steel);

@@ -48,11 +48,10 @@ pub(crate) fn build(weather: Weather, size: ImageSize, things: usize, dice: &mut
     let people = things.clamp(1, 9);
     for number in 0..people {
         for _ in 0..12 {
-            let at = v3(
-                dice.between(-0.9, 0.9) * walls.half.0,
-                0.0,
-                dice.between(-0.65, 0.9) * walls.half.1,
-            );
+            let inside = (walls.half.0 - 0.3, walls.half.1 - 0.3);
+            let Some(at) = world.floor_in_view(dice, (1.0, 2.2 * walls.half.1), inside) else {
+                continue;
+            };
             if !world.take(at.x, at.z, 0.4) {
                 continue;
             }
@@ -97,6 +96,28 @@ pub(crate) fn shell(world: &mut World, dice: &mut Dice, walls: Walls, outside: f
     slab(v3(-w - 0.1, 0.5 * h, 0.0), v3(0.1, 0.5 * h + 0.1, d), 0.0, dice);
     slab(v3(w + 0.1, 0.5 * h, 0.0), v3(0.1, 0.5 * h + 0.1, d), 0.5 * draught, dice);
     let glass = (outside - inside) * dice.between(0.2, 0.5);
+    // Pictures, boards and vents on the walls, and where a hand or a sofa back was a minute ago.
+    for _ in 0..dice.count(1, 7) {
+        let half = (dice.between(0.12, 0.5), dice.between(0.1, 0.4));
+        let (x, y) = (dice.between(-0.9, 0.9) * w, dice.between(0.35, 0.8) * h);
+        let frame = match dice.below(3) {
+            0 => middle.at(v3(x, y, d - 0.01)),
+            side => {
+                let side = if side == 1 { -1.0 } else { 1.0 };
+                let at = v3(side * (w - 0.01), y, dice.between(-0.5, 0.9) * d);
+                Frame { origin: at, right: middle.forward, forward: middle.right * -side, ..middle }
+            }
+        };
+        let body = world.add(
+            Shape::Block { frame, half: v3(half.0, half.1, 0.02) },
+            paint(dice).warmer(dice.between(-0.8, 1.0)),
+        );
+        if dice.chance(0.5) {
+            let kelvin = dice.between(-0.8, 1.2);
+            body.pattern =
+                Pattern::Inset { half: (half.0 - 0.04, half.1 - 0.04), kelvin, glass: 0.3 };
+        }
+    }
     // Windows in the far wall, with radiators below.
     let windows = dice.count(0, (w / 1.1) as usize);
     let heated = outside < 14.0 && dice.chance(0.85);
@@ -162,7 +183,9 @@ pub(crate) fn shell(world: &mut World, dice: &mut Dice, walls: Walls, outside: f
 fn furnish(world: &mut World, dice: &mut Dice, walls: Walls) {
     let (w, d) = walls.half;
     for _ in 0..dice.count(1, 4) {
-        let at = v3(dice.between(-0.8, 0.8) * w, 0.0, dice.between(-0.3, 0.85) * d);
+        let Some(at) = world.floor_in_view(dice, (1.5, 2.2 * d), (w - 0.7, d - 0.7)) else {
+            continue;
+        };
         if !world.take(at.x, at.z, 0.8) {
             continue;
         }

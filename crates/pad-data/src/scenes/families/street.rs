@@ -6,6 +6,7 @@ use pad_ops::ImageSize;
 
 use super::{along_or_across, beast, cycle, either_way, parked, vehicle, walker};
 use crate::scenes::{
+    ground::Curve,
     camera::{Camera, View},
     class::Class,
     dice::Dice,
@@ -17,7 +18,7 @@ use crate::scenes::{
     things::{AnimalKind, CarState},
     vector::{Frame, V3, v3},
     weather::Weather,
-    world::{Curve, World},
+    world::World,
 };
 
 /// What stands along the street.

@@ -15,9 +15,9 @@ use crate::scenes::{
 fn fullness(world: &World, dice: &mut Dice) -> f32 {
     let full = match world.weather.season {
         Season::Winter => 0.15,
-        Season::Spring => 0.6,
-        Season::Summer => 0.75,
-        Season::Autumn => 0.45,
+        Season::Spring => 0.55,
+        Season::Summer => 0.68,
+        Season::Autumn => 0.42,
     };
     (full + 0.12 * dice.normal()).clamp(0.05, 0.95)
 }
@@ -137,11 +137,11 @@ fn conifer(world: &mut World, dice: &mut Dice, at: V3, height: f32, pixels: f32)
     let needles = Material { heat: 0.4, ..LEAVES }.varied(dice);
     let spread = dice.between(0.14, 0.24) * height;
     let layers = if pixels > 120.0 {
-        9
+        15
     } else if pixels > 40.0 {
-        6
+        9
     } else {
-        4
+        5
     };
     world.of_class(Class::Vegetation, |world| {
         branch(world, at, at + UP * (0.9 * height), (0.02 * height, 0.006 * height));
@@ -150,7 +150,7 @@ fn conifer(world: &mut World, dice: &mut Dice, at: V3, height: f32, pixels: f32)
             let wide = spread * (1.0 - 0.9 * share) * dice.between(0.9, 1.12);
             let centre = at + UP * (height * (0.14 + 0.82 * share));
             let frame = Frame::upright(centre, dice.angle());
-            let radii = v3(wide, 0.85 * height / layers as f32, wide);
+            let radii = v3(wide, 0.7 * height / layers as f32, wide);
             let skirt =
                 world.add(Shape::Ellipsoid { frame, radii }, needles.warmer(0.2 * dice.normal()));
             skirt.cutout = Cutout::Leaves { scale: 0.28, density: 0.72 };

@@ -1,10 +1,11 @@
 //! Roads with pavements, kerbs, lines, tracks and drains.
 
 use crate::scenes::{
+    ground::{Area, Curve, Effect},
     class::Class,
     dice::Dice,
     material::{ASPHALT, CONCRETE, Material, PAINT_LINE, PAVING, SNOW, SOIL},
-    world::{Area, Curve, Effect, World},
+    world::World,
 };
 
 /// A road along a curve.

@@ -1,9 +1,10 @@
 //! Shadows on the ground: every body's outline, thrown along the sun's rays.
 
 use crate::scenes::{
+    ground::{Area, Effect},
     shape::Shape,
     vector::{V3, v3},
-    world::{Area, Cutout, Effect, World},
+    world::{Cutout, World},
 };
 
 /// Adds the shadows of all bodies, if the sun shines.
@@ -32,11 +33,7 @@ pub(crate) fn cast_shadows(world: &mut World) {
             continue;
         };
         // The sun is half a degree wide, and warm air mixes: edges soften with height.
-        shadows.push((
-            Area::Polygon { points },
-            0.1 + 0.035 * top / sun.y,
-            Effect::Shadow(strength),
-        ));
+        shadows.push((Area::polygon(points), 0.1 + 0.035 * top / sun.y, Effect::Shadow(strength)));
     }
     for (area, softness, effect) in shadows {
         world.stain(area, softness, effect);
@@ -108,7 +105,7 @@ mod tests {
         let points = vec![(0.0, 0.0), (2.0, 0.0), (2.0, 2.0), (0.0, 2.0), (1.0, 1.0), (1.0, 0.0)];
         let corners = hull(points.clone()).unwrap();
         assert_eq!(corners.len(), 4, "{corners:?}");
-        let area = Area::Polygon { points: corners };
+        let area = Area::polygon(corners);
         for (x, z) in points {
             assert!(area.distance(x, z) < 1e-6);
         }

@@ -43,6 +43,7 @@ struct Plan {
     /// Fur: share of the air's temperature that shows.
     fur: f32,
     horns: f32,
+    udder: bool,
 }
 
 fn plan(kind: Kind, dice: &mut Dice) -> Plan {
@@ -57,6 +58,7 @@ fn plan(kind: Kind, dice: &mut Dice) -> Plan {
         tail: (0.4, 0.03),
         fur: 0.6,
         horns: 0.0,
+        udder: false,
     };
     let mut plan = match kind {
         Kind::Dog => Plan {
@@ -65,7 +67,7 @@ fn plan(kind: Kind, dice: &mut Dice) -> Plan {
             ..p(
                 dice.between(0.35, 0.68),
                 1.0,
-                (0.24, 0.15),
+                (0.36, 0.15),
                 (0.085, 0.045),
                 (0.4, 0.8, 0.11),
                 (0.38, 0.12),
@@ -77,7 +79,7 @@ fn plan(kind: Kind, dice: &mut Dice) -> Plan {
             ..p(
                 dice.between(0.24, 0.3),
                 1.15,
-                (0.26, 0.18),
+                (0.38, 0.18),
                 (0.1, 0.06),
                 (0.3, 0.6, 0.12),
                 (0.28, 0.17),
@@ -88,10 +90,11 @@ fn plan(kind: Kind, dice: &mut Dice) -> Plan {
             ears: 0.16,
             tail: (0.6, 0.02),
             horns: 0.15,
+            udder: true,
             ..p(
                 dice.between(1.25, 1.5),
                 1.05,
-                (0.31, 0.22),
+                (0.52, 0.23),
                 (0.1, 0.05),
                 (0.42, 0.25, 0.14),
                 (0.4, 0.11),
@@ -104,7 +107,7 @@ fn plan(kind: Kind, dice: &mut Dice) -> Plan {
             ..p(
                 dice.between(1.4, 1.7),
                 0.95,
-                (0.24, 0.16),
+                (0.42, 0.17),
                 (0.085, 0.035),
                 (0.52, 0.85, 0.1),
                 (0.42, 0.09),
@@ -117,7 +120,7 @@ fn plan(kind: Kind, dice: &mut Dice) -> Plan {
             ..p(
                 dice.between(0.6, 0.75),
                 1.0,
-                (0.36, 0.28),
+                (0.55, 0.28),
                 (0.08, 0.05),
                 (0.35, 0.5, 0.14),
                 (0.36, 0.11),
@@ -130,7 +133,7 @@ fn plan(kind: Kind, dice: &mut Dice) -> Plan {
             ..p(
                 dice.between(0.75, 1.2),
                 0.95,
-                (0.23, 0.14),
+                (0.4, 0.15),
                 (0.06, 0.03),
                 (0.5, 0.95, 0.08),
                 (0.35, 0.09),
@@ -143,7 +146,7 @@ fn plan(kind: Kind, dice: &mut Dice) -> Plan {
             ..p(
                 dice.between(0.65, 0.95),
                 1.05,
-                (0.36, 0.2),
+                (0.56, 0.21),
                 (0.07, 0.045),
                 (0.3, 0.0, 0.2),
                 (0.5, 0.15),
@@ -156,7 +159,7 @@ fn plan(kind: Kind, dice: &mut Dice) -> Plan {
             ..p(
                 dice.between(0.35, 0.42),
                 1.15,
-                (0.25, 0.15),
+                (0.36, 0.15),
                 (0.07, 0.035),
                 (0.35, 0.6, 0.12),
                 (0.4, 0.11),
@@ -190,27 +193,35 @@ pub(crate) fn animal(world: &mut World, dice: &mut Dice, frame: Frame, kind: Kin
     let sway = 0.25 * dice.normal();
     world.of_class(Class::Animal, |world| {
         let at = |p: V3| frame.point(p * size);
+        let skin = world.seed.wrapping_add(world.surfaces.len() as u32);
         let (deep, wide) = plan.trunk;
         let middle = 1.0 - 0.5 * deep;
         let (front, back) = (0.5 * plan.length, -0.5 * plan.length);
         let mut lump = |centre: V3, radii: V3, material: Material| {
-            let surface = world.add(
-                Shape::Ellipsoid { frame: frame.at(centre * size), radii: radii * size },
-                material,
-            );
+            let frame = frame.at(centre * size);
+            let surface = world.add(Shape::Ellipsoid { frame, radii: radii * size }, material);
+            surface.seed = skin;
+            surface.anchor = centre * size;
             if spots {
                 surface.pattern = Pattern::Coat { patch, kelvin: contrast };
             }
         };
-        lump(v3(0.0, middle + 0.02, 0.72 * front), v3(0.9 * wide, 0.62 * deep, 0.34), coat);
-        lump(v3(0.0, middle - 0.02, 0.0), v3(wide, 0.58 * deep, 0.62 * plan.length), coat);
+        lump(v3(0.0, middle + 0.02, 0.72 * front), v3(0.9 * wide, 0.55 * deep, 0.32), coat);
+        lump(v3(0.0, middle - 0.02, 0.0), v3(wide, 0.52 * deep, 0.62 * plan.length), coat);
         lump(
             v3(0.0, middle + 0.03, 0.75 * back),
-            v3(0.92 * wide, 0.6 * deep, 0.32),
+            v3(0.92 * wide, 0.52 * deep, 0.3),
             coat.warmer(0.5),
         );
         // Belly and, under the hips, bare skin.
-        lump(v3(0.0, middle - 0.42 * deep, 0.3 * back), v3(0.6 * wide, 0.25 * deep, 0.3), thin);
+        lump(v3(0.0, middle - 0.36 * deep, 0.35 * back), v3(0.7 * wide, 0.22 * deep, 0.3), thin);
+        if plan.udder {
+            lump(
+                v3(0.0, middle - 0.6 * deep, 0.72 * back),
+                v3(0.55 * wide, 0.2 * deep, 0.13),
+                bare,
+            );
+        }
         let mut turn = phase;
         for (x, z, hind) in
             [(-1.0, front, false), (1.0, front, false), (-1.0, back, true), (1.0, back, true)]
@@ -219,7 +230,7 @@ pub(crate) fn animal(world: &mut World, dice: &mut Dice, frame: Frame, kind: Kin
             let hip = at(v3(x * 0.55 * wide, middle - 0.1 * deep, z * 0.86));
             let lift = if stride > 0.0 { 0.1 * turn.cos().max(0.0) } else { 0.0 };
             let foot = at(v3(x * 0.5 * wide, 0.03 + lift, z * 0.9 + stride * turn.sin()));
-            let half = 0.53 * middle * size;
+            let half = 0.518 * (middle - 0.1 * deep - 0.03) * size;
             let pole = frame.direction(v3(0.0, 0.0, if hind { -1.0 } else { 0.5 }));
             let (knee, end) = two_bones(hip, foot, half, half, pole);
             let (upper, lower) = plan.leg;

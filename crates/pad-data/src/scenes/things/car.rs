@@ -1,13 +1,14 @@
 //! Cars and vans: warm bonnets, tyres and exhausts when driven, cold shells when parked.
 
 use crate::scenes::{
+    ground::{Area, Effect},
     class::Class,
     dice::Dice,
     material::{BARE_METAL, CAR_PAINT, GLASS, Material, RUBBER},
     pattern::Pattern,
     shape::Shape,
     vector::{Frame, v3},
-    world::{Area, Effect, World},
+    world::World,
 };
 
 /// What a car has done lately.
@@ -106,9 +107,9 @@ pub(crate) fn car(world: &mut World, dice: &mut Dice, frame: Frame, state: CarSt
         let base = 0.5 * b.length - b.wheel - 0.48;
         for (x, z) in [(-1.0, base), (1.0, base), (-1.0, -base), (1.0, -base)] {
             let hub =
-                frame.at(v3(x * (half - 0.1), b.wheel, z)).rolled(std::f32::consts::FRAC_PI_2);
+                frame.at(v3(x * (half - 0.07), b.wheel, z)).rolled(std::f32::consts::FRAC_PI_2);
             let warmth = tyres * if z > 0.0 { 1.15 } else { 1.0 };
-            let arch = Shape::Cylinder { frame: hub, radius: b.wheel + 0.07, half: 0.095 };
+            let arch = Shape::Cylinder { frame: hub, radius: b.wheel + 0.07, half: 0.09 };
             world.add(arch, Material { solar: 2.0, heat: 0.2 * tyres, ..rubber });
             let wheel = world.add(
                 Shape::Cylinder { frame: hub, radius: b.wheel, half: 0.115 },

@@ -5,7 +5,8 @@ use crate::scenes::{
     class::Class,
     dice::Dice,
     material::{Material, RUBBER, body},
-    pattern::{FaceLook, Pattern},
+    face::FaceLook,
+    pattern::Pattern,
     shape::Shape,
     vector::{Frame, V3, v3},
     weather::ZERO_CELSIUS,
@@ -187,7 +188,8 @@ pub(crate) fn person(world: &mut World, dice: &mut Dice, frame: Frame, height: f
         let on = |p: V3| trunk.point(p * height);
         let mut ball = |centre: V3, radii: V3, material: Material| {
             let frame = trunk.at(centre * height);
-            world.add(Shape::Ellipsoid { frame, radii: radii * height }, material);
+            let surface = world.add(Shape::Ellipsoid { frame, radii: radii * height }, material);
+            surface.pattern = weave(&material);
         };
         ball(v3(0.0, 0.0, -0.005), v3(0.094, 0.085, 0.072), clothes.trousers);
         ball(v3(0.0, 0.1, 0.0), v3(0.088, 0.13, 0.066), clothes.top);
@@ -245,5 +247,14 @@ pub(crate) fn person(world: &mut World, dice: &mut Dice, frame: Frame, height: f
 }
 
 fn limb(world: &mut World, (a, b): (V3, V3), radii: (f32, f32), height: f32, material: Material) {
-    world.add(Shape::Limb { a, b, ra: radii.0 * height, rb: radii.1 * height }, material);
+    let shape = Shape::Limb { a, b, ra: radii.0 * height, rb: radii.1 * height };
+    world.add(shape, material).pattern = weave(&material);
+}
+
+/// Clothes fold in proportion to the heat they hold back; skin does not.
+fn weave(material: &Material) -> Pattern {
+    if material.solar < 3.0 {
+        return Pattern::Plain;
+    }
+    Pattern::Cloth { fold: 0.13, kelvin: 0.35 + 0.16 * material.heat.max(0.0) }
 }
