@@ -7,7 +7,7 @@ use crate::{Error, Result};
 
 /// Smallest side of a scene, pixels.
 pub const MIN_SIDE: usize = 32;
-/// Largest side of a scene, pixels: memory grows with the area (about 60 bytes a pixel while rendering).
+/// Largest side of a scene, pixels: memory grows with the area (about 80 bytes a pixel while rendering).
 pub const MAX_SIDE: usize = 4096;
 
 /// Part of the year.
@@ -245,8 +245,7 @@ impl SceneConfig {
         }
         let weights = self.families.table();
         let total: f32 = weights.iter().map(|&(_, weight)| weight).sum();
-        if weights.iter().any(|&(_, weight)| !(weight >= 0.0 && weight.is_finite()))
-            || total <= 0.0
+        if weights.iter().any(|&(_, weight)| !(weight >= 0.0 && weight.is_finite())) || total <= 0.0
         {
             let found = format!("{:?}", weights.map(|(_, weight)| weight));
             faults.push(("families", "weights of at least 0, not all 0".into(), found));

@@ -147,7 +147,7 @@ mod tests {
     #[test]
     fn order_is_kept_without_detail() {
         let size = ImageSize::new(32, 64);
-        let counts: Vec<u16> = (0..size.area()).map(|i| 7000 + (i as u16 * 37) % 611).collect();
+        let counts: Vec<u16> = (0..size.area()).map(|i| 7000 + ((i * 37) % 611) as u16).collect();
         let config = GainConfig { detail: [0.0, 0.0], ..GainConfig::default() };
         for index in 0..10 {
             let gray = control(&counts, size, 30.0, &config, &mut Dice::new(Key::new(index)));

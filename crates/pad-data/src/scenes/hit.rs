@@ -158,17 +158,23 @@ impl Limb {
         let mut best = f32::INFINITY;
         if root >= 0.0 && a.abs() > 1e-12 {
             let root = root.sqrt();
-            for t in [(-b - root) / a, (-b + root) / a] {
+            let on_side = |t: f32| {
                 let y = y0 + t * yd;
                 let rho = (self.ra - self.sin * y) / self.cos;
                 let slant = self.cos * y - self.sin * rho;
-                if t > 0.0 && rho >= 0.0 && slant >= 0.0 && slant <= self.cos * self.length {
-                    if a > 0.0 {
-                        // Entering through the side: nothing of a convex body is nearer.
-                        return Some((t, 0));
-                    }
-                    best = best.min(t);
+                t > 0.0 && rho >= 0.0 && slant >= 0.0 && slant <= self.cos * self.length
+            };
+            let first = (-b - root) / a;
+            if on_side(first) {
+                if a > 0.0 {
+                    // Entering through the side: nothing of a convex body is nearer.
+                    return Some((first, 0));
                 }
+                best = first;
+            }
+            let second = (-b + root) / a;
+            if on_side(second) {
+                best = best.min(second);
             }
         }
         for (from, radius) in [(self.from_a, self.ra), (self.from_b, self.rb)] {

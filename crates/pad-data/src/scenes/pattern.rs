@@ -263,7 +263,6 @@ impl Pattern {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenes::material::BRICK;
 
     #[test]
     fn covers_are_shares() {

@@ -234,3 +234,93 @@ impl Shader<'_> {
         apparent + look.kelvin
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenes::{
+        camera::{Camera, View},
+        class::Class,
+        config::{SceneConfig, Season},
+        dice::Dice,
+        ground::Area,
+        material::{ASPHALT, CONCRETE, Material},
+        raster::rasterise,
+        shape::Shape,
+        vector::Frame,
+        weather::Weather,
+    };
+    use pad_ops::{ImageSize, rng::Key};
+
+    const SIDE: usize = 80;
+
+    /// Straight down from 20 m at a summer noon, 40 m of asphalt across.
+    fn noon() -> World {
+        let config = SceneConfig {
+            seasons: vec![Season::Summer],
+            hours: [13.0, 13.0],
+            ..SceneConfig::default()
+        };
+        let mut weather = Weather::draw(&config, &mut Dice::new(Key::new(1)));
+        weather.cloud = 0.0;
+        weather.sun_power = 1.0;
+        weather.visibility = 1e6;
+        weather.contrast = 1.0;
+        let down = View {
+            yaw: 0.0,
+            pitch: -std::f32::consts::FRAC_PI_2,
+            roll: 0.0,
+            field: std::f32::consts::FRAC_PI_2,
+        };
+        let camera = Camera::new(v3(0.0, 20.0, 0.0), down, ImageSize::square(SIDE));
+        let mut world = World::new(weather, camera, 1);
+        world.ground = Some((Material { grain: 0.0, ..ASPHALT }, Class::Road, None));
+        world
+    }
+
+    fn at(image: &[f32], x: f32, z: f32) -> f32 {
+        let (column, row) = ((40.0 + 2.0 * x) as usize, (40.0 - 2.0 * z) as usize);
+        image[row * SIDE + column]
+    }
+
+    #[test]
+    fn shadows_cool_and_heat_warms_where_they_lie() {
+        let mut world = noon();
+        let disc =
+            |x: f32| Area::Ellipse { centre: (x, 0.0), radii: (4.0, 4.0), yaw: 0.0, ring: None };
+        world.stain(disc(-10.0), 0.5, Effect::Shadow(1.0));
+        world.stain(disc(10.0), 0.5, Effect::Heat(6.0));
+        let image = shade(&world, &rasterise(&world));
+        let (sun, shadow, hot) =
+            (at(&image, 0.0, 10.0), at(&image, -10.0, 0.0), at(&image, 10.0, 0.0));
+        assert!(shadow < sun - 3.0, "{shadow} {sun}");
+        assert!((hot - sun - 6.0 * ASPHALT.emissivity).abs() < 0.2, "{hot} {sun}");
+        assert!(sun > world.weather.air + 8.0);
+    }
+
+    #[test]
+    fn faces_in_the_sun_are_warmer() {
+        let mut world = noon();
+        world.weather.sun = v3(0.8, 0.6, 0.0);
+        // A ridge along z: its right slope faces the sun.
+        let outline = [(-8.0, 0.0), (0.0, 8.0), (8.0, 0.0)];
+        let frame = Frame::upright(v3(0.0, 0.0, 0.0), std::f32::consts::FRAC_PI_2);
+        let plain = Material { grain: 0.0, ..CONCRETE };
+        world.add(Shape::profile(frame, &outline, 12.0, 0.0, 0.0), plain);
+        let image = shade(&world, &rasterise(&world));
+        let (sunny, dark) = (at(&image, 4.0, 0.0), at(&image, -4.0, 0.0));
+        assert!(sunny > dark + 2.0, "{sunny} {dark}");
+    }
+
+    #[test]
+    fn far_things_fade_into_the_air() {
+        let mut world = noon();
+        world.weather.visibility = 20.0 / std::f32::consts::LN_2;
+        let hazy = at(&shade(&world, &rasterise(&world)), 0.0, 0.0);
+        world.weather.visibility = 1e9;
+        let clear = at(&shade(&world, &rasterise(&world)), 0.0, 0.0);
+        // Twenty metres halve the contrast.
+        let (hazy, clear) = (hazy - world.weather.air, clear - world.weather.air);
+        assert!((hazy / clear - 0.5).abs() < 0.01, "{hazy} {clear}");
+    }
+}

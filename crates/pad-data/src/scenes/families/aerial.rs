@@ -8,10 +8,10 @@ use super::{
     vehicle, walker,
 };
 use crate::scenes::{
-    ground::{Area, Effect},
     camera::{Camera, View},
     class::Class,
     dice::Dice,
+    ground::{Area, Effect},
     material::open_ground,
     things::{AnimalKind, CarState},
     vector::v3,

@@ -4,10 +4,10 @@ use pad_ops::ImageSize;
 
 use super::{beast, cycle, vehicle, walker};
 use crate::scenes::{
-    ground::{Area, Curve, Rows},
     camera::{Camera, View},
     class::Class,
     dice::Dice,
+    ground::{Area, Curve, Rows},
     material::{GRASS, Material, SOIL, WATER, open_ground},
     places::{Road, bush, fence, hall, house, random_tree, treeline, trunk, wires},
     shape::Shape,

@@ -1,24 +1,17 @@
 //! Green places: parks, panel fields, farmland, shores.
 
-use std::f32::consts::{FRAC_PI_2, PI};
+use std::f32::consts::FRAC_PI_2;
 
 use crate::scenes::{
-    ground::{Area, Curve, Effect, Rows},
     class::Class,
     config::Season,
     dice::Dice,
-    material::{
-        ASPHALT, CONCRETE, GRASS, Material, PAINT_LINE, PAVING, SAND, SHEET, SOIL, WATER,
-        open_ground,
-    },
+    ground::{Area, Curve, Effect, Rows},
+    material::{ASPHALT, CONCRETE, GRASS, Material, PAVING, SAND, SHEET, SOIL, WATER, open_ground},
     pattern::Pattern,
-    places::{
-        Road, bench, bin, block, bush, fence, hall, hedge, house, lamp, random_tree, tower,
-        treeline, zebra,
-    },
+    places::{bench, bin, block, hall, lamp, random_tree, treeline},
     shape::Shape,
-    things::ghost,
-    vector::{Frame, V3, v3},
+    vector::{Frame, v3},
     world::World,
 };
 

@@ -1,23 +1,11 @@
 //! Places seen from above.
 
-use std::f32::consts::{FRAC_PI_2, PI};
+use std::f32::consts::PI;
 
 use crate::scenes::{
-    ground::{Area, Curve, Effect, Rows},
-    class::Class,
-    config::Season,
     dice::Dice,
-    material::{
-        ASPHALT, CONCRETE, GRASS, Material, PAINT_LINE, PAVING, SAND, SHEET, SOIL, WATER,
-        open_ground,
-    },
-    pattern::Pattern,
-    places::{
-        Road, bench, bin, block, bush, fence, hall, hedge, house, lamp, random_tree, tower,
-        treeline, zebra,
-    },
-    shape::Shape,
-    things::ghost,
+    ground::{Area, Curve},
+    places::{Road, bush, random_tree},
     vector::{Frame, V3, v3},
     world::World,
 };
@@ -127,5 +115,4 @@ impl Site {
             }
         }
     }
-
 }

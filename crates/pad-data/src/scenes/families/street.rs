@@ -6,10 +6,10 @@ use pad_ops::ImageSize;
 
 use super::{along_or_across, beast, cycle, either_way, parked, vehicle, walker};
 use crate::scenes::{
-    ground::Curve,
     camera::{Camera, View},
     class::Class,
     dice::Dice,
+    ground::Curve,
     material::{CONCRETE, PAVING, open_ground},
     places::{
         Road, bench, bin, bush, fence, hall, hedge, house, lamp, pole, random_tree, sign, tower,

@@ -3,22 +3,16 @@
 use std::f32::consts::{FRAC_PI_2, PI};
 
 use crate::scenes::{
-    ground::{Area, Curve, Effect, Rows},
     class::Class,
-    config::Season,
     dice::Dice,
+    ground::{Area, Curve},
     material::{
-        ASPHALT, CONCRETE, GRASS, Material, PAINT_LINE, PAVING, SAND, SHEET, SOIL, WATER,
-        open_ground,
+        ASPHALT, CONCRETE, GRASS, Material, PAINT_LINE, PAVING, SHEET, SOIL, WATER, open_ground,
     },
-    pattern::Pattern,
-    places::{
-        Road, bench, bin, block, bush, fence, hall, hedge, house, lamp, random_tree, tower,
-        treeline, zebra,
-    },
+    places::{Road, block, bush, fence, hall, hedge, house, lamp, random_tree, tower, zebra},
     shape::Shape,
     things::ghost,
-    vector::{Frame, V3, v3},
+    vector::{Frame, v3},
     world::World,
 };
 

@@ -4,8 +4,8 @@ use super::block;
 use crate::scenes::{
     class::Class,
     dice::Dice,
-    material::{BRICK, CONCRETE, FLAT_ROOF, Material, SHEET, TILES, WOOD},
     facade::Facade,
+    material::{BRICK, CONCRETE, FLAT_ROOF, Material, SHEET, TILES, WOOD},
     pattern::Pattern,
     shape::Shape,
     vector::{Frame, V3, v3},

@@ -1,9 +1,9 @@
 //! Roads with pavements, kerbs, lines, tracks and drains.
 
 use crate::scenes::{
-    ground::{Area, Curve, Effect},
     class::Class,
     dice::Dice,
+    ground::{Area, Curve, Effect},
     material::{ASPHALT, CONCRETE, Material, PAINT_LINE, PAVING, SNOW, SOIL},
     world::World,
 };

@@ -1,9 +1,9 @@
 //! Cars and vans: warm bonnets, tyres and exhausts when driven, cold shells when parked.
 
 use crate::scenes::{
-    ground::{Area, Effect},
     class::Class,
     dice::Dice,
+    ground::{Area, Effect},
     material::{BARE_METAL, CAR_PAINT, GLASS, Material, RUBBER},
     pattern::Pattern,
     shape::Shape,

@@ -4,8 +4,8 @@ use super::limbs::two_bones;
 use crate::scenes::{
     class::Class,
     dice::Dice,
-    material::{Material, RUBBER, body},
     face::FaceLook,
+    material::{Material, RUBBER, body},
     pattern::Pattern,
     shape::Shape,
     vector::{Frame, V3, v3},
