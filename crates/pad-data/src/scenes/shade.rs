@@ -182,9 +182,9 @@ impl Shader<'_> {
         let slope = (-seen.view.y).max(1e-3);
         let footprint = seen.footprint / slope.sqrt();
         let mut kelvin = self.balance(material, UP, shadow) + heat;
-        let fine = fractal2(at, material.scale, 6, 0.88, footprint, seed);
+        let fine = fractal2(at, material.scale, 6, 0.8, footprint, seed);
         let wide = fractal2(at, 11.0 * material.scale, 3, 0.6, footprint, seed ^ 0xA5A5);
-        kelvin += material.grain * self.activity() * (1.3 * fine + 0.7 * wide);
+        kelvin += material.grain * self.activity() * (1.15 * fine + 0.75 * wide);
         if let Some(rows) = rows {
             let (sin, cos) = rows.yaw.sin_cos();
             let across = at.0 * cos - at.1 * sin + 0.15 * rows.pitch * fine;

@@ -72,7 +72,7 @@ fn broadleaf(world: &mut World, dice: &mut Dice, at: V3, height: f32, pixels: f3
             let radii = v3(size * spread, 0.75 * size * spread, size * spread);
             let material = leaves.warmer(0.3 * dice.normal());
             let blob = world.add(Shape::Ellipsoid { frame, radii }, material);
-            blob.cutout = Cutout::Leaves { scale: dice.between(0.3, 0.5), density };
+            blob.cutout = Cutout::Leaves { scale: dice.between(0.16, 0.35), density };
             if index < 5 && pixels > 60.0 {
                 branch(world, fork, centre, (thick * 0.6, thick * 0.2));
             }
@@ -153,7 +153,7 @@ fn conifer(world: &mut World, dice: &mut Dice, at: V3, height: f32, pixels: f32)
             let radii = v3(wide, 0.7 * height / layers as f32, wide);
             let skirt =
                 world.add(Shape::Ellipsoid { frame, radii }, needles.warmer(0.2 * dice.normal()));
-            skirt.cutout = Cutout::Leaves { scale: 0.28, density: 0.72 };
+            skirt.cutout = Cutout::Leaves { scale: 0.15, density: 0.66 };
         }
     });
 }
@@ -170,7 +170,7 @@ pub(crate) fn bush(world: &mut World, dice: &mut Dice, at: V3, height: f32) {
             let frame = Frame::upright(at + shift + UP * (0.75 * size), dice.angle());
             let radii = v3(1.1 * size, size, 1.1 * size);
             let blob = world.add(Shape::Ellipsoid { frame, radii }, leaves);
-            blob.cutout = Cutout::Leaves { scale: 0.25, density };
+            blob.cutout = Cutout::Leaves { scale: 0.15, density };
         }
     });
     world.block(at.x, at.z, 0.7 * height);
