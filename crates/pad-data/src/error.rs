@@ -85,7 +85,9 @@ pub enum Error {
         what: String,
     },
     /// More images could not be read than the run allows.
-    #[error("{bad} of {seen} images could not be read, more than the allowed share {allowed}; first: {first}")]
+    #[error(
+        "{bad} of {seen} images could not be read, more than the allowed share {allowed}; first: {first}"
+    )]
     TooManyUnreadable {
         /// Images that failed.
         bad: usize,
