@@ -6,7 +6,7 @@
 //! | [`window`] | counts and kelvin to levels of 0 to 255 |
 //! | [`resize`] | Pillow's bicubic and bilinear resize, bit for bit |
 //! | [`transform`] | crops, mirroring, normalisation: decide, then apply |
-//! | [`roi`] | regions of interest |
+//! | [`roi`] | regions of interest by selective search, with the regions of the reference; their files |
 //! | [`sets`] | folders of images as data sets; MSIP |
 //! | [`dataset`], [`loader`] | what a set is; batches from worker threads |
 //! | [`stats`] | what to normalise with |

@@ -1,14 +1,154 @@
-//! Regions of interest.
+//! Regions of interest of a grey image: the rectangles that MSIP crops around.
+//!
+//! | step | file | source |
+//! |---|---|---|
+//! | blur, graph, segments | `smooth`, `edges`, [`felzenszwalb()`] | Felzenszwalb and Huttenlocher 2004, as scikit-image 0.26 computes it |
+//! | boxes and histograms of the segments | `regions`, `texture` | selectivesearch 0.4 |
+//! | grouping the most similar | [`selective_search()`] | Uijlings et al. 2013, as selectivesearch 0.4 computes it |
+//! | what is worth a crop | [`filter()`] | arXiv 2312.08192, `roi.py` of the original |
+//! | one text file per image | [`read`], [`write`] | the original's `roi` folders |
+//!
+//! [`rois`] runs all but the last. The result is the reference's, rectangle for rectangle, because every comparison
+//! is made on the same rounded numbers: grey stands for three equal colour channels, sums run in the same order, and
+//! ties end the same way. One image is one thread's work; give each thread a [`Workspace`].
+//!
+//! ```
+//! use pad_data::roi::{RoiConfig, Roi, rois};
+//! use pad_ops::ImageSize;
+//!
+//! // A bright square of 60x60 pixels on a dark ground.
+//! let size = ImageSize::new(100, 120);
+//! let gray: Vec<u8> = (0..size.area())
+//!     .map(|i| (i / 120, i % 120))
+//!     .map(|(y, x)| if (20..80).contains(&y) && (30..90).contains(&x) { 200 } else { 40 })
+//!     .collect();
+//! let found = rois(&gray, size, &RoiConfig::default())?;
+//! assert!(found.contains(&Roi { x: 30, y: 20, width: 59, height: 59 }));
+//! # Ok::<(), pad_data::Error>(())
+//! ```
 
-/// A region of an image that holds something, pixels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+mod edges;
+mod felzenszwalb;
+mod file;
+mod filter;
+#[cfg(test)]
+mod golden;
+mod regions;
+mod segments;
+mod selective_search;
+mod smooth;
+mod texture;
+
+use pad_ops::ImageSize;
+use serde::{Deserialize, Serialize};
+
+pub use felzenszwalb::{FelzenszwalbConfig, Labels, felzenszwalb};
+pub use file::{read, write};
+pub use filter::{RoiFilter, filter};
+pub use regions::{Histograms, Merge, Region};
+pub use selective_search::{SelectiveSearchConfig, selective_search};
+
+use crate::{Error, Result};
+use segments::Segmenter;
+use selective_search::Grouping;
+
+/// A rectangle of pixels. As in the reference, `width` and `height` are last minus first pixel: one less than the
+/// number of columns and rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Roi {
     /// First column.
     pub x: u32,
     /// First row.
     pub y: u32,
-    /// Columns.
+    /// Columns, less one.
     pub width: u32,
-    /// Rows.
+    /// Rows, less one.
     pub height: u32,
+}
+
+/// As a line of a RoI file: `x,y,width,height`.
+impl std::fmt::Display for Roi {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{},{},{},{}", self.x, self.y, self.width, self.height)
+    }
+}
+
+/// How the rectangles of an image are found. The defaults are the paper's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RoiConfig {
+    /// How regions are found.
+    pub search: SelectiveSearchConfig,
+    /// Which of them are kept.
+    pub filter: RoiFilter,
+}
+
+/// The buffers of one thread, kept from image to image: about 60 bytes a pixel of the largest image seen.
+#[derive(Debug, Default)]
+pub struct Workspace {
+    segmenter: Segmenter,
+    grouping: Grouping,
+}
+
+impl Workspace {
+    /// A workspace without buffers; they grow on use.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// [`selective_search()`] in these buffers.
+    ///
+    /// # Errors
+    /// As [`selective_search()`].
+    pub fn selective_search(
+        &mut self,
+        gray: &[u8],
+        size: ImageSize,
+        config: &SelectiveSearchConfig,
+    ) -> Result<Vec<Region>> {
+        check_image(gray, size)?;
+        config.felzenszwalb.check()?;
+        let count = self.segmenter.run(gray, size.width, &config.felzenszwalb);
+        let labels = &self.segmenter.labels;
+        Ok(self.grouping.run(gray, size, labels, count, config.histograms))
+    }
+
+    /// [`rois`] in these buffers.
+    ///
+    /// # Errors
+    /// As [`rois`].
+    pub fn rois(&mut self, gray: &[u8], size: ImageSize, config: &RoiConfig) -> Result<Vec<Roi>> {
+        config.filter.check()?;
+        Ok(filter(&self.selective_search(gray, size, &config.search)?, &config.filter))
+    }
+}
+
+/// The rectangles of a grey image that are worth a crop, each once, by rising `(x, y, width, height)`.
+///
+/// `gray` holds `size.height` rows of `size.width` bytes.
+///
+/// # Errors
+/// [`Error::Setting`] if `gray` is empty, too large (2^30 pixels) or not of that size, or a setting is out of range.
+pub fn rois(gray: &[u8], size: ImageSize, config: &RoiConfig) -> Result<Vec<Roi>> {
+    Workspace::new().rois(gray, size, config)
+}
+
+/// Asks that `gray` is an image of `size`.
+fn check_image(gray: &[u8], size: ImageSize) -> Result<()> {
+    let area = size.height.checked_mul(size.width);
+    let Some(area @ 1..=edges::MAX_PIXELS) = area else {
+        return Err(Error::Setting {
+            name: "size",
+            expected: format!("1 to {} pixels", edges::MAX_PIXELS),
+            found: size.to_string(),
+        });
+    };
+    if gray.len() != area {
+        return Err(Error::Setting {
+            name: "gray",
+            expected: format!("{area} bytes for {size} pixels"),
+            found: format!("{} bytes", gray.len()),
+        });
+    }
+    Ok(())
 }

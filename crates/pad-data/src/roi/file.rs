@@ -1,0 +1,68 @@
+//! RoI files: one `x,y,width,height` per line, integers, one file per image.
+
+use std::{io::Write, path::Path};
+
+use pad_ops::ImageSize;
+
+use super::Roi;
+use crate::{Error, Result};
+
+/// Reads the RoI file of an image of `size`. No line means no RoI; blank lines are skipped, spaces around numbers too.
+///
+/// # Errors
+/// [`Error::Io`]; [`Error::Line`] with the line's number for anything but four whole numbers, a width or height of 0,
+/// and a rectangle that leaves the image.
+pub fn read(path: &Path, size: ImageSize) -> Result<Vec<Roi>> {
+    let bytes =
+        std::fs::read(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
+    let mut rois = Vec::new();
+    for (number, line) in bytes.split(|&byte| byte == b'\n').enumerate() {
+        let refuse = |what| Error::Line { path: path.to_path_buf(), line: number + 1, what };
+        let line = std::str::from_utf8(line).map_err(|_| refuse("not UTF-8 text".into()))?.trim();
+        if !line.is_empty() {
+            rois.push(parse(line, size).map_err(refuse)?);
+        }
+    }
+    Ok(rois)
+}
+
+/// One line. The error says what was expected, then what was found.
+fn parse(line: &str, size: ImageSize) -> Result<Roi, String> {
+    let mut numbers = [0; 4];
+    let mut count = 0;
+    for field in line.split(',') {
+        if let Some(number) = numbers.get_mut(count) {
+            let field = field.trim();
+            *number = field.parse::<u32>().map_err(|_| {
+                let names = ["x", "y", "width", "height"];
+                format!("expected a whole number from 0 for {}, found `{field}`", names[count])
+            })?;
+        }
+        count += 1;
+    }
+    if count != 4 {
+        return Err(format!("expected 4 numbers `x,y,width,height`, found {count}"));
+    }
+    let [x, y, width, height] = numbers;
+    if width == 0 || height == 0 {
+        return Err(format!("expected a width and a height from 1, found {width} and {height}"));
+    }
+    let inside = |first: u32, extent: u32, limit: usize| {
+        u64::from(first) + u64::from(extent) <= limit as u64
+    };
+    if inside(x, width, size.width) && inside(y, height, size.height) {
+        return Ok(Roi { x, y, width, height });
+    }
+    Err(format!(
+        "expected a rectangle inside the image of {size} (height x width) pixels, found {line}"
+    ))
+}
+
+/// Writes a RoI file, whole or not at all.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn write(path: &Path, rois: &[Roi]) -> Result<()> {
+    pad_ops::fs::write_atomic(path, |file| rois.iter().try_for_each(|roi| writeln!(file, "{roi}")))
+        .map_err(|source| Error::Io { path: path.to_path_buf(), source })
+}
