@@ -6,7 +6,7 @@
 //! | boxes and histograms of the segments | `regions`, `texture` | selectivesearch 0.4 |
 //! | grouping the most similar | [`selective_search()`] | Uijlings et al. 2013, as selectivesearch 0.4 computes it |
 //! | what is worth a crop | [`filter()`] | arXiv 2312.08192, `roi.py` of the original |
-//! | one text file per image | [`read`], [`write`] | the original's `roi` folders |
+//! | one text file per image | [`read`], [`write()`] | the original's `roi` folders |
 //!
 //! [`rois`] runs all but the last. The result is the reference's, rectangle for rectangle, because every comparison
 //! is made on the same rounded numbers: grey stands for three equal colour channels, sums run in the same order, and
