@@ -8,6 +8,7 @@
 //! | [`gelu`] | x | operand | CPU f32 | [`reference::gelu`] |
 //! | [`dropout`], [`drop_path`] | x | nothing (drawn again from the key) | CPU f32 | [`reference::dropout`] |
 //! | [`attention_packed`] | qkv | operand | CPU f32 | [`reference::attention_packed`] |
+//! | [`attention_packed_biased`] | qkv, bias | as candle | | [`reference::attention_packed_biased`] |
 //! | [`fuse_patchwise`] | adapter, mlp, gate | operands | CPU f32 | [`reference::fuse_patchwise`] |
 //! | [`gather_tokens`] | x | indices | CPU f32 | [`reference::gather_tokens`] |
 //! | [`masked_mse`] | pred | operands | CPU f32 | [`reference::masked_mse`] |
@@ -38,7 +39,7 @@ mod mode;
 pub mod rng;
 mod softmax;
 
-pub use attention::{attention, attention_packed};
+pub use attention::{AttentionBias, attention, attention_packed, attention_packed_biased};
 pub use cpu::level::cpu_level;
 pub use dropout::{drop_path, dropout};
 pub use error::{Error, Result};
@@ -55,11 +56,17 @@ pub use softmax::softmax;
 /// dtypes without a kernel.
 pub mod reference {
     pub use crate::{
-        attention::attention_packed_reference as attention_packed,
+        attention::{
+            attention_packed_biased_reference as attention_packed_biased,
+            attention_packed_reference as attention_packed,
+        },
         dropout::dropout_reference as dropout,
         fuse_patchwise::fuse_patchwise_reference as fuse_patchwise,
-        gather_tokens::gather_tokens_reference as gather_tokens, gelu::gelu_reference as gelu,
-        layer_norm::layer_norm_reference as layer_norm, linear::linear_reference as linear,
-        masked_mse::masked_mse_reference as masked_mse, softmax::softmax_reference as softmax,
+        gather_tokens::gather_tokens_reference as gather_tokens,
+        gelu::gelu_reference as gelu,
+        layer_norm::layer_norm_reference as layer_norm,
+        linear::linear_reference as linear,
+        masked_mse::masked_mse_reference as masked_mse,
+        softmax::softmax_reference as softmax,
     };
 }

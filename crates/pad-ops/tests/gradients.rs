@@ -3,8 +3,8 @@
 
 use candle_core::{DType, Device, Result, Tensor, Var, backprop::GradStore};
 use pad_ops::{
-    Fusion, Mode, attention_packed, drop_path, dropout, fuse_patchwise, gather_tokens, gelu,
-    layer_norm, linear, masked_mse, reference,
+    AttentionBias, Fusion, Mode, attention_packed, attention_packed_biased, drop_path, dropout,
+    fuse_patchwise, gather_tokens, gelu, layer_norm, linear, masked_mse, reference,
     rng::{Key, Purpose},
     softmax,
 };
@@ -55,6 +55,10 @@ fn mask(pred: &Tensor) -> Result<Tensor> {
     Tensor::from_vec(mask, (b, l), &Device::Cpu)?.to_dtype(pred.dtype())
 }
 
+fn decomposed(t: &[Tensor]) -> AttentionBias {
+    AttentionBias::Decomposed { rows: t[1].clone(), columns: t[2].clone() }
+}
+
 macro_rules! fuse_case {
     ($name:literal, $fusion:expr) => {
         Case {
@@ -69,7 +73,7 @@ macro_rules! fuse_case {
     };
 }
 
-const CASES: [Case; 14] = [
+const CASES: [Case; 16] = [
     Case {
         name: "layer_norm",
         fast: |t| Ok(layer_norm(&t[0], &t[1], &t[2], 1e-6)?),
@@ -117,6 +121,24 @@ const CASES: [Case; 14] = [
         fast: |t| Ok(attention_packed(&t[0], 3)?),
         reference: |t| Ok(reference::attention_packed(&t[0], 3)?),
         shapes: |s| vec![vec![s.b, s.n, 9 * s.o.min(16)]],
+    },
+    Case {
+        name: "attention_packed_biased, per head",
+        fast: |t| Ok(attention_packed_biased(&t[0], 3, &AttentionBias::PerHead(t[1].clone()))?),
+        reference: |t| {
+            let bias = AttentionBias::PerHead(t[1].clone());
+            Ok(reference::attention_packed_biased(&t[0], 3, &bias)?)
+        },
+        shapes: |s| vec![vec![s.b, s.n, 9 * s.d], vec![3, s.n, s.n]],
+    },
+    Case {
+        name: "attention_packed_biased, decomposed",
+        fast: |t| Ok(attention_packed_biased(&t[0], 2, &decomposed(t))?),
+        reference: |t| Ok(reference::attention_packed_biased(&t[0], 2, &decomposed(t))?),
+        shapes: |s| {
+            let n = 2 * s.n;
+            vec![vec![s.b, n, 6 * s.d], vec![s.b, 2, n, 2], vec![s.b, 2, n, s.n]]
+        },
     },
     fuse_case!("fuse_patchwise concat", Fusion::Concat),
     fuse_case!("fuse_patchwise sum", Fusion::Sum),

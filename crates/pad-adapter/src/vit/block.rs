@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 use candle_nn::{Init, VarBuilder};
-use pad_ops::Mode;
+use pad_ops::{AttentionBias, Mode};
 
 use super::{
     ViTConfig,
@@ -39,6 +39,29 @@ impl Attention {
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let heads = pad_ops::attention_packed(&self.qkv.forward(x)?, self.num_heads)?;
         self.proj.forward(&heads)
+    }
+
+    /// [`Attention::forward`] with a bias on the logits, which may come from the packed queries, keys and values
+    /// (B, N, 3 D) that it is given.
+    ///
+    /// # Shapes
+    /// `x` (B, N, D) -> the same.
+    ///
+    /// # Errors
+    /// An `x` or a bias that does not fit; whatever `bias` returns.
+    pub fn forward_biased(
+        &self,
+        x: &Tensor,
+        bias: impl FnOnce(&Tensor) -> Result<AttentionBias>,
+    ) -> Result<Tensor> {
+        let qkv = self.qkv.forward(x)?;
+        let bias = bias(&qkv)?;
+        self.proj.forward(&pad_ops::attention_packed_biased(&qkv, self.num_heads, &bias)?)
+    }
+
+    /// Number of heads.
+    pub fn num_heads(&self) -> usize {
+        self.num_heads
     }
 }
 
@@ -143,9 +166,26 @@ impl Block {
     /// # Errors
     /// An `x` that does not fit.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        self.forward_with(x, mode, |attention, x| attention.forward(x))
+    }
+
+    /// [`Block::forward`] with another way to attend: windows, relative positions. `attend` gets this block's
+    /// attention and the normalised tokens.
+    ///
+    /// # Shapes
+    /// `x` (B, N, D) -> the same; so must `attend`.
+    ///
+    /// # Errors
+    /// An `x` that does not fit; whatever `attend` returns.
+    pub fn forward_with(
+        &self,
+        x: &Tensor,
+        mode: Mode,
+        attend: impl FnOnce(&Attention, &Tensor) -> Result<Tensor>,
+    ) -> Result<Tensor> {
         // Two layer numbers a block, so that its two drop paths differ.
         let layer = 2 * self.index as u32;
-        let (x, mlp) = self.halfway(x, mode.layer(layer))?;
+        let (x, mlp) = self.halfway(x, mode.layer(layer), attend)?;
         let mode = mode.layer(layer + 1);
         let tail = (&x + self.branch2.forward(mlp.clone(), mode)?)?;
         match &self.adapter {
@@ -155,8 +195,13 @@ impl Block {
     }
 
     /// The residual stream after attention and the raw output of the MLP on it.
-    fn halfway(&self, x: &Tensor, mode: Mode) -> Result<(Tensor, Tensor)> {
-        let attention = self.attn.forward(&self.norm1.forward(x)?)?;
+    fn halfway(
+        &self,
+        x: &Tensor,
+        mode: Mode,
+        attend: impl FnOnce(&Attention, &Tensor) -> Result<Tensor>,
+    ) -> Result<(Tensor, Tensor)> {
+        let attention = attend(&self.attn, &self.norm1.forward(x)?)?;
         let x = (x + self.branch1.forward(attention, mode)?)?;
         let mlp = self.mlp.forward(&self.norm2.forward(&x)?)?;
         Ok((x, mlp))
@@ -172,7 +217,7 @@ impl Block {
     pub fn scales(&self, x: &Tensor) -> Result<Option<Tensor>> {
         match &self.adapter {
             Some(adapter) => {
-                let (x, mlp) = self.halfway(x, Mode::Eval)?;
+                let (x, mlp) = self.halfway(x, Mode::Eval, |attention, x| attention.forward(x))?;
                 adapter.scales(&x, &mlp)
             }
             None => Ok(None),

@@ -3,12 +3,17 @@
 //! `O_h = softmax(scale * Q_h K_h^T) V_h` for each head `h`. Saved for the backward: the operand; the N x N matrix of
 //! a head lives only while that head is worked on (blocks of rows when N is large), in both directions.
 
+mod bias;
 mod cpu;
 mod reference;
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result as CandleResult, Shape, Tensor};
 
-pub use reference::{attention, attention_packed as attention_packed_reference};
+pub use bias::{AttentionBias, attention_packed_biased};
+pub use reference::{
+    attention, attention_packed as attention_packed_reference,
+    attention_packed_biased as attention_packed_biased_reference,
+};
 
 use crate::{
     Error, Result, check,
@@ -25,22 +30,27 @@ use crate::{
 /// # Errors
 /// [`Error::Shape`], [`Error::DType`], [`Error::Value`].
 pub fn attention_packed(qkv: &Tensor, num_heads: usize) -> Result<Tensor> {
-    const OP: &str = "attention_packed";
-    check::expect_rank(OP, "qkv", qkv, 3, "(B, N, 3 D)")?;
-    check::expect_float(OP, "qkv", qkv)?;
+    expect_packed("attention_packed", qkv, num_heads)?;
+    if !has_kernel(qkv) || qkv.elem_count() == 0 {
+        return reference::attention_packed(qkv, num_heads);
+    }
+    Ok(qkv.contiguous()?.apply_op1(AttentionPacked { num_heads })?)
+}
+
+/// Fails unless `qkv` is (B, N, 3 D) of a floating dtype and `num_heads` divides D.
+fn expect_packed(op: &'static str, qkv: &Tensor, num_heads: usize) -> Result<()> {
+    check::expect_rank(op, "qkv", qkv, 3, "(B, N, 3 D)")?;
+    check::expect_float(op, "qkv", qkv)?;
     let width = qkv.dim(2)?;
     if num_heads == 0 || !width.is_multiple_of(3 * num_heads) {
         return Err(Error::Value {
-            op: OP,
+            op,
             arg: "num_heads",
             expected: format!("a divisor of embed_dim ({} / 3)", width),
             found: num_heads.to_string(),
         });
     }
-    if !has_kernel(qkv) || qkv.elem_count() == 0 {
-        return reference::attention_packed(qkv, num_heads);
-    }
-    Ok(qkv.contiguous()?.apply_op1(AttentionPacked { num_heads })?)
+    Ok(())
 }
 
 struct AttentionPacked {

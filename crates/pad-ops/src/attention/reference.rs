@@ -2,6 +2,7 @@
 
 use candle_core::Tensor;
 
+use super::AttentionBias;
 use crate::{Result, softmax};
 
 /// `softmax(scale q k^T + bias) v`: any device and floating dtype, any additive bias.
@@ -34,11 +35,43 @@ pub fn attention(
 /// # Errors
 /// Whatever candle refuses.
 pub fn attention_packed(qkv: &Tensor, num_heads: usize) -> Result<Tensor> {
+    packed(qkv, num_heads, None)
+}
+
+/// [`attention_packed_biased`](crate::attention_packed_biased) through [`attention`]: any device and floating dtype.
+///
+/// # Shapes
+/// `qkv` (B, N, 3 D); result (B, N, D).
+///
+/// # Errors
+/// Whatever candle refuses.
+pub fn attention_packed_biased(
+    qkv: &Tensor,
+    num_heads: usize,
+    bias: &AttentionBias,
+) -> Result<Tensor> {
+    let bias = match bias {
+        AttentionBias::PerHead(bias) => bias.unsqueeze(0)?,
+        AttentionBias::Decomposed { rows, columns } => {
+            let (b, h, n, height) = rows.dims4()?;
+            let width = columns.dim(3)?;
+            rows.unsqueeze(4)?.broadcast_add(&columns.unsqueeze(3)?)?.reshape((
+                b,
+                h,
+                n,
+                height * width,
+            ))?
+        }
+    };
+    packed(qkv, num_heads, Some(&bias))
+}
+
+fn packed(qkv: &Tensor, num_heads: usize, bias: Option<&Tensor>) -> Result<Tensor> {
     let (b, n, width) = qkv.dims3()?;
     let d = width / 3;
     let head_dim = d / num_heads;
     let heads = qkv.reshape((b, n, 3, num_heads, head_dim))?.permute((2, 0, 3, 1, 4))?;
     let (q, k, v) = (heads.get(0)?, heads.get(1)?, heads.get(2)?);
-    let out = attention(&q, &k, &v, None, (head_dim as f64).powf(-0.5))?;
+    let out = attention(&q, &k, &v, bias, (head_dim as f64).powf(-0.5))?;
     Ok(out.transpose(1, 2)?.reshape((b, n, d))?)
 }
