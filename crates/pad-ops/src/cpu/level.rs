@@ -12,16 +12,20 @@ pub(crate) enum Level {
     Avx2,
     /// AVX-512 F, BW, CD, DQ, VL.
     Avx512,
+    /// These and AVX512-BF16, the dot product of pairs of bf16.
+    Avx512Bf16,
 }
 
-/// The widest level that this processor has; `PAD_CPU=portable` or `PAD_CPU=avx2` in the environment asks for less.
+/// The widest level that this processor has; `PAD_CPU=portable`, `PAD_CPU=avx2` or `PAD_CPU=avx512` in the environment
+/// asks for less.
 pub(crate) fn level() -> Level {
     static LEVEL: OnceLock<Level> = OnceLock::new();
     *LEVEL.get_or_init(|| {
         let most = match std::env::var("PAD_CPU").as_deref() {
             Ok("portable") => Level::Portable,
             Ok("avx2") => Level::Avx2,
-            _ => Level::Avx512,
+            Ok("avx512") => Level::Avx512,
+            _ => Level::Avx512Bf16,
         };
         found().min(most)
     })
@@ -35,9 +39,10 @@ fn found() -> Level {
         && is_x86_feature_detected!("avx512cd")
         && is_x86_feature_detected!("avx512dq")
         && is_x86_feature_detected!("avx512vl");
-    match (avx2, avx512) {
-        (true, true) => Level::Avx512,
-        (true, false) => Level::Avx2,
+    match (avx2, avx512, is_x86_feature_detected!("avx512bf16")) {
+        (true, true, true) => Level::Avx512Bf16,
+        (true, true, false) => Level::Avx512,
+        (true, false, _) => Level::Avx2,
         _ => Level::Portable,
     }
 }
@@ -47,13 +52,14 @@ fn found() -> Level {
     Level::Portable
 }
 
-/// The vector instructions in use (`portable`, `avx2`, `avx512`), for a log line at the start of a program. On other
-/// architectures than x86-64 the compiler's own choice is `portable` and vectorises too.
+/// The vector instructions in use (`portable`, `avx2`, `avx512`, `avx512bf16`), for a log line at the start of a program.
+/// On other architectures than x86-64 the compiler's own choice is `portable` and vectorises too.
 pub fn cpu_level() -> &'static str {
     match level() {
         Level::Portable => "portable",
         Level::Avx2 => "avx2",
         Level::Avx512 => "avx512",
+        Level::Avx512Bf16 => "avx512bf16",
     }
 }
 
@@ -85,8 +91,10 @@ macro_rules! multiversioned {
                     portable($($arg),*)
                 }
                 match $crate::cpu::level::level() {
-                    // SAFETY: `level` found every instruction set that the function is compiled for.
-                    $crate::cpu::level::Level::Avx512 => return unsafe { avx512($($arg),*) },
+                    $crate::cpu::level::Level::Avx512 | $crate::cpu::level::Level::Avx512Bf16 => {
+                        // SAFETY: `level` found every instruction set that the function is compiled for.
+                        return unsafe { avx512($($arg),*) };
+                    }
                     // SAFETY: as above.
                     $crate::cpu::level::Level::Avx2 => return unsafe { avx2($($arg),*) },
                     $crate::cpu::level::Level::Portable => {}

@@ -3,6 +3,7 @@
 //! Kernels work on contiguous `f32`. Everything else (other dtypes, other devices) takes the operator's reference
 //! path, which is made of candle operations.
 
+pub(crate) mod bf16;
 pub(crate) mod level;
 pub(crate) mod matmul;
 pub(crate) mod rows;
