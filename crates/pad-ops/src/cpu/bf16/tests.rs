@@ -205,3 +205,89 @@ fn shapes_that_do_not_chain_are_a_bug_of_the_caller() {
     let _: Vec<f32> =
         product((Values::F32(&[0.0; 8]), Mat::dense(2, 4)), &packed, None, Threads::One);
 }
+
+/// A measurement, not a check: GFLOP/s over the products of a ViT-B step at batch 16.
+/// `cargo test --release -p pad-ops --lib bf16 -- --ignored --nocapture`
+#[test]
+#[ignore = "a measurement"]
+fn speed() {
+    const SHAPES: [(usize, usize); 11] = [
+        (768, 2304),
+        (768, 768),
+        (768, 3072),
+        (3072, 768),
+        (512, 1536),
+        (512, 512),
+        (512, 2048),
+        (2048, 512),
+        (768, 64),
+        (64, 768),
+        (512, 768),
+    ];
+    let best = |work: &mut dyn FnMut()| {
+        let mut best = f64::INFINITY;
+        let start = std::time::Instant::now();
+        let mut runs = 0;
+        while runs < 3 || (start.elapsed().as_secs_f64() < 0.25 && runs < 60) {
+            let start = std::time::Instant::now();
+            work();
+            best = best.min(start.elapsed().as_secs_f64());
+            runs += 1;
+        }
+        best
+    };
+    println!("    m     k     n |  f32 gemm | packed | packing b | bf16 to bf16 | d_x packed | d_weight");
+    for m in [800, 3152] {
+        for (k, n) in SHAPES {
+            let (a, b, y) = (numbers(m * k, 1), numbers(k * n, 2), numbers(m * n, 3));
+            let half = |x: &[f32]| x.iter().map(|&x| bf16::from_f32(x)).collect::<Vec<_>>();
+            let (a16, b16, y16) = (half(&a), half(&b), half(&y));
+            let a_mat = Mat::dense(m, k);
+            let b_mat = Mat::dense(n, k).t();
+            let mut out = vec![0.0; m * n];
+            let speed = |seconds: f64| 2e-9 * (m * k * n) as f64 / seconds;
+            let f32_gemm = best(&mut || {
+                crate::cpu::matmul::matmul(
+                    (&mut out, Mat::dense(m, n)),
+                    Into::Replace,
+                    1.0,
+                    (&a, a_mat),
+                    (&b, b_mat),
+                    Threads::All,
+                );
+            });
+            let forward = Packed::new((Values::Bf16(&b16), b_mat), Threads::All);
+            let spare = |out: &mut Vec<f32>, a: (Values, Mat), b: &Packed| {
+                let mat = Mat::dense(a.1.rows, b.n);
+                out.reserve((a.1.rows * b.n).saturating_sub(out.len()));
+                out.clear();
+                let spare = &mut out.spare_capacity_mut()[..a.1.rows * b.n];
+                multiply(level(), (spare, mat), Into::Replace, a, b, None, Threads::All);
+            };
+            let packed = best(&mut || spare(&mut out, (Values::F32(&a), a_mat), &forward));
+            let packing = best(&mut || {
+                let b = Packed::new((Values::F32(&b), b_mat), Threads::All);
+                spare(&mut out, (Values::F32(&a), a_mat), &b);
+            });
+            let to_half = best(&mut || {
+                let _: Vec<bf16> = product((Values::Bf16(&a16), a_mat), &forward, None, Threads::All);
+            });
+            let backward = Packed::new((Values::Bf16(&b16), Mat::dense(n, k)), Threads::All);
+            let y_mat = Mat::dense(m, n);
+            let d_x = best(&mut || spare(&mut out, (Values::Bf16(&y16), y_mat), &backward));
+            let d_weight = best(&mut || {
+                let x = Packed::new((Values::Bf16(&a16), a_mat), Threads::All);
+                spare(&mut out, (Values::Bf16(&y16), y_mat.t()), &x);
+            });
+            println!(
+                "{m:5} {k:5} {n:5} | {:9.0} | {:6.0} | {:9.0} | {:12.0} | {:10.0} | {:8.0}",
+                speed(f32_gemm),
+                speed(packed),
+                speed(packing),
+                speed(to_half),
+                speed(d_x),
+                speed(d_weight)
+            );
+        }
+    }
+}
