@@ -4,6 +4,8 @@
 
 use rayon::prelude::*;
 
+#[cfg(target_arch = "x86_64")]
+use super::panel;
 use crate::{
     cpu::{
         level::multiversioned,
@@ -28,14 +30,14 @@ pub(crate) struct Sizes {
 
 /// Which of the three.
 #[derive(Clone, Copy)]
-enum Part {
+pub(super) enum Part {
     Queries = 0,
     Keys = 1,
     Values = 2,
 }
 
 impl Sizes {
-    fn scale(&self) -> f32 {
+    pub(super) fn scale(&self) -> f32 {
         (self.head_dim as f32).powf(-0.5)
     }
 
@@ -45,7 +47,7 @@ impl Sizes {
     }
 
     /// Where head `head` of a part of `image` begins in the packed array.
-    fn packed(&self, image: usize, part: Part, head: usize) -> usize {
+    pub(super) fn packed(&self, image: usize, part: Part, head: usize) -> usize {
         image * self.n * 3 * self.d + part as usize * self.d + head * self.head_dim
     }
 
@@ -67,7 +69,7 @@ impl Sizes {
 
 /// A pointer that tasks share, each for its own head.
 #[derive(Clone, Copy)]
-struct Heads(*mut f32);
+pub(super) struct Heads(pub(super) *mut f32);
 // SAFETY: every task writes only the columns of its own (image, head), and these are disjoint.
 unsafe impl Send for Heads {}
 // SAFETY: as above.
@@ -75,7 +77,7 @@ unsafe impl Sync for Heads {}
 
 impl Heads {
     /// The value at `offset`.
-    fn at(self, offset: usize) -> *mut f32 {
+    pub(super) fn at(self, offset: usize) -> *mut f32 {
         // A method, so that closures capture the whole (Sync) wrapper and not the bare pointer.
         self.0.wrapping_add(offset)
     }
@@ -158,6 +160,10 @@ impl Head {
 /// `qkv` (B, N, 3 D) and the bias (3 D, or empty) that is added to it -> `out` (B, N, D).
 pub(crate) fn forward(qkv: &[f32], bias: &[f32], s: &Sizes, out: &mut [f32]) {
     assert_eq!((qkv.len(), out.len()), (s.b * s.n * 3 * s.d, s.b * s.n * s.d));
+    #[cfg(target_arch = "x86_64")]
+    if panel::available() {
+        return panel::forward(qkv, bias, s, out);
+    }
     let heads = Heads(out.as_mut_ptr());
     let block = s.block_rows();
     (0..s.b * s.heads).into_par_iter().for_each_init(
@@ -193,6 +199,10 @@ pub(crate) fn forward(qkv: &[f32], bias: &[f32], s: &Sizes, out: &mut [f32]) {
 pub(crate) fn backward(qkv: &[f32], bias: &[f32], d_out: &[f32], s: &Sizes, d_qkv: &mut [f32]) {
     let lengths = (qkv.len(), d_out.len(), d_qkv.len());
     assert_eq!(lengths, (s.b * s.n * 3 * s.d, s.b * s.n * s.d, s.b * s.n * 3 * s.d));
+    #[cfg(target_arch = "x86_64")]
+    if panel::available() {
+        return panel::backward(qkv, bias, d_out, s, d_qkv);
+    }
     let heads = Heads(d_qkv.as_mut_ptr());
     let block = s.block_rows();
     (0..s.b * s.heads).into_par_iter().for_each_init(

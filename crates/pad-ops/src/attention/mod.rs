@@ -5,6 +5,8 @@
 
 mod bias;
 pub(crate) mod cpu;
+#[cfg(target_arch = "x86_64")]
+mod panel;
 mod reference;
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result as CandleResult, Shape, Tensor};
