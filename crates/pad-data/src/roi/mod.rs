@@ -2,7 +2,7 @@
 //!
 //! | step | file | source |
 //! |---|---|---|
-//! | blur, graph, segments | `smooth`, `edges`, [`felzenszwalb()`] | Felzenszwalb and Huttenlocher 2004, as scikit-image 0.26 computes it |
+//! | blur, graph, segments | `smooth`, `graph`, `tile`, `segments`, [`felzenszwalb()`] | Felzenszwalb and Huttenlocher 2004, as scikit-image 0.26 computes it |
 //! | boxes and histograms of the segments | `regions`, `texture` | selectivesearch 0.4 |
 //! | grouping the most similar | [`selective_search()`] | Uijlings et al. 2013, as selectivesearch 0.4 computes it |
 //! | what is worth a crop | [`filter()`] | arXiv 2312.08192, `roi.py` of the original |
@@ -27,23 +27,25 @@
 //! # Ok::<(), pad_data::Error>(())
 //! ```
 
-mod edges;
 mod felzenszwalb;
 mod file;
 mod filter;
 #[cfg(test)]
 mod golden;
+mod graph;
+mod order;
 mod regions;
 mod segments;
 mod selective_search;
 mod smooth;
 mod texture;
+mod tile;
 
 use pad_ops::ImageSize;
 use serde::{Deserialize, Serialize};
 
 pub use felzenszwalb::{FelzenszwalbConfig, Labels, felzenszwalb};
-pub use file::{read, write};
+pub use file::{parse_file, read, read_unbounded, write};
 pub use filter::{RoiFilter, filter};
 pub use regions::{Histograms, Merge, Region};
 pub use selective_search::{SelectiveSearchConfig, selective_search};
@@ -64,6 +66,16 @@ pub struct Roi {
     pub width: u32,
     /// Rows, less one.
     pub height: u32,
+}
+
+impl Roi {
+    /// Whether the rectangle lies inside an image of `size`.
+    pub fn is_inside(&self, size: ImageSize) -> bool {
+        let inside = |first: u32, extent: u32, limit: usize| {
+            u64::from(first) + u64::from(extent) <= limit as u64
+        };
+        inside(self.x, self.width, size.width) && inside(self.y, self.height, size.height)
+    }
 }
 
 /// As a line of a RoI file: `x,y,width,height`.
@@ -136,10 +148,10 @@ pub fn rois(gray: &[u8], size: ImageSize, config: &RoiConfig) -> Result<Vec<Roi>
 /// Asks that `gray` is an image of `size`.
 fn check_image(gray: &[u8], size: ImageSize) -> Result<()> {
     let area = size.height.checked_mul(size.width);
-    let Some(area @ 1..=edges::MAX_PIXELS) = area else {
+    let Some(area @ 1..=graph::MAX_PIXELS) = area else {
         return Err(Error::Setting {
             name: "size",
-            expected: format!("1 to {} pixels", edges::MAX_PIXELS),
+            expected: format!("1 to {} pixels", graph::MAX_PIXELS),
             found: size.to_string(),
         });
     };
