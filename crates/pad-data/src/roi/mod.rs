@@ -12,6 +12,22 @@
 //! is made on the same rounded numbers: grey stands for three equal colour channels, sums run in the same order, and
 //! ties end the same way. One image is one thread's work; give each thread a [`Workspace`].
 //!
+//! # Quirks that are kept
+//!
+//! The regions equal the reference's only if its oddities are repeated:
+//!
+//! | name | what the reference does | what one would expect |
+//! |---|---|---|
+//! | brightness alone | the colour histogram's range is 0..255 for hue, saturation and value, but the first two are 0..1: all of them fall into the first bin | three histograms that say something; for grey images nothing is lost |
+//! | two texture bins | the texture histogram's range is 0..1 although its patterns are 0..255: only the patterns 0 and 1 are counted, most regions have none | ten bins over all patterns: [`Histograms::Corrected`] |
+//! | corner neighbours | two segments are neighbours if the box of the later has a corner strictly inside the box of the earlier: a box inside a later one, equal boxes and crossing boxes are none | segments that touch; so some regions never merge |
+//! | one pixel short | `width` and `height` are last minus first pixel | a pixel more |
+//! | threshold in `f32` | a segment's threshold is rounded to `f32` before it is compared with a cost in `f64` | one precision |
+//! | first dot | the RoI file of `frame.01.png` is `frame.txt` ([`ImageFolder::roi_path`](crate::sets::ImageFolder::roi_path)) | `frame.01.txt`; shared files are refused |
+//!
+//! Not kept: RoI files are in sorted order, the reference's in that of a Python set (a crop draws from the list, so the
+//! draws of a run differ, not their distribution); a region outside its image is an error, not passed over.
+//!
 //! ```
 //! use pad_data::roi::{RoiConfig, Roi, rois};
 //! use pad_ops::ImageSize;
