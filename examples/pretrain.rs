@@ -73,8 +73,16 @@ fn open_run(program: &Program) -> Result<(Settings, PathBuf)> {
 
 /// What a resumed run must share with its checkpoints: every setting that changes results, and the backbone.
 fn identity(settings: &Settings, backbone: String) -> Result<BTreeMap<String, String>> {
-    const WITHOUT_EFFECT: [&str; 7] =
-        ["workers", "threads", "cache_mib", "checkpoint_every", "keep", "device", "data"];
+    const WITHOUT_EFFECT: [&str; 8] = [
+        "workers",
+        "threads",
+        "cache_mib",
+        "checkpoint_blocks",
+        "checkpoint_every",
+        "keep",
+        "device",
+        "data",
+    ];
     let table = toml::Table::try_from(settings)?;
     let mut identity: BTreeMap<String, String> = table
         .into_iter()

@@ -22,6 +22,7 @@ pub struct Settings {
     pub ratio: f64,
     pub no_roi: bool,
     pub roi_p: f64,
+    pub checkpoint_blocks: bool,
     pub scenes: usize,
     pub held_out: f64,
     pub workers: usize,
@@ -76,6 +77,7 @@ impl Default for Settings {
             ratio: 1.0,
             no_roi: false,
             roi_p: 0.85,
+            checkpoint_blocks: false,
             scenes: 600,
             held_out: 0.1,
             workers: 2,
@@ -145,6 +147,10 @@ pub struct Flags {
     /// Probability that a crop around a region may be of any size; else it covers 15% of the image [default: 0.85]
     #[arg(long, help_heading = "Data")]
     pub roi_p: Option<f64>,
+    /// Keep only the blocks' inputs for the backward and compute the rest again: a third slower, far less memory
+    #[arg(long, help_heading = "Training")]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub checkpoint_blocks: bool,
     /// Rendered scenes, where there is no DATA [default: 600]
     #[arg(long, help_heading = "Data")]
     pub scenes: Option<usize>,
