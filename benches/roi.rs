@@ -14,7 +14,7 @@ use pad_data::roi::{RoiConfig, Workspace};
 use pad_ops::ImageSize;
 
 /// Sizes of the growth table, columns by rows.
-const SIZES: [(u32, u32); 5] = [(320, 240), (640, 512), (800, 600), (1024, 768), (1280, 1024)];
+const SIZES: [(u32, u32); 5] = [(160, 128), (320, 256), (640, 512), (1280, 1024), (2560, 2048)];
 /// Calls per image; the best counts, for the machine may be busy.
 const CALLS: usize = 7;
 

@@ -5,8 +5,10 @@
 //!     cargo run --release --example pretrain -- --data DIR --weights mae_vit_base.pth --model base
 //!     cargo run --release --example pretrain -- --resume runs/pretrain-1
 //!
+//! Crops around regions of interest where the data have them (example `roi` makes them) unless `--no-roi` is given.
+//!
 //! Writes a run folder: `config.toml`, `log.jsonl`, `tensorboard/`, `checkpoints/`, `adapter.safetensors` and
-//! `decoder.safetensors` (or `model.safetensors`), `reconstruction.png`, `scales.png`, `summary.json`.
+//! `decoder.safetensors` (or `model.safetensors`), `reconstruction.png`, `scales.png`, `crops.png`, `summary.json`.
 
 mod cli;
 
@@ -71,8 +73,16 @@ fn open_run(program: &Program) -> Result<(Settings, PathBuf)> {
 
 /// What a resumed run must share with its checkpoints: every setting that changes results, and the backbone.
 fn identity(settings: &Settings, backbone: String) -> Result<BTreeMap<String, String>> {
-    const WITHOUT_EFFECT: [&str; 7] =
-        ["workers", "threads", "cache_mib", "checkpoint_every", "keep", "device", "data"];
+    const WITHOUT_EFFECT: [&str; 8] = [
+        "workers",
+        "threads",
+        "cache_mib",
+        "checkpoint_blocks",
+        "checkpoint_every",
+        "keep",
+        "device",
+        "data",
+    ];
     let table = toml::Table::try_from(settings)?;
     let mut identity: BTreeMap<String, String> = table
         .into_iter()
@@ -88,7 +98,8 @@ fn run() -> Result<()> {
     let (settings, folder) = open_run(&program)?;
     cli::threads(settings.threads)?;
     let device = cli::device(&settings.device)?;
-    let (training, held_out) = cli::images::loaders(&settings)?;
+    let images = cli::images::loaders(&settings)?;
+    let (training, held_out) = (images.training, images.held_out);
     let model = model::at_start(&settings, &device)?;
     tracing::info!("operators: {}", pad::ops::cpu_level());
     for line in model.store.summary().to_string().lines() {
@@ -167,6 +178,18 @@ fn run() -> Result<()> {
     if let Some(loader) = &held_out {
         files.extend(pictures(&folder, &model, loader, &settings, steps)?);
     }
+    if let Some(comparison) = &images.crops {
+        let (normalize, window) = (settings.normalize()?, settings.window());
+        // A set whose images all became unreadable is no reason to fail at the end of a run.
+        match cli::pictures::crops(comparison, &normalize, &window, (4, 4), settings.seed) {
+            Ok(canvas) => {
+                let path = folder.join("crops.png");
+                canvas.save_png(&path)?;
+                files.push(path);
+            }
+            Err(error) => tracing::warn!("no picture of crops: {error}"),
+        }
+    }
     let losses = evaluation.map(|hook| (hook.before(), hook.after()));
     if let Some((Some(before), Some(after))) = losses {
         println!("held-out loss: {before:.4} before, {after:.4} after");
@@ -180,6 +203,7 @@ fn run() -> Result<()> {
         "steps": steps,
         "trained": model.store.summary().trained,
         "frozen": model.store.summary().frozen,
+        "images_with_rois": images.crops.as_ref().map_or(0, |crops| crops.with_rois()),
         "unreadable": training.unreadable().iter().map(|bad| &bad.reason).collect::<Vec<_>>(),
     });
     cli::write_text(&folder.join("summary.json"), &format!("{summary:#}\n"))?;

@@ -17,7 +17,7 @@ import numpy
 import selectivesearch
 from PIL import Image
 
-SIZES = [(320, 240), (640, 512), (800, 600), (1024, 768), (1280, 1024)]
+SIZES = [(160, 128), (320, 256), (640, 512), (1280, 1024)]
 CALLS = 3
 
 

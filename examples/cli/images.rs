@@ -8,21 +8,34 @@ use pad::{
     data::{
         dataset::{Dataset, Repeated},
         loader::{Loader, LoaderConfig},
+        roi::{Roi, RoiConfig},
         scenes::{SceneConfig, SceneSet},
-        sets::{Crop, ImageDataset, ImageDatasetConfig, ImageFolder, ImageSource},
-        transform::{HorizontalFlip, RandomResizedCrop},
+        sets::{Crop, ImageDataset, ImageDatasetConfig, ImageFolder, ImageSource, search_rois},
+        transform::{HorizontalFlip, RandomResizedCrop, RoiCrop},
     },
     rng::Key,
 };
 
 use super::{Result, settings::Settings};
 
-/// Training and held-out images.
-fn sources(settings: &Settings) -> Result<(Arc<dyn ImageSource>, Arc<dyn ImageSource>)> {
+/// Regions of interest of a set's images, in order.
+type Rois = Arc<[Vec<Roi>]>;
+
+/// Training images, their regions of interest if there are any, and held-out images.
+type Parts = (Arc<dyn ImageSource>, Option<Rois>, Arc<dyn ImageSource>);
+
+fn sources(settings: &Settings) -> Result<Parts> {
     let Some(folder) = &settings.data else {
+        if !(settings.ratio > 0.0 && settings.ratio <= 1.0) {
+            let found = settings.ratio;
+            return Err(format!("`ratio` is {found}, expected above 0, up to 1").into());
+        }
         let held_out = (settings.scenes as f64 * settings.held_out).round() as usize;
         let (held_out, training) = scenes(settings)?.split_at(held_out);
-        return Ok((Arc::new(training), Arc::new(held_out)));
+        let kept = (training.len() as f64 * settings.ratio).round() as usize;
+        let (training, _) = training.split_at(kept.max(1));
+        let rois = if settings.no_roi { None } else { Some(scene_rois(settings, &training)?) };
+        return Ok((Arc::new(training), rois, Arc::new(held_out)));
     };
     let mut images = ImageFolder::open(folder)?;
     if !settings.sources.is_empty() {
@@ -43,7 +56,42 @@ fn sources(settings: &Settings) -> Result<(Arc<dyn ImageSource>, Arc<dyn ImageSo
         )
         .into());
     }
-    Ok((Arc::new(training), Arc::new(held_out)))
+    let training = training.share(settings.ratio, settings.seed)?;
+    let rois = if settings.no_roi { None } else { folder_rois(&training)? };
+    Ok((Arc::new(training), rois, Arc::new(held_out)))
+}
+
+/// The regions that stand in files beside the images. None if not one image has such a file.
+fn folder_rois(images: &ImageFolder) -> Result<Option<Rois>> {
+    let rois = images.read_rois()?;
+    let files = rois.iter().flatten().count();
+    if files == 0 {
+        tracing::info!("no RoI files: plain random crops (example `roi` makes them)");
+        return Ok(None);
+    }
+    let rois: Vec<Vec<Roi>> = rois.into_iter().map(Option::unwrap_or_default).collect();
+    report_rois(&rois);
+    if files < rois.len() {
+        tracing::warn!(
+            "{} images have no RoI file: plain random crops of them",
+            rois.len() - files
+        );
+    }
+    Ok(Some(rois.into()))
+}
+
+/// Regions of rendered scenes: searched once, kept in memory.
+fn scene_rois(settings: &Settings, scenes: &SceneSet) -> Result<Rois> {
+    let config = RoiConfig::default();
+    let rois = search_rois(scenes, &Default::default(), &settings.window(), &config)?;
+    report_rois(&rois);
+    Ok(rois.into())
+}
+
+fn report_rois(rois: &[Vec<Roi>]) {
+    let with = rois.iter().filter(|rois| !rois.is_empty()).count();
+    let total: usize = rois.iter().map(Vec::len).sum();
+    tracing::info!("{with} of {} training images have RoIs, {total} in all", rois.len());
 }
 
 fn scenes(settings: &Settings) -> Result<SceneSet> {
@@ -70,17 +118,44 @@ fn evaluation_config(settings: &Settings) -> Result<ImageDatasetConfig> {
     Ok(ImageDatasetConfig { crop: centre.crop, flip: centre.flip, ..dataset_config(settings)? })
 }
 
-/// Loaders of both parts: random crops for training, the centre for evaluation (absent if nothing is held out).
-pub fn loaders(settings: &Settings) -> Result<(Loader, Option<Loader>)> {
-    let (training, held_out) = sources(settings)?;
+/// What pre-training reads.
+pub struct Images {
+    /// Random crops.
+    pub training: Loader,
+    /// The centre of the images that are held out; absent if there are none.
+    pub held_out: Option<Loader>,
+    /// For a picture of what regions of interest do; absent if there are none.
+    pub crops: Option<CropComparison>,
+}
+
+/// The training images with and without their regions of interest, not mirrored.
+pub struct CropComparison {
+    pub with: ImageDataset,
+    pub without: ImageDataset,
+    pub rois: Rois,
+}
+
+impl CropComparison {
+    /// Training images that have regions.
+    pub fn with_rois(&self) -> usize {
+        self.rois.iter().filter(|rois| !rois.is_empty()).count()
+    }
+}
+
+/// Loaders of both parts: random crops for training, around regions of interest where there are any, and the centre
+/// for evaluation.
+pub fn loaders(settings: &Settings) -> Result<Images> {
+    let (training, rois, held_out) = sources(settings)?;
     tracing::info!("{} images for training, {} held out", training.len(), held_out.len());
     let cache = settings.cache_mib << 20;
     let images = training.len() * settings.repeat.max(1);
+    let plain = RandomResizedCrop { scale: (settings.min_scale, 1.0), ..Default::default() };
+    let around =
+        RoiCrop { any_size: settings.roi_p, fallback: plain.clone(), ..Default::default() };
+    around.validate().map_err(|error| error.to_string().replace("any_size", "roi_p"))?;
+    let crop = if rois.is_some() { Crop::Roi(around) } else { Crop::Random(plain.clone()) };
     let train_config = ImageDatasetConfig {
-        crop: Crop::Random(RandomResizedCrop {
-            scale: (settings.min_scale, 1.0),
-            ..Default::default()
-        }),
+        crop,
         flip: HorizontalFlip { probability: settings.flip },
         cache_bytes: cache - cache / 10,
         ..dataset_config(settings)?
@@ -101,9 +176,28 @@ pub fn loaders(settings: &Settings) -> Result<(Loader, Option<Loader>)> {
         let dataset = ImageDataset::from_source(held_out, eval_config)?;
         Some(Loader::new(Arc::new(dataset), config)?)
     };
-    let dataset = ImageDataset::from_source(training, train_config)?;
+    let mut crops = None;
+    if let Some(rois) = &rois {
+        let with = ImageDatasetConfig {
+            flip: HorizontalFlip::NEVER,
+            cache_bytes: 0,
+            ..train_config.clone()
+        };
+        let without = ImageDatasetConfig { crop: Crop::Random(plain), ..with.clone() };
+        crops = Some(CropComparison {
+            with: ImageDataset::from_source(Arc::clone(&training), with)?
+                .with_rois(Arc::clone(rois))?,
+            without: ImageDataset::from_source(Arc::clone(&training), without)?,
+            rois: Arc::clone(rois),
+        });
+    }
+    let mut dataset = ImageDataset::from_source(training, train_config)?;
+    if let Some(rois) = rois {
+        dataset = dataset.with_rois(rois)?;
+    }
     let dataset = Repeated::new(dataset, settings.repeat);
-    Ok((Loader::new(Arc::new(dataset), loader_config)?, eval_loader))
+    let training = Loader::new(Arc::new(dataset), loader_config)?;
+    Ok(Images { training, held_out: eval_loader, crops })
 }
 
 /// All images of `folder`, of the run's own folder, or rendered ones, as they are evaluated.

@@ -7,6 +7,7 @@ use std::{
 
 use candle_core::Device;
 use pad::{
+    Keep,
     checkpoint::{AdapterFile, Checkpoint, FloatType, save, save_adapter},
     params::{ParamStore, Role},
     rng::Key,
@@ -84,7 +85,8 @@ pub fn at_start(settings: &Settings, device: &Device) -> Result<Model> {
         store = store.preset(name, table);
     }
     let store = store.train(move |role| paradigm.trains(role));
-    let mae = store.build(|vb| Mae::new(&config, vb))?;
+    let keep = if settings.checkpoint_blocks { Keep::Nothing } else { Keep::Activations };
+    let mae = store.build(|vb| Mae::new(&config, vb))?.keeping(keep);
     Ok(Model { mae, store, config, paradigm })
 }
 

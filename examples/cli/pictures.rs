@@ -3,12 +3,18 @@
 use candle_core::{D, Tensor};
 use pad::{
     ImageSize,
-    data::{draw::Canvas, transform::Normalize},
+    data::{
+        dataset::Dataset,
+        draw::{Canvas, Color},
+        roi::Roi,
+        transform::Normalize,
+        window::Window,
+    },
     rng::Key,
     ssl::{Mae, Mask, unpatchify},
 };
 
-use super::Result;
+use super::{Result, images::CropComparison};
 
 const GAP: usize = 6;
 const PAPER: [u8; 3] = [255; 3];
@@ -43,6 +49,63 @@ pub fn reconstructions(
         rows.push(vec![input, masked, Canvas::from_tensor(&pasted.get(i)?, normalize)?]);
     }
     Ok(Canvas::tiled(&rows, GAP, PAPER))
+}
+
+/// Outlines of regions of interest, one colour after the other.
+const OUTLINES: [Color; 6] =
+    [[255, 80, 60], [255, 190, 0], [70, 220, 90], [0, 200, 255], [120, 130, 255], [255, 90, 220]];
+
+/// Draws regions of interest on the image that they belong to.
+pub fn outline_rois(canvas: &mut Canvas, rois: &[Roi]) {
+    for (roi, &color) in rois.iter().zip(OUTLINES.iter().cycle()) {
+        // `width` and `height` are last minus first pixel.
+        let ends = [roi.x + roi.width + 1, roi.y + roi.height + 1];
+        let corners = [roi.x, roi.y, ends[0], ends[1]].map(|value| value as f32);
+        canvas.outline(corners, color, 1);
+    }
+}
+
+/// One row per image, spread over those that have regions of interest: the image with its regions, `crops` plain
+/// random crops, and as many around regions, drawn from the same random numbers.
+pub fn crops(
+    comparison: &CropComparison,
+    normalize: &Normalize,
+    window: &Window,
+    (count, crops): (usize, usize),
+    seed: u64,
+) -> Result<Canvas> {
+    const SIDE: usize = 112;
+    let with_rois: Vec<usize> =
+        (0..comparison.rois.len()).filter(|&index| !comparison.rois[index].is_empty()).collect();
+    let mut rows = Vec::new();
+    for i in 0..count.min(with_rois.len()) {
+        let index = with_rois[i * with_rois.len() / count.min(with_rois.len())];
+        let image = match comparison.with.image(index) {
+            Ok(image) => image,
+            Err(error) => {
+                tracing::warn!("left out of the picture: {error}");
+                continue;
+            }
+        };
+        let mut canvas = Canvas::from_image(&image, Some(window))?;
+        outline_rois(&mut canvas, &comparison.rois[index]);
+        let width = SIDE * image.size().width / image.size().height.max(1);
+        let mut row = vec![canvas.stretched(ImageSize::new(SIDE, width.max(1)))];
+        for dataset in [&comparison.without, &comparison.with] {
+            row.push(Canvas::new(ImageSize::new(SIDE, GAP), PAPER));
+            for crop in 0..crops as u64 {
+                let key = Key::new(seed).epoch(crop).sample(index as u64);
+                let sample = dataset.get(index, key)?.into_tensor()?;
+                let crop = Canvas::from_tensor(&sample, normalize)?;
+                row.push(crop.stretched(ImageSize::square(SIDE)));
+            }
+        }
+        rows.push(row);
+    }
+    if rows.is_empty() {
+        return Err("not one of the images for the picture of crops could be read".into());
+    }
+    Ok(Canvas::tiled(&rows, GAP / 2, PAPER))
 }
 
 /// One row per image: the image, then the patchwise scales of every block laid over it, on one colour range (returned

@@ -19,6 +19,10 @@ use super::Result;
 pub struct Settings {
     pub data: Option<PathBuf>,
     pub sources: Vec<String>,
+    pub ratio: f64,
+    pub no_roi: bool,
+    pub roi_p: f64,
+    pub checkpoint_blocks: bool,
     pub scenes: usize,
     pub held_out: f64,
     pub workers: usize,
@@ -70,6 +74,10 @@ impl Default for Settings {
         Self {
             data: None,
             sources: Vec::new(),
+            ratio: 1.0,
+            no_roi: false,
+            roi_p: 0.85,
+            checkpoint_blocks: false,
             scenes: 600,
             held_out: 0.1,
             workers: 2,
@@ -129,6 +137,20 @@ pub struct Flags {
     #[arg(long, value_delimiter = ',', value_name = "NAMES", help_heading = "Data")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<String>,
+    /// Share of each source's training images that is used, above 0 up to 1 [default: 1]
+    #[arg(long, help_heading = "Data")]
+    pub ratio: Option<f64>,
+    /// Plain random crops, even where there are regions of interest (NAME/roi beside NAME/thermal)
+    #[arg(long, help_heading = "Data")]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub no_roi: bool,
+    /// Probability that a crop around a region may be of any size; else it covers 15% of the image [default: 0.85]
+    #[arg(long, help_heading = "Data")]
+    pub roi_p: Option<f64>,
+    /// Keep only the blocks' inputs for the backward and compute the rest again: a third slower, far less memory
+    #[arg(long, help_heading = "Training")]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub checkpoint_blocks: bool,
     /// Rendered scenes, where there is no DATA [default: 600]
     #[arg(long, help_heading = "Data")]
     pub scenes: Option<usize>,
@@ -154,23 +176,11 @@ pub struct Flags {
     #[arg(long, help_heading = "Data")]
     pub flip: Option<f64>,
     /// Window of 16-bit images: percentiles of each image [default: 1,99]
-    #[arg(
-        long,
-        value_delimiter = ',',
-        num_args = 2,
-        value_name = "LOW,HIGH",
-        help_heading = "Data"
-    )]
+    #[arg(long, value_delimiter = ',', value_name = "LOW,HIGH", help_heading = "Data")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub percentiles: Vec<f64>,
     /// Window of 16-bit images: the same counts (or kelvin) for all, in place of percentiles
-    #[arg(
-        long,
-        value_delimiter = ',',
-        num_args = 2,
-        value_name = "LOW,HIGH",
-        help_heading = "Data"
-    )]
+    #[arg(long, value_delimiter = ',', value_name = "LOW,HIGH", help_heading = "Data")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub fixed_window: Vec<f64>,
     /// Input statistics: msip, imagenet, or MEAN,STD of values in 0..1 [default: msip]

@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 use candle_nn::{Init, VarBuilder};
-use pad_ops::{Fusion, Mode};
+use pad_ops::{AdapterScale, AdapterWeights, Fusion, Mode};
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result, Scale, vit::layers};
@@ -188,6 +188,23 @@ impl Adapter {
         }
         let tensor = format!("{}.scale", vb.prefix());
         Err(Error::FixedScale { tensor, expected: value, found })
+    }
+
+    /// Handles on its tensors, for [`pad_ops::mlp_branch`].
+    pub(crate) fn weights(&self) -> AdapterWeights {
+        AdapterWeights {
+            norm: self.norm.as_ref().map(layers::LayerNorm::weights),
+            down: self.down.weights(),
+            up: self.up.weights(),
+            dropout: self.dropout,
+            scale: match &self.strength {
+                Strength::Fixed(scale) => AdapterScale::Fixed(*scale),
+                Strength::Learnable(scale) => AdapterScale::Learnable(scale.clone()),
+                Strength::Patchwise { gate, fusion } => {
+                    AdapterScale::Patchwise { gate: gate.clone(), fusion: *fusion }
+                }
+            },
+        }
     }
 
     /// `A(x)`, before any scale.

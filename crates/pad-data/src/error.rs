@@ -84,6 +84,71 @@ pub enum Error {
         /// What is wrong, expected before found.
         what: String,
     },
+    /// Two files would have one name, and one file of regions.
+    #[error("{}: expected one file of the stem `{stem}`, found also {}", first.display(), second.display())]
+    SameStem {
+        /// The file that comes first.
+        first: PathBuf,
+        /// The one that follows.
+        second: PathBuf,
+        /// The name without its extension.
+        stem: String,
+    },
+    /// A file is not what the manifest says of it.
+    #[error("{}: expected {what} {expected} by the manifest, found {found}", path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+        /// What differs, e.g. "bytes".
+        what: &'static str,
+        /// What the manifest says.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
+    /// The download of a source is not there.
+    #[error("{}: {source_name} is not found (looked for {looked_for})", path.display())]
+    NoDownload {
+        /// The folder that was searched.
+        path: PathBuf,
+        /// Name of the source in the set.
+        source_name: String,
+        /// Folders.
+        looked_for: String,
+    },
+    /// A folder to be written holds files of something else.
+    #[error("{}: expected files of this set alone, found {files} others, the first is {first}", path.display())]
+    Foreign {
+        /// The folder.
+        path: PathBuf,
+        /// How many.
+        files: usize,
+        /// Name of the first.
+        first: String,
+    },
+    /// A file's inner structure is wrong at a known place.
+    #[error("{}: byte {at}: {what}", path.display())]
+    Structure {
+        /// The file.
+        path: PathBuf,
+        /// Offset, bytes from the start of the file (or of the record that `what` names).
+        at: u64,
+        /// What is wrong, expected before found.
+        what: String,
+    },
+    /// Two images would have the same RoI file.
+    #[error(
+        "{} and {} share the RoI file {}: rename one of them",
+        first.display(), second.display(), roi.display()
+    )]
+    SharedRoiFile {
+        /// The first image.
+        first: PathBuf,
+        /// The other one.
+        second: PathBuf,
+        /// The file of both.
+        roi: PathBuf,
+    },
     /// More images could not be read than the run allows.
     #[error(
         "{bad} of {seen} images could not be read, more than the allowed share {allowed}; first: {first}"
@@ -131,6 +196,7 @@ impl Error {
                 | Error::TooSmall { .. }
                 | Error::NotFinite { .. }
                 | Error::Line { .. }
+                | Error::Structure { .. }
         )
     }
 }

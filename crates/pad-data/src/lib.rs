@@ -7,7 +7,9 @@
 //! | [`resize`] | Pillow's bicubic and bilinear resize, bit for bit |
 //! | [`transform`] | crops, mirroring, normalisation: decide, then apply |
 //! | [`roi`] | regions of interest by selective search, with the regions of the reference; their files |
-//! | [`sets`] | folders of images as data sets; MSIP |
+//! | [`sets`] | folders of images as data sets |
+//! | [`msip`] | MSIP from its eight public sources, with a manifest |
+//! | [`shards`] | sets in tar files, for network disks |
 //! | [`dataset`], [`loader`] | what a set is; batches from worker threads |
 //! | [`stats`] | what to normalise with |
 //! | [`scenes`] | rendered infrared scenes with class maps and boxes |
@@ -47,11 +49,13 @@ pub mod draw;
 mod error;
 pub mod image;
 pub mod loader;
+pub mod msip;
 pub mod rect;
 pub mod resize;
 pub mod roi;
 pub mod scenes;
 pub mod sets;
+pub mod shards;
 pub mod stats;
 pub mod transform;
 pub mod window;

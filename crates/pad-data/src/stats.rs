@@ -1,5 +1,8 @@
 //! Statistics of a set of images: what to normalise with, and where to put a fixed window.
 
+use std::collections::BTreeMap;
+
+use pad_ops::ImageSize;
 use rayon::prelude::*;
 use tracing::warn;
 
@@ -28,13 +31,43 @@ pub struct Statistics {
     /// The percentiles asked for, before the window, in the files' own units (levels, counts, kelvin): what
     /// [`Window::Fixed`] asks for. Exact up to 2^24 pixels; beyond, of so many pixels, evenly spaced in each image.
     pub percentiles: Vec<f64>,
+    /// The smallest and the largest value, in the files' own units.
+    pub range: (f32, f32),
+    /// Images of each kind of samples, most frequent first.
+    pub kinds: Vec<(Samples, usize)>,
+    /// Images of each size, most frequent first.
+    pub sizes: Vec<(ImageSize, usize)>,
     /// Files that could not be read, and why.
     pub unreadable: Vec<String>,
+}
+
+/// How an image stores its samples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Samples {
+    /// Levels of 8 bits.
+    U8,
+    /// Counts of 16 bits.
+    U16,
+    /// Floats: kelvin, or counts of another width.
+    F32,
+}
+
+impl std::fmt::Display for Samples {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Samples::U8 => "8 bits",
+            Samples::U16 => "16 bits",
+            Samples::F32 => "floats",
+        })
+    }
 }
 
 /// What one image adds.
 struct Part {
     pixels: u64,
+    size: ImageSize,
+    samples: Samples,
+    range: (f32, f32),
     sum: f64,
     squares: f64,
     kept: Vec<f32>,
@@ -70,11 +103,16 @@ impl Statistics {
 
         // Added in the order of the files: floats depend on it.
         let (mut images, mut pixels, mut sum, mut squares) = (0, 0_u64, 0.0, 0.0);
+        let mut range = (f32::INFINITY, f32::NEG_INFINITY);
+        let (mut kinds, mut sizes) = (BTreeMap::new(), BTreeMap::new());
         let (mut kept, mut unreadable, mut first_fault) = (Vec::new(), Vec::new(), None);
         for part in parts {
             match part {
                 Ok(part) => {
                     images += 1;
+                    range = (range.0.min(part.range.0), range.1.max(part.range.1));
+                    *kinds.entry(part.samples).or_insert(0) += 1;
+                    *sizes.entry((part.size.height, part.size.width)).or_insert(0) += 1;
                     pixels += part.pixels;
                     sum += part.sum;
                     squares += part.squares;
@@ -96,26 +134,58 @@ impl Statistics {
         let mean = sum / pixels as f64;
         let std = (squares / pixels as f64 - mean * mean).max(0.0).sqrt();
         let percentiles = percents.iter().map(|&percent| percentile(&mut kept, percent)).collect();
-        Ok(Self { images, pixels, mean, std, percentiles, unreadable })
+        let sizes =
+            sizes.into_iter().map(|((height, width), n)| (ImageSize::new(height, width), n));
+        Ok(Self {
+            images,
+            pixels,
+            mean,
+            std,
+            percentiles,
+            range,
+            kinds: by_frequency(kinds.into_iter().collect()),
+            sizes: by_frequency(sizes.collect()),
+            unreadable,
+        })
     }
+}
+
+/// Most frequent first; equally frequent ones stay in order.
+fn by_frequency<T>(mut counts: Vec<(T, usize)>) -> Vec<(T, usize)> {
+    counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    counts
 }
 
 impl Part {
     fn of(image: Image, window: &Window, kept_each: usize) -> Result<Self> {
-        let pixels = image.size().area();
+        let size = image.size();
+        let pixels = size.area();
         let step = pixels.div_ceil(kept_each).max(1);
-        let kept = match image.pixels() {
-            Pixels::U8(values) => values.iter().step_by(step).map(|&v| f32::from(v)).collect(),
-            Pixels::U16(values) => values.iter().step_by(step).map(|&v| f32::from(v)).collect(),
-            Pixels::F32(values) => values.iter().step_by(step).copied().collect(),
+        let (kept, range, samples) = match image.pixels() {
+            Pixels::U8(values) => of_values(values, step, Samples::U8),
+            Pixels::U16(values) => of_values(values, step, Samples::U16),
+            Pixels::F32(values) => of_values(values, step, Samples::F32),
         };
         let (sum, squares) = match window.apply(image)?.pixels() {
             Pixels::U8(levels) => sums(levels.iter().map(|&level| f64::from(level))),
             Pixels::U16(counts) => sums(counts.iter().map(|&count| f64::from(count))),
             Pixels::F32(levels) => sums(levels.iter().map(|&level| f64::from(level))),
         };
-        Ok(Self { pixels: pixels as u64, sum, squares, kept })
+        Ok(Self { pixels: pixels as u64, size, samples, range, sum, squares, kept })
     }
+}
+
+/// Every `step`-th value, the smallest and the largest one.
+fn of_values<T: Copy + Into<f32>>(
+    values: &[T],
+    step: usize,
+    samples: Samples,
+) -> (Vec<f32>, (f32, f32), Samples) {
+    let kept = values.iter().step_by(step).map(|&value| value.into()).collect();
+    let range = values.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), &value| {
+        (low.min(value.into()), high.max(value.into()))
+    });
+    (kept, range, samples)
 }
 
 /// Sum and sum of squares of levels as shares of 255.
@@ -123,4 +193,34 @@ fn sums(levels: impl Iterator<Item = f64>) -> (f64, f64) {
     let (sum, squares) =
         levels.fold((0.0, 0.0), |(sum, squares), level| (sum + level, squares + level * level));
     (sum / 255.0, squares / (255.0 * 255.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_sizes_and_range_are_counted() {
+        let root = tempfile::tempdir().unwrap();
+        let save = |name: &str, image: image::DynamicImage| {
+            image.save(root.path().join(name)).unwrap();
+        };
+        for index in 0..2 {
+            let gray = image::GrayImage::from_pixel(20, 30, image::Luma([9 + index]));
+            save(&format!("{index}.png"), gray.into());
+        }
+        let counts = image::ImageBuffer::from_fn(40, 16, |x, _| image::Luma([500 + x as u16]));
+        save("2.png", counts.into());
+        let folder = ImageFolder::open(root.path()).unwrap();
+        let window = Window::default();
+        let options = DecodeOptions::default();
+        let found = Statistics::of(&folder, &options, &window, &[0.0, 50.0, 100.0]).unwrap();
+        assert_eq!(found.range, (9.0, 539.0));
+        assert_eq!(found.kinds, [(Samples::U8, 2), (Samples::U16, 1)]);
+        let sizes = [(ImageSize::new(30, 20), 2), (ImageSize::new(16, 40), 1)];
+        assert_eq!(found.sizes, sizes);
+        assert_eq!((found.images, found.pixels), (3, 1840));
+        // 600 nines, 600 tens, 640 counts: rank 919.5 lies among the tens.
+        assert_eq!(found.percentiles, [9.0, 10.0, 539.0]);
+    }
 }

@@ -37,7 +37,52 @@ impl Default for Window {
     }
 }
 
+/// What the counts of a detector mean: `kelvin = count * kelvin_per_count`. Cameras that measure give such linear
+/// counts; others give counts that only a window by percentile can use.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sensor {
+    /// Kelvin per count.
+    pub kelvin_per_count: f64,
+}
+
+impl Sensor {
+    /// Files in kelvin: float TIFF, radiometric JPEG.
+    pub const KELVIN: Self = Self { kelvin_per_count: 1.0 };
+    /// Hundredths of a kelvin: FLIR's TLinear of high resolution (Lepton, Boson, Tau, A-series at 10 mK).
+    pub const TLINEAR_10_MK: Self = Self { kelvin_per_count: 0.01 };
+    /// 40 mK: FLIR's TLinear of low resolution (Tau, Quark), for scenes beyond 382 degrees Celsius.
+    pub const TLINEAR_40_MK: Self = Self { kelvin_per_count: 0.04 };
+    /// 100 mK: FLIR's A-series for furnaces, Lepton of low resolution.
+    pub const TLINEAR_100_MK: Self = Self { kelvin_per_count: 0.1 };
+    /// 1/64 kelvin: modules of InfiRay.
+    pub const INFIRAY: Self = Self { kelvin_per_count: 1.0 / 64.0 };
+
+    /// The fixed window, in counts, from `low` to `high` degrees Celsius.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] if `low` is not below `high`, or a count is no positive number of kelvin.
+    pub fn celsius(self, low: f64, high: f64) -> Result<Window> {
+        if !(self.kelvin_per_count > 0.0 && self.kelvin_per_count.is_finite()) {
+            return Err(Error::Setting {
+                name: "kelvin_per_count",
+                expected: "a number above 0".into(),
+                found: self.kelvin_per_count.to_string(),
+            });
+        }
+        let counts = |celsius: f64| (celsius + 273.15) / self.kelvin_per_count;
+        let window = Window::Fixed { low: counts(low), high: counts(high) };
+        window.validate()?;
+        Ok(window)
+    }
+}
+
 impl Window {
+    /// People and rooms, -10 to 45 degrees Celsius, for files in kelvin.
+    pub const INDOOR_KELVIN: Self = Window::Fixed { low: 263.15, high: 318.15 };
+    /// Streets and fields in all weathers, -40 to 85 degrees Celsius, for files in kelvin.
+    pub const OUTDOOR_KELVIN: Self = Window::Fixed { low: 233.15, high: 358.15 };
+
     /// Asks that the band is one.
     ///
     /// # Errors
@@ -222,6 +267,36 @@ mod tests {
         let levels = levels(window.apply(image(Pixels::F32(kelvin))).unwrap());
         assert_eq!((levels[0], levels[100], levels[1000]), (0.0, 0.0, 255.0));
         assert!((levels[500] - 127.5).abs() < 0.01, "{}", levels[500]);
+    }
+
+    #[test]
+    fn sensors_say_what_counts_mean() {
+        let window = |sensor: Sensor| sensor.celsius(0.0, 100.0).unwrap();
+        let expected = [
+            (Sensor::KELVIN, 273.15, 373.15),
+            (Sensor::TLINEAR_10_MK, 27_315.0, 37_315.0),
+            (Sensor::TLINEAR_40_MK, 6_828.75, 9_328.75),
+            (Sensor::TLINEAR_100_MK, 2_731.5, 3_731.5),
+            (Sensor::INFIRAY, 17_481.6, 23_881.6),
+        ];
+        for (sensor, zero, hundred) in expected {
+            let Window::Fixed { low, high } = window(sensor) else { panic!("fixed") };
+            assert!((low - zero).abs() < 1e-9 && (high - hundred).abs() < 1e-9, "{low} {high}");
+        }
+        // 20.5 degrees between 0 and 100, as hundredths of a kelvin.
+        let count = image(Pixels::U16(vec![27_315 + 2_050]));
+        let level = levels(window(Sensor::TLINEAR_10_MK).apply(count).unwrap())[0];
+        assert!((level - 0.205 * 255.0).abs() < 1e-3, "{level}");
+        let wrong = Sensor { kelvin_per_count: 0.0 }.celsius(0.0, 1.0).unwrap_err();
+        assert_eq!(wrong.to_string(), "`kelvin_per_count` is 0, expected a number above 0");
+        let wrong = Sensor::KELVIN.celsius(3.0, 2.0).unwrap_err();
+        assert_eq!(
+            wrong.to_string(),
+            "`window` is low 276.15, high 275.15, expected finite values with low < high"
+        );
+        for preset in [Window::INDOOR_KELVIN, Window::OUTDOOR_KELVIN] {
+            preset.validate().unwrap();
+        }
     }
 
     #[test]

@@ -9,6 +9,8 @@
 //! | [`dropout`], [`drop_path`] | x | nothing (drawn again from the key) | CPU f32 | [`reference::dropout`] |
 //! | [`attention_packed`] | qkv | operand | CPU f32 | [`reference::attention_packed`] |
 //! | [`attention_packed_biased`] | qkv, bias | as candle | | [`reference::attention_packed_biased`] |
+//! | [`attention_branch`] | x, every weight | x, qkv (recomputed on demand) | CPU f32 | [`reference::attention_branch`] |
+//! | [`mlp_branch`] | x, every weight | x, hidden layer (recomputed on demand) | CPU f32 | [`reference::mlp_branch`] |
 //! | [`fuse_patchwise`] | adapter, mlp, gate | operands | CPU f32 | [`reference::fuse_patchwise`] |
 //! | [`gather_tokens`] | x | indices | CPU f32 | [`reference::gather_tokens`] |
 //! | [`masked_mse`] | pred | operands | CPU f32 | [`reference::masked_mse`] |
@@ -24,6 +26,7 @@
 //! `PAD_CPU=portable` in the environment turns vector instructions off.
 
 mod attention;
+mod branch;
 pub mod check;
 mod cpu;
 mod dropout;
@@ -40,7 +43,11 @@ pub mod rng;
 mod softmax;
 
 pub use attention::{AttentionBias, attention, attention_packed, attention_packed_biased};
-pub use cpu::level::cpu_level;
+pub use branch::{
+    AdapterScale, AdapterWeights, AttentionWeights, Keep, LinearWeights, MlpWeights, NormWeights,
+    attention_branch, mlp_branch,
+};
+pub use cpu::{level::cpu_level, nary::backward, scratch::release_buffers};
 pub use dropout::{drop_path, dropout};
 pub use error::{Error, Result};
 pub use fuse_patchwise::{Fusion, fuse_patchwise, patchwise_scales};
@@ -48,7 +55,7 @@ pub use gather_tokens::gather_tokens;
 pub use gelu::gelu;
 pub use layer_norm::layer_norm;
 pub use linear::linear;
-pub use masked_mse::masked_mse;
+pub use masked_mse::{masked_mse, normalize_patches};
 pub use mode::{ImageSize, Mode};
 pub use softmax::softmax;
 
@@ -59,6 +66,9 @@ pub mod reference {
         attention::{
             attention_packed_biased_reference as attention_packed_biased,
             attention_packed_reference as attention_packed,
+        },
+        branch::{
+            attention_branch_reference as attention_branch, mlp_branch_reference as mlp_branch,
         },
         dropout::dropout_reference as dropout,
         fuse_patchwise::fuse_patchwise_reference as fuse_patchwise,

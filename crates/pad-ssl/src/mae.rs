@@ -7,7 +7,7 @@ use pad_adapter::vit::{
     layers::{LayerNorm, Linear, xavier_uniform},
     sin_cos_table,
 };
-use pad_ops::{ImageSize, Mode, rng::Key};
+use pad_ops::{ImageSize, Keep, Mode, rng::Key};
 use pad_train::Losses;
 use serde::{Deserialize, Serialize};
 
@@ -145,6 +145,14 @@ impl Mae {
         Ok([("pos_embed", pos_table), ("decoder_pos_embed", decoder_table)])
     }
 
+    /// The same network whose blocks keep what `keep` says for their backward ([`Keep::Nothing`]: activation
+    /// checkpointing). It has no effect on results.
+    #[must_use]
+    pub fn keeping(self, keep: Keep) -> Self {
+        let blocks = self.decoder_blocks.into_iter().map(|block| block.keeping(keep));
+        Self { decoder_blocks: blocks.collect(), encoder: self.encoder.keeping(keep), ..self }
+    }
+
     /// The configuration it was built from.
     pub fn config(&self) -> &MaeConfig {
         &self.config
@@ -184,6 +192,18 @@ impl Mae {
     /// # Errors
     /// A latent or a mask that do not fit.
     pub fn forward_decoder(&self, latent: &Tensor, mask: &Mask, mode: Mode) -> Result<Tensor> {
+        self.decode(latent, mask, None, mode)
+    }
+
+    /// A prediction for every patch, or for the patches `only` (B, M). After the last attention each token goes its
+    /// own way, so the others need not go on.
+    fn decode(
+        &self,
+        latent: &Tensor,
+        mask: &Mask,
+        only: Option<&Tensor>,
+        mode: Mode,
+    ) -> Result<Tensor> {
         let x = self.decoder_embed.forward(latent)?;
         let (batch, tokens, dim) = x.dims3()?;
         let (kept, patches) = (tokens - 1, mask.patches());
@@ -192,11 +212,25 @@ impl Mae {
         let restored = pad_ops::gather_tokens(&shuffled, &mask.ids_restore)?;
         let x = Tensor::cat(&[&x.narrow(1, 0, 1)?, &restored], 1)?;
         let mut x = x.broadcast_add(&self.decoder_pos_table)?;
-        for block in &self.decoder_blocks {
+        let (last, blocks) = match self.decoder_blocks.split_last() {
+            Some((last, blocks)) => (Some(last), blocks),
+            None => (None, &[][..]),
+        };
+        for block in blocks {
             x = block.forward(&x, mode)?;
         }
-        let pred = self.decoder_pred.forward(&self.decoder_norm.forward(&x)?)?;
-        Ok(pred.narrow(1, 1, patches)?.contiguous()?)
+        if let Some(last) = last {
+            x = last.attend(&x, mode)?;
+        }
+        // Token 0 is the class token.
+        x = match only {
+            None => x.narrow(1, 1, patches)?.contiguous()?,
+            Some(ids) => pad_ops::gather_tokens(&x, &(ids + 1.0)?)?,
+        };
+        if let Some(last) = last {
+            x = last.tail(&x, mode)?;
+        }
+        Ok(self.decoder_pred.forward(&self.decoder_norm.forward(&x)?)?)
     }
 
     /// What a prediction is compared with: the images' patches, normalised one by one under `norm_pix_loss`.
@@ -212,8 +246,7 @@ impl Mae {
         if !self.config.norm_pix_loss {
             return Ok(patches);
         }
-        let (mean, std) = patch_statistics(&patches)?;
-        Ok(patches.broadcast_sub(&mean)?.broadcast_div(&std)?)
+        Ok(pad_ops::normalize_patches(&patches)?)
     }
 
     /// The prediction as images, with the kept patches' place left to the decoder's own guess; under `norm_pix_loss`
@@ -246,9 +279,14 @@ impl Objective for Mae {
 
     fn loss(&self, images: &Tensor, mask: &Mask, mode: Mode) -> Result<Losses> {
         let latent = self.forward_encoder(images, mask, mode)?;
-        let pred = self.forward_decoder(&latent, mask, mode)?;
-        let total = pad_ops::masked_mse(&pred, &self.target(images)?, &mask.removed)?;
-        Ok(Losses::new(total))
+        let pred = self.decode(&latent, mask, Some(&mask.ids_removed), mode)?;
+        let patches = patchify(&images.detach(), self.config.encoder.patch_size)?;
+        let mut target = pad_ops::gather_tokens(&patches, &mask.ids_removed)?;
+        if self.config.norm_pix_loss {
+            target = pad_ops::normalize_patches(&target)?;
+        }
+        let all = Tensor::ones(mask.ids_removed.shape(), pred.dtype(), pred.device())?;
+        Ok(Losses::new(pad_ops::masked_mse(&pred, &target, &all)?))
     }
 }
 

@@ -10,6 +10,8 @@ use crate::{Error, Result};
 pub struct Mask {
     /// Kept patches, (B, K) `u32`, in the order in which the encoder sees them.
     pub ids_keep: Tensor,
+    /// Removed patches, (B, L - K) `u32`, in the order of the shuffle.
+    pub ids_removed: Tensor,
     /// Where each patch stands in "kept, then removed", (B, L) `u32`: undoes the shuffle.
     pub ids_restore: Tensor,
     /// 1 = removed, 0 = kept, (B, L) `f32`.
@@ -51,6 +53,7 @@ impl Mask {
         }
         let batch = noise.len() / patches;
         let mut ids_keep = Vec::with_capacity(batch * keep);
+        let mut ids_removed = Vec::with_capacity(noise.len() - batch * keep);
         let mut ids_restore = vec![0_u32; noise.len()];
         let mut removed = vec![1.0_f32; noise.len()];
         for (image, noise) in noise.chunks_exact(patches).enumerate() {
@@ -61,11 +64,14 @@ impl Mask {
                 if place < keep {
                     ids_keep.push(patch as u32);
                     removed[image * patches + patch] = 0.0;
+                } else {
+                    ids_removed.push(patch as u32);
                 }
             }
         }
         Ok(Self {
             ids_keep: Tensor::from_vec(ids_keep, (batch, keep), device)?,
+            ids_removed: Tensor::from_vec(ids_removed, (batch, patches - keep), device)?,
             ids_restore: Tensor::from_vec(ids_restore, (batch, patches), device)?,
             removed: Tensor::from_vec(removed, (batch, patches), device)?,
         })
@@ -98,6 +104,7 @@ mod tests {
         let noise = [0.3, 0.1, 0.9, 0.2];
         let mask = Mask::from_noise(&noise, 4, 0.5, &Device::Cpu).unwrap();
         assert_eq!(mask.ids_keep.to_vec2::<u32>().unwrap(), [[1, 3]]);
+        assert_eq!(mask.ids_removed.to_vec2::<u32>().unwrap(), [[0, 2]]);
         assert_eq!(mask.ids_restore.to_vec2::<u32>().unwrap(), [[2, 0, 3, 1]]);
         assert_eq!(mask.removed.to_vec2::<f32>().unwrap(), [[1.0, 0.0, 1.0, 0.0]]);
     }

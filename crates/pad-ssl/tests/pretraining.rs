@@ -14,7 +14,7 @@ use pad_data::{
     dataset::{Dataset, SampleShape},
     loader::{Loader, LoaderConfig},
 };
-use pad_ops::{ImageSize, Mode, rng::Key};
+use pad_ops::{ImageSize, Keep, Mode, rng::Key};
 use pad_ssl::{HeldOutLoss, LoaderBatches, Mae, MaeConfig, Mask, Objective, Paradigm, Pretraining};
 use pad_train::{AdamW, AdamWConfig, Batches, Schedule, Task, Trainer, TrainerConfig};
 
@@ -110,6 +110,33 @@ fn train(mae: &Mae, store: &ParamStore, paradigm: Paradigm, epochs: usize) -> (f
         .run(&task, &mut LoaderBatches(&training))
         .unwrap();
     (evaluation.before().unwrap(), evaluation.after().unwrap())
+}
+
+#[test]
+fn recomputed_activations_give_the_same_bits() {
+    let paradigm = Paradigm::Scratch;
+    let losses = [Keep::Activations, Keep::Nothing].map(|keep| {
+        let (mae, store) = model(paradigm, None);
+        let (_, after) = train(&mae.keeping(keep), &store, paradigm, 2);
+        after.to_bits()
+    });
+    assert_eq!(losses[0], losses[1]);
+}
+
+/// The loss decodes removed patches alone after the last attention; `forward_decoder` decodes all.
+#[test]
+fn the_loss_is_that_of_all_predictions_where_patches_were_removed() {
+    let (mae, _) = model(Paradigm::Scratch, None);
+    let batch = loader(4, 0..0, 4).epoch(0, 0).unwrap().next().unwrap().unwrap();
+    let keys: Vec<Key> = (0..4).map(|i| Key::new(9).sample(i)).collect();
+    let mask = mae.draw(&batch.images, &keys).unwrap();
+    let loss = mae.loss(&batch.images, &mask, Mode::Eval).unwrap().total;
+    let latent = mae.forward_encoder(&batch.images, &mask, Mode::Eval).unwrap();
+    let pred = mae.forward_decoder(&latent, &mask, Mode::Eval).unwrap();
+    let target = mae.target(&batch.images).unwrap();
+    let all = pad_ops::masked_mse(&pred, &target, &mask.removed).unwrap();
+    let (loss, all) = (loss.to_scalar::<f32>().unwrap(), all.to_scalar::<f32>().unwrap());
+    assert!((loss - all).abs() < 1e-6 * all, "{loss} {all}");
 }
 
 #[test]

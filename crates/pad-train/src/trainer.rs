@@ -192,7 +192,8 @@ impl<'h> Trainer<'h> {
                 let loss = tally.loss;
                 return Err(self.stopped_by(format!("the loss is {loss} in batch {number}")));
             }
-            let store = losses.total.backward().map_err(Error::candle("backward of", "total"))?;
+            let store = pad_ops::backward(&losses.total)
+                .map_err(|error| Error::candle("backward of", "total")(error.into()))?;
             drop(losses); // and with them the activations
             let fresh = Gradients::from_store(self.optimizer.parameters(), &store, epoch);
             sum = Some(match sum {

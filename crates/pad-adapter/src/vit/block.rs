@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 use candle_nn::{Init, VarBuilder};
-use pad_ops::{AttentionBias, Mode};
+use pad_ops::{AttentionBias, AttentionWeights, Keep, MlpWeights, Mode};
 
 use super::{
     ViTConfig,
@@ -110,6 +110,11 @@ impl Branch {
         Ok(Self { gamma, drop_path })
     }
 
+    /// Whether it does nothing in `mode`.
+    fn is_plain(&self, mode: Mode) -> bool {
+        self.gamma.is_none() && (self.drop_path == 0.0 || mode == Mode::Eval)
+    }
+
     fn forward(&self, x: Tensor, mode: Mode) -> Result<Tensor> {
         let x = match &self.gamma {
             Some(gamma) => x.broadcast_mul(gamma)?,
@@ -133,6 +138,7 @@ pub struct Block {
     branch2: Branch,
     adapter: Option<Adapter>,
     index: usize,
+    keep: Keep,
 }
 
 impl Block {
@@ -157,7 +163,14 @@ impl Block {
             branch2: Branch::new(config, drop_path, vb.pp("ls2"))?,
             adapter,
             index,
+            keep: Keep::default(),
         })
+    }
+
+    /// The same block with another choice of what it keeps for its backward. It has no effect on its results.
+    #[must_use]
+    pub fn keeping(self, keep: Keep) -> Self {
+        Self { keep, ..self }
     }
 
     /// # Shapes
@@ -166,7 +179,7 @@ impl Block {
     /// # Errors
     /// An `x` that does not fit.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        self.forward_with(x, mode, |attention, x| attention.forward(x))
+        self.tail(&self.attend(x, mode)?, mode)
     }
 
     /// [`Block::forward`] with another way to attend: windows, relative positions. `attend` gets this block's
@@ -183,28 +196,62 @@ impl Block {
         mode: Mode,
         attend: impl FnOnce(&Attention, &Tensor) -> Result<Tensor>,
     ) -> Result<Tensor> {
+        let attention = attend(&self.attn, &self.norm1.forward(x)?)?;
+        let branch = self.branch1.forward(attention, self.mode_of_attention(mode))?;
+        self.tail(&(x + branch)?, mode)
+    }
+
+    /// The first half, `x + branch1(Attention(LN(x)))`.
+    ///
+    /// # Shapes
+    /// `x` (B, N, D) -> the same.
+    ///
+    /// # Errors
+    /// An `x` that does not fit.
+    pub fn attend(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        let mode = self.mode_of_attention(mode);
+        if self.branch1.is_plain(mode) {
+            let weights = AttentionWeights {
+                norm: self.norm1.weights(),
+                qkv: self.attn.qkv.weights(),
+                proj: self.attn.proj.weights(),
+                num_heads: self.attn.num_heads,
+            };
+            return Ok(pad_ops::attention_branch(x, &weights, self.keep)?);
+        }
+        let attention = self.attn.forward(&self.norm1.forward(x)?)?;
+        Ok((x + self.branch1.forward(attention, mode)?)?)
+    }
+
+    /// The second half, `x + s A(x) + branch2(MLP(LN(x)))`: each token by itself, so any subset of them.
+    ///
+    /// # Shapes
+    /// `x` (B, N, D) from [`Block::attend`] -> the same.
+    ///
+    /// # Errors
+    /// An `x` that does not fit.
+    pub fn tail(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         // Two layer numbers a block, so that its two drop paths differ.
-        let layer = 2 * self.index as u32;
-        let (x, mlp) = self.halfway(x, mode.layer(layer), attend)?;
-        let mode = mode.layer(layer + 1);
-        let tail = (&x + self.branch2.forward(mlp.clone(), mode)?)?;
+        let mode = mode.layer(2 * self.index as u32 + 1);
+        if self.branch2.is_plain(mode) {
+            let weights = MlpWeights {
+                norm: self.norm2.weights(),
+                fc1: self.mlp.fc1.weights(),
+                fc2: self.mlp.fc2.weights(),
+                adapter: self.adapter.as_ref().map(Adapter::weights),
+            };
+            return Ok(pad_ops::mlp_branch(x, &weights, mode, self.keep)?);
+        }
+        let mlp = self.mlp.forward(&self.norm2.forward(x)?)?;
+        let tail = (x + self.branch2.forward(mlp.clone(), mode)?)?;
         match &self.adapter {
-            Some(adapter) => Ok((tail + adapter.delta(&x, &mlp, mode)?)?),
+            Some(adapter) => Ok((tail + adapter.delta(x, &mlp, mode)?)?),
             None => Ok(tail),
         }
     }
 
-    /// The residual stream after attention and the raw output of the MLP on it.
-    fn halfway(
-        &self,
-        x: &Tensor,
-        mode: Mode,
-        attend: impl FnOnce(&Attention, &Tensor) -> Result<Tensor>,
-    ) -> Result<(Tensor, Tensor)> {
-        let attention = attend(&self.attn, &self.norm1.forward(x)?)?;
-        let x = (x + self.branch1.forward(attention, mode)?)?;
-        let mlp = self.mlp.forward(&self.norm2.forward(&x)?)?;
-        Ok((x, mlp))
+    fn mode_of_attention(&self, mode: Mode) -> Mode {
+        mode.layer(2 * self.index as u32)
     }
 
     /// The adapter's patchwise scales on input `x`; `None` without an adapter or with another scale.
@@ -217,7 +264,8 @@ impl Block {
     pub fn scales(&self, x: &Tensor) -> Result<Option<Tensor>> {
         match &self.adapter {
             Some(adapter) => {
-                let (x, mlp) = self.halfway(x, Mode::Eval, |attention, x| attention.forward(x))?;
+                let x = self.attend(x, Mode::Eval)?;
+                let mlp = self.mlp.forward(&self.norm2.forward(&x)?)?;
                 adapter.scales(&x, &mlp)
             }
             None => Ok(None),

@@ -2,6 +2,7 @@
 
 use candle_core::Tensor;
 use candle_nn::{Init, VarBuilder};
+use pad_ops::{LinearWeights, NormWeights};
 
 use crate::Result;
 
@@ -36,6 +37,11 @@ impl Linear {
         Self { weight, bias }
     }
 
+    /// Handles on its tensors, for operators that take whole layers.
+    pub fn weights(&self) -> LinearWeights {
+        LinearWeights { weight: self.weight.clone(), bias: self.bias.clone() }
+    }
+
     /// # Shapes
     /// `x` (.., `inputs`) -> (.., `outputs`).
     ///
@@ -63,6 +69,11 @@ impl LayerNorm {
         let weight = vb.get_with_hints(dim, "weight", Init::Const(1.0))?;
         let bias = vb.get_with_hints(dim, "bias", Init::Const(0.0))?;
         Ok(Self { weight, bias, eps })
+    }
+
+    /// Handles on its tensors, for operators that take whole layers.
+    pub fn weights(&self) -> NormWeights {
+        NormWeights { weight: self.weight.clone(), bias: self.bias.clone(), eps: self.eps }
     }
 
     /// # Shapes

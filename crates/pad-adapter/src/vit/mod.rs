@@ -10,7 +10,7 @@ mod pos_embed;
 
 use candle_core::Tensor;
 use candle_nn::{Init, VarBuilder};
-use pad_ops::{ImageSize, Mode};
+use pad_ops::{ImageSize, Keep, Mode};
 
 pub use block::{Attention, Block, Mlp};
 pub use config::{PatchGrid, ViTConfig};
@@ -69,6 +69,14 @@ impl ViT {
             .collect::<Result<_>>()?;
         let norm = LayerNorm::new(dim, config.norm_eps, vb.pp("norm"))?;
         Ok(Self { config: *config, patch_embed, cls_token, pos_table, blocks, norm })
+    }
+
+    /// The same network whose blocks keep what `keep` says for their backward ([`Keep::Nothing`]: activation
+    /// checkpointing). It has no effect on results.
+    #[must_use]
+    pub fn keeping(mut self, keep: Keep) -> Self {
+        self.blocks = self.blocks.into_iter().map(|block| block.keeping(keep)).collect();
+        self
     }
 
     /// The configuration it was built from.

@@ -18,7 +18,7 @@ use image::{
 use pad_ops::ImageSize;
 use serde::{Deserialize, Serialize};
 
-use super::{Image, Pixels, jpeg, tiff};
+use super::{Image, Pixels, flir::Radiometric, jpeg, tiff};
 use crate::{Error, Result};
 
 /// Extensions of the formats that [`decode`] reads, lower case.
@@ -34,11 +34,19 @@ pub struct DecodeOptions {
     pub max_alloc_bytes: u64,
     /// Smallest usable side, pixels. Default 16, one patch.
     pub min_side: usize,
+    /// Whether a radiometric JPEG of a FLIR camera gives its temperatures, kelvin, instead of its coloured picture
+    /// (which may be of another size). Default yes.
+    pub radiometric: bool,
 }
 
 impl Default for DecodeOptions {
     fn default() -> Self {
-        Self { max_pixels: 100_000_000, max_alloc_bytes: 512 << 20, min_side: 16 }
+        Self {
+            max_pixels: 100_000_000,
+            max_alloc_bytes: 512 << 20,
+            min_side: 16,
+            radiometric: true,
+        }
     }
 }
 
@@ -66,18 +74,19 @@ fn limit(path: &Path, what: &'static str, limit: u64, found: u64) -> Result<()> 
 }
 
 /// Reads an image file: PNG, JPEG, BMP or TIFF; 8 or 16 bits, grey or RGB; palettes become RGB, an alpha channel is
-/// dropped; TIFF also with floats and signed or 32-bit counts, which become floats. Of a TIFF with several pages the
+/// dropped; radiometric JPEG of FLIR as kelvin; TIFF also with floats and signed or 32-bit counts, which become floats. Of a TIFF with several pages the
 /// first is read. An EXIF orientation is not applied (boxes and masks refer to the pixels as stored).
 ///
 /// # Errors
 /// [`Error::Io`] if the file cannot be read, [`Error::Decode`] if it is empty, truncated, damaged or makes its
 /// decoder panic, [`Error::Unsupported`] for other formats and layouts, [`Error::Limit`], [`Error::TooSmall`], and
-/// [`Error::NotFinite`] for floats that are no numbers.
+/// [`Error::NotFinite`] for floats that are no numbers, [`Error::Structure`] for a damaged radiometric JPEG.
 pub fn decode(path: &Path, options: &DecodeOptions) -> Result<Image> {
     decode_bytes(&read(path, options)?, path, options)
 }
 
-fn read(path: &Path, options: &DecodeOptions) -> Result<Vec<u8>> {
+/// The bytes of a file within the limits.
+pub(crate) fn read(path: &Path, options: &DecodeOptions) -> Result<Vec<u8>> {
     let io = |source| Error::Io { path: path.into(), source };
     let metadata = fs::metadata(path).map_err(io)?;
     if !metadata.is_file() {
@@ -104,9 +113,20 @@ pub fn decode_bytes(bytes: &[u8], path: &Path, options: &DecodeOptions) -> Resul
 /// # Errors
 /// As [`decode`].
 pub(crate) fn decode_collapsed(path: &Path, options: &DecodeOptions) -> Result<Image> {
-    let bytes = read(path, options)?;
-    let format = format(&bytes, path)?;
-    guarded(path, format, || decode_known(&bytes, path, format, options, true))
+    decode_bytes_collapsed(&read(path, options)?, path, options)
+}
+
+/// [`decode_bytes`] that gives one channel wherever nothing is lost by it.
+///
+/// # Errors
+/// As [`decode`].
+pub(crate) fn decode_bytes_collapsed(
+    bytes: &[u8],
+    path: &Path,
+    options: &DecodeOptions,
+) -> Result<Image> {
+    let format = format(bytes, path)?;
+    guarded(path, format, || decode_known(bytes, path, format, options, true))
         .map(Image::collapse_gray)
 }
 
@@ -119,6 +139,12 @@ fn decode_known(
 ) -> Result<Image> {
     if bytes.is_empty() {
         return Err(damaged(path, format, "the file is empty"));
+    }
+    if format == ImageFormat::Jpeg
+        && options.radiometric
+        && let Some(thermal) = Radiometric::parse(bytes, path, options)?
+    {
+        return thermal.kelvin().map_err(|error| damaged(path, format, error.to_string()));
     }
     if format == ImageFormat::Jpeg
         && let Some(decoded) = jpeg::decode(bytes, path, options)?

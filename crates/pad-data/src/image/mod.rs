@@ -1,13 +1,14 @@
 //! An image in memory: one or three channels, 8 bits, 16 bits or floats.
 
 mod decode;
+pub mod flir;
 mod jpeg;
 mod tiff;
 
 use pad_ops::ImageSize;
 
 pub use self::decode::{DecodeOptions, EXTENSIONS, decode, decode_bytes};
-pub(crate) use self::decode::{decode_collapsed, panic_text};
+pub(crate) use self::decode::{decode_bytes_collapsed, decode_collapsed, panic_text, read};
 use crate::{Error, Result};
 
 /// Samples of an image, interleaved: row after row, in a row pixel after pixel, in a pixel channel after channel.

@@ -13,8 +13,29 @@ use crate::{Error, Result};
 /// [`Error::Io`]; [`Error::Line`] with the line's number for anything but four whole numbers, a width or height of 0,
 /// and a rectangle that leaves the image.
 pub fn read(path: &Path, size: ImageSize) -> Result<Vec<Roi>> {
+    read_lines(path, Some(size))
+}
+
+/// [`read`] where the image's size is not known yet: rectangles are not held against it.
+///
+/// # Errors
+/// As [`read`], but for rectangles that leave the image.
+pub fn read_unbounded(path: &Path) -> Result<Vec<Roi>> {
+    read_lines(path, None)
+}
+
+fn read_lines(path: &Path, size: Option<ImageSize>) -> Result<Vec<Roi>> {
     let bytes =
         std::fs::read(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
+    parse_file(&bytes, path, size)
+}
+
+/// [`read`] of a file that is already in memory; `path` names it in errors. Without a size rectangles are not held
+/// against the image.
+///
+/// # Errors
+/// [`Error::Line`] as [`read`].
+pub fn parse_file(bytes: &[u8], path: &Path, size: Option<ImageSize>) -> Result<Vec<Roi>> {
     let mut rois = Vec::new();
     for (number, line) in bytes.split(|&byte| byte == b'\n').enumerate() {
         let refuse = |what| Error::Line { path: path.to_path_buf(), line: number + 1, what };
@@ -27,7 +48,7 @@ pub fn read(path: &Path, size: ImageSize) -> Result<Vec<Roi>> {
 }
 
 /// One line. The error says what was expected, then what was found.
-fn parse(line: &str, size: ImageSize) -> Result<Roi, String> {
+fn parse(line: &str, size: Option<ImageSize>) -> Result<Roi, String> {
     let mut numbers = [0; 4];
     let mut count = 0;
     for field in line.split(',') {
@@ -47,15 +68,13 @@ fn parse(line: &str, size: ImageSize) -> Result<Roi, String> {
     if width == 0 || height == 0 {
         return Err(format!("expected a width and a height from 1, found {width} and {height}"));
     }
-    let inside = |first: u32, extent: u32, limit: usize| {
-        u64::from(first) + u64::from(extent) <= limit as u64
-    };
-    if inside(x, width, size.width) && inside(y, height, size.height) {
-        return Ok(Roi { x, y, width, height });
+    let roi = Roi { x, y, width, height };
+    match size {
+        Some(size) if !roi.is_inside(size) => Err(format!(
+            "expected a rectangle inside the image of {size} (height x width) pixels, found {line}"
+        )),
+        _ => Ok(roi),
     }
-    Err(format!(
-        "expected a rectangle inside the image of {size} (height x width) pixels, found {line}"
-    ))
 }
 
 /// Writes a RoI file, whole or not at all.

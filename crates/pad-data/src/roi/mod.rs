@@ -2,7 +2,7 @@
 //!
 //! | step | file | source |
 //! |---|---|---|
-//! | blur, graph, segments | `smooth`, `edges`, [`felzenszwalb()`] | Felzenszwalb and Huttenlocher 2004, as scikit-image 0.26 computes it |
+//! | blur, graph, segments | `smooth`, `graph`, `tile`, `segments`, [`felzenszwalb()`] | Felzenszwalb and Huttenlocher 2004, as scikit-image 0.26 computes it |
 //! | boxes and histograms of the segments | `regions`, `texture` | selectivesearch 0.4 |
 //! | grouping the most similar | [`selective_search()`] | Uijlings et al. 2013, as selectivesearch 0.4 computes it |
 //! | what is worth a crop | [`filter()`] | arXiv 2312.08192, `roi.py` of the original |
@@ -11,6 +11,22 @@
 //! [`rois`] runs all but the last. The result is the reference's, rectangle for rectangle, because every comparison
 //! is made on the same rounded numbers: grey stands for three equal colour channels, sums run in the same order, and
 //! ties end the same way. One image is one thread's work; give each thread a [`Workspace`].
+//!
+//! # Quirks that are kept
+//!
+//! The regions equal the reference's only if its oddities are repeated:
+//!
+//! | name | what the reference does | what one would expect |
+//! |---|---|---|
+//! | brightness alone | the colour histogram's range is 0..255 for hue, saturation and value, but the first two are 0..1: all of them fall into the first bin | three histograms that say something; for grey images nothing is lost |
+//! | two texture bins | the texture histogram's range is 0..1 although its patterns are 0..255: only the patterns 0 and 1 are counted, most regions have none | ten bins over all patterns: [`Histograms::Corrected`] |
+//! | corner neighbours | two segments are neighbours if the box of the later has a corner strictly inside the box of the earlier: a box inside a later one, equal boxes and crossing boxes are none | segments that touch; so some regions never merge |
+//! | one pixel short | `width` and `height` are last minus first pixel | a pixel more |
+//! | threshold in `f32` | a segment's threshold is rounded to `f32` before it is compared with a cost in `f64` | one precision |
+//! | first dot | the RoI file of `frame.01.png` is `frame.txt` ([`ImageFolder::roi_path`](crate::sets::ImageFolder::roi_path)) | `frame.01.txt`; shared files are refused |
+//!
+//! Not kept: RoI files are in sorted order, the reference's in that of a Python set (a crop draws from the list, so the
+//! draws of a run differ, not their distribution); a region outside its image is an error, not passed over.
 //!
 //! ```
 //! use pad_data::roi::{RoiConfig, Roi, rois};
@@ -27,23 +43,25 @@
 //! # Ok::<(), pad_data::Error>(())
 //! ```
 
-mod edges;
 mod felzenszwalb;
 mod file;
 mod filter;
 #[cfg(test)]
 mod golden;
+mod graph;
+mod order;
 mod regions;
 mod segments;
 mod selective_search;
 mod smooth;
 mod texture;
+mod tile;
 
 use pad_ops::ImageSize;
 use serde::{Deserialize, Serialize};
 
 pub use felzenszwalb::{FelzenszwalbConfig, Labels, felzenszwalb};
-pub use file::{read, write};
+pub use file::{parse_file, read, read_unbounded, write};
 pub use filter::{RoiFilter, filter};
 pub use regions::{Histograms, Merge, Region};
 pub use selective_search::{SelectiveSearchConfig, selective_search};
@@ -64,6 +82,16 @@ pub struct Roi {
     pub width: u32,
     /// Rows, less one.
     pub height: u32,
+}
+
+impl Roi {
+    /// Whether the rectangle lies inside an image of `size`.
+    pub fn is_inside(&self, size: ImageSize) -> bool {
+        let inside = |first: u32, extent: u32, limit: usize| {
+            u64::from(first) + u64::from(extent) <= limit as u64
+        };
+        inside(self.x, self.width, size.width) && inside(self.y, self.height, size.height)
+    }
 }
 
 /// As a line of a RoI file: `x,y,width,height`.
@@ -136,10 +164,10 @@ pub fn rois(gray: &[u8], size: ImageSize, config: &RoiConfig) -> Result<Vec<Roi>
 /// Asks that `gray` is an image of `size`.
 fn check_image(gray: &[u8], size: ImageSize) -> Result<()> {
     let area = size.height.checked_mul(size.width);
-    let Some(area @ 1..=edges::MAX_PIXELS) = area else {
+    let Some(area @ 1..=graph::MAX_PIXELS) = area else {
         return Err(Error::Setting {
             name: "size",
-            expected: format!("1 to {} pixels", edges::MAX_PIXELS),
+            expected: format!("1 to {} pixels", graph::MAX_PIXELS),
             found: size.to_string(),
         });
     };

@@ -32,7 +32,6 @@ impl Smoother {
         out.resize(gray.len(), 0.0);
         self.ring.resize(taps * width, 0.0);
         self.padded.resize(width + 2 * radius, 0.0);
-        let unit = byte_values();
         let Self { weights, ring, padded } = self;
 
         // Row `i` (which may lie outside the image) lives in slot `i mod taps`.
@@ -41,7 +40,7 @@ impl Smoother {
             let source = mirror(i, height) * width;
             let target = &mut ring[slot(i)..][..width];
             for (value, &byte) in target.iter_mut().zip(&gray[source..][..width]) {
-                *value = unit[byte as usize];
+                *value = f64::from(byte) * (1.0 / 255.0);
             }
         };
         for i in -(radius as isize)..radius as isize {
@@ -116,15 +115,6 @@ fn kernel(sigma: f64, weights: &mut Vec<f64>) {
     for weight in weights {
         *weight /= sum;
     }
-}
-
-/// The number in 0..1 that stands for each byte.
-fn byte_values() -> [f64; 256] {
-    let mut unit = [0.0; 256];
-    for (byte, value) in unit.iter_mut().enumerate() {
-        *value = byte as f64 * (1.0 / 255.0);
-    }
-    unit
 }
 
 /// Index inside `0..n` of the mirrored position `i`: `.. 1 0 | 0 1 .. n-1 | n-1 n-2 ..`.

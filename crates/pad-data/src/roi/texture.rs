@@ -29,10 +29,9 @@ impl Texture<'_> {
     /// Whether the diagonal point of that direction (-1 or 1 each) is at least as bright as the pixel.
     #[inline]
     fn diagonal(self, y: usize, x: usize, (down, right): (isize, isize)) -> bool {
-        let row = y as f64 + DIAGONAL * down as f64;
-        let column = x as f64 + DIAGONAL * right as f64;
-        let (row_share, column_share) = (row - row.floor(), column - column.floor());
         let (top, left) = (y as isize + down.min(0), x as isize + right.min(0));
+        let row_share = y as f64 + DIAGONAL * down as f64 - top as f64;
+        let column_share = x as f64 + DIAGONAL * right as f64 - left as f64;
         let across =
             |y| (1.0 - column_share) * self.at(y, left) + column_share * self.at(y, left + 1);
         let value = (1.0 - row_share) * across(top) + row_share * across(top + 1);

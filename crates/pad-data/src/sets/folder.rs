@@ -1,7 +1,7 @@
 //! The images of a folder: any folder, or one in the layout of MSIP.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
 };
@@ -47,7 +47,7 @@ struct File {
 }
 
 const LOOKED_FOR: &str = "png, jpg, jpeg, bmp, tif, tiff";
-const THERMAL: &str = "thermal";
+pub(super) const THERMAL: &str = "thermal";
 
 impl ImageFolder {
     /// Lists the images below `root`, in any depth. If `root` holds folders `NAME/thermal`, or `thermal` itself, only
@@ -60,7 +60,7 @@ impl ImageFolder {
     /// other); [`Error::NoImages`].
     pub fn open(root: impl AsRef<Path>) -> Result<Self> {
         let root = root.as_ref();
-        let mut walk = Walk { files: Vec::new(), folders: BTreeSet::new() };
+        let mut walk = Walk { files: Vec::new(), folders: Visited::default() };
         let children = list(root)?;
         let mut layout = Layout::Msip;
         if root.join(THERMAL).is_dir() {
@@ -72,7 +72,7 @@ impl ImageFolder {
                 walk.below(&child.path.join(THERMAL), &relative, Some(&child.name))?;
             }
         }
-        if walk.folders.is_empty() {
+        if walk.folders.0.is_empty() {
             layout = Layout::Plain;
             walk.below(root, "", None)?;
         }
@@ -114,15 +114,6 @@ impl ImageFolder {
         self.files.get(index).map(|file| file.relative.as_str())
     }
 
-    /// Where MSIP keeps the regions of interest of image `index`: `roi/STEM.txt` beside the image's folder, `STEM`
-    /// being the file's name up to its first dot. The file need not exist.
-    pub fn roi_path(&self, index: usize) -> Option<PathBuf> {
-        let path = self.path(index)?;
-        let name = path.file_name()?.to_string_lossy();
-        let stem = name.split('.').next().unwrap_or_default();
-        Some(path.parent()?.parent()?.join("roi").join(format!("{stem}.txt")))
-    }
-
     /// The sources that have images, in order.
     pub fn sources(&self) -> Vec<Source> {
         let mut sources: Vec<Source> = Vec::new();
@@ -158,6 +149,36 @@ impl ImageFolder {
         self.kept(|index, _| index % n.max(1) == 0)
     }
 
+    /// About `ratio` (above 0, up to 1) of each source: `ratio` times its images, rounded, but at least one. Which
+    /// images are kept depends on `seed`, the path below the root and the other images of the source; a smaller ratio
+    /// keeps a subset of what a larger one keeps. The order stays.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] if the ratio is out of range.
+    pub fn share(&self, ratio: f64, seed: u64) -> Result<Self> {
+        if !(ratio > 0.0 && ratio <= 1.0) {
+            return Err(Error::Setting {
+                name: "ratio",
+                expected: "above 0, up to 1".into(),
+                found: ratio.to_string(),
+            });
+        }
+        // Not the purpose of `split`: a subset must not consist of those that are nearly held out.
+        let key = Key::new(seed).purpose(Purpose::Sampler);
+        let mut ranked: BTreeMap<&str, Vec<(u64, usize)>> = BTreeMap::new();
+        for (index, file) in self.files.iter().enumerate() {
+            let rank = key.named(&file.relative).stream().next_u64();
+            ranked.entry(&file.source).or_default().push((rank, index));
+        }
+        let mut chosen = BTreeSet::new();
+        for mut images in ranked.into_values() {
+            images.sort_unstable();
+            let count = ((images.len() as f64 * ratio).round() as usize).max(1);
+            chosen.extend(images.into_iter().take(count).map(|(_, index)| index));
+        }
+        Ok(self.kept(|index, _| chosen.contains(&index)))
+    }
+
     /// Splits into a training part and a held-out part of about `held_out_share` (0 to 1) of the images. Where an
     /// image goes depends on `seed` and its path below the root alone: images that are added later change nothing for
     /// those that were there. Either part may be empty.
@@ -188,13 +209,33 @@ impl ImageFolder {
 }
 
 /// An entry of a folder that is not hidden.
-struct Entry {
-    path: PathBuf,
-    name: String,
+pub(crate) struct Entry {
+    pub(crate) path: PathBuf,
+    pub(crate) name: String,
     is_link: bool,
 }
 
-fn list(folder: &Path) -> Result<Vec<Entry>> {
+impl Entry {
+    /// What it is, links followed; `None` for a link to nowhere that is no image.
+    pub(crate) fn metadata(&self) -> Result<Option<fs::Metadata>> {
+        match fs::metadata(&self.path) {
+            Ok(metadata) => Ok(Some(metadata)),
+            // A link to nowhere is a fault where an image is expected, and nobody's business elsewhere.
+            Err(error)
+                if error.kind() == io::ErrorKind::NotFound
+                    && self.is_link
+                    && !is_image(&self.name) =>
+            {
+                warn!(path = %self.path.display(), "symbolic link leads nowhere, ignored");
+                Ok(None)
+            }
+            Err(source) => Err(Error::Io { path: self.path.clone(), source }),
+        }
+    }
+}
+
+/// The entries of a folder that are not hidden, by name.
+pub(crate) fn list(folder: &Path) -> Result<Vec<Entry>> {
     let io = |source| Error::Io { path: folder.into(), source };
     let mut entries = Vec::new();
     for entry in fs::read_dir(folder).map_err(io)? {
@@ -212,9 +253,12 @@ fn list(folder: &Path) -> Result<Vec<Entry>> {
 
 struct Walk {
     files: Vec<File>,
-    /// Real paths of the folders that were listed.
-    folders: BTreeSet<PathBuf>,
+    folders: Visited,
 }
+
+/// Real paths of the folders that were listed.
+#[derive(Default)]
+pub(crate) struct Visited(BTreeSet<PathBuf>);
 
 impl Walk {
     /// Lists `start`, which lies at `relative` below the root; the source is the first folder if not given.
@@ -222,26 +266,14 @@ impl Walk {
         // Not recursive: a deep tree must not end the stack.
         let mut open = vec![(start.to_path_buf(), relative.to_string())];
         while let Some((folder, relative)) = open.pop() {
-            self.enter(&folder)?;
+            self.folders.enter(&folder)?;
             for entry in list(&folder)? {
                 let below = match relative.as_str() {
                     "" => entry.name.clone(),
                     above => format!("{above}/{}", entry.name),
                 };
                 let is_image = is_image(&entry.name);
-                let metadata = match fs::metadata(&entry.path) {
-                    Ok(metadata) => metadata,
-                    // A link to nowhere is a fault where an image is expected, and nobody's business elsewhere.
-                    Err(error)
-                        if error.kind() == io::ErrorKind::NotFound
-                            && entry.is_link
-                            && !is_image =>
-                    {
-                        warn!(path = %entry.path.display(), "symbolic link leads nowhere, ignored");
-                        continue;
-                    }
-                    Err(source) => return Err(Error::Io { path: entry.path, source }),
-                };
+                let Some(metadata) = entry.metadata()? else { continue };
                 if metadata.is_dir() {
                     open.push((entry.path, below));
                 } else if is_image && metadata.is_file() {
@@ -253,20 +285,24 @@ impl Walk {
         }
         Ok(())
     }
+}
 
-    fn enter(&mut self, folder: &Path) -> Result<()> {
+impl Visited {
+    /// Asks that `folder` was not listed before, by this name or by another.
+    pub(crate) fn enter(&mut self, folder: &Path) -> Result<()> {
         let io = |source| Error::Io { path: folder.into(), source };
         let real = folder.canonicalize().map_err(io)?;
-        if self.folders.contains(&real) {
+        if self.0.contains(&real) {
             let what = format!("leads to {}, which is listed already", real.display());
             return Err(io(io::Error::other(what)));
         }
-        self.folders.insert(real);
+        self.0.insert(real);
         Ok(())
     }
 }
 
-fn is_image(name: &str) -> bool {
+/// Whether a file of this name should be an image.
+pub(crate) fn is_image(name: &str) -> bool {
     Path::new(name)
         .extension()
         .is_some_and(|found| EXTENSIONS.iter().any(|known| found.eq_ignore_ascii_case(known)))

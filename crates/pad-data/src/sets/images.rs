@@ -17,7 +17,7 @@ use crate::{
     dataset::{Dataset, SampleShape},
     image::{DecodeOptions, Image},
     resize::{Filter, Planes, Resampling, with_planes},
-    roi::Roi,
+    roi::{self, Roi},
     transform::{CenterCrop, Flip, HorizontalFlip, Normalize, RandomResizedCrop, RoiCrop},
     window::Window,
 };
@@ -124,7 +124,7 @@ impl ImageDatasetConfig {
 pub struct ImageDataset {
     source: Arc<dyn ImageSource>,
     config: ImageDatasetConfig,
-    rois: Option<Vec<Vec<Roi>>>,
+    rois: Option<Arc<[Vec<Roi>]>>,
     cache: Cache,
     /// Normalised values of all 8-bit levels, by channel.
     tables: Vec<[f32; 256]>,
@@ -150,11 +150,16 @@ impl ImageDataset {
         Ok(Self { source, config, rois: None, cache, tables })
     }
 
-    /// The same set with regions of interest: one list for each image, in the source's order.
+    /// The same set with regions of interest: one list for each image, in the source's order. They are used by
+    /// [`Crop::Roi`] alone.
+    ///
+    /// A region that leaves its image (which was replaced after its regions were found) makes that image unreadable,
+    /// with an error that names the source's file and line, where there is one.
     ///
     /// # Errors
     /// [`Error::Setting`] if the number of lists is not that of images.
-    pub fn with_rois(self, rois: Vec<Vec<Roi>>) -> Result<Self> {
+    pub fn with_rois(self, rois: impl Into<Arc<[Vec<Roi>]>>) -> Result<Self> {
+        let rois = rois.into();
         if rois.len() != self.source.len() {
             return Err(Error::Setting {
                 name: "rois",
@@ -202,11 +207,27 @@ impl ImageDataset {
             Crop::Roi(crop) => {
                 let rois = self.rois.as_ref().and_then(|rois| rois.get(index));
                 let rois = rois.map(Vec::as_slice).unwrap_or_default();
+                self.check_rois(index, size, rois)?;
                 Resampling::new(crop.draw(size, rois, &mut draws), self.config.size)
             }
             Crop::Center(crop) => crop.draw(size, self.config.size)?,
         };
         Ok((resampling, self.config.flip.draw(&mut key.purpose(Purpose::Flip).stream())))
+    }
+
+    /// Asks that the regions of image `index` are inside it. In the reference the crop passes over those that are
+    /// not, and nobody learns that an image and its regions do not belong together.
+    fn check_rois(&self, index: usize, size: ImageSize, rois: &[Roi]) -> Result<()> {
+        let Some(outside) = rois.iter().find(|roi| !roi.is_inside(size)) else { return Ok(()) };
+        if let Some(file) = self.source.roi_file(index) {
+            // Read again for the line's number.
+            roi::read(&file, size)?;
+        }
+        Err(Error::Setting {
+            name: "rois",
+            expected: format!("rectangles inside {} of {size} pixels", self.source.name(index)),
+            found: outside.to_string(),
+        })
     }
 
     /// Normalises planes of `channels` channels (1 or as many as the sample has) into `out`.

@@ -1,13 +1,15 @@
 //! Sets of images.
 
-mod folder;
+pub(crate) mod folder;
 mod images;
-mod natural;
+pub(crate) mod natural;
+pub(crate) mod rois;
 mod source;
 
 pub(crate) use self::source::no_image;
 pub use self::{
     folder::{ImageFolder, Layout, Source},
     images::{Crop, ImageDataset, ImageDatasetConfig},
+    rois::{gray_levels, search_rois},
     source::ImageSource,
 };

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 /// Compares paths with `/` between their parts, part by part; runs of digits by their number, of any length.
-pub(super) fn compare(a: &str, b: &str) -> Ordering {
+pub(crate) fn compare(a: &str, b: &str) -> Ordering {
     let mut parts = (a.split('/'), b.split('/'));
     loop {
         match (parts.0.next(), parts.1.next()) {

@@ -1,5 +1,7 @@
 //! Where images come from: a folder, or anything that can give an image by number.
 
+use std::path::PathBuf;
+
 use super::ImageFolder;
 use crate::{
     Error, Result,
@@ -19,6 +21,12 @@ pub trait ImageSource: Send + Sync {
     /// A name for messages. Any string for an index beyond the end.
     fn name(&self, index: usize) -> String;
 
+    /// The file that holds the regions of interest of image `index`, if this source keeps them in files: for messages.
+    fn roi_file(&self, index: usize) -> Option<PathBuf> {
+        let _ = index;
+        None
+    }
+
     /// Image `index`, with one channel where all are equal, if that is known.
     ///
     /// # Errors
@@ -33,6 +41,10 @@ impl ImageSource for ImageFolder {
 
     fn name(&self, index: usize) -> String {
         self.name(index).unwrap_or("(no such image)").to_string()
+    }
+
+    fn roi_file(&self, index: usize) -> Option<PathBuf> {
+        self.roi_path(index)
     }
 
     fn load(&self, index: usize, options: &DecodeOptions) -> Result<Image> {

@@ -1,10 +1,17 @@
-//! One task per (image, head); products read and write heads in place inside the packed arrays.
+//! One task per (image, head): its queries, keys and values are copied together once, which also adds the bias of the
+//! `qkv` layer, and all products of the head stay in the cache.
 #![allow(unsafe_code)]
 
 use rayon::prelude::*;
 
+#[cfg(target_arch = "x86_64")]
+use super::panel;
 use crate::{
-    cpu::matmul::{Into, Mat, Threads, matmul, matmul_raw},
+    cpu::{
+        level::multiversioned,
+        matmul::{Into, Mat, Threads, matmul, matmul_raw},
+        scratch::Scratch,
+    },
     softmax,
 };
 
@@ -12,27 +19,36 @@ use crate::{
 const BLOCK_VALUES: usize = 1 << 17;
 
 /// `b` images, `n` tokens, `d` = `heads` * `head_dim`.
-pub(super) struct Sizes {
-    pub(super) b: usize,
-    pub(super) n: usize,
-    pub(super) d: usize,
-    pub(super) heads: usize,
-    pub(super) head_dim: usize,
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sizes {
+    pub(crate) b: usize,
+    pub(crate) n: usize,
+    pub(crate) d: usize,
+    pub(crate) heads: usize,
+    pub(crate) head_dim: usize,
+}
+
+/// Which of the three.
+#[derive(Clone, Copy)]
+pub(super) enum Part {
+    Queries = 0,
+    Keys = 1,
+    Values = 2,
 }
 
 impl Sizes {
-    fn scale(&self) -> f32 {
+    pub(super) fn scale(&self) -> f32 {
         (self.head_dim as f32).powf(-0.5)
     }
 
     /// Query rows worked on together.
     fn block_rows(&self) -> usize {
-        (BLOCK_VALUES / self.n.max(1)).clamp(16, self.n.max(16))
+        (BLOCK_VALUES / self.n.max(1)).clamp(16, self.n.max(16)).min(self.n)
     }
 
-    /// Where head `head` of queries (0), keys (1) or values (2) of `image` begins in the packed array.
-    fn packed(&self, image: usize, which: usize, head: usize) -> usize {
-        image * self.n * 3 * self.d + which * self.d + head * self.head_dim
+    /// Where head `head` of a part of `image` begins in the packed array.
+    pub(super) fn packed(&self, image: usize, part: Part, head: usize) -> usize {
+        image * self.n * 3 * self.d + part as usize * self.d + head * self.head_dim
     }
 
     /// Rows `rows` of a head inside the packed array.
@@ -44,11 +60,16 @@ impl Sizes {
     fn out_mat(&self, rows: usize) -> Mat {
         Mat::strided(rows, self.head_dim, self.d)
     }
+
+    /// Rows `rows` of a head on its own.
+    fn head_mat(&self, rows: usize) -> Mat {
+        Mat::dense(rows, self.head_dim)
+    }
 }
 
 /// A pointer that tasks share, each for its own head.
 #[derive(Clone, Copy)]
-struct Heads(*mut f32);
+pub(super) struct Heads(pub(super) *mut f32);
 // SAFETY: every task writes only the columns of its own (image, head), and these are disjoint.
 unsafe impl Send for Heads {}
 // SAFETY: as above.
@@ -56,42 +77,103 @@ unsafe impl Sync for Heads {}
 
 impl Heads {
     /// The value at `offset`.
-    fn at(self, offset: usize) -> *mut f32 {
+    pub(super) fn at(self, offset: usize) -> *mut f32 {
         // A method, so that closures capture the whole (Sync) wrapper and not the bare pointer.
         self.0.wrapping_add(offset)
     }
 }
 
-/// `p = softmax(scale q k^T)` for query rows `first..first + rows` of one head.
-fn probabilities(qkv: &[f32], s: &Sizes, image: usize, head: usize, first: usize, p: &mut [f32]) {
-    let rows = p.len() / s.n;
-    let q = &qkv[s.packed(image, 0, head) + first * 3 * s.d..];
-    let k = &qkv[s.packed(image, 1, head)..];
-    matmul(
-        (p, Mat::dense(rows, s.n)),
-        Into::Replace,
-        s.scale(),
-        (q, s.packed_mat(rows)),
-        (k, s.packed_mat(s.n).t()),
-        Threads::One,
-    );
-    softmax::forward_rows(p, s.n);
+multiversioned! {
+    /// `dense = (row + bias) scale` for rows that are `stride` apart; an empty bias adds nothing.
+    fn load_rows(
+        rows: &[f32],
+        stride: usize,
+        bias: &[f32],
+        scale: f32,
+        width: usize,
+        dense: &mut [f32],
+    ) {
+        for (dense, row) in dense.chunks_exact_mut(width).zip(rows.chunks(stride)) {
+            let row = &row[..width];
+            if bias.len() == width {
+                for i in 0..width {
+                    dense[i] = (row[i] + bias[i]) * scale;
+                }
+            } else {
+                for i in 0..width {
+                    dense[i] = row[i] * scale;
+                }
+            }
+        }
+    }
 }
 
-/// `qkv` (B, N, 3 D) -> (B, N, D).
-pub(super) fn forward(qkv: &[f32], s: &Sizes) -> Vec<f32> {
-    let mut out = vec![0.0; s.b * s.n * s.d];
+/// One head's operands, dense, and its blocks of the N x N matrix.
+struct Head {
+    /// (N, E), times the scale.
+    q: Scratch,
+    k: Scratch,
+    v: Scratch,
+    /// (block, N).
+    p: Scratch,
+    d_s: Scratch,
+}
+
+impl Head {
+    fn new(s: &Sizes, backward: bool) -> Self {
+        let (dense, square) = (s.n * s.head_dim, s.block_rows() * s.n);
+        Self {
+            q: Scratch::new(dense),
+            k: Scratch::new(dense),
+            v: Scratch::new(dense),
+            p: Scratch::new(square),
+            d_s: Scratch::new(if backward { square } else { 0 }),
+        }
+    }
+
+    /// Copies head `head` of `image`. `bias` (3 D) is added; empty for none.
+    fn load(&mut self, qkv: &[f32], bias: &[f32], s: &Sizes, image: usize, head: usize) {
+        let parts = [(Part::Queries, s.scale()), (Part::Keys, 1.0), (Part::Values, 1.0)];
+        for ((part, scale), dense) in parts.into_iter().zip([&mut self.q, &mut self.k, &mut self.v])
+        {
+            let from = part as usize * s.d + head * s.head_dim;
+            let bias = bias.get(from..from + s.head_dim).unwrap_or(&[]);
+            load_rows(&qkv[s.packed(image, part, head)..], 3 * s.d, bias, scale, s.head_dim, dense);
+        }
+    }
+
+    /// `p = softmax(q k^T)` for query rows `first..first + rows`.
+    fn probabilities(&mut self, s: &Sizes, first: usize, rows: usize) {
+        let p = &mut self.p[..rows * s.n];
+        matmul(
+            (p, Mat::dense(rows, s.n)),
+            Into::Replace,
+            1.0,
+            (&self.q[first * s.head_dim..], s.head_mat(rows)),
+            (&self.k, s.head_mat(s.n).t()),
+            Threads::One,
+        );
+        softmax::forward_rows(p, s.n);
+    }
+}
+
+/// `qkv` (B, N, 3 D) and the bias (3 D, or empty) that is added to it -> `out` (B, N, D).
+pub(crate) fn forward(qkv: &[f32], bias: &[f32], s: &Sizes, out: &mut [f32]) {
+    assert_eq!((qkv.len(), out.len()), (s.b * s.n * 3 * s.d, s.b * s.n * s.d));
+    #[cfg(target_arch = "x86_64")]
+    if panel::available() {
+        return panel::forward(qkv, bias, s, out);
+    }
     let heads = Heads(out.as_mut_ptr());
     let block = s.block_rows();
     (0..s.b * s.heads).into_par_iter().for_each_init(
-        || vec![0.0; block.min(s.n) * s.n],
+        || Head::new(s, false),
         |scratch, task| {
             let (image, head) = (task / s.heads, task % s.heads);
+            scratch.load(qkv, bias, s, image, head);
             for first in (0..s.n).step_by(block) {
                 let rows = block.min(s.n - first);
-                let p = &mut scratch[..rows * s.n];
-                probabilities(qkv, s, image, head, first, p);
-                let v = &qkv[s.packed(image, 2, head)..];
+                scratch.probabilities(s, first, rows);
                 let offset = (image * s.n + first) * s.d + head * s.head_dim;
                 // SAFETY: `out` holds (B, N, D); this task alone writes the columns of (image, head), and rows
                 // `first..first + rows` exist.
@@ -100,81 +182,83 @@ pub(super) fn forward(qkv: &[f32], s: &Sizes) -> Vec<f32> {
                         (heads.at(offset), s.out_mat(rows)),
                         Into::Replace,
                         1.0,
-                        (p, Mat::dense(rows, s.n)),
-                        (v, s.packed_mat(s.n)),
+                        (&scratch.p, Mat::dense(rows, s.n)),
+                        (&scratch.v, s.head_mat(s.n)),
                         Threads::One,
                     );
                 }
             }
         },
     );
-    out
 }
 
-/// `qkv` (B, N, 3 D), `d_out` (B, N, D) -> `d_qkv` (B, N, 3 D).
+/// `qkv` (B, N, 3 D), its bias, `d_out` (B, N, D) -> `d_qkv` (B, N, 3 D).
 ///
 /// With `P` computed again: `d_V = P^T d_O`, `d_P = d_O V^T`, `d_S = P (d_P - rowsum(d_P P))`,
 /// `d_Q = scale d_S K`, `d_K = scale d_S^T Q`.
-pub(super) fn backward(qkv: &[f32], d_out: &[f32], s: &Sizes) -> Vec<f32> {
-    let mut d_qkv = vec![0.0; qkv.len()];
+pub(crate) fn backward(qkv: &[f32], bias: &[f32], d_out: &[f32], s: &Sizes, d_qkv: &mut [f32]) {
+    let lengths = (qkv.len(), d_out.len(), d_qkv.len());
+    assert_eq!(lengths, (s.b * s.n * 3 * s.d, s.b * s.n * s.d, s.b * s.n * 3 * s.d));
+    #[cfg(target_arch = "x86_64")]
+    if panel::available() {
+        return panel::backward(qkv, bias, d_out, s, d_qkv);
+    }
     let heads = Heads(d_qkv.as_mut_ptr());
     let block = s.block_rows();
     (0..s.b * s.heads).into_par_iter().for_each_init(
-        || (vec![0.0; block.min(s.n) * s.n], vec![0.0; block.min(s.n) * s.n]),
-        |(p, d_s), task| {
+        || Head::new(s, true),
+        |scratch, task| {
             let (image, head) = (task / s.heads, task % s.heads);
-            let k = &qkv[s.packed(image, 1, head)..];
-            let v = &qkv[s.packed(image, 2, head)..];
+            scratch.load(qkv, bias, s, image, head);
+            let to = |part| heads.at(s.packed(image, part, head));
             for first in (0..s.n).step_by(block) {
                 let rows = block.min(s.n - first);
-                let (p, d_s) = (&mut p[..rows * s.n], &mut d_s[..rows * s.n]);
-                probabilities(qkv, s, image, head, first, p);
+                scratch.probabilities(s, first, rows);
                 let d_o = &d_out[(image * s.n + first) * s.d + head * s.head_dim..];
-                let q_from = s.packed(image, 0, head) + first * 3 * s.d;
                 let square = Mat::dense(rows, s.n);
                 let into = if first == 0 { Into::Replace } else { Into::Add };
                 // SAFETY: `d_qkv` is as long as `qkv`; this task alone writes the columns of (image, head) in its
                 // three parts, and the rows named exist. The same holds for the two calls below.
                 unsafe {
                     matmul_raw(
-                        (heads.at(s.packed(image, 2, head)), s.packed_mat(s.n)),
+                        (to(Part::Values), s.packed_mat(s.n)),
                         into,
                         1.0,
-                        (p, square.t()),
+                        (&scratch.p, square.t()),
                         (d_o, s.out_mat(rows)),
                         Threads::One,
                     );
                 }
+                let d_s = &mut scratch.d_s[..rows * s.n];
                 matmul(
                     (d_s, square),
                     Into::Replace,
                     1.0,
                     (d_o, s.out_mat(rows)),
-                    (v, s.packed_mat(s.n).t()),
+                    (&scratch.v, s.head_mat(s.n).t()),
                     Threads::One,
                 );
-                softmax::backward_rows(p, d_s, s.n);
-                // SAFETY: see above.
+                softmax::backward_rows(&scratch.p[..rows * s.n], d_s, s.n);
+                // SAFETY: see above. The copy of the queries holds the scale already.
                 unsafe {
                     matmul_raw(
-                        (heads.at(q_from), s.packed_mat(rows)),
+                        (to(Part::Queries).wrapping_add(first * 3 * s.d), s.packed_mat(rows)),
                         Into::Replace,
                         s.scale(),
                         (d_s, square),
-                        (k, s.packed_mat(s.n)),
+                        (&scratch.k, s.head_mat(s.n)),
                         Threads::One,
                     );
                     matmul_raw(
-                        (heads.at(s.packed(image, 1, head)), s.packed_mat(s.n)),
+                        (to(Part::Keys), s.packed_mat(s.n)),
                         into,
-                        s.scale(),
+                        1.0,
                         (d_s, square.t()),
-                        (&qkv[q_from..], s.packed_mat(rows)),
+                        (&scratch.q[first * s.head_dim..], s.head_mat(rows)),
                         Threads::One,
                     );
                 }
             }
         },
     );
-    d_qkv
 }

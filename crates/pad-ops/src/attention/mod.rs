@@ -4,7 +4,9 @@
 //! a head lives only while that head is worked on (blocks of rows when N is large), in both directions.
 
 mod bias;
-mod cpu;
+pub(crate) mod cpu;
+#[cfg(target_arch = "x86_64")]
+mod panel;
 mod reference;
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result as CandleResult, Shape, Tensor};
@@ -73,14 +75,17 @@ impl CustomOp1 for AttentionPacked {
     fn cpu_fwd(&self, qkv: &CpuStorage, layout: &Layout) -> CandleResult<(CpuStorage, Shape)> {
         let sizes = self.sizes(layout.shape())?;
         let qkv = slices::values(self.name(), qkv, layout)?;
-        Ok(slices::output(cpu::forward(qkv, &sizes), (sizes.b, sizes.n, sizes.d)))
+        let mut out = vec![0.0; sizes.b * sizes.n * sizes.d];
+        cpu::forward(qkv, &[], &sizes, &mut out);
+        Ok(slices::output(out, (sizes.b, sizes.n, sizes.d)))
     }
 
     fn bwd(&self, qkv: &Tensor, _out: &Tensor, d_out: &Tensor) -> CandleResult<Option<Tensor>> {
         let sizes = self.sizes(qkv.shape())?;
-        let d_qkv = slices::read(qkv, |qkv| {
-            slices::read(d_out, |d_out| cpu::backward(qkv, d_out, &sizes))
-        })??;
+        let mut d_qkv = vec![0.0; qkv.elem_count()];
+        let d_out = d_out.contiguous()?;
+        let (values, d_out) = (slices::borrow(qkv)?, slices::borrow(&d_out)?);
+        cpu::backward(&values, &[], &d_out, &sizes, &mut d_qkv);
         Ok(Some(slices::tensor(d_qkv, qkv.shape())?))
     }
 }

@@ -77,6 +77,27 @@ pub(crate) fn matmul(
     unsafe { matmul_raw((out.as_mut_ptr(), out_mat), into, scale, (a, a_mat), (b, b_mat), threads) }
 }
 
+/// `a b` as a new dense array, which is never filled with zeros first.
+///
+/// # Panics
+/// As [`matmul`].
+pub(crate) fn product((a, a_mat): (&[f32], Mat), (b, b_mat): (&[f32], Mat)) -> Vec<f32> {
+    let (rows, cols) = (a_mat.rows, b_mat.cols);
+    if a_mat.cols == 0 {
+        return vec![0.0; rows * cols];
+    }
+    let mut out: Vec<f32> = Vec::with_capacity(rows * cols);
+    let out_mat = Mat::dense(rows, cols);
+    // SAFETY: the capacity holds every value of `out_mat`; `Into::Replace` writes each of them without reading.
+    unsafe {
+        let operands = ((a, a_mat), (b, b_mat));
+        let out_pointer = (out.as_mut_ptr(), out_mat);
+        matmul_raw(out_pointer, Into::Replace, 1.0, operands.0, operands.1, Threads::All);
+        out.set_len(rows * cols);
+    }
+    out
+}
+
 /// [`matmul`] into a block of a larger array that other threads write other blocks of.
 ///
 /// # Safety

@@ -6,7 +6,9 @@
 pub(crate) mod bf16;
 pub(crate) mod level;
 pub(crate) mod matmul;
+pub(crate) mod nary;
 pub(crate) mod rows;
+pub(crate) mod scratch;
 pub(crate) mod slices;
 pub(crate) mod special;
 

@@ -3,7 +3,11 @@
 //! How rows are cut depends on the shape alone, never on the number of threads, and partial results are added in
 //! chunk order: the bits of a result are the same for 1 and for 64 threads.
 
+#![allow(unsafe_code)]
+
 use rayon::prelude::*;
+
+use super::level::multiversioned;
 
 /// Values that one task should hold: enough to pay for its start, few enough to share work evenly.
 const CHUNK_VALUES: usize = 1 << 14;
@@ -27,6 +31,47 @@ pub(crate) fn for_rows(
     }
     let rows = rows_per_chunk(width);
     out.par_chunks_mut(rows * width).enumerate().for_each(|(chunk, out)| work(chunk * rows, out));
+}
+
+/// A pointer that tasks share, each for its own rows.
+#[derive(Clone, Copy)]
+struct Rows(*mut f32);
+// SAFETY: every task of `build` writes only its own chunk, and chunks are disjoint.
+unsafe impl Send for Rows {}
+// SAFETY: as above.
+unsafe impl Sync for Rows {}
+
+impl Rows {
+    fn at(self, offset: usize) -> *mut f32 {
+        // A method, so that closures capture the whole (Sync) wrapper and not the bare pointer.
+        self.0.wrapping_add(offset)
+    }
+}
+
+/// A new array of rows: as [`for_rows`] on zeros, but each task sets its own rows to zero, while they are in its
+/// cache, instead of one thread setting all.
+pub(crate) fn build(
+    len: usize,
+    width: usize,
+    work: impl Fn(usize, &mut [f32]) + Send + Sync,
+) -> Vec<f32> {
+    let mut out: Vec<f32> = Vec::with_capacity(len);
+    let (rows, pointer) = (rows_per_chunk(width), Rows(out.as_mut_ptr()));
+    let step = (rows * width).max(1);
+    (0..len.div_ceil(step)).into_par_iter().for_each(|chunk| {
+        let from = chunk * step;
+        let count = step.min(len - from);
+        // SAFETY: the capacity is `len`, so `from..from + count` is allocated; no other task has this chunk; it is set
+        // to zero before a slice of it exists.
+        let out = unsafe {
+            std::ptr::write_bytes(pointer.at(from), 0, count);
+            std::slice::from_raw_parts_mut(pointer.at(from), count)
+        };
+        work(chunk * rows, out);
+    });
+    // SAFETY: the chunks above cover all of `0..len`, and each was written.
+    unsafe { out.set_len(len) };
+    out
 }
 
 /// A vector of `partial_width` sums over rows: `work(rows, partial)` adds a range of rows onto its own vector of
@@ -119,4 +164,88 @@ pub(crate) fn max(x: &[f32]) -> f32 {
     lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |best, &value| {
         if best.is_nan() { best } else { pick(best, value) }
     })
+}
+
+/// The sum of all rows of `width` values.
+pub(crate) fn sum_rows(values: &[f32], width: usize) -> Vec<f32> {
+    reduce_rows(values.len() / width.max(1), width, width, |range, partial| {
+        add_rows(&values[range.start * width..range.end * width], partial);
+    })
+}
+
+multiversioned! {
+    /// Adds each row of `values` onto `sum`.
+    fn add_rows(values: &[f32], sum: &mut [f32]) {
+        let width = sum.len();
+        for row in values.chunks_exact(width) {
+            for i in 0..width {
+                sum[i] += row[i];
+            }
+        }
+    }
+}
+
+/// `a + b + c`, value by value.
+pub(crate) fn sum_of_three(a: &[f32], b: &[f32], c: &[f32]) -> Vec<f32> {
+    build(a.len(), 1, |first, out| {
+        for (((out, a), b), c) in out.iter_mut().zip(&a[first..]).zip(&b[first..]).zip(&c[first..])
+        {
+            *out = a + b + c;
+        }
+    })
+}
+
+/// A copy of `a`.
+pub(crate) fn copied(a: &[f32]) -> Vec<f32> {
+    build(a.len(), 1, |first, out| out.copy_from_slice(&a[first..first + out.len()]))
+}
+
+/// `out += row`, for each row of `out`; an empty `row` adds nothing.
+pub(crate) fn add_to_rows(out: &mut [f32], row: &[f32]) {
+    if row.is_empty() {
+        return;
+    }
+    for_rows(out, row.len(), |_, out| {
+        for out in out.chunks_exact_mut(row.len()) {
+            for (out, value) in out.iter_mut().zip(row) {
+                *out += value;
+            }
+        }
+    });
+}
+
+/// `out = a + (out + row)`, for each row of `out`; an empty `row` adds nothing.
+pub(crate) fn add_to(out: &mut [f32], a: &[f32], row: &[f32]) {
+    if row.is_empty() {
+        for_values(out, |first, out| {
+            out.iter_mut().zip(&a[first..]).for_each(|(out, a)| *out += a);
+        });
+        return;
+    }
+    for_rows(out, row.len(), |first, out| {
+        let a = a[first * row.len()..].chunks_exact(row.len());
+        for (out, a) in out.chunks_exact_mut(row.len()).zip(a) {
+            for ((out, a), value) in out.iter_mut().zip(a).zip(row) {
+                *out = a + (*out + value);
+            }
+        }
+    });
+}
+
+/// `factor * a`.
+pub(crate) fn scaled(a: &[f32], factor: f32) -> Vec<f32> {
+    build(a.len(), 1, |first, out| {
+        out.iter_mut().zip(&a[first..]).for_each(|(out, a)| *out = factor * a);
+    })
+}
+
+/// The inner product of two arrays of rows of `width` values, summed row by row.
+pub(crate) fn inner(a: &[f32], b: &[f32], width: usize) -> f32 {
+    let sum = reduce_rows(a.len() / width.max(1), width, 1, |range, partial| {
+        for row in range {
+            let row = row * width..(row + 1) * width;
+            partial[0] += dot(&a[row.clone()], &b[row]);
+        }
+    });
+    sum.first().copied().unwrap_or(0.0)
 }

@@ -1,6 +1,6 @@
 //! Tensors as slices and back, without copies where candle allows it.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, ops::Deref};
 
 use candle_core::{CpuStorage, Device, Layout, Result, Shape, Storage, Tensor, bail};
 
@@ -32,6 +32,38 @@ pub(crate) fn read<R>(tensor: &Tensor, read: impl FnOnce(&[f32]) -> R) -> Result
         Storage::Cpu(storage) => Ok(read(values("read", storage, layout)?)),
         _ => bail!("read: the tensor is not on the CPU"),
     }
+}
+
+/// The values of a tensor for as long as its storage stays locked for reading.
+pub(crate) struct Values<'a> {
+    // candle's own guard, of a crate that we do not name.
+    storage: Box<dyn Deref<Target = Storage> + 'a>,
+    from: usize,
+    to: usize,
+}
+
+impl Deref for Values<'_> {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        match &**self.storage {
+            Storage::Cpu(CpuStorage::F32(values)) => &values[self.from..self.to],
+            _ => &[], // `borrow` has refused it
+        }
+    }
+}
+
+/// Borrows the values of a contiguous CPU `f32` tensor.
+pub(crate) fn borrow(tensor: &Tensor) -> Result<Values<'_>> {
+    let (storage, layout) = tensor.storage_and_layout();
+    let Some((from, to)) = layout.contiguous_offsets() else {
+        bail!("borrow: the kernel needs a contiguous operand")
+    };
+    match &*storage {
+        Storage::Cpu(CpuStorage::F32(values)) if to <= values.len() => {}
+        _ => bail!("borrow: the kernel is for f32 on the CPU, found {:?}", tensor.dtype()),
+    }
+    Ok(Values { storage: Box::new(storage), from, to })
 }
 
 /// The values of a small integer tensor, wherever it is.

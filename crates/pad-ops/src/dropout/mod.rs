@@ -78,7 +78,7 @@ pub fn drop_path(x: &Tensor, p: f64, mode: Mode) -> Result<Tensor> {
     Ok(x.broadcast_mul(&mask)?)
 }
 
-fn check_probability(op: &'static str, p: f64) -> Result<()> {
+pub(crate) fn check_probability(op: &'static str, p: f64) -> Result<()> {
     if (0.0..1.0).contains(&p) {
         return Ok(());
     }
@@ -86,7 +86,7 @@ fn check_probability(op: &'static str, p: f64) -> Result<()> {
 }
 
 /// Multiplies `values` by the mask that `key` draws.
-fn apply(values: &mut [f32], p: f64, key: Key) {
+pub(crate) fn apply(values: &mut [f32], p: f64, key: Key) {
     let kept = (1.0 / (1.0 - p)) as f32;
     // A value is dropped if 32 random bits fall below p * 2^32.
     let threshold = (p * 4_294_967_296.0) as u32;

@@ -10,26 +10,26 @@ use crate::cpu::{level::multiversioned, rows, special};
 
 /// Which gradients someone asked for.
 #[derive(Clone, Copy)]
-pub(super) struct Wanted {
-    pub(super) d_adapter: bool,
-    pub(super) d_mlp: bool,
-    pub(super) d_gate: bool,
+pub(crate) struct Wanted {
+    pub(crate) d_adapter: bool,
+    pub(crate) d_mlp: bool,
+    pub(crate) d_gate: bool,
 }
 
 /// Gradients to the operands; those not wanted are absent.
-pub(super) struct Gradients {
-    pub(super) d_adapter: Option<Vec<f32>>,
-    pub(super) d_mlp: Option<Vec<f32>>,
-    pub(super) d_gate: Option<Vec<f32>>,
+pub(crate) struct Gradients {
+    pub(crate) d_adapter: Option<Vec<f32>>,
+    pub(crate) d_mlp: Option<Vec<f32>>,
+    pub(crate) d_gate: Option<Vec<f32>>,
 }
 
 /// `adapter`, `mlp` (rows, D); `gate` (2 D) or (D).
-pub(super) struct Operands<'a> {
-    pub(super) adapter: &'a [f32],
-    pub(super) mlp: &'a [f32],
-    pub(super) gate: &'a [f32],
-    pub(super) d: usize,
-    pub(super) fusion: Fusion,
+pub(crate) struct Operands<'a> {
+    pub(crate) adapter: &'a [f32],
+    pub(crate) mlp: &'a [f32],
+    pub(crate) gate: &'a [f32],
+    pub(crate) d: usize,
+    pub(crate) fusion: Fusion,
 }
 
 /// The scale of a token. An absent gate is empty and contributes nothing.
@@ -97,20 +97,18 @@ impl Operands<'_> {
     }
 
     /// `s * adapter`, (rows, D).
-    pub(super) fn forward(&self) -> Vec<f32> {
+    pub(crate) fn forward(&self) -> Vec<f32> {
         let (d, (gate_mlp, gate_adapter)) = (self.d, self.gates());
-        let mut delta = vec![0.0; self.adapter.len()];
-        rows::for_rows(&mut delta, d, |first, delta| {
+        rows::build(self.adapter.len(), d, |first, delta| {
             let range = first * d..first * d + delta.len();
             let (adapter, mlp) = (&self.adapter[range.clone()], &self.mlp[range]);
             forward_rows(adapter, mlp, gate_adapter, gate_mlp, d, delta);
-        });
-        delta
+        })
     }
 
     /// Per token: `d_a = s d_delta + d_logit gate_a`, `d_mlp = d_logit gate_m`, `d_gate_a += d_logit a`,
     /// `d_gate_m += d_logit mlp`.
-    pub(super) fn backward(&self, d_delta: &[f32], wanted: Wanted) -> Gradients {
+    pub(crate) fn backward(&self, d_delta: &[f32], wanted: Wanted) -> Gradients {
         let (d, (gate_mlp, gate_adapter)) = (self.d, self.gates());
         // One scale's inner products per token serve all three gradients.
         let mut scales = vec![(0.0, 0.0); self.adapter.len() / d];
@@ -122,11 +120,9 @@ impl Operands<'_> {
         });
         // Each gradient below is a sum of rows times numbers.
         let weighted_rows = |terms: &(dyn Fn(usize, &mut [f32]) + Sync)| {
-            let mut out = vec![0.0; self.adapter.len()];
-            rows::for_rows(&mut out, d, |first, out| {
+            rows::build(self.adapter.len(), d, |first, out| {
                 out.chunks_exact_mut(d).enumerate().for_each(|(i, row)| terms(first + i, row));
-            });
-            out
+            })
         };
         let row = |values: &[f32], row: usize| row * d..((row + 1) * d).min(values.len());
         let d_adapter = wanted.d_adapter.then(|| {

@@ -3,7 +3,7 @@
 //! `s = sigmoid(gate . [mlp; a])` per token and `delta = s * a`, where `a` is the adapter's output and `mlp` the
 //! MLP's. Saved for the backward: the operands; `s` is computed again, one inner product per token.
 
-mod cpu;
+pub(crate) mod cpu;
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result as CandleResult, Shape, Tensor};
 use serde::{Deserialize, Serialize};

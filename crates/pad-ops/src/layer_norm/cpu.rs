@@ -2,13 +2,6 @@
 
 use crate::cpu::{level::multiversioned, rows};
 
-/// Which gradients someone asked for.
-#[derive(Clone, Copy)]
-pub(super) struct Wanted {
-    pub(super) d_x: bool,
-    pub(super) d_affine: bool,
-}
-
 /// Mean and `1 / sqrt(var + eps)` of one row, in two passes (the one-pass formula cancels).
 #[inline(always)]
 fn statistics(x: &[f32], eps: f32) -> (f32, f32) {
@@ -31,18 +24,16 @@ multiversioned! {
     }
 }
 
-/// `x` (rows, D), `weight`, `bias` (D) -> (rows, D).
-pub(super) fn forward(x: &[f32], weight: &[f32], bias: &[f32], eps: f32) -> Vec<f32> {
+/// `x` (rows, D), `weight`, `bias` (D) -> `y` (rows, D).
+pub(crate) fn forward(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, y: &mut [f32]) {
     let d = weight.len();
-    let mut y = vec![0.0; x.len()];
-    rows::for_rows(&mut y, d, |first, y| {
+    rows::for_rows(y, d, |first, y| {
         forward_rows(&x[first * d..first * d + y.len()], weight, bias, eps, y);
     });
-    y
 }
 
 multiversioned! {
-    /// With `n = (x - mean) rstd` and `g = d_y weight`: `d_x = rstd (g - mean(g) - n mean(g n))`.
+    /// With `n = (x - mean) rstd` and `g = d_y weight`: `d_x += rstd (g - mean(g) - n mean(g n))`.
     fn d_x_rows(x: &[f32], weight: &[f32], d_y: &[f32], eps: f32, d_x: &mut [f32]) {
         let d = weight.len();
         let rows = x.chunks_exact(d).zip(d_y.chunks_exact(d)).zip(d_x.chunks_exact_mut(d));
@@ -53,7 +44,7 @@ multiversioned! {
                 rows::sum_by(d, |i| d_y[i] * weight[i] * (x[i] - mean) * rstd) / d as f32;
             for i in 0..d {
                 let n = (x[i] - mean) * rstd;
-                d_x[i] = rstd * (d_y[i] * weight[i] - g_mean - n * gn_mean);
+                d_x[i] += rstd * (d_y[i] * weight[i] - g_mean - n * gn_mean);
             }
         }
     }
@@ -74,30 +65,22 @@ multiversioned! {
     }
 }
 
-/// Gradients to `x` (rows, D), `weight` (D) and `bias` (D); those not wanted come back empty.
-pub(super) fn backward(
-    x: &[f32],
-    weight: &[f32],
-    d_y: &[f32],
-    eps: f32,
-    wanted: Wanted,
-) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+/// Adds the gradient to `x` (rows, D) onto `d_x`.
+pub(crate) fn add_d_x(x: &[f32], weight: &[f32], d_y: &[f32], eps: f32, d_x: &mut [f32]) {
     let d = weight.len();
-    let mut d_x = if wanted.d_x { vec![0.0; x.len()] } else { Vec::new() };
-    if wanted.d_x {
-        rows::for_rows(&mut d_x, d, |first, d_x| {
-            let range = first * d..first * d + d_x.len();
-            d_x_rows(&x[range.clone()], weight, &d_y[range], eps, d_x);
-        });
-    }
-    if !wanted.d_affine {
-        return (d_x, Vec::new(), Vec::new());
-    }
+    rows::for_rows(d_x, d, |first, d_x| {
+        let range = first * d..first * d + d_x.len();
+        d_x_rows(&x[range.clone()], weight, &d_y[range], eps, d_x);
+    });
+}
+
+/// Gradients to the affine part, `weight` (D) and `bias` (D).
+pub(crate) fn d_affine(x: &[f32], d: usize, d_y: &[f32], eps: f32) -> (Vec<f32>, Vec<f32>) {
     let mut d_weight = rows::reduce_rows(x.len() / d, d, 2 * d, |range, partial| {
         let (d_weight, d_bias) = partial.split_at_mut(d);
         let range = range.start * d..range.end * d;
         d_affine_rows(&x[range.clone()], &d_y[range], eps, d_weight, d_bias);
     });
     let d_bias = d_weight.split_off(d);
-    (d_x, d_weight, d_bias)
+    (d_weight, d_bias)
 }

@@ -4,7 +4,7 @@
 //! Saved for the backward: nothing but the operands; mean and rstd are computed again from `x`, one pass over a row
 //! that is in the cache anyway.
 
-mod cpu;
+pub(crate) mod cpu;
 mod reference;
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result as CandleResult, Shape, Tensor};
@@ -66,7 +66,9 @@ impl CustomOp3 for LayerNorm {
         let x = slices::values(self.name(), x, x_layout)?;
         let weight = slices::values(self.name(), weight, weight_layout)?;
         let bias = slices::values(self.name(), bias, bias_layout)?;
-        Ok(slices::output(cpu::forward(x, weight, bias, self.eps), x_layout.shape()))
+        let mut y = vec![0.0; x.len()];
+        cpu::forward(x, weight, bias, self.eps, &mut y);
+        Ok(slices::output(y, x_layout.shape()))
     }
 
     fn bwd(
@@ -77,16 +79,23 @@ impl CustomOp3 for LayerNorm {
         _y: &Tensor,
         d_y: &Tensor,
     ) -> CandleResult<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let wanted =
-            cpu::Wanted { d_x: x.track_op(), d_affine: weight.track_op() || bias.track_op() };
-        let (d_x, d_weight, d_bias) = slices::read(x, |x| {
-            slices::read(weight, |weight| {
-                slices::read(d_y, |d_y| cpu::backward(x, weight, d_y, self.eps, wanted))
-            })
-        })???;
-        let d = weight.dim(0)?;
+        let d_y = d_y.contiguous()?;
+        let (shape, d) = (x.shape(), weight.dim(0)?);
+        let values = slices::borrow(x)?;
+        let (weights, d_y) = (slices::borrow(weight)?, slices::borrow(&d_y)?);
+        let d_x = if x.track_op() {
+            let mut d_x = vec![0.0; values.len()];
+            cpu::add_d_x(&values, &weights, &d_y, self.eps, &mut d_x);
+            Some(slices::tensor(d_x, shape)?)
+        } else {
+            None
+        };
+        if !weight.track_op() && !bias.track_op() {
+            return Ok((d_x, None, None));
+        }
+        let (d_weight, d_bias) = cpu::d_affine(&values, d, &d_y, self.eps);
         Ok((
-            if wanted.d_x { Some(slices::tensor(d_x, x.shape())?) } else { None },
+            d_x,
             if weight.track_op() { Some(slices::tensor(d_weight, d)?) } else { None },
             if bias.track_op() { Some(slices::tensor(d_bias, d)?) } else { None },
         ))

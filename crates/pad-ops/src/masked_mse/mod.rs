@@ -54,6 +54,44 @@ pub fn masked_mse_reference(pred: &Tensor, target: &Tensor, mask: &Tensor) -> Re
     Ok((per_patch * mask)?.sum_all()?.broadcast_div(&mask.sum_all()?)?)
 }
 
+/// Each patch minus its mean, over its standard deviation (unbiased variance, 1e-6 added under the root): the targets of
+/// MAE's `norm_pix_loss`. Targets are data: the result has no gradient.
+///
+/// # Shapes
+/// `patches` (.., P) -> the same, floating dtype.
+///
+/// # Errors
+/// [`Error::DType`] for integers, [`Error::Shape`] for a scalar.
+pub fn normalize_patches(patches: &Tensor) -> Result<Tensor> {
+    const OP: &str = "normalize_patches";
+    let pixels = check::last_dim(OP, "patches", patches)?;
+    check::expect_float(OP, "patches", patches)?;
+    let patches = patches.detach().contiguous()?;
+    if !has_kernel(&patches) || patches.elem_count() == 0 {
+        let mean = patches.mean_keepdim(D::Minus1)?;
+        let centred = patches.broadcast_sub(&mean)?;
+        let square = centred.sqr()?.sum_keepdim(D::Minus1)?;
+        let variance = (square / (pixels as f64 - 1.0).max(1.0))?;
+        return Ok(centred.broadcast_div(&(variance + 1e-6)?.sqrt()?)?);
+    }
+    let mut out = slices::read(&patches, <[f32]>::to_vec)?;
+    rows::for_rows(&mut out, pixels, |_, out| normalize_rows(out, pixels));
+    Ok(slices::tensor(out, patches.shape())?)
+}
+
+multiversioned! {
+    fn normalize_rows(x: &mut [f32], n: usize) {
+        for row in x.chunks_exact_mut(n) {
+            let mean = rows::sum(row) / n as f32;
+            let square = rows::sum_by(n, |i| (row[i] - mean) * (row[i] - mean));
+            let scale = 1.0 / (square / (n as f32 - 1.0).max(1.0) + 1e-6).sqrt();
+            for x in row.iter_mut() {
+                *x = (*x - mean) * scale;
+            }
+        }
+    }
+}
+
 struct MaskedMse {
     target: Tensor,
     mask: Vec<f32>,

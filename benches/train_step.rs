@@ -1,0 +1,185 @@
+//! One pre-training step (forward, backward, AdamW) of a ViT with a MAE decoder on random images; prints one JSON line
+//! with the median over the steps, in the form of `benches/peers/pad_mae_torch.py`, which does the same work.
+//!
+//!     cargo bench --bench train_step -- --model base --batch 16 --paradigm pad --threads 2
+//!     cargo bench --bench train_step -- --paradigm embed --batch 1     # inference: all tokens of whole images
+//!     cargo bench --bench train_step -- --parts                        # where the time goes
+//!     benches/peers.sh                                                 # beside PyTorch
+
+use std::{collections::BTreeMap, error::Error, time::Instant};
+
+use candle_core::{DType, Device, Tensor};
+use clap::{Parser, ValueEnum};
+use pad::{
+    Keep, Mode,
+    params::ParamStore,
+    rng::Key,
+    ssl::{Mae, MaeConfig, Objective, Paradigm},
+    train::{AdamW, AdamWConfig, Gradients},
+    vit::{ViT, ViTConfig},
+};
+use pad_testkit::numbers;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+enum Size {
+    Tiny,
+    Small,
+    Base,
+    Large,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+enum Work {
+    /// Frozen encoder, adapters and decoder train.
+    Pad,
+    /// Everything trains, no adapters.
+    Full,
+    /// No training: the encoder (with adapters) on all tokens.
+    Embed,
+}
+
+/// Times pre-training steps, or embedding.
+#[derive(Parser, Debug)]
+struct Flags {
+    /// Encoder
+    #[arg(long, value_enum, default_value = "base")]
+    model: Size,
+    /// Images in a batch
+    #[arg(long, default_value_t = 16)]
+    batch: usize,
+    /// What is timed
+    #[arg(long, value_enum, default_value = "pad")]
+    paradigm: Work,
+    /// Side of the images in pixels
+    #[arg(long, default_value_t = 224)]
+    image: usize,
+    /// Worker threads
+    #[arg(long, default_value_t = 2)]
+    threads: usize,
+    /// Timed steps, after two untimed ones
+    #[arg(long, default_value_t = 7)]
+    steps: usize,
+    /// Keep only the blocks' inputs; compute the rest again in the backward
+    #[arg(long)]
+    checkpoint_blocks: bool,
+    /// Print forward, backward and update apart
+    #[arg(long)]
+    parts: bool,
+    /// Given by `cargo bench`
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+/// Highest resident memory of this process so far, in MiB; 0 where /proc has none.
+fn peak_mib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kib.unwrap_or(0) / 1024
+}
+
+fn median(mut seconds: Vec<f64>) -> (f64, f64, f64) {
+    seconds.sort_by(f64::total_cmp);
+    let last = seconds.len().saturating_sub(1);
+    let at = |i: usize| seconds.get(i).copied().unwrap_or(f64::NAN);
+    (at(seconds.len() / 2), at(0), at(last))
+}
+
+fn encoder(flags: &Flags) -> ViTConfig {
+    let plain = match flags.model {
+        Size::Tiny => ViTConfig::tiny(16),
+        Size::Small => ViTConfig::small(16),
+        Size::Base => ViTConfig::base(16),
+        Size::Large => ViTConfig::large(16),
+    };
+    let adapter = (flags.paradigm != Work::Full).then(pad::AdapterConfig::default);
+    let image_size = pad::ImageSize { height: flags.image, width: flags.image };
+    ViTConfig { adapter, image_size, ..plain }
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let flags = Flags::parse();
+    rayon::ThreadPoolBuilder::new().num_threads(flags.threads).build_global()?;
+    let images = numbers(&[flags.batch, 3, flags.image, flags.image], DType::F32, 1);
+    let (trainable, seconds) = match flags.paradigm {
+        Work::Embed => (0, embed(&flags, &images)?),
+        Work::Pad | Work::Full => train(&flags, &images)?,
+    };
+    let (mid, fastest, slowest) = median(seconds);
+    let line = serde_json::json!({
+        "peer": "pad", "model": format!("{:?}", flags.model).to_lowercase(), "batch": flags.batch,
+        "dtype": "f32", "paradigm": format!("{:?}", flags.paradigm).to_lowercase(),
+        "device": "cpu", "threads": flags.threads, "level": pad::ops::cpu_level(),
+        "images_per_s": (flags.batch as f64 / mid * 1e3).round() / 1e3,
+        "step_s": mid, "min_s": fastest, "max_s": slowest,
+        "peak_mib": peak_mib(), "trainable": trainable,
+    });
+    println!("{line}");
+    Ok(())
+}
+
+/// Trainable values, and the seconds of each timed step.
+fn train(flags: &Flags, images: &Tensor) -> Result<(usize, Vec<f64>), Box<dyn Error>> {
+    let config = MaeConfig { encoder: encoder(flags), ..MaeConfig::default() };
+    let paradigm = match flags.paradigm {
+        Work::Full => Paradigm::Full { layer_decay: None },
+        _ => Paradigm::Pad { gate_frozen: 0.0, decoder_embed: false },
+    };
+    let store =
+        ParamStore::scratch(&Device::Cpu, Key::new(0)).train(move |role| paradigm.trains(role));
+    let keep = if flags.checkpoint_blocks { Keep::Nothing } else { Keep::Activations };
+    let mae = store.build(|vb| Mae::new(&config, vb))?.keeping(keep);
+    let parameters = paradigm.parameters(&store, config.encoder.depth, 1, 0.05);
+    let trainable = parameters.iter().map(|p| p.var.elem_count()).sum();
+    let mut optimizer = AdamW::new(parameters, AdamWConfig::default())?;
+    let mut seconds = Vec::new();
+    let mut parts: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    for step in 0..flags.steps + 2 {
+        let keys: Vec<Key> =
+            (0..flags.batch).map(|i| Key::new(step as u64).sample(i as u64)).collect();
+        let start = Instant::now();
+        let draw = mae.draw(images, &keys)?;
+        let losses = mae.loss(images, &draw, Mode::Train(Key::new(1).epoch(step as u64)))?;
+        let loss = losses.total.to_scalar::<f32>()?;
+        let forward = start.elapsed().as_secs_f64();
+        let store = pad::ops::backward(&losses.total)?;
+        drop(losses);
+        let backward = start.elapsed().as_secs_f64() - forward;
+        let gradients = Gradients::from_store(optimizer.parameters(), &store, 1);
+        drop(store);
+        optimizer.step(&gradients, 1e-4, 1)?;
+        let all = start.elapsed().as_secs_f64();
+        assert!(loss.is_finite());
+        if step >= 2 {
+            seconds.push(all);
+            parts.entry("forward").or_default().push(forward);
+            parts.entry("backward").or_default().push(backward);
+            parts.entry("update").or_default().push(all - forward - backward);
+        }
+    }
+    if flags.parts {
+        for (part, seconds) in parts {
+            eprintln!("{part:>9} {:.3} s", median(seconds).0);
+        }
+    }
+    Ok((trainable, seconds))
+}
+
+fn embed(flags: &Flags, images: &Tensor) -> Result<Vec<f64>, Box<dyn Error>> {
+    let store = ParamStore::scratch(&Device::Cpu, Key::new(0)).train(|_| false);
+    let config = encoder(flags);
+    let vit = store.build(|vb| ViT::new(&config, vb))?;
+    let mut seconds = Vec::new();
+    for step in 0..flags.steps + 2 {
+        let start = Instant::now();
+        let tokens = vit.forward(images, Mode::Eval)?;
+        assert!(tokens.flatten_all()?.get(0)?.to_scalar::<f32>()?.is_finite());
+        if step >= 2 {
+            seconds.push(start.elapsed().as_secs_f64());
+        }
+    }
+    Ok(seconds)
+}

@@ -1,0 +1,355 @@
+//! From downloads to a set: placed, hashed, compared; resumable.
+
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
+use pad_ops::{ImageSize, fs::write_atomic_bytes};
+use rayon::prelude::*;
+
+use super::{
+    likeness::{Likeness, near_duplicates},
+    manifest::{Entry, MANIFEST, Manifest, by_path, foreign, sha256},
+    plan::{Plan, Planned},
+    source::SourceSpec,
+};
+use crate::{
+    Error, Result,
+    image::{DecodeOptions, Image, Pixels, decode_bytes, read},
+};
+
+/// Images between two writes of the manifest: what a run that is stopped must do again at most.
+const CHUNK: usize = 512;
+
+/// How files come into the set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Placing {
+    /// As hard links, which take no room; as copies where the system gives no link (another disk). Who writes into a
+    /// linked file in place changes the download too.
+    Link,
+    /// As copies.
+    Copy,
+}
+
+/// How a set is built.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BuildConfig {
+    /// How files come into the set. Default as links.
+    pub placing: Placing,
+    /// Bits of [`Likeness`] by which near duplicates differ at most, of 128. Default 2.
+    pub near: u32,
+    /// Whether near duplicates are taken out. Default no, as in the paper: frames of a video resemble each other.
+    pub dedup: bool,
+    /// Limits of decoding.
+    pub decode: DecodeOptions,
+}
+
+impl Default for BuildConfig {
+    fn default() -> Self {
+        Self { placing: Placing::Link, near: 2, dedup: false, decode: DecodeOptions::default() }
+    }
+}
+
+/// How far a build is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress<'a> {
+    /// The source.
+    pub source: &'a str,
+    /// Its images that are done.
+    pub done: usize,
+    /// Its images.
+    pub total: usize,
+}
+
+/// What became of a source.
+#[derive(Debug)]
+pub struct Built {
+    /// The source.
+    pub source: SourceSpec,
+    /// Images that belong to the set by the source's rules: to be compared with [`SourceSpec::expected`].
+    pub found: usize,
+    /// Images left out because they are dark.
+    pub dark: usize,
+    /// Images that were there from an earlier run.
+    pub reused: usize,
+    /// Images that resemble an earlier one.
+    pub near: usize,
+    /// Images that were taken out because of that.
+    pub removed: usize,
+    /// Files that cannot be images of the set, each with its reason.
+    pub unreadable: Vec<Error>,
+}
+
+impl Built {
+    /// Whether every image was readable and their number is the expected one.
+    pub fn is_as_expected(&self) -> bool {
+        self.unreadable.is_empty() && self.found == self.source.expected
+    }
+}
+
+/// Brings the planned images into `set`, in the layout `NAME/thermal/*`, with a manifest per source. All threads work;
+/// the result does not depend on how many. What an earlier run has done is kept; a file that is there is whole.
+///
+/// # Errors
+/// [`Error::Foreign`] if a source's folder holds other files; [`Error::Io`] if the set cannot be written;
+/// [`Error::Line`] for a damaged manifest. Downloaded files that cannot be read are listed in [`Built::unreadable`].
+pub fn build(
+    plans: &[Plan],
+    set: &Path,
+    config: &BuildConfig,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<Vec<Built>> {
+    for plan in plans {
+        let paths: BTreeSet<&str> = plan.images.iter().map(|image| image.to.as_str()).collect();
+        let thermal = set.join(plan.source.name).join("thermal");
+        foreign(&thermal, plan.source.name, |path| paths.contains(path))?;
+    }
+    let mut built = Vec::with_capacity(plans.len());
+    let mut manifests = Vec::with_capacity(plans.len());
+    for plan in plans {
+        let (report, manifest) = build_one(plan, set, config, progress)?;
+        built.push(report);
+        manifests.push(manifest);
+    }
+    let all: Vec<&Entry> = manifests.iter().flat_map(|manifest| &manifest.entries).collect();
+    let hashes: Vec<Likeness> = all.iter().map(|entry| entry.likeness).collect();
+    let paths: Vec<String> = all.iter().map(|entry| entry.path.clone()).collect();
+    let mut nearest = near_duplicates(&hashes, config.near).into_iter();
+    for ((plan, report), manifest) in plans.iter().zip(&mut built).zip(&mut manifests) {
+        for (entry, near) in manifest.entries.iter_mut().zip(&mut nearest) {
+            entry.near = near.and_then(|first| paths.get(first).cloned());
+            report.near += usize::from(entry.near.is_some());
+            entry.removed = config.dedup && entry.near.is_some();
+            report.removed += usize::from(entry.removed);
+        }
+        // The manifest first: a run that is stopped in between finds what is to be taken out.
+        manifest.write(&set.join(plan.source.name).join(MANIFEST))?;
+        for (entry, image) in manifest.entries.iter().zip(planned(plan, manifest)) {
+            let path = set.join(&entry.path);
+            if entry.removed {
+                match fs::remove_file(&path) {
+                    Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                        return Err(Error::Io { path, source });
+                    }
+                    _ => {}
+                }
+            } else if !path.exists() {
+                // An earlier run has taken out more.
+                let link = config.placing == Placing::Link && plan.source.border == 0;
+                if let Some((bytes, _)) = content(image, &plan.source, config)? {
+                    place(image, &path, &bytes, link)?;
+                }
+            }
+        }
+    }
+    Ok(built)
+}
+
+/// The planned image of each entry: the entries are those of the plan, in its order, less some.
+fn planned<'a>(plan: &'a Plan, manifest: &'a Manifest) -> impl Iterator<Item = &'a Planned> {
+    let mut images = plan.images.iter();
+    manifest.entries.iter().filter_map(move |entry| images.find(|image| image.to == entry.path))
+}
+
+/// What became of one file.
+enum Outcome {
+    Placed { entry: Entry, reused: bool },
+    Dark,
+    Unreadable(Error),
+}
+
+fn build_one(
+    plan: &Plan,
+    set: &Path,
+    config: &BuildConfig,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<(Built, Manifest)> {
+    let name = plan.source.name;
+    let thermal = set.join(name).join("thermal");
+    fs::create_dir_all(&thermal).map_err(|source| Error::Io { path: thermal.clone(), source })?;
+    let path = set.join(name).join(MANIFEST);
+    let earlier = if path.exists() { Manifest::read(&path)? } else { Manifest::default() };
+    let earlier = by_path(earlier);
+    let mut manifest = Manifest::default();
+    let mut built = Built {
+        source: plan.source.clone(),
+        found: 0,
+        dark: 0,
+        reused: 0,
+        near: 0,
+        removed: 0,
+        unreadable: Vec::new(),
+    };
+    for (chunk, images) in plan.images.chunks(CHUNK).enumerate() {
+        progress(Progress { source: name, done: chunk * CHUNK, total: plan.images.len() });
+        let outcomes: Vec<Result<Outcome>> = images
+            .par_iter()
+            .map(|image| bring(image, &plan.source, set, earlier.get(&image.to), config))
+            .collect();
+        let mut is_new = false;
+        for outcome in outcomes {
+            match outcome? {
+                Outcome::Placed { entry, reused } => {
+                    manifest.entries.push(entry);
+                    built.reused += usize::from(reused);
+                    is_new |= !reused;
+                }
+                Outcome::Dark => built.dark += 1,
+                Outcome::Unreadable(error) => built.unreadable.push(error),
+            }
+        }
+        let last = (chunk + 1) * CHUNK >= plan.images.len();
+        if is_new && !last {
+            let mut so_far = manifest.clone();
+            // What an earlier, longer run has done further on is still to be found.
+            let done: BTreeSet<&str> =
+                manifest.entries.iter().map(|one| one.path.as_str()).collect();
+            let further = earlier.values().filter(|one| !done.contains(one.path.as_str()));
+            so_far.entries.extend(further.cloned());
+            so_far.write(&path)?;
+        }
+    }
+    progress(Progress { source: name, done: plan.images.len(), total: plan.images.len() });
+    built.found = manifest.entries.len();
+    Ok((built, manifest))
+}
+
+/// Brings one file in, if it belongs to the set.
+fn bring(
+    image: &Planned,
+    source: &SourceSpec,
+    set: &Path,
+    earlier: Option<&Entry>,
+    config: &BuildConfig,
+) -> Result<Outcome> {
+    let to = set.join(&image.to);
+    if let Some(earlier) = earlier.filter(|earlier| earlier.original == image.original) {
+        let there = fs::metadata(&to).is_ok_and(|found| found.len() == earlier.bytes);
+        let same_download = source.border > 0
+            || fs::metadata(&image.from).is_ok_and(|found| found.len() == earlier.bytes);
+        if same_download && (there || earlier.removed && config.dedup) {
+            return Ok(Outcome::Placed { entry: earlier.clone(), reused: true });
+        }
+    }
+    let (bytes, likeness) = match content(image, source, config) {
+        Ok(Some(content)) => content,
+        Ok(None) => return Ok(Outcome::Dark),
+        Err(error) if error.is_of_one_file() => return Ok(Outcome::Unreadable(error)),
+        Err(error) => return Err(error),
+    };
+    place(image, &to, &bytes, config.placing == Placing::Link && source.border == 0)?;
+    let entry = Entry {
+        path: image.to.clone(),
+        original: image.original.clone(),
+        bytes: bytes.len() as u64,
+        sha256: sha256(&bytes),
+        likeness,
+        near: None,
+        removed: false,
+    };
+    Ok(Outcome::Placed { entry, reused: false })
+}
+
+/// What the file of the set holds, and what it looks like; `None` for an image that is too dark.
+fn content(
+    planned: &Planned,
+    source: &SourceSpec,
+    config: &BuildConfig,
+) -> Result<Option<(Vec<u8>, Likeness)>> {
+    let bytes = read(&planned.from, &config.decode)?;
+    let image = decode_bytes(&bytes, &planned.from, &config.decode)?.to_gray();
+    if source.brighter_than.is_some_and(|limit| !is_brighter(image.pixels(), limit)) {
+        return Ok(None);
+    }
+    if source.border == 0 {
+        let likeness = Likeness::of(&image);
+        return Ok(Some((bytes, likeness)));
+    }
+    let inner = without_border(image, source.border, &planned.from, &config.decode)?;
+    let likeness = Likeness::of(&inner);
+    Ok(Some((encode(&inner, &planned.from)?, likeness)))
+}
+
+fn is_brighter(pixels: &Pixels, limit: u8) -> bool {
+    match pixels {
+        Pixels::U8(values) => values.iter().any(|&value| value > limit),
+        Pixels::U16(values) => values.iter().any(|&value| value > u16::from(limit)),
+        Pixels::F32(values) => values.iter().any(|&value| value > f32::from(limit)),
+    }
+}
+
+/// The 8-bit image without its frame, which must be white: an image that has lost it already would lose what it shows.
+fn without_border(
+    image: Image,
+    border: usize,
+    path: &Path,
+    options: &DecodeOptions,
+) -> Result<Image> {
+    let size = image.size();
+    let min = border.saturating_mul(2).saturating_add(options.min_side.max(1));
+    if size.height.min(size.width) < min {
+        return Err(Error::TooSmall { path: path.into(), found: size, min });
+    }
+    let Pixels::U8(levels) = image.pixels() else {
+        let what = "a border in an image of more than 8 bits".into();
+        return Err(Error::Unsupported { path: path.into(), what });
+    };
+    let inner = ImageSize::new(size.height - 2 * border, size.width - 2 * border);
+    let rows = levels.chunks_exact(size.width).enumerate();
+    let is_inside = |place: usize, extent: usize| (border..extent - border).contains(&place);
+    let (mut kept, mut white) = (Vec::with_capacity(inner.area()), 0);
+    for (row, line) in rows {
+        let count = |part: &[u8]| part.iter().filter(|&&level| level >= 200).count();
+        if is_inside(row, size.height) {
+            kept.extend_from_slice(&line[border..size.width - border]);
+            white += count(&line[..border]) + count(&line[size.width - border..]);
+        } else {
+            white += count(line);
+        }
+    }
+    let frame = size.area() - inner.area();
+    if white * 10 < frame * 9 {
+        let what = format!(
+            "an image whose {border}-pixel border is not white (expected 90%, found {}%)",
+            white * 100 / frame.max(1)
+        );
+        return Err(Error::Unsupported { path: path.into(), what });
+    }
+    Image::new(inner, 1, Pixels::U8(kept))
+}
+
+/// As PNG: a second JPEG would lose more.
+fn encode(image: &Image, path: &Path) -> Result<Vec<u8>> {
+    let Pixels::U8(levels) = image.pixels() else {
+        let what = "writing an image of more than 8 bits".into();
+        return Err(Error::Unsupported { path: path.into(), what });
+    };
+    let mut bytes = Vec::new();
+    let (width, height) = (image.size().width as u32, image.size().height as u32);
+    PngEncoder::new(&mut bytes)
+        .write_image(levels, width, height, ExtendedColorType::L8)
+        .map_err(|source| Error::Decode { path: path.into(), source })?;
+    Ok(bytes)
+}
+
+/// Puts the file in its place, whole or not at all.
+fn place(image: &Planned, to: &Path, bytes: &[u8], link: bool) -> Result<()> {
+    let io = |source| Error::Io { path: to.into(), source };
+    if to.exists() && fs::read(to).map_err(io)? == bytes {
+        return Ok(());
+    }
+    if link && !to.exists() {
+        // A link to a symbolic link would be one to a name, not to a file.
+        let from: PathBuf = image
+            .from
+            .canonicalize()
+            .map_err(|source| Error::Io { path: image.from.clone(), source })?;
+        if fs::hard_link(from, to).is_ok() {
+            return Ok(());
+        }
+    }
+    write_atomic_bytes(to, bytes).map_err(io)
+}

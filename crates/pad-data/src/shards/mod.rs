@@ -1,0 +1,187 @@
+//! Sets in a few large tar files: network disks read those faster than a hundred thousand small ones.
+//!
+//! A shard is a plain ustar archive, as `tar --format=ustar` makes it, with the paths of the folder: `NAME/thermal/*`
+//! and `NAME/roi/*`. Opening a set reads the headers once; an image is then one read at a known place.
+//!
+//! ```
+//! use pad_data::{draw::Canvas, sets::{ImageFolder, ImageSource}, shards::{ShardSet, write}};
+//! use pad_ops::ImageSize;
+//!
+//! # let root = tempfile::tempdir().unwrap();
+//! # let (folder, out) = (root.path().join("images"), root.path().join("shards"));
+//! # std::fs::create_dir_all(&folder).unwrap();
+//! for index in 0..10_u8 {
+//!     let image = Canvas::new(ImageSize::new(48, 64), [index * 20; 3]);
+//!     image.save_png(folder.join(format!("{index}.png")))?;
+//! }
+//! write(&ImageFolder::open(&folder)?, &out, 3, &mut |_| {})?;
+//! let set = ShardSet::open(&out)?;
+//! assert_eq!(set.len(), 10);
+//! assert_eq!(set.name(7), "7.png");
+//! # Ok::<(), pad_data::Error>(())
+//! ```
+
+mod ustar;
+mod write;
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    path::{Path, PathBuf},
+};
+
+pub use self::{
+    ustar::{Member, index},
+    write::write,
+};
+use crate::{
+    Error, Result,
+    image::{DecodeOptions, Image, decode_bytes_collapsed},
+    roi::{self, Roi},
+    sets::{
+        ImageSource,
+        folder::{is_image, list},
+        natural, no_image,
+        rois::roi_name,
+    },
+};
+
+/// The images of all tar files of a folder, in the order of an [`ImageFolder`](crate::sets::ImageFolder) with the same
+/// files.
+#[derive(Debug)]
+pub struct ShardSet {
+    shards: Vec<Shard>,
+    images: Vec<Place>,
+    /// Places of all other files, by name.
+    others: BTreeMap<String, Place>,
+}
+
+#[derive(Debug)]
+struct Shard {
+    path: PathBuf,
+    file: File,
+}
+
+/// A file in a shard.
+#[derive(Clone, Debug)]
+struct Place {
+    shard: usize,
+    member: Member,
+}
+
+impl ShardSet {
+    /// Reads the headers of all files `*.tar` in a folder, or of one such file.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Structure`] and [`Error::Unsupported`] as [`index`]; [`Error::NoImages`];
+    /// [`Error::SameStem`] for a name that occurs twice.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let mut paths = vec![path.to_path_buf()];
+        if path.is_dir() {
+            paths = list(path)?.into_iter().map(|entry| entry.path).collect();
+            paths.retain(|path| path.extension().is_some_and(|found| found == "tar"));
+        }
+        let mut set = Self { shards: Vec::new(), images: Vec::new(), others: BTreeMap::new() };
+        let mut first_with: BTreeMap<String, usize> = BTreeMap::new();
+        for path in paths {
+            let io = |source| Error::Io { path: path.clone(), source };
+            let mut file = File::open(&path).map_err(io)?;
+            let members = index(&mut file, &path)?;
+            let shard = set.shards.len();
+            for member in members {
+                if let Some(first) = first_with.insert(member.name.clone(), shard) {
+                    let first = set.shards.get(first).map_or(&path, |shard| &shard.path).clone();
+                    return Err(Error::SameStem { first, second: path, stem: member.name });
+                }
+                let name = member.name.clone();
+                // As in folders, what is hidden is no part of the set.
+                let hidden = name.split('/').any(|part| part.starts_with('.'));
+                let place = Place { shard, member };
+                if is_image(&name) && !hidden {
+                    set.images.push(place);
+                } else {
+                    set.others.insert(name, place);
+                }
+            }
+            set.shards.push(Shard { path, file });
+        }
+        if set.images.is_empty() {
+            return Err(Error::NoImages { path: path.into(), looked_for: "images in *.tar" });
+        }
+        set.images.sort_by(|a, b| natural::compare(&a.member.name, &b.member.name));
+        Ok(set)
+    }
+
+    /// The regions of interest of image `index`; `None` if the set holds no such file. Where an image is, its size is
+    /// not known yet: [`ImageDataset::with_rois`](crate::sets::ImageDataset::with_rois) checks them against it.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Line`]; [`Error::Setting`] if there is no such image.
+    pub fn rois(&self, index: usize) -> Result<Option<Vec<Roi>>> {
+        let image = self.images.get(index).ok_or_else(|| no_image(index, self.images.len()))?;
+        let Some(place) = roi_name(&image.member.name).and_then(|name| self.others.get(&name))
+        else {
+            return Ok(None);
+        };
+        let path = self.path_of(place);
+        roi::parse_file(&self.read(place)?, &path, None).map(Some)
+    }
+
+    /// Name of a file, after that of its shard.
+    fn path_of(&self, place: &Place) -> PathBuf {
+        let shard = self.shards.get(place.shard).map(|shard| shard.path.as_path());
+        shard.unwrap_or(Path::new("")).join(&place.member.name)
+    }
+
+    fn read(&self, place: &Place) -> Result<Vec<u8>> {
+        let io = |source| Error::Io { path: self.path_of(place), source };
+        let Some(shard) = self.shards.get(place.shard) else {
+            return Err(io(std::io::Error::other("no such shard")));
+        };
+        // The header scan has seen that the archive is as long.
+        let mut bytes = vec![0; place.member.bytes as usize];
+        read_at(shard, &mut bytes, place.member.at).map_err(io)?;
+        Ok(bytes)
+    }
+}
+
+/// Fills `bytes` from a place, without moving a position that threads would share.
+#[cfg(unix)]
+fn read_at(shard: &Shard, bytes: &mut [u8], at: u64) -> std::io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(&shard.file, bytes, at)
+}
+
+/// Fills `bytes` from a place, by a handle of its own: two threads must not share a position.
+#[cfg(not(unix))]
+fn read_at(shard: &Shard, bytes: &mut [u8], at: u64) -> std::io::Result<()> {
+    use std::io::{Read, Seek, SeekFrom};
+    let _ = &shard.file;
+    let mut file = File::open(&shard.path)?;
+    file.seek(SeekFrom::Start(at))?;
+    file.read_exact(bytes)
+}
+
+impl ImageSource for ShardSet {
+    fn len(&self) -> usize {
+        self.images.len()
+    }
+
+    fn name(&self, index: usize) -> String {
+        self.images.get(index).map_or("(no such image)", |image| &image.member.name).to_string()
+    }
+
+    fn load(&self, index: usize, options: &DecodeOptions) -> Result<Image> {
+        let image = self.images.get(index).ok_or_else(|| no_image(index, self.images.len()))?;
+        let path = self.path_of(image);
+        if image.member.bytes > options.max_alloc_bytes {
+            return Err(Error::Limit {
+                path,
+                what: "bytes of file",
+                limit: options.max_alloc_bytes,
+                found: image.member.bytes,
+            });
+        }
+        decode_bytes_collapsed(&self.read(image)?, &path, options)
+    }
+}

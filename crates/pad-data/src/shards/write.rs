@@ -1,0 +1,101 @@
+//! From a folder to shards.
+
+use std::{
+    fs,
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use pad_ops::fs::write_atomic;
+
+use super::ustar::{BLOCK, header};
+use crate::{
+    Error, Result,
+    sets::{ImageFolder, folder::list, rois::roi_name},
+};
+
+/// Writes the images of `folder` and their RoI files into `shards` tar files `NUMBER.tar` in `out`, images in turn
+/// (the first into the first shard, the second into the second), so that all shards are as long. Equal folders give
+/// equal files. A shard that is there is whole; `progress` is told the number of images that are done.
+///
+/// # Errors
+/// [`Error::Setting`] for no shards, or more than images; [`Error::Foreign`] if `out` holds other tar files;
+/// [`Error::Unsupported`] for a path that is too long for the format (about 100 bytes of name, 155 of folders);
+/// [`Error::Io`].
+pub fn write(
+    folder: &ImageFolder,
+    out: &Path,
+    shards: usize,
+    progress: &mut dyn FnMut(usize),
+) -> Result<Vec<PathBuf>> {
+    if shards == 0 || shards > folder.len() {
+        return Err(Error::Setting {
+            name: "shards",
+            expected: format!("1 to {}, the number of images", folder.len()),
+            found: shards.to_string(),
+        });
+    }
+    fs::create_dir_all(out).map_err(|source| Error::Io { path: out.into(), source })?;
+    let digits = (shards - 1).to_string().len();
+    let paths: Vec<PathBuf> =
+        (0..shards).map(|shard| out.join(format!("{shard:0digits$}.tar"))).collect();
+    let mut others = list(out)?;
+    others.retain(|entry| entry.name.ends_with(".tar") && !paths.contains(&entry.path));
+    if let Some(first) = others.first() {
+        return Err(Error::Foreign {
+            path: out.into(),
+            files: others.len(),
+            first: first.name.clone(),
+        });
+    }
+    let mut done = 0;
+    for (shard, path) in paths.iter().enumerate() {
+        // What went wrong in the words of this crate; the closure can only say it in those of the system.
+        let mut fault = None;
+        let written = write_atomic(path, |archive| {
+            for index in (shard..folder.len()).step_by(shards) {
+                for (name, from) in files_of(folder, index) {
+                    if let Err(error) = append(archive, path, &name, &from) {
+                        fault = Some(error);
+                        return Err(io::Error::other("not written"));
+                    }
+                }
+                done += 1;
+                progress(done);
+            }
+            archive.write_all(&[0; 2 * BLOCK])
+        });
+        if let Some(fault) = fault {
+            return Err(fault);
+        }
+        written.map_err(|source| Error::Io { path: path.clone(), source })?;
+    }
+    Ok(paths)
+}
+
+/// An image and its RoI file, if there is one: name in the archive, path.
+fn files_of(folder: &ImageFolder, index: usize) -> Vec<(String, PathBuf)> {
+    let mut files = Vec::new();
+    if let (Some(name), Some(path)) = (folder.name(index), folder.path(index)) {
+        files.push((name.to_string(), path.to_path_buf()));
+        if let (Some(name), Some(path)) = (roi_name(name), folder.roi_path(index))
+            && path.is_file()
+        {
+            files.push((name, path));
+        }
+    }
+    files
+}
+
+fn append(archive: &mut impl Write, shard: &Path, name: &str, from: &Path) -> Result<()> {
+    let bytes = fs::read(from).map_err(|source| Error::Io { path: from.into(), source })?;
+    let Some(header) = header(name, bytes.len() as u64) else {
+        let what = "a path or size that is too long for a tar file".into();
+        return Err(Error::Unsupported { path: from.into(), what });
+    };
+    let padding = bytes.len().next_multiple_of(BLOCK) - bytes.len();
+    [header.as_slice(), &bytes, &[0; BLOCK][..padding]]
+        .into_iter()
+        .try_for_each(|part| archive.write_all(part))
+        .map_err(|source| Error::Io { path: shard.into(), source })
+}

@@ -1,0 +1,141 @@
+//! A set in tar files is the set of the folder.
+
+use std::{fs, path::Path, sync::Arc};
+
+use pad_data::{
+    dataset::Dataset,
+    image::DecodeOptions,
+    sets::{ImageDataset, ImageDatasetConfig, ImageFolder, ImageSource},
+    shards::{ShardSet, write},
+};
+use pad_ops::{ImageSize, rng::Key};
+
+fn set(root: &Path) -> ImageFolder {
+    for index in 0..11_u32 {
+        let name = if index % 3 == 0 { "one" } else { "two" };
+        let thermal = root.join(name).join("thermal");
+        fs::create_dir_all(&thermal).unwrap();
+        fs::create_dir_all(root.join(name).join("roi")).unwrap();
+        let path = thermal.join(format!("{index}.png"));
+        image::GrayImage::from_fn(50, 40, |x, y| image::Luma([(x * y + index * 20) as u8]))
+            .save(path)
+            .unwrap();
+        if index % 2 == 0 {
+            let roi = format!("{index},2,20,20\n");
+            fs::write(root.join(name).join("roi").join(format!("{index}.txt")), roi).unwrap();
+        }
+    }
+    ImageFolder::open(root).unwrap()
+}
+
+#[test]
+fn samples_are_those_of_the_folder() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = set(&root.path().join("set"));
+    let rois: Vec<_> = folder.read_rois().unwrap();
+    assert_eq!(rois.iter().flatten().count(), 6);
+    for shards in [1, 4] {
+        let out = root.path().join(format!("shards{shards}"));
+        let mut seen = 0;
+        let paths = write(&folder, &out, shards, &mut |done| seen = done).unwrap();
+        assert_eq!((paths.len(), seen), (shards, 11));
+        let sharded = ShardSet::open(&out).unwrap();
+        assert_eq!(sharded.len(), folder.len());
+        for (index, rois) in rois.iter().enumerate() {
+            assert_eq!(Some(ImageSource::name(&sharded, index).as_str()), folder.name(index));
+            assert_eq!(&sharded.rois(index).unwrap(), rois);
+        }
+        let config = || ImageDatasetConfig { size: ImageSize::square(32), ..Default::default() };
+        let lists: Vec<_> = rois.iter().cloned().map(Option::unwrap_or_default).collect();
+        let of = |source: Arc<dyn ImageSource>| {
+            ImageDataset::from_source(source, config()).unwrap().with_rois(lists.clone()).unwrap()
+        };
+        let (a, b) = (of(Arc::new(folder.clone())), of(Arc::new(sharded)));
+        for index in 0..folder.len() {
+            let key = Key::new(7).sample(index as u64);
+            let sample = |set: &ImageDataset| {
+                let mut out = vec![0.0; set.shape().len()];
+                set.write(index, key, &mut out).unwrap();
+                out
+            };
+            assert_eq!(sample(&a), sample(&b), "{index}");
+        }
+    }
+    // Written again, the bytes are the same.
+    let again = root.path().join("again");
+    write(&folder, &again, 4, &mut |_| {}).unwrap();
+    for name in ["0.tar", "3.tar"] {
+        let bytes = |folder: &str| fs::read(root.path().join(folder).join(name)).unwrap();
+        assert_eq!(bytes("again"), bytes("shards4"));
+    }
+}
+
+#[test]
+fn refusals() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = set(&root.path().join("set"));
+    let out = root.path().join("out");
+    let said = |shards| write(&folder, &out, shards, &mut |_| {}).unwrap_err().to_string();
+    assert_eq!(said(0), "`shards` is 0, expected 1 to 11, the number of images");
+    assert_eq!(said(12), "`shards` is 12, expected 1 to 11, the number of images");
+    write(&folder, &out, 2, &mut |_| {}).unwrap();
+    assert_eq!(
+        said(1),
+        format!(
+            "{}: expected files of this set alone, found 1 others, the first is 1.tar",
+            out.display()
+        )
+    );
+    // The same images twice.
+    fs::copy(out.join("0.tar"), out.join("2.tar")).unwrap();
+    assert_eq!(
+        ShardSet::open(&out).unwrap_err().to_string(),
+        format!(
+            "{}: expected one file of the stem `one/thermal/0.png`, found also {}",
+            out.join("0.tar").display(),
+            out.join("2.tar").display()
+        )
+    );
+    fs::remove_file(out.join("2.tar")).unwrap();
+    let empty = root.path().join("empty");
+    fs::create_dir(&empty).unwrap();
+    assert_eq!(
+        ShardSet::open(&empty).unwrap_err().to_string(),
+        format!("{}: no image found (looked for images in *.tar)", empty.display())
+    );
+    // A shard that shrinks while it is in use.
+    let sharded = ShardSet::open(&out).unwrap();
+    fs::OpenOptions::new().write(true).open(out.join("0.tar")).unwrap().set_len(100).unwrap();
+    let error = sharded.load(0, &DecodeOptions::default()).unwrap_err().to_string();
+    let place = out.join("0.tar/one/thermal/0.png");
+    assert!(error.starts_with(&format!("{}: failed to fill", place.display())), "{error}");
+    let limits = DecodeOptions { max_alloc_bytes: 10, ..Default::default() };
+    assert!(sharded.load(0, &limits).unwrap_err().to_string().contains("the limit is 10"));
+    assert_eq!(sharded.rois(11).unwrap_err().to_string(), "`index` is 11, expected below 11");
+    let error = write(&folder, &out.join("0.tar"), 1, &mut |_| {}).unwrap_err();
+    assert!(matches!(error, pad_data::Error::Io { .. }), "{error}");
+}
+
+#[cfg(unix)]
+#[test]
+fn archives_of_the_system_are_read() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = set(&root.path().join("set"));
+    let out = root.path().join("a.tar");
+    let status = std::process::Command::new("tar")
+        .args(["--format=ustar", "-cf"])
+        .arg(&out)
+        .arg("-C")
+        .arg(folder.root())
+        .arg(".")
+        .status();
+    // Systems without tar have nothing to show here.
+    let Ok(status) = status else { return };
+    assert!(status.success());
+    let sharded = ShardSet::open(&out).unwrap();
+    assert_eq!(sharded.len(), 11);
+    assert_eq!(ImageSource::name(&sharded, 4), folder.name(4).unwrap());
+    assert_eq!(sharded.rois(0).unwrap().unwrap().len(), 1);
+    let options = DecodeOptions::default();
+    assert_eq!(sharded.load(5, &options).unwrap(), folder.load(5, &options).unwrap());
+}

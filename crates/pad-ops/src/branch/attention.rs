@@ -1,0 +1,119 @@
+//! Forward and backward of `x + proj(attention(qkv(LN(x))))`.
+
+use candle_core::{Result, Tensor};
+
+use super::{
+    Saved, borrow,
+    dense::{Dense, Norm, Wants},
+    weights::{AttentionWeights, Keep},
+};
+use crate::{
+    attention::cpu::{self as heads, Sizes},
+    cpu::{
+        nary::{Backward, Gradients},
+        rows,
+        scratch::Scratch,
+    },
+};
+
+/// What the backward needs beside `x`.
+pub(super) struct Activations {
+    /// (B, N, 3 D), without bias.
+    qkv: Scratch,
+    /// The heads' output (B, N, D): the input of a trained projection.
+    heads: Option<Scratch>,
+}
+
+fn sizes(x: &Tensor, num_heads: usize) -> Result<Sizes> {
+    let (b, n, d) = x.dims3()?;
+    Ok(Sizes { b, n, d, heads: num_heads, head_dim: d / num_heads })
+}
+
+/// Queries, keys and values (without bias), and the heads' output.
+fn attend(x: &[f32], norm: &Norm<'_>, qkv: &Dense<'_>, sizes: &Sizes) -> (Scratch, Scratch) {
+    let mut normed = Scratch::new(x.len());
+    norm.forward(x, &mut normed);
+    let mut packed = Scratch::new(3 * x.len());
+    qkv.forward(&normed, &mut packed);
+    let mut out = normed; // its values are used up
+    heads::forward(&packed, qkv.bias(), sizes, &mut out);
+    (packed, out)
+}
+
+/// The branch's output, and what is kept of the way there.
+pub(super) fn forward(
+    x: &Tensor,
+    weights: &AttentionWeights,
+    keep: Keep,
+) -> Result<(Vec<f32>, Option<Activations>)> {
+    let sizes = sizes(x, weights.num_heads)?;
+    let values = borrow(x)?;
+    let (norm, qkv, proj) =
+        (Norm::new(&weights.norm)?, Dense::new(&weights.qkv)?, Dense::new(&weights.proj)?);
+    let (packed, out) = attend(&values, &norm, &qkv, &sizes);
+    let mut y = proj.forward_new(&out);
+    rows::add_to(&mut y, &values, proj.bias());
+    let saved = (keep == Keep::Activations)
+        .then(|| Activations { qkv: packed, heads: weights.proj.weight.track_op().then_some(out) });
+    Ok((y, saved))
+}
+
+/// The operator's part of the graph.
+pub(super) struct Node {
+    x: Tensor,
+    weights: AttentionWeights,
+    saved: Saved<Activations>,
+}
+
+impl Node {
+    pub(super) fn new(x: Tensor, weights: AttentionWeights, saved: Option<Activations>) -> Self {
+        Self { x: x.detach(), weights, saved: Saved::new(saved) }
+    }
+}
+
+impl Backward for Node {
+    fn backward(&self, d_y: &[f32], d_x: bool, wanted: &[bool]) -> Result<Gradients> {
+        let weights = &self.weights;
+        let sizes = sizes(&self.x, weights.num_heads)?;
+        let x = borrow(&self.x)?;
+        let (norm, qkv, proj) =
+            (Norm::new(&weights.norm)?, Dense::new(&weights.qkv)?, Dense::new(&weights.proj)?);
+        let mut wants = Wants::new(wanted);
+        let (norm_want, qkv_want, proj_want) =
+            (wants.norm(), wants.dense(&qkv), wants.dense(&proj));
+        let saved = self.saved.take_or(|| {
+            let (qkv, out) = attend(&x, &norm, &qkv, &sizes);
+            Ok(Activations { qkv, heads: Some(out) })
+        })?;
+
+        let out = saved.heads.as_deref().unwrap_or(&[]);
+        let d_proj = proj_want.gradients(|| proj.d_weight(d_y, out), || proj.d_bias(d_y));
+        let below_proj = d_x || norm_want.any() || qkv_want.any();
+        if !below_proj {
+            let absent = vec![None; wanted.len() - d_proj.len()];
+            return Ok(Gradients { d_x: None, d_params: [absent, d_proj].concat() });
+        }
+        let mut d_out = Scratch::new(x.len());
+        proj.d_x(d_y, &mut d_out);
+        let mut d_packed = Scratch::new(3 * x.len());
+        heads::backward(&saved.qkv, qkv.bias(), &d_out, &sizes, &mut d_packed);
+        drop(saved);
+        let d_qkv = qkv_want.gradients(
+            || {
+                let mut normed = Scratch::new(x.len());
+                norm.forward(&x, &mut normed);
+                qkv.d_weight(&d_packed, &normed)
+            },
+            || qkv.d_bias(&d_packed),
+        );
+        let mut d_normed = d_out; // its values are used up
+        qkv.d_x(&d_packed, &mut d_normed);
+        let d_norm = norm_want.norm_gradients(&norm, &x, &d_normed);
+        let d_x = d_x.then(|| {
+            let mut d_x = rows::copied(d_y);
+            norm.add_d_x(&x, &d_normed, &mut d_x);
+            d_x
+        });
+        Ok(Gradients { d_x, d_params: [d_norm, d_qkv, d_proj].concat() })
+    }
+}

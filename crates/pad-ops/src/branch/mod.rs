@@ -1,0 +1,102 @@
+//! The two halves of a pre-norm transformer block, each as one operator: `x + attention(LN(x))` and
+//! `x + s A(x) + MLP(LN(x))`, `A` being PAD's adapter.
+//!
+//! One operator instead of ten knows what a composition cannot: a frozen weight's input need not be kept, norms and
+//! GELUs are cheaper computed again than kept, residuals and biases are added in passes that run anyway, and no
+//! gradient is summed into a tensor of zeros. Saved for the backward: `x`, the packed queries, keys and values; `x`,
+//! the hidden layer before GELU, and with an adapter its bottleneck and the MLP's output. With [`Keep::Nothing`] only
+//! `x`: the rest is computed again (activation checkpointing, Chen et al., 2016).
+
+mod adapter;
+mod attention;
+mod dense;
+mod mlp;
+mod reference;
+mod weights;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use candle_core::Tensor;
+
+pub use reference::{
+    attention_branch as attention_branch_reference, mlp_branch as mlp_branch_reference,
+};
+pub use weights::{
+    AdapterScale, AdapterWeights, AttentionWeights, Keep, LinearWeights, MlpWeights, NormWeights,
+};
+
+use crate::{
+    Mode, Result, check,
+    cpu::{has_kernel, nary, slices},
+};
+
+/// `x + proj(attention(qkv(LN(x))))`.
+///
+/// # Shapes
+/// `x` (B, N, D) -> the same. One floating dtype.
+///
+/// # Errors
+/// [`Error::Shape`](crate::Error::Shape), `DType`, `Device` or `Value` naming the weight that does not fit.
+pub fn attention_branch(x: &Tensor, weights: &AttentionWeights, keep: Keep) -> Result<Tensor> {
+    const OP: &str = "attention_branch";
+    check::expect_rank(OP, "x", x, 3, "(B, N, D)")?;
+    check::expect_float(OP, "x", x)?;
+    weights.check(OP, x)?;
+    if !has_kernel(x) || x.elem_count() == 0 {
+        return reference::attention_branch(x, weights);
+    }
+    let (x, weights) = (x.contiguous()?, weights.contiguous()?);
+    let params = weights.tensors();
+    let keep = if nary::tracks(&x, &params) { keep } else { Keep::Nothing };
+    let (y, saved) = attention::forward(&x, &weights, keep)?;
+    let node = attention::Node::new(x.clone(), weights.clone(), saved);
+    Ok(nary::apply(OP, &x, &params, y, x.shape().clone(), node)?)
+}
+
+/// `x + MLP(LN(x))`, with an adapter `x + s A(x) + MLP(LN(x))`; `MLP` is `fc2(GELU(fc1(..)))`.
+///
+/// # Shapes
+/// `x` (B, N, D) -> the same. One floating dtype.
+///
+/// # Errors
+/// As [`attention_branch`].
+pub fn mlp_branch(x: &Tensor, weights: &MlpWeights, mode: Mode, keep: Keep) -> Result<Tensor> {
+    const OP: &str = "mlp_branch";
+    check::expect_rank(OP, "x", x, 3, "(B, N, D)")?;
+    check::expect_float(OP, "x", x)?;
+    weights.check(OP, x)?;
+    if !has_kernel(x) || x.elem_count() == 0 {
+        return reference::mlp_branch(x, weights, mode);
+    }
+    let (x, weights) = (x.contiguous()?, weights.contiguous()?);
+    let params = weights.tensors();
+    let keep = if nary::tracks(&x, &params) { keep } else { Keep::Nothing };
+    let (y, saved) = mlp::forward(&x, &weights, mode, keep)?;
+    let node = mlp::Node::new(x.clone(), weights.clone(), mode, saved);
+    Ok(nary::apply(OP, &x, &params, y, x.shape().clone(), node)?)
+}
+
+/// What a forward leaves for its backward. The first backward takes it, so that its memory is free for what comes
+/// next; another one computes it again.
+struct Saved<T>(Mutex<Option<T>>);
+
+impl<T> Saved<T> {
+    fn new(saved: Option<T>) -> Self {
+        Self(Mutex::new(saved))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<T>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was saved, or what `again` computes.
+    fn take_or(&self, again: impl FnOnce() -> candle_core::Result<T>) -> candle_core::Result<T> {
+        let saved = self.lock().take();
+        saved.map_or_else(again, Ok)
+    }
+}
+
+/// Values of `x` for a kernel's error type.
+fn borrow(x: &Tensor) -> candle_core::Result<slices::Values<'_>> {
+    slices::borrow(x)
+}

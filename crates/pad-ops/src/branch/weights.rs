@@ -1,0 +1,274 @@
+//! The weights of both branches, as the operators take them: cheap handles on tensors.
+
+use candle_core::Tensor;
+
+use crate::{Error, Fusion, Result, check, dropout};
+
+/// What a branch keeps from forward to backward.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Keep {
+    /// What the backward needs.
+    #[default]
+    Activations,
+    /// Its input alone; the backward computes the forward again: a third more time, a fraction of the memory.
+    Nothing,
+}
+
+/// `weight` (O, I) and `bias` (O) of a linear layer.
+#[derive(Clone, Debug)]
+pub struct LinearWeights {
+    /// (O, I), PyTorch's layout.
+    pub weight: Tensor,
+    /// (O).
+    pub bias: Option<Tensor>,
+}
+
+/// `weight` and `bias` (D) of a layer norm.
+#[derive(Clone, Debug)]
+pub struct NormWeights {
+    /// (D).
+    pub weight: Tensor,
+    /// (D).
+    pub bias: Tensor,
+    /// Added to the variance.
+    pub eps: f64,
+}
+
+/// The weights of [`attention_branch`](crate::attention_branch).
+#[derive(Clone, Debug)]
+pub struct AttentionWeights {
+    /// (D).
+    pub norm: NormWeights,
+    /// (3 D, D).
+    pub qkv: LinearWeights,
+    /// (D, D).
+    pub proj: LinearWeights,
+    /// Heads; they divide D.
+    pub num_heads: usize,
+}
+
+/// The weights of [`mlp_branch`](crate::mlp_branch).
+#[derive(Clone, Debug)]
+pub struct MlpWeights {
+    /// (D).
+    pub norm: NormWeights,
+    /// (H, D), any H.
+    pub fc1: LinearWeights,
+    /// (D, H).
+    pub fc2: LinearWeights,
+    /// PAD's adapter, parallel to the MLP.
+    pub adapter: Option<AdapterWeights>,
+}
+
+/// The weights of an adapter: LayerNorm → down → ReLU → dropout → up, times a scale.
+#[derive(Clone, Debug)]
+pub struct AdapterWeights {
+    /// (D).
+    pub norm: Option<NormWeights>,
+    /// (K, D), `K` the bottleneck.
+    pub down: LinearWeights,
+    /// (D, K).
+    pub up: LinearWeights,
+    /// Probability, on the bottleneck.
+    pub dropout: f64,
+    /// The scale `s`.
+    pub scale: AdapterScale,
+}
+
+/// An adapter's scale.
+#[derive(Clone, Debug)]
+pub enum AdapterScale {
+    /// A constant.
+    Fixed(f64),
+    /// One trained number, (1).
+    Learnable(Tensor),
+    /// One for each patch, from `gate` ([`fuse_patchwise`](crate::fuse_patchwise)).
+    Patchwise {
+        /// (1, 2 D) or (1, D).
+        gate: Tensor,
+        /// What it looks at.
+        fusion: Fusion,
+    },
+}
+
+impl LinearWeights {
+    fn check(
+        &self,
+        op: &'static str,
+        args: [&'static str; 2],
+        x: &Tensor,
+        shape: [usize; 2],
+    ) -> Result<()> {
+        check::expect_shape(op, args[0], &self.weight, &shape)?;
+        check::expect_like(op, args[0], &self.weight, x)?;
+        if let Some(bias) = &self.bias {
+            check::expect_shape(op, args[1], bias, &shape[..1])?;
+            check::expect_like(op, args[1], bias, x)?;
+        }
+        Ok(())
+    }
+
+    fn push<'a>(&'a self, into: &mut Vec<&'a Tensor>) {
+        into.push(&self.weight);
+        into.extend(&self.bias);
+    }
+
+    fn contiguous(&self) -> Result<Self> {
+        let bias = self.bias.as_ref().map(Tensor::contiguous).transpose()?;
+        Ok(Self { weight: self.weight.contiguous()?, bias })
+    }
+}
+
+impl NormWeights {
+    fn check(
+        &self,
+        op: &'static str,
+        args: [&'static str; 2],
+        x: &Tensor,
+        width: usize,
+    ) -> Result<()> {
+        for (arg, tensor) in args.into_iter().zip([&self.weight, &self.bias]) {
+            check::expect_shape(op, arg, tensor, &[width])?;
+            check::expect_like(op, arg, tensor, x)?;
+        }
+        Ok(())
+    }
+
+    fn push<'a>(&'a self, into: &mut Vec<&'a Tensor>) {
+        into.extend([&self.weight, &self.bias]);
+    }
+
+    fn contiguous(&self) -> Result<Self> {
+        let (weight, bias) = (self.weight.contiguous()?, self.bias.contiguous()?);
+        Ok(Self { weight, bias, eps: self.eps })
+    }
+}
+
+impl AttentionWeights {
+    pub(super) fn check(&self, op: &'static str, x: &Tensor) -> Result<()> {
+        let d = check::last_dim(op, "x", x)?;
+        self.norm.check(op, ["norm.weight", "norm.bias"], x, d)?;
+        self.qkv.check(op, ["qkv.weight", "qkv.bias"], x, [3 * d, d])?;
+        self.proj.check(op, ["proj.weight", "proj.bias"], x, [d, d])?;
+        if self.num_heads > 0 && d.is_multiple_of(self.num_heads) {
+            return Ok(());
+        }
+        Err(Error::Value {
+            op,
+            arg: "num_heads",
+            expected: format!("a divisor of embed_dim ({d})"),
+            found: self.num_heads.to_string(),
+        })
+    }
+
+    /// The same weights as the kernels need them; no copy of what is contiguous already.
+    pub(super) fn contiguous(&self) -> Result<Self> {
+        Ok(Self {
+            norm: self.norm.contiguous()?,
+            qkv: self.qkv.contiguous()?,
+            proj: self.proj.contiguous()?,
+            num_heads: self.num_heads,
+        })
+    }
+
+    /// All tensors, in the order of the gradients: norm, qkv, proj, weight before bias.
+    pub(super) fn tensors(&self) -> Vec<&Tensor> {
+        let mut all = Vec::with_capacity(6);
+        self.norm.push(&mut all);
+        self.qkv.push(&mut all);
+        self.proj.push(&mut all);
+        all
+    }
+}
+
+impl MlpWeights {
+    pub(super) fn check(&self, op: &'static str, x: &Tensor) -> Result<()> {
+        let d = check::last_dim(op, "x", x)?;
+        self.norm.check(op, ["norm.weight", "norm.bias"], x, d)?;
+        check::expect_rank(op, "fc1.weight", &self.fc1.weight, 2, "(H, D)")?;
+        let hidden = self.fc1.weight.dim(0)?;
+        self.fc1.check(op, ["fc1.weight", "fc1.bias"], x, [hidden, d])?;
+        self.fc2.check(op, ["fc2.weight", "fc2.bias"], x, [d, hidden])?;
+        match &self.adapter {
+            Some(adapter) => adapter.check(op, x, d),
+            None => Ok(()),
+        }
+    }
+
+    /// The same weights as the kernels need them; no copy of what is contiguous already.
+    pub(super) fn contiguous(&self) -> Result<Self> {
+        Ok(Self {
+            norm: self.norm.contiguous()?,
+            fc1: self.fc1.contiguous()?,
+            fc2: self.fc2.contiguous()?,
+            adapter: self.adapter.as_ref().map(AdapterWeights::contiguous).transpose()?,
+        })
+    }
+
+    /// All tensors, in the order of the gradients: norm, fc1, fc2, the adapter's.
+    pub(super) fn tensors(&self) -> Vec<&Tensor> {
+        let mut all = Vec::with_capacity(13);
+        self.norm.push(&mut all);
+        self.fc1.push(&mut all);
+        self.fc2.push(&mut all);
+        if let Some(adapter) = &self.adapter {
+            adapter.push(&mut all);
+        }
+        all
+    }
+}
+
+impl AdapterWeights {
+    fn check(&self, op: &'static str, x: &Tensor, d: usize) -> Result<()> {
+        if let Some(norm) = &self.norm {
+            norm.check(op, ["adapter norm.weight", "adapter norm.bias"], x, d)?;
+        }
+        check::expect_rank(op, "down.weight", &self.down.weight, 2, "(K, D)")?;
+        let k = self.down.weight.dim(0)?;
+        self.down.check(op, ["down.weight", "down.bias"], x, [k, d])?;
+        self.up.check(op, ["up.weight", "up.bias"], x, [d, k])?;
+        dropout::check_probability(op, self.dropout)?;
+        match &self.scale {
+            AdapterScale::Fixed(_) => Ok(()),
+            AdapterScale::Learnable(scale) => {
+                check::expect_shape(op, "scale", scale, &[1])?;
+                check::expect_like(op, "scale", scale, x)
+            }
+            AdapterScale::Patchwise { gate, fusion } => {
+                check::expect_shape(op, "gate", gate, &[1, fusion.gate_width(d)])?;
+                check::expect_like(op, "gate", gate, x)
+            }
+        }
+    }
+
+    fn contiguous(&self) -> Result<Self> {
+        let scale = match &self.scale {
+            AdapterScale::Fixed(scale) => AdapterScale::Fixed(*scale),
+            AdapterScale::Learnable(scale) => AdapterScale::Learnable(scale.contiguous()?),
+            AdapterScale::Patchwise { gate, fusion } => {
+                AdapterScale::Patchwise { gate: gate.contiguous()?, fusion: *fusion }
+            }
+        };
+        Ok(Self {
+            norm: self.norm.as_ref().map(NormWeights::contiguous).transpose()?,
+            down: self.down.contiguous()?,
+            up: self.up.contiguous()?,
+            dropout: self.dropout,
+            scale,
+        })
+    }
+
+    /// In the order of the gradients: norm, down, up, scale or gate.
+    fn push<'a>(&'a self, into: &mut Vec<&'a Tensor>) {
+        if let Some(norm) = &self.norm {
+            norm.push(into);
+        }
+        self.down.push(into);
+        self.up.push(into);
+        match &self.scale {
+            AdapterScale::Fixed(_) => {}
+            AdapterScale::Learnable(scale) => into.push(scale),
+            AdapterScale::Patchwise { gate, .. } => into.push(gate),
+        }
+    }
+}

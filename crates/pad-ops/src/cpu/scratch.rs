@@ -1,0 +1,93 @@
+//! Memory that kernels use again and again: a training step asks for the same sizes every time, and fresh memory costs
+//! a page fault per page.
+
+use std::{
+    ops::{Deref, DerefMut},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+/// Buffers that nobody uses at the moment.
+static IDLE: Mutex<Vec<Vec<f32>>> = Mutex::new(Vec::new());
+
+fn idle() -> MutexGuard<'static, Vec<Vec<f32>>> {
+    // A panic while the list was locked leaves a list all the same.
+    IDLE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Numbers of any value, to be overwritten; its memory goes back to the others when it is dropped.
+pub(crate) struct Scratch {
+    values: Vec<f32>,
+    len: usize,
+}
+
+impl Scratch {
+    /// `len` numbers that nobody has set.
+    ///
+    /// The smallest idle buffer that fits without wasting half of itself is taken. If there is none, idle ones of as
+    /// many numbers are given back to the system first, so that what is held follows what is needed.
+    pub(crate) fn new(len: usize) -> Self {
+        let mut idle = idle();
+        let fits = |buffer: &Vec<f32>| (len..=2 * len + 4096).contains(&buffer.len());
+        let best = idle.iter().enumerate().filter(|(_, buffer)| fits(buffer));
+        if let Some((index, _)) = best.min_by_key(|(_, buffer)| buffer.len()) {
+            return Self { values: idle.swap_remove(index), len };
+        }
+        let mut freed = 0;
+        while freed < len {
+            let largest = idle.iter().enumerate().max_by_key(|(_, buffer)| buffer.len());
+            let Some((index, _)) = largest else { break };
+            freed += idle.swap_remove(index).len();
+        }
+        drop(idle);
+        Self { values: vec![0.0; len], len }
+    }
+}
+
+impl Deref for Scratch {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        &self.values[..self.len]
+    }
+}
+
+impl DerefMut for Scratch {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        &mut self.values[..self.len]
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if !self.values.is_empty() {
+            idle().push(std::mem::take(&mut self.values));
+        }
+    }
+}
+
+/// Gives the memory that kernels keep between calls back to the system.
+pub fn release_buffers() {
+    idle().clear();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_used_again_and_what_does_not_fit_is_freed() {
+        let mut first = Scratch::new(100_000);
+        first[99_999] = 7.0;
+        let place = first.as_ptr();
+        drop(first);
+        let second = Scratch::new(99_000);
+        assert_eq!((second.len(), second.as_ptr()), (99_000, place));
+        drop(second);
+        assert_eq!(Scratch::new(0).len(), 0);
+        let large = Scratch::new(1_000_000);
+        assert!(idle().iter().all(|buffer| buffer.as_ptr() != place), "freed for the larger one");
+        drop(large);
+        release_buffers();
+        assert!(idle().is_empty());
+    }
+}
