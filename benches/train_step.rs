@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, error::Error, time::Instant};
 use candle_core::{DType, Device, Tensor};
 use clap::{Parser, ValueEnum};
 use pad::{
-    Keep, Mode,
+    Keep, MatmulPrecision, Mode,
     params::ParamStore,
     rng::Key,
     ssl::{Mae, MaeConfig, Objective, Paradigm},
@@ -41,6 +41,21 @@ enum Work {
     Embed,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+enum Dtype {
+    F32,
+    Bf16,
+}
+
+impl Dtype {
+    fn precision(self) -> MatmulPrecision {
+        match self {
+            Dtype::F32 => MatmulPrecision::F32,
+            Dtype::Bf16 => MatmulPrecision::Bf16,
+        }
+    }
+}
+
 /// Times pre-training steps, or embedding.
 #[derive(Parser, Debug)]
 struct Flags {
@@ -62,6 +77,9 @@ struct Flags {
     /// Timed steps, after two untimed ones
     #[arg(long, default_value_t = 7)]
     steps: usize,
+    /// What linear layers multiply in
+    #[arg(long, value_enum, default_value = "f32")]
+    dtype: Dtype,
     /// Keep only the blocks' inputs; compute the rest again in the backward
     #[arg(long)]
     checkpoint_blocks: bool,
@@ -111,7 +129,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (mid, fastest, slowest) = median(seconds);
     let line = serde_json::json!({
         "peer": "pad", "model": format!("{:?}", flags.model).to_lowercase(), "batch": flags.batch,
-        "dtype": "f32", "paradigm": format!("{:?}", flags.paradigm).to_lowercase(),
+        "dtype": format!("{:?}", flags.dtype).to_lowercase(), "paradigm": format!("{:?}", flags.paradigm).to_lowercase(),
         "device": "cpu", "threads": flags.threads, "level": pad::ops::cpu_level(),
         "images_per_s": (flags.batch as f64 / mid * 1e3).round() / 1e3,
         "step_s": mid, "min_s": fastest, "max_s": slowest,
@@ -131,7 +149,8 @@ fn train(flags: &Flags, images: &Tensor) -> Result<(usize, Vec<f64>), Box<dyn Er
     let store =
         ParamStore::scratch(&Device::Cpu, Key::new(0)).train(move |role| paradigm.trains(role));
     let keep = if flags.checkpoint_blocks { Keep::Nothing } else { Keep::Activations };
-    let mae = store.build(|vb| Mae::new(&config, vb))?.keeping(keep);
+    let mae = store.build(|vb| Mae::new(&config, vb))?;
+    let mae = mae.keeping(keep).multiplying(flags.dtype.precision());
     let parameters = paradigm.parameters(&store, config.encoder.depth, 1, 0.05);
     let trainable = parameters.iter().map(|p| p.var.elem_count()).sum();
     let mut optimizer = AdamW::new(parameters, AdamWConfig::default())?;
@@ -171,7 +190,7 @@ fn train(flags: &Flags, images: &Tensor) -> Result<(usize, Vec<f64>), Box<dyn Er
 fn embed(flags: &Flags, images: &Tensor) -> Result<Vec<f64>, Box<dyn Error>> {
     let store = ParamStore::scratch(&Device::Cpu, Key::new(0)).train(|_| false);
     let config = encoder(flags);
-    let vit = store.build(|vb| ViT::new(&config, vb))?;
+    let vit = store.build(|vb| ViT::new(&config, vb))?.multiplying(flags.dtype.precision());
     let mut seconds = Vec::new();
     for step in 0..flags.steps + 2 {
         let start = Instant::now();

@@ -44,8 +44,8 @@ mod softmax;
 
 pub use attention::{AttentionBias, attention, attention_packed, attention_packed_biased};
 pub use branch::{
-    AdapterScale, AdapterWeights, AttentionWeights, Keep, LinearWeights, MlpWeights, NormWeights,
-    attention_branch, mlp_branch,
+    AdapterScale, AdapterWeights, AttentionWeights, Keep, LinearWeights, MatmulPrecision,
+    MlpWeights, NormWeights, attention_branch, mlp_branch,
 };
 pub use cpu::{level::cpu_level, nary::backward, scratch::release_buffers};
 pub use dropout::{drop_path, dropout};

@@ -4,9 +4,9 @@
 use candle_core::{DType, Device, Result, Tensor, Var, backprop::GradStore};
 use pad_ops::{
     AdapterScale, AdapterWeights, AttentionBias, AttentionWeights, Fusion, Keep, LinearWeights,
-    MlpWeights, Mode, NormWeights, attention_branch, attention_packed, attention_packed_biased,
-    drop_path, dropout, fuse_patchwise, gather_tokens, gelu, layer_norm, linear, masked_mse,
-    mlp_branch, reference,
+    MatmulPrecision, MlpWeights, Mode, NormWeights, attention_branch, attention_packed,
+    attention_packed_biased, drop_path, dropout, fuse_patchwise, gather_tokens, gelu, layer_norm,
+    linear, masked_mse, mlp_branch, reference,
     rng::{Key, Purpose},
     softmax,
 };
@@ -71,6 +71,7 @@ fn attention_weights(t: &[Tensor]) -> AttentionWeights {
         qkv: dense(&t[3], &t[4]),
         proj: LinearWeights { weight: t[5].clone(), bias: t.get(6).cloned() },
         num_heads: 2,
+        precision: MatmulPrecision::F32,
     }
 }
 
@@ -104,6 +105,7 @@ fn mlp_weights(t: &[Tensor], adapter: Option<By>) -> MlpWeights {
         fc1: dense(&t[3], &t[4]),
         fc2: dense(&t[5], &t[6]),
         adapter,
+        precision: MatmulPrecision::F32,
     }
 }
 
@@ -273,7 +275,13 @@ fn operands(case: &Case, sizes: &Sizes, dtype: DType) -> Vec<Tensor> {
 }
 
 /// Output and the gradient to every operand, of a loss with a residual.
-fn run(op: Op, operands: &[Tensor]) -> Result<(Tensor, Vec<Option<Tensor>>)> {
+fn run(op: Op, operands: &[Tensor]) -> Result<Run> {
+    run_with(op, operands)
+}
+
+type Run = (Tensor, Vec<Option<Tensor>>);
+
+fn run_with(op: impl Fn(&[Tensor]) -> Result<Tensor>, operands: &[Tensor]) -> Result<Run> {
     let vars: Vec<Var> = operands.iter().map(Var::from_tensor).collect::<Result<_>>()?;
     let tracked: Vec<Tensor> = vars.iter().map(|v| v.as_tensor().clone()).collect();
     let out = op(&tracked)?;
@@ -408,6 +416,51 @@ fn frozen_operands_get_no_gradient() {
         }
         assert!(!(case.fast)(&operands).unwrap().track_op(), "{}: nothing to train", case.name);
     }
+}
+
+/// Products in bf16 are near those in f32, forward and backward, and the reference rounds alike.
+#[test]
+fn branches_in_bf16() {
+    const BF16: MatmulPrecision = MatmulPrecision::Bf16;
+    let attention = |t: &[Tensor]| AttentionWeights { precision: BF16, ..attention_weights(t) };
+    let mlp = |t: &[Tensor]| {
+        let concat = Some(By::Patchwise(Fusion::Concat));
+        MlpWeights { precision: BF16, ..mlp_weights(t, concat) }
+    };
+    let sizes = Sizes { b: 2, n: 37, d: 40, o: 65 };
+    let numbers = |shapes: Vec<Vec<usize>>| -> Vec<Tensor> {
+        // Weights of a trained network's size: large logits would amplify any rounding.
+        let size = |i: usize| if i == 0 { 1.0 } else { 0.15 };
+        let numbered = |(i, shape): (usize, &Vec<usize>)| {
+            numbers(shape, F32, i as u64).affine(size(i), 0.0).unwrap()
+        };
+        shapes.iter().enumerate().map(numbered).collect()
+    };
+    let same = |name: &str, got: Run, want: Run, tolerance: f64| {
+        close(name, &got.0, &want.0, tolerance);
+        for (i, (got, want)) in got.1.iter().zip(&want.1).enumerate() {
+            let (got, want) = (got.as_ref().unwrap(), want.as_ref().unwrap());
+            close(&format!("{name}, gradient {i}"), got, want, tolerance);
+        }
+    };
+    let t = numbers(attention_shapes(&sizes));
+    let bf16 = || run_with(|t| Ok(attention_branch(&t[0], &attention(t), Keep::Nothing)?), &t);
+    let f32 = run_with(|t| Ok(reference::attention_branch(&t[0], &attention_weights(t))?), &t);
+    let rounded = run_with(|t| Ok(reference::attention_branch(&t[0], &attention(t))?), &t);
+    same("attention", bf16().unwrap(), f32.unwrap(), 3e-2);
+    same("attention, reference", bf16().unwrap(), rounded.unwrap(), 2e-2);
+    let t = numbers(adapter_shapes(&sizes, |d| vec![1, 2 * d]));
+    let run_bf16 = |keep| run_with(|t| Ok(mlp_branch(&t[0], &mlp(t), Mode::Eval, keep)?), &t);
+    let (bf16, again) = (run_bf16(Keep::Activations).unwrap(), run_bf16(Keep::Nothing).unwrap());
+    let concat = || Some(By::Patchwise(Fusion::Concat));
+    let f32 =
+        run_with(|t| Ok(reference::mlp_branch(&t[0], &mlp_weights(t, concat()), Mode::Eval)?), &t);
+    let f32 = f32.unwrap();
+    let different = (&bf16.0 - &f32.0).unwrap().abs().unwrap();
+    assert!(largest(&different) > 1e-4, "bf16 must round");
+    same("mlp", bf16, f32, 3e-2);
+    let rounded = run_with(|t| Ok(reference::mlp_branch(&t[0], &mlp(t), Mode::Eval)?), &t);
+    same("mlp, reference", again, rounded.unwrap(), 2e-2);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use pad_adapter::vit::{
     layers::{LayerNorm, Linear, xavier_uniform},
     sin_cos_table,
 };
-use pad_ops::{ImageSize, Keep, Mode, rng::Key};
+use pad_ops::{ImageSize, Keep, MatmulPrecision, Mode, rng::Key};
 use pad_train::Losses;
 use serde::{Deserialize, Serialize};
 
@@ -151,6 +151,14 @@ impl Mae {
     pub fn keeping(self, keep: Keep) -> Self {
         let blocks = self.decoder_blocks.into_iter().map(|block| block.keeping(keep));
         Self { decoder_blocks: blocks.collect(), encoder: self.encoder.keeping(keep), ..self }
+    }
+
+    /// The same network whose blocks' linear layers multiply in `precision`.
+    #[must_use]
+    pub fn multiplying(self, precision: MatmulPrecision) -> Self {
+        let blocks = self.decoder_blocks.into_iter().map(|block| block.multiplying(precision));
+        let encoder = self.encoder.multiplying(precision);
+        Self { decoder_blocks: blocks.collect(), encoder, ..self }
     }
 
     /// The configuration it was built from.

@@ -14,7 +14,7 @@ use pad_data::{
     dataset::{Dataset, SampleShape},
     loader::{Loader, LoaderConfig},
 };
-use pad_ops::{ImageSize, Keep, Mode, rng::Key};
+use pad_ops::{ImageSize, Keep, MatmulPrecision, Mode, rng::Key};
 use pad_ssl::{HeldOutLoss, LoaderBatches, Mae, MaeConfig, Mask, Objective, Paradigm, Pretraining};
 use pad_train::{AdamW, AdamWConfig, Batches, Schedule, Task, Trainer, TrainerConfig};
 
@@ -121,6 +121,17 @@ fn recomputed_activations_give_the_same_bits() {
         after.to_bits()
     });
     assert_eq!(losses[0], losses[1]);
+}
+
+#[test]
+fn two_hundred_steps_in_bf16_end_where_f32_ends() {
+    let paradigm = Paradigm::Scratch;
+    let [f32, bf16] = [MatmulPrecision::F32, MatmulPrecision::Bf16].map(|precision| {
+        let (mae, store) = model(paradigm, None);
+        train(&mae.multiplying(precision), &store, paradigm, 34).1 // 6 steps an epoch
+    });
+    assert!(f32 != bf16, "bf16 must round");
+    assert!((f32 - bf16).abs() < 0.01 * f32, "{f32} {bf16}");
 }
 
 /// The loss decodes removed patches alone after the last attention; `forward_decoder` decodes all.

@@ -5,6 +5,6 @@ pub use pad_adapter::{
 };
 pub use pad_data as data;
 pub use pad_heads as heads;
-pub use pad_ops::{self as ops, ImageSize, Keep, Mode, rng};
+pub use pad_ops::{self as ops, ImageSize, Keep, MatmulPrecision, Mode, rng};
 pub use pad_ssl as ssl;
 pub use pad_train as train;

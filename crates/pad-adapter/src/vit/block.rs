@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 use candle_nn::{Init, VarBuilder};
-use pad_ops::{AttentionBias, AttentionWeights, Keep, MlpWeights, Mode};
+use pad_ops::{AttentionBias, AttentionWeights, Keep, MatmulPrecision, MlpWeights, Mode};
 
 use super::{
     ViTConfig,
@@ -139,6 +139,7 @@ pub struct Block {
     adapter: Option<Adapter>,
     index: usize,
     keep: Keep,
+    precision: MatmulPrecision,
 }
 
 impl Block {
@@ -164,6 +165,7 @@ impl Block {
             adapter,
             index,
             keep: Keep::default(),
+            precision: MatmulPrecision::default(),
         })
     }
 
@@ -171,6 +173,13 @@ impl Block {
     #[must_use]
     pub fn keeping(self, keep: Keep) -> Self {
         Self { keep, ..self }
+    }
+
+    /// The same block whose linear layers multiply in `precision`. Blocks with layer scale, drop path in training or
+    /// another attention stay in `f32`.
+    #[must_use]
+    pub fn multiplying(self, precision: MatmulPrecision) -> Self {
+        Self { precision, ..self }
     }
 
     /// # Shapes
@@ -216,6 +225,7 @@ impl Block {
                 qkv: self.attn.qkv.weights(),
                 proj: self.attn.proj.weights(),
                 num_heads: self.attn.num_heads,
+                precision: self.precision,
             };
             return Ok(pad_ops::attention_branch(x, &weights, self.keep)?);
         }
@@ -239,6 +249,7 @@ impl Block {
                 fc1: self.mlp.fc1.weights(),
                 fc2: self.mlp.fc2.weights(),
                 adapter: self.adapter.as_ref().map(Adapter::weights),
+                precision: self.precision,
             };
             return Ok(pad_ops::mlp_branch(x, &weights, mode, self.keep)?);
         }

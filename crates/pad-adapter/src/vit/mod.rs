@@ -10,7 +10,7 @@ mod pos_embed;
 
 use candle_core::Tensor;
 use candle_nn::{Init, VarBuilder};
-use pad_ops::{ImageSize, Keep, Mode};
+use pad_ops::{ImageSize, Keep, MatmulPrecision, Mode};
 
 pub use block::{Attention, Block, Mlp};
 pub use config::{PatchGrid, ViTConfig};
@@ -76,6 +76,13 @@ impl ViT {
     #[must_use]
     pub fn keeping(mut self, keep: Keep) -> Self {
         self.blocks = self.blocks.into_iter().map(|block| block.keeping(keep)).collect();
+        self
+    }
+
+    /// The same network whose blocks' linear layers multiply in `precision`.
+    #[must_use]
+    pub fn multiplying(mut self, precision: MatmulPrecision) -> Self {
+        self.blocks = self.blocks.into_iter().map(|block| block.multiplying(precision)).collect();
         self
     }
 

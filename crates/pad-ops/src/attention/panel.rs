@@ -323,7 +323,7 @@ unsafe fn tiles<const V: usize>(e: usize, packed: &[f32], b: &[f32], out: &mut [
 /// Whether this processor runs these kernels.
 pub(super) fn available() -> bool {
     use crate::cpu::level::{Level, level};
-    level() == Level::Avx512
+    level() >= Level::Avx512
 }
 
 /// Calls `$call` with as many vectors as `count` queries need.

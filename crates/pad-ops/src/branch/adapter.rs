@@ -5,7 +5,7 @@ use candle_core::Result;
 
 use super::{
     dense::{Dense, LayerGradients, Norm, Wants},
-    weights::{AdapterScale, AdapterWeights},
+    weights::{AdapterScale, AdapterWeights, MatmulPrecision},
 };
 use crate::{
     Fusion, Mode,
@@ -46,7 +46,7 @@ pub(super) struct AdapterGradients {
 }
 
 impl<'a> Adapter<'a> {
-    pub(super) fn new(weights: &'a AdapterWeights) -> Result<Self> {
+    pub(super) fn new(weights: &'a AdapterWeights, precision: MatmulPrecision) -> Result<Self> {
         let strength = match &weights.scale {
             AdapterScale::Fixed(scale) => Strength::Constant(*scale as f32),
             AdapterScale::Learnable(scale) => {
@@ -59,8 +59,8 @@ impl<'a> Adapter<'a> {
         };
         Ok(Self {
             norm: weights.norm.as_ref().map(Norm::new).transpose()?,
-            down: Dense::new(&weights.down)?,
-            up: Dense::new(&weights.up)?,
+            down: Dense::new(&weights.down, precision)?,
+            up: Dense::new(&weights.up, precision)?,
             dropout: weights.dropout,
             strength,
         })

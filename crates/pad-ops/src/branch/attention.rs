@@ -48,8 +48,11 @@ pub(super) fn forward(
 ) -> Result<(Vec<f32>, Option<Activations>)> {
     let sizes = sizes(x, weights.num_heads)?;
     let values = borrow(x)?;
-    let (norm, qkv, proj) =
-        (Norm::new(&weights.norm)?, Dense::new(&weights.qkv)?, Dense::new(&weights.proj)?);
+    let (norm, qkv, proj) = (
+        Norm::new(&weights.norm)?,
+        Dense::new(&weights.qkv, weights.precision)?,
+        Dense::new(&weights.proj, weights.precision)?,
+    );
     let (packed, out) = attend(&values, &norm, &qkv, &sizes);
     let mut y = proj.forward_new(&out);
     rows::add_to(&mut y, &values, proj.bias());
@@ -76,8 +79,11 @@ impl Backward for Node {
         let weights = &self.weights;
         let sizes = sizes(&self.x, weights.num_heads)?;
         let x = borrow(&self.x)?;
-        let (norm, qkv, proj) =
-            (Norm::new(&weights.norm)?, Dense::new(&weights.qkv)?, Dense::new(&weights.proj)?);
+        let (norm, qkv, proj) = (
+            Norm::new(&weights.norm)?,
+            Dense::new(&weights.qkv, weights.precision)?,
+            Dense::new(&weights.proj, weights.precision)?,
+        );
         let mut wants = Wants::new(wanted);
         let (norm_want, qkv_want, proj_want) =
             (wants.norm(), wants.dense(&qkv), wants.dense(&proj));

@@ -2,9 +2,10 @@
 
 use candle_core::Result;
 
-use super::weights::{LinearWeights, NormWeights};
+use super::weights::{LinearWeights, MatmulPrecision, NormWeights};
 use crate::{
     cpu::{
+        bf16::{self, Packed},
         matmul::{Into, Mat, Threads, matmul, product},
         rows,
         slices::{self, Values},
@@ -18,13 +19,14 @@ pub(super) struct Dense<'a> {
     bias: Option<Values<'a>>,
     outputs: usize,
     inputs: usize,
+    precision: MatmulPrecision,
 }
 
 impl<'a> Dense<'a> {
-    pub(super) fn new(weights: &'a LinearWeights) -> Result<Self> {
+    pub(super) fn new(weights: &'a LinearWeights, precision: MatmulPrecision) -> Result<Self> {
         let (outputs, inputs) = weights.weight.dims2()?;
         let bias = weights.bias.as_ref().map(slices::borrow).transpose()?;
-        Ok(Self { weight: slices::borrow(&weights.weight)?, bias, outputs, inputs })
+        Ok(Self { weight: slices::borrow(&weights.weight)?, bias, outputs, inputs, precision })
     }
 
     pub(super) fn outputs(&self) -> usize {
@@ -36,44 +38,57 @@ impl<'a> Dense<'a> {
         self.bias.as_deref().unwrap_or(&[])
     }
 
+    /// (I, O): what a forward multiplies with.
+    fn transposed(&self) -> Mat {
+        Mat::dense(self.outputs, self.inputs).t()
+    }
+
     /// `y = x weight^T`, without the bias: the pass that reads `y` adds it.
     pub(super) fn forward(&self, x: &[f32], y: &mut [f32]) {
         let rows = x.len() / self.inputs;
-        matmul(
-            (y, Mat::dense(rows, self.outputs)),
-            Into::Replace,
-            1.0,
-            (x, Mat::dense(rows, self.inputs)),
-            (&self.weight, Mat::dense(self.outputs, self.inputs).t()),
-            Threads::All,
-        );
+        let y = (y, Mat::dense(rows, self.outputs));
+        self.multiply(y, (x, Mat::dense(rows, self.inputs)), (&self.weight, self.transposed()));
     }
 
     /// [`Dense::forward`] into a new array.
     pub(super) fn forward_new(&self, x: &[f32]) -> Vec<f32> {
         let rows = x.len() / self.inputs;
-        let weight = (&self.weight[..], Mat::dense(self.outputs, self.inputs).t());
-        product((x, Mat::dense(rows, self.inputs)), weight)
+        self.product((x, Mat::dense(rows, self.inputs)), (&self.weight, self.transposed()))
     }
 
     /// `d_x = d_y weight`.
     pub(super) fn d_x(&self, d_y: &[f32], d_x: &mut [f32]) {
         let rows = d_y.len() / self.outputs;
-        matmul(
-            (d_x, Mat::dense(rows, self.inputs)),
-            Into::Replace,
-            1.0,
-            (d_y, Mat::dense(rows, self.outputs)),
-            (&self.weight, Mat::dense(self.outputs, self.inputs)),
-            Threads::All,
-        );
+        let d_x = (d_x, Mat::dense(rows, self.inputs));
+        let weight = (&self.weight[..], Mat::dense(self.outputs, self.inputs));
+        self.multiply(d_x, (d_y, Mat::dense(rows, self.outputs)), weight);
     }
 
     /// `d_y^T x`, (O, I).
     pub(super) fn d_weight(&self, d_y: &[f32], x: &[f32]) -> Vec<f32> {
         let rows = x.len() / self.inputs;
         let d_y = (d_y, Mat::dense(rows, self.outputs).t());
-        product(d_y, (x, Mat::dense(rows, self.inputs)))
+        self.product(d_y, (x, Mat::dense(rows, self.inputs)))
+    }
+
+    fn multiply(&self, out: (&mut [f32], Mat), a: (&[f32], Mat), b: (&[f32], Mat)) {
+        match self.precision {
+            MatmulPrecision::F32 => matmul(out, Into::Replace, 1.0, a, b, Threads::All),
+            MatmulPrecision::Bf16 => {
+                let b = Packed::new((bf16::Values::F32(b.0), b.1), Threads::All);
+                bf16::replace(out, (bf16::Values::F32(a.0), a.1), &b, Threads::All);
+            }
+        }
+    }
+
+    fn product(&self, a: (&[f32], Mat), b: (&[f32], Mat)) -> Vec<f32> {
+        match self.precision {
+            MatmulPrecision::F32 => product(a, b),
+            MatmulPrecision::Bf16 => {
+                let b = Packed::new((bf16::Values::F32(b.0), b.1), Threads::All);
+                bf16::product((bf16::Values::F32(a.0), a.1), &b, None, Threads::All)
+            }
+        }
     }
 
     /// The sum of `d_y` over rows, (O).

@@ -68,14 +68,18 @@ struct Layers<'a> {
 
 impl<'a> Layers<'a> {
     fn new(weights: &'a MlpWeights) -> Result<Self> {
-        let fc1 = Dense::new(&weights.fc1)?;
+        let fc1 = Dense::new(&weights.fc1, weights.precision)?;
         let mut hidden_bias = fc1.bias().to_vec();
         hidden_bias.resize(fc1.outputs(), 0.0);
         Ok(Self {
             norm: Norm::new(&weights.norm)?,
             fc1,
-            fc2: Dense::new(&weights.fc2)?,
-            adapter: weights.adapter.as_ref().map(Adapter::new).transpose()?,
+            fc2: Dense::new(&weights.fc2, weights.precision)?,
+            adapter: weights
+                .adapter
+                .as_ref()
+                .map(|adapter| Adapter::new(adapter, weights.precision))
+                .transpose()?,
             hidden_bias,
         })
     }

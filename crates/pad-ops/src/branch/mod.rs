@@ -22,7 +22,8 @@ pub use reference::{
     attention_branch as attention_branch_reference, mlp_branch as mlp_branch_reference,
 };
 pub use weights::{
-    AdapterScale, AdapterWeights, AttentionWeights, Keep, LinearWeights, MlpWeights, NormWeights,
+    AdapterScale, AdapterWeights, AttentionWeights, Keep, LinearWeights, MatmulPrecision,
+    MlpWeights, NormWeights,
 };
 
 use crate::{

@@ -1,9 +1,10 @@
 //! Both branches composed of this crate's operators, which choose their own paths: any device and floating dtype.
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 use super::weights::{
-    AdapterScale, AdapterWeights, AttentionWeights, LinearWeights, MlpWeights, NormWeights,
+    AdapterScale, AdapterWeights, AttentionWeights, LinearWeights, MatmulPrecision, MlpWeights,
+    NormWeights,
 };
 use crate::{Mode, Result, attention_packed, dropout, fuse_patchwise, gelu, layer_norm, linear};
 
@@ -11,8 +12,14 @@ fn norm(x: &Tensor, weights: &NormWeights) -> Result<Tensor> {
     layer_norm(x, &weights.weight, &weights.bias, weights.eps)
 }
 
-fn dense(x: &Tensor, weights: &LinearWeights) -> Result<Tensor> {
-    linear(x, &weights.weight, weights.bias.as_ref())
+fn dense(x: &Tensor, weights: &LinearWeights, precision: MatmulPrecision) -> Result<Tensor> {
+    let round = |t: &Tensor| -> Result<Tensor> {
+        match precision {
+            MatmulPrecision::F32 => Ok(t.clone()),
+            MatmulPrecision::Bf16 => Ok(t.to_dtype(DType::BF16)?.to_dtype(t.dtype())?),
+        }
+    };
+    linear(&round(x)?, &round(&weights.weight)?, weights.bias.as_ref())
 }
 
 /// [`attention_branch`](crate::attention_branch) operator by operator.
@@ -23,8 +30,8 @@ fn dense(x: &Tensor, weights: &LinearWeights) -> Result<Tensor> {
 /// # Errors
 /// Whatever the operators refuse.
 pub fn attention_branch(x: &Tensor, weights: &AttentionWeights) -> Result<Tensor> {
-    let qkv = dense(&norm(x, &weights.norm)?, &weights.qkv)?;
-    Ok((x + dense(&attention_packed(&qkv, weights.num_heads)?, &weights.proj)?)?)
+    let qkv = dense(&norm(x, &weights.norm)?, &weights.qkv, weights.precision)?;
+    Ok((x + dense(&attention_packed(&qkv, weights.num_heads)?, &weights.proj, weights.precision)?)?)
 }
 
 /// [`mlp_branch`](crate::mlp_branch) operator by operator.
@@ -35,22 +42,28 @@ pub fn attention_branch(x: &Tensor, weights: &AttentionWeights) -> Result<Tensor
 /// # Errors
 /// Whatever the operators refuse.
 pub fn mlp_branch(x: &Tensor, weights: &MlpWeights, mode: Mode) -> Result<Tensor> {
-    let hidden = gelu(&dense(&norm(x, &weights.norm)?, &weights.fc1)?)?;
-    let mlp = dense(&hidden, &weights.fc2)?;
+    let hidden = gelu(&dense(&norm(x, &weights.norm)?, &weights.fc1, weights.precision)?)?;
+    let mlp = dense(&hidden, &weights.fc2, weights.precision)?;
     let y = (x + &mlp)?;
     match &weights.adapter {
-        Some(weights) => Ok((y + adapter(x, &mlp, weights, mode)?)?),
+        Some(adapted) => Ok((y + adapter(x, &mlp, adapted, weights.precision, mode)?)?),
         None => Ok(y),
     }
 }
 
-fn adapter(x: &Tensor, mlp: &Tensor, weights: &AdapterWeights, mode: Mode) -> Result<Tensor> {
+fn adapter(
+    x: &Tensor,
+    mlp: &Tensor,
+    weights: &AdapterWeights,
+    precision: MatmulPrecision,
+    mode: Mode,
+) -> Result<Tensor> {
     let x = match &weights.norm {
         Some(weights) => norm(x, weights)?,
         None => x.clone(),
     };
-    let bottleneck = dropout(&dense(&x, &weights.down)?.relu()?, weights.dropout, mode)?;
-    let a = dense(&bottleneck, &weights.up)?;
+    let bottleneck = dropout(&dense(&x, &weights.down, precision)?.relu()?, weights.dropout, mode)?;
+    let a = dense(&bottleneck, &weights.up, precision)?;
     match &weights.scale {
         AdapterScale::Fixed(scale) => Ok((a * *scale)?),
         AdapterScale::Learnable(scale) => Ok(a.broadcast_mul(scale)?),

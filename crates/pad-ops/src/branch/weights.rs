@@ -14,6 +14,17 @@ pub enum Keep {
     Nothing,
 }
 
+/// What the matrix products of linear layers run in. Everything else (residual stream, norms, attention, gradients
+/// between operators) stays `f32`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MatmulPrecision {
+    /// As the tensors are.
+    #[default]
+    F32,
+    /// Operands rounded to bf16, sums in `f32` (PyTorch's autocast): AVX512-BF16 where the processor has it.
+    Bf16,
+}
+
 /// `weight` (O, I) and `bias` (O) of a linear layer.
 #[derive(Clone, Debug)]
 pub struct LinearWeights {
@@ -45,6 +56,8 @@ pub struct AttentionWeights {
     pub proj: LinearWeights,
     /// Heads; they divide D.
     pub num_heads: usize,
+    /// What the products of `qkv` and `proj` run in.
+    pub precision: MatmulPrecision,
 }
 
 /// The weights of [`mlp_branch`](crate::mlp_branch).
@@ -58,6 +71,8 @@ pub struct MlpWeights {
     pub fc2: LinearWeights,
     /// PAD's adapter, parallel to the MLP.
     pub adapter: Option<AdapterWeights>,
+    /// What the products of all linear layers run in, the adapter's too.
+    pub precision: MatmulPrecision,
 }
 
 /// The weights of an adapter: LayerNorm → down → ReLU → dropout → up, times a scale.
@@ -168,6 +183,7 @@ impl AttentionWeights {
             qkv: self.qkv.contiguous()?,
             proj: self.proj.contiguous()?,
             num_heads: self.num_heads,
+            precision: self.precision,
         })
     }
 
@@ -202,6 +218,7 @@ impl MlpWeights {
             fc1: self.fc1.contiguous()?,
             fc2: self.fc2.contiguous()?,
             adapter: self.adapter.as_ref().map(AdapterWeights::contiguous).transpose()?,
+            precision: self.precision,
         })
     }
 

@@ -52,6 +52,7 @@ pub(crate) enum Values<'a> {
     /// Rounded while packing.
     F32(&'a [f32]),
     /// Taken as they are.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for weights that are kept in bf16"))]
     Bf16(&'a [bf16]),
 }
 
@@ -110,6 +111,7 @@ impl Packed {
     }
 
     /// Bytes held.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for weights that are kept in bf16"))]
     pub(crate) fn bytes(&self) -> usize {
         std::mem::size_of_val(&self.lanes[..])
     }
@@ -160,10 +162,28 @@ pub(crate) fn product<T: Element>(
     out
 }
 
+/// `out = a b`. `out` has dense rows, which may lie apart.
+///
+/// # Panics
+/// As [`product`].
+pub(crate) fn replace(
+    (out, out_mat): (&mut [f32], Mat),
+    (a, a_mat): (Values, Mat),
+    b: &Packed,
+    threads: Threads,
+) {
+    // SAFETY: `MaybeUninit<f32>` is laid out as `f32`, and `multiply` writes nothing but values.
+    let out = unsafe {
+        std::slice::from_raw_parts_mut(out.as_mut_ptr().cast::<MaybeUninit<f32>>(), out.len())
+    };
+    multiply(level(), (out, out_mat), Into::Replace, (a, a_mat), b, None, threads);
+}
+
 /// `out += a b`. `out` has dense rows, which may lie apart.
 ///
 /// # Panics
 /// As [`product`].
+#[cfg_attr(not(test), expect(dead_code, reason = "for weights that are kept in bf16"))]
 pub(crate) fn add(
     (out, out_mat): (&mut [f32], Mat),
     (a, a_mat): (Values, Mat),

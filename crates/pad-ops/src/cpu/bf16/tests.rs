@@ -236,7 +236,9 @@ fn speed() {
         }
         best
     };
-    println!("    m     k     n |  f32 gemm | packed | packing b | bf16 to bf16 | d_x packed | d_weight");
+    println!(
+        "    m     k     n |  f32 gemm | packed | packing b | bf16 to bf16 | d_x packed | d_weight"
+    );
     for m in [800, 3152] {
         for (k, n) in SHAPES {
             let (a, b, y) = (numbers(m * k, 1), numbers(k * n, 2), numbers(m * n, 3));
@@ -270,7 +272,8 @@ fn speed() {
                 spare(&mut out, (Values::F32(&a), a_mat), &b);
             });
             let to_half = best(&mut || {
-                let _: Vec<bf16> = product((Values::Bf16(&a16), a_mat), &forward, None, Threads::All);
+                let _: Vec<bf16> =
+                    product((Values::Bf16(&a16), a_mat), &forward, None, Threads::All);
             });
             let backward = Packed::new((Values::Bf16(&b16), Mat::dense(n, k)), Threads::All);
             let y_mat = Mat::dense(m, n);
