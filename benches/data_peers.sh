@@ -60,10 +60,10 @@ def numbers(name, pattern):
 
 rate = r"loader +(\S+): +([0-9.]+) images/s"
 ours, peer = numbers("loader.ours", rate), numbers("loader.peer", rate)
-for name in ours.keys() & peer.keys():
+for name in sorted(ours.keys() & peer.keys()):
     print(f"ratio, loader {name}: {ours[name] / peer[name]:.1f} x per core")
 mean = r" +(as it is): median +[0-9.]+ ms, mean +([0-9.]+) ms"
 ours, peer = numbers("roi.ours", mean), numbers("roi.peer", mean)
-for name in ours.keys() & peer.keys():
+for name in sorted(ours.keys() & peer.keys()):
     print(f"ratio, region search: {peer[name] / ours[name]:.0f} x per core")
 PYTHON

@@ -15,12 +15,12 @@ trap 'rm -f "$out"' EXIT
 
 cargo bench --no-run --bench train_step
 for run in $(seq "$runs"); do
-    for work in "pad 16" "full 16" "embed 1" "embed 16"; do
+    for work in "pad 16 f32" "pad 16 bf16" "full 16 f32" "full 16 bf16" "embed 1 f32" "embed 16 f32"; do
         set -- $work
-        flags="--model base --paradigm $1 --batch $2 --threads $threads --steps $steps"
+        flags="--model base --paradigm $1 --batch $2 --dtype $3 --threads $threads --steps $steps"
         # OMP_NUM_THREADS is for PyTorch, RAYON_NUM_THREADS for ours: neither may take more than the other.
         RAYON_NUM_THREADS=$threads cargo bench --quiet --bench train_step -- $flags | tail -n 1 >>"$out"
-        OMP_NUM_THREADS=$threads "$python" benches/peers/pad_mae_torch.py --dtype f32 $flags >>"$out"
+        OMP_NUM_THREADS=$threads "$python" benches/peers/pad_mae_torch.py $flags >>"$out"
     done
     echo "run $run of $runs done" >&2
 done

@@ -121,9 +121,10 @@ fn settings_that_make_no_sense() {
     let text = |more: &[&str]| {
         error_line(&pretrain(&data, &folder.path().join("out"), more).output().unwrap())
     };
-    let table: [(&[&str], &str); 8] = [
+    let table: [(&[&str], &str); 9] = [
         (&["--image-size=70"], "`image_size` is 70x70, expected sides divisible by 16"),
         (&["--mask-ratio=1"], "`mask_ratio` is 1, which keeps 0 of 16 patches"),
+        (&["--dtype=f16"], "`dtype` is f16, expected f32 or bf16"),
         (&["--channels=2"], "`channels` is 2, expected 1 or 3"),
         (&["--paradigm=magic"], "`paradigm` is magic, expected pad, full, scratch or decoder-only"),
         (&["--normalize=nonsense"], "`normalize` is nonsense, expected msip, imagenet or MEAN,STD"),

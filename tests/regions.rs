@@ -290,7 +290,7 @@ fn faulty_roi_files_are_named_with_their_line() {
     image::GrayImage::new(64, 64).save(set.join("a/thermal/004.png")).unwrap();
     let replaced = outside.replace("72x90", "64x64").replace("51,1", "49,1");
     assert_eq!(error("49,1,40,40\n"), format!("{start}{replaced}"));
-    let drawn = roi(&set, &["--preview=12"]);
+    let drawn = roi(&set, &["--preview=12", &format!("--preview-dir={}", out.display())]);
     let said = error_line(&drawn);
     assert_eq!(said.replace(&file.display().to_string(), "FILE"), replaced);
 }

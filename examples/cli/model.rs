@@ -7,7 +7,7 @@ use std::{
 
 use candle_core::Device;
 use pad::{
-    Keep,
+    Keep, MatmulPrecision,
     checkpoint::{AdapterFile, Checkpoint, FloatType, save, save_adapter},
     params::{ParamStore, Role},
     rng::Key,
@@ -86,8 +86,18 @@ pub fn at_start(settings: &Settings, device: &Device) -> Result<Model> {
     }
     let store = store.train(move |role| paradigm.trains(role));
     let keep = if settings.checkpoint_blocks { Keep::Nothing } else { Keep::Activations };
-    let mae = store.build(|vb| Mae::new(&config, vb))?.keeping(keep);
+    let precision = precision(&settings.dtype)?;
+    let mae = store.build(|vb| Mae::new(&config, vb))?.keeping(keep).multiplying(precision);
     Ok(Model { mae, store, config, paradigm })
+}
+
+/// What `--dtype` asks for.
+fn precision(dtype: &str) -> Result<MatmulPrecision> {
+    match dtype {
+        "f32" => Ok(MatmulPrecision::F32),
+        "bf16" => Ok(MatmulPrecision::Bf16),
+        found => Err(format!("`dtype` is {found}, expected f32 or bf16").into()),
+    }
 }
 
 /// The encoder that `--weights` and `--model` describe, without adapters.

@@ -23,6 +23,7 @@ pub struct Settings {
     pub no_roi: bool,
     pub roi_p: f64,
     pub checkpoint_blocks: bool,
+    pub dtype: String,
     pub scenes: usize,
     pub held_out: f64,
     pub workers: usize,
@@ -78,6 +79,7 @@ impl Default for Settings {
             no_roi: false,
             roi_p: 0.85,
             checkpoint_blocks: false,
+            dtype: "f32".into(),
             scenes: 600,
             held_out: 0.1,
             workers: 2,
@@ -147,6 +149,9 @@ pub struct Flags {
     /// Probability that a crop around a region may be of any size; else it covers 15% of the image [default: 0.85]
     #[arg(long, help_heading = "Data")]
     pub roi_p: Option<f64>,
+    /// What linear layers multiply in: f32 or bf16 (sums and all else stay f32) [default: f32]
+    #[arg(long, help_heading = "Training")]
+    pub dtype: Option<String>,
     /// Keep only the blocks' inputs for the backward and compute the rest again: a third slower, far less memory
     #[arg(long, help_heading = "Training")]
     #[serde(skip_serializing_if = "std::ops::Not::not")]

@@ -115,8 +115,8 @@ pub fn gray_levels(image: Image, window: &Window) -> Result<(Vec<u8>, ImageSize)
     Ok((levels, size))
 }
 
-/// Searches the regions of interest of every image of a source, in order, on all cores: about 5 ms for 640x512
-/// pixels. Meant for sets in memory; for folders, write files once (`examples/roi.rs`).
+/// Searches the regions of interest of every image of a source, in order, on all cores: about 20 ms of one core for
+/// 640x512 pixels. Meant for sets in memory; for folders, write files once (`examples/roi.rs`).
 ///
 /// # Errors
 /// The first image's (in order) that cannot be loaded or searched.

@@ -109,12 +109,6 @@ impl Packed {
         unsafe { lanes.set_len(count) };
         Self { lanes, k, n }
     }
-
-    /// Bytes held.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for weights that are kept in bf16"))]
-    pub(crate) fn bytes(&self) -> usize {
-        std::mem::size_of_val(&self.lanes[..])
-    }
 }
 
 /// Strips that one task packs: neighbours, because reading across rows fetches whole lines of memory.
