@@ -85,7 +85,7 @@ impl Heads {
 
 multiversioned! {
     /// `dense = (row + bias) scale` for rows that are `stride` apart; an empty bias adds nothing.
-    fn load_rows(
+    pub(super) fn load_rows(
         rows: &[f32],
         stride: usize,
         bias: &[f32],

@@ -9,7 +9,7 @@ use std::arch::x86_64::*;
 
 use rayon::prelude::*;
 
-use super::cpu::{Heads, Part, Sizes};
+use super::cpu::{Heads, Part, Sizes, load_rows};
 use crate::{
     cpu::special,
     cpu::{level::multiversioned, scratch::Scratch},
@@ -176,31 +176,6 @@ multiversioned! {
 }
 
 multiversioned! {
-    /// Rows of `width` values, `stride` apart, plus `bias` (may be empty), times `scale`, side by side.
-    fn load_dense(
-        rows: &[f32],
-        stride: usize,
-        width: usize,
-        bias: &[f32],
-        scale: f32,
-        dense: &mut [f32],
-    ) {
-        for (dense, row) in dense.chunks_exact_mut(width).zip(rows.chunks(stride)) {
-            let row = &row[..width];
-            if bias.len() == width {
-                for i in 0..width {
-                    dense[i] = (row[i] + bias[i]) * scale;
-                }
-            } else {
-                for i in 0..width {
-                    dense[i] = row[i] * scale;
-                }
-            }
-        }
-    }
-}
-
-multiversioned! {
     /// Dense rows of `width` values in tiles of [`TILE`] rows, each channel first; rows beyond the last are zero.
     fn pack_tiles(dense: &[f32], width: usize, packed: &mut [f32]) {
         let rows = dense.len() / width;
@@ -279,7 +254,7 @@ impl Head {
             let from = part as usize * s.d + head * e;
             let bias = bias.get(from..from + e).unwrap_or(&[]);
             let rows = &qkv[s.packed(image, part, head)..];
-            load_dense(rows, 3 * s.d, e, bias, scale, &mut dense[..s.n * e]);
+            load_rows(rows, 3 * s.d, bias, scale, e, &mut dense[..s.n * e]);
         }
         for (dense, packed) in self.dense[1..].iter().zip(&mut self.packed) {
             if !packed.is_empty() {
@@ -386,7 +361,7 @@ pub(super) fn backward(qkv: &[f32], bias: &[f32], d_out: &[f32], s: &Sizes, d_qk
             for first in (0..s.n).step_by(LANES) {
                 let count = LANES.min(s.n - first);
                 let rows = &rows[first * s.d..];
-                load_dense(rows, s.d, e, &[], 1.0, &mut scratch.d_o[..count * e]);
+                load_rows(rows, s.d, &[], 1.0, e, &mut scratch.d_o[..count * e]);
                 // SAFETY: `available` was asked; the function touches the scratch alone.
                 unsafe { by_width!(count, panel_backward::<V>(scratch, s, first, count)) };
                 let to = heads.at(s.packed(image, Part::Queries, head) + first * 3 * s.d);
