@@ -10,6 +10,7 @@ use crate::{
     cpu::{
         level::multiversioned,
         matmul::{Into, Mat, Threads, matmul, matmul_raw},
+        real::Real,
         scratch::Scratch,
     },
     softmax,
@@ -85,8 +86,8 @@ impl Heads {
 
 multiversioned! {
     /// `dense = (row + bias) scale` for rows that are `stride` apart; an empty bias adds nothing.
-    pub(super) fn load_rows(
-        rows: &[f32],
+    pub(super) fn load_rows<T: Real>(
+        rows: &[T],
         stride: usize,
         bias: &[f32],
         scale: f32,
@@ -97,11 +98,11 @@ multiversioned! {
             let row = &row[..width];
             if bias.len() == width {
                 for i in 0..width {
-                    dense[i] = (row[i] + bias[i]) * scale;
+                    dense[i] = (row[i].to_f32() + bias[i]) * scale;
                 }
             } else {
                 for i in 0..width {
-                    dense[i] = row[i] * scale;
+                    dense[i] = row[i].to_f32() * scale;
                 }
             }
         }
@@ -132,7 +133,7 @@ impl Head {
     }
 
     /// Copies head `head` of `image`. `bias` (3 D) is added; empty for none.
-    fn load(&mut self, qkv: &[f32], bias: &[f32], s: &Sizes, image: usize, head: usize) {
+    fn load<T: Real>(&mut self, qkv: &[T], bias: &[f32], s: &Sizes, image: usize, head: usize) {
         let parts = [(Part::Queries, s.scale()), (Part::Keys, 1.0), (Part::Values, 1.0)];
         for ((part, scale), dense) in parts.into_iter().zip([&mut self.q, &mut self.k, &mut self.v])
         {
@@ -158,7 +159,7 @@ impl Head {
 }
 
 /// `qkv` (B, N, 3 D) and the bias (3 D, or empty) that is added to it -> `out` (B, N, D).
-pub(crate) fn forward(qkv: &[f32], bias: &[f32], s: &Sizes, out: &mut [f32]) {
+pub(crate) fn forward<T: Real>(qkv: &[T], bias: &[f32], s: &Sizes, out: &mut [f32]) {
     assert_eq!((qkv.len(), out.len()), (s.b * s.n * 3 * s.d, s.b * s.n * s.d));
     #[cfg(target_arch = "x86_64")]
     if panel::available() {
@@ -196,7 +197,13 @@ pub(crate) fn forward(qkv: &[f32], bias: &[f32], s: &Sizes, out: &mut [f32]) {
 ///
 /// With `P` computed again: `d_V = P^T d_O`, `d_P = d_O V^T`, `d_S = P (d_P - rowsum(d_P P))`,
 /// `d_Q = scale d_S K`, `d_K = scale d_S^T Q`.
-pub(crate) fn backward(qkv: &[f32], bias: &[f32], d_out: &[f32], s: &Sizes, d_qkv: &mut [f32]) {
+pub(crate) fn backward<T: Real>(
+    qkv: &[T],
+    bias: &[f32],
+    d_out: &[f32],
+    s: &Sizes,
+    d_qkv: &mut [f32],
+) {
     let lengths = (qkv.len(), d_out.len(), d_qkv.len());
     assert_eq!(lengths, (s.b * s.n * 3 * s.d, s.b * s.n * s.d, s.b * s.n * 3 * s.d));
     #[cfg(target_arch = "x86_64")]

@@ -10,10 +10,7 @@ use std::arch::x86_64::*;
 use rayon::prelude::*;
 
 use super::cpu::{Heads, Part, Sizes, load_rows};
-use crate::{
-    cpu::special,
-    cpu::{level::multiversioned, scratch::Scratch},
-};
+use crate::cpu::{level::multiversioned, real::Real, scratch::Scratch, special};
 
 /// Queries of a panel.
 const LANES: usize = 32;
@@ -247,7 +244,7 @@ impl Head {
         }
     }
 
-    fn load(&mut self, qkv: &[f32], bias: &[f32], s: &Sizes, image: usize, head: usize) {
+    fn load<T: Real>(&mut self, qkv: &[T], bias: &[f32], s: &Sizes, image: usize, head: usize) {
         let e = s.head_dim;
         let parts = [(Part::Queries, s.scale()), (Part::Keys, 1.0), (Part::Values, 1.0)];
         for ((part, scale), dense) in parts.into_iter().zip(&mut self.dense) {
@@ -309,7 +306,7 @@ macro_rules! by_width {
 }
 
 /// As the kernel of the same name beside it; needs [`available`].
-pub(super) fn forward(qkv: &[f32], bias: &[f32], s: &Sizes, out: &mut [f32]) {
+pub(super) fn forward<T: Real>(qkv: &[T], bias: &[f32], s: &Sizes, out: &mut [f32]) {
     let heads = Heads(out.as_mut_ptr());
     (0..s.b * s.heads).into_par_iter().for_each_init(
         || Head::new(s, false),
@@ -348,7 +345,13 @@ unsafe fn panel_forward<const V: usize>(scratch: &mut Head, s: &Sizes, first: us
 }
 
 /// As the kernel of the same name beside it; needs [`available`].
-pub(super) fn backward(qkv: &[f32], bias: &[f32], d_out: &[f32], s: &Sizes, d_qkv: &mut [f32]) {
+pub(super) fn backward<T: Real>(
+    qkv: &[T],
+    bias: &[f32],
+    d_out: &[f32],
+    s: &Sizes,
+    d_qkv: &mut [f32],
+) {
     let (e, scale) = (s.head_dim, s.scale());
     let heads = Heads(d_qkv.as_mut_ptr());
     (0..s.b * s.heads).into_par_iter().for_each_init(

@@ -10,16 +10,17 @@ use super::{
 use crate::{
     attention::cpu::{self as heads, Sizes},
     cpu::{
-        nary::{Backward, Gradients},
+        nary::{self, Backward, Gradients},
+        real::Real,
         rows,
         scratch::Scratch,
     },
 };
 
 /// What the backward needs beside `x`.
-pub(super) struct Activations {
+struct Activations<T> {
     /// (B, N, 3 D), without bias.
-    qkv: Scratch,
+    qkv: Scratch<T>,
     /// The heads' output (B, N, D): the input of a trained projection.
     heads: Option<Scratch>,
 }
@@ -30,22 +31,42 @@ fn sizes(x: &Tensor, num_heads: usize) -> Result<Sizes> {
 }
 
 /// Queries, keys and values (without bias), and the heads' output.
-fn attend(x: &[f32], norm: &Norm<'_>, qkv: &Dense<'_>, sizes: &Sizes) -> (Scratch, Scratch) {
-    let mut normed = Scratch::new(x.len());
+fn attend<T: Real>(
+    x: &[f32],
+    norm: &Norm<'_>,
+    qkv: &Dense<'_>,
+    sizes: &Sizes,
+) -> (Scratch<T>, Scratch) {
+    let mut normed = Scratch::<T>::new(x.len());
     norm.forward(x, &mut normed);
     let mut packed = Scratch::new(3 * x.len());
     qkv.forward(&normed, &mut packed);
-    let mut out = normed; // its values are used up
+    drop(normed);
+    let mut out = Scratch::new(x.len());
     heads::forward(&packed, qkv.bias(), sizes, &mut out);
     (packed, out)
 }
 
-/// The branch's output, and what is kept of the way there.
-pub(super) fn forward(
+/// The operator, with queries, keys and values kept as `T`.
+pub(super) fn apply<T: Real>(
+    op: &'static str,
     x: &Tensor,
     weights: &AttentionWeights,
     keep: Keep,
-) -> Result<(Vec<f32>, Option<Activations>)> {
+) -> crate::Result<Tensor> {
+    let params = weights.tensors();
+    let keep = if nary::tracks(x, &params) { keep } else { Keep::Nothing };
+    let (y, saved) = forward::<T>(x, weights, keep)?;
+    let node = Node { x: x.detach(), weights: weights.clone(), saved: Saved::new(saved) };
+    Ok(nary::apply(op, x, &params, y, x.shape().clone(), node)?)
+}
+
+/// The branch's output, and what is kept of the way there.
+fn forward<T: Real>(
+    x: &Tensor,
+    weights: &AttentionWeights,
+    keep: Keep,
+) -> Result<(Vec<f32>, Option<Activations<T>>)> {
     let sizes = sizes(x, weights.num_heads)?;
     let values = borrow(x)?;
     let (norm, qkv, proj) = (
@@ -61,20 +82,14 @@ pub(super) fn forward(
     Ok((y, saved))
 }
 
-/// The operator's part of the graph.
-pub(super) struct Node {
+/// The operator's part of the graph. Queries, keys and values are kept as `T`.
+struct Node<T> {
     x: Tensor,
     weights: AttentionWeights,
-    saved: Saved<Activations>,
+    saved: Saved<Activations<T>>,
 }
 
-impl Node {
-    pub(super) fn new(x: Tensor, weights: AttentionWeights, saved: Option<Activations>) -> Self {
-        Self { x: x.detach(), weights, saved: Saved::new(saved) }
-    }
-}
-
-impl Backward for Node {
+impl<T: Real> Backward for Node<T> {
     fn backward(&self, d_y: &[f32], d_x: bool, wanted: &[bool]) -> Result<Gradients> {
         let weights = &self.weights;
         let sizes = sizes(&self.x, weights.num_heads)?;
@@ -106,7 +121,7 @@ impl Backward for Node {
         drop(saved);
         let d_qkv = qkv_want.gradients(
             || {
-                let mut normed = Scratch::new(x.len());
+                let mut normed = Scratch::<T>::new(x.len());
                 norm.forward(&x, &mut normed);
                 qkv.d_weight(&d_packed, &normed)
             },

@@ -5,18 +5,18 @@ use candle_core::Result;
 use super::weights::{LinearWeights, MatmulPrecision, NormWeights};
 use crate::{
     cpu::{
-        bf16::{self, Packed},
+        bf16::{self, Packed, Values},
         matmul::{Into, Mat, Threads, matmul, product},
-        rows,
-        slices::{self, Values},
+        real::Real,
+        rows, slices,
     },
     layer_norm,
 };
 
 /// A linear layer.
 pub(super) struct Dense<'a> {
-    weight: Values<'a>,
-    bias: Option<Values<'a>>,
+    weight: slices::Values<'a>,
+    bias: Option<slices::Values<'a>>,
     outputs: usize,
     inputs: usize,
     precision: MatmulPrecision,
@@ -44,20 +44,20 @@ impl<'a> Dense<'a> {
     }
 
     /// `y = x weight^T`, without the bias: the pass that reads `y` adds it.
-    pub(super) fn forward(&self, x: &[f32], y: &mut [f32]) {
+    pub(super) fn forward<A: Real, O: Real>(&self, x: &[A], y: &mut [O]) {
         let rows = x.len() / self.inputs;
         let y = (y, Mat::dense(rows, self.outputs));
         self.multiply(y, (x, Mat::dense(rows, self.inputs)), (&self.weight, self.transposed()));
     }
 
     /// [`Dense::forward`] into a new array.
-    pub(super) fn forward_new(&self, x: &[f32]) -> Vec<f32> {
+    pub(super) fn forward_new<A: Real>(&self, x: &[A]) -> Vec<f32> {
         let rows = x.len() / self.inputs;
-        self.product((x, Mat::dense(rows, self.inputs)), (&self.weight, self.transposed()))
+        self.product((x, Mat::dense(rows, self.inputs)), (&self.weight[..], self.transposed()))
     }
 
     /// `d_x = d_y weight`.
-    pub(super) fn d_x(&self, d_y: &[f32], d_x: &mut [f32]) {
+    pub(super) fn d_x<A: Real, O: Real>(&self, d_y: &[A], d_x: &mut [O]) {
         let rows = d_y.len() / self.outputs;
         let d_x = (d_x, Mat::dense(rows, self.inputs));
         let weight = (&self.weight[..], Mat::dense(self.outputs, self.inputs));
@@ -65,42 +65,49 @@ impl<'a> Dense<'a> {
     }
 
     /// `d_y^T x`, (O, I).
-    pub(super) fn d_weight(&self, d_y: &[f32], x: &[f32]) -> Vec<f32> {
+    pub(super) fn d_weight<A: Real, B: Real>(&self, d_y: &[A], x: &[B]) -> Vec<f32> {
         let rows = x.len() / self.inputs;
         let d_y = (d_y, Mat::dense(rows, self.outputs).t());
         self.product(d_y, (x, Mat::dense(rows, self.inputs)))
     }
 
-    fn multiply(&self, out: (&mut [f32], Mat), a: (&[f32], Mat), b: (&[f32], Mat)) {
-        match self.precision {
-            MatmulPrecision::F32 => matmul(out, Into::Replace, 1.0, a, b, Threads::All),
-            MatmulPrecision::Bf16 => {
-                let b = Packed::new((bf16::Values::F32(b.0), b.1), Threads::All);
-                bf16::replace(out, (bf16::Values::F32(a.0), a.1), &b, Threads::All);
-            }
+    /// `out = a b`, in `f32` only if the layer multiplies in `f32` and all three are.
+    fn multiply<A: Real, O: Real>(
+        &self,
+        (out, out_mat): (&mut [O], Mat),
+        (a, a_mat): (&[A], Mat),
+        b: (&[f32], Mat),
+    ) {
+        if let (MatmulPrecision::F32, Values::F32(a)) = (self.precision, A::values(a))
+            && let Some(out) = O::as_f32_mut(out)
+        {
+            return matmul((out, out_mat), Into::Replace, 1.0, (a, a_mat), b, Threads::All);
         }
+        let b = Packed::new((Values::F32(b.0), b.1), Threads::All);
+        bf16::replace((out, out_mat), (A::values(a), a_mat), &b, Threads::All);
     }
 
-    fn product(&self, a: (&[f32], Mat), b: (&[f32], Mat)) -> Vec<f32> {
-        match self.precision {
-            MatmulPrecision::F32 => product(a, b),
-            MatmulPrecision::Bf16 => {
-                let b = Packed::new((bf16::Values::F32(b.0), b.1), Threads::All);
-                bf16::product((bf16::Values::F32(a.0), a.1), &b, None, Threads::All)
+    /// `a b`, in `f32` only if the layer multiplies in `f32` and both are.
+    fn product<A: Real, B: Real>(&self, a: (&[A], Mat), b: (&[B], Mat)) -> Vec<f32> {
+        let (a, b) = ((A::values(a.0), a.1), (B::values(b.0), b.1));
+        match (self.precision, a, b) {
+            (MatmulPrecision::F32, (Values::F32(a), a_mat), (Values::F32(b), b_mat)) => {
+                product((a, a_mat), (b, b_mat))
             }
+            _ => bf16::product(a, &Packed::new(b, Threads::All), None, Threads::All),
         }
     }
 
     /// The sum of `d_y` over rows, (O).
-    pub(super) fn d_bias(&self, d_y: &[f32]) -> Vec<f32> {
+    pub(super) fn d_bias<A: Real>(&self, d_y: &[A]) -> Vec<f32> {
         rows::sum_rows(d_y, self.outputs)
     }
 }
 
 /// A layer norm.
 pub(super) struct Norm<'a> {
-    weight: Values<'a>,
-    bias: Values<'a>,
+    weight: slices::Values<'a>,
+    bias: slices::Values<'a>,
     eps: f32,
 }
 
@@ -110,7 +117,7 @@ impl<'a> Norm<'a> {
         Ok(Self { weight, bias, eps: weights.eps as f32 })
     }
 
-    pub(super) fn forward(&self, x: &[f32], y: &mut [f32]) {
+    pub(super) fn forward<T: Real>(&self, x: &[f32], y: &mut [T]) {
         layer_norm::cpu::forward(x, &self.weight, &self.bias, self.eps, y);
     }
 

@@ -13,7 +13,8 @@ use crate::{
     Mode,
     cpu::{
         level::multiversioned,
-        nary::{Backward, Gradients},
+        nary::{self, Backward, Gradients},
+        real::Real,
         rows,
         scratch::Scratch,
         special,
@@ -21,9 +22,9 @@ use crate::{
 };
 
 /// What the backward needs beside `x`.
-pub(super) struct Activations {
+struct Activations<T> {
     /// The hidden layer before GELU (rows, H), without bias.
-    hidden: Scratch,
+    hidden: Scratch<T>,
     /// The MLP's output (rows, D), where a gate looks at it.
     mlp: Option<Scratch>,
     bottleneck: Option<Bottleneck>,
@@ -31,12 +32,12 @@ pub(super) struct Activations {
 
 multiversioned! {
     /// `out = GELU(hidden + bias)`, row by row.
-    fn gelu_rows(hidden: &[f32], bias: &[f32], out: &mut [f32]) {
+    fn gelu_rows<T: Real>(hidden: &[T], bias: &[f32], out: &mut [T]) {
         let width = bias.len();
         for (out, hidden) in out.chunks_exact_mut(width).zip(hidden.chunks_exact(width)) {
             for i in 0..width {
-                let h = hidden[i] + bias[i];
-                out[i] = h * special::normal(h).0;
+                let h = hidden[i].to_f32() + bias[i];
+                out[i] = T::from_f32(h * special::normal(h).0);
             }
         }
     }
@@ -44,13 +45,13 @@ multiversioned! {
 
 multiversioned! {
     /// Replaces `d` by `d GELU'(hidden + bias)`, row by row.
-    fn gelu_backward_rows(hidden: &[f32], bias: &[f32], d: &mut [f32]) {
+    fn gelu_backward_rows<T: Real>(hidden: &[T], bias: &[f32], d: &mut [T]) {
         let width = bias.len();
         for (d, hidden) in d.chunks_exact_mut(width).zip(hidden.chunks_exact(width)) {
             for i in 0..width {
-                let h = hidden[i] + bias[i];
+                let h = hidden[i].to_f32() + bias[i];
                 let (cdf, pdf) = special::normal(h);
-                d[i] *= cdf + h * pdf;
+                d[i] = T::from_f32(d[i].to_f32() * (cdf + h * pdf));
             }
         }
     }
@@ -84,7 +85,7 @@ impl<'a> Layers<'a> {
         })
     }
 
-    fn gelu(&self, hidden: &[f32]) -> Scratch {
+    fn gelu<T: Real>(&self, hidden: &[T]) -> Scratch<T> {
         let (bias, width) = (&self.hidden_bias[..], self.hidden_bias.len());
         let mut out = Scratch::new(hidden.len());
         rows::for_rows(&mut out, width, |first, out| {
@@ -95,8 +96,8 @@ impl<'a> Layers<'a> {
     }
 
     /// The hidden layer before GELU, without bias.
-    fn hidden(&self, x: &[f32]) -> Scratch {
-        let mut normed = Scratch::new(x.len());
+    fn hidden<T: Real>(&self, x: &[f32]) -> Scratch<T> {
+        let mut normed = Scratch::<T>::new(x.len());
         self.norm.forward(x, &mut normed);
         let mut hidden = Scratch::new(x.len() / self.fc2.outputs() * self.fc1.outputs());
         self.fc1.forward(&normed, &mut hidden);
@@ -104,7 +105,7 @@ impl<'a> Layers<'a> {
     }
 
     /// The MLP's output with its bias.
-    fn mlp(&self, hidden: &[f32]) -> Scratch {
+    fn mlp<T: Real>(&self, hidden: &[T]) -> Scratch {
         let rows = hidden.len() / self.fc1.outputs().max(1);
         let mut mlp = Scratch::new(rows * self.fc2.outputs());
         self.fc2.forward(&self.gelu(hidden), &mut mlp);
@@ -113,13 +114,28 @@ impl<'a> Layers<'a> {
     }
 }
 
-/// The branch's output, and what is kept of the way there.
-pub(super) fn forward(
+/// The operator, with the hidden layer kept as `T`.
+pub(super) fn apply<T: Real>(
+    op: &'static str,
     x: &Tensor,
     weights: &MlpWeights,
     mode: Mode,
     keep: Keep,
-) -> Result<(Vec<f32>, Option<Activations>)> {
+) -> crate::Result<Tensor> {
+    let params = weights.tensors();
+    let keep = if nary::tracks(x, &params) { keep } else { Keep::Nothing };
+    let (y, saved) = forward::<T>(x, weights, mode, keep)?;
+    let node = Node { x: x.detach(), weights: weights.clone(), mode, saved: Saved::new(saved) };
+    Ok(nary::apply(op, x, &params, y, x.shape().clone(), node)?)
+}
+
+/// The branch's output, and what is kept of the way there.
+fn forward<T: Real>(
+    x: &Tensor,
+    weights: &MlpWeights,
+    mode: Mode,
+    keep: Keep,
+) -> Result<(Vec<f32>, Option<Activations<T>>)> {
     let values = borrow(x)?;
     let layers = Layers::new(weights)?;
     let hidden = layers.hidden(&values);
@@ -140,26 +156,15 @@ pub(super) fn forward(
     Ok((y, saved))
 }
 
-/// The operator's part of the graph.
-pub(super) struct Node {
+/// The operator's part of the graph. The hidden layer is kept as `T`.
+struct Node<T> {
     x: Tensor,
     weights: MlpWeights,
     mode: Mode,
-    saved: Saved<Activations>,
+    saved: Saved<Activations<T>>,
 }
 
-impl Node {
-    pub(super) fn new(
-        x: Tensor,
-        weights: MlpWeights,
-        mode: Mode,
-        saved: Option<Activations>,
-    ) -> Self {
-        Self { x: x.detach(), weights, mode, saved: Saved::new(saved) }
-    }
-}
-
-impl Backward for Node {
+impl<T: Real> Backward for Node<T> {
     fn backward(&self, d_y: &[f32], d_x: bool, wanted: &[bool]) -> Result<Gradients> {
         let x = borrow(&self.x)?;
         let layers = Layers::new(&self.weights)?;
@@ -173,7 +178,7 @@ impl Backward for Node {
             let bottleneck = adapter.as_ref().map(|adapter| adapter.bottleneck(&x, self.mode));
             Ok(Activations { hidden, mlp, bottleneck })
         })?;
-        let Activations { mut hidden, mlp, bottleneck } = saved;
+        let Activations::<T> { hidden, mlp, bottleneck } = saved;
         let below_fc2 = d_x || norm_want.any() || fc1_want.any();
         let mut d_result = d_x.then(|| rows::copied(d_y));
 
@@ -204,32 +209,27 @@ impl Backward for Node {
             return Ok(Gradients { d_x: None, d_params: [absent, d_fc2, d_adapter].concat() });
         }
         let (bias, width) = (&layers.hidden_bias[..], fc1.outputs());
-        let mut d_hidden = Scratch::new(hidden.len());
+        let mut d_hidden = Scratch::<T>::new(hidden.len());
         fc2.d_x(d_mlp, &mut d_hidden);
         rows::for_rows(&mut d_hidden, width, |first, d| {
             let from = first * width;
             gelu_backward_rows(&hidden[from..from + d.len()], bias, d);
         });
-        let rows = x.len() / fc2.outputs();
-        let normed = &mut hidden[..]; // used up; wide enough for the tokens unless H < D
-        let mut own;
-        let normed = if normed.len() >= x.len() {
-            &mut normed[..x.len()]
-        } else {
-            own = Scratch::new(rows * fc2.outputs());
-            &mut own[..]
-        };
+        drop(hidden);
         let d_fc1 = fc1_want.gradients(
             || {
-                norm.forward(&x, normed);
-                fc1.d_weight(&d_hidden, normed)
+                let mut normed = Scratch::<T>::new(x.len());
+                norm.forward(&x, &mut normed);
+                fc1.d_weight(&d_hidden, &normed)
             },
             || fc1.d_bias(&d_hidden),
         );
-        fc1.d_x(&d_hidden, normed);
-        let d_norm = norm_want.norm_gradients(norm, &x, normed);
+        let mut d_normed = Scratch::new(x.len());
+        fc1.d_x(&d_hidden, &mut d_normed);
+        drop(d_hidden);
+        let d_norm = norm_want.norm_gradients(norm, &x, &d_normed);
         if let Some(d_x) = &mut d_result {
-            norm.add_d_x(&x, normed, d_x);
+            norm.add_d_x(&x, &d_normed, d_x);
         }
         Ok(Gradients { d_x: d_result, d_params: [d_norm, d_fc1, d_fc2, d_adapter].concat() })
     }

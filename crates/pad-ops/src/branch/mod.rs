@@ -4,7 +4,8 @@
 //! One operator instead of ten knows what a composition cannot: a frozen weight's input need not be kept, norms and
 //! GELUs are cheaper computed again than kept, residuals and biases are added in passes that run anyway, and no
 //! gradient is summed into a tensor of zeros. Saved for the backward: `x`, the packed queries, keys and values; `x`,
-//! the hidden layer before GELU, and with an adapter its bottleneck and the MLP's output. With [`Keep::Nothing`] only
+//! the hidden layer before GELU, and with an adapter its bottleneck and the MLP's output (those of a layer's width times
+//! three or four in bf16 where the products run in it). With [`Keep::Nothing`] only
 //! `x`: the rest is computed again (activation checkpointing, Chen et al., 2016).
 
 mod adapter;
@@ -17,6 +18,7 @@ mod weights;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use candle_core::Tensor;
+use half::bf16;
 
 pub use reference::{
     attention_branch as attention_branch_reference, mlp_branch as mlp_branch_reference,
@@ -28,7 +30,7 @@ pub use weights::{
 
 use crate::{
     Mode, Result, check,
-    cpu::{has_kernel, nary, slices},
+    cpu::{has_kernel, slices},
 };
 
 /// `x + proj(attention(qkv(LN(x))))`.
@@ -47,11 +49,10 @@ pub fn attention_branch(x: &Tensor, weights: &AttentionWeights, keep: Keep) -> R
         return reference::attention_branch(x, weights);
     }
     let (x, weights) = (x.contiguous()?, weights.contiguous()?);
-    let params = weights.tensors();
-    let keep = if nary::tracks(&x, &params) { keep } else { Keep::Nothing };
-    let (y, saved) = attention::forward(&x, &weights, keep)?;
-    let node = attention::Node::new(x.clone(), weights.clone(), saved);
-    Ok(nary::apply(OP, &x, &params, y, x.shape().clone(), node)?)
+    match weights.precision {
+        MatmulPrecision::F32 => attention::apply::<f32>(OP, &x, &weights, keep),
+        MatmulPrecision::Bf16 => attention::apply::<bf16>(OP, &x, &weights, keep),
+    }
 }
 
 /// `x + MLP(LN(x))`, with an adapter `x + s A(x) + MLP(LN(x))`; `MLP` is `fc2(GELU(fc1(..)))`.
@@ -70,11 +71,10 @@ pub fn mlp_branch(x: &Tensor, weights: &MlpWeights, mode: Mode, keep: Keep) -> R
         return reference::mlp_branch(x, weights, mode);
     }
     let (x, weights) = (x.contiguous()?, weights.contiguous()?);
-    let params = weights.tensors();
-    let keep = if nary::tracks(&x, &params) { keep } else { Keep::Nothing };
-    let (y, saved) = mlp::forward(&x, &weights, mode, keep)?;
-    let node = mlp::Node::new(x.clone(), weights.clone(), mode, saved);
-    Ok(nary::apply(OP, &x, &params, y, x.shape().clone(), node)?)
+    match weights.precision {
+        MatmulPrecision::F32 => mlp::apply::<f32>(OP, &x, &weights, mode, keep),
+        MatmulPrecision::Bf16 => mlp::apply::<bf16>(OP, &x, &weights, mode, keep),
+    }
 }
 
 /// What a forward leaves for its backward. The first backward takes it, so that its memory is free for what comes

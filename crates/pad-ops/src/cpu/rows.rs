@@ -7,7 +7,7 @@
 
 use rayon::prelude::*;
 
-use super::level::multiversioned;
+use super::{level::multiversioned, real::Real};
 
 /// Values that one task should hold: enough to pay for its start, few enough to share work evenly.
 const CHUNK_VALUES: usize = 1 << 14;
@@ -21,10 +21,10 @@ pub(crate) fn rows_per_chunk(width: usize) -> usize {
 }
 
 /// Calls `work(first_row, out_rows)` for consecutive chunks of rows of `out`, in parallel.
-pub(crate) fn for_rows(
-    out: &mut [f32],
+pub(crate) fn for_rows<T: Send>(
+    out: &mut [T],
     width: usize,
-    work: impl Fn(usize, &mut [f32]) + Send + Sync,
+    work: impl Fn(usize, &mut [T]) + Send + Sync,
 ) {
     if width == 0 {
         return;
@@ -167,7 +167,7 @@ pub(crate) fn max(x: &[f32]) -> f32 {
 }
 
 /// The sum of all rows of `width` values.
-pub(crate) fn sum_rows(values: &[f32], width: usize) -> Vec<f32> {
+pub(crate) fn sum_rows<T: Real>(values: &[T], width: usize) -> Vec<f32> {
     reduce_rows(values.len() / width.max(1), width, width, |range, partial| {
         add_rows(&values[range.start * width..range.end * width], partial);
     })
@@ -175,11 +175,11 @@ pub(crate) fn sum_rows(values: &[f32], width: usize) -> Vec<f32> {
 
 multiversioned! {
     /// Adds each row of `values` onto `sum`.
-    fn add_rows(values: &[f32], sum: &mut [f32]) {
+    fn add_rows<T: Real>(values: &[T], sum: &mut [f32]) {
         let width = sum.len();
         for row in values.chunks_exact(width) {
             for i in 0..width {
-                sum[i] += row[i];
+                sum[i] += row[i].to_f32();
             }
         }
     }

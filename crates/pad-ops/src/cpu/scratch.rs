@@ -1,10 +1,15 @@
 //! Memory that kernels use again and again: a training step asks for the same sizes every time, and fresh memory costs
 //! a page fault per page.
 
+#![allow(unsafe_code)]
+
 use std::{
+    marker::PhantomData,
     ops::{Deref, DerefMut},
     sync::{Mutex, MutexGuard, PoisonError},
 };
+
+use super::real::Real;
 
 /// Buffers that nobody uses at the moment.
 static IDLE: Mutex<Vec<Vec<f32>>> = Mutex::new(Vec::new());
@@ -15,22 +20,27 @@ fn idle() -> MutexGuard<'static, Vec<Vec<f32>>> {
 }
 
 /// Numbers of any value, to be overwritten; its memory goes back to the others when it is dropped.
-pub(crate) struct Scratch {
+pub(crate) struct Scratch<T = f32> {
+    /// At least as many bytes as `len` values take.
     values: Vec<f32>,
     len: usize,
+    kind: PhantomData<T>,
 }
 
-impl Scratch {
-    /// `len` numbers that nobody has set.
+impl<T: Real> Scratch<T> {
+    /// `count` numbers that nobody has set.
     ///
     /// The smallest idle buffer that fits without wasting half of itself is taken. If there is none, idle ones of as
     /// many numbers are given back to the system first, so that what is held follows what is needed.
-    pub(crate) fn new(len: usize) -> Self {
+    pub(crate) fn new(count: usize) -> Self {
+        const { assert!(size_of::<T>() <= size_of::<f32>() && align_of::<T>() <= align_of::<f32>()) };
+        let len = (count * size_of::<T>()).div_ceil(size_of::<f32>());
+        let of = |values| Self { values, len: count, kind: PhantomData };
         let mut idle = idle();
         let fits = |buffer: &Vec<f32>| (len..=2 * len + 4096).contains(&buffer.len());
         let best = idle.iter().enumerate().filter(|(_, buffer)| fits(buffer));
         if let Some((index, _)) = best.min_by_key(|(_, buffer)| buffer.len()) {
-            return Self { values: idle.swap_remove(index), len };
+            return of(idle.swap_remove(index));
         }
         let mut freed = 0;
         while freed < len {
@@ -39,25 +49,27 @@ impl Scratch {
             freed += idle.swap_remove(index).len();
         }
         drop(idle);
-        Self { values: vec![0.0; len], len }
+        of(vec![0.0; len])
     }
 }
 
-impl Deref for Scratch {
-    type Target = [f32];
+impl<T: Real> Deref for Scratch<T> {
+    type Target = [T];
 
-    fn deref(&self) -> &[f32] {
-        &self.values[..self.len]
+    fn deref(&self) -> &[T] {
+        // SAFETY: `values` is long and aligned enough for `len` values of `T` (`new`), for which any bits will do.
+        unsafe { std::slice::from_raw_parts(self.values.as_ptr().cast(), self.len) }
     }
 }
 
-impl DerefMut for Scratch {
-    fn deref_mut(&mut self) -> &mut [f32] {
-        &mut self.values[..self.len]
+impl<T: Real> DerefMut for Scratch<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        // SAFETY: as above; the borrow is unique.
+        unsafe { std::slice::from_raw_parts_mut(self.values.as_mut_ptr().cast(), self.len) }
     }
 }
 
-impl Drop for Scratch {
+impl<T> Drop for Scratch<T> {
     fn drop(&mut self) {
         if !self.values.is_empty() {
             idle().push(std::mem::take(&mut self.values));
@@ -76,15 +88,15 @@ mod tests {
 
     #[test]
     fn memory_is_used_again_and_what_does_not_fit_is_freed() {
-        let mut first = Scratch::new(100_000);
+        let mut first = Scratch::<f32>::new(100_000);
         first[99_999] = 7.0;
         let place = first.as_ptr();
         drop(first);
-        let second = Scratch::new(99_000);
-        assert_eq!((second.len(), second.as_ptr()), (99_000, place));
+        let second = Scratch::<half::bf16>::new(198_000);
+        assert_eq!((second.len(), second.as_ptr().cast()), (198_000, place));
         drop(second);
-        assert_eq!(Scratch::new(0).len(), 0);
-        let large = Scratch::new(1_000_000);
+        assert_eq!(Scratch::<f32>::new(0).len(), 0);
+        let large = Scratch::<f32>::new(1_000_000);
         assert!(idle().iter().all(|buffer| buffer.as_ptr() != place), "freed for the larger one");
         drop(large);
         release_buffers();

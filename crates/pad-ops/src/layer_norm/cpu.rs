@@ -1,6 +1,6 @@
 //! Rows in parallel; forward and backward side by side.
 
-use crate::cpu::{level::multiversioned, rows};
+use crate::cpu::{level::multiversioned, real::Real, rows};
 
 /// Mean and `1 / sqrt(var + eps)` of one row, in two passes (the one-pass formula cancels).
 #[inline(always)]
@@ -12,20 +12,20 @@ fn statistics(x: &[f32], eps: f32) -> (f32, f32) {
 }
 
 multiversioned! {
-    fn forward_rows(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, y: &mut [f32]) {
+    fn forward_rows<T: Real>(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, y: &mut [T]) {
         let d = weight.len();
         let bias = &bias[..d];
         for (x, y) in x.chunks_exact(d).zip(y.chunks_exact_mut(d)) {
             let (mean, rstd) = statistics(x, eps);
             for i in 0..d {
-                y[i] = (x[i] - mean) * rstd * weight[i] + bias[i];
+                y[i] = T::from_f32((x[i] - mean) * rstd * weight[i] + bias[i]);
             }
         }
     }
 }
 
 /// `x` (rows, D), `weight`, `bias` (D) -> `y` (rows, D).
-pub(crate) fn forward(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, y: &mut [f32]) {
+pub(crate) fn forward<T: Real>(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, y: &mut [T]) {
     let d = weight.len();
     rows::for_rows(y, d, |first, y| {
         forward_rows(&x[first * d..first * d + y.len()], weight, bias, eps, y);

@@ -24,6 +24,7 @@ use half::bf16;
 use rayon::prelude::*;
 
 use self::kernel::{Row, TILE_COLS, TILE_ROWS, tile};
+pub(crate) use self::pack::round;
 use super::{
     level::{Level, level, multiversioned},
     matmul::{Into, Mat, Threads},
@@ -52,7 +53,6 @@ pub(crate) enum Values<'a> {
     /// Rounded while packing.
     F32(&'a [f32]),
     /// Taken as they are.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for weights that are kept in bf16"))]
     Bf16(&'a [bf16]),
 }
 
@@ -65,6 +65,16 @@ impl Values<'_> {
     }
 
     fn pack(self, mat: Mat, rows: (usize, usize), width: usize, out: &mut [MaybeUninit<u32>]) {
+        #[cfg(target_arch = "x86_64")]
+        if level() == Level::Avx512Bf16 && mat.col_stride == 1 && mat.cols > 0 {
+            // SAFETY: the level says that the processor has the instructions.
+            return unsafe {
+                match self {
+                    Values::F32(values) => x86::strips(values, mat, rows, width, out),
+                    Values::Bf16(values) => x86::strips(values, mat, rows, width, out),
+                }
+            };
+        }
         match self {
             Values::F32(values) => pack::strips_f32(values, mat, rows, width, out),
             Values::Bf16(values) => pack::strips_bf16(values, mat, rows, width, out),
@@ -160,15 +170,15 @@ pub(crate) fn product<T: Element>(
 ///
 /// # Panics
 /// As [`product`].
-pub(crate) fn replace(
-    (out, out_mat): (&mut [f32], Mat),
+pub(crate) fn replace<T: Element>(
+    (out, out_mat): (&mut [T], Mat),
     (a, a_mat): (Values, Mat),
     b: &Packed,
     threads: Threads,
 ) {
-    // SAFETY: `MaybeUninit<f32>` is laid out as `f32`, and `multiply` writes nothing but values.
+    // SAFETY: `MaybeUninit<T>` is laid out as `T`, and `multiply` writes nothing but values.
     let out = unsafe {
-        std::slice::from_raw_parts_mut(out.as_mut_ptr().cast::<MaybeUninit<f32>>(), out.len())
+        std::slice::from_raw_parts_mut(out.as_mut_ptr().cast::<MaybeUninit<T>>(), out.len())
     };
     multiply(level(), (out, out_mat), Into::Replace, (a, a_mat), b, None, threads);
 }

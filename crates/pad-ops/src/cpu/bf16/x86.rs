@@ -1,15 +1,130 @@
-//! The tile with AVX512-BF16: one instruction multiplies and adds 32 pairs.
+//! The tile with AVX512-BF16, where one instruction multiplies and adds 32 pairs, and the packing of rows for it.
 #![allow(unsafe_code)]
 
-use std::arch::x86_64::{
-    __m512, __m512bh, __m512i, _mm512_dpbf16_ps, _mm512_load_ps, _mm512_load_si512,
-    _mm512_set1_epi32, _mm512_store_ps,
-};
+use std::{arch::x86_64::*, mem::MaybeUninit};
+
+use half::bf16;
 
 use super::{
     Lanes,
     kernel::{Row, TILE_ROWS},
 };
+use crate::cpu::matmul::Mat;
+
+/// Pairs, and rows, of a block that is transposed in registers.
+const BLOCK: usize = 16;
+
+/// A value that [`strips`] packs.
+pub(super) trait Source: Copy {
+    /// The first `count <= 32` values at `from` as bf16, the rest zero.
+    ///
+    /// # Safety
+    /// AVX-512 F, BW and BF16; `count` values must be readable.
+    unsafe fn load(from: *const Self, count: usize) -> __m512i;
+}
+
+/// The lowest `count` bits.
+fn bits(count: usize) -> u32 {
+    if count >= 32 { u32::MAX } else { (1 << count) - 1 }
+}
+
+impl Source for f32 {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    unsafe fn load(from: *const f32, count: usize) -> __m512i {
+        let mask = bits(count);
+        // SAFETY: masked lanes are not read; two vectors of 512 bits, and every pattern of bits is a value of either.
+        unsafe {
+            let low = _mm512_maskz_loadu_ps(mask as u16, from);
+            let high = _mm512_maskz_loadu_ps((mask >> 16) as u16, from.wrapping_add(16));
+            std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low))
+        }
+    }
+}
+
+impl Source for bf16 {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    unsafe fn load(from: *const bf16, count: usize) -> __m512i {
+        // SAFETY: masked lanes are not read; bf16 is laid out as its bits.
+        unsafe { _mm512_maskz_loadu_epi16(bits(count), from.cast()) }
+    }
+}
+
+/// Strips ([`super::pack`]) of `rows` rows of `mat` from `first` on, whose values lie side by side.
+///
+/// # Panics
+/// If `values` or `out` is too short.
+///
+/// # Safety
+/// AVX-512 F, BW and BF16.
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+pub(super) unsafe fn strips<S: Source>(
+    values: &[S],
+    mat: Mat,
+    (first, rows): (usize, usize),
+    width: usize,
+    out: &mut [MaybeUninit<u32>],
+) {
+    let pairs = mat.cols.div_ceil(2);
+    assert!(mat.col_stride == 1 && first + rows <= mat.rows && values.len() >= mat.span());
+    assert!(out.len() >= rows.div_ceil(width) * pairs * width);
+    for (strip, out) in out.chunks_exact_mut(pairs * width).enumerate() {
+        for from in (0..width).step_by(BLOCK) {
+            let stored = bits(BLOCK.min(width - from)) as u16;
+            let row = strip * width + from;
+            for pair in (0..pairs).step_by(BLOCK) {
+                let mut block = [_mm512_setzero_si512(); BLOCK];
+                let count = (mat.cols - 2 * pair).min(2 * BLOCK);
+                let present = rows.saturating_sub(row).min(width - from).min(BLOCK);
+                for (i, block) in block.iter_mut().enumerate().take(present) {
+                    // SAFETY: the row and its values exist in `mat`, which lies inside `values` (asserted).
+                    unsafe {
+                        let at = (first + row + i) * mat.row_stride + 2 * pair;
+                        *block = S::load(values.as_ptr().add(at), count);
+                    }
+                }
+                transpose(&mut block);
+                for (i, block) in block.iter().enumerate().take(BLOCK.min(pairs - pair)) {
+                    // SAFETY: pair and columns lie inside this strip's part of `out`.
+                    unsafe {
+                        let to = out.as_mut_ptr().add((pair + i) * width + from);
+                        _mm512_mask_storeu_epi32(to.cast(), stored, *block);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Transposes 16 x 16 values of 32 bits.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn transpose(rows: &mut [__m512i; BLOCK]) {
+    // Within lanes of 128 bits: 4 x 4 blocks of four rows each.
+    let mut fours = [_mm512_setzero_si512(); BLOCK];
+    for (rows, fours) in rows.chunks_exact(4).zip(fours.chunks_exact_mut(4)) {
+        let (a, b) = (_mm512_unpacklo_epi32(rows[0], rows[1]), _mm512_unpackhi_epi32(rows[0], rows[1]));
+        let (c, d) = (_mm512_unpacklo_epi32(rows[2], rows[3]), _mm512_unpackhi_epi32(rows[2], rows[3]));
+        fours[0] = _mm512_unpacklo_epi64(a, c);
+        fours[1] = _mm512_unpackhi_epi64(a, c);
+        fours[2] = _mm512_unpacklo_epi64(b, d);
+        fours[3] = _mm512_unpackhi_epi64(b, d);
+    }
+    // Across lanes: lane `l` of `fours[4 g + i]` is column 4 l + i of rows 4 g..4 g + 4.
+    for i in 0..4 {
+        let (a, b) = (fours[i], fours[4 + i]);
+        let (c, d) = (fours[8 + i], fours[12 + i]);
+        let (ab_low, ab_high) =
+            (_mm512_shuffle_i32x4::<0x44>(a, b), _mm512_shuffle_i32x4::<0xee>(a, b));
+        let (cd_low, cd_high) =
+            (_mm512_shuffle_i32x4::<0x44>(c, d), _mm512_shuffle_i32x4::<0xee>(c, d));
+        rows[i] = _mm512_shuffle_i32x4::<0x88>(ab_low, cd_low);
+        rows[4 + i] = _mm512_shuffle_i32x4::<0xdd>(ab_low, cd_low);
+        rows[8 + i] = _mm512_shuffle_i32x4::<0x88>(ab_high, cd_high);
+        rows[12 + i] = _mm512_shuffle_i32x4::<0xdd>(ab_high, cd_high);
+    }
+}
 
 /// [`super::kernel::tile`] where the level is [`Avx512Bf16`](crate::cpu::level::Level::Avx512Bf16).
 pub(super) fn tile(a: &[u32], width: usize, b: &[Lanes], sums: &mut [Row]) {
