@@ -104,8 +104,10 @@ fn transpose(rows: &mut [__m512i; BLOCK]) {
     // Within lanes of 128 bits: 4 x 4 blocks of four rows each.
     let mut fours = [_mm512_setzero_si512(); BLOCK];
     for (rows, fours) in rows.chunks_exact(4).zip(fours.chunks_exact_mut(4)) {
-        let (a, b) = (_mm512_unpacklo_epi32(rows[0], rows[1]), _mm512_unpackhi_epi32(rows[0], rows[1]));
-        let (c, d) = (_mm512_unpacklo_epi32(rows[2], rows[3]), _mm512_unpackhi_epi32(rows[2], rows[3]));
+        let (a, b) =
+            (_mm512_unpacklo_epi32(rows[0], rows[1]), _mm512_unpackhi_epi32(rows[0], rows[1]));
+        let (c, d) =
+            (_mm512_unpacklo_epi32(rows[2], rows[3]), _mm512_unpackhi_epi32(rows[2], rows[3]));
         fours[0] = _mm512_unpacklo_epi64(a, c);
         fours[1] = _mm512_unpackhi_epi64(a, c);
         fours[2] = _mm512_unpacklo_epi64(b, d);
