@@ -134,7 +134,7 @@ fn files_that_are_no_checkpoints() {
     assert!(text(&strange).ends_with("expected .safetensors, .pth, .pt or .bin"));
     let pickle = at("weights.pth");
     std::fs::write(&pickle, b"not a zip file").unwrap();
-    assert!(text(&pickle).contains("no tensor found"), "{}", text(&pickle));
+    assert!(text(&pickle).ends_with("written by PyTorch before 1.6, or not by torch.save: load it in PyTorch and save it again") || text(&pickle).ends_with("not a PyTorch file: no zip archive"), "{}", text(&pickle));
     assert!(text(&at("absent.safetensors")).contains("No such file"));
     let plain_file = AdapterFile::open(&good).unwrap_err().to_string();
     assert!(plain_file.ends_with("not an adapter file: format none, expected pad-adapter/1"));

@@ -3,6 +3,10 @@
 mod adapter_file;
 mod fit;
 mod hub;
+#[cfg(feature = "hub")]
+mod hub_files;
+mod pickle;
+mod pth;
 mod read;
 mod write;
 
