@@ -138,7 +138,8 @@ mod tests {
             for stream in server.incoming() {
                 let mut stream = stream.unwrap();
                 let _ = stream.read(&mut [0; 4096]);
-                let answer = "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+                let answer =
+                    "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
                 let _ = stream.write_all(answer.as_bytes());
             }
         });
@@ -163,7 +164,10 @@ mod tests {
         // Nobody listens there.
         let endpoint = Some("http://127.0.0.1:9".to_string());
         let cut = text(&Source { endpoint, offline: false, ..offline }, "hf://a/b/c.pth");
-        assert!(cut.starts_with("hf://a/b/c.pth@main: `c.pth` cannot be fetched: request error: "), "{cut}");
+        assert!(
+            cut.starts_with("hf://a/b/c.pth@main: `c.pth` cannot be fetched: request error: "),
+            "{cut}"
+        );
     }
 
     #[test]

@@ -253,6 +253,11 @@ impl<'a> Reader<'a> {
     }
 
     fn global(&mut self, module: String, name: String) -> Step<()> {
+        if module.starts_with("__torch__") {
+            return Err(
+                "a TorchScript archive: load it in PyTorch and save its state_dict()".into()
+            );
+        }
         if !is_known(&module, &name) {
             return Err(format!(
                 "the pickle names `{module}.{name}`, which no checkpoint needs: refused, and nothing in it was executed"
@@ -409,7 +414,9 @@ impl<'a> Reader<'a> {
                 self.remember(key)?;
             }
             0x94 => self.remember(self.memo.len() as u64)?,
-            _ => return Err(format!("the pickle holds the instruction {code:#04x}, not read here")),
+            _ => {
+                return Err(format!("the pickle holds the instruction {code:#04x}, not read here"));
+            }
         }
         Ok(true)
     }
@@ -461,6 +468,10 @@ mod tests {
         assert_eq!(
             text(b"cos\nsystem\n."),
             "the pickle names `os.system`, which no checkpoint needs: refused, and nothing in it was executed"
+        );
+        assert_eq!(
+            text(b"c__torch__.clip.model\nMultimodal\n."),
+            "a TorchScript archive: load it in PyTorch and save its state_dict()"
         );
         // Every cut of a sound one.
         let sound = b"\x80\x02}q\x00X\x01\x00\x00\x00aK\x05s.";

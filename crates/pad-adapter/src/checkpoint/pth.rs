@@ -79,10 +79,7 @@ fn tensors(archive: &mut Archive) -> Result<BTreeMap<String, Tensor>, String> {
 fn state(pickle: &Pickle) -> Result<Vec<(&str, Id)>, String> {
     let tensors = |id: Id| -> Vec<(&str, Id)> {
         let entries = pickle.entries(id).unwrap_or_default();
-        entries
-            .into_iter()
-            .filter_map(|(name, id)| Some((name, rebuild(pickle, id)?)))
-            .collect()
+        entries.into_iter().filter_map(|(name, id)| Some((name, rebuild(pickle, id)?))).collect()
     };
     let top = pickle.entries(pickle.root()).unwrap_or_default();
     let nested = STATE_KEYS.iter().filter_map(|key| top.iter().find(|(name, _)| name == key));

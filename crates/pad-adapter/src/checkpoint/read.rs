@@ -108,7 +108,8 @@ impl Checkpoint {
             }
             _ => Err(Error::Format {
                 path: path.to_path_buf(),
-                what: "not a checkpoint: expected .safetensors, .pth, .pt, .bin or .index.json".into(),
+                what: "not a checkpoint: expected .safetensors, .pth, .pt, .bin or .index.json"
+                    .into(),
             }),
         }
     }

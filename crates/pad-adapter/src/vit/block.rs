@@ -176,12 +176,7 @@ impl Block {
             attn: Attention::new(dim, config.num_heads, vb.pp("attn"))?,
             branch1: Branch::new(config, drop_path, vb.pp("ls1"))?,
             norm2: LayerNorm::new(dim, eps, vb.pp("norm2"))?,
-            mlp: Mlp::with_activation(
-                dim,
-                config.hidden_dim(),
-                config.activation,
-                vb.pp("mlp"),
-            )?,
+            mlp: Mlp::with_activation(dim, config.hidden_dim(), config.activation, vb.pp("mlp"))?,
             branch2: Branch::new(config, drop_path, vb.pp("ls2"))?,
             adapter,
             index,
