@@ -8,7 +8,10 @@ use std::{
 };
 
 use candle_core::{DType, Device, Tensor};
-use zip::ZipArchive;
+use zip::{
+    ZipArchive,
+    read::{ArchiveOffset, Config},
+};
 
 use super::pickle::{Id, Object, Pickle};
 use crate::{Error, Result};
@@ -47,7 +50,11 @@ pub(super) fn read(path: &Path) -> Result<BTreeMap<String, Tensor>> {
         return Err(refuse("not a PyTorch file: no zip archive".into()));
     }
     let file = File::open(path).map_err(io)?;
-    let mut archive = ZipArchive::new(BufReader::new(file))
+    // Left to look for the archive's start, the zip crate (9.8) takes the second entry of some sound files for the
+    // first: torch.save writes zip64 records that the archive does not need, and where the first entry's record is as
+    // long as they are (76 bytes), both places look alike.
+    let config = Config { archive_offset: ArchiveOffset::Known(0) };
+    let mut archive = ZipArchive::with_config(config, BufReader::new(file))
         .map_err(|error| refuse(format!("not a PyTorch file: {error}")))?;
     tensors(&mut archive).map_err(refuse)
 }
