@@ -203,6 +203,11 @@ impl Checkpoint {
         self.metadata.insert(key.into(), value.into());
     }
 
+    /// Removes one of the file's strings.
+    pub fn remove_metadata(&mut self, key: &str) -> Option<String> {
+        self.metadata.remove(key)
+    }
+
     /// The `config.json` of transformers that lay beside the file, if one did.
     pub fn hub_config(&self) -> Option<&serde_json::Value> {
         self.hub_config.as_ref()

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, btree_map::Entry};
 use candle_core::Tensor;
 
 use super::{
-    Format, ours,
+    Format, NAMES, ours,
     report::{Change, ConversionReport},
     rule::{Fate, fate},
 };
-use crate::{Error, Result, checkpoint::Checkpoint};
+use crate::{Error, Result, checkpoint::Checkpoint, vit::ViTConfig};
 
 /// What programs that train on several devices or compile put in front of every name.
 const WRAPPERS: [&str; 2] = ["module.", "_orig_mod."];
@@ -27,7 +27,7 @@ impl Checkpoint {
     /// Tensors that the format's table does not know keep their names, so that strict loading names them.
     ///
     /// # Errors
-    /// [`Error::Format`] for names of no known format, for two tensors that come to one name, for queries, keys and
+    /// [`Error::Format`] for names of no known format or none of `format`, for two tensors that come to one name, for queries, keys and
     /// values that are not all there or do not fit each other.
     pub fn to_ours(self, format: Option<Format>) -> Result<(Self, ConversionReport)> {
         let format = format.map_or_else(|| Format::detect(&self), Ok)?;
@@ -43,16 +43,21 @@ impl Checkpoint {
                 None => (fate(outside, name), ""),
             }
         })?;
-        if format == Format::Ours && converted.metadata().contains_key("mae") {
+        if report.unknown().len() == report.changes.len() {
+            let first = report.unknown().into_iter().take(4).collect::<Vec<_>>().join(", ");
+            return Err(Error::Format {
+                path: converted.path().to_path_buf(),
+                what: format!("no name is one of the format {format} (found {first}, ..)"),
+            });
+        }
+        converted.remove_metadata(NAMES);
+        // What the file says of itself counts.
+        if ["mae", "vit"].iter().any(|key| converted.metadata().contains_key(*key)) {
             return Ok((converted, report));
         }
         match converted.told_config(format) {
             Ok(config) => {
-                let json = serde_json::to_string(&config).map_err(|error| Error::Format {
-                    path: converted.path().to_path_buf(),
-                    what: error.to_string(),
-                })?;
-                converted.set_metadata("vit", json);
+                converted.describe(&config)?;
                 if let Some(heads) = converted.told_decoder_heads() {
                     converted.set_metadata("decoder_num_heads", heads.to_string());
                 }
@@ -75,7 +80,7 @@ impl Checkpoint {
             Format::Original,
             if prefix.is_empty() { "" } else { " " }
         );
-        self.renamed(title, |name| {
+        let (mut converted, report) = self.renamed(title, |name| {
             let role = crate::params::Role::of(name);
             let fate = match fate(ours::TO_ORIGINAL, name) {
                 Some(_) if role.is_decoder() && !prefix.is_empty() => {
@@ -87,17 +92,36 @@ impl Checkpoint {
                 other => other,
             };
             (fate, "")
-        })
+        })?;
+        converted.set_metadata(NAMES, Format::Original.name());
+        Ok((converted, report))
     }
 
-    /// The encoder under timm's names, without adapters and decoder. timm has no word for this project's own metadata,
-    /// which stay in the file.
+    /// The encoder under timm's names, without adapters and decoder.
     ///
     /// # Errors
     /// [`Error::Format`] for two tensors that come to one name.
     pub fn to_timm(self) -> Result<(Self, ConversionReport)> {
         let title = format!("{} -> {}", Format::Ours, Format::Timm);
-        self.renamed(title, |name| (fate(ours::TO_TIMM, name), ""))
+        let told = self.vit_config().ok();
+        let (mut converted, report) =
+            self.renamed(title, |name| (fate(ours::TO_TIMM, name), ""))?;
+        converted.set_metadata(NAMES, Format::Timm.name());
+        converted.remove_metadata("mae");
+        if let Some(config) = told {
+            converted.describe(&ViTConfig { adapter: None, ..config })?;
+        }
+        Ok((converted, report))
+    }
+
+    /// Writes `config` into the metadata.
+    fn describe(&mut self, config: &ViTConfig) -> Result<()> {
+        let json = serde_json::to_string(config).map_err(|error| Error::Format {
+            path: self.path().to_path_buf(),
+            what: error.to_string(),
+        })?;
+        self.set_metadata("vit", json);
+        Ok(())
     }
 
     /// Gives every tensor the fate that `of` says; with the fate comes the prefix that its parts' names have in the file.

@@ -16,6 +16,9 @@ use rule::{Group, Rule};
 use super::Checkpoint;
 use crate::{Error, Result};
 
+/// The entry of a file's metadata that says whose names its tensors have.
+const NAMES: &str = "names";
+
 /// Whose names a checkpoint's tensors have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
@@ -100,11 +103,15 @@ impl Format {
         }
     }
 
-    /// The format of a checkpoint, from its names (and for ours from the file's own metadata).
+    /// The format of a checkpoint, from its names; of files that this project wrote, from their metadata.
     ///
     /// # Errors
-    /// [`Error::Format`] with some of the names if they are of none.
+    /// [`Error::Format`] with some of the names if they are of none; [`Error::Config`] for metadata that name no format.
     pub fn detect(checkpoint: &Checkpoint) -> Result<Self> {
+        // Our own exports say whose names they have, and may carry our metadata beside them.
+        if let Some(name) = checkpoint.metadata().get(NAMES) {
+            return name.parse();
+        }
         let own = ["mae", "vit"].iter().any(|key| checkpoint.metadata().contains_key(*key));
         if own && Self::Ours.prefix_in(checkpoint).is_some() {
             return Ok(Self::Ours);
