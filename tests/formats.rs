@@ -11,7 +11,10 @@ use pad::{
     params::{ParamStore, Role},
     rng::Key,
     ssl::{Mae, MaeConfig, Mask, Objective},
-    vit::{Activation, ViT, ViTConfig},
+    vit::{
+        Activation, PatchGrid, ViT, ViTConfig, interpolate_decomposed_table,
+        interpolate_relative_table, interpolate_table,
+    },
 };
 use pad_testkit::{close, golden, golden_dir, numbers};
 
@@ -678,4 +681,76 @@ fn names_and_models_that_do_not_fit() {
         report.untold.as_deref(),
         Some("vit: `hidden_act` is relu, expected gelu or quick_gelu")
     );
+}
+
+#[test]
+fn tables_on_other_grids_as_the_reference_has_them() {
+    let want = golden("pos_interp");
+    let square = PatchGrid::new(14, 14);
+    for (name, grid) in [("rect", (20, 32)), ("square", (32, 32)), ("down", (9, 7))] {
+        let grid = PatchGrid::new(grid.0, grid.1);
+        let table = interpolate_table(&want["input.pos_embed"], square, grid).unwrap();
+        close(name, &table, &want[&format!("out.pos_embed_{name}")], 1e-5);
+    }
+    let (table, grid) = (&want["input.rel_table"], PatchGrid::new(32, 32));
+    let larger = interpolate_relative_table(table, square, grid).unwrap();
+    close("relative", &larger, &want["out.rel_table"], 1e-5);
+    close(
+        "class rows",
+        &larger.narrow(0, 3969, 3).unwrap(),
+        &table.narrow(0, 729, 3).unwrap(),
+        0.0,
+    );
+    close("same grid", &interpolate_relative_table(table, square, square).unwrap(), table, 0.0);
+    // Axis by axis: a rectangle's middle column of offsets is the square's.
+    let rect = interpolate_relative_table(table, square, PatchGrid::new(32, 9)).unwrap();
+    assert_eq!(rect.dims(), [63 * 17 + 3, 3]);
+    let column = |table: &Tensor, width: usize| {
+        let table = table.narrow(0, 0, 63 * width).unwrap().reshape((63, width, 3)).unwrap();
+        table.narrow(1, width / 2, 1).unwrap()
+    };
+    close("middle column", &column(&rect, 17), &column(&larger, 63), 1e-6);
+
+    let linear = golden("rel_pos_linear");
+    for size in [3_usize, 5, 8, 13] {
+        let got = interpolate_decomposed_table(&linear["input.rel_pos"], size).unwrap();
+        close(&format!("decomposed {size}"), &got, &linear[&format!("out.{size}")], 1e-5);
+    }
+    let kept = interpolate_decomposed_table(&linear["input.rel_pos"], 7).unwrap();
+    close("decomposed, same", &kept, &linear["input.rel_pos"], 0.0);
+
+    let text = |result: pad::Result<Tensor>| result.unwrap_err().to_string();
+    assert_eq!(
+        text(interpolate_relative_table(table, PatchGrid::new(7, 7), grid)),
+        "relative position table: 732 rows, expected 172 for the grid 7x7"
+    );
+    let small = numbers(&[12, 3], DType::F32, 1);
+    assert_eq!(
+        text(interpolate_relative_table(&small, PatchGrid::new(2, 2), grid)),
+        "relative position table: from the grid 2x2 to 32x32, expected at least 3x3 to start from and 1x1 to end in"
+    );
+    assert_eq!(
+        text(interpolate_decomposed_table(&small, 0)),
+        "relative position table: 12 rows for 0 patches, expected at least 1 of both"
+    );
+
+    // Loading fits both kinds of tables.
+    let config = ViTConfig { image_size: ImageSize::square(512), ..ViTConfig::base(16) };
+    let name = "blocks.3.attn.relative_position_bias_table";
+    let mut file = Checkpoint::from_tensors(
+        "file",
+        BTreeMap::from([
+            (name.to_string(), table.clone()),
+            ("pos_embed".to_string(), want["input.pos_embed"].clone()),
+        ]),
+    );
+    assert_eq!(
+        file.fit(&config).unwrap(),
+        [
+            "pos_embed interpolated from 14x14 to 32x32",
+            "1 relative position tables interpolated from 14x14 to 32x32"
+        ]
+    );
+    close("fitted", file.get(name).unwrap(), &larger, 0.0);
+    assert_eq!(file.fit(&config).unwrap(), [""; 0]);
 }

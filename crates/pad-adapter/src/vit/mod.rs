@@ -8,6 +8,7 @@ mod block;
 mod config;
 pub mod layers;
 mod pos_embed;
+mod relative;
 
 use candle_core::Tensor;
 use candle_nn::{Init, VarBuilder};
@@ -16,6 +17,7 @@ use pad_ops::{ImageSize, Keep, MatmulPrecision, Mode};
 pub use block::{Attention, Block, Mlp};
 pub use config::{Activation, PatchGrid, ViTConfig};
 pub use pos_embed::{interpolate_table, sin_cos_table};
+pub use relative::{interpolate_decomposed_table, interpolate_relative_table};
 
 use crate::{Error, Result};
 use layers::{LayerNorm, Linear, xavier_uniform};
