@@ -8,7 +8,7 @@
 
 mod cli;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{io::Write, path::PathBuf, process::ExitCode};
 
 use candle_core::Device;
 use clap::{Parser, ValueEnum};
@@ -76,29 +76,41 @@ fn run() -> Result<()> {
         );
     }
     let (mut checkpoint, report) = Checkpoint::open(&program.input)?.to_ours(program.from)?;
-    println!("{report}");
+    let mut said = vec![report.to_string()];
     if let Some(path) = &program.adapter {
-        checkpoint = with_adapters(checkpoint, &AdapterFile::open(path)?, program.force)?;
-        println!("adapters of {}", path.display());
+        let adapter = AdapterFile::open(path)?;
+        let (whole, changes) = with_adapters(checkpoint, &adapter, program.force)?;
+        checkpoint = whole;
+        said.extend(changes);
+        said.push(format!("adapters of {}", path.display()));
     }
     if program.to != Names::Ours {
         let (converted, report) = match program.to {
             Names::Original => checkpoint.to_original(&program.prefix)?,
             _ => checkpoint.to_timm()?,
         };
-        println!("{report}");
+        said.push(report.to_string());
         checkpoint = converted;
     }
     if program.list {
         for (name, tensor) in checkpoint.tensors() {
-            println!("{name} {:?} {:?}", tensor.dims(), tensor.dtype());
+            said.push(format!("{name} {:?} {:?}", tensor.dims(), tensor.dtype()));
         }
     }
-    let (Some(output), false) = (&program.output, program.list) else { return Ok(()) };
-    let float_type = if program.half { FloatType::F16 } else { FloatType::AsIs };
-    save(output, checkpoint.tensors(), checkpoint.metadata(), float_type)?;
-    println!("wrote {}: {} tensors", output.display(), checkpoint.tensors().len());
-    Ok(())
+    if let (Some(output), false) = (&program.output, program.list) {
+        let float_type = if program.half { FloatType::F16 } else { FloatType::AsIs };
+        save(output, checkpoint.tensors(), checkpoint.metadata(), float_type)?;
+        said.push(format!("wrote {}: {} tensors", output.display(), checkpoint.tensors().len()));
+    }
+    print(&said)
+}
+
+/// Prints lines, the file being written already; a reader that has seen enough (`head`) is no error.
+fn print(lines: &[String]) -> Result<()> {
+    match writeln!(std::io::stdout(), "{}", lines.join("\n")) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        printed => Ok(printed?),
+    }
 }
 
 /// The backbone with adapters, once it is certain that they belong to it.
@@ -106,10 +118,8 @@ fn with_adapters(
     mut backbone: Checkpoint,
     adapter: &AdapterFile,
     force: bool,
-) -> Result<Checkpoint> {
-    for change in backbone.fit(adapter.config())? {
-        println!("{change}");
-    }
+) -> Result<(Checkpoint, Vec<String>)> {
+    let changes = backbone.fit(adapter.config())?;
     let mut whole = adapter.onto(backbone);
     let store = ParamStore::from_checkpoint(whole.clone(), &Device::Cpu, Key::new(0))
         .unused(Role::is_decoder);
@@ -119,7 +129,7 @@ fn with_adapters(
     }
     whole.remove_metadata("mae");
     whole.set_metadata("vit", serde_json::to_string(adapter.config())?);
-    Ok(whole)
+    Ok((whole, changes))
 }
 
 fn main() -> ExitCode {

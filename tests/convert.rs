@@ -51,6 +51,16 @@ fn a_foreign_file_becomes_ours_and_works() {
     let tokens = vit.forward(&want["input.pixel_values"], Mode::Eval).unwrap();
     close("tokens", &tokens, &want["out.last_hidden_state"], 1e-4);
 
+    // A reader that leaves after the first line does not keep the file from being written.
+    let other = folder.path().join("other.safetensors");
+    let mut command = program("convert");
+    command.arg(at("dinov2")).arg(&other).stdout(std::process::Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    drop(child.stdout.take());
+    assert!(child.wait().unwrap().success());
+    assert_eq!(programs::bytes(other.clone()), programs::bytes(output.clone()));
+    std::fs::remove_file(other).unwrap();
+
     // Half the size with 16-bit floats; nothing at all with --list.
     let half = folder.path().join("half.safetensors");
     convert(&output, &half, &["--half"]);

@@ -159,10 +159,10 @@ fn basis(axis: &[f64], x: f64) -> Vec<f64> {
     let mut values = [1.0, 0.0, 0.0, 0.0];
     for degree in 1..=3 {
         let mut carried = 0.0;
-        for i in 0..degree {
+        for (i, value) in values.iter_mut().enumerate().take(degree) {
             let (right, left) = (knot(span + i + 1), knot(span + i + 1 - degree));
-            let share = values[i] / (right - left);
-            values[i] = carried + (right - x) * share;
+            let share = *value / (right - left);
+            *value = carried + (right - x) * share;
             carried = (x - left) * share;
         }
         values[degree] = carried;
