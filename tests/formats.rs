@@ -224,7 +224,7 @@ fn clip_of_transformers() {
 /// OpenAI's names: features of every token through the tower's last norm and projection.
 #[test]
 fn clip_of_openai() {
-    let fixture = golden("vit/clip_visual_teacher");
+    let fixture = golden("clip_visual_teacher");
     for prefix in ["", "visual."] {
         let mut tensors: BTreeMap<String, Tensor> = fixture
             .iter()
