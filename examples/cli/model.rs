@@ -24,21 +24,50 @@ pub const ADAPTER: &str = "adapter.safetensors";
 pub const DECODER: &str = "decoder.safetensors";
 pub const MODEL: &str = "model.safetensors";
 
-/// The weights that settings name; none for `none`.
+/// The weights that settings name, under our names whatever program wrote them; none for `none`.
 pub fn weights(settings: &Settings) -> Result<Option<Checkpoint>> {
     Ok(match settings.weights.as_str() {
         "none" => None,
         "asset" => Some(Checkpoint::from_safetensors(ASSET, "asset")?),
-        path => Some(Checkpoint::open(path)?),
+        path => Some(foreign(path)?),
     })
 }
 
-/// What a file says of the autoencoder it holds.
+/// A file of any format that the library knows.
+fn foreign(path: &str) -> Result<Checkpoint> {
+    let (checkpoint, report) = Checkpoint::open(path)?.to_ours(None)?;
+    let [_, renamed, joined, dropped, _] = report.counts();
+    if renamed + joined + dropped > 0 {
+        tracing::info!("{path}: {}", report.summary());
+    }
+    Ok(checkpoint)
+}
+
+/// What a file, or its names and shapes, say of the autoencoder it holds.
 pub fn stored_config(checkpoint: &Checkpoint) -> Result<Option<MaeConfig>> {
-    let Some(json) = checkpoint.metadata().get("mae") else { return Ok(None) };
+    let Some(json) = checkpoint.metadata().get("mae") else { return told_config(checkpoint) };
     let config = serde_json::from_str(json)
         .map_err(|error| format!("{}: metadata `mae`: {error}", checkpoint.path().display()))?;
     Ok(Some(config))
+}
+
+/// The autoencoder of a file that names its encoder only: the decoder from its tensors, or the usual one.
+fn told_config(checkpoint: &Checkpoint) -> Result<Option<MaeConfig>> {
+    if !checkpoint.metadata().contains_key("vit") {
+        return Ok(None);
+    }
+    let config = MaeConfig { encoder: checkpoint.vit_config()?, ..Default::default() };
+    let Some(embed) = checkpoint.get("decoder_embed.weight") else { return Ok(Some(config)) };
+    let dim = embed.dim(0)?;
+    let block = |i: usize| format!("decoder_blocks.{i}.norm1.weight");
+    let heads = checkpoint.metadata().get("decoder_num_heads").and_then(|text| text.parse().ok());
+    Ok(Some(MaeConfig {
+        decoder_embed_dim: dim,
+        decoder_depth: (0..).take_while(|&i| checkpoint.get(&block(i)).is_some()).count(),
+        // MAE's decoders have 32 values a head.
+        decoder_num_heads: heads.unwrap_or((dim / 32).max(1)),
+        ..config
+    }))
 }
 
 /// A built model and what it was built from.
@@ -105,6 +134,8 @@ pub fn encoder(settings: &Settings, device: &Device) -> Result<ViT> {
     let mut checkpoint = weights(settings)?.ok_or("--weights none: expected a checkpoint")?;
     let stored = stored_config(&checkpoint)?;
     let config = ViTConfig { adapter: None, ..settings.mae(stored.as_ref())?.encoder };
+    // CLIP's projection into the space of its texts is no part of the tower.
+    checkpoint.remove("proj");
     for change in checkpoint.fit(&config)? {
         tracing::info!("{}: {change}", checkpoint.path().display());
     }

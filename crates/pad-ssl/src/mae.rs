@@ -71,6 +71,7 @@ impl MaeConfig {
             depth: self.decoder_depth,
             num_heads: self.decoder_num_heads,
             mlp_ratio: 4.0,
+            activation: Default::default(),
             layer_scale: None,
             drop_path: 0.0,
             adapter: None,

@@ -5,12 +5,14 @@ use candle_core::{DType, Tensor};
 use super::Checkpoint;
 use crate::{
     Result,
-    vit::{PatchGrid, ViTConfig, interpolate_table},
+    vit::{PatchGrid, ViTConfig, interpolate_relative_table, interpolate_table},
 };
 
 impl Checkpoint {
     /// Fits the checkpoint to `config`, and says in words what was changed:
     /// - a square `pos_embed` of another grid is interpolated bicubically, as the reference does;
+    /// - square `relative_position_bias_table`s of another grid are interpolated as the original does,
+    ///   [`interpolate_relative_table`];
     /// - RGB patch weights are summed for a model of one channel (a grey image repeated three times gives the same
     ///   tokens), and one-channel weights are spread over three channels in equal parts;
     /// - a `decoder_pos_embed` of another grid is dropped, since it is a fixed table that the model draws itself.
@@ -26,6 +28,11 @@ impl Checkpoint {
         {
             self.insert("pos_embed", interpolate_table(&table, found, wanted)?);
             changes.push(format!("pos_embed interpolated from {found} to {wanted}"));
+        }
+        if let Some((count, from)) = self.fit_relative_tables(wanted)? {
+            changes.push(format!(
+                "{count} relative position tables interpolated from {from} to {wanted}"
+            ));
         }
         if let Some(kernel) = self.get("patch_embed.proj.weight").cloned()
             && let [_, found, _, _] = *kernel.dims()
@@ -54,6 +61,37 @@ impl Checkpoint {
         }
         Ok(changes)
     }
+
+    /// Brings every BEiT table to the grid `wanted`: how many, and from which grid.
+    fn fit_relative_tables(&mut self, wanted: PatchGrid) -> Result<Option<(usize, PatchGrid)>> {
+        let mut fitted = None;
+        let tables = self.tensors().iter().filter(|(name, _)| name.ends_with(RELATIVE_TABLE));
+        let tables: Vec<_> = tables.map(|(name, table)| (name.clone(), table.clone())).collect();
+        for (name, table) in tables {
+            let Some(from) = grid_of_relative(&table).filter(|&from| from != wanted) else {
+                continue;
+            };
+            // A table that is rectangular already, of the grid that is wanted.
+            let offsets = |side: usize| (2 * side).saturating_sub(1);
+            let rows = offsets(wanted.height) * offsets(wanted.width) + 3;
+            if table.dims().first() == Some(&rows) {
+                continue;
+            }
+            self.insert(name, interpolate_relative_table(&table, from, wanted)?);
+            fitted = Some((fitted.map_or(1, |(count, _)| count + 1), from));
+        }
+        Ok(fitted)
+    }
+}
+
+const RELATIVE_TABLE: &str = "relative_position_bias_table";
+
+/// The grid of a table ((2 side - 1)^2 + 3, H).
+fn grid_of_relative(table: &Tensor) -> Option<PatchGrid> {
+    let offsets = table.dims().first()?.checked_sub(3)?;
+    let across = offsets.isqrt();
+    let square = across * across == offsets && !across.is_multiple_of(2);
+    square.then(|| PatchGrid::new(across.div_ceil(2), across.div_ceil(2)))
 }
 
 /// The grid of a table (1, 1 + side^2, D).

@@ -7,13 +7,21 @@ use crate::{Error, Result};
 /// The scheme of hub addresses.
 const SCHEME: &str = "hf://";
 
+/// Names of weights on the hub, in the order in which they are looked for.
+pub(super) const FILES: [&str; 4] = [
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+];
+
 /// A place on the hub.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Address {
     /// `owner/repo`.
     repo: String,
-    /// File in it. Default `model.safetensors`.
-    file: String,
+    /// File in it; the first of [`FILES`] that is there if none is named.
+    file: Option<String>,
     /// Branch, tag or commit. Default `main`.
     revision: String,
 }
@@ -29,10 +37,9 @@ impl Address {
         let mut parts = place.splitn(3, '/');
         match (parts.next(), parts.next(), parts.next()) {
             (Some(owner), Some(repo), file) if !owner.is_empty() && !repo.is_empty() => {
-                let file = file.filter(|file| !file.is_empty()).unwrap_or("model.safetensors");
                 Ok(Some(Self {
                     repo: format!("{owner}/{repo}"),
-                    file: file.into(),
+                    file: file.filter(|file| !file.is_empty()).map(ToString::to_string),
                     revision: revision.into(),
                 }))
             }
@@ -43,22 +50,32 @@ impl Address {
         }
     }
 
-    /// The file on this machine, from the hub's cache or downloaded into it.
+    /// The file on this machine, from the hub's cache or downloaded into it; the shards of an index and the
+    /// `config.json` come with it.
     ///
     /// # Errors
     /// [`Error::Format`] with what the hub or the network says.
     #[cfg(feature = "hub")]
     pub(super) fn fetch(&self) -> Result<PathBuf> {
-        use hf_hub::{Repo, RepoType, api::sync::ApiBuilder};
-        let refuse = |error: hf_hub::api::sync::ApiError| Error::Format {
-            path: self.to_string().into(),
-            what: format!("the hub refused: {error}"),
-        };
-        let (repo, revision) = (self.repo.clone(), self.revision.clone());
-        let api = ApiBuilder::from_env().build().map_err(refuse)?;
-        api.repo(Repo::with_revision(repo, RepoType::Model, revision))
-            .get(&self.file)
-            .map_err(refuse)
+        super::hub_files::Source::of_environment().fetch(self)
+    }
+
+    /// `owner/repo`.
+    #[cfg(feature = "hub")]
+    pub(super) fn repo(&self) -> &str {
+        &self.repo
+    }
+
+    /// The file asked for.
+    #[cfg(feature = "hub")]
+    pub(super) fn file(&self) -> Option<&str> {
+        self.file.as_deref()
+    }
+
+    /// Branch, tag or commit.
+    #[cfg(feature = "hub")]
+    pub(super) fn revision(&self) -> &str {
+        &self.revision
     }
 
     /// Built without the feature: an error that names it.
@@ -76,7 +93,11 @@ impl Address {
 
 impl std::fmt::Display for Address {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{SCHEME}{}/{}@{}", self.repo, self.file, self.revision)
+        write!(f, "{SCHEME}{}", self.repo)?;
+        if let Some(file) = &self.file {
+            write!(f, "/{file}")?;
+        }
+        write!(f, "@{}", self.revision)
     }
 }
 
@@ -87,7 +108,7 @@ mod tests {
     #[test]
     fn addresses() {
         let parse = |path: &str| Address::parse(path).unwrap().unwrap().to_string();
-        assert_eq!(parse("hf://a/b"), "hf://a/b/model.safetensors@main");
+        assert_eq!(parse("hf://a/b"), "hf://a/b@main");
         assert_eq!(parse("hf://a/b/c/d.pth@v1"), "hf://a/b/c/d.pth@v1");
         assert_eq!(Address::parse("runs/a/b").unwrap(), None);
         let text = Address::parse("hf://a").unwrap_err().to_string();
@@ -98,6 +119,7 @@ mod tests {
     #[test]
     fn without_the_feature_the_error_names_it() {
         let text = crate::checkpoint::Checkpoint::open("hf://a/b").unwrap_err().to_string();
-        assert!(text.contains("built without the feature `hub`"), "{text}");
+        let want = "hf://a/b@main: built without the feature `hub`: add it, or download the file";
+        assert_eq!(text, want);
     }
 }

@@ -5,10 +5,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use candle_core::{Device, Tensor, pickle::PthTensors, safetensors::Load};
+use candle_core::{Device, Tensor, safetensors::Load};
 use safetensors::SafeTensors;
 
-use super::hub::Address;
+use super::{
+    hub::{self, Address},
+    pth,
+};
 use crate::{Error, Result};
 
 /// Tensors by name, on the CPU, in the dtype of the file.
@@ -17,15 +20,53 @@ pub struct Checkpoint {
     path: PathBuf,
     tensors: BTreeMap<String, Tensor>,
     metadata: BTreeMap<String, String>,
+    hub_config: Option<serde_json::Value>,
 }
 
-/// Keys under which PyTorch programs keep the weights.
-const STATE_KEYS: [&str; 3] = ["model", "state_dict", "teacher"];
+/// The files that an index of shards names, each with its tensors, both sorted.
+///
+/// # Errors
+/// [`Error::Io`]; [`Error::Format`] for anything but such an index, or one that names a file elsewhere.
+pub(super) fn shards(path: &Path) -> Result<BTreeMap<String, Vec<String>>> {
+    let refuse = |what: String| Error::Format { path: path.to_path_buf(), what };
+    #[derive(serde::Deserialize)]
+    struct Index {
+        weight_map: BTreeMap<String, String>,
+    }
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
+    let index: Index = serde_json::from_str(&text)
+        .map_err(|error| refuse(format!("not an index of shards: {error}")))?;
+    let mut files: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (name, file) in index.weight_map {
+        let plain = Path::new(&file).file_name().is_some_and(|name| name == file.as_str());
+        if !plain || file.ends_with(".index.json") {
+            return Err(refuse(format!("it names `{file}`, expected a file beside the index")));
+        }
+        files.entry(file).or_default().push(name);
+    }
+    Ok(files)
+}
+
+/// The `config.json` in `folder`, if it is a transformers one.
+fn hub_config(folder: &Path) -> Option<serde_json::Value> {
+    let text = std::fs::read_to_string(folder.join("config.json")).ok()?;
+    let config: serde_json::Value = serde_json::from_str(&text).ok()?;
+    (config.get("model_type").is_some() || config.get("architectures").is_some()).then_some(config)
+}
 
 impl Checkpoint {
-    /// Reads a `.safetensors` file, or a `.pth` / `.pt` / `.bin` file of PyTorch (nothing in it is executed; weights
-    /// at the top or under `model` or `state_dict`). A path `hf://owner/repo[/file][@revision]` is fetched from the
-    /// Hugging Face hub (feature `hub`; its cache and its environment variables are honoured).
+    /// Reads tensors from
+    /// - a `.safetensors` file;
+    /// - a `.pth` / `.pt` / `.bin` file of PyTorch 1.6 or later (nothing in it is executed, and a file that names
+    ///   functions which no checkpoint needs is refused; weights at the top or under `model`, `state_dict` or
+    ///   `teacher`);
+    /// - a `.index.json` file that spreads the weights over several such files;
+    /// - a folder with one of these under the hub's names (`model.safetensors`, `pytorch_model.bin`, ..);
+    /// - `hf://owner/repo[/file][@revision]`, fetched from the Hugging Face hub (feature `hub`; its cache and its
+    ///   environment variables are honoured, `HF_HUB_OFFLINE` among them).
+    ///
+    /// A `config.json` beside the file is kept with it, see [`Checkpoint::vit_config`].
     ///
     /// # Errors
     /// [`Error::Io`]; [`Error::Format`] for a file that is truncated, damaged, of another kind, or without a tensor.
@@ -36,6 +77,25 @@ impl Checkpoint {
             None => None,
         };
         let path = fetched.as_deref().unwrap_or(path);
+        let folder = path;
+        let mut found = if folder.is_dir() {
+            let path = hub::FILES.iter().map(|file| folder.join(file)).find(|file| file.is_file());
+            let path = path.ok_or_else(|| Error::Format {
+                path: folder.to_path_buf(),
+                what: format!("a folder without any of {}", hub::FILES.join(", ")),
+            })?;
+            Self::open_file(&path)?
+        } else {
+            Self::open_file(path)?
+        };
+        found.hub_config = found.path.parent().and_then(hub_config);
+        Ok(found)
+    }
+
+    fn open_file(path: &Path) -> Result<Self> {
+        if path.to_str().is_some_and(|name| name.ends_with(".index.json")) {
+            return Self::open_shards(path);
+        }
         let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("");
         match extension.to_ascii_lowercase().as_str() {
             "safetensors" => {
@@ -43,12 +103,36 @@ impl Checkpoint {
                     .map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
                 Self::from_safetensors(&bytes, path)
             }
-            "pth" | "pt" | "bin" => Self::open_pth(path),
+            "pth" | "pt" | "bin" => {
+                Self::with_tensors(path.to_path_buf(), pth::read(path)?, BTreeMap::new())
+            }
             _ => Err(Error::Format {
                 path: path.to_path_buf(),
-                what: "not a checkpoint: expected .safetensors, .pth, .pt or .bin".into(),
+                what: "not a checkpoint: expected .safetensors, .pth, .pt, .bin or .index.json"
+                    .into(),
             }),
         }
+    }
+
+    /// The files that an index names, as one.
+    fn open_shards(path: &Path) -> Result<Self> {
+        let refuse = |what: String| Error::Format { path: path.to_path_buf(), what };
+        let mut all = Self { path: path.to_path_buf(), ..Default::default() };
+        for (shard, names) in shards(path)? {
+            let file = path.with_file_name(&shard);
+            if !file.is_file() {
+                return Err(refuse(format!("it names the file `{shard}`, which is absent")));
+            }
+            let mut part = Self::open_file(&file)?;
+            for name in names {
+                let tensor = part.remove(&name).ok_or_else(|| {
+                    refuse(format!("tensor `{name}` is not in `{shard}`, where the index puts it"))
+                })?;
+                all.insert(name, tensor);
+            }
+            all.metadata.append(&mut part.metadata);
+        }
+        Self::with_tensors(all.path, all.tensors, all.metadata)
     }
 
     /// Reads the bytes of a safetensors file; `path` only names it in errors.
@@ -73,29 +157,6 @@ impl Checkpoint {
         Self::with_tensors(path, tensors, metadata)
     }
 
-    fn open_pth(path: &Path) -> Result<Self> {
-        let refuse = |what: String| Error::Format { path: path.to_path_buf(), what };
-        std::fs::File::open(path)
-            .map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
-        // With no key given a nested dictionary reads as an empty list, so the keys come first.
-        for key in STATE_KEYS.into_iter().map(Some).chain([None]) {
-            let Ok(file) = PthTensors::new(path, key) else { continue };
-            let mut tensors = BTreeMap::new();
-            for name in file.tensor_infos().keys() {
-                let tensor = file.get(name).map_err(|e| refuse(format!("tensor `{name}`: {e}")))?;
-                tensors.extend(tensor.map(|tensor| (name.clone(), tensor)));
-            }
-            if !tensors.is_empty() {
-                return Self::with_tensors(path.to_path_buf(), tensors, BTreeMap::new());
-            }
-        }
-        Err(refuse(
-            "no tensor found at the top or under `model` or `state_dict` (files of PyTorch before 1.6 must be saved \
-             again)"
-                .into(),
-        ))
-    }
-
     fn with_tensors(
         path: PathBuf,
         tensors: BTreeMap<String, Tensor>,
@@ -104,12 +165,12 @@ impl Checkpoint {
         if tensors.is_empty() {
             return Err(Error::Format { path, what: "the file holds no tensor".into() });
         }
-        Ok(Self { path, tensors, metadata })
+        Ok(Self { path, tensors, metadata, hub_config: None })
     }
 
     /// A checkpoint of tensors that are already there; `path` only names it in errors.
     pub fn from_tensors(path: impl Into<PathBuf>, tensors: BTreeMap<String, Tensor>) -> Self {
-        Self { path: path.into(), tensors, metadata: BTreeMap::new() }
+        Self { path: path.into(), tensors, ..Default::default() }
     }
 
     /// The file it came from.
@@ -135,6 +196,26 @@ impl Checkpoint {
     /// The file's own strings.
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.metadata
+    }
+
+    /// Adds or replaces one of the file's strings.
+    pub fn set_metadata(&mut self, key: impl Into<String>, value: impl Into<String>) {
+        self.metadata.insert(key.into(), value.into());
+    }
+
+    /// Removes one of the file's strings.
+    pub fn remove_metadata(&mut self, key: &str) -> Option<String> {
+        self.metadata.remove(key)
+    }
+
+    /// The `config.json` of transformers that lay beside the file, if one did.
+    pub fn hub_config(&self) -> Option<&serde_json::Value> {
+        self.hub_config.as_ref()
+    }
+
+    /// The same file with other tensors.
+    pub(super) fn with(self, tensors: BTreeMap<String, Tensor>) -> Self {
+        Self { tensors, ..self }
     }
 
     /// Replaces or adds one tensor.

@@ -5,7 +5,7 @@ use candle_nn::{Init, VarBuilder};
 use pad_ops::{AttentionBias, AttentionWeights, Keep, MatmulPrecision, MlpWeights, Mode};
 
 use super::{
-    ViTConfig,
+    Activation, ViTConfig,
     layers::{LayerNorm, Linear, xavier_uniform},
 };
 use crate::{Adapter, Result};
@@ -65,11 +65,12 @@ impl Attention {
     }
 }
 
-/// `fc2(GELU(fc1(x)))`.
+/// `fc2(GELU(fc1(x)))`, or another activation between.
 #[derive(Clone, Debug)]
 pub struct Mlp {
     fc1: Linear,
     fc2: Linear,
+    activation: Activation,
 }
 
 impl Mlp {
@@ -78,9 +79,24 @@ impl Mlp {
     /// # Errors
     /// Whatever `vb` refuses.
     pub fn new(dim: usize, hidden: usize, vb: VarBuilder) -> Result<Self> {
+        Self::with_activation(dim, hidden, Activation::Gelu, vb)
+    }
+
+    /// [`Mlp::new`] with another activation. `fc1` is twice as wide for [`Activation::SwiGlu`].
+    ///
+    /// # Errors
+    /// Whatever `vb` refuses.
+    pub fn with_activation(
+        dim: usize,
+        hidden: usize,
+        activation: Activation,
+        vb: VarBuilder,
+    ) -> Result<Self> {
+        let wide = if activation == Activation::SwiGlu { 2 * hidden } else { hidden };
         Ok(Self {
-            fc1: Linear::new(dim, hidden, true, xavier_uniform(dim, hidden), vb.pp("fc1"))?,
+            fc1: Linear::new(dim, wide, true, xavier_uniform(dim, wide), vb.pp("fc1"))?,
             fc2: Linear::new(hidden, dim, true, xavier_uniform(hidden, dim), vb.pp("fc2"))?,
+            activation,
         })
     }
 
@@ -90,7 +106,7 @@ impl Mlp {
     /// # Errors
     /// An `x` that does not fit.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.fc2.forward(&pad_ops::gelu(&self.fc1.forward(x)?)?)
+        self.fc2.forward(&super::activation::apply(self.activation, &self.fc1.forward(x)?)?)
     }
 }
 
@@ -160,7 +176,7 @@ impl Block {
             attn: Attention::new(dim, config.num_heads, vb.pp("attn"))?,
             branch1: Branch::new(config, drop_path, vb.pp("ls1"))?,
             norm2: LayerNorm::new(dim, eps, vb.pp("norm2"))?,
-            mlp: Mlp::new(dim, config.hidden_dim(), vb.pp("mlp"))?,
+            mlp: Mlp::with_activation(dim, config.hidden_dim(), config.activation, vb.pp("mlp"))?,
             branch2: Branch::new(config, drop_path, vb.pp("ls2"))?,
             adapter,
             index,
@@ -175,8 +191,8 @@ impl Block {
         Self { keep, ..self }
     }
 
-    /// The same block whose linear layers multiply in `precision`. Blocks with layer scale, drop path in training or
-    /// another attention stay in `f32`.
+    /// The same block whose linear layers multiply in `precision`. Blocks with layer scale, drop path in training,
+    /// another attention or another activation stay in `f32`.
     #[must_use]
     pub fn multiplying(self, precision: MatmulPrecision) -> Self {
         Self { precision, ..self }
@@ -243,7 +259,7 @@ impl Block {
     pub fn tail(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         // Two layer numbers a block, so that its two drop paths differ.
         let mode = mode.layer(2 * self.index as u32 + 1);
-        if self.branch2.is_plain(mode) {
+        if self.branch2.is_plain(mode) && self.mlp.activation == Activation::Gelu {
             let weights = MlpWeights {
                 norm: self.norm2.weights(),
                 fc1: self.mlp.fc1.weights(),

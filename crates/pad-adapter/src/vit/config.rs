@@ -53,6 +53,20 @@ impl std::fmt::Display for PatchGrid {
     }
 }
 
+/// What stands between the two layers of a block's MLP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Activation {
+    /// The exact GELU.
+    #[default]
+    Gelu,
+    /// `x * sigmoid(1.702 x)`, CLIP's.
+    QuickGelu,
+    /// `silu(a) * b` with `a` and `b` the halves of `fc1`'s output, which is twice as wide (DINOv2's largest models;
+    /// timm's packed layout).
+    SwiGlu,
+}
+
 /// A ViT's hyperparameters; presets are functions, e.g. [`ViTConfig::base`].
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -73,6 +87,15 @@ pub struct ViTConfig {
     pub num_heads: usize,
     /// Width of the MLP over `embed_dim`.
     pub mlp_ratio: f64,
+    /// What stands between the MLP's layers. Default: GELU.
+    #[serde(skip_serializing_if = "is_default")]
+    pub activation: Activation,
+    /// A norm in front of the first block, `norm_pre` (CLIP). Default: none.
+    #[serde(skip_serializing_if = "is_default")]
+    pub pre_norm: bool,
+    /// Whether the patch embedding lacks a bias (CLIP). Default: it has one.
+    #[serde(skip_serializing_if = "is_default")]
+    pub no_patch_bias: bool,
     /// First value of the layer scale (`ls1.gamma`, `ls2.gamma`); none if absent.
     pub layer_scale: Option<f64>,
     /// Largest rate of stochastic depth; grows linearly from 0 in the first block.
@@ -81,6 +104,11 @@ pub struct ViTConfig {
     pub norm_eps: f64,
     /// Adapters, if any, one per block.
     pub adapter: Option<AdapterConfig>,
+}
+
+/// Keeps fields that only foreign networks use out of files.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl Default for ViTConfig {
@@ -101,6 +129,9 @@ impl ViTConfig {
             depth,
             num_heads,
             mlp_ratio: 4.0,
+            activation: Activation::Gelu,
+            pre_norm: false,
+            no_patch_bias: false,
             layer_scale: None,
             drop_path: 0.0,
             norm_eps: 1e-6,
@@ -136,6 +167,19 @@ impl ViTConfig {
     /// ViT-H: 1280 x 32, 16 heads.
     pub fn huge(patch_size: usize) -> Self {
         Self::new(patch_size, 1280, 32, 16)
+    }
+
+    /// CLIP's image tower of this shape: norm in front of the blocks, its own GELU, no bias in the patch embedding. The
+    /// tower's tokens come from [`ViT::run_blocks`](super::ViT::run_blocks), since only its class token is normed.
+    #[must_use]
+    pub fn clip(self) -> Self {
+        Self {
+            activation: Activation::QuickGelu,
+            pre_norm: true,
+            no_patch_bias: true,
+            norm_eps: 1e-5,
+            ..self
+        }
     }
 
     /// DINOv2 ViT-S/14: layer scale, a 37 x 37 position table.
@@ -211,7 +255,8 @@ impl ViTConfig {
 
     /// Hidden width of the MLP.
     pub fn hidden_dim(&self) -> usize {
-        (self.embed_dim as f64 * self.mlp_ratio) as usize
+        // A ratio of two whole numbers gives its numerator back.
+        (self.embed_dim as f64 * self.mlp_ratio * (1.0 + 1e-12)) as usize
     }
 
     /// Patch grid of images of `image_size`.

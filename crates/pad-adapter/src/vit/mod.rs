@@ -3,18 +3,21 @@
 //! Masking happens outside: [`ViT::embed`] makes tokens of all patches or of those that are kept, [`ViT::encode`] takes
 //! whatever tokens it is given.
 
+mod activation;
 mod block;
 mod config;
 pub mod layers;
 mod pos_embed;
+mod relative;
 
 use candle_core::Tensor;
 use candle_nn::{Init, VarBuilder};
 use pad_ops::{ImageSize, Keep, MatmulPrecision, Mode};
 
 pub use block::{Attention, Block, Mlp};
-pub use config::{PatchGrid, ViTConfig};
+pub use config::{Activation, PatchGrid, ViTConfig};
 pub use pos_embed::{interpolate_table, sin_cos_table};
+pub use relative::{interpolate_decomposed_table, interpolate_relative_table};
 
 use crate::{Error, Result};
 use layers::{LayerNorm, Linear, xavier_uniform};
@@ -29,13 +32,14 @@ pub struct FeatureMap {
 }
 
 /// A vision transformer. Parameter names are timm's: `patch_embed.proj`, `cls_token`, `pos_embed`, `blocks.{i}.*`,
-/// `norm`.
+/// `norm`; `norm_pre` where the configuration has one.
 #[derive(Clone, Debug)]
 pub struct ViT {
     config: ViTConfig,
     patch_embed: Linear,
     cls_token: Tensor,
     pos_table: Tensor,
+    norm_pre: Option<LayerNorm>,
     blocks: Vec<Block>,
     norm: LayerNorm,
 }
@@ -54,8 +58,9 @@ impl ViT {
             let vb = vb.pp("patch_embed").pp("proj");
             let init = xavier_uniform(config.patch_values(), dim);
             let kernel = vb.get_with_hints((dim, channels, patch, patch), "weight", init)?;
-            let bias = vb.get_with_hints(dim, "bias", Init::Const(0.0))?;
-            Linear::from_tensors(kernel.reshape((dim, config.patch_values()))?, Some(bias))
+            let bias = || vb.get_with_hints(dim, "bias", Init::Const(0.0));
+            let bias = if config.no_patch_bias { None } else { Some(bias()?) };
+            Linear::from_tensors(kernel.reshape((dim, config.patch_values()))?, bias)
         };
         let normal = Init::Randn { mean: 0.0, stdev: 0.02 };
         let cls_token = vb.get_with_hints((1, 1, dim), "cls_token", normal)?;
@@ -64,11 +69,15 @@ impl ViT {
         } else {
             sin_cos_table(dim, grid, vb.device())?.to_dtype(vb.dtype())?
         };
+        let norm_pre = match config.pre_norm {
+            true => Some(LayerNorm::new(dim, config.norm_eps, vb.pp("norm_pre"))?),
+            false => None,
+        };
         let blocks = (0..config.depth)
             .map(|i| Block::new(config, i, vb.pp("blocks").pp(i)))
             .collect::<Result<_>>()?;
         let norm = LayerNorm::new(dim, config.norm_eps, vb.pp("norm"))?;
-        Ok(Self { config: *config, patch_embed, cls_token, pos_table, blocks, norm })
+        Ok(Self { config: *config, patch_embed, cls_token, pos_table, norm_pre, blocks, norm })
     }
 
     /// The same network whose blocks keep what `keep` says for their backward ([`Keep::Nothing`]: activation
@@ -172,7 +181,12 @@ impl ViT {
     fn with_class_token(&self, tokens: &Tensor) -> Result<Tensor> {
         let (batch, _, dim) = tokens.dims3()?;
         let class = (&self.cls_token + self.pos_table.narrow(1, 0, 1)?)?;
-        Ok(Tensor::cat(&[&class.broadcast_as((batch, 1, dim))?.contiguous()?, tokens], 1)?)
+        let class = class.broadcast_as((batch, 1, dim))?.contiguous()?;
+        let all = Tensor::cat(&[&class, tokens], 1)?;
+        match &self.norm_pre {
+            Some(norm) => norm.forward(&all),
+            None => Ok(all),
+        }
     }
 
     /// All tokens of whole images after the final norm, class token first.

@@ -1,0 +1,237 @@
+//! Checkpoints from one set of names to another.
+
+use std::collections::{BTreeMap, btree_map::Entry};
+
+use candle_core::Tensor;
+
+use super::{
+    Format, NAMES, ours,
+    report::{Change, ConversionReport},
+    rule::{Fate, fate},
+};
+use crate::{Error, Result, checkpoint::Checkpoint, vit::ViTConfig};
+
+/// What programs that train on several devices or compile put in front of every name.
+const WRAPPERS: [&str; 2] = ["module.", "_orig_mod."];
+
+/// The wrapper's prefix that all names have; empty if there is none.
+pub(super) fn wrapper(checkpoint: &Checkpoint) -> &'static str {
+    let all = |prefix: &str| checkpoint.names().all(|name| name.starts_with(prefix));
+    WRAPPERS.into_iter().find(|prefix| all(prefix)).unwrap_or("")
+}
+
+impl Checkpoint {
+    /// The checkpoint under this project's names, and what became of every tensor. `format` is told from the names if it
+    /// is not given. Where the file tells its model ([`Checkpoint::vit_config`]), the metadata `vit` hold it after.
+    ///
+    /// Tensors that the format's table does not know keep their names, so that strict loading names them.
+    ///
+    /// # Errors
+    /// [`Error::Format`] for names of no known format or none of `format`, for two tensors that come to one name, for queries, keys and
+    /// values that are not all there or do not fit each other.
+    pub fn to_ours(self, format: Option<Format>) -> Result<(Self, ConversionReport)> {
+        let format = format.map_or_else(|| Format::detect(&self), Ok)?;
+        let table = format.table();
+        let wrapper = wrapper(&self);
+        let prefix = format.prefix_in(&self).unwrap_or("");
+        let outside = table.outside.unwrap_or(table.groups);
+        let title = format!("{format} -> {}", Format::Ours);
+        let (mut converted, mut report) = self.renamed(title, |name| {
+            let name = name.strip_prefix(wrapper).unwrap_or(name);
+            match name.strip_prefix(prefix) {
+                Some(inside) => (fate(table.groups, inside), prefix),
+                None => (fate(outside, name), ""),
+            }
+        })?;
+        if report.unknown().len() == report.changes.len() {
+            let first = report.unknown().into_iter().take(4).collect::<Vec<_>>().join(", ");
+            return Err(Error::Format {
+                path: converted.path().to_path_buf(),
+                what: format!("no name is one of the format {format} (found {first}, ..)"),
+            });
+        }
+        converted.remove_metadata(NAMES);
+        // What the file says of itself counts.
+        if ["mae", "vit"].iter().any(|key| converted.metadata().contains_key(*key)) {
+            return Ok((converted, report));
+        }
+        match converted.told_config(format) {
+            Ok(config) => {
+                converted.describe(&config)?;
+                if let Some(heads) = converted.told_decoder_heads() {
+                    converted.set_metadata("decoder_num_heads", heads.to_string());
+                }
+            }
+            Err(error) => report.untold = Some(error.to_string()),
+        }
+        Ok((converted, report))
+    }
+
+    /// The checkpoint under the original PAD repository's names, so that its pre-training code loads it; with `prefix`
+    /// (`backbone.` for its segmentation, `backbone.net.` for its detection) in front of the encoder's and the adapters'
+    /// names, and without the decoder, for the downstream code. [`Checkpoint::to_ours`] is the way back.
+    ///
+    /// # Errors
+    /// [`Error::Format`] for two tensors that come to one name.
+    pub fn to_original(self, prefix: &str) -> Result<(Self, ConversionReport)> {
+        let title = format!(
+            "{} -> {}{}{prefix}",
+            Format::Ours,
+            Format::Original,
+            if prefix.is_empty() { "" } else { " " }
+        );
+        let (mut converted, report) = self.renamed(title, |name| {
+            let role = crate::params::Role::of(name);
+            let fate = match fate(ours::TO_ORIGINAL, name) {
+                Some(_) if role.is_decoder() && !prefix.is_empty() => {
+                    Some(Fate::Dropped("the decoder's"))
+                }
+                Some(Fate::Name(new)) if role.is_backbone() || role.is_adapter() => {
+                    Some(Fate::Name(format!("{prefix}{new}")))
+                }
+                other => other,
+            };
+            (fate, "")
+        })?;
+        converted.set_metadata(NAMES, Format::Original.name());
+        Ok((converted, report))
+    }
+
+    /// The encoder under timm's names, without adapters and decoder.
+    ///
+    /// # Errors
+    /// [`Error::Format`] for two tensors that come to one name.
+    pub fn to_timm(self) -> Result<(Self, ConversionReport)> {
+        let title = format!("{} -> {}", Format::Ours, Format::Timm);
+        let told = self.vit_config().ok();
+        let (mut converted, report) =
+            self.renamed(title, |name| (fate(ours::TO_TIMM, name), ""))?;
+        converted.set_metadata(NAMES, Format::Timm.name());
+        converted.remove_metadata("mae");
+        if let Some(config) = told {
+            converted.describe(&ViTConfig { adapter: None, ..config })?;
+        }
+        Ok((converted, report))
+    }
+
+    /// Writes `config` into the metadata.
+    fn describe(&mut self, config: &ViTConfig) -> Result<()> {
+        let json = serde_json::to_string(config).map_err(|error| Error::Format {
+            path: self.path().to_path_buf(),
+            what: error.to_string(),
+        })?;
+        self.set_metadata("vit", json);
+        Ok(())
+    }
+
+    /// Gives every tensor the fate that `of` says; with the fate comes the prefix that its parts' names have in the file.
+    fn renamed(
+        self,
+        title: String,
+        of: impl Fn(&str) -> (Option<Fate>, &'static str),
+    ) -> Result<(Self, ConversionReport)> {
+        let refuse = |what: String| Error::Format { path: self.path().to_path_buf(), what };
+        let mut target = Target::default();
+        let mut changes = Vec::with_capacity(self.tensors().len());
+        let mut parts: BTreeMap<String, [Option<(String, Tensor)>; 3]> = BTreeMap::new();
+        let mut sources: BTreeMap<String, [String; 3]> = BTreeMap::new();
+        for (name, tensor) in self.tensors() {
+            let (fate, prefix) = of(name);
+            let (new, tensor) = match fate {
+                Some(Fate::Name(new)) => (new, tensor.clone()),
+                Some(Fate::Token(new)) => (new, with_rank_three(tensor)?),
+                Some(Fate::Transposed(new)) => (
+                    new,
+                    if tensor.rank() == 2 { tensor.t()?.contiguous()? } else { tensor.clone() },
+                ),
+                Some(Fate::Part(new, part, all)) => {
+                    let slots = parts.entry(new.clone()).or_default();
+                    slots[part] = Some((name.clone(), tensor.clone()));
+                    sources.insert(new, all.map(|part| format!("{prefix}{part}")));
+                    continue;
+                }
+                Some(Fate::Dropped(why)) => {
+                    changes.push(Change::Dropped { name: name.clone(), why });
+                    continue;
+                }
+                None => {
+                    changes.push(Change::Unknown(name.clone()));
+                    target.insert(name.clone(), name, tensor.clone()).map_err(refuse)?;
+                    continue;
+                }
+            };
+            changes.push(if new == *name {
+                Change::Kept(new.clone())
+            } else {
+                Change::Renamed { from: name.clone(), to: new.clone() }
+            });
+            target.insert(new, name, tensor).map_err(refuse)?;
+        }
+        for (new, slots) in parts {
+            let all = sources.remove(&new).unwrap_or_default();
+            let absent: Vec<&str> = all
+                .iter()
+                .zip(&slots)
+                .filter_map(|(name, slot)| slot.is_none().then_some(name.as_str()))
+                .collect();
+            let [Some(first), Some(second), Some(third)] = slots else {
+                let what = format!("`{new}` cannot be joined: {} is missing", absent.join(", "));
+                return Err(refuse(what));
+            };
+            let joined = Tensor::cat(&[&first.1, &second.1, &third.1], 0).map_err(|_| {
+                refuse(format!(
+                    "`{new}` cannot be joined: shapes {:?}, {:?}, {:?}",
+                    first.1.dims(),
+                    second.1.dims(),
+                    third.1.dims()
+                ))
+            })?;
+            let from = [first.0, second.0, third.0];
+            target.insert(new.clone(), &from[0], joined).map_err(refuse)?;
+            changes.push(Change::Joined { from, to: new });
+        }
+        changes.sort_by(|a, b| source(a).cmp(source(b)));
+        let report = ConversionReport { title, changes, untold: None };
+        Ok((self.with(target.tensors), report))
+    }
+}
+
+/// New tensors, and where each came from.
+#[derive(Default)]
+struct Target {
+    tensors: BTreeMap<String, Tensor>,
+    origins: BTreeMap<String, String>,
+}
+
+impl Target {
+    fn insert(&mut self, new: String, from: &str, tensor: Tensor) -> Result<(), String> {
+        match self.origins.entry(new) {
+            Entry::Occupied(taken) => {
+                Err(format!("`{}` and `{from}` both come to `{}`", taken.get(), taken.key()))
+            }
+            Entry::Vacant(free) => {
+                self.tensors.insert(free.key().clone(), tensor);
+                free.insert(from.to_string());
+                Ok(())
+            }
+        }
+    }
+}
+
+/// A change's first name in the file.
+fn source(change: &Change) -> &str {
+    match change {
+        Change::Kept(name) | Change::Unknown(name) | Change::Dropped { name, .. } => name,
+        Change::Renamed { from, .. } => from,
+        Change::Joined { from, .. } => &from[0],
+    }
+}
+
+/// Axes of one in front until there are three.
+fn with_rank_three(tensor: &Tensor) -> Result<Tensor> {
+    let mut tensor = tensor.clone();
+    while tensor.rank() < 3 {
+        tensor = tensor.unsqueeze(0)?;
+    }
+    Ok(tensor)
+}

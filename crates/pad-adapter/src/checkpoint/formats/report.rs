@@ -1,0 +1,111 @@
+//! What a conversion did to every tensor.
+
+use std::fmt;
+
+/// What became of one tensor, or of three that were joined.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Change {
+    /// Nothing.
+    Kept(String),
+    /// It has another name, and maybe axes of one in front or rows and columns exchanged.
+    Renamed {
+        /// Name in the file.
+        from: String,
+        /// New name.
+        to: String,
+    },
+    /// Their rows follow each other in one tensor.
+    Joined {
+        /// Names in the file.
+        from: [String; 3],
+        /// New name.
+        to: String,
+    },
+    /// It is left out.
+    Dropped {
+        /// Name in the file.
+        name: String,
+        /// Why nothing here needs it.
+        why: &'static str,
+    },
+    /// The format's table does not know it: it keeps its name, and a model that does not ask for it will not load the
+    /// file.
+    Unknown(String),
+}
+
+/// What a conversion did; its `Display` is a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConversionReport {
+    /// From which names to which, in words.
+    pub title: String,
+    /// Every tensor of the file, sorted by its name there.
+    pub changes: Vec<Change>,
+    /// Why the model could not be told from the file, if it could not.
+    pub untold: Option<String>,
+}
+
+impl ConversionReport {
+    /// Tensors that were: kept, renamed, joined (three each), dropped, unknown.
+    pub fn counts(&self) -> [usize; 5] {
+        let mut counts = [0; 5];
+        for change in &self.changes {
+            match change {
+                Change::Kept(_) => counts[0] += 1,
+                Change::Renamed { .. } => counts[1] += 1,
+                Change::Joined { .. } => counts[2] += 3,
+                Change::Dropped { .. } => counts[3] += 1,
+                Change::Unknown(_) => counts[4] += 1,
+            }
+        }
+        counts
+    }
+
+    /// Names that the format's table does not know.
+    pub fn unknown(&self) -> Vec<&str> {
+        let names = self.changes.iter().filter_map(|change| match change {
+            Change::Unknown(name) => Some(name.as_str()),
+            _ => None,
+        });
+        names.collect()
+    }
+
+    /// The counts in one line.
+    pub fn summary(&self) -> String {
+        let [kept, renamed, joined, dropped, unknown] = self.counts();
+        format!(
+            "{}: {} tensors: {kept} kept, {renamed} renamed, {joined} joined, {dropped} dropped, {unknown} unknown",
+            self.title,
+            self.counts().iter().sum::<usize>()
+        )
+    }
+}
+
+/// The summary, then one line a tensor that was not kept.
+impl fmt::Display for ConversionReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.summary())?;
+        let names = self.changes.iter().map(|change| match change {
+            Change::Renamed { from, .. } | Change::Dropped { name: from, .. } => from.len(),
+            Change::Joined { from, .. } => from[0].len(),
+            _ => 0,
+        });
+        let width = names.max().unwrap_or(0);
+        for change in &self.changes {
+            match change {
+                Change::Kept(_) => {}
+                Change::Renamed { from, to } => write!(f, "\nrenamed  {from:<width$}  {to}")?,
+                Change::Joined { from: [first, second, third], to } => write!(
+                    f,
+                    "\njoined   {first:<width$}  {to}\n         {second:<width$}  {to}\n         {third:<width$}  {to}"
+                )?,
+                Change::Dropped { name, why } => write!(f, "\ndropped  {name:<width$}  ({why})")?,
+                Change::Unknown(name) => write!(f, "\nunknown  {name}")?,
+            }
+        }
+        if let Some(why) = &self.untold {
+            write!(f, "\nthe model cannot be told: {why}")?;
+        }
+        Ok(())
+    }
+}

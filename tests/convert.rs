@@ -1,0 +1,187 @@
+//! The example `convert`: every way in and out, and what it says of a bad file.
+
+mod programs;
+
+use std::path::{Path, PathBuf};
+
+use candle_core::Tensor;
+use pad::{
+    Mode,
+    checkpoint::{Checkpoint, FloatType, Format, save},
+    params::ParamStore,
+    rng::Key,
+    vit::ViT,
+};
+use pad_testkit::{close, golden, golden_dir};
+use programs::{error_line, pretrain, program, success, write_images};
+
+fn at(name: &str) -> PathBuf {
+    golden_dir().join("vit").join(name)
+}
+
+/// What the program prints.
+fn convert(input: &Path, output: &Path, more: &[&str]) -> String {
+    let mut command = program("convert");
+    command.arg(input).arg(output).args(more);
+    String::from_utf8(success(command).stdout).unwrap()
+}
+
+fn refusal(input: &str, more: &[&str]) -> String {
+    let mut command = program("convert");
+    command.arg(input).args(more);
+    error_line(&command.output().unwrap()).replace(input, "FILE")
+}
+
+#[test]
+fn a_foreign_file_becomes_ours_and_works() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("dinov2.safetensors");
+    let said = convert(&at("dinov2"), &output, &[]);
+    let counts = "dinov2 -> ours: 61 tensors: 0 kept, 42 renamed, 18 joined, 1 dropped, 0 unknown";
+    assert!(said.starts_with(counts), "{said}");
+    assert!(said.contains("(mask token of another training)"), "{said}");
+    assert!(said.ends_with(&format!("wrote {}: 48 tensors\n", output.display())), "{said}");
+    // The file alone tells its model.
+    let file = Checkpoint::open(&output).unwrap();
+    let config = file.vit_config().unwrap();
+    let vit = ParamStore::from_checkpoint(file, &candle_core::Device::Cpu, Key::new(0))
+        .build(|vb| ViT::new(&config, vb))
+        .unwrap();
+    let want = golden("vit/dinov2");
+    let tokens = vit.forward(&want["input.pixel_values"], Mode::Eval).unwrap();
+    close("tokens", &tokens, &want["out.last_hidden_state"], 1e-4);
+
+    // A reader that leaves after the first line does not keep the file from being written.
+    let other = folder.path().join("other.safetensors");
+    let mut command = program("convert");
+    command.arg(at("dinov2")).arg(&other).stdout(std::process::Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    drop(child.stdout.take());
+    assert!(child.wait().unwrap().success());
+    assert_eq!(programs::bytes(other.clone()), programs::bytes(output.clone()));
+    std::fs::remove_file(other).unwrap();
+
+    // Half the size with 16-bit floats; nothing at all with --list.
+    let half = folder.path().join("half.safetensors");
+    convert(&output, &half, &["--half"]);
+    let size = |path: &Path| std::fs::metadata(path).unwrap().len();
+    assert!(size(&half) < size(&output) * 6 / 10, "{} {}", size(&half), size(&output));
+    let mut list = program("convert");
+    list.arg(&output).arg("--list");
+    let said = String::from_utf8(success(list).stdout).unwrap();
+    assert!(said.contains("\nblocks.0.attn.qkv.weight [72, 24] F32\n"), "{said}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+}
+
+#[test]
+fn a_run_goes_to_the_original_and_comes_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, at) = (folder.path().join("data"), |name: &str| folder.path().join(name));
+    write_images(&data, 12);
+    let backbone = at("scratch/model.safetensors");
+    success(pretrain(&data, &at("scratch"), &["--max-steps=1"]));
+    let weights = format!("--weights={}", backbone.display());
+    let more = ["--paradigm=pad", "--model=auto", "--max-steps=2", &weights];
+    success(pretrain(&data, &at("pad"), &more));
+    let adapter = format!("--adapter={}", at("pad/adapter.safetensors").display());
+
+    let (there, back) = (at("there.safetensors"), at("back.safetensors"));
+    convert(&backbone, &there, &[&adapter, "--to=original", "--prefix=backbone."]);
+    let file = Checkpoint::open(&there).unwrap();
+    assert!(file.names().all(|name| name.starts_with("backbone.")));
+    assert!(file.get("backbone.blocks.5.scalar_pred.weight").is_some());
+    assert_eq!(Format::detect(&file).unwrap(), Format::Original);
+    convert(&there, &back, &[]);
+    let whole = at("whole.safetensors");
+    convert(&backbone, &whole, &[&adapter]);
+    let (back, whole) = (Checkpoint::open(&back).unwrap(), Checkpoint::open(&whole).unwrap());
+    for (name, tensor) in back.tensors() {
+        let bits = |tensor: &Tensor| -> Vec<u32> {
+            let values = tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            values.into_iter().map(f32::to_bits).collect()
+        };
+        assert_eq!(bits(tensor), bits(whole.get(name).unwrap()), "{name}");
+    }
+    assert_eq!(back.vit_config().unwrap(), whole.vit_config().unwrap());
+    assert!(back.vit_config().unwrap().adapter.is_some());
+
+    // Adapters of another backbone.
+    let mut other = Checkpoint::open(&backbone).unwrap();
+    let moved = (other.get("norm.bias").unwrap() + 0.5).unwrap();
+    other.insert("norm.bias", moved);
+    let path = at("other.safetensors");
+    save(&path, other.tensors(), other.metadata(), FloatType::AsIs).unwrap();
+    let output = at("refused.safetensors").display().to_string();
+    let text = refusal(&path.display().to_string(), &[&output, &adapter]);
+    assert!(text.contains("this adapter belongs to the backbone "), "{text}");
+    assert!(!Path::new(&output).exists());
+    convert(&path, Path::new(&output), &[&adapter, "--force"]);
+}
+
+/// `pretrain` and `embed` take files of other programs as they are.
+#[test]
+fn the_other_examples_read_foreign_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    write_images(&data, 12);
+    for name in ["vit_mae", "clip_vision", "dinov2_swiglu"] {
+        let output = folder.path().join(format!("{name}.safetensors"));
+        let mut embed = program("embed");
+        let weights = at(name).display().to_string();
+        let size = if name.starts_with("dino") { "42" } else { "48" };
+        embed.arg(&data).arg(&output);
+        embed.args(["--weights", &weights, "--model=auto", "--image-size", size]);
+        success(embed);
+        let features = Checkpoint::open(&output).unwrap();
+        assert_eq!(features.get("features").unwrap().dims(), [12, 24], "{name}");
+    }
+    let more = [
+        "--paradigm=pad",
+        "--model=auto",
+        "--image-size=32",
+        "--max-steps=2",
+        &format!("--weights={}", at("vit_mae").display()),
+        "--decoder-dim=16",
+        "--decoder-depth=2",
+    ];
+    let said = success(pretrain(&data, &folder.path().join("out"), &more));
+    let said = programs::stderr(&said);
+    assert!(said.contains("vit-mae -> ours: 94 tensors"), "{said}");
+}
+
+#[test]
+fn bad_files_are_one_line_each() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out.safetensors").display().to_string();
+    let name = |path: &str| golden_dir().join(path).display().to_string();
+    assert_eq!(
+        refusal(&name("pth/malicious.pth"), &[&out]),
+        "FILE: the pickle names `posix.system`, which no checkpoint needs: refused, and nothing in it was executed"
+    );
+    assert_eq!(
+        refusal(&name("vit/mae_fair_legacy.pth"), &[&out]),
+        "FILE: written by PyTorch before 1.6, or not by torch.save: load it in PyTorch and save it again"
+    );
+    let text = refusal(&name("vit/absent.pth"), &[&out]);
+    assert!(text.starts_with("FILE: No such file or directory"), "{text}");
+    let text = refusal(&name("pos_embed.safetensors"), &[&out]);
+    assert!(text.starts_with("FILE: the names are of no known format ("), "{text}");
+    #[cfg(not(feature = "hub"))]
+    assert_eq!(
+        refusal("hf://facebook/dinov2-base", &[&out]),
+        "FILE@main: built without the feature `hub`: add it, or download the file"
+    );
+    let good = name("vit/mae_fair.pth");
+    assert_eq!(refusal(&good, &[&out, "--prefix=backbone."]), "--prefix goes with --to original");
+    assert_eq!(
+        refusal(&good, &["weights.pth"]),
+        "weights.pth: expected a name that ends with .safetensors"
+    );
+    let text = refusal(&good, &[&out, "--from=vit"]);
+    assert_eq!(
+        text,
+        "FILE: no name is one of the format vit (found blocks.0.attn.proj.bias, blocks.0.attn.proj.weight, \
+         blocks.0.attn.qkv.bias, blocks.0.attn.qkv.weight, ..)"
+    );
+    assert!(!Path::new(&out).exists());
+}
