@@ -17,7 +17,7 @@ use pad::{
 };
 
 fn features(rows: &[[f32; 2]], labels: &[usize], classes: usize) -> Features {
-    let values = Tensor::new(rows, &Device::Cpu).unwrap();
+    let values = Tensor::from_vec(rows.concat(), (rows.len(), 2), &Device::Cpu).unwrap();
     Features::new(&values, labels.to_vec(), classes).unwrap()
 }
 
