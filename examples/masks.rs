@@ -36,7 +36,7 @@ struct Program {
     #[arg(long, value_name = "FILE")]
     teacher: Option<PathBuf>,
     /// Scenes, a row each
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, default_value_t = 3)]
     count: usize,
     /// Share of patches that are removed
     #[arg(long, default_value_t = 0.6)]
@@ -104,7 +104,7 @@ fn run() -> Result<()> {
             row.push(picture);
         }
     }
-    let small = |picture: &Canvas| picture.stretched(ImageSize::square(SIDE / 2));
+    let small = |picture: &Canvas| picture.stretched(ImageSize::square(SIDE * 5 / 14));
     let rows: Vec<Vec<Canvas>> = rows.iter().map(|row| row.iter().map(small).collect()).collect();
     Canvas::tiled(&rows, 4, [255; 3]).save_png(&program.output)?;
     println!(

@@ -1,6 +1,8 @@
 //! Probes of frozen features: exact answers on toy sets, folders of labelled images, refusals.
 
-use std::{path::Path, sync::Arc};
+mod programs;
+
+use std::{path::Path, process::Output, sync::Arc};
 
 use candle_core::{Device, Tensor};
 use pad::{
@@ -194,4 +196,69 @@ fn refusals_of_features_and_settings() {
         "linear probe: LinearProbe { epochs: 0, batch_size: 256, lr: 0.1, momentum: 0.9, weight_decay: 0.0, normalize: \
          true, seed: 0 }, expected epochs, batch_size and lr above 0, 0 <= momentum < 1, weight_decay of 0 or more"
     );
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+#[test]
+fn every_objective_trains_and_its_encoder_is_probed() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    programs::write_images(&data, 12);
+    // CLIP with the recorded weights: any student's grid, by its own size of images.
+    let clip: std::collections::HashMap<String, Tensor> =
+        pad_testkit::golden("clip_visual_teacher")
+            .into_iter()
+            .filter_map(|(name, tensor)| {
+                Some((format!("visual.{}", name.strip_prefix("param.")?), tensor))
+            })
+            .collect();
+    let teacher = folder.path().join("clip.safetensors");
+    candle_core::safetensors::save(&clip, &teacher).unwrap();
+    let teacher = format!("--teacher={}", teacher.display());
+    let labelled = folder.path().join("labelled");
+    for i in 0..8 {
+        image(&labelled, &format!("dark/{i}.png"), 20 + i);
+        image(&labelled, &format!("bright/{i}.png"), 200 + i);
+    }
+    let runs: [(&str, &[&str]); 4] = [
+        ("milan", &[&teacher]),
+        ("simmim", &["--mask-ratio=0.5"]),
+        ("features", &["--teacher=asset"]),
+        ("mae", &["--masking=attention", &teacher]),
+    ];
+    for (objective, more) in runs {
+        let run = folder.path().join(objective);
+        let name = format!("--objective={objective}");
+        let flags: Vec<&str> = [name.as_str()].into_iter().chain(more.iter().copied()).collect();
+        let output = programs::pretrain(&data, &run, &flags).output().unwrap();
+        assert!(output.status.success(), "{objective}: {}", said(&output));
+        assert!(run.join("model.safetensors").exists());
+        let json = run.join("probe.json");
+        let mut probe = programs::program("probe");
+        probe.arg("--run").arg(&run).arg("--data").arg(&labelled).arg("--json").arg(&json);
+        let output = probe.args(["--k=3", "--epochs=20"]).output().unwrap();
+        assert!(output.status.success(), "{objective}: {}", said(&output));
+        let text = std::fs::read_to_string(&json).unwrap();
+        let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(report["classes"], serde_json::json!(["bright", "dark"]));
+        assert_eq!(report["knn"]["accuracy"], 1.0, "{objective}: {text}");
+    }
+    let refused = [
+        ("--objective=milan", "objective milan needs a teacher, expected --teacher FILE"),
+        ("--objective=simclr", "`objective` is simclr, expected mae, milan, simmim or features"),
+        ("--masking=spiral", "`masking` is spiral, expected random, block, cells, attention or"),
+        (
+            "--masking=attention",
+            "masking attention needs a teacher, expected --teacher FILE of CLIP",
+        ),
+    ];
+    for (flag, want) in refused {
+        let out = folder.path().join("refused");
+        let output = programs::pretrain(&data, &out, &[flag]).output().unwrap();
+        assert!(!output.status.success() && said(&output).contains(want), "{}", said(&output));
+        assert!(!out.exists());
+    }
 }

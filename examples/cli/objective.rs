@@ -42,7 +42,11 @@ impl Network {
         taught: Option<&Taught>,
         vb: VarBuilder,
     ) -> Result<Self> {
-        let masking = settings.masking()?;
+        let patch_size = config.encoder.patch_size;
+        let masking = settings.masking(patch_size)?;
+        if masking == Some(Masking::Attention) && taught.is_none() {
+            return Err("masking attention needs a teacher, expected --teacher FILE of CLIP".into());
+        }
         let need_teacher =
             || format!("objective {} needs a teacher, expected --teacher FILE", settings.objective);
         let mask_ratio = config.mask_ratio;
@@ -62,7 +66,7 @@ impl Network {
                 Self::Milan(milan.masked_by(masking.unwrap_or(Masking::Attention)))
             }
             "simmim" => {
-                let masking = masking.unwrap_or(settings.cells());
+                let masking = masking.unwrap_or(Masking::Cells((32 / patch_size).max(1)));
                 let config = SimMimConfig { encoder: config.encoder, masking, mask_ratio };
                 Self::SimMim(SimMim::new(&config, vb)?)
             }
@@ -116,7 +120,7 @@ impl Network {
         taught: Option<&Taught>,
     ) -> Result<AnyObjective<'_>> {
         Ok(match self {
-            Self::Mae(mae) => match settings.masking()? {
+            Self::Mae(mae) => match settings.masking(config.encoder.patch_size)? {
                 None | Some(Masking::Random) => AnyObjective::new(mae),
                 Some(masking) => {
                     let patch = config.encoder.patch_size;

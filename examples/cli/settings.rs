@@ -485,18 +485,13 @@ impl Settings {
         })
     }
 
-    /// Cells of 32 pixels.
-    pub fn cells(&self) -> Masking {
-        Masking::Cells((32 / self.patch_size.max(1)).max(1))
-    }
-
-    /// The masking asked for; none for the objective's own.
-    pub fn masking(&self) -> Result<Option<Masking>> {
+    /// The masking asked for, for patches of `patch_size`; none for the objective's own.
+    pub fn masking(&self, patch_size: usize) -> Result<Option<Masking>> {
         let Some(name) = &self.masking else { return Ok(None) };
         Ok(Some(match name.as_str() {
             "random" => Masking::Random,
             "block" => Masking::Block,
-            "cells" => self.cells(),
+            "cells" => Masking::Cells((32 / patch_size.max(1)).max(1)),
             "attention" => Masking::Attention,
             "intensity" => Masking::Intensity,
             other => {
