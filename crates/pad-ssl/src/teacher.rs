@@ -80,11 +80,13 @@ impl Teacher for ViT {
 }
 
 /// A function as a teacher: any model of any crate, without a dependency on it. With candle-transformers' DINOv2
-/// (whose `get_intermediate_layers` gives the patches of the last blocks, class token left out):
+/// (block 11 is the last of a ViT-S; its patches, without class token, after the norm):
 ///
 /// ```ignore
 /// let dino = dinov2::vit_small(vb)?;
-/// let teacher = TeacherFn(move |images: &Tensor| Ok(dino.get_intermediate_layers(images, 1, false, false, true)?[0].clone()));
+/// let teacher = TeacherFn(move |images: &Tensor| {
+///     dino.get_intermediate_layers(images, &[11], false, false, true)?.squeeze(0)
+/// });
 /// ```
 ///
 /// ```

@@ -28,7 +28,7 @@ pub enum Masking {
     /// whole cells.
     Cells(usize),
     /// Kept patches are drawn without replacement in proportion to the attention that a teacher's class token pays
-    /// them (MILAN, section 3.3).
+    /// them (MILAN).
     Attention,
     /// Infrared: patches are ranked by their mean intensity, and one of each of K equal ranges of ranks is kept, so
     /// that cold background and hot objects are both seen (InfMAE's information-aware masking; there always the first

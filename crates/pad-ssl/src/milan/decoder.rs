@@ -1,4 +1,4 @@
-//! The prompting decoder (section 3.2 of the MILAN paper): the encoder's tokens are fixed prompts, only masked tokens
+//! The prompting decoder of MILAN: the encoder's tokens are fixed prompts, only masked tokens
 //! are updated. Queries come from the masked tokens, keys and values from all.
 
 use candle_core::Tensor;

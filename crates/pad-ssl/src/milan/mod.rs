@@ -172,7 +172,7 @@ impl Milan {
     }
 
     /// Semantic-aware masking: kept patches are drawn without replacement in proportion to the attention that the
-    /// teacher's class token pays them (section 3.3).
+    /// teacher's class token pays them.
     fn mask(&self, images: &Tensor, teacher: &TeacherTokens, keys: &[Key]) -> Result<Mask> {
         let (grid, importance) = (self.encoder.grid_of(images)?, teacher.importance()?);
         self.masking.draw(images, grid, self.config.mask_ratio, importance.as_ref(), keys)
