@@ -65,7 +65,7 @@ fn run() -> Result<()> {
     cli::threads(settings.threads)?;
     let device = cli::device(&settings.device)?;
     let vit = match &program.run {
-        Some(folder) => model::of_run(folder, &device, program.force)?.mae.encoder().clone(),
+        Some(folder) => model::of_run(folder, &device, program.force)?.network.encoder().clone(),
         None => model::encoder(&settings, &device)?,
     };
     let dataset = cli::images::evaluation(&settings, Some(&program.images))?;

@@ -1,8 +1,10 @@
-//! Pre-trains adapters (or a whole ViT) on infrared images by masked autoencoding.
+//! Pre-trains adapters (or a whole ViT) on infrared images by masked autoencoding,
+//! or by another objective.
 //!
 //!     cargo run --release --example pretrain                          # two minutes, needs nothing
 //!     cargo run --release --example pretrain -- --data DIR            # your images, small backbone
 //!     cargo run --release --example pretrain -- --data DIR --weights mae_vit_base.pth --model base
+//!     cargo run --release --example pretrain -- --data DIR --objective milan --teacher clip_vit_b16.safetensors
 //!     cargo run --release --example pretrain -- --resume runs/pretrain-1
 //!
 //! Crops around regions of interest where the data have them (example `roi` makes them) unless `--no-roi` is given.
@@ -129,7 +131,8 @@ fn run() -> Result<()> {
         warmup_epochs: settings.warmup_epochs.min(epochs as f64),
         epochs: epochs as f64,
     };
-    let task = Pretraining::new(&model.mae, Key::new(settings.seed), &device);
+    let objective = model.network.objective(&settings, &model.config, model.taught.as_ref())?;
+    let task = Pretraining::new(&objective, Key::new(settings.seed), &device);
     let mut evaluation =
         held_out.as_ref().map(|loader| HeldOutLoss::new(&task, loader, settings.eval_every));
     let optimizer = AdamW::new(parameters, AdamWConfig::default())?;
@@ -221,17 +224,20 @@ fn pictures(
     settings: &Settings,
     step: usize,
 ) -> Result<Vec<PathBuf>> {
-    let images =
-        cli::images::spread(loader.dataset().as_ref(), 6)?.to_device(model.mae.device())?;
+    let device = cli::device(&settings.device)?;
+    let images = cli::images::spread(loader.dataset().as_ref(), 6)?.to_device(&device)?;
     let normalize = settings.normalize()?;
     let mut files = Vec::new();
-    let reconstruction = folder.join("reconstruction.png");
-    let canvas = cli::pictures::reconstructions(&model.mae, &images, &normalize, settings.seed)?;
-    canvas.save_png(&reconstruction)?;
-    let png = std::fs::read(&reconstruction)?;
-    EventFile::create(&folder.join("tensorboard"), step)?.png(step, "reconstruction", &png)?;
-    files.push(reconstruction);
-    if let Some((canvas, _)) = cli::pictures::scales(&model.mae, &images, &normalize)? {
+    if let Ok(mae) = model.mae() {
+        let reconstruction = folder.join("reconstruction.png");
+        let canvas = cli::pictures::reconstructions(mae, &images, &normalize, settings.seed)?;
+        canvas.save_png(&reconstruction)?;
+        let png = std::fs::read(&reconstruction)?;
+        EventFile::create(&folder.join("tensorboard"), step)?.png(step, "reconstruction", &png)?;
+        files.push(reconstruction);
+    }
+    if let Some((canvas, _)) = cli::pictures::scales(model.network.encoder(), &images, &normalize)?
+    {
         let path = folder.join("scales.png");
         canvas.save_png(&path)?;
         files.push(path);

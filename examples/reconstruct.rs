@@ -48,10 +48,10 @@ fn run() -> Result<()> {
     let folder = program.out.unwrap_or(program.run);
     std::fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     let path = folder.join("reconstruction.png");
-    cli::pictures::reconstructions(&model.mae, &images, &normalize, program.seed)?
+    cli::pictures::reconstructions(model.mae()?, &images, &normalize, program.seed)?
         .save_png(&path)?;
     println!("wrote {}: input, kept patches, reconstruction", path.display());
-    match cli::pictures::scales(&model.mae, &images, &normalize)? {
+    match cli::pictures::scales(model.network.encoder(), &images, &normalize)? {
         Some((canvas, (low, high))) => {
             let path = folder.join("scales.png");
             canvas.save_png(&path)?;

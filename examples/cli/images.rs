@@ -113,7 +113,7 @@ fn dataset_config(settings: &Settings) -> Result<ImageDatasetConfig> {
 }
 
 /// The same with nothing random in it: the centre, not mirrored.
-fn evaluation_config(settings: &Settings) -> Result<ImageDatasetConfig> {
+pub fn evaluation_config(settings: &Settings) -> Result<ImageDatasetConfig> {
     let centre = ImageDatasetConfig::evaluation(settings.image_size()?);
     Ok(ImageDatasetConfig { crop: centre.crop, flip: centre.flip, ..dataset_config(settings)? })
 }

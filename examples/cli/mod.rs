@@ -4,6 +4,7 @@
 
 pub mod images;
 pub mod model;
+pub mod objective;
 pub mod pictures;
 pub mod settings;
 

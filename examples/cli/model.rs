@@ -15,7 +15,11 @@ use pad::{
     vit::{ViT, ViTConfig},
 };
 
-use super::{Result, settings::Settings};
+use super::{
+    Result,
+    objective::{self, Network, Taught, holds_decoder},
+    settings::Settings,
+};
 
 /// A small ViT that was pre-trained on RGB photographs; how: docs/asset.md.
 const ASSET: &[u8] = include_bytes!("../../assets/vit_pico_rgb.safetensors");
@@ -26,16 +30,24 @@ pub const MODEL: &str = "model.safetensors";
 
 /// The weights that settings name, under our names whatever program wrote them; none for `none`.
 pub fn weights(settings: &Settings) -> Result<Option<Checkpoint>> {
-    Ok(match settings.weights.as_str() {
-        "none" => None,
-        "asset" => Some(Checkpoint::from_safetensors(ASSET, "asset")?),
-        path => Some(foreign(path)?),
+    match settings.weights.as_str() {
+        "none" => Ok(None),
+        path => ours(open_weights(path)?).map(Some),
+    }
+}
+
+/// The weights in a file, by the names it has, or those of this repository.
+pub fn open_weights(path: &str) -> Result<Checkpoint> {
+    Ok(match path {
+        "asset" => Checkpoint::from_safetensors(ASSET, "asset")?,
+        path => Checkpoint::open(path)?,
     })
 }
 
-/// A file of any format that the library knows.
-fn foreign(path: &str) -> Result<Checkpoint> {
-    let (checkpoint, report) = Checkpoint::open(path)?.to_ours(None)?;
+/// A checkpoint of any format that the library knows, under our names.
+pub fn ours(checkpoint: Checkpoint) -> Result<Checkpoint> {
+    let path = checkpoint.path().display().to_string();
+    let (checkpoint, report) = checkpoint.to_ours(None)?;
     let [_, renamed, joined, dropped, _] = report.counts();
     if renamed + joined + dropped > 0 {
         tracing::info!("{path}: {}", report.summary());
@@ -72,10 +84,21 @@ fn told_config(checkpoint: &Checkpoint) -> Result<Option<MaeConfig>> {
 
 /// A built model and what it was built from.
 pub struct Model {
-    pub mae: Mae,
+    pub network: Network,
+    pub taught: Option<Taught>,
     pub store: ParamStore,
     pub config: MaeConfig,
     pub paradigm: Paradigm,
+}
+
+impl Model {
+    /// The autoencoder, for reconstructions.
+    pub fn mae(&self) -> Result<&Mae> {
+        match &self.network {
+            Network::Mae(mae) => Ok(mae),
+            _ => Err("no reconstruction: only objective mae has one".into()),
+        }
+    }
 }
 
 /// The model at the start of a run.
@@ -92,9 +115,16 @@ pub fn at_start(settings: &Settings, device: &Device) -> Result<Model> {
     let config = settings.mae(stored.as_ref())?;
     config.validate()?;
     let has_decoder =
-        checkpoint.as_ref().is_some_and(|file| file.get("decoder_embed.weight").is_some());
+        checkpoint.as_ref().is_some_and(|file| holds_decoder(file, &settings.objective));
     let paradigm = settings.paradigm(has_decoder)?;
     if let Some(checkpoint) = &mut checkpoint {
+        if !has_decoder {
+            // Another objective's decoder is of no use.
+            let names: Vec<String> = checkpoint.names().map(String::from).collect();
+            for name in names.iter().filter(|name| Role::of(name).is_decoder()) {
+                checkpoint.remove(name);
+            }
+        }
         for change in checkpoint.fit(&config.encoder)? {
             tracing::info!("{}: {change}", checkpoint.path().display());
         }
@@ -116,12 +146,14 @@ pub fn at_start(settings: &Settings, device: &Device) -> Result<Model> {
     let store = store.train(move |role| paradigm.trains(role));
     let keep = if settings.checkpoint_blocks { Keep::Nothing } else { Keep::Activations };
     let precision = precision(&settings.dtype)?;
-    let mae = store.build(|vb| Mae::new(&config, vb))?.keeping(keep).multiplying(precision);
-    Ok(Model { mae, store, config, paradigm })
+    let taught = objective::teacher(settings, &config.encoder, device)?;
+    let build = |vb| Network::new(settings, &config, taught.as_ref(), vb);
+    let network = store.build(build)?.tuned(keep, precision);
+    Ok(Model { network, taught, store, config, paradigm })
 }
 
 /// What `--dtype` asks for.
-fn precision(dtype: &str) -> Result<MatmulPrecision> {
+pub fn precision(dtype: &str) -> Result<MatmulPrecision> {
     match dtype {
         "f32" => Ok(MatmulPrecision::F32),
         "bf16" => Ok(MatmulPrecision::Bf16),
@@ -190,11 +222,15 @@ pub fn of_run(folder: &Path, device: &Device, force: bool) -> Result<Model> {
         store = store.preset(name, table);
     }
     let store = store.fresh(|role| role == Role::DecoderPosTable);
-    let mae = store.build(|vb| Mae::new(&config, vb))?;
+    let store = if settings.objective == "mae" { store } else { store.unused(Role::is_decoder) };
+    let network = store.build(|vb| match settings.objective.as_str() {
+        "mae" => Mae::new(&config, vb).map(Network::Mae),
+        _ => ViT::new(&config.encoder, vb).map(Network::Encoder).map_err(Into::into),
+    })?;
     if let Some(adapter) = adapter
         && !force
     {
         adapter.check(&store)?;
     }
-    Ok(Model { mae, store, config, paradigm })
+    Ok(Model { network, taught: None, store, config, paradigm })
 }

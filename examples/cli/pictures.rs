@@ -12,6 +12,7 @@ use pad::{
     },
     rng::Key,
     ssl::{Mae, Mask, unpatchify},
+    vit::ViT,
 };
 
 use super::{Result, images::CropComparison};
@@ -111,11 +112,11 @@ pub fn crops(
 /// One row per image: the image, then the patchwise scales of every block laid over it, on one colour range (returned
 /// with the picture). None if the model has no patchwise scales.
 pub fn scales(
-    mae: &Mae,
+    encoder: &ViT,
     images: &Tensor,
     normalize: &Normalize,
 ) -> Result<Option<(Canvas, (f32, f32))>> {
-    let (blocks, grid) = mae.encoder().scales(images)?;
+    let (blocks, grid) = encoder.scales(images)?;
     let blocks: Vec<Tensor> = blocks.into_iter().flatten().collect();
     if blocks.is_empty() {
         return Ok(None);

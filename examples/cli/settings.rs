@@ -6,7 +6,7 @@ use clap::Args;
 use pad::{
     AdapterConfig, AdapterNorm, Fusion, ImageSize, Scale,
     data::{transform::Normalize, window::Window},
-    ssl::{MaeConfig, Paradigm},
+    ssl::{MaeConfig, Masking, Paradigm},
     vit::ViTConfig,
 };
 use serde::{Deserialize, Serialize};
@@ -43,7 +43,11 @@ pub struct Settings {
     pub decoder_dim: Option<usize>,
     pub decoder_depth: Option<usize>,
     pub decoder_heads: Option<usize>,
-    pub mask_ratio: f64,
+    pub mask_ratio: Option<f64>,
+    pub objective: String,
+    pub masking: Option<String>,
+    pub teacher: Option<String>,
+    pub teacher_model: String,
     pub norm_pix_loss: bool,
     pub paradigm: String,
     pub scale: String,
@@ -99,7 +103,11 @@ impl Default for Settings {
             decoder_dim: None,
             decoder_depth: None,
             decoder_heads: None,
-            mask_ratio: 0.75,
+            mask_ratio: None,
+            objective: "mae".into(),
+            masking: None,
+            teacher: None,
+            teacher_model: "auto".into(),
             norm_pix_loss: true,
             paradigm: "pad".into(),
             scale: "concat".into(),
@@ -218,9 +226,23 @@ pub struct Flags {
     /// Heads of the decoder [default: what the weights say, else 16; 4 for pico]
     #[arg(long, help_heading = "Model")]
     pub decoder_heads: Option<usize>,
-    /// Share of patches that are removed [default: 0.75]
-    #[arg(long, help_heading = "Model")]
+    /// What is learnt: mae (pixels), milan (CLIP's features; needs --teacher), simmim (pixels, masked inside the
+    /// encoder), features (a frozen encoder's features; needs --teacher) [default: mae]
+    #[arg(long, help_heading = "Objective")]
+    pub objective: Option<String>,
+    /// Which patches are removed: random, block, cells (32 pixels), attention (needs a CLIP teacher), intensity
+    /// [default: random; attention for milan, cells for simmim, block for features]
+    #[arg(long, help_heading = "Objective")]
+    pub masking: Option<String>,
+    /// Share of patches that are removed [default: 0.75; 0.6 for simmim, 0.4 for features]
+    #[arg(long, help_heading = "Objective")]
     pub mask_ratio: Option<f64>,
+    /// Weights of the teacher: CLIP's (OpenAI's or Hugging Face's names), or a ViT's; `asset` for the small backbone
+    #[arg(long, value_name = "FILE", help_heading = "Objective")]
+    pub teacher: Option<String>,
+    /// A teacher that is no CLIP: auto (what its weights say), pico, tiny, .., dinov2-small [default: auto]
+    #[arg(long, help_heading = "Objective")]
+    pub teacher_model: Option<String>,
     /// Whether targets are normalised patch by patch [default: true]
     #[arg(long, help_heading = "Model")]
     pub norm_pix_loss: Option<bool>,
@@ -449,9 +471,36 @@ impl Settings {
             decoder_embed_dim: self.decoder_dim.unwrap_or(base.decoder_embed_dim),
             decoder_depth: self.decoder_depth.unwrap_or(base.decoder_depth),
             decoder_num_heads: self.decoder_heads.unwrap_or(base.decoder_num_heads),
-            mask_ratio: self.mask_ratio,
+            mask_ratio: self.mask_ratio(),
             norm_pix_loss: self.norm_pix_loss,
         })
+    }
+
+    /// Share of removed patches: the given one, or that of the objective's paper.
+    pub fn mask_ratio(&self) -> f64 {
+        self.mask_ratio.unwrap_or(match self.objective.as_str() {
+            "simmim" => 0.6,
+            "features" => 0.4,
+            _ => 0.75,
+        })
+    }
+
+    /// The masking asked for, for patches of `patch_size`; none for the objective's own.
+    pub fn masking(&self, patch_size: usize) -> Result<Option<Masking>> {
+        let Some(name) = &self.masking else { return Ok(None) };
+        Ok(Some(match name.as_str() {
+            "random" => Masking::Random,
+            "block" => Masking::Block,
+            "cells" => Masking::Cells((32 / patch_size.max(1)).max(1)),
+            "attention" => Masking::Attention,
+            "intensity" => Masking::Intensity,
+            other => {
+                return Err(format!(
+                    "`masking` is {other}, expected random, block, cells, attention or intensity"
+                )
+                .into());
+            }
+        }))
     }
 
     /// Micro-batches per update for an epoch of `batches` micro-batches.

@@ -1,5 +1,7 @@
 //! What pre-training can refuse.
 
+use pad_adapter::vit::PatchGrid;
+
 /// A fault of a configuration, a model or a batch.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -19,6 +21,32 @@ pub enum Error {
         expected: usize,
         /// Patches of the mask.
         found: usize,
+    },
+    /// A teacher's patches are not the student's.
+    #[error(
+        "the teacher gives {found} tokens an image, expected {} (a class token and the student's patch grid {grid}): \
+         choose image size and patch size so that both grids are the same",
+        grid.len() + 1
+    )]
+    TeacherGrid {
+        /// The student's grid.
+        grid: PatchGrid,
+        /// The teacher's tokens, a class token among them if it has one.
+        found: usize,
+    },
+    /// A teacher's features have another shape than predicted.
+    #[error("the teacher's features are {found:?}, expected {expected:?} (see `target_dim`)")]
+    TeacherFeatures {
+        /// The prediction's shape.
+        expected: Vec<usize>,
+        /// The teacher's.
+        found: Vec<usize>,
+    },
+    /// Labelled images that no probe can learn from.
+    #[error("{what}")]
+    Probe {
+        /// What is wrong, expected before found.
+        what: String,
     },
     /// A model or a checkpoint refused.
     #[error(transparent)]

@@ -4,18 +4,34 @@
 //! - [`Mask`]: which patches are removed, drawn from keys or from given noise.
 //! - [`Paradigm`]: which weights train, and how: PAD, full continual pre-training, from scratch.
 //! - [`Pretraining`]: an objective as a training task, and its loss on held-out images.
-//! - [`Objective`]: what any self-supervised objective over a masked encoder implements.
+//! - [`Objective`]: what any self-supervised objective over a masked encoder implements; besides [`Mae`] there are
+//!   [`Milan`], [`SimMim`] and [`FeatureTarget`].
+//! - [`Masking`]: how patches are chosen, for any of them.
+//! - [`Teacher`]: frozen encoders to learn from, CLIP's image tower ([`ClipTeacher`]) among them.
+//! - [`probe`]: what frozen features are worth: nearest neighbours and a linear layer.
 
 mod error;
+mod feature_target;
 mod mae;
 mod mask;
+mod masked_encoder;
+mod masking;
+mod milan;
 mod objective;
 mod paradigm;
 mod pretraining;
+pub mod probe;
+mod simmim;
+mod teacher;
 
 pub use error::{Error, Result};
+pub use feature_target::{FeatureDraw, FeatureLoss, FeatureTarget, FeatureTargetConfig};
 pub use mae::{Mae, MaeConfig, patchify, unpatchify};
 pub use mask::Mask;
-pub use objective::Objective;
+pub use masking::{MaskedBy, Masking};
+pub use milan::{ClipConfig, ClipTeacher, Milan, MilanConfig, MilanDraw};
+pub use objective::{AnyObjective, Objective};
 pub use paradigm::{Paradigm, Rate};
 pub use pretraining::{HeldOutLoss, ImageBatch, LoaderBatches, Pretraining};
+pub use simmim::{SimMim, SimMimConfig};
+pub use teacher::{Teacher, TeacherFn, TeacherTokens};

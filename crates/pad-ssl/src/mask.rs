@@ -89,6 +89,59 @@ impl Mask {
         Self::from_noise(&noise, patches, mask_ratio, device)
     }
 
+    /// The mask of a given order of the patches (`ids_shuffle` of the reference codes): the first `kept` are kept, in
+    /// that order.
+    ///
+    /// # Shapes
+    /// `order`: (B, L), flat, row major; every row holds each of 0 to L - 1 once.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for rows that are no permutation, or unless at least one patch is kept and one removed.
+    pub fn from_order(order: &[u32], patches: usize, kept: usize, device: &Device) -> Result<Self> {
+        let refuse = |fault: String| Err(Error::Config { what: "mask", faults: vec![fault] });
+        if kept == 0 || kept >= patches || !order.len().is_multiple_of(patches) {
+            return refuse(format!(
+                "{kept} kept of {patches} patches in {} numbers, expected some kept, some removed, and whole rows",
+                order.len()
+            ));
+        }
+        let batch = order.len() / patches;
+        let (mut ids_keep, mut ids_removed) = (Vec::new(), Vec::new());
+        let mut ids_restore = vec![u32::MAX; order.len()];
+        let mut removed = vec![1.0_f32; order.len()];
+        for (image, row) in order.chunks_exact(patches).enumerate() {
+            let first = image * patches;
+            for (place, &patch) in row.iter().enumerate() {
+                match ids_restore[first..first + patches].get_mut(patch as usize) {
+                    Some(free) if *free == u32::MAX => *free = place as u32,
+                    _ => {
+                        return refuse(format!(
+                            "patch {patch} at place {place} of image {image}, expected each of 0 to {} once",
+                            patches - 1
+                        ));
+                    }
+                }
+                if place < kept {
+                    removed[first + patch as usize] = 0.0;
+                }
+            }
+            ids_keep.extend_from_slice(&row[..kept]);
+            ids_removed.extend_from_slice(&row[kept..]);
+        }
+        Ok(Self {
+            ids_keep: Tensor::from_vec(ids_keep, (batch, kept), device)?,
+            ids_removed: Tensor::from_vec(ids_removed, (batch, patches - kept), device)?,
+            ids_restore: Tensor::from_vec(ids_restore, (batch, patches), device)?,
+            removed: Tensor::from_vec(removed, (batch, patches), device)?,
+        })
+    }
+
+    /// Asks that it is for images of so many patches.
+    pub(crate) fn expect_patches(&self, expected: usize) -> Result<()> {
+        let found = self.patches();
+        if found == expected { Ok(()) } else { Err(Error::Mask { expected, found }) }
+    }
+
     /// Patches per image, `L`.
     pub fn patches(&self) -> usize {
         self.removed.dims().get(1).copied().unwrap_or(0)
@@ -118,6 +171,31 @@ mod tests {
         assert_eq!(rows(&all.removed)[2], rows(&one.removed)[0]);
         assert_ne!(rows(&all.removed)[0], rows(&all.removed)[1]);
         assert!(rows(&all.removed).iter().all(|row| row.iter().sum::<f32>() == 12.0));
+    }
+
+    #[test]
+    fn an_order_is_the_noise_that_sorts_to_it() {
+        let noise = [0.3, 0.1, 0.9, 0.2, 0.5, 0.7, 0.6, 0.1];
+        let by_noise = Mask::from_noise(&noise, 4, 0.5, &Device::Cpu).unwrap();
+        let by_order = Mask::from_order(&[1, 3, 0, 2, 3, 0, 2, 1], 4, 2, &Device::Cpu).unwrap();
+        let ids = |t: &Tensor| t.to_vec2::<u32>().unwrap();
+        assert_eq!(ids(&by_noise.ids_keep), ids(&by_order.ids_keep));
+        assert_eq!(ids(&by_noise.ids_removed), ids(&by_order.ids_removed));
+        assert_eq!(ids(&by_noise.ids_restore), ids(&by_order.ids_restore));
+        let text =
+            |order: &[u32]| Mask::from_order(order, 4, 2, &Device::Cpu).unwrap_err().to_string();
+        assert_eq!(
+            text(&[0, 1, 1, 2]),
+            "mask: patch 1 at place 2 of image 0, expected each of 0 to 3 once"
+        );
+        assert_eq!(
+            text(&[0, 1, 4, 2]),
+            "mask: patch 4 at place 2 of image 0, expected each of 0 to 3 once"
+        );
+        assert_eq!(
+            text(&[0, 1, 2]),
+            "mask: 2 kept of 4 patches in 3 numbers, expected some kept, some removed, and whole rows"
+        );
     }
 
     #[test]

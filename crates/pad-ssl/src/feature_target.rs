@@ -1,0 +1,208 @@
+//! Masked prediction of a frozen encoder's features: any [`Teacher`], DINOv2 for one (MVP, EVA and data2vec are of
+//! this kind).
+
+use std::sync::Arc;
+
+use candle_core::{D, Tensor};
+use candle_nn::VarBuilder;
+use pad_adapter::vit::{
+    ViT, ViTConfig,
+    layers::{Linear, xavier_uniform},
+};
+use pad_ops::{Keep, MatmulPrecision, Mode, rng::Key};
+use pad_train::Losses;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Error, Mask, Masking, Objective, Result, Teacher, masked_encoder::MaskedEncoder,
+    masking::faults_of_ratio, milan::cosine_distance,
+};
+
+/// How a prediction is compared with the teacher's features.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FeatureLoss {
+    /// `2 - 2 cos`: directions alone.
+    #[default]
+    Cosine,
+    /// Smooth L1 (beta 1) to features that are normalised token by token, as in data2vec.
+    SmoothL1,
+}
+
+/// A feature-target objective's hyperparameters.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FeatureTargetConfig {
+    /// The student.
+    pub encoder: ViTConfig,
+    /// Values of a teacher's feature. Default 384 (DINOv2 ViT-S).
+    pub target_dim: usize,
+    /// Which patches. Default [`Masking::Block`].
+    pub masking: Masking,
+    /// Share of patches that are removed. Default 0.4 (EVA's).
+    pub mask_ratio: f64,
+    /// Comparison. Default [`FeatureLoss::Cosine`].
+    pub loss: FeatureLoss,
+    /// Whether kept patches count too. Default: no.
+    pub all_patches: bool,
+}
+
+impl Default for FeatureTargetConfig {
+    fn default() -> Self {
+        Self {
+            encoder: ViTConfig::base(16),
+            target_dim: 384,
+            masking: Masking::Block,
+            mask_ratio: 0.4,
+            loss: FeatureLoss::Cosine,
+            all_patches: false,
+        }
+    }
+}
+
+impl FeatureTargetConfig {
+    /// Every fault of the configuration at once.
+    ///
+    /// # Errors
+    /// [`Error::Config`], or the encoder's own.
+    pub fn validate(&self) -> Result<()> {
+        self.encoder.validate()?;
+        let mut faults = faults_of_ratio(self.encoder.grid()?.len(), self.mask_ratio);
+        if self.target_dim == 0 {
+            faults.push("`target_dim` is 0, expected at least 1".into());
+        }
+        if faults.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Config { what: "feature target", faults })
+    }
+}
+
+/// What a feature-target objective decides about a batch before it learns from it.
+#[derive(Clone, Debug)]
+pub struct FeatureDraw {
+    /// Removed patches.
+    pub mask: Mask,
+    /// The teacher's features of all patches, (B, L, T).
+    pub features: Tensor,
+}
+
+/// A student that predicts a teacher's features behind a mask. Parameters: the encoder's, `mask_token`,
+/// `decoder_pred`.
+#[derive(Clone)]
+pub struct FeatureTarget {
+    config: FeatureTargetConfig,
+    encoder: MaskedEncoder,
+    decoder_pred: Linear,
+    teacher: Arc<dyn Teacher>,
+}
+
+impl FeatureTarget {
+    /// Builds the student from `vb`'s tensors; the teacher is no part of its parameters.
+    ///
+    /// # Errors
+    /// [`Error::Config`]; whatever `vb` refuses.
+    pub fn new(
+        config: &FeatureTargetConfig,
+        teacher: Arc<dyn Teacher>,
+        vb: VarBuilder,
+    ) -> Result<Self> {
+        config.validate()?;
+        let (dim, target) = (config.encoder.embed_dim, config.target_dim);
+        let init = xavier_uniform(dim, target);
+        Ok(Self {
+            config: *config,
+            encoder: MaskedEncoder::new(&config.encoder, vb.clone())?,
+            decoder_pred: Linear::new(dim, target, true, init, vb.pp("decoder_pred"))?,
+            teacher,
+        })
+    }
+
+    /// The same network whose blocks keep what `keep` says for their backward.
+    #[must_use]
+    pub fn keeping(self, keep: Keep) -> Self {
+        Self { encoder: self.encoder.keeping(keep), ..self }
+    }
+
+    /// The same network whose blocks' linear layers multiply in `precision`.
+    #[must_use]
+    pub fn multiplying(self, precision: MatmulPrecision) -> Self {
+        Self { encoder: self.encoder.multiplying(precision), ..self }
+    }
+
+    /// The configuration it was built from.
+    pub fn config(&self) -> &FeatureTargetConfig {
+        &self.config
+    }
+
+    /// The student's encoder.
+    pub fn encoder(&self) -> &ViT {
+        self.encoder.vit()
+    }
+}
+
+impl Objective for FeatureTarget {
+    type Draw = FeatureDraw;
+
+    fn draw(&self, images: &Tensor, keys: &[Key]) -> Result<FeatureDraw> {
+        let grid = self.encoder().grid_of(images)?;
+        let tokens = self.teacher.tokens(images)?;
+        let features = tokens.patches(grid)?.detach();
+        let importance = tokens.importance()?;
+        let (masking, ratio) = (self.config.masking, self.config.mask_ratio);
+        let mask = masking.draw(images, grid, ratio, importance.as_ref(), keys)?;
+        Ok(FeatureDraw { mask, features })
+    }
+
+    fn loss(&self, images: &Tensor, draw: &FeatureDraw, mode: Mode) -> Result<Losses> {
+        let tokens = self.encoder.forward(images, &draw.mask, mode)?;
+        let patches = draw.mask.patches();
+        let (tokens, target) = if self.config.all_patches {
+            (tokens.narrow(1, 1, patches)?.contiguous()?, draw.features.clone())
+        } else {
+            let removed = &draw.mask.ids_removed;
+            let tokens = pad_ops::gather_tokens(&tokens, &(removed + 1.0)?)?;
+            (tokens, pad_ops::gather_tokens(&draw.features, removed)?)
+        };
+        let pred = self.decoder_pred.forward(&tokens)?;
+        if pred.dims() != target.dims() {
+            let (expected, found) = (pred.dims().to_vec(), target.dims().to_vec());
+            return Err(Error::TeacherFeatures { expected, found });
+        }
+        let loss = match self.config.loss {
+            FeatureLoss::Cosine => cosine_distance(&pred, &target)?,
+            FeatureLoss::SmoothL1 => smooth_l1(&pred, &normalized(&target)?)?,
+        };
+        Ok(Losses::new(loss.mean_all()?))
+    }
+}
+
+/// Each vector at mean 0 and variance 1.
+fn normalized(x: &Tensor) -> Result<Tensor> {
+    let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
+    let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
+    Ok(centred.broadcast_div(&(variance + 1e-6)?.sqrt()?)?)
+}
+
+/// `d^2 / 2` for `|d| < 1`, else `|d| - 1/2`.
+fn smooth_l1(pred: &Tensor, target: &Tensor) -> Result<Tensor> {
+    let distance = (pred - target)?.abs()?;
+    let beyond = (&distance - 1.0)?.relu()?;
+    Ok((((distance - &beyond)?.sqr()? * 0.5)? + beyond)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{Device, Var};
+
+    use super::*;
+
+    #[test]
+    fn smooth_l1_and_its_gradient() {
+        let x = Var::new(&[0.5_f32, -0.5, 3.0, -2.0], &Device::Cpu).unwrap();
+        let loss = smooth_l1(x.as_tensor(), &x.zeros_like().unwrap()).unwrap();
+        assert_eq!(loss.to_vec1::<f32>().unwrap(), [0.125, 0.125, 2.5, 1.5]);
+        let grads = loss.sum_all().unwrap().backward().unwrap();
+        assert_eq!(grads.get(&x).unwrap().to_vec1::<f32>().unwrap(), [0.5, -0.5, 1.0, -1.0]);
+    }
+}

@@ -1,0 +1,249 @@
+//! MILAN: masked image pre-training on language-assisted representation (Hou et al., 2022), with adapters in the
+//! encoder: a CLIP teacher says what matters in an image and what each token should mean.
+
+mod clip;
+mod clip_weights;
+mod decoder;
+
+use std::sync::Arc;
+
+use candle_core::{D, Tensor};
+use candle_nn::{Init, VarBuilder};
+use pad_adapter::vit::{
+    ViT, ViTConfig,
+    layers::{LayerNorm, Linear, xavier_uniform},
+    sin_cos_table,
+};
+use pad_ops::{Keep, MatmulPrecision, Mode, rng::Key};
+use pad_train::Losses;
+use serde::{Deserialize, Serialize};
+
+pub use clip::{ClipConfig, ClipTeacher};
+use decoder::{PromptedBlock, in_grid_order};
+
+use crate::{
+    Error, Mask, Masking, Objective, Result, Teacher, TeacherTokens, masking::faults_of_ratio,
+};
+
+/// MILAN's hyperparameters; the default is the paper's, on a ViT-B/16 with CLIP's ViT-B/16 as teacher.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MilanConfig {
+    /// The encoder.
+    pub encoder: ViTConfig,
+    /// Values per token in the decoder. Default 512.
+    pub decoder_embed_dim: usize,
+    /// Blocks of the decoder. Default 8.
+    pub decoder_depth: usize,
+    /// Heads of the decoder. Default 16.
+    pub decoder_num_heads: usize,
+    /// Share of patches that are removed. Default 0.75.
+    pub mask_ratio: f64,
+    /// Values of the teacher's features. Default 512.
+    pub target_dim: usize,
+}
+
+impl Default for MilanConfig {
+    fn default() -> Self {
+        Self {
+            encoder: ViTConfig::base(16),
+            decoder_embed_dim: 512,
+            decoder_depth: 8,
+            decoder_num_heads: 16,
+            mask_ratio: 0.75,
+            target_dim: 512,
+        }
+    }
+}
+
+impl MilanConfig {
+    /// Every fault of the configuration at once.
+    ///
+    /// # Errors
+    /// [`Error::Config`], or the encoder's own.
+    pub fn validate(&self) -> Result<()> {
+        self.encoder.validate()?;
+        let (dim, heads) = (self.decoder_embed_dim, self.decoder_num_heads);
+        let mut faults = faults_of_ratio(self.encoder.grid()?.len(), self.mask_ratio);
+        if dim == 0 || !dim.is_multiple_of(4) || heads == 0 || !dim.is_multiple_of(heads) {
+            faults.push(format!(
+                "`decoder_embed_dim` is {dim} and `decoder_num_heads` {heads}, expected a multiple of 4 and a divisor \
+                 of it"
+            ));
+        }
+        for (name, count) in
+            [("decoder_depth", self.decoder_depth), ("target_dim", self.target_dim)]
+        {
+            if count == 0 {
+                faults.push(format!("`{name}` is 0, expected at least 1"));
+            }
+        }
+        if faults.is_empty() { Ok(()) } else { Err(Error::Config { what: "milan", faults }) }
+    }
+}
+
+/// What MILAN decides about a batch before it learns from it.
+#[derive(Clone, Debug)]
+pub struct MilanDraw {
+    /// Kept patches: more often those that the teacher's class token looks at.
+    pub mask: Mask,
+    /// The teacher's features, (B, 1 + L, T), class token first.
+    pub features: Tensor,
+}
+
+/// MILAN's student. Parameter names are the original's: MAE's, with `decoder_blocks.{i}.attn.{q,kv,proj}`.
+#[derive(Clone)]
+pub struct Milan {
+    config: MilanConfig,
+    encoder: ViT,
+    decoder_embed: Linear,
+    mask_token: Tensor,
+    decoder_pos_table: Tensor,
+    decoder_blocks: Vec<PromptedBlock>,
+    decoder_norm: LayerNorm,
+    decoder_pred: Linear,
+    teacher: Arc<dyn Teacher>,
+    masking: Masking,
+}
+
+impl Milan {
+    /// Builds the student from `vb`'s tensors; the teacher is no part of its parameters.
+    ///
+    /// # Errors
+    /// [`Error::Config`]; whatever `vb` refuses.
+    pub fn new(config: &MilanConfig, teacher: Arc<dyn Teacher>, vb: VarBuilder) -> Result<Self> {
+        config.validate()?;
+        let (dim, inner) = (config.encoder.embed_dim, config.decoder_embed_dim);
+        let (grid, eps) = (config.encoder.grid()?, config.encoder.norm_eps);
+        let encoder = ViT::new(&config.encoder, vb.clone())?;
+        let decoder_pos_table = if vb.contains_tensor("decoder_pos_embed") {
+            vb.get((1, 1 + grid.len(), inner), "decoder_pos_embed")?
+        } else {
+            sin_cos_table(inner, grid, vb.device())?.to_dtype(vb.dtype())?
+        };
+        let block = |i: usize| {
+            let vb = vb.pp("decoder_blocks").pp(i);
+            PromptedBlock::new(inner, config.decoder_num_heads, eps, vb)
+        };
+        let linear = |inputs, outputs, name: &str| {
+            Linear::new(inputs, outputs, true, xavier_uniform(inputs, outputs), vb.pp(name))
+        };
+        let normal = Init::Randn { mean: 0.0, stdev: 0.02 };
+        Ok(Self {
+            config: *config,
+            encoder,
+            decoder_embed: linear(dim, inner, "decoder_embed")?,
+            mask_token: vb.get_with_hints((1, 1, inner), "mask_token", normal)?,
+            decoder_pos_table,
+            decoder_blocks: (0..config.decoder_depth).map(block).collect::<Result<_>>()?,
+            decoder_norm: LayerNorm::new(inner, eps, vb.pp("decoder_norm"))?,
+            decoder_pred: linear(inner, config.target_dim, "decoder_pred")?,
+            teacher,
+            masking: Masking::Attention,
+        })
+    }
+
+    /// The same with another masking than the paper's semantic-aware one.
+    #[must_use]
+    pub fn masked_by(self, masking: Masking) -> Self {
+        Self { masking, ..self }
+    }
+
+    /// The same network whose encoder keeps what `keep` says for its backward.
+    #[must_use]
+    pub fn keeping(self, keep: Keep) -> Self {
+        Self { encoder: self.encoder.keeping(keep), ..self }
+    }
+
+    /// The same network whose encoder's linear layers multiply in `precision`.
+    #[must_use]
+    pub fn multiplying(self, precision: MatmulPrecision) -> Self {
+        Self { encoder: self.encoder.multiplying(precision), ..self }
+    }
+
+    /// The configuration it was built from.
+    pub fn config(&self) -> &MilanConfig {
+        &self.config
+    }
+
+    /// The encoder.
+    pub fn encoder(&self) -> &ViT {
+        &self.encoder
+    }
+
+    /// Semantic-aware masking: kept patches are drawn without replacement in proportion to the attention that the
+    /// teacher's class token pays them.
+    fn mask(&self, images: &Tensor, teacher: &TeacherTokens, keys: &[Key]) -> Result<Mask> {
+        let (grid, importance) = (self.encoder.grid_of(images)?, teacher.importance()?);
+        self.masking.draw(images, grid, self.config.mask_ratio, importance.as_ref(), keys)
+    }
+
+    /// The kept patches, encoded: (B, C, H, W) -> (B, 1 + K, D).
+    fn encode(&self, images: &Tensor, mask: &Mask, mode: Mode) -> Result<Tensor> {
+        mask.expect_patches(self.encoder.grid_of(images)?.len())?;
+        let (tokens, _) = self.encoder.embed(images, Some(&mask.ids_keep))?;
+        Ok(self.encoder.encode(&tokens, mode)?)
+    }
+
+    /// A prediction of the teacher's features for every token by the prompting decoder: (B, 1 + K, D) ->
+    /// (B, 1 + L, T).
+    fn decode(&self, latent: &Tensor, mask: &Mask) -> Result<Tensor> {
+        let x = self.decoder_embed.forward(latent)?;
+        let (b, tokens, dim) = x.dims3()?;
+        let fill = self.mask_token.broadcast_as((b, mask.patches() + 1 - tokens, dim))?;
+        let table = self.decoder_pos_table.broadcast_as((b, 1 + mask.patches(), dim))?;
+        let positions = |ids: &Tensor| pad_ops::gather_tokens(&table.contiguous()?, &(ids + 1.0)?);
+        let kept = Tensor::cat(&[&table.narrow(1, 0, 1)?, &positions(&mask.ids_keep)?], 1)?;
+        let prompts = (x + kept)?;
+        let mut masked = (fill.contiguous()? + positions(&mask.ids_removed)?)?;
+        for block in &self.decoder_blocks {
+            masked = block.forward(&masked, &prompts)?;
+        }
+        let x = in_grid_order(&prompts, &masked, mask)?;
+        Ok(self.decoder_pred.forward(&self.decoder_norm.forward(&x)?)?)
+    }
+
+    /// A prediction of the teacher's features for every token, class token first.
+    ///
+    /// # Shapes
+    /// `images` (B, C, H, W) -> (B, 1 + L, T).
+    ///
+    /// # Errors
+    /// Images or a mask that do not fit.
+    pub fn predict(&self, images: &Tensor, mask: &Mask, mode: Mode) -> Result<Tensor> {
+        self.decode(&self.encode(images, mask, mode)?, mask)
+    }
+}
+
+impl Objective for Milan {
+    type Draw = MilanDraw;
+
+    fn draw(&self, images: &Tensor, keys: &[Key]) -> Result<MilanDraw> {
+        let tokens = self.teacher.tokens(images)?;
+        tokens.expect_grid(self.encoder.grid_of(images)?)?;
+        let mask = self.mask(images, &tokens, keys)?;
+        Ok(MilanDraw { mask, features: tokens.features.detach() })
+    }
+
+    fn loss(&self, images: &Tensor, draw: &MilanDraw, mode: Mode) -> Result<Losses> {
+        let pred = self.predict(images, &draw.mask, mode)?;
+        if pred.dims() != draw.features.dims() {
+            return Err(Error::TeacherFeatures {
+                expected: pred.dims().to_vec(),
+                found: draw.features.dims().to_vec(),
+            });
+        }
+        Ok(Losses::new(cosine_distance(&pred, &draw.features)?.mean_all()?))
+    }
+}
+
+/// `2 - 2 cos` of each pair of vectors, the squared distance of both at length 1: (.., D), (.., D) -> (..).
+pub(crate) fn cosine_distance(pred: &Tensor, target: &Tensor) -> Result<Tensor> {
+    let unit = |x: &Tensor| -> Result<Tensor> {
+        // A vector of zeros has no direction: the eps keeps it, and its gradient, finite.
+        let norm = (x.sqr()?.sum_keepdim(D::Minus1)? + 1e-12)?.sqrt()?;
+        Ok(x.broadcast_div(&norm)?)
+    };
+    let cosine = (unit(pred)? * unit(target)?)?.sum(D::Minus1)?;
+    Ok(((cosine * -2.0)? + 2.0)?)
+}

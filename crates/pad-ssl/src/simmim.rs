@@ -1,0 +1,112 @@
+//! SimMIM (Xie et al., 2022): mask tokens inside the encoder, one linear layer as decoder, L1 on the removed pixels.
+
+use candle_core::Tensor;
+use candle_nn::VarBuilder;
+use pad_adapter::vit::{
+    ViT, ViTConfig,
+    layers::{Linear, xavier_uniform},
+};
+use pad_ops::{Keep, MatmulPrecision, Mode, rng::Key};
+use pad_train::Losses;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Error, Mask, Masking, Objective, Result, mae::patchify, masked_encoder::MaskedEncoder,
+    masking::faults_of_ratio,
+};
+
+/// SimMIM's hyperparameters; the default is the paper's, on a ViT-B/16.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SimMimConfig {
+    /// The encoder.
+    pub encoder: ViTConfig,
+    /// Which patches. Default: cells of 2 x 2 patches, 32 pixels.
+    pub masking: Masking,
+    /// Share of patches that are removed. Default 0.6.
+    pub mask_ratio: f64,
+}
+
+impl Default for SimMimConfig {
+    fn default() -> Self {
+        Self { encoder: ViTConfig::base(16), masking: Masking::Cells(2), mask_ratio: 0.6 }
+    }
+}
+
+impl SimMimConfig {
+    /// Every fault of the configuration at once.
+    ///
+    /// # Errors
+    /// [`Error::Config`], or the encoder's own.
+    pub fn validate(&self) -> Result<()> {
+        self.encoder.validate()?;
+        let faults = faults_of_ratio(self.encoder.grid()?.len(), self.mask_ratio);
+        if faults.is_empty() { Ok(()) } else { Err(Error::Config { what: "simmim", faults }) }
+    }
+}
+
+/// SimMIM. Parameters: the encoder's, `mask_token`, `decoder_pred`.
+#[derive(Clone, Debug)]
+pub struct SimMim {
+    config: SimMimConfig,
+    encoder: MaskedEncoder,
+    decoder_pred: Linear,
+}
+
+impl SimMim {
+    /// Builds the network from `vb`'s tensors.
+    ///
+    /// # Errors
+    /// [`Error::Config`]; whatever `vb` refuses.
+    pub fn new(config: &SimMimConfig, vb: VarBuilder) -> Result<Self> {
+        config.validate()?;
+        let (dim, pixels) = (config.encoder.embed_dim, config.encoder.patch_values());
+        let init = xavier_uniform(dim, pixels);
+        Ok(Self {
+            config: *config,
+            encoder: MaskedEncoder::new(&config.encoder, vb.clone())?,
+            decoder_pred: Linear::new(dim, pixels, true, init, vb.pp("decoder_pred"))?,
+        })
+    }
+
+    /// The same network whose blocks keep what `keep` says for their backward.
+    #[must_use]
+    pub fn keeping(self, keep: Keep) -> Self {
+        Self { encoder: self.encoder.keeping(keep), ..self }
+    }
+
+    /// The same network whose blocks' linear layers multiply in `precision`.
+    #[must_use]
+    pub fn multiplying(self, precision: MatmulPrecision) -> Self {
+        Self { encoder: self.encoder.multiplying(precision), ..self }
+    }
+
+    /// The configuration it was built from.
+    pub fn config(&self) -> &SimMimConfig {
+        &self.config
+    }
+
+    /// The encoder.
+    pub fn encoder(&self) -> &ViT {
+        self.encoder.vit()
+    }
+}
+
+impl Objective for SimMim {
+    type Draw = Mask;
+
+    fn draw(&self, images: &Tensor, keys: &[Key]) -> Result<Mask> {
+        let grid = self.encoder().grid_of(images)?;
+        self.config.masking.draw(images, grid, self.config.mask_ratio, None, keys)
+    }
+
+    fn loss(&self, images: &Tensor, mask: &Mask, mode: Mode) -> Result<Losses> {
+        let tokens = self.encoder.forward(images, mask, mode)?;
+        // Token 0 is the class token; only removed patches count, so only they go on.
+        let removed = pad_ops::gather_tokens(&tokens, &(&mask.ids_removed + 1.0)?)?;
+        let pred = self.decoder_pred.forward(&removed)?;
+        let pixels = patchify(&images.detach(), self.config.encoder.patch_size)?;
+        let target = pad_ops::gather_tokens(&pixels, &mask.ids_removed)?;
+        Ok(Losses::new((pred - target)?.abs()?.mean_all()?))
+    }
+}
