@@ -1,1 +1,3 @@
 //! Detection and segmentation heads for vision transformers in candle.
+
+pub mod segmentation;
