@@ -12,8 +12,7 @@ use png::{BitDepth, ColorType, Encoder};
 
 fn write(path: &Path, (width, height): (u32, u32), color: ColorType, depth: BitDepth, data: &[u8]) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
-    let mut encoder =
-        Encoder::new(BufWriter::new(fs::File::create(path).unwrap()), width, height);
+    let mut encoder = Encoder::new(BufWriter::new(fs::File::create(path).unwrap()), width, height);
     encoder.set_color(color);
     encoder.set_depth(depth);
     if color == ColorType::Indexed {
@@ -123,10 +122,7 @@ fn wrong_lists_and_classes_are_refused() {
         format!("{}:2: expected a new name, found `a` of line 1", list.display())
     );
     fs::write(&list, "\n").unwrap();
-    assert_eq!(
-        refused(),
-        format!("{}: expected names of images, found none", list.display())
-    );
+    assert_eq!(refused(), format!("{}: expected names of images, found none", list.display()));
     let toml = root.join("classes.toml");
     let text = |content: &str| {
         fs::write(&toml, content).unwrap();

@@ -18,7 +18,9 @@ pub enum MetricsError {
         found: usize,
     },
     /// A prediction and its labels are not of one size.
-    #[error("image {image}: the prediction has {predicted} pixels, expected {labelled}, those of the labels")]
+    #[error(
+        "image {image}: the prediction has {predicted} pixels, expected {labelled}, those of the labels"
+    )]
     Size {
         /// Place of the image in the call, from 0.
         image: usize,
@@ -28,7 +30,9 @@ pub enum MetricsError {
         labelled: usize,
     },
     /// A class map holds a number that is no class.
-    #[error("image {image}: the {what} of pixel {pixel} is {value}, expected a class below {classes}")]
+    #[error(
+        "image {image}: the {what} of pixel {pixel} is {value}, expected a class below {classes}"
+    )]
     Class {
         /// Place of the image in the call, from 0.
         image: usize,
@@ -42,7 +46,9 @@ pub enum MetricsError {
         classes: usize,
     },
     /// Two matrices that were to be added are not alike.
-    #[error("expected a confusion matrix of {expected} classes that ignores {ignore:?}, found {found} and {found_ignore:?}")]
+    #[error(
+        "expected a confusion matrix of {expected} classes that ignores {ignore:?}, found {found} and {found_ignore:?}"
+    )]
     Merge {
         /// Classes of the sum.
         expected: usize,
@@ -154,7 +160,8 @@ impl Confusion {
                 return Err(self.first_wrong(image, prediction, labels));
             }
             if label < self.classes {
-                counts[label * self.classes..][..self.classes].copy_from_slice(&row[..self.classes]);
+                counts[label * self.classes..][..self.classes]
+                    .copy_from_slice(&row[..self.classes]);
             }
         }
         Ok(counts)

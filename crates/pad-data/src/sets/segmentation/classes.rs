@@ -69,8 +69,27 @@ fn masks() -> String {
 
 /// Classes of SODA, by number.
 const SODA: [&str; 21] = [
-    "background", "person", "building", "tree", "road", "pole", "grass", "door", "table", "chair", "car",
-    "bicycle", "lamp", "monitor", "traffic cone", "trash can", "animal", "fence", "sky", "river", "sidewalk",
+    "background",
+    "person",
+    "building",
+    "tree",
+    "road",
+    "pole",
+    "grass",
+    "door",
+    "table",
+    "chair",
+    "car",
+    "bicycle",
+    "lamp",
+    "monitor",
+    "traffic cone",
+    "trash can",
+    "animal",
+    "fence",
+    "sky",
+    "river",
+    "sidewalk",
 ];
 
 /// Classes of MFNet, by number, and the colours its authors draw them in.
@@ -198,13 +217,10 @@ mod tests {
 
     #[test]
     fn colours_are_those_of_voc() {
-        assert_eq!([0, 1, 2, 15, 20].map(voc_color), [
-            [0, 0, 0],
-            [128, 0, 0],
-            [0, 128, 0],
-            [192, 128, 128],
-            [0, 64, 128]
-        ]);
+        assert_eq!(
+            [0, 1, 2, 15, 20].map(voc_color),
+            [[0, 0, 0], [128, 0, 0], [0, 128, 0], [192, 128, 128], [0, 64, 128]]
+        );
         assert_eq!((Classes::soda().len(), Classes::mfnet().len()), (21, 9));
     }
 

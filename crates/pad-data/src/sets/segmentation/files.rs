@@ -109,7 +109,11 @@ fn entries(list: &Path, images: &Path, masks: &Path) -> Result<Vec<Entry>> {
         }
         let image = image_files.get(name).ok_or_else(|| missing("an image", images))?;
         let mask = mask_files.get(name).ok_or_else(|| missing("a mask", masks))?;
-        entries.push(Entry { name: name.into(), image: images.join(image), mask: masks.join(mask) });
+        entries.push(Entry {
+            name: name.into(),
+            image: images.join(image),
+            mask: masks.join(mask),
+        });
     }
     if entries.is_empty() {
         let what = "expected names of images, found none".into();

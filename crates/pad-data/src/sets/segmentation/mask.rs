@@ -108,7 +108,10 @@ pub(super) fn fourth_channel(path: &Path, options: &DecodeOptions) -> Result<Ima
     if (color, depth) != (ColorType::Rgba, BitDepth::Eight) {
         return Err(Error::Entry {
             path: path.into(),
-            what: format!("expected four channels of 8 bits, found {color:?} of {} bits", depth as u8),
+            what: format!(
+                "expected four channels of 8 bits, found {color:?} of {} bits",
+                depth as u8
+            ),
         });
     }
     let thermal = samples.chunks_exact(4).map(|pixel| pixel[3]).collect();

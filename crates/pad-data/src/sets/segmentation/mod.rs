@@ -9,12 +9,19 @@
 
 mod classes;
 mod files;
+mod loader;
 mod mask;
 mod scenes;
 
 use pad_ops::ImageSize;
 
-pub use self::{classes::Classes, files::SegmentationSet, mask::read_mask, scenes::SegmentationScenes};
+pub use self::{
+    classes::Classes,
+    files::SegmentationSet,
+    loader::{SegmentationBatch, SegmentationBatches, SegmentationLoader},
+    mask::read_mask,
+    scenes::SegmentationScenes,
+};
 use crate::{
     Error, Result,
     image::{DecodeOptions, Image},
