@@ -84,3 +84,61 @@ impl LimitedCrop {
         classes > 1 && (most as f64) / (sum as f64) < self.max_class_share
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Replays numbers, then fails.
+    struct Recorded(std::vec::IntoIter<usize>);
+
+    impl Draws for Recorded {
+        fn uniform(&mut self, _: f64, _: f64) -> f64 {
+            panic!("only places are drawn")
+        }
+
+        fn below(&mut self, n: usize) -> usize {
+            let draw = self.0.next().expect("no more draws");
+            assert!(draw < n.max(1));
+            draw
+        }
+    }
+
+    fn draw(crop: LimitedCrop, labels: &[u8], size: ImageSize, places: &[usize]) -> (Rect, usize) {
+        let mut recorded = Recorded(places.to_vec().into_iter());
+        let rect = crop.draw(labels, size, 255, &mut recorded);
+        (rect, recorded.0.len())
+    }
+
+    #[test]
+    fn crops_of_one_class_are_drawn_again() {
+        let size = ImageSize::new(4, 8);
+        // Left half class 0, right half class 1.
+        let labels: Vec<u8> = (0..32).map(|pixel| u8::from(pixel % 8 >= 4)).collect();
+        let crop = LimitedCrop { size: ImageSize::square(4), max_class_share: 0.75 };
+        // Column 0: all of one class; 1: three quarters, which is not below 0.75; 2: one half.
+        let (rect, left) = draw(crop, &labels, size, &[0, 0, 0, 1, 0, 2, 0, 0]);
+        assert_eq!((rect.left, left), (2, 2));
+        // Ten crops that will not do, and the eleventh is taken.
+        let (rect, left) = draw(
+            crop,
+            &labels,
+            size,
+            &[[0, 0]; 10].concat().into_iter().chain([0, 4]).collect::<Vec<_>>(),
+        );
+        assert_eq!((rect.left, left), (4, 0));
+        let any = LimitedCrop { max_class_share: 1.0, ..crop };
+        assert_eq!(draw(any, &labels, size, &[0, 0, 0, 2]).1, 2);
+        // Ignored pixels do not count: one class and ignored ones is one class.
+        let ignored: Vec<u8> =
+            labels.iter().map(|&label| if label == 1 { 255 } else { 0 }).collect();
+        assert_eq!(draw(crop, &ignored, size, &[0; 22]).1, 0);
+    }
+
+    #[test]
+    fn small_images_are_kept_whole() {
+        let crop = LimitedCrop { size: ImageSize::new(9, 3), max_class_share: 1.0 };
+        let (rect, _) = draw(crop, &[0; 20], ImageSize::new(4, 5), &[0, 2]);
+        assert_eq!(rect, Rect { top: 0, left: 2, height: 4, width: 3 });
+    }
+}

@@ -84,3 +84,38 @@ impl Distortion {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_are_clipped_and_cut_at_each_step() {
+        let both = Distortion { brightness: Some(30.5), contrast: Some(1.5) };
+        let mut levels = [0.0, 101.0, 250.0];
+        both.apply(&mut levels, true);
+        // 30, 131 and 255; then 45, 196 and 255.
+        assert_eq!(levels, [45.0, 196.0, 255.0]);
+        let mut levels = [0.0, 101.0, 250.0];
+        both.apply(&mut levels, false);
+        assert_eq!(levels, [45.75, 197.25, 255.0]);
+        let mut levels = [7.0];
+        Distortion { brightness: None, contrast: None }.apply(&mut levels, true);
+        assert_eq!(levels, [7.0]);
+    }
+
+    #[test]
+    fn half_of_the_samples_are_changed() {
+        let rule = PhotometricDistortion::default();
+        let drawn: Vec<_> = (0..400)
+            .map(|sample| rule.draw(&mut pad_ops::rng::Key::new(1).sample(sample).stream()))
+            .collect();
+        let bright: Vec<f32> = drawn.iter().filter_map(|drawn| drawn.brightness).collect();
+        let contrast: Vec<f32> = drawn.iter().filter_map(|drawn| drawn.contrast).collect();
+        assert!((160..240).contains(&bright.len()) && (160..240).contains(&contrast.len()));
+        assert!(bright.iter().all(|value| (-32.0..=32.0).contains(value)));
+        assert!(contrast.iter().all(|value| (0.5..=1.5).contains(value)));
+        let wrong = PhotometricDistortion { brightness: 300.0, ..rule }.validate().unwrap_err();
+        assert_eq!(wrong.to_string(), "`brightness` is 300, expected 0 to 255");
+    }
+}

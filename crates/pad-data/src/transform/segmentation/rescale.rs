@@ -128,3 +128,69 @@ pub fn resize_levels(
     out.resize(window.height * window.width, 0.0);
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn levels() -> Vec<f32> {
+        let level = |pixel: usize| {
+            let (r, c) = (pixel / 5, pixel % 5);
+            ((r * 37 + c * c * 11 + r * c * 5) % 256) as f32
+        };
+        (0..20).map(level).collect()
+    }
+
+    #[test]
+    fn bilinear_is_that_of_pixel_centres() {
+        // torch.nn.functional.interpolate(mode="bilinear", align_corners=False).
+        let from = ImageSize::new(4, 5);
+        let to = ImageSize::new(6, 7);
+        let expected = [
+            0.0, 6.286, 20.429, 44.0, 83.286, 132.0, 176.0, 18.5, 26.214, 42.143, 67.5, 108.571,
+            159.071, 204.5, 43.167, 52.786, 71.095, 98.833, 142.286, 176.881, 199.833, 67.833,
+            79.357, 100.048, 130.167, 176.0, 139.833, 67.167, 92.5, 105.929, 129.0, 161.5, 209.714,
+            157.643, 62.5, 111.0, 125.857, 150.714, 185.0, 235.0, 184.714, 91.0,
+        ];
+        let found = resize_levels(&levels(), from, to, Rect::whole(to), false);
+        for (found, expected) in found.iter().zip(expected) {
+            assert!((found - expected).abs() < 1e-3, "{found} {expected}");
+        }
+        // Only a window of it, and rounded.
+        let window = Rect { top: 2, left: 3, height: 3, width: 2 };
+        let found = resize_levels(&levels(), from, to, window, true);
+        assert_eq!(found, [99.0, 142.0, 130.0, 176.0, 162.0, 210.0]);
+        let to = ImageSize::new(3, 2);
+        let found = resize_levels(&levels(), from, to, Rect::whole(to), false);
+        for (found, expected) in
+            found.iter().zip([15.042, 127.125, 69.375, 166.125, 123.708, 205.125])
+        {
+            assert!((found - expected).abs() < 1e-3, "{found} {expected}");
+        }
+    }
+
+    #[test]
+    fn labels_are_those_of_nearest_pixels() {
+        let labels: Vec<u8> = levels().iter().map(|&level| level as u8).collect();
+        let found = resize_labels(&labels, ImageSize::new(4, 5), ImageSize::new(6, 7));
+        let expected = [
+            0, 0, 11, 44, 44, 99, 176, 0, 0, 11, 44, 44, 99, 176, 37, 37, 53, 91, 91, 151, 233, 74,
+            74, 95, 138, 138, 203, 34, 74, 74, 95, 138, 138, 203, 34, 111, 111, 137, 185, 185, 255,
+            91,
+        ];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn sizes_are_those_of_mmcv() {
+        let rescale = Rescale::default();
+        // 640 x 480 into (2048, 512): 512 / 480.
+        assert_eq!(rescale.fitted(ImageSize::new(480, 640), 1.0), ImageSize::new(512, 683));
+        // int(512 * 0.777) = 397.
+        assert_eq!(rescale.fitted(ImageSize::new(480, 640), 0.777), ImageSize::new(397, 529));
+        // The long side limits.
+        assert_eq!(rescale.fitted(ImageSize::new(100, 1000), 1.0), ImageSize::new(205, 2048));
+        let own = Rescale { scale: None, ..rescale };
+        assert_eq!(own.fitted(ImageSize::new(33, 21), 1.0), ImageSize::new(33, 21));
+    }
+}
