@@ -105,7 +105,7 @@ mod tests {
     }
 
     fn draw(crop: LimitedCrop, labels: &[u8], size: ImageSize, places: &[usize]) -> (Rect, usize) {
-        let mut recorded = Recorded(places.to_vec().into_iter());
+        let mut recorded = Recorded(Vec::from(places).into_iter());
         let rect = crop.draw(labels, size, 255, &mut recorded);
         (rect, recorded.0.len())
     }
