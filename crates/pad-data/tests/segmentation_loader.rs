@@ -66,12 +66,10 @@ fn pipeline() -> SegmentationPipeline {
     }
 }
 
-fn read(
-    workers: usize,
-    source: Halves,
-    epoch: u64,
-    first: usize,
-) -> Result<Vec<(Vec<f32>, Vec<u8>, Vec<String>)>> {
+/// Images, labels and names of a batch.
+type Read = (Vec<f32>, Vec<u8>, Vec<String>);
+
+fn read(workers: usize, source: Halves, epoch: u64, first: usize) -> Result<Vec<Read>> {
     let config = LoaderConfig { batch_size: 3, workers, max_unreadable: 0.2, ..Default::default() };
     let loader =
         SegmentationLoader::new(Arc::new(source), pipeline(), config, DecodeOptions::default())?;

@@ -277,7 +277,10 @@ fn pairwise(values: &[f64]) -> f64 {
 mod tests {
     use pad_testkit::golden_dir;
 
-    use super::{super::read_results, *};
+    use super::{
+        super::{read_results, write_results},
+        *,
+    };
 
     #[test]
     fn numbers_are_those_of_pycocotools_to_the_last_digit() {
@@ -319,5 +322,29 @@ mod tests {
             evaluate(&truth, &[]).unwrap_err().to_string(),
             "image id 1: expected once, found again"
         );
+    }
+
+    #[test]
+    fn files_come_back_and_truncated_ones_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("results.json");
+        let result =
+            CocoResult { image_id: -3, category_id: 9, bbox: [0.1, 2.0, 0.0, 4.5], score: 0.3 };
+        write_results(&path, std::slice::from_ref(&result)).unwrap();
+        assert_eq!(read_results(&path).unwrap(), [result]);
+        let text = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &text[..text.len() - 9]).unwrap();
+        let refused = read_results(&path).unwrap_err().to_string();
+        let expected = format!("{}: EOF while parsing", path.display());
+        assert!(refused.starts_with(&expected), "{refused}");
+    }
+
+    #[test]
+    fn nothing_to_find_is_no_number() {
+        let path = golden_dir().join("detection/coco0_gt.json");
+        let mut truth = CocoTruth::read(&path).unwrap();
+        assert_eq!(evaluate(&truth, &[]).unwrap().stats[0], 0.0);
+        truth.annotations.clear();
+        assert_eq!(evaluate(&truth, &[]).unwrap().stats, [-1.0; 12]);
     }
 }
