@@ -1,11 +1,14 @@
 //! Pictures of results: images side by side, heat maps over patches, boxes.
 
+mod classes;
+
 use std::{io, path::Path, sync::OnceLock};
 
 use ::image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
 use candle_core::{DType, Tensor};
 use pad_ops::{ImageSize, fs::write_atomic};
 
+pub use self::classes::{ClassShare, ImageClasses, save_class_png};
 use crate::{
     Error, Result,
     image::{Image, Pixels},

@@ -84,6 +84,14 @@ pub enum Error {
         /// What is wrong, expected before found.
         what: String,
     },
+    /// A file's content is not what is needed.
+    #[error("{}: {what}", path.display())]
+    Entry {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, expected before found.
+        what: String,
+    },
     /// Two files would have one name, and one file of regions.
     #[error("{}: expected one file of the stem `{stem}`, found also {}", first.display(), second.display())]
     SameStem {

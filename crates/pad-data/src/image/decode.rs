@@ -52,7 +52,7 @@ impl Default for DecodeOptions {
 
 impl DecodeOptions {
     /// Asks that an image of `size` with `bytes` of samples is within the limits.
-    pub(super) fn check(&self, path: &Path, size: ImageSize, bytes: u64) -> Result<()> {
+    pub(crate) fn check(&self, path: &Path, size: ImageSize, bytes: u64) -> Result<()> {
         if size.height.min(size.width) < self.min_side.max(1) {
             return Err(Error::TooSmall {
                 path: path.into(),
@@ -223,7 +223,7 @@ pub(super) fn refused(path: &Path, source: ImageError) -> Error {
 }
 
 /// A file that is not what it claims to be.
-pub(super) fn damaged(
+pub(crate) fn damaged(
     path: &Path,
     format: ImageFormat,
     what: impl Into<Box<dyn std::error::Error + Send + Sync>>,

@@ -8,7 +8,9 @@ mod tiff;
 use pad_ops::ImageSize;
 
 pub use self::decode::{DecodeOptions, EXTENSIONS, decode, decode_bytes};
-pub(crate) use self::decode::{decode_bytes_collapsed, decode_collapsed, panic_text, read};
+pub(crate) use self::decode::{
+    damaged, decode_bytes_collapsed, decode_collapsed, panic_text, read,
+};
 use crate::{Error, Result};
 
 /// Samples of an image, interleaved: row after row, in a row pixel after pixel, in a pixel channel after channel.

@@ -4,6 +4,7 @@ pub(crate) mod folder;
 mod images;
 pub(crate) mod natural;
 pub(crate) mod rois;
+pub mod segmentation;
 mod source;
 
 pub(crate) use self::source::no_image;

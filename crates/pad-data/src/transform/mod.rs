@@ -5,6 +5,7 @@ mod crop;
 mod flip;
 mod normalize;
 mod roi_crop;
+pub mod segmentation;
 
 use pad_ops::rng::Stream;
 

@@ -1,0 +1,56 @@
+//! Rendered scenes with their class maps.
+
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use super::{ClassMap, Classes, SegmentationSource};
+use crate::{
+    Result,
+    image::{DecodeOptions, Image, Pixels},
+    scenes::{SceneConfig, render},
+    sets::no_image,
+};
+
+/// Rendered scenes, kept in memory as 8-bit grey images with the class of every pixel.
+#[derive(Clone)]
+pub struct SegmentationScenes {
+    scenes: Arc<[(Image, ClassMap)]>,
+    first: u64,
+    classes: Classes,
+}
+
+impl SegmentationScenes {
+    /// Renders scenes `first` to `first + count - 1` of `config`, on all cores. Ranges that do not overlap make
+    /// training and validation sets.
+    ///
+    /// # Errors
+    /// As [`render`].
+    pub fn render(config: &SceneConfig, first: u64, count: usize) -> Result<Self> {
+        let one = |index: usize| {
+            let scene = render(config, first.saturating_add(index as u64))?;
+            let image = Image::new(scene.size, 1, Pixels::U8(scene.gray))?;
+            Ok((image, ClassMap::new(scene.size, scene.classes)?))
+        };
+        let scenes = (0..count).into_par_iter().map(one).collect::<Result<Vec<_>>>()?;
+        Ok(Self { scenes: scenes.into(), first, classes: Classes::scenes() })
+    }
+}
+
+impl SegmentationSource for SegmentationScenes {
+    fn len(&self) -> usize {
+        self.scenes.len()
+    }
+
+    fn name(&self, index: usize) -> String {
+        format!("scene_{:05}", self.first.saturating_add(index as u64))
+    }
+
+    fn classes(&self) -> &Classes {
+        &self.classes
+    }
+
+    fn load(&self, index: usize, _: &DecodeOptions) -> Result<(Image, ClassMap)> {
+        self.scenes.get(index).cloned().ok_or_else(|| no_image(index, self.scenes.len()))
+    }
+}

@@ -1,0 +1,195 @@
+//! Labelled sets: what is read, and what is refused.
+
+use std::{fs, io::BufWriter, path::Path};
+
+use pad_data::{
+    image::{DecodeOptions, Pixels},
+    scenes::SceneConfig,
+    sets::segmentation::{Classes, SegmentationScenes, SegmentationSet, SegmentationSource},
+};
+use pad_ops::ImageSize;
+use png::{BitDepth, ColorType, Encoder};
+
+fn write(path: &Path, (width, height): (u32, u32), color: ColorType, depth: BitDepth, data: &[u8]) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let mut encoder = Encoder::new(BufWriter::new(fs::File::create(path).unwrap()), width, height);
+    encoder.set_color(color);
+    encoder.set_depth(depth);
+    if color == ColorType::Indexed {
+        // Colours that would be read as other numbers.
+        encoder.set_palette((0..48).map(|value| 200 - value).collect::<Vec<u8>>());
+    }
+    encoder.write_header().unwrap().write_image_data(data).unwrap();
+}
+
+fn gray(path: &Path, size: (u32, u32), data: &[u8]) {
+    write(path, size, ColorType::Grayscale, BitDepth::Eight, data);
+}
+
+/// A folder set of three images: grey mask, palette mask, 4-bit palette mask; the second image has 16 bits.
+fn folder(root: &Path) {
+    let size = (16, 16);
+    fs::write(
+        root.join("classes.toml"),
+        "classes = [\"ground\", \"cow\", \"tree\"]\npalette = [[0, 0, 0], [9, 9, 9], [5, 5, 5]]\n[remap]\n7 = 1\n",
+    )
+    .unwrap();
+    gray(&root.join("images/a.png"), size, &[10; 256]);
+    let counts: Vec<u8> = (0..256_u16).flat_map(|count| (3000 + count).to_be_bytes()).collect();
+    write(&root.join("images/b.png"), size, ColorType::Grayscale, BitDepth::Sixteen, &counts);
+    gray(&root.join("images/c.d.png"), size, &[30; 256]);
+    let mut labels = vec![2; 256];
+    (labels[1], labels[2]) = (7, 255);
+    gray(&root.join("masks/a.png"), size, &labels);
+    write(&root.join("masks/b.png"), size, ColorType::Indexed, BitDepth::Eight, &[1; 256]);
+    write(&root.join("masks/c.d.png"), size, ColorType::Indexed, BitDepth::Four, &[0x12; 128]);
+    fs::write(root.join("train.txt"), "a\n\nb.png\r\nc.d.png\n").unwrap();
+}
+
+fn load(set: &SegmentationSet, index: usize) -> Result<Vec<u8>, String> {
+    set.load(index, &DecodeOptions::default())
+        .map(|(_, labels)| labels.into_classes())
+        .map_err(|error| error.to_string())
+}
+
+#[test]
+fn masks_are_numbers_whatever_their_colours() {
+    let temporary = tempfile::tempdir().unwrap();
+    let root = temporary.path();
+    folder(root);
+    let set = SegmentationSet::folder(root, "train").unwrap();
+    assert_eq!((set.len(), set.name(1), set.name(2)), (3, "b".into(), "c.d".into()));
+    assert_eq!(set.classes().palette[1], [9, 9, 9]);
+    assert_eq!(load(&set, 0).unwrap()[..4], [2, 1, 255, 2]);
+    assert_eq!(load(&set, 1).unwrap(), [1; 256]);
+    assert_eq!(load(&set, 2).unwrap()[..4], [1, 2, 1, 2]);
+    let (image, _) = set.load(1, &DecodeOptions::default()).unwrap();
+    assert!(matches!(image.pixels(), Pixels::U16(counts) if counts[1] == 3001));
+    assert_eq!(load(&set, 3).unwrap_err(), "`index` is 3, expected below 3");
+}
+
+#[test]
+fn wrong_masks_are_refused() {
+    let temporary = tempfile::tempdir().unwrap();
+    let root = temporary.path();
+    folder(root);
+    let set = SegmentationSet::folder(root, "train").unwrap();
+    let path = root.join("masks/a.png");
+    let refused = || {
+        let text = load(&set, 0).unwrap_err();
+        text.strip_prefix(&format!("{}: ", path.display())).unwrap().to_string()
+    };
+    gray(&path, (17, 16), &[0; 272]);
+    assert_eq!(refused(), "expected a mask of 16x16, the size of its image, found 16x17");
+    let mut labels = [0; 256];
+    labels[35] = 3;
+    gray(&path, (16, 16), &labels);
+    assert_eq!(refused(), "pixel (row 2, column 3) is 3, expected a class below 3 or 255");
+    write(&path, (16, 16), ColorType::Grayscale, BitDepth::Sixteen, &[0; 512]);
+    assert_eq!(
+        refused(),
+        "expected a mask of 8 bits, grey or with a palette, found 16 bits, Grayscale"
+    );
+    write(&path, (16, 16), ColorType::Rgb, BitDepth::Eight, &[0; 768]);
+    assert_eq!(refused(), "expected a mask of 8 bits, grey or with a palette, found 8 bits, Rgb");
+    fs::write(&path, b"no picture").unwrap();
+    assert!(refused().starts_with("cannot decode: "), "{}", refused());
+}
+
+#[test]
+fn wrong_lists_and_classes_are_refused() {
+    let temporary = tempfile::tempdir().unwrap();
+    let root = temporary.path();
+    folder(root);
+    let list = root.join("train.txt");
+    let refused = || SegmentationSet::folder(root, "train").unwrap_err().to_string();
+    fs::write(&list, "a\nz\n").unwrap();
+    let images = root.join("images");
+    assert_eq!(
+        refused(),
+        format!("{}:2: expected an image `z` in {}, found none", list.display(), images.display())
+    );
+    fs::remove_file(root.join("masks/b.png")).unwrap();
+    fs::write(&list, "a\nb\n").unwrap();
+    let masks = root.join("masks");
+    assert_eq!(
+        refused(),
+        format!("{}:2: expected a mask `b` in {}, found none", list.display(), masks.display())
+    );
+    fs::write(&list, "a\na.png\n").unwrap();
+    assert_eq!(
+        refused(),
+        format!("{}:2: expected a new name, found `a` of line 1", list.display())
+    );
+    fs::write(&list, "\n").unwrap();
+    assert_eq!(refused(), format!("{}: expected names of images, found none", list.display()));
+    let toml = root.join("classes.toml");
+    let text = |content: &str| {
+        fs::write(&toml, content).unwrap();
+        refused().strip_prefix(&format!("{}: ", toml.display())).unwrap().to_string()
+    };
+    assert_eq!(text("classes = []"), "`classes`: expected 1 to 255 names, found 0");
+    let many = format!("classes = [{}]", "\"x\",".repeat(256));
+    assert_eq!(text(&many), "`classes`: expected 1 to 255 names, found 256");
+    assert_eq!(
+        text("classes = [\"a\", \"b\"]\npalette = [[0, 0, 0]]"),
+        "`palette`: expected 2 colours, one for each class, found 1"
+    );
+    assert_eq!(
+        text("classes = [\"a\", \"b\"]\nignore_index = 1"),
+        "`ignore_index`: expected a number that is no class (at least 2), found 1"
+    );
+    assert_eq!(
+        text("classes = [\"a\"]\n[remap]\n300 = 0"),
+        "`remap`: expected values of 0 to 255, found `300`"
+    );
+    assert_eq!(
+        text("classes = [\"a\"]\n[remap]\n3 = 4"),
+        "`remap`: 3 becomes 4, expected a class below 1 or 255"
+    );
+    fs::remove_file(&list).unwrap();
+    fs::write(&toml, "classes = [\"a\"]").unwrap();
+    assert!(refused().starts_with(&list.display().to_string()));
+}
+
+#[test]
+fn soda_and_mfnet_have_their_layouts() {
+    let temporary = tempfile::tempdir().unwrap();
+    let root = temporary.path();
+    gray(&root.join("JPEGImages/1.png"), (16, 16), &[1; 256]);
+    gray(&root.join("SegmentationClass/1.png"), (16, 16), &[20; 256]);
+    fs::create_dir_all(root.join("ImageSets/Segmentation")).unwrap();
+    fs::write(root.join("ImageSets/Segmentation/val.txt"), "1\n").unwrap();
+    let soda = SegmentationSet::soda(root, "val").unwrap();
+    assert_eq!((load(&soda, 0).unwrap()[0], soda.classes().len()), (20, 21));
+
+    let pixels: Vec<u8> = (0..256).flat_map(|pixel| [1, 2, 3, pixel as u8]).collect();
+    write(&root.join("images/n.png"), (16, 16), ColorType::Rgba, BitDepth::Eight, &pixels);
+    gray(&root.join("labels/n.png"), (16, 16), &[8; 256]);
+    fs::write(root.join("test.txt"), "n\n").unwrap();
+    let mfnet = SegmentationSet::mfnet(root, "test").unwrap();
+    let (image, _) = mfnet.load(0, &DecodeOptions::default()).unwrap();
+    assert_eq!(image.pixels(), &Pixels::U8((0..=255).collect()));
+    gray(&root.join("images/n.png"), (16, 16), &[1; 256]);
+    let text = load(&mfnet, 0).unwrap_err();
+    assert!(
+        text.ends_with("expected four channels of 8 bits, found Grayscale of 8 bits"),
+        "{text}"
+    );
+    gray(&root.join("thermal/n.png"), (16, 16), &[77; 256]);
+    let mfnet = SegmentationSet::mfnet(root, "test").unwrap();
+    let (image, labels) = mfnet.load(0, &DecodeOptions::default()).unwrap();
+    assert_eq!((image.pixels(), labels.classes()[0]), (&Pixels::U8(vec![77; 256]), 8));
+}
+
+#[test]
+fn scenes_have_labels() {
+    let config = SceneConfig::new(ImageSize::new(64, 80), 3);
+    let set = SegmentationScenes::render(&config, 5, 2).unwrap();
+    assert_eq!((set.len(), set.name(1)), (2, "scene_00006".into()));
+    let (image, labels) = set.load(1, &DecodeOptions::default()).unwrap();
+    assert_eq!(image.size(), labels.size());
+    let scene = pad_data::scenes::render(&config, 6).unwrap();
+    assert_eq!(labels.classes(), scene.classes);
+    assert_eq!(set.classes(), &Classes::scenes());
+}

@@ -1,0 +1,201 @@
+//! Detection metrics of COCO: the twelve numbers of pycocotools (`COCOeval`, boxes).
+
+mod evaluate;
+
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use pad_ops::fs::write_atomic_bytes;
+use serde::{Deserialize, Serialize};
+
+pub use self::evaluate::{CocoMetrics, evaluate};
+
+/// What annotations and results can be wrong with.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CocoError {
+    /// A file could not be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file is no JSON of the expected form, or ends too early.
+    #[error("{}: {source}", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// What and where.
+        source: serde_json::Error,
+    },
+    /// Two entries have one id.
+    #[error("{what} id {id}: expected once, found again")]
+    Duplicate {
+        /// "image", "category" or "annotation".
+        what: &'static str,
+        /// The id.
+        id: i64,
+    },
+    /// An annotation or result refers to what does not exist.
+    #[error("{what} {place}: expected a known {of}, found id {id}")]
+    Unknown {
+        /// "annotation" or "result".
+        what: &'static str,
+        /// Its place in the list, from 0.
+        place: usize,
+        /// "image" or "category".
+        of: &'static str,
+        /// The id.
+        id: i64,
+    },
+    /// A number is none.
+    #[error("result {place}: expected a finite {what}, found {value}")]
+    NotFinite {
+        /// Place in the list, from 0.
+        place: usize,
+        /// "score" or "box".
+        what: &'static str,
+        /// NaN or an infinity.
+        value: f64,
+    },
+}
+
+/// An image of a set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CocoImage {
+    /// Any number, once.
+    pub id: i64,
+    /// File.
+    #[serde(default)]
+    pub file_name: String,
+    /// Width, pixels.
+    pub width: usize,
+    /// Height, pixels.
+    pub height: usize,
+}
+
+/// A class of objects.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CocoCategory {
+    /// Any number, once.
+    pub id: i64,
+    /// Name.
+    pub name: String,
+}
+
+/// A labelled object.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CocoAnnotation {
+    /// Any number, once.
+    pub id: i64,
+    /// Its image.
+    pub image_id: i64,
+    /// Its class.
+    pub category_id: i64,
+    /// Left, top, width, height, pixels.
+    pub bbox: [f64; 4],
+    /// Area, square pixels, by which objects count as small, medium or large.
+    pub area: f64,
+    /// 1 for a region of many objects, in which any number of detections is neither right nor wrong.
+    #[serde(default)]
+    pub iscrowd: u8,
+}
+
+/// Annotations of a set of images.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CocoTruth {
+    /// Images.
+    pub images: Vec<CocoImage>,
+    /// Objects.
+    pub annotations: Vec<CocoAnnotation>,
+    /// Classes.
+    pub categories: Vec<CocoCategory>,
+}
+
+/// A detected object, as in COCO's results files.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CocoResult {
+    /// Its image.
+    pub image_id: i64,
+    /// Its class.
+    pub category_id: i64,
+    /// Left, top, width, height, pixels.
+    pub bbox: [f64; 4],
+    /// Confidence; only the order counts.
+    pub score: f64,
+}
+
+impl CocoTruth {
+    /// Reads and checks annotations.
+    ///
+    /// # Errors
+    /// [`CocoError::Io`], [`CocoError::Json`], and as [`CocoTruth::validate`].
+    pub fn read(path: &Path) -> Result<Self, CocoError> {
+        let truth: Self = read(path)?;
+        truth.validate()?;
+        Ok(truth)
+    }
+
+    /// Asks that every id is there once, and that annotations refer to what exists.
+    ///
+    /// # Errors
+    /// [`CocoError::Duplicate`], [`CocoError::Unknown`].
+    pub fn validate(&self) -> Result<(), CocoError> {
+        let images = unique("image", self.images.iter().map(|image| image.id))?;
+        let categories = unique("category", self.categories.iter().map(|category| category.id))?;
+        unique("annotation", self.annotations.iter().map(|annotation| annotation.id))?;
+        for (place, annotation) in self.annotations.iter().enumerate() {
+            known("annotation", place, "image", annotation.image_id, &images)?;
+            known("annotation", place, "category", annotation.category_id, &categories)?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads a results file.
+///
+/// # Errors
+/// [`CocoError::Io`], [`CocoError::Json`].
+pub fn read_results(path: &Path) -> Result<Vec<CocoResult>, CocoError> {
+    read(path)
+}
+
+/// Writes a results file.
+///
+/// # Errors
+/// [`CocoError::Io`], [`CocoError::Json`].
+pub fn write_results(path: &Path, results: &[CocoResult]) -> Result<(), CocoError> {
+    let text = serde_json::to_vec(results)
+        .map_err(|source| CocoError::Json { path: path.into(), source })?;
+    write_atomic_bytes(path, &text).map_err(|source| CocoError::Io { path: path.into(), source })
+}
+
+fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, CocoError> {
+    let text = fs::read(path).map_err(|source| CocoError::Io { path: path.into(), source })?;
+    serde_json::from_slice(&text).map_err(|source| CocoError::Json { path: path.into(), source })
+}
+
+fn unique(what: &'static str, ids: impl Iterator<Item = i64>) -> Result<BTreeSet<i64>, CocoError> {
+    let mut seen = BTreeSet::new();
+    for id in ids {
+        if !seen.insert(id) {
+            return Err(CocoError::Duplicate { what, id });
+        }
+    }
+    Ok(seen)
+}
+
+fn known(
+    what: &'static str,
+    place: usize,
+    of: &'static str,
+    id: i64,
+    ids: &BTreeSet<i64>,
+) -> Result<(), CocoError> {
+    if ids.contains(&id) { Ok(()) } else { Err(CocoError::Unknown { what, place, of, id }) }
+}

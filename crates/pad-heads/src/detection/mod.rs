@@ -1,0 +1,3 @@
+//! Object detection.
+
+pub mod coco;

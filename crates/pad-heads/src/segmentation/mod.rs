@@ -1,0 +1,3 @@
+//! Semantic segmentation.
+
+pub mod metrics;
