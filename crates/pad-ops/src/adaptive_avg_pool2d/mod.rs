@@ -42,7 +42,7 @@ pub fn adaptive_avg_pool2d(x: &Tensor, size: ImageSize) -> Result<Tensor> {
         return adaptive_avg_pool2d_reference(x, size);
     }
     let bins = Bins::new(ImageSize { height, width }, size);
-    let y = bins.forward(&*slices::borrow(&x.contiguous()?)?);
+    let y = bins.forward(&slices::borrow(&x.contiguous()?)?);
     let shape = Shape::from((batch, channels, size.height, size.width));
     Ok(nary::apply(OP, x, &[], y, shape, AdaptiveAvgPool(bins))?)
 }

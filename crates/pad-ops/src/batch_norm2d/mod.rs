@@ -59,7 +59,7 @@ pub fn batch_norm2d(
     }
     let x = x.contiguous()?;
     let channels = Channels { count: channels, area: height * width };
-    let (mean, variance) = channels.moments(&*slices::borrow(&x)?);
+    let (mean, variance) = channels.moments(&slices::borrow(&x)?);
     let unbiased = count as f64 / (count as f64 - 1.0);
     let narrow = |values: &[f64], factor: f64| {
         let values = values.iter().map(|value| (value * factor) as f32).collect();
@@ -133,7 +133,7 @@ fn normalize(
     let (weight, bias) = (weight.contiguous()?, bias.contiguous()?);
     let y = {
         let (x, weight) = (slices::borrow(x)?, slices::borrow(&weight)?);
-        channels.forward(&x, (&mean, &scale), &weight, &*slices::borrow(&bias)?)
+        channels.forward(&x, (&mean, &scale), &weight, &slices::borrow(&bias)?)
     };
     let backward =
         BatchNorm { x: x.clone(), weight: weight.clone(), mean, scale, channels, measured };

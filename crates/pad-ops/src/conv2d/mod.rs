@@ -63,7 +63,7 @@ pub fn conv2d(
     let bias = bias.map(Tensor::contiguous).transpose()?;
     let y = {
         let bias = bias.as_ref().map(slices::borrow).transpose()?;
-        geometry.forward(&*slices::borrow(&x)?, &*slices::borrow(&weight)?, bias.as_deref())
+        geometry.forward(&slices::borrow(&x)?, &slices::borrow(&weight)?, bias.as_deref())
     };
     let shape = Shape::from((batch, outputs, geometry.out_height(), geometry.out_width()));
     let mut params = vec![&weight];

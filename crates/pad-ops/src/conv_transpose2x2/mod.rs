@@ -47,7 +47,7 @@ pub fn conv_transpose2x2(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> 
     let bias = bias.map(Tensor::contiguous).transpose()?;
     let y = {
         let bias = bias.as_ref().map(slices::borrow).transpose()?;
-        geometry.forward(&*slices::borrow(&x)?, &*slices::borrow(&weight)?, bias.as_deref())
+        geometry.forward(&slices::borrow(&x)?, &slices::borrow(&weight)?, bias.as_deref())
     };
     let shape = Shape::from((batch, outputs, 2 * height, 2 * width));
     let mut params = vec![&weight];

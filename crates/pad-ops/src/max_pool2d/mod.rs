@@ -50,7 +50,7 @@ pub fn max_pool2d(x: &Tensor, kernel: usize, stride: usize) -> Result<Tensor> {
     }
     let windows = Windows { height, width, kernel, stride };
     let x = x.contiguous()?;
-    let y = windows.forward(&*slices::borrow(&x)?);
+    let y = windows.forward(&slices::borrow(&x)?);
     let shape = Shape::from((batch, channels, windows.out_height(), windows.out_width()));
     let backward = MaxPool { x: x.clone(), windows };
     Ok(nary::apply(OP, &x, &[], y, shape, backward)?)

@@ -46,7 +46,7 @@ pub fn resize_bilinear(x: &Tensor, size: ImageSize, align_corners: bool) -> Resu
         return resize_bilinear_reference(x, size, align_corners);
     }
     let resize = Resize::new(from, size, align_corners);
-    let y = resize.forward(&*slices::borrow(&x.contiguous()?)?);
+    let y = resize.forward(&slices::borrow(&x.contiguous()?)?);
     let shape = Shape::from((batch, channels, size.height, size.width));
     Ok(nary::apply(OP, x, &[], y, shape, ResizeBilinear(resize))?)
 }
