@@ -22,6 +22,14 @@ pub enum Error {
         /// Maps that it was given.
         found: usize,
     },
+    /// A model's logits are not those of the images that it was given.
+    #[error("logits of shape {found:?}, expected (B, classes, H, W) with B, H, W = {expected:?}")]
+    Logits {
+        /// Images, height, width.
+        expected: [usize; 3],
+        /// Shape of the logits.
+        found: Vec<usize>,
+    },
     /// A patch grid is larger than the relative position tables.
     #[error(
         "patch grid {found}, expected at most {expected}, the grid of the relative position tables (interpolate the \

@@ -91,10 +91,13 @@ impl DownstreamViT {
         let bias = proj.get_with_hints(dim, "bias", Init::Const(0.0))?;
         let kernel = kernel.reshape((dim, vit.patch_values()))?;
         let normal = Init::Randn { mean: 0.0, stdev: 0.02 };
-        // The original's names of the layer scales.
-        let blocks_at = vb.clone().rename_f(|name| {
+        // The original's names of the layer scales. Renaming starts at the root: a renamed builder would put its prefix
+        // in front of a name that has it already.
+        let root = vb.root().rename_f(|name| {
             name.replace(".ls1.gamma", ".gamma_1").replace(".ls2.gamma", ".gamma_2")
         });
+        let prefix = vb.prefix();
+        let blocks_at = if prefix.is_empty() { root } else { root.pp(prefix) };
         let mut blocks = Vec::with_capacity(vit.depth);
         let mut tables = Vec::new();
         for i in 0..vit.depth {

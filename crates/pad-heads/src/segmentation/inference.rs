@@ -63,7 +63,7 @@ impl SlidingWindow {
     /// `images` (B, C, H, W) -> (B, classes, H, W), `f32` on the CPU; `model` gives logits of a window's size.
     ///
     /// # Errors
-    /// [`Error::Config`]; whatever `model` returns; logits of another size.
+    /// [`Error::Config`]; whatever `model` returns; [`Error::Logits`] for logits of another size.
     pub fn logits(
         &self,
         images: &Tensor,
@@ -85,11 +85,8 @@ impl SlidingWindow {
             let logits = model(&Tensor::cat(&windows, 0)?.contiguous()?)?;
             let (rows, found, height, width) = logits.dims4()?;
             if (rows, height, width) != (batch * corners.len(), window.height, window.width) {
-                let message = format!(
-                    "sliding window: logits of shape {:?} for windows of {window}",
-                    logits.dims()
-                );
-                return Err(candle_core::Error::msg(message).into());
+                let expected = [batch * corners.len(), window.height, window.width];
+                return Err(Error::Logits { expected, found: logits.dims().to_vec() });
             }
             classes = found;
             sums.resize(batch * classes * size.area(), 0.0);

@@ -95,10 +95,10 @@ fn refusals() {
         "sliding window: `window` is 0x0, expected at least 1x1; `stride` is 0x0, expected 1x1 to the window's 0x0; \
          `together` is 0, expected at least 1"
     );
-    let smaller = |x: &Tensor| -> Result<Tensor> { Ok(x.narrow(2, 0, 1)?) };
+    let smaller = |x: &Tensor| -> Result<Tensor> { pointwise(&x.narrow(2, 0, 1)?) };
     assert_eq!(
         sliding(4, 4).logits(&images, &smaller).unwrap_err().to_string(),
-        "sliding window: logits of shape [1, 3, 1, 4] for windows of 4x4"
+        "logits of shape [1, 2, 1, 4], expected (B, classes, H, W) with B, H, W = [1, 4, 4]"
     );
     let bad = Augmentation { scales: vec![1.0, 0.0], flip: false };
     let refused = predict(&images, ImageSize::square(4), Extent::Whole, &bad, &pointwise);
