@@ -175,12 +175,12 @@ impl Features for DownstreamViT {
         };
         let (batch, _, dim) = x.dims3()?;
         let last = blocks.iter().max().map_or(0, |last| last + 1);
-        let mut maps = vec![None; depth];
-        for i in 0..last {
+        let mut maps = vec![None; last];
+        for (i, map) in maps.iter_mut().enumerate() {
             x = self.block(i, &x, index.as_ref(), mode)?;
             if blocks.contains(&i) {
-                let map = x.narrow(1, 1, grid.len())?.transpose(1, 2)?.contiguous()?;
-                maps[i] = Some(map.reshape((batch, dim, grid.height, grid.width))?);
+                let tokens = x.narrow(1, 1, grid.len())?.transpose(1, 2)?.contiguous()?;
+                *map = Some(tokens.reshape((batch, dim, grid.height, grid.width))?);
             }
         }
         Ok(blocks.iter().filter_map(|&i| maps[i].clone()).collect())

@@ -6,6 +6,7 @@
 mod fcn;
 mod inference;
 mod linear;
+mod pretrained;
 mod segmentor;
 mod training;
 mod uper;
@@ -13,6 +14,7 @@ mod uper;
 pub use fcn::{FcnConfig, FcnHead};
 pub use inference::{Augmentation, Extent, SlidingWindow, predict, predict_logits, resized_logits};
 pub use linear::LinearHead;
+pub use pretrained::pretrained;
 pub use segmentor::{BackboneKind, HeadKind, Segmentor, SegmentorConfig};
 pub use training::{LayerDecay, SegmentationBatch, SegmentationTask, Trained, role_of};
 pub use uper::{UperConfig, UperHead};

@@ -2,6 +2,7 @@
 
 mod backbone;
 mod heads;
+mod pretrained;
 mod recorded;
 mod segmentor;
 mod windows;
