@@ -185,6 +185,10 @@ fn corner_sizes() {
         Sizes { b: 2, c: 3, o: 5, h: 1, w: 7 },
         Sizes { b: 3, c: 17, o: 2, h: 9, w: 5 },
         Sizes { b: 1, c: 64, o: 9, h: 45, w: 61 }, // convolution in several blocks of rows
+        Sizes { b: 2, c: 16, o: 17, h: 1, w: 1 },  // Winograd's tiles from here on
+        Sizes { b: 1, c: 18, o: 16, h: 5, w: 8 },
+        Sizes { b: 2, c: 33, o: 20, h: 6, w: 7 },
+        Sizes { b: 1, c: 160, o: 31, h: 47, w: 62 }, // in several blocks
     ];
     for case in &CASES {
         for sizes in table {
@@ -204,9 +208,19 @@ proptest! {
     }
 }
 
+/// Weights too many for one group of Winograd's transforms.
+#[test]
+fn groups_of_outputs() {
+    let sizes = Sizes { b: 1, c: 1100, o: 250, h: 5, w: 6 };
+    fast_equals_reference(&CASES[2], sizes);
+}
+
 #[test]
 fn finite_differences() {
     let sizes = Sizes { b: 2, c: 3, o: 2, h: 4, w: 5 };
+    let wide = Sizes { b: 1, c: 17, o: 16, h: 3, w: 4 };
+    let f = |t: &[Tensor]| (CASES[2].fast)(t, &wide);
+    gradcheck("Winograd", &operands(&CASES[2], &wide, F32), Precision::F32, f);
     for case in &CASES {
         // Steps must not move a pixel over the edge between hard and easy, nor change a maximum.
         if case.name.contains("hard") || case.name.contains("max_pool") {

@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use super::winograd::Winograd;
 use crate::{
     cpu::{
         matmul::{Into, Mat, Threads, matmul},
@@ -123,6 +124,10 @@ impl Geometry {
                 .for_each(|(index, plane)| plane.fill(bias[index % self.outputs]));
             into = Into::Add;
         }
+        if let Some(winograd) = Winograd::of(self) {
+            winograd.forward(x, weight, &mut y);
+            return y;
+        }
         let mut columns = self.columns();
         let images = x.chunks_exact(self.channels * plane);
         for (image, y) in images.zip(y.chunks_exact_mut(self.outputs * out)) {
@@ -177,6 +182,10 @@ impl Geometry {
         let taps = self.taps();
         let mut d_x = want_x.then(|| vec![0.0; x.len()]);
         let mut d_weight = want_weight.then(|| vec![0.0; weight.len()]);
+        if let Some(winograd) = Winograd::of(self) {
+            winograd.backward(x, weight, d_y, d_x.as_deref_mut(), d_weight.as_deref_mut());
+            return (d_x, d_weight);
+        }
         let mut columns = self.columns();
         let weight_mat = Mat::dense(self.outputs, taps);
         for (index, d_y) in d_y.chunks_exact(self.outputs * out).enumerate() {

@@ -1,9 +1,11 @@
-//! 2D convolution of stride 1 as matrix products (im2col in blocks of rows, forward and backward).
+//! 2D convolution of stride 1 as matrix products, forward and backward: columns in blocks of rows, or Winograd's tiles for
+//! 3 x 3 kernels with channels enough.
 //!
-//! Saved for the backward: the operands; columns are gathered again.
+//! Saved for the backward: the operands; columns and tiles are gathered again.
 
 mod cpu;
 mod reference;
+mod winograd;
 
 use candle_core::{Result as CandleResult, Shape, Tensor};
 
