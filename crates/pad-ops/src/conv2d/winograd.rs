@@ -1,8 +1,8 @@
 //! 3 x 3 convolutions by Winograd's algorithm F(2 x 2, 3 x 3) (Lavin & Gray, 2015): a tile of 2 x 2 outputs costs 16
 //! products per pair of channels instead of 36. Its backward is its transpose, step by step.
 //!
-//! Tiles of a channel lie as (16, tiles): one row for every place of the transformed 4 x 4 tile. The transforms of weights
-//! are held for a group of outputs at a time.
+//! What is written channel by channel lies as (channels, 16, tiles), what products write place by place as (16, channels,
+//! tiles): so every task writes one stretch of memory. The transforms of weights are held for a group of outputs at a time.
 
 use rayon::prelude::*;
 
@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Values of a block of transformed tiles.
-const TILE_VALUES: usize = 1 << 20;
+const TILE_VALUES: usize = 1 << 21;
 /// Values of a group of transformed weights.
 const WEIGHT_VALUES: usize = 1 << 22;
 /// Below so many channels on either side the transforms cost more than they save.
@@ -84,17 +84,15 @@ impl Winograd {
                 for block in self.blocks() {
                     let count = block.1 * self.across;
                     self.gather(image, block, &mut tiles[..PLACES * channels * count]);
-                    for place in 0..PLACES {
-                        matmul(
-                            (&mut sums[place * count..], Self::place(group.len(), count)),
-                            Into::Replace,
-                            1.0,
+                    let tiles = &tiles[..PLACES * channels * count];
+                    let sums = &mut sums[..PLACES * group.len() * count];
+                    by_place(sums, group.len(), count, Into::Replace, |place| {
+                        (
                             (&weights[place * channels..], Self::place(group.len(), channels)),
                             (&tiles[place * count..], Self::place(channels, count)),
-                            Threads::All,
-                        );
-                    }
-                    self.outputs(&sums, block, y);
+                        )
+                    });
+                    self.outputs(sums, block, y);
                 }
             }
         }
@@ -129,35 +127,30 @@ impl Winograd {
                 for block in self.blocks() {
                     let count = block.1 * self.across;
                     self.spread(d_y, block, &mut d_sums[..PLACES * group.len() * count]);
+                    let d_sums = &*d_sums;
                     let sums_mat = Self::place(group.len(), count);
                     let (tiles_mat, weights_mat) =
                         (Self::place(channels, count), Self::place(group.len(), channels));
                     if let Some(d_weights) = &mut d_weights {
                         let tiles = &mut tiles[..PLACES * channels * count];
                         self.gather(&x[image.clone()], block, tiles);
-                        for place in 0..PLACES {
-                            matmul(
-                                (&mut d_weights[place * channels..], weights_mat),
-                                Into::Add,
-                                1.0,
+                        let tiles = &*tiles;
+                        by_place(d_weights, group.len(), channels, Into::Add, |place| {
+                            (
                                 (&d_sums[place * count..], sums_mat),
                                 (&tiles[place * count..], tiles_mat.t()),
-                                Threads::All,
-                            );
-                        }
+                            )
+                        });
                     }
                     let (Some(d_x), Some(weights)) = (&mut d_x, &weights) else { continue };
-                    for place in 0..PLACES {
-                        matmul(
-                            (&mut tiles[place * count..], tiles_mat),
-                            Into::Replace,
-                            1.0,
+                    let d_tiles = &mut tiles[..PLACES * channels * count];
+                    by_place(d_tiles, channels, count, Into::Replace, |place| {
+                        (
                             (&weights[place * channels..], weights_mat.t()),
                             (&d_sums[place * count..], sums_mat),
-                            Threads::All,
-                        );
-                    }
-                    self.scatter(&tiles, block, &mut d_x[image.clone()]);
+                        )
+                    });
+                    self.scatter(d_tiles, block, &mut d_x[image.clone()]);
                 }
             }
             if let (Some(d_weight), Some(d_weights)) = (&mut d_weight, &d_weights) {
@@ -194,14 +187,13 @@ impl Winograd {
         out
     }
 
-    /// The transpose of [`Winograd::weights`], written.
+    /// The transpose of [`Winograd::weights`], written, of (16, outputs, channels).
     fn d_weights(self, d_weights: &[f32], d_kernels: &mut [f32]) {
         let channels = self.of.channels;
         d_kernels.par_chunks_mut(channels * 9).enumerate().for_each(|(output, d_kernels)| {
-            let size = PLACES * channels;
-            let d = &d_weights[output * size..(output + 1) * size];
+            let group = d_weights.len() / (PLACES * channels);
             for (channel, d_kernel) in d_kernels.chunks_exact_mut(9).enumerate() {
-                let at = |place: usize| d[place * channels + channel];
+                let at = |place: usize| d_weights[(place * group + output) * channels + channel];
                 let mut half = [[0.0; 3]; 4];
                 for (row, half) in half.iter_mut().enumerate() {
                     *half = d_kernel_line([0, 1, 2, 3].map(|column| at(4 * row + column)));
@@ -241,19 +233,22 @@ impl Winograd {
         });
     }
 
-    /// The transpose of [`Winograd::gather`], added to the image.
+    /// The transpose of [`Winograd::gather`], of (16, channels, tiles), added to the image.
     fn scatter(self, tiles: &[f32], (first, rows): (usize, usize), image: &mut [f32]) {
         let (across, padded) = (self.across, self.padded());
         let count = rows * across;
         let area = self.of.height * self.of.width;
         image.par_chunks_mut(area).enumerate().for_each(|(channel, image)| {
-            let tiles = &tiles[PLACES * channel * count..PLACES * (channel + 1) * count];
+            let place = |place: usize| (place * self.of.channels + channel) * count;
             let mut mixed = vec![0.0; 4 * padded];
             let mut lines = vec![0.0; 4 * padded];
             for row in 0..rows {
                 for (line, mixed) in mixed.chunks_exact_mut(padded).enumerate() {
-                    let d = &tiles[4 * line * count..4 * (line + 1) * count];
-                    unmix_columns(mixed, d, count, row * across, across);
+                    let at = |column: usize| {
+                        let from = place(4 * line + column) + row * across;
+                        &tiles[from..from + across]
+                    };
+                    unmix_columns(mixed, at(0), at(1), at(2), at(3));
                 }
                 unmix_rows(&mut lines, &mixed, padded);
                 for (line, values) in lines.chunks_exact(padded).enumerate() {
@@ -271,12 +266,13 @@ impl Winograd {
         (row < self.of.height).then_some(row * self.of.width)
     }
 
-    /// `A^T m A` of every tile, added to the outputs.
+    /// `A^T m A` of every tile, of (16, outputs, tiles), added to the outputs.
     fn outputs(self, sums: &[f32], (first, rows): (usize, usize), y: &mut [f32]) {
         let (across, width) = (self.across, self.of.out_width());
         let count = rows * across;
         y.par_chunks_mut(self.of.out_height() * width).enumerate().for_each(|(output, y)| {
-            let sums = &sums[PLACES * output * count..PLACES * (output + 1) * count];
+            let group = sums.len() / (PLACES * count);
+            let (stride, from) = (group * count, output * count);
             let mut mixed = vec![0.0; 4 * across];
             for row in 0..rows {
                 for half in 0..2 {
@@ -284,7 +280,7 @@ impl Winograd {
                     if line >= self.of.out_height() {
                         continue;
                     }
-                    sum_rows(&mut mixed, sums, count, row * across, half);
+                    sum_rows(&mut mixed, sums, stride, from + row * across, half);
                     let y = &mut y[line * width..(line + 1) * width];
                     sum_columns(y, &mixed, across);
                 }
@@ -312,6 +308,20 @@ impl Winograd {
             }
         });
     }
+}
+
+/// A product for every place of `out` (16, rows, columns), in parallel, each on one thread.
+fn by_place<'a>(
+    out: &mut [f32],
+    rows: usize,
+    columns: usize,
+    into: Into,
+    operands: impl Fn(usize) -> ((&'a [f32], Mat), (&'a [f32], Mat)) + Send + Sync,
+) {
+    out.par_chunks_mut(rows * columns).enumerate().for_each(|(place, out)| {
+        let (a, b) = operands(place);
+        matmul((out, Mat::dense(rows, columns)), into, 1.0, a, b, Threads::One);
+    });
 }
 
 /// `G^T` times four values.
@@ -380,12 +390,9 @@ multiversioned! {
 
 multiversioned! {
     /// The transpose of `mix_columns`, written to `row`.
-    fn unmix_columns(row: &mut [f32], tiles: &[f32], count: usize, at: usize, n: usize) {
-        let (w, rest) = tiles.split_at(count);
-        let (x, rest) = rest.split_at(count);
-        let (y, z) = rest.split_at(count);
-        let (w, x) = (&w[at..at + n], &x[at..at + n]);
-        let (y, z) = (&y[at..at + n], &z[at..at + n]);
+    fn unmix_columns(row: &mut [f32], w: &[f32], x: &[f32], y: &[f32], z: &[f32]) {
+        let n = w.len();
+        let (x, y, z) = (&x[..n], &y[..n], &z[..n]);
         let row = &mut row[..2 * n + 2];
         // What the tile to the left leaves for this one's first two columns.
         let (mut c, mut d) = (0.0, 0.0);
@@ -401,11 +408,11 @@ multiversioned! {
 }
 
 multiversioned! {
-    /// Row `half` of `A^T` over the rows of a row of tiles: four rows of `out`.
-    fn sum_rows(out: &mut [f32], sums: &[f32], count: usize, at: usize, half: usize) {
+    /// Row `half` of `A^T` over the rows of a row of tiles, whose places are `stride` apart: four rows of `out`.
+    fn sum_rows(out: &mut [f32], sums: &[f32], stride: usize, at: usize, half: usize) {
         let n = out.len() / 4;
         for (column, out) in out.chunks_exact_mut(n).enumerate() {
-            let from = |row: usize| (4 * row + column) * count + at;
+            let from = |row: usize| (4 * row + column) * stride + at;
             let b = &sums[from(1)..from(1) + n];
             let c = &sums[from(2)..from(2) + n];
             if half == 0 {
