@@ -14,6 +14,13 @@
 //! | [`fuse_patchwise`] | adapter, mlp, gate | operands | CPU f32 | [`reference::fuse_patchwise`] |
 //! | [`gather_tokens`] | x | indices | CPU f32 | [`reference::gather_tokens`] |
 //! | [`masked_mse`] | pred | operands | CPU f32 | [`reference::masked_mse`] |
+//! | [`conv2d`] | x, weight, bias, each only if it tracks something | operands | CPU f32 | [`reference::conv2d`] |
+//! | [`conv_transpose2x2`] | x, weight, bias, each only if it tracks something | operands | CPU f32 | [`reference::conv_transpose2x2`] |
+//! | [`max_pool2d`] | x | operand | CPU f32 | [`reference::max_pool2d`] |
+//! | [`adaptive_avg_pool2d`] | x | nothing | CPU f32 | [`reference::adaptive_avg_pool2d`] |
+//! | [`resize_bilinear`] | x | nothing | CPU f32 | [`reference::resize_bilinear`] |
+//! | [`batch_norm2d`], [`batch_norm2d_with`] | x, weight, bias | operands, two numbers a channel | CPU f32 | [`reference::batch_norm2d`] |
+//! | [`cross_entropy2d`] | logits | operand, a label and a weight a pixel | CPU f32 | [`reference::cross_entropy2d`] |
 //!
 //! # Why not candle's own
 //! `candle_nn::LayerNorm` (contiguous input), `ops::softmax_last_dim`, rotary embeddings and `sdpa` are custom
@@ -25,10 +32,15 @@
 //! costs no work. Inputs that the fast path does not take (other dtypes, other devices, no values) take the reference.
 //! `PAD_CPU=portable` in the environment turns vector instructions off.
 
+mod adaptive_avg_pool2d;
 mod attention;
+mod batch_norm2d;
 mod branch;
 pub mod check;
+mod conv2d;
+mod conv_transpose2x2;
 mod cpu;
+mod cross_entropy2d;
 mod dropout;
 mod error;
 pub mod fs;
@@ -38,16 +50,24 @@ mod gelu;
 mod layer_norm;
 mod linear;
 mod masked_mse;
+mod max_pool2d;
 mod mode;
+mod planes;
+mod resize_bilinear;
 pub mod rng;
 mod softmax;
 
+pub use adaptive_avg_pool2d::adaptive_avg_pool2d;
 pub use attention::{AttentionBias, attention, attention_packed, attention_packed_biased};
+pub use batch_norm2d::{Moments, batch_norm2d, batch_norm2d_with};
 pub use branch::{
     AdapterScale, AdapterWeights, AttentionWeights, Keep, LinearWeights, MatmulPrecision,
     MlpWeights, NormWeights, attention_branch, mlp_branch,
 };
+pub use conv_transpose2x2::conv_transpose2x2;
+pub use conv2d::conv2d;
 pub use cpu::{level::cpu_level, nary::backward, scratch::release_buffers};
+pub use cross_entropy2d::{CrossEntropy, HardPixels, PixelMean, cross_entropy2d};
 pub use dropout::{drop_path, dropout};
 pub use error::{Error, Result};
 pub use fuse_patchwise::{Fusion, fuse_patchwise, patchwise_scales};
@@ -56,20 +76,30 @@ pub use gelu::gelu;
 pub use layer_norm::layer_norm;
 pub use linear::linear;
 pub use masked_mse::{masked_mse, normalize_patches};
+pub use max_pool2d::max_pool2d;
 pub use mode::{ImageSize, Mode};
+pub use resize_bilinear::resize_bilinear;
 pub use softmax::softmax;
 
 /// The same operators as compositions of candle operations: the oracle of the tests, and the path of devices and
 /// dtypes without a kernel.
 pub mod reference {
     pub use crate::{
+        adaptive_avg_pool2d::adaptive_avg_pool2d_reference as adaptive_avg_pool2d,
         attention::{
             attention_packed_biased_reference as attention_packed_biased,
             attention_packed_reference as attention_packed,
         },
+        batch_norm2d::{
+            batch_norm2d_reference as batch_norm2d,
+            batch_norm2d_with_reference as batch_norm2d_with,
+        },
         branch::{
             attention_branch_reference as attention_branch, mlp_branch_reference as mlp_branch,
         },
+        conv_transpose2x2::conv_transpose2x2_reference as conv_transpose2x2,
+        conv2d::conv2d_reference as conv2d,
+        cross_entropy2d::cross_entropy2d_reference as cross_entropy2d,
         dropout::dropout_reference as dropout,
         fuse_patchwise::fuse_patchwise_reference as fuse_patchwise,
         gather_tokens::gather_tokens_reference as gather_tokens,
@@ -77,6 +107,8 @@ pub mod reference {
         layer_norm::layer_norm_reference as layer_norm,
         linear::linear_reference as linear,
         masked_mse::masked_mse_reference as masked_mse,
+        max_pool2d::max_pool2d_reference as max_pool2d,
+        resize_bilinear::resize_bilinear_reference as resize_bilinear,
         softmax::softmax_reference as softmax,
     };
 }

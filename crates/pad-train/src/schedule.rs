@@ -41,12 +41,35 @@ pub enum Schedule {
         /// Length of the run with the warm-up, epochs.
         epochs: f64,
     },
+    /// Down to `min_lr` as `(1 - epoch / epochs) ^ power`; during the warm-up this rate, too, is multiplied by a factor
+    /// that rises in a straight line from `warmup_ratio` to 1 (mmsegmentation's `poly` policy with linear warm-up).
+    Poly {
+        /// The rate at the start, were there no warm-up.
+        peak_lr: f64,
+        /// The rate at the end.
+        min_lr: f64,
+        /// Exponent: 1 is a straight line.
+        power: f64,
+        /// Length of the warm-up, epochs.
+        warmup_epochs: f64,
+        /// Factor at the start of the warm-up.
+        warmup_ratio: f64,
+        /// Length of the run with the warm-up, epochs.
+        epochs: f64,
+    },
 }
 
 impl Schedule {
     /// [`Schedule::WarmupCosine`].
     pub const fn warmup_cosine(peak_lr: f64, min_lr: f64, warmup_epochs: f64, epochs: f64) -> Self {
         Self::WarmupCosine { peak_lr, min_lr, warmup_epochs, epochs }
+    }
+
+    /// [`Schedule::Poly`] as the original trains its segmentation: a straight line to 0, warm-up from 1e-6 of the rate
+    /// (there 1500 iterations: `1500 / iterations per epoch` epochs).
+    pub const fn poly(peak_lr: f64, warmup_epochs: f64, epochs: f64) -> Self {
+        let (min_lr, power, warmup_ratio) = (0.0, 1.0, 1e-6);
+        Self::Poly { peak_lr, min_lr, power, warmup_epochs, warmup_ratio, epochs }
     }
 
     /// The rate at `epoch`, e.g. 3.25 after a quarter of the fourth epoch. After the end it stays as at the end.
@@ -59,6 +82,15 @@ impl Schedule {
             Schedule::WarmupCosine { peak_lr, min_lr, warmup_epochs, epochs } => {
                 let done = ((epoch - warmup_epochs) / (epochs - warmup_epochs)).min(1.0);
                 min_lr + (peak_lr - min_lr) * 0.5 * (1.0 + (PI * done).cos())
+            }
+            Schedule::Poly { peak_lr, min_lr, power, warmup_epochs, warmup_ratio, epochs } => {
+                let left = (1.0 - epoch / epochs).max(0.0);
+                let lr = min_lr + (peak_lr - min_lr) * left.powf(power);
+                if epoch < warmup_epochs {
+                    lr * (1.0 - (1.0 - epoch / warmup_epochs) * (1.0 - warmup_ratio))
+                } else {
+                    lr
+                }
             }
         }
     }
@@ -80,6 +112,19 @@ impl Schedule {
                 rate("peak_lr", peak_lr);
                 rate("min_lr", min_lr);
                 rate("warmup_epochs", warmup_epochs);
+                rate("epochs", epochs);
+                if warmup_epochs >= epochs {
+                    faults.push(format!(
+                        "`warmup_epochs` is {warmup_epochs}, expected less than `epochs` ({epochs})"
+                    ));
+                }
+            }
+            Schedule::Poly { peak_lr, min_lr, power, warmup_epochs, warmup_ratio, epochs } => {
+                rate("peak_lr", peak_lr);
+                rate("min_lr", min_lr);
+                rate("power", power);
+                rate("warmup_epochs", warmup_epochs);
+                rate("warmup_ratio", warmup_ratio);
                 rate("epochs", epochs);
                 if warmup_epochs >= epochs {
                     faults.push(format!(
@@ -120,6 +165,43 @@ mod tests {
             let got = schedule.at(epoch);
             assert!((got - lr).abs() <= 1e-12 * lr.max(1e-3), "epoch {epoch}: {got} for {lr}");
         }
+    }
+
+    /// Iterations of a run of 14,400 with 1,500 of warm-up, base rate 2e-4: the formula of mmcv's hooks, worked out with
+    /// whole iterations.
+    #[test]
+    fn poly_equals_mmcv_iteration_by_iteration() {
+        let per_epoch = 96.0;
+        let schedule = Schedule::poly(2e-4, 1500.0 / per_epoch, 14_400.0 / per_epoch);
+        schedule.validate().unwrap();
+        for (iteration, lr) in [
+            (0.0, 2e-10),
+            (1.0, 1.335239268611e-7),
+            (750.0, 9.479176145833e-5),
+            (1499.0, 1.790611019713e-4),
+            (1500.0, 1.791666666667e-4),
+            (7200.0, 1e-4),
+            (14_399.0, 1.388888888889e-8),
+            (14_400.0, 0.0),
+            (20_000.0, 0.0),
+        ] {
+            let got = schedule.at(iteration / per_epoch);
+            assert!((got - lr).abs() <= 1e-9 * lr.max(1e-6), "{iteration}: {got} for {lr}");
+        }
+        let bent = Schedule::Poly {
+            peak_lr: 1.0,
+            min_lr: 0.1,
+            power: 2.0,
+            warmup_epochs: 0.0,
+            warmup_ratio: 0.0,
+            epochs: 10.0,
+        };
+        assert!((bent.at(0.0) - 1.0).abs() < 1e-12 && (bent.at(5.0) - 0.325).abs() < 1e-12);
+        assert_eq!(
+            Schedule::poly(-1.0, 5.0, 5.0).validate().unwrap_err().to_string(),
+            "settings: `peak_lr` is -1, expected a finite number >= 0; `warmup_epochs` is 5, expected less than \
+             `epochs` (5)"
+        );
     }
 
     #[test]

@@ -1,0 +1,204 @@
+//! The ViT with adapters in the original's downstream form (`backbone/mae_adapt.py` of its segmentation part).
+//!
+//! Against pre-training: a learned position table, relative position biases in every block, layer scale (`gamma_1`,
+//! `gamma_2`), drop path, no final norm. Without layer scale the original's block leaves its attention out altogether; ours
+//! attends, as its plain backbone does: with `layer_scale = None` results differ from the original on purpose.
+
+use candle_core::Tensor;
+use candle_nn::{Init, VarBuilder};
+use pad_adapter::vit::{
+    Block, PatchGrid, ViTConfig, interpolate_table,
+    layers::{Linear, xavier_uniform},
+    patches,
+};
+use pad_ops::{AttentionBias, ImageSize, Mode};
+use serde::{Deserialize, Serialize};
+
+use super::{Features, relative};
+use crate::{Error, Result};
+
+/// Hyperparameters of a [`DownstreamViT`].
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DownstreamConfig {
+    /// The transformer; `image_size` gives the grid of both kinds of position tables.
+    pub vit: ViTConfig,
+    /// Whether blocks have relative position biases. Default: yes.
+    pub relative_positions: bool,
+}
+
+impl Default for DownstreamConfig {
+    /// The original's: ViT-B/16 for 512 x 512 images, layer scale 1, drop path 0.1, patchwise adapters.
+    fn default() -> Self {
+        let vit = ViTConfig {
+            image_size: ImageSize::square(512),
+            layer_scale: Some(1.0),
+            drop_path: 0.1,
+            adapter: Some(pad_adapter::AdapterConfig::default()),
+            ..ViTConfig::base(16)
+        };
+        Self { vit, relative_positions: true }
+    }
+}
+
+impl DownstreamConfig {
+    /// Every fault of the configuration at once.
+    ///
+    /// # Errors
+    /// [`Error::Config`] or the transformer's own.
+    pub fn validate(&self) -> Result<()> {
+        let vit = &self.vit;
+        // The position table is learned: any width will do, if only the heads divide it.
+        ViTConfig { embed_dim: 4 * vit.embed_dim, ..*vit }.validate()?;
+        let mut faults = Vec::new();
+        if !vit.embed_dim.is_multiple_of(vit.num_heads) {
+            faults.push(format!(
+                "`num_heads` is {}, expected a divisor of `embed_dim` {}",
+                vit.num_heads, vit.embed_dim
+            ));
+        }
+        Error::faults("downstream vit", faults)
+    }
+}
+
+/// The network. Parameter names are the original's: `patch_embed.proj`, `cls_token`, `pos_embed`,
+/// `blocks.{i}.{norm1,attn,norm2,mlp,gamma_1,gamma_2,adaptmlp,scalar_pred}`,
+/// `blocks.{i}.attn.relative_position_bias_table`.
+#[derive(Clone, Debug)]
+pub struct DownstreamViT {
+    config: DownstreamConfig,
+    patch_embed: Linear,
+    cls_token: Tensor,
+    pos_table: Tensor,
+    blocks: Vec<Block>,
+    /// One a block, (rows, heads), or none at all.
+    tables: Vec<Tensor>,
+}
+
+impl DownstreamViT {
+    /// Builds the network from `vb`'s tensors.
+    ///
+    /// # Errors
+    /// [`Error::Config`]; whatever `vb` refuses.
+    pub fn new(config: &DownstreamConfig, vb: VarBuilder<'static>) -> Result<Self> {
+        config.validate()?;
+        let vit = &config.vit;
+        let (dim, patch, channels) = (vit.embed_dim, vit.patch_size, vit.in_channels);
+        let grid = vit.pos_table_grid()?;
+        let proj = vb.pp("patch_embed").pp("proj");
+        let init = xavier_uniform(vit.patch_values(), dim);
+        let kernel = proj.get_with_hints((dim, channels, patch, patch), "weight", init)?;
+        let bias = proj.get_with_hints(dim, "bias", Init::Const(0.0))?;
+        let kernel = kernel.reshape((dim, vit.patch_values()))?;
+        let normal = Init::Randn { mean: 0.0, stdev: 0.02 };
+        // The original's names of the layer scales. Renaming starts at the root: a renamed builder would put its prefix
+        // in front of a name that has it already.
+        let root = vb.root().rename_f(|name| {
+            name.replace(".ls1.gamma", ".gamma_1").replace(".ls2.gamma", ".gamma_2")
+        });
+        let prefix = vb.prefix();
+        let blocks_at = if prefix.is_empty() { root } else { root.pp(prefix) };
+        let mut blocks = Vec::with_capacity(vit.depth);
+        let mut tables = Vec::new();
+        for i in 0..vit.depth {
+            blocks.push(Block::new(vit, i, blocks_at.pp("blocks").pp(i))?);
+            if config.relative_positions {
+                let shape = (relative::relative_bias_rows(grid), vit.num_heads);
+                let attn = vb.pp("blocks").pp(i).pp("attn");
+                let zeros = Init::Const(0.0);
+                tables.push(attn.get_with_hints(shape, "relative_position_bias_table", zeros)?);
+            }
+        }
+        Ok(Self {
+            config: *config,
+            patch_embed: Linear::from_tensors(kernel, Some(bias)),
+            cls_token: vb.get_with_hints((1, 1, dim), "cls_token", normal)?,
+            pos_table: vb.get_with_hints((1, 1 + grid.len(), dim), "pos_embed", normal)?,
+            blocks,
+            tables,
+        })
+    }
+
+    /// The configuration it was built from.
+    pub fn config(&self) -> &DownstreamConfig {
+        &self.config
+    }
+
+    /// Tokens of whole images with positions, class token first, and their grid.
+    fn embed(&self, images: &Tensor) -> Result<(Tensor, PatchGrid)> {
+        let vit = &self.config.vit;
+        let refuse = || pad_adapter::Error::ImageShape {
+            expected: format!(
+                "(B, {}, H, W) with sides divisible by {}",
+                vit.in_channels, vit.patch_size
+            ),
+            found: images.dims().to_vec(),
+        };
+        let grid = match *images.dims() {
+            [_, channels, height, width] if channels == vit.in_channels => {
+                PatchGrid::of(ImageSize { height, width }, vit.patch_size).map_err(|_| refuse())?
+            }
+            _ => return Err(refuse().into()),
+        };
+        let tokens = self.patch_embed.forward(&patches(images, vit.patch_size)?)?;
+        let (batch, _, dim) = tokens.dims3()?;
+        let class = self.cls_token.broadcast_as((batch, 1, dim))?.contiguous()?;
+        let positions = interpolate_table(&self.pos_table, vit.pos_table_grid()?, grid)?;
+        Ok((Tensor::cat(&[&class, &tokens], 1)?.broadcast_add(&positions)?, grid))
+    }
+
+    /// Runs one block.
+    fn block(&self, i: usize, x: &Tensor, index: Option<&Tensor>, mode: Mode) -> Result<Tensor> {
+        let block = &self.blocks[i];
+        let (Some(table), Some(index)) = (self.tables.get(i), index) else {
+            return Ok(block.forward(x, mode)?);
+        };
+        Ok(block.forward_with(x, mode, |attention, x| {
+            attention
+                .forward_biased(x, |_| Ok(AttentionBias::PerHead(relative::bias(table, index)?)))
+        })?)
+    }
+}
+
+impl Features for DownstreamViT {
+    fn maps(&self, images: &Tensor, blocks: &[usize], mode: Mode) -> Result<Vec<Tensor>> {
+        let depth = self.blocks.len();
+        if let Some(&found) = blocks.iter().find(|&&block| block >= depth) {
+            return Err(pad_adapter::Error::Block { depth, found }.into());
+        }
+        let (mut x, grid) = self.embed(images)?;
+        let index = if self.tables.is_empty() {
+            None
+        } else {
+            let table = self.config.vit.pos_table_grid()?;
+            Some(relative::relative_positions(table, grid, images.device())?)
+        };
+        let (batch, _, dim) = x.dims3()?;
+        let last = blocks.iter().max().map_or(0, |last| last + 1);
+        let mut maps = vec![None; last];
+        for (i, map) in maps.iter_mut().enumerate() {
+            x = self.block(i, &x, index.as_ref(), mode)?;
+            if blocks.contains(&i) {
+                let tokens = x.narrow(1, 1, grid.len())?.transpose(1, 2)?.contiguous()?;
+                *map = Some(tokens.reshape((batch, dim, grid.height, grid.width))?);
+            }
+        }
+        Ok(blocks.iter().filter_map(|&i| maps[i].clone()).collect())
+    }
+
+    fn embed_dim(&self) -> usize {
+        self.config.vit.embed_dim
+    }
+
+    fn depth(&self) -> usize {
+        self.blocks.len()
+    }
+
+    fn patch_size(&self) -> usize {
+        self.config.vit.patch_size
+    }
+
+    fn in_channels(&self) -> usize {
+        self.config.vit.in_channels
+    }
+}

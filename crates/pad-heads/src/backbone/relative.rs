@@ -1,0 +1,90 @@
+//! Relative position biases as in BEiT: a table of one row per offset between two patches, and three rows for the class
+//! token.
+
+use candle_core::{Device, Tensor};
+use pad_adapter::vit::PatchGrid;
+
+use crate::{Error, Result};
+
+/// Rows of the table of a grid: `(2 h - 1)(2 w - 1) + 3`.
+pub fn relative_bias_rows(grid: PatchGrid) -> usize {
+    let offsets = |side: usize| (2 * side).saturating_sub(1);
+    offsets(grid.height) * offsets(grid.width) + 3
+}
+
+/// Which row of the table of grid `table` belongs to each pair of tokens of an image of grid `image`, class token first:
+/// query row minus key row, then columns; the last three rows are class to patch, patch to class, class to itself.
+///
+/// The offsets of a smaller grid are among those of a larger one, so smaller images need no other table.
+///
+/// # Shapes
+/// (N * N), `u32`, `N = 1 + L` of `image`, queries first.
+///
+/// # Errors
+/// [`Error::Grid`] if `image` is larger than `table` on a side.
+pub fn relative_positions(table: PatchGrid, image: PatchGrid, device: &Device) -> Result<Tensor> {
+    if image.height > table.height || image.width > table.width || image.is_empty() {
+        return Err(Error::Grid { expected: table, found: image });
+    }
+    let rows = relative_bias_rows(table);
+    let columns = 2 * table.width - 1;
+    let tokens = 1 + image.len();
+    let mut index = Vec::with_capacity(tokens * tokens);
+    for query in 0..tokens {
+        for key in 0..tokens {
+            index.push(match (query.checked_sub(1), key.checked_sub(1)) {
+                (Some(query), Some(key)) => {
+                    let row = query / image.width + table.height - 1 - key / image.width;
+                    let column = query % image.width + table.width - 1 - key % image.width;
+                    (row * columns + column) as u32
+                }
+                (None, Some(_)) => (rows - 3) as u32,
+                (Some(_), None) => (rows - 2) as u32,
+                (None, None) => (rows - 1) as u32,
+            });
+        }
+    }
+    Ok(Tensor::from_vec(index, tokens * tokens, device)?)
+}
+
+/// The bias of every head.
+///
+/// # Shapes
+/// `table` (rows, H); `index` (N * N) -> (H, N, N).
+pub(super) fn bias(table: &Tensor, index: &Tensor) -> candle_core::Result<Tensor> {
+    let tokens = index.elem_count().isqrt();
+    let heads = table.dim(1)?;
+    // Head first, so that what is gathered lies as attention reads it.
+    let table = table.t()?.contiguous()?;
+    table.index_select(index, 1)?.reshape((heads, tokens, tokens))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn index(table: PatchGrid, image: PatchGrid) -> Vec<u32> {
+        relative_positions(table, image, &Device::Cpu).unwrap().to_vec1().unwrap()
+    }
+
+    #[test]
+    fn rows_of_a_small_grid() {
+        // 1 x 2 patches: offsets -1, 0, 1, then the three rows of the class token.
+        let grid = PatchGrid::new(1, 2);
+        assert_eq!(relative_bias_rows(grid), 6);
+        assert_eq!(index(grid, grid), [5, 3, 3, 4, 1, 0, 4, 2, 1]);
+        // The same image under a larger table: offsets of rows in steps of 2 * 3 - 1.
+        let large = PatchGrid::new(2, 3);
+        assert_eq!(index(large, grid), [17, 15, 15, 16, 7, 6, 16, 8, 7]);
+    }
+
+    #[test]
+    fn a_larger_image_needs_another_table() {
+        let refused = relative_positions(PatchGrid::new(2, 3), PatchGrid::new(3, 2), &Device::Cpu);
+        assert_eq!(
+            refused.unwrap_err().to_string(),
+            "patch grid 3x2, expected at most 2x3, the grid of the relative position tables (interpolate the \
+             checkpoint's tables for larger images)"
+        );
+    }
+}

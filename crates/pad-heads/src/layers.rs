@@ -1,0 +1,177 @@
+//! The layers of heads and pyramids, over pad-ops' differentiable operators. Names and first values are mmcv's.
+
+use candle_core::Tensor;
+use candle_nn::{Init, VarBuilder};
+use pad_ops::{Mode, Moments};
+
+use crate::Result;
+
+/// A convolution of stride 1 whose result is as large as its input.
+#[derive(Clone, Debug)]
+pub struct Conv2d {
+    weight: Tensor,
+    bias: Option<Tensor>,
+    padding: usize,
+}
+
+impl Conv2d {
+    /// Asks `vb` for `weight` (`outputs`, `inputs`, `kernel`, `kernel`), initialised by `init`, and for `bias`
+    /// (`outputs`), initialised to zero. `kernel` is odd.
+    ///
+    /// # Errors
+    /// Whatever `vb` refuses.
+    pub fn new(
+        inputs: usize,
+        outputs: usize,
+        kernel: usize,
+        bias: bool,
+        init: Init,
+        vb: VarBuilder,
+    ) -> Result<Self> {
+        let weight = vb.get_with_hints((outputs, inputs, kernel, kernel), "weight", init)?;
+        let bias =
+            if bias { Some(vb.get_with_hints(outputs, "bias", Init::Const(0.0))?) } else { None };
+        Ok(Self { weight, bias, padding: kernel / 2 })
+    }
+
+    /// # Shapes
+    /// `x` (B, `inputs`, H, W) -> (B, `outputs`, H, W).
+    ///
+    /// # Errors
+    /// An `x` that does not fit.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(pad_ops::conv2d(x, &self.weight, self.bias.as_ref(), self.padding)?)
+    }
+}
+
+/// A transposed convolution that doubles the sides.
+#[derive(Clone, Debug)]
+pub struct ConvTranspose2x2 {
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl ConvTranspose2x2 {
+    /// Asks `vb` for `weight` (`channels`, `channels`, 2, 2) and `bias` (`channels`), initialised as PyTorch does.
+    ///
+    /// # Errors
+    /// Whatever `vb` refuses.
+    pub fn new(channels: usize, vb: VarBuilder) -> Result<Self> {
+        // Kaiming uniform with a = sqrt(5) over PyTorch's fan in of this layout, outputs times kernel.
+        let bound = 1.0 / (4.0 * channels as f64).sqrt();
+        let uniform = Init::Uniform { lo: -bound, up: bound };
+        Ok(Self {
+            weight: vb.get_with_hints((channels, channels, 2, 2), "weight", uniform)?,
+            bias: vb.get_with_hints(channels, "bias", uniform)?,
+        })
+    }
+
+    /// # Shapes
+    /// `x` (B, C, H, W) -> (B, C, 2 H, 2 W).
+    ///
+    /// # Errors
+    /// An `x` that does not fit.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(pad_ops::conv_transpose2x2(x, &self.weight, Some(&self.bias))?)
+    }
+}
+
+/// Batch norm whose running statistics are state of this layer: they move at every forward in [`Mode::Train`], and count
+/// in [`Mode::Eval`].
+///
+/// The statistics are tensors of the `VarBuilder` (`running_mean`, `running_var`), updated in place: whoever holds the
+/// same tensors (a [`ParamStore`](pad_adapter::params::ParamStore)) saves their present values. [`is_statistic`] tells
+/// them from what an optimiser moves. Clones share them.
+#[derive(Clone, Debug)]
+pub struct BatchNorm {
+    weight: Tensor,
+    bias: Tensor,
+    running_mean: Tensor,
+    running_var: Tensor,
+}
+
+impl BatchNorm {
+    /// PyTorch's default.
+    const EPS: f64 = 1e-5;
+    /// How much of the running statistics a batch replaces.
+    const MOMENTUM: f64 = 0.1;
+
+    /// Asks `vb` for `weight`, `bias`, `running_mean` and `running_var` (`channels`).
+    ///
+    /// # Errors
+    /// Whatever `vb` refuses.
+    pub fn new(channels: usize, vb: VarBuilder) -> Result<Self> {
+        let get = |name, value| vb.get_with_hints(channels, name, Init::Const(value));
+        Ok(Self {
+            weight: get("weight", 1.0)?,
+            bias: get("bias", 0.0)?,
+            running_mean: get("running_mean", 0.0)?,
+            running_var: get("running_var", 1.0)?,
+        })
+    }
+
+    /// # Shapes
+    /// `x` (B, C, H, W) -> the same.
+    ///
+    /// # Errors
+    /// An `x` that does not fit; in training one that has a single value per channel.
+    pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        match mode {
+            Mode::Train(_) => {
+                let (y, batch) = pad_ops::batch_norm2d(x, &self.weight, &self.bias, Self::EPS)?;
+                for (running, batch) in
+                    [(&self.running_mean, batch.mean), (&self.running_var, batch.variance)]
+                {
+                    let kept = (running.detach() * (1.0 - Self::MOMENTUM))?;
+                    running.slice_set(&(kept + (batch * Self::MOMENTUM)?)?, 0, 0)?;
+                }
+                Ok(y)
+            }
+            Mode::Eval => {
+                let running = Moments {
+                    mean: self.running_mean.detach(),
+                    variance: self.running_var.detach(),
+                };
+                let (weight, bias) = (&self.weight, &self.bias);
+                Ok(pad_ops::batch_norm2d_with(x, &running, weight, bias, Self::EPS)?)
+            }
+        }
+    }
+}
+
+/// Whether a parameter of this name holds running statistics: state, never trained.
+pub fn is_statistic(name: &str) -> bool {
+    name.ends_with(".running_mean") || name.ends_with(".running_var")
+}
+
+/// Convolution without bias, batch norm, ReLU: mmcv's `ConvModule` (`conv.weight`, `bn.*`).
+#[derive(Clone, Debug)]
+pub struct ConvNormRelu {
+    conv: Conv2d,
+    norm: BatchNorm,
+}
+
+impl ConvNormRelu {
+    /// Asks `vb` for `conv.weight` and `bn.*`.
+    ///
+    /// # Errors
+    /// Whatever `vb` refuses.
+    pub fn new(inputs: usize, outputs: usize, kernel: usize, vb: VarBuilder) -> Result<Self> {
+        // Kaiming normal over the fan out, for a ReLU.
+        let stdev = (2.0 / (outputs * kernel * kernel) as f64).sqrt();
+        let init = Init::Randn { mean: 0.0, stdev };
+        Ok(Self {
+            conv: Conv2d::new(inputs, outputs, kernel, false, init, vb.pp("conv"))?,
+            norm: BatchNorm::new(outputs, vb.pp("bn"))?,
+        })
+    }
+
+    /// # Shapes
+    /// `x` (B, `inputs`, H, W) -> (B, `outputs`, H, W).
+    ///
+    /// # Errors
+    /// As [`BatchNorm::forward`].
+    pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        Ok(self.norm.forward(&self.conv.forward(x)?, mode)?.relu()?)
+    }
+}

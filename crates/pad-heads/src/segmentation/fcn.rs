@@ -1,0 +1,62 @@
+//! A fully convolutional head on one map: the auxiliary loss of UPerNet.
+
+use candle_core::Tensor;
+use candle_nn::VarBuilder;
+use pad_ops::Mode;
+use serde::{Deserialize, Serialize};
+
+use super::{Classifier, map_at};
+use crate::{Result, layers::ConvNormRelu};
+
+/// Hyperparameters of an auxiliary [`FcnHead`]; the default is the original's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FcnConfig {
+    /// Channels inside the head. Default 256.
+    pub channels: usize,
+    /// Which map it looks at. Default 2.
+    pub in_index: usize,
+    /// Share of channels dropped in front of the classifier. Default 0.1.
+    pub dropout: f64,
+    /// What its loss is multiplied by. Default 0.4.
+    pub loss_weight: f64,
+}
+
+impl Default for FcnConfig {
+    fn default() -> Self {
+        Self { channels: 256, in_index: 2, dropout: 0.1, loss_weight: 0.4 }
+    }
+}
+
+/// One 3 x 3 convolution and a classifier; names as in mmsegmentation's `FCNHead`.
+#[derive(Clone, Debug)]
+pub struct FcnHead {
+    conv: ConvNormRelu,
+    classifier: Classifier,
+    in_index: usize,
+}
+
+impl FcnHead {
+    /// A head over a map of `inputs` channels.
+    ///
+    /// # Errors
+    /// Whatever `vb` refuses.
+    pub fn new(config: &FcnConfig, inputs: usize, classes: usize, vb: VarBuilder) -> Result<Self> {
+        let (channels, layer) = (config.channels, u32::MAX - 1);
+        Ok(Self {
+            conv: ConvNormRelu::new(inputs, channels, 3, vb.pp("convs").pp(0))?,
+            classifier: Classifier::new(channels, classes, config.dropout, layer, &vb)?,
+            in_index: config.in_index,
+        })
+    }
+
+    /// # Shapes
+    /// Maps (B, C, h_i, w_i) -> logits (B, classes, h, w) of the map it looks at.
+    ///
+    /// # Errors
+    /// [`Error::Maps`](crate::Error::Maps) if its map is missing; a map that does not fit.
+    pub fn forward(&self, maps: &[Tensor], mode: Mode) -> Result<Tensor> {
+        let map = map_at("fcn", maps, self.in_index)?;
+        self.classifier.forward(&self.conv.forward(map, mode)?, mode)
+    }
+}

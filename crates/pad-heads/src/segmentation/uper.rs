@@ -1,0 +1,130 @@
+//! UPerNet (Xiao et al., 2018): a pooling pyramid over the smallest map, a feature pyramid over all.
+
+use candle_core::Tensor;
+use candle_nn::VarBuilder;
+use pad_ops::{ImageSize, Mode};
+use serde::{Deserialize, Serialize};
+
+use super::{Classifier, size_of};
+use crate::{Error, Result, layers::ConvNormRelu};
+
+/// Hyperparameters of a [`UperHead`]; the default is the original's on a ViT-B.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct UperConfig {
+    /// Channels inside the head. Default 768.
+    pub channels: usize,
+    /// Sides of the pooled maps. Default 1, 2, 3, 6.
+    pub pool_scales: Vec<usize>,
+    /// Share of channels dropped in front of the classifier. Default 0.1.
+    pub dropout: f64,
+    /// How maps are resized inside the head. Default: pixels are areas (`false`).
+    pub align_corners: bool,
+}
+
+impl Default for UperConfig {
+    fn default() -> Self {
+        Self { channels: 768, pool_scales: vec![1, 2, 3, 6], dropout: 0.1, align_corners: false }
+    }
+}
+
+/// The head; names as in mmsegmentation's `UPerHead`.
+#[derive(Clone, Debug)]
+pub struct UperHead {
+    pools: Vec<(usize, ConvNormRelu)>,
+    bottleneck: ConvNormRelu,
+    laterals: Vec<ConvNormRelu>,
+    outputs: Vec<ConvNormRelu>,
+    fuse: ConvNormRelu,
+    classifier: Classifier,
+    align_corners: bool,
+}
+
+impl UperHead {
+    /// A head over maps of `inputs` channels each, largest map first, two maps or more.
+    ///
+    /// # Errors
+    /// [`Error::Config`]; whatever `vb` refuses.
+    pub fn new(
+        config: &UperConfig,
+        inputs: &[usize],
+        classes: usize,
+        vb: VarBuilder,
+    ) -> Result<Self> {
+        let mut faults = Vec::new();
+        if config.channels == 0 {
+            faults.push("`channels` is 0, expected at least 1".to_string());
+        }
+        if config.pool_scales.contains(&0) {
+            faults.push("`pool_scales` has a 0, expected sides of at least 1".to_string());
+        }
+        if !(0.0..1.0).contains(&config.dropout) {
+            faults.push(format!("`dropout` is {}, expected 0 <= dropout < 1", config.dropout));
+        }
+        let Some((&last, lower)) = inputs.split_last() else {
+            return Err(Error::Maps { head: "upernet", expected: 2, found: 0 });
+        };
+        Error::faults("upernet", faults)?;
+        let channels = config.channels;
+        let pools = (config.pool_scales.iter().enumerate())
+            .map(|(i, &side)| {
+                let vb = vb.pp("psp_modules").pp(i).pp(1);
+                Ok((side, ConvNormRelu::new(last, channels, 1, vb)?))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let pyramid = |name: &str, kernel: usize, of: fn(usize, usize) -> usize| {
+            let layer = |(i, &inputs): (usize, &usize)| {
+                ConvNormRelu::new(of(inputs, channels), channels, kernel, vb.pp(name).pp(i))
+            };
+            lower.iter().enumerate().map(layer).collect::<Result<Vec<_>>>()
+        };
+        let pooled = last + pools.len() * channels;
+        Ok(Self {
+            bottleneck: ConvNormRelu::new(pooled, channels, 3, vb.pp("bottleneck"))?,
+            pools,
+            laterals: pyramid("lateral_convs", 1, |inputs, _| inputs)?,
+            outputs: pyramid("fpn_convs", 3, |_, channels| channels)?,
+            fuse: {
+                let vb = vb.pp("fpn_bottleneck");
+                ConvNormRelu::new(inputs.len() * channels, channels, 3, vb)?
+            },
+            classifier: Classifier::new(channels, classes, config.dropout, u32::MAX, &vb)?,
+            align_corners: config.align_corners,
+        })
+    }
+
+    /// # Shapes
+    /// Maps (B, C_i, h_i, w_i), largest first -> logits (B, classes, h_0, w_0).
+    ///
+    /// # Errors
+    /// [`Error::Maps`] for another number of maps; maps that do not fit.
+    pub fn forward(&self, maps: &[Tensor], mode: Mode) -> Result<Tensor> {
+        let expected = self.laterals.len() + 1;
+        let refuse = || Error::Maps { head: "upernet", expected, found: maps.len() };
+        let (last, lower) = maps.split_last().ok_or_else(refuse)?;
+        if maps.len() != expected {
+            return Err(refuse());
+        }
+        let resize = |x: &Tensor, to: &Tensor| -> Result<Tensor> {
+            Ok(pad_ops::resize_bilinear(x, size_of(to)?, self.align_corners)?)
+        };
+        let mut pooled = vec![last.clone()];
+        for (side, conv) in &self.pools {
+            let small = pad_ops::adaptive_avg_pool2d(last, ImageSize::square(*side))?;
+            pooled.push(resize(&conv.forward(&small, mode)?, last)?);
+        }
+        let mut above = self.bottleneck.forward(&Tensor::cat(&pooled, 1)?, mode)?;
+        // From the smallest map to the largest.
+        let mut outputs = vec![above.clone()];
+        for ((map, lateral), output) in lower.iter().zip(&self.laterals).zip(&self.outputs).rev() {
+            let lateral = lateral.forward(map, mode)?;
+            above = (&lateral + resize(&above, &lateral)?)?;
+            outputs.push(output.forward(&above, mode)?);
+        }
+        outputs.reverse();
+        let resized = outputs.iter().map(|map| resize(map, &outputs[0]));
+        let resized = resized.collect::<Result<Vec<_>>>()?;
+        let fused = self.fuse.forward(&Tensor::cat(&resized, 1)?, mode)?;
+        self.classifier.forward(&fused, mode)
+    }
+}

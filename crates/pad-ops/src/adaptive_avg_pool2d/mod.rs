@@ -1,0 +1,56 @@
+//! Averages over windows that cover the image however many are asked for: the pooling pyramid of UPerNet.
+//!
+//! Saved for the backward: nothing.
+
+mod cpu;
+mod reference;
+
+use candle_core::{Result as CandleResult, Shape, Tensor};
+
+use crate::{
+    Error, ImageSize, Result, check,
+    cpu::{
+        has_kernel,
+        nary::{self, Backward, Gradients},
+        slices,
+    },
+};
+use cpu::Bins;
+pub use reference::adaptive_avg_pool2d_reference;
+
+/// Row `i` of the result averages rows `floor(i H / h) .. ceil((i + 1) H / h)`, columns alike (PyTorch's windows, which
+/// overlap where sides do not divide; the result may be larger than the image).
+///
+/// # Shapes
+/// `x` (B, C, H, W), floating dtype -> (B, C, `size`).
+///
+/// # Errors
+/// [`Error::Shape`] or `DType`; [`Error::Value`] for an empty `size`.
+pub fn adaptive_avg_pool2d(x: &Tensor, size: ImageSize) -> Result<Tensor> {
+    const OP: &str = "adaptive_avg_pool2d";
+    check::expect_rank(OP, "x", x, 4, "(B, C, H, W)")?;
+    check::expect_float(OP, "x", x)?;
+    let (batch, channels, height, width) = x.dims4()?;
+    if height * width == 0 {
+        return Err(check::shape_error(OP, "x", x, "an image of at least one pixel".into()));
+    }
+    if size.area() == 0 {
+        let expected = "at least 1x1".into();
+        return Err(Error::Value { op: OP, arg: "size", expected, found: size.to_string() });
+    }
+    if !has_kernel(x) || x.elem_count() == 0 {
+        return adaptive_avg_pool2d_reference(x, size);
+    }
+    let bins = Bins::new(ImageSize { height, width }, size);
+    let y = bins.forward(&slices::borrow(&x.contiguous()?)?);
+    let shape = Shape::from((batch, channels, size.height, size.width));
+    Ok(nary::apply(OP, x, &[], y, shape, AdaptiveAvgPool(bins))?)
+}
+
+struct AdaptiveAvgPool(Bins);
+
+impl Backward for AdaptiveAvgPool {
+    fn backward(&self, d_y: &[f32], d_x: bool, _wanted: &[bool]) -> CandleResult<Gradients> {
+        Ok(Gradients { d_x: d_x.then(|| self.0.backward(d_y)), d_params: Vec::new() })
+    }
+}

@@ -1,0 +1,164 @@
+//! Batch norm of maps (Ioffe & Szegedy, 2015): with the batch's own statistics, or with given ones.
+//!
+//! An operator has no state: running statistics belong to the layer, which mixes in what [`batch_norm2d`] returns. Saved
+//! for the backward: the operands, and two numbers a channel.
+
+mod cpu;
+mod reference;
+
+use candle_core::{Result as CandleResult, Tensor};
+
+use crate::{
+    Error, Result, check,
+    cpu::{
+        has_kernel,
+        nary::{self, Backward, Gradients},
+        slices,
+    },
+};
+use cpu::Channels;
+pub use reference::{batch_norm2d_reference, batch_norm2d_with_reference};
+
+/// Mean and variance of every channel, (C) each, without gradient.
+#[derive(Clone, Debug)]
+pub struct Moments {
+    /// Means.
+    pub mean: Tensor,
+    /// Variances: unbiased ones where a batch was measured, as PyTorch's running statistics take them.
+    pub variance: Tensor,
+}
+
+/// `(x - mean) / sqrt(variance + eps) * weight + bias` with the batch's own mean and (biased) variance of each channel.
+/// Gradients to every operand that tracks something, through the statistics too.
+///
+/// # Shapes
+/// `x` (B, C, H, W); `weight`, `bias` (C); result as `x`, and what was measured. One floating dtype.
+///
+/// # Errors
+/// [`Error::Shape`], `DType` or `Device` if an operand does not fit `x`; [`Error::Value`] unless a channel has two values
+/// or more (its variance would be nothing).
+pub fn batch_norm2d(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: &Tensor,
+    eps: f64,
+) -> Result<(Tensor, Moments)> {
+    const OP: &str = "batch_norm2d";
+    let (batch, channels, height, width) = check_operands(OP, x, weight, bias)?;
+    let count = batch * height * width;
+    if count < 2 {
+        return Err(Error::Value {
+            op: OP,
+            arg: "x",
+            expected: "more than one value per channel to take statistics of".into(),
+            found: count.to_string(),
+        });
+    }
+    if !has_kernel(x) || x.elem_count() == 0 {
+        return batch_norm2d_reference(x, weight, bias, eps);
+    }
+    let x = x.contiguous()?;
+    let channels = Channels { count: channels, area: height * width };
+    let (mean, variance) = channels.moments(&slices::borrow(&x)?);
+    let unbiased = count as f64 / (count as f64 - 1.0);
+    let narrow = |values: &[f64], factor: f64| {
+        let values = values.iter().map(|value| (value * factor) as f32).collect();
+        slices::tensor(values, channels.count)
+    };
+    let moments = Moments { mean: narrow(&mean, 1.0)?, variance: narrow(&variance, unbiased)? };
+    let y = normalize(OP, &x, weight, bias, (mean, variance), eps, channels, true)?;
+    Ok((y, moments))
+}
+
+/// [`batch_norm2d`] with given statistics, which get no gradient: evaluation, and layers whose statistics are frozen.
+///
+/// # Shapes
+/// As [`batch_norm2d`]; `moments` (C) each.
+///
+/// # Errors
+/// [`Error::Shape`], `DType` or `Device` if an operand does not fit `x`.
+pub fn batch_norm2d_with(
+    x: &Tensor,
+    moments: &Moments,
+    weight: &Tensor,
+    bias: &Tensor,
+    eps: f64,
+) -> Result<Tensor> {
+    const OP: &str = "batch_norm2d_with";
+    let (_, channels, height, width) = check_operands(OP, x, weight, bias)?;
+    for (arg, tensor) in [("mean", &moments.mean), ("variance", &moments.variance)] {
+        check::expect_shape(OP, arg, tensor, &[channels])?;
+        check::expect_like(OP, arg, tensor, x)?;
+    }
+    if !has_kernel(x) || x.elem_count() == 0 {
+        return batch_norm2d_with_reference(x, moments, weight, bias, eps);
+    }
+    let wide = |tensor: &Tensor| -> CandleResult<Vec<f64>> {
+        slices::read(tensor, |values| values.iter().map(|&value| f64::from(value)).collect())
+    };
+    let moments = (wide(&moments.mean)?, wide(&moments.variance)?);
+    let channels = Channels { count: channels, area: height * width };
+    normalize(OP, &x.contiguous()?, weight, bias, moments, eps, channels, false)
+}
+
+fn check_operands(
+    op: &'static str,
+    x: &Tensor,
+    weight: &Tensor,
+    bias: &Tensor,
+) -> Result<(usize, usize, usize, usize)> {
+    check::expect_rank(op, "x", x, 4, "(B, C, H, W)")?;
+    check::expect_float(op, "x", x)?;
+    let sizes = x.dims4()?;
+    for (arg, tensor) in [("weight", weight), ("bias", bias)] {
+        check::expect_shape(op, arg, tensor, &[sizes.1])?;
+        check::expect_like(op, arg, tensor, x)?;
+    }
+    Ok(sizes)
+}
+
+#[allow(clippy::too_many_arguments)] // the operator's operands
+fn normalize(
+    op: &'static str,
+    x: &Tensor,
+    weight: &Tensor,
+    bias: &Tensor,
+    (mean, variance): (Vec<f64>, Vec<f64>),
+    eps: f64,
+    channels: Channels,
+    measured: bool,
+) -> Result<Tensor> {
+    let mean: Vec<f32> = mean.into_iter().map(|mean| mean as f32).collect();
+    let scale: Vec<f32> = variance.into_iter().map(|v| (1.0 / (v + eps).sqrt()) as f32).collect();
+    let (weight, bias) = (weight.contiguous()?, bias.contiguous()?);
+    let y = {
+        let (x, weight) = (slices::borrow(x)?, slices::borrow(&weight)?);
+        channels.forward(&x, (&mean, &scale), &weight, &slices::borrow(&bias)?)
+    };
+    let backward =
+        BatchNorm { x: x.clone(), weight: weight.clone(), mean, scale, channels, measured };
+    Ok(nary::apply(op, x, &[&weight, &bias], y, x.shape().clone(), backward)?)
+}
+
+struct BatchNorm {
+    x: Tensor,
+    weight: Tensor,
+    mean: Vec<f32>,
+    scale: Vec<f32>,
+    channels: Channels,
+    measured: bool,
+}
+
+impl Backward for BatchNorm {
+    fn backward(&self, d_y: &[f32], d_x: bool, wanted: &[bool]) -> CandleResult<Gradients> {
+        let (x, weight) = (slices::borrow(&self.x)?, slices::borrow(&self.weight)?);
+        let moments = (&self.mean[..], &self.scale[..]);
+        let (d_weight, d_bias) = self.channels.d_params(&x, moments, d_y);
+        let d_x = d_x.then(|| {
+            let sums = self.measured.then_some((&d_weight[..], &d_bias[..]));
+            self.channels.d_x(&x, moments, &weight, d_y, sums)
+        });
+        let d_params = vec![wanted[0].then_some(d_weight), wanted[1].then_some(d_bias)];
+        Ok(Gradients { d_x, d_params })
+    }
+}

@@ -1,0 +1,54 @@
+//! Batch norm in candle operations.
+
+use candle_core::Tensor;
+
+use super::Moments;
+use crate::Result;
+
+/// [`batch_norm2d`](crate::batch_norm2d) in candle operations: any device and floating dtype.
+///
+/// # Shapes
+/// `x` (B, C, H, W); `weight`, `bias` (C).
+///
+/// # Errors
+/// Whatever candle refuses.
+pub fn batch_norm2d_reference(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: &Tensor,
+    eps: f64,
+) -> Result<(Tensor, Moments)> {
+    let (b, channels, height, width) = x.dims4()?;
+    let count = (b * height * width) as f64;
+    let mean = x.mean_keepdim((0, 2, 3))?;
+    let centred = x.broadcast_sub(&mean)?;
+    let variance = centred.sqr()?.mean_keepdim((0, 2, 3))?;
+    let y = centred.broadcast_div(&(&variance + eps)?.sqrt()?)?;
+    let y = y
+        .broadcast_mul(&weight.reshape((1, channels, 1, 1))?)?
+        .broadcast_add(&bias.reshape((1, channels, 1, 1))?)?;
+    let variance = (variance * (count / (count - 1.0)))?;
+    let flat = |tensor: &Tensor| tensor.detach().reshape(channels);
+    Ok((y, Moments { mean: flat(&mean)?, variance: flat(&variance)? }))
+}
+
+/// [`batch_norm2d_with`](crate::batch_norm2d_with) in candle operations: any device and floating dtype.
+///
+/// # Shapes
+/// `x` (B, C, H, W); everything else (C).
+///
+/// # Errors
+/// Whatever candle refuses.
+pub fn batch_norm2d_with_reference(
+    x: &Tensor,
+    moments: &Moments,
+    weight: &Tensor,
+    bias: &Tensor,
+    eps: f64,
+) -> Result<Tensor> {
+    let channels = x.dim(1)?;
+    let wide = |tensor: &Tensor| tensor.reshape((1, channels, 1, 1));
+    let deviation = (moments.variance.detach() + eps)?.sqrt()?;
+    let y = x.broadcast_sub(&wide(&moments.mean.detach())?)?.broadcast_div(&wide(&deviation)?)?;
+    Ok(y.broadcast_mul(&wide(weight)?)?.broadcast_add(&wide(bias)?)?)
+}

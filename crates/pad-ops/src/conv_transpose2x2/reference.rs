@@ -1,0 +1,28 @@
+//! The transposed convolution as candle's matrix product and a permutation.
+
+use candle_core::Tensor;
+
+use crate::Result;
+
+/// [`conv_transpose2x2`](crate::conv_transpose2x2) in candle operations: any device and floating dtype.
+///
+/// # Shapes
+/// `x` (B, C, H, W); `weight` (C, O, 2, 2); `bias` (O).
+///
+/// # Errors
+/// Whatever candle refuses.
+pub fn conv_transpose2x2_reference(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+) -> Result<Tensor> {
+    let (b, c, h, w) = x.dims4()?;
+    let o = weight.dim(1)?;
+    let pixels = x.permute((0, 2, 3, 1))?.contiguous()?.reshape((b * h * w, c))?;
+    let y = pixels.matmul(&weight.reshape((c, o * 4))?)?.reshape(vec![b, h, w, o, 2, 2])?;
+    let y = y.permute(vec![0, 3, 1, 4, 2, 5])?.contiguous()?.reshape((b, o, 2 * h, 2 * w))?;
+    Ok(match bias {
+        Some(bias) => y.broadcast_add(&bias.reshape((1, o, 1, 1))?)?,
+        None => y,
+    })
+}

@@ -1,0 +1,60 @@
+//! Bilinear resizing of maps, PyTorch's `interpolate(mode="bilinear", antialias=False)`.
+//!
+//! Saved for the backward: nothing.
+
+mod cpu;
+mod reference;
+
+use candle_core::{Result as CandleResult, Shape, Tensor};
+
+use crate::{
+    Error, ImageSize, Result, check,
+    cpu::{
+        has_kernel,
+        nary::{self, Backward, Gradients},
+        slices,
+    },
+};
+use cpu::Resize;
+pub use reference::resize_bilinear_reference;
+
+/// `x` at another size. Without `align_corners` pixels are areas (half-pixel centres, edges repeated), with it the
+/// corners' centres stay where they are. No antialiasing when shrinking.
+///
+/// # Shapes
+/// `x` (B, C, H, W), floating dtype -> (B, C, `size`).
+///
+/// # Errors
+/// [`Error::Shape`] or `DType`; [`Error::Value`] for an empty `size`.
+pub fn resize_bilinear(x: &Tensor, size: ImageSize, align_corners: bool) -> Result<Tensor> {
+    const OP: &str = "resize_bilinear";
+    check::expect_rank(OP, "x", x, 4, "(B, C, H, W)")?;
+    check::expect_float(OP, "x", x)?;
+    let (batch, channels, height, width) = x.dims4()?;
+    if height * width == 0 {
+        return Err(check::shape_error(OP, "x", x, "an image of at least one pixel".into()));
+    }
+    if size.area() == 0 {
+        let expected = "at least 1x1".into();
+        return Err(Error::Value { op: OP, arg: "size", expected, found: size.to_string() });
+    }
+    let from = ImageSize { height, width };
+    if from == size {
+        return Ok(x.clone());
+    }
+    if !has_kernel(x) || x.elem_count() == 0 {
+        return resize_bilinear_reference(x, size, align_corners);
+    }
+    let resize = Resize::new(from, size, align_corners);
+    let y = resize.forward(&slices::borrow(&x.contiguous()?)?);
+    let shape = Shape::from((batch, channels, size.height, size.width));
+    Ok(nary::apply(OP, x, &[], y, shape, ResizeBilinear(resize))?)
+}
+
+struct ResizeBilinear(Resize);
+
+impl Backward for ResizeBilinear {
+    fn backward(&self, d_y: &[f32], d_x: bool, _wanted: &[bool]) -> CandleResult<Gradients> {
+        Ok(Gradients { d_x: d_x.then(|| self.0.backward(d_y)), d_params: Vec::new() })
+    }
+}
