@@ -307,7 +307,16 @@ fn fast_equals_reference(case: &Case, sizes: Sizes) {
     }
     for (i, (got, want)) in fast_grads.iter().zip(&want_grads).enumerate() {
         let (got, want) = (got.as_ref().expect("gradient"), want.as_ref().expect("gradient"));
-        close(&format!("{name}, gradient {i}"), got, want, 5e-5);
+        let name = format!("{name}, gradient {i}");
+        if want.elem_count() == 1 {
+            // A sum over every token and channel, which may cancel out: rounding goes with its terms, about
+            // as large as the gradient's other values, and not with what is left of them.
+            let difference = largest(&(got - want).unwrap());
+            let terms = want_grads.iter().flatten().map(largest).fold(0.0, f64::max);
+            assert!(difference <= 5e-5 * terms, "{name}: got {got} but want {want}");
+        } else {
+            close(&name, got, want, 5e-5);
+        }
     }
 }
 

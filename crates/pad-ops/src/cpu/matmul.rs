@@ -1,7 +1,11 @@
-//! Checked matrix products over strided slices: the one place that calls the `gemm` crate.
+//! Checked matrix products over strided slices: the one place that calls the `gemm` crate, and our own kernel where that
+//! is the better one.
 #![allow(unsafe_code)]
 
 use gemm::Parallelism;
+
+#[cfg(target_arch = "x86_64")]
+use super::unpacked;
 
 /// A matrix inside a slice: `(rows, columns)`, and how far apart its rows and columns are.
 #[derive(Clone, Copy, Debug)]
@@ -117,6 +121,15 @@ pub(crate) unsafe fn matmul_raw(
         "matmul: {a_mat:?} times {b_mat:?} into {out_mat:?}"
     );
     assert!(a.len() >= a_mat.span() && b.len() >= b_mat.span(), "matmul: an operand is too short");
+    #[cfg(target_arch = "x86_64")]
+    if matches!(threads, Threads::All)
+        && into == Into::Replace
+        && scale == 1.0
+        && unpacked::takes(a_mat, b_mat, out_mat)
+    {
+        // SAFETY: the operands' lengths were checked above; the output is valid by this function's contract.
+        return unsafe { unpacked::multiply((out, out_mat), (a, a_mat), (b, b_mat)) };
+    }
     // `gemm` counts the products per thread itself; small ones stay on one thread.
     let parallelism = match threads {
         Threads::One => Parallelism::None,

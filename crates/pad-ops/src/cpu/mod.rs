@@ -12,6 +12,10 @@ pub(crate) mod rows;
 pub(crate) mod scratch;
 pub(crate) mod slices;
 pub(crate) mod special;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod transpose;
+#[cfg(target_arch = "x86_64")]
+mod unpacked;
 
 use candle_core::{DType, Tensor};
 
