@@ -15,7 +15,7 @@ trap 'rm -f "$out"' EXIT
 
 cargo bench --no-run --bench train_step
 for run in $(seq "$runs"); do
-    for work in "pad 16 f32" "pad 16 bf16" "full 16 f32" "full 16 bf16" "embed 1 f32" "embed 16 f32"; do
+    for work in "pad 16 f32" "pad 16 bf16" "full 16 f32" "full 16 bf16" "embed 1 f32" "embed 16 f32" "embed 16 bf16"; do
         set -- $work
         flags="--model base --paradigm $1 --batch $2 --dtype $3 --threads $threads --steps $steps"
         # OMP_NUM_THREADS is for PyTorch, RAYON_NUM_THREADS for ours: neither may take more than the other.

@@ -26,6 +26,7 @@ use cli::{
     settings::{Flags, Settings},
 };
 use pad::{
+    Keep,
     checkpoint::FloatType,
     data::loader::Loader,
     rng::Key,
@@ -118,6 +119,12 @@ fn run() -> Result<()> {
     let effective_batch = training.config().batch_size * accumulate;
     let peak_lr = lr_for_batch(settings.blr, effective_batch);
     tracing::info!("effective batch {effective_batch}, peak learning rate {peak_lr:.2e}");
+    if settings.objective == "mae" {
+        let keep = if settings.checkpoint_blocks { Keep::Nothing } else { Keep::Activations };
+        let (batch, precision) = (training.config().batch_size, model::precision(&settings.dtype)?);
+        let memory = model.config.step_memory(model.paradigm, batch, keep, precision)?;
+        tracing::info!("a step will take about {} MiB", memory.total() >> 20);
+    }
     let config = TrainerConfig {
         epochs,
         max_steps: settings.max_steps,

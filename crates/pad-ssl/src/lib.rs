@@ -16,6 +16,7 @@ mod mae;
 mod mask;
 mod masked_encoder;
 mod masking;
+mod memory;
 mod milan;
 mod objective;
 mod paradigm;
@@ -29,6 +30,7 @@ pub use feature_target::{FeatureDraw, FeatureLoss, FeatureTarget, FeatureTargetC
 pub use mae::{Mae, MaeConfig, patchify, unpatchify};
 pub use mask::Mask;
 pub use masking::{MaskedBy, Masking};
+pub use memory::StepMemory;
 pub use milan::{ClipConfig, ClipTeacher, Milan, MilanConfig, MilanDraw};
 pub use objective::{AnyObjective, Objective};
 pub use paradigm::{Paradigm, Rate};

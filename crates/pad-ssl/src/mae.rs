@@ -65,7 +65,7 @@ impl MaeConfig {
     }
 
     /// The decoder's blocks as a ViT configuration: plain ones.
-    fn decoder(&self) -> ViTConfig {
+    pub(crate) fn decoder(&self) -> ViTConfig {
         ViTConfig {
             embed_dim: self.decoder_embed_dim,
             depth: self.decoder_depth,

@@ -3,7 +3,7 @@
 /// The part a parameter plays in a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
-    /// `patch_embed.*`.
+    /// `patch_embed.*`, and `norm_pre.*` where a norm follows it.
     PatchEmbed,
     /// `cls_token`.
     ClassToken,
@@ -34,7 +34,7 @@ impl Role {
     pub fn of(name: &str) -> Self {
         let segments: Vec<&str> = name.split('.').collect();
         match segments.as_slice() {
-            ["patch_embed", ..] => Role::PatchEmbed,
+            ["patch_embed" | "norm_pre", ..] => Role::PatchEmbed,
             ["cls_token"] => Role::ClassToken,
             ["pos_embed"] => Role::PosTable,
             ["blocks", index, part, ..] => match (index.parse(), *part) {
@@ -106,6 +106,7 @@ mod tests {
             ("decoder_blocks.0.norm1.weight", Role::Decoder),
             ("decoder_pos_embed", Role::DecoderPosTable),
             ("norm.weight", Role::FinalNorm),
+            ("norm_pre.bias", Role::PatchEmbed),
             ("fc_norm.weight", Role::Head),
             ("blocks.x.attn.qkv.weight", Role::Head),
         ];
