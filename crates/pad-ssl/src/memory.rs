@@ -12,7 +12,7 @@ use crate::{MaeConfig, Mask, Paradigm, Result};
 /// Bytes of a value of weights, gradients, moments and the residual stream.
 const F32: usize = size_of::<f32>();
 
-/// Main memory of one training step of a [`Mae`] at its fullest, in bytes, on a CPU. The program itself, the data and what
+/// Main memory of one training step of a [`Mae`](crate::Mae) at its fullest, in bytes, on a CPU. The program itself, the data and what
 /// the allocator keeps for later come on top.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StepMemory {
