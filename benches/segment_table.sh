@@ -4,7 +4,7 @@
 #   DATA=path/to/labelled INFRARED=path/to/unlabelled DINO=path/to/dinov2_vits14.safetensors benches/segment_table.sh [OUT]
 #
 # DATA is a folder with images/, masks/ and classes.toml; INFRARED holds images for the pre-training; without DINO the second
-# table is left out. SEEDS (0 1 2), ITERATIONS (80) and THREADS (1) may be set. Runs that are there already are not repeated.
+# table is left out. SEEDS (0 1 2), ITERATIONS (120) and THREADS (1) may be set. Runs that are there already are not repeated.
 set -eu
 cd "$(dirname "$0")/.."
 out=${1:-runs/segment_table}
@@ -14,14 +14,14 @@ bin=${BIN:-target/release/examples}
 [ -x "$bin/segment" ] && [ -x "$bin/pretrain" ] || cargo build --release --example segment --example pretrain
 mkdir -p "$out"
 
-# The same for all: images of 240 x 180, crops of 128 (126 for patches of 14), 8 images an update.
+# The same for all: images of 192 x 144, crops of 128 (126 for patches of 14), 8 images an update.
 train() { # name, seed, flags
     name=$1-$2; seed=$2; shift 2
     [ -f "$out/$name/summary.json" ] && return
     rm -rf "${out:?}/$name"
-    "$bin/segment" train --data "$DATA" --out "$out/$name" --seed "$seed" --base-scale 240,180 --ratio 0.75,1.5 \
-        --crop "$crop" --head-channels 48 --auxiliary-channels 32 --iterations "${ITERATIONS:-80}" --batch-size 8 \
-        --lr 1e-3 --warmup-iterations 8 --layer-decay "$decay" --max-class-share 1 --threads "$threads" --workers 1 "$@" \
+    "$bin/segment" train --data "$DATA" --out "$out/$name" --seed "$seed" --base-scale 192,144 --ratio 0.75,1.5 \
+        --crop "$crop" --head-channels 48 --auxiliary-channels 32 --iterations "${ITERATIONS:-120}" --batch-size 8 \
+        --lr 2e-3 --warmup-iterations 12 --layer-decay "$decay" --max-class-share 0.97 --class-weights ${WEIGHTS:-1,4} --valid-mean --threads "$threads" --workers 1 "$@" \
         >"$out/$name.txt" 2>&1
     rm -rf "$out/$name/checkpoints"
     echo "$name: $(grep '^mIoU' "$out/$name.txt")"
