@@ -196,7 +196,11 @@ fn heads_forms_and_paradigms() {
     let heads = run("heads", &["--freeze-backbone", "--freeze-adapters"]);
     assert!(heads["trained"].as_u64() < frozen["trained"].as_u64());
     run("scratch", &["--paradigm=scratch", "--weights=none", "--model=tiny"]);
-    // A run is a source of weights: of a whole model by pretrain, here adapters on the small backbone.
+    // A run is a source of weights: a segmentor's backbone, for crops of another size and other heads.
+    let rgb = format!("--weights={}", folder.path().join("rgb").display());
+    let again = run("again", &[&rgb, "--paradigm=rgb-only", "--crop=64", "--head-channels=6"]);
+    assert_eq!(again["frozen"], 0);
+    // So is one of pretrain, here adapters on the small backbone.
     let adapters = folder.path().join("adapters");
     let images = data.join("images");
     let flags =

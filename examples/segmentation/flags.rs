@@ -289,7 +289,7 @@ pub struct Flags {
     /// Highest learning rate [default: 2e-4]
     #[arg(long, help_heading = "Training")]
     pub lr: Option<f64>,
-    /// Updates of linear rise, at most a tenth of all [default: 1500]
+    /// Updates of linear rise, at most half of all [default: 1500]
     #[arg(long, help_heading = "Training")]
     pub warmup_iterations: Option<usize>,
     /// Factor on the learning rate from a block to the one below [default: 0.65]

@@ -50,7 +50,7 @@ pub struct Network {
 /// A pre-trained backbone under our names, and what it is.
 struct Backbone {
     checkpoint: Checkpoint,
-    /// Where a file of adapters says so.
+    /// Where a file of adapters or of a segmentor says so.
     config: Option<ViTConfig>,
 }
 
@@ -82,18 +82,31 @@ fn with_adapters(path: &Path, backbone: Option<Checkpoint>) -> Result<Backbone> 
     Ok(Backbone { checkpoint, config: Some(config) })
 }
 
+/// A file of a whole network; of a segmentor, the backbone will be taken.
+fn whole_file(checkpoint: Checkpoint) -> Result<Backbone> {
+    let config = match checkpoint.metadata().get("segmentor") {
+        Some(json) => {
+            let config: SegmentorConfig = serde_json::from_str(json).map_err(|error| {
+                format!("{}: metadata `segmentor`: {error}", checkpoint.path().display())
+            })?;
+            Some(*config.backbone.vit())
+        }
+        None => None,
+    };
+    Ok(Backbone { checkpoint: cli::model::ours(checkpoint)?, config })
+}
+
 /// The weights that settings name; none for `none`.
 fn open(settings: &Settings) -> Result<Option<Backbone>> {
     let name = settings.weights.as_str();
     if name == "none" {
         return Ok(None);
     }
-    let plain = |checkpoint| Some(Backbone { checkpoint, config: None });
     let folder = Path::new(name);
     if folder.join("config.toml").is_file() {
         let whole = folder.join(MODEL);
         if whole.is_file() {
-            return Ok(plain(cli::model::ours(Checkpoint::open(whole)?)?));
+            return whole_file(Checkpoint::open(whole)?).map(Some);
         }
         let run = cli::settings::Settings::of_run(folder)?;
         let adapter = folder.join(cli::model::ADAPTER);
@@ -104,7 +117,7 @@ fn open(settings: &Settings) -> Result<Option<Backbone>> {
         let backbone = cli::model::ours(cli::model::open_weights(&settings.backbone)?)?;
         return with_adapters(folder, Some(backbone)).map(Some);
     }
-    Ok(plain(cli::model::ours(checkpoint)?))
+    whole_file(checkpoint).map(Some)
 }
 
 /// The transformer that settings and weights describe.

@@ -138,7 +138,7 @@ impl Settings {
     /// A straight line to 0 after a linear rise, in the trainer's epochs.
     pub fn schedule(&self) -> Result<Schedule> {
         let interval = self.interval()?.max(1) as f64;
-        let warmup = self.warmup_iterations.min(self.iterations / 10);
+        let warmup = self.warmup_iterations.min(self.iterations / 2);
         Ok(Schedule::poly(self.lr, warmup as f64 / interval, self.iterations as f64 / interval))
     }
 
