@@ -5,7 +5,7 @@ use pad_adapter::{
     AdapterConfig,
     checkpoint::Checkpoint,
     params::{ParamStore, Role},
-    vit::{ViT, ViTConfig},
+    vit::{PatchGrid, ViT, ViTConfig},
 };
 use pad_heads::{
     backbone::DownstreamConfig,
@@ -95,6 +95,37 @@ fn other_grids_and_other_kinds() {
     ParamStore::from_checkpoint(again, &Device::Cpu, Key::new(0))
         .roles(role_of)
         .build(|vb| Segmentor::new(&probe, vb))
+        .unwrap();
+}
+
+#[test]
+fn a_segmentors_own_file_fits_other_grids() {
+    let store_of = ParamStore::scratch(&Device::Cpu, Key::new(8)).roles(role_of);
+    store_of.build(|vb| Segmentor::new(&config(), vb)).unwrap();
+    let name = "backbone.blocks.2.attn.relative_position_bias_table";
+    let mut own = Checkpoint::from_tensors("own.safetensors", store_of.tensors(|_| true));
+    own.insert(name, numbers(&[7 * 7 + 3, 2], DType::F32, 2)); // fresh ones are zero
+    let BackboneKind::Downstream(small) = config().backbone else { panic!("downstream") };
+    let vit = ViTConfig { image_size: ImageSize::square(96), ..small.vit };
+    let backbone = BackboneKind::Downstream(DownstreamConfig { vit, ..small });
+    let larger = SegmentorConfig { backbone, ..config() };
+    let (fitted, changes) = pretrained(own.clone(), &larger.backbone).unwrap();
+    assert_eq!(
+        changes,
+        [
+            "pos_embed interpolated from 4x4 to 6x6",
+            "4 relative position tables interpolated from 4x4 to 6x6"
+        ]
+    );
+    let (table, was) = (fitted.get(name).unwrap(), own.get(name).unwrap());
+    let (from, to) = (PatchGrid::new(4, 4), PatchGrid::new(6, 6));
+    let want = pad_adapter::vit::interpolate_relative_table(was, from, to).unwrap();
+    close("table", table, &want, 1e-6);
+    // Nothing but the tables changes, and the larger network takes the file strictly.
+    assert!(fitted.names().eq(own.names()));
+    ParamStore::from_checkpoint(fitted, &Device::Cpu, Key::new(0))
+        .roles(role_of)
+        .build(|vb| Segmentor::new(&larger, vb))
         .unwrap();
 }
 

@@ -1,0 +1,311 @@
+//! `segment` as a user runs it: a tiny set is written, trained on, interrupted, measured and predicted.
+
+mod programs;
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use pad::{
+    ImageSize,
+    data::{
+        image::DecodeOptions,
+        scenes::{SceneConfig, render},
+        sets::segmentation::{Classes, read_mask},
+    },
+};
+use programs::{bytes, error_line, program, success};
+use serde_json::Value;
+
+/// Size of the written images: smaller than the window in one direction.
+const SIZE: ImageSize = ImageSize { height: 40, width: 56 };
+
+/// A network of a few thousand weights, two evaluations.
+const TINY: &[&str] = &[
+    "--weights=asset",
+    "--crop=48",
+    "--base-scale=0",
+    "--ratio=0.8,1.2",
+    "--head-channels=8",
+    "--auxiliary-channels=4",
+    "--bottleneck=4",
+    "--iterations=6",
+    "--eval-every=3",
+    "--checkpoint-every=2",
+    "--batch-size=2",
+    "--workers=1",
+    "--lr=1e-3",
+    "--threads=1",
+];
+
+fn write(path: &Path, values: &[u8]) {
+    let image = image::GrayImage::from_raw(SIZE.width as u32, SIZE.height as u32, values.to_vec());
+    image.unwrap().save(path).unwrap();
+}
+
+/// Two classes (what is sky, and the rest) in the folder format.
+fn write_set(root: &Path) -> PathBuf {
+    for folder in ["images", "masks"] {
+        std::fs::create_dir_all(root.join(folder)).unwrap();
+    }
+    let mut names = Vec::new();
+    for index in 0..8_u8 {
+        let scene = render(&SceneConfig::new(SIZE, 1), u64::from(index)).unwrap();
+        let name = format!("scene{index}");
+        write(&root.join("images").join(format!("{name}.png")), &scene.gray);
+        let top = scene.classes[0];
+        let masks: Vec<u8> = scene.classes.iter().map(|&class| u8::from(class == top)).collect();
+        write(&root.join("masks").join(format!("{name}.png")), &masks);
+        names.push(name);
+    }
+    std::fs::write(root.join("train.txt"), names[..5].join("\n")).unwrap();
+    std::fs::write(root.join("val.txt"), names[5..].join("\n")).unwrap();
+    std::fs::write(root.join("classes.toml"), "classes = [\"rest\", \"top\"]\n").unwrap();
+    root.to_path_buf()
+}
+
+/// `segment train`, small, with more flags; those replace the small ones of the same name.
+fn train(data: &Path, out: &Path, more: &[&str]) -> Command {
+    let mut command = program("segment");
+    command.arg("train").arg("--data").arg(data).arg("--out").arg(out);
+    let name = |flag: &str| flag.split('=').next().unwrap().to_string();
+    let replaced: Vec<String> = more.iter().map(|flag| name(flag)).collect();
+    command.args(TINY.iter().filter(|flag| !replaced.contains(&name(flag)))).args(more);
+    command
+}
+
+fn refused(data: &Path, more: &[&str]) -> String {
+    let out = data.join("never");
+    let error = error_line(&train(data, &out, more).output().unwrap());
+    assert!(!out.exists(), "{error}");
+    error
+}
+
+fn json(path: &Path) -> Value {
+    serde_json::from_slice(&bytes(path.to_path_buf())).unwrap()
+}
+
+#[test]
+fn trained_resumed_measured_and_predicted() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = write_set(&folder.path().join("data"));
+    let whole = folder.path().join("whole");
+    let said = success(train(&data, &whole, &["--workers=2"]));
+    let table = String::from_utf8(said.stdout).unwrap();
+    assert!(table.contains("\ntop") && table.contains("\nmIoU "), "{table}");
+    for file in ["config.toml", "metrics.jsonl", "model.safetensors", "overlays.png"] {
+        assert!(whole.join(file).is_file(), "{file}");
+    }
+    let log = String::from_utf8(bytes(whole.join("metrics.jsonl"))).unwrap();
+    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let steps = lines.iter().filter(|line| line["loss"].is_number());
+    assert_eq!(
+        steps.map(|line| line["step"].as_u64().unwrap()).collect::<Vec<_>>(),
+        [1, 2, 3, 4, 5, 6]
+    );
+    let measured = lines.iter().filter(|line| line["metrics"]["val/mean_iou"].is_number()).count();
+    assert_eq!(measured, 2, "{log}");
+
+    // Interrupted after four updates and continued: the same file, bit for bit.
+    let parts = folder.path().join("parts");
+    success(train(&data, &parts, &["--max-steps=4"]));
+    assert!(!parts.join("model.safetensors").exists());
+    let mut eval = program("segment");
+    eval.arg("eval").arg("--run").arg(&parts);
+    let error = error_line(&eval.output().unwrap());
+    assert!(error.ends_with("the run has not ended (continue it with --resume)"), "{error}");
+    let mut resume = program("segment");
+    resume.args(["train", "--max-steps=6", "--workers=0", "--resume"]).arg(&parts);
+    let said = programs::stderr(&success(resume));
+    assert!(said.contains("resumed from"), "{said}");
+    assert!(bytes(parts.join("model.safetensors")) == bytes(whole.join("model.safetensors")));
+    let mut other = program("segment");
+    other.args(["train", "--lr=0.5", "--resume"]).arg(&parts);
+    let error = error_line(&other.output().unwrap());
+    assert!(error.ends_with("metadata: `lr`: expected `0.5`, found `0.001`"), "{error}");
+
+    // What `eval` finds is what the run found; other ways of looking work too.
+    let numbers = folder.path().join("numbers.json");
+    let eval = |more: &[&str]| {
+        let mut eval = program("segment");
+        eval.arg("eval").arg("--run").arg(&whole).arg("--json").arg(&numbers).args(more);
+        let said = String::from_utf8(success(eval).stdout).unwrap();
+        assert!(said.starts_with("label \\ found"), "{said}");
+        json(&numbers)
+    };
+    let own = eval(&[]);
+    assert_eq!(own, json(&whole.join("summary.json"))["val"]);
+    let pixels: u64 = own["confusion"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|row| row.as_array().unwrap())
+        .map(|count| count.as_u64().unwrap())
+        .sum();
+    assert_eq!(pixels, 3 * SIZE.area() as u64);
+    assert_eq!(own["classes"][1]["name"], "top");
+    let fuller = eval(&["--scales", "1,1.5", "--flip", "--window=32", "--stride=16"]);
+    assert!(fuller["mean_iou"].is_number() && fuller != own);
+
+    // Predictions: an overlay, a class map that reads back as labels, numbers.
+    let out = folder.path().join("out");
+    std::fs::write(data.join("images/broken.png"), b"no picture").unwrap();
+    let mut predict = program("segment");
+    predict.arg("predict").arg("--run").arg(&whole).arg("--out").arg(&out);
+    predict.arg("--images").arg(data.join("images"));
+    let said = success(predict);
+    let line = String::from_utf8(said.stdout).unwrap();
+    assert!(line.starts_with("8 images, 1 unreadable"), "{line}");
+    let classes = Classes::new(["rest", "top"]).unwrap();
+    let map = read_mask(&out.join("classes/scene7.png"), SIZE, &classes, &DecodeOptions::default());
+    let map = map.unwrap();
+    let found = json(&out.join("json/scene7.json"));
+    let shares: f64 = found["classes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|class| class["share"].as_f64().unwrap())
+        .sum();
+    assert!((shares - 1.0).abs() < 1e-9, "{found}");
+    let first = &found["classes"][0];
+    let class = first["class"].as_u64().unwrap() as u8;
+    let count = map.classes().iter().filter(|&&found| found == class).count();
+    assert_eq!(first["share"].as_f64().unwrap(), count as f64 / SIZE.area() as f64);
+    let overlay = image::open(out.join("overlays/scene7.png")).unwrap();
+    assert_eq!((overlay.height(), overlay.width()), (SIZE.height as u32, SIZE.width as u32));
+    assert!(out.join("legend.png").is_file());
+}
+
+#[test]
+fn heads_forms_and_paradigms() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = write_set(&folder.path().join("data"));
+    let short = ["--iterations=2", "--eval-every=0"];
+    let run = |name: &str, more: &[&str]| {
+        let out = folder.path().join(name);
+        success(train(&data, &out, &[&short[..], more].concat()));
+        json(&out.join("summary.json"))
+    };
+    let full = run("rgb", &["--paradigm=rgb-only"]);
+    assert_eq!(full["frozen"], 0);
+    let probe = run("probe", &["--paradigm=rgb-only", "--head=linear", "--freeze-backbone"]);
+    // Two numbers of batch norm and two of its state a channel, and a classifier.
+    assert_eq!(probe["trained"], 4 * 160 + 2 * 160 + 2);
+    let frozen = run("frozen", &["--freeze-backbone"]);
+    let heads = run("heads", &["--freeze-backbone", "--freeze-adapters"]);
+    assert!(heads["trained"].as_u64() < frozen["trained"].as_u64());
+    run("scratch", &["--paradigm=scratch", "--weights=none", "--model=tiny"]);
+    // A run is a source of weights: a segmentor's backbone, for crops of another size and other heads.
+    let rgb = format!("--weights={}", folder.path().join("rgb").display());
+    let again = run("again", &[&rgb, "--paradigm=rgb-only", "--crop=64", "--head-channels=6"]);
+    assert_eq!(again["frozen"], 0);
+    // So is one of pretrain, here adapters on the small backbone.
+    let adapters = folder.path().join("adapters");
+    let images = data.join("images");
+    let flags =
+        ["--epochs=1", "--batch-size=4", "--accumulate=1", "--warmup-epochs=0", "--image-size=48"];
+    let mut pretrain = program("pretrain");
+    pretrain.arg("--data").arg(&images).arg("--out").arg(&adapters).args(flags);
+    pretrain.args(["--bottleneck=4", "--held-out=0.2", "--workers=0", "--eval-every=0"]);
+    success(pretrain);
+    let weights = format!("--weights={}", adapters.display());
+    run("continued", &[&weights]);
+    let file = format!("--weights={}", adapters.join("adapter.safetensors").display());
+    run("file", &[&file]);
+    assert_eq!(
+        refused(&data, &[&weights, "--paradigm=rgb-only"]),
+        format!(
+            "paradigm rgb-only has no adapters, found some in {}: use --paradigm pad",
+            adapters.display()
+        )
+    );
+}
+
+#[test]
+fn wrong_settings_are_refused_before_anything_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = write_set(&folder.path().join("data"));
+    for (flag, message) in [
+        ("--head=fancy", "`head` is fancy, expected uper or linear"),
+        ("--form=fancy", "`form` is fancy, expected downstream, plain or auto"),
+        ("--paradigm=fancy", "`paradigm` is fancy, expected scratch, rgb-only, full or pad"),
+        ("--weights=none", "paradigm pad needs weights to start from, found --weights none"),
+        ("--dataset=fancy", "`dataset` is fancy, expected folder, soda, mfnet or scenes"),
+        ("--extent=fancy", "`extent` is fancy, expected slide or whole"),
+        ("--normalize=fancy", "`normalize` is fancy, expected downstream, msip or imagenet"),
+        ("--eval-every=4", "`eval_every` is 4, expected a divisor of `iterations` 6"),
+        ("--batch-size=6", "5 images for training, expected at least `batch_size` 6"),
+        ("--batch-size=1", "`batch_size` is 1, expected at least 2 (batch norm)"),
+        ("--class-weights=1,2,3", "`class_weights` has 3 numbers, expected 2, one for each class"),
+        ("--freeze-adapters", "`freeze_adapters` needs `freeze_backbone`"),
+        ("--crop=50", "patch"),
+        ("--scales=0", "augmentation: `scales` has 0, expected finite numbers above 0"),
+    ] {
+        let error = refused(&data, &[flag]);
+        assert!(error.contains(message), "{flag}: {error}");
+    }
+    let recipe = folder.path().join("recipe.toml");
+    std::fs::write(&recipe, "haed = \"uper\"\n").unwrap();
+    let config = format!("--config={}", recipe.display());
+    let error = refused(&data, &[&config]);
+    assert!(error.contains("unknown field `haed`"), "{error}");
+}
+
+#[test]
+fn wrong_sets_are_refused_with_their_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let fresh = |name: &str| write_set(&folder.path().join(name));
+    let mask = |data: &Path| data.join("masks/scene0.png");
+
+    let data = fresh("size");
+    image::GrayImage::new(16, 16).save(mask(&data)).unwrap();
+    let error = error_line(&train(&data, &folder.path().join("a"), &[]).output().unwrap());
+    assert!(
+        error.contains("scene0.png: expected a mask of 40x56, the size of its image, found 16x16"),
+        "{error}"
+    );
+
+    let data = fresh("class");
+    write(&mask(&data), &[2; SIZE.height * SIZE.width]);
+    let error = error_line(&train(&data, &folder.path().join("b"), &[]).output().unwrap());
+    assert!(
+        error.contains("scene0.png: pixel (row 0, column 0) is 2, expected a class below 2 or 255"),
+        "{error}"
+    );
+
+    let data = fresh("deep");
+    let deep =
+        image::ImageBuffer::<image::Luma<u16>, _>::new(SIZE.width as u32, SIZE.height as u32);
+    deep.save(mask(&data)).unwrap();
+    let error = error_line(&train(&data, &folder.path().join("c"), &[]).output().unwrap());
+    assert!(
+        error.contains(
+            "scene0.png: expected a mask of 8 bits, grey or with a palette, found 16 bits"
+        ),
+        "{error}"
+    );
+
+    let data = fresh("list");
+    std::fs::write(data.join("train.txt"), "scene0\nnobody\n").unwrap();
+    let error = refused(&data, &[]);
+    assert!(error.contains("train.txt:2: expected an image `nobody` in "), "{error}");
+}
+
+#[test]
+fn images_without_a_label_train_nothing_and_break_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = write_set(&folder.path().join("data"));
+    for index in 0..8 {
+        write(&data.join(format!("masks/scene{index}.png")), &[255; SIZE.height * SIZE.width]);
+    }
+    let out = folder.path().join("run");
+    success(train(&data, &out, &["--iterations=2", "--eval-every=0"]));
+    let log = String::from_utf8(bytes(out.join("metrics.jsonl"))).unwrap();
+    let losses: Vec<f64> = log
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).unwrap()["loss"].as_f64())
+        .collect();
+    assert_eq!(losses, [0.0, 0.0]);
+    assert!(json(&out.join("summary.json"))["val"]["mean_iou"].is_null());
+}
