@@ -198,7 +198,7 @@ fn a_cascade_trains_and_detects() {
     assert!(!found[0].is_empty() && found[0].len() <= 20);
     assert!(found[0].windows(2).all(|pair| pair[0].score >= pair[1].score));
     let none = heads.detect(&tracked, &[Boxes::new()], &sizes).unwrap();
-    assert_eq!(none, [vec![]]);
+    assert!(none.len() == 1 && none[0].is_empty());
 }
 
 #[test]

@@ -49,7 +49,7 @@ fn a_pretrained_vit_becomes_a_backbone() {
     let store_of = store(fitted, Trained::AdaptersAndHeads);
     let detector = store_of.build(|vb| Detector::new(&config, vb)).unwrap();
     let tensors = store_of.tensors(|_| true);
-    close(name, &tensors[&format!("backbone.net.{name}")], want.get(name).unwrap(), 0.0);
+    close(name, &tensors[&format!("backbone.net.{name}")], &want.tensors()[name], 0.0);
     for (name, role, _) in store_of.trained() {
         assert!(role == Role::Head || role.is_adapter(), "{name}");
     }
@@ -124,7 +124,7 @@ impl Batches for Squares {
     }
 }
 
-fn trainer(steps: usize, store: &ParamStore) -> Trainer {
+fn trainer(steps: usize, store: &ParamStore) -> Trainer<'static> {
     let optimizer = AdamW::new(LAYER_DECAY.parameters(store, 4), AdamWConfig::default()).unwrap();
     let settings = TrainerConfig {
         epochs: 30,
