@@ -127,13 +127,13 @@ impl Batches for Squares {
 fn trainer(steps: usize, store: &ParamStore) -> Trainer<'static> {
     let optimizer = AdamW::new(LAYER_DECAY.parameters(store, 4), AdamWConfig::default()).unwrap();
     let settings = TrainerConfig {
-        epochs: 30,
+        epochs: 150,
         max_steps: Some(steps),
         accumulate: 1,
         clip_norm: Some(5.0),
         seed: 3,
     };
-    Trainer::new(settings, Schedule::poly(3e-3, 0.5, 30.0), optimizer).unwrap()
+    Trainer::new(settings, Schedule::poly(5e-3, 0.5, 150.0), optimizer).unwrap()
 }
 
 /// Every number of a network after `steps` steps, from a checkpoint in `folder` if there is one.
@@ -177,7 +177,7 @@ fn it_learns_where_a_square_is() {
         losses.total.to_scalar::<f32>().unwrap()
     };
     let before = loss();
-    trainer(40, &store).run(&DetectionTask::new(&detector), &mut Squares).unwrap();
+    trainer(240, &store).run(&DetectionTask::new(&detector), &mut Squares).unwrap();
     assert!(loss() < 0.5 * before, "{} after {before}", loss());
     let batch = squares(0);
     let found = detector.predict(&batch.images, &batch.sizes).unwrap();
