@@ -4,7 +4,7 @@
 //!     cargo bench --bench detection
 //!     cargo bench --bench detection -- nms roi_align
 
-use std::{error::Error, time::Instant};
+use std::{error::Error, hint::black_box, time::Instant};
 
 use candle_core::{DType, Device, Tensor, Var};
 use pad::{
@@ -38,16 +38,17 @@ fn boxes(count: usize) -> Vec<[f32; 4]> {
     boxes
 }
 
-fn report(name: &str, times: usize, mut work: impl FnMut() -> Result<()>) -> Result<()> {
-    let chosen: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+fn report<T>(name: &str, times: usize, mut work: impl FnMut() -> Result<T>) -> Result<()> {
+    let chosen: Vec<String> =
+        std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     if !chosen.is_empty() && !chosen.iter().any(|part| name.contains(part.as_str())) {
         return Ok(());
     }
-    work()?;
+    black_box(work()?);
     let mut measured = Vec::with_capacity(times);
     for _ in 0..times {
         let start = Instant::now();
-        work()?;
+        black_box(work()?);
         measured.push(start.elapsed().as_secs_f64() * 1e3);
     }
     measured.sort_by(f64::total_cmp);
@@ -59,9 +60,9 @@ fn main() -> Result<()> {
     let proposals = boxes(5000);
     let scores = numbers(&[5000], DType::F32, 1).to_vec1::<f32>()?;
     let groups: Vec<u32> = (0..5000).map(|i| i % 5).collect();
-    report("nms 5000", 20, || Ok(drop(nms(&proposals, &scores, 0.7)?)))?;
+    report("nms 5000", 20, || Ok(nms(&proposals, &scores, 0.7)?))?;
     report("batched_nms 5000, 5 groups", 20, || {
-        Ok(drop(batched_nms(&proposals, &scores, &groups, 0.7)?))
+        Ok(batched_nms(&proposals, &scores, &groups, 0.7)?)
     })?;
 
     let scales = [0.25, 0.125, 0.0625, 0.03125];
@@ -78,12 +79,10 @@ fn main() -> Result<()> {
     let roi = |&bbox: &[f32; 4]| Roi { map: level(bbox), image: 0, bbox };
     let rois: Vec<Roi> = proposals[..512].iter().map(roi).collect();
     let seven = RoiAlign::square(7);
-    report("roi_align 512 x 256 x 7 x 7", 20, || {
-        Ok(drop(roi_align(&frozen, &scales, &rois, seven)?))
-    })?;
+    report("roi_align 512 x 256 x 7 x 7", 20, || Ok(roi_align(&frozen, &scales, &rois, seven)?))?;
     report("roi_align 512 x 256 x 7 x 7, with gradient", 10, || {
         let pooled = roi_align(&tracked, &scales, &rois, seven)?;
-        Ok(drop(pooled.sum_all()?.backward()?))
+        Ok(pooled.sum_all()?.backward()?)
     })?;
 
     let config = WindowedConfig::default();
@@ -98,6 +97,6 @@ fn main() -> Result<()> {
     let images = numbers(&[1, 3, 512, 640], DType::F32, 2);
     report("ViTDet-B maps 640 x 512", 3, || {
         let map = net.maps(&images, &[11], Mode::Eval)?.remove(0);
-        Ok(drop(pyramid.forward(&map)?))
+        Ok(pyramid.forward(&map)?)
     })
 }
