@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 use candle_nn::{Init, VarBuilder};
-use pad_ops::{Mode, Moments};
+use pad_ops::{Mode, Moments, SumOver};
 
 use crate::Result;
 
@@ -88,6 +88,8 @@ pub struct BatchNorm {
     bias: Tensor,
     running_mean: Tensor,
     running_var: Tensor,
+    /// Who else the statistics are of.
+    over: Option<SumOver>,
 }
 
 impl BatchNorm {
@@ -107,7 +109,14 @@ impl BatchNorm {
             bias: get("bias", 0.0)?,
             running_mean: get("running_mean", 0.0)?,
             running_var: get("running_var", 1.0)?,
+            over: None,
         })
+    }
+
+    /// Takes the statistics of training over all processes that train together, as
+    /// [`pad_ops::batch_norm2d_synced`]; they must all call it.
+    pub fn synchronize(&mut self, over: &SumOver) {
+        self.over = Some(over.clone());
     }
 
     /// # Shapes
@@ -118,7 +127,13 @@ impl BatchNorm {
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         match mode {
             Mode::Train(_) => {
-                let (y, batch) = pad_ops::batch_norm2d(x, &self.weight, &self.bias, Self::EPS)?;
+                let (weight, bias) = (&self.weight, &self.bias);
+                let (y, batch) = match &self.over {
+                    Some(over) => {
+                        pad_ops::batch_norm2d_synced(x, weight, bias, Self::EPS, over)?
+                    }
+                    None => pad_ops::batch_norm2d(x, weight, bias, Self::EPS)?,
+                };
                 for (running, batch) in
                     [(&self.running_mean, batch.mean), (&self.running_var, batch.variance)]
                 {
@@ -164,6 +179,11 @@ impl ConvNormRelu {
             conv: Conv2d::new(inputs, outputs, kernel, false, init, vb.pp("conv"))?,
             norm: BatchNorm::new(outputs, vb.pp("bn"))?,
         })
+    }
+
+    /// See [`BatchNorm::synchronize`].
+    pub fn synchronize(&mut self, over: &SumOver) {
+        self.norm.synchronize(over);
     }
 
     /// # Shapes

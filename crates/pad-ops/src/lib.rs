@@ -19,7 +19,7 @@
 //! | [`max_pool2d`] | x | operand | CPU f32 | [`reference::max_pool2d`] |
 //! | [`adaptive_avg_pool2d`] | x | nothing | CPU f32 | [`reference::adaptive_avg_pool2d`] |
 //! | [`resize_bilinear`] | x | nothing | CPU f32 | [`reference::resize_bilinear`] |
-//! | [`batch_norm2d`], [`batch_norm2d_with`] | x, weight, bias | operands, two numbers a channel | CPU f32 | [`reference::batch_norm2d`] |
+//! | [`batch_norm2d`], [`batch_norm2d_with`], [`batch_norm2d_synced`] | x, weight, bias | operands, two numbers a channel | CPU f32 | [`reference::batch_norm2d`] |
 //! | [`cross_entropy2d`] | logits | operand, a label and a weight a pixel | CPU f32 | [`reference::cross_entropy2d`] |
 //!
 //! # Why not candle's own
@@ -59,7 +59,9 @@ mod softmax;
 
 pub use adaptive_avg_pool2d::adaptive_avg_pool2d;
 pub use attention::{AttentionBias, attention, attention_packed, attention_packed_biased};
-pub use batch_norm2d::{Moments, batch_norm2d, batch_norm2d_with};
+pub use batch_norm2d::{
+    Moments, SumOver, batch_norm2d, batch_norm2d_synced, batch_norm2d_with,
+};
 pub use branch::{
     AdapterScale, AdapterWeights, AttentionWeights, Keep, LinearWeights, MatmulPrecision,
     MlpWeights, NormWeights, attention_branch, mlp_branch,
