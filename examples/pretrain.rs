@@ -35,8 +35,8 @@ use pad::{
     rng::Key,
     ssl::{HeldOutLoss, LoaderBatches, Pretraining},
     train::{
-        AdamW, AdamWConfig, CheckpointConfig, Checkpoints, Collective, Every, Outcome, Schedule, Summary,
-        Trainer, TrainerConfig,
+        AdamW, AdamWConfig, CheckpointConfig, Checkpoints, Collective, Every, Outcome, Schedule,
+        Summary, Trainer, TrainerConfig,
         checkpoint::latest,
         log::{EventFile, JsonLines, Progress, TensorBoard},
         lr_for_batch,

@@ -1,8 +1,12 @@
 //! The layers of heads and pyramids, over pad-ops' differentiable operators. Names and first values are mmcv's.
 
+use std::sync::Arc;
+
 use candle_core::Tensor;
 use candle_nn::{Init, VarBuilder};
 use pad_ops::{Mode, Moments, SumOver};
+
+use pad_train::Collective;
 
 use crate::Result;
 
@@ -129,9 +133,7 @@ impl BatchNorm {
             Mode::Train(_) => {
                 let (weight, bias) = (&self.weight, &self.bias);
                 let (y, batch) = match &self.over {
-                    Some(over) => {
-                        pad_ops::batch_norm2d_synced(x, weight, bias, Self::EPS, over)?
-                    }
+                    Some(over) => pad_ops::batch_norm2d_synced(x, weight, bias, Self::EPS, over)?,
                     None => pad_ops::batch_norm2d(x, weight, bias, Self::EPS)?,
                 };
                 for (running, batch) in
@@ -152,6 +154,12 @@ impl BatchNorm {
             }
         }
     }
+}
+
+/// The exchange of statistics over `group`, for [`BatchNorm::synchronize`].
+pub fn over(group: &Arc<dyn Collective>) -> SumOver {
+    let group = Arc::clone(group);
+    SumOver::new(move |values| Ok(group.all_reduce_sum(values)?))
 }
 
 /// Whether a parameter of this name holds running statistics: state, never trained.

@@ -59,9 +59,7 @@ mod softmax;
 
 pub use adaptive_avg_pool2d::adaptive_avg_pool2d;
 pub use attention::{AttentionBias, attention, attention_packed, attention_packed_biased};
-pub use batch_norm2d::{
-    Moments, SumOver, batch_norm2d, batch_norm2d_synced, batch_norm2d_with,
-};
+pub use batch_norm2d::{Moments, SumOver, batch_norm2d, batch_norm2d_synced, batch_norm2d_with};
 pub use branch::{
     AdapterScale, AdapterWeights, AttentionWeights, Keep, LinearWeights, MatmulPrecision,
     MlpWeights, NormWeights, attention_branch, mlp_branch,

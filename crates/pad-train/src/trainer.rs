@@ -198,12 +198,7 @@ impl<'h> Trainer<'h> {
     }
 
     /// Hooks, and a checkpoint where it is due. Whether this process wants to stop.
-    fn after_step(
-        &mut self,
-        info: &StepInfo,
-        epoch_ended: bool,
-        last_step: usize,
-    ) -> Result<bool> {
+    fn after_step(&mut self, info: &StepInfo, epoch_ended: bool, last_step: usize) -> Result<bool> {
         let wishes = self.call_hooks(info, epoch_ended, last_step)?;
         if wishes.save || self.checkpoints.as_ref().is_some_and(|c| c.due(&self.state)) {
             self.save(wishes.best)?;

@@ -84,7 +84,8 @@ pub fn batch_norm2d_synced(
         return Err(Error::Value {
             op: OP,
             arg: "x",
-            expected: "more than one value per channel, over all processes, to take statistics of".into(),
+            expected: "more than one value per channel, over all processes, to take statistics of"
+                .into(),
             found: count.to_string(),
         });
     }

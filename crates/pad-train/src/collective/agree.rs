@@ -56,8 +56,7 @@ pub(crate) fn agree_by<T, M: Serialize + for<'de> Deserialize<'de>>(
     let mine = mine?;
     let said = messages?.into_iter().enumerate().map(|(rank, message)| {
         let said = serde_json::from_slice::<Result<M, String>>(&message);
-        said.map_err(|error| broken(error.to_string()))?
-            .map_err(|what| Error::Peer { rank, what })
+        said.map_err(|error| broken(error.to_string()))?.map_err(|what| Error::Peer { rank, what })
     });
     Ok((mine, said.collect::<Result<_>>()?))
 }

@@ -112,8 +112,7 @@ fn sum_in_buckets(
     }
     let buckets = plan(parameters, epoch, bucket_bytes);
     let wrap = |source| Error::Candle { doing: "joining gradients".into(), source };
-    let mut packed =
-        buckets.iter().map(|bucket| bucket.pack(parameters, &gradients).map_err(wrap));
+    let mut packed = buckets.iter().map(|bucket| bucket.pack(parameters, &gradients).map_err(wrap));
     let sums = group.sum_buckets(&mut packed)?;
     let mut out = vec![None; parameters.len()];
     for (bucket, sum) in buckets.iter().zip(&sums) {
@@ -144,7 +143,9 @@ pub(crate) fn check_parameters(group: &dyn Collective, parameters: &[Parameter])
     for (rank, theirs) in all.iter().enumerate() {
         let unequal = names_differ(&all[0], theirs);
         if let Some((first, here)) = unequal {
-            return Err(differs(format!("rank {rank} trains `{here}` where rank 0 trains `{first}`")));
+            return Err(differs(format!(
+                "rank {rank} trains `{here}` where rank 0 trains `{first}`"
+            )));
         }
     }
     let mut fault = None;
@@ -168,7 +169,8 @@ pub(crate) fn check_parameters(group: &dyn Collective, parameters: &[Parameter])
 
 fn names_differ<'a>(first: &'a [String], theirs: &'a [String]) -> Option<(&'a str, &'a str)> {
     let longest = first.len().max(theirs.len());
-    let entry = |list: &'a [String], index: usize| list.get(index).map_or("nothing", String::as_str);
+    let entry =
+        |list: &'a [String], index: usize| list.get(index).map_or("nothing", String::as_str);
     (0..longest).map(|i| (entry(first, i), entry(theirs, i))).find(|(a, b)| a != b)
 }
 

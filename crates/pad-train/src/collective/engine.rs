@@ -53,7 +53,8 @@ impl EngineThread {
         timeout: Duration,
         make: impl FnOnce() -> Result<E, String> + Send + 'static,
     ) -> Result<Self> {
-        let broken = |what: String| Error::Group { rank: 0, world_size: 0, what: format!("{name}: {what}") };
+        let broken =
+            |what: String| Error::Group { rank: 0, world_size: 0, what: format!("{name}: {what}") };
         let (commands, todo) = channel::<Item>();
         let (done, replies) = channel();
         let (say, begun) = channel();
@@ -75,7 +76,10 @@ impl EngineThread {
         let thread = thread::Builder::new().name(format!("pad-{name}"));
         let thread = thread.spawn(work).map_err(|error| broken(error.to_string()))?;
         let place = begun.recv_timeout(timeout).map_err(|_| {
-            broken(format!("the processes did not find each other within {} s", timeout.as_secs_f64()))
+            broken(format!(
+                "the processes did not find each other within {} s",
+                timeout.as_secs_f64()
+            ))
         })?;
         let (rank, world_size) = place.map_err(broken)?;
         let lines = Mutex::new(Some(Lines { commands, replies }));
@@ -96,10 +100,7 @@ impl EngineThread {
     }
 
     /// Submits what `items` gives, one after the other, without waiting between them; the results in their order.
-    pub(super) fn run_all(
-        &self,
-        items: impl Iterator<Item = Result<Item>>,
-    ) -> Result<Vec<Item>> {
+    pub(super) fn run_all(&self, items: impl Iterator<Item = Result<Item>>) -> Result<Vec<Item>> {
         let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(lines) = lines.as_ref().filter(|_| !self.stuck.load(Ordering::Relaxed)) else {
             return Err(self.error("the group is broken".into()));

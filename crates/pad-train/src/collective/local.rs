@@ -163,7 +163,9 @@ impl Collective for LocalGroup {
                 bytes.copy_from_slice(theirs);
                 Ok(())
             }
-            _ => Err(self.error(format!("expected a root below {}, found {root}", self.world_size))),
+            _ => {
+                Err(self.error(format!("expected a root below {}, found {root}", self.world_size)))
+            }
         }
     }
 

@@ -46,7 +46,8 @@ impl NcclGroup {
     /// [`Error::Group`] if `device` is no CUDA device, numbers do not fit, or NCCL refuses; after 30 minutes without
     /// the others.
     pub fn new(device: &Device, rank: usize, world_size: usize, meeting: &Path) -> Result<Self> {
-        let refuse = |what: String| Error::Group { rank, world_size, what: format!("nccl: {what}") };
+        let refuse =
+            |what: String| Error::Group { rank, world_size, what: format!("nccl: {what}") };
         let Device::Cuda(cuda) = device else {
             return Err(refuse(format!("expected a CUDA device, found {:?}", device.location())));
         };
@@ -59,7 +60,8 @@ impl NcclGroup {
         let engine = EngineThread::start("nccl", TIMEOUT, make)?;
         if rank == 0 {
             // All have read it once the communicator stands; an old one would mislead the next run.
-            fs::remove_file(meeting).map_err(|error| refuse(format!("{}: {error}", meeting.display())))?;
+            fs::remove_file(meeting)
+                .map_err(|error| refuse(format!("{}: {error}", meeting.display())))?;
         }
         Ok(Self { engine })
     }
@@ -166,7 +168,9 @@ impl Nccl {
     }
 }
 
-fn refused(error: candle_core::cuda_backend::cudarc::nccl::result::NcclError) -> candle_core::Error {
+fn refused(
+    error: candle_core::cuda_backend::cudarc::nccl::result::NcclError,
+) -> candle_core::Error {
     candle_core::Error::Msg(format!("nccl: {:?}", error.0))
 }
 

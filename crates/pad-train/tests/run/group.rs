@@ -38,8 +38,7 @@ fn on_all<R: Send>(count: usize, work: impl Fn(LocalGroup) -> R + Sync) -> Vec<R
     let work = &work;
     thread::scope(|scope| {
         let members = LocalGroup::members(count).into_iter();
-        let threads: Vec<_> =
-            members.map(|member| scope.spawn(move || work(member))).collect();
+        let threads: Vec<_> = members.map(|member| scope.spawn(move || work(member))).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     })
 }
@@ -193,10 +192,7 @@ fn an_error_of_one_reaches_all() {
         let mut trainer = trainer(&task, 2, Some(group)).with_hook(watch);
         trainer.run(&task, &mut Samples::new(7, 4)).unwrap_err().to_string()
     });
-    assert_eq!(
-        errors,
-        ["hook `watch`: disk full", "rank 0 failed: hook `watch`: disk full"]
-    );
+    assert_eq!(errors, ["hook `watch`: disk full", "rank 0 failed: hook `watch`: disk full"]);
     // In the data of the second: sample 5 of epoch 1 is in its first batch.
     let errors = on_all(2, |group| {
         let task = Regression::new();
@@ -251,7 +247,11 @@ fn members_that_do_different_things_are_told() {
         "rank 0 of 2: rank 1 does a barrier, rank 0 a sum of 2 numbers: all must do the same in the same order"
     );
     let errors = on_all(2, |group| {
-        let mine = if group.rank() == 1 { Err(Error::Settings { faults: vec!["x".into()] }) } else { Ok(4) };
+        let mine = if group.rank() == 1 {
+            Err(Error::Settings { faults: vec!["x".into()] })
+        } else {
+            Ok(4)
+        };
         agree(&group, mine).unwrap_err().to_string()
     });
     assert_eq!(errors, ["rank 1 failed: settings: x", "settings: x"]);
@@ -278,7 +278,10 @@ fn unequal_starts_are_refused() {
         trainer.run(&task, &mut Samples::new(batches, 4)).unwrap_err().to_string()
     });
     for error in errors {
-        assert!(error.contains("rank 1 starts with") && error.contains("batches_per_epoch: 8"), "{error}");
+        assert!(
+            error.contains("rank 1 starts with") && error.contains("batches_per_epoch: 8"),
+            "{error}"
+        );
     }
     let errors = on_all(2, |group| {
         let task = Regression::new();
