@@ -282,7 +282,7 @@ pub struct Flags {
     /// Images per micro-batch [default: 64]
     #[arg(long, help_heading = "Training")]
     pub batch_size: Option<usize>,
-    /// Micro-batches per update [default: what makes 4096 images, but at least 8 updates an epoch]
+    /// Micro-batches per update, over all processes [default: what makes 4096 images, but at least 8 updates an epoch]
     #[arg(long, help_heading = "Training")]
     pub accumulate: Option<usize>,
     /// Learning rate per 256 images of the effective batch [default: 1e-4]
