@@ -6,6 +6,7 @@
 //!     cargo run --release --example pretrain -- --data DIR --weights mae_vit_base.pth --model base
 //!     cargo run --release --example pretrain -- --data DIR --objective milan --teacher clip_vit_b16.safetensors
 //!     cargo run --release --example pretrain -- --resume runs/pretrain-1
+//!     mpirun -n 2 target/release/examples/pretrain --data DIR         # built with --features mpi; docs/parallel.md
 //!
 //! Crops around regions of interest where the data have them (example `roi` makes them) unless `--no-roi` is given.
 //!
@@ -18,11 +19,14 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::Arc,
 };
 
 use clap::Parser;
 use cli::{
-    Result, model,
+    Result,
+    group::{self, on_first},
+    model,
     settings::{Flags, Settings},
 };
 use pad::{
@@ -32,8 +36,8 @@ use pad::{
     rng::Key,
     ssl::{HeldOutLoss, LoaderBatches, Pretraining},
     train::{
-        AdamW, AdamWConfig, CheckpointConfig, Checkpoints, Every, Outcome, Schedule, Summary,
-        Trainer, TrainerConfig,
+        AdamW, AdamWConfig, CheckpointConfig, Checkpoints, Collective, Every, Outcome, Schedule,
+        Summary, Trainer, TrainerConfig,
         checkpoint::latest,
         log::{EventFile, JsonLines, Progress, TensorBoard},
         lr_for_batch,
@@ -55,23 +59,33 @@ struct Program {
     /// Store the whole model (other paradigms than pad) in 16-bit floats
     #[arg(long)]
     half: bool,
+    /// Processes that train together: auto (MPI if mpirun started them), none, mpi, or nccl:FILE (a file that does not
+    /// exist yet, where they meet)
+    #[arg(long, default_value = "auto", value_name = "KIND")]
+    group: String,
     #[command(flatten)]
     flags: Flags,
 }
 
-/// Settings and folder of the run: a new one, or one that goes on.
-fn open_run(program: &Program) -> Result<(Settings, PathBuf)> {
+/// Settings of the run: a new one's, or those of one that goes on.
+fn settings(program: &Program) -> Result<Settings> {
+    let resumed = program.resume.as_ref().map(|folder| folder.join("config.toml"));
+    Settings::merge(resumed.as_deref().or(program.config.as_deref()), &program.flags)
+}
+
+/// Folder of the run.
+fn folder(program: &Program, group: &dyn Collective) -> Result<PathBuf> {
     if let Some(folder) = &program.resume {
-        let config = folder.join("config.toml");
-        return Ok((Settings::merge(Some(&config), &program.flags)?, folder.clone()));
+        return Ok(folder.clone());
     }
-    let settings = Settings::merge(program.config.as_deref(), &program.flags)?;
-    let folder = program.out.clone().unwrap_or_else(|| cli::free_run_folder("pretrain"));
-    if folder.join("config.toml").exists() {
-        let name = folder.display();
-        return Err(format!("{name} holds a run: continue it with --resume {name}").into());
-    }
-    Ok((settings, folder))
+    on_first(group, || {
+        let folder = program.out.clone().unwrap_or_else(|| cli::free_run_folder("pretrain"));
+        if folder.join("config.toml").exists() {
+            let name = folder.display();
+            return Err(format!("{name} holds a run: continue it with --resume {name}").into());
+        }
+        Ok(folder)
+    })
 }
 
 /// What a resumed run must share with its checkpoints: every setting that changes results, and the backbone.
@@ -98,12 +112,31 @@ fn identity(settings: &Settings, backbone: String) -> Result<BTreeMap<String, St
 
 fn run() -> Result<()> {
     let program = Program::parse();
-    let (settings, folder) = open_run(&program)?;
+    let settings = settings(&program)?;
+    let joined = group::join(&program.group, &settings.device)?;
+    train(&program, &settings, &joined.group, &joined.device).inspect_err(|error| {
+        if joined.group.world_size() > 1 {
+            // The others may be waiting for this process.
+            joined.group.abort(&error.to_string());
+        }
+    })
+}
+
+fn train(
+    program: &Program,
+    settings: &Settings,
+    group: &Arc<dyn Collective>,
+    device: &str,
+) -> Result<()> {
+    let folder = folder(program, &**group)?;
+    if group.world_size() > 1 {
+        tracing::info!("{} processes train together", group.world_size());
+    }
     cli::threads(settings.threads)?;
-    let device = cli::device(&settings.device)?;
-    let images = cli::images::loaders(&settings)?;
+    let device = cli::device(device)?;
+    let images = cli::images::loaders(settings)?;
     let (training, held_out) = (images.training, images.held_out);
-    let model = model::at_start(&settings, &device)?;
+    let model = model::at_start(settings, &device)?;
     tracing::info!("operators: {}", pad::ops::cpu_level());
     for line in model.store.summary().to_string().lines() {
         tracing::info!("{line}");
@@ -115,7 +148,7 @@ fn run() -> Result<()> {
     for line in Summary::new(&parameters).to_string().lines() {
         tracing::info!("{line}");
     }
-    let accumulate = settings.accumulation(training.batches_per_epoch());
+    let accumulate = settings.accumulation(training.batches_per_epoch(), group.world_size());
     let effective_batch = training.config().batch_size * accumulate;
     let peak_lr = lr_for_batch(settings.blr, effective_batch);
     tracing::info!("effective batch {effective_batch}, peak learning rate {peak_lr:.2e}");
@@ -138,17 +171,20 @@ fn run() -> Result<()> {
         warmup_epochs: settings.warmup_epochs.min(epochs as f64),
         epochs: epochs as f64,
     };
-    let objective = model.network.objective(&settings, &model.config, model.taught.as_ref())?;
+    let objective = model.network.objective(settings, &model.config, model.taught.as_ref())?;
     let task = Pretraining::new(&objective, Key::new(settings.seed), &device);
     let mut evaluation =
         held_out.as_ref().map(|loader| HeldOutLoss::new(&task, loader, settings.eval_every));
     let optimizer = AdamW::new(parameters, AdamWConfig::default())?;
-    let mut trainer = Trainer::new(config, schedule, optimizer)?;
-    let identity = identity(&settings, model.store.backbone_digest()?)?;
+    let mut trainer = Trainer::new(config, schedule, optimizer)?.with_group(Arc::clone(group));
+    let identity = identity(settings, model.store.backbone_digest()?)?;
 
     // The run folder appears only when nothing can be wrong with the settings any more.
-    std::fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-    cli::write_text(&folder.join("config.toml"), &settings.to_toml()?)?;
+    on_first(&**group, || {
+        std::fs::create_dir_all(&folder)
+            .map_err(|error| format!("{}: {error}", folder.display()))?;
+        cli::write_text(&folder.join("config.toml"), &settings.to_toml()?)
+    })?;
     let saving =
         CheckpointConfig { every: Every::Steps(settings.checkpoint_every), keep: settings.keep };
     let checkpoints = folder.join("checkpoints");
@@ -181,12 +217,15 @@ fn run() -> Result<()> {
         tracing::info!("stopped; continue with --resume {}", folder.display());
         return Ok(());
     }
+    if group.rank() > 0 {
+        return Ok(()); // the first process writes the results
+    }
 
     let notes = BTreeMap::from([("made_by".to_string(), "pad pretrain".to_string())]);
     let float_type = if program.half { FloatType::F16 } else { FloatType::AsIs };
     let mut files = model::save_run(&folder, &model, float_type, &notes)?;
     if let Some(loader) = &held_out {
-        files.extend(pictures(&folder, &model, loader, &settings, steps)?);
+        files.extend(pictures(&folder, &model, loader, settings, steps)?);
     }
     if let Some(comparison) = &images.crops {
         let (normalize, window) = (settings.normalize()?, settings.window());

@@ -2,6 +2,7 @@
 #![allow(dead_code)] // every example uses a part
 #![allow(unreachable_pub, missing_docs)] // a program, not a library
 
+pub mod group;
 pub mod images;
 pub mod model;
 pub mod objective;
@@ -23,7 +24,11 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// Starts the logs, runs the program, prints an error in one line and sets the exit code.
 pub fn main(run: impl FnOnce() -> Result<()>) -> ExitCode {
     use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| {
+        // Of several processes the first one talks.
+        let quiet = group::launched_rank().is_some_and(|rank| rank > 0);
+        EnvFilter::new(if quiet { "warn" } else { "info" })
+    });
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -282,7 +282,7 @@ pub struct Flags {
     /// Images per micro-batch [default: 64]
     #[arg(long, help_heading = "Training")]
     pub batch_size: Option<usize>,
-    /// Micro-batches per update [default: what makes 4096 images, but at least 8 updates an epoch]
+    /// Micro-batches per update, over all processes [default: what makes 4096 images, but at least 8 updates an epoch]
     #[arg(long, help_heading = "Training")]
     pub accumulate: Option<usize>,
     /// Learning rate per 256 images of the effective batch [default: 1e-4]
@@ -503,11 +503,13 @@ impl Settings {
         }))
     }
 
-    /// Micro-batches per update for an epoch of `batches` micro-batches.
-    pub fn accumulation(&self, batches: usize) -> usize {
+    /// Micro-batches per update for an epoch of `batches` micro-batches, over all of `processes`.
+    pub fn accumulation(&self, batches: usize, processes: usize) -> usize {
         const PAPER: usize = 4096;
         const UPDATES: usize = 8;
-        self.accumulate
-            .unwrap_or_else(|| (PAPER / self.batch_size.max(1)).min(batches / UPDATES).max(1))
+        self.accumulate.unwrap_or_else(|| {
+            let some = (PAPER / self.batch_size.max(1)).min(batches / UPDATES).max(1);
+            some.next_multiple_of(processes.max(1))
+        })
     }
 }

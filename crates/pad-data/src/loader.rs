@@ -7,6 +7,8 @@
 
 use std::{
     collections::BTreeMap,
+    iter::StepBy,
+    ops::Range,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, PoisonError,
@@ -145,6 +147,17 @@ impl Loader {
     /// # Errors
     /// [`Error::Worker`] if a thread cannot be started.
     pub fn epoch(&self, epoch: u64, first_batch: usize) -> Result<Batches> {
+        self.epoch_strided(epoch, first_batch, 1)
+    }
+
+    /// The batches `first_batch`, `first_batch + stride`, … of epoch `epoch`, the same bits as in [`Loader::epoch`]; the
+    /// others are not read. For one of `stride` processes that share an epoch; what is unreadable counts for each
+    /// process by itself. A `stride` of 0 is taken as 1.
+    ///
+    /// # Errors
+    /// [`Error::Worker`] if a thread cannot be started.
+    pub fn epoch_strided(&self, epoch: u64, first_batch: usize, stride: usize) -> Result<Batches> {
+        let stride = stride.max(1);
         let key = Key::new(self.config.seed).epoch(epoch);
         let mut order: Vec<usize> = (0..self.dataset.len()).collect();
         if self.config.shuffle {
@@ -159,15 +172,17 @@ impl Loader {
         });
         let end = self.batches_per_epoch();
         let next = first_batch.min(end);
-        let pool = match self.config.workers.min(end - next) {
+        let numbers = (next..end).step_by(stride);
+        let pool = match self.config.workers.min(numbers.len()) {
             0 => None,
-            workers => Some(Pool::start(&plan, workers, self.config.prefetch, next..end)?),
+            workers => Some(Pool::start(&plan, workers, self.config.prefetch, numbers)?),
         };
         Ok(Batches {
             plan,
             pool,
             next,
             end,
+            stride,
             max_unreadable: self.config.max_unreadable,
             unreadable: Arc::clone(&self.unreadable),
         })
@@ -284,7 +299,7 @@ struct Pool {
     tasks: Option<Sender<usize>>,
     results: Receiver<(usize, Result<Raw>)>,
     /// First batch that is not yet asked for, and the end.
-    unasked: std::ops::Range<usize>,
+    unasked: StepBy<Range<usize>>,
     /// Batches that came before their turn.
     early: BTreeMap<usize, Result<Raw>>,
     threads: Vec<JoinHandle<()>>,
@@ -296,7 +311,7 @@ impl Pool {
         plan: &Arc<Plan>,
         workers: usize,
         prefetch: usize,
-        batches: std::ops::Range<usize>,
+        batches: StepBy<Range<usize>>,
     ) -> Result<Self> {
         // So many batches are under way at most; with room for all of them no send ever waits.
         let under_way = workers.saturating_add(prefetch).min(batches.len());
@@ -383,6 +398,7 @@ pub struct Batches {
     pool: Option<Pool>,
     next: usize,
     end: usize,
+    stride: usize,
     max_unreadable: f64,
     unreadable: Arc<Unreadable>,
 }
@@ -410,7 +426,7 @@ impl Iterator for Batches {
     fn next(&mut self) -> Option<Self::Item> {
         while self.next < self.end {
             let number = self.next;
-            self.next += 1;
+            self.next += self.stride;
             match self.read(number) {
                 Ok(Some(batch)) => return Some(Ok(batch)),
                 Ok(None) => {} // all of its images are unreadable

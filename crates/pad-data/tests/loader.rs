@@ -147,6 +147,25 @@ fn an_epoch_can_be_resumed_at_any_batch() {
     assert!(epoch(&loader, 2, 8).is_empty() && epoch(&loader, 2, 99).is_empty());
 }
 
+/// What processes that share an epoch read is together the whole epoch, bit for bit.
+#[test]
+fn shares_of_an_epoch_are_the_epoch() {
+    for workers in [0, 2] {
+        let loader = loader(Noise { samples: 61, ..Default::default() }, config(workers));
+        let whole = epoch(&loader, 2, 0);
+        for stride in [1, 2, 3, 11] {
+            let mut shares = Seen::new();
+            for rank in 0..stride {
+                let batches = loader.epoch_strided(2, 1 + rank, stride).unwrap();
+                let batches = batches.map(Result::unwrap);
+                shares.extend(batches.map(|b| (b.number, b.indices.clone(), values(&b))));
+            }
+            shares.sort_by_key(|(number, ..)| *number);
+            assert_eq!(shares, whole[1..], "{stride} processes, {workers} workers");
+        }
+    }
+}
+
 #[test]
 fn order_and_rest_follow_the_configuration() {
     let set = || Noise { samples: 20, ..Default::default() };

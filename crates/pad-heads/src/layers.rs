@@ -1,8 +1,12 @@
 //! The layers of heads and pyramids, over pad-ops' differentiable operators. Names and first values are mmcv's.
 
+use std::sync::Arc;
+
 use candle_core::Tensor;
 use candle_nn::{Init, VarBuilder};
-use pad_ops::{Mode, Moments};
+use pad_ops::{Mode, Moments, SumOver};
+
+use pad_train::Collective;
 
 use crate::Result;
 
@@ -138,6 +142,8 @@ pub struct BatchNorm {
     bias: Tensor,
     running_mean: Tensor,
     running_var: Tensor,
+    /// Who else the statistics are of.
+    over: Option<SumOver>,
 }
 
 impl BatchNorm {
@@ -157,7 +163,14 @@ impl BatchNorm {
             bias: get("bias", 0.0)?,
             running_mean: get("running_mean", 0.0)?,
             running_var: get("running_var", 1.0)?,
+            over: None,
         })
+    }
+
+    /// Takes the statistics of training over all processes that train together, as
+    /// [`pad_ops::batch_norm2d_synced`]; they must all call it.
+    pub fn synchronize(&mut self, over: &SumOver) {
+        self.over = Some(over.clone());
     }
 
     /// # Shapes
@@ -168,7 +181,11 @@ impl BatchNorm {
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         match mode {
             Mode::Train(_) => {
-                let (y, batch) = pad_ops::batch_norm2d(x, &self.weight, &self.bias, Self::EPS)?;
+                let (weight, bias) = (&self.weight, &self.bias);
+                let (y, batch) = match &self.over {
+                    Some(over) => pad_ops::batch_norm2d_synced(x, weight, bias, Self::EPS, over)?,
+                    None => pad_ops::batch_norm2d(x, weight, bias, Self::EPS)?,
+                };
                 for (running, batch) in
                     [(&self.running_mean, batch.mean), (&self.running_var, batch.variance)]
                 {
@@ -187,6 +204,12 @@ impl BatchNorm {
             }
         }
     }
+}
+
+/// The exchange of statistics over `group`, for [`BatchNorm::synchronize`].
+pub fn over(group: &Arc<dyn Collective>) -> SumOver {
+    let group = Arc::clone(group);
+    SumOver::new(move |values| Ok(group.all_reduce_sum(values)?))
 }
 
 /// Whether a parameter of this name holds running statistics: state, never trained.
@@ -212,6 +235,11 @@ impl ConvNormRelu {
             conv: Conv2d::new(inputs, outputs, kernel, false, init, vb.pp("conv"))?,
             norm: BatchNorm::new(outputs, vb.pp("bn"))?,
         })
+    }
+
+    /// See [`BatchNorm::synchronize`].
+    pub fn synchronize(&mut self, over: &SumOver) {
+        self.norm.synchronize(over);
     }
 
     /// # Shapes

@@ -19,7 +19,7 @@
 //! | [`max_pool2d`] | x | operand | CPU f32 | [`reference::max_pool2d`] |
 //! | [`adaptive_avg_pool2d`] | x | nothing | CPU f32 | [`reference::adaptive_avg_pool2d`] |
 //! | [`resize_bilinear`] | x | nothing | CPU f32 | [`reference::resize_bilinear`] |
-//! | [`batch_norm2d`], [`batch_norm2d_with`] | x, weight, bias | operands, two numbers a channel | CPU f32 | [`reference::batch_norm2d`] |
+//! | [`batch_norm2d`], [`batch_norm2d_with`], [`batch_norm2d_synced`] | x, weight, bias | operands, two numbers a channel | CPU f32 | [`reference::batch_norm2d`] |
 //! | [`roi_align`] | maps | weights of rows and columns | CPU f32 | [`reference::roi_align`] |
 //! | [`window_partition`], [`window_unpartition`] | x | nothing | CPU f32 | [`reference::window_partition`], [`reference::window_unpartition`] |
 //! | [`nms`], [`batched_nms`], [`box_iou`] | none | nothing | CPU f32 | in the tests |
@@ -67,7 +67,7 @@ mod windows;
 
 pub use adaptive_avg_pool2d::adaptive_avg_pool2d;
 pub use attention::{AttentionBias, attention, attention_packed, attention_packed_biased};
-pub use batch_norm2d::{Moments, batch_norm2d, batch_norm2d_with};
+pub use batch_norm2d::{Moments, SumOver, batch_norm2d, batch_norm2d_synced, batch_norm2d_with};
 pub use boxes::{batched_nms, box_iou, nms};
 pub use branch::{
     AdapterScale, AdapterWeights, AttentionWeights, Keep, LinearWeights, MatmulPrecision,

@@ -3,7 +3,10 @@
 use candle_core::{DType, Device, Tensor};
 use pad_data::loader::{Batch, Loader};
 use pad_ops::{Mode, rng::Key};
-use pad_train::{BatchIter, Batches, BoxError, EpochInfo, Flow, Hook, Losses, Task, TrainerView};
+use pad_train::{
+    BatchIter, Batches, BoxError, Collective, EpochInfo, Error as TrainError, Flow, Hook, Losses,
+    Share, Task, TrainerView, collective::agree,
+};
 
 use crate::{Objective, Result};
 
@@ -42,9 +45,19 @@ impl Batches for LoaderBatches<'_> {
     }
 
     fn epoch(&mut self, epoch: usize, first: usize) -> Result<BatchIter<'_, ImageBatch>, BoxError> {
-        let mut batches = self.0.epoch(epoch as u64, first)?.peekable();
+        self.epoch_share(epoch, first, Share { rank: 0, of: 1 })
+    }
+
+    fn epoch_share(
+        &mut self,
+        epoch: usize,
+        first: usize,
+        share: Share,
+    ) -> Result<BatchIter<'_, ImageBatch>, BoxError> {
+        let (first, stride) = (first + share.rank, share.of.max(1));
+        let mut batches = self.0.epoch_strided(epoch as u64, first, stride)?.peekable();
         // A batch without a readable image does not come at all; its number still counts.
-        let numbers = first..self.per_epoch();
+        let numbers = (first..self.per_epoch()).step_by(stride);
         Ok(Box::new(numbers.map(move |number| {
             match batches.next_if(|batch| batch.as_ref().map_or(true, |b| b.number == number)) {
                 Some(batch) => Ok(ImageBatch::new(batch?, epoch)),
@@ -85,8 +98,36 @@ impl<'a, O: Objective> Pretraining<'a, O> {
     /// # Errors
     /// Whatever the loader or the objective says.
     pub fn held_out_loss(&self, loader: &Loader) -> Result<f64> {
+        let (sum, images) = self.held_out_sum(loader, Share { rank: 0, of: 1 })?;
+        Ok(sum / images.max(1) as f64)
+    }
+
+    /// [`Pretraining::held_out_loss`] with the batches of the set shared among the processes of `group`. The mean over
+    /// all images is the same for any number of them, up to rounding.
+    ///
+    /// # Errors
+    /// Whatever the loader or the objective says on any process.
+    pub fn held_out_loss_of(
+        &self,
+        loader: &Loader,
+        group: &dyn Collective,
+    ) -> Result<f64, BoxError> {
+        let share = Share { rank: group.rank(), of: group.world_size() };
+        let mine = self.held_out_sum(loader, share);
+        // Floats as bits: a loss may be NaN, which the message could not carry.
+        let mine = mine.map(|(sum, images)| (sum.to_bits(), images)).map_err(|error| {
+            TrainError::Hook { hook: "held_out_loss".into(), source: error.into() }
+        });
+        let said = agree(group, mine)?;
+        let sum: f64 = said.iter().map(|&(sum, _)| f64::from_bits(sum)).sum();
+        let images: usize = said.iter().map(|&(_, images)| images).sum();
+        Ok(sum / images.max(1) as f64)
+    }
+
+    /// Sum of losses, and images, over a share of the set's batches.
+    fn held_out_sum(&self, loader: &Loader, share: Share) -> Result<(f64, usize)> {
         let (mut sum, mut images) = (0.0, 0_usize);
-        for batch in loader.epoch(0, 0)? {
+        for batch in loader.epoch_strided(0, share.rank, share.of)? {
             let batch = ImageBatch::new(batch?, 0);
             let Some(tensor) = &batch.images else { continue };
             let loss = self.loss(tensor, &batch, Mode::Eval)?.total;
@@ -94,7 +135,7 @@ impl<'a, O: Objective> Pretraining<'a, O> {
             sum += loss * batch.indices.len() as f64;
             images += batch.indices.len();
         }
-        Ok(sum / images.max(1) as f64)
+        Ok((sum, images))
     }
 }
 
@@ -137,9 +178,14 @@ impl<'a, O: Objective> HeldOutLoss<'a, O> {
         self.after
     }
 
-    fn measure(&mut self, place: &str) -> Result<f64, BoxError> {
-        let loss = self.task.held_out_loss(self.loader)?;
-        tracing::info!("held-out loss {loss:.4} {place}");
+    fn measure(&mut self, place: &str, group: &dyn Collective) -> Result<f64, BoxError> {
+        let loss = match group.world_size() {
+            1 => self.task.held_out_loss(self.loader)?,
+            _ => self.task.held_out_loss_of(self.loader, group)?,
+        };
+        if group.rank() == 0 {
+            tracing::info!("held-out loss {loss:.4} {place}");
+        }
         self.after = Some(loss);
         Ok(loss)
     }
@@ -150,9 +196,14 @@ impl<O: Objective> Hook for HeldOutLoss<'_, O> {
         "held_out_loss"
     }
 
+    /// Every process measures its share of the set.
+    fn on_every_rank(&self) -> bool {
+        true
+    }
+
     fn start(&mut self, view: &TrainerView<'_>) -> Result<(), BoxError> {
         if view.state.step == 0 {
-            self.before = Some(self.measure("before training")?);
+            self.before = Some(self.measure("before training", view.group)?);
         }
         Ok(())
     }
@@ -165,7 +216,7 @@ impl<O: Objective> Hook for HeldOutLoss<'_, O> {
         let number = epoch.epoch + 1;
         let due = self.every_epochs > 0 && number.is_multiple_of(self.every_epochs);
         if due || view.state.step == view.last_step {
-            let loss = self.measure(&format!("after epoch {number}"))?;
+            let loss = self.measure(&format!("after epoch {number}"), view.group)?;
             epoch.metrics.insert("held_out_loss".into(), loss);
             self.measured_at = view.state.step;
         }
@@ -175,7 +226,7 @@ impl<O: Objective> Hook for HeldOutLoss<'_, O> {
     /// A run may end inside an epoch.
     fn finish(&mut self, view: &TrainerView<'_>) -> Result<(), BoxError> {
         if view.state.step == view.last_step && self.measured_at != view.state.step {
-            self.measure("after the last step")?;
+            self.measure("after the last step", view.group)?;
         }
         Ok(())
     }

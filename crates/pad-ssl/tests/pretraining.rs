@@ -1,6 +1,6 @@
 //! An objective as a task: batches, keys, held-out losses, a whole small run of every paradigm.
 
-use std::sync::Arc;
+use std::{sync::Arc, thread};
 
 use candle_core::{Device, Tensor};
 use pad_adapter::{
@@ -16,7 +16,10 @@ use pad_data::{
 };
 use pad_ops::{ImageSize, Keep, MatmulPrecision, Mode, rng::Key};
 use pad_ssl::{HeldOutLoss, LoaderBatches, Mae, MaeConfig, Mask, Objective, Paradigm, Pretraining};
-use pad_train::{AdamW, AdamWConfig, Batches, Schedule, Task, Trainer, TrainerConfig};
+use pad_train::{
+    AdamW, AdamWConfig, Batches, Collective, LocalGroup, Schedule, SingleProcess, Task, Trainer,
+    TrainerConfig,
+};
 
 const SIDE: usize = 16;
 const SEED: u64 = 3;
@@ -120,6 +123,74 @@ fn train_by(
         .run(&task, &mut LoaderBatches(&training))
         .unwrap();
     (evaluation.before().unwrap(), evaluation.after().unwrap())
+}
+
+/// Trains scratch for two epochs of shuffled samples; names and values afterwards, and the held-out losses.
+fn train_in(
+    group: Arc<dyn Collective>,
+    batch_size: usize,
+    accumulate: usize,
+) -> (Vec<(String, Vec<f32>)>, [f64; 2]) {
+    let (mae, store) = model(Paradigm::Scratch, None);
+    let training = Loader::new(
+        Arc::new(Blobs { count: 48, unreadable: 0..0 }),
+        LoaderConfig { batch_size, workers: 1, seed: SEED, ..Default::default() },
+    );
+    let (training, held_out) = (training.unwrap(), loader(14, 3..4, 4));
+    let task = Pretraining::new(&mae, Key::new(SEED), &Device::Cpu);
+    let mut evaluation = HeldOutLoss::new(&task, &held_out, 0);
+    let parameters = Paradigm::Scratch.parameters(&store, 2, 2, 0.05);
+    let optimizer = AdamW::new(parameters, AdamWConfig::default()).unwrap();
+    let config = TrainerConfig {
+        epochs: 2,
+        accumulate,
+        clip_norm: Some(0.5),
+        seed: SEED,
+        ..Default::default()
+    };
+    let mut trainer = Trainer::new(config, Schedule::Constant { lr: 1e-3 }, optimizer)
+        .unwrap()
+        .with_group(group)
+        .with_hook(&mut evaluation);
+    trainer.run(&task, &mut LoaderBatches(&training)).unwrap();
+    let values = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let parameters = trainer.optimizer().parameters().iter();
+    let parameters = parameters.map(|p| (p.name.clone(), values(&p.var))).collect();
+    drop(trainer);
+    (parameters, [evaluation.before().unwrap(), evaluation.after().unwrap()])
+}
+
+/// Two processes with batches of 4 train what one with batches of 8 trains: crops and masks belong to samples, not to
+/// places in a batch.
+#[test]
+fn two_processes_equal_one_with_the_joined_batch() {
+    let (expected, losses) = train_in(Arc::new(SingleProcess), 8, 1);
+    assert!(losses[1] < losses[0], "{losses:?}");
+    let found = thread::scope(|scope| {
+        let run = |group| scope.spawn(move || train_in(Arc::new(group), 4, 2));
+        let threads: Vec<_> = LocalGroup::members(2).into_iter().map(run).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+    });
+    for (found, found_losses) in &found {
+        for (found, expected) in found_losses.iter().zip(&losses) {
+            assert!((found - expected).abs() < 1e-5, "{found} {expected}");
+        }
+        for ((name, found), (_, expected)) in found.iter().zip(&expected) {
+            for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
+                // The gradient of the keys' biases is zero but for rounding, which AdamW makes steps of full length of.
+                let noise = is_key_bias(name, i);
+                assert!(
+                    noise || (found - expected).abs() < 1e-5,
+                    "{name}[{i}]: {found} {expected}"
+                );
+            }
+        }
+    }
+}
+
+/// Whether value `i` of a parameter is a key's bias, (queries, keys, values) of 16 each.
+fn is_key_bias(name: &str, i: usize) -> bool {
+    name.ends_with("attn.qkv.bias") && (16..32).contains(&i)
 }
 
 #[test]

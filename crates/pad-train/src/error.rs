@@ -174,6 +174,24 @@ pub enum Error {
         /// What it said.
         source: BoxError,
     },
+    /// The group of processes broke: one is gone, does something else, or is not heard of.
+    #[error("rank {rank} of {world_size}: {what}")]
+    Group {
+        /// Who says it.
+        rank: usize,
+        /// Processes of the group.
+        world_size: usize,
+        /// What happened.
+        what: String,
+    },
+    /// Another process of the group failed; all stop.
+    #[error("rank {rank} failed: {what}")]
+    Peer {
+        /// Which one.
+        rank: usize,
+        /// What it said.
+        what: String,
+    },
     /// Bytes that are no PNG image.
     #[error("image `{tag}` is not a PNG file: {what}")]
     NotPng {

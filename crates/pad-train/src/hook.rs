@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use serde_json::Value;
 
-use crate::{BoxError, Parameter, TrainerConfig, TrainerState};
+use crate::{BoxError, Collective, Parameter, TrainerConfig, TrainerState};
 
 /// What a hook wants to happen next. All hooks are asked; the strongest wishes count together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +24,13 @@ pub enum Flow {
 pub trait Hook {
     /// Its name in errors and in the checkpoint; two hooks of a run cannot share one.
     fn name(&self) -> &str;
+
+    /// Whether it is called on every process of a group; else on the first alone, as suits what writes files. What
+    /// measures together must be called on all, and exchange its numbers through
+    /// [`agree`](crate::collective::agree).
+    fn on_every_rank(&self) -> bool {
+        false
+    }
 
     /// Called once before the first step of this process, after [`Hook::restore`].
     ///
@@ -84,6 +91,10 @@ pub trait Hook {
 impl<H: Hook + ?Sized> Hook for &mut H {
     fn name(&self) -> &str {
         (**self).name()
+    }
+
+    fn on_every_rank(&self) -> bool {
+        (**self).on_every_rank()
     }
 
     fn start(&mut self, view: &TrainerView<'_>) -> Result<(), BoxError> {
@@ -171,6 +182,8 @@ pub struct TrainerView<'a> {
     pub last_step: usize,
     /// The newest checkpoint.
     pub last_checkpoint: Option<&'a Path>,
+    /// The processes that train together.
+    pub group: &'a dyn Collective,
 }
 
 /// All hooks' wishes after a step.

@@ -10,6 +10,7 @@
 //! | [`trainer`] | the loop |
 //! | [`state`] | where a run stands, and its settings |
 //! | [`hook`] | everything that is not the step |
+//! | [`collective`] | many processes that train one model |
 //! | [`checkpoint`] | folders that are whole or absent |
 //! | [`log`] | JSON lines, TensorBoard, progress bar |
 //!
@@ -53,6 +54,7 @@
 
 pub mod adamw;
 pub mod checkpoint;
+pub mod collective;
 mod error;
 pub mod gradients;
 pub mod hook;
@@ -66,11 +68,12 @@ pub mod trainer;
 
 pub use adamw::{AdamW, AdamWConfig, StepReport};
 pub use checkpoint::{Checkpoint, CheckpointConfig, Checkpoints, Every};
+pub use collective::{Collective, LocalGroup, SingleProcess};
 pub use error::{BoxError, Error, Result, TensorFaults, WrongTensor};
 pub use gradients::Gradients;
 pub use hook::{EpochInfo, Flow, Hook, StepInfo, TrainerView};
 pub use parameter::{Parameter, Summary, weight_decay_for};
 pub use schedule::{Schedule, lr_for_batch};
 pub use state::{TrainerConfig, TrainerState};
-pub use task::{BatchIter, Batches, Losses, Task};
+pub use task::{BatchIter, Batches, Losses, Share, Task};
 pub use trainer::{Outcome, Trainer};

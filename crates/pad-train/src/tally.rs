@@ -1,6 +1,9 @@
 //! Losses of one optimisation step, gathered over its micro-batches.
 
+use std::collections::BTreeMap;
+
 use candle_core::{DType, Tensor};
+use serde::{Deserialize, Serialize};
 
 use crate::{Error, Losses, Result, StepInfo, TrainerState};
 
@@ -24,6 +27,27 @@ impl Tally {
             }
         }
         Ok(())
+    }
+
+    /// Sums over the processes of a group. Every process gives what it has; parts that this one does not know (all of
+    /// its images were unreadable) are left out.
+    pub(crate) fn spoken(&self) -> Spoken {
+        Spoken {
+            loss: self.loss.to_bits(),
+            images: self.images,
+            parts: self.parts.iter().map(|(name, sum)| (name.to_string(), sum.to_bits())).collect(),
+        }
+    }
+
+    /// The sum of what all processes said.
+    pub(crate) fn joined(mut self, said: &[Spoken]) -> Self {
+        self.loss = said.iter().map(|theirs| f64::from_bits(theirs.loss)).sum();
+        self.images = said.iter().map(|theirs| theirs.images).sum();
+        for (name, sum) in &mut self.parts {
+            let theirs = said.iter().filter_map(|theirs| theirs.parts.get(*name));
+            *sum = theirs.map(|&bits| f64::from_bits(bits)).sum();
+        }
+        self
     }
 
     pub(crate) fn scale(mut self, factor: f64) -> Self {
@@ -52,6 +76,14 @@ impl Tally {
             seconds,
         }
     }
+}
+
+/// A [`Tally`] as a message; floats as bits, because JSON has no NaN.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Spoken {
+    loss: u64,
+    images: usize,
+    parts: BTreeMap<String, u64>,
 }
 
 fn scalar(name: &str, tensor: &Tensor) -> Result<f64> {

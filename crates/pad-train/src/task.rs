@@ -44,6 +44,15 @@ pub trait Task {
 /// The batches of one epoch that are still to come.
 pub type BatchIter<'a, B> = Box<dyn Iterator<Item = Result<B, BoxError>> + 'a>;
 
+/// The part of an epoch's micro-batches that one process of a group takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// Number of the process, from 0.
+    pub rank: usize,
+    /// Processes of the group.
+    pub of: usize,
+}
+
 /// Where batches come from.
 pub trait Batches {
     /// A micro-batch.
@@ -59,6 +68,20 @@ pub trait Batches {
     /// Whatever the data says; the trainer adds the place.
     fn epoch(&mut self, epoch: usize, first: usize)
     -> Result<BatchIter<'_, Self::Batch>, BoxError>;
+
+    /// The micro-batches `first + share.rank`, `first + share.rank + share.of`, … of [`Batches::epoch`]. Reads all and
+    /// gives some; sources that can leave the others unread should say so here.
+    ///
+    /// # Errors
+    /// As [`Batches::epoch`].
+    fn epoch_share(
+        &mut self,
+        epoch: usize,
+        first: usize,
+        share: Share,
+    ) -> Result<BatchIter<'_, Self::Batch>, BoxError> {
+        Ok(Box::new(self.epoch(epoch, first)?.skip(share.rank).step_by(share.of.max(1))))
+    }
 
     /// Images in a batch, for the speed in the log.
     fn images_in(batch: &Self::Batch) -> usize;

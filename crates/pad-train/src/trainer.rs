@@ -20,8 +20,12 @@ use pad_ops::{Mode, rng::Key};
 use serde_json::Value;
 
 use crate::{
-    AdamW, BatchIter, Batches, Checkpoint, Checkpoints, EpochInfo, Error, Gradients, Hook, Result,
-    Schedule, StepInfo, Task, TrainerConfig, TrainerState, TrainerView, hook::Wishes, tally::Tally,
+    AdamW, BatchIter, Batches, Checkpoint, Checkpoints, Collective, EpochInfo, Error, Gradients,
+    Hook, Result, Schedule, Share, SingleProcess, StepInfo, Task, TrainerConfig, TrainerState,
+    TrainerView,
+    collective::{agree, agree_by, check_parameters, sum_gradients},
+    hook::Wishes,
+    tally::Tally,
 };
 
 /// How a run ended without error.
@@ -44,6 +48,7 @@ pub struct Trainer<'h> {
     checkpoints: Option<Checkpoints>,
     last_checkpoint: Option<PathBuf>,
     stop: Arc<AtomicBool>,
+    group: Arc<dyn Collective>,
 }
 
 impl<'h> Trainer<'h> {
@@ -64,6 +69,7 @@ impl<'h> Trainer<'h> {
             checkpoints: None,
             last_checkpoint: None,
             stop: Arc::default(),
+            group: Arc::new(SingleProcess),
         })
     }
 
@@ -88,6 +94,17 @@ impl<'h> Trainer<'h> {
         self
     }
 
+    /// Trains together with the other processes of `group`. `accumulate` of the settings counts the micro-batches of a
+    /// step over all of them and must be a multiple of their number; gradients are averaged over all before they are
+    /// clipped. The first process alone writes checkpoints and calls hooks that do not ask to be
+    /// [on every rank](Hook::on_every_rank). A stop that one asks for stops all after the same step; an error of one
+    /// ends all.
+    #[must_use]
+    pub fn with_group(mut self, group: Arc<dyn Collective>) -> Self {
+        self.group = group;
+        self
+    }
+
     /// Goes on from a checkpoint. Hooks get their states when the run starts.
     ///
     /// # Errors
@@ -106,6 +123,11 @@ impl<'h> Trainer<'h> {
         self.hook_states = checkpoint.hook_states().clone();
         self.last_checkpoint = Some(checkpoint.path().to_path_buf());
         Ok(())
+    }
+
+    /// The processes that train together.
+    pub fn group(&self) -> &dyn Collective {
+        &*self.group
     }
 
     /// Where the run stands.
@@ -128,20 +150,33 @@ impl<'h> Trainer<'h> {
     /// # Errors
     /// [`Error::Diverged`] for a loss or gradient that is not finite; [`Error::Task`], [`Error::Data`],
     /// [`Error::ShortEpoch`], [`Error::Hook`] with the place; [`Error::Io`] if a checkpoint cannot be written;
-    /// [`Error::FolderInUse`] before it would overwrite another run.
+    /// [`Error::FolderInUse`] before it would overwrite another run; in a group [`Error::Peer`] for another process's
+    /// error, [`Error::Group`] if processes differ or one is gone.
     pub fn run<T, B>(&mut self, task: &T, batches: &mut B) -> Result<Outcome>
     where
         T: Task,
         B: Batches<Batch = T::Batch>,
     {
-        let last_step = self.start(batches.per_epoch())?;
+        let group = Arc::clone(&self.group);
+        let group = &*group;
+        let share = Share { rank: group.rank(), of: group.world_size() };
+        let started = self.start(batches.per_epoch());
+        let (last_step, _) = agree_by(group, started, |_| ())?;
+        self.check_equal(group, last_step)?;
+        agree(group, self.start_hooks(last_step))?;
         while self.state.step < last_step {
             let TrainerState { epoch, batch_in_epoch: first, .. } = self.state;
             let failed = |source| Error::Data { epoch, batch: first, source };
-            let mut stream = batches.epoch(epoch, first).map_err(failed)?;
+            let opened = batches.epoch_share(epoch, first, share).map_err(failed);
+            let (mut stream, _) = agree_by(group, opened, |_| ())?;
             while self.state.epoch == epoch && self.state.step < last_step {
                 let started = Instant::now();
-                let (mut gradients, tally) = self.gradients::<T, B>(task, &mut stream)?;
+                let mine = self.gradients::<T, B>(task, &mut stream, share);
+                let ((sum, tally), said) = agree_by(group, mine, |(_, tally)| tally.spoken())?;
+                let sum = sum_gradients(group, self.optimizer.parameters(), sum, epoch)?;
+                let portion = 1.0 / self.config.accumulate as f64;
+                let (mut gradients, tally) =
+                    (sum.scale(portion), tally.joined(&said).scale(portion));
                 let lr = self.schedule.at(self.state.progress());
                 let grad_norm = match self.config.clip_norm {
                     Some(max_norm) => gradients.clip(max_norm)?,
@@ -152,11 +187,8 @@ impl<'h> Trainer<'h> {
                 self.warn_once(report.without_gradient, &gradients);
                 let info = tally.info(&self.state, lr, grad_norm, started.elapsed().as_secs_f64());
                 let epoch_ended = self.state.advance();
-                let wishes = self.call_hooks(&info, epoch_ended, last_step)?;
-                if wishes.save || self.checkpoints.as_ref().is_some_and(|c| c.due(&self.state)) {
-                    self.save(wishes.best)?;
-                }
-                let stop = wishes.stop || self.stop.load(Ordering::Relaxed);
+                let stop = self.after_step(&info, epoch_ended, last_step);
+                let stop = agree(group, stop)?.contains(&true);
                 if stop && self.state.step < last_step {
                     return self.end(Outcome::Stopped, last_step);
                 }
@@ -165,17 +197,27 @@ impl<'h> Trainer<'h> {
         self.end(Outcome::Finished, last_step)
     }
 
-    /// Mean gradients and losses over the next step's micro-batches.
+    /// Hooks, and a checkpoint where it is due. Whether this process wants to stop.
+    fn after_step(&mut self, info: &StepInfo, epoch_ended: bool, last_step: usize) -> Result<bool> {
+        let wishes = self.call_hooks(info, epoch_ended, last_step)?;
+        if wishes.save || self.checkpoints.as_ref().is_some_and(|c| c.due(&self.state)) {
+            self.save(wishes.best)?;
+        }
+        Ok(wishes.stop || self.stop.load(Ordering::Relaxed))
+    }
+
+    /// Sums of gradients and losses over this process's part of the next step's micro-batches.
     fn gradients<T: Task, B: Batches<Batch = T::Batch>>(
         &self,
         task: &T,
         stream: &mut BatchIter<'_, T::Batch>,
+        share: Share,
     ) -> Result<(Gradients, Tally)> {
         let TrainerState { step, epoch, batch_in_epoch, batches_per_epoch, .. } = self.state;
         let micro_batches = self.config.accumulate;
         let mut tally = Tally::default();
         let mut sum: Option<Gradients> = None;
-        for micro in 0..micro_batches {
+        for micro in (share.rank..micro_batches).step_by(share.of) {
             let number = batch_in_epoch + micro;
             let next = stream.next().ok_or(Error::ShortEpoch {
                 epoch,
@@ -201,9 +243,7 @@ impl<'h> Trainer<'h> {
                 None => fresh,
             });
         }
-        let share = 1.0 / micro_batches as f64;
-        let sum = sum.unwrap_or_else(|| Gradients::new(Vec::new()));
-        Ok((sum.scale(share), tally.scale(share)))
+        Ok((sum.unwrap_or_else(|| Gradients::new(Vec::new())), tally))
     }
 
     /// Checks settings against data and checkpoints, and starts the hooks. Gives the number of the last step.
@@ -224,18 +264,53 @@ impl<'h> Trainer<'h> {
         }
         let all = self.config.epochs.saturating_mul(steps_per_epoch);
         let last_step = self.config.max_steps.map_or(all, |max| max.min(all));
-        if let Some(checkpoints) = &self.checkpoints {
+        let processes = self.group.world_size();
+        if !self.config.accumulate.is_multiple_of(processes) {
+            return Err(Error::Settings {
+                faults: vec![format!(
+                    "`accumulate` is {}, expected a multiple of the {processes} processes, which share the \
+                     micro-batches of a step",
+                    self.config.accumulate
+                )],
+            });
+        }
+        if let Some(checkpoints) = self.checkpoints.as_ref().filter(|_| self.group.rank() == 0) {
             checkpoints.start(self.state.step)?;
         }
-        self.start_hooks(last_step)?;
         Ok(last_step)
+    }
+
+    /// That all processes are about to do the same with the same values.
+    fn check_equal(&mut self, group: &dyn Collective, last_step: usize) -> Result<()> {
+        if group.world_size() == 1 {
+            return Ok(());
+        }
+        let metadata = self.checkpoints.as_ref().map(Checkpoints::metadata);
+        let mine = (self.state.clone(), last_step, format!("{:?}", self.config), metadata.cloned());
+        let all = agree(group, Ok(mine))?;
+        if let Some(rank) = all.iter().position(|theirs| *theirs != all[0]) {
+            return Err(Error::Group {
+                rank: group.rank(),
+                world_size: group.world_size(),
+                what: format!(
+                    "rank {rank} starts with {:?}, expected rank 0's {:?}: every process needs the same settings, \
+                     data and checkpoints",
+                    all[rank], all[0]
+                ),
+            });
+        }
+        check_parameters(group, self.optimizer.parameters())?;
+        if group.rank() > 0 {
+            self.checkpoints = None; // the first process writes them
+        }
+        Ok(())
     }
 
     fn start_hooks(&mut self, last_step: usize) -> Result<()> {
         let mut states = std::mem::take(&mut self.hook_states);
         let (hooks, view) = self.hooks_and_view(last_step);
         let mut names = BTreeSet::new();
-        for hook in hooks {
+        for hook in hooks.iter_mut() {
             let name = hook.name().to_string();
             let wrap = |source| Error::Hook { hook: name.clone(), source };
             if !names.insert(name.clone()) {
@@ -244,7 +319,9 @@ impl<'h> Trainer<'h> {
             if let Some(state) = states.remove(&name) {
                 hook.restore(&state).map_err(wrap)?;
             }
-            hook.start(&view).map_err(wrap)?;
+            if called(&**hook, &view) {
+                hook.start(&view).map_err(wrap)?;
+            }
         }
         for name in states.keys() {
             tracing::warn!("the checkpoint holds a state of hook `{name}`, which this run lacks");
@@ -260,14 +337,14 @@ impl<'h> Trainer<'h> {
     ) -> Result<Wishes> {
         let mut wishes = Wishes::default();
         let (hooks, view) = self.hooks_and_view(last_step);
-        for hook in hooks.iter_mut() {
+        for hook in hooks.iter_mut().filter(|hook| called(&***hook, &view)) {
             let flow = hook.after_step(info, &view);
             wishes.add(flow.map_err(in_hook(&**hook))?);
         }
         if epoch_ended {
             let mut epoch =
                 EpochInfo { epoch: info.epoch, step: info.step, ..EpochInfo::default() };
-            for hook in hooks.iter_mut() {
+            for hook in hooks.iter_mut().filter(|hook| called(&***hook, &view)) {
                 let flow = hook.after_epoch(&mut epoch, &view);
                 wishes.add(flow.map_err(in_hook(&**hook))?);
             }
@@ -282,6 +359,7 @@ impl<'h> Trainer<'h> {
             parameters: self.optimizer.parameters(),
             last_step,
             last_checkpoint: self.last_checkpoint.as_deref(),
+            group: &*self.group,
         };
         (&mut self.hooks, view)
     }
@@ -300,15 +378,22 @@ impl<'h> Trainer<'h> {
     }
 
     fn end(&mut self, outcome: Outcome, last_step: usize) -> Result<Outcome> {
+        let group = Arc::clone(&self.group);
+        let finished = self.finish(last_step);
+        agree(&*group, finished)?;
+        Ok(outcome)
+    }
+
+    fn finish(&mut self, last_step: usize) -> Result<()> {
         let newest = self.last_checkpoint.as_deref();
         if !self.checkpoints.as_ref().is_some_and(|c| c.is_at(newest, self.state.step)) {
             self.save(false)?;
         }
         let (hooks, view) = self.hooks_and_view(last_step);
-        for hook in hooks {
+        for hook in hooks.iter_mut().filter(|hook| called(&***hook, &view)) {
             hook.finish(&view).map_err(in_hook(&**hook))?;
         }
-        Ok(outcome)
+        Ok(())
     }
 
     /// A gradient that is not finite, told with the step and the last good checkpoint.
@@ -344,6 +429,11 @@ fn resumable(checkpoint: &Path, faults: Vec<String>) -> Result<()> {
         return Ok(());
     }
     Err(Error::Resume { checkpoint: checkpoint.to_path_buf(), faults })
+}
+
+/// Whether a hook is called on this process.
+fn called<'a>(hook: &(dyn Hook + 'a), view: &TrainerView<'_>) -> bool {
+    view.group.rank() == 0 || hook.on_every_rank()
 }
 
 fn in_hook<'a>(hook: &'a (dyn Hook + 'a)) -> impl FnOnce(crate::BoxError) -> Error + 'a {

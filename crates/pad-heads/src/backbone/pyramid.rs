@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 use candle_nn::VarBuilder;
-use pad_ops::Mode;
+use pad_ops::{Mode, SumOver};
 
 use crate::{
     Error, Result,
@@ -35,6 +35,11 @@ impl Pyramid {
             second: ConvTranspose2x2::new(channels, fpn1.pp(3))?,
             double: ConvTranspose2x2::new(channels, fpn2.pp(0))?,
         })
+    }
+
+    /// See [`BatchNorm::synchronize`](crate::layers::BatchNorm::synchronize).
+    pub fn synchronize(&mut self, over: &SumOver) {
+        self.norm.synchronize(over);
     }
 
     /// # Shapes

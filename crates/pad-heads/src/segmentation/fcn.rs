@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 use candle_nn::VarBuilder;
-use pad_ops::Mode;
+use pad_ops::{Mode, SumOver};
 use serde::{Deserialize, Serialize};
 
 use super::{Classifier, map_at};
@@ -48,6 +48,11 @@ impl FcnHead {
             classifier: Classifier::new(channels, classes, config.dropout, layer, &vb)?,
             in_index: config.in_index,
         })
+    }
+
+    /// See [`BatchNorm::synchronize`](crate::layers::BatchNorm::synchronize).
+    pub fn synchronize(&mut self, over: &SumOver) {
+        self.conv.synchronize(over);
     }
 
     /// # Shapes

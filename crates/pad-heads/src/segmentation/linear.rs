@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 use candle_nn::VarBuilder;
-use pad_ops::Mode;
+use pad_ops::{Mode, SumOver};
 
 use super::{Classifier, map_at, size_of};
 use crate::{Error, Result, layers::BatchNorm};
@@ -27,6 +27,11 @@ impl LinearHead {
             classifier: Classifier::new(channels, classes, 0.0, u32::MAX, &vb)?,
             maps: inputs.len(),
         })
+    }
+
+    /// See [`BatchNorm::synchronize`](crate::layers::BatchNorm::synchronize).
+    pub fn synchronize(&mut self, over: &SumOver) {
+        self.norm.synchronize(over);
     }
 
     /// # Shapes

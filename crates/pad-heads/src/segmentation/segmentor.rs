@@ -1,10 +1,12 @@
 //! Backbone, pyramid, decode head, auxiliary head, losses.
 
+use std::sync::Arc;
+
 use candle_core::{DType, Tensor};
 use candle_nn::VarBuilder;
 use pad_adapter::vit::{ViT, ViTConfig};
 use pad_ops::{CrossEntropy, ImageSize, Mode, cross_entropy2d, resize_bilinear};
-use pad_train::Losses;
+use pad_train::{Collective, Losses};
 use serde::{Deserialize, Serialize};
 
 use super::{FcnConfig, FcnHead, LinearHead, UperConfig, UperHead, size_of};
@@ -190,6 +192,21 @@ impl Segmentor {
             None => None,
         };
         Ok(Self { config: config.clone(), backbone, pyramid, head, auxiliary })
+    }
+
+    /// Takes the statistics of every batch norm over all processes of `group`, as mmsegmentation's `SyncBN`.
+    pub fn synchronize(&mut self, group: &Arc<dyn Collective>) {
+        let over = over(group);
+        if let Some(pyramid) = &mut self.pyramid {
+            pyramid.synchronize(&over);
+        }
+        match &mut self.head {
+            Head::Uper(head) => head.synchronize(&over),
+            Head::Linear(head) => head.synchronize(&over),
+        }
+        if let Some(auxiliary) = &mut self.auxiliary {
+            auxiliary.synchronize(&over);
+        }
     }
 
     /// The configuration it was built from.

@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 use candle_nn::VarBuilder;
-use pad_ops::{ImageSize, Mode};
+use pad_ops::{ImageSize, Mode, SumOver};
 use serde::{Deserialize, Serialize};
 
 use super::{Classifier, size_of};
@@ -91,6 +91,14 @@ impl UperHead {
             classifier: Classifier::new(channels, classes, config.dropout, u32::MAX, &vb)?,
             align_corners: config.align_corners,
         })
+    }
+
+    /// See [`BatchNorm::synchronize`](crate::layers::BatchNorm::synchronize).
+    pub fn synchronize(&mut self, over: &SumOver) {
+        let pools = self.pools.iter_mut().map(|(_, layer)| layer);
+        let levels = self.laterals.iter_mut().chain(&mut self.outputs);
+        let single = [&mut self.bottleneck, &mut self.fuse];
+        pools.chain(levels).chain(single).for_each(|layer| layer.synchronize(over));
     }
 
     /// # Shapes

@@ -68,25 +68,22 @@ impl Channels {
         (d_weight, sums_per_channel(d_y, self.count, self.area))
     }
 
-    /// Gradient to `x`; `sums` are those to weight and bias, where the statistics came from `x`.
+    /// Gradient to `x`; `means` are those of `d_y xhat` and of `d_y`, where the statistics came from values.
     pub(super) fn d_x(
         self,
         x: &[f32],
         (mean, scale): (&[f32], &[f32]),
         weight: &[f32],
         d_y: &[f32],
-        sums: Option<(&[f32], &[f32])>,
+        means: Option<(&[f32], &[f32])>,
     ) -> Vec<f32> {
-        let values = (x.len() / self.count) as f32;
         let mut d_x = vec![0.0; x.len()];
         d_x.par_chunks_mut(self.area).enumerate().for_each(|(index, d_x)| {
             let channel = index % self.count;
             let (mean, scale) = (mean[channel], scale[channel]);
             // d_x = weight scale (d_y - mean(d_y) - xhat mean(d_y xhat))
-            let (slope, offset) = match sums {
-                Some((d_weight, d_bias)) => {
-                    (scale * d_weight[channel] / values, d_bias[channel] / values)
-                }
+            let (slope, offset) = match means {
+                Some((with_xhat, alone)) => (scale * with_xhat[channel], alone[channel]),
                 None => (0.0, 0.0),
             };
             let (x, d_y) = (self.plane(x, index), self.plane(d_y, index));

@@ -5,6 +5,7 @@
 
 mod cpu;
 mod reference;
+mod synced;
 
 use candle_core::{Result as CandleResult, Tensor};
 
@@ -18,6 +19,7 @@ use crate::{
 };
 use cpu::Channels;
 pub use reference::{batch_norm2d_reference, batch_norm2d_with_reference};
+pub use synced::{SumOver, batch_norm2d_synced};
 
 /// Mean and variance of every channel, (C) each, without gradient.
 #[derive(Clone, Debug)]
@@ -66,7 +68,7 @@ pub fn batch_norm2d(
         slices::tensor(values, channels.count)
     };
     let moments = Moments { mean: narrow(&mean, 1.0)?, variance: narrow(&variance, unbiased)? };
-    let y = normalize(OP, &x, weight, bias, (mean, variance), eps, channels, true)?;
+    let y = normalize(OP, &x, weight, bias, (mean, variance), eps, channels, Measured::Here)?;
     Ok((y, moments))
 }
 
@@ -98,7 +100,7 @@ pub fn batch_norm2d_with(
     };
     let moments = (wide(&moments.mean)?, wide(&moments.variance)?);
     let channels = Channels { count: channels, area: height * width };
-    normalize(OP, &x.contiguous()?, weight, bias, moments, eps, channels, false)
+    normalize(OP, &x.contiguous()?, weight, bias, moments, eps, channels, Measured::Before)
 }
 
 fn check_operands(
@@ -126,7 +128,7 @@ fn normalize(
     (mean, variance): (Vec<f64>, Vec<f64>),
     eps: f64,
     channels: Channels,
-    measured: bool,
+    measured: Measured,
 ) -> Result<Tensor> {
     let mean: Vec<f32> = mean.into_iter().map(|mean| mean as f32).collect();
     let scale: Vec<f32> = variance.into_iter().map(|v| (1.0 / (v + eps).sqrt()) as f32).collect();
@@ -146,7 +148,43 @@ struct BatchNorm {
     mean: Vec<f32>,
     scale: Vec<f32>,
     channels: Channels,
-    measured: bool,
+    measured: Measured,
+}
+
+/// Where the statistics come from, and so what their gradient is.
+enum Measured {
+    /// Given: none.
+    Before,
+    /// From `x`.
+    Here,
+    /// From every process's `x`.
+    Everywhere { values: f64, over: SumOver },
+}
+
+/// Two numbers a channel.
+type Means = (Vec<f32>, Vec<f32>);
+
+impl BatchNorm {
+    /// Means over a channel's values of `d_y xhat` and `d_y`, from this process's sums; nothing where the statistics did
+    /// not come from values.
+    fn means(&self, d_weight: &[f32], d_bias: &[f32], len: usize) -> CandleResult<Option<Means>> {
+        let share = |sums: &[f32], values: f32| sums.iter().map(|sum| sum / values).collect();
+        Ok(match &self.measured {
+            Measured::Before => None,
+            Measured::Here => {
+                let values = (len / self.channels.count) as f32;
+                Some((share(d_weight, values), share(d_bias, values)))
+            }
+            Measured::Everywhere { values, over } => {
+                let mut sums: Vec<f64> =
+                    d_weight.iter().chain(d_bias).map(|&sum| f64::from(sum)).collect();
+                over.sum(&mut sums)?;
+                let means: Vec<f32> = sums.iter().map(|sum| (sum / values) as f32).collect();
+                let (d_weight, d_bias) = means.split_at(self.channels.count);
+                Some((d_weight.to_vec(), d_bias.to_vec()))
+            }
+        })
+    }
 }
 
 impl Backward for BatchNorm {
@@ -154,10 +192,14 @@ impl Backward for BatchNorm {
         let (x, weight) = (slices::borrow(&self.x)?, slices::borrow(&self.weight)?);
         let moments = (&self.mean[..], &self.scale[..]);
         let (d_weight, d_bias) = self.channels.d_params(&x, moments, d_y);
-        let d_x = d_x.then(|| {
-            let sums = self.measured.then_some((&d_weight[..], &d_bias[..]));
-            self.channels.d_x(&x, moments, &weight, d_y, sums)
-        });
+        let d_x = match d_x {
+            true => {
+                let means = self.means(&d_weight, &d_bias, x.len())?;
+                let means = means.as_ref().map(|(d_weight, d_bias)| (&d_weight[..], &d_bias[..]));
+                Some(self.channels.d_x(&x, moments, &weight, d_y, means))
+            }
+            false => None,
+        };
         let d_params = vec![wanted[0].then_some(d_weight), wanted[1].then_some(d_bias)];
         Ok(Gradients { d_x, d_params })
     }

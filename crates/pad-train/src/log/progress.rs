@@ -127,6 +127,7 @@ mod tests {
         let config = TrainerConfig { epochs: 10, ..Default::default() };
         let state = TrainerState { step: 20, ..TrainerState::new(&config) };
         let view = TrainerView {
+            group: &crate::SingleProcess,
             state: &state,
             config: &config,
             parameters: &[],
