@@ -1,6 +1,7 @@
 //! Sets of images.
 
 pub(crate) mod folder;
+pub mod detection;
 mod images;
 pub(crate) mod natural;
 pub(crate) mod rois;
