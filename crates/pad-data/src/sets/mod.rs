@@ -1,7 +1,7 @@
 //! Sets of images.
 
-pub(crate) mod folder;
 pub mod detection;
+pub(crate) mod folder;
 mod images;
 pub(crate) mod natural;
 pub(crate) mod rois;

@@ -114,7 +114,10 @@ mod tests {
             refused(check([9.0, 5.0, 9.0, 50.0])),
             "expected a width and height above 0, found 0 x 45"
         );
-        assert_eq!(refused(check([9.0, 5.0, 19.0, f64::NAN])), "expected finite numbers, found NaN");
+        assert_eq!(
+            refused(check([9.0, 5.0, 19.0, f64::NAN])),
+            "expected finite numbers, found NaN"
+        );
         assert_eq!(left_out, LeftOut::default());
     }
 

@@ -69,11 +69,13 @@ pub(super) fn open(path: &Path, folder: &Path, options: &DetectionOptions) -> Re
     let mut entries = coco
         .images
         .iter()
-        .map(|image| entry(image, folder).map_err(|what| fault(format!("image {}: {what}", image.id))))
+        .map(|image| {
+            entry(image, folder).map_err(|what| fault(format!("image {}: {what}", image.id)))
+        })
         .collect::<Result<Vec<_>>>()?;
     entries.sort_by_key(|entry| entry.labelled.id);
-    let left_out = add(coco.annotations, &coco.categories, &classes, options, &mut entries)
-        .map_err(fault)?;
+    let left_out =
+        add(coco.annotations, &coco.categories, &classes, options, &mut entries).map_err(fault)?;
     Ok(Opened { entries, classes, left_out })
 }
 
@@ -93,7 +95,9 @@ fn add(
     for Annotation { id, image_id, category_id, bbox, area, iscrowd } in annotations {
         let image = entries.binary_search_by_key(&image_id, |entry| entry.labelled.id);
         let Some(entry) = image.ok().and_then(|place| entries.get_mut(place)) else {
-            return Err(format!("annotation {id}: expected an image of the file, found {image_id}"));
+            return Err(format!(
+                "annotation {id}: expected an image of the file, found {image_id}"
+            ));
         };
         let entry = &mut entry.labelled;
         let Some(&(name, class)) = names.get(&category_id) else {
@@ -111,8 +115,9 @@ fn add(
             *left_out.categories.entry(name.to_string()).or_default() += 1;
             continue;
         };
-        let in_place =
-            |what| format!("annotation {id} (image {image_id}, {}): box {bbox:?}: {what}", entry.name);
+        let in_place = |what| {
+            format!("annotation {id} (image {image_id}, {}): box {bbox:?}: {what}", entry.name)
+        };
         let [x, y, width, height] = bbox;
         let corners = [x, y, x + width, y + height];
         let bounded = bounded(corners, entry.size, options.bad_boxes, &mut left_out);

@@ -5,9 +5,7 @@ use std::path::{Path, PathBuf};
 use pad_ops::ImageSize;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    BadBoxes, BoxClasses, DetectionSource, LabelledImage, LeftOut, coco, voc, yolo,
-};
+use super::{BadBoxes, BoxClasses, DetectionSource, LabelledImage, LeftOut, coco, voc, yolo};
 use crate::{
     Error, Result,
     image::{DecodeOptions, Image, decode_collapsed},
@@ -97,7 +95,11 @@ impl DetectionSet {
     ///
     /// # Errors
     /// As [`DetectionSet::coco`].
-    pub fn hit_uav(root: impl AsRef<Path>, split: &str, options: &DetectionOptions) -> Result<Self> {
+    pub fn hit_uav(
+        root: impl AsRef<Path>,
+        split: &str,
+        options: &DetectionOptions,
+    ) -> Result<Self> {
         let root = root.as_ref();
         let below = root.join(split).join("images");
         let images = if below.is_dir() { below } else { root.join(split) };
@@ -111,8 +113,7 @@ impl DetectionSet {
     /// As [`DetectionSet::voc`].
     pub fn llvip(root: impl AsRef<Path>, split: &str, options: &DetectionOptions) -> Result<Self> {
         let root = root.as_ref();
-        let (images, annotations) =
-            (root.join("infrared").join(split), root.join("Annotations"));
+        let (images, annotations) = (root.join("infrared").join(split), root.join("Annotations"));
         Self::voc(images, annotations, &options.or(BoxClasses::llvip))
     }
 

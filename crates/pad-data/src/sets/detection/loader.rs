@@ -157,7 +157,8 @@ impl BoxBatches {
         let mut images = batch.images;
         if let Some(multiple) = pipeline.pad_to {
             let padded = padded_size(&sizes, multiple);
-            images = images.narrow(2, 0, padded.height)?.narrow(3, 0, padded.width)?.contiguous()?;
+            images =
+                images.narrow(2, 0, padded.height)?.narrow(3, 0, padded.width)?.contiguous()?;
         }
         let names = batch.indices.iter().map(|&index| name(source.as_ref(), index)).collect();
         let (indices, number) = (batch.indices, batch.number);

@@ -24,10 +24,10 @@
 //! # Ok::<(), pad_data::Error>(())
 //! ```
 
+mod bounds;
 mod classes;
 mod coco;
 mod files;
-mod bounds;
 mod loader;
 mod scenes;
 #[cfg(test)]
@@ -38,8 +38,8 @@ mod yolo;
 use pad_ops::ImageSize;
 
 pub use self::{
-    classes::{BoxClass, BoxClasses, Others},
     bounds::{BadBoxes, LeftOut},
+    classes::{BoxClass, BoxClasses, Others},
     files::{DetectionOptions, DetectionSet},
     loader::{BoxBatch, BoxBatches, DetectionLoader},
     scenes::DetectionScenes,

@@ -26,7 +26,11 @@ struct Page {
 }
 
 /// Reads the images of a folder and their XML files.
-pub(super) fn open(images: &Path, annotations: &Path, options: &DetectionOptions) -> Result<Opened> {
+pub(super) fn open(
+    images: &Path,
+    annotations: &Path,
+    options: &DetectionOptions,
+) -> Result<Opened> {
     let folder = ImageFolder::open(images)?;
     let mut pages = Vec::with_capacity(folder.len());
     for index in 0..folder.len() {
@@ -49,8 +53,9 @@ pub(super) fn open(images: &Path, annotations: &Path, options: &DetectionOptions
         let mut objects = Vec::with_capacity(told.len());
         for (Told { name, bbox }, place) in told.into_iter().zip(1..) {
             objects_so_far += 1;
-            let fault = |what: String| {
-                Error::Entry { path: xml.clone(), what: format!("object {place}: {what}") }
+            let fault = |what: String| Error::Entry {
+                path: xml.clone(),
+                what: format!("object {place}: {what}"),
             };
             let Some(class) = classes.by_name(&name) else {
                 if classes.others == Others::Refuse {

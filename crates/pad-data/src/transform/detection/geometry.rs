@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn boxes_go_back() {
-        let inside = object([45.0, 10.0, 75.0, 20.0], 1);
+        let inside = object([55.0, 10.0, 75.0, 20.0], 1);
         let (boxes, _) = GEOMETRY.boxes(&[inside], 1e-5);
         let back = GEOMETRY.undo(boxes[0]);
         for (back, edge) in back.iter().zip(inside.bbox) {

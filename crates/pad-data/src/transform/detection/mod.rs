@@ -126,9 +126,8 @@ impl DetectionPipeline {
     /// # Errors
     /// [`Error::Setting`] naming the first that is not.
     pub fn validate(&self) -> Result<()> {
-        let fault = |name, expected: String, found: String| {
-            Err(Error::Setting { name, expected, found })
-        };
+        let fault =
+            |name, expected: String, found: String| Err(Error::Setting { name, expected, found });
         if self.channels != 1 && self.channels != 3 {
             return fault("channels", "1 or 3".into(), self.channels.to_string());
         }
