@@ -8,6 +8,7 @@
 //! | [`DetectionSet::llvip`] | LLVIP, infrared: people |
 //! | [`DetectionSet::voc`] | a Pascal VOC file (XML) for each image |
 //! | [`DetectionSet::yolo`] | a text file for each image, lines of `class x y width height` |
+//! | [`DetectionSet::open`] | any of these, by the look of its folder |
 //! | [`DetectionScenes`] | rendered scenes: person, car, bicycle, animal |
 //!
 //! Files are checked when a set is opened: what contradicts itself is an error that names file and place. Images
@@ -28,6 +29,7 @@ mod bounds;
 mod classes;
 mod coco;
 mod files;
+mod layout;
 mod loader;
 mod scenes;
 #[cfg(test)]
@@ -41,6 +43,7 @@ pub use self::{
     bounds::{BadBoxes, LeftOut},
     classes::{BoxClass, BoxClasses, Others},
     files::{DetectionOptions, DetectionSet},
+    layout::DetectionFormat,
     loader::{BoxBatch, BoxBatches, DetectionLoader},
     scenes::DetectionScenes,
 };

@@ -295,6 +295,51 @@ fn layouts_of_flir_and_hit_uav_are_found() {
     assert!(DetectionSet::hit_uav(root.path(), "val", &options).is_ok());
 }
 
+#[test]
+fn folders_are_known_by_their_look() {
+    let root = tempfile::tempdir().unwrap();
+    let at = |path: &str| root.path().join(path);
+    let open = |format: &str| {
+        let format = format.parse().unwrap();
+        DetectionSet::open(root.path(), "train", format, &Default::default())
+    };
+    let unknown = open("auto").unwrap_err().to_string();
+    assert!(unknown.contains(": expected annotations/train.json (COCO), images_"), "{unknown}");
+    assert_eq!(
+        "coca".parse::<DetectionFormat>().unwrap_err().to_string(),
+        "`format` is coca, expected auto, coco, flir, hit-uav, llvip, voc, yolo"
+    );
+    assert_eq!(DetectionFormat::HitUav.to_string(), "hit-uav");
+    // YOLO.
+    picture(&at("images/train/a.png"), 9);
+    fs::create_dir_all(at("labels/train")).unwrap();
+    fs::write(at("labels/train/a.txt"), "0 0.5 0.5 0.5 0.5").unwrap();
+    assert!(open("auto").unwrap_err().to_string().contains("labels/train/classes.txt: No such"));
+    fs::write(at("classes.txt"), "person").unwrap();
+    assert_eq!(open("auto").unwrap().labelled(0).unwrap().objects.len(), 1);
+    // VOC goes before it, COCO before that, and LLVIP and FLIR first.
+    fs::create_dir_all(at("Annotations")).unwrap();
+    fs::write(at("Annotations/a.xml"), voc_file(&voc_object("van", ["1", "1", "9", "9"]))).unwrap();
+    assert_eq!(open("auto").unwrap().classes().list(), "van");
+    fs::create_dir_all(at("annotations")).unwrap();
+    let file = json!({
+        "images": [{"id": 4, "file_name": "a.png"}],
+        "categories": [{"id": 3, "name": "bus"}],
+        "annotations": [],
+    });
+    fs::write(at("annotations/train.json"), file.to_string()).unwrap();
+    assert_eq!(open("auto").unwrap().classes().list(), "bus");
+    assert_eq!(open("voc").unwrap().classes().list(), "van");
+    assert_eq!(open("yolo").unwrap().classes().list(), "person");
+    // Nothing of HIT-UAV's is in it, and no image.
+    assert!(open("hit-uav").unwrap_err().to_string().contains("expected the file"));
+    picture(&at("infrared/train/a.png"), 9);
+    let llvip = open("auto").unwrap_err().to_string();
+    assert!(llvip.contains("expected one of the classes person, found `van`"), "{llvip}");
+    fs::create_dir_all(at("images_thermal_train")).unwrap();
+    assert!(open("auto").unwrap_err().to_string().contains("coco.json: No such file"));
+}
+
 fn voc_file(object: &str) -> String {
     format!(
         "<?xml version=\"1.0\"?>\n<annotation><filename>a.png</filename>\

@@ -87,7 +87,7 @@ fn object(line: &str, size: ImageSize, classes: &BoxClasses) -> Result<(u32, [f6
 }
 
 /// The names in a file, one a line.
-fn names(path: &Path) -> Result<BoxClasses> {
+pub(super) fn names(path: &Path) -> Result<BoxClasses> {
     let text =
         fs::read_to_string(path).map_err(|source| Error::Io { path: path.into(), source })?;
     let names = text.lines().map(str::trim).filter(|name| !name.is_empty());
