@@ -73,7 +73,7 @@ pub fn table(
 }
 
 /// Classes with their AP, in the order of the detector's outputs; metrics have them in that of their ids.
-fn by_class<'a>(
+pub fn by_class<'a>(
     metrics: &'a CocoMetrics,
     classes: &'a BoxClasses,
 ) -> impl Iterator<Item = (&'a pad::data::sets::detection::BoxClass, f64)> {

@@ -379,9 +379,9 @@ impl Settings {
         Ok(pipeline)
     }
 
-    pub fn loader(&self, images: usize) -> LoaderConfig {
+    pub fn loader(&self) -> LoaderConfig {
         LoaderConfig {
-            batch_size: self.batch_size.min(images),
+            batch_size: self.batch_size,
             workers: self.workers,
             max_unreadable: self.max_unreadable,
             seed: self.seed,

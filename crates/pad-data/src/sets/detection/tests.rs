@@ -673,3 +673,51 @@ fn pipelines_are_checked() {
         "`min_side` is NaN, expected above 0"
     );
 }
+
+#[test]
+fn damaged_files_are_errors_or_sets_whose_boxes_are_inside() {
+    let folder = pictures();
+    let images = folder.path().join("images");
+    let json = annotations().to_string().into_bytes();
+    let xml = folder.path().join("xml");
+    fs::create_dir_all(&xml).unwrap();
+    let pages = voc_file(&voc_object("van", ["2", "3", "19", "29"])).into_bytes();
+    for name in ["b", "c"] {
+        fs::write(xml.join(format!("{name}.xml")), &pages).unwrap();
+    }
+    let mut stream = pad_ops::rng::Key::new(8).stream();
+    let mut opened = 0;
+    for round in 0..600 {
+        let mut flip = |bytes: &[u8]| {
+            let mut bytes = bytes.to_vec();
+            for _ in 0..1 + round % 3 {
+                let place = stream.below(bytes.len() as u64) as usize;
+                // Mostly a figure, which is more likely to remain a file.
+                let figure = b"0123456789.-eE \""[stream.below(16) as usize];
+                bytes[place] = if round % 5 == 0 { stream.next_u32() as u8 } else { figure };
+            }
+            bytes
+        };
+        let path = folder.path().join("train.json");
+        fs::write(&path, flip(&json)).unwrap();
+        fs::write(xml.join("a.xml"), flip(&pages)).unwrap();
+        let options = DetectionOptions::default();
+        let sets = [
+            DetectionSet::coco(&path, &images, &options),
+            DetectionSet::voc(&images, &xml, &options),
+        ];
+        for set in sets {
+            let Ok(set) = set else { continue };
+            opened += 1;
+            for index in 0..set.len() {
+                let labelled = set.labelled(index).unwrap();
+                for Object { bbox: [x1, y1, x2, y2], class, .. } in &labelled.objects {
+                    assert!(0.0 <= *x1 && x1 < x2 && *x2 <= labelled.size.width as f64);
+                    assert!(0.0 <= *y1 && y1 < y2 && *y2 <= labelled.size.height as f64);
+                    assert!((*class as usize) < set.classes().len());
+                }
+            }
+        }
+    }
+    assert!(opened > 100, "{opened}");
+}
