@@ -2,5 +2,9 @@
 #![allow(unreachable_pub, missing_docs)] // a program, not a library
 
 pub mod data;
+pub mod evaluation;
+pub mod model;
+pub mod predict;
 pub mod report;
 pub mod settings;
+pub mod train;

@@ -338,6 +338,11 @@ impl Settings {
             .map_err(|error: toml::de::Error| format!("{source}: {}", error.message()).into())
     }
 
+    /// Reads the `config.toml` of a run.
+    pub fn of_run(folder: &Path) -> Result<Self> {
+        Self::merge(Some(&folder.join("config.toml")), &Flags::default())
+    }
+
     /// As TOML.
     pub fn to_toml(&self) -> Result<String> {
         Ok(toml::to_string(self)?)
