@@ -151,8 +151,7 @@ fn eval(eval: &Eval) -> Result<()> {
     let speed = report::Speed::of(found.times_ms, found.gmacs);
     println!("{}", report::table(&found.metrics, network.classes(), &truth, speed.as_ref()));
     if let Some(path) = &eval.json {
-        let numbers =
-            report::json(&found.metrics, network.classes(), source.len(), speed.as_ref());
+        let numbers = report::json(&found.metrics, network.classes(), source.len(), speed.as_ref());
         cli::write_text(path, &format!("{numbers:#}\n"))?;
     }
     if let Some(path) = &eval.results {
@@ -169,8 +168,7 @@ fn predict(predict: &Predict) -> Result<()> {
     let device = cli::device(&settings.device)?;
     let network = model::of_run(&predict.run, &settings, &device)?;
     let pipeline = settings.pipeline()?;
-    let found =
-        predict::folder(&network, &pipeline, &predict.images, &predict.out, predict.scale)?;
+    let found = predict::folder(&network, &pipeline, &predict.images, &predict.out, predict.scale)?;
     println!("{} objects in {} images", found.detections, found.images);
     for file in found.files.iter().rev().take(2) {
         println!("wrote {}", file.display());

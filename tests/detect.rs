@@ -44,7 +44,10 @@ fn write_set(root: &Path) {
             let labelled = scenes.labelled(index).unwrap();
             let file = format!("{}.png", labelled.name);
             let scene = pad::data::scenes::render(&config, first + index as u64).unwrap();
-            image::GrayImage::from_raw(80, 64, scene.gray).unwrap().save(folder.join(&file)).unwrap();
+            image::GrayImage::from_raw(80, 64, scene.gray)
+                .unwrap()
+                .save(folder.join(&file))
+                .unwrap();
             images.push(json!({"id": labelled.id, "file_name": file, "width": 80, "height": 64}));
             for Object { bbox: [x1, y1, x2, y2], class, id, .. } in &labelled.objects {
                 let bbox = [*x1, *y1, x2 - x1, y2 - y1];
@@ -58,8 +61,7 @@ fn write_set(root: &Path) {
         let classes = scenes.classes().classes();
         let categories: Vec<Value> =
             classes.iter().map(|class| json!({"id": 10 * class.id, "name": class.name})).collect();
-        let file =
-            json!({"images": images, "annotations": annotations, "categories": categories});
+        let file = json!({"images": images, "annotations": annotations, "categories": categories});
         let path = root.join("annotations").join(format!("{split}.json"));
         std::fs::write(path, file.to_string()).unwrap();
     }
@@ -96,7 +98,9 @@ fn trains_evaluates_and_predicts() {
     let summary = parsed(at("run/summary.json"));
     assert_eq!(summary["steps"], 6);
     assert_eq!(summary["val"]["images"], 3);
-    assert!(summary["val"]["stats"]["AP"].is_number() && summary["val"]["speed"]["gmacs"].is_number());
+    assert!(
+        summary["val"]["stats"]["AP"].is_number() && summary["val"]["speed"]["gmacs"].is_number()
+    );
     let log = String::from_utf8(bytes(at("run/log.jsonl"))).unwrap();
     let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let steps = lines.iter().filter(|line| line["loss"].is_number());
@@ -177,8 +181,14 @@ fn mistakes_are_told_in_one_line() {
          test/thermal_annotations.json (FLIR), infrared and Annotations (LLVIP), Annotations (VOC) or labels (YOLO), \
          found none"
     );
-    assert_eq!(error(&["--jitter=2,0.1"]), "`scale` is [2.0, 0.1], expected 0.01 <= low <= high <= 100");
-    assert_eq!(error(&["--pad-to=48"]), "`pad_to` is 48, expected a divisor of the crop's sides, 64x64");
+    assert_eq!(
+        error(&["--jitter=2,0.1"]),
+        "`scale` is [2.0, 0.1], expected 0.01 <= low <= high <= 100"
+    );
+    assert_eq!(
+        error(&["--pad-to=48"]),
+        "`pad_to` is 48, expected a divisor of the crop's sides, 64x64"
+    );
     assert_eq!(
         error(&["--normalize=mean"]),
         "`normalize` is mean, expected downstream, msip, imagenet or MEAN,STD"
@@ -210,7 +220,10 @@ fn mistakes_are_told_in_one_line() {
     );
     let clipped = success(train(&at("data"), &at("clipped"), &["--clip-boxes", "--max-steps=1"]));
     let said = stderr(&clipped);
-    assert!(said.contains("train: 1 boxes are cut to their images, 0 empty ones left out"), "{said}");
+    assert!(
+        said.contains("train: 1 boxes are cut to their images, 0 empty ones left out"),
+        "{said}"
+    );
 
     let mut eval = program("detect");
     eval.args(["eval", "--run"]).arg(at("no"));

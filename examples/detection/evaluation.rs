@@ -18,7 +18,11 @@ use pad::{
     train::{BoxError, EpochInfo, Flow, Hook, StepInfo, TrainerView},
 };
 
-use super::{data::{Source, truth}, model::Network, report::NAMES};
+use super::{
+    data::{Source, truth},
+    model::Network,
+    report::NAMES,
+};
 use crate::cli::Result;
 
 /// What a detector found in a set.

@@ -73,7 +73,9 @@ pub fn folder(
         }));
     }
     if listed.is_empty() {
-        return Err(format!("{}: not one of {failed} images could be read", folder.display()).into());
+        return Err(
+            format!("{}: not one of {failed} images could be read", folder.display()).into()
+        );
     }
     let path = out.join("results.json");
     write_results(&path, &results)?;

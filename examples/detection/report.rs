@@ -7,9 +7,8 @@ use pad::{
 use serde_json::{Value, json};
 
 /// Names of the twelve numbers, in their order.
-pub const NAMES: [&str; 12] = [
-    "AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl",
-];
+pub const NAMES: [&str; 12] =
+    ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"];
 
 /// How fast the detector is, and what it computes.
 #[derive(Clone, Debug)]

@@ -3,10 +3,11 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
+use candle_core::{DType, Device, Tensor};
 use pad::{
+    Mode,
     data::{
         draw::{Canvas, DrawnBox},
         image::DecodeOptions,
@@ -16,7 +17,7 @@ use pad::{
     heads::detection::{DetectionBatch, DetectionTask, Target, coco::write_results},
     train::{
         AdamW, AdamWConfig, BatchIter, Batches, BoxError, CheckpointConfig, Checkpoints, Every,
-        Outcome, Summary, Trainer, TrainerConfig,
+        Losses, Outcome, Summary, Task, Trainer, TrainerConfig,
         checkpoint::{best, latest},
         log::{JsonLines, Progress, TensorBoard},
     },
@@ -34,7 +35,7 @@ use crate::cli::{self, Result};
 /// A loader's batches as the detector takes them.
 struct Training<'a> {
     loader: &'a DetectionLoader,
-    device: candle_core::Device,
+    device: Device,
 }
 
 impl Training<'_> {
@@ -73,6 +74,24 @@ impl Batches for Training<'_> {
                 None => Ok(None),
             }
         })))
+    }
+}
+
+/// The detector's task, for batches that may be empty.
+struct Guarded<'a> {
+    network: &'a Network,
+    device: Device,
+}
+
+impl Task for Guarded<'_> {
+    type Batch = Option<DetectionBatch>;
+
+    fn losses(&self, batch: &Self::Batch, mode: Mode) -> Result<Losses, BoxError> {
+        match batch {
+            Some(batch) => DetectionTask::new(self.network.detector()).losses(batch, mode),
+            // Not one readable image: nothing to learn from, and no gradient.
+            None => Ok(Losses::new(Tensor::zeros((), DType::F32, &self.device)?)),
+        }
     }
 }
 
@@ -148,9 +167,9 @@ pub fn run(
     let steps = loader.batches_per_epoch() / settings.accumulate.max(1);
     let adamw = AdamWConfig { beta2: 0.999, ..Default::default() };
     let optimizer = AdamW::new(parameters.clone(), adamw)?;
-    let mut trainer = Trainer::new(trainer_config, settings.schedule(steps), optimizer)?;
     let mut evaluation =
         Evaluation::new(&network, &held_out, pipeline.clone(), settings.eval_every)?;
+    let mut trainer = Trainer::new(trainer_config, settings.schedule(steps), optimizer)?;
     let identity = identity(&settings, network.store.backbone_digest()?)?;
 
     // The run folder appears only when nothing can be wrong with the settings any more.
@@ -191,7 +210,7 @@ pub fn run(
     if let Some(checkpoint) = best(&checkpoints)? {
         checkpoint.load_parameters(&parameters, None)?;
     }
-    let mut files = vec![network.save(&folder, &settings)?];
+    let mut files = vec![network.save(&folder)?];
     let truth = data::truth(held_out.as_ref())?;
     let found = evaluation::measure(&network, held_out.as_ref(), &truth, &pipeline)?;
     let results = folder.join("results.json");
