@@ -6,6 +6,7 @@
 //!     cargo run --release --example detect -- train --data DIR --weights runs/pretrain-1
 //!     cargo run --release --example detect -- train --resume runs/detect-1
 //!     cargo run --release --example detect -- eval --run runs/detect-1
+//!     cargo run --release --example detect -- show --data DIR --out labels    # look at the labels first
 //!     cargo run --release --example detect -- predict --run runs/detect-1 --images DIR --out found
 //!
 //! `train` writes a run folder: `config.toml`, `log.jsonl`, `tensorboard/`, `checkpoints/` (with the best by AP),
@@ -39,6 +40,8 @@ enum Command {
     Eval(Eval),
     /// Finds objects in a folder of images: pictures with boxes, and a COCO results file
     Predict(Predict),
+    /// Draws the labels of a set, and what training sees of it
+    Show(Box<Show>),
 }
 
 #[derive(Args, Debug)]
@@ -96,6 +99,24 @@ struct Predict {
     scale: usize,
     #[command(flatten)]
     detecting: Detecting,
+}
+
+#[derive(Args, Debug)]
+struct Show {
+    /// Settings in a TOML file; flags override its entries
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Folder for the pictures
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Pictures, spread over the set
+    #[arg(long, default_value_t = 10)]
+    count: usize,
+    /// Pixels of lines and of the letters' dots
+    #[arg(long, default_value_t = 1)]
+    scale: usize,
+    #[command(flatten)]
+    flags: Flags,
 }
 
 /// What may differ from training.
@@ -177,6 +198,16 @@ fn predict(predict: &Predict) -> Result<()> {
     Ok(())
 }
 
+fn show(show: &Show) -> Result<()> {
+    let settings = Settings::merge(show.config.as_deref(), &show.flags)?;
+    let source = data::training(&settings)?;
+    let pipeline = settings.pipeline()?;
+    let written =
+        data::show(source.as_ref(), &pipeline, &show.out, show.count, show.scale, settings.seed)?;
+    println!("wrote {written} pictures to {}", show.out.display());
+    Ok(())
+}
+
 fn run() -> Result<()> {
     match Program::parse().command {
         Command::Train(arguments) => {
@@ -185,6 +216,7 @@ fn run() -> Result<()> {
         }
         Command::Eval(arguments) => eval(&arguments),
         Command::Predict(arguments) => predict(&arguments),
+        Command::Show(arguments) => show(&arguments),
     }
 }
 

@@ -121,6 +121,15 @@ fn trains_evaluates_and_predicts() {
         assert!([10, 20, 30, 40].contains(&one["category_id"].as_i64().unwrap()));
     }
 
+    let mut show = program("detect");
+    show.current_dir(folder.path());
+    show.args(["show", "--data", "data", "--size=64", "--out", "labels", "--count=4"]);
+    success(show);
+    // Image and sample side by side, 8 pixels between them; of the sets' names, the first.
+    let picture = image::open(at("labels/scene_00000.png.png")).unwrap();
+    assert_eq!((picture.width(), picture.height()), (80 + 8 + 64, 64));
+    assert_eq!(std::fs::read_dir(at("labels")).unwrap().count(), 4);
+
     // A folder of images, one of them broken.
     std::fs::write(at("data/val/broken.png"), b"no image").unwrap();
     let mut predict = program("detect");

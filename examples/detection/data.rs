@@ -1,18 +1,22 @@
 //! Labelled images for training and evaluation: a folder's, or rendered ones; and what goes to the detector.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
+use candle_core::{Device, Tensor};
 use pad::{
     ImageSize,
     data::{
+        draw::{Canvas, DrawnBox},
         image::{DecodeOptions, Image},
         scenes::{FamilyWeights, SceneConfig},
         sets::detection::{
             BadBoxes, BoxClass, BoxClasses, DetectionOptions, DetectionScenes, DetectionSet,
             DetectionSource, LabelledImage, Others,
         },
+        transform::detection::DetectionPipeline,
     },
     heads::detection::coco::{CocoAnnotation, CocoCategory, CocoImage, CocoTruth},
+    rng::Key,
 };
 
 use super::settings::Settings;
@@ -156,4 +160,42 @@ pub fn truth(source: &dyn DetectionSource) -> Result<CocoTruth> {
         }
     }
     Ok(truth)
+}
+
+/// Writes `OUT/NAME.png` for `count` images of a set: the image with its labels, and beside it a sample of the first epoch
+/// as the network sees it, with the boxes that it is taught. Returns the number of pictures.
+pub fn show(
+    source: &dyn DetectionSource,
+    pipeline: &DetectionPipeline,
+    out: &Path,
+    count: usize,
+    scale: usize,
+    seed: u64,
+) -> Result<usize> {
+    let count = count.min(source.len());
+    std::fs::create_dir_all(out).map_err(|error| format!("{}: {error}", out.display()))?;
+    for place in 0..count {
+        let index = place * source.len() / count;
+        let labelled = source.labelled(index)?;
+        let image = source.load(index, &DecodeOptions::default())?;
+        let mut stored = Canvas::from_image(&image, Some(&pipeline.window))?;
+        stored.boxes(&DrawnBox::truth(labelled), source.classes(), scale);
+        let key = Key::new(seed).epoch(0).sample(index as u64);
+        let sample = pipeline.train(image, &labelled.objects, key)?;
+        let shape = (sample.channels, sample.padded.height, sample.padded.width);
+        let pixels = Tensor::from_vec(sample.pixels, shape, &Device::Cpu)?;
+        let mut seen = Canvas::from_tensor(&pixels, &pipeline.normalize)?;
+        let boxes = sample.boxes.iter().zip(&sample.labels);
+        let boxes: Vec<DrawnBox> =
+            boxes.map(|(&bbox, &class)| DrawnBox { bbox, class, score: None }).collect();
+        seen.boxes(&boxes, source.classes(), scale);
+        let file = format!("{}.png", file_name(&labelled.name));
+        Canvas::tiled(&[vec![stored, seen]], 8, [255; 3]).save_png(out.join(file))?;
+    }
+    Ok(count)
+}
+
+/// A name as one of a file in one folder.
+pub fn file_name(name: &str) -> String {
+    name.replace(['/', '\\'], "_")
 }

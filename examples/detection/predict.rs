@@ -13,6 +13,7 @@ use pad::{
 };
 
 use super::{
+    data::file_name,
     evaluation::{detect, result},
     model::Network,
 };
@@ -58,7 +59,7 @@ pub fn folder(
             .collect();
         canvas.boxes(&boxes, classes, scale);
         let name = ImageSource::name(&images, index);
-        let picture = out.join(format!("{}.png", name.replace(['/', '\\'], "_")));
+        let picture = out.join(format!("{}.png", file_name(&name)));
         canvas.save_png(&picture)?;
         files.push(picture);
         for one in &found {
