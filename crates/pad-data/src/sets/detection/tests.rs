@@ -546,6 +546,27 @@ fn batches_do_not_depend_on_workers_and_go_on_where_they_ended() {
 }
 
 #[test]
+fn batches_hold_what_the_pipeline_makes_of_their_images() {
+    let set = scenes(0, 8);
+    let mut pipeline = DetectionPipeline::square(64);
+    pipeline.jitter.scale = [0.1, 0.9];
+    // Pixels pass through the loader, boxes beside it: both must come from the same decision.
+    for batch in batches(2, None, 0) {
+        for (place, &index) in batch.indices.iter().enumerate() {
+            let key = pad_ops::rng::Key::new(5).epoch(2).sample(index as u64);
+            let image = set.load(index, &Default::default()).unwrap();
+            let objects = &set.labelled(index).unwrap().objects;
+            let sample = pipeline.train(image, objects, key).unwrap();
+            let pixels = batch.images.get(place).unwrap().flatten_all().unwrap();
+            assert_eq!(pixels.to_vec1::<f32>().unwrap(), sample.pixels);
+            assert_eq!(batch.sizes[place], sample.size);
+            assert_eq!(batch.boxes[place], sample.boxes);
+            assert_eq!(batch.labels[place], sample.labels);
+        }
+    }
+}
+
+#[test]
 fn batches_are_as_large_as_their_samples() {
     let whole = batches(1, None, 0);
     let small = batches(1, Some(16), 0);

@@ -64,6 +64,8 @@ impl Geometry {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn object(bbox: [f64; 4], class: u32) -> Object {
@@ -101,5 +103,54 @@ mod tests {
         }
         let whole = Geometry::whole(ImageSize::new(50, 100), ImageSize::new(100, 200));
         assert_eq!(whole.undo([-4.0, 10.0, 500.0, 30.0]), [0.0, 5.0, 100.0, 15.0]);
+    }
+
+    proptest! {
+        /// What a decision shows of a box is inside the window, and goes back into the box; a box that is shown whole
+        /// goes back to itself.
+        #[test]
+        fn shown_boxes_go_back(
+            from in (1_usize..200, 1_usize..200),
+            scaled in (1_usize..300, 1_usize..300),
+            window in (0.0_f64..1.0, 0.0_f64..1.0, 0.0_f64..1.0, 0.0_f64..1.0),
+            corners in (0.0_f64..1.0, 0.0_f64..1.0, 0.0_f64..1.0, 0.0_f64..1.0),
+            flipped: bool,
+        ) {
+            let from = ImageSize::new(from.0, from.1);
+            let scaled = ImageSize::new(scaled.0, scaled.1);
+            let part = |whole: usize, start: f64, length: f64| {
+                let length = 1 + ((whole - 1) as f64 * length) as usize;
+                (((whole - length) as f64 * start) as usize, length)
+            };
+            let (top, height) = part(scaled.height, window.0, window.1);
+            let (left, width) = part(scaled.width, window.2, window.3);
+            let window = Rect { top, left, height, width };
+            let flip = if flipped { Flip::Horizontal } else { Flip::None };
+            let geometry = Geometry { from, flip, scaled, window };
+            let (wide, high) = (from.width as f64, from.height as f64);
+            let bbox = [
+                corners.0.min(corners.1) * wide,
+                corners.2.min(corners.3) * high,
+                corners.0.max(corners.1) * wide,
+                corners.2.max(corners.3) * high,
+            ];
+            let (boxes, _) = geometry.boxes(&[object(bbox, 0)], 1e-3);
+            for shown in boxes {
+                let [x1, y1, x2, y2] = shown.map(f64::from);
+                prop_assert!(0.0 <= x1 && x1 < x2 && x2 <= width as f64, "{shown:?}");
+                prop_assert!(0.0 <= y1 && y1 < y2 && y2 <= height as f64, "{shown:?}");
+                let back = geometry.undo(shown).map(f64::from);
+                // f32 knows these numbers to 1e-5 or better; scaling back makes it up to 200 times more.
+                let slack = 1e-4 * (wide / scaled.width as f64 + high / scaled.height as f64 + 1.0);
+                for (place, (back, edge)) in back.iter().zip(bbox).enumerate() {
+                    let inside = if place < 2 { *back >= edge - slack } else { *back <= edge + slack };
+                    prop_assert!(inside, "{back} {edge}");
+                }
+                let cut = x1 == 0.0 || y1 == 0.0 || x2 == width as f64 || y2 == height as f64;
+                for (back, edge) in back.iter().zip(bbox) {
+                    prop_assert!(cut || (back - edge).abs() <= slack, "{back} {edge}");
+                }
+            }
+        }
     }
 }
