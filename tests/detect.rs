@@ -239,3 +239,26 @@ fn mistakes_are_told_in_one_line() {
     let text = error_line(&eval.output().unwrap());
     assert!(text.contains("no/config.toml: No such file"), "{text}");
 }
+
+#[test]
+fn recipes_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let recipes = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/recipes");
+    for (recipe, missing) in [
+        ("detect_flir", "train/thermal_annotations.json: No such file"),
+        ("detect_hit_uav", "annotations/train.json: No such file"),
+        ("detect_demo", ": expected annotations/train.json (COCO)"),
+    ] {
+        let mut command = program("detect");
+        command.arg("train").arg("--config").arg(recipes.join(format!("{recipe}.toml")));
+        command.arg("--data").arg(folder.path()).arg("--out").arg(folder.path().join("out"));
+        let text = error_line(&command.output().unwrap());
+        assert!(text.contains(missing), "{recipe}: {text}");
+    }
+    let typo = folder.path().join("typo.toml");
+    std::fs::write(&typo, "epoch = 3\n").unwrap();
+    let mut command = program("detect");
+    command.arg("train").arg("--config").arg(&typo);
+    let text = error_line(&command.output().unwrap());
+    assert!(text.contains("typo.toml: unknown field `epoch`"), "{text}");
+}
