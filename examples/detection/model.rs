@@ -11,7 +11,8 @@ use pad::{
     checkpoint::{AdapterFile, Checkpoint, FloatType, save},
     data::sets::detection::BoxClasses,
     heads::detection::{
-        Detection, Detector, DetectorConfig, LayerDecay, Trained, pretrained, role_of,
+        Detection, Detector, DetectorConfig, LayerDecay, RoiConfig, RpnConfig, Trained, pretrained,
+        role_of,
     },
     params::{ParamStore, Role},
     rng::Key,
@@ -19,7 +20,7 @@ use pad::{
     vit::ViTConfig,
 };
 
-use super::{settings::Settings, work::Work};
+use super::{settings::Settings, work::macs};
 use crate::cli::{
     Result,
     model::{ADAPTER, MODEL, open_weights, ours, stored_config, weights},
@@ -87,7 +88,7 @@ impl Network {
     /// Multiply-adds of a batch of one.
     pub fn macs(&self, images: &Tensor) -> Result<f64> {
         let (_, _, height, width) = images.dims4()?;
-        Ok(work(&self.config).macs(height, width))
+        Ok(macs(&self.config, height, width))
     }
 }
 
@@ -119,18 +120,30 @@ fn configured(
         _ => settings.new_adapters()?,
     };
     let vit = ViTConfig { adapter, drop_path: settings.drop_path, in_channels: 3, ..known };
-    Ok(DetectorConfig {
+    let rpn = RpnConfig {
+        anchor_sizes: settings.anchors.clone(),
+        before_nms: [2 * settings.proposals, settings.proposals],
+        after_nms: [settings.proposals; 2],
+        ..Default::default()
+    };
+    let config = DetectorConfig {
         global_blocks: global_blocks(settings, vit.depth),
         vit,
         window: settings.window,
-        classes: classes.len(),
+        relative_positions: settings.relative_positions,
+        relative_size: ImageSize::square(settings.size),
         channels: settings.channels,
         head_dim: settings.head_dim,
+        classes: classes.len(),
         cascade: settings.cascade,
+        rpn,
+        roi: RoiConfig { samples: settings.samples, ..Default::default() },
         score: settings.score,
         nms: settings.nms,
         most: settings.most,
-    })
+    };
+    config.validate()?;
+    Ok(config)
 }
 
 /// The blocks asked for, or the last of each quarter.
@@ -142,19 +155,6 @@ fn global_blocks(settings: &Settings, depth: usize) -> Vec<usize> {
         (1..=4).filter_map(|quarter| (quarter * depth / 4).checked_sub(1)).collect();
     blocks.dedup();
     blocks
-}
-
-fn work(config: &DetectorConfig) -> Work {
-    Work {
-        vit: config.vit,
-        window: (config.window > 0).then_some(config.window),
-        global_blocks: config.global_blocks.clone(),
-        channels: config.channels,
-        head_dim: config.head_dim,
-        classes: config.classes,
-        proposals: 1000,
-        stages: if config.cascade { 3 } else { 1 },
-    }
 }
 
 fn trained(settings: &Settings) -> Result<Trained> {

@@ -52,10 +52,14 @@ pub struct Settings {
     pub bottleneck: usize,
     pub window: usize,
     pub global_blocks: Vec<usize>,
+    pub relative_positions: bool,
     pub drop_path: f64,
     pub channels: usize,
     pub head_dim: usize,
     pub cascade: bool,
+    pub anchors: Vec<f64>,
+    pub proposals: usize,
+    pub samples: usize,
     pub trained: String,
     pub score: f64,
     pub nms: f64,
@@ -109,10 +113,14 @@ impl Default for Settings {
             bottleneck: 64,
             window: 14,
             global_blocks: Vec::new(),
+            relative_positions: true,
             drop_path: 0.1,
             channels: 256,
             head_dim: 1024,
             cascade: false,
+            anchors: vec![32.0, 64.0, 128.0, 256.0, 512.0],
+            proposals: 1000,
+            samples: 512,
             trained: "everything".into(),
             score: 0.05,
             nms: 0.5,
@@ -233,6 +241,9 @@ pub struct Flags {
     #[arg(long, value_delimiter = ',', value_name = "BLOCKS", help_heading = "Model")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub global_blocks: Vec<usize>,
+    /// Whether blocks have decomposed relative positions [default: true]
+    #[arg(long, help_heading = "Model")]
+    pub relative_positions: Option<bool>,
     /// Probability with which the last block's branches are dropped in training, rising from 0 [default: 0.1]
     #[arg(long, help_heading = "Model")]
     pub drop_path: Option<f64>,
@@ -246,6 +257,16 @@ pub struct Flags {
     #[arg(long, help_heading = "Model")]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub cascade: bool,
+    /// Sides of the anchors of the five levels, pixels [default: 32,64,128,256,512]
+    #[arg(long, value_delimiter = ',', value_name = "PIXELS", help_heading = "Model")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub anchors: Vec<f64>,
+    /// Proposals of an image that the box head looks at [default: 1000]
+    #[arg(long, help_heading = "Model")]
+    pub proposals: Option<usize>,
+    /// Proposals of an image that the box head is trained on [default: 512]
+    #[arg(long, help_heading = "Model")]
+    pub samples: Option<usize>,
     /// What trains: everything, adapters-and-heads, heads [default: everything]
     #[arg(long, help_heading = "Model")]
     pub trained: Option<String>,
