@@ -22,6 +22,14 @@ pub enum Error {
         /// Maps that it was given.
         found: usize,
     },
+    /// Images, their sizes and what there is to find in them do not fit each other or the detector.
+    #[error("batch: {found}, expected {expected}")]
+    Batch {
+        /// What would fit.
+        expected: String,
+        /// What there is.
+        found: String,
+    },
     /// A model's logits are not those of the images that it was given.
     #[error("logits of shape {found:?}, expected (B, classes, H, W) with B, H, W = {expected:?}")]
     Logits {

@@ -57,23 +57,73 @@ impl ConvTranspose2x2 {
     /// # Errors
     /// Whatever `vb` refuses.
     pub fn new(channels: usize, vb: VarBuilder) -> Result<Self> {
+        Self::between(channels, channels, vb)
+    }
+
+    /// [`ConvTranspose2x2::new`] from `inputs` to `outputs` channels: `weight` (`inputs`, `outputs`, 2, 2).
+    ///
+    /// # Errors
+    /// Whatever `vb` refuses.
+    pub fn between(inputs: usize, outputs: usize, vb: VarBuilder) -> Result<Self> {
         // Kaiming uniform with a = sqrt(5) over PyTorch's fan in of this layout, outputs times kernel.
-        let bound = 1.0 / (4.0 * channels as f64).sqrt();
+        let bound = 1.0 / (4.0 * outputs as f64).sqrt();
         let uniform = Init::Uniform { lo: -bound, up: bound };
         Ok(Self {
-            weight: vb.get_with_hints((channels, channels, 2, 2), "weight", uniform)?,
-            bias: vb.get_with_hints(channels, "bias", uniform)?,
+            weight: vb.get_with_hints((inputs, outputs, 2, 2), "weight", uniform)?,
+            bias: vb.get_with_hints(outputs, "bias", uniform)?,
         })
     }
 
     /// # Shapes
-    /// `x` (B, C, H, W) -> (B, C, 2 H, 2 W).
+    /// `x` (B, `inputs`, H, W) -> (B, `outputs`, 2 H, 2 W).
     ///
     /// # Errors
     /// An `x` that does not fit.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         Ok(pad_ops::conv_transpose2x2(x, &self.weight, Some(&self.bias))?)
     }
+}
+
+/// Layer norm over the channels of every pixel (detectron2's convolutional `LN`), eps 1e-6.
+#[derive(Clone, Debug)]
+pub struct ChannelNorm {
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl ChannelNorm {
+    const EPS: f64 = 1e-6;
+
+    /// Asks `vb` for `weight` and `bias` (`channels`).
+    ///
+    /// # Errors
+    /// Whatever `vb` refuses.
+    pub fn new(channels: usize, vb: VarBuilder) -> Result<Self> {
+        Ok(Self {
+            weight: vb.get_with_hints(channels, "weight", Init::Const(1.0))?,
+            bias: vb.get_with_hints(channels, "bias", Init::Const(0.0))?,
+        })
+    }
+
+    /// # Shapes
+    /// `x` (B, C, H, W) -> the same.
+    ///
+    /// # Errors
+    /// An `x` that does not fit.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(pad_ops::channel_norm2d(x, &self.weight, &self.bias, Self::EPS)?)
+    }
+}
+
+/// PyTorch's first values of a convolution's weight: Kaiming uniform with a = sqrt(5) over the fan in.
+pub(crate) fn torch_conv(inputs: usize, kernel: usize) -> Init {
+    let bound = 1.0 / ((inputs * kernel * kernel).max(1) as f64).sqrt();
+    Init::Uniform { lo: -bound, up: bound }
+}
+
+/// Kaiming normal over the fan out, for a ReLU (Caffe2's MSRA fill).
+pub(crate) fn msra(outputs: usize, kernel: usize) -> Init {
+    Init::Randn { mean: 0.0, stdev: (2.0 / (outputs * kernel * kernel).max(1) as f64).sqrt() }
 }
 
 /// Batch norm whose running statistics are state of this layer: they move at every forward in [`Mode::Train`], and count
@@ -157,9 +207,7 @@ impl ConvNormRelu {
     /// # Errors
     /// Whatever `vb` refuses.
     pub fn new(inputs: usize, outputs: usize, kernel: usize, vb: VarBuilder) -> Result<Self> {
-        // Kaiming normal over the fan out, for a ReLU.
-        let stdev = (2.0 / (outputs * kernel * kernel) as f64).sqrt();
-        let init = Init::Randn { mean: 0.0, stdev };
+        let init = msra(outputs, kernel);
         Ok(Self {
             conv: Conv2d::new(inputs, outputs, kernel, false, init, vb.pp("conv"))?,
             norm: BatchNorm::new(outputs, vb.pp("bn"))?,

@@ -1,8 +1,8 @@
 //! Detection and segmentation heads for vision transformers in candle.
 //!
-//! - [`backbone`]: feature maps of any ViT: the downstream form of the original (relative positions, learned position
-//!   table) or a plain one, and the pyramid over them.
-//! - [`detection`]: COCO evaluation of boxes.
+//! - [`backbone`]: feature maps of any ViT: the downstream forms of the original (relative positions, learned position
+//!   table, attention in windows) or a plain one, and the pyramids over them.
+//! - [`detection`]: proposals, heads on boxes, losses, training; COCO evaluation.
 //! - [`layers`]: convolutions with batch norm, as heads are made of.
 //! - [`segmentation`]: UPerNet, FCN and linear heads, losses, inference in windows, training, metrics.
 

@@ -20,6 +20,10 @@
 //! | [`adaptive_avg_pool2d`] | x | nothing | CPU f32 | [`reference::adaptive_avg_pool2d`] |
 //! | [`resize_bilinear`] | x | nothing | CPU f32 | [`reference::resize_bilinear`] |
 //! | [`batch_norm2d`], [`batch_norm2d_with`] | x, weight, bias | operands, two numbers a channel | CPU f32 | [`reference::batch_norm2d`] |
+//! | [`roi_align`] | maps | weights of rows and columns | CPU f32 | [`reference::roi_align`] |
+//! | [`window_partition`], [`window_unpartition`] | x | nothing | CPU f32 | [`reference::window_partition`], [`reference::window_unpartition`] |
+//! | [`nms`], [`batched_nms`], [`box_iou`] | none | nothing | CPU f32 | in the tests |
+//! | [`channel_norm2d`] | x, weight, bias | operands, two numbers a pixel | CPU f32 | [`reference::channel_norm2d`] |
 //! | [`cross_entropy2d`] | logits | operand, a label and a weight a pixel | CPU f32 | [`reference::cross_entropy2d`] |
 //!
 //! # Why not candle's own
@@ -35,7 +39,9 @@
 mod adaptive_avg_pool2d;
 mod attention;
 mod batch_norm2d;
+mod boxes;
 mod branch;
+mod channel_norm2d;
 pub mod check;
 mod conv2d;
 mod conv_transpose2x2;
@@ -55,15 +61,19 @@ mod mode;
 mod planes;
 mod resize_bilinear;
 pub mod rng;
+mod roi_align;
 mod softmax;
+mod windows;
 
 pub use adaptive_avg_pool2d::adaptive_avg_pool2d;
 pub use attention::{AttentionBias, attention, attention_packed, attention_packed_biased};
 pub use batch_norm2d::{Moments, batch_norm2d, batch_norm2d_with};
+pub use boxes::{batched_nms, box_iou, nms};
 pub use branch::{
     AdapterScale, AdapterWeights, AttentionWeights, Keep, LinearWeights, MatmulPrecision,
     MlpWeights, NormWeights, attention_branch, mlp_branch,
 };
+pub use channel_norm2d::channel_norm2d;
 pub use conv_transpose2x2::conv_transpose2x2;
 pub use conv2d::conv2d;
 pub use cpu::{level::cpu_level, nary::backward, scratch::release_buffers};
@@ -79,7 +89,9 @@ pub use masked_mse::{masked_mse, normalize_patches};
 pub use max_pool2d::max_pool2d;
 pub use mode::{ImageSize, Mode};
 pub use resize_bilinear::resize_bilinear;
+pub use roi_align::{Roi, RoiAlign, roi_align};
 pub use softmax::softmax;
+pub use windows::{Windows, window_partition, window_unpartition};
 
 /// The same operators as compositions of candle operations: the oracle of the tests, and the path of devices and
 /// dtypes without a kernel.
@@ -97,6 +109,7 @@ pub mod reference {
         branch::{
             attention_branch_reference as attention_branch, mlp_branch_reference as mlp_branch,
         },
+        channel_norm2d::channel_norm2d_reference as channel_norm2d,
         conv_transpose2x2::conv_transpose2x2_reference as conv_transpose2x2,
         conv2d::conv2d_reference as conv2d,
         cross_entropy2d::cross_entropy2d_reference as cross_entropy2d,
@@ -109,6 +122,11 @@ pub mod reference {
         masked_mse::masked_mse_reference as masked_mse,
         max_pool2d::max_pool2d_reference as max_pool2d,
         resize_bilinear::resize_bilinear_reference as resize_bilinear,
+        roi_align::roi_align_reference as roi_align,
         softmax::softmax_reference as softmax,
+        windows::{
+            window_partition_reference as window_partition,
+            window_unpartition_reference as window_unpartition,
+        },
     };
 }

@@ -2,9 +2,9 @@
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use pad_ops::{
-    CrossEntropy, HardPixels, ImageSize, Moments, PixelMean, adaptive_avg_pool2d, batch_norm2d,
-    batch_norm2d_with, conv_transpose2x2, conv2d, cross_entropy2d, max_pool2d, reference,
-    resize_bilinear,
+    CrossEntropy, HardPixels, ImageSize, Moments, PixelMean, Windows, adaptive_avg_pool2d,
+    batch_norm2d, batch_norm2d_with, channel_norm2d, conv_transpose2x2, conv2d, cross_entropy2d,
+    max_pool2d, reference, resize_bilinear, window_partition, window_unpartition,
 };
 use pad_testkit::{Precision, close, golden, gradcheck, largest, numbers};
 use proptest::prelude::*;
@@ -60,6 +60,10 @@ fn weighted(s: &Sizes) -> CrossEntropy {
     }
 }
 
+fn windows(s: &Sizes) -> Windows {
+    Windows { height: s.h, width: s.w, side: 1 + s.o % 5 }
+}
+
 fn hard(threshold: Option<f64>) -> CrossEntropy {
     let hard = Some(HardPixels { threshold, min_kept: 3 });
     CrossEntropy { hard, ..CrossEntropy::default() }
@@ -76,7 +80,7 @@ macro_rules! case {
     };
 }
 
-const CASES: [Case; 15] = [
+const CASES: [Case; 18] = [
     case!("conv2d 1", conv2d, |s| vec![maps(s), vec![s.o, s.c, 1, 1], vec![s.o]], |t, s| (
         &t[0],
         &t[1],
@@ -126,6 +130,22 @@ const CASES: [Case; 15] = [
         batch_norm2d_with,
         |s| vec![maps(s), vec![s.c], vec![s.c]],
         |t, s| (&t[0], &moments(t)?, &t[1], &t[2], 1e-5)
+    ),
+    case!(
+        "channel_norm2d",
+        channel_norm2d,
+        |s| vec![vec![s.b, s.c + 1, s.h, s.w], vec![s.c + 1], vec![s.c + 1]],
+        |t, s| (&t[0], &t[1], &t[2], 1e-2)
+    ),
+    case!("window_partition", window_partition, |s| vec![vec![s.b, s.h * s.w, s.c]], |t, s| (
+        &t[0],
+        windows(s)
+    )),
+    case!(
+        "window_unpartition",
+        window_unpartition,
+        |s| vec![vec![s.b * windows(s).count(), windows(s).tokens(), s.c]],
+        |t, s| (&t[0], windows(s))
     ),
     case!("cross_entropy2d", cross_entropy2d, |s| vec![maps(s)], |t, s| (
         &t[0],

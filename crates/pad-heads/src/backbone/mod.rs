@@ -1,11 +1,14 @@
 //! Feature maps of a ViT for dense heads.
 //!
 //! [`Features`] is what a head needs of a network; the original's downstream ViT ([`DownstreamViT`]) and any
-//! [`ViT`] of pad-adapter (a frozen DINOv2, for one) have it. [`Pyramid`] makes four sizes of one.
+//! [`ViT`] of pad-adapter (a frozen DINOv2, for one) have it; [`WindowedViT`] is that of detection. [`Pyramid`] makes four
+//! sizes of four maps, [`SimplePyramid`] five of one.
 
 mod downstream;
 mod pyramid;
 mod relative;
+mod simple_pyramid;
+mod windowed;
 
 use candle_core::Tensor;
 use pad_adapter::vit::ViT;
@@ -14,6 +17,8 @@ use pad_ops::Mode;
 pub use downstream::{DownstreamConfig, DownstreamViT};
 pub use pyramid::Pyramid;
 pub use relative::{relative_bias_rows, relative_positions};
+pub use simple_pyramid::SimplePyramid;
+pub use windowed::{WindowedConfig, WindowedViT};
 
 use crate::Result;
 

@@ -1,0 +1,300 @@
+//! The ViT of detection (ViTDet, Li et al., 2022; the original's `vit_adapt.py`): attention in windows except for a few
+//! blocks, relative positions decomposed into rows and columns, images of any size.
+//!
+//! No class token, no final norm. The position table is that of pre-training, interpolated to each image's grid.
+
+use candle_core::Tensor;
+use candle_nn::{Init, VarBuilder};
+use pad_adapter::vit::{
+    Attention, Block, PatchGrid, ViTConfig, interpolate_decomposed_table, interpolate_table,
+    layers::{Linear, xavier_uniform},
+    patches,
+};
+use pad_ops::{AttentionBias, ImageSize, Mode, Windows, window_partition, window_unpartition};
+use serde::{Deserialize, Serialize};
+
+use super::Features;
+use crate::{Error, Result};
+
+/// Hyperparameters of a [`WindowedViT`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WindowedConfig {
+    /// The transformer; its `image_size` (or `pos_grid`) is that of pre-training and gives the position table.
+    pub vit: ViTConfig,
+    /// Rows and columns of a window, tokens; 0: every block attends globally. Default: 14.
+    pub window: usize,
+    /// Blocks that attend globally. Default: 2, 5, 8, 11.
+    pub global_blocks: Vec<usize>,
+    /// Whether blocks have relative positions. Default: yes.
+    pub relative_positions: bool,
+    /// Image size that the relative position tables of global blocks are made for; those of other sizes are
+    /// interpolated. Default: 1024 x 1024.
+    pub relative_size: ImageSize,
+}
+
+impl Default for WindowedConfig {
+    /// ViTDet-B of the original's FLIR recipe: adapters of fixed scale 0.5, drop path 0.1.
+    fn default() -> Self {
+        let adapter = pad_adapter::AdapterConfig {
+            scale: pad_adapter::Scale::Fixed(0.5),
+            ..pad_adapter::AdapterConfig::default()
+        };
+        Self {
+            vit: ViTConfig { drop_path: 0.1, adapter: Some(adapter), ..ViTConfig::base(16) },
+            window: 14,
+            global_blocks: vec![2, 5, 8, 11],
+            relative_positions: true,
+            relative_size: ImageSize::square(1024),
+        }
+    }
+}
+
+impl WindowedConfig {
+    /// Every fault of the configuration at once.
+    ///
+    /// # Errors
+    /// [`Error::Config`] or the transformer's own.
+    pub fn validate(&self) -> Result<()> {
+        let vit = &self.vit;
+        // The position table is learned: any width will do, if only the heads divide it.
+        ViTConfig { embed_dim: 4 * vit.embed_dim, ..*vit }.validate()?;
+        let mut faults = Vec::new();
+        if !vit.embed_dim.is_multiple_of(vit.num_heads) {
+            faults.push(format!(
+                "`num_heads` is {}, expected a divisor of `embed_dim` {}",
+                vit.num_heads, vit.embed_dim
+            ));
+        }
+        if let Some(block) = self.global_blocks.iter().find(|&&block| block >= vit.depth) {
+            let depth = vit.depth;
+            faults.push(format!("`global_blocks` has {block}, expected indices below {depth}"));
+        }
+        let ImageSize { height, width } = self.relative_size;
+        if self.relative_positions && (height < vit.patch_size || width < vit.patch_size) {
+            faults.push(format!(
+                "`relative_size` is {height}x{width}, expected at least a patch of {}",
+                vit.patch_size
+            ));
+        }
+        if vit.pre_norm {
+            faults.push("`pre_norm` is true, expected false (CLIP's norm is not supported)".into());
+        }
+        Error::faults("windowed vit", faults)
+    }
+
+    /// Whether block `block` attends globally.
+    pub fn is_global(&self, block: usize) -> bool {
+        self.window == 0 || self.global_blocks.contains(&block)
+    }
+
+    /// Rows of the relative position tables `rel_pos_h` and `rel_pos_w` of block `block`.
+    pub fn relative_rows(&self, block: usize) -> [usize; 2] {
+        let patch = self.vit.patch_size.max(1);
+        let sides = if self.is_global(block) {
+            [self.relative_size.height / patch, self.relative_size.width / patch]
+        } else {
+            [self.window; 2]
+        };
+        sides.map(|side| (2 * side).saturating_sub(1))
+    }
+}
+
+/// A block's relative position tables.
+#[derive(Clone, Debug)]
+struct Relative {
+    /// (2 height - 1, head width).
+    rows: Tensor,
+    /// (2 width - 1, head width).
+    columns: Tensor,
+}
+
+/// The network. Parameter names are the original's: `patch_embed.proj`, `pos_embed`,
+/// `blocks.{i}.{norm1,attn,norm2,mlp,adaptmlp,scalar_pred}`, `blocks.{i}.attn.rel_pos_{h,w}`.
+#[derive(Clone, Debug)]
+pub struct WindowedViT {
+    config: WindowedConfig,
+    patch_embed: Linear,
+    pos_table: Tensor,
+    blocks: Vec<Block>,
+    /// One a block, or none at all.
+    relative: Vec<Relative>,
+}
+
+impl WindowedViT {
+    /// Builds the network from `vb`'s tensors.
+    ///
+    /// # Errors
+    /// [`Error::Config`]; whatever `vb` refuses.
+    pub fn new(config: &WindowedConfig, vb: VarBuilder) -> Result<Self> {
+        config.validate()?;
+        let vit = &config.vit;
+        let (dim, patch, channels) = (vit.embed_dim, vit.patch_size, vit.in_channels);
+        let grid = vit.pos_table_grid()?;
+        let proj = vb.pp("patch_embed").pp("proj");
+        let init = xavier_uniform(vit.patch_values(), dim);
+        let kernel = proj.get_with_hints((dim, channels, patch, patch), "weight", init)?;
+        let bias = match vit.no_patch_bias {
+            true => None,
+            false => Some(proj.get_with_hints(dim, "bias", Init::Const(0.0))?),
+        };
+        let kernel = kernel.reshape((dim, vit.patch_values()))?;
+        let normal = Init::Randn { mean: 0.0, stdev: 0.02 };
+        let mut blocks = Vec::with_capacity(vit.depth);
+        let mut relative = Vec::new();
+        for i in 0..vit.depth {
+            let at = vb.pp("blocks").pp(i);
+            blocks.push(Block::new(vit, i, at.clone())?);
+            if config.relative_positions {
+                let [rows, columns] = config.relative_rows(i);
+                let table = |rows, name| {
+                    let shape = (rows, dim / vit.num_heads);
+                    at.pp("attn").get_with_hints(shape, name, Init::Const(0.0))
+                };
+                relative.push(Relative {
+                    rows: table(rows, "rel_pos_h")?,
+                    columns: table(columns, "rel_pos_w")?,
+                });
+            }
+        }
+        Ok(Self {
+            config: config.clone(),
+            patch_embed: Linear::from_tensors(kernel, bias),
+            pos_table: vb.get_with_hints((1, 1 + grid.len(), dim), "pos_embed", normal)?,
+            blocks,
+            relative,
+        })
+    }
+
+    /// The configuration it was built from.
+    pub fn config(&self) -> &WindowedConfig {
+        &self.config
+    }
+
+    /// Tokens of whole images with positions, and their grid.
+    fn embed(&self, images: &Tensor) -> Result<(Tensor, PatchGrid)> {
+        let vit = &self.config.vit;
+        let refuse = || pad_adapter::Error::ImageShape {
+            expected: format!(
+                "(B, {}, H, W) with sides divisible by {}",
+                vit.in_channels, vit.patch_size
+            ),
+            found: images.dims().to_vec(),
+        };
+        let grid = match *images.dims() {
+            [_, channels, height, width] if channels == vit.in_channels => {
+                PatchGrid::of(ImageSize { height, width }, vit.patch_size).map_err(|_| refuse())?
+            }
+            _ => return Err(refuse().into()),
+        };
+        let tokens = self.patch_embed.forward(&patches(images, vit.patch_size)?)?;
+        let positions = interpolate_table(&self.pos_table, vit.pos_table_grid()?, grid)?;
+        // The class token's row is of no use here.
+        let positions = positions.narrow(1, 1, grid.len())?;
+        Ok((tokens.broadcast_add(&positions)?, grid))
+    }
+
+    /// Runs one block on tokens of `grid`.
+    fn block(&self, i: usize, x: &Tensor, grid: PatchGrid, mode: Mode) -> Result<Tensor> {
+        let block = &self.blocks[i];
+        let side = self.config.window;
+        // A window as large as the grid needs its padding all the same: padded tokens are attended to.
+        let attended = match self.config.is_global(i) {
+            true => grid,
+            false => PatchGrid::new(side, side),
+        };
+        let relative = self.relative.get(i);
+        let attend = |attention: &Attention, x: &Tensor| match relative {
+            Some(relative) => attention.forward_biased(x, |qkv| {
+                bias(qkv, attention.num_heads(), relative, attended)
+            }),
+            None => attention.forward(x),
+        };
+        if self.config.is_global(i) {
+            return Ok(match relative {
+                Some(_) => block.forward_with(x, mode, attend)?,
+                None => block.forward(x, mode)?,
+            });
+        }
+        let windows = Windows { height: grid.height, width: grid.width, side };
+        Ok(block.forward_with(x, mode, |attention, x| {
+            let cut = window_partition(x, windows)?;
+            Ok(window_unpartition(&attend(attention, &cut)?, windows)?)
+        })?)
+    }
+}
+
+/// What each query adds to the logits of its grid's rows and columns: `q . table[offset]`, `q` without the scale.
+fn bias(
+    qkv: &Tensor,
+    heads: usize,
+    relative: &Relative,
+    grid: PatchGrid,
+) -> pad_adapter::Result<AttentionBias> {
+    let (batch, tokens, width) = qkv.dims3()?;
+    let (dim, PatchGrid { height, width: columns }) = (width / 3, grid);
+    let head = dim / heads;
+    let q = qkv.narrow(2, 0, dim)?.reshape(vec![batch, height, columns, heads, head])?;
+    // One product for each row (column) of queries: those of a row share their offsets.
+    let rows = q.permute(vec![1, 0, 3, 2, 4])?.contiguous()?; // (y, B, H, x, E)
+    let rows = rows.reshape((height, batch * heads * columns, head))?;
+    let rows = rows.matmul(&offsets(&relative.rows, height)?)?;
+    let rows = rows.reshape(vec![height, batch, heads, columns, height])?;
+    let rows = rows.permute(vec![1, 2, 0, 3, 4])?.contiguous()?;
+    let across = q.permute(vec![2, 0, 3, 1, 4])?.contiguous()?; // (x, B, H, y, E)
+    let across = across.reshape((columns, batch * heads * height, head))?;
+    let across = across.matmul(&offsets(&relative.columns, columns)?)?;
+    let across = across.reshape(vec![columns, batch, heads, height, columns])?;
+    let across = across.permute(vec![1, 2, 3, 0, 4])?.contiguous()?;
+    Ok(AttentionBias::Decomposed {
+        rows: rows.reshape((batch, heads, tokens, height))?,
+        columns: across.reshape((batch, heads, tokens, columns))?,
+    })
+}
+
+/// The table's entries for every query and key along a side, (query, head width, key): query minus key.
+fn offsets(table: &Tensor, side: usize) -> pad_adapter::Result<Tensor> {
+    let table = interpolate_decomposed_table(table, side)?;
+    let pairs = (0..side * side).map(|pair| (pair / side + side - 1 - pair % side) as u32);
+    let index = Tensor::from_vec(pairs.collect::<Vec<_>>(), side * side, table.device())?;
+    let (_, head) = table.dims2()?;
+    let entries = table.index_select(&index, 0)?.reshape((side, side, head))?;
+    Ok(entries.transpose(1, 2)?.contiguous()?)
+}
+
+impl Features for WindowedViT {
+    fn maps(&self, images: &Tensor, blocks: &[usize], mode: Mode) -> Result<Vec<Tensor>> {
+        let depth = self.blocks.len();
+        if let Some(&found) = blocks.iter().find(|&&block| block >= depth) {
+            return Err(pad_adapter::Error::Block { depth, found }.into());
+        }
+        let (mut x, grid) = self.embed(images)?;
+        let (batch, _, dim) = x.dims3()?;
+        let last = blocks.iter().max().map_or(0, |last| last + 1);
+        let mut maps = vec![None; last];
+        for (i, map) in maps.iter_mut().enumerate() {
+            x = self.block(i, &x, grid, mode)?;
+            if blocks.contains(&i) {
+                let tokens = x.transpose(1, 2)?.contiguous()?;
+                *map = Some(tokens.reshape((batch, dim, grid.height, grid.width))?);
+            }
+        }
+        Ok(blocks.iter().filter_map(|&i| maps[i].clone()).collect())
+    }
+
+    fn embed_dim(&self) -> usize {
+        self.config.vit.embed_dim
+    }
+
+    fn depth(&self) -> usize {
+        self.blocks.len()
+    }
+
+    fn patch_size(&self) -> usize {
+        self.config.vit.patch_size
+    }
+
+    fn in_channels(&self) -> usize {
+        self.config.vit.in_channels
+    }
+}

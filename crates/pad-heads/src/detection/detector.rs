@@ -1,0 +1,219 @@
+//! Backbone, pyramid, proposals, heads on boxes.
+
+use candle_core::{DType, Tensor};
+use candle_nn::VarBuilder;
+use pad_ops::{ImageSize, Mode};
+use pad_train::Losses;
+
+use super::{
+    Boxes, Detection, DetectionBatch, DetectorConfig, RoiHeads, RoiSamples, Rpn, RpnSamples, Target,
+};
+use crate::{
+    Error, Result,
+    backbone::{Features, SimplePyramid, WindowedViT},
+};
+
+/// The samples that the losses of a batch are taken of, one entry an image.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Samples {
+    /// Anchors.
+    pub rpn: Vec<RpnSamples>,
+    /// Boxes.
+    pub roi: Vec<RoiSamples>,
+}
+
+/// A network that finds objects. Parameter names are the original's (detectron2): `backbone.net.*`, `backbone.simfp_*`,
+/// `proposal_generator.rpn_head.*`, `roi_heads.*`.
+pub struct Detector {
+    config: DetectorConfig,
+    net: WindowedViT,
+    pyramid: SimplePyramid,
+    rpn: Rpn,
+    heads: RoiHeads,
+}
+
+impl Detector {
+    /// Builds the network from `vb`'s tensors.
+    ///
+    /// # Errors
+    /// [`Error::Config`]; whatever `vb` refuses.
+    pub fn new(config: &DetectorConfig, vb: VarBuilder) -> Result<Self> {
+        config.validate()?;
+        let backbone = vb.pp("backbone");
+        let (dim, channels) = (config.vit.embed_dim, config.channels);
+        Ok(Self {
+            net: WindowedViT::new(&config.backbone(), backbone.pp("net"))?,
+            pyramid: SimplePyramid::new(dim, channels, backbone)?,
+            rpn: Rpn::new(&config.rpn, channels, &config.strides(), vb.pp("proposal_generator"))?,
+            heads: RoiHeads::new(config, vb.pp("roi_heads"))?,
+            config: config.clone(),
+        })
+    }
+
+    /// The configuration it was built from.
+    pub fn config(&self) -> &DetectorConfig {
+        &self.config
+    }
+
+    /// The transformer.
+    pub fn backbone(&self) -> &WindowedViT {
+        &self.net
+    }
+
+    /// The region proposal network.
+    pub fn rpn(&self) -> &Rpn {
+        &self.rpn
+    }
+
+    /// The heads on boxes.
+    pub fn heads(&self) -> &RoiHeads {
+        &self.heads
+    }
+
+    /// The transformer's last map. Images whose sides the patch does not divide, or of a single patch, are padded with
+    /// zeros at the right and the bottom.
+    ///
+    /// # Shapes
+    /// `images` (B, C, H, W), normalised -> (B, D, h, w).
+    ///
+    /// # Errors
+    /// Images that do not fit.
+    pub fn features(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
+        let (_, _, height, width) = images.dims4()?;
+        let patch = self.config.vit.patch_size;
+        // The pyramid halves the patch grid once.
+        let whole = |side: usize| side.next_multiple_of(patch).max(2 * patch);
+        let images = images
+            .pad_with_zeros(2, 0, whole(height) - height)?
+            .pad_with_zeros(3, 0, whole(width) - width)?;
+        let last = self.net.depth().saturating_sub(1);
+        let mut maps = self.net.maps(&images, &[last], mode)?;
+        maps.pop().ok_or(Error::Maps { head: "pyramid", expected: 1, found: 0 })
+    }
+
+    /// The five maps that the heads see.
+    ///
+    /// # Shapes
+    /// `images` (B, C, H, W), normalised.
+    ///
+    /// # Errors
+    /// Images that do not fit.
+    pub fn maps(&self, images: &Tensor, mode: Mode) -> Result<Vec<Tensor>> {
+        self.pyramid.forward(&self.features(images, mode)?)
+    }
+
+    /// The losses of a batch: `rpn_cls`, `rpn_loc`, `cls` and `box_reg`; their sum is what is minimised. The samples are
+    /// drawn from `mode`'s key.
+    ///
+    /// # Errors
+    /// [`Error::Batch`]; images that do not fit.
+    pub fn losses(&self, batch: &DetectionBatch, mode: Mode) -> Result<Losses> {
+        self.check(batch)?;
+        let maps = self.maps(&batch.images, mode)?;
+        let output = self.rpn.forward(&maps)?;
+        let anchors = self.rpn.anchors(&output)?;
+        let rpn = self.rpn.sample(&anchors, &batch.targets, mode);
+        // Proposals are given boxes to the heads: no gradient goes through them. In training there are more of them.
+        let proposals = self.rpn.proposals(&output, &anchors, &batch.sizes, mode)?;
+        let proposals: Vec<Boxes> = proposals.into_iter().map(|image| image.boxes).collect();
+        let roi = self.heads.sample(&proposals, &batch.targets, mode);
+        let rpn = self.rpn.losses(&output, &anchors, &rpn)?;
+        let roi = self.heads.train(&maps, roi, &batch.targets, &batch.sizes)?;
+        summed(rpn, roi)
+    }
+
+    /// The losses of a batch on samples drawn elsewhere.
+    ///
+    /// # Errors
+    /// As [`Detector::losses`].
+    pub fn losses_of(
+        &self,
+        batch: &DetectionBatch,
+        samples: Samples,
+        mode: Mode,
+    ) -> Result<Losses> {
+        self.check(batch)?;
+        let maps = self.maps(&batch.images, mode)?;
+        let output = self.rpn.forward(&maps)?;
+        let anchors = self.rpn.anchors(&output)?;
+        let rpn = self.rpn.losses(&output, &anchors, &samples.rpn)?;
+        let roi = self.heads.train(&maps, samples.roi, &batch.targets, &batch.sizes)?;
+        summed(rpn, roi)
+    }
+
+    /// What is found in each image, best first, in the pixels of `images`, inside `sizes`.
+    ///
+    /// # Shapes
+    /// `images` (B, C, H, W), normalised, each image at the upper left and of its size in `sizes`.
+    ///
+    /// # Errors
+    /// [`Error::Batch`]; images that do not fit.
+    pub fn predict(&self, images: &Tensor, sizes: &[ImageSize]) -> Result<Vec<Vec<Detection>>> {
+        check_sizes(images, sizes)?;
+        let maps = self.maps(images, Mode::Eval)?;
+        let output = self.rpn.forward(&maps)?;
+        let anchors = self.rpn.anchors(&output)?;
+        let proposals = self.rpn.proposals(&output, &anchors, sizes, Mode::Eval)?;
+        let proposals: Vec<Boxes> = proposals.into_iter().map(|image| image.boxes).collect();
+        self.heads.detect(&maps, &proposals, sizes)
+    }
+
+    fn check(&self, batch: &DetectionBatch) -> Result<()> {
+        check_sizes(&batch.images, &batch.sizes)?;
+        let refuse = |found: String, expected: String| Err(Error::Batch { found, expected });
+        let (images, targets) = (batch.sizes.len(), batch.targets.len());
+        if images != targets {
+            return refuse(format!("{targets} targets"), format!("one for each of {images} images"));
+        }
+        for (image, (target, size)) in batch.targets.iter().zip(&batch.sizes).enumerate() {
+            let Target { boxes, labels } = target;
+            if boxes.len() != labels.len() {
+                let expected = format!("one for each of its {} boxes", boxes.len());
+                return refuse(format!("image {image} with {} labels", labels.len()), expected);
+            }
+            let classes = self.config.classes;
+            if let Some(label) = labels.iter().find(|&&label| label as usize >= classes) {
+                return refuse(format!("image {image} with label {label}"), format!("less than {classes}"));
+            }
+            let (width, height) = (size.width as f32, size.height as f32);
+            let fits = |b: &&[f32; 4]| {
+                b[0] >= 0.0 && b[1] >= 0.0 && b[2] <= width && b[3] <= height && super::boxes::has_area(**b)
+            };
+            if let Some(bbox) = boxes.iter().find(|bbox| !fits(bbox)) {
+                let expected = format!("boxes of an area above 0 inside its {size}");
+                return refuse(format!("image {image} with box {bbox:?}"), expected);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Fails unless there is a size for each image that it has room for.
+fn check_sizes(images: &Tensor, sizes: &[ImageSize]) -> Result<()> {
+    let (batch, _, height, width) = images.dims4()?;
+    if sizes.len() != batch {
+        let expected = format!("one for each of {batch} images");
+        return Err(Error::Batch { found: format!("{} sizes", sizes.len()), expected });
+    }
+    let fits = |size: &&ImageSize| {
+        (1..=height).contains(&size.height) && (1..=width).contains(&size.width)
+    };
+    match sizes.iter().find(|size| !fits(size)) {
+        None => Ok(()),
+        Some(size) => Err(Error::Batch {
+            found: format!("an image of size {size}"),
+            expected: format!("at least 1x1, at most {height}x{width}, the batch's"),
+        }),
+    }
+}
+
+/// The sum of all losses and its parts.
+fn summed(rpn: (Tensor, Tensor), roi: (Tensor, Tensor)) -> Result<Losses> {
+    let parts = [("rpn_cls", rpn.0), ("rpn_loc", rpn.1), ("cls", roi.0), ("box_reg", roi.1)];
+    let mut total = Tensor::zeros((), DType::F32, parts[0].1.device())?;
+    for (_, part) in &parts {
+        total = (total + part)?;
+    }
+    let losses = Losses::new(total);
+    Ok(parts.into_iter().fold(losses, |losses, (name, part)| losses.with_part(name, part)))
+}

@@ -1,0 +1,176 @@
+//! Which object a box belongs to, and the choice of those that losses are taken of.
+
+use std::ops::Range;
+
+use pad_ops::{box_iou, rng::Stream};
+use rayon::prelude::*;
+
+/// What a box is for a loss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Label {
+    /// Neither object nor background.
+    Ignored,
+    /// Background.
+    Background,
+    /// An object's.
+    Object,
+}
+
+/// The object that each box overlaps most (the first of equals; 0 if there is none), and what the box is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Matches {
+    /// Index of the object.
+    pub objects: Vec<usize>,
+    /// What the box is.
+    pub labels: Vec<Label>,
+}
+
+/// How boxes are told apart by their overlap with objects.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Matcher {
+    /// Below: background.
+    pub low: f32,
+    /// From here on: an object's.
+    pub high: f32,
+    /// Whether the boxes that an object overlaps most are its own however little that is.
+    pub best_counts: bool,
+}
+
+/// Boxes that are matched together.
+const CHUNK: usize = 4096;
+
+impl Matcher {
+    /// Matches boxes to objects.
+    pub fn boxes(&self, objects: &[[f32; 4]], boxes: &[[f32; 4]]) -> Matches {
+        self.overlaps(objects.len(), boxes.len(), |range| box_iou(objects, &boxes[range]))
+    }
+
+    /// Matches `boxes` boxes to `objects` objects by their overlaps: `of` gives those of a range of boxes, a row for each
+    /// object.
+    pub fn overlaps(
+        &self,
+        objects: usize,
+        boxes: usize,
+        of: impl Fn(Range<usize>) -> Vec<f32> + Send + Sync,
+    ) -> Matches {
+        if objects == 0 {
+            return Matches { objects: vec![0; boxes], labels: vec![Label::Background; boxes] };
+        }
+        let ranges: Vec<Range<usize>> =
+            (0..boxes).step_by(CHUNK).map(|from| from..boxes.min(from + CHUNK)).collect();
+        let first: Vec<(Vec<(usize, f32)>, Vec<f32>)> = ranges
+            .par_iter()
+            .map(|range| {
+                let overlaps = of(range.clone());
+                let count = range.len();
+                let mut best = vec![(0, f32::NEG_INFINITY); count];
+                let mut most = vec![0.0_f32; objects];
+                for (object, row) in overlaps.chunks_exact(count).enumerate() {
+                    for (best, &overlap) in best.iter_mut().zip(row) {
+                        if overlap > best.1 {
+                            *best = (object, overlap);
+                        }
+                        most[object] = most[object].max(overlap);
+                    }
+                }
+                (best, most)
+            })
+            .collect();
+        let mut most = vec![0.0_f32; objects];
+        for (_, of_chunk) in &first {
+            for (most, value) in most.iter_mut().zip(of_chunk) {
+                *most = most.max(*value);
+            }
+        }
+        let label = |overlap: f32| match overlap {
+            overlap if overlap >= self.high => Label::Object,
+            overlap if overlap < self.low => Label::Background,
+            _ => Label::Ignored,
+        };
+        let best: Vec<(usize, f32)> = first.into_iter().flat_map(|(best, _)| best).collect();
+        let mut labels: Vec<Label> = best.iter().map(|best| label(best.1)).collect();
+        if self.best_counts {
+            labels.par_chunks_mut(CHUNK).zip(&ranges).for_each(|(labels, range)| {
+                let overlaps = of(range.clone());
+                for (row, &most) in overlaps.chunks_exact(range.len()).zip(&most) {
+                    for (label, &overlap) in labels.iter_mut().zip(row) {
+                        // An object that no box overlaps has no best ones.
+                        if overlap == most && most > 0.0 {
+                            *label = Label::Object;
+                        }
+                    }
+                }
+            });
+        }
+        Matches { objects: best.into_iter().map(|best| best.0).collect(), labels }
+    }
+}
+
+/// Chooses at most `count` boxes, at most `share` of them objects': objects' and background's, each in rising order.
+pub fn sample(
+    labels: &[Label],
+    count: usize,
+    share: f64,
+    stream: &mut Stream,
+) -> (Vec<usize>, Vec<usize>) {
+    let of = |wanted| (0..labels.len()).filter(|&i| labels[i] == wanted).collect::<Vec<_>>();
+    let mut positives = of(Label::Object);
+    choose(&mut positives, (count as f64 * share) as usize, stream);
+    let mut negatives = of(Label::Background);
+    choose(&mut negatives, count.saturating_sub(positives.len()), stream);
+    (positives, negatives)
+}
+
+/// Keeps `count` of `items`, each with the same probability, in rising order.
+fn choose(items: &mut Vec<usize>, count: usize, stream: &mut Stream) {
+    if items.len() > count {
+        for i in 0..count {
+            let other = i + stream.below((items.len() - i) as u64) as usize;
+            items.swap(i, other);
+        }
+        items.truncate(count);
+        items.sort_unstable();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pad_ops::rng::Key;
+
+    #[test]
+    fn samples_are_chosen_fairly_and_by_their_key() {
+        let mut labels = vec![Label::Background; 100];
+        labels[10..30].fill(Label::Object);
+        labels[90..].fill(Label::Ignored);
+        let draw = |seed, count, share| sample(&labels, count, share, &mut Key::new(seed).stream());
+        let (positives, negatives) = draw(1, 32, 0.25);
+        assert_eq!((positives.len(), negatives.len()), (8, 24));
+        assert!(positives.iter().all(|&i| labels[i] == Label::Object));
+        assert!(negatives.iter().all(|&i| labels[i] == Label::Background));
+        assert_eq!(draw(1, 32, 0.25), (positives.clone(), negatives));
+        assert_ne!(draw(2, 32, 0.25).0, positives);
+        // Too few objects: background instead; too few of both: all there are.
+        let (positives, negatives) = draw(1, 64, 0.5);
+        assert_eq!((positives.len(), negatives.len()), (20, 44));
+        assert_eq!(draw(1, 500, 0.5).1.len(), 70);
+        let hits = (0..2000).filter(|&seed| draw(seed, 8, 0.5).0.contains(&10)).count();
+        assert!((350..450).contains(&hits), "one of five: {hits}");
+    }
+
+    #[test]
+    fn objects_keep_their_best_boxes() {
+        let objects = [[0.0, 0.0, 10.0, 10.0], [100.0, 100.0, 104.0, 104.0], [50.0, 50.0, 51.0, 51.0]];
+        let boxes = [[0.0, 0.0, 10.0, 9.0], [0.0, 0.0, 10.0, 5.0], [99.0, 99.0, 109.0, 109.0], [200.0, 0.0, 210.0, 9.0]];
+        let matcher = Matcher { low: 0.3, high: 0.7, best_counts: true };
+        let matches = matcher.boxes(&objects, &boxes);
+        assert_eq!(matches.objects, [0, 0, 1, 0]);
+        use Label::{Background, Ignored, Object};
+        // The third object is overlapped by none: it makes nothing of the boxes that overlap it by 0.
+        assert_eq!(matches.labels, [Object, Ignored, Object, Background]);
+        let strict = Matcher { best_counts: false, ..matcher };
+        assert_eq!(strict.boxes(&objects, &boxes).labels, [Object, Ignored, Background, Background]);
+        assert_eq!(matcher.boxes(&[], &boxes).labels, [Background; 4]);
+        assert!(matcher.boxes(&objects, &[]).labels.is_empty());
+    }
+}

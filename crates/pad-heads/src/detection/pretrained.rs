@@ -1,0 +1,57 @@
+//! A pre-trained backbone's file as a detector's: names, position table, and what only the windowed form has.
+
+use std::collections::BTreeMap;
+
+use candle_core::{DType, Device, Tensor};
+use pad_adapter::{checkpoint::Checkpoint, params::Role};
+
+use super::{DetectorConfig, role_of};
+use crate::Result;
+
+/// Fits the file of a pre-trained ViT (names without prefix) to the backbone of a detector, and says in words what was
+/// changed. A file whose names start with `backbone.` is a detector's own already and stays as it is.
+///
+/// Names get the prefix `backbone.net.`; positions and input channels are fitted as [`Checkpoint::fit`] does; class token,
+/// final norm and decoder are left out, as in the original; relative position tables that are absent start at zero.
+///
+/// Serve it with [`role_of`] as roles, and [`Role::Head`] fresh (adapters too, if the file has none).
+///
+/// # Errors
+/// As [`Checkpoint::fit`].
+pub fn pretrained(
+    mut checkpoint: Checkpoint,
+    config: &DetectorConfig,
+) -> Result<(Checkpoint, Vec<String>)> {
+    if checkpoint.names().any(|name| name.starts_with("backbone.")) {
+        return Ok((checkpoint, Vec::new()));
+    }
+    let mut changes = checkpoint.fit(&config.vit)?;
+    let mut tensors = BTreeMap::new();
+    for (name, tensor) in checkpoint.tensors() {
+        let role = Role::of(name);
+        let unused = matches!(role, Role::ClassToken | Role::FinalNorm | Role::Head);
+        if !role.is_decoder() && !unused {
+            tensors.insert(format!("backbone.net.{name}"), tensor.clone());
+        }
+    }
+    let mut added = 0;
+    if config.relative_positions {
+        let backbone = config.backbone();
+        let head = config.vit.embed_dim / config.vit.num_heads.max(1);
+        for block in 0..config.vit.depth {
+            for (name, rows) in ["rel_pos_h", "rel_pos_w"].iter().zip(backbone.relative_rows(block))
+            {
+                let name = format!("backbone.net.blocks.{block}.attn.{name}");
+                if !tensors.contains_key(&name) {
+                    tensors.insert(name, Tensor::zeros((rows, head), DType::F32, &Device::Cpu)?);
+                    added += 1;
+                }
+            }
+        }
+    }
+    if added > 0 {
+        changes.push(format!("{added} relative position tables added"));
+    }
+    tensors.retain(|name, _| role_of(name) != Role::Head);
+    Ok((Checkpoint::from_tensors(checkpoint.path(), tensors), changes))
+}

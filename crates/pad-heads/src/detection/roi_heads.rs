@@ -1,0 +1,405 @@
+//! Heads on boxes: a class and a better box for each (Fast R-CNN's, with ViTDet's four convolutions), alone or as a cascade.
+
+use candle_core::{D, DType, Tensor};
+use candle_nn::{Init, VarBuilder};
+use pad_adapter::vit::layers::Linear;
+use pad_ops::{
+    CrossEntropy, ImageSize, Mode, Roi, RoiAlign, batched_nms, cross_entropy2d, roi_align,
+    rng::Purpose, softmax,
+};
+
+use super::{
+    Boxes, Detection, DetectorConfig, Target,
+    boxes::{BoxCoder, area, clipped, has_area},
+    key_of,
+    losses::{nothing, rows, smooth_l1_sum, table, values},
+    matching::{Label, Matcher, sample},
+};
+use crate::{
+    Result,
+    layers::{ChannelNorm, Conv2d, msra},
+};
+
+/// Side of a box that belongs to the map of the transformer's own stride, and that map's number.
+const CANONICAL: (f32, f32) = (224.0, 2.0);
+
+/// Maps that boxes are cut out of.
+const POOLED: usize = 4;
+
+/// Which map a box is cut out of: twice the side, the next map.
+pub fn level_of(bbox: [f32; 4]) -> usize {
+    let (side, level) = CANONICAL;
+    let level = level + 2.0 + (area(bbox).sqrt() / side + 1e-8).log2();
+    // Levels count from 2 in the papers, from 0 here.
+    (level.floor() - 2.0).clamp(0.0, (POOLED - 1) as f32) as usize
+}
+
+/// The boxes of an image that the losses are taken of.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RoiSamples {
+    /// Boxes.
+    pub boxes: Boxes,
+    /// Class of each; the number of classes: background.
+    pub labels: Vec<u32>,
+    /// The object's box of each, of no meaning for the background.
+    pub targets: Boxes,
+}
+
+/// What one head says of boxes.
+#[derive(Clone, Debug)]
+pub struct RoiOutput {
+    /// (R, classes + 1), background last.
+    pub logits: Tensor,
+    /// (R, 4 classes), or (R, 4) if boxes are the same for all classes.
+    pub deltas: Tensor,
+}
+
+/// Convolutions with norm over channels, a linear layer; then a linear layer each for classes and boxes.
+#[derive(Clone, Debug)]
+struct Stage {
+    convs: Vec<(Conv2d, ChannelNorm)>,
+    hidden: Linear,
+    classes: Linear,
+    boxes: Linear,
+    coder: BoxCoder,
+    overlap: f32,
+}
+
+impl Stage {
+    fn new(config: &DetectorConfig, stage: usize, vb: &VarBuilder) -> Result<Self> {
+        let (channels, hidden) = (config.channels, config.head_dim);
+        let at = |name: &str| match config.cascade {
+            true => vb.pp(name).pp(stage),
+            false => vb.pp(name),
+        };
+        let (head, predictor) = (at("box_head"), at("box_predictor"));
+        let conv = |i: usize| {
+            let at = head.pp(format!("conv{}", i + 1));
+            let conv = Conv2d::new(channels, channels, 3, false, msra(channels, 3), at.clone())?;
+            Ok((conv, ChannelNorm::new(channels, at.pp("norm"))?))
+        };
+        let inputs = channels * config.roi.pool * config.roi.pool;
+        // Caffe2's Xavier fill: Kaiming uniform with a = 1.
+        let bound = (3.0 / inputs as f64).sqrt();
+        let uniform = Init::Uniform { lo: -bound, up: bound };
+        let normal = |stdev| Init::Randn { mean: 0.0, stdev };
+        let outputs = if config.class_agnostic() { 4 } else { 4 * config.classes };
+        let (classes, boxes) = (predictor.pp("cls_score"), predictor.pp("bbox_pred"));
+        let step = stage as f32;
+        let [place, side] = [10.0, 5.0].map(|weight: f32| weight * (step + 1.0));
+        Ok(Self {
+            convs: (0..config.roi.convs).map(conv).collect::<Result<_>>()?,
+            hidden: Linear::new(inputs, hidden, true, uniform, head.pp("fc1"))?,
+            classes: Linear::new(hidden, config.classes + 1, true, normal(0.01), classes)?,
+            boxes: Linear::new(hidden, outputs, true, normal(0.001), boxes)?,
+            coder: BoxCoder { weights: [place, place, side, side] },
+            overlap: config.roi.overlap as f32 + 0.1 * step,
+        })
+    }
+
+    fn forward(&self, pooled: &Tensor) -> Result<RoiOutput> {
+        let mut x = pooled.clone();
+        for (conv, norm) in &self.convs {
+            x = norm.forward(&conv.forward(&x)?)?.relu()?;
+        }
+        let x = self.hidden.forward(&x.flatten_from(1)?)?.relu()?;
+        Ok(RoiOutput { logits: self.classes.forward(&x)?, deltas: self.boxes.forward(&x)? })
+    }
+
+    /// The boxes that `deltas` (R, 4 or 4 classes) make of `boxes`, class by class.
+    fn decoded(&self, boxes: &[[f32; 4]], deltas: &Tensor) -> Result<Vec<Boxes>> {
+        let values = values(deltas)?;
+        let width = deltas.dim(D::Minus1)?;
+        let decode = |(&bbox, deltas): (&[f32; 4], &[f32])| {
+            let of_class = |d: &[f32]| self.coder.decode(bbox, &[d[0], d[1], d[2], d[3]]);
+            deltas.chunks_exact(4).map(of_class).collect()
+        };
+        Ok(boxes.iter().zip(values.chunks_exact(width)).map(decode).collect())
+    }
+}
+
+/// The heads. Parameter names are detectron2's: `box_head.conv{i}.{weight,norm}`, `box_head.fc1`,
+/// `box_predictor.{cls_score,bbox_pred}`; in a cascade `box_head.{stage}.*` and so on.
+#[derive(Clone, Debug)]
+pub struct RoiHeads {
+    config: DetectorConfig,
+    scales: Vec<f32>,
+    stages: Vec<Stage>,
+}
+
+impl RoiHeads {
+    /// Heads over the first four maps of a pyramid of `config.channels` channels.
+    ///
+    /// # Errors
+    /// Whatever `vb` refuses.
+    pub fn new(config: &DetectorConfig, vb: VarBuilder) -> Result<Self> {
+        let stages = (0..config.stages()).map(|stage| Stage::new(config, stage, &vb));
+        Ok(Self {
+            scales: config.strides()[..POOLED].iter().map(|stride| 1.0 / stride).collect(),
+            stages: stages.collect::<Result<_>>()?,
+            config: config.clone(),
+        })
+    }
+
+    /// The features of each image's boxes, one image after the other.
+    ///
+    /// # Shapes
+    /// `maps` (B, C, H, W), four at least -> (R, C, `pool`, `pool`).
+    ///
+    /// # Errors
+    /// [`Error::Maps`](crate::Error::Maps); maps or boxes that do not fit.
+    pub fn pooled(&self, maps: &[Tensor], boxes: &[&[[f32; 4]]]) -> Result<Tensor> {
+        let Some(maps) = maps.get(..POOLED) else {
+            let found = maps.len();
+            return Err(crate::Error::Maps { head: "box head", expected: POOLED, found });
+        };
+        let of_image = |(image, boxes): (usize, &&[[f32; 4]])| {
+            let roi = move |&bbox: &[f32; 4]| Roi { map: level_of(bbox), image, bbox };
+            boxes.iter().map(roi).collect::<Vec<_>>()
+        };
+        let rois: Vec<Roi> = boxes.iter().enumerate().flat_map(of_image).collect();
+        let options = RoiAlign::square(self.config.roi.pool);
+        Ok(roi_align(maps, &self.scales, &rois, options)?)
+    }
+
+    /// What head `stage` says of each image's boxes.
+    ///
+    /// # Errors
+    /// As [`RoiHeads::pooled`]; a stage that there is not.
+    pub fn forward(
+        &self,
+        maps: &[Tensor],
+        boxes: &[&[[f32; 4]]],
+        stage: usize,
+    ) -> Result<RoiOutput> {
+        let Some(head) = self.stages.get(stage) else {
+            let fault = format!("stage {stage}, expected less than {}", self.stages.len());
+            return Err(crate::Error::Config { what: "detector", faults: vec![fault] });
+        };
+        let pooled = self.pooled(maps, boxes)?;
+        if self.stages.len() == 1 {
+            return head.forward(&pooled);
+        }
+        // All stages read the same maps; each counts as one of them in the gradient that arrives there.
+        let share = 1.0 / self.stages.len() as f64;
+        let pooled = ((&pooled * share)? + (pooled.detach() * (1.0 - share))?)?;
+        head.forward(&pooled)
+    }
+
+    /// Chooses boxes for the losses among an image's proposals and its objects' own boxes; image and `mode` fix the draw.
+    pub fn sample(&self, proposals: &[Boxes], targets: &[Target], mode: Mode) -> Vec<RoiSamples> {
+        let roi = &self.config.roi;
+        let image = |(image, (proposals, target)): (usize, (&Boxes, &Target))| {
+            let boxes = [proposals.as_slice(), &target.boxes].concat();
+            let all = self.labelled(boxes, target, roi.overlap as f32);
+            let background = self.config.classes as u32;
+            let label = |&label: &u32| match label == background {
+                true => Label::Background,
+                false => Label::Object,
+            };
+            let labels: Vec<Label> = all.labels.iter().map(label).collect();
+            // The proposal network draws for the same image with the layer below.
+            let key = key_of(mode).sample(image as u64).layer(1).purpose(Purpose::Sampler);
+            let (objects, others) =
+                sample(&labels, roi.samples, roi.positive_share, &mut key.stream());
+            let chosen = [objects, others].concat();
+            RoiSamples {
+                boxes: chosen.iter().map(|&at| all.boxes[at]).collect(),
+                labels: chosen.iter().map(|&at| all.labels[at]).collect(),
+                targets: chosen.iter().map(|&at| all.targets[at]).collect(),
+            }
+        };
+        proposals.iter().zip(targets).enumerate().map(image).collect()
+    }
+
+    /// Every box with its class and object.
+    fn labelled(&self, boxes: Boxes, target: &Target, overlap: f32) -> RoiSamples {
+        let matcher = Matcher { low: overlap, high: overlap, best_counts: false };
+        let matches = matcher.boxes(&target.boxes, &boxes);
+        let of = |(&object, &label): (&usize, &Label)| match label {
+            Label::Object => target.labels[object],
+            _ => self.config.classes as u32,
+        };
+        let labels = matches.objects.iter().zip(&matches.labels).map(of).collect();
+        let object = |(&object, &own): (&usize, &[f32; 4])| {
+            target.boxes.get(object).copied().unwrap_or(own)
+        };
+        let targets = matches.objects.iter().zip(&boxes).map(object).collect();
+        RoiSamples { boxes, labels, targets }
+    }
+
+    /// Mean cross-entropy of the samples of all images, and L1 of the objects' boxes over the number of all samples.
+    ///
+    /// # Errors
+    /// Samples that do not fit the output.
+    pub fn losses(
+        &self,
+        output: &RoiOutput,
+        samples: &[RoiSamples],
+        stage: usize,
+    ) -> Result<(Tensor, Tensor)> {
+        let labels: Vec<u32> = samples.iter().flat_map(|image| image.labels.clone()).collect();
+        let (count, classes) = output.logits.dims2()?;
+        let device = output.logits.device();
+        if count == 0 || self.stages.get(stage).is_none() {
+            return Ok((nothing(&output.logits)?, nothing(&output.deltas)?));
+        }
+        let targets = Tensor::from_vec(labels.clone(), (labels.len(), 1, 1), device)?;
+        let logits = output.logits.to_dtype(DType::F32)?.reshape((count, classes, 1, 1))?;
+        let classification = cross_entropy2d(&logits, &targets, &CrossEntropy::default())?;
+        let coder = self.stages[stage].coder;
+        let background = self.config.classes as u32;
+        let (mut places, mut codes) = (Vec::new(), Vec::new());
+        let each = samples.iter().flat_map(|image| image.boxes.iter().zip(&image.targets));
+        for (row, ((&bbox, &target), &label)) in each.zip(&labels).enumerate() {
+            if label < background {
+                places.push(match self.config.class_agnostic() {
+                    true => row as u32,
+                    false => row as u32 * background + label,
+                });
+                codes.push(coder.encode(bbox, target));
+            }
+        }
+        let deltas = output.deltas.reshape(((), 4))?;
+        let location = match places.is_empty() {
+            true => nothing(&deltas)?,
+            false => {
+                let off = (rows(&deltas, places)? - table(&codes, device)?)?;
+                smooth_l1_sum(&off, self.config.roi.smooth_l1)?
+            }
+        };
+        Ok((classification, (location / count as f64)?))
+    }
+
+    /// The losses of all stages on drawn samples, summed: classes, boxes.
+    ///
+    /// # Errors
+    /// Maps that do not fit.
+    pub fn train(
+        &self,
+        maps: &[Tensor],
+        samples: Vec<RoiSamples>,
+        targets: &[Target],
+        sizes: &[ImageSize],
+    ) -> Result<(Tensor, Tensor)> {
+        let mut samples = samples;
+        let mut total: Option<(Tensor, Tensor)> = None;
+        for (number, stage) in self.stages.iter().enumerate() {
+            if number > 0 {
+                let images = samples.into_iter().zip(targets);
+                samples = images
+                    .map(|(image, target)| self.labelled(image.boxes, target, stage.overlap))
+                    .collect();
+            }
+            let boxes: Vec<&[[f32; 4]]> = samples.iter().map(|image| &image.boxes[..]).collect();
+            let output = self.forward(maps, &boxes, number)?;
+            let (classes, places) = self.losses(&output, &samples, number)?;
+            total = Some(match total {
+                None => (classes, places),
+                Some((a, b)) => ((a + classes)?, (b + places)?),
+            });
+            if number + 1 < self.stages.len() {
+                let mut refined = self.refined(stage, &boxes, &output, sizes)?;
+                // Boxes without an area teach nothing.
+                refined.iter_mut().for_each(|boxes| boxes.retain(|&bbox| has_area(bbox)));
+                samples = refined
+                    .into_iter()
+                    .map(|boxes| RoiSamples { boxes, ..RoiSamples::default() })
+                    .collect();
+            }
+        }
+        match total {
+            Some(total) => Ok(total),
+            None => Ok((nothing(&maps[0])?, nothing(&maps[0])?)),
+        }
+    }
+
+    /// Each image's boxes as a stage of the cascade moves them, inside the image.
+    fn refined(
+        &self,
+        stage: &Stage,
+        boxes: &[&[[f32; 4]]],
+        output: &RoiOutput,
+        sizes: &[ImageSize],
+    ) -> Result<Vec<Boxes>> {
+        let decoded = stage.decoded(&boxes.concat(), &output.deltas)?;
+        let mut decoded = decoded.into_iter();
+        let image = |(boxes, &size): (&&[[f32; 4]], &ImageSize)| {
+            let taken = decoded.by_ref().take(boxes.len());
+            taken.zip(boxes.iter()).map(|(new, &old)| {
+                let new = new.first().copied().unwrap_or(old);
+                // What diverged stays where it was.
+                let finite = new.iter().all(|edge| edge.is_finite());
+                clipped(if finite { new } else { old }, size)
+            })
+            .collect()
+        };
+        Ok(boxes.iter().zip(sizes).map(image).collect())
+    }
+
+    /// What is found among each image's proposals, best first: boxes inside the image with a score above `score`,
+    /// suppressed within their class, the `most` best.
+    ///
+    /// # Errors
+    /// Maps that do not fit.
+    pub fn detect(
+        &self,
+        maps: &[Tensor],
+        proposals: &[Boxes],
+        sizes: &[ImageSize],
+    ) -> Result<Vec<Vec<Detection>>> {
+        if proposals.iter().all(Vec::is_empty) {
+            return Ok(vec![Vec::new(); sizes.len()]);
+        }
+        let mut boxes = proposals.to_vec();
+        let mut scores: Option<Vec<f32>> = None;
+        let mut decoded = Vec::new();
+        for (number, stage) in self.stages.iter().enumerate() {
+            let slices: Vec<&[[f32; 4]]> = boxes.iter().map(Vec::as_slice).collect();
+            let output = self.forward(maps, &slices, number)?;
+            let of_stage = values(&softmax(&output.logits.to_dtype(DType::F32)?)?)?;
+            match &mut scores {
+                None => scores = Some(of_stage),
+                Some(scores) => scores.iter_mut().zip(of_stage).for_each(|(a, b)| *a += b),
+            }
+            if number + 1 < self.stages.len() {
+                boxes = self.refined(stage, &slices, &output, sizes)?;
+            } else {
+                decoded = stage.decoded(&boxes.concat(), &output.deltas)?;
+            }
+        }
+        let share = 1.0 / self.stages.len() as f32;
+        let scores: Vec<f32> = scores.unwrap_or_default().iter().map(|s| s * share).collect();
+        let mut first = 0;
+        let image = |(boxes, &size): (&Boxes, &ImageSize)| {
+            let rows = first..first + boxes.len();
+            first = rows.end;
+            self.best(&decoded[rows.clone()], &scores[rows.start * (self.config.classes + 1)..], size)
+        };
+        boxes.iter().zip(sizes).map(image).collect()
+    }
+
+    /// The detections of one image from the boxes and scores of its rows.
+    fn best(&self, decoded: &[Boxes], scores: &[f32], size: ImageSize) -> Result<Vec<Detection>> {
+        let classes = self.config.classes;
+        let mut found: Vec<Detection> = Vec::new();
+        for (boxes, scores) in decoded.iter().zip(scores.chunks_exact(classes + 1)) {
+            let finite = boxes.iter().flatten().chain(scores).all(|value| value.is_finite());
+            if !finite {
+                continue;
+            }
+            for (label, &score) in scores[..classes].iter().enumerate() {
+                if score > self.config.score as f32 {
+                    let bbox = boxes[if boxes.len() == 1 { 0 } else { label }];
+                    found.push(Detection { bbox: clipped(bbox, size), score, label: label as u32 });
+                }
+            }
+        }
+        let boxes: Boxes = found.iter().map(|one| one.bbox).collect();
+        let scores: Vec<f32> = found.iter().map(|one| one.score).collect();
+        let labels: Vec<u32> = found.iter().map(|one| one.label).collect();
+        let mut kept = batched_nms(&boxes, &scores, &labels, self.config.nms as f32)?;
+        kept.truncate(self.config.most);
+        Ok(kept.into_iter().map(|at| found[at]).collect())
+    }
+}

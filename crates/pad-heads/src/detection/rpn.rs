@@ -1,0 +1,255 @@
+//! The region proposal network (Ren et al., 2015) over a pyramid.
+
+use candle_core::Tensor;
+use candle_nn::{Init, VarBuilder};
+use pad_ops::{ImageSize, Mode, batched_nms, rng::Purpose};
+
+use super::{
+    Boxes, Target,
+    anchors::{cell, spread},
+    boxes::{BoxCoder, clipped, has_area},
+    config::RpnConfig,
+    key_of,
+    losses::{binary_cross_entropy_sum, nothing, rows, smooth_l1_sum, table, values},
+    matching::{Matcher, sample},
+};
+use crate::{Result, layers::Conv2d};
+
+/// The raw outputs of each level.
+#[derive(Clone, Debug)]
+pub struct RpnOutput {
+    /// (B, A, H, W): how likely there is an object, one for each anchor of a place.
+    pub logits: Vec<Tensor>,
+    /// (B, 4 A, H, W): its box relative to the anchor's.
+    pub deltas: Vec<Tensor>,
+}
+
+impl RpnOutput {
+    /// All logits of an image in the order of anchors: (B, N).
+    fn flat_logits(&self) -> Result<Tensor> {
+        let flat = |x: &Tensor| x.permute((0, 2, 3, 1))?.contiguous()?.flatten_from(1);
+        let levels = self.logits.iter().map(flat).collect::<candle_core::Result<Vec<_>>>()?;
+        Ok(Tensor::cat(&levels, 1)?)
+    }
+
+    /// All boxes of an image in the order of anchors: (B, N, 4).
+    fn flat_deltas(&self) -> Result<Tensor> {
+        let flat = |x: &Tensor| {
+            let (batch, channels, height, width) = x.dims4()?;
+            let x = x.reshape((batch, channels / 4, 4, height, width))?;
+            let x = x.permute((0, 3, 4, 1, 2))?.contiguous()?;
+            x.reshape((batch, height * width * (channels / 4), 4))
+        };
+        let levels = self.deltas.iter().map(flat).collect::<candle_core::Result<Vec<_>>>()?;
+        Ok(Tensor::cat(&levels, 1)?)
+    }
+}
+
+/// The proposals of an image, best first.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Proposals {
+    /// Boxes inside the image.
+    pub boxes: Boxes,
+    /// Their logits.
+    pub logits: Vec<f32>,
+}
+
+/// The anchors of an image that the losses are taken of.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RpnSamples {
+    /// Anchors of objects.
+    pub positives: Vec<usize>,
+    /// The object's box of each.
+    pub boxes: Boxes,
+    /// Anchors of the background.
+    pub negatives: Vec<usize>,
+}
+
+/// Convolutions that all levels share, a logit and a box for each anchor. Parameter names are detectron2's:
+/// `rpn_head.conv.conv{i}` (`rpn_head.conv` if there is one), `rpn_head.objectness_logits`, `rpn_head.anchor_deltas`.
+#[derive(Clone, Debug)]
+pub struct Rpn {
+    config: RpnConfig,
+    convs: Vec<Conv2d>,
+    logits: Conv2d,
+    deltas: Conv2d,
+    strides: Vec<f32>,
+    cells: Vec<Vec<[f32; 4]>>,
+}
+
+impl Rpn {
+    /// A network over maps of `channels` channels and the given strides, one for each anchor size.
+    ///
+    /// # Errors
+    /// Whatever `vb` refuses.
+    pub fn new(config: &RpnConfig, channels: usize, strides: &[f32], vb: VarBuilder) -> Result<Self> {
+        let vb = vb.pp("rpn_head");
+        let init = Init::Randn { mean: 0.0, stdev: 0.01 };
+        let anchors = config.aspect_ratios.len();
+        let conv = |i: usize| {
+            let at = if config.convs == 1 { vb.pp("conv") } else { vb.pp("conv").pp(format!("conv{i}")) };
+            Conv2d::new(channels, channels, 3, true, init, at)
+        };
+        let cells = config.anchor_sizes.iter().map(|&size| cell(size, &config.aspect_ratios));
+        Ok(Self {
+            convs: (0..config.convs).map(conv).collect::<Result<_>>()?,
+            logits: Conv2d::new(channels, anchors, 1, true, init, vb.pp("objectness_logits"))?,
+            deltas: Conv2d::new(channels, 4 * anchors, 1, true, init, vb.pp("anchor_deltas"))?,
+            strides: strides.to_vec(),
+            cells: cells.collect(),
+            config: config.clone(),
+        })
+    }
+
+    /// # Shapes
+    /// `maps` (B, C, H, W) each.
+    ///
+    /// # Errors
+    /// Maps that do not fit.
+    pub fn forward(&self, maps: &[Tensor]) -> Result<RpnOutput> {
+        let (mut logits, mut deltas) = (Vec::new(), Vec::new());
+        for map in maps {
+            let mut x = map.clone();
+            for conv in &self.convs {
+                x = conv.forward(&x)?.relu()?;
+            }
+            logits.push(self.logits.forward(&x)?);
+            deltas.push(self.deltas.forward(&x)?);
+        }
+        Ok(RpnOutput { logits, deltas })
+    }
+
+    /// The anchors of each level, the same for every image: rows, columns, aspect ratios.
+    ///
+    /// # Errors
+    /// Maps that are none.
+    pub fn anchors(&self, output: &RpnOutput) -> Result<Vec<Boxes>> {
+        let levels = output.logits.iter().zip(&self.cells).zip(&self.strides);
+        let level = |((logits, cell), &stride): ((&Tensor, &Vec<[f32; 4]>), &f32)| {
+            let (_, _, height, width) = logits.dims4()?;
+            Ok(spread(cell, height, width, stride))
+        };
+        levels.map(level).collect()
+    }
+
+    /// The best boxes of each image, clipped to `sizes`: of each level the best `before_nms`, suppressed within their
+    /// level, then the best `after_nms` of all. What is not finite or has no area is left out.
+    ///
+    /// # Errors
+    /// An output that does not fit `anchors`.
+    pub fn proposals(
+        &self,
+        output: &RpnOutput,
+        anchors: &[Boxes],
+        sizes: &[ImageSize],
+        mode: Mode,
+    ) -> Result<Vec<Proposals>> {
+        let phase = usize::from(mode == Mode::Eval);
+        let (before, after) = (self.config.before_nms[phase], self.config.after_nms[phase]);
+        let count: usize = anchors.iter().map(Vec::len).sum();
+        let logits = values(&output.flat_logits()?)?;
+        let deltas = values(&output.flat_deltas()?)?;
+        let image = |(image, &size): (usize, &ImageSize)| {
+            let (mut boxes, mut scores, mut levels) = (Boxes::new(), Vec::new(), Vec::new());
+            let mut first = image * count;
+            for (level, anchors) in anchors.iter().enumerate() {
+                let logits = &logits[first..first + anchors.len()];
+                for at in best(logits, before) {
+                    let delta = &deltas[4 * (first + at)..][..4];
+                    let delta = [delta[0], delta[1], delta[2], delta[3]];
+                    let bbox = BoxCoder::ANCHORS.decode(anchors[at], &delta);
+                    let inside = clipped(bbox, size);
+                    if bbox.iter().all(|edge| edge.is_finite()) && has_area(inside) {
+                        boxes.push(inside);
+                        scores.push(logits[at]);
+                        levels.push(level as u32);
+                    }
+                }
+                first += anchors.len();
+            }
+            let mut kept = batched_nms(&boxes, &scores, &levels, self.config.nms as f32)?;
+            kept.truncate(after);
+            Ok(Proposals {
+                boxes: kept.iter().map(|&at| boxes[at]).collect(),
+                logits: kept.iter().map(|&at| scores[at]).collect(),
+            })
+        };
+        sizes.iter().enumerate().map(image).collect()
+    }
+
+    /// Draws the anchors that the losses of each image are taken of; image and `mode` fix the draw.
+    pub fn sample(&self, anchors: &[Boxes], targets: &[Target], mode: Mode) -> Vec<RpnSamples> {
+        let anchors = anchors.concat();
+        let [low, high] = self.config.overlaps.map(|overlap| overlap as f32);
+        let matcher = Matcher { low, high, best_counts: true };
+        let image = |(image, target): (usize, &Target)| {
+            let matches = matcher.boxes(&target.boxes, &anchors);
+            let key = key_of(mode).sample(image as u64).purpose(Purpose::Sampler);
+            let (count, share) = (self.config.samples, self.config.positive_share);
+            let (positives, negatives) =
+                sample(&matches.labels, count, share, &mut key.stream());
+            let boxes = positives.iter().map(|&at| target.boxes[matches.objects[at]]).collect();
+            RpnSamples { positives, boxes, negatives }
+        };
+        targets.iter().enumerate().map(image).collect()
+    }
+
+    /// Binary cross-entropy of the samples and L1 of the objects' boxes, each a sum over `samples` times the images.
+    ///
+    /// # Errors
+    /// Samples that are no anchors.
+    pub fn losses(
+        &self,
+        output: &RpnOutput,
+        anchors: &[Boxes],
+        samples: &[RpnSamples],
+    ) -> Result<(Tensor, Tensor)> {
+        let anchors = anchors.concat();
+        let (logits, deltas) = (output.flat_logits()?, output.flat_deltas()?);
+        let (mut taken, mut targets) = (Vec::new(), Vec::new());
+        let (mut objects, mut codes) = (Vec::new(), Vec::new());
+        for (image, samples) in samples.iter().enumerate() {
+            let place = |at: usize| (image * anchors.len() + at) as u32;
+            for (&at, &bbox) in samples.positives.iter().zip(&samples.boxes) {
+                let Some(&anchor) = anchors.get(at) else { continue };
+                objects.push(place(at));
+                codes.push(BoxCoder::ANCHORS.encode(anchor, bbox));
+            }
+            taken.extend(samples.positives.iter().map(|&at| place(at)));
+            targets.extend(vec![1.0_f32; samples.positives.len()]);
+            taken.extend(samples.negatives.iter().map(|&at| place(at)));
+            targets.extend(vec![0.0_f32; samples.negatives.len()]);
+        }
+        let share = 1.0 / (self.config.samples * samples.len().max(1)) as f64;
+        let device = logits.device();
+        let logits = logits.flatten_all()?;
+        let classification = match taken.is_empty() {
+            true => nothing(&logits)?,
+            false => {
+                let targets = Tensor::from_vec(targets, taken.len(), device)?;
+                binary_cross_entropy_sum(&rows(&logits, taken)?, &targets)?
+            }
+        };
+        let deltas = deltas.reshape(((), 4))?;
+        let location = match objects.is_empty() {
+            true => nothing(&deltas)?,
+            false => {
+                let off = (rows(&deltas, objects)? - table(&codes, device)?)?;
+                smooth_l1_sum(&off, self.config.smooth_l1)?
+            }
+        };
+        Ok(((classification * share)?, (location * share)?))
+    }
+}
+
+/// Places of the `count` largest finite values, largest first, the first of equals first.
+fn best(values: &[f32], count: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..values.len()).filter(|&at| values[at].is_finite()).collect();
+    let compare = |a: &usize, b: &usize| values[*b].total_cmp(&values[*a]).then(a.cmp(b));
+    if count < order.len() {
+        order.select_nth_unstable_by(count, compare);
+        order.truncate(count);
+    }
+    order.sort_unstable_by(compare);
+    order
+}

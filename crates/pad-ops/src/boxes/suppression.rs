@@ -1,0 +1,138 @@
+//! Non-maximum suppression: each box against those kept so far, a lane of them at a time.
+
+use rayon::prelude::*;
+
+use super::area;
+use crate::{
+    Error, Result,
+    cpu::level::multiversioned,
+};
+
+/// Kept boxes that are looked at together.
+const LANES: usize = 16;
+
+/// Boxes kept so far, coordinate by coordinate, padded with boxes that meet nothing.
+#[derive(Default)]
+struct Kept {
+    lanes: Vec<Lane>,
+    count: usize,
+}
+
+/// Left, top, right, bottom, area.
+type Lane = [[f32; LANES]; 5];
+
+impl Kept {
+    fn push(&mut self, bbox: [f32; 4]) {
+        let at = self.count % LANES;
+        if at == 0 {
+            // No area is shared with these, so they suppress nothing: 0 / area.
+            const FAR: f32 = f32::MAX;
+            self.lanes.push([[FAR; LANES], [FAR; LANES], [-FAR; LANES], [-FAR; LANES], [1.0; LANES]]);
+        }
+        if let Some(lane) = self.lanes.last_mut() {
+            for (values, value) in lane.iter_mut().zip(bbox.into_iter().chain([area(bbox)])) {
+                values[at] = value;
+            }
+        }
+        self.count += 1;
+    }
+}
+
+multiversioned! {
+    /// Whether a kept box overlaps `bbox` by more than `threshold`.
+    fn suppressed(lanes: &[Lane], bbox: [f32; 4], threshold: f32) -> bool {
+        let own = (bbox[2] - bbox[0]) * (bbox[3] - bbox[1]);
+        for [x1, y1, x2, y2, areas] in lanes {
+            let mut over = [0_u32; LANES];
+            for i in 0..LANES {
+                let width = x2[i].min(bbox[2]) - x1[i].max(bbox[0]);
+                let height = y2[i].min(bbox[3]) - y1[i].max(bbox[1]);
+                let shared = width.max(0.0) * height.max(0.0);
+                // Two boxes without an area: 0 / 0, which is above nothing.
+                over[i] = u32::from(shared / (areas[i] + own - shared) > threshold);
+            }
+            let mut any = 0;
+            for flag in over {
+                any |= flag;
+            }
+            if any != 0 {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+/// Indices of the boxes that stay, best score first, equal scores in their order: a box goes if its intersection over
+/// union with one that stays is above `threshold`.
+///
+/// # Errors
+/// [`Error::Value`] unless there is a score for each box, or for a score that is NaN.
+pub fn nms(boxes: &[[f32; 4]], scores: &[f32], threshold: f32) -> Result<Vec<usize>> {
+    expect("nms", boxes, scores)?;
+    let mut order: Vec<usize> = (0..boxes.len()).collect();
+    sort(&mut order, scores);
+    Ok(kept(&order, boxes, threshold))
+}
+
+/// [`nms`] within each group (a class, a level of a pyramid): boxes of different groups never meet. Groups run in
+/// parallel.
+///
+/// # Errors
+/// As [`nms`]; [`Error::Value`] unless there is a group for each box.
+pub fn batched_nms(
+    boxes: &[[f32; 4]],
+    scores: &[f32],
+    groups: &[u32],
+    threshold: f32,
+) -> Result<Vec<usize>> {
+    const OP: &str = "batched_nms";
+    expect(OP, boxes, scores)?;
+    if groups.len() != boxes.len() {
+        return Err(length(OP, "groups", boxes.len(), groups.len()));
+    }
+    let mut order: Vec<usize> = (0..boxes.len()).collect();
+    sort(&mut order, scores);
+    order.sort_by_key(|&at| groups[at]);
+    let groups: Vec<&[usize]> = order.chunk_by(|&a, &b| groups[a] == groups[b]).collect();
+    let stay: Vec<Vec<usize>> =
+        groups.into_par_iter().map(|group| kept(group, boxes, threshold)).collect();
+    let mut stay = stay.concat();
+    stay.sort_unstable();
+    sort(&mut stay, scores);
+    Ok(stay)
+}
+
+/// Best first; the sort is stable.
+fn sort(order: &mut [usize], scores: &[f32]) {
+    order.sort_by(|&a, &b| scores[b].partial_cmp(&scores[a]).unwrap_or(std::cmp::Ordering::Equal));
+}
+
+/// Those of `order`, from its front, that no box before them suppresses.
+fn kept(order: &[usize], boxes: &[[f32; 4]], threshold: f32) -> Vec<usize> {
+    let mut kept = Kept::default();
+    let mut stay = Vec::new();
+    for &at in order {
+        if !suppressed(&kept.lanes, boxes[at], threshold) {
+            kept.push(boxes[at]);
+            stay.push(at);
+        }
+    }
+    stay
+}
+
+fn expect(op: &'static str, boxes: &[[f32; 4]], scores: &[f32]) -> Result<()> {
+    if scores.len() != boxes.len() {
+        return Err(length(op, "scores", boxes.len(), scores.len()));
+    }
+    if let Some(at) = scores.iter().position(|score| score.is_nan()) {
+        let expected = "numbers".to_string();
+        return Err(Error::Value { op, arg: "scores", expected, found: format!("NaN at {at}") });
+    }
+    Ok(())
+}
+
+fn length(op: &'static str, arg: &'static str, expected: usize, found: usize) -> Error {
+    let expected = format!("one for each of the {expected} boxes");
+    Error::Value { op, arg, expected, found: found.to_string() }
+}

@@ -1,0 +1,54 @@
+//! Two dense matrix products for every box.
+
+use candle_core::{Shape, Tensor};
+
+use super::{
+    Region, Roi, RoiAlign, expect,
+    sampling::{Bin, regions},
+};
+use crate::Result;
+
+/// [`roi_align`](crate::roi_align) in candle operations: any device and floating dtype.
+///
+/// # Shapes
+/// `maps` (B, C, H, W) each -> (R, C, `height`, `width`).
+///
+/// # Errors
+/// As [`roi_align`](crate::roi_align).
+pub fn roi_align_reference(
+    maps: &[Tensor],
+    scales: &[f32],
+    rois: &[Roi],
+    options: RoiAlign,
+) -> Result<Tensor> {
+    let (_, channels) = expect(maps, scales, rois, options)?;
+    let shape = Shape::from((rois.len(), channels, options.height, options.width));
+    align(maps, &regions(maps, scales, rois, options)?, shape)
+}
+
+pub(super) fn align(maps: &[Tensor], regions: &[Region], shape: Shape) -> Result<Tensor> {
+    let pooled: Vec<Tensor> = regions
+        .iter()
+        .map(|region| {
+            let map = maps[region.map].get(region.image)?.contiguous()?; // (C, H, W)
+            let (_, height, width) = map.dims3()?;
+            let rows = dense(&region.rows, height, &map)?;
+            let columns = dense(&region.columns, width, &map)?;
+            let wide = map.broadcast_matmul(&columns.t()?.contiguous()?)?; // (C, H, width)
+            Ok(rows.broadcast_matmul(&wide)?)
+        })
+        .collect::<Result<_>>()?;
+    if pooled.is_empty() || shape.elem_count() == 0 {
+        return Ok(Tensor::zeros(shape, maps[0].dtype(), maps[0].device())?);
+    }
+    Ok(Tensor::stack(&pooled, 0)?)
+}
+
+/// (bins, side).
+fn dense(bins: &[Bin], side: usize, like: &Tensor) -> Result<Tensor> {
+    let mut weights = vec![0.0_f32; bins.len() * side];
+    for (row, bin) in weights.chunks_exact_mut(side.max(1)).zip(bins) {
+        row[bin.first..bin.end()].copy_from_slice(&bin.weights);
+    }
+    Ok(Tensor::from_vec(weights, (bins.len(), side), like.device())?.to_dtype(like.dtype())?)
+}
