@@ -83,7 +83,7 @@ fn parsed(path: impl AsRef<Path>) -> Value {
 }
 
 #[test]
-fn trains_evaluates_and_predicts() {
+fn trains_evaluates_predicts_and_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     let at = |path: &str| folder.path().join(path);
     write_set(&at("data"));
@@ -131,6 +131,12 @@ fn trains_evaluates_and_predicts() {
     let picture = image::open(at("labels/scene_00000.png.png")).unwrap();
     assert_eq!((picture.width(), picture.height()), (80 + 8 + 64, 64));
     assert_eq!(std::fs::read_dir(at("labels")).unwrap().count(), 4);
+
+    // Another detector of other classes goes on from its backbone.
+    let weights = format!("--weights={}", at("run").display());
+    let more = [&weights, "--model=auto", "--classes=person", "--max-steps=1"];
+    let output = success(train(&at("data"), &at("next"), &more));
+    assert!(stderr(&output).contains("boxes of car are left out"), "{}", stderr(&output));
 
     // A folder of images, one of them broken.
     std::fs::write(at("data/val/broken.png"), b"no image").unwrap();

@@ -33,6 +33,12 @@ pub const DETECTOR: &str = "detector.safetensors";
 /// A backbone as pre-training left it: its tensors, without a decoder, and what they make.
 fn backbone(path: &str) -> Result<(Checkpoint, ViTConfig)> {
     let folder = Path::new(path);
+    let detector = if folder.is_dir() { folder.join(DETECTOR) } else { folder.into() };
+    if detector.is_file()
+        && let Some(found) = of_detector(Checkpoint::open(&detector)?)?
+    {
+        return Ok(found);
+    }
     let (mut checkpoint, config) = if !folder.is_dir() {
         let checkpoint = ours(open_weights(path)?)?;
         let config = checkpoint.vit_config()?;
@@ -55,6 +61,19 @@ fn backbone(path: &str) -> Result<(Checkpoint, ViTConfig)> {
         checkpoint.remove(name);
     }
     Ok((checkpoint, config))
+}
+
+/// The backbone of a detector's file, heads and pyramid left out; none for a file of another kind.
+fn of_detector(mut checkpoint: Checkpoint) -> Result<Option<(Checkpoint, ViTConfig)>> {
+    let Some(text) = checkpoint.metadata().get("detector") else { return Ok(None) };
+    let config: DetectorConfig = serde_json::from_str(text).map_err(|error| {
+        format!("{}: metadata `detector`: {error}", checkpoint.path().display())
+    })?;
+    let names: Vec<String> = checkpoint.names().map(String::from).collect();
+    for name in names.iter().filter(|name| role_of(name) == Role::Head) {
+        checkpoint.remove(name);
+    }
+    Ok(Some((checkpoint, config.vit)))
 }
 
 /// A detector, the names of what it finds, and its parameters.
@@ -196,7 +215,7 @@ pub fn at_start(settings: &Settings, classes: &BoxClasses, device: &Device) -> R
 
 fn without_adapters(mut checkpoint: Checkpoint) -> Checkpoint {
     let names: Vec<String> = checkpoint.names().map(String::from).collect();
-    for name in names.iter().filter(|name| Role::of(name).is_adapter()) {
+    for name in names.iter().filter(|n| Role::of(n).is_adapter() || role_of(n).is_adapter()) {
         checkpoint.remove(name);
     }
     checkpoint

@@ -233,10 +233,18 @@ fn refusals_name_operator_and_argument() {
     let roi = Roi { map: 0, image: 0, bbox: [0.0, 0.0, 2.0, 2.0] };
     let square = RoiAlign::square(2);
     let text = |result: pad_ops::Result<Tensor>| result.unwrap_err().to_string();
-    assert_eq!(text(roi_align(&[], &[], &[], square)), "roi_align: `maps` is none, expected at least one");
+    assert_eq!(
+        text(roi_align(&[], &[], &[], square)),
+        "roi_align: `maps` is none, expected at least one"
+    );
     assert_eq!(text(roi_align(&maps, &[], &[], square)), "roi_align: `scales` is 0, expected 1");
     assert_eq!(
-        text(roi_align(&[map.clone(), numbers(&[1, 3, 2, 2], DType::F32, 0)], &SCALES, &[], square)),
+        text(roi_align(
+            &[map.clone(), numbers(&[1, 3, 2, 2], DType::F32, 0)],
+            &SCALES,
+            &[],
+            square
+        )),
         "roi_align: `maps` has shape [1, 3, 2, 2], expected [1, 2, 2, 2]"
     );
     assert_eq!(

@@ -205,9 +205,8 @@ impl WindowedViT {
         };
         let relative = self.relative.get(i);
         let attend = |attention: &Attention, x: &Tensor| match relative {
-            Some(relative) => attention.forward_biased(x, |qkv| {
-                bias(qkv, attention.num_heads(), relative, attended)
-            }),
+            Some(relative) => attention
+                .forward_biased(x, |qkv| bias(qkv, attention.num_heads(), relative, attended)),
             None => attention.forward(x),
         };
         if self.config.is_global(i) {

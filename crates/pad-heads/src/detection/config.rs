@@ -220,14 +220,17 @@ impl DetectorConfig {
         if levels != SimplePyramid::LEVELS {
             faults.push(format!("`rpn.anchor_sizes` has {levels} entries, expected 5"));
         }
-        let positive = |values: &[f64]| values.iter().all(|value| value.is_finite() && *value > 0.0);
+        let positive =
+            |values: &[f64]| values.iter().all(|value| value.is_finite() && *value > 0.0);
         if !positive(&self.rpn.anchor_sizes) {
             faults.push("`rpn.anchor_sizes`: expected finite sides above 0".into());
         }
         if self.rpn.aspect_ratios.is_empty() || !positive(&self.rpn.aspect_ratios) {
             faults.push("`rpn.aspect_ratios`: expected finite ratios above 0".into());
         }
-        for (name, beta) in [("rpn.smooth_l1", self.rpn.smooth_l1), ("roi.smooth_l1", self.roi.smooth_l1)] {
+        for (name, beta) in
+            [("rpn.smooth_l1", self.rpn.smooth_l1), ("roi.smooth_l1", self.roi.smooth_l1)]
+        {
             if !(beta.is_finite() && beta >= 0.0) {
                 faults.push(format!("`{name}` is {beta}, expected a finite number >= 0"));
             }

@@ -83,9 +83,11 @@ impl Detector {
         let patch = self.config.vit.patch_size;
         // The pyramid halves the patch grid once.
         let whole = |side: usize| side.next_multiple_of(patch).max(2 * patch);
-        let images = images
-            .pad_with_zeros(2, 0, whole(height) - height)?
-            .pad_with_zeros(3, 0, whole(width) - width)?;
+        let images = images.pad_with_zeros(2, 0, whole(height) - height)?.pad_with_zeros(
+            3,
+            0,
+            whole(width) - width,
+        )?;
         let last = self.net.depth().saturating_sub(1);
         let mut maps = self.net.maps(&images, &[last], mode)?;
         maps.pop().ok_or(Error::Maps { head: "pyramid", expected: 1, found: 0 })
@@ -163,7 +165,10 @@ impl Detector {
         let refuse = |found: String, expected: String| Err(Error::Batch { found, expected });
         let (images, targets) = (batch.sizes.len(), batch.targets.len());
         if images != targets {
-            return refuse(format!("{targets} targets"), format!("one for each of {images} images"));
+            return refuse(
+                format!("{targets} targets"),
+                format!("one for each of {images} images"),
+            );
         }
         for (image, (target, size)) in batch.targets.iter().zip(&batch.sizes).enumerate() {
             let Target { boxes, labels } = target;
@@ -173,11 +178,18 @@ impl Detector {
             }
             let classes = self.config.classes;
             if let Some(label) = labels.iter().find(|&&label| label as usize >= classes) {
-                return refuse(format!("image {image} with label {label}"), format!("less than {classes}"));
+                return refuse(
+                    format!("image {image} with label {label}"),
+                    format!("less than {classes}"),
+                );
             }
             let (width, height) = (size.width as f32, size.height as f32);
             let fits = |b: &&[f32; 4]| {
-                b[0] >= 0.0 && b[1] >= 0.0 && b[2] <= width && b[3] <= height && super::boxes::has_area(**b)
+                b[0] >= 0.0
+                    && b[1] >= 0.0
+                    && b[2] <= width
+                    && b[3] <= height
+                    && super::boxes::has_area(**b)
             };
             if let Some(bbox) = boxes.iter().find(|bbox| !fits(bbox)) {
                 let expected = format!("boxes of an area above 0 inside its {size}");

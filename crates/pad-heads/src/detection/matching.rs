@@ -160,8 +160,14 @@ mod tests {
 
     #[test]
     fn objects_keep_their_best_boxes() {
-        let objects = [[0.0, 0.0, 10.0, 10.0], [100.0, 100.0, 104.0, 104.0], [50.0, 50.0, 51.0, 51.0]];
-        let boxes = [[0.0, 0.0, 10.0, 9.0], [0.0, 0.0, 10.0, 5.0], [99.0, 99.0, 109.0, 109.0], [200.0, 0.0, 210.0, 9.0]];
+        let objects =
+            [[0.0, 0.0, 10.0, 10.0], [100.0, 100.0, 104.0, 104.0], [50.0, 50.0, 51.0, 51.0]];
+        let boxes = [
+            [0.0, 0.0, 10.0, 9.0],
+            [0.0, 0.0, 10.0, 5.0],
+            [99.0, 99.0, 109.0, 109.0],
+            [200.0, 0.0, 210.0, 9.0],
+        ];
         let matcher = Matcher { low: 0.3, high: 0.7, best_counts: true };
         let matches = matcher.boxes(&objects, &boxes);
         assert_eq!(matches.objects, [0, 0, 1, 0]);
@@ -169,7 +175,10 @@ mod tests {
         // The third object is overlapped by none: it makes nothing of the boxes that overlap it by 0.
         assert_eq!(matches.labels, [Object, Ignored, Object, Background]);
         let strict = Matcher { best_counts: false, ..matcher };
-        assert_eq!(strict.boxes(&objects, &boxes).labels, [Object, Ignored, Background, Background]);
+        assert_eq!(
+            strict.boxes(&objects, &boxes).labels,
+            [Object, Ignored, Background, Background]
+        );
         assert_eq!(matcher.boxes(&[], &boxes).labels, [Background; 4]);
         assert!(matcher.boxes(&objects, &[]).labels.is_empty());
     }

@@ -4,8 +4,8 @@ use candle_core::{D, DType, Tensor};
 use candle_nn::{Init, VarBuilder};
 use pad_adapter::vit::layers::Linear;
 use pad_ops::{
-    CrossEntropy, ImageSize, Mode, Roi, RoiAlign, batched_nms, cross_entropy2d, roi_align,
-    rng::Purpose, softmax,
+    CrossEntropy, ImageSize, Mode, Roi, RoiAlign, batched_nms, cross_entropy2d, rng::Purpose,
+    roi_align, softmax,
 };
 
 use super::{
@@ -221,9 +221,8 @@ impl RoiHeads {
             _ => self.config.classes as u32,
         };
         let labels = matches.objects.iter().zip(&matches.labels).map(of).collect();
-        let object = |(&object, &own): (&usize, &[f32; 4])| {
-            target.boxes.get(object).copied().unwrap_or(own)
-        };
+        let object =
+            |(&object, &own): (&usize, &[f32; 4])| target.boxes.get(object).copied().unwrap_or(own);
         let targets = matches.objects.iter().zip(&boxes).map(object).collect();
         RoiSamples { boxes, labels, targets }
     }
@@ -326,13 +325,15 @@ impl RoiHeads {
         let mut decoded = decoded.into_iter();
         let image = |(boxes, &size): (&&[[f32; 4]], &ImageSize)| {
             let taken = decoded.by_ref().take(boxes.len());
-            taken.zip(boxes.iter()).map(|(new, &old)| {
-                let new = new.first().copied().unwrap_or(old);
-                // What diverged stays where it was.
-                let finite = new.iter().all(|edge| edge.is_finite());
-                clipped(if finite { new } else { old }, size)
-            })
-            .collect()
+            taken
+                .zip(boxes.iter())
+                .map(|(new, &old)| {
+                    let new = new.first().copied().unwrap_or(old);
+                    // What diverged stays where it was.
+                    let finite = new.iter().all(|edge| edge.is_finite());
+                    clipped(if finite { new } else { old }, size)
+                })
+                .collect()
         };
         Ok(boxes.iter().zip(sizes).map(image).collect())
     }
@@ -374,7 +375,11 @@ impl RoiHeads {
         let image = |(boxes, &size): (&Boxes, &ImageSize)| {
             let rows = first..first + boxes.len();
             first = rows.end;
-            self.best(&decoded[rows.clone()], &scores[rows.start * (self.config.classes + 1)..], size)
+            self.best(
+                &decoded[rows.clone()],
+                &scores[rows.start * (self.config.classes + 1)..],
+                size,
+            )
         };
         boxes.iter().zip(sizes).map(image).collect()
     }

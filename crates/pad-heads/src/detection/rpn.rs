@@ -82,12 +82,21 @@ impl Rpn {
     ///
     /// # Errors
     /// Whatever `vb` refuses.
-    pub fn new(config: &RpnConfig, channels: usize, strides: &[f32], vb: VarBuilder) -> Result<Self> {
+    pub fn new(
+        config: &RpnConfig,
+        channels: usize,
+        strides: &[f32],
+        vb: VarBuilder,
+    ) -> Result<Self> {
         let vb = vb.pp("rpn_head");
         let init = Init::Randn { mean: 0.0, stdev: 0.01 };
         let anchors = config.aspect_ratios.len();
         let conv = |i: usize| {
-            let at = if config.convs == 1 { vb.pp("conv") } else { vb.pp("conv").pp(format!("conv{i}")) };
+            let at = if config.convs == 1 {
+                vb.pp("conv")
+            } else {
+                vb.pp("conv").pp(format!("conv{i}"))
+            };
             Conv2d::new(channels, channels, 3, true, init, at)
         };
         let cells = config.anchor_sizes.iter().map(|&size| cell(size, &config.aspect_ratios));
@@ -186,8 +195,7 @@ impl Rpn {
             let matches = matcher.boxes(&target.boxes, &anchors);
             let key = key_of(mode).sample(image as u64).purpose(Purpose::Sampler);
             let (count, share) = (self.config.samples, self.config.positive_share);
-            let (positives, negatives) =
-                sample(&matches.labels, count, share, &mut key.stream());
+            let (positives, negatives) = sample(&matches.labels, count, share, &mut key.stream());
             let boxes = positives.iter().map(|&at| target.boxes[matches.objects[at]]).collect();
             RpnSamples { positives, boxes, negatives }
         };

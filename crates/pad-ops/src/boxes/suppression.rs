@@ -3,10 +3,7 @@
 use rayon::prelude::*;
 
 use super::area;
-use crate::{
-    Error, Result,
-    cpu::level::multiversioned,
-};
+use crate::{Error, Result, cpu::level::multiversioned};
 
 /// Kept boxes that are looked at together.
 const LANES: usize = 16;
@@ -27,7 +24,13 @@ impl Kept {
         if at == 0 {
             // No area is shared with these, so they suppress nothing: 0 / area.
             const FAR: f32 = f32::MAX;
-            self.lanes.push([[FAR; LANES], [FAR; LANES], [-FAR; LANES], [-FAR; LANES], [1.0; LANES]]);
+            self.lanes.push([
+                [FAR; LANES],
+                [FAR; LANES],
+                [-FAR; LANES],
+                [-FAR; LANES],
+                [1.0; LANES],
+            ]);
         }
         if let Some(lane) = self.lanes.last_mut() {
             for (values, value) in lane.iter_mut().zip(bbox.into_iter().chain([area(bbox)])) {

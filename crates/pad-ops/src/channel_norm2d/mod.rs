@@ -43,12 +43,8 @@ pub fn channel_norm2d(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> R
     let (y, pixels) = {
         let values = slices::borrow(&x)?;
         let pixels = shape.statistics(&values, eps as f32);
-        let y = shape.normalize(
-            &values,
-            &pixels,
-            &slices::borrow(&weight)?,
-            &slices::borrow(&bias)?,
-        );
+        let y =
+            shape.normalize(&values, &pixels, &slices::borrow(&weight)?, &slices::borrow(&bias)?);
         (y, pixels)
     };
     let backward = ChannelNorm { x: x.clone(), weight: weight.clone(), pixels, shape };

@@ -125,7 +125,10 @@ mod tests {
         assert_eq!(bins[1].first, 3);
         // Outside by more than a pixel: nothing. At the edge: the edge's pixel.
         assert_eq!(bins_of(-20.0, -10.0, 1.0, 1, 1, 8).unwrap(), [Bin::default()]);
-        assert_eq!(bins_of(7.8, 8.4, 1.0, 1, 1, 8).unwrap(), [Bin { first: 7, weights: vec![1.0] }]);
+        assert_eq!(
+            bins_of(7.8, 8.4, 1.0, 1, 1, 8).unwrap(),
+            [Bin { first: 7, weights: vec![1.0] }]
+        );
         // A negative length has no sample.
         assert_eq!(bins_of(5.0, 2.0, 1.0, 1, 0, 8).unwrap(), [Bin::default()]);
         assert_eq!(bins_of(0.0, f32::NAN, 1.0, 1, 0, 8), None);
