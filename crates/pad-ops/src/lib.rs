@@ -8,7 +8,7 @@
 //! | [`gelu`] | x | operand | CPU f32 | [`reference::gelu`] |
 //! | [`dropout`], [`drop_path`] | x | nothing (drawn again from the key) | CPU f32 | [`reference::dropout`] |
 //! | [`attention_packed`] | qkv | operand | CPU f32 | [`reference::attention_packed`] |
-//! | [`attention_packed_biased`] | qkv, bias | as candle | | [`reference::attention_packed_biased`] |
+//! | [`attention_packed_biased`] | qkv, bias | operands | CPU f32 | [`reference::attention_packed_biased`] |
 //! | [`attention_branch`] | x, every weight | x, qkv (recomputed on demand) | CPU f32 | [`reference::attention_branch`] |
 //! | [`mlp_branch`] | x, every weight | x, hidden layer (recomputed on demand) | CPU f32 | [`reference::mlp_branch`] |
 //! | [`fuse_patchwise`] | adapter, mlp, gate | operands | CPU f32 | [`reference::fuse_patchwise`] |

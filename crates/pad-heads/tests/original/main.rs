@@ -1,6 +1,7 @@
-//! Segmentation against the original's recorded results.
+//! Segmentation and detection against the original's recorded results.
 
 mod backbone;
+mod detection;
 mod heads;
 mod pretrained;
 mod recorded;

@@ -19,9 +19,23 @@ impl Recorded {
         Self::open_with(file, |_, value| value)
     }
 
+    /// A case of detection.
+    pub(crate) fn detection(file: &str) -> Self {
+        Self::detection_with(file, |_, value| value)
+    }
+
     /// With parameters changed on the way.
     pub(crate) fn open_with(file: &str, change: impl Fn(&str, Tensor) -> Tensor) -> Self {
-        let tensors = golden(&format!("segmentation/{file}"));
+        Self::of(&format!("segmentation/{file}"), change)
+    }
+
+    /// A case of detection with parameters changed on the way.
+    pub(crate) fn detection_with(file: &str, change: impl Fn(&str, Tensor) -> Tensor) -> Self {
+        Self::of(&format!("detection/{file}"), change)
+    }
+
+    fn of(file: &str, change: impl Fn(&str, Tensor) -> Tensor) -> Self {
+        let tensors = golden(file);
         let params = tensors.iter().filter_map(|(name, value)| {
             let name = name.strip_prefix("param.")?;
             Some((name.to_string(), change(name, value.clone())))
@@ -33,6 +47,22 @@ impl Recorded {
 
     pub(crate) fn get(&self, name: &str) -> &Tensor {
         self.tensors.get(name).unwrap_or_else(|| panic!("{}: no `{name}`", self.file))
+    }
+
+    /// Boxes, one a row.
+    pub(crate) fn boxes(&self, name: &str) -> Vec<[f32; 4]> {
+        let rows = self.get(name).reshape(((), 4)).unwrap().to_vec2::<f32>().unwrap();
+        rows.into_iter().map(|row| [row[0], row[1], row[2], row[3]]).collect()
+    }
+
+    /// Whole numbers.
+    pub(crate) fn integers(&self, name: &str) -> Vec<i64> {
+        self.get(name).to_vec1().unwrap()
+    }
+
+    /// Whether the file has it.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
     }
 
     /// Compares the gradient of every parameter of which the file has one.

@@ -1,9 +1,16 @@
 //! Attention with an additive bias on the logits: relative positions.
 
-use candle_core::Tensor;
+use candle_core::{Result as CandleResult, Tensor};
 
-use super::{expect_packed, reference};
-use crate::{Error, Result, check};
+use super::{biased::Bias, cpu::Sizes, expect_packed, reference};
+use crate::{
+    Error, Result, check,
+    cpu::{
+        has_kernel,
+        nary::{self, Backward, Gradients},
+        slices,
+    },
+};
 
 /// What is added to the logits of every head.
 #[derive(Clone, Debug)]
@@ -66,5 +73,57 @@ pub fn attention_packed_biased(
     const OP: &str = "attention_packed_biased";
     expect_packed(OP, qkv, num_heads)?;
     bias.expect(OP, qkv, num_heads)?;
-    reference::attention_packed_biased(qkv, num_heads, bias)
+    if !has_kernel(qkv) || qkv.elem_count() == 0 {
+        return reference::attention_packed_biased(qkv, num_heads, bias);
+    }
+    let (b, n, width) = qkv.dims3()?;
+    let d = width / 3;
+    let sizes = Sizes { b, n, d, heads: num_heads, head_dim: d / num_heads };
+    let qkv = qkv.contiguous()?;
+    let (params, grid) = match bias {
+        AttentionBias::PerHead(bias) => (vec![bias.contiguous()?], None),
+        AttentionBias::Decomposed { rows, columns } => {
+            let grid = Some((rows.dim(3)?, columns.dim(3)?));
+            (vec![rows.contiguous()?, columns.contiguous()?], grid)
+        }
+    };
+    let biased = Biased { qkv: qkv.clone(), params, grid, sizes };
+    let out = biased.with_bias(|bias| Ok(bias.forward(&slices::borrow(&qkv)?, &sizes)))?;
+    let params = biased.params.clone();
+    let params: Vec<&Tensor> = params.iter().collect();
+    Ok(nary::apply(OP, &qkv, &params, out, (b, n, d).into(), biased)?)
+}
+
+struct Biased {
+    qkv: Tensor,
+    /// The bias, or its rows and columns.
+    params: Vec<Tensor>,
+    /// Height and width of the grid of rows and columns.
+    grid: Option<(usize, usize)>,
+    sizes: Sizes,
+}
+
+impl Biased {
+    fn with_bias<R>(&self, work: impl FnOnce(Bias<'_>) -> CandleResult<R>) -> CandleResult<R> {
+        let values = self.params.iter().map(slices::borrow).collect::<CandleResult<Vec<_>>>()?;
+        match (&values[..], self.grid) {
+            ([rows, columns], Some((height, width))) => {
+                work(Bias::Decomposed { rows, columns, height, width })
+            }
+            ([bias, ..], _) => work(Bias::PerHead(bias)),
+            ([], _) => candle_core::bail!("attention_packed_biased: no bias"),
+        }
+    }
+}
+
+impl Backward for Biased {
+    fn backward(&self, d_y: &[f32], d_x: bool, wanted: &[bool]) -> CandleResult<Gradients> {
+        let qkv = slices::borrow(&self.qkv)?;
+        let any = wanted.contains(&true);
+        let (d_qkv, bias) =
+            self.with_bias(|bias| Ok(bias.backward(&qkv, d_y, &self.sizes, any)))?;
+        let d_params = [bias.first, bias.second].into_iter().zip(wanted);
+        let d_params = d_params.map(|(gradient, &wanted)| wanted.then_some(gradient)).collect();
+        Ok(Gradients { d_x: d_x.then_some(d_qkv), d_params })
+    }
 }

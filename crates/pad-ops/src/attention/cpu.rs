@@ -43,7 +43,7 @@ impl Sizes {
     }
 
     /// Query rows worked on together.
-    fn block_rows(&self) -> usize {
+    pub(super) fn block_rows(&self) -> usize {
         (BLOCK_VALUES / self.n.max(1)).clamp(16, self.n.max(16)).min(self.n)
     }
 
@@ -53,17 +53,17 @@ impl Sizes {
     }
 
     /// Rows `rows` of a head inside the packed array.
-    fn packed_mat(&self, rows: usize) -> Mat {
+    pub(super) fn packed_mat(&self, rows: usize) -> Mat {
         Mat::strided(rows, self.head_dim, 3 * self.d)
     }
 
     /// Rows `rows` of a head inside the output.
-    fn out_mat(&self, rows: usize) -> Mat {
+    pub(super) fn out_mat(&self, rows: usize) -> Mat {
         Mat::strided(rows, self.head_dim, self.d)
     }
 
     /// Rows `rows` of a head on its own.
-    fn head_mat(&self, rows: usize) -> Mat {
+    pub(super) fn head_mat(&self, rows: usize) -> Mat {
         Mat::dense(rows, self.head_dim)
     }
 }
@@ -110,18 +110,18 @@ multiversioned! {
 }
 
 /// One head's operands, dense, and its blocks of the N x N matrix.
-struct Head {
+pub(super) struct Head {
     /// (N, E), times the scale.
-    q: Scratch,
-    k: Scratch,
-    v: Scratch,
+    pub(super) q: Scratch,
+    pub(super) k: Scratch,
+    pub(super) v: Scratch,
     /// (block, N).
-    p: Scratch,
-    d_s: Scratch,
+    pub(super) p: Scratch,
+    pub(super) d_s: Scratch,
 }
 
 impl Head {
-    fn new(s: &Sizes, backward: bool) -> Self {
+    pub(super) fn new(s: &Sizes, backward: bool) -> Self {
         let (dense, square) = (s.n * s.head_dim, s.block_rows() * s.n);
         Self {
             q: Scratch::new(dense),
@@ -133,7 +133,14 @@ impl Head {
     }
 
     /// Copies head `head` of `image`. `bias` (3 D) is added; empty for none.
-    fn load<T: Real>(&mut self, qkv: &[T], bias: &[f32], s: &Sizes, image: usize, head: usize) {
+    pub(super) fn load<T: Real>(
+        &mut self,
+        qkv: &[T],
+        bias: &[f32],
+        s: &Sizes,
+        image: usize,
+        head: usize,
+    ) {
         let parts = [(Part::Queries, s.scale()), (Part::Keys, 1.0), (Part::Values, 1.0)];
         for ((part, scale), dense) in parts.into_iter().zip([&mut self.q, &mut self.k, &mut self.v])
         {
@@ -145,6 +152,12 @@ impl Head {
 
     /// `p = softmax(q k^T)` for query rows `first..first + rows`.
     fn probabilities(&mut self, s: &Sizes, first: usize, rows: usize) {
+        self.logits(s, first, rows);
+        softmax::forward_rows(&mut self.p[..rows * s.n], s.n);
+    }
+
+    /// `p = q k^T` for query rows `first..first + rows`.
+    pub(super) fn logits(&mut self, s: &Sizes, first: usize, rows: usize) {
         let p = &mut self.p[..rows * s.n];
         matmul(
             (p, Mat::dense(rows, s.n)),
@@ -154,7 +167,92 @@ impl Head {
             (&self.k, s.head_mat(s.n).t()),
             Threads::One,
         );
-        softmax::forward_rows(p, s.n);
+    }
+
+    /// `out = p v` for query rows `first..first + rows` of head `head` of `image`.
+    ///
+    /// # Safety
+    /// `out` points to (B, N, D), and nobody else touches the columns of this head in this image's rows.
+    pub(super) unsafe fn write(
+        &self,
+        out: Heads,
+        s: &Sizes,
+        (image, head): (usize, usize),
+        first: usize,
+        rows: usize,
+    ) {
+        let offset = (image * s.n + first) * s.d + head * s.head_dim;
+        // SAFETY: by this function's contract; rows `first..first + rows` exist.
+        unsafe {
+            matmul_raw(
+                (out.at(offset), s.out_mat(rows)),
+                Into::Replace,
+                1.0,
+                (&self.p, Mat::dense(rows, s.n)),
+                (&self.v, s.head_mat(s.n)),
+                Threads::One,
+            );
+        }
+    }
+
+    /// With `p` the probabilities of query rows `first..first + rows`: writes the gradients of their queries, adds those
+    /// of keys and values, and leaves the gradient of the logits in `d_s`.
+    ///
+    /// # Safety
+    /// `d_qkv` points to (B, N, 3 D), and nobody else touches the columns of this head in this image's rows.
+    pub(super) unsafe fn back(
+        &mut self,
+        d_qkv: Heads,
+        d_out: &[f32],
+        s: &Sizes,
+        (image, head): (usize, usize),
+        first: usize,
+        rows: usize,
+    ) {
+        let to = |part| d_qkv.at(s.packed(image, part, head));
+        let d_o = &d_out[(image * s.n + first) * s.d + head * s.head_dim..];
+        let square = Mat::dense(rows, s.n);
+        let into = if first == 0 { Into::Replace } else { Into::Add };
+        // SAFETY: by this function's contract, and the rows named exist. The same holds for the two calls below.
+        unsafe {
+            matmul_raw(
+                (to(Part::Values), s.packed_mat(s.n)),
+                into,
+                1.0,
+                (&self.p, square.t()),
+                (d_o, s.out_mat(rows)),
+                Threads::One,
+            );
+        }
+        let d_s = &mut self.d_s[..rows * s.n];
+        matmul(
+            (d_s, square),
+            Into::Replace,
+            1.0,
+            (d_o, s.out_mat(rows)),
+            (&self.v, s.head_mat(s.n).t()),
+            Threads::One,
+        );
+        softmax::backward_rows(&self.p[..rows * s.n], d_s, s.n);
+        // SAFETY: see above. The copy of the queries holds the scale already.
+        unsafe {
+            matmul_raw(
+                (to(Part::Queries).wrapping_add(first * 3 * s.d), s.packed_mat(rows)),
+                Into::Replace,
+                s.scale(),
+                (d_s, square),
+                (&self.k, s.head_mat(s.n)),
+                Threads::One,
+            );
+            matmul_raw(
+                (to(Part::Keys), s.packed_mat(s.n)),
+                into,
+                1.0,
+                (d_s, square.t()),
+                (&self.q[first * s.head_dim..], s.head_mat(rows)),
+                Threads::One,
+            );
+        }
     }
 }
 
@@ -175,19 +273,8 @@ pub(crate) fn forward<T: Real>(qkv: &[T], bias: &[f32], s: &Sizes, out: &mut [f3
             for first in (0..s.n).step_by(block) {
                 let rows = block.min(s.n - first);
                 scratch.probabilities(s, first, rows);
-                let offset = (image * s.n + first) * s.d + head * s.head_dim;
-                // SAFETY: `out` holds (B, N, D); this task alone writes the columns of (image, head), and rows
-                // `first..first + rows` exist.
-                unsafe {
-                    matmul_raw(
-                        (heads.at(offset), s.out_mat(rows)),
-                        Into::Replace,
-                        1.0,
-                        (&scratch.p, Mat::dense(rows, s.n)),
-                        (&scratch.v, s.head_mat(s.n)),
-                        Threads::One,
-                    );
-                }
+                // SAFETY: `out` holds (B, N, D); this task alone writes the columns of (image, head).
+                unsafe { scratch.write(heads, s, (image, head), first, rows) };
             }
         },
     );
@@ -217,54 +304,12 @@ pub(crate) fn backward<T: Real>(
         |scratch, task| {
             let (image, head) = (task / s.heads, task % s.heads);
             scratch.load(qkv, bias, s, image, head);
-            let to = |part| heads.at(s.packed(image, part, head));
             for first in (0..s.n).step_by(block) {
                 let rows = block.min(s.n - first);
                 scratch.probabilities(s, first, rows);
-                let d_o = &d_out[(image * s.n + first) * s.d + head * s.head_dim..];
-                let square = Mat::dense(rows, s.n);
-                let into = if first == 0 { Into::Replace } else { Into::Add };
-                // SAFETY: `d_qkv` is as long as `qkv`; this task alone writes the columns of (image, head) in its
-                // three parts, and the rows named exist. The same holds for the two calls below.
-                unsafe {
-                    matmul_raw(
-                        (to(Part::Values), s.packed_mat(s.n)),
-                        into,
-                        1.0,
-                        (&scratch.p, square.t()),
-                        (d_o, s.out_mat(rows)),
-                        Threads::One,
-                    );
-                }
-                let d_s = &mut scratch.d_s[..rows * s.n];
-                matmul(
-                    (d_s, square),
-                    Into::Replace,
-                    1.0,
-                    (d_o, s.out_mat(rows)),
-                    (&scratch.v, s.head_mat(s.n).t()),
-                    Threads::One,
-                );
-                softmax::backward_rows(&scratch.p[..rows * s.n], d_s, s.n);
-                // SAFETY: see above. The copy of the queries holds the scale already.
-                unsafe {
-                    matmul_raw(
-                        (to(Part::Queries).wrapping_add(first * 3 * s.d), s.packed_mat(rows)),
-                        Into::Replace,
-                        s.scale(),
-                        (d_s, square),
-                        (&scratch.k, s.head_mat(s.n)),
-                        Threads::One,
-                    );
-                    matmul_raw(
-                        (to(Part::Keys), s.packed_mat(s.n)),
-                        into,
-                        1.0,
-                        (d_s, square.t()),
-                        (&scratch.q[first * s.head_dim..], s.head_mat(rows)),
-                        Threads::One,
-                    );
-                }
+                // SAFETY: `d_qkv` is as long as `qkv`; this task alone writes the columns of (image, head) in its three
+                // parts.
+                unsafe { scratch.back(heads, d_out, s, (image, head), first, rows) };
             }
         },
     );

@@ -4,6 +4,7 @@
 //! a head lives only while that head is worked on (blocks of rows when N is large), in both directions.
 
 mod bias;
+mod biased;
 pub(crate) mod cpu;
 #[cfg(target_arch = "x86_64")]
 mod panel;
