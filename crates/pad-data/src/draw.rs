@@ -1,6 +1,8 @@
 //! Pictures of results: images side by side, heat maps over patches, boxes.
 
+mod boxes;
 mod classes;
+mod text;
 
 use std::{io, path::Path, sync::OnceLock};
 
@@ -8,7 +10,10 @@ use ::image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
 use candle_core::{DType, Tensor};
 use pad_ops::{ImageSize, fs::write_atomic};
 
-pub use self::classes::{ClassShare, ImageClasses, save_class_png};
+pub use self::{
+    boxes::DrawnBox,
+    classes::{ClassShare, ImageClasses, save_class_png},
+};
 use crate::{
     Error, Result,
     image::{Image, Pixels},

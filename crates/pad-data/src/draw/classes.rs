@@ -15,47 +15,7 @@ use crate::{
     sets::segmentation::{ClassMap, Classes},
 };
 
-/// Letters and figures, five rows of three pixels each, the left one highest.
-const GLYPHS: [(char, [u8; 5]); 36] = [
-    ('a', [2, 5, 7, 5, 5]),
-    ('b', [6, 5, 6, 5, 6]),
-    ('c', [3, 4, 4, 4, 3]),
-    ('d', [6, 5, 5, 5, 6]),
-    ('e', [7, 4, 6, 4, 7]),
-    ('f', [7, 4, 6, 4, 4]),
-    ('g', [3, 4, 5, 5, 3]),
-    ('h', [5, 5, 7, 5, 5]),
-    ('i', [7, 2, 2, 2, 7]),
-    ('j', [1, 1, 1, 5, 2]),
-    ('k', [5, 5, 6, 5, 5]),
-    ('l', [4, 4, 4, 4, 7]),
-    ('m', [5, 7, 7, 5, 5]),
-    ('n', [6, 5, 5, 5, 5]),
-    ('o', [2, 5, 5, 5, 2]),
-    ('p', [6, 5, 6, 4, 4]),
-    ('q', [2, 5, 5, 6, 3]),
-    ('r', [6, 5, 6, 5, 5]),
-    ('s', [3, 4, 2, 1, 6]),
-    ('t', [7, 2, 2, 2, 2]),
-    ('u', [5, 5, 5, 5, 7]),
-    ('v', [5, 5, 5, 5, 2]),
-    ('w', [5, 5, 7, 7, 5]),
-    ('x', [5, 5, 2, 5, 5]),
-    ('y', [5, 5, 2, 2, 2]),
-    ('z', [7, 1, 2, 4, 7]),
-    ('0', [7, 5, 5, 5, 7]),
-    ('1', [2, 6, 2, 2, 7]),
-    ('2', [7, 1, 7, 4, 7]),
-    ('3', [7, 1, 3, 1, 7]),
-    ('4', [5, 5, 7, 1, 1]),
-    ('5', [7, 4, 7, 1, 7]),
-    ('6', [7, 4, 7, 5, 7]),
-    ('7', [7, 1, 1, 2, 2]),
-    ('8', [7, 5, 7, 5, 7]),
-    ('9', [7, 5, 7, 1, 7]),
-];
-
-/// Pixels of a glyph's dot, and the height of a legend's line.
+/// Pixels of a dot of the legend's letters, and the height of its lines.
 const DOT: usize = 2;
 const LINE: usize = 14;
 
@@ -106,18 +66,7 @@ impl Canvas {
         for (line, (name, color)) in lines.into_iter().enumerate() {
             let top = line * LINE + 2;
             canvas.paste(&Self::new(ImageSize::square(LINE - 4), color), top, 3);
-            for (place, letter) in name.chars().enumerate() {
-                let lower = letter.to_ascii_lowercase();
-                let Some((_, rows)) = GLYPHS.iter().find(|(known, _)| *known == lower) else {
-                    continue;
-                };
-                for (row, bits) in rows.iter().enumerate() {
-                    for column in (0..3).filter(|column| bits >> (2 - column) & 1 == 1) {
-                        let dot = Self::new(ImageSize::square(DOT), [235; 3]);
-                        canvas.paste(&dot, top + row * DOT, 18 + (place * 4 + column) * DOT);
-                    }
-                }
-            }
+            canvas.text(name, top, 18, DOT, [235; 3]);
         }
         canvas
     }

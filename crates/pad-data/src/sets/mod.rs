@@ -1,5 +1,6 @@
 //! Sets of images.
 
+pub mod detection;
 pub(crate) mod folder;
 mod images;
 pub(crate) mod natural;

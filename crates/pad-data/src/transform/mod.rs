@@ -2,6 +2,7 @@
 //! the decision: so tests can replay decisions that another framework made.
 
 mod crop;
+pub mod detection;
 mod flip;
 mod normalize;
 mod roi_crop;

@@ -1,0 +1,76 @@
+//! Rendered scenes with their boxes.
+
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use super::{BoxClasses, DetectionSource, LabelledImage, Object};
+use crate::{
+    Result,
+    image::{DecodeOptions, Image, Pixels},
+    scenes::{CLASSES, SceneConfig, render},
+    sets::no_image,
+};
+
+/// Rendered scenes, kept in memory as 8-bit grey images with their boxes.
+#[derive(Clone)]
+pub struct DetectionScenes {
+    scenes: Arc<[(Image, LabelledImage)]>,
+    classes: BoxClasses,
+}
+
+impl DetectionScenes {
+    /// Renders scenes `first` to `first + count - 1` of `config`, on all cores. Ranges that do not overlap make
+    /// training and validation sets.
+    ///
+    /// # Errors
+    /// As [`render`].
+    pub fn render(config: &SceneConfig, first: u64, count: usize) -> Result<Self> {
+        let classes = BoxClasses::scenes();
+        let one = |index: usize| {
+            let number = first.saturating_add(index as u64);
+            let scene = render(config, number)?;
+            let objects = scene.boxes.iter().zip(0_i64..).filter_map(|(bbox, place)| {
+                let name = CLASSES.get(usize::from(bbox.class))?;
+                let bounds = [bbox.x1, bbox.y1, bbox.x2, bbox.y2].map(f64::from);
+                Some(Object {
+                    bbox: bounds,
+                    class: classes.by_name(name)?,
+                    area: (bounds[2] - bounds[0]) * (bounds[3] - bounds[1]),
+                    crowd: false,
+                    // A scene has far fewer boxes than this.
+                    id: (number as i64).saturating_mul(100_000).saturating_add(place + 1),
+                })
+            });
+            let labelled = LabelledImage {
+                id: (number as i64).saturating_add(1),
+                name: format!("scene_{number:05}"),
+                size: scene.size,
+                objects: objects.collect(),
+            };
+            Ok((Image::new(scene.size, 1, Pixels::U8(scene.gray))?, labelled))
+        };
+        let scenes = (0..count).into_par_iter().map(one).collect::<Result<Vec<_>>>()?;
+        Ok(Self { scenes: scenes.into(), classes })
+    }
+}
+
+impl DetectionSource for DetectionScenes {
+    fn len(&self) -> usize {
+        self.scenes.len()
+    }
+
+    fn classes(&self) -> &BoxClasses {
+        &self.classes
+    }
+
+    fn labelled(&self, index: usize) -> Result<&LabelledImage> {
+        let scene = self.scenes.get(index).ok_or_else(|| no_image(index, self.scenes.len()))?;
+        Ok(&scene.1)
+    }
+
+    fn load(&self, index: usize, _: &DecodeOptions) -> Result<Image> {
+        let scene = self.scenes.get(index).ok_or_else(|| no_image(index, self.scenes.len()))?;
+        Ok(scene.0.clone())
+    }
+}

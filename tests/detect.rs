@@ -1,0 +1,272 @@
+//! The detection example, run as a user runs it: on a set of its own making, in COCO's format.
+
+mod programs;
+
+use std::{path::Path, process::Command};
+
+use pad::{
+    ImageSize,
+    data::{
+        scenes::SceneConfig,
+        sets::detection::{DetectionScenes, DetectionSource, Object},
+    },
+};
+use programs::{bytes, error_line, program, stderr, success};
+use serde_json::{Value, json};
+
+/// A detector of a few hundred thousand weights, trained for a few steps.
+const SMALL: &[&str] = &[
+    "--weights=none",
+    "--model=pico",
+    "--size=64",
+    "--window=2",
+    "--drop-path=0",
+    "--channels=16",
+    "--head-dim=32",
+    "--proposals=50",
+    "--samples=32",
+    "--epochs=2",
+    "--batch-size=2",
+    "--warmup-steps=2",
+    "--workers=1",
+    "--checkpoint-every=2",
+    "--seed=3",
+];
+
+/// `annotations/{train,val}.json` and `{train,val}/*.png`: six and three rendered scenes of 64 x 80.
+fn write_set(root: &Path) {
+    let config = SceneConfig::new(ImageSize::new(64, 80), 9);
+    for (split, first, count) in [("train", 0, 6), ("val", 100, 3)] {
+        let scenes = DetectionScenes::render(&config, first, count).unwrap();
+        let folder = root.join(split);
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::create_dir_all(root.join("annotations")).unwrap();
+        let (mut images, mut annotations) = (Vec::new(), Vec::new());
+        for index in 0..scenes.len() {
+            let labelled = scenes.labelled(index).unwrap();
+            let file = format!("{}.png", labelled.name);
+            let scene = pad::data::scenes::render(&config, first + index as u64).unwrap();
+            image::GrayImage::from_raw(80, 64, scene.gray)
+                .unwrap()
+                .save(folder.join(&file))
+                .unwrap();
+            images.push(json!({"id": labelled.id, "file_name": file, "width": 80, "height": 64}));
+            for Object { bbox: [x1, y1, x2, y2], class, id, .. } in &labelled.objects {
+                let bbox = [*x1, *y1, x2 - x1, y2 - y1];
+                // Numbers of categories with gaps.
+                let category = 10 * (class + 1);
+                annotations.push(json!({
+                    "id": id, "image_id": labelled.id, "category_id": category, "bbox": bbox,
+                }));
+            }
+        }
+        let classes = scenes.classes().classes();
+        let categories: Vec<Value> =
+            classes.iter().map(|class| json!({"id": 10 * class.id, "name": class.name})).collect();
+        let file = json!({"images": images, "annotations": annotations, "categories": categories});
+        let path = root.join("annotations").join(format!("{split}.json"));
+        std::fs::write(path, file.to_string()).unwrap();
+    }
+}
+
+fn train(data: &Path, out: &Path, more: &[&str]) -> Command {
+    let mut command = program("detect");
+    command.arg("train").arg("--data").arg(data).arg("--out").arg(out);
+    let name = |flag: &str| flag.split('=').next().unwrap().to_string();
+    let replaced: Vec<String> = more.iter().map(|flag| name(flag)).collect();
+    command.args(SMALL.iter().filter(|flag| !replaced.contains(&name(flag)))).args(more);
+    command
+}
+
+fn parsed(path: impl AsRef<Path>) -> Value {
+    serde_json::from_slice(&bytes(path.as_ref().into())).unwrap()
+}
+
+#[test]
+fn trains_evaluates_predicts_and_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |path: &str| folder.path().join(path);
+    write_set(&at("data"));
+    let output = success(train(&at("data"), &at("run"), &[]));
+    let said = stderr(&output);
+    assert!(said.contains("training: 6 images"), "{said}");
+    let table = String::from_utf8(output.stdout).unwrap();
+    for part in ["AP50", "APs", "AR100", "person", "bicycle", "ms an image", "multiply-adds"] {
+        assert!(table.contains(part), "{table}");
+    }
+    for file in ["config.toml", "detector.safetensors", "detections.png", "results.json"] {
+        assert!(at("run").join(file).is_file(), "{file}");
+    }
+    let summary = parsed(at("run/summary.json"));
+    assert_eq!(summary["steps"], 6);
+    assert_eq!(summary["val"]["images"], 3);
+    assert!(
+        summary["val"]["stats"]["AP"].is_number() && summary["val"]["speed"]["gmacs"].is_number()
+    );
+    let log = String::from_utf8(bytes(at("run/log.jsonl"))).unwrap();
+    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let steps = lines.iter().filter(|line| line["loss"].is_number());
+    assert_eq!(steps.count(), 6);
+    assert!(log.contains("val/AP50"), "{log}");
+
+    // The same numbers again, from the files of the run.
+    let mut eval = program("detect");
+    let flags = ["--json", "numbers.json", "--results", "found.json"];
+    eval.current_dir(folder.path()).args(["eval", "--run", "run"]).args(flags);
+    // The run was given the set by its whole path.
+    success(eval);
+    assert_eq!(parsed(at("numbers.json"))["stats"], summary["val"]["stats"]);
+    assert_eq!(bytes(at("found.json")), bytes(at("run/results.json")));
+    for one in parsed(at("found.json")).as_array().unwrap() {
+        let [x, y, w, h] = [0, 1, 2, 3].map(|place| one["bbox"][place].as_f64().unwrap());
+        assert!(x >= 0.0 && y >= 0.0 && w > 0.0 && h > 0.0 && x + w <= 80.001 && y + h <= 64.001);
+        assert!([10, 20, 30, 40].contains(&one["category_id"].as_i64().unwrap()));
+    }
+
+    let mut show = program("detect");
+    show.current_dir(folder.path());
+    show.args(["show", "--data", "data", "--size=64", "--out", "labels", "--count=4"]);
+    success(show);
+    // Image and sample side by side, 8 pixels between them; of the sets' names, the first.
+    let picture = image::open(at("labels/scene_00000.png.png")).unwrap();
+    assert_eq!((picture.width(), picture.height()), (80 + 8 + 64, 64));
+    assert_eq!(std::fs::read_dir(at("labels")).unwrap().count(), 4);
+
+    // Another detector of other classes goes on from its backbone.
+    let weights = format!("--weights={}", at("run").display());
+    let more = [&weights, "--model=auto", "--classes=person", "--max-steps=1"];
+    let output = success(train(&at("data"), &at("next"), &more));
+    assert!(stderr(&output).contains("boxes of car are left out"), "{}", stderr(&output));
+
+    // A folder of images, one of them broken.
+    std::fs::write(at("data/val/broken.png"), b"no image").unwrap();
+    let mut predict = program("detect");
+    let flags = ["--out", "found", "--score", "0.01"];
+    predict.current_dir(folder.path());
+    predict.args(["predict", "--run", "run", "--images", "data/val"]).args(flags);
+    let output = success(predict);
+    assert!(stderr(&output).contains("left out: "), "{}", stderr(&output));
+    let listed = parsed(at("found/images.json"));
+    assert_eq!(listed["images"].as_array().unwrap().len(), 3);
+    assert_eq!(listed["categories"][1], json!({"id": 20, "name": "car"}));
+    assert!(parsed(at("found/results.json")).is_array());
+    for image in listed["images"].as_array().unwrap() {
+        let name = format!("found/{}.png", image["file_name"].as_str().unwrap());
+        let picture = image::open(at(&name)).unwrap();
+        assert_eq!((picture.width(), picture.height()), (80, 64));
+    }
+}
+
+#[test]
+fn resumed_equals_uninterrupted() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |path: &str| folder.path().join(path);
+    write_set(&at("data"));
+    success(train(&at("data"), &at("whole"), &["--workers=2"]));
+    // As long a plan, cut off: the newest checkpoint is that of step 4.
+    success(train(&at("data"), &at("cut"), &[]));
+    let newest = at("cut/checkpoints");
+    let mut folders: Vec<_> = std::fs::read_dir(&newest)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_dir())
+        .collect();
+    folders.sort();
+    std::fs::remove_dir_all(folders.pop().unwrap()).unwrap();
+    std::fs::remove_file(at("cut/detector.safetensors")).unwrap();
+    let mut resume = program("detect");
+    resume.arg("train").arg("--resume").arg(at("cut")).args(["--workers=0", "--threads=1"]);
+    let output = success(resume);
+    assert!(stderr(&output).contains("resumed from"), "{}", stderr(&output));
+    let want = bytes(at("whole/detector.safetensors"));
+    assert!(bytes(at("cut/detector.safetensors")) == want);
+}
+
+#[test]
+fn mistakes_are_told_in_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |path: &str| folder.path().join(path);
+    write_set(&at("data"));
+    let error = |more: &[&str]| {
+        let text = error_line(&train(&at("data"), &at("refused"), more).output().unwrap());
+        assert!(!at("refused").exists(), "{text}");
+        text.replace(folder.path().to_str().unwrap(), "ROOT")
+    };
+    assert_eq!(
+        error(&["--classes=person,sheep", "--val-split=test"]),
+        "ROOT/data: expected annotations/test.json (COCO), images_thermal_test/coco.json or \
+         test/thermal_annotations.json (FLIR), infrared and Annotations (LLVIP), Annotations (VOC) or labels (YOLO), \
+         found none"
+    );
+    assert_eq!(
+        error(&["--jitter=2,0.1"]),
+        "`scale` is [2.0, 0.1], expected 0.01 <= low <= high <= 100"
+    );
+    assert_eq!(
+        error(&["--pad-to=48"]),
+        "`pad_to` is 48, expected a divisor of the crop's sides, 64x64"
+    );
+    assert_eq!(
+        error(&["--normalize=mean"]),
+        "`normalize` is mean, expected downstream, msip, imagenet or MEAN,STD"
+    );
+    assert_eq!(
+        error(&["--adapters=sometimes"]),
+        "`adapters` is sometimes, expected auto, none, concat, sum, side, gside, fixed=S, fixed-decay=S, \
+         fixed-linear=S or learnable=S"
+    );
+    assert_eq!(
+        error(&["--trained=nothing"]),
+        "`trained` is nothing, expected everything, adapters-and-heads or heads"
+    );
+
+    // A box that reaches out of its image, and the flag that helps.
+    let path = at("data/annotations/train.json");
+    let mut file = parsed(&path);
+    file["annotations"][0]["bbox"] = json!([70, 10, 20, 20]);
+    let id = file["annotations"][0]["id"].as_i64().unwrap();
+    std::fs::write(&path, file.to_string()).unwrap();
+    let refused = error(&[]);
+    assert!(
+        refused.starts_with(&format!("ROOT/data/annotations/train.json: annotation {id} (image ")),
+        "{refused}"
+    );
+    assert!(
+        refused.ends_with("expected to be inside the image of 64x80, found its right edge at 90"),
+        "{refused}"
+    );
+    let clipped = success(train(&at("data"), &at("clipped"), &["--clip-boxes", "--max-steps=1"]));
+    let said = stderr(&clipped);
+    assert!(
+        said.contains("train: 1 boxes are cut to their images, 0 empty ones left out"),
+        "{said}"
+    );
+
+    let mut eval = program("detect");
+    eval.args(["eval", "--run"]).arg(at("no"));
+    let text = error_line(&eval.output().unwrap());
+    assert!(text.contains("no/config.toml: No such file"), "{text}");
+}
+
+#[test]
+fn recipes_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let recipes = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/recipes");
+    for (recipe, missing) in [
+        ("detect_flir", "train/thermal_annotations.json: No such file"),
+        ("detect_hit_uav", "annotations/train.json: No such file"),
+        ("detect_demo", ": expected annotations/train.json (COCO)"),
+    ] {
+        let mut command = program("detect");
+        command.arg("train").arg("--config").arg(recipes.join(format!("{recipe}.toml")));
+        command.arg("--data").arg(folder.path()).arg("--out").arg(folder.path().join("out"));
+        let text = error_line(&command.output().unwrap());
+        assert!(text.contains(missing), "{recipe}: {text}");
+    }
+    let typo = folder.path().join("typo.toml");
+    std::fs::write(&typo, "epoch = 3\n").unwrap();
+    let mut command = program("detect");
+    command.arg("train").arg("--config").arg(&typo);
+    let text = error_line(&command.output().unwrap());
+    assert!(text.contains("typo.toml: unknown field `epoch`"), "{text}");
+}
