@@ -65,7 +65,7 @@ impl Matcher {
                 let count = range.len();
                 let mut best = vec![(0, f32::NEG_INFINITY); count];
                 let mut most = vec![0.0_f32; objects];
-                for (object, row) in overlaps.chunks_exact(count).enumerate() {
+                for (object, row) in overlaps.chunks_exact(count).take(objects).enumerate() {
                     for (best, &overlap) in best.iter_mut().zip(row) {
                         if overlap > best.1 {
                             *best = (object, overlap);

@@ -216,9 +216,10 @@ impl RoiHeads {
     fn labelled(&self, boxes: Boxes, target: &Target, overlap: f32) -> RoiSamples {
         let matcher = Matcher { low: overlap, high: overlap, best_counts: false };
         let matches = matcher.boxes(&target.boxes, &boxes);
+        let background = self.config.classes as u32;
         let of = |(&object, &label): (&usize, &Label)| match label {
-            Label::Object => target.labels[object],
-            _ => self.config.classes as u32,
+            Label::Object => target.labels.get(object).copied().unwrap_or(background),
+            _ => background,
         };
         let labels = matches.objects.iter().zip(&matches.labels).map(of).collect();
         let object =

@@ -13,7 +13,7 @@ use super::{
     losses::{binary_cross_entropy_sum, nothing, rows, smooth_l1_sum, table, values},
     matching::{Matcher, sample},
 };
-use crate::{Result, layers::Conv2d};
+use crate::{Error, Result, layers::Conv2d};
 
 /// The raw outputs of each level.
 #[derive(Clone, Debug)]
@@ -145,7 +145,7 @@ impl Rpn {
     /// level, then the best `after_nms` of all. What is not finite or has no area is left out.
     ///
     /// # Errors
-    /// An output that does not fit `anchors`.
+    /// [`Error::Batch`] for an output that does not fit `anchors` and `sizes`.
     pub fn proposals(
         &self,
         output: &RpnOutput,
@@ -158,6 +158,12 @@ impl Rpn {
         let count: usize = anchors.iter().map(Vec::len).sum();
         let logits = values(&output.flat_logits()?)?;
         let deltas = values(&output.flat_deltas()?)?;
+        if logits.len() != sizes.len() * count || deltas.len() != 4 * logits.len() {
+            return Err(Error::Batch {
+                found: format!("{} logits and {} deltas", logits.len(), deltas.len()),
+                expected: format!("1 and 4 for each of {count} anchors of {} images", sizes.len()),
+            });
+        }
         let image = |(image, &size): (usize, &ImageSize)| {
             let (mut boxes, mut scores, mut levels) = (Boxes::new(), Vec::new(), Vec::new());
             let mut first = image * count;

@@ -178,7 +178,7 @@ fn a_cascade_trains_and_detects() {
         .to_vec();
     let tracked: Vec<Tensor> = maps.iter().map(|map| map.as_tensor().clone()).collect();
     let target = Target { boxes: vec![[10.0, 10.0, 90.0, 80.0]], labels: vec![1] };
-    let proposals = vec![vec![[12.0, 8.0, 95.0, 80.0], [100.0, 100.0, 200.0, 220.0]]];
+    let proposals = [vec![[12.0, 8.0, 95.0, 80.0], [100.0, 100.0, 200.0, 220.0]]];
     let targets = [target];
     let sizes = [ImageSize::square(256)];
     let samples = heads.sample(&proposals, &targets, Mode::Train(Key::new(1)));

@@ -130,7 +130,7 @@ fn draws_are_fixed_by_their_key_and_keep_the_counts() {
     let other = rpn.sample(&anchors, &targets, Mode::Train(Key::new(1).epoch(6)));
     assert_ne!(other[0].negatives, samples[0].negatives);
     // Nothing to learn from is no loss, with gradients of zero.
-    let none = vec![RpnSamples::default(); 3];
+    let none: [RpnSamples; 3] = Default::default();
     let (classes, places) = rpn.losses(&output, &anchors, &none).unwrap();
     assert_eq!((scalar(&classes), scalar(&places)), (0.0, 0.0));
     let grads = (classes + places).unwrap().backward().unwrap();
@@ -148,6 +148,11 @@ fn what_is_not_finite_is_not_proposed() {
     let output = rpn.forward(&maps).unwrap();
     let anchors = rpn.anchors(&output).unwrap();
     let proposals = rpn.proposals(&output, &anchors, &SIZES, Mode::Eval).unwrap();
+    let refused = rpn.proposals(&output, &anchors, &SIZES[..2], Mode::Eval).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "batch: 4608 logits and 18432 deltas, expected 1 and 4 for each of 1536 anchors of 2 images"
+    );
     for image in proposals {
         assert!(!image.boxes.is_empty());
         assert!(image.boxes.iter().flatten().chain(&image.logits).all(|value| value.is_finite()));
