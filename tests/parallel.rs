@@ -93,7 +93,7 @@ fn a_killed_process_ends_all() {
 fn an_error_ends_all() {
     let folder = tempfile::tempdir().unwrap();
     let (data, run) = (folder.path().join("data"), folder.path().join("run"));
-    write_images(&data, 12);
+    write_images(&data, 30);
     let Some(mut command) = mpirun(&data, &run, &["--accumulate=3"]) else { return };
     let output = ended(command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap());
     assert!(!output.status.success());

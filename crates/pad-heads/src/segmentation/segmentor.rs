@@ -196,7 +196,7 @@ impl Segmentor {
 
     /// Takes the statistics of every batch norm over all processes of `group`, as mmsegmentation's `SyncBN`.
     pub fn synchronize(&mut self, group: &Arc<dyn Collective>) {
-        let over = over(group);
+        let over = crate::layers::over(group);
         if let Some(pyramid) = &mut self.pyramid {
             pyramid.synchronize(&over);
         }
