@@ -58,7 +58,9 @@ impl Matcher {
         }
         let ranges: Vec<Range<usize>> =
             (0..boxes).step_by(CHUNK).map(|from| from..boxes.min(from + CHUNK)).collect();
-        let first: Vec<(Vec<(usize, f32)>, Vec<f32>)> = ranges
+        // Of every chunk: each box's best object, and each object's best overlap.
+        type Bests = (Vec<(usize, f32)>, Vec<f32>);
+        let first: Vec<Bests> = ranges
             .par_iter()
             .map(|range| {
                 let overlaps = of(range.clone());
