@@ -48,8 +48,8 @@ multiversioned! {
                 rstd[i] += centred * centred;
             }
         }
-        for i in 0..count {
-            rstd[i] = 1.0 / (rstd[i] / channels + eps).sqrt();
+        for value in rstd.iter_mut() {
+            *value = 1.0 / (*value / channels + eps).sqrt();
         }
     }
 }
