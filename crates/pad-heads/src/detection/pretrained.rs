@@ -1,6 +1,6 @@
 //! A pre-trained backbone's file as a detector's: names, position table, and what only the windowed form has.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map::Entry};
 
 use candle_core::{DType, Device, Tensor};
 use pad_adapter::{checkpoint::Checkpoint, params::Role};
@@ -42,8 +42,8 @@ pub fn pretrained(
             for (name, rows) in ["rel_pos_h", "rel_pos_w"].iter().zip(backbone.relative_rows(block))
             {
                 let name = format!("backbone.net.blocks.{block}.attn.{name}");
-                if !tensors.contains_key(&name) {
-                    tensors.insert(name, Tensor::zeros((rows, head), DType::F32, &Device::Cpu)?);
+                if let Entry::Vacant(entry) = tensors.entry(name) {
+                    entry.insert(Tensor::zeros((rows, head), DType::F32, &Device::Cpu)?);
                     added += 1;
                 }
             }
