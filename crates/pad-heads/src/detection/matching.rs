@@ -36,6 +36,9 @@ pub struct Matcher {
     pub best_counts: bool,
 }
 
+/// An object and how much it is overlapped.
+type Best = (usize, f32);
+
 /// Boxes that are matched together.
 const CHUNK: usize = 4096;
 
@@ -58,9 +61,8 @@ impl Matcher {
         }
         let ranges: Vec<Range<usize>> =
             (0..boxes).step_by(CHUNK).map(|from| from..boxes.min(from + CHUNK)).collect();
-        // Of every chunk: each box's best object, and each object's best overlap.
-        type Bests = (Vec<(usize, f32)>, Vec<f32>);
-        let first: Vec<Bests> = ranges
+        // Of each chunk: the best object of every box, the best overlap of every object.
+        let first: Vec<(Vec<Best>, Vec<f32>)> = ranges
             .par_iter()
             .map(|range| {
                 let overlaps = of(range.clone());
@@ -89,7 +91,7 @@ impl Matcher {
             overlap if overlap < self.low => Label::Background,
             _ => Label::Ignored,
         };
-        let best: Vec<(usize, f32)> = first.into_iter().flat_map(|(best, _)| best).collect();
+        let best: Vec<Best> = first.into_iter().flat_map(|(best, _)| best).collect();
         let mut labels: Vec<Label> = best.iter().map(|best| label(best.1)).collect();
         if self.best_counts {
             labels.par_chunks_mut(CHUNK).zip(&ranges).for_each(|(labels, range)| {

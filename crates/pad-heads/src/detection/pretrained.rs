@@ -42,8 +42,8 @@ pub fn pretrained(
             for (name, rows) in ["rel_pos_h", "rel_pos_w"].iter().zip(backbone.relative_rows(block))
             {
                 let name = format!("backbone.net.blocks.{block}.attn.{name}");
-                if let Entry::Vacant(place) = tensors.entry(name) {
-                    place.insert(Tensor::zeros((rows, head), DType::F32, &Device::Cpu)?);
+                if let Entry::Vacant(entry) = tensors.entry(name) {
+                    entry.insert(Tensor::zeros((rows, head), DType::F32, &Device::Cpu)?);
                     added += 1;
                 }
             }
