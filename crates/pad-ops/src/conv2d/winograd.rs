@@ -1,8 +1,11 @@
 //! 3 x 3 convolutions by Winograd's algorithm F(2 x 2, 3 x 3) (Lavin & Gray, 2015): a tile of 2 x 2 outputs costs 16
 //! products per pair of channels instead of 36. Its backward is its transpose, step by step.
 //!
+//! A block is some rows of tiles, counted through all images: where maps are small (heads on boxes) it spans many of them.
 //! What is written channel by channel lies as (channels, 16, tiles), what products write place by place as (16, channels,
 //! tiles): so every task writes one stretch of memory. The transforms of weights are held for a group of outputs at a time.
+
+use std::ops::Range;
 
 use rayon::prelude::*;
 
@@ -42,11 +45,28 @@ impl Winograd {
         fits.then_some(Self { of, down, across })
     }
 
-    /// `(first row of tiles, rows of tiles)` of every block, by the shape alone.
+    /// `(first row of tiles, rows of tiles)` of every block, by the shape alone. Row `r` is row `r % down` of image
+    /// `r / down`.
     fn blocks(self) -> impl Iterator<Item = (usize, usize)> {
-        let widest = self.of.channels.max(self.group());
-        let rows = (TILE_VALUES / (PLACES * widest * self.across)).clamp(1, self.down);
-        (0..self.down).step_by(rows).map(move |first| (first, rows.min(self.down - first)))
+        let (widest, all) = (self.of.channels.max(self.group()), self.of.batch * self.down);
+        let rows = (TILE_VALUES / (PLACES * widest * self.across)).clamp(1, all.max(1));
+        (0..all).step_by(rows).map(move |first| (first, rows.min(all - first)))
+    }
+
+    /// Images that a block touches.
+    fn images(self, (first, rows): (usize, usize)) -> Range<usize> {
+        first / self.down..(first + rows).div_ceil(self.down)
+    }
+
+    /// Of a block, the rows that belong to an image: `(row in the block, row in the image)`.
+    fn rows_of(
+        self,
+        image: usize,
+        (first, rows): (usize, usize),
+    ) -> impl Iterator<Item = (usize, usize)> {
+        let from = first.max(image * self.down);
+        let to = (first + rows).min((image + 1) * self.down);
+        (from..to).map(move |row| (row - first, row - image * self.down))
     }
 
     /// Outputs of a group.
@@ -54,7 +74,7 @@ impl Winograd {
         (WEIGHT_VALUES / (PLACES * self.of.channels)).clamp(1, self.of.outputs)
     }
 
-    fn groups(self) -> impl Iterator<Item = std::ops::Range<usize>> {
+    fn groups(self) -> impl Iterator<Item = Range<usize>> {
         let (outputs, step) = (self.of.outputs, self.group());
         (0..outputs).step_by(step).map(move |first| first..(first + step).min(outputs))
     }
@@ -71,29 +91,24 @@ impl Winograd {
 
     /// Adds the convolution to `y`.
     pub(super) fn forward(self, x: &[f32], weight: &[f32], y: &mut [f32]) {
-        let Geometry { channels, outputs, height, width, .. } = self.of;
-        let out = self.of.out_height() * self.of.out_width();
+        let channels = self.of.channels;
         let most = self.blocks().map(|(_, rows)| rows).max().unwrap_or(0) * self.across;
         let mut tiles = Scratch::new(PLACES * channels * most);
         let mut sums = Scratch::new(PLACES * self.group() * most);
         for group in self.groups() {
             let weights = self.weights(&weight[group.start * channels * 9..], group.len());
-            let images = x.chunks_exact(channels * height * width);
-            for (image, y) in images.zip(y.chunks_exact_mut(outputs * out)) {
-                let y = &mut y[group.start * out..group.end * out];
-                for block in self.blocks() {
-                    let count = block.1 * self.across;
-                    self.gather(image, block, &mut tiles[..PLACES * channels * count]);
-                    let tiles = &tiles[..PLACES * channels * count];
-                    let sums = &mut sums[..PLACES * group.len() * count];
-                    by_place(sums, group.len(), count, Into::Replace, |place| {
-                        (
-                            (&weights[place * channels..], Self::place(group.len(), channels)),
-                            (&tiles[place * count..], Self::place(channels, count)),
-                        )
-                    });
-                    self.outputs(sums, block, y);
-                }
+            for block in self.blocks() {
+                let count = block.1 * self.across;
+                self.gather(x, block, &mut tiles[..PLACES * channels * count]);
+                let tiles = &tiles[..PLACES * channels * count];
+                let sums = &mut sums[..PLACES * group.len() * count];
+                by_place(sums, group.len(), count, Into::Replace, |place| {
+                    (
+                        (&weights[place * channels..], Self::place(group.len(), channels)),
+                        (&tiles[place * count..], Self::place(channels, count)),
+                    )
+                });
+                self.outputs(sums, block, &group, y);
             }
         }
     }
@@ -107,8 +122,7 @@ impl Winograd {
         mut d_x: Option<&mut [f32]>,
         mut d_weight: Option<&mut [f32]>,
     ) {
-        let Geometry { channels, outputs, height, width, .. } = self.of;
-        let (area, out) = (height * width, self.of.out_height() * self.of.out_width());
+        let channels = self.of.channels;
         let most = self.blocks().map(|(_, rows)| rows).max().unwrap_or(0) * self.across;
         let mut tiles = Scratch::new(PLACES * channels * most);
         let mut d_sums = Scratch::new(PLACES * self.group() * most);
@@ -121,37 +135,33 @@ impl Winograd {
                 zeros.fill(0.0);
                 zeros
             });
-            for (index, d_y) in d_y.chunks_exact(outputs * out).enumerate() {
-                let image = index * channels * area..(index + 1) * channels * area;
-                let d_y = &d_y[group.start * out..group.end * out];
-                for block in self.blocks() {
-                    let count = block.1 * self.across;
-                    self.spread(d_y, block, &mut d_sums[..PLACES * group.len() * count]);
-                    let d_sums = &*d_sums;
-                    let sums_mat = Self::place(group.len(), count);
-                    let (tiles_mat, weights_mat) =
-                        (Self::place(channels, count), Self::place(group.len(), channels));
-                    if let Some(d_weights) = &mut d_weights {
-                        let tiles = &mut tiles[..PLACES * channels * count];
-                        self.gather(&x[image.clone()], block, tiles);
-                        let tiles = &*tiles;
-                        by_place(d_weights, group.len(), channels, Into::Add, |place| {
-                            (
-                                (&d_sums[place * count..], sums_mat),
-                                (&tiles[place * count..], tiles_mat.t()),
-                            )
-                        });
-                    }
-                    let (Some(d_x), Some(weights)) = (&mut d_x, &weights) else { continue };
-                    let d_tiles = &mut tiles[..PLACES * channels * count];
-                    by_place(d_tiles, channels, count, Into::Replace, |place| {
+            for block in self.blocks() {
+                let count = block.1 * self.across;
+                self.spread(d_y, block, &group, &mut d_sums[..PLACES * group.len() * count]);
+                let d_sums = &*d_sums;
+                let sums_mat = Self::place(group.len(), count);
+                let (tiles_mat, weights_mat) =
+                    (Self::place(channels, count), Self::place(group.len(), channels));
+                if let Some(d_weights) = &mut d_weights {
+                    let tiles = &mut tiles[..PLACES * channels * count];
+                    self.gather(x, block, tiles);
+                    let tiles = &*tiles;
+                    by_place(d_weights, group.len(), channels, Into::Add, |place| {
                         (
-                            (&weights[place * channels..], weights_mat.t()),
                             (&d_sums[place * count..], sums_mat),
+                            (&tiles[place * count..], tiles_mat.t()),
                         )
                     });
-                    self.scatter(d_tiles, block, &mut d_x[image.clone()]);
                 }
+                let (Some(d_x), Some(weights)) = (&mut d_x, &weights) else { continue };
+                let d_tiles = &mut tiles[..PLACES * channels * count];
+                by_place(d_tiles, channels, count, Into::Replace, |place| {
+                    (
+                        (&weights[place * channels..], weights_mat.t()),
+                        (&d_sums[place * count..], sums_mat),
+                    )
+                });
+                self.scatter(d_tiles, block, d_x);
             }
             if let (Some(d_weight), Some(d_weights)) = (&mut d_weight, &d_weights) {
                 let d_weight = &mut d_weight[group.start * channels * 9..group.end * channels * 9];
@@ -208,19 +218,20 @@ impl Winograd {
         });
     }
 
-    /// `B^T d B` of every tile of an image, as (channels, 16, tiles).
-    fn gather(self, image: &[f32], (first, rows): (usize, usize), tiles: &mut [f32]) {
+    /// `B^T d B` of every tile of a block, as (channels, 16, tiles).
+    fn gather(self, x: &[f32], (first, rows): (usize, usize), tiles: &mut [f32]) {
         let (across, padded) = (self.across, self.padded());
         let count = rows * across;
         tiles.par_chunks_mut(PLACES * count).enumerate().for_each(|(channel, tiles)| {
             let area = self.of.height * self.of.width;
-            let image = &image[channel * area..(channel + 1) * area];
             let mut input = vec![0.0; 4 * padded];
             let mut mixed = vec![0.0; 4 * padded];
             for row in 0..rows {
+                let (image, row_of) = ((first + row) / self.down, (first + row) % self.down);
+                let image = &x[(image * self.of.channels + channel) * area..][..area];
                 input.fill(0.0);
                 for (line, input) in input.chunks_exact_mut(padded).enumerate() {
-                    let Some(from) = self.input_row(first + row, line) else { continue };
+                    let Some(from) = self.input_row(row_of, line) else { continue };
                     let to = self.of.padding..self.of.padding + self.of.width;
                     input[to].copy_from_slice(&image[from..from + self.of.width]);
                 }
@@ -233,16 +244,19 @@ impl Winograd {
         });
     }
 
-    /// The transpose of [`Winograd::gather`], of (16, channels, tiles), added to the image.
-    fn scatter(self, tiles: &[f32], (first, rows): (usize, usize), image: &mut [f32]) {
+    /// The transpose of [`Winograd::gather`], of (16, channels, tiles), added to the images.
+    fn scatter(self, tiles: &[f32], block: (usize, usize), x: &mut [f32]) {
         let (across, padded) = (self.across, self.padded());
-        let count = rows * across;
+        let (channels, count) = (self.of.channels, block.1 * across);
         let area = self.of.height * self.of.width;
-        image.par_chunks_mut(area).enumerate().for_each(|(channel, image)| {
-            let place = |place: usize| (place * self.of.channels + channel) * count;
+        let images = self.images(block);
+        let planes = &mut x[images.start * channels * area..images.end * channels * area];
+        planes.par_chunks_mut(area).enumerate().for_each(|(index, image)| {
+            let (index, channel) = (images.start + index / channels, index % channels);
+            let place = |place: usize| (place * channels + channel) * count;
             let mut mixed = vec![0.0; 4 * padded];
             let mut lines = vec![0.0; 4 * padded];
-            for row in 0..rows {
+            for (row, row_of) in self.rows_of(index, block) {
                 for (line, mixed) in mixed.chunks_exact_mut(padded).enumerate() {
                     let at = |column: usize| {
                         let from = place(4 * line + column) + row * across;
@@ -252,7 +266,7 @@ impl Winograd {
                 }
                 unmix_rows(&mut lines, &mixed, padded);
                 for (line, values) in lines.chunks_exact(padded).enumerate() {
-                    let Some(to) = self.input_row(first + row, line) else { continue };
+                    let Some(to) = self.input_row(row_of, line) else { continue };
                     let from = self.of.padding..self.of.padding + self.of.width;
                     planes::add(&mut image[to..to + self.of.width], &values[from]);
                 }
@@ -267,16 +281,22 @@ impl Winograd {
     }
 
     /// `A^T m A` of every tile, of (16, outputs, tiles), added to the outputs.
-    fn outputs(self, sums: &[f32], (first, rows): (usize, usize), y: &mut [f32]) {
+    fn outputs(self, sums: &[f32], block: (usize, usize), group: &Range<usize>, y: &mut [f32]) {
         let (across, width) = (self.across, self.of.out_width());
-        let count = rows * across;
-        y.par_chunks_mut(self.of.out_height() * width).enumerate().for_each(|(output, y)| {
-            let group = sums.len() / (PLACES * count);
-            let (stride, from) = (group * count, output * count);
+        let (outputs, count) = (self.of.outputs, block.1 * across);
+        let area = self.of.out_height() * width;
+        let images = self.images(block);
+        let planes = &mut y[images.start * outputs * area..images.end * outputs * area];
+        planes.par_chunks_mut(area).enumerate().for_each(|(index, y)| {
+            let (image, output) = (images.start + index / outputs, index % outputs);
+            if !group.contains(&output) {
+                return;
+            }
+            let (stride, from) = (group.len() * count, (output - group.start) * count);
             let mut mixed = vec![0.0; 4 * across];
-            for row in 0..rows {
+            for (row, row_of) in self.rows_of(image, block) {
                 for half in 0..2 {
-                    let line = 2 * (first + row) + half;
+                    let line = 2 * row_of + half;
                     if line >= self.of.out_height() {
                         continue;
                     }
@@ -289,17 +309,25 @@ impl Winograd {
     }
 
     /// The transpose of [`Winograd::outputs`], as (outputs, 16, tiles).
-    fn spread(self, d_y: &[f32], (first, rows): (usize, usize), d_sums: &mut [f32]) {
+    fn spread(
+        self,
+        d_y: &[f32],
+        (first, rows): (usize, usize),
+        group: &Range<usize>,
+        d_sums: &mut [f32],
+    ) {
         let (across, width) = (self.across, self.of.out_width());
         let count = rows * across;
         d_sums.par_chunks_mut(PLACES * count).enumerate().for_each(|(output, d_sums)| {
             let area = self.of.out_height() * width;
-            let d_y = &d_y[output * area..(output + 1) * area];
             let mut pair = vec![0.0; 4 * across];
             for row in 0..rows {
+                let (image, row_of) = ((first + row) / self.down, (first + row) % self.down);
+                let plane = image * self.of.outputs + group.start + output;
+                let d_y = &d_y[plane * area..(plane + 1) * area];
                 pair.fill(0.0);
                 for (half, pair) in pair.chunks_exact_mut(2 * across).enumerate() {
-                    let line = 2 * (first + row) + half;
+                    let line = 2 * row_of + half;
                     if line < self.of.out_height() {
                         pair[..width].copy_from_slice(&d_y[line * width..(line + 1) * width]);
                     }
