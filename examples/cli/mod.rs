@@ -60,11 +60,9 @@ pub fn device(name: &str) -> Result<Device> {
     }
 }
 
-/// Limits the threads of all operators; 0 = all cores.
+/// Makes this thread one of `count` workers of all operators; 0 = as many as there are cores.
 pub fn threads(count: usize) -> Result<()> {
-    if count > 0 {
-        rayon::ThreadPoolBuilder::new().num_threads(count).build_global()?;
-    }
+    pad::ops::join_workers(count)?;
     Ok(())
 }
 

@@ -63,6 +63,7 @@ mod resize_bilinear;
 pub mod rng;
 mod roi_align;
 mod softmax;
+mod threads;
 mod windows;
 
 pub use adaptive_avg_pool2d::adaptive_avg_pool2d;
@@ -91,6 +92,7 @@ pub use mode::{ImageSize, Mode};
 pub use resize_bilinear::resize_bilinear;
 pub use roi_align::{Roi, RoiAlign, roi_align};
 pub use softmax::softmax;
+pub use threads::join_workers;
 pub use windows::{Windows, window_partition, window_unpartition};
 
 /// The same operators as compositions of candle operations: the oracle of the tests, and the path of devices and

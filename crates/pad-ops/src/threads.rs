@@ -1,0 +1,50 @@
+//! Which threads compute: a program's first call, where the defaults cost a third of a step with small tensors.
+
+use std::thread::available_parallelism;
+
+use crate::Error;
+
+/// Makes the calling thread one of `count` workers of the global thread pool, and returns their number; `0` asks for
+/// `RAYON_NUM_THREADS`, else for all cores.
+///
+/// A thread outside the pool hands each parallel section over and sleeps until it is done: two switches between threads
+/// for every small operator. A worker begins at once and lends the rest. Candle's own pool for elementwise operations
+/// spins beside this one, on the same cores; it is turned off as long as `CANDLE_NUM_THREADS` does not ask for it. Results
+/// do not depend on either. Call it at the start of `main`, from the thread that trains.
+///
+/// # Errors
+/// If the global pool exists already.
+pub fn join_workers(count: usize) -> Result<usize, Error> {
+    let asked = std::env::var("RAYON_NUM_THREADS").ok().and_then(|value| value.parse().ok());
+    let count = match (count, asked) {
+        (0, None | Some(0)) => available_parallelism().map_or(1, usize::from),
+        (0, Some(asked)) => asked,
+        (count, _) => count,
+    };
+    quiet_candle();
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(count);
+    // The only worker must not be a thread that also waits for others, such as a loader's, which may need a worker.
+    let pool = if count > 1 { pool.use_current_thread() } else { pool };
+    pool.build_global().map_err(|error| Error::Value {
+        op: "threads",
+        arg: "count",
+        expected: format!("the only call that starts workers ({error})"),
+        found: count.to_string(),
+    })?;
+    Ok(count)
+}
+
+/// Sets `CANDLE_NUM_THREADS` to one where nobody has set it and nobody else can be reading the environment.
+#[allow(unsafe_code)]
+fn quiet_candle() {
+    const NAME: &str = "CANDLE_NUM_THREADS";
+    if std::env::var_os(NAME).is_none() && is_only_thread() {
+        // SAFETY: no other thread exists that could read or write the environment meanwhile.
+        unsafe { std::env::set_var(NAME, "1") };
+    }
+}
+
+/// Whether this process has one thread; false where that cannot be known.
+fn is_only_thread() -> bool {
+    std::fs::read_dir("/proc/self/task").is_ok_and(|tasks| tasks.count() == 1)
+}
