@@ -58,7 +58,7 @@ fn mask(pred: &Tensor) -> Result<Tensor> {
 }
 
 fn dense(weight: &Tensor, bias: &Tensor) -> LinearWeights {
-    LinearWeights { weight: weight.clone(), bias: Some(bias.clone()) }
+    LinearWeights::new(weight.clone(), Some(bias.clone()))
 }
 
 fn norm(weight: &Tensor, bias: &Tensor) -> NormWeights {
@@ -69,7 +69,7 @@ fn attention_weights(t: &[Tensor]) -> AttentionWeights {
     AttentionWeights {
         norm: norm(&t[1], &t[2]),
         qkv: dense(&t[3], &t[4]),
-        proj: LinearWeights { weight: t[5].clone(), bias: t.get(6).cloned() },
+        proj: LinearWeights::new(t[5].clone(), t.get(6).cloned()),
         num_heads: 2,
         precision: MatmulPrecision::F32,
     }

@@ -16,7 +16,7 @@ const F32: usize = size_of::<f32>();
 /// the allocator keeps for later come on top.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StepMemory {
-    /// All weights.
+    /// All weights, and in bf16 the frozen ones' copies in the order in which products read them.
     pub weights: usize,
     /// Gradients and both moments of the weights that train.
     pub training: usize,
@@ -63,7 +63,7 @@ impl MaeConfig {
         let passes = Passes { keep, value };
         let (mut weights, mut trained) = (0, 0);
         for (role, values) in self.parameters(&encoder, &decoder)? {
-            weights += values;
+            weights += F32 * values;
             trained += if paradigm.trains(role) { values } else { 0 };
         }
 
@@ -74,6 +74,13 @@ impl MaeConfig {
         let whole = paradigm.trains(Role::Block(0));
         // Under PAD nothing flows below the first adapter, which is beside the first block's MLP.
         let tracked = whole || paradigm.has_adapters();
+        if precision == MatmulPrecision::Bf16 && !whole {
+            let (attention, mlp) = products(&encoder);
+            // The backward ends at the first adapter, below which are the first block's layers.
+            let backward = encoder.depth.saturating_sub(1) * (attention + mlp);
+            weights += value * encoder.depth * (attention + mlp);
+            weights += if tracked { value * backward } else { 0 };
+        }
         let mut kept = 0;
         if tracked {
             let attention = passes.attention(&encoder, tokens, whole);
@@ -101,7 +108,7 @@ impl MaeConfig {
         };
         let working =
             largest(&decoder, all).max(if tracked { largest(&encoder, tokens) } else { 0 });
-        Ok(StepMemory { weights: F32 * weights, training: 3 * F32 * trained, kept, working })
+        Ok(StepMemory { weights, training: 3 * F32 * trained, kept, working })
     }
 
     /// Values of every group of parameters.
@@ -141,6 +148,12 @@ impl MaeConfig {
 fn widest(config: &ViTConfig) -> usize {
     let gated = config.activation == Activation::SwiGlu;
     if gated { 2 * config.hidden_dim() } else { config.hidden_dim() }
+}
+
+/// Values of the matrices of a block's attention and of its MLP.
+fn products(config: &ViTConfig) -> (usize, usize) {
+    let (dim, hidden) = (config.embed_dim, config.hidden_dim());
+    (4 * dim * dim, (widest(config) + hidden) * dim)
 }
 
 /// Values of a block without its adapter.

@@ -8,10 +8,7 @@ use crate::Result;
 
 /// `y = x weight^T + bias`.
 #[derive(Clone, Debug)]
-pub struct Linear {
-    weight: Tensor,
-    bias: Option<Tensor>,
-}
+pub struct Linear(LinearWeights);
 
 impl Linear {
     /// Asks `vb` for `weight` (`outputs`, `inputs`), initialised by `init`, and `bias` (`outputs`), initialised to
@@ -29,17 +26,17 @@ impl Linear {
         let weight = vb.get_with_hints((outputs, inputs), "weight", init)?;
         let bias =
             if bias { Some(vb.get_with_hints(outputs, "bias", Init::Const(0.0))?) } else { None };
-        Ok(Self { weight, bias })
+        Ok(Self::from_tensors(weight, bias))
     }
 
     /// A layer of tensors that are already there: `weight` (O, I), `bias` (O).
     pub fn from_tensors(weight: Tensor, bias: Option<Tensor>) -> Self {
-        Self { weight, bias }
+        Self(LinearWeights::new(weight, bias))
     }
 
     /// Handles on its tensors, for operators that take whole layers.
     pub fn weights(&self) -> LinearWeights {
-        LinearWeights { weight: self.weight.clone(), bias: self.bias.clone() }
+        self.0.clone()
     }
 
     /// # Shapes
@@ -48,7 +45,7 @@ impl Linear {
     /// # Errors
     /// An `x` that does not fit.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(pad_ops::linear(x, &self.weight, self.bias.as_ref())?)
+        Ok(pad_ops::linear(x, &self.0.weight, self.0.bias.as_ref())?)
     }
 }
 

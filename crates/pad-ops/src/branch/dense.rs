@@ -2,7 +2,7 @@
 
 use candle_core::Result;
 
-use super::weights::{LinearWeights, MatmulPrecision, NormWeights};
+use super::weights::{LinearWeights, MatmulPrecision, NormWeights, PackedWeight};
 use crate::{
     cpu::{
         bf16::{self, Packed, Values},
@@ -20,13 +20,15 @@ pub(super) struct Dense<'a> {
     outputs: usize,
     inputs: usize,
     precision: MatmulPrecision,
+    packed: &'a PackedWeight,
 }
 
 impl<'a> Dense<'a> {
     pub(super) fn new(weights: &'a LinearWeights, precision: MatmulPrecision) -> Result<Self> {
         let (outputs, inputs) = weights.weight.dims2()?;
         let bias = weights.bias.as_ref().map(slices::borrow).transpose()?;
-        Ok(Self { weight: slices::borrow(&weights.weight)?, bias, outputs, inputs, precision })
+        let (weight, packed) = (slices::borrow(&weights.weight)?, weights.packed());
+        Ok(Self { weight, bias, outputs, inputs, precision, packed })
     }
 
     pub(super) fn outputs(&self) -> usize {
@@ -38,63 +40,77 @@ impl<'a> Dense<'a> {
         self.bias.as_deref().unwrap_or(&[])
     }
 
-    /// (I, O): what a forward multiplies with.
-    fn transposed(&self) -> Mat {
-        Mat::dense(self.outputs, self.inputs).t()
+    /// What a product multiplies with: (I, O) in the forward, (O, I) in the backward.
+    fn right(&self, transposed: bool) -> (&[f32], Mat) {
+        let mat = Mat::dense(self.outputs, self.inputs);
+        (&self.weight, if transposed { mat.t() } else { mat })
     }
 
     /// `y = x weight^T`, without the bias: the pass that reads `y` adds it.
     pub(super) fn forward<A: Real, O: Real>(&self, x: &[A], y: &mut [O]) {
         let rows = x.len() / self.inputs;
-        let y = (y, Mat::dense(rows, self.outputs));
-        self.multiply(y, (x, Mat::dense(rows, self.inputs)), (&self.weight, self.transposed()));
+        self.multiply(
+            (y, Mat::dense(rows, self.outputs)),
+            (x, Mat::dense(rows, self.inputs)),
+            true,
+        );
     }
 
     /// [`Dense::forward`] into a new array.
     pub(super) fn forward_new<A: Real>(&self, x: &[A]) -> Vec<f32> {
-        let rows = x.len() / self.inputs;
-        self.product((x, Mat::dense(rows, self.inputs)), (&self.weight[..], self.transposed()))
+        let (x, mat) = (A::values(x), Mat::dense(x.len() / self.inputs, self.inputs));
+        match (self.precision, x) {
+            (MatmulPrecision::F32, Values::F32(x)) => product((x, mat), self.right(true)),
+            _ => self.with_packed(true, |b| bf16::product((x, mat), b, None, Threads::All)),
+        }
     }
 
     /// `d_x = d_y weight`.
     pub(super) fn d_x<A: Real, O: Real>(&self, d_y: &[A], d_x: &mut [O]) {
         let rows = d_y.len() / self.outputs;
         let d_x = (d_x, Mat::dense(rows, self.inputs));
-        let weight = (&self.weight[..], Mat::dense(self.outputs, self.inputs));
-        self.multiply(d_x, (d_y, Mat::dense(rows, self.outputs)), weight);
+        self.multiply(d_x, (d_y, Mat::dense(rows, self.outputs)), false);
     }
 
-    /// `d_y^T x`, (O, I).
+    /// `d_y^T x`, (O, I), in `f32` only if the layer multiplies in `f32` and both are.
     pub(super) fn d_weight<A: Real, B: Real>(&self, d_y: &[A], x: &[B]) -> Vec<f32> {
         let rows = x.len() / self.inputs;
-        let d_y = (d_y, Mat::dense(rows, self.outputs).t());
-        self.product(d_y, (x, Mat::dense(rows, self.inputs)))
+        let (a, b) = (Mat::dense(rows, self.outputs).t(), Mat::dense(rows, self.inputs));
+        match (self.precision, A::values(d_y), B::values(x)) {
+            (MatmulPrecision::F32, Values::F32(d_y), Values::F32(x)) => product((d_y, a), (x, b)),
+            (_, d_y, x) => {
+                bf16::product((d_y, a), &Packed::new((x, b), Threads::All), None, Threads::All)
+            }
+        }
     }
 
-    /// `out = a b`, in `f32` only if the layer multiplies in `f32` and all three are.
+    /// `out = a weight`, transposed or not, in `f32` only if the layer multiplies in `f32` and both are.
     fn multiply<A: Real, O: Real>(
         &self,
         (out, out_mat): (&mut [O], Mat),
         (a, a_mat): (&[A], Mat),
-        b: (&[f32], Mat),
+        transposed: bool,
     ) {
         if let (MatmulPrecision::F32, Values::F32(a)) = (self.precision, A::values(a))
             && let Some(out) = O::as_f32_mut(out)
         {
+            let b = self.right(transposed);
             return matmul((out, out_mat), Into::Replace, 1.0, (a, a_mat), b, Threads::All);
         }
-        let b = Packed::new((Values::F32(b.0), b.1), Threads::All);
-        bf16::replace((out, out_mat), (A::values(a), a_mat), &b, Threads::All);
+        self.with_packed(transposed, |b| {
+            bf16::replace((out, out_mat), (A::values(a), a_mat), b, Threads::All);
+        });
     }
 
-    /// `a b`, in `f32` only if the layer multiplies in `f32` and both are.
-    fn product<A: Real, B: Real>(&self, a: (&[A], Mat), b: (&[B], Mat)) -> Vec<f32> {
-        let (a, b) = ((A::values(a.0), a.1), (B::values(b.0), b.1));
-        match (self.precision, a, b) {
-            (MatmulPrecision::F32, (Values::F32(a), a_mat), (Values::F32(b), b_mat)) => {
-                product((a, a_mat), (b, b_mat))
-            }
-            _ => bf16::product(a, &Packed::new(b, Threads::All), None, Threads::All),
+    /// Calls `multiply` with the weight in bf16: the kept one, or one for this call.
+    fn with_packed<R>(&self, transposed: bool, multiply: impl FnOnce(&Packed) -> R) -> R {
+        let pack = || {
+            let (values, mat) = self.right(transposed);
+            Packed::new((Values::F32(values), mat), Threads::All)
+        };
+        match self.packed.get(transposed, pack) {
+            Some(packed) => multiply(packed),
+            None => multiply(&pack()),
         }
     }
 

@@ -1,8 +1,13 @@
 //! The weights of both branches, as the operators take them: cheap handles on tensors.
 
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
+
 use candle_core::Tensor;
 
-use crate::{Error, Fusion, Result, check, dropout};
+use crate::{Error, Fusion, Result, check, cpu::bf16::Packed, dropout};
 
 /// What a branch keeps from forward to backward.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,6 +37,33 @@ pub struct LinearWeights {
     pub weight: Tensor,
     /// (O).
     pub bias: Option<Tensor>,
+    /// The weight as products in bf16 read it, if it is kept.
+    packed: PackedWeight,
+}
+
+/// Room for a weight in bf16, in the order in which products read it: shared by clones, filled by the first product of each
+/// kind, and for weights that never change.
+#[derive(Clone, Default)]
+pub(super) struct PackedWeight(Option<Arc<[OnceLock<Packed>; 2]>>);
+
+impl PackedWeight {
+    /// The packed weight for the forward (`transposed`) or the backward, made by `pack` once; none if it is not kept.
+    pub(super) fn get(&self, transposed: bool, pack: impl FnOnce() -> Packed) -> Option<&Packed> {
+        let room = &self.0.as_deref()?[usize::from(transposed)];
+        if room.get().is_none() {
+            // Not `get_or_init`: packing works in parallel, and a thread that waits for its own work would wait for ever.
+            let _ = room.set(pack());
+        }
+        room.get()
+    }
+}
+
+impl fmt::Debug for PackedWeight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let filled =
+            |room: &[OnceLock<Packed>; 2]| room.iter().filter(|one| one.get().is_some()).count();
+        f.debug_tuple("PackedWeight").field(&self.0.as_deref().map(filled)).finish()
+    }
 }
 
 /// `weight` and `bias` (D) of a layer norm.
@@ -107,6 +139,21 @@ pub enum AdapterScale {
 }
 
 impl LinearWeights {
+    /// `weight` (O, I), `bias` (O). A weight that tracks no gradient is taken to stay as it is: products in
+    /// [bf16](MatmulPrecision::Bf16) pack it once for this value and its clones, which takes 2 bytes a value for the
+    /// forward and as much for the backward.
+    pub fn new(weight: Tensor, bias: Option<Tensor>) -> Self {
+        let packed = match weight.track_op() {
+            true => PackedWeight::default(),
+            false => PackedWeight(Some(Default::default())),
+        };
+        Self { weight, bias, packed }
+    }
+
+    pub(super) fn packed(&self) -> &PackedWeight {
+        &self.packed
+    }
+
     fn check(
         &self,
         op: &'static str,
@@ -130,7 +177,8 @@ impl LinearWeights {
 
     fn contiguous(&self) -> Result<Self> {
         let bias = self.bias.as_ref().map(Tensor::contiguous).transpose()?;
-        Ok(Self { weight: self.weight.contiguous()?, bias })
+        let (weight, packed) = (self.weight.contiguous()?, self.packed.clone());
+        Ok(Self { weight, bias, packed })
     }
 }
 

@@ -85,7 +85,7 @@ impl ClipBlock {
         let (dim, hidden) = (config.width, 4 * config.width);
         let linear = |outputs: usize, inputs: usize, weight: &str, bias: &str| -> Result<_> {
             let weight = vb.get((outputs, inputs), weight)?;
-            Ok(LinearWeights { weight, bias: Some(vb.get(outputs, bias)?) })
+            Ok(LinearWeights::new(weight, Some(vb.get(outputs, bias)?)))
         };
         Ok(Self {
             attention: AttentionWeights {
