@@ -161,7 +161,7 @@ fn licences_are_allowed_and_listed() {
          The crates of this repository are MIT or Apache-2.0, at your choice. Below them, with default features on\n\
          Linux, are {} crates of other people. `cargo test -p pad-testkit --test tree` fails if this table is not\n\
          true or if one of them cannot be used under a licence that `deny.toml` allows; `cargo deny check licenses`\n\
-         says the same of feature `hub`.\n\n\
+         says the same of feature `hub`, which brings one crate more of another kind (option-ext, MPL-2.0).\n\n\
          Features `cuda`, `cudnn`, `nccl`, `mkl`, `mpi` and `accelerate` link libraries that are installed beside\n\
          Rust, under their makers' terms; nothing of them is shipped here.\n\n\
          | licence | crates |\n|---|---|\n",
