@@ -23,3 +23,8 @@ pub mod vit;
 pub use adapter::{Adapter, AdapterConfig, AdapterNorm};
 pub use error::{Error, Result};
 pub use scale::{Fusion, Scale};
+
+/// The README's example compiles and runs.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -13,3 +13,8 @@ pub mod layers;
 pub mod segmentation;
 
 pub use error::{Error, Result};
+
+/// The README's example compiles and runs.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

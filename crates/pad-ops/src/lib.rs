@@ -132,3 +132,8 @@ pub mod reference {
         },
     };
 }
+
+/// The README's example compiles and runs.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

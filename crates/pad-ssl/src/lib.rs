@@ -37,3 +37,8 @@ pub use paradigm::{Paradigm, Rate};
 pub use pretraining::{HeldOutLoss, ImageBatch, LoaderBatches, Pretraining};
 pub use simmim::{SimMim, SimMimConfig};
 pub use teacher::{Teacher, TeacherFn, TeacherTokens};
+
+/// The README's example compiles and runs.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

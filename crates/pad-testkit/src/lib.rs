@@ -2,11 +2,20 @@
 //!
 //! Everything here panics on a difference: it is the assertion. Never published.
 
+mod api;
 mod close;
 mod forbidden;
 mod golden;
 mod gradcheck;
 
+pub use api::public_api;
 pub use close::{close, largest, relative_difference};
 pub use golden::{golden, golden_dir, index};
 pub use gradcheck::{Precision, gradcheck, numbers};
+
+/// The examples of the first page and of the guides compile and run.
+#[cfg(doctest)]
+mod pages {
+    #[doc = include_str!("../../../README.md")]
+    struct Readme;
+}

@@ -77,3 +77,8 @@ pub use schedule::{Schedule, lr_for_batch};
 pub use state::{TrainerConfig, TrainerState};
 pub use task::{BatchIter, Batches, Losses, Share, Task};
 pub use trainer::{Outcome, Trainer};
+
+/// The README's example compiles and runs.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -13,9 +13,10 @@ pub enum Role {
     Block(usize),
     /// `norm.*`.
     FinalNorm,
-    /// `blocks.{i}.adaptmlp.*`, learnable scales among them.
+    /// `blocks.{i}.adaptmlp.*`, learnable scales among them. In a network with names of its own, `adaptmlp` at any
+    /// place (`encoder.layer.3.adaptmlp.*`); the number is the last one before it, or 0.
     Adapter(usize),
-    /// `blocks.{i}.scalar_pred.*`, the gate of patchwise scales.
+    /// `blocks.{i}.scalar_pred.*`, the gate of patchwise scales; at any place, as adapters.
     Gate(usize),
     /// `mask_token`.
     MaskToken,
@@ -43,16 +44,23 @@ impl Role {
                 (Ok(index), _) => Role::Block(index),
                 (Err(_), _) => Role::Head,
             },
-            // An adapter built on its own, outside any block.
-            ["adaptmlp", ..] => Role::Adapter(0),
-            ["scalar_pred", ..] => Role::Gate(0),
             ["norm", ..] => Role::FinalNorm,
             ["mask_token"] => Role::MaskToken,
             ["decoder_embed", ..] => Role::DecoderEmbed,
             ["decoder_pos_embed"] => Role::DecoderPosTable,
             ["decoder_blocks" | "decoder_norm" | "decoder_pred", ..] => Role::Decoder,
-            _ => Role::Head,
+            segments => Self::foreign(segments),
         }
+    }
+
+    /// Adapters keep their names in networks that call their blocks otherwise.
+    fn foreign(segments: &[&str]) -> Self {
+        let Some(place) = segments.iter().position(|s| matches!(*s, "adaptmlp" | "scalar_pred"))
+        else {
+            return Role::Head;
+        };
+        let block = segments[..place].iter().rev().find_map(|s| s.parse().ok()).unwrap_or(0);
+        if segments[place] == "adaptmlp" { Role::Adapter(block) } else { Role::Gate(block) }
     }
 
     /// Adapters and their gates.
@@ -109,6 +117,10 @@ mod tests {
             ("norm_pre.bias", Role::PatchEmbed),
             ("fc_norm.weight", Role::Head),
             ("blocks.x.attn.qkv.weight", Role::Head),
+            ("adaptmlp.up_proj.bias", Role::Adapter(0)),
+            ("encoder.layer.3.adaptmlp.scale", Role::Adapter(3)),
+            ("stages.1.layer.4.mixer.scalar_pred.bias", Role::Gate(4)),
+            ("encoder.layer.3.fc1.weight", Role::Head),
         ];
         for (name, role) in table {
             assert_eq!(Role::of(name), role, "{name}");
