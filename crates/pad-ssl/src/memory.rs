@@ -16,7 +16,7 @@ const F32: usize = size_of::<f32>();
 /// the allocator keeps for later come on top.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StepMemory {
-    /// All weights, and in bf16 the frozen ones' copies in the order in which products read them.
+    /// All weights, and in bf16 the frozen ones' copies in the order in which the forward reads them.
     pub weights: usize,
     /// Gradients and both moments of the weights that train.
     pub training: usize,
@@ -76,10 +76,7 @@ impl MaeConfig {
         let tracked = whole || paradigm.has_adapters();
         if precision == MatmulPrecision::Bf16 && !whole {
             let (attention, mlp) = products(&encoder);
-            // The backward ends at the first adapter, below which are the first block's layers.
-            let backward = encoder.depth.saturating_sub(1) * (attention + mlp);
             weights += value * encoder.depth * (attention + mlp);
-            weights += if tracked { value * backward } else { 0 };
         }
         let mut kept = 0;
         if tracked {

@@ -146,7 +146,7 @@ impl List<'_> {
                 self.push(&path, format!("{cfg}pub enum {path}{}", text(&item.generics)));
                 for variant in &item.variants {
                     let path = format!("{path}::{}", variant.ident);
-                    self.push(&path, format!("{path}"));
+                    self.push(&path, path.clone());
                     self.fields(&path, &variant.fields, true);
                 }
                 self.traits(&path, &item.attrs);

@@ -18,4 +18,10 @@ pub use gradcheck::{Precision, gradcheck, numbers};
 mod pages {
     #[doc = include_str!("../../../README.md")]
     struct Readme;
+    #[doc = include_str!("../../../docs/guides/adapter.md")]
+    struct Adapter;
+    #[doc = include_str!("../../../docs/guides/infrared.md")]
+    struct Infrared;
+    #[doc = include_str!("../../../docs/guides/crates.md")]
+    struct Crates;
 }

@@ -108,7 +108,7 @@ impl<'a> Dense<'a> {
             let (values, mat) = self.right(transposed);
             Packed::new((Values::F32(values), mat), Threads::All)
         };
-        match self.packed.get(transposed, pack) {
+        match transposed.then(|| self.packed.get(pack)).flatten() {
             Some(packed) => multiply(packed),
             None => multiply(&pack()),
         }

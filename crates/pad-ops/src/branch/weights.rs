@@ -41,15 +41,15 @@ pub struct LinearWeights {
     packed: PackedWeight,
 }
 
-/// Room for a weight in bf16, in the order in which products read it: shared by clones, filled by the first product of each
-/// kind, and for weights that never change.
+/// Room for a weight in bf16, in the order in which the forward reads it: shared by clones, filled by the first product, for
+/// weights that never change. The backward's order is not kept: a percent of a step's time for as much memory again.
 #[derive(Clone, Default)]
-pub(super) struct PackedWeight(Option<Arc<[OnceLock<Packed>; 2]>>);
+pub(super) struct PackedWeight(Option<Arc<OnceLock<Packed>>>);
 
 impl PackedWeight {
-    /// The packed weight for the forward (`transposed`) or the backward, made by `pack` once; none if it is not kept.
-    pub(super) fn get(&self, transposed: bool, pack: impl FnOnce() -> Packed) -> Option<&Packed> {
-        let room = &self.0.as_deref()?[usize::from(transposed)];
+    /// The packed weight, made by `pack` once; none if it is not kept.
+    pub(super) fn get(&self, pack: impl FnOnce() -> Packed) -> Option<&Packed> {
+        let room = self.0.as_deref()?;
         if room.get().is_none() {
             // Not `get_or_init`: packing works in parallel, and a thread that waits for its own work would wait for ever.
             let _ = room.set(pack());
@@ -60,9 +60,8 @@ impl PackedWeight {
 
 impl fmt::Debug for PackedWeight {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let filled =
-            |room: &[OnceLock<Packed>; 2]| room.iter().filter(|one| one.get().is_some()).count();
-        f.debug_tuple("PackedWeight").field(&self.0.as_deref().map(filled)).finish()
+        let filled = self.0.as_deref().map(|room| room.get().is_some());
+        f.debug_tuple("PackedWeight").field(&filled).finish()
     }
 }
 
@@ -140,8 +139,7 @@ pub enum AdapterScale {
 
 impl LinearWeights {
     /// `weight` (O, I), `bias` (O). A weight that tracks no gradient is taken to stay as it is: products in
-    /// [bf16](MatmulPrecision::Bf16) pack it once for this value and its clones, which takes 2 bytes a value for the
-    /// forward and as much for the backward.
+    /// [bf16](MatmulPrecision::Bf16) pack it once for the forward of this value and its clones, which takes 2 bytes a value.
     pub fn new(weight: Tensor, bias: Option<Tensor>) -> Self {
         let packed = match weight.track_op() {
             true => PackedWeight::default(),

@@ -44,7 +44,7 @@ impl Module {
         for item in &items {
             let Item::Mod(declared) = item else { continue };
             let name = declared.ident.to_string();
-            let below = [&path[..], &[name.clone()]].concat();
+            let below = [&path[..], std::slice::from_ref(&name)].concat();
             let public = public && is_public(item);
             let folder = folder.join(&name);
             children.push(match &declared.content {
