@@ -4,6 +4,7 @@
 //!     cargo run --release --example pretrain                          # two minutes, needs nothing
 //!     cargo run --release --example pretrain -- --data DIR            # your images, small backbone
 //!     cargo run --release --example pretrain -- --data DIR --weights mae_vit_base.pth --model base
+//!     cargo run --release --example pretrain -- --data DIR --recipe full-layer-decay        # docs/paradigms.md
 //!     cargo run --release --example pretrain -- --data DIR --objective milan --teacher clip_vit_b16.safetensors
 //!     cargo run --release --example pretrain -- --resume runs/pretrain-1
 //!     mpirun -n 2 target/release/examples/pretrain --data DIR         # built with --features mpi; docs/parallel.md
@@ -50,11 +51,15 @@ struct Program {
     /// Settings in a TOML file; flags override its entries
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// A row of the paper's comparison, with its hyperparameters for ViT-B: scratch, rgb-only, full, full-layer-decay,
+    /// fixed-scale, per-layer-scale, learnable-scale, pad; flags override its entries
+    #[arg(long, value_name = "NAME", conflicts_with = "config")]
+    recipe: Option<String>,
     /// Folder of the run [default: runs/pretrain-1, or the next that is free]
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     out: Option<PathBuf>,
     /// Continue the run in this folder
-    #[arg(long, value_name = "DIR", conflicts_with = "config")]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["config", "recipe"])]
     resume: Option<PathBuf>,
     /// Store the whole model (other paradigms than pad) in 16-bit floats
     #[arg(long)]
@@ -69,6 +74,9 @@ struct Program {
 
 /// Settings of the run: a new one's, or those of one that goes on.
 fn settings(program: &Program) -> Result<Settings> {
+    if let Some(name) = &program.recipe {
+        return Settings::named(name, &program.flags);
+    }
     let resumed = program.resume.as_ref().map(|folder| folder.join("config.toml"));
     Settings::merge(resumed.as_deref().or(program.config.as_deref()), &program.flags)
 }
@@ -108,6 +116,17 @@ fn identity(settings: &Settings, backbone: String) -> Result<BTreeMap<String, St
         .collect();
     identity.insert("backbone".into(), backbone);
     Ok(identity)
+}
+
+/// The warm-up asked for, or, in a run that is no longer than it, the paper's share of a run.
+fn warmup_epochs(settings: &Settings) -> f64 {
+    let (asked, epochs) = (settings.warmup_epochs, settings.epochs as f64);
+    if asked < epochs {
+        return asked;
+    }
+    let share = 0.3 * epochs;
+    tracing::info!("warm-up of {asked} epochs in a run of {epochs}: {share:.1} in its place");
+    share
 }
 
 fn run() -> Result<()> {
@@ -168,7 +187,7 @@ fn train(
     let schedule = Schedule::WarmupCosine {
         peak_lr,
         min_lr: settings.min_lr,
-        warmup_epochs: settings.warmup_epochs.min(epochs as f64),
+        warmup_epochs: warmup_epochs(settings),
         epochs: epochs as f64,
     };
     let objective = model.network.objective(settings, &model.config, model.taught.as_ref())?;
@@ -249,6 +268,7 @@ fn train(
         "held_out_after": losses.and_then(|losses| losses.1),
         "images_per_s": images_per_s,
         "seconds": seconds,
+        "peak_mib": cli::peak_mib(),
         "steps": steps,
         "trained": model.store.summary().trained,
         "frozen": model.store.summary().frozen,

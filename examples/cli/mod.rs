@@ -66,6 +66,13 @@ pub fn threads(count: usize) -> Result<()> {
     Ok(())
 }
 
+/// Highest resident memory of this process so far, in MiB; none where there is no /proc.
+pub fn peak_mib() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.split_whitespace().next()?.parse::<u64>().ok()? / 1024)
+}
+
 /// `runs/NAME-1`, or the first number that is free.
 pub fn free_run_folder(name: &str) -> PathBuf {
     let folder = |number: usize| PathBuf::from(format!("runs/{name}-{number}"));

@@ -323,29 +323,47 @@ pub struct Flags {
 /// What the program does without `--data`: adapters on the small backbone, rendered scenes, about two minutes.
 const DEMO: &str = include_str!("../recipes/demo.toml");
 
+/// The rows that the paper compares, by the names of `--recipe`.
+pub const RECIPES: [(&str, &str); 8] = [
+    ("scratch", include_str!("../recipes/pretrain_scratch.toml")),
+    ("rgb-only", include_str!("../recipes/pretrain_rgb_only.toml")),
+    ("full", include_str!("../recipes/pretrain_full.toml")),
+    ("full-layer-decay", include_str!("../recipes/pretrain_full_layer_decay.toml")),
+    ("fixed-scale", include_str!("../recipes/pretrain_fixed_scale.toml")),
+    ("per-layer-scale", include_str!("../recipes/pretrain_per_layer_scale.toml")),
+    ("learnable-scale", include_str!("../recipes/pretrain_learnable_scale.toml")),
+    ("pad", include_str!("../recipes/pretrain_pad.toml")),
+];
+
 impl Settings {
-    /// Defaults, overlaid by `recipe` (or, without any data, by the demo's), overlaid by `flags`.
+    /// Defaults, overlaid by the file `recipe` (or, without any data, by the demo's), overlaid by `flags`.
     pub fn merge(recipe: Option<&Path>, flags: &Flags) -> Result<Self> {
-        let parse = |name: &str, text: &str| -> Result<toml::Table> {
-            text.parse()
-                .map_err(|error: toml::de::Error| format!("{name}: {}", error.message()).into())
-        };
-        let mut table = match recipe {
+        match recipe {
             Some(path) => {
                 let name = path.display().to_string();
                 let text =
                     std::fs::read_to_string(path).map_err(|error| format!("{name}: {error}"))?;
-                parse(&name, &text)?
+                Self::overlay(&name, &text, flags)
             }
-            None if flags.data.is_none() => parse("demo.toml", DEMO)?,
-            None => toml::Table::new(),
+            None if flags.data.is_none() => Self::overlay("demo.toml", DEMO, flags),
+            None => Self::overlay("settings", "", flags),
+        }
+    }
+
+    /// Defaults, overlaid by the entry `name` of [`RECIPES`], overlaid by `flags`.
+    pub fn named(name: &str, flags: &Flags) -> Result<Self> {
+        let Some((_, text)) = RECIPES.iter().find(|(known, _)| *known == name) else {
+            let known: Vec<_> = RECIPES.iter().map(|(name, _)| *name).collect();
+            return Err(format!("no recipe `{name}`, expected one of {}", known.join(", ")).into());
         };
-        let flags = toml::Table::try_from(flags)?;
-        table.extend(flags);
-        let source = recipe.map_or("settings".into(), |path| path.display().to_string());
-        table
-            .try_into()
-            .map_err(|error: toml::de::Error| format!("{source}: {}", error.message()).into())
+        Self::overlay(&format!("recipe {name}"), text, flags)
+    }
+
+    fn overlay(source: &str, text: &str, flags: &Flags) -> Result<Self> {
+        let refuse = |error: toml::de::Error| format!("{source}: {}", error.message());
+        let mut table: toml::Table = text.parse().map_err(refuse)?;
+        table.extend(toml::Table::try_from(flags)?);
+        Ok(table.try_into().map_err(refuse)?)
     }
 
     /// Reads the `config.toml` of a run.
