@@ -13,15 +13,16 @@ bin=${BIN:-target/release/examples}
 [ -x "$bin/detect" ] && [ -x "$bin/pretrain" ] || cargo build --release --example detect --example pretrain
 mkdir -p "$out"
 
-# The same for all: crops of 256 from images at about their own size, 2 images an update, evaluated at 640.
+# The same for all: crops of 448 from images at 1.1 to 1.3 times their size (objects of 17 pixels are smaller than a patch), one
+# image an update, evaluated at 800.
 train() { # name, seed, flags
     name=$1-$2; seed=$2; shift 2
     [ -f "$out/$name/summary.json" ] && return
     rm -rf "${out:?}/$name"
-    "$bin/detect" train --data "$DATA" --format "${FORMAT:-hit-uav}" --out "$out/$name" --seed "$seed" --min-side 2 --channels 64 \
-        --head-dim 256 --anchors 16,32,64,128,256 --proposals 200 --samples 128 --epochs "${EPOCHS:-6}" --batch-size 2 --lr 5e-4 \
+    "$bin/detect" train --data "$DATA" --format "${FORMAT:-hit-uav}" --out "$out/$name" --seed "$seed" --min-side 2 --channels 48 \
+        --head-dim 192 --anchors 16,32,64,128,256 --proposals 200 --samples 64 --epochs "${EPOCHS:-6}" --batch-size 1 --lr 5e-4 \
         --lr-steps 0.8,0.93 --weight-decay 0.05 --warmup-steps 50 --clip-norm 1 --drop-path 0 --window 7 --eval-every 0 \
-        --threads "$threads" --workers 1 "$@" >"$out/$name.txt" 2>&1
+        --layer-decay 0.8 --threads "$threads" --workers 1 "$@" >"$out/$name.txt" 2>&1
     rm -rf "$out/$name/checkpoints"
     echo "$name: $(grep '^   AP ' "$out/$name.txt") $(grep '^  AR1 ' "$out/$name.txt")"
 }
@@ -35,7 +36,7 @@ pretrain() { # name, flags
     echo "$name: $(grep '^held-out' "$out/$name.txt")"
 }
 
-small="--size 256 --jitter 1.8,2.4 --test-size 640 --layer-decay 0.8"
+small="--size 448 --jitter 1.6,1.9 --test-size 800"
 pretrain pretrain-full --paradigm full --blr 1e-3
 pretrain pretrain-pad --paradigm pad --bottleneck 32 --blr 4e-3
 for seed in ${SEEDS:-0 1 2}; do
@@ -45,6 +46,6 @@ for seed in ${SEEDS:-0 1 2}; do
     train pad "$seed" $small --weights "$out/pretrain-pad"
 done
 if [ -n "${DINO:-}" ]; then
-    train dino 0 --size 252 --jitter 1.8,2.4 --test-size 644 --layer-decay 0.8 --normalize imagenet --weights "$DINO" \
+    train dino 0 --size 448 --jitter 1.6,1.9 --test-size 798 --normalize imagenet --weights "$DINO" \
         --model dinov2-small --adapters none --trained heads
 fi

@@ -29,6 +29,7 @@ use cli::{
     group::{self, on_first},
     model,
     settings::{Flags, Settings},
+    signals::Signals,
 };
 use pad::{
     Keep,
@@ -37,8 +38,8 @@ use pad::{
     rng::Key,
     ssl::{HeldOutLoss, LoaderBatches, Pretraining},
     train::{
-        AdamW, AdamWConfig, CheckpointConfig, Checkpoints, Collective, Every, Outcome, Schedule,
-        Summary, Trainer, TrainerConfig,
+        AdamW, AdamWConfig, CheckpointConfig, Checkpoints, Collective, EmaConfig, Every, Outcome,
+        Schedule, Summary, Trainer, TrainerConfig,
         checkpoint::latest,
         log::{EventFile, JsonLines, Progress, TensorBoard},
         lr_for_batch,
@@ -195,7 +196,13 @@ fn train(
     let mut evaluation =
         held_out.as_ref().map(|loader| HeldOutLoss::new(&task, loader, settings.eval_every));
     let optimizer = AdamW::new(parameters, AdamWConfig::default())?;
-    let mut trainer = Trainer::new(config, schedule, optimizer)?.with_group(Arc::clone(group));
+    let signals = Signals::watch()?;
+    let mut trainer = Trainer::new(config, schedule, optimizer)?
+        .with_group(Arc::clone(group))
+        .with_stop(Arc::clone(&signals.stop));
+    if let Some(decay) = settings.ema {
+        trainer = trainer.with_ema(EmaConfig { decay, ..Default::default() })?;
+    }
     let identity = identity(settings, model.store.backbone_digest()?)?;
 
     // The run folder appears only when nothing can be wrong with the settings any more.
@@ -234,7 +241,7 @@ fn train(
     drop(trainer);
     if outcome == Outcome::Stopped {
         tracing::info!("stopped; continue with --resume {}", folder.display());
-        return Ok(());
+        return signals.stopped();
     }
     if group.rank() > 0 {
         return Ok(()); // the first process writes the results
@@ -258,7 +265,8 @@ fn train(
             Err(error) => tracing::warn!("no picture of crops: {error}"),
         }
     }
-    let losses = evaluation.map(|hook| (hook.before(), hook.after()));
+    let losses = evaluation.as_ref().map(|hook| (hook.before(), hook.after()));
+    let best = evaluation.as_ref().and_then(HeldOutLoss::best);
     if let Some((Some(before), Some(after))) = losses {
         println!("held-out loss: {before:.4} before, {after:.4} after");
     }
@@ -266,6 +274,8 @@ fn train(
     let summary = serde_json::json!({
         "held_out_before": losses.and_then(|losses| losses.0),
         "held_out_after": losses.and_then(|losses| losses.1),
+        "held_out_best": best.map(|(loss, _)| loss),
+        "best_step": best.map(|(_, step)| step),
         "images_per_s": images_per_s,
         "seconds": seconds,
         "peak_mib": cli::peak_mib(),

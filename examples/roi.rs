@@ -14,7 +14,7 @@ use std::{
     process::ExitCode,
     str::FromStr,
     sync::{
-        Arc, Mutex, PoisonError,
+        Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
@@ -193,13 +193,7 @@ fn run() -> Result<()> {
     let (config, window) = (program.config(), program.window()?);
     // Settings are refused before the first image is.
     roi::rois(&[0], ImageSize::new(1, 1), &config)?;
-    let stop = Arc::new(AtomicBool::new(false));
-    let stopping = Arc::clone(&stop);
-    ctrlc::set_handler(move || {
-        if stopping.swap(true, Ordering::Relaxed) {
-            std::process::exit(130); // asked twice
-        }
-    })?;
+    let signals = cli::signals::Signals::watch()?;
 
     let folder = match &program.data {
         Some(folder) => folder.clone(),
@@ -223,7 +217,7 @@ fn run() -> Result<()> {
         tasks.push(Task { index, roi });
     }
     let start = Instant::now();
-    let done = search(&program, &config, &window, &images, &tasks, &stop);
+    let done = search(&program, &config, &window, &images, &tasks, &signals.stop);
     let seconds = start.elapsed().as_secs_f64();
     for (_, error) in &done.unreadable {
         tracing::warn!("left out: {error}");
@@ -234,7 +228,8 @@ fn run() -> Result<()> {
     report(&images, &program, skipped, &done, seconds);
     let left = tasks.len() - done.counts.len() - done.unreadable.len();
     if left > 0 {
-        return Err(format!("stopped with {left} images left; the same command goes on").into());
+        tracing::info!("stopped with {left} images left; the same command goes on");
+        return signals.stopped();
     }
     preview(&program, &images, &window)?;
     match done.unreadable.first() {

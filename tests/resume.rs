@@ -65,3 +65,72 @@ fn a_resumed_run_must_be_the_same_run() {
     let name = run.display();
     assert_eq!(error, format!("{name} holds a run: continue it with --resume {name}"));
 }
+
+/// SIGTERM as a cluster sends it, SIGINT as Ctrl-C does.
+#[cfg(unix)]
+#[test]
+fn signals_end_a_run_with_a_checkpoint_and_the_exit_code_of_shells() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, whole) = (folder.path().join("data"), folder.path().join("whole"));
+    write_images(&data, 30);
+    // No checkpoint is due before the end: the one that is found is the signal's.
+    let plan = ["--checkpoint-every=1000", "--ema=0.9"];
+    success(pretrain(&data, &whole, &plan));
+    let want = bytes(whole.join("model.safetensors"));
+    for (signal, code) in [("TERM", 143), ("INT", 130)] {
+        let run = folder.path().join(signal);
+        let mut child = pretrain(&data, &run, &plan).spawn().unwrap();
+        wait_for(&run.join("log.jsonl"), 3);
+        let sent = std::process::Command::new("kill")
+            .args([format!("-{signal}"), child.id().to_string()])
+            .status();
+        assert!(sent.unwrap().success());
+        assert_eq!(child.wait().unwrap().code(), Some(code));
+        assert!(!run.join("model.safetensors").exists(), "told too late to prove anything");
+        let mut resume = program("pretrain");
+        resume.arg("--resume").arg(&run).args(["--workers", "2"]);
+        let said = programs::stderr(&success(resume));
+        assert!(said.contains("resumed from"), "{said}");
+        assert!(bytes(run.join("model.safetensors")) == want, "stopped by SIG{signal}");
+    }
+}
+
+#[test]
+fn the_best_checkpoint_is_kept_beside_the_newest() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, run) = (folder.path().join("data"), folder.path().join("run"));
+    write_images(&data, 30);
+    // A rate that makes it worse after a while.
+    let flags = [
+        "--epochs=6",
+        "--eval-every=1",
+        "--checkpoint-every=1000",
+        "--keep=1",
+        "--blr=20",
+        "--warmup-epochs=5",
+    ];
+    success(pretrain(&data, &run, &flags));
+    let summary: serde_json::Value =
+        serde_json::from_slice(&bytes(run.join("summary.json"))).unwrap();
+    let log = String::from_utf8(bytes(run.join("log.jsonl"))).unwrap();
+    let losses: Vec<(f64, u64)> = log
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+        .filter_map(|line| {
+            Some((line["metrics"]["held_out_loss"].as_f64()?, line["step"].as_u64()?))
+        })
+        .collect();
+    assert_eq!(losses.len(), 6);
+    let lowest = losses.iter().copied().min_by(|a, b| a.0.total_cmp(&b.0)).unwrap();
+    assert_eq!(
+        (summary["held_out_best"].as_f64().unwrap(), summary["best_step"].as_u64().unwrap()),
+        lowest
+    );
+    let checkpoints = run.join("checkpoints");
+    let best = String::from_utf8(bytes(checkpoints.join("best"))).unwrap();
+    assert_eq!(best.trim(), format!("checkpoint-{:08}", lowest.1));
+    assert!(checkpoints.join(best.trim()).join("model.safetensors").exists());
+    let folders =
+        std::fs::read_dir(&checkpoints).unwrap().flatten().filter(|entry| entry.path().is_dir());
+    assert!(folders.count() <= 2, "the newest and the best");
+}

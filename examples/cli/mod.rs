@@ -8,6 +8,7 @@ pub mod model;
 pub mod objective;
 pub mod pictures;
 pub mod settings;
+pub mod signals;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -37,10 +38,13 @@ pub fn main(run: impl FnOnce() -> Result<()>) -> ExitCode {
         .init();
     match run() {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {}", error.to_string().replace('\n', " "));
-            ExitCode::FAILURE
-        }
+        Err(error) => match error.downcast_ref::<signals::Stopped>() {
+            Some(stopped) => stopped.exit_code(),
+            None => {
+                eprintln!("error: {}", error.to_string().replace('\n', " "));
+                ExitCode::FAILURE
+            }
+        },
     }
 }
 

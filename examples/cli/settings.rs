@@ -66,6 +66,7 @@ pub struct Settings {
     pub warmup_epochs: f64,
     pub weight_decay: f64,
     pub clip_norm: Option<f64>,
+    pub ema: Option<f64>,
     pub eval_every: usize,
     pub checkpoint_every: usize,
     pub keep: usize,
@@ -126,6 +127,7 @@ impl Default for Settings {
             warmup_epochs: 30.0,
             weight_decay: 0.05,
             clip_norm: None,
+            ema: None,
             eval_every: 1,
             checkpoint_every: 500,
             keep: 2,
@@ -300,6 +302,9 @@ pub struct Flags {
     /// Largest gradient norm [default: no limit]
     #[arg(long, help_heading = "Training")]
     pub clip_norm: Option<f64>,
+    /// Keep averages of the weights with this decay, e.g. 0.9999; evaluation and the result use them [default: none]
+    #[arg(long, value_name = "DECAY", help_heading = "Training")]
+    pub ema: Option<f64>,
     /// Evaluate on held-out images every so many epochs; 0 = only before and after [default: 1]
     #[arg(long, help_heading = "Training")]
     pub eval_every: Option<usize>,

@@ -74,6 +74,7 @@ pub struct Settings {
     pub lr_steps: [f64; 2],
     pub warmup_steps: usize,
     pub clip_norm: Option<f64>,
+    pub ema: Option<f64>,
     pub eval_every: usize,
     pub checkpoint_every: usize,
     pub keep: usize,
@@ -135,6 +136,7 @@ impl Default for Settings {
             lr_steps: [2.0 / 3.0, 11.0 / 12.0],
             warmup_steps: 250,
             clip_norm: None,
+            ema: None,
             eval_every: 1,
             checkpoint_every: 500,
             keep: 2,
@@ -312,6 +314,9 @@ pub struct Flags {
     /// Largest norm of the gradients [default: none]
     #[arg(long, help_heading = "Training")]
     pub clip_norm: Option<f64>,
+    /// Keep averages of the weights with this decay, e.g. 0.999; evaluation and the result use them [default: none]
+    #[arg(long, value_name = "DECAY", help_heading = "Training")]
+    pub ema: Option<f64>,
     /// Epochs from one evaluation to the next; 0 = only at the end [default: 1]
     #[arg(long, help_heading = "Training")]
     pub eval_every: Option<usize>,

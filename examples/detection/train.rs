@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use candle_core::{DType, Device, Tensor};
@@ -16,8 +17,8 @@ use pad::{
     },
     heads::detection::{DetectionBatch, DetectionTask, Target, coco::write_results},
     train::{
-        AdamW, AdamWConfig, BatchIter, Batches, BoxError, CheckpointConfig, Checkpoints, Every,
-        Losses, Outcome, Summary, Task, Trainer, TrainerConfig,
+        AdamW, AdamWConfig, BatchIter, Batches, BoxError, CheckpointConfig, Checkpoints, EmaConfig,
+        Every, Losses, Outcome, Summary, Task, Trainer, TrainerConfig,
         checkpoint::{best, latest},
         log::{JsonLines, Progress, TensorBoard},
     },
@@ -30,7 +31,7 @@ use super::{
     report,
     settings::{Flags, Settings},
 };
-use crate::cli::{self, Result};
+use crate::cli::{self, Result, signals::Signals};
 
 /// A loader's batches as the detector takes them.
 struct Training<'a> {
@@ -169,7 +170,12 @@ pub fn run(
     let optimizer = AdamW::new(parameters.clone(), adamw)?;
     let mut evaluation =
         Evaluation::new(&network, &held_out, pipeline.clone(), settings.eval_every)?;
-    let mut trainer = Trainer::new(trainer_config, settings.schedule(steps), optimizer)?;
+    let signals = Signals::watch()?;
+    let mut trainer = Trainer::new(trainer_config, settings.schedule(steps), optimizer)?
+        .with_stop(Arc::clone(&signals.stop));
+    if let Some(decay) = settings.ema {
+        trainer = trainer.with_ema(EmaConfig { decay, ..Default::default() })?;
+    }
     let identity = identity(&settings, network.store.backbone_digest()?)?;
 
     // The run folder appears only when nothing can be wrong with the settings any more.
@@ -203,12 +209,12 @@ pub fn run(
     drop(trainer);
     if outcome == Outcome::Stopped {
         tracing::info!("stopped; continue with --resume {}", folder.display());
-        return Ok(());
+        return signals.stopped();
     }
 
     // What is handed on is the best, which need not be the last.
     if let Some(checkpoint) = best(&checkpoints)? {
-        checkpoint.load_parameters(&parameters, None)?;
+        checkpoint.load_evaluated(&parameters)?;
     }
     let mut files = vec![network.save(&folder)?];
     let truth = data::truth(held_out.as_ref())?;

@@ -58,6 +58,7 @@ pub struct Settings {
     pub layer_decay: f64,
     pub weight_decay: f64,
     pub clip_norm: Option<f64>,
+    pub ema: Option<f64>,
     pub eval_every: usize,
     pub checkpoint_every: usize,
     pub keep: usize,
@@ -124,6 +125,7 @@ impl Default for Settings {
             layer_decay: 0.65,
             weight_decay: 0.05,
             clip_norm: None,
+            ema: None,
             eval_every: 0,
             checkpoint_every: 500,
             keep: 2,
@@ -301,6 +303,9 @@ pub struct Flags {
     /// Largest gradient norm [default: no limit]
     #[arg(long, help_heading = "Training")]
     pub clip_norm: Option<f64>,
+    /// Keep averages of the weights with this decay, e.g. 0.999; evaluation and the result use them [default: none]
+    #[arg(long, value_name = "DECAY", help_heading = "Training")]
+    pub ema: Option<f64>,
     /// Evaluate every so many updates, a divisor of --iterations; 0 = at the end [default: 0]
     #[arg(long, help_heading = "Training")]
     pub eval_every: Option<usize>,

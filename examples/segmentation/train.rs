@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use candle_core::{DType, Device, Tensor};
@@ -11,8 +12,8 @@ use pad::{
     data::{draw::Canvas, image::DecodeOptions, sets::segmentation::SegmentationLoader},
     heads::segmentation::{SegmentationBatch, SegmentationTask},
     train::{
-        AdamW, AdamWConfig, BatchIter, Batches, BoxError, CheckpointConfig, Checkpoints, Every,
-        Losses, Outcome, Summary, Task, Trainer, TrainerConfig,
+        AdamW, AdamWConfig, BatchIter, Batches, BoxError, CheckpointConfig, Checkpoints, EmaConfig,
+        Every, Losses, Outcome, Summary, Task, Trainer, TrainerConfig,
         checkpoint::{best, latest},
         log::{JsonLines, Progress, TensorBoard},
     },
@@ -25,7 +26,7 @@ use super::{
     report,
     settings::{Flags, Settings},
 };
-use crate::cli::{self, Result};
+use crate::cli::{self, Result, signals::Signals};
 
 /// A loader's batches one after the other; the trainer's epoch is the time between two evaluations.
 struct Stream<'a> {
@@ -183,7 +184,12 @@ pub fn run(
     let adamw = AdamWConfig { beta2: 0.999, ..Default::default() };
     let optimizer = AdamW::new(parameters.clone(), adamw)?;
     let mut evaluation = Evaluation::new(&network.segmentor, &held_out, looking.clone());
-    let mut trainer = Trainer::new(trainer_config, settings.schedule()?, optimizer)?;
+    let signals = Signals::watch()?;
+    let mut trainer = Trainer::new(trainer_config, settings.schedule()?, optimizer)?
+        .with_stop(Arc::clone(&signals.stop));
+    if let Some(decay) = settings.ema {
+        trainer = trainer.with_ema(EmaConfig { decay, ..Default::default() })?;
+    }
     let identity = identity(&settings, network.store.backbone_digest()?)?;
 
     // The run folder appears only when nothing can be wrong with the settings any more.
@@ -217,12 +223,12 @@ pub fn run(
     drop(trainer);
     if outcome == Outcome::Stopped || steps < settings.iterations {
         tracing::info!("{steps} updates; continue with --resume {}", folder.display());
-        return Ok(());
+        return signals.stopped();
     }
 
     // What is handed on is the best, which need not be the last.
     if let Some(checkpoint) = best(&checkpoints)? {
-        checkpoint.load_parameters(&parameters, None)?;
+        checkpoint.load_evaluated(&parameters)?;
     }
     let mut files = vec![network.save(&folder)?];
     let found = measure(&network.segmentor, &held_out, &looking)?;

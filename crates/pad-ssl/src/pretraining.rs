@@ -152,20 +152,21 @@ impl<O: Objective> Task for Pretraining<'_, O> {
 }
 
 /// Measures the loss on held-out images before the first update, every so many epochs, and after the last; the log
-/// gets it as `held_out_loss`.
+/// gets it as `held_out_loss`, and the checkpoint of the lowest one is kept as the best.
 pub struct HeldOutLoss<'a, O> {
     task: &'a Pretraining<'a, O>,
     loader: &'a Loader,
     every_epochs: usize,
     before: Option<f64>,
     after: Option<f64>,
+    best: Option<(f64, usize)>,
     measured_at: usize,
 }
 
 impl<'a, O: Objective> HeldOutLoss<'a, O> {
     /// A hook that evaluates every `every_epochs` epochs; 0 = only before and after.
     pub fn new(task: &'a Pretraining<'a, O>, loader: &'a Loader, every_epochs: usize) -> Self {
-        Self { task, loader, every_epochs, before: None, after: None, measured_at: 0 }
+        Self { task, loader, every_epochs, before: None, after: None, best: None, measured_at: 0 }
     }
 
     /// The loss before the first update.
@@ -176,6 +177,11 @@ impl<'a, O: Objective> HeldOutLoss<'a, O> {
     /// The newest loss.
     pub fn after(&self) -> Option<f64> {
         self.after
+    }
+
+    /// The lowest loss after an epoch, and the step it was measured after.
+    pub fn best(&self) -> Option<(f64, usize)> {
+        self.best
     }
 
     fn measure(&mut self, place: &str, group: &dyn Collective) -> Result<f64, BoxError> {
@@ -219,6 +225,10 @@ impl<O: Objective> Hook for HeldOutLoss<'_, O> {
             let loss = self.measure(&format!("after epoch {number}"), view.group)?;
             epoch.metrics.insert("held_out_loss".into(), loss);
             self.measured_at = view.state.step;
+            if loss.is_finite() && self.best.is_none_or(|(lowest, _)| loss < lowest) {
+                self.best = Some((loss, view.state.step));
+                return Ok(Flow::Best);
+            }
         }
         Ok(Flow::Continue)
     }
@@ -232,12 +242,18 @@ impl<O: Objective> Hook for HeldOutLoss<'_, O> {
     }
 
     fn state(&self) -> serde_json::Value {
-        serde_json::json!({ "before": self.before, "after": self.after, "at": self.measured_at })
+        serde_json::json!({
+            "before": self.before,
+            "after": self.after,
+            "best": self.best,
+            "at": self.measured_at,
+        })
     }
 
     fn restore(&mut self, state: &serde_json::Value) -> Result<(), BoxError> {
         self.before = state["before"].as_f64();
         self.after = state["after"].as_f64();
+        self.best = serde_json::from_value(state["best"].clone())?;
         self.measured_at = state["at"].as_u64().unwrap_or(0) as usize;
         Ok(())
     }

@@ -55,6 +55,7 @@
 pub mod adamw;
 pub mod checkpoint;
 pub mod collective;
+pub mod ema;
 mod error;
 pub mod gradients;
 pub mod hook;
@@ -69,6 +70,7 @@ pub mod trainer;
 pub use adamw::{AdamW, AdamWConfig, StepReport};
 pub use checkpoint::{Checkpoint, CheckpointConfig, Checkpoints, Every};
 pub use collective::{Collective, LocalGroup, SingleProcess};
+pub use ema::{Ema, EmaConfig};
 pub use error::{BoxError, Error, Result, TensorFaults, WrongTensor};
 pub use gradients::Gradients;
 pub use hook::{EpochInfo, Flow, Hook, StepInfo, TrainerView};

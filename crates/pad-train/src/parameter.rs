@@ -16,7 +16,7 @@ pub struct Parameter {
     /// Decoupled weight decay, per unit of learning rate.
     pub weight_decay: f64,
     /// No update at all while `epoch <= frozen_through` (epochs from 0), as for a parameter without gradient: no
-    /// weight decay, no step counted. PAD's gate thaws late.
+    /// weight decay, no step counted. PAD's gate thaws late; `usize::MAX` is never.
     pub frozen_through: Option<usize>,
 }
 
@@ -150,7 +150,12 @@ impl fmt::Display for Summary {
             row([
                 &format!("{:.5}", group.lr_factor),
                 &group.weight_decay.to_string(),
-                &group.frozen_through.map_or("-".into(), |epoch| format!("epoch {epoch}")),
+                &match group.frozen_through {
+                    None => "-".into(),
+                    // Running statistics: no gradient ever moves them.
+                    Some(usize::MAX) => "the end".into(),
+                    Some(epoch) => format!("epoch {epoch}"),
+                },
                 &group.tensors.to_string(),
                 &thousands(group.values),
             ])?;

@@ -20,9 +20,9 @@ use pad_ops::{Mode, rng::Key};
 use serde_json::Value;
 
 use crate::{
-    AdamW, BatchIter, Batches, Checkpoint, Checkpoints, Collective, EpochInfo, Error, Gradients,
-    Hook, Result, Schedule, Share, SingleProcess, StepInfo, Task, TrainerConfig, TrainerState,
-    TrainerView,
+    AdamW, BatchIter, Batches, Checkpoint, Checkpoints, Collective, Ema, EmaConfig, EpochInfo,
+    Error, Gradients, Hook, Result, Schedule, Share, SingleProcess, StepInfo, Task, TrainerConfig,
+    TrainerState, TrainerView,
     collective::{agree, agree_by, check_parameters, sum_gradients},
     hook::Wishes,
     tally::Tally,
@@ -49,6 +49,7 @@ pub struct Trainer<'h> {
     last_checkpoint: Option<PathBuf>,
     stop: Arc<AtomicBool>,
     group: Arc<dyn Collective>,
+    ema: Option<Ema>,
 }
 
 impl<'h> Trainer<'h> {
@@ -70,6 +71,7 @@ impl<'h> Trainer<'h> {
             last_checkpoint: None,
             stop: Arc::default(),
             group: Arc::new(SingleProcess),
+            ema: None,
         })
     }
 
@@ -94,6 +96,17 @@ impl<'h> Trainer<'h> {
         self
     }
 
+    /// Keeps averages of the weights. Hooks see the model with the averages in place after epochs and at the end, so that
+    /// what they measure is theirs, and so is the model after a run that [finished](Outcome::Finished); steps go on with the
+    /// weights themselves. Checkpoints hold both. Call it before [`Trainer::resume`].
+    ///
+    /// # Errors
+    /// [`Error::Settings`]; [`Error::Candle`] if a variable cannot be copied.
+    pub fn with_ema(mut self, config: EmaConfig) -> Result<Self> {
+        self.ema = Some(Ema::new(self.optimizer.parameters(), config)?);
+        Ok(self)
+    }
+
     /// Trains together with the other processes of `group`. `accumulate` of the settings counts the micro-batches of a
     /// step over all of them and must be a multiple of their number; gradients are averaged over all before they are
     /// clipped. The first process alone writes checkpoints and calls hooks that do not ask to be
@@ -108,7 +121,7 @@ impl<'h> Trainer<'h> {
     /// Goes on from a checkpoint. Hooks get their states when the run starts.
     ///
     /// # Errors
-    /// [`Error::Resume`] if seed or accumulation differ, [`Error::Tensors`] or [`Error::Metadata`] if the checkpoint
+    /// [`Error::Resume`] if seed or accumulation differ or averages are missing, [`Error::Tensors`] or [`Error::Metadata`] if the checkpoint
     /// belongs to other parameters or another frozen part. Then nothing was changed.
     pub fn resume(&mut self, checkpoint: &Checkpoint) -> Result<()> {
         let saved = checkpoint.trainer_state();
@@ -117,8 +130,15 @@ impl<'h> Trainer<'h> {
         resumable(checkpoint.path(), saved.differences(&now))?;
         let metadata = self.checkpoints.as_ref().map(Checkpoints::metadata);
         let values = checkpoint.values_for(self.optimizer.parameters(), metadata)?;
+        let averages = match &self.ema {
+            None => None,
+            Some(_) => Some(checkpoint.averages_for(self.optimizer.parameters())?),
+        };
         checkpoint.load_optimizer(&mut self.optimizer)?;
         values.assign()?;
+        if let (Some(ema), Some(averages)) = (&mut self.ema, averages) {
+            ema.assign(averages.into_tensors()?)?;
+        }
         self.state = saved.clone();
         self.hook_states = checkpoint.hook_states().clone();
         self.last_checkpoint = Some(checkpoint.path().to_path_buf());
@@ -185,6 +205,9 @@ impl<'h> Trainer<'h> {
                 let moved = self.optimizer.step(&gradients, lr, epoch);
                 let report = moved.map_err(|error| self.diverged(error))?;
                 self.warn_once(report.without_gradient, &gradients);
+                if let Some(ema) = &mut self.ema {
+                    ema.update(self.state.step + 1)?;
+                }
                 let info = tally.info(&self.state, lr, grad_norm, started.elapsed().as_secs_f64());
                 let epoch_ended = self.state.advance();
                 let stop = self.after_step(&info, epoch_ended, last_step);
@@ -342,14 +365,21 @@ impl<'h> Trainer<'h> {
             wishes.add(flow.map_err(in_hook(&**hook))?);
         }
         if epoch_ended {
+            self.swap_averages()?;
+            let (hooks, view) = self.hooks_and_view(last_step);
             let mut epoch =
                 EpochInfo { epoch: info.epoch, step: info.step, ..EpochInfo::default() };
             for hook in hooks.iter_mut().filter(|hook| called(&***hook, &view)) {
                 let flow = hook.after_epoch(&mut epoch, &view);
                 wishes.add(flow.map_err(in_hook(&**hook))?);
             }
+            self.swap_averages()?;
         }
         Ok(wishes)
+    }
+
+    fn swap_averages(&mut self) -> Result<()> {
+        self.ema.as_mut().map_or(Ok(()), Ema::swap)
     }
 
     fn hooks_and_view(&mut self, last_step: usize) -> (&mut [Box<dyn Hook + 'h>], TrainerView<'_>) {
@@ -368,7 +398,9 @@ impl<'h> Trainer<'h> {
         let Some(checkpoints) = &self.checkpoints else { return Ok(()) };
         let states = self.hooks.iter().map(|hook| (hook.name().to_string(), hook.state()));
         let states = states.filter(|(_, state)| !state.is_null()).collect();
-        let path = checkpoints.save(&self.optimizer, &self.state, &states)?;
+        let averages = self.ema.as_ref().map(Ema::averages).transpose()?;
+        let path =
+            checkpoints.save_with(&self.optimizer, &self.state, &states, averages.as_ref())?;
         if best {
             checkpoints.mark_best(&path)?;
         }
@@ -389,11 +421,13 @@ impl<'h> Trainer<'h> {
         if !self.checkpoints.as_ref().is_some_and(|c| c.is_at(newest, self.state.step)) {
             self.save(false)?;
         }
+        self.swap_averages()?;
         let (hooks, view) = self.hooks_and_view(last_step);
         for hook in hooks.iter_mut().filter(|hook| called(&***hook, &view)) {
             hook.finish(&view).map_err(in_hook(&**hook))?;
         }
-        Ok(())
+        // A finished run leaves the averages in the model, one that goes on later its weights.
+        if self.state.step < last_step { self.swap_averages() } else { Ok(()) }
     }
 
     /// A gradient that is not finite, told with the step and the last good checkpoint.

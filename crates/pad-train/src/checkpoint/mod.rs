@@ -5,7 +5,8 @@
 //!   checkpoint-00000120/
 //!     model.safetensors       trained variables by name, f32 (or what they are), with the caller's metadata
 //!     optimizer.safetensors   AdamW::state
-//!     state.json              where the run stands, the hooks' states, size and checksum of the other two
+//!     averages.safetensors    averages of the variables, in a run that keeps them (Trainer::with_ema)
+//!     state.json              where the run stands, the hooks' states, size and checksum of the others
 //!   checkpoint-00000240/
 //!   best                      name of the folder that is kept as the best one
 //!   .checkpoint-00000360.partial/   left by a crash; ignored, removed by the next run
@@ -38,6 +39,7 @@ use crate::{
 
 const MODEL: &str = "model.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
+const AVERAGES: &str = "averages.safetensors";
 const STATE: &str = "state.json";
 const BEST: &str = "best";
 /// Version of the layout, raised when older programs could not read newer folders.
@@ -92,6 +94,9 @@ impl Checkpoint {
             let facts = facts.ok_or_else(|| damaged(format!("no checksum of `{name}`")))?;
             facts.verify(&path.join(name))?;
         }
+        if let Some(facts) = state.files.get(AVERAGES) {
+            facts.verify(&path.join(AVERAGES))?;
+        }
         Ok(Self { path: path.to_path_buf(), state })
     }
 
@@ -142,6 +147,18 @@ impl Checkpoint {
         self.values_for(parameters, metadata)?.assign()
     }
 
+    /// Loads what evaluation saw: the averages of a run that keeps them ([`Trainer::with_ema`](crate::Trainer::with_ema)), else the
+    /// variables.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::load_parameters`].
+    pub fn load_evaluated(&self, parameters: &[Parameter]) -> Result<()> {
+        match self.state.files.contains_key(AVERAGES) {
+            true => self.averages_for(parameters)?.assign(),
+            false => self.load_parameters(parameters, None),
+        }
+    }
+
     /// Loads an optimiser's state, all or nothing.
     ///
     /// # Errors
@@ -168,27 +185,42 @@ impl Checkpoint {
         if let Some(expected) = metadata {
             check_metadata(&path, expected, &file.metadata()?)?;
         }
-        let mut saved = file.tensors(&Device::Cpu)?;
-        let mut faults = TensorFaults::default();
-        let mut values = Vec::with_capacity(parameters.len());
-        for parameter in parameters {
-            let (name, var) = (&parameter.name, &parameter.var);
-            match saved.remove(name) {
-                None => faults.missing.push(name.clone()),
-                Some(value) if value.dims() == var.dims() && value.dtype() == var.dtype() => {
-                    values.push((name.clone(), var.clone(), value));
-                }
-                Some(value) => faults.wrong.push(WrongTensor {
-                    name: name.clone(),
-                    expected: describe(var),
-                    found: describe(&value),
-                }),
-            }
-        }
-        faults.unexpected.extend(saved.into_keys());
-        faults.into_result(path.display().to_string())?;
-        Ok(Values(values))
+        fitting(&path, &file, parameters)
     }
+
+    /// The averages of `parameters`, checked but not yet assigned.
+    pub(crate) fn averages_for(&self, parameters: &[Parameter]) -> Result<Values> {
+        if !self.state.files.contains_key(AVERAGES) {
+            let faults = vec!["averages: expected some, found none".to_string()];
+            return Err(Error::Resume { checkpoint: self.path.clone(), faults });
+        }
+        let path = self.path.join(AVERAGES);
+        fitting(&path, &TensorsFile::read(path.clone())?, parameters)
+    }
+}
+
+/// The values of `file` for `parameters`, all of them and no others.
+fn fitting(path: &Path, file: &TensorsFile, parameters: &[Parameter]) -> Result<Values> {
+    let mut saved = file.tensors(&Device::Cpu)?;
+    let mut faults = TensorFaults::default();
+    let mut values = Vec::with_capacity(parameters.len());
+    for parameter in parameters {
+        let (name, var) = (&parameter.name, &parameter.var);
+        match saved.remove(name) {
+            None => faults.missing.push(name.clone()),
+            Some(value) if value.dims() == var.dims() && value.dtype() == var.dtype() => {
+                values.push((name.clone(), var.clone(), value));
+            }
+            Some(value) => faults.wrong.push(WrongTensor {
+                name: name.clone(),
+                expected: describe(var),
+                found: describe(&value),
+            }),
+        }
+    }
+    faults.unexpected.extend(saved.into_keys());
+    faults.into_result(path.display().to_string())?;
+    Ok(Values(values))
 }
 
 /// Values that are known to fit their variables.
@@ -196,6 +228,14 @@ impl Checkpoint {
 pub(crate) struct Values(Vec<(String, Var, Tensor)>);
 
 impl Values {
+    /// The values on their variables' devices, in the parameters' order.
+    pub(crate) fn into_tensors(self) -> Result<Vec<Tensor>> {
+        let moved = self.0.into_iter().map(|(name, var, value)| {
+            value.to_device(var.device()).map_err(Error::candle("loading", &name))
+        });
+        moved.collect()
+    }
+
     pub(crate) fn assign(self) -> Result<()> {
         for (name, var, value) in self.0 {
             let assigned = value.to_device(var.device()).and_then(|value| var.set(&value));

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
-    BEST, Checkpoint, FORMAT, FileFacts, MODEL, OPTIMIZER, STATE, SavedState, best_path,
+    AVERAGES, BEST, Checkpoint, FORMAT, FileFacts, MODEL, OPTIMIZER, STATE, SavedState, best_path,
     folder_name, latest, numbered, tensors_file,
 };
 use crate::{AdamW, Error, Result, TrainerState};
@@ -133,6 +133,17 @@ impl Checkpoints {
         state: &TrainerState,
         hooks: &BTreeMap<String, Value>,
     ) -> Result<PathBuf> {
+        self.save_with(optimizer, state, hooks, None)
+    }
+
+    /// [`Checkpoints::save`] with averages of the weights.
+    pub(crate) fn save_with(
+        &self,
+        optimizer: &AdamW,
+        state: &TrainerState,
+        hooks: &BTreeMap<String, Value>,
+        averages: Option<&BTreeMap<String, Tensor>>,
+    ) -> Result<PathBuf> {
         let model: BTreeMap<String, Tensor> = (optimizer.parameters().iter())
             .map(|parameter| (parameter.name.clone(), parameter.var.as_tensor().clone()))
             .collect();
@@ -140,9 +151,9 @@ impl Checkpoints {
         self.write_folder(state.step, |folder| {
             let mut files = BTreeMap::new();
             let none = BTreeMap::new();
-            for (name, tensors, metadata) in
-                [(MODEL, &model, &self.metadata), (OPTIMIZER, &moments, &none)]
-            {
+            let always = [(MODEL, &model, &self.metadata), (OPTIMIZER, &moments, &none)];
+            let averages = averages.map(|averages| (AVERAGES, averages, &none));
+            for (name, tensors, metadata) in always.into_iter().chain(averages) {
                 files.insert(name.to_string(), write_tensors(folder, name, tensors, metadata)?);
             }
             let state =

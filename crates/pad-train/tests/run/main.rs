@@ -1,5 +1,6 @@
 //! Whole runs of the trainer on a small regression.
 
+mod ema;
 mod group;
 mod regression;
 mod resume;

@@ -1,0 +1,143 @@
+//! Averages of the weights over the steps of a run.
+
+use std::collections::BTreeMap;
+
+use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Parameter, Result};
+
+/// How fast averages follow the weights.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EmaConfig {
+    /// Share of the average that a step leaves, at most; 0 to below 1. 0.9999.
+    pub decay: f64,
+    /// Whether early steps leave less: `1 - (1 + step)^(-2/3)` up to `decay`, as in timm's `ModelEmaV3` with warm-up. Without it
+    /// the first values stay in the average for `1 / (1 - decay)` steps. True.
+    pub warmup: bool,
+}
+
+impl Default for EmaConfig {
+    fn default() -> Self {
+        Self { decay: 0.9999, warmup: true }
+    }
+}
+
+impl EmaConfig {
+    /// Checks the numbers.
+    ///
+    /// # Errors
+    /// [`Error::Settings`].
+    pub fn validate(&self) -> Result<()> {
+        let mut faults = Vec::new();
+        if !(0.0..1.0).contains(&self.decay) {
+            faults.push(format!("`decay` of the average is {}, expected 0 to below 1", self.decay));
+        }
+        Error::settings(faults)
+    }
+
+    /// Share of the average that step number `step` (from 1) leaves; none of it in the first.
+    pub fn decay_at(&self, step: usize) -> f64 {
+        if step <= 1 {
+            return 0.0;
+        }
+        match self.warmup {
+            true => self.decay.min(1.0 - (step as f64).powf(-2.0 / 3.0)),
+            false => self.decay,
+        }
+    }
+}
+
+/// Exponential averages of parameters: `average = decay * average + (1 - decay) * weight` after each step.
+///
+/// [`Trainer::with_ema`](crate::Trainer::with_ema) keeps one in step with a run.
+#[derive(Debug)]
+pub struct Ema {
+    config: EmaConfig,
+    parameters: Vec<Parameter>,
+    averages: Vec<Tensor>,
+    in_place: bool,
+}
+
+impl Ema {
+    /// Averages that begin as the parameters are.
+    ///
+    /// # Errors
+    /// [`Error::Settings`]; [`Error::Candle`] if a variable cannot be copied.
+    pub fn new(parameters: &[Parameter], config: EmaConfig) -> Result<Self> {
+        config.validate()?;
+        let copies = parameters.iter().map(|parameter| copy(parameter)).collect::<Result<_>>()?;
+        Ok(Self { config, parameters: parameters.to_vec(), averages: copies, in_place: false })
+    }
+
+    /// How fast it follows.
+    pub fn config(&self) -> EmaConfig {
+        self.config
+    }
+
+    /// Takes the weights after step number `step` (from 1) in.
+    ///
+    /// # Errors
+    /// [`Error::Candle`].
+    pub fn update(&mut self, step: usize) -> Result<()> {
+        let fresh = 1.0 - self.config.decay_at(step);
+        for (parameter, average) in self.parameters.iter().zip(&mut self.averages) {
+            let wrap = Error::candle("average of", &parameter.name);
+            let moved = match fresh {
+                1.0 => parameter.var.copy(),
+                _ => (parameter.var.as_tensor() - &*average)
+                    .and_then(|off| &*average + (off * fresh)?),
+            };
+            *average = moved.map_err(wrap)?.detach();
+        }
+        Ok(())
+    }
+
+    /// Exchanges weights and averages: the model computes with the averages until the next call.
+    ///
+    /// # Errors
+    /// [`Error::Candle`].
+    pub fn swap(&mut self) -> Result<()> {
+        for (parameter, average) in self.parameters.iter().zip(&mut self.averages) {
+            let weight = copy(parameter)?;
+            let set = parameter.var.set(average);
+            set.map_err(Error::candle("average of", &parameter.name))?;
+            *average = weight;
+        }
+        self.in_place = !self.in_place;
+        Ok(())
+    }
+
+    /// Whether the model computes with the averages now.
+    pub fn in_place(&self) -> bool {
+        self.in_place
+    }
+
+    /// The averages by name.
+    ///
+    /// # Errors
+    /// [`Error::Candle`] if a variable cannot be copied.
+    pub fn averages(&self) -> Result<BTreeMap<String, Tensor>> {
+        let named = self.parameters.iter().zip(&self.averages);
+        let value = |(parameter, average): (&Parameter, &Tensor)| {
+            let value = if self.in_place { copy(parameter)? } else { average.clone() };
+            Ok((parameter.name.clone(), value))
+        };
+        named.map(value).collect()
+    }
+
+    /// Goes on from saved values, one for each parameter, in order.
+    pub(crate) fn assign(&mut self, averages: Vec<Tensor>) -> Result<()> {
+        if self.in_place {
+            self.swap()?;
+        }
+        self.averages = averages;
+        Ok(())
+    }
+}
+
+fn copy(parameter: &Parameter) -> Result<Tensor> {
+    let copied = parameter.var.copy().map(|tensor| tensor.detach());
+    copied.map_err(Error::candle("copying", &parameter.name))
+}

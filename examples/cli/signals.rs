@@ -1,0 +1,68 @@
+//! Ctrl-C and SIGTERM: the work ends at the next whole place, with the exit code that shells expect.
+
+use std::{
+    fmt,
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    flag,
+};
+
+use super::Result;
+
+/// What signals ask for.
+#[derive(Debug)]
+pub struct Signals {
+    /// True from the first signal on.
+    pub stop: Arc<AtomicBool>,
+    signal: Arc<AtomicUsize>,
+}
+
+impl Signals {
+    /// From now on a signal sets [`Signals::stop`]; a second one ends the program at once.
+    pub fn watch() -> Result<Self> {
+        let (stop, signal) = (Arc::new(AtomicBool::new(false)), Arc::default());
+        for number in [SIGINT, SIGTERM] {
+            // In this order: the first signal finds `stop` still false.
+            flag::register_conditional_shutdown(number, 128 + number, Arc::clone(&stop))?;
+            flag::register_usize(number, Arc::clone(&signal), number as usize)?;
+            flag::register(number, Arc::clone(&stop))?;
+        }
+        Ok(Self { stop, signal })
+    }
+
+    /// The end of a program that was told to stop: an error that is none.
+    pub fn stopped(&self) -> Result<()> {
+        match self.signal.load(Ordering::Relaxed) {
+            0 => Ok(()),
+            signal => Err(Stopped { signal }.into()),
+        }
+    }
+}
+
+/// The program ended because of a signal, with its work saved.
+#[derive(Clone, Copy, Debug)]
+pub struct Stopped {
+    signal: usize,
+}
+
+impl Stopped {
+    /// 130 after Ctrl-C, 143 after SIGTERM.
+    pub fn exit_code(self) -> ExitCode {
+        ExitCode::from(u8::try_from(128 + self.signal).unwrap_or(u8::MAX))
+    }
+}
+
+impl fmt::Display for Stopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "stopped by signal {}", self.signal)
+    }
+}
+
+impl std::error::Error for Stopped {}
