@@ -10,7 +10,7 @@ use std::{error::Error, sync::Arc, time::Instant};
 use pad_data::{
     loader::{Loader, LoaderConfig},
     roi::Roi,
-    sets::{ImageDataset, ImageDatasetConfig, ImageFolder},
+    sets::{ImageDataset, ImageDatasetConfig, ImageFolder, ImageList},
 };
 
 /// Epochs; the best counts, for the machine may be busy. The first also warms the file cache.

@@ -97,8 +97,12 @@ fn folder(program: &Program, group: &dyn Collective) -> Result<PathBuf> {
     })
 }
 
-/// What a resumed run must share with its checkpoints: every setting that changes results, and the backbone.
-fn identity(settings: &Settings, backbone: String) -> Result<BTreeMap<String, String>> {
+/// What a resumed run must share with its checkpoints: every setting that changes results, the backbone, the images.
+fn identity(
+    settings: &Settings,
+    backbone: String,
+    images: Option<String>,
+) -> Result<BTreeMap<String, String>> {
     const WITHOUT_EFFECT: [&str; 8] = [
         "workers",
         "threads",
@@ -116,6 +120,7 @@ fn identity(settings: &Settings, backbone: String) -> Result<BTreeMap<String, St
         .map(|(name, value)| (name, value.to_string()))
         .collect();
     identity.insert("backbone".into(), backbone);
+    identity.extend(images.map(|fingerprint| ("images and their RoIs".into(), fingerprint)));
     Ok(identity)
 }
 
@@ -155,7 +160,7 @@ fn train(
     cli::threads(settings.threads)?;
     let device = cli::device(device)?;
     let images = cli::images::loaders(settings)?;
-    let (training, held_out) = (images.training, images.held_out);
+    let (training, held_out, crops) = (images.training, images.held_out, images.crops);
     let model = model::at_start(settings, &device)?;
     tracing::info!("operators: {}", pad::ops::cpu_level());
     for line in model.store.summary().to_string().lines() {
@@ -203,7 +208,7 @@ fn train(
     if let Some(decay) = settings.ema {
         trainer = trainer.with_ema(EmaConfig { decay, ..Default::default() })?;
     }
-    let identity = identity(settings, model.store.backbone_digest()?)?;
+    let identity = identity(settings, model.store.backbone_digest()?, images.fingerprint)?;
 
     // The run folder appears only when nothing can be wrong with the settings any more.
     on_first(&**group, || {
@@ -253,7 +258,7 @@ fn train(
     if let Some(loader) = &held_out {
         files.extend(pictures(&folder, &model, loader, settings, steps)?);
     }
-    if let Some(comparison) = &images.crops {
+    if let Some(comparison) = &crops {
         let (normalize, window) = (settings.normalize()?, settings.window());
         // A set whose images all became unreadable is no reason to fail at the end of a run.
         match cli::pictures::crops(comparison, &normalize, &window, (4, 4), settings.seed) {
@@ -282,7 +287,7 @@ fn train(
         "steps": steps,
         "trained": model.store.summary().trained,
         "frozen": model.store.summary().frozen,
-        "images_with_rois": images.crops.as_ref().map_or(0, |crops| crops.with_rois()),
+        "images_with_rois": crops.as_ref().map_or(0, |crops| crops.with_rois()),
         "unreadable": training.unreadable().iter().map(|bad| &bad.reason).collect::<Vec<_>>(),
     });
     cli::write_text(&folder.join("summary.json"), &format!("{summary:#}\n"))?;

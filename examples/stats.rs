@@ -9,7 +9,9 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::Parser;
 use cli::Result;
-use pad::data::{image::DecodeOptions, sets::ImageFolder, stats::Statistics, window::Window};
+use pad::data::{
+    ImageList, image::DecodeOptions, sets::ImageFolder, stats::Statistics, window::Window,
+};
 
 /// Prints statistics of the images of a folder.
 #[derive(Parser, Debug)]

@@ -294,3 +294,36 @@ fn faulty_roi_files_are_named_with_their_line() {
     let said = error_line(&drawn);
     assert_eq!(said.replace(&file.display().to_string(), "FILE"), replaced);
 }
+
+/// The list of images is part of a run, wherever it lies.
+#[test]
+fn a_run_from_shards_is_the_run_from_the_folder_and_changed_regions_are_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let set = set(folder.path(), 24);
+    text(&roi(&set, &[]));
+    let shards = folder.path().join("shards");
+    let mut write = program("shards");
+    write.arg(&set).arg(&shards).args(["--shards", "3"]);
+    success(write);
+    let plan = ["--epochs=2", "--checkpoint-every=2"];
+    let (one, two) = (folder.path().join("one"), folder.path().join("two"));
+    success(pretrain(&set, &one, &plan));
+    let said = stderr(&success(pretrain(&shards, &two, &plan)));
+    assert!(said.contains("have RoIs") && said.contains("a: 24 images"), "{said}");
+    let weights = |run: &Path| programs::bytes(run.join("model.safetensors"));
+    assert!(weights(&one) == weights(&two));
+
+    // The same list from the other place goes on; a list with another region does not.
+    let go_on = |data: &Path| {
+        let mut resume = program("pretrain");
+        resume.arg("--resume").arg(&one).arg("--data").arg(data);
+        resume.output().unwrap()
+    };
+    assert!(go_on(&shards).status.success());
+    let file = listing(&set.join("a/roi")).into_iter().find(|(_, bytes)| !bytes.is_empty());
+    let path = set.join("a/roi").join(file.expect("a region").0);
+    fs::write(&path, "1,1,40,40\n").unwrap();
+    let error = error_line(&go_on(&set));
+    assert!(error.contains("metadata: `images and their RoIs`: expected `"), "{error}");
+    assert!(error.contains("`, found `"), "{error}");
+}

@@ -10,7 +10,11 @@ use pad::{
         loader::{Loader, LoaderConfig},
         roi::{Roi, RoiConfig},
         scenes::{SceneConfig, SceneSet},
-        sets::{Crop, ImageDataset, ImageDatasetConfig, ImageFolder, ImageSource, search_rois},
+        sets::{
+            Crop, ImageDataset, ImageDatasetConfig, ImageFolder, ImageList, ImageSource,
+            search_rois,
+        },
+        shards::ShardSet,
         transform::{HorizontalFlip, RandomResizedCrop, RoiCrop},
     },
     rng::Key,
@@ -21,8 +25,15 @@ use super::{Result, settings::Settings};
 /// Regions of interest of a set's images, in order.
 type Rois = Arc<[Vec<Roi>]>;
 
-/// Training images, their regions of interest if there are any, and held-out images.
-type Parts = (Arc<dyn ImageSource>, Option<Rois>, Arc<dyn ImageSource>);
+/// What a run trains on and is measured on.
+struct Parts {
+    training: Arc<dyn ImageSource>,
+    /// Of the training images, if there are any.
+    rois: Option<Rois>,
+    held_out: Arc<dyn ImageSource>,
+    /// Of both lists; rendered scenes are what the settings say.
+    fingerprint: Option<String>,
+}
 
 fn sources(settings: &Settings) -> Result<Parts> {
     let Some(folder) = &settings.data else {
@@ -35,9 +46,28 @@ fn sources(settings: &Settings) -> Result<Parts> {
         let kept = (training.len() as f64 * settings.ratio).round() as usize;
         let (training, _) = training.split_at(kept.max(1));
         let rois = if settings.no_roi { None } else { Some(scene_rois(settings, &training)?) };
-        return Ok((Arc::new(training), rois, Arc::new(held_out)));
+        let (training, held_out) = (Arc::new(training), Arc::new(held_out));
+        return Ok(Parts { training, rois, held_out, fingerprint: None });
     };
-    let mut images = ImageFolder::open(folder)?;
+    match holds_shards(folder)? {
+        true => parts(settings, ShardSet::open(folder)?),
+        false => parts(settings, ImageFolder::open(folder)?),
+    }
+}
+
+/// Whether a folder (or file) is what example `shards` writes: `*.tar`, directly in it.
+fn holds_shards(path: &Path) -> Result<bool> {
+    let is_tar = |path: &Path| path.extension().is_some_and(|found| found == "tar");
+    if !path.is_dir() {
+        return Ok(is_tar(path));
+    }
+    let entries =
+        std::fs::read_dir(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok(entries.flatten().any(|entry| is_tar(&entry.path())))
+}
+
+/// The parts of a folder, or of the shards made of it.
+fn parts<L: ImageList + 'static>(settings: &Settings, mut images: L) -> Result<Parts> {
     if !settings.sources.is_empty() {
         let names: Vec<&str> = settings.sources.iter().map(String::as_str).collect();
         images = images.only(&names)?;
@@ -49,7 +79,7 @@ fn sources(settings: &Settings) -> Result<Parts> {
     if training.is_empty() || (held_out.is_empty() && settings.held_out > 0.0) {
         return Err(format!(
             "{}: {} images give {} for training and {} held out, expected some in both (see --held-out)",
-            folder.display(),
+            settings.data.as_deref().unwrap_or(Path::new("")).display(),
             images.len(),
             training.len(),
             held_out.len()
@@ -57,12 +87,15 @@ fn sources(settings: &Settings) -> Result<Parts> {
         .into());
     }
     let training = training.share(settings.ratio, settings.seed)?;
-    let rois = if settings.no_roi { None } else { folder_rois(&training)? };
-    Ok((Arc::new(training), rois, Arc::new(held_out)))
+    let rois = if settings.no_roi { None } else { rois_of(&training)? };
+    let fingerprint =
+        format!("{} {}", training.fingerprint(rois.as_deref())?, held_out.fingerprint(None)?);
+    let (training, held_out) = (Arc::new(training), Arc::new(held_out));
+    Ok(Parts { training, rois, held_out, fingerprint: Some(fingerprint) })
 }
 
 /// The regions that stand in files beside the images. None if not one image has such a file.
-fn folder_rois(images: &ImageFolder) -> Result<Option<Rois>> {
+fn rois_of(images: &impl ImageList) -> Result<Option<Rois>> {
     let rois = images.read_rois()?;
     let files = rois.iter().flatten().count();
     if files == 0 {
@@ -126,6 +159,8 @@ pub struct Images {
     pub held_out: Option<Loader>,
     /// For a picture of what regions of interest do; absent if there are none.
     pub crops: Option<CropComparison>,
+    /// Names, sizes and regions of interest of both, as one number; absent for rendered scenes.
+    pub fingerprint: Option<String>,
 }
 
 /// The training images with and without their regions of interest, not mirrored.
@@ -145,7 +180,7 @@ impl CropComparison {
 /// Loaders of both parts: random crops for training, around regions of interest where there are any, and the centre
 /// for evaluation.
 pub fn loaders(settings: &Settings) -> Result<Images> {
-    let (training, rois, held_out) = sources(settings)?;
+    let Parts { training, rois, held_out, fingerprint } = sources(settings)?;
     tracing::info!("{} images for training, {} held out", training.len(), held_out.len());
     let cache = settings.cache_mib << 20;
     let images = training.len() * settings.repeat.max(1);
@@ -197,12 +232,13 @@ pub fn loaders(settings: &Settings) -> Result<Images> {
     }
     let dataset = Repeated::new(dataset, settings.repeat);
     let training = Loader::new(Arc::new(dataset), loader_config)?;
-    Ok(Images { training, held_out: eval_loader, crops })
+    Ok(Images { training, held_out: eval_loader, crops, fingerprint })
 }
 
 /// All images of `folder`, of the run's own folder, or rendered ones, as they are evaluated.
 pub fn evaluation(settings: &Settings, folder: Option<&Path>) -> Result<ImageDataset> {
     let source: Arc<dyn ImageSource> = match folder.or(settings.data.as_deref()) {
+        Some(folder) if holds_shards(folder)? => Arc::new(ShardSet::open(folder)?),
         Some(folder) => Arc::new(ImageFolder::open(folder)?),
         None => Arc::new(scenes(settings)?),
     };

@@ -141,8 +141,8 @@ impl Default for Settings {
 /// The flags. Every one overrides the TOML file's entry of the same name.
 #[derive(Args, Clone, Debug, Default, Serialize)]
 pub struct Flags {
-    /// Folder of infrared images (8 or 16 bit; PNG, JPEG, BMP, TIFF), any layout or MSIP's NAME/thermal; without it
-    /// scenes are rendered
+    /// Folder of infrared images (8 or 16 bit; PNG, JPEG, BMP, TIFF), any layout or MSIP's NAME/thermal, or of
+    /// shards (example `shards`); without it scenes are rendered
     #[arg(long, value_name = "DIR", help_heading = "Data")]
     pub data: Option<PathBuf>,
     /// Sources (folders of DATA) to use, separated by commas [default: all]

@@ -12,7 +12,7 @@ use pad_data::{
         BuildConfig, Built, Entry, MANIFEST, Manifest, Order, Placing, Plan, SOURCES, SourceSpec,
         build, verify,
     },
-    sets::{ImageFolder, Layout},
+    sets::{ImageFolder, ImageList, Layout},
 };
 use tempfile::TempDir;
 

@@ -9,7 +9,8 @@ use pad_data::{
     roi::{Roi, RoiConfig, rois, write},
     scenes::{SceneConfig, SceneSet},
     sets::{
-        Crop, ImageDataset, ImageDatasetConfig, ImageFolder, ImageSource, gray_levels, search_rois,
+        Crop, ImageDataset, ImageDatasetConfig, ImageFolder, ImageList, ImageSource, gray_levels,
+        search_rois,
     },
     transform::{HorizontalFlip, RoiCrop},
     window::Window,

@@ -13,7 +13,7 @@ use pad_data::{
     rect::Rect,
     resize::{Filter, Resampling, resample},
     roi::Roi,
-    sets::{Crop, ImageDataset, ImageDatasetConfig, ImageFolder, Layout, Source},
+    sets::{Crop, ImageDataset, ImageDatasetConfig, ImageFolder, ImageList, Layout, Source},
     stats::Statistics,
     transform::{CenterCrop, Flip, HorizontalFlip, Normalize, RandomResizedCrop, RoiCrop},
     window::Window,

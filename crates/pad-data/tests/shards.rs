@@ -4,8 +4,10 @@ use std::{fs, path::Path, sync::Arc};
 
 use pad_data::{
     dataset::Dataset,
+    draw::Canvas,
     image::DecodeOptions,
-    sets::{ImageDataset, ImageDatasetConfig, ImageFolder, ImageSource},
+    roi::Roi,
+    sets::{ImageDataset, ImageDatasetConfig, ImageFolder, ImageList, ImageSource},
     shards::{ShardSet, write},
 };
 use pad_ops::{ImageSize, rng::Key};
@@ -138,4 +140,58 @@ fn archives_of_the_system_are_read() {
     assert_eq!(sharded.rois(0).unwrap().unwrap().len(), 1);
     let options = DecodeOptions::default();
     assert_eq!(sharded.load(5, &options).unwrap(), folder.load(5, &options).unwrap());
+}
+
+#[test]
+fn shards_give_the_parts_and_the_fingerprint_of_their_folder() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().join("set");
+    for (source, count) in [("a", 13), ("b", 20)] {
+        for index in 0..count {
+            let image = Canvas::new(ImageSize::new(70, 80), [index as u8 * 9; 3]);
+            let path = folder.join(source).join("thermal").join(format!("{index}.png"));
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            image.save_png(path).unwrap();
+        }
+    }
+    std::fs::create_dir_all(folder.join("a/roi")).unwrap();
+    std::fs::write(folder.join("a/roi/3.txt"), "1,2,60,50\n").unwrap();
+    let files = ImageFolder::open(&folder).unwrap();
+    let out = root.path().join("shards");
+    write(&files, &out, 3, &mut |_| {}).unwrap();
+    let shards = ShardSet::open(&out).unwrap();
+
+    assert_eq!(files.sources(), shards.sources());
+    let names = |list: &dyn ImageSource| (0..list.len()).map(|i| list.name(i)).collect::<Vec<_>>();
+    let (of_files, of_shards) = (files.split(0.3, 5).unwrap(), shards.split(0.3, 5).unwrap());
+    assert!(!of_files.1.is_empty());
+    assert_eq!(names(&of_files.0), names(&of_shards.0));
+    assert_eq!(names(&of_files.1), names(&of_shards.1));
+    let few = of_shards.0.share(0.4, 1).unwrap();
+    assert_eq!(names(&of_files.0.share(0.4, 1).unwrap()), names(&few));
+    assert_eq!(names(&files.only(&["b"]).unwrap()), names(&shards.only(&["b"]).unwrap()));
+    assert!(shards.only(&["c"]).unwrap_err().to_string().contains("one of a, b"));
+    let last = few.len() - 1;
+    let (image, options) = (few.name(last), Default::default());
+    let index = (0..files.len()).find(|&i| files.name(i) == Some(&image)).unwrap();
+    let (one, other) = (few.load(last, &options).unwrap(), files.load(index, &options).unwrap());
+    assert_eq!(one.pixels(), other.pixels(), "a part reads its own images");
+
+    let rois = |list: &dyn Fn() -> Vec<Option<Vec<Roi>>>| -> Vec<Vec<Roi>> {
+        list().into_iter().map(Option::unwrap_or_default).collect()
+    };
+    let found = rois(&|| files.read_rois().unwrap());
+    assert_eq!(found, rois(&|| shards.read_rois().unwrap()));
+    assert_eq!(found.iter().map(Vec::len).sum::<usize>(), 1);
+    let fingerprint = files.fingerprint(Some(&found)).unwrap();
+    assert_eq!(fingerprint, shards.fingerprint(Some(&found)).unwrap());
+    assert_eq!(fingerprint.len(), 64);
+    // What a run depends on changes it: regions, a name, a file.
+    assert_ne!(fingerprint, files.fingerprint(None).unwrap());
+    let mut moved = found.clone();
+    moved.iter_mut().flatten().for_each(|roi| roi.width += 1);
+    assert_ne!(fingerprint, files.fingerprint(Some(&moved)).unwrap());
+    std::fs::copy(folder.join("b/thermal/1.png"), folder.join("b/thermal/1b.png")).unwrap();
+    let more = ImageFolder::open(&folder).unwrap();
+    assert_ne!(files.fingerprint(None).unwrap(), more.fingerprint(None).unwrap());
 }

@@ -1,16 +1,15 @@
 //! The images of a folder: any folder, or one in the layout of MSIP.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
 };
 
-use pad_ops::rng::{Key, Purpose};
 use tracing::warn;
 
-use super::natural;
-use crate::{Error, Result, image::EXTENSIONS};
+use super::{ImageList, natural, no_image, rois};
+use crate::{Error, Result, image::EXTENSIONS, roi::Roi};
 
 /// How a folder is arranged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,15 +18,6 @@ pub enum Layout {
     Plain,
     /// MSIP: `NAME/thermal/*`, each `NAME` a source; what stands beside `thermal` is not listed.
     Msip,
-}
-
-/// A named part of a set.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Source {
-    /// Name of its folder; `.` for images directly in the listed folder.
-    pub name: String,
-    /// Images in it.
-    pub images: usize,
 }
 
 /// The list of a folder's images in natural order (`2.png` before `10.png`), by source.
@@ -56,7 +46,7 @@ impl ImageFolder {
     ///
     /// # Errors
     /// [`Error::Io`] for a folder that cannot be read, and for a symbolic link that leads to a folder which is listed
-    /// already (a loop, or the same images twice, which would leak from one part of a [split](Self::split) to the
+    /// already (a loop, or the same images twice, which would leak from one part of a [split](ImageList::split) to the
     /// other); [`Error::NoImages`].
     pub fn open(root: impl AsRef<Path>) -> Result<Self> {
         let root = root.as_ref();
@@ -99,7 +89,7 @@ impl ImageFolder {
         self.files.len()
     }
 
-    /// Whether no image is left (after [`ImageFolder::split`]; a folder without images cannot be opened).
+    /// Whether no image is left (after [`ImageList::split`]; a folder without images cannot be opened).
     pub fn is_empty(&self) -> bool {
         self.files.is_empty()
     }
@@ -113,98 +103,30 @@ impl ImageFolder {
     pub fn name(&self, index: usize) -> Option<&str> {
         self.files.get(index).map(|file| file.relative.as_str())
     }
+}
 
-    /// The sources that have images, in order.
-    pub fn sources(&self) -> Vec<Source> {
-        let mut sources: Vec<Source> = Vec::new();
-        for file in &self.files {
-            match sources.iter_mut().find(|source| source.name == file.source) {
-                Some(source) => source.images += 1,
-                None => sources.push(Source { name: file.source.clone(), images: 1 }),
-            }
-        }
-        sources
+impl ImageList for ImageFolder {
+    fn relative(&self, index: usize) -> &str {
+        self.name(index).unwrap_or_default()
     }
 
-    /// The images of the named sources alone.
-    ///
-    /// # Errors
-    /// [`Error::Setting`] for a name that is no source.
-    pub fn only(&self, names: &[&str]) -> Result<Self> {
-        let sources = self.sources();
-        if let Some(unknown) = names.iter().find(|&&name| sources.iter().all(|s| s.name != name)) {
-            let known: Vec<&str> = sources.iter().map(|source| source.name.as_str()).collect();
-            return Err(Error::Setting {
-                name: "source",
-                expected: format!("one of {}", known.join(", ")),
-                found: (*unknown).to_string(),
-            });
-        }
-        Ok(self.kept(|_, file| names.contains(&file.source.as_str())))
+    fn source_of(&self, index: usize) -> &str {
+        self.files.get(index).map_or("", |file| &file.source)
     }
 
-    /// Every `n`-th image, from the first (all for 0).
-    #[must_use]
-    pub fn every(&self, n: usize) -> Self {
-        self.kept(|index, _| index % n.max(1) == 0)
+    fn kept(&self, indices: &[usize]) -> Self {
+        let files = indices.iter().filter_map(|&index| self.files.get(index).cloned());
+        Self { root: self.root.clone(), layout: self.layout, files: files.collect() }
     }
 
-    /// About `ratio` (above 0, up to 1) of each source: `ratio` times its images, rounded, but at least one. Which
-    /// images are kept depends on `seed`, the path below the root and the other images of the source; a smaller ratio
-    /// keeps a subset of what a larger one keeps. The order stays.
-    ///
-    /// # Errors
-    /// [`Error::Setting`] if the ratio is out of range.
-    pub fn share(&self, ratio: f64, seed: u64) -> Result<Self> {
-        if !(ratio > 0.0 && ratio <= 1.0) {
-            return Err(Error::Setting {
-                name: "ratio",
-                expected: "above 0, up to 1".into(),
-                found: ratio.to_string(),
-            });
-        }
-        // Not the purpose of `split`: a subset must not consist of those that are nearly held out.
-        let key = Key::new(seed).purpose(Purpose::Sampler);
-        let mut ranked: BTreeMap<&str, Vec<(u64, usize)>> = BTreeMap::new();
-        for (index, file) in self.files.iter().enumerate() {
-            let rank = key.named(&file.relative).stream().next_u64();
-            ranked.entry(&file.source).or_default().push((rank, index));
-        }
-        let mut chosen = BTreeSet::new();
-        for mut images in ranked.into_values() {
-            images.sort_unstable();
-            let count = ((images.len() as f64 * ratio).round() as usize).max(1);
-            chosen.extend(images.into_iter().take(count).map(|(_, index)| index));
-        }
-        Ok(self.kept(|index, _| chosen.contains(&index)))
+    fn bytes(&self, index: usize) -> Result<u64> {
+        let path = self.path(index).ok_or_else(|| no_image(index, self.len()))?;
+        let metadata = fs::metadata(path);
+        Ok(metadata.map_err(|source| Error::Io { path: path.into(), source })?.len())
     }
 
-    /// Splits into a training part and a held-out part of about `held_out_share` (0 to 1) of the images. Where an
-    /// image goes depends on `seed` and its path below the root alone: images that are added later change nothing for
-    /// those that were there. Either part may be empty.
-    ///
-    /// # Errors
-    /// [`Error::Setting`] if the share is outside 0 to 1.
-    pub fn split(&self, held_out_share: f64, seed: u64) -> Result<(Self, Self)> {
-        if !(0.0..=1.0).contains(&held_out_share) {
-            return Err(Error::Setting {
-                name: "held_out_share",
-                expected: "0 to 1".into(),
-                found: held_out_share.to_string(),
-            });
-        }
-        let key = Key::new(seed).purpose(Purpose::Split);
-        let held_out = |file: &File| key.named(&file.relative).stream().bernoulli(held_out_share);
-        Ok((self.kept(|_, file| !held_out(file)), self.kept(|_, file| held_out(file))))
-    }
-
-    fn kept(&self, keep: impl Fn(usize, &File) -> bool) -> Self {
-        let files = self.files.iter().enumerate().filter(|&(index, file)| keep(index, file));
-        Self {
-            root: self.root.clone(),
-            layout: self.layout,
-            files: files.map(|(_, file)| file.clone()).collect(),
-        }
+    fn read_rois(&self) -> Result<Vec<Option<Vec<Roi>>>> {
+        rois::read_all(self)
     }
 }
 

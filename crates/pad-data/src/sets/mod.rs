@@ -3,6 +3,7 @@
 pub mod detection;
 pub(crate) mod folder;
 mod images;
+mod list;
 pub(crate) mod natural;
 pub(crate) mod rois;
 pub mod segmentation;
@@ -10,8 +11,9 @@ mod source;
 
 pub(crate) use self::source::no_image;
 pub use self::{
-    folder::{ImageFolder, Layout, Source},
+    folder::{ImageFolder, Layout},
     images::{Crop, ImageDataset, ImageDatasetConfig},
+    list::{ImageList, Source},
     rois::{gray_levels, search_rois},
     source::ImageSource,
 };

@@ -67,36 +67,28 @@ impl ImageFolder {
         }
         Ok(paths)
     }
+}
 
-    /// The regions of interest of every image, in order, on all cores; `None` where there is no file.
-    ///
-    /// That they lie inside their images is seen when an image is decoded:
-    /// [`ImageDataset::with_rois`](super::ImageDataset::with_rois).
-    ///
-    /// # Errors
-    /// [`Error::Line`] for the first file (in the order of images) with a malformed line, [`Error::Io`] for one that
-    /// exists and cannot be read, [`Error::SharedRoiFile`] if two images share one that exists.
-    pub fn read_rois(&self) -> Result<Vec<Option<Vec<Roi>>>> {
-        let absent = |error: &Error| {
-            let Error::Io { source, .. } = error else { return false };
-            matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
-        };
-        let read = |index: usize| {
-            let Some(path) = self.roi_path(index) else { return Ok(None) };
-            match roi::read_unbounded(&path) {
-                Err(error) if absent(&error) => Ok(None),
-                other => other.map(Some),
-            }
-        };
-        let all: Vec<Result<Option<Vec<Roi>>>> =
-            (0..self.len()).into_par_iter().map(read).collect();
-        // The first fault by image, whichever thread was first.
-        let rois = all.into_iter().collect::<Result<Vec<_>>>()?;
-        if rois.iter().any(Option::is_some) {
-            self.roi_paths()?;
+/// The files of a folder, read on all cores.
+pub(super) fn read_all(folder: &ImageFolder) -> Result<Vec<Option<Vec<Roi>>>> {
+    let absent = |error: &Error| {
+        let Error::Io { source, .. } = error else { return false };
+        matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+    };
+    let read = |index: usize| {
+        let Some(path) = folder.roi_path(index) else { return Ok(None) };
+        match roi::read_unbounded(&path) {
+            Err(error) if absent(&error) => Ok(None),
+            other => other.map(Some),
         }
-        Ok(rois)
+    };
+    let all: Vec<Result<Option<Vec<Roi>>>> = (0..folder.len()).into_par_iter().map(read).collect();
+    // The first fault by image, whichever thread was first.
+    let rois = all.into_iter().collect::<Result<Vec<_>>>()?;
+    if rois.iter().any(Option::is_some) {
+        folder.roi_paths()?;
     }
+    Ok(rois)
 }
 
 /// What the region search sees of an image: 8-bit grey, row by row. RGB becomes luma as PIL's mode `L`; 16-bit and

@@ -28,6 +28,7 @@ use std::{
     collections::BTreeMap,
     fs::File,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 pub use self::{
@@ -39,7 +40,7 @@ use crate::{
     image::{DecodeOptions, Image, decode_bytes_collapsed},
     roi::{self, Roi},
     sets::{
-        ImageSource,
+        ImageList, ImageSource,
         folder::{is_image, list},
         natural, no_image,
         rois::roi_name,
@@ -48,12 +49,14 @@ use crate::{
 
 /// The images of all tar files of a folder, in the order of an [`ImageFolder`](crate::sets::ImageFolder) with the same
 /// files.
-#[derive(Debug)]
+///
+/// Clones and parts share the open files.
+#[derive(Clone, Debug)]
 pub struct ShardSet {
-    shards: Vec<Shard>,
+    shards: Arc<Vec<Shard>>,
     images: Vec<Place>,
     /// Places of all other files, by name.
-    others: BTreeMap<String, Place>,
+    others: Arc<BTreeMap<String, Place>>,
 }
 
 #[derive(Debug)]
@@ -82,16 +85,17 @@ impl ShardSet {
             paths = list(path)?.into_iter().map(|entry| entry.path).collect();
             paths.retain(|path| path.extension().is_some_and(|found| found == "tar"));
         }
-        let mut set = Self { shards: Vec::new(), images: Vec::new(), others: BTreeMap::new() };
+        let (mut shards, mut images, mut others) =
+            (Vec::<Shard>::new(), Vec::new(), BTreeMap::new());
         let mut first_with: BTreeMap<String, usize> = BTreeMap::new();
         for path in paths {
             let io = |source| Error::Io { path: path.clone(), source };
             let mut file = File::open(&path).map_err(io)?;
             let members = index(&mut file, &path)?;
-            let shard = set.shards.len();
+            let shard = shards.len();
             for member in members {
                 if let Some(first) = first_with.insert(member.name.clone(), shard) {
-                    let first = set.shards.get(first).map_or(&path, |shard| &shard.path).clone();
+                    let first = shards.get(first).map_or(&path, |shard| &shard.path).clone();
                     return Err(Error::SameStem { first, second: path, stem: member.name });
                 }
                 let name = member.name.clone();
@@ -99,18 +103,18 @@ impl ShardSet {
                 let hidden = name.split('/').any(|part| part.starts_with('.'));
                 let place = Place { shard, member };
                 if is_image(&name) && !hidden {
-                    set.images.push(place);
+                    images.push(place);
                 } else {
-                    set.others.insert(name, place);
+                    others.insert(name, place);
                 }
             }
-            set.shards.push(Shard { path, file });
+            shards.push(Shard { path, file });
         }
-        if set.images.is_empty() {
+        if images.is_empty() {
             return Err(Error::NoImages { path: path.into(), looked_for: "images in *.tar" });
         }
-        set.images.sort_by(|a, b| natural::compare(&a.member.name, &b.member.name));
-        Ok(set)
+        images.sort_by(|a, b| natural::compare(&a.member.name, &b.member.name));
+        Ok(Self { shards: Arc::new(shards), images, others: Arc::new(others) })
     }
 
     /// The regions of interest of image `index`; `None` if the set holds no such file. Where an image is, its size is
@@ -183,5 +187,31 @@ impl ImageSource for ShardSet {
             });
         }
         decode_bytes_collapsed(&self.read(image)?, &path, options)
+    }
+}
+
+impl ImageList for ShardSet {
+    fn relative(&self, index: usize) -> &str {
+        self.images.get(index).map_or("", |image| &image.member.name)
+    }
+
+    /// The first folder of its path.
+    fn source_of(&self, index: usize) -> &str {
+        let relative = self.relative(index);
+        relative.split_once('/').map_or(".", |(first, _)| first)
+    }
+
+    fn kept(&self, indices: &[usize]) -> Self {
+        let images = indices.iter().filter_map(|&index| self.images.get(index).cloned());
+        Self { images: images.collect(), ..self.clone() }
+    }
+
+    fn bytes(&self, index: usize) -> Result<u64> {
+        let image = self.images.get(index).ok_or_else(|| no_image(index, self.images.len()))?;
+        Ok(image.member.bytes)
+    }
+
+    fn read_rois(&self) -> Result<Vec<Option<Vec<Roi>>>> {
+        (0..self.len()).map(|index| self.rois(index)).collect()
     }
 }
