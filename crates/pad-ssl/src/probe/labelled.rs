@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use pad_data::sets::ImageFolder;
+use pad_data::sets::{ImageFolder, ImageList};
 
 use super::refuse;
 use crate::Result;
