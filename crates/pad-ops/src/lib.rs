@@ -53,11 +53,13 @@ pub mod fs;
 mod fuse_patchwise;
 mod gather_tokens;
 mod gelu;
+mod gpu;
 mod layer_norm;
 mod linear;
 mod masked_mse;
 mod max_pool2d;
 mod mode;
+mod paths;
 mod planes;
 mod resize_bilinear;
 pub mod rng;
@@ -123,6 +125,7 @@ pub mod reference {
         linear::linear_reference as linear,
         masked_mse::masked_mse_reference as masked_mse,
         max_pool2d::max_pool2d_reference as max_pool2d,
+        paths::only,
         resize_bilinear::resize_bilinear_reference as resize_bilinear,
         roi_align::roi_align_reference as roi_align,
         softmax::softmax_reference as softmax,

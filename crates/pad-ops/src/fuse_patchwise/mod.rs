@@ -4,6 +4,7 @@
 //! MLP's. Saved for the backward: the operands; `s` is computed again, one inner product per token.
 
 pub(crate) mod cpu;
+mod gpu;
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result as CandleResult, Shape, Tensor};
 use serde::{Deserialize, Serialize};
@@ -49,6 +50,9 @@ pub fn fuse_patchwise(
     fusion: Fusion,
 ) -> Result<Tensor> {
     check_operands("fuse_patchwise", adapter, mlp, gate, fusion)?;
+    if crate::gpu::has_kernel(adapter) {
+        return Ok(gpu::apply(adapter, mlp, gate, fusion)?);
+    }
     if !has_kernel(adapter) || adapter.elem_count() == 0 {
         return fuse_patchwise_reference(adapter, mlp, gate, fusion);
     }

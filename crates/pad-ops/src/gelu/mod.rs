@@ -2,6 +2,8 @@
 //!
 //! Saved for the backward: the argument.
 
+mod gpu;
+
 use candle_core::{CpuStorage, CustomOp1, Layout, Result as CandleResult, Shape, Tensor};
 
 use crate::{
@@ -25,6 +27,9 @@ use crate::{
 /// ```
 pub fn gelu(x: &Tensor) -> Result<Tensor> {
     check::expect_float("gelu", "x", x)?;
+    if crate::gpu::has_kernel(x) {
+        return Ok(gpu::apply(x)?);
+    }
     if !has_kernel(x) || x.elem_count() == 0 {
         return gelu_reference(x);
     }

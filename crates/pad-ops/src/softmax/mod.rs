@@ -2,6 +2,8 @@
 //!
 //! `y = exp(x - max) / sum(exp(x - max))`. Saved for the backward: the result.
 
+mod gpu;
+
 use candle_core::{CpuStorage, CustomOp1, D, Layout, Result as CandleResult, Shape, Tensor};
 
 use crate::{
@@ -27,6 +29,9 @@ pub fn softmax(x: &Tensor) -> Result<Tensor> {
     const OP: &str = "softmax";
     check::last_dim(OP, "x", x)?;
     check::expect_float(OP, "x", x)?;
+    if crate::gpu::has_kernel(x) {
+        return Ok(gpu::apply(x)?);
+    }
     if !has_kernel(x) || x.elem_count() == 0 {
         return softmax_reference(x);
     }
