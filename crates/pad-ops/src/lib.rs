@@ -61,6 +61,7 @@ mod max_pool2d;
 mod mode;
 mod paths;
 mod planes;
+mod products;
 mod resize_bilinear;
 pub mod rng;
 mod roi_align;

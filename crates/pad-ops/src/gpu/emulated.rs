@@ -146,7 +146,8 @@ pub(super) fn run(launch: &Launch, inputs: &[(&CpuStorage, &Layout)]) -> Result<
     let output = &output[sent..];
     Ok(match dtype {
         DType::F32 => {
-            let values = output.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+            let values =
+                output.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
             CpuStorage::F32(values.collect())
         }
         DType::BF16 => {

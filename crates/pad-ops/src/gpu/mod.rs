@@ -5,6 +5,9 @@
 //! in this crate's tests, a program that a C++ compiler made of the same source, in which threads take turns: so sources,
 //! arguments and sizes are tested on machines without a GPU.
 
+// Without CUDA nothing runs a launch.
+#![cfg_attr(not(any(test, feature = "cuda")), allow(dead_code))]
+
 #[cfg(feature = "cuda")]
 mod cuda;
 #[cfg(test)]
@@ -72,6 +75,12 @@ pub(crate) fn int(size: usize) -> Result<Number> {
         Ok(size) => Ok(Number::Int(size)),
         Err(_) => bail!("a kernel takes sizes up to {}, found {size}", i32::MAX),
     }
+}
+
+/// Chunks of rows that a sum over rows takes apart: enough blocks for a large GPU, and the same sums for the same number of
+/// rows.
+pub(crate) fn chunks(rows: usize) -> usize {
+    rows.div_ceil(64).min(64)
 }
 
 /// Whether operands like `tensor` go through a kernel of this module: f32 or bf16 on a CUDA device that was compiled for.

@@ -5,7 +5,7 @@ use candle_core::{DType, Result, Tensor, Var};
 use pad_testkit::{close, numbers};
 
 use super::emulated;
-use crate::{Fusion, fuse_patchwise, gelu, layer_norm, reference, softmax};
+use crate::{Fusion, fuse_patchwise, gelu, layer_norm, linear, reference, softmax};
 
 /// Relative differences that are allowed: f32, bf16.
 const F32: (DType, f64) = (DType::F32, 1e-5);
@@ -70,9 +70,7 @@ fn layer_norm_kernels() {
         for (rows, d) in [(1, 5), (3, 33), (70, 100), (9, 384)] {
             let eps = 1e-5;
             let shapes: [&[usize]; 3] = [&[rows, d], &[d], &[d]];
-            compare("layer norm", &shapes, kind, &|t| {
-                Ok(layer_norm(&t[0], &t[1], &t[2], eps)?)
-            });
+            compare("layer norm", &shapes, kind, &|t| Ok(layer_norm(&t[0], &t[1], &t[2], eps)?));
         }
     }
 }
@@ -106,6 +104,16 @@ fn fusion_kernels() {
                     Ok(fuse_patchwise(&t[0], &t[1], &t[2], fusion)?)
                 });
             }
+        }
+    }
+}
+
+#[test]
+fn linear_kernels() {
+    for kind in [F32, BF16] {
+        for (rows, inputs, outputs) in [(1, 1, 1), (5, 9, 33), (130, 3, 40)] {
+            let shapes: [&[usize]; 3] = [&[1, rows, inputs], &[outputs, inputs], &[outputs]];
+            compare("linear", &shapes, kind, &|t| Ok(linear(&t[0], &t[1], Some(&t[2]))?));
         }
     }
 }

@@ -5,14 +5,14 @@
 //! that is in the cache anyway.
 
 pub(crate) mod cpu;
-mod gpu;
+mod device;
 mod reference;
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result as CandleResult, Shape, Tensor};
 
 pub use reference::layer_norm as layer_norm_reference;
 
-use crate::{Result, check, cpu::has_kernel, cpu::slices};
+use crate::{Result, check, cpu::has_kernel, cpu::slices, gpu};
 
 /// Layer norm over the last axis.
 ///
@@ -39,8 +39,8 @@ pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Resul
         check::expect_shape(OP, arg, tensor, &[d])?;
         check::expect_like(OP, arg, tensor, x)?;
     }
-    if crate::gpu::has_kernel(x) {
-        return Ok(gpu::apply(x, weight, bias, eps as f32)?);
+    if gpu::has_kernel(x) {
+        return Ok(device::apply(x, weight, bias, eps as f32)?);
     }
     if !has_kernel(x) || x.elem_count() == 0 {
         return reference::layer_norm(x, weight, bias, eps);

@@ -2,15 +2,9 @@
 
 use candle_core::{D, DType, Result, Shape, Tensor};
 
-use crate::gpu::{self, Backward, Launch, Number, Source, WARPS, int};
+use crate::gpu::{self, Backward, Launch, Number, Source, WARPS, chunks, int};
 
 const SOURCE: Source = Source { name: "layer_norm", text: include_str!("kernel.cu") };
-
-/// Chunks of rows that are summed apart for the affine part's gradients: enough blocks for a large GPU, by the number of
-/// rows alone.
-fn chunks(rows: usize) -> usize {
-    rows.div_ceil(64).min(64)
-}
 
 /// A kernel in which a warp takes a row.
 fn by_rows(

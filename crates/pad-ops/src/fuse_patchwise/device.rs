@@ -3,7 +3,7 @@
 use candle_core::{D, DType, Result, Shape, Tensor};
 
 use super::Fusion;
-use crate::gpu::{self, Backward, Launch, Number, Source, WARPS, int};
+use crate::gpu::{self, Backward, Launch, Number, Source, WARPS, chunks, int};
 
 const SOURCE: Source = Source { name: "fuse_patchwise", text: include_str!("kernel.cu") };
 
@@ -58,7 +58,7 @@ impl FusePatchwise {
     ) -> Result<Tensor> {
         let d = adapter.dim(D::Minus1)?;
         let tokens = adapter.elem_count() / d;
-        let chunks = tokens.div_ceil(64).min(64);
+        let chunks = chunks(tokens);
         let launch = Launch {
             source: SOURCE,
             function: "fuse_d_gate",
@@ -89,7 +89,8 @@ impl Backward for FusePatchwise {
         let d = adapter.dim(D::Minus1)?;
         let launch = |function, output| by_tokens(function, adapter, self.fusion, output);
         let like = |tensor: &Tensor| (tensor.dtype(), tensor.shape().clone());
-        let scales = launch("fuse_scales", (DType::F32, Shape::from((adapter.elem_count() / d, 2))))?;
+        let scales =
+            launch("fuse_scales", (DType::F32, Shape::from((adapter.elem_count() / d, 2))))?;
         let scales = gpu::run(&scales, &[adapter, mlp, gate, d_delta])?;
         let mut gradients = vec![None, None, None];
         if adapter.track_op() {
