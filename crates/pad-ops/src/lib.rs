@@ -34,6 +34,8 @@
 //! # What is promised
 //! The same bits for any number of threads. An operand that tracks nothing (a frozen weight) gets no gradient and
 //! costs no work. Inputs that the fast path does not take (other dtypes, other devices, no values) take the reference.
+//! On CUDA devices (feature `cuda`) [`layer_norm`], [`softmax`], [`linear`]'s bias, [`gelu`], [`fuse_patchwise`] and [`roi_align`]
+//! run kernels of ours, in f32 and bf16; the others, and other devices, take the reference.
 //! `PAD_CPU=portable` in the environment turns vector instructions off.
 
 mod adaptive_avg_pool2d;

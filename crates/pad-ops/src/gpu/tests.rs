@@ -5,7 +5,9 @@ use candle_core::{DType, Result, Tensor, Var};
 use pad_testkit::{close, numbers};
 
 use super::emulated;
-use crate::{Fusion, fuse_patchwise, gelu, layer_norm, linear, reference, softmax};
+use crate::{
+    Fusion, Roi, RoiAlign, fuse_patchwise, gelu, layer_norm, linear, reference, roi_align, softmax,
+};
 
 /// Relative differences that are allowed: f32, bf16.
 const F32: (DType, f64) = (DType::F32, 1e-5);
@@ -115,6 +117,28 @@ fn linear_kernels() {
             let shapes: [&[usize]; 3] = [&[1, rows, inputs], &[outputs, inputs], &[outputs]];
             compare("linear", &shapes, kind, &|t| Ok(linear(&t[0], &t[1], Some(&t[2]))?));
         }
+    }
+}
+
+#[test]
+fn roi_align_kernels() {
+    let roi = |map, image, bbox| Roi { map, image, bbox };
+    let rois = [
+        roi(1, 1, [-3.0, 2.0, 9.0, 30.0]),
+        roi(0, 0, [0.5, 1.0, 7.5, 5.0]),
+        roi(0, 1, [2.0, 2.0, 3.0, 6.5]),
+        roi(1, 0, [-90.0, -90.0, -80.0, -80.0]),
+        roi(0, 0, [3.0, 0.0, 9.0, 7.0]),
+    ];
+    let shapes: [&[usize]; 2] = [&[2, 3, 7, 9], &[2, 3, 4, 5]];
+    for kind in [F32, BF16] {
+        for options in [RoiAlign::square(3), RoiAlign { height: 2, width: 5, samples: 2 }] {
+            compare("RoIAlign", &shapes, kind, &|t| Ok(roi_align(t, &[1.0, 0.5], &rois, options)?));
+        }
+        // All on one map, in their order.
+        compare("RoIAlign of one map", &shapes[..1], kind, &|t| {
+            Ok(roi_align(t, &[1.0], &[rois[1], rois[2], rois[4]], RoiAlign::square(2))?)
+        });
     }
 }
 
