@@ -80,6 +80,9 @@ struct Flags {
     /// What linear layers multiply in
     #[arg(long, value_enum, default_value = "f32")]
     dtype: Dtype,
+    /// cpu, cuda or cuda:N
+    #[arg(long, default_value = "cpu")]
+    device: String,
     /// Keep only the blocks' inputs; compute the rest again in the backward
     #[arg(long)]
     checkpoint_blocks: bool,
@@ -106,6 +109,26 @@ fn median(mut seconds: Vec<f64>) -> (f64, f64, f64) {
     (at(seconds.len() / 2), at(0), at(last))
 }
 
+/// The device that `--device` names.
+fn device(flags: &Flags) -> Result<Device, Box<dyn Error>> {
+    match flags.device.split_once(':').unwrap_or((&flags.device, "0")) {
+        ("cpu", _) => Ok(Device::Cpu),
+        ("cuda", index) => Ok(Device::new_cuda(index.parse()?)?),
+        _ => Err(format!("--device {}: expected cpu, cuda or cuda:N", flags.device).into()),
+    }
+}
+
+/// Memory of this process on the GPU after the steps, in MiB, as the driver counts it: what lived only inside a step may
+/// be missing.
+fn gpu_mib() -> Option<u64> {
+    let pid = std::process::id().to_string();
+    let query = ["--query-compute-apps=pid,used_memory", "--format=csv,noheader,nounits"];
+    let out = std::process::Command::new("nvidia-smi").args(query).output().ok()?;
+    let text = String::from_utf8(out.stdout).ok()?;
+    let row = text.lines().find_map(|line| line.split_once(", ").filter(|(id, _)| *id == pid));
+    row.and_then(|(_, used)| used.trim().parse().ok())
+}
+
 fn encoder(flags: &Flags) -> ViTConfig {
     let plain = match flags.model {
         Size::Tiny => ViTConfig::tiny(16),
@@ -121,19 +144,22 @@ fn encoder(flags: &Flags) -> ViTConfig {
 fn main() -> Result<(), Box<dyn Error>> {
     let flags = Flags::parse();
     rayon::ThreadPoolBuilder::new().num_threads(flags.threads).build_global()?;
+    let device = device(&flags)?;
     let images = numbers(&[flags.batch, 3, flags.image, flags.image], DType::F32, 1);
+    let images = images.to_device(&device)?;
     let (trainable, seconds) = match flags.paradigm {
         Work::Embed => (0, embed(&flags, &images)?),
         Work::Pad | Work::Full => train(&flags, &images)?,
     };
     let (mid, fastest, slowest) = median(seconds);
+    let peak = if device.is_cpu() { peak_mib() } else { gpu_mib().unwrap_or(0) };
     let line = serde_json::json!({
         "peer": "pad", "model": format!("{:?}", flags.model).to_lowercase(), "batch": flags.batch,
         "dtype": format!("{:?}", flags.dtype).to_lowercase(), "paradigm": format!("{:?}", flags.paradigm).to_lowercase(),
-        "device": "cpu", "threads": flags.threads, "level": pad::ops::cpu_level(),
+        "device": flags.device, "threads": flags.threads, "level": pad::ops::cpu_level(),
         "images_per_s": (flags.batch as f64 / mid * 1e3).round() / 1e3,
         "step_s": mid, "min_s": fastest, "max_s": slowest,
-        "peak_mib": peak_mib(), "trainable": trainable,
+        "peak_mib": peak, "trainable": trainable,
     });
     println!("{line}");
     Ok(())
@@ -147,7 +173,7 @@ fn train(flags: &Flags, images: &Tensor) -> Result<(usize, Vec<f64>), Box<dyn Er
         _ => Paradigm::Pad { gate_frozen: 0.0, decoder_embed: false },
     };
     let store =
-        ParamStore::scratch(&Device::Cpu, Key::new(0)).train(move |role| paradigm.trains(role));
+        ParamStore::scratch(images.device(), Key::new(0)).train(move |role| paradigm.trains(role));
     let keep = if flags.checkpoint_blocks { Keep::Nothing } else { Keep::Activations };
     let mae = store.build(|vb| Mae::new(&config, vb))?;
     let mae = mae.keeping(keep).multiplying(flags.dtype.precision());
@@ -162,14 +188,20 @@ fn train(flags: &Flags, images: &Tensor) -> Result<(usize, Vec<f64>), Box<dyn Er
         let start = Instant::now();
         let draw = mae.draw(images, &keys)?;
         let losses = mae.loss(images, &draw, Mode::Train(Key::new(1).epoch(step as u64)))?;
-        let loss = losses.total.to_scalar::<f32>()?;
+        // A GPU is not waited for before the step is under way, as the trainer does not; with --parts it is.
+        let wait = || if flags.parts { images.device().synchronize() } else { Ok(()) };
+        wait()?;
         let forward = start.elapsed().as_secs_f64();
+        let total = losses.total.detach();
         let store = pad::ops::backward(&losses.total)?;
         drop(losses);
+        wait()?;
         let backward = start.elapsed().as_secs_f64() - forward;
         let gradients = Gradients::from_store(optimizer.parameters(), &store, 1);
         drop(store);
         optimizer.step(&gradients, 1e-4, 1)?;
+        let loss = total.to_scalar::<f32>()?;
+        images.device().synchronize()?;
         let all = start.elapsed().as_secs_f64();
         assert!(loss.is_finite());
         if step >= 2 {
@@ -188,7 +220,7 @@ fn train(flags: &Flags, images: &Tensor) -> Result<(usize, Vec<f64>), Box<dyn Er
 }
 
 fn embed(flags: &Flags, images: &Tensor) -> Result<Vec<f64>, Box<dyn Error>> {
-    let store = ParamStore::scratch(&Device::Cpu, Key::new(0)).train(|_| false);
+    let store = ParamStore::scratch(images.device(), Key::new(0)).train(|_| false);
     let config = encoder(flags);
     let vit = store.build(|vb| ViT::new(&config, vb))?.multiplying(flags.dtype.precision());
     let mut seconds = Vec::new();

@@ -239,7 +239,7 @@ fn train(
     }
     let start = std::time::Instant::now();
     let first_step = trainer.state().step;
-    let outcome = trainer.run(&task, &mut LoaderBatches(&training))?;
+    let outcome = trainer.run(&task, &mut LoaderBatches::new(&training).on(&device))?;
     let seconds = start.elapsed().as_secs_f64();
     let steps = trainer.state().step;
     let images_per_s = ((steps - first_step) * effective_batch) as f64 / seconds.max(1e-9);

@@ -44,6 +44,7 @@
 //! # Ok::<(), pad_data::Error>(())
 //! ```
 
+pub mod ahead;
 pub mod dataset;
 pub mod draw;
 mod error;

@@ -34,6 +34,8 @@
 //! # What is promised
 //! The same bits for any number of threads. An operand that tracks nothing (a frozen weight) gets no gradient and
 //! costs no work. Inputs that the fast path does not take (other dtypes, other devices, no values) take the reference.
+//! On CUDA devices (feature `cuda`) [`layer_norm`], [`softmax`], [`linear`]'s bias, [`gelu`], [`fuse_patchwise`] and [`roi_align`]
+//! run kernels of ours, in f32 and bf16; the others, and other devices, take the reference.
 //! `PAD_CPU=portable` in the environment turns vector instructions off.
 
 mod adaptive_avg_pool2d;
@@ -53,12 +55,15 @@ pub mod fs;
 mod fuse_patchwise;
 mod gather_tokens;
 mod gelu;
+mod gpu;
 mod layer_norm;
 mod linear;
 mod masked_mse;
 mod max_pool2d;
 mod mode;
+mod paths;
 mod planes;
+mod products;
 mod resize_bilinear;
 pub mod rng;
 mod roi_align;
@@ -123,6 +128,7 @@ pub mod reference {
         linear::linear_reference as linear,
         masked_mse::masked_mse_reference as masked_mse,
         max_pool2d::max_pool2d_reference as max_pool2d,
+        paths::only,
         resize_bilinear::resize_bilinear_reference as resize_bilinear,
         roi_align::roi_align_reference as roi_align,
         softmax::softmax_reference as softmax,

@@ -6,6 +6,7 @@ use rayon::prelude::*;
 use crate::{
     Result,
     cpu::{level::multiversioned, rows},
+    products::matmul,
 };
 
 multiversioned! {
@@ -62,9 +63,10 @@ pub(crate) fn resample(x: &Tensor, rows: &Tensor, columns: &Tensor) -> Result<Te
     let (b, c, height, width) = x.dims4()?;
     let (out_height, out_width) = (rows.dim(0)?, columns.dim(0)?);
     let like = |weights: &Tensor| weights.to_dtype(x.dtype())?.to_device(x.device());
-    let wide = x.contiguous()?.reshape((b * c * height, width))?.matmul(&like(columns)?.t()?)?;
+    let wide = x.contiguous()?.reshape((b * c * height, width))?;
+    let wide = matmul(&wide, &like(columns)?.t()?)?;
     let wide = wide.reshape((b * c, height, out_width))?.transpose(1, 2)?.contiguous()?;
-    let tall = wide.reshape((b * c * out_width, height))?.matmul(&like(rows)?.t()?)?;
+    let tall = matmul(&wide.reshape((b * c * out_width, height))?, &like(rows)?.t()?)?;
     let tall = tall.reshape((b * c, out_width, out_height))?.transpose(1, 2)?.contiguous()?;
     Ok(tall.reshape((b, c, out_height, out_width))?)
 }

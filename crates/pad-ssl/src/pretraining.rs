@@ -1,7 +1,10 @@
 //! An objective as a training task: batches of a loader in, losses out; and its loss on held-out images.
 
 use candle_core::{DType, Device, Tensor};
-use pad_data::loader::{Batch, Loader};
+use pad_data::{
+    ahead::to_device,
+    loader::{Batch, Loader},
+};
 use pad_ops::{Mode, rng::Key};
 use pad_train::{
     BatchIter, Batches, BoxError, Collective, EpochInfo, Error as TrainError, Flow, Hook, Losses,
@@ -31,13 +34,29 @@ impl ImageBatch {
 }
 
 /// A loader as a source of batches.
-pub struct LoaderBatches<'a>(pub &'a Loader);
+pub struct LoaderBatches<'a> {
+    loader: &'a Loader,
+    device: Device,
+}
+
+impl<'a> LoaderBatches<'a> {
+    /// Its batches, on the CPU.
+    pub fn new(loader: &'a Loader) -> Self {
+        Self { loader, device: Device::Cpu }
+    }
+
+    /// Its batches on `device`; to a GPU each is copied while the one before it is worked on.
+    #[must_use]
+    pub fn on(self, device: &Device) -> Self {
+        Self { device: device.clone(), ..self }
+    }
+}
 
 impl Batches for LoaderBatches<'_> {
     type Batch = ImageBatch;
 
     fn per_epoch(&self) -> usize {
-        self.0.batches_per_epoch()
+        self.loader.batches_per_epoch()
     }
 
     fn images_in(batch: &ImageBatch) -> usize {
@@ -55,7 +74,8 @@ impl Batches for LoaderBatches<'_> {
         share: Share,
     ) -> Result<BatchIter<'_, ImageBatch>, BoxError> {
         let (first, stride) = (first + share.rank, share.of.max(1));
-        let mut batches = self.0.epoch_strided(epoch as u64, first, stride)?.peekable();
+        let batches = self.loader.epoch_strided(epoch as u64, first, stride)?;
+        let mut batches = to_device(batches, &self.device)?.peekable();
         // A batch without a readable image does not come at all; its number still counts.
         let numbers = (first..self.per_epoch()).step_by(stride);
         Ok(Box::new(numbers.map(move |number| {

@@ -120,7 +120,7 @@ fn train_by(
     Trainer::new(config, schedule, optimizer)
         .unwrap()
         .with_hook(&mut evaluation)
-        .run(&task, &mut LoaderBatches(&training))
+        .run(&task, &mut LoaderBatches::new(&training))
         .unwrap();
     (evaluation.before().unwrap(), evaluation.after().unwrap())
 }
@@ -152,7 +152,7 @@ fn train_in(
         .unwrap()
         .with_group(group)
         .with_hook(&mut evaluation);
-    trainer.run(&task, &mut LoaderBatches(&training)).unwrap();
+    trainer.run(&task, &mut LoaderBatches::new(&training)).unwrap();
     let values = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
     let parameters = trainer.optimizer().parameters().iter();
     let parameters = parameters.map(|p| (p.name.clone(), values(&p.var))).collect();
@@ -286,7 +286,7 @@ fn held_out_losses_repeat() {
 #[test]
 fn unreadable_images_shrink_batches_and_keep_their_numbers() {
     let loader = loader(12, 3..9, 3); // batches 1 and 2 hold not one readable image
-    let mut batches = LoaderBatches(&loader);
+    let mut batches = LoaderBatches::new(&loader);
     assert_eq!(batches.per_epoch(), 4);
     let sizes = |first: usize, batches: &mut LoaderBatches| -> Vec<usize> {
         let epoch = batches.epoch(0, first).unwrap();

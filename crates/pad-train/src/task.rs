@@ -20,6 +20,12 @@ impl Losses {
         Self { total, parts: Vec::new() }
     }
 
+    /// The numbers without the graph behind them.
+    pub(crate) fn detached(self) -> Self {
+        let parts = self.parts.into_iter().map(|(name, value)| (name, value.detach()));
+        Self { total: self.total.detach(), parts: parts.collect() }
+    }
+
     /// The same with one more number for the log.
     #[must_use]
     pub fn with_part(mut self, name: &'static str, value: Tensor) -> Self {

@@ -252,14 +252,15 @@ impl<'h> Trainer<'h> {
             let losses = task
                 .losses(&batch, Mode::Train(key))
                 .map_err(|source| Error::Task { step: step + 1, source })?;
+            let store = pad_ops::backward(&losses.total)
+                .map_err(|error| Error::candle("backward of", "total")(error.into()))?;
+            let losses = losses.detached(); // and with their history the activations go
+            // Only now is the loss looked at: that waits for an accelerator, which then has the backward to do.
             tally.add(&losses, B::images_in(&batch))?;
             if !tally.loss.is_finite() {
                 let loss = tally.loss;
                 return Err(self.stopped_by(format!("the loss is {loss} in batch {number}")));
             }
-            let store = pad_ops::backward(&losses.total)
-                .map_err(|error| Error::candle("backward of", "total")(error.into()))?;
-            drop(losses); // and with them the activations
             let fresh = Gradients::from_store(self.optimizer.parameters(), &store, epoch);
             sum = Some(match sum {
                 Some(sum) => sum.add(&fresh)?,

@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 
 use super::AttentionBias;
-use crate::{Result, softmax};
+use crate::{Result, products::matmul, softmax};
 
 /// `softmax(scale q k^T + bias) v`: any device and floating dtype, any additive bias.
 ///
@@ -19,12 +19,12 @@ pub fn attention(
     bias: Option<&Tensor>,
     scale: f64,
 ) -> Result<Tensor> {
-    let logits = (q.contiguous()? * scale)?.matmul(&k.t()?.contiguous()?)?;
+    let logits = matmul(&(q.contiguous()? * scale)?, &k.contiguous()?.t()?)?;
     let logits = match bias {
         Some(bias) => logits.broadcast_add(bias)?,
         None => logits,
     };
-    Ok(softmax(&logits)?.matmul(&v.contiguous()?)?)
+    Ok(matmul(&softmax(&logits)?, &v.contiguous()?)?)
 }
 
 /// [`attention_packed`](crate::attention_packed) through [`attention`]: any device and floating dtype.

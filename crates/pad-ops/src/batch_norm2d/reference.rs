@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 
 use super::Moments;
-use crate::Result;
+use crate::{Result, products::wide};
 
 /// [`batch_norm2d`](crate::batch_norm2d) in candle operations: any device and floating dtype.
 ///
@@ -20,6 +20,8 @@ pub fn batch_norm2d_reference(
 ) -> Result<(Tensor, Moments)> {
     let (b, channels, height, width) = x.dims4()?;
     let count = (b * height * width) as f64;
+    let dtype = x.dtype();
+    let (x, weight, bias) = widened(x, weight, bias)?;
     let mean = x.mean_keepdim((0, 2, 3))?;
     let centred = x.broadcast_sub(&mean)?;
     let variance = centred.sqr()?.mean_keepdim((0, 2, 3))?;
@@ -28,8 +30,8 @@ pub fn batch_norm2d_reference(
         .broadcast_mul(&weight.reshape((1, channels, 1, 1))?)?
         .broadcast_add(&bias.reshape((1, channels, 1, 1))?)?;
     let variance = (variance * (count / (count - 1.0)))?;
-    let flat = |tensor: &Tensor| tensor.detach().reshape(channels);
-    Ok((y, Moments { mean: flat(&mean)?, variance: flat(&variance)? }))
+    let flat = |tensor: &Tensor| tensor.detach().reshape(channels)?.to_dtype(dtype);
+    Ok((y.to_dtype(dtype)?, Moments { mean: flat(&mean)?, variance: flat(&variance)? }))
 }
 
 /// [`batch_norm2d_with`](crate::batch_norm2d_with) in candle operations: any device and floating dtype.
@@ -46,9 +48,16 @@ pub fn batch_norm2d_with_reference(
     bias: &Tensor,
     eps: f64,
 ) -> Result<Tensor> {
-    let channels = x.dim(1)?;
-    let wide = |tensor: &Tensor| tensor.reshape((1, channels, 1, 1));
-    let deviation = (moments.variance.detach() + eps)?.sqrt()?;
-    let y = x.broadcast_sub(&wide(&moments.mean.detach())?)?.broadcast_div(&wide(&deviation)?)?;
-    Ok(y.broadcast_mul(&wide(weight)?)?.broadcast_add(&wide(bias)?)?)
+    let (channels, dtype) = (x.dim(1)?, x.dtype());
+    let (x, weight, bias) = widened(x, weight, bias)?;
+    let wide = |tensor: &Tensor| tensor.reshape((1, channels, 1, 1))?.to_dtype(x.dtype());
+    let deviation = (wide(&moments.variance.detach())? + eps)?.sqrt()?;
+    let y = x.broadcast_sub(&wide(&moments.mean.detach())?)?.broadcast_div(&deviation)?;
+    Ok(y.broadcast_mul(&wide(&weight)?)?.broadcast_add(&wide(&bias)?)?.to_dtype(dtype)?)
+}
+
+/// The operands as sums are taken.
+fn widened(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<(Tensor, Tensor, Tensor)> {
+    let wide = |tensor: &Tensor| tensor.to_dtype(wide(x.dtype()));
+    Ok((wide(x)?, wide(weight)?, wide(bias)?))
 }

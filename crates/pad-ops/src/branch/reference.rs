@@ -12,14 +12,15 @@ fn norm(x: &Tensor, weights: &NormWeights) -> Result<Tensor> {
     layer_norm(x, &weights.weight, &weights.bias, weights.eps)
 }
 
+/// In [`MatmulPrecision::Bf16`] operands and result are bf16, as PyTorch's autocast has them: what stands between two
+/// layers moves half the memory. Sums, norms and the residual stream stay as they are.
 fn dense(x: &Tensor, weights: &LinearWeights, precision: MatmulPrecision) -> Result<Tensor> {
-    let round = |t: &Tensor| -> Result<Tensor> {
-        match precision {
-            MatmulPrecision::F32 => Ok(t.clone()),
-            MatmulPrecision::Bf16 => Ok(t.to_dtype(DType::BF16)?.to_dtype(t.dtype())?),
-        }
+    let dtype = match precision {
+        MatmulPrecision::F32 => x.dtype(),
+        MatmulPrecision::Bf16 => DType::BF16,
     };
-    linear(&round(x)?, &round(&weights.weight)?, weights.bias.as_ref())
+    let bias = weights.bias.as_ref().map(|bias| bias.to_dtype(dtype)).transpose()?;
+    linear(&x.to_dtype(dtype)?, &weights.weight.to_dtype(dtype)?, bias.as_ref())
 }
 
 /// [`attention_branch`](crate::attention_branch) operator by operator.
@@ -31,7 +32,9 @@ fn dense(x: &Tensor, weights: &LinearWeights, precision: MatmulPrecision) -> Res
 /// Whatever the operators refuse.
 pub fn attention_branch(x: &Tensor, weights: &AttentionWeights) -> Result<Tensor> {
     let qkv = dense(&norm(x, &weights.norm)?, &weights.qkv, weights.precision)?;
-    Ok((x + dense(&attention_packed(&qkv, weights.num_heads)?, &weights.proj, weights.precision)?)?)
+    let attended = attention_packed(&qkv, weights.num_heads)?;
+    let projected = dense(&attended, &weights.proj, weights.precision)?;
+    Ok((x + projected.to_dtype(x.dtype())?)?)
 }
 
 /// [`mlp_branch`](crate::mlp_branch) operator by operator.
@@ -44,9 +47,12 @@ pub fn attention_branch(x: &Tensor, weights: &AttentionWeights) -> Result<Tensor
 pub fn mlp_branch(x: &Tensor, weights: &MlpWeights, mode: Mode) -> Result<Tensor> {
     let hidden = gelu(&dense(&norm(x, &weights.norm)?, &weights.fc1, weights.precision)?)?;
     let mlp = dense(&hidden, &weights.fc2, weights.precision)?;
-    let y = (x + &mlp)?;
+    let y = (x + mlp.to_dtype(x.dtype())?)?;
     match &weights.adapter {
-        Some(adapted) => Ok((y + adapter(x, &mlp, adapted, weights.precision, mode)?)?),
+        Some(adapted) => {
+            let delta = adapter(x, &mlp, adapted, weights.precision, mode)?;
+            Ok((y + delta.to_dtype(x.dtype())?)?)
+        }
         None => Ok(y),
     }
 }
@@ -66,7 +72,9 @@ fn adapter(
     let a = dense(&bottleneck, &weights.up, precision)?;
     match &weights.scale {
         AdapterScale::Fixed(scale) => Ok((a * *scale)?),
-        AdapterScale::Learnable(scale) => Ok(a.broadcast_mul(scale)?),
-        AdapterScale::Patchwise { gate, fusion } => fuse_patchwise(&a, mlp, gate, *fusion),
+        AdapterScale::Learnable(scale) => Ok(a.broadcast_mul(&scale.to_dtype(a.dtype())?)?),
+        AdapterScale::Patchwise { gate, fusion } => {
+            fuse_patchwise(&a, mlp, &gate.to_dtype(a.dtype())?, *fusion)
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use crate::Result;
+use crate::{Result, products::wide};
 
 /// [`channel_norm2d`](crate::channel_norm2d) in candle operations: any device and floating dtype.
 ///
@@ -17,10 +17,12 @@ pub fn channel_norm2d_reference(
     bias: &Tensor,
     eps: f64,
 ) -> Result<Tensor> {
-    let channels = x.dim(1)?;
-    let affine = |tensor: &Tensor| tensor.reshape((1, channels, 1, 1));
+    let (channels, dtype) = (x.dim(1)?, x.dtype());
+    let x = x.to_dtype(wide(dtype))?;
+    let affine = |tensor: &Tensor| tensor.reshape((1, channels, 1, 1))?.to_dtype(x.dtype());
     let centred = x.broadcast_sub(&x.mean_keepdim(1)?)?;
     let deviation = (centred.sqr()?.mean_keepdim(1)? + eps)?.sqrt()?;
     let normal = centred.broadcast_div(&deviation)?;
-    Ok(normal.broadcast_mul(&affine(weight)?)?.broadcast_add(&affine(bias)?)?)
+    let y = normal.broadcast_mul(&affine(weight)?)?.broadcast_add(&affine(bias)?)?;
+    Ok(y.to_dtype(dtype)?)
 }

@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use crate::Result;
+use crate::{Result, products};
 
 /// [`conv2d`](crate::conv2d) by candle's convolution: any device and floating dtype. Computes every gradient.
 ///
@@ -19,7 +19,7 @@ pub fn conv2d_reference(
 ) -> Result<Tensor> {
     let y = x.conv2d(weight, padding, 1, 1, 1)?;
     Ok(match bias {
-        Some(bias) => y.broadcast_add(&bias.reshape((1, bias.elem_count(), 1, 1))?)?,
+        Some(bias) => products::add_bias(&y, &bias.reshape((1, bias.elem_count(), 1, 1))?)?,
         None => y,
     })
 }

@@ -2,7 +2,10 @@
 
 use candle_core::Tensor;
 
-use crate::Result;
+use crate::{
+    Result,
+    products::{self, matmul},
+};
 
 /// [`conv_transpose2x2`](crate::conv_transpose2x2) in candle operations: any device and floating dtype.
 ///
@@ -19,10 +22,10 @@ pub fn conv_transpose2x2_reference(
     let (b, c, h, w) = x.dims4()?;
     let o = weight.dim(1)?;
     let pixels = x.permute((0, 2, 3, 1))?.contiguous()?.reshape((b * h * w, c))?;
-    let y = pixels.matmul(&weight.reshape((c, o * 4))?)?.reshape(vec![b, h, w, o, 2, 2])?;
+    let y = matmul(&pixels, &weight.reshape((c, o * 4))?)?.reshape(vec![b, h, w, o, 2, 2])?;
     let y = y.permute(vec![0, 3, 1, 4, 2, 5])?.contiguous()?.reshape((b, o, 2 * h, 2 * w))?;
     Ok(match bias {
-        Some(bias) => y.broadcast_add(&bias.reshape((1, o, 1, 1))?)?,
+        Some(bias) => products::add_bias(&y, &bias.reshape((1, o, 1, 1))?)?,
         None => y,
     })
 }

@@ -21,5 +21,5 @@ use candle_core::{DType, Tensor};
 
 /// Whether `tensor` can take the kernels of this module.
 pub(crate) fn has_kernel(tensor: &Tensor) -> bool {
-    tensor.device().is_cpu() && tensor.dtype() == DType::F32
+    tensor.device().is_cpu() && tensor.dtype() == DType::F32 && !crate::paths::reference_only()
 }

@@ -3,7 +3,7 @@
 use candle_core::{D, DType, Device, Tensor};
 
 use super::{CrossEntropy, checked_labels, weights::pixel_weights};
-use crate::Result;
+use crate::{Result, products::wide};
 
 /// [`cross_entropy2d`](crate::cross_entropy2d) in candle operations: any device and floating dtype.
 ///
@@ -28,6 +28,8 @@ pub(super) fn with_labels(
 ) -> Result<Tensor> {
     let (batch, classes, height, width) = logits.dims4()?;
     let pixels = batch * height * width;
+    let dtype = logits.dtype();
+    let logits = logits.to_dtype(wide(dtype))?;
     let rows = logits.permute((0, 2, 3, 1))?.contiguous()?.reshape((pixels, classes))?;
     let peak = rows.detach().max_keepdim(D::Minus1)?;
     let sums = rows.broadcast_sub(&peak)?.exp()?.sum_keepdim(D::Minus1)?;
@@ -38,5 +40,5 @@ pub(super) fn with_labels(
     let weights = pixel_weights(&labels, &values, batch, options);
     let weights = Tensor::from_vec(weights, pixels, &Device::Cpu)?;
     let weights = weights.to_dtype(logits.dtype())?.to_device(logits.device())?;
-    Ok((losses * weights)?.sum_all()?)
+    Ok((losses * weights)?.sum_all()?.to_dtype(dtype)?)
 }

@@ -4,6 +4,7 @@
 //! MLP's. Saved for the backward: the operands; `s` is computed again, one inner product per token.
 
 pub(crate) mod cpu;
+mod device;
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result as CandleResult, Shape, Tensor};
 use serde::{Deserialize, Serialize};
@@ -11,6 +12,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Result, check,
     cpu::{has_kernel, slices},
+    gpu,
+    products::wide,
 };
 
 /// What the gate looks at (`fusion_method` in the original).
@@ -49,6 +52,9 @@ pub fn fuse_patchwise(
     fusion: Fusion,
 ) -> Result<Tensor> {
     check_operands("fuse_patchwise", adapter, mlp, gate, fusion)?;
+    if gpu::has_kernel(adapter) {
+        return Ok(device::apply(adapter, mlp, gate, fusion)?);
+    }
     if !has_kernel(adapter) || adapter.elem_count() == 0 {
         return fuse_patchwise_reference(adapter, mlp, gate, fusion);
     }
@@ -69,8 +75,11 @@ pub fn fuse_patchwise_reference(
     gate: &Tensor,
     fusion: Fusion,
 ) -> Result<Tensor> {
-    let scales = patchwise_scales(adapter, mlp, gate, fusion)?;
-    Ok(adapter.broadcast_mul(&scales.unsqueeze(scales.rank())?)?)
+    let dtype = adapter.dtype();
+    let wide = |tensor: &Tensor| tensor.to_dtype(wide(dtype));
+    let (adapter, mlp, gate) = (wide(adapter)?, wide(mlp)?, wide(gate)?);
+    let scales = patchwise_scales(&adapter, &mlp, &gate, fusion)?;
+    Ok(adapter.broadcast_mul(&scales.unsqueeze(scales.rank())?)?.to_dtype(dtype)?)
 }
 
 /// The scales `s` themselves, for pictures and tests; differentiable.
@@ -96,8 +105,9 @@ pub fn patchwise_scales(
         Fusion::Side => flat(adapter)?,
         Fusion::Gside => flat(mlp)?,
     };
-    let logits = seen.matmul(&gate.t()?)?;
-    let scales = ((logits.neg()?.exp()? + 1.0)?).recip()?;
+    let dtype = adapter.dtype();
+    let logits = seen.to_dtype(wide(dtype))?.matmul(&gate.to_dtype(wide(dtype))?.t()?)?;
+    let scales = ((logits.neg()?.exp()? + 1.0)?).recip()?.to_dtype(dtype)?;
     Ok(scales.reshape(&adapter.dims()[..adapter.rank() - 1])?)
 }
 

@@ -16,7 +16,8 @@ use crate::{
 /// `x` (B, N, D) floating; `ids` (B, K) `u32`, each below N, repetition allowed; result (B, K, D).
 ///
 /// # Errors
-/// [`Error::Shape`], [`Error::DType`], or [`Error::Value`] for an index of N or more.
+/// [`Error::Shape`], [`Error::DType`], or [`Error::Value`] for an index of N or more (of indices on the CPU: those on an
+/// accelerator are not fetched).
 ///
 /// ```
 /// # use candle_core::{Device, Tensor};
@@ -33,6 +34,10 @@ pub fn gather_tokens(x: &Tensor, ids: &Tensor) -> Result<Tensor> {
     check::expect_dtype(OP, "ids", ids, DType::U32)?;
     let (b, n, _) = x.dims3()?;
     check::expect_shape(OP, "ids", ids, &[b, ids.dim(1)?])?;
+    if !ids.device().is_cpu() {
+        // Fetching them to look at them would stall the device; its own kernel refuses what is out of range.
+        return gather_tokens_reference(x, ids);
+    }
     let indices = slices::indices(ids)?;
     if let Some(&bad) = indices.iter().find(|&&id| id as usize >= n) {
         return Err(Error::Value {

@@ -2,11 +2,15 @@
 //!
 //! Saved for the backward: the argument.
 
+mod device;
+
 use candle_core::{CpuStorage, CustomOp1, Layout, Result as CandleResult, Shape, Tensor};
 
 use crate::{
     Result, check,
     cpu::{has_kernel, level::multiversioned, rows, slices, special},
+    gpu,
+    products::wide,
 };
 
 /// `x * Phi(x)`, elementwise.
@@ -25,6 +29,9 @@ use crate::{
 /// ```
 pub fn gelu(x: &Tensor) -> Result<Tensor> {
     check::expect_float("gelu", "x", x)?;
+    if gpu::has_kernel(x) {
+        return Ok(device::apply(x)?);
+    }
     if !has_kernel(x) || x.elem_count() == 0 {
         return gelu_reference(x);
     }
@@ -39,7 +46,7 @@ pub fn gelu(x: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// Whatever candle refuses.
 pub fn gelu_reference(x: &Tensor) -> Result<Tensor> {
-    Ok(x.gelu_erf()?)
+    Ok(x.to_dtype(wide(x.dtype()))?.gelu_erf()?.to_dtype(x.dtype())?)
 }
 
 struct Gelu;

@@ -5,13 +5,14 @@
 //! that is in the cache anyway.
 
 pub(crate) mod cpu;
+mod device;
 mod reference;
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result as CandleResult, Shape, Tensor};
 
 pub use reference::layer_norm as layer_norm_reference;
 
-use crate::{Result, check, cpu::has_kernel, cpu::slices};
+use crate::{Result, check, cpu::has_kernel, cpu::slices, gpu};
 
 /// Layer norm over the last axis.
 ///
@@ -37,6 +38,9 @@ pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Resul
     for (arg, tensor) in [("weight", weight), ("bias", bias)] {
         check::expect_shape(OP, arg, tensor, &[d])?;
         check::expect_like(OP, arg, tensor, x)?;
+    }
+    if gpu::has_kernel(x) {
+        return Ok(device::apply(x, weight, bias, eps as f32)?);
     }
     if !has_kernel(x) || x.elem_count() == 0 {
         return reference::layer_norm(x, weight, bias, eps);

@@ -1,8 +1,8 @@
 //! The formula in candle operations, each of which has a correct gradient.
 
-use candle_core::{D, DType, Tensor};
+use candle_core::{D, Tensor};
 
-use crate::Result;
+use crate::{Result, products::wide};
 
 /// [`layer_norm`](crate::layer_norm) as a composition of candle operations: any device and floating dtype.
 ///
@@ -13,7 +13,7 @@ use crate::Result;
 /// Whatever candle refuses.
 pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
     let dtype = x.dtype();
-    let wide = if dtype == DType::F64 { DType::F64 } else { DType::F32 };
+    let wide = wide(dtype);
     let x = x.to_dtype(wide)?;
     let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
     let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;

@@ -3,9 +3,11 @@
 //! candle's matmul computes the gradient of both operands; for a frozen weight that is a third of a layer's work
 //! thrown away. Here an operand that tracks nothing gets none. Saved for the backward: the operands.
 
+mod device;
+
 use candle_core::{
-    CpuStorage, CudaStorage, CustomOp2, CustomOp3, Layout, MetalStorage, Result as CandleResult,
-    Shape, Tensor, backend::BackendStorage,
+    CpuStorage, CudaStorage, CustomOp2, CustomOp3, DType, Layout, MetalStorage,
+    Result as CandleResult, Shape, Tensor, backend::BackendStorage,
 };
 use rayon::prelude::*;
 
@@ -16,6 +18,7 @@ use crate::{
         matmul::{Into, Mat, Threads, matmul},
         rows, slices,
     },
+    gpu, products,
 };
 
 /// `x weight^T + bias`, with PyTorch's weight layout.
@@ -52,10 +55,11 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
     let rows = x.elem_count() / inputs.max(1);
     let x = x.contiguous()?.reshape((rows, inputs))?;
     let weight = weight.contiguous()?;
+    let on_cpu = has_kernel(&x) && !gpu::has_kernel(&x);
     let y = match bias {
-        Some(bias) if has_kernel(&x) => x.apply_op3(&weight, &bias.contiguous()?, Linear)?,
-        None if has_kernel(&x) => x.apply_op2(&weight, Linear)?,
-        Some(bias) => x.apply_op2(&weight, DeviceLinear)?.broadcast_add(bias)?,
+        Some(bias) if on_cpu => x.apply_op3(&weight, &bias.contiguous()?, Linear)?,
+        None if on_cpu => x.apply_op2(&weight, Linear)?,
+        Some(bias) => add_bias(&x.apply_op2(&weight, DeviceLinear)?, bias)?,
         None => x.apply_op2(&weight, DeviceLinear)?,
     };
     Ok(y.reshape(shape)?)
@@ -228,6 +232,11 @@ impl CustomOp3 for Linear {
     }
 }
 
+/// A bias on every row, (rows, O); its gradient is a sum over rows.
+fn add_bias(y: &Tensor, bias: &Tensor) -> CandleResult<Tensor> {
+    if gpu::has_kernel(y) { device::add_bias(y, bias) } else { products::add_bias(y, bias) }
+}
+
 /// The product by candle's own kernel of whatever device and dtype, with our gradient rule: no frozen operand's
 /// gradient is computed.
 struct DeviceLinear;
@@ -258,7 +267,16 @@ impl CustomOp2 for DeviceLinear {
         weight: &CpuStorage,
         weight_layout: &Layout,
     ) -> CandleResult<(CpuStorage, Shape)> {
-        Self::product(x, x_layout, weight, weight_layout)
+        let dtype = x.dtype();
+        if !matches!(dtype, DType::BF16 | DType::F16) {
+            return Self::product(x, x_layout, weight, weight_layout);
+        }
+        // candle multiplies no halves on the CPU.
+        let (x, weight) =
+            (x.to_dtype(x_layout, DType::F32)?, weight.to_dtype(weight_layout, DType::F32)?);
+        let dense = |layout: &Layout| Layout::contiguous(layout.shape());
+        let (y, shape) = Self::product(&x, &dense(x_layout), &weight, &dense(weight_layout))?;
+        Ok((y.to_dtype(&Layout::contiguous(&shape), dtype)?, shape))
     }
 
     fn cuda_fwd(
@@ -288,8 +306,12 @@ impl CustomOp2 for DeviceLinear {
         _y: &Tensor,
         d_y: &Tensor,
     ) -> CandleResult<(Option<Tensor>, Option<Tensor>)> {
-        let d_x = if x.track_op() { Some(d_y.matmul(&weight.detach())?) } else { None };
-        let d_weight = if weight.track_op() { Some(d_y.t()?.matmul(&x.detach())?) } else { None };
+        let d_y = d_y.detach();
+        let d_x = if x.track_op() { Some(products::matmul(&d_y, &weight.detach())?) } else { None };
+        let d_weight = match weight.track_op() {
+            true => Some(products::matmul(&d_y.t()?, &x.detach())?),
+            false => None,
+        };
         Ok((d_x, d_weight))
     }
 }

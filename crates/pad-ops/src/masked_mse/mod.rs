@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use crate::{
     Error, Result, check,
     cpu::{has_kernel, level::multiversioned, rows, slices},
+    products::wide,
 };
 
 /// Mean squared error over the patches whose mask is 1. Gradients go to `pred` alone.
@@ -50,8 +51,11 @@ pub fn masked_mse(pred: &Tensor, target: &Tensor, mask: &Tensor) -> Result<Tenso
 /// # Errors
 /// Whatever candle refuses.
 pub fn masked_mse_reference(pred: &Tensor, target: &Tensor, mask: &Tensor) -> Result<Tensor> {
-    let per_patch = (pred - target.detach())?.sqr()?.mean(D::Minus1)?;
-    Ok((per_patch * mask)?.sum_all()?.broadcast_div(&mask.sum_all()?)?)
+    let dtype = pred.dtype();
+    let wide = |tensor: &Tensor| tensor.to_dtype(wide(dtype));
+    let (target, mask) = (wide(&target.detach())?, wide(mask)?);
+    let per_patch = (wide(pred)? - target)?.sqr()?.mean(D::Minus1)?;
+    Ok((per_patch * &mask)?.sum_all()?.broadcast_div(&mask.sum_all()?)?.to_dtype(dtype)?)
 }
 
 /// Each patch minus its mean, over its standard deviation (unbiased variance, 1e-6 added under the root): the targets of
@@ -68,11 +72,13 @@ pub fn normalize_patches(patches: &Tensor) -> Result<Tensor> {
     check::expect_float(OP, "patches", patches)?;
     let patches = patches.detach().contiguous()?;
     if !has_kernel(&patches) || patches.elem_count() == 0 {
+        let dtype = patches.dtype();
+        let patches = patches.to_dtype(wide(dtype))?;
         let mean = patches.mean_keepdim(D::Minus1)?;
         let centred = patches.broadcast_sub(&mean)?;
         let square = centred.sqr()?.sum_keepdim(D::Minus1)?;
         let variance = (square / (pixels as f64 - 1.0).max(1.0))?;
-        return Ok(centred.broadcast_div(&(variance + 1e-6)?.sqrt()?)?);
+        return Ok(centred.broadcast_div(&(variance + 1e-6)?.sqrt()?)?.to_dtype(dtype)?);
     }
     let mut out = slices::read(&patches, <[f32]>::to_vec)?;
     rows::for_rows(&mut out, pixels, |_, out| normalize_rows(out, pixels));

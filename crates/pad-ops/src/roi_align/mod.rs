@@ -5,6 +5,7 @@
 //! small matrix products, `rows x map x columns^T`: see [`sampling`]. Saved for the backward: those weights.
 
 mod cpu;
+mod device;
 mod reference;
 mod sampling;
 
@@ -17,6 +18,7 @@ use crate::{
         nary::{self, Backward, Gradients},
         slices,
     },
+    gpu,
 };
 pub use reference::roi_align_reference;
 use sampling::{Region, regions};
@@ -71,6 +73,9 @@ pub fn roi_align(
     let [first, others @ ..] = maps else { return Err(no_map()) };
     let shape = Shape::from((rois.len(), channels, options.height, options.width));
     let empty = rois.is_empty() || maps.iter().any(|map| map.elem_count() == 0);
+    if gpu::has_kernel(first) && !empty {
+        return Ok(device::apply(maps, &regions, options)?);
+    }
     if !has_kernel(first) || empty {
         return reference::align(maps, &regions, shape);
     }

@@ -6,7 +6,7 @@ use super::{
     Region, Roi, RoiAlign, expect,
     sampling::{Bin, regions},
 };
-use crate::Result;
+use crate::{Result, products::matmul};
 
 /// [`roi_align`](crate::roi_align) in candle operations: any device and floating dtype.
 ///
@@ -31,11 +31,13 @@ pub(super) fn align(maps: &[Tensor], regions: &[Region], shape: Shape) -> Result
         .iter()
         .map(|region| {
             let map = maps[region.map].get(region.image)?.contiguous()?; // (C, H, W)
-            let (_, height, width) = map.dims3()?;
+            let (channels, height, width) = map.dims3()?;
             let rows = dense(&region.rows, height, &map)?;
             let columns = dense(&region.columns, width, &map)?;
-            let wide = map.broadcast_matmul(&columns.t()?.contiguous()?)?; // (C, H, width)
-            Ok(rows.broadcast_matmul(&wide)?)
+            let wide = matmul(&map.reshape((channels * height, width))?, &columns.t()?)?; // (C H, width)
+            let wide = wide.reshape((channels, height, columns.dim(0)?))?;
+            let rows = rows.broadcast_left(channels)?.contiguous()?;
+            Ok(matmul(&rows, &wide)?)
         })
         .collect::<Result<_>>()?;
     if pooled.is_empty() || shape.elem_count() == 0 {

@@ -2,11 +2,15 @@
 //!
 //! `y = exp(x - max) / sum(exp(x - max))`. Saved for the backward: the result.
 
+mod device;
+
 use candle_core::{CpuStorage, CustomOp1, D, Layout, Result as CandleResult, Shape, Tensor};
 
 use crate::{
     Result, check,
     cpu::{has_kernel, level::multiversioned, rows, slices, special},
+    gpu,
+    products::wide,
 };
 
 /// Softmax over the last axis.
@@ -27,6 +31,9 @@ pub fn softmax(x: &Tensor) -> Result<Tensor> {
     const OP: &str = "softmax";
     check::last_dim(OP, "x", x)?;
     check::expect_float(OP, "x", x)?;
+    if gpu::has_kernel(x) {
+        return Ok(device::apply(x)?);
+    }
     if !has_kernel(x) || x.elem_count() == 0 {
         return softmax_reference(x);
     }
@@ -42,9 +49,11 @@ pub fn softmax(x: &Tensor) -> Result<Tensor> {
 /// Whatever candle refuses.
 pub fn softmax_reference(x: &Tensor) -> Result<Tensor> {
     // The maximum only keeps exp in range; its gradient cancels, so it is left out of the graph.
+    let dtype = x.dtype();
+    let x = x.to_dtype(wide(dtype))?;
     let shifted = x.broadcast_sub(&x.detach().max_keepdim(D::Minus1)?)?;
     let exp = shifted.exp()?;
-    Ok(exp.broadcast_div(&exp.sum_keepdim(D::Minus1)?)?)
+    Ok(exp.broadcast_div(&exp.sum_keepdim(D::Minus1)?)?.to_dtype(dtype)?)
 }
 
 struct Softmax;

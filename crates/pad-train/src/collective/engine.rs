@@ -201,4 +201,5 @@ impl fmt::Debug for EngineThread {
 }
 
 /// Set from one thread, seen by the engine's.
+#[cfg(feature = "mpi")]
 pub(super) type Flag = Arc<AtomicBool>;

@@ -13,7 +13,7 @@ use candle_core::{
     CpuStorage, CudaDevice, CudaStorage, CustomOp1, DType, Device, Layout, Shape, Tensor,
     backend::BackendStorage,
     cuda_backend::{
-        CudaDType, WrapErr,
+        CudaDType,
         cudarc::{
             driver::DeviceRepr,
             nccl::{Comm, Id, NcclType, ReduceOp},

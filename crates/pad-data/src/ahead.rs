@@ -1,0 +1,148 @@
+//! Work on items that are still to come, on a thread of its own: how a batch reaches a GPU while the one before it is
+//! worked on.
+
+use std::{
+    iter::Fuse,
+    sync::mpsc::{Receiver, sync_channel},
+    thread::{Builder, JoinHandle},
+};
+
+use candle_core::Device;
+
+use crate::{
+    Error, Result,
+    loader::{Batch, Batches},
+};
+
+/// An iterator whose next item is made while the one before it is used: see [`ahead`].
+pub struct Ahead<T> {
+    items: Option<Receiver<T>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// `work` of every item of `items`, in their order, one ahead of whoever takes them. Dropping it ends the thread.
+///
+/// # Errors
+/// [`Error::Worker`] if the thread cannot be started.
+///
+/// ```
+/// let squares = pad_data::ahead::ahead(0..4, |n| n * n)?;
+/// assert_eq!(squares.collect::<Vec<_>>(), [0, 1, 4, 9]);
+/// # Ok::<(), pad_data::Error>(())
+/// ```
+pub fn ahead<I, T>(
+    items: I,
+    mut work: impl FnMut(I::Item) -> T + Send + 'static,
+) -> Result<Ahead<T>>
+where
+    I: IntoIterator,
+    I::IntoIter: Send + 'static,
+    T: Send + 'static,
+{
+    // No room: the item that waits to be taken is the one ahead.
+    let (give, take) = sync_channel(0);
+    let items = items.into_iter();
+    let run = move || {
+        for item in items {
+            if give.send(work(item)).is_err() {
+                return; // nobody is left who would take it
+            }
+        }
+    };
+    let thread = Builder::new()
+        .name("pad-ahead".into())
+        .spawn(run)
+        .map_err(|source| Error::Worker { what: format!("cannot be started: {source}") })?;
+    Ok(Ahead { items: Some(take), thread: Some(thread) })
+}
+
+impl<T> Iterator for Ahead<T> {
+    type Item = T;
+
+    fn next(&mut self) -> Option<T> {
+        self.items.as_ref()?.recv().ok()
+    }
+}
+
+impl<T> Drop for Ahead<T> {
+    fn drop(&mut self) {
+        self.items = None; // the thread's next item finds nobody
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join(); // its panic was reported when it happened
+        }
+    }
+}
+
+/// A loader's batches with their images on a device: see [`to_device`].
+pub struct OnDevice(Place);
+
+enum Place {
+    Here(Box<Fuse<Batches>>),
+    Ahead(Ahead<Result<Batch>>),
+}
+
+/// The batches with their images on `device`; to a GPU each is copied while the one before it is used.
+///
+/// # Errors
+/// [`Error::Worker`] if the thread cannot be started.
+pub fn to_device(batches: Batches, device: &Device) -> Result<OnDevice> {
+    if device.is_cpu() {
+        return Ok(OnDevice(Place::Here(Box::new(batches.fuse()))));
+    }
+    let device = device.clone();
+    let upload = move |batch: Result<Batch>| {
+        let batch = batch?;
+        Ok(Batch { images: batch.images.to_device(&device)?, ..batch })
+    };
+    Ok(OnDevice(Place::Ahead(ahead(batches, upload)?)))
+}
+
+impl Iterator for OnDevice {
+    type Item = Result<Batch>;
+
+    fn next(&mut self) -> Option<Result<Batch>> {
+        match &mut self.0 {
+            Place::Here(batches) => batches.next(),
+            Place::Ahead(batches) => batches.next(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    use super::*;
+
+    #[test]
+    fn one_ahead_and_no_more() {
+        let begun = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&begun);
+        let mut items = ahead(0..100, move |item| {
+            counter.fetch_add(1, Ordering::SeqCst);
+            item
+        })
+        .unwrap();
+        assert_eq!(items.next(), Some(0));
+        // While item 0 is used, item 1 is made, and nothing behind it.
+        for _ in 0..200 {
+            if begun.load(Ordering::SeqCst) == 2 {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        assert_eq!(begun.load(Ordering::SeqCst), 2);
+        drop(items); // returns, although 98 items are left
+        assert_eq!(begun.load(Ordering::SeqCst), 2);
+    }
+
+    #[test]
+    fn errors_come_in_their_place() {
+        let items = ahead(vec![Ok(1), Err("broken"), Ok(3)], |item| item.map(|n| 10 * n)).unwrap();
+        assert_eq!(items.collect::<Vec<_>>(), [Ok(10), Err("broken"), Ok(30)]);
+    }
+}

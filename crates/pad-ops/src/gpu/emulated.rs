@@ -1,0 +1,159 @@
+//! Kernels as a program for the CPU, for tests: the same source, compiled as C++, fed with the same launch.
+
+use std::{
+    cell::Cell,
+    collections::{HashMap, hash_map::DefaultHasher},
+    fs,
+    hash::{Hash, Hasher},
+    io::Write as _,
+    path::PathBuf,
+    process::{Command, Stdio},
+    sync::{Mutex, PoisonError},
+};
+
+use candle_core::{CpuStorage, DType, Layout, Result, backend::BackendStorage, bail};
+use half::bf16;
+
+use super::{BLOCK, Launch, Number};
+
+thread_local! {
+    static ON: Cell<bool> = const { Cell::new(false) };
+    static LAUNCHES: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Launches of this thread so far.
+pub(super) fn launches() -> usize {
+    LAUNCHES.get()
+}
+
+pub(super) fn is_on() -> bool {
+    ON.get()
+}
+
+/// Whether there is a C++ compiler.
+pub(crate) fn has_compiler() -> bool {
+    Command::new("c++").arg("--version").output().is_ok_and(|found| found.status.success())
+}
+
+/// Runs `work` with operators that have a GPU kernel going through it, on tensors of the CPU.
+pub(crate) fn through<R>(work: impl FnOnce() -> R) -> R {
+    struct Off;
+    impl Drop for Off {
+        fn drop(&mut self) {
+            ON.set(false);
+        }
+    }
+    let _off = Off;
+    ON.set(true);
+    work()
+}
+
+/// The program of a source and type of values, compiled if it is not there yet.
+fn program(launch: &Launch) -> Result<PathBuf> {
+    static COMPILED: Mutex<Option<HashMap<(&'static str, DType), PathBuf>>> = Mutex::new(None);
+    let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
+    let compiled = compiled.get_or_insert_with(HashMap::new);
+    let key = (launch.source.name, launch.values);
+    if let Some(path) = compiled.get(&key) {
+        return Ok(path.clone());
+    }
+    let text = launch.text()?;
+    let names = text.split("__global__ void ").skip(1).filter_map(|rest| rest.split('(').next());
+    let entries: String = names.map(|name| format!("{{\"{name}\", entry<{name}>}}, ")).collect();
+    let main = include_str!("emulated.cpp").replace("KERNELS", &entries);
+    let mut hash = DefaultHasher::new();
+    (&text, &main).hash(&mut hash);
+    let stem = format!("{}-{}-{:016x}", launch.source.name, launch.values.as_str(), hash.finish());
+    let folder = std::env::current_exe()?.with_file_name("kernels").join(stem);
+    let (path, parts) = (folder.join("program"), folder.join(std::process::id().to_string()));
+    if !path.is_file() {
+        fs::create_dir_all(&parts)?;
+        fs::write(parts.join("kernel.inc"), &text)?;
+        fs::write(parts.join("main.cpp"), main)?;
+        let made = Command::new("c++")
+            .args(["-std=c++17", "-O2", "-w", "-ffp-contract=off", "main.cpp", "-o", "program"])
+            .current_dir(&parts)
+            .output()?;
+        if !made.status.success() {
+            bail!("{}: {}", launch.source.name, String::from_utf8_lossy(&made.stderr));
+        }
+        fs::rename(parts.join("program"), &path)?;
+        fs::remove_dir_all(&parts)?;
+    }
+    compiled.insert(key, path.clone());
+    Ok(path)
+}
+
+fn bytes_of(storage: &CpuStorage, layout: &Layout) -> Result<Vec<u8>> {
+    let Some((from, to)) = layout.contiguous_offsets() else { bail!("not contiguous") };
+    Ok(match storage {
+        CpuStorage::F32(values) => values[from..to].iter().flat_map(|v| v.to_le_bytes()).collect(),
+        CpuStorage::BF16(values) => values[from..to].iter().flat_map(|v| v.to_le_bytes()).collect(),
+        CpuStorage::U32(values) => values[from..to].iter().flat_map(|v| v.to_le_bytes()).collect(),
+        other => bail!("operands of f32, bf16 or u32, found {:?}", other.dtype()),
+    })
+}
+
+fn array(bytes: &[u8]) -> Vec<u8> {
+    [&[0_u8][..], &(bytes.len() as u64).to_le_bytes(), bytes].concat()
+}
+
+fn execute(launch: &Launch, input: &[u8], backwards: bool) -> Result<Vec<u8>> {
+    let mut child = Command::new(program(launch)?)
+        .arg(launch.function)
+        .args([launch.blocks, BLOCK, usize::from(backwards)].map(|number| number.to_string()))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let Some(mut stdin) = child.stdin.take() else { bail!("no stdin") };
+    stdin.write_all(input)?;
+    drop(stdin);
+    let done = child.wait_with_output()?;
+    if !done.status.success() {
+        bail!("{}: {}", launch.function, String::from_utf8_lossy(&done.stderr));
+    }
+    Ok(done.stdout)
+}
+
+pub(super) fn run(launch: &Launch, inputs: &[(&CpuStorage, &Layout)]) -> Result<CpuStorage> {
+    LAUNCHES.set(LAUNCHES.get() + 1);
+    let mut input = Vec::new();
+    let mut sent = 0;
+    for (storage, layout) in inputs {
+        let bytes = bytes_of(storage, layout)?;
+        sent += bytes.len();
+        input.extend(array(&bytes));
+    }
+    let (dtype, count) = (launch.output.0, launch.output.1.elem_count());
+    // Values that no kernel writes: a NaN shows.
+    input.extend(array(&vec![0xFF; count * dtype.size_in_bytes()]));
+    for number in &launch.numbers {
+        let bytes = match number {
+            Number::Int(number) => number.to_le_bytes(),
+            Number::Float(number) => number.to_le_bytes(),
+        };
+        input.extend([&[1_u8][..], &4_u64.to_le_bytes(), &bytes].concat());
+    }
+    let output = execute(launch, &input, false)?;
+    // Threads that take turns the other way round give the same bits, unless one does not wait for another.
+    if output != execute(launch, &input, true)? {
+        bail!("{}: the result hangs on the order of threads", launch.function);
+    }
+    if input.len() < sent || output.len() != sent + count * dtype.size_in_bytes() {
+        bail!("{}: {} bytes came back", launch.function, output.len());
+    }
+    let output = &output[sent..];
+    Ok(match dtype {
+        DType::F32 => {
+            let values =
+                output.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+            CpuStorage::F32(values.collect())
+        }
+        DType::BF16 => {
+            let values = output.chunks_exact(2).map(|b| bf16::from_le_bytes([b[0], b[1]]));
+            CpuStorage::BF16(values.collect())
+        }
+        other => bail!("results of f32 or bf16, found {other:?}"),
+    })
+}
