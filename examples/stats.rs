@@ -10,7 +10,10 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::Parser;
 use cli::Result;
 use pad::data::{
-    ImageList, image::DecodeOptions, sets::ImageFolder, stats::Statistics, window::Window,
+    image::DecodeOptions,
+    sets::{ImageFolder, ImageList},
+    stats::Statistics,
+    window::Window,
 };
 
 /// Prints statistics of the images of a folder.
