@@ -4,7 +4,7 @@
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, PoisonError,
+        Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
@@ -202,4 +202,4 @@ impl fmt::Debug for EngineThread {
 
 /// Set from one thread, seen by the engine's.
 #[cfg(feature = "mpi")]
-pub(super) type Flag = Arc<AtomicBool>;
+pub(super) type Flag = std::sync::Arc<AtomicBool>;
