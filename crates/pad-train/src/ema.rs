@@ -67,7 +67,7 @@ impl Ema {
     /// [`Error::Settings`]; [`Error::Candle`] if a variable cannot be copied.
     pub fn new(parameters: &[Parameter], config: EmaConfig) -> Result<Self> {
         config.validate()?;
-        let copies = parameters.iter().map(|parameter| copy(parameter)).collect::<Result<_>>()?;
+        let copies = parameters.iter().map(copy).collect::<Result<_>>()?;
         Ok(Self { config, parameters: parameters.to_vec(), averages: copies, in_place: false })
     }
 
