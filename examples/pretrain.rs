@@ -101,7 +101,7 @@ fn folder(program: &Program, group: &dyn Collective) -> Result<PathBuf> {
 fn identity(
     settings: &Settings,
     backbone: String,
-    images: Option<String>,
+    images: BTreeMap<String, String>,
 ) -> Result<BTreeMap<String, String>> {
     const WITHOUT_EFFECT: [&str; 8] = [
         "workers",
@@ -120,7 +120,7 @@ fn identity(
         .map(|(name, value)| (name, value.to_string()))
         .collect();
     identity.insert("backbone".into(), backbone);
-    identity.extend(images.map(|fingerprint| ("images and their RoIs".into(), fingerprint)));
+    identity.extend(images);
     Ok(identity)
 }
 
@@ -208,7 +208,7 @@ fn train(
     if let Some(decay) = settings.ema {
         trainer = trainer.with_ema(EmaConfig { decay, ..Default::default() })?;
     }
-    let identity = identity(settings, model.store.backbone_digest()?, images.fingerprint)?;
+    let identity = identity(settings, model.store.backbone_digest()?, images.identity)?;
 
     // The run folder appears only when nothing can be wrong with the settings any more.
     on_first(&**group, || {

@@ -87,6 +87,25 @@ fn checkpoints_that_do_not_fit() {
         }),
         format!("{start}wrong shape 1: norm.bias (expected [160], found [8])")
     );
+    // A model of another depth or patch size than the flags say.
+    let last =
+        (0..).take_while(|b| good.get(&format!("blocks.{b}.norm1.bias")).is_some()).count() - 1;
+    let shallow = error(&|file| {
+        let names: Vec<String> = file.tensors().keys().cloned().collect();
+        let block = format!("blocks.{last}.");
+        names
+            .iter()
+            .filter(|name| name.starts_with(&block))
+            .for_each(|name| drop(file.remove(name)));
+    });
+    let start_of_block = format!("{start}missing 12: blocks.{last}.attn.proj.bias");
+    assert!(shallow.starts_with(&start_of_block), "{shallow}");
+    save(&weights, good.tensors(), good.metadata(), FloatType::AsIs).unwrap();
+    let name = format!("--weights={}", weights.display());
+    let more = ["--paradigm=pad", "--model=pico", "--patch-size=8", &name];
+    let text = error_line(&pretrain(&data, &folder.path().join("p8"), &more).output().unwrap());
+    let wrong = "patch_embed.proj.weight (expected [160, 3, 8, 8], found [160, 3, 16, 16])";
+    assert!(text.contains(wrong), "{text}");
     // The sound file trains.
     save(&weights, good.tensors(), good.metadata(), FloatType::AsIs).unwrap();
     let name = format!("--weights={}", weights.display());

@@ -184,11 +184,12 @@ fn an_interrupted_search_ends_between_two_files() {
     let id = child.id().to_string();
     assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
     let output = child.wait_with_output().unwrap();
-    let error = error_line(&output);
+    assert_eq!(output.status.code(), Some(130));
     let files = listing(&set.join("a/roi"));
     assert!((1..40).contains(&files.len()), "{} files", files.len());
     let left = 40 - files.len();
-    assert_eq!(error, format!("stopped with {left} images left; the same command goes on"));
+    let said = format!("stopped with {left} images left; the same command goes on");
+    assert!(stderr(&output).contains(&said), "{}", stderr(&output));
     assert!(files.iter().all(|(name, _)| name.ends_with(".txt") && !name.starts_with('.')));
 }
 
@@ -324,6 +325,10 @@ fn a_run_from_shards_is_the_run_from_the_folder_and_changed_regions_are_noticed(
     let path = set.join("a/roi").join(file.expect("a region").0);
     fs::write(&path, "1,1,40,40\n").unwrap();
     let error = error_line(&go_on(&set));
-    assert!(error.contains("metadata: `images and their RoIs`: expected `"), "{error}");
+    assert!(error.contains("metadata: `regions of interest`: expected `"), "{error}");
     assert!(error.contains("`, found `"), "{error}");
+    fs::copy(set.join("a/thermal/001.png"), set.join("a/thermal/001b.png")).unwrap();
+    let error = error_line(&go_on(&set));
+    assert!(error.contains("`images`: expected `24 files, "), "{error}");
+    assert!(error.contains("`, found `25 files, "), "{error}");
 }

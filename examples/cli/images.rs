@@ -1,6 +1,6 @@
 //! Images for training and evaluation: a folder's, or rendered ones.
 
-use std::{path::Path, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use candle_core::Tensor;
 use pad::{
@@ -31,8 +31,8 @@ struct Parts {
     /// Of the training images, if there are any.
     rois: Option<Rois>,
     held_out: Arc<dyn ImageSource>,
-    /// Of both lists; rendered scenes are what the settings say.
-    fingerprint: Option<String>,
+    /// What a resumed run must find again; nothing for rendered scenes, which are what the settings say.
+    identity: BTreeMap<String, String>,
 }
 
 fn sources(settings: &Settings) -> Result<Parts> {
@@ -47,7 +47,7 @@ fn sources(settings: &Settings) -> Result<Parts> {
         let (training, _) = training.split_at(kept.max(1));
         let rois = if settings.no_roi { None } else { Some(scene_rois(settings, &training)?) };
         let (training, held_out) = (Arc::new(training), Arc::new(held_out));
-        return Ok(Parts { training, rois, held_out, fingerprint: None });
+        return Ok(Parts { training, rois, held_out, identity: BTreeMap::new() });
     };
     match holds_shards(folder)? {
         true => parts(settings, ShardSet::open(folder)?),
@@ -75,6 +75,7 @@ fn parts<L: ImageList + 'static>(settings: &Settings, mut images: L) -> Result<P
     for source in images.sources() {
         tracing::info!("{}: {} images", source.name, source.images);
     }
+    let all = images.fingerprint()?.to_string();
     let (training, held_out) = images.split(settings.held_out, settings.seed)?;
     if training.is_empty() || (held_out.is_empty() && settings.held_out > 0.0) {
         return Err(format!(
@@ -88,10 +89,13 @@ fn parts<L: ImageList + 'static>(settings: &Settings, mut images: L) -> Result<P
     }
     let training = training.share(settings.ratio, settings.seed)?;
     let rois = if settings.no_roi { None } else { rois_of(&training)? };
-    let fingerprint =
-        format!("{} {}", training.fingerprint(rois.as_deref())?, held_out.fingerprint(None)?);
+    let mut identity = BTreeMap::from([("images".to_string(), all)]);
+    if let Some(rois) = &rois {
+        let name = "regions of interest".to_string();
+        identity.insert(name, training.rois_fingerprint(rois).to_string());
+    }
     let (training, held_out) = (Arc::new(training), Arc::new(held_out));
-    Ok(Parts { training, rois, held_out, fingerprint: Some(fingerprint) })
+    Ok(Parts { training, rois, held_out, identity })
 }
 
 /// The regions that stand in files beside the images. None if not one image has such a file.
@@ -159,8 +163,8 @@ pub struct Images {
     pub held_out: Option<Loader>,
     /// For a picture of what regions of interest do; absent if there are none.
     pub crops: Option<CropComparison>,
-    /// Names, sizes and regions of interest of both, as one number; absent for rendered scenes.
-    pub fingerprint: Option<String>,
+    /// What a resumed run must find again; nothing for rendered scenes.
+    pub identity: BTreeMap<String, String>,
 }
 
 /// The training images with and without their regions of interest, not mirrored.
@@ -180,7 +184,7 @@ impl CropComparison {
 /// Loaders of both parts: random crops for training, around regions of interest where there are any, and the centre
 /// for evaluation.
 pub fn loaders(settings: &Settings) -> Result<Images> {
-    let Parts { training, rois, held_out, fingerprint } = sources(settings)?;
+    let Parts { training, rois, held_out, identity } = sources(settings)?;
     tracing::info!("{} images for training, {} held out", training.len(), held_out.len());
     let cache = settings.cache_mib << 20;
     let images = training.len() * settings.repeat.max(1);
@@ -232,7 +236,7 @@ pub fn loaders(settings: &Settings) -> Result<Images> {
     }
     let dataset = Repeated::new(dataset, settings.repeat);
     let training = Loader::new(Arc::new(dataset), loader_config)?;
-    Ok(Images { training, held_out: eval_loader, crops, fingerprint })
+    Ok(Images { training, held_out: eval_loader, crops, identity })
 }
 
 /// All images of `folder`, of the run's own folder, or rendered ones, as they are evaluated.

@@ -11,6 +11,7 @@ use pad::{
     Mode,
     data::{
         draw::{Canvas, DrawnBox},
+        fingerprint::Fingerprint,
         image::DecodeOptions,
         sets::detection::{BoxBatch, DetectionLoader},
         transform::detection::DetectionPipeline,
@@ -176,7 +177,10 @@ pub fn run(
     if let Some(decay) = settings.ema {
         trainer = trainer.with_ema(EmaConfig { decay, ..Default::default() })?;
     }
-    let identity = identity(&settings, network.store.backbone_digest()?)?;
+    let mut identity = identity(&settings, network.store.backbone_digest()?)?;
+    if let Some(data) = &settings.data {
+        identity.insert("files".into(), Fingerprint::of_folder(data)?.to_string());
+    }
 
     // The run folder appears only when nothing can be wrong with the settings any more.
     std::fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;

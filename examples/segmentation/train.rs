@@ -9,7 +9,10 @@ use std::{
 use candle_core::{DType, Device, Tensor};
 use pad::{
     Mode,
-    data::{draw::Canvas, image::DecodeOptions, sets::segmentation::SegmentationLoader},
+    data::{
+        draw::Canvas, fingerprint::Fingerprint, image::DecodeOptions,
+        sets::segmentation::SegmentationLoader,
+    },
     heads::segmentation::{SegmentationBatch, SegmentationTask},
     train::{
         AdamW, AdamWConfig, BatchIter, Batches, BoxError, CheckpointConfig, Checkpoints, EmaConfig,
@@ -190,7 +193,10 @@ pub fn run(
     if let Some(decay) = settings.ema {
         trainer = trainer.with_ema(EmaConfig { decay, ..Default::default() })?;
     }
-    let identity = identity(&settings, network.store.backbone_digest()?)?;
+    let mut identity = identity(&settings, network.store.backbone_digest()?)?;
+    if let Some(data) = &settings.data {
+        identity.insert("files".into(), Fingerprint::of_folder(data)?.to_string());
+    }
 
     // The run folder appears only when nothing can be wrong with the settings any more.
     std::fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;

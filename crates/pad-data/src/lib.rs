@@ -2,6 +2,7 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | [`fingerprint`] | what a set consists of, so that a resumed run notices a change |
 //! | [`image`] | files to images: PNG, JPEG, BMP, TIFF; 8 and 16 bits, floats |
 //! | [`window`] | counts and kelvin to levels of 0 to 255 |
 //! | [`resize`] | Pillow's bicubic and bilinear resize, bit for bit |
@@ -48,6 +49,7 @@ pub mod ahead;
 pub mod dataset;
 pub mod draw;
 mod error;
+pub mod fingerprint;
 pub mod image;
 pub mod loader;
 pub mod msip;

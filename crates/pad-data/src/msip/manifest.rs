@@ -196,7 +196,7 @@ impl Entry {
 }
 
 /// SHA-256 of bytes, 64 hexadecimal digits.
-pub(crate) fn sha256(bytes: &[u8]) -> String {
+pub(super) fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().fold(String::with_capacity(64), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text

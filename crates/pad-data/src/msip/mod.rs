@@ -18,7 +18,6 @@ mod pattern;
 mod plan;
 mod source;
 
-pub(crate) use self::manifest::sha256;
 pub use self::{
     build::{BuildConfig, Built, Placing, Progress, build},
     likeness::{Likeness, near_duplicates},

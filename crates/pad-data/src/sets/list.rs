@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use pad_ops::rng::{Key, Purpose};
 
 use super::ImageSource;
-use crate::{Error, Result, msip::sha256, roi::Roi};
+use crate::{Error, Result, fingerprint::Fingerprint, roi::Roi};
 
 /// A named part of a set.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,25 +129,27 @@ pub trait ImageList: ImageSource + Sized {
         Ok((chosen(self, |index| !held_out(index)), chosen(self, held_out)))
     }
 
-    /// SHA-256 over names and sizes of all files, and over the regions of interest if a run uses them: whether two lists are
-    /// the same, without reading the images.
+    /// Names and sizes of all files: whether two lists are the same, without reading the images.
     ///
     /// # Errors
     /// [`Error::Io`] for a file that is gone.
-    fn fingerprint(&self, rois: Option<&[Vec<Roi>]>) -> Result<String> {
-        let mut facts = Vec::new();
+    fn fingerprint(&self) -> Result<Fingerprint> {
+        let mut all = Fingerprint::new();
         for index in 0..self.len() {
-            facts.extend_from_slice(self.relative(index).as_bytes());
-            facts.push(0);
-            facts.extend(self.bytes(index)?.to_le_bytes());
+            all.add(self.relative(index), self.bytes(index)?);
         }
-        for rois in rois.into_iter().flatten() {
-            facts.extend((rois.len() as u64).to_le_bytes());
-            for roi in rois {
-                facts.extend([roi.x, roi.y, roi.width, roi.height].map(u32::to_le_bytes).concat());
-            }
+        Ok(all)
+    }
+
+    /// Regions of interest of all images, in order, as a run uses them.
+    fn rois_fingerprint(&self, rois: &[Vec<Roi>]) -> Fingerprint {
+        let mut all = Fingerprint::new();
+        for (index, rois) in rois.iter().enumerate() {
+            let line = |roi: &Roi| format!("{},{},{},{}\n", roi.x, roi.y, roi.width, roi.height);
+            let text: String = rois.iter().map(line).collect();
+            all.add_contents(self.relative(index), text.as_bytes());
         }
-        Ok(sha256(&facts))
+        all
     }
 }
 

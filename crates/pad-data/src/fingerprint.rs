@@ -1,0 +1,128 @@
+//! What a set consists of, in one line: so that a resumed run notices that its data changed.
+
+use std::{fmt, fs, path::Path};
+
+use sha2::{Digest, Sha256};
+
+use crate::{
+    Error, Result,
+    sets::folder::{is_image, list},
+};
+
+/// A list of files with their sizes or contents. Files must be added in an order of their names; where the set lies
+/// makes no difference.
+///
+/// ```
+/// use pad_data::fingerprint::Fingerprint;
+///
+/// let mut images = Fingerprint::new();
+/// images.add("a/thermal/1.png", 4711);
+/// assert_eq!(images.to_string(), "1 file, 4711 bytes, sha256 d19098981bee0c9e");
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Fingerprint {
+    hash: Sha256,
+    files: usize,
+    bytes: u64,
+}
+
+impl Fingerprint {
+    /// Of no file.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A file of which name and size count.
+    pub fn add(&mut self, name: &str, bytes: u64) {
+        // Lengths first: no two lists give the same bytes.
+        self.hash.update((name.len() as u64).to_le_bytes());
+        self.hash.update(name.as_bytes());
+        self.hash.update(bytes.to_le_bytes());
+        self.files += 1;
+        self.bytes += bytes;
+    }
+
+    /// A file whose contents count, too.
+    pub fn add_contents(&mut self, name: &str, contents: &[u8]) {
+        self.add(name, contents.len() as u64);
+        self.hash.update(contents);
+    }
+
+    /// All files below a folder that are not hidden: images by name and size, all others (labels, lists) by their
+    /// contents. Folders of runs, which hold `config.toml` and `checkpoints`, are no part of a set.
+    ///
+    /// # Errors
+    /// [`Error::Io`] for a file or folder that cannot be read.
+    pub fn of_folder(folder: &Path) -> Result<Self> {
+        let mut all = Self::new();
+        all.below(folder, "", 0)?;
+        Ok(all)
+    }
+
+    fn below(&mut self, folder: &Path, relative: &str, depth: usize) -> Result<()> {
+        /// Deeper than any set; a link that leads back to a folder above would never end.
+        const DEEPEST: usize = 32;
+        let is_run = folder.join("config.toml").is_file() && folder.join("checkpoints").is_dir();
+        if depth > DEEPEST || is_run {
+            return Ok(());
+        }
+        for entry in list(folder)? {
+            let Some(metadata) = entry.metadata()? else { continue };
+            let name = format!("{relative}{}", entry.name);
+            if metadata.is_dir() {
+                self.below(&entry.path, &format!("{name}/"), depth + 1)?;
+            } else if is_image(&name) {
+                self.add(&name, metadata.len());
+            } else if metadata.is_file() {
+                let io = |source| Error::Io { path: entry.path.clone(), source };
+                self.add_contents(&name, &fs::read(&entry.path).map_err(io)?);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// For people, and for comparison: number of files, bytes, and the first 16 digits of the list's SHA-256.
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plural = if self.files == 1 { "" } else { "s" };
+        write!(f, "{} file{plural}, {} bytes, sha256 ", self.files, self.bytes)?;
+        self.hash.clone().finalize().iter().take(8).try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_change_shows_and_the_place_does_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |root: &str, name: &str, text: &str| {
+            let path = folder.path().join(root).join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        let print =
+            |root: &str| Fingerprint::of_folder(&folder.path().join(root)).unwrap().to_string();
+        for root in ["a", "b"] {
+            write(root, "images/1.png", "12345");
+            write(root, "labels.json", "{}");
+            write(root, ".cache/x", root);
+            write(root, "run/config.toml", root);
+            write(root, "run/checkpoints/best", root);
+        }
+        let first = print("a");
+        assert_eq!(first, print("b"));
+        assert!(first.starts_with("2 files, 7 bytes, sha256 "), "{first}");
+        write("b", "images/1.png", "54321");
+        assert_eq!(first, print("b"), "images count by their sizes");
+        write("b", "labels.json", "[]");
+        let second = print("b");
+        assert_ne!(first, second, "labels count by their contents");
+        write("b", "images/2.png", "");
+        assert_ne!(second, print("b"));
+        let absent = Fingerprint::of_folder(&folder.path().join("c")).unwrap_err();
+        assert!(absent.to_string().contains("c: "), "{absent}");
+    }
+}
