@@ -118,7 +118,7 @@ fn untrained(config: &SegmentorConfig) -> Result<(Segmentor, ParamStore), Box<dy
 
 fn main() -> Result<(), Box<dyn Error>> {
     let flags = Flags::parse();
-    rayon::ThreadPoolBuilder::new().num_threads(flags.threads).build_global()?;
+    pad::ops::join_workers(flags.threads)?; // as the training programs do
     let (segmentor, store) = segmentor(&flags)?;
     let (seconds, images) = match flags.work {
         Work::Slide => (slide(&flags, &segmentor)?, 1),

@@ -2,14 +2,14 @@
 # A stranger's first hour, from the packaged crates alone: what crates.io would serve is packed and unpacked in an empty
 # folder, and then used as docs/guides says: an adapter in a ViT of one's own, pre-training on a folder of 16-bit PNGs,
 # segmentation on a labelled folder, the weights read back in Python.
-#   scripts/first-hour.sh [DIR]        DIR: the empty folder (default: first-hour below the target directory)
+#   scripts/first-hour.sh [DIR]        DIR: the empty folder, outside of any cargo workspace (default: a temporary one)
 # CARGO_TARGET_DIR is shared with the repository's builds. PYTHON names an interpreter (default: python3); without its
 # module safetensors the last part is left out, and says so. CARGO_NET_OFFLINE=true works once the crates are there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target} CARGO_TERM_COLOR=never
 case $CARGO_TARGET_DIR in /*) ;; *) CARGO_TARGET_DIR=$PWD/$CARGO_TARGET_DIR ;; esac
-hour=${1:-$CARGO_TARGET_DIR/first-hour}
+hour=${1:-$(mktemp -d)}
 mkdir -p "$hour"
 hour=$(cd "$hour" && pwd)
 scripts=$PWD/scripts
