@@ -7,6 +7,7 @@
 //! | [`window`] | counts and kelvin to levels of 0 to 255 |
 //! | [`resize`] | Pillow's bicubic and bilinear resize, bit for bit |
 //! | [`transform`] | crops, mirroring, normalisation: decide, then apply |
+//! | [`rle`] | masks of objects as COCO keeps them: runs and outlines |
 //! | [`roi`] | regions of interest by selective search, with the regions of the reference; their files |
 //! | [`sets`] | folders of images as data sets |
 //! | [`msip`] | MSIP from its eight public sources, with a manifest |
@@ -55,6 +56,7 @@ pub mod loader;
 pub mod msip;
 pub mod rect;
 pub mod resize;
+pub mod rle;
 pub mod roi;
 pub mod scenes;
 pub mod sets;

@@ -31,6 +31,16 @@ impl Rect {
         Self { top: middle(outer.height, height), left: middle(outer.width, width), height, width }
     }
 
+    /// First row below it.
+    pub const fn bottom(&self) -> usize {
+        self.top + self.height
+    }
+
+    /// First column right of it.
+    pub const fn right(&self) -> usize {
+        self.left + self.width
+    }
+
     /// Height and width.
     pub const fn size(&self) -> ImageSize {
         ImageSize::new(self.height, self.width)

@@ -1,0 +1,279 @@
+//! Masks as lengths of runs, the way COCO keeps them: columns from left to right, each from top to bottom, lengths of
+//! background and object in turn, background first.
+
+mod polygon;
+mod text;
+
+use pad_ops::ImageSize;
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result, rect::Rect};
+
+/// The pixels of one object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Stored", into = "Stored")]
+pub struct Rle {
+    size: ImageSize,
+    /// Background, object, background, ..; the sum is the size's area.
+    counts: Vec<u32>,
+}
+
+/// How a COCO file tells the pixels of an object.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Segmentation {
+    /// Outlines `x, y, x, y, ..` in pixels; the object is what any of them encloses.
+    Polygons(Vec<Vec<f64>>),
+    /// Runs, compressed or not.
+    Runs(Rle),
+}
+
+impl Segmentation {
+    /// The mask in an image of `size`.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for runs of another size, and as [`Rle::of_polygons`].
+    pub fn rle(&self, size: ImageSize) -> Result<Rle> {
+        match self {
+            Self::Polygons(polygons) => Rle::of_polygons(size, polygons),
+            Self::Runs(rle) if rle.size == size => Ok(rle.clone()),
+            Self::Runs(rle) => Err(fault("a mask of the image's", size, rle.size)),
+        }
+    }
+}
+
+/// The two forms of runs in a file.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    /// Height, width.
+    size: [usize; 2],
+    counts: Counts,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Counts {
+    Text(String),
+    Numbers(Vec<u32>),
+}
+
+impl TryFrom<Stored> for Rle {
+    type Error = Error;
+
+    fn try_from(stored: Stored) -> Result<Self> {
+        let [height, width] = stored.size;
+        let size = ImageSize::new(height, width);
+        match stored.counts {
+            Counts::Text(text) => Self::parse(size, &text),
+            Counts::Numbers(counts) => Self::new(size, counts),
+        }
+    }
+}
+
+impl From<Rle> for Stored {
+    fn from(rle: Rle) -> Self {
+        let size = [rle.size.height, rle.size.width];
+        Self { size, counts: Counts::Text(rle.to_text()) }
+    }
+}
+
+/// Pixels that a mask may have: four times those of the largest image that is read.
+const MOST_PIXELS: usize = 1 << 30;
+
+fn fault(expected: &str, wanted: ImageSize, found: impl ToString) -> Error {
+    let expected = format!("{expected} {wanted}");
+    Error::Setting { name: "mask", expected, found: found.to_string() }
+}
+
+impl Rle {
+    /// A mask of `size` from the lengths of its runs, background first.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] if they do not add up to the area of `size`, or that is above 2^30.
+    pub fn new(size: ImageSize, counts: Vec<u32>) -> Result<Self> {
+        let area = size.height.checked_mul(size.width).filter(|&area| area <= MOST_PIXELS);
+        let sum: u64 = counts.iter().map(|&count| u64::from(count)).sum();
+        match area {
+            Some(area) if sum == area as u64 => Ok(Self { size, counts }),
+            Some(_) => Err(fault("runs of the pixels of", size, format!("runs of {sum}"))),
+            None => Err(Error::Setting {
+                name: "mask",
+                expected: format!("at most {MOST_PIXELS} pixels"),
+                found: size.to_string(),
+            }),
+        }
+    }
+
+    /// A mask of `size` that is `inside(row, column)` within `window` and background around it.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] if the window reaches beyond `size`, or as [`Rle::new`].
+    pub fn within(
+        size: ImageSize,
+        window: Rect,
+        mut inside: impl FnMut(usize, usize) -> bool,
+    ) -> Result<Self> {
+        if window.bottom() > size.height || window.right() > size.width {
+            return Err(fault("a window inside", size, format!("{window:?}")));
+        }
+        let mut runs = Runs::default();
+        runs.push(false, window.left * size.height);
+        for column in window.left..window.right() {
+            runs.push(false, window.top);
+            for row in window.top..window.bottom() {
+                runs.push(inside(row, column), 1);
+            }
+            runs.push(false, size.height - window.bottom());
+        }
+        runs.push(false, (size.width - window.right()) * size.height);
+        Self::new(size, runs.counts)
+    }
+
+    /// A mask of background alone.
+    ///
+    /// # Errors
+    /// As [`Rle::new`].
+    pub fn empty(size: ImageSize) -> Result<Self> {
+        let area = size.height.saturating_mul(size.width);
+        Self::new(size, vec![u32::try_from(area).unwrap_or(u32::MAX)])
+    }
+
+    /// What any of `masks` covers.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for masks of another size than `size`.
+    pub fn union(size: ImageSize, masks: &[Self]) -> Result<Self> {
+        let mut all = Self::empty(size)?;
+        for mask in masks {
+            let mut runs = Runs::default();
+            all.beside(mask, |a, b, length| runs.push(a || b, length as usize))?;
+            all.counts = runs.counts;
+        }
+        Ok(all)
+    }
+
+    /// Height and width of the image.
+    pub fn size(&self) -> ImageSize {
+        self.size
+    }
+
+    /// Lengths of the runs, background first.
+    pub fn counts(&self) -> &[u32] {
+        &self.counts
+    }
+
+    /// Pixels of the object.
+    pub fn area(&self) -> u64 {
+        self.counts.iter().skip(1).step_by(2).map(|&count| u64::from(count)).sum()
+    }
+
+    /// Pixels that both masks have.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for masks of different sizes.
+    pub fn intersection(&self, other: &Self) -> Result<u64> {
+        let mut both = 0;
+        self.beside(other, |a, b, length| both += if a && b { u64::from(length) } else { 0 })?;
+        Ok(both)
+    }
+
+    /// The smallest window that holds the object; none without a pixel.
+    pub fn bounds(&self) -> Option<Rect> {
+        let height = self.size.height;
+        let mut bounds: Option<[usize; 4]> = None;
+        for (start, end) in self.objects() {
+            let (left, right) = (start / height, (end - 1) / height + 1);
+            // A run that goes on in the next column has touched both edges.
+            let (top, bottom) = match right - left {
+                1 => (start % height, (end - 1) % height + 1),
+                _ => (0, height),
+            };
+            let [t, l, b, r] = bounds.unwrap_or([top, left, bottom, right]);
+            bounds = Some([t.min(top), l.min(left), b.max(bottom), r.max(right)]);
+        }
+        bounds.map(|[top, left, bottom, right]| Rect {
+            top,
+            left,
+            height: bottom - top,
+            width: right - left,
+        })
+    }
+
+    /// The part of the mask in `window`, row by row; what lies outside of the image is background.
+    pub fn window(&self, window: Rect) -> Vec<bool> {
+        let mut pixels = vec![false; window.height * window.width];
+        let height = self.size.height;
+        for (start, end) in self.objects() {
+            let columns = (start / height).max(window.left)
+                ..((end - 1) / height + 1).min(window.left + window.width);
+            for column in columns {
+                let first = start.saturating_sub(column * height).max(window.top);
+                let last = (end - column * height).min(height).min(window.top + window.height);
+                for row in first..last {
+                    pixels[(row - window.top) * window.width + column - window.left] = true;
+                }
+            }
+        }
+        pixels
+    }
+
+    /// Beginning and end of each run of the object.
+    fn objects(&self) -> impl Iterator<Item = (usize, usize)> {
+        let mut at = 0;
+        let runs = self.counts.iter().enumerate().map(move |(place, &count)| {
+            let start = at;
+            at += count as usize;
+            (place % 2 == 1 && count > 0, start, at)
+        });
+        runs.filter(|&(object, ..)| object).map(|(_, start, end)| (start, end))
+    }
+
+    /// Walks through two masks at once, in pieces in which neither changes.
+    fn beside(&self, other: &Self, mut piece: impl FnMut(bool, bool, u32)) -> Result<()> {
+        if self.size != other.size {
+            return Err(fault("a mask of", self.size, other.size));
+        }
+        let (mut runs, mut others) = (self.counts.iter(), other.counts.iter());
+        let (mut left, mut right) = (0, 0);
+        // The first run is background.
+        let (mut a, mut b) = (true, true);
+        loop {
+            while left == 0 {
+                let Some(&next) = runs.next() else { return Ok(()) };
+                (left, a) = (next, !a);
+            }
+            while right == 0 {
+                let Some(&next) = others.next() else { return Ok(()) };
+                (right, b) = (next, !b);
+            }
+            let length = left.min(right);
+            piece(a, b, length);
+            left -= length;
+            right -= length;
+        }
+    }
+}
+
+/// Runs as they are found, neighbours of one kind made one.
+#[derive(Default)]
+struct Runs {
+    counts: Vec<u32>,
+}
+
+impl Runs {
+    fn push(&mut self, object: bool, length: usize) {
+        if length == 0 {
+            return;
+        }
+        // An even number of runs: the last is of the object.
+        let last = self.counts.len().is_multiple_of(2);
+        match self.counts.last_mut() {
+            Some(count) if last == object => *count += length as u32,
+            None if object => self.counts.extend([0, length as u32]),
+            _ => self.counts.push(length as u32),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
