@@ -41,6 +41,14 @@ impl Rect {
         self.left + self.width
     }
 
+    /// Whether both have a pixel.
+    pub const fn meets(&self, other: &Self) -> bool {
+        self.top < other.bottom()
+            && other.top < self.bottom()
+            && self.left < other.right()
+            && other.left < self.right()
+    }
+
     /// Height and width.
     pub const fn size(&self) -> ImageSize {
         ImageSize::new(self.height, self.width)

@@ -21,7 +21,8 @@ impl Rle {
     /// [`Error::Setting`] for an outline of fewer than three corners or an odd number of coordinates, and coordinates that
     /// are no numbers or further out than 100,000 pixels.
     pub fn of_polygons(size: ImageSize, polygons: &[Vec<f64>]) -> Result<Self> {
-        let masks = polygons.iter().map(|polygon| filled(size, polygon)).collect::<Result<Vec<_>>>()?;
+        let masks =
+            polygons.iter().map(|polygon| filled(size, polygon)).collect::<Result<Vec<_>>>()?;
         match <[Self; 1]>::try_from(masks) {
             Ok([mask]) => Ok(mask),
             Err(masks) => Self::union(size, &masks),

@@ -20,10 +20,12 @@ fn mask(rows: &[&str]) -> Rle {
 
 #[test]
 fn outlines_are_filled_as_pycocotools_does() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/detection/masks_fills.json");
+    let path =
+        concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/detection/masks_fills.json");
     let fills: Vec<Fill> = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
     assert!(fills.len() > 100);
-    for (place, Fill { size: [height, width], polygons, counts, area }) in fills.iter().enumerate() {
+    for (place, Fill { size: [height, width], polygons, counts, area }) in fills.iter().enumerate()
+    {
         let rle = Rle::of_polygons(ImageSize::new(*height, *width), polygons).unwrap();
         assert_eq!(rle.to_text(), *counts, "outline {place}");
         assert_eq!(rle.area(), *area, "outline {place}");
@@ -37,7 +39,10 @@ fn runs_go_down_the_columns() {
     assert_eq!(rle.counts(), [4, 4, 4]);
     assert_eq!(rle.area(), 4);
     assert_eq!(rle.bounds(), Some(Rect { top: 0, left: 1, height: 3, width: 2 }));
-    assert_eq!(rle.window(Rect { top: 1, left: 2, height: 4, width: 3 })[..3], [true, false, false]);
+    assert_eq!(
+        rle.window(Rect { top: 1, left: 2, height: 4, width: 3 })[..3],
+        [true, false, false]
+    );
     assert_eq!(mask(&["##", "##"]).counts(), [0, 4]);
     assert_eq!(mask(&["..", ".."]).bounds(), None);
 }

@@ -1,4 +1,4 @@
-//! The class map and the boxes, from what the samples see.
+//! The class map, the boxes and whose each pixel is, from what the samples see.
 
 use super::{
     SceneBox,
@@ -19,12 +19,13 @@ struct Visible {
     y1: usize,
 }
 
-/// Class of every pixel (by most of its samples; things win ties) and the boxes of the things that can be seen.
+/// Class of every pixel (by most of its samples; things win ties), the boxes of the things that can be seen, and the number
+/// of each pixel's box, from 1.
 pub(crate) fn label(
     world: &World,
     samples: &Samples,
     config: &SceneConfig,
-) -> (Vec<u8>, Vec<SceneBox>) {
+) -> (Vec<u8>, Vec<SceneBox>, Vec<u16>) {
     let size = world.camera.size;
     let none = Visible { samples: 0, pixels: 0, x0: usize::MAX, y0: usize::MAX, x1: 0, y1: 0 };
     let mut seen = vec![none; world.things.len()];
@@ -58,7 +59,8 @@ pub(crate) fn label(
         }
     }
     let mut boxes = Vec::new();
-    let mut labelled = vec![false; seen.len()];
+    // Number of each thing's box.
+    let mut numbers = vec![0_u16; seen.len()];
     for (index, own) in seen.iter().enumerate() {
         let whole = samples.covered[index].max(1) as f32;
         let visible_share = (own.samples as f32 / whole).min(1.0);
@@ -66,7 +68,6 @@ pub(crate) fn label(
             && own.pixels >= config.min_visible_pixels
             && visible_share >= config.min_visible_share;
         if enough {
-            labelled[index] = true;
             boxes.push(SceneBox {
                 x1: own.x0 as f32,
                 y1: own.y0 as f32,
@@ -75,12 +76,16 @@ pub(crate) fn label(
                 class: world.things[index].index(),
                 visible_share,
             });
+            numbers[index] = boxes.len() as u16; // there are no more things than owners have numbers
         }
     }
-    for (class, &owner) in classes.iter_mut().zip(&owners) {
-        if owner > 0 && !labelled[usize::from(owner) - 1] {
-            *class = IGNORE;
+    for (class, owner) in classes.iter_mut().zip(&mut owners) {
+        if *owner > 0 {
+            *owner = numbers[usize::from(*owner) - 1];
+            if *owner == 0 {
+                *class = IGNORE;
+            }
         }
     }
-    (classes, boxes)
+    (classes, boxes, owners)
 }

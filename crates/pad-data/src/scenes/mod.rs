@@ -102,6 +102,8 @@ pub struct Scene {
     pub classes: Vec<u8>,
     /// Boxes of the objects that can be told, in the order they were placed.
     pub boxes: Vec<SceneBox>,
+    /// Number of the box that every pixel belongs to, from 1; 0: none.
+    pub objects: Vec<u16>,
     /// How counts and kelvin go together.
     pub radiometry: Radiometry,
     /// Where the camera stood.
@@ -142,7 +144,7 @@ pub fn render(config: &SceneConfig, index: u64) -> Result<Scene> {
     let samples = raster::rasterise(&world);
     let mut temperature_kelvin = shade::shade(&world, &samples);
     soften::soften(&world, &samples, &mut temperature_kelvin);
-    let (classes, boxes) = labels::label(&world, &samples, config);
+    let (classes, boxes, objects) = labels::label(&world, &samples, config);
     let (counts, radiometry) =
         sensor::expose(&temperature_kelvin, config.size, &config.sensor, &mut dice(Part::Sensor));
     let per_kelvin = (radiometry.counts(300.5) - radiometry.counts(299.5)) as f32;
@@ -155,6 +157,7 @@ pub fn render(config: &SceneConfig, index: u64) -> Result<Scene> {
         gray,
         classes,
         boxes,
+        objects,
         radiometry,
         family,
         season,

@@ -376,7 +376,7 @@ mod tests {
                 });
             }
             let samples = rasterise(&world);
-            let (classes, boxes) = label(&world, &samples, &SceneConfig::default());
+            let (classes, boxes, _) = label(&world, &samples, &SceneConfig::default());
             // The car covers 20 x 20 pixels about the middle; the wall hides its right half.
             assert_eq!(boxes.len(), 1);
             let car = boxes[0];
@@ -397,7 +397,7 @@ mod tests {
         let area = Area::Rectangle { centre: (0.0, 5.0), half: (1.0, 1.0), yaw: 0.0 };
         world.lay(area, DULL, Class::Road);
         let samples = rasterise(&world);
-        let (classes, _) = label(&world, &samples, &SceneConfig::default());
+        let (classes, ..) = label(&world, &samples, &SceneConfig::default());
         for (at, &class) in classes.iter().enumerate() {
             let ray = world.camera.ray((at % 100) as f32 + 0.5, (at / 100) as f32 + 0.5);
             let depth = ground_depth(world.camera.frame.origin, ray);

@@ -1,6 +1,7 @@
 //! What goes into a detector and what comes out of it.
 
 use candle_core::Tensor;
+use pad_data::transform::detection::ObjectMask;
 use pad_ops::ImageSize;
 
 /// Boxes: left, top, right and bottom edge, pixels, continuous (the box of one pixel has sides of 1).
@@ -13,6 +14,8 @@ pub struct Target {
     pub boxes: Boxes,
     /// Class of each box, below the detector's number of classes.
     pub labels: Vec<u32>,
+    /// Pixels of each box's object; needed by a detector with a head on masks only.
+    pub masks: Vec<ObjectMask>,
 }
 
 /// Images with the boxes that are to be found in them.

@@ -88,6 +88,22 @@ impl Default for RoiConfig {
     }
 }
 
+/// What the head on masks is made of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MaskConfig {
+    /// Rows and columns of a box's features; a mask has twice as many. Default: 14.
+    pub pool: usize,
+    /// 3 x 3 convolutions in front of the one that doubles the sides. Default: 4.
+    pub convs: usize,
+}
+
+impl Default for MaskConfig {
+    fn default() -> Self {
+        Self { pool: 14, convs: 4 }
+    }
+}
+
 /// A detector's hyperparameters. The default is ViTDet-B as the original trains it on FLIR.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -110,10 +126,14 @@ pub struct DetectorConfig {
     pub classes: usize,
     /// Three heads, each of which refines the boxes of the one before (Cascade R-CNN, Cai and Vasconcelos, 2018).
     pub cascade: bool,
+    /// A head on masks beside those on boxes (Mask R-CNN, He et al., 2017). The original trains boxes only.
+    pub masks: bool,
     /// The region proposal network.
     pub rpn: RpnConfig,
     /// The heads on boxes.
     pub roi: RoiConfig,
+    /// The head on masks, if there is one.
+    pub mask: MaskConfig,
     /// Detections need a higher score than this.
     pub score: f64,
     /// Overlap above which the worse of two detections of a class goes.
@@ -136,8 +156,10 @@ impl Default for DetectorConfig {
             head_dim: 1024,
             classes: 3,
             cascade: false,
+            masks: false,
             rpn: RpnConfig::default(),
             roi: RoiConfig::default(),
+            mask: MaskConfig::default(),
             score: 0.05,
             nms: 0.5,
             most: 100,
@@ -191,6 +213,7 @@ impl DetectorConfig {
             ("rpn.after_nms", self.rpn.after_nms[0].min(self.rpn.after_nms[1])),
             ("roi.pool", self.roi.pool),
             ("roi.samples", self.roi.samples),
+            ("mask.pool", self.mask.pool),
         ];
         for (name, count) in counts {
             if count == 0 {

@@ -6,7 +6,8 @@ use pad_ops::{ImageSize, Mode};
 use pad_train::Losses;
 
 use super::{
-    Boxes, Detection, DetectionBatch, DetectorConfig, RoiHeads, RoiSamples, Rpn, RpnSamples, Target,
+    Boxes, Detection, DetectionBatch, DetectorConfig, RoiHeads, RoiSamples, Rpn, RpnOutput,
+    RpnSamples, Segmented, Target,
 };
 use crate::{
     Error, Result,
@@ -104,7 +105,7 @@ impl Detector {
         self.pyramid.forward(&self.features(images, mode)?)
     }
 
-    /// The losses of a batch: `rpn_cls`, `rpn_loc`, `cls` and `box_reg`; their sum is what is minimised. The samples are
+    /// The losses of a batch: `rpn_cls`, `rpn_loc`, `cls` and `box_reg`, with a head on masks `mask`; their sum is what is minimised. The samples are
     /// drawn from `mode`'s key.
     ///
     /// # Errors
@@ -119,9 +120,7 @@ impl Detector {
         let proposals = self.rpn.proposals(&output, &anchors, &batch.sizes, mode)?;
         let proposals: Vec<Boxes> = proposals.into_iter().map(|image| image.boxes).collect();
         let roi = self.heads.sample(&proposals, &batch.targets, mode);
-        let rpn = self.rpn.losses(&output, &anchors, &rpn)?;
-        let roi = self.heads.train(&maps, roi, &batch.targets, &batch.sizes)?;
-        summed(rpn, roi)
+        self.summed(batch, &maps, (&output, &anchors), Samples { rpn, roi })
     }
 
     /// The losses of a batch on samples drawn elsewhere.
@@ -138,9 +137,29 @@ impl Detector {
         let maps = self.maps(&batch.images, mode)?;
         let output = self.rpn.forward(&maps)?;
         let anchors = self.rpn.anchors(&output)?;
-        let rpn = self.rpn.losses(&output, &anchors, &samples.rpn)?;
-        let roi = self.heads.train(&maps, samples.roi, &batch.targets, &batch.sizes)?;
-        summed(rpn, roi)
+        self.summed(batch, &maps, (&output, &anchors), samples)
+    }
+
+    /// The sum of all losses and its parts.
+    fn summed(
+        &self,
+        batch: &DetectionBatch,
+        maps: &[Tensor],
+        (output, anchors): (&RpnOutput, &[Boxes]),
+        samples: Samples,
+    ) -> Result<Losses> {
+        let (rpn_cls, rpn_loc) = self.rpn.losses(output, anchors, &samples.rpn)?;
+        let mask = self.heads.mask_loss(maps, &samples.roi, &batch.targets)?;
+        let (cls, box_reg) = self.heads.train(maps, samples.roi, &batch.targets, &batch.sizes)?;
+        let parts =
+            [("rpn_cls", rpn_cls), ("rpn_loc", rpn_loc), ("cls", cls), ("box_reg", box_reg)];
+        let mut total = Tensor::zeros((), DType::F32, batch.images.device())?;
+        let parts: Vec<_> = parts.into_iter().chain(mask.map(|mask| ("mask", mask))).collect();
+        for (_, part) in &parts {
+            total = (total + part)?;
+        }
+        let losses = Losses::new(total);
+        Ok(parts.into_iter().fold(losses, |losses, (name, part)| losses.with_part(name, part)))
     }
 
     /// What is found in each image, best first, in the pixels of `images`, inside `sizes`.
@@ -152,12 +171,28 @@ impl Detector {
     /// [`Error::Batch`]; images that do not fit.
     pub fn predict(&self, images: &Tensor, sizes: &[ImageSize]) -> Result<Vec<Vec<Detection>>> {
         check_sizes(images, sizes)?;
+        self.found(&self.maps(images, Mode::Eval)?, sizes)
+    }
+
+    /// What [`Detector::predict`] finds, with masks.
+    ///
+    /// # Shapes
+    /// As [`Detector::predict`].
+    ///
+    /// # Errors
+    /// As [`Detector::predict`]; [`Error::Config`] without a head on masks.
+    pub fn segment(&self, images: &Tensor, sizes: &[ImageSize]) -> Result<Vec<Vec<Segmented>>> {
+        check_sizes(images, sizes)?;
         let maps = self.maps(images, Mode::Eval)?;
-        let output = self.rpn.forward(&maps)?;
+        self.heads.segment(&maps, &self.found(&maps, sizes)?)
+    }
+
+    fn found(&self, maps: &[Tensor], sizes: &[ImageSize]) -> Result<Vec<Vec<Detection>>> {
+        let output = self.rpn.forward(maps)?;
         let anchors = self.rpn.anchors(&output)?;
         let proposals = self.rpn.proposals(&output, &anchors, sizes, Mode::Eval)?;
         let proposals: Vec<Boxes> = proposals.into_iter().map(|image| image.boxes).collect();
-        self.heads.detect(&maps, &proposals, sizes)
+        self.heads.detect(maps, &proposals, sizes)
     }
 
     fn check(&self, batch: &DetectionBatch) -> Result<()> {
@@ -171,10 +206,14 @@ impl Detector {
             );
         }
         for (image, (target, size)) in batch.targets.iter().zip(&batch.sizes).enumerate() {
-            let Target { boxes, labels } = target;
+            let Target { boxes, labels, masks } = target;
             if boxes.len() != labels.len() {
                 let expected = format!("one for each of its {} boxes", boxes.len());
                 return refuse(format!("image {image} with {} labels", labels.len()), expected);
+            }
+            if self.config.masks && masks.len() != boxes.len() {
+                let expected = format!("one for each of its {} boxes", boxes.len());
+                return refuse(format!("image {image} with {} masks", masks.len()), expected);
             }
             let classes = self.config.classes;
             if let Some(label) = labels.iter().find(|&&label| label as usize >= classes) {
@@ -217,15 +256,4 @@ fn check_sizes(images: &Tensor, sizes: &[ImageSize]) -> Result<()> {
             expected: format!("at least 1x1, at most {height}x{width}, the batch's"),
         }),
     }
-}
-
-/// The sum of all losses and its parts.
-fn summed(rpn: (Tensor, Tensor), roi: (Tensor, Tensor)) -> Result<Losses> {
-    let parts = [("rpn_cls", rpn.0), ("rpn_loc", rpn.1), ("cls", roi.0), ("box_reg", roi.1)];
-    let mut total = Tensor::zeros((), DType::F32, parts[0].1.device())?;
-    for (_, part) in &parts {
-        total = (total + part)?;
-    }
-    let losses = Losses::new(total);
-    Ok(parts.into_iter().fold(losses, |losses, (name, part)| losses.with_part(name, part)))
 }

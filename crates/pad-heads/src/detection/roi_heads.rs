@@ -13,6 +13,7 @@ use super::{
     boxes::{BoxCoder, area, clipped, has_area},
     key_of,
     losses::{nothing, rows, smooth_l1_sum, table, values},
+    mask_head::{self, MaskHead, Segmented},
     matching::{Label, Matcher, sample},
 };
 use crate::{
@@ -43,6 +44,8 @@ pub struct RoiSamples {
     pub labels: Vec<u32>,
     /// The object's box of each, of no meaning for the background.
     pub targets: Boxes,
+    /// The object's place in the [`Target`], of no meaning for the background.
+    pub objects: Vec<usize>,
 }
 
 /// What one head says of boxes.
@@ -119,12 +122,14 @@ impl Stage {
 }
 
 /// The heads. Parameter names are detectron2's: `box_head.conv{i}.{weight,norm}`, `box_head.fc1`,
-/// `box_predictor.{cls_score,bbox_pred}`; in a cascade `box_head.{stage}.*` and so on.
+/// `box_predictor.{cls_score,bbox_pred}`; in a cascade `box_head.{stage}.*` and so on;
+/// `mask_head.{mask_fcn{i}.{weight,norm},deconv,predictor}`.
 #[derive(Clone, Debug)]
 pub struct RoiHeads {
     config: DetectorConfig,
     scales: Vec<f32>,
     stages: Vec<Stage>,
+    masks: Option<MaskHead>,
 }
 
 impl RoiHeads {
@@ -137,6 +142,10 @@ impl RoiHeads {
         Ok(Self {
             scales: config.strides()[..POOLED].iter().map(|stride| 1.0 / stride).collect(),
             stages: stages.collect::<Result<_>>()?,
+            masks: match config.masks {
+                true => Some(MaskHead::new(config, vb.pp("mask_head"))?),
+                false => None,
+            },
             config: config.clone(),
         })
     }
@@ -149,6 +158,10 @@ impl RoiHeads {
     /// # Errors
     /// [`Error::Maps`](crate::Error::Maps); maps or boxes that do not fit.
     pub fn pooled(&self, maps: &[Tensor], boxes: &[&[[f32; 4]]]) -> Result<Tensor> {
+        self.pooled_to(self.config.roi.pool, maps, boxes)
+    }
+
+    fn pooled_to(&self, side: usize, maps: &[Tensor], boxes: &[&[[f32; 4]]]) -> Result<Tensor> {
         let Some(maps) = maps.get(..POOLED) else {
             let found = maps.len();
             return Err(crate::Error::Maps { head: "box head", expected: POOLED, found });
@@ -158,7 +171,7 @@ impl RoiHeads {
             boxes.iter().map(roi).collect::<Vec<_>>()
         };
         let rois: Vec<Roi> = boxes.iter().enumerate().flat_map(of_image).collect();
-        let options = RoiAlign::square(self.config.roi.pool);
+        let options = RoiAlign::square(side);
         Ok(roi_align(maps, &self.scales, &rois, options)?)
     }
 
@@ -207,6 +220,7 @@ impl RoiHeads {
                 boxes: chosen.iter().map(|&at| all.boxes[at]).collect(),
                 labels: chosen.iter().map(|&at| all.labels[at]).collect(),
                 targets: chosen.iter().map(|&at| all.targets[at]).collect(),
+                objects: chosen.iter().map(|&at| all.objects[at]).collect(),
             }
         };
         proposals.iter().zip(targets).enumerate().map(image).collect()
@@ -225,7 +239,7 @@ impl RoiHeads {
         let object =
             |(&object, &own): (&usize, &[f32; 4])| target.boxes.get(object).copied().unwrap_or(own);
         let targets = matches.objects.iter().zip(&boxes).map(object).collect();
-        RoiSamples { boxes, labels, targets }
+        RoiSamples { boxes, labels, targets, objects: matches.objects }
     }
 
     /// Mean cross-entropy of the samples of all images, and L1 of the objects' boxes over the number of all samples.
@@ -314,6 +328,61 @@ impl RoiHeads {
             Some(total) => Ok(total),
             None => Ok((nothing(&maps[0])?, nothing(&maps[0])?)),
         }
+    }
+
+    /// The loss of the head on masks on the samples that are objects; none without such a head.
+    ///
+    /// # Errors
+    /// Maps that do not fit; [`Error::Batch`](crate::Error::Batch) for objects without a mask.
+    pub fn mask_loss(
+        &self,
+        maps: &[Tensor],
+        samples: &[RoiSamples],
+        targets: &[Target],
+    ) -> Result<Option<Tensor>> {
+        let Some(head) = &self.masks else { return Ok(None) };
+        let objects = mask_head::objects(samples, self.config.classes);
+        let boxes: Vec<&[[f32; 4]]> = objects.iter().map(|image| &image.boxes[..]).collect();
+        if boxes.iter().all(|boxes| boxes.is_empty()) {
+            return Ok(Some(nothing(&maps[0])?));
+        }
+        let logits = head.forward(&self.pooled_to(self.config.mask.pool, maps, &boxes)?)?;
+        Ok(Some(mask_head::loss(&logits, &objects, targets)?))
+    }
+
+    /// The masks of each image's detections.
+    ///
+    /// # Errors
+    /// [`Error::Config`](crate::Error::Config) without a head on masks; maps that do not fit.
+    pub fn segment(
+        &self,
+        maps: &[Tensor],
+        detections: &[Vec<Detection>],
+    ) -> Result<Vec<Vec<Segmented>>> {
+        let Some(head) = &self.masks else {
+            let faults = vec!["`masks` is false, expected true".into()];
+            return Err(crate::Error::Config { what: "detector", faults });
+        };
+        let labels: Vec<u32> = detections.iter().flatten().map(|found| found.label).collect();
+        let mut masks = Vec::new();
+        if !labels.is_empty() {
+            let boxes: Vec<Boxes> = detections
+                .iter()
+                .map(|image| image.iter().map(|found| found.bbox).collect())
+                .collect();
+            let boxes: Vec<&[[f32; 4]]> = boxes.iter().map(Vec::as_slice).collect();
+            let logits = head.forward(&self.pooled_to(self.config.mask.pool, maps, &boxes)?)?;
+            masks = mask_head::probabilities(&logits, &labels)?;
+        }
+        let mut masks = masks.into_iter();
+        let with_masks = |image: &Vec<Detection>| {
+            image
+                .iter()
+                .zip(masks.by_ref())
+                .map(|(&detection, mask)| Segmented { detection, mask })
+                .collect()
+        };
+        Ok(detections.iter().map(with_masks).collect())
     }
 
     /// Each image's boxes as a stage of the cascade moves them, inside the image.

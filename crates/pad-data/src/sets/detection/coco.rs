@@ -4,23 +4,31 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::Path,
+    sync::Arc,
 };
 
 use pad_ops::ImageSize;
-use serde::Deserialize;
+use serde::{
+    Deserialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
+use serde_json::Value;
 
 use super::{
     BoxClass, BoxClasses, LabelledImage, LeftOut, Object, Others,
     bounds::bounded,
     files::{DetectionOptions, Entry, Opened, header_size},
 };
-use crate::{Error, Result};
+use crate::{
+    Error, Result,
+    rle::{Rle, Segmentation},
+};
 
 /// What is read of a COCO file.
 #[derive(Deserialize)]
-struct Coco {
+struct Coco<S> {
     images: Vec<Image>,
-    annotations: Vec<Annotation>,
+    annotations: Vec<Annotation<S>>,
     categories: Vec<Category>,
 }
 
@@ -33,7 +41,7 @@ struct Image {
 }
 
 #[derive(Deserialize)]
-struct Annotation {
+struct Annotation<S> {
     id: i64,
     image_id: i64,
     category_id: i64,
@@ -42,6 +50,7 @@ struct Annotation {
     area: Option<f64>,
     #[serde(default)]
     iscrowd: u8,
+    segmentation: Option<S>,
 }
 
 #[derive(Deserialize)]
@@ -54,8 +63,12 @@ struct Category {
 pub(super) fn open(path: &Path, folder: &Path, options: &DetectionOptions) -> Result<Opened> {
     let fault = |what: String| Error::Entry { path: path.into(), what };
     let text = fs::read(path).map_err(|source| Error::Io { path: path.into(), source })?;
-    let coco: Coco = serde_json::from_slice(&text)
-        .map_err(|error| fault(format!("expected COCO annotations: {error}")))?;
+    // Where no masks are asked for, what is told of them is passed over: it is most of a file, and in many it is none.
+    let coco = match options.masks {
+        true => parse::<Value>(&text),
+        false => parse::<IgnoredAny>(&text).map(Coco::without_masks),
+    };
+    let coco = coco.map_err(|error| fault(format!("expected COCO annotations: {error}")))?;
     unique("category", coco.categories.iter().map(|category| category.id)).map_err(fault)?;
     unique("image", coco.images.iter().map(|image| image.id)).map_err(fault)?;
     unique("annotation", coco.annotations.iter().map(|annotation| annotation.id)).map_err(fault)?;
@@ -79,9 +92,24 @@ pub(super) fn open(path: &Path, folder: &Path, options: &DetectionOptions) -> Re
     Ok(Opened { entries, classes, left_out })
 }
 
+fn parse<S: DeserializeOwned>(text: &[u8]) -> serde_json::Result<Coco<S>> {
+    serde_json::from_slice(text)
+}
+
+impl<S> Coco<S> {
+    fn without_masks(self) -> Coco<Value> {
+        let Self { images, annotations, categories } = self;
+        let annotations = annotations.into_iter().map(|annotation| {
+            let Annotation { id, image_id, category_id, bbox, area, iscrowd, .. } = annotation;
+            Annotation { id, image_id, category_id, bbox, area, iscrowd, segmentation: None }
+        });
+        Coco { images, annotations: annotations.collect(), categories }
+    }
+}
+
 /// Puts the boxes of a file to their images. Errors are in words.
 fn add(
-    annotations: Vec<Annotation>,
+    annotations: Vec<Annotation<Value>>,
     categories: &[Category],
     classes: &BoxClasses,
     options: &DetectionOptions,
@@ -92,7 +120,9 @@ fn add(
         .map(|category| (category.id, (category.name.as_str(), classes.by_name(&category.name))))
         .collect();
     let mut left_out = LeftOut::default();
-    for Annotation { id, image_id, category_id, bbox, area, iscrowd } in annotations {
+    for annotation in annotations {
+        let Annotation { id, image_id, category_id, bbox, area, iscrowd, segmentation } =
+            annotation;
         let image = entries.binary_search_by_key(&image_id, |entry| entry.labelled.id);
         let Some(entry) = image.ok().and_then(|place| entries.get_mut(place)) else {
             return Err(format!(
@@ -127,9 +157,31 @@ fn add(
             return Err(in_place(format!("expected an area of at least 0, found {area}")));
         }
         let crowd = iscrowd != 0;
-        entry.objects.push(Object { bbox: corners, class, area, crowd, id });
+        let mask = match options.masks {
+            true => Some(Arc::new(mask(segmentation, entry.size).map_err(in_place)?)),
+            false => None,
+        };
+        entry.objects.push(Object { bbox: corners, class, area, crowd, id, mask });
     }
     Ok(left_out)
+}
+
+/// The pixels of an object. Errors are in words.
+fn mask(segmentation: Option<Value>, size: ImageSize) -> Result<Rle, String> {
+    let Some(told) = segmentation else {
+        return Err("expected a segmentation, since masks are asked for, found none".into());
+    };
+    // A file may tell what went wrong only if it is no outline and no runs.
+    let read = match told.is_array() {
+        true => serde_json::from_value(told).map(Segmentation::Polygons),
+        false => serde_json::from_value(told).map(Segmentation::Runs),
+    }
+    .map_err(|error| format!("segmentation: {error}"))?;
+    let mask = read.rle(size).map_err(|error| format!("segmentation: {error}"))?;
+    match mask.area() {
+        0 => Err("segmentation: expected at least one pixel, found none".into()),
+        _ => Ok(mask),
+    }
 }
 
 /// All categories of a file, in the order of their numbers.

@@ -21,6 +21,8 @@ pub struct DetectionOptions {
     pub classes: Option<BoxClasses>,
     /// What becomes of boxes outside their image and without area.
     pub bad_boxes: BadBoxes,
+    /// Whether objects come with their pixels, which only COCO files tell.
+    pub masks: bool,
 }
 
 impl DetectionOptions {
@@ -28,6 +30,18 @@ impl DetectionOptions {
     fn or(&self, classes: impl FnOnce() -> BoxClasses) -> Self {
         let given = self.classes.clone();
         Self { classes: Some(given.unwrap_or_else(classes)), ..self.clone() }
+    }
+
+    /// Asks that no masks are wanted of a format that has none.
+    fn without_masks(&self, format: &str) -> Result<()> {
+        match self.masks {
+            false => Ok(()),
+            true => Err(Error::Setting {
+                name: "masks",
+                expected: "a COCO file, which alone tells the pixels of objects".into(),
+                found: format!("asked of {format} files"),
+            }),
+        }
     }
 }
 
@@ -64,7 +78,8 @@ impl DetectionSet {
     /// # Errors
     /// [`Error::Io`]; [`Error::Entry`] naming the file and the entry: no COCO file or a truncated one, a number that
     /// is there twice, a box of no image or no category, a category that is no class, a box that [`BadBoxes`] refuses,
-    /// an image without its file, and a set without images.
+    /// an image without its file, a set without images; where masks are asked for, an object without one or with one that
+    /// is none.
     pub fn coco(
         annotations: impl AsRef<Path>,
         images: impl AsRef<Path>,
@@ -129,6 +144,7 @@ impl DetectionSet {
         annotations: impl AsRef<Path>,
         options: &DetectionOptions,
     ) -> Result<Self> {
+        options.without_masks("VOC")?;
         voc::open(images.as_ref(), annotations.as_ref(), options).map(Self::new)
     }
 
@@ -144,6 +160,7 @@ impl DetectionSet {
         labels: impl AsRef<Path>,
         options: &DetectionOptions,
     ) -> Result<Self> {
+        options.without_masks("YOLO")?;
         yolo::open(images.as_ref(), labels.as_ref(), options).map(Self::new)
     }
 

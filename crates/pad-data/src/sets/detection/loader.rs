@@ -11,7 +11,7 @@ use crate::{
     dataset::{Dataset, SampleShape},
     image::DecodeOptions,
     loader::{Batches, Loader, LoaderConfig, UnreadableImage},
-    transform::detection::{DetectionPipeline, padded_size},
+    transform::detection::{DetectionPipeline, ObjectMask, padded_size},
 };
 
 /// The pixels of a labelled set as a [`Dataset`], so that the one loader, with its order and its bits, serves it too.
@@ -76,6 +76,8 @@ pub struct BoxBatch {
     pub boxes: Vec<Vec<[f32; 4]>>,
     /// Classes of the boxes.
     pub labels: Vec<Vec<u32>>,
+    /// Pixels of the boxes' objects, where the set has them.
+    pub masks: Vec<Vec<ObjectMask>>,
     /// Index of each sample.
     pub indices: Vec<usize>,
     /// Name of each sample.
@@ -145,7 +147,7 @@ impl BoxBatches {
         let Pictures { source, pipeline, .. } = self.pictures.as_ref();
         let count = batch.indices.len();
         let (mut sizes, mut boxes) = (Vec::with_capacity(count), Vec::with_capacity(count));
-        let mut labels = Vec::with_capacity(count);
+        let (mut labels, mut masks) = (Vec::with_capacity(count), Vec::with_capacity(count));
         for &index in &batch.indices {
             let image = source.labelled(index)?;
             let geometry = pipeline.draw(image.size, self.key.sample(index as u64));
@@ -153,6 +155,7 @@ impl BoxBatches {
             sizes.push(geometry.window.size());
             boxes.push(corners);
             labels.push(classes);
+            masks.push(geometry.masks(&image.objects, pipeline.min_side));
         }
         let mut images = batch.images;
         if let Some(multiple) = pipeline.pad_to {
@@ -162,7 +165,7 @@ impl BoxBatches {
         }
         let names = batch.indices.iter().map(|&index| name(source.as_ref(), index)).collect();
         let (indices, number) = (batch.indices, batch.number);
-        Ok(BoxBatch { images, sizes, boxes, labels, indices, names, number })
+        Ok(BoxBatch { images, sizes, boxes, labels, masks, indices, names, number })
     }
 }
 

@@ -37,6 +37,8 @@ mod tests;
 mod voc;
 mod yolo;
 
+use std::sync::Arc;
+
 use pad_ops::ImageSize;
 
 pub use self::{
@@ -50,10 +52,11 @@ pub use self::{
 use crate::{
     Result,
     image::{DecodeOptions, Image},
+    rle::Rle,
 };
 
 /// A labelled object.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Object {
     /// Left, top, right and bottom edge, pixels, continuous: the box of one pixel has sides of 1. Always inside the
     /// image and of an area above 0.
@@ -68,6 +71,9 @@ pub struct Object {
     pub crowd: bool,
     /// Its number in the file, or a count.
     pub id: i64,
+    /// Its pixels, of the image's size: of rendered scenes, and of COCO files where
+    /// [`masks`](DetectionOptions::masks) are asked for.
+    pub mask: Option<Arc<Rle>>,
 }
 
 /// What is known of an image before it is decoded.

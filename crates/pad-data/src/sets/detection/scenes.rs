@@ -8,7 +8,9 @@ use super::{BoxClasses, DetectionSource, LabelledImage, Object};
 use crate::{
     Result,
     image::{DecodeOptions, Image, Pixels},
-    scenes::{CLASSES, SceneConfig, render},
+    rect::Rect,
+    rle::Rle,
+    scenes::{CLASSES, Scene, SceneBox, SceneConfig, render},
     sets::no_image,
 };
 
@@ -33,13 +35,15 @@ impl DetectionScenes {
             let objects = scene.boxes.iter().zip(0_i64..).filter_map(|(bbox, place)| {
                 let name = CLASSES.get(usize::from(bbox.class))?;
                 let bounds = [bbox.x1, bbox.y1, bbox.x2, bbox.y2].map(f64::from);
+                let mask = mask(&scene, bbox, place as u16 + 1).ok()?;
                 Some(Object {
                     bbox: bounds,
                     class: classes.by_name(name)?,
-                    area: (bounds[2] - bounds[0]) * (bounds[3] - bounds[1]),
+                    area: mask.area() as f64,
                     crowd: false,
                     // A scene has far fewer boxes than this.
                     id: (number as i64).saturating_mul(100_000).saturating_add(place + 1),
+                    mask: Some(Arc::new(mask)),
                 })
             });
             let labelled = LabelledImage {
@@ -53,6 +57,14 @@ impl DetectionScenes {
         let scenes = (0..count).into_par_iter().map(one).collect::<Result<Vec<_>>>()?;
         Ok(Self { scenes: scenes.into(), classes })
     }
+}
+
+/// The pixels of the object with the box `bbox`, whose number is `number`.
+fn mask(scene: &Scene, bbox: &SceneBox, number: u16) -> Result<Rle> {
+    let (left, top) = (bbox.x1 as usize, bbox.y1 as usize);
+    let window = Rect { top, left, height: bbox.y2 as usize - top, width: bbox.x2 as usize - left };
+    let own = |row, column| scene.objects[row * scene.size.width + column] == number;
+    Rle::within(scene.size, window, own)
 }
 
 impl DetectionSource for DetectionScenes {

@@ -92,8 +92,14 @@ fn coco_files_are_read() {
     assert_eq!((empty.name.as_str(), empty.size), ("b.png", ImageSize::new(40, 60)));
     assert!(empty.objects.is_empty());
     let full = &set.labelled(2).unwrap().objects;
-    let expected =
-        Object { bbox: [5.0, 10.0, 35.0, 30.0], class: 1, area: 321.5, crowd: false, id: 5 };
+    let expected = Object {
+        bbox: [5.0, 10.0, 35.0, 30.0],
+        class: 1,
+        area: 321.5,
+        crowd: false,
+        id: 5,
+        mask: None,
+    };
     assert_eq!(full[0], expected);
     assert!(full[1].crowd);
     // Without an area, the box's.

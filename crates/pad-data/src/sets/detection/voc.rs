@@ -71,7 +71,14 @@ pub(super) fn open(
                 continue;
             };
             let area = (bbox[2] - bbox[0]) * (bbox[3] - bbox[1]);
-            objects.push(Object { bbox, class, area, crowd: false, id: objects_so_far });
+            objects.push(Object {
+                bbox,
+                class,
+                area,
+                crowd: false,
+                id: objects_so_far,
+                mask: None,
+            });
         }
         entries.push(Entry { path, labelled: LabelledImage { id, name, size, objects } });
     }

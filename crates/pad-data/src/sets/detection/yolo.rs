@@ -47,7 +47,7 @@ pub(super) fn open(images: &Path, labels: &Path, options: &DetectionOptions) -> 
             };
             id += 1;
             let area = (bbox[2] - bbox[0]) * (bbox[3] - bbox[1]);
-            objects.push(Object { bbox, class, area, crowd: false, id });
+            objects.push(Object { bbox, class, area, crowd: false, id, mask: None });
         }
         let labelled = LabelledImage { id: index as i64 + 1, name: name.into(), size, objects };
         entries.push(Entry { path: path.into(), labelled });

@@ -1,7 +1,10 @@
 //! Where a pixel, and so a box, goes.
 
+use std::sync::Arc;
+
 use pad_ops::ImageSize;
 
+use super::ObjectMask;
 use crate::{rect::Rect, sets::detection::Object, transform::Flip};
 
 /// What is seen of an image, and how large: it is mirrored, scaled, and cut.
@@ -36,29 +39,46 @@ impl Geometry {
     /// The boxes of single objects that the kept part shows by more than `min_side` pixels each way, and their
     /// classes.
     pub fn boxes(&self, objects: &[Object], min_side: f64) -> (Vec<[f32; 4]>, Vec<u32>) {
+        self.shown(objects, min_side).map(|(object, bbox)| (bbox, object.class)).unzip()
+    }
+
+    /// The masks of the objects of [`Geometry::boxes`], in its order; those without one are left out.
+    pub fn masks(&self, objects: &[Object], min_side: f64) -> Vec<ObjectMask> {
+        let masks = self.shown(objects, min_side).filter_map(|(object, _)| object.mask.as_ref());
+        masks.map(|mask| ObjectMask::new(Arc::clone(mask), *self)).collect()
+    }
+
+    fn shown<'a>(
+        &self,
+        objects: &'a [Object],
+        min_side: f64,
+    ) -> impl Iterator<Item = (&'a Object, [f32; 4])> {
         let single = objects.iter().filter(|object| !object.crowd);
         single
-            .map(|object| (self.place(object.bbox), object.class))
-            .filter(|([x1, y1, x2, y2], _)| x2 - x1 > min_side && y2 - y1 > min_side)
-            .map(|(bbox, class)| (bbox.map(|edge| edge as f32), class))
+            .map(|object| (object, self.place(object.bbox)))
+            .filter(move |(_, [x1, y1, x2, y2])| x2 - x1 > min_side && y2 - y1 > min_side)
+            .map(|(object, bbox)| (object, bbox.map(|edge| edge as f32)))
             // Sides that f32 cannot tell from none are none.
-            .filter(|([x1, y1, x2, y2], _)| x1 < x2 && y1 < y2)
-            .unzip()
+            .filter(|(_, [x1, y1, x2, y2])| x1 < x2 && y1 < y2)
+    }
+
+    /// Where a point of what is kept, pixels, lies in the image: column, row; maybe outside of it.
+    pub fn source(&self, x: f64, y: f64) -> [f64; 2] {
+        let (height, width) = (self.from.height as f64, self.from.width as f64);
+        let x = (x + self.window.left as f64) * (width / self.scaled.width as f64);
+        let y = (y + self.window.top as f64) * (height / self.scaled.height as f64);
+        [if self.flip == Flip::Horizontal { width - x } else { x }, y]
     }
 
     /// A box of what is kept as one of the image, cut to it.
     pub fn undo(&self, bbox: [f32; 4]) -> [f32; 4] {
         let (height, width) = (self.from.height as f64, self.from.width as f64);
-        let wide = width / self.scaled.width as f64;
-        let high = height / self.scaled.height as f64;
-        let x = |x: f32| ((f64::from(x) + self.window.left as f64) * wide).clamp(0.0, width);
-        let y = |y: f32| ((f64::from(y) + self.window.top as f64) * high).clamp(0.0, height);
-        let [x1, y1, x2, y2] = bbox;
-        let (x1, x2) = match self.flip {
-            Flip::None => (x(x1), x(x2)),
-            Flip::Horizontal => (width - x(x2), width - x(x1)),
-        };
-        [x1, y(y1), x2, y(y2)].map(|edge| edge as f32)
+        let [x1, y1, x2, y2] = bbox.map(f64::from);
+        let ([x1, y1], [x2, y2]) = (self.source(x1, y1), self.source(x2, y2));
+        let (x1, x2) = if self.flip == Flip::Horizontal { (x2, x1) } else { (x1, x2) };
+        let x = |x: f64| x.clamp(0.0, width) as f32;
+        let y = |y: f64| y.clamp(0.0, height) as f32;
+        [x(x1), y(y1), x(x2), y(y2)]
     }
 }
 
@@ -69,7 +89,7 @@ mod tests {
     use super::*;
 
     fn object(bbox: [f64; 4], class: u32) -> Object {
-        Object { bbox, class, area: 1.0, crowd: false, id: 1 }
+        Object { bbox, class, area: 1.0, crowd: false, id: 1, mask: None }
     }
 
     const GEOMETRY: Geometry = Geometry {
@@ -85,18 +105,18 @@ mod tests {
         let outside = object([10.0, 10.0, 30.0, 20.0], 0);
         // Mirrored: 20 to 60; 60 to 180; 30 to 150, cut to 120. Rows 10 to 20: 20 to 40; 10 to 30.
         let cut = object([40.0, 10.0, 80.0, 20.0], 1);
-        let crowd = Object { crowd: true, ..cut };
-        let (boxes, labels) = GEOMETRY.boxes(&[outside, crowd, cut], 1e-5);
+        let crowd = Object { crowd: true, ..cut.clone() };
+        let (boxes, labels) = GEOMETRY.boxes(&[outside, crowd, cut.clone()], 1e-5);
         assert_eq!((boxes, labels), (vec![[30.0, 10.0, 120.0, 30.0]], vec![1]));
         // 20 pixels of its height remain; more than 20 are asked for.
-        assert_eq!(GEOMETRY.boxes(&[cut], 20.0).0.len(), 0);
+        assert_eq!(GEOMETRY.boxes(std::slice::from_ref(&cut), 20.0).0.len(), 0);
         assert_eq!(GEOMETRY.boxes(&[cut], 19.0).0.len(), 1);
     }
 
     #[test]
     fn boxes_go_back() {
         let inside = object([55.0, 10.0, 75.0, 20.0], 1);
-        let (boxes, _) = GEOMETRY.boxes(&[inside], 1e-5);
+        let (boxes, _) = GEOMETRY.boxes(std::slice::from_ref(&inside), 1e-5);
         let back = GEOMETRY.undo(boxes[0]);
         for (back, edge) in back.iter().zip(inside.bbox) {
             assert!((f64::from(*back) - edge).abs() < 1e-4, "{back} {edge}");

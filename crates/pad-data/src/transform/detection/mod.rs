@@ -5,6 +5,7 @@
 //! its pixels.
 
 mod geometry;
+mod mask;
 mod rescale;
 
 use candle_core::{Device, Tensor};
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use self::rescale::draw_crop;
 pub use self::{
     geometry::Geometry,
+    mask::ObjectMask,
     rescale::{ScaleJitter, ShortestEdge},
 };
 use super::{HorizontalFlip, Normalize};
@@ -87,6 +89,8 @@ pub struct DetectionSample {
     pub boxes: Vec<[f32; 4]>,
     /// Class of each box.
     pub labels: Vec<u32>,
+    /// Pixels of each box's object, where the set has them.
+    pub masks: Vec<ObjectMask>,
 }
 
 /// A whole image at the size of evaluation.
@@ -178,6 +182,7 @@ impl DetectionPipeline {
             size: geometry.window.size(),
             boxes,
             labels,
+            masks: geometry.masks(objects, self.min_side),
         })
     }
 

@@ -2,6 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use pad_data::{
+    rect::Rect,
+    rle::{Rle, Segmentation},
+};
+use pad_ops::ImageSize;
 use rayon::prelude::*;
 
 use super::{CocoError, CocoResult, CocoTruth, known};
@@ -50,6 +55,59 @@ fn overlap(index: usize) -> f64 {
 /// # Errors
 /// As [`CocoTruth::validate`]; [`CocoError::Unknown`] and [`CocoError::NotFinite`] for results.
 pub fn evaluate(truth: &CocoTruth, results: &[CocoResult]) -> Result<CocoMetrics, CocoError> {
+    let categories = checked(truth, results)?;
+    let objects: Vec<Object> = truth
+        .annotations
+        .iter()
+        .map(|one| Object { shape: Shape::Box(one.bbox), area: one.area, crowd: one.iscrowd != 0 })
+        .collect();
+    let found: Vec<Candidate> = results
+        .iter()
+        .map(|one| Candidate {
+            shape: Shape::Box(one.bbox),
+            area: one.bbox[2] * one.bbox[3],
+            score: one.score,
+        })
+        .collect();
+    Ok(compared(truth, results, &categories, &objects, &found))
+}
+
+/// Evaluates masks against annotations, classes in parallel. Small, medium and large are detections by the pixels of their
+/// masks (as detectron2 evaluates: pycocotools itself takes the boxes' where results have both).
+///
+/// # Errors
+/// As [`evaluate`]; [`CocoError::NoMask`] and [`CocoError::Mask`].
+pub fn evaluate_masks(truth: &CocoTruth, results: &[CocoResult]) -> Result<CocoMetrics, CocoError> {
+    let categories = checked(truth, results)?;
+    let sizes: BTreeMap<i64, ImageSize> = truth
+        .images
+        .iter()
+        .map(|image| (image.id, ImageSize::new(image.height, image.width)))
+        .collect();
+    let mask = |what, place, image: i64, told: Option<&Segmentation>| {
+        let told = told.ok_or(CocoError::NoMask { what, place })?;
+        // Checked above to be known.
+        let size = sizes.get(&image).copied().unwrap_or(ImageSize::square(0));
+        told.rle(size).map_err(|source| CocoError::Mask { what, place, source })
+    };
+    let objects = truth.annotations.par_iter().enumerate().map(|(place, one)| {
+        let mask = mask("annotation", place, one.image_id, one.segmentation.as_ref())?;
+        Ok(Object { shape: Shape::mask(mask), area: one.area, crowd: one.iscrowd != 0 })
+    });
+    let objects = objects.collect::<Vec<Result<_, CocoError>>>();
+    let objects = objects.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let found = results.par_iter().enumerate().map(|(place, one)| {
+        let mask = mask("result", place, one.image_id, one.segmentation.as_ref())?;
+        let area = mask.area() as f64;
+        Ok(Candidate { shape: Shape::mask(mask), area, score: one.score })
+    });
+    let found = found.collect::<Vec<Result<_, CocoError>>>();
+    let found = found.into_iter().collect::<Result<Vec<_>, _>>()?;
+    Ok(compared(truth, results, &categories, &objects, &found))
+}
+
+/// The ids of the categories, in order, of annotations and results that fit each other.
+fn checked(truth: &CocoTruth, results: &[CocoResult]) -> Result<Vec<i64>, CocoError> {
     truth.validate()?;
     let images: BTreeSet<i64> = truth.images.iter().map(|image| image.id).collect();
     let categories: BTreeSet<i64> = truth.categories.iter().map(|category| category.id).collect();
@@ -64,10 +122,32 @@ pub fn evaluate(truth: &CocoTruth, results: &[CocoResult]) -> Result<CocoMetrics
             return fault("box", value);
         }
     }
-    let categories: Vec<i64> = categories.into_iter().collect();
+    Ok(categories.into_iter().collect())
+}
+
+/// The metrics of objects, one an annotation, and candidates, one a result.
+fn compared(
+    truth: &CocoTruth,
+    results: &[CocoResult],
+    categories: &[i64],
+    objects: &[Object],
+    found: &[Candidate],
+) -> CocoMetrics {
+    type Images<'a> = BTreeMap<i64, (Vec<&'a Object>, Vec<&'a Candidate>)>;
+    let mut classes: BTreeMap<i64, Images> =
+        categories.iter().map(|&category| (category, Images::new())).collect();
+    for (one, object) in truth.annotations.iter().zip(objects) {
+        let images = classes.entry(one.category_id).or_default();
+        images.entry(one.image_id).or_default().0.push(object);
+    }
+    for (one, found) in results.iter().zip(found) {
+        let images = classes.entry(one.category_id).or_default();
+        images.entry(one.image_id).or_default().1.push(found);
+    }
+    let classes: Vec<_> = classes.into_values().collect();
     let classes: Vec<Class> =
-        categories.par_iter().map(|&category| Class::of(truth, results, category)).collect();
-    Ok(summary(&classes))
+        classes.into_par_iter().map(|images| Class::of(images.into_values().collect())).collect();
+    summary(&classes)
 }
 
 /// Precision `(area, overlap, recall)` with 100 detections, recall `(most, area, overlap)`; none without objects.
@@ -77,23 +157,19 @@ struct Class {
 }
 
 impl Class {
-    fn of(truth: &CocoTruth, results: &[CocoResult], category: i64) -> Self {
-        let mut images: BTreeMap<i64, (Vec<Object>, Vec<&CocoResult>)> = BTreeMap::new();
-        for one in truth.annotations.iter().filter(|one| one.category_id == category) {
-            let object = Object { bbox: one.bbox, area: one.area, crowd: one.iscrowd != 0 };
-            images.entry(one.image_id).or_default().0.push(object);
+    /// The images of a class: its objects and what was found of it.
+    fn of(mut images: Vec<(Vec<&Object>, Vec<&Candidate>)>) -> Self {
+        for (_, found) in &mut images {
+            found.sort_by(|a, b| b.score.total_cmp(&a.score)); // stable, as numpy's mergesort
+            found.truncate(MOST[2]);
         }
-        for one in results.iter().filter(|one| one.category_id == category) {
-            images.entry(one.image_id).or_default().1.push(one);
-        }
-        for (_, results) in images.values_mut() {
-            results.sort_by(|a, b| b.score.total_cmp(&a.score)); // stable, as numpy's mergesort
-            results.truncate(MOST[2]);
-        }
-        let by_area: Vec<Vec<Matches>> = AREAS
-            .iter()
-            .map(|&area| images.values().map(|(gt, dt)| matches(gt, dt, area)).collect())
-            .collect();
+        let overlaps: Vec<Vec<Vec<f64>>> =
+            images.iter().map(|(objects, found)| overlaps(objects, found)).collect();
+        let of_area = |&area: &[f64; 2]| {
+            let images = images.iter().zip(&overlaps);
+            images.map(|((objects, found), ious)| matches(objects, found, ious, area)).collect()
+        };
+        let by_area: Vec<Vec<Matches>> = AREAS.iter().map(of_area).collect();
         let curves = |most| by_area.iter().map(move |images| curve(images, most));
         let (precision, recall) = curves(MOST[2])
             .map(|curve| {
@@ -105,33 +181,82 @@ impl Class {
     }
 }
 
+/// What is compared: a box, or a mask with the window that holds it.
+enum Shape {
+    Box([f64; 4]),
+    Mask(Rle, Option<Rect>),
+}
+
+/// What there is to find.
 struct Object {
-    bbox: [f64; 4],
+    shape: Shape,
     area: f64,
     crowd: bool,
 }
 
-/// Intersection over union; over the detection's area for a crowd.
-fn iou(found: [f64; 4], object: &Object) -> f64 {
-    let [x, y, w, h] = found;
-    let [ox, oy, ow, oh] = object.bbox;
-    let width = (x + w).min(ox + ow) - x.max(ox);
-    let height = (y + h).min(oy + oh) - y.max(oy);
-    if width <= 0.0 || height <= 0.0 {
-        return 0.0;
-    }
-    let both = width * height;
-    both / if object.crowd { w * h } else { w * h + ow * oh - both }
+/// What was found.
+struct Candidate {
+    shape: Shape,
+    area: f64,
+    score: f64,
 }
 
-fn matches(objects: &[Object], results: &[&CocoResult], [low, high]: [f64; 2]) -> Matches {
+impl Shape {
+    fn mask(mask: Rle) -> Self {
+        let bounds = mask.bounds();
+        Self::Mask(mask, bounds)
+    }
+
+    /// The size of what both have, and of each.
+    fn common(&self, other: &Self) -> (f64, f64, f64) {
+        match (self, other) {
+            (Self::Box([x, y, w, h]), Self::Box([ox, oy, ow, oh])) => {
+                let width = (x + w).min(ox + ow) - x.max(*ox);
+                let height = (y + h).min(oy + oh) - y.max(*oy);
+                let both = if width > 0.0 && height > 0.0 { width * height } else { 0.0 };
+                (both, w * h, ow * oh)
+            }
+            (Self::Mask(mask, Some(bounds)), Self::Mask(other, Some(others)))
+                if bounds.meets(others) =>
+            {
+                // Both are of their image's size.
+                let both = mask.intersection(other).unwrap_or_default();
+                (both as f64, mask.area() as f64, other.area() as f64)
+            }
+            _ => (0.0, 0.0, 0.0),
+        }
+    }
+}
+
+/// Intersection over union; over the detection's area for a crowd.
+fn iou(found: &Candidate, object: &Object) -> f64 {
+    let (both, own, other) = found.shape.common(&object.shape);
+    match both > 0.0 {
+        true if object.crowd => both / own,
+        true => both / (own + other - both),
+        false => 0.0,
+    }
+}
+
+/// By detection and object.
+fn overlaps(objects: &[&Object], found: &[&Candidate]) -> Vec<Vec<f64>> {
+    let of = |found: &&Candidate| objects.iter().map(|object| iou(found, object)).collect();
+    found.iter().map(of).collect()
+}
+
+fn matches(
+    objects: &[&Object],
+    results: &[&Candidate],
+    ious: &[Vec<f64>],
+    [low, high]: [f64; 2],
+) -> Matches {
     let outside = |area: f64| area < low || area > high;
-    let ignored = |object: &Object| object.crowd || outside(object.area);
+    let ignored = |place: &usize| objects[*place].crowd || outside(objects[*place].area);
     // Those that count first.
-    let (count, rest): (Vec<&Object>, Vec<&Object>) =
-        objects.iter().partition(|object| !ignored(object));
+    let (count, rest): (Vec<usize>, Vec<usize>) =
+        (0..objects.len()).partition(|place| !ignored(place));
     let counting = count.len();
-    let objects: Vec<&Object> = count.into_iter().chain(rest).collect();
+    let order: Vec<usize> = count.into_iter().chain(rest).collect();
     let mut found: Vec<Found> = results
         .iter()
         .map(|result| Found {
@@ -140,25 +265,21 @@ fn matches(objects: &[Object], results: &[&CocoResult], [low, high]: [f64; 2]) -
             ignored: [false; OVERLAPS],
         })
         .collect();
-    let ious: Vec<Vec<f64>> = results
-        .iter()
-        .map(|result| objects.iter().map(|object| iou(result.bbox, object)).collect())
-        .collect();
     for index in 0..OVERLAPS {
         let mut taken = vec![false; objects.len()];
-        for ((result, ious), found) in results.iter().zip(&ious).zip(&mut found) {
+        for ((result, ious), found) in results.iter().zip(ious).zip(&mut found) {
             let mut best = overlap(index).min(1.0 - 1e-10);
             let mut partner = None;
-            for (place, (object, &iou)) in objects.iter().zip(ious).enumerate() {
-                if taken[place] && !object.crowd {
+            for (place, &object) in order.iter().enumerate() {
+                if taken[place] && !objects[object].crowd {
                     continue;
                 }
                 // An object that counts is not given up for one that does not.
                 if partner.is_some_and(|partner| partner < counting) && place >= counting {
                     break;
                 }
-                if iou >= best {
-                    (best, partner) = (iou, Some(place));
+                if ious[object] >= best {
+                    (best, partner) = (ious[object], Some(place));
                 }
             }
             match partner {
@@ -167,7 +288,7 @@ fn matches(objects: &[Object], results: &[&CocoResult], [low, high]: [f64; 2]) -
                     found.matched[index] = true;
                     found.ignored[index] = place >= counting;
                 }
-                None => found.ignored[index] = outside(result.bbox[2] * result.bbox[3]),
+                None => found.ignored[index] = outside(result.area),
             }
         }
     }
@@ -304,10 +425,50 @@ mod tests {
     }
 
     #[test]
+    fn numbers_of_masks_are_those_of_pycocotools_to_the_last_digit() {
+        let file = |what| golden_dir().join(format!("detection/masks_{what}.json"));
+        let mut truth = CocoTruth::read(&file("gt")).unwrap();
+        let mut results = read_results(&file("dt")).unwrap();
+        let expected: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(file("expected")).unwrap()).unwrap();
+        for (found, name) in [
+            (evaluate_masks(&truth, &results).unwrap(), "stats"),
+            (evaluate(&truth, &results).unwrap(), "box_stats"),
+        ] {
+            for (place, found) in found.stats.iter().enumerate() {
+                assert_eq!(Some(*found), expected[name][place].as_f64(), "{name}, {place}");
+            }
+        }
+        let by_class = evaluate_masks(&truth, &results).unwrap().per_class;
+        for (name, found) in ["person", "car", "nothing of it"].iter().zip(by_class) {
+            let expected = expected["per_class_AP"][name].as_f64().unwrap_or(-1.0);
+            assert!((found - expected).abs() < 1e-12, "{name}");
+        }
+        results[4].segmentation = None;
+        let refused = evaluate_masks(&truth, &results).unwrap_err().to_string();
+        assert_eq!(refused, "result 4: expected a segmentation, found none");
+        truth.images.iter_mut().for_each(|image| image.width = 3);
+        let refused = evaluate_masks(&truth, &results[..4]).unwrap_err().to_string();
+        // Outlines may reach beyond their image; runs may not.
+        let (place, _) =
+            truth.annotations.iter().enumerate().find(|(_, a)| a.iscrowd == 1).unwrap();
+        let expected = format!(
+            "annotation {place}: segmentation: `mask` is 160x200, expected a mask of the image's 160x3"
+        );
+        assert_eq!(refused, expected);
+    }
+
+    #[test]
     fn wrong_results_are_refused() {
         let path = golden_dir().join("detection/coco0_gt.json");
         let mut truth = CocoTruth::read(&path).unwrap();
-        let good = CocoResult { image_id: 1, category_id: 2, bbox: [0.0; 4], score: 0.5 };
+        let good = CocoResult {
+            image_id: 1,
+            category_id: 2,
+            bbox: [0.0; 4],
+            score: 0.5,
+            segmentation: None,
+        };
         let text = |result| evaluate(&truth, &[good.clone(), result]).unwrap_err().to_string();
         assert_eq!(
             text(CocoResult { score: f64::NAN, ..good.clone() }),
@@ -328,8 +489,13 @@ mod tests {
     fn files_come_back_and_truncated_ones_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("results.json");
-        let result =
-            CocoResult { image_id: -3, category_id: 9, bbox: [0.1, 2.0, 0.0, 4.5], score: 0.3 };
+        let result = CocoResult {
+            image_id: -3,
+            category_id: 9,
+            bbox: [0.1, 2.0, 0.0, 4.5],
+            score: 0.3,
+            segmentation: None,
+        };
         write_results(&path, std::slice::from_ref(&result)).unwrap();
         assert_eq!(read_results(&path).unwrap(), [result]);
         let text = std::fs::read(&path).unwrap();

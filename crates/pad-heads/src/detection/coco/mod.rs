@@ -1,4 +1,4 @@
-//! Detection metrics of COCO: the twelve numbers of pycocotools (`COCOeval`, boxes).
+//! Detection metrics of COCO: the twelve numbers of pycocotools (`COCOeval`), of boxes and of masks.
 
 mod evaluate;
 
@@ -8,10 +8,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use pad_data::rle::Segmentation;
 use pad_ops::fs::write_atomic_bytes;
 use serde::{Deserialize, Serialize};
 
-pub use self::evaluate::{CocoMetrics, evaluate};
+pub use self::evaluate::{CocoMetrics, evaluate, evaluate_masks};
 
 /// What annotations and results can be wrong with.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +53,24 @@ pub enum CocoError {
         of: &'static str,
         /// The id.
         id: i64,
+    },
+    /// An annotation or result has no mask where masks are compared.
+    #[error("{what} {place}: expected a segmentation, found none")]
+    NoMask {
+        /// "annotation" or "result".
+        what: &'static str,
+        /// Its place in the list, from 0.
+        place: usize,
+    },
+    /// A mask is none, or of another size than its image.
+    #[error("{what} {place}: segmentation: {source}")]
+    Mask {
+        /// "annotation" or "result".
+        what: &'static str,
+        /// Its place in the list, from 0.
+        place: usize,
+        /// What is wrong with it.
+        source: pad_data::Error,
     },
     /// A number is none.
     #[error("result {place}: expected a finite {what}, found {value}")]
@@ -104,6 +123,9 @@ pub struct CocoAnnotation {
     /// 1 for a region of many objects, in which any number of detections is neither right nor wrong.
     #[serde(default)]
     pub iscrowd: u8,
+    /// Its pixels, for metrics of masks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub segmentation: Option<Segmentation>,
 }
 
 /// Annotations of a set of images.
@@ -128,6 +150,9 @@ pub struct CocoResult {
     pub bbox: [f64; 4],
     /// Confidence; only the order counts.
     pub score: f64,
+    /// Its pixels, for metrics of masks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub segmentation: Option<Segmentation>,
 }
 
 impl CocoTruth {

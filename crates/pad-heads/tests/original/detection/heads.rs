@@ -75,6 +75,7 @@ fn equals_the_original(file: &str, class_agnostic: bool, most: usize) {
             .map(|label| label as u32)
             .collect(),
         targets: recorded.boxes(&format!("input.sampled_gt_boxes{image}")),
+        ..Default::default()
     };
     let samples: Vec<RoiSamples> = (0..2).map(sample).collect();
     let slices: Vec<&[[f32; 4]]> = samples.iter().map(|image| &image.boxes[..]).collect();
@@ -139,6 +140,7 @@ fn samples_are_proposals_and_objects() {
     let target = Target {
         boxes: vec![[10.0, 10.0, 30.0, 30.0], [50.0, 5.0, 60.0, 25.0]],
         labels: vec![2, 0],
+        ..Default::default()
     };
     let mut proposals: Boxes = (0..100)
         .map(|i| {
@@ -177,7 +179,8 @@ fn a_cascade_trains_and_detects() {
         })
         .to_vec();
     let tracked: Vec<Tensor> = maps.iter().map(|map| map.as_tensor().clone()).collect();
-    let target = Target { boxes: vec![[10.0, 10.0, 90.0, 80.0]], labels: vec![1] };
+    let target =
+        Target { boxes: vec![[10.0, 10.0, 90.0, 80.0]], labels: vec![1], ..Default::default() };
     let proposals = [vec![[12.0, 8.0, 95.0, 80.0], [100.0, 100.0, 200.0, 220.0]]];
     let targets = [target];
     let sizes = [ImageSize::square(256)];

@@ -93,6 +93,7 @@ fn losses_and_gradients_equal_the_original() {
     let target = |image: usize| Target {
         boxes: recorded.boxes(&format!("input.gt_boxes{image}")),
         labels: labels(format!("input.gt_classes{image}")),
+        masks: Vec::new(),
     };
     let rpn = |image: usize| {
         let sampled = recorded.integers(&format!("input.rpn_labels{image}"));
@@ -106,6 +107,7 @@ fn losses_and_gradients_equal_the_original() {
         boxes: recorded.boxes(&format!("input.roi_boxes{image}")),
         labels: labels(format!("input.roi_classes{image}")),
         targets: recorded.boxes(&format!("input.roi_gt_boxes{image}")),
+        ..Default::default()
     };
     let batch = DetectionBatch {
         images: images(&recorded),
@@ -135,7 +137,7 @@ fn batches_that_do_not_fit_are_refused() {
         images: images(&recorded),
         sizes: SIZES.to_vec(),
         targets: vec![
-            Target { boxes: vec![[1.0, 1.0, 9.0, 9.0]], labels: vec![0] },
+            Target { boxes: vec![[1.0, 1.0, 9.0, 9.0]], labels: vec![0], ..Default::default() },
             Target::default(),
         ],
     };

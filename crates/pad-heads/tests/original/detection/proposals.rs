@@ -117,7 +117,7 @@ fn draws_are_fixed_by_their_key_and_keep_the_counts() {
     let anchors = rpn.anchors(&output).unwrap();
     let target = |image| {
         let boxes = objects(&recorded, image);
-        Target { labels: vec![0; boxes.len()], boxes }
+        Target { labels: vec![0; boxes.len()], boxes, ..Default::default() }
     };
     let targets: Vec<Target> = (0..3).map(target).collect();
     let mode = Mode::Train(Key::new(1).epoch(5));

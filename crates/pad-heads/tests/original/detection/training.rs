@@ -1,10 +1,17 @@
 //! From a pre-trained ViT to a detector, and a run that is stopped and resumed.
 
+use std::sync::Arc;
+
 use candle_core::{DType, Device, Tensor};
 use pad_adapter::{
     checkpoint::Checkpoint,
     params::{ParamStore, Role},
     vit::ViT,
+};
+use pad_data::{
+    rect::Rect,
+    rle::Rle,
+    transform::detection::{Geometry, ObjectMask},
 };
 use pad_heads::detection::{
     DetectionBatch, DetectionTask, Detector, DetectorConfig, LAYER_DECAY, Target, Trained,
@@ -89,6 +96,15 @@ fn rates_fall_from_the_heads_to_the_patches() {
     assert_eq!(of("roi_heads.box_head.conv1.weight").weight_decay, 0.1);
 }
 
+/// What counts as the square's pixels: its left half, so that a mask is not just its box.
+fn left_half([x1, y1, x2, y2]: [f32; 4]) -> ObjectMask {
+    let size = ImageSize::new(96, 128);
+    let [left, top, right, bottom] = [x1, y1, 0.5 * (x1 + x2), y2].map(|edge| edge as usize);
+    let window = Rect { top, left, height: bottom - top, width: right - left };
+    let mask = Rle::within(size, window, |_, _| true).unwrap();
+    ObjectMask::new(Arc::new(mask), Geometry::whole(size, size))
+}
+
 /// Two images: one with a bright square, one with nothing in it.
 fn squares(number: usize) -> DetectionBatch {
     let at = 16.0 + 16.0 * number as f32;
@@ -102,7 +118,10 @@ fn squares(number: usize) -> DetectionBatch {
     DetectionBatch {
         images: Tensor::from_vec(pixels, (2, 3, 96, 128), &Device::Cpu).unwrap(),
         sizes: vec![ImageSize::new(96, 128); 2],
-        targets: vec![Target { boxes: vec![bbox], labels: vec![1] }, Target::default()],
+        targets: vec![
+            Target { boxes: vec![bbox], labels: vec![1], masks: vec![left_half(bbox)] },
+            Target::default(),
+        ],
     }
 }
 
@@ -184,4 +203,59 @@ fn it_learns_where_a_square_is() {
     let best = found[0].first().expect("the square");
     let overlap = pad_ops::box_iou(&[best.bbox], &batch.targets[0].boxes)[0];
     assert!(best.label == 1 && overlap > 0.5, "{best:?} overlaps by {overlap}");
+}
+
+#[test]
+fn it_learns_which_pixels_of_a_square_count() {
+    let config = DetectorConfig { masks: true, ..config() };
+    let (fitted, _) = pretrained(file(&config), &config).unwrap();
+    let store = store(fitted, Trained::Everything);
+    let detector = store.build(|vb| Detector::new(&config, vb)).unwrap();
+    let tensors = store.tensors(|_| true);
+    // The names and shapes of detectron2's head.
+    for (name, shape) in [
+        ("mask_fcn4.weight", vec![config.channels, config.channels, 3, 3]),
+        ("mask_fcn1.norm.bias", vec![config.channels]),
+        ("deconv.weight", vec![config.channels, config.channels, 2, 2]),
+        ("predictor.weight", vec![config.classes, config.channels, 1, 1]),
+        ("predictor.bias", vec![config.classes]),
+    ] {
+        assert_eq!(tensors[&format!("roi_heads.mask_head.{name}")].dims(), shape, "{name}");
+    }
+    let mask_loss = || {
+        let losses = detector.losses(&squares(0), Mode::Eval).unwrap();
+        let (_, mask) = losses.parts.iter().find(|(name, _)| *name == "mask").unwrap();
+        mask.to_scalar::<f32>().unwrap()
+    };
+    // Nothing is known yet: every bin is as likely as not.
+    assert!((mask_loss() - 2_f32.ln()).abs() < 0.02, "{}", mask_loss());
+    trainer(240, &store).run(&DetectionTask::new(&detector), &mut Squares).unwrap();
+    let batch = squares(0);
+    let found = detector.segment(&batch.images, &batch.sizes).unwrap();
+    let best = found[0].first().expect("the square");
+    assert_eq!(detector.predict(&batch.images, &batch.sizes).unwrap()[0][0], best.detection);
+    let mask = best.mask.paste(best.detection.bbox, batch.sizes[0]).unwrap();
+    let [x1, y1, x2, y2] = batch.targets[0].boxes[0].map(|edge| edge as usize);
+    let window = Rect { top: y1, left: x1, height: y2 - y1, width: (x2 - x1) / 2 };
+    let wanted = Rle::within(batch.sizes[0], window, |_, _| true).unwrap();
+    let both = mask.intersection(&wanted).unwrap();
+    let overlap = both as f64 / (mask.area() + wanted.area() - both) as f64;
+    assert!(overlap > 0.6, "{overlap} of {best:?}");
+}
+
+#[test]
+fn masks_that_are_missing_are_refused() {
+    let config = DetectorConfig { masks: true, ..config() };
+    let store = ParamStore::scratch(&Device::Cpu, Key::new(2)).roles(role_of);
+    let detector = store.build(|vb| Detector::new(&config, vb)).unwrap();
+    let mut batch = squares(0);
+    batch.targets[0].masks.clear();
+    assert_eq!(
+        detector.losses(&batch, Mode::Eval).unwrap_err().to_string(),
+        "batch: image 0 with 0 masks, expected one for each of its 1 boxes"
+    );
+    let store = ParamStore::scratch(&Device::Cpu, Key::new(2)).roles(role_of);
+    let boxes_only = store.build(|vb| Detector::new(&super::network::config(), vb)).unwrap();
+    let refused = boxes_only.segment(&batch.images, &batch.sizes).unwrap_err().to_string();
+    assert!(refused.contains("`masks` is false, expected true"), "{refused}");
 }
