@@ -169,10 +169,10 @@ fn eval(eval: &Eval) -> Result<()> {
     let truth = data::truth(source.as_ref())?;
     let pipeline = settings.pipeline()?;
     let found = evaluation::measure(&network, source.as_ref(), &truth, &pipeline)?;
-    let speed = report::Speed::of(found.times_ms, found.gmacs);
-    println!("{}", report::table(&found.metrics, network.classes(), &truth, speed.as_ref()));
+    let speed = report::Speed::of(found.times_ms.clone(), found.gmacs);
+    println!("{}", report::table(&found, network.classes(), &truth, speed.as_ref()));
     if let Some(path) = &eval.json {
-        let numbers = report::json(&found.metrics, network.classes(), source.len(), speed.as_ref());
+        let numbers = report::json(&found, network.classes(), source.len(), speed.as_ref());
         cli::write_text(path, &format!("{numbers:#}\n"))?;
     }
     if let Some(path) = &eval.results {

@@ -51,12 +51,13 @@ fn write_set(root: &Path) {
                 .save(folder.join(&file))
                 .unwrap();
             images.push(json!({"id": labelled.id, "file_name": file, "width": 80, "height": 64}));
-            for Object { bbox: [x1, y1, x2, y2], class, id, .. } in &labelled.objects {
+            for Object { bbox: [x1, y1, x2, y2], class, id, mask, .. } in &labelled.objects {
                 let bbox = [*x1, *y1, x2 - x1, y2 - y1];
                 // Numbers of categories with gaps.
                 let category = 10 * (class + 1);
                 annotations.push(json!({
                     "id": id, "image_id": labelled.id, "category_id": category, "bbox": bbox,
+                    "segmentation": mask.as_deref(),
                 }));
             }
         }
@@ -155,6 +156,44 @@ fn trains_evaluates_predicts_and_goes_on() {
         let picture = image::open(at(&name)).unwrap();
         assert_eq!((picture.width(), picture.height()), (80, 64));
     }
+}
+
+#[test]
+fn masks_are_trained_measured_and_drawn() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |path: &str| folder.path().join(path);
+    write_set(&at("data"));
+    let output = success(train(&at("data"), &at("run"), &["--masks", "--score=0.01"]));
+    let table = String::from_utf8(output.stdout).unwrap();
+    for part in ["boxes:", "masks:", "   mask  objects"] {
+        assert!(table.contains(part), "{table}");
+    }
+    let summary = parsed(at("run/summary.json"));
+    assert!(summary["val"]["masks"]["stats"]["AP"].is_number(), "{summary}");
+    let log = String::from_utf8(bytes(at("run/log.jsonl"))).unwrap();
+    assert!(log.contains("\"mask\"") && log.contains("val/mask AP50"), "{log}");
+    let mut predict = program("detect");
+    let flags = ["--out", "found", "--score", "0.01"];
+    predict.current_dir(folder.path());
+    predict.args(["predict", "--run", "run", "--images", "data/val"]).args(flags);
+    success(predict);
+    let results = parsed(at("found/results.json"));
+    let results = results.as_array().unwrap();
+    assert!(!results.is_empty());
+    for one in results {
+        assert_eq!(one["segmentation"]["size"], json!([64, 80]), "{one}");
+    }
+
+    // A set that does not tell the pixels of its objects.
+    let path = at("data/annotations/train.json");
+    let mut without = parsed(&path);
+    without["annotations"][0].as_object_mut().unwrap().remove("segmentation");
+    std::fs::write(&path, without.to_string()).unwrap();
+    let error = error_line(&train(&at("data"), &at("without"), &["--masks"]).output().unwrap());
+    assert!(
+        error.contains("expected a segmentation, since masks are asked for, found none"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -8,6 +8,7 @@ use pad::{
     data::{
         draw::{Canvas, DrawnBox},
         image::{DecodeOptions, Image},
+        rle::Segmentation,
         scenes::{FamilyWeights, SceneConfig},
         sets::detection::{
             BadBoxes, BoxClass, BoxClasses, DetectionOptions, DetectionScenes, DetectionSet,
@@ -91,7 +92,7 @@ fn open(settings: &Settings, split: &str, classes: Option<&BoxClasses>) -> Resul
         None => None,
     };
     let bad_boxes = if settings.clip_boxes { BadBoxes::Repair } else { BadBoxes::Refuse };
-    let options = DetectionOptions { classes, bad_boxes };
+    let options = DetectionOptions { classes, bad_boxes, masks: settings.masks };
     let set = DetectionSet::open(folder, split, settings.format, &options)?;
     let left_out = set.left_out();
     for (category, boxes) in &left_out.categories {
@@ -156,6 +157,7 @@ pub fn truth(source: &dyn DetectionSource) -> Result<CocoTruth> {
                 bbox: [x1, y1, x2 - x1, y2 - y1],
                 area: object.area,
                 iscrowd: u8::from(object.crowd),
+                segmentation: object.mask.as_deref().map(|mask| Segmentation::Runs(mask.clone())),
             });
         }
     }

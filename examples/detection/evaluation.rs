@@ -7,13 +7,15 @@ use std::{
 
 use pad::{
     data::{
+        draw::{Canvas, DrawnBox},
         image::{DecodeOptions, Image},
-        sets::detection::DetectionSource,
+        rle::{Rle, Segmentation},
+        sets::detection::{BoxClasses, DetectionSource},
         transform::detection::{DetectionPipeline, batch_of},
     },
     heads::detection::{
         Detection,
-        coco::{CocoMetrics, CocoResult, CocoTruth, evaluate},
+        coco::{CocoMetrics, CocoResult, CocoTruth, evaluate, evaluate_masks},
     },
     train::{BoxError, EpochInfo, Flow, Hook, StepInfo, TrainerView},
 };
@@ -25,9 +27,38 @@ use super::{
 };
 use crate::cli::Result;
 
+/// An object found, in the pixels of its image.
+pub struct Found {
+    pub detection: Detection,
+    /// Its pixels, of a detector that tells them.
+    pub mask: Option<Rle>,
+}
+
+impl Found {
+    /// As it is drawn.
+    pub fn drawn(&self) -> DrawnBox {
+        let Detection { bbox, score, label } = self.detection;
+        DrawnBox { bbox, class: label, score: Some(score) }
+    }
+
+    /// Colours its pixels, if they are told, on a picture of its image.
+    pub fn paint(&self, canvas: &mut Canvas) -> Result<()> {
+        if let Some(mask) = &self.mask {
+            canvas.overlay_mask(mask, BoxClasses::color(self.detection.label), MASK_OPACITY)?;
+        }
+        Ok(())
+    }
+}
+
+/// How much of a picture a mask hides.
+pub const MASK_OPACITY: f32 = 0.45;
+
 /// What a detector found in a set.
 pub struct Measured {
+    /// Of boxes.
     pub metrics: CocoMetrics,
+    /// Of masks, of a detector that tells them.
+    pub masks: Option<CocoMetrics>,
     pub results: Vec<CocoResult>,
     /// Time of each image from pixels to boxes, ms.
     pub times_ms: Vec<f64>,
@@ -40,26 +71,36 @@ pub fn detect(
     network: &Network,
     image: Image,
     pipeline: &DetectionPipeline,
-) -> Result<(Vec<Detection>, Duration, f64)> {
+) -> Result<(Vec<Found>, Duration, f64)> {
     let image = pipeline.test(image)?;
     let (images, sizes) = batch_of(std::slice::from_ref(&image), network.multiple())?;
     let start = Instant::now();
     let found = network.detect(&images, &sizes)?.into_iter().next().unwrap_or_default();
     let time = start.elapsed();
-    let found = found
-        .into_iter()
-        .map(|one| Detection { bbox: image.to_original(one.bbox), ..one })
+    let mut placed = Vec::with_capacity(found.len());
+    for (one, mask) in found {
+        let detection = Detection { bbox: image.to_original(one.bbox), ..one };
+        let [x1, y1, x2, y2] = detection.bbox;
         // Beside the image there is nothing to be seen.
-        .filter(|one| one.bbox[0] < one.bbox[2] && one.bbox[1] < one.bbox[3]);
-    let macs = network.macs(&images)?;
-    Ok((found.collect(), time, macs))
+        if x1 < x2 && y1 < y2 {
+            let mask = mask.map(|mask| mask.paste(detection.bbox, image.original)).transpose()?;
+            placed.push(Found { detection, mask });
+        }
+    }
+    Ok((placed, time, network.macs(&images)?))
 }
 
 /// A detection as COCO writes it.
-pub fn result(image_id: i64, category_id: i64, found: &Detection) -> CocoResult {
-    let [x1, y1, x2, y2] = found.bbox.map(f64::from);
-    let bbox = [x1, y1, x2 - x1, y2 - y1];
-    CocoResult { image_id, category_id, bbox, score: f64::from(found.score) }
+pub fn result(image_id: i64, classes: &BoxClasses, found: &Found) -> Result<CocoResult> {
+    let Detection { bbox, score, label } = found.detection;
+    let [x1, y1, x2, y2] = bbox.map(f64::from);
+    Ok(CocoResult {
+        image_id,
+        category_id: classes.id(label).ok_or("a detection of no class")?,
+        bbox: [x1, y1, x2 - x1, y2 - y1],
+        score: f64::from(score),
+        segmentation: found.mask.clone().map(Segmentation::Runs),
+    })
 }
 
 /// Detects in every image of a set and compares with its labels. An image that cannot be read is an error: its objects
@@ -80,13 +121,16 @@ pub fn measure(
         times_ms.push(1e3 * time.as_secs_f64());
         macs += work;
         for one in &found {
-            let category = source.classes().id(one.label).ok_or("a detection of no class")?;
-            results.push(result(image_id, category, one));
+            results.push(result(image_id, source.classes(), one)?);
         }
     }
     let metrics = evaluate(truth, &results)?;
+    let masks = match network.masks() {
+        true => Some(evaluate_masks(truth, &results)?),
+        false => None,
+    };
     let gmacs = macs / 1e9 / source.len().max(1) as f64;
-    Ok(Measured { metrics, results, times_ms, gmacs })
+    Ok(Measured { metrics, masks, results, times_ms, gmacs })
 }
 
 /// Measures AP every so many epochs and after the last step; the best checkpoint is kept.
@@ -97,7 +141,7 @@ pub struct Evaluation<'a> {
     pipeline: DetectionPipeline,
     every_epochs: usize,
     best: Option<(f64, usize)>,
-    newest: Option<CocoMetrics>,
+    newest: Option<(CocoMetrics, Option<CocoMetrics>)>,
     measured_at: usize,
 }
 
@@ -140,8 +184,16 @@ impl<'a> Evaluation<'a> {
             100.0 * ap75,
             found.results.len()
         );
+        if let Some([ap, ap50, ap75, ..]) = found.masks.as_ref().map(|masks| masks.stats) {
+            tracing::info!(
+                "masks: AP {:.1}, AP50 {:.1}, AP75 {:.1}",
+                100.0 * ap,
+                100.0 * ap50,
+                100.0 * ap75
+            );
+        }
         self.measured_at = step;
-        self.newest = Some(found.metrics);
+        self.newest = Some((found.metrics, found.masks));
         if self.best.is_none_or(|(best, _)| ap > best) {
             self.best = Some((ap, step));
             return Ok(Flow::Best);
@@ -171,7 +223,10 @@ impl Hook for Evaluation<'_> {
             return Ok(Flow::Continue);
         }
         let flow = self.measure(epoch.step)?;
-        if let Some(metrics) = &self.newest {
+        if let Some((metrics, masks)) = &self.newest {
+            for (name, stat) in NAMES.iter().zip(masks.iter().flat_map(|masks| masks.stats)) {
+                epoch.metrics.insert(format!("val/mask {name}"), stat);
+            }
             for (name, stat) in NAMES.iter().zip(metrics.stats) {
                 epoch.metrics.insert(format!("val/{name}"), stat);
             }

@@ -11,8 +11,8 @@ use pad::{
     checkpoint::{AdapterFile, Checkpoint, FloatType, save},
     data::sets::detection::BoxClasses,
     heads::detection::{
-        Detection, Detector, DetectorConfig, LayerDecay, RoiConfig, RpnConfig, Trained, pretrained,
-        role_of,
+        Detection, Detector, DetectorConfig, LayerDecay, MaskConfig, RoiConfig, RpnConfig,
+        Segmented, SoftMask, Trained, pretrained, role_of,
     },
     params::{ParamStore, Role},
     rng::Key,
@@ -99,9 +99,27 @@ impl Network {
         64
     }
 
-    /// What is found in a batch, in its pixels.
-    pub fn detect(&self, images: &Tensor, sizes: &[ImageSize]) -> Result<Vec<Vec<Detection>>> {
-        Ok(self.detector.predict(&images.to_device(&self.device)?, sizes)?)
+    /// Whether it tells the pixels of what it finds.
+    pub fn masks(&self) -> bool {
+        self.config.masks
+    }
+
+    /// What is found in a batch, in its pixels, with masks if it tells them.
+    pub fn detect(
+        &self,
+        images: &Tensor,
+        sizes: &[ImageSize],
+    ) -> Result<Vec<Vec<(Detection, Option<SoftMask>)>>> {
+        let images = images.to_device(&self.device)?;
+        if !self.masks() {
+            let found = self.detector.predict(&images, sizes)?.into_iter();
+            return Ok(found
+                .map(|image| image.into_iter().map(|detection| (detection, None)).collect())
+                .collect());
+        }
+        let with_mask = |one: Segmented| (one.detection, Some(one.mask));
+        let found = self.detector.segment(&images, sizes)?.into_iter();
+        Ok(found.map(|image| image.into_iter().map(with_mask).collect()).collect())
     }
 
     /// Multiply-adds of a batch of one.
@@ -155,8 +173,10 @@ fn configured(
         head_dim: settings.head_dim,
         classes: classes.len(),
         cascade: settings.cascade,
+        masks: settings.masks,
         rpn,
         roi: RoiConfig { samples: settings.samples, ..Default::default() },
+        mask: MaskConfig::default(),
         score: settings.score,
         nms: settings.nms,
         most: settings.most,

@@ -14,7 +14,7 @@ use pad::{
 
 use super::{
     data::file_name,
-    evaluation::{detect, result},
+    evaluation::{Found, detect, result},
     model::Network,
 };
 use crate::cli::{Result, write_text};
@@ -53,18 +53,17 @@ pub fn folder(
         let size = image.size();
         let mut canvas = Canvas::from_image(&image, Some(&pipeline.window))?;
         let (found, ..) = detect(network, image, pipeline)?;
-        let boxes: Vec<DrawnBox> = found
-            .iter()
-            .map(|one| DrawnBox { bbox: one.bbox, class: one.label, score: Some(one.score) })
-            .collect();
+        for one in &found {
+            one.paint(&mut canvas)?;
+        }
+        let boxes: Vec<DrawnBox> = found.iter().map(Found::drawn).collect();
         canvas.boxes(&boxes, classes, scale);
         let name = ImageSource::name(&images, index);
         let picture = out.join(format!("{}.png", file_name(&name)));
         canvas.save_png(&picture)?;
         files.push(picture);
         for one in &found {
-            let category = classes.id(one.label).ok_or("a detection of no class")?;
-            results.push(result(image_id, category, one));
+            results.push(result(image_id, classes, one)?);
         }
         listed.push(serde_json::json!({
             "id": image_id,

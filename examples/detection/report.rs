@@ -6,6 +6,8 @@ use pad::{
 };
 use serde_json::{Value, json};
 
+use super::evaluation::Measured;
+
 /// Names of the twelve numbers, in their order.
 pub const NAMES: [&str; 12] =
     ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"];
@@ -43,24 +45,35 @@ fn percent(share: f64) -> String {
 
 /// The table of `eval`.
 pub fn table(
-    metrics: &CocoMetrics,
+    found: &Measured,
     classes: &BoxClasses,
     truth: &CocoTruth,
     speed: Option<&Speed>,
 ) -> String {
     let mut lines = Vec::new();
-    for (names, stats) in NAMES.chunks(6).zip(metrics.stats.chunks(6)) {
-        let pairs = names.iter().zip(stats);
-        let cells: Vec<String> =
-            pairs.map(|(name, &stat)| format!("{name:>5} {:>5}", percent(stat))).collect();
-        lines.push(cells.join("  "));
+    let kinds = [("boxes", Some(&found.metrics)), ("masks", found.masks.as_ref())];
+    for (kind, metrics) in kinds.iter().filter_map(|(kind, metrics)| Some((kind, (*metrics)?))) {
+        if found.masks.is_some() {
+            lines.push(format!("{kind}:"));
+        }
+        for (names, stats) in NAMES.chunks(6).zip(metrics.stats.chunks(6)) {
+            let pairs = names.iter().zip(stats);
+            let cells: Vec<String> =
+                pairs.map(|(name, &stat)| format!("{name:>5} {:>5}", percent(stat))).collect();
+            lines.push(cells.join("  "));
+        }
     }
     let width = classes.classes().iter().map(|class| class.name.chars().count()).max().unwrap_or(0);
-    lines.push(format!("{:<width$}  {:>5}  {:>7}", "class", "AP", "objects"));
-    for (class, ap) in by_class(metrics, classes) {
+    let masks = if found.masks.is_some() { "   mask" } else { "" };
+    lines.push(format!("{:<width$}  {:>5}{masks}  {:>7}", "class", "AP", "objects"));
+    for (class, ap) in by_class(&found.metrics, classes) {
         let boxes = truth.annotations.iter().filter(|object| object.category_id == class.id);
         let objects = boxes.filter(|object| object.iscrowd == 0).count();
-        lines.push(format!("{:<width$}  {:>5}  {objects:>7}", class.name, percent(ap)));
+        let masks = found.masks.iter().flat_map(|masks| by_class(masks, classes));
+        let mask =
+            masks.filter(|(other, _)| other.id == class.id).map(|(_, ap)| percent(ap)).next();
+        let mask = mask.map(|ap| format!("  {ap:>5}")).unwrap_or_default();
+        lines.push(format!("{:<width$}  {:>5}{mask}  {objects:>7}", class.name, percent(ap)));
     }
     if let Some(speed) = speed {
         lines.push(format!(
@@ -85,16 +98,15 @@ pub fn by_class<'a>(
 }
 
 /// The same as JSON.
-pub fn json(
-    metrics: &CocoMetrics,
-    classes: &BoxClasses,
-    images: usize,
-    speed: Option<&Speed>,
-) -> Value {
-    let stats: serde_json::Map<String, Value> =
-        NAMES.iter().zip(metrics.stats).map(|(name, stat)| ((*name).into(), stat.into())).collect();
-    let per_class: serde_json::Map<String, Value> =
-        by_class(metrics, classes).map(|(class, ap)| (class.name.clone(), ap.into())).collect();
+pub fn json(found: &Measured, classes: &BoxClasses, images: usize, speed: Option<&Speed>) -> Value {
+    let numbers = |metrics: &CocoMetrics| {
+        let stats = NAMES.iter().zip(metrics.stats);
+        let stats: serde_json::Map<String, Value> =
+            stats.map(|(name, stat)| ((*name).into(), stat.into())).collect();
+        let per_class: serde_json::Map<String, Value> =
+            by_class(metrics, classes).map(|(class, ap)| (class.name.clone(), ap.into())).collect();
+        (stats, per_class)
+    };
     let speed = speed.map(|speed| {
         json!({
             "images": speed.images,
@@ -103,5 +115,15 @@ pub fn json(
             "gmacs": speed.gmacs,
         })
     });
-    json!({ "images": images, "stats": stats, "per_class": per_class, "speed": speed })
+    let (stats, per_class) = numbers(&found.metrics);
+    let masks = found.masks.as_ref().map(|masks| {
+        let (stats, per_class) = numbers(masks);
+        json!({ "stats": stats, "per_class": per_class })
+    });
+    let mut report =
+        json!({ "images": images, "stats": stats, "per_class": per_class, "speed": speed });
+    if let Some(masks) = masks {
+        report["masks"] = masks;
+    }
+    report
 }

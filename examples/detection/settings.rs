@@ -57,6 +57,7 @@ pub struct Settings {
     pub channels: usize,
     pub head_dim: usize,
     pub cascade: bool,
+    pub masks: bool,
     pub anchors: Vec<f64>,
     pub proposals: usize,
     pub samples: usize,
@@ -119,6 +120,7 @@ impl Default for Settings {
             channels: 256,
             head_dim: 1024,
             cascade: false,
+            masks: false,
             anchors: vec![32.0, 64.0, 128.0, 256.0, 512.0],
             proposals: 1000,
             samples: 512,
@@ -259,6 +261,10 @@ pub struct Flags {
     #[arg(long, help_heading = "Model")]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub cascade: bool,
+    /// A head on masks (Mask R-CNN), which finds the pixels of objects; DATA must tell them (COCO's `segmentation`)
+    #[arg(long, help_heading = "Model")]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub masks: bool,
     /// Sides of the anchors of the five levels, pixels [default: 32,64,128,256,512]
     #[arg(long, value_delimiter = ',', value_name = "PIXELS", help_heading = "Model")]
     #[serde(skip_serializing_if = "Vec::is_empty")]

@@ -13,7 +13,7 @@ use pad::{
         draw::{Canvas, DrawnBox},
         fingerprint::Fingerprint,
         image::DecodeOptions,
-        sets::detection::{BoxBatch, DetectionLoader},
+        sets::detection::{BoxBatch, BoxClasses, DetectionLoader},
         transform::detection::DetectionPipeline,
     },
     heads::detection::{DetectionBatch, DetectionTask, Target, coco::write_results},
@@ -27,7 +27,7 @@ use pad::{
 
 use super::{
     data::{self, Source},
-    evaluation::{self, Evaluation},
+    evaluation::{self, Evaluation, MASK_OPACITY},
     model::{self, Network},
     report,
     settings::{Flags, Settings},
@@ -42,11 +42,13 @@ struct Training<'a> {
 
 impl Training<'_> {
     fn batch(&self, batch: BoxBatch) -> Result<DetectionBatch, BoxError> {
-        let targets = batch.boxes.into_iter().zip(batch.labels);
+        let targets = batch.boxes.into_iter().zip(batch.labels).zip(batch.masks);
         Ok(DetectionBatch {
             images: batch.images.to_device(&self.device)?,
             sizes: batch.sizes,
-            targets: targets.map(|(boxes, labels)| Target { boxes, labels }).collect(),
+            targets: targets
+                .map(|((boxes, labels), masks)| Target { boxes, labels, masks })
+                .collect(),
         })
     }
 }
@@ -229,11 +231,11 @@ pub fn run(
     let picture = folder.join("detections.png");
     pictures(&network, &held_out, &pipeline, 8)?.save_png(&picture)?;
     files.push(picture);
-    let speed = report::Speed::of(found.times_ms, found.gmacs);
-    println!("{}", report::table(&found.metrics, &classes, &truth, speed.as_ref()));
+    let speed = report::Speed::of(found.times_ms.clone(), found.gmacs);
+    println!("{}", report::table(&found, &classes, &truth, speed.as_ref()));
     let images = (steps - first_step) * settings.batch_size * settings.accumulate;
     let summary = serde_json::json!({
-        "val": report::json(&found.metrics, &classes, held_out.len(), speed.as_ref()),
+        "val": report::json(&found, &classes, held_out.len(), speed.as_ref()),
         "best_step": evaluation.best().map(|(_, step)| step),
         "images_per_s": images as f64 / seconds.max(1e-9),
         "seconds": seconds,
@@ -272,16 +274,23 @@ fn pictures(
             bbox: drawn.bbox.map(|edge| edge * factor as f32),
             ..drawn
         };
-        let (mut labelled, mut detected) = (plain.enlarged(factor), plain.enlarged(factor));
+        let (mut labelled, mut detected) = (plain.clone(), plain);
+        let objects = &source.labelled(index)?.objects;
+        for object in objects.iter().filter(|_| network.masks()) {
+            if let Some(mask) = &object.mask {
+                labelled.overlay_mask(mask, BoxClasses::color(object.class), MASK_OPACITY)?;
+            }
+        }
+        let (found, ..) = evaluation::detect(network, image, pipeline)?;
+        let found: Vec<_> = found.into_iter().filter(|one| one.detection.score >= SHOWN).collect();
+        for one in &found {
+            one.paint(&mut detected)?;
+        }
+        let (mut labelled, mut detected) = (labelled.enlarged(factor), detected.enlarged(factor));
         let truth = DrawnBox::truth(source.labelled(index)?).into_iter().map(larger);
         labelled.boxes(&truth.collect::<Vec<_>>(), classes, 1);
-        let (found, ..) = evaluation::detect(network, image, pipeline)?;
-        let found = found
-            .iter()
-            .filter(|one| one.score >= SHOWN)
-            .map(|one| DrawnBox { bbox: one.bbox, class: one.label, score: Some(one.score) })
-            .map(larger);
-        detected.boxes(&found.collect::<Vec<_>>(), classes, 1);
+        let found: Vec<DrawnBox> = found.iter().map(|one| larger(one.drawn())).collect();
+        detected.boxes(&found, classes, 1);
         tiles.push([labelled, detected]);
     }
     let rows: Vec<Vec<Canvas>> = tiles.chunks(2).map(<[_]>::concat).collect();

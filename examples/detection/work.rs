@@ -11,7 +11,12 @@ pub fn macs(config: &DetectorConfig, height: usize, width: usize) -> f64 {
     let tokens = (rows * columns) as f64;
     let embed = tokens * vit.patch_values() as f64 * vit.embed_dim as f64;
     let blocks: f64 = (0..vit.depth).map(|index| block(config, index, rows, columns)).sum();
-    embed + blocks + pyramid(config, tokens) + proposing(config, tokens) + boxes(config)
+    embed
+        + blocks
+        + pyramid(config, tokens)
+        + proposing(config, tokens)
+        + boxes(config)
+        + masks(config)
 }
 
 fn block(config: &DetectorConfig, index: usize, rows: usize, columns: usize) -> f64 {
@@ -60,4 +65,16 @@ fn boxes(config: &DetectorConfig) -> f64 {
     let offsets = if config.class_agnostic() { 4.0 } else { 4.0 * config.classes as f64 };
     let outputs = hidden * (config.classes as f64 + 1.0 + offsets);
     (config.stages() * config.rpn.after_nms[1]) as f64 * (convolutions + linear + outputs)
+}
+
+/// Of as many detections as an image may have: 3 x 3 convolutions, one that doubles the sides, a map for each class.
+fn masks(config: &DetectorConfig) -> f64 {
+    if !config.masks {
+        return 0.0;
+    }
+    let channels = config.channels as f64;
+    let places = (config.mask.pool * config.mask.pool) as f64;
+    let convolutions = config.mask.convs as f64 * places * 9.0 * channels * channels;
+    let larger = 4.0 * places * channels * (channels + config.classes as f64);
+    config.most as f64 * (convolutions + larger)
 }

@@ -17,6 +17,8 @@ pub use self::{
 use crate::{
     Error, Result,
     image::{Image, Pixels},
+    rect::Rect,
+    rle::Rle,
     transform::Normalize,
     window::Window,
 };
@@ -171,11 +173,28 @@ impl Canvas {
             let row = nearest(index / self.size.width, self.size.height, grid.height);
             let column = nearest(index % self.size.width, self.size.width, grid.width);
             if let Some(color) = colors[row * grid.width + column] {
-                for (level, over) in pixel.iter_mut().zip(color) {
-                    let (below, over) = (f32::from(*level), f32::from(over));
-                    *level = to_level(below + (over - below) * alpha);
-                }
+                *pixel = blend(*pixel, color, alpha);
             }
+        }
+        Ok(())
+    }
+
+    /// Colours the pixels of an object, blended with weight `alpha` (0 shows the picture, 1 the colour).
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for a mask of another size than the picture.
+    pub fn overlay_mask(&mut self, mask: &Rle, color: Color, alpha: f32) -> Result<()> {
+        if mask.size() != self.size {
+            return Err(Error::Setting {
+                name: "mask",
+                expected: format!("the picture's size, {}", self.size),
+                found: mask.size().to_string(),
+            });
+        }
+        let alpha = alpha.clamp(0.0, 1.0);
+        let inside = mask.window(Rect::whole(self.size));
+        for (pixel, _) in self.pixels.iter_mut().zip(inside).filter(|(_, inside)| *inside) {
+            *pixel = blend(*pixel, color, alpha);
         }
         Ok(())
     }
@@ -282,6 +301,14 @@ impl Canvas {
 /// The cell of `cells` that place `place` of `places` falls into.
 fn nearest(place: usize, places: usize, cells: usize) -> usize {
     (place * cells / places.max(1)).min(cells.saturating_sub(1))
+}
+
+/// `alpha` of `over` on `below`.
+fn blend(below: Color, over: Color, alpha: f32) -> Color {
+    std::array::from_fn(|channel| {
+        let (below, over) = (f32::from(below[channel]), f32::from(over[channel]));
+        to_level(below + (over - below) * alpha)
+    })
 }
 
 fn to_level(value: f32) -> u8 {

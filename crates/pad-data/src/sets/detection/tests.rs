@@ -204,6 +204,52 @@ fn bad_coco_files_are_refused() {
 }
 
 #[test]
+fn masks_are_read_where_they_are_asked_for() {
+    let mut told = annotations();
+    told["annotations"][0]["segmentation"] = json!([[5, 10, 35, 10, 35, 30, 5, 30]]);
+    told["annotations"][1]["segmentation"] = json!({"size": [40, 60], "counts": [20, 100, 2280]});
+    told["annotations"][2]["segmentation"] = json!([[1, 2, 4, 2, 4, 6, 1, 6], [1, 2, 2, 2, 2, 3]]);
+    let masks = DetectionOptions { masks: true, ..Default::default() };
+    let set = coco(&told, &masks).unwrap();
+    let [first, crowd] = &set.labelled(2).unwrap().objects[..] else { panic!("two objects") };
+    let mask = first.mask.as_ref().unwrap();
+    let expected = crate::rect::Rect { top: 10, left: 5, height: 20, width: 30 };
+    assert_eq!((mask.area(), mask.bounds()), (600, Some(expected)));
+    assert_eq!(crowd.mask.as_ref().unwrap().area(), 100);
+    assert_eq!(set.labelled(0).unwrap().objects[0].mask.as_ref().unwrap().area(), 12);
+    // Not asked for, they may be anything.
+    told["annotations"][2]["segmentation"] = json!("none");
+    let set = coco(&told, &Default::default()).unwrap();
+    assert!(set.labelled(2).unwrap().objects.iter().all(|object| object.mask.is_none()));
+    for (value, expected) in [
+        (Value::Null, "expected a segmentation, since masks are asked for, found none"),
+        (json!([]), "segmentation: expected at least one pixel, found none"),
+        (
+            json!([[1, 2, 3]]),
+            "segmentation: `polygon` is 3 coordinates, expected an even number of coordinates, 6 at least",
+        ),
+        (
+            json!({"size": [40, 61], "counts": [2440]}),
+            "segmentation: `mask` is 40x61, expected a mask of the image's 40x60",
+        ),
+        (
+            json!({"size": [40, 60], "counts": "44"}),
+            "segmentation: `mask` is runs of 8, expected runs of the pixels of 40x60",
+        ),
+    ] {
+        let mut bad = told.clone();
+        bad["annotations"][0]["segmentation"] = value;
+        let refused = coco(&bad, &masks).unwrap_err().to_string();
+        let place = "annotation 5 (image 907, c.png): box [5.0, 10.0, 30.0, 20.0]: ";
+        assert!(refused.ends_with(&format!("{place}{expected}")), "{refused}");
+    }
+    let folder = pictures();
+    let refused = DetectionSet::voc(folder.path(), folder.path(), &masks).unwrap_err().to_string();
+    let expected = "`masks` is asked of VOC files, expected a COCO file, which alone tells the pixels of objects";
+    assert_eq!(refused, expected);
+}
+
+#[test]
 fn every_prefix_of_a_coco_file_is_refused() {
     let folder = pictures();
     let path = folder.path().join("train.json");
@@ -503,6 +549,15 @@ fn scenes_have_boxes_of_things() {
             assert!(0.0 <= *x1 && x1 < x2 && *x2 <= 80.0 && 0.0 <= *y1 && y1 < y2 && *y2 <= 64.0);
             assert!(*class < 4);
         }
+        for object in &labelled.objects {
+            let bounds = object.mask.as_ref().unwrap().bounds().unwrap();
+            let [x1, y1, x2, y2] = object.bbox.map(|edge| edge as usize);
+            assert_eq!(
+                [bounds.left, bounds.top, bounds.right(), bounds.bottom()],
+                [x1, y1, x2, y2]
+            );
+            assert!(object.area > 0.0 && object.area <= ((x2 - x1) * (y2 - y1)) as f64);
+        }
     }
     assert_eq!(set.labelled(0).unwrap().name, "scene_00002");
     assert_eq!(scenes(3, 1).labelled(0).unwrap(), set.labelled(1).unwrap());
@@ -568,6 +623,12 @@ fn batches_hold_what_the_pipeline_makes_of_their_images() {
             assert_eq!(batch.sizes[place], sample.size);
             assert_eq!(batch.boxes[place], sample.boxes);
             assert_eq!(batch.labels[place], sample.labels);
+            assert_eq!(batch.masks[place], sample.masks);
+            assert_eq!(sample.masks.len(), sample.boxes.len());
+            for (mask, &bbox) in sample.masks.iter().zip(&sample.boxes) {
+                // Some of a box is its object's.
+                assert!(mask.within(bbox, 28).contains(&1.0));
+            }
         }
     }
 }
