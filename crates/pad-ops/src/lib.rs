@@ -38,6 +38,7 @@
 //! run kernels of ours, in f32 and bf16; the others, and other devices, take the reference.
 //! `PAD_CPU=portable` in the environment turns vector instructions off.
 
+mod adamw;
 mod adaptive_avg_pool2d;
 mod attention;
 mod batch_norm2d;
@@ -71,6 +72,7 @@ mod softmax;
 mod threads;
 mod windows;
 
+pub use adamw::{AdamWStep, AdamWUpdate, adamw_step};
 pub use adaptive_avg_pool2d::adaptive_avg_pool2d;
 pub use attention::{AttentionBias, attention, attention_packed, attention_packed_biased};
 pub use batch_norm2d::{Moments, SumOver, batch_norm2d, batch_norm2d_synced, batch_norm2d_with};
@@ -104,6 +106,7 @@ pub use windows::{Windows, window_partition, window_unpartition};
 /// dtypes without a kernel.
 pub mod reference {
     pub use crate::{
+        adamw::adamw_step_reference as adamw_step,
         adaptive_avg_pool2d::adaptive_avg_pool2d_reference as adaptive_avg_pool2d,
         attention::{
             attention_packed_biased_reference as attention_packed_biased,

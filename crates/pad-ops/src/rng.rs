@@ -101,14 +101,18 @@ impl Key {
 
     /// The stream of numbers that belongs to this place.
     pub fn stream(self) -> Stream {
-        let last = (u64::from(self.layer) << 32) | u64::from(self.purpose as u32);
         let mut seed = [0_u8; 32];
-        for (bytes, word) in
-            seed.chunks_exact_mut(8).zip([self.seed, self.epoch, self.sample, last])
-        {
+        for (bytes, word) in seed.chunks_exact_mut(4).zip(self.words()) {
             bytes.copy_from_slice(&word.to_le_bytes());
         }
         Stream(ChaCha8Rng::from_seed(seed))
+    }
+
+    /// The stream's 256-bit key, for whoever draws it elsewhere.
+    pub(crate) fn words(self) -> [u32; 8] {
+        let last = (u64::from(self.layer) << 32) | u64::from(self.purpose as u32);
+        let [a, b, c, d] = [self.seed, self.epoch, self.sample, last];
+        [a, a >> 32, b, b >> 32, c, c >> 32, d, d >> 32].map(|word| word as u32)
     }
 }
 

@@ -2,12 +2,15 @@
 //!
 //! Saved for the backward: nothing; the mask is drawn again from the key.
 
+mod device;
+
 use candle_core::{CpuStorage, CustomOp1, Device, Layout, Result as CandleResult, Shape, Tensor};
 use rayon::prelude::*;
 
 use crate::{
     Error, Mode, Result, check,
     cpu::{has_kernel, slices},
+    gpu,
     rng::{Key, Purpose},
 };
 
@@ -31,6 +34,9 @@ pub fn dropout(x: &Tensor, p: f64, mode: Mode) -> Result<Tensor> {
         return Ok(x.clone());
     }
     let key = key.purpose(Purpose::Dropout);
+    if gpu::has_kernel(x) {
+        return Ok(device::apply(x, p, key)?);
+    }
     if !has_kernel(x) {
         return dropout_reference(x, p, key);
     }
@@ -70,7 +76,7 @@ pub fn drop_path(x: &Tensor, p: f64, mode: Mode) -> Result<Tensor> {
     }
     let batch = x.dim(0)?;
     let mut stream = key.purpose(Purpose::DropPath).stream();
-    let kept = (1.0 / (1.0 - p)) as f32;
+    let kept = kept(p);
     let mask: Vec<f32> = (0..batch).map(|_| if stream.bernoulli(p) { 0.0 } else { kept }).collect();
     let mut shape = vec![1; x.rank()];
     shape[0] = batch;
@@ -85,11 +91,19 @@ pub(crate) fn check_probability(op: &'static str, p: f64) -> Result<()> {
     Err(Error::Value { op, arg: "p", expected: "0 <= p < 1".into(), found: p.to_string() })
 }
 
+/// What values that are not dropped are multiplied by.
+fn kept(p: f64) -> f32 {
+    (1.0 / (1.0 - p)) as f32
+}
+
+/// A value is dropped if 32 random bits fall below p * 2^32.
+fn threshold(p: f64) -> u32 {
+    (p * 4_294_967_296.0) as u32
+}
+
 /// Multiplies `values` by the mask that `key` draws.
 pub(crate) fn apply(values: &mut [f32], p: f64, key: Key) {
-    let kept = (1.0 / (1.0 - p)) as f32;
-    // A value is dropped if 32 random bits fall below p * 2^32.
-    let threshold = (p * 4_294_967_296.0) as u32;
+    let (kept, threshold) = (kept(p), threshold(p));
     values.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, values)| {
         let mut stream = key.stream();
         stream.seek((chunk * CHUNK) as u64);

@@ -6,7 +6,8 @@ use pad_testkit::{close, numbers};
 
 use super::emulated;
 use crate::{
-    Fusion, Roi, RoiAlign, fuse_patchwise, gelu, layer_norm, linear, reference, roi_align, softmax,
+    AdamWStep, Fusion, ImageSize, Mode, Roi, RoiAlign, adamw_step, dropout, fuse_patchwise, gelu,
+    layer_norm, linear, reference, resize_bilinear, rng::Key, roi_align, softmax,
 };
 
 /// Relative differences that are allowed: f32, bf16.
@@ -139,6 +140,68 @@ fn roi_align_kernels() {
         compare("RoIAlign of one map", &shapes[..1], kind, &|t| {
             Ok(roi_align(t, &[1.0], &[rois[1], rois[2], rois[4]], RoiAlign::square(2))?)
         });
+    }
+}
+
+#[test]
+fn resize_kernels() {
+    for kind in [F32, BF16] {
+        for (from, to) in [((5, 7), (12, 9)), ((9, 8), (4, 3)), ((1, 6), (5, 1)), ((3, 3), (1, 7))]
+        {
+            for align_corners in [false, true] {
+                let size = ImageSize::new(to.0, to.1);
+                compare("resize", &[&[2, 3, from.0, from.1]], kind, &|t| {
+                    Ok(resize_bilinear(&t[0], size, align_corners)?)
+                });
+            }
+        }
+    }
+}
+
+/// The same places as on the CPU, where the mask is drawn by another program.
+#[test]
+fn dropout_kernels() {
+    let key = Key::new(0x1234_5678_9abc_def0).epoch(1 << 40).sample(u64::MAX).layer(9);
+    for kind in [F32, BF16] {
+        for count in [15, 16, 33, 4099] {
+            for p in [0.1, 0.75] {
+                compare("dropout", &[&[count]], kind, &|t| {
+                    Ok(dropout(&t[0], p, Mode::Train(key))?)
+                });
+            }
+        }
+    }
+}
+
+#[test]
+fn adamw_kernels() {
+    if !emulated::has_compiler() {
+        eprintln!("not run, there is no C++ compiler (c++)");
+        return;
+    }
+    let step = AdamWStep {
+        keep: 0.998,
+        toward: 0.1,
+        beta2: 0.95,
+        step_size: 3e-3,
+        root_correction: 0.4,
+        eps: 1e-8,
+        gradient_factor: 0.7,
+    };
+    for shape in [&[1][..], &[3, 5], &[257, 2]] {
+        let [p, g, m] = [1, 2, 3].map(|salt| numbers(shape, DType::F32, salt));
+        let v = numbers(shape, DType::F32, 4).sqr().unwrap();
+        let want = reference::adamw_step(&p, &g, &m, &v, &step).unwrap();
+        let found = emulated::through(|| adamw_step(&p, &g, &m, &v, &step)).unwrap();
+        close("p", &found.p, &want.p, 1e-6);
+        close("exp_avg", &found.exp_avg, &want.exp_avg, 1e-6);
+        close("exp_avg_sq", &found.exp_avg_sq, &want.exp_avg_sq, 1e-6);
+        // And once more from what it left, whose moments are parts of one array.
+        let want = reference::adamw_step(&want.p, &g, &want.exp_avg, &want.exp_avg_sq, &step);
+        let found = emulated::through(|| {
+            adamw_step(&found.p, &g, &found.exp_avg, &found.exp_avg_sq, &step)
+        });
+        close("p again", &found.unwrap().p, &want.unwrap().p, 1e-6);
     }
 }
 

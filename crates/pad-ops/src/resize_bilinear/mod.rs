@@ -3,6 +3,7 @@
 //! Saved for the backward: nothing.
 
 mod cpu;
+mod device;
 mod reference;
 
 use candle_core::{Result as CandleResult, Shape, Tensor};
@@ -14,6 +15,7 @@ use crate::{
         nary::{self, Backward, Gradients},
         slices,
     },
+    gpu,
 };
 use cpu::Resize;
 pub use reference::resize_bilinear_reference;
@@ -41,6 +43,9 @@ pub fn resize_bilinear(x: &Tensor, size: ImageSize, align_corners: bool) -> Resu
     let from = ImageSize { height, width };
     if from == size {
         return Ok(x.clone());
+    }
+    if gpu::has_kernel(x) {
+        return Ok(device::apply(&x.contiguous()?, size, align_corners)?);
     }
     if !has_kernel(x) || x.elem_count() == 0 {
         return resize_bilinear_reference(x, size, align_corners);

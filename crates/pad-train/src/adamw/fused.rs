@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use candle_core::{CpuStorage, InplaceOp2, Layout, Result, Tensor, Var, bail};
 use rayon::prelude::*;
 
-use super::Coefficients;
+use pad_ops::AdamWStep;
 
 /// Numbers updated by one thread at a time: four times 64 KiB fit a core's second-level cache.
 const CHUNK: usize = 1 << 14;
@@ -16,11 +16,10 @@ pub(super) fn update(
     gradient: &Tensor,
     exp_avg: &mut [f32],
     exp_avg_sq: &mut [f32],
-    coefficients: &Coefficients,
+    step: &AdamWStep,
 ) -> Result<()> {
     let gradient = gradient.to_dtype(candle_core::DType::F32)?.contiguous()?;
-    let pass =
-        Pass { moments: RefCell::new((exp_avg, exp_avg_sq)), narrow: Narrow::from(coefficients) };
+    let pass = Pass { moments: RefCell::new((exp_avg, exp_avg_sq)), narrow: Narrow::from(step) };
     var.inplace_op2(&gradient, &pass)
 }
 
@@ -30,7 +29,7 @@ struct Pass<'a> {
     narrow: Narrow,
 }
 
-/// [`Coefficients`] as they meet f32 numbers.
+/// [`AdamWStep`] as they meet f32 numbers.
 #[derive(Clone, Copy)]
 struct Narrow {
     keep: f32,
@@ -44,8 +43,8 @@ struct Narrow {
     gradient_factor: f32,
 }
 
-impl From<&Coefficients> for Narrow {
-    fn from(c: &Coefficients) -> Self {
+impl From<&AdamWStep> for Narrow {
+    fn from(c: &AdamWStep) -> Self {
         Self {
             keep: c.keep as f32,
             toward: c.toward as f32,

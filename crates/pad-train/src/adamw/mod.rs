@@ -9,8 +9,8 @@
 //! ```
 //! A parameter without gradient, or frozen in this epoch, is not touched: no decay, no step counted.
 //!
-//! Contiguous f32 variables on the CPU are updated in one pass over parameter, gradient and both moments; for all
-//! others the update is composed of candle's operations. Moments are f32 (f64 for f64 variables). A variable of half
+//! Contiguous f32 variables on the CPU are updated in one pass over parameter, gradient and both moments; all others by
+//! [`pad_ops::adamw_step`]. Moments are f32 (f64 for f64 variables). A variable of half
 //! precision keeps an f32 copy of itself here, because updates of 1e-4 of a weight would be rounded away.
 
 mod composed;
@@ -20,6 +20,7 @@ mod slot;
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Tensor};
+use pad_ops::AdamWStep;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use slot::describe;
@@ -73,23 +74,6 @@ pub struct StepReport {
     pub updated: usize,
     /// Parameters that train in this epoch but had no gradient.
     pub without_gradient: usize,
-}
-
-/// Numbers of one parameter's update; see the formula above.
-#[derive(Clone, Copy, Debug)]
-struct Coefficients {
-    /// `1 − lr · weight_decay`.
-    keep: f64,
-    /// `1 − β1`.
-    toward: f64,
-    beta2: f64,
-    /// `lr / (1 − β1^t)`.
-    step_size: f64,
-    /// `√(1 − β2^t)`.
-    root_correction: f64,
-    eps: f64,
-    /// What the gradient is to be multiplied by first.
-    gradient_factor: f64,
 }
 
 /// AdamW over a list of parameters.
@@ -157,9 +141,9 @@ impl AdamW {
                 continue;
             };
             slot.step += 1;
-            let coefficients = Coefficients::new(&self.config, parameter, lr, slot.step, factor);
+            let step = step_of(&self.config, parameter, lr, slot.step, factor);
             slot.moments
-                .update(parameter, gradient, &coefficients)
+                .update(parameter, gradient, &step)
                 .map_err(Error::candle("AdamW step of", &parameter.name))?;
             report.updated += 1;
         }
@@ -241,25 +225,24 @@ impl AdamW {
     }
 }
 
-impl Coefficients {
-    fn new(
-        config: &AdamWConfig,
-        parameter: &Parameter,
-        lr: f64,
-        step: u64,
-        gradient_factor: f64,
-    ) -> Self {
-        let lr = lr * parameter.lr_factor;
-        let t = step as f64;
-        Self {
-            keep: 1.0 - lr * parameter.weight_decay,
-            toward: 1.0 - config.beta1,
-            beta2: config.beta2,
-            step_size: lr / (1.0 - config.beta1.powf(t)),
-            root_correction: (1.0 - config.beta2.powf(t)).sqrt(),
-            eps: config.eps,
-            gradient_factor,
-        }
+/// Numbers of a parameter's `step`-th update; see the formula above.
+fn step_of(
+    config: &AdamWConfig,
+    parameter: &Parameter,
+    lr: f64,
+    step: u64,
+    gradient_factor: f64,
+) -> AdamWStep {
+    let lr = lr * parameter.lr_factor;
+    let t = step as f64;
+    AdamWStep {
+        keep: 1.0 - lr * parameter.weight_decay,
+        toward: 1.0 - config.beta1,
+        beta2: config.beta2,
+        step_size: lr / (1.0 - config.beta1.powf(t)),
+        root_correction: (1.0 - config.beta2.powf(t)).sqrt(),
+        eps: config.eps,
+        gradient_factor,
     }
 }
 

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor};
 
-use super::{Coefficients, composed, fused};
+use pad_ops::AdamWStep;
+
+use super::{composed, fused};
 use crate::{Error, Parameter, Result, WrongTensor};
 
 /// What is remembered of one parameter.
@@ -107,15 +109,15 @@ impl Moments {
         &mut self,
         parameter: &Parameter,
         gradient: &Tensor,
-        coefficients: &Coefficients,
+        step: &AdamWStep,
     ) -> candle_core::Result<()> {
         match self {
             Moments::Fused { exp_avg, exp_avg_sq } => {
-                fused::update(&parameter.var, gradient, exp_avg, exp_avg_sq, coefficients)
+                fused::update(&parameter.var, gradient, exp_avg, exp_avg_sq, step)
             }
             Moments::Composed { exp_avg, exp_avg_sq, master } => {
                 let var = &parameter.var;
-                composed::update(var, gradient, exp_avg, exp_avg_sq, master, coefficients)
+                composed::update(var, gradient, exp_avg, exp_avg_sq, master, step)
             }
         }
     }

@@ -1,0 +1,29 @@
+//! The step in candle's operations: every device, every floating dtype.
+
+use candle_core::Tensor;
+
+use super::{AdamWStep, AdamWUpdate};
+use crate::Result;
+
+/// [`adamw_step`](crate::adamw_step) composed of candle's operations.
+///
+/// # Shapes
+/// All four of one shape and floating dtype.
+///
+/// # Errors
+/// Whatever candle refuses.
+pub fn adamw_step_reference(
+    p: &Tensor,
+    gradient: &Tensor,
+    exp_avg: &Tensor,
+    exp_avg_sq: &Tensor,
+    step: &AdamWStep,
+) -> Result<AdamWUpdate> {
+    let g = (gradient.detach() * step.gradient_factor)?;
+    let p = (p.detach() * step.keep)?;
+    let m = (exp_avg + ((&g - exp_avg)? * step.toward)?)?;
+    let v = ((exp_avg_sq * step.beta2)? + ((&g * (1.0 - step.beta2))? * &g)?)?;
+    let denominator = ((v.sqrt()? / step.root_correction)? + step.eps)?;
+    let p = (p - ((&m * step.step_size)? / denominator)?)?;
+    Ok(AdamWUpdate { p, exp_avg: m, exp_avg_sq: v })
+}
