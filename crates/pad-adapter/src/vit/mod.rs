@@ -160,6 +160,23 @@ impl ViT {
         self.norm.forward(&x)
     }
 
+    /// [`ViT::encode`], and where each token looks in the last block ([`Block::attention_map`]).
+    ///
+    /// # Shapes
+    /// `tokens` (B, N, D) as for [`ViT::encode`]; results (B, 1 + N, D) and (B, 1 + N, 1 + N), class token first.
+    ///
+    /// # Errors
+    /// Tokens that do not fit.
+    pub fn encode_with_attention(&self, tokens: &Tensor, mode: Mode) -> Result<(Tensor, Tensor)> {
+        let (last, before) = self.blocks.split_last().ok_or(Error::Block { depth: 0, found: 0 })?;
+        let mut x = self.with_class_token(tokens)?;
+        for block in before {
+            x = block.forward(&x, mode)?;
+        }
+        let attention = last.attention_map(&x)?;
+        Ok((self.norm.forward(&last.forward(&x, mode)?)?, attention))
+    }
+
     /// Like [`ViT::encode`] but without the final norm; `after(i, x)` sees every block's output (B, 1 + N, D).
     ///
     /// # Errors
