@@ -7,20 +7,22 @@ mod activation;
 mod block;
 mod config;
 pub mod layers;
+mod patches;
 mod pos_embed;
 mod relative;
 
 use candle_core::Tensor;
 use candle_nn::{Init, VarBuilder};
-use pad_ops::{ImageSize, Keep, MatmulPrecision, Mode};
+use pad_ops::{Keep, MatmulPrecision, Mode};
 
 pub use block::{Attention, Block, Mlp};
 pub use config::{Activation, PatchGrid, ViTConfig};
+pub use patches::{PatchEmbed, patches, patchify, unpatchify};
 pub use pos_embed::{interpolate_table, sin_cos_table};
 pub use relative::{interpolate_decomposed_table, interpolate_relative_table};
 
 use crate::{Error, Result};
-use layers::{LayerNorm, Linear, xavier_uniform};
+use layers::LayerNorm;
 
 /// A feature map of one block.
 #[derive(Clone, Debug)]
@@ -36,7 +38,7 @@ pub struct FeatureMap {
 #[derive(Clone, Debug)]
 pub struct ViT {
     config: ViTConfig,
-    patch_embed: Linear,
+    patch_embed: PatchEmbed,
     cls_token: Tensor,
     pos_table: Tensor,
     norm_pre: Option<LayerNorm>,
@@ -51,17 +53,8 @@ impl ViT {
     /// [`Error::Config`]; whatever `vb` refuses.
     pub fn new(config: &ViTConfig, vb: VarBuilder) -> Result<Self> {
         config.validate()?;
-        let (dim, patch, channels) = (config.embed_dim, config.patch_size, config.in_channels);
-        let grid = config.pos_table_grid()?;
-        // A convolution of stride = kernel is a linear layer on flat patches; the file keeps the convolution's shape.
-        let patch_embed = {
-            let vb = vb.pp("patch_embed").pp("proj");
-            let init = xavier_uniform(config.patch_values(), dim);
-            let kernel = vb.get_with_hints((dim, channels, patch, patch), "weight", init)?;
-            let bias = || vb.get_with_hints(dim, "bias", Init::Const(0.0));
-            let bias = if config.no_patch_bias { None } else { Some(bias()?) };
-            Linear::from_tensors(kernel.reshape((dim, config.patch_values()))?, bias)
-        };
+        let (dim, grid) = (config.embed_dim, config.pos_table_grid()?);
+        let patch_embed = PatchEmbed::new(config, vb.pp("patch_embed"))?;
         let normal = Init::Randn { mean: 0.0, stdev: 0.02 };
         let cls_token = vb.get_with_hints((1, 1, dim), "cls_token", normal)?;
         let pos_table = if vb.contains_tensor("pos_embed") {
@@ -105,17 +98,7 @@ impl ViT {
     /// # Errors
     /// [`Error::ImageShape`] for another rank, another number of channels, or sides that the patch does not divide.
     pub fn grid_of(&self, images: &Tensor) -> Result<PatchGrid> {
-        let (patch, channels) = (self.config.patch_size, self.config.in_channels);
-        let refuse = || Error::ImageShape {
-            expected: format!("(B, {channels}, H, W) with sides divisible by {patch}"),
-            found: images.dims().to_vec(),
-        };
-        match *images.dims() {
-            [_, c, height, width] if c == channels => {
-                PatchGrid::of(ImageSize { height, width }, patch).map_err(|_| refuse())
-            }
-            _ => Err(refuse()),
-        }
+        self.patch_embed.grid_of(images)
     }
 
     /// Tokens of all patches, or of the patches `keep`, with positions added and no class token.
@@ -127,16 +110,16 @@ impl ViT {
     /// # Errors
     /// [`Error::ImageShape`]; an index beyond the grid.
     pub fn embed(&self, images: &Tensor, keep: Option<&Tensor>) -> Result<(Tensor, PatchGrid)> {
-        let grid = self.grid_of(images)?;
-        let patches = patches(images, self.config.patch_size)?;
+        let (tokens, grid) = match keep {
+            None => self.patch_embed.forward(images)?,
+            Some(keep) => self.patch_embed.forward_kept(images, keep)?,
+        };
         let positions = self.positions(grid)?.narrow(1, 1, grid.len())?;
         let tokens = match keep {
-            None => self.patch_embed.forward(&patches)?.broadcast_add(&positions)?,
+            None => tokens.broadcast_add(&positions)?,
             Some(keep) => {
-                let batch = patches.dim(0)?;
-                let positions =
-                    positions.broadcast_as((batch, grid.len(), self.config.embed_dim))?;
-                let tokens = self.patch_embed.forward(&pad_ops::gather_tokens(&patches, keep)?)?;
+                let (batch, _, dim) = tokens.dims3()?;
+                let positions = positions.broadcast_as((batch, grid.len(), dim))?;
                 (tokens + pad_ops::gather_tokens(&positions.contiguous()?, keep)?)?
             }
         };
@@ -264,20 +247,4 @@ impl ViT {
         }
         Ok((scales, grid))
     }
-}
-
-/// Images cut into flat patches in the order of a convolution's kernel: channel, row, column.
-///
-/// # Shapes
-/// `images` (B, C, H, W) -> (B, L, C p p), patches row major.
-///
-/// # Errors
-/// [`Error::ImageShape`] unless `patch_size` divides both sides.
-pub fn patches(images: &Tensor, patch_size: usize) -> Result<Tensor> {
-    let (b, c, height, width) = images.dims4()?;
-    let grid = PatchGrid::of(ImageSize { height, width }, patch_size)?;
-    let p = patch_size;
-    let cut = images.reshape(&[b, c, grid.height, p, grid.width, p])?;
-    let cut = cut.permute(vec![0, 2, 4, 1, 3, 5])?.contiguous()?;
-    Ok(cut.reshape((b, grid.len(), c * p * p))?)
 }
