@@ -40,7 +40,6 @@ use pad::{
     train::{
         AdamW, AdamWConfig, CheckpointConfig, Checkpoints, Collective, EmaConfig, Every, Outcome,
         Schedule, Summary, Trainer, TrainerConfig,
-        checkpoint::latest,
         log::{EventFile, JsonLines, Progress, TensorBoard},
         lr_for_batch,
     },
@@ -229,13 +228,7 @@ fn train(
         .with_hook(TensorBoard::new(folder.join("tensorboard")))
         .with_hook(Progress::new(50));
     if program.resume.is_some() {
-        match latest(&checkpoints)? {
-            Some(checkpoint) => {
-                trainer.resume(&checkpoint)?;
-                tracing::info!("resumed from {}", checkpoint.path().display());
-            }
-            None => tracing::info!("no checkpoint yet: from the beginning"),
-        }
+        cli::resume(&mut trainer, &checkpoints)?;
     }
     let start = std::time::Instant::now();
     let first_step = trainer.state().step;

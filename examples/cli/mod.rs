@@ -2,17 +2,23 @@
 #![allow(dead_code)] // every example uses a part
 #![allow(unreachable_pub, missing_docs)] // a program, not a library
 
+pub mod flags;
 pub mod group;
 pub mod images;
 pub mod model;
 pub mod objective;
+pub mod overlay;
 pub mod pictures;
 pub mod settings;
 pub mod signals;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use candle_core::Device;
+use pad::train::{Trainer, checkpoint::latest};
 
 /// 25 to 40% on outputs of tens of megabytes: glibc maps and faults each of them anew.
 #[global_allocator]
@@ -83,8 +89,20 @@ pub fn free_run_folder(name: &str) -> PathBuf {
     (1..).map(folder).find(|folder| !folder.exists()).unwrap_or_else(|| folder(0))
 }
 
+/// Goes on from the newest checkpoint in `checkpoints`, or from the beginning if there is none yet.
+pub fn resume(trainer: &mut Trainer<'_>, checkpoints: &Path) -> Result<()> {
+    match latest(checkpoints)? {
+        Some(checkpoint) => {
+            trainer.resume(&checkpoint)?;
+            tracing::info!("resumed from {}", checkpoint.path().display());
+        }
+        None => tracing::info!("no checkpoint yet: from the beginning"),
+    }
+    Ok(())
+}
+
 /// Writes a text file whole.
-pub fn write_text(path: &std::path::Path, text: &str) -> Result<()> {
+pub fn write_text(path: &Path, text: &str) -> Result<()> {
     pad::ops::fs::write_atomic_bytes(path, text.as_bytes())
         .map_err(|error| format!("{}: {error}", path.display()).into())
 }

@@ -17,7 +17,7 @@ use pad::{
     train::{
         AdamW, AdamWConfig, BatchIter, Batches, BoxError, CheckpointConfig, Checkpoints, EmaConfig,
         Every, Losses, Outcome, Summary, Task, Trainer, TrainerConfig,
-        checkpoint::{best, latest},
+        checkpoint::best,
         log::{JsonLines, Progress, TensorBoard},
     },
 };
@@ -211,13 +211,7 @@ pub fn run(
         .with_hook(TensorBoard::new(folder.join("tensorboard")))
         .with_hook(Progress::new(50));
     if resume.is_some() {
-        match latest(&checkpoints)? {
-            Some(checkpoint) => {
-                trainer.resume(&checkpoint)?;
-                tracing::info!("resumed from {}", checkpoint.path().display());
-            }
-            None => tracing::info!("no checkpoint yet: from the beginning"),
-        }
+        cli::resume(&mut trainer, &checkpoints)?;
     }
     let start = std::time::Instant::now();
     let first_step = trainer.state().step;

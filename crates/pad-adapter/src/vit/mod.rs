@@ -248,3 +248,70 @@ impl ViT {
         Ok((scales, grid))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device};
+    use pad_ops::{ImageSize, rng::Key};
+
+    use super::*;
+    use crate::params::ParamStore;
+
+    #[test]
+    fn the_last_block_s_attention_beside_the_tokens() {
+        let config = ViTConfig { image_size: ImageSize::square(16), ..ViTConfig::new(8, 16, 2, 4) };
+        let store = ParamStore::scratch(&Device::Cpu, Key::new(3));
+        let vit = store.build(|vb| ViT::new(&config, vb)).unwrap();
+        let images = Tensor::arange(0_f32, 1536.0, &Device::Cpu).unwrap();
+        let images = (images / 700.0).unwrap().reshape((2, 3, 16, 16)).unwrap();
+        let (tokens, _) = vit.embed(&images, None).unwrap();
+        let (features, attention) = vit.encode_with_attention(&tokens, Mode::Eval).unwrap();
+        let values = |x: &Tensor| x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert_eq!(values(&features), values(&vit.forward(&images, Mode::Eval).unwrap()));
+        assert_eq!((attention.dims(), attention.dtype()), (&[2, 5, 5][..], DType::F32));
+        let rows = values(&attention);
+        assert!(rows.chunks_exact(5).all(|row| (row.iter().sum::<f32>() - 1.0).abs() < 1e-5));
+        // By hand: the second block's input, its norm, queries times keys a head.
+        let mut inputs = Vec::new();
+        let x = vit.run_blocks(&tokens, Mode::Eval, |_, x| {
+            inputs.push(x.clone());
+            Ok(())
+        });
+        assert!(x.is_ok());
+        let part = |name: &str| {
+            let param = store.params().into_iter().find(|param| param.name == name);
+            param.map(|param| values(&param.tensor)).unwrap()
+        };
+        let (weight, bias) = (part("blocks.1.attn.qkv.weight"), part("blocks.1.attn.qkv.bias"));
+        let token = values(&inputs[0])[..5 * 16].to_vec();
+        let normed: Vec<f64> = token
+            .chunks_exact(16)
+            .flat_map(|row| {
+                let mean = row.iter().map(|&v| f64::from(v)).sum::<f64>() / 16.0;
+                let square = row.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>();
+                let scale = (square / 16.0 + config.norm_eps).sqrt();
+                row.iter().map(move |&v| (f64::from(v) - mean) / scale).collect::<Vec<_>>()
+            })
+            .collect();
+        let project = |token: usize, output: usize| {
+            let row = &weight[output * 16..][..16];
+            let x = &normed[token * 16..][..16];
+            f64::from(bias[output]) + row.iter().zip(x).map(|(&w, x)| f64::from(w) * x).sum::<f64>()
+        };
+        for from in 0..5 {
+            let mut want = [0.0; 5];
+            for head in 0..4 {
+                let logit = |to: usize| {
+                    let dim = head * 4..head * 4 + 4;
+                    dim.map(|d| project(from, d) * project(to, 16 + d)).sum::<f64>() / 2.0
+                };
+                let shares: Vec<f64> = (0..5).map(|to| logit(to).exp()).collect();
+                let all: f64 = shares.iter().sum();
+                want.iter_mut().zip(&shares).for_each(|(want, share)| *want += share / all / 4.0);
+            }
+            for (to, want) in want.into_iter().enumerate() {
+                assert!((f64::from(rows[from * 5 + to]) - want).abs() < 1e-5, "{from} {to}");
+            }
+        }
+    }
+}

@@ -228,3 +228,29 @@ impl Teacher for ClipTeacher {
         Ok(TeacherTokens { features, attention: Some(attention) })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn published_towers() {
+        for (config, tokens, features) in
+            [(ClipConfig::base16(), 197, 512), (ClipConfig::large14(), 257, 768)]
+        {
+            let vit = config.vit();
+            vit.validate().unwrap();
+            assert_eq!((vit.image_size, 1 + config.grid.len()), (ImageSize::square(224), tokens));
+            assert_eq!(ClipConfig::of(&vit, config.projection).unwrap(), config);
+            assert_eq!((config.features(), config.width / config.heads), (features, 64));
+        }
+        let bare = ClipConfig { projection: None, ..ClipConfig::base16() };
+        assert_eq!(bare.features(), 768);
+        let none = ClipConfig { layers: 0, heads: 7, ..bare };
+        let refused = none.vit().validate().unwrap_err().to_string();
+        assert!(
+            refused.contains("`depth` is 0") && refused.contains("`num_heads` is 7"),
+            "{refused}"
+        );
+    }
+}
