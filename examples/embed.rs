@@ -8,7 +8,7 @@
 
 mod cli;
 
-use std::{collections::BTreeMap, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
 
 use candle_core::Tensor;
 use clap::{Parser, ValueEnum};
@@ -20,7 +20,6 @@ use indicatif::ProgressIterator;
 use pad::{
     Mode,
     checkpoint::{FloatType, save},
-    data::loader::{Loader, LoaderConfig},
 };
 
 /// Which tokens make an image's feature.
@@ -69,17 +68,7 @@ fn run() -> Result<()> {
         None => model::encoder(&settings, &device)?,
     };
     let dataset = cli::images::evaluation(&settings, Some(&program.images))?;
-    let loader = Loader::new(
-        Arc::new(dataset),
-        LoaderConfig {
-            batch_size: settings.batch_size,
-            workers: settings.workers,
-            max_unreadable: settings.max_unreadable,
-            shuffle: false,
-            drop_last: false,
-            ..Default::default()
-        },
-    )?;
+    let loader = cli::images::in_order(&settings, dataset)?;
     let (mut features, mut names) = (Vec::new(), Vec::new());
     let start = std::time::Instant::now();
     for batch in loader.epoch(0, 0)?.progress_count(loader.batches_per_epoch() as u64) {

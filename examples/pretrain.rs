@@ -27,7 +27,7 @@ use clap::Parser;
 use cli::{
     Result,
     group::{self, on_first},
-    model,
+    model, run_folder,
     settings::{Flags, Settings},
     signals::Signals,
 };
@@ -40,7 +40,6 @@ use pad::{
     train::{
         AdamW, AdamWConfig, CheckpointConfig, Checkpoints, Collective, EmaConfig, Every, Outcome,
         Schedule, Summary, Trainer, TrainerConfig,
-        checkpoint::latest,
         log::{EventFile, JsonLines, Progress, TensorBoard},
         lr_for_batch,
     },
@@ -87,14 +86,7 @@ fn folder(program: &Program, group: &dyn Collective) -> Result<PathBuf> {
     if let Some(folder) = &program.resume {
         return Ok(folder.clone());
     }
-    on_first(group, || {
-        let folder = program.out.clone().unwrap_or_else(|| cli::free_run_folder("pretrain"));
-        if folder.join("config.toml").exists() {
-            let name = folder.display();
-            return Err(format!("{name} holds a run: continue it with --resume {name}").into());
-        }
-        Ok(folder)
-    })
+    on_first(group, || run_folder::new_folder("pretrain", program.out.clone()))
 }
 
 /// What a resumed run must share with its checkpoints: every setting that changes results, the backbone, the images.
@@ -113,12 +105,7 @@ fn identity(
         "device",
         "data",
     ];
-    let table = toml::Table::try_from(settings)?;
-    let mut identity: BTreeMap<String, String> = table
-        .into_iter()
-        .filter(|(name, _)| !WITHOUT_EFFECT.contains(&name.as_str()))
-        .map(|(name, value)| (name, value.to_string()))
-        .collect();
+    let mut identity = run_folder::identity(settings, &WITHOUT_EFFECT)?;
     identity.insert("backbone".into(), backbone);
     identity.extend(images);
     Ok(identity)
@@ -229,13 +216,7 @@ fn train(
         .with_hook(TensorBoard::new(folder.join("tensorboard")))
         .with_hook(Progress::new(50));
     if program.resume.is_some() {
-        match latest(&checkpoints)? {
-            Some(checkpoint) => {
-                trainer.resume(&checkpoint)?;
-                tracing::info!("resumed from {}", checkpoint.path().display());
-            }
-            None => tracing::info!("no checkpoint yet: from the beginning"),
-        }
+        run_folder::resume(&mut trainer, &checkpoints)?;
     }
     let start = std::time::Instant::now();
     let first_step = trainer.state().step;

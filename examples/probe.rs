@@ -22,7 +22,6 @@ use pad::{
     ImageSize,
     data::{
         image::{DecodeOptions, Image},
-        loader::{Loader, LoaderConfig},
         scenes::{Family, FamilyWeights, SceneConfig, SceneSet},
         sets::{ImageDataset, ImageSource},
     },
@@ -176,15 +175,7 @@ fn features(
 ) -> Result<Features> {
     let config = cli::images::evaluation_config(settings)?;
     let dataset = ImageDataset::from_source(part.source, config)?;
-    let config = LoaderConfig {
-        batch_size: settings.batch_size,
-        workers: settings.workers,
-        max_unreadable: settings.max_unreadable,
-        shuffle: false,
-        drop_last: false,
-        ..Default::default()
-    };
-    let loader = Loader::new(Arc::new(dataset), config)?;
+    let loader = cli::images::in_order(settings, dataset)?;
     let pool = match program.pool {
         Tokens::Mean => Pool::Mean,
         Tokens::Class => Pool::Class,

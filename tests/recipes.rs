@@ -2,7 +2,13 @@
 
 mod programs;
 
-/// The settings of `pretrain`.
+/// The settings of `pretrain`, and what they take from their neighbours.
+#[allow(dead_code, unreachable_pub, missing_docs)]
+#[path = "../examples/cli/flags.rs"]
+mod flags;
+#[allow(dead_code, unreachable_pub, missing_docs)]
+#[path = "../examples/cli/overlay.rs"]
+mod overlay;
 #[allow(dead_code, unreachable_pub, missing_docs)]
 #[path = "../examples/cli/settings.rs"]
 mod settings;

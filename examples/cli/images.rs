@@ -249,6 +249,19 @@ pub fn evaluation(settings: &Settings, folder: Option<&Path>) -> Result<ImageDat
     Ok(ImageDataset::from_source(source, evaluation_config(settings)?)?)
 }
 
+/// Every image of `dataset` once and in order, in batches.
+pub fn in_order(settings: &Settings, dataset: ImageDataset) -> Result<Loader> {
+    let config = LoaderConfig {
+        batch_size: settings.batch_size,
+        workers: settings.workers,
+        max_unreadable: settings.max_unreadable,
+        shuffle: false,
+        drop_last: false,
+        ..Default::default()
+    };
+    Ok(Loader::new(Arc::new(dataset), config)?)
+}
+
 /// `count` images spread over a set, as a batch; those that cannot be read are reported and left out.
 pub fn spread(dataset: &dyn Dataset, count: usize) -> Result<Tensor> {
     let count = count.clamp(1, dataset.len().max(1));

@@ -2,15 +2,21 @@
 #![allow(dead_code)] // every example uses a part
 #![allow(unreachable_pub, missing_docs)] // a program, not a library
 
+pub mod flags;
 pub mod group;
 pub mod images;
 pub mod model;
 pub mod objective;
+pub mod overlay;
 pub mod pictures;
+pub mod run_folder;
 pub mod settings;
 pub mod signals;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use candle_core::Device;
 
@@ -84,7 +90,7 @@ pub fn free_run_folder(name: &str) -> PathBuf {
 }
 
 /// Writes a text file whole.
-pub fn write_text(path: &std::path::Path, text: &str) -> Result<()> {
+pub fn write_text(path: &Path, text: &str) -> Result<()> {
     pad::ops::fs::write_atomic_bytes(path, text.as_bytes())
         .map_err(|error| format!("{}: {error}", path.display()).into())
 }

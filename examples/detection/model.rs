@@ -76,6 +76,9 @@ fn of_detector(mut checkpoint: Checkpoint) -> Result<Option<(Checkpoint, ViTConf
     Ok(Some((checkpoint, config.vit)))
 }
 
+/// What is found, and where in its box it is if the detector tells.
+pub type Seen = (Detection, Option<SoftMask>);
+
 /// A detector, the names of what it finds, and its parameters.
 pub struct Network {
     detector: Detector,
@@ -105,11 +108,7 @@ impl Network {
     }
 
     /// What is found in a batch, in its pixels, with masks if it tells them.
-    pub fn detect(
-        &self,
-        images: &Tensor,
-        sizes: &[ImageSize],
-    ) -> Result<Vec<Vec<(Detection, Option<SoftMask>)>>> {
+    pub fn detect(&self, images: &Tensor, sizes: &[ImageSize]) -> Result<Vec<Vec<Seen>>> {
         let images = images.to_device(&self.device)?;
         if !self.masks() {
             let found = self.detector.predict(&images, sizes)?.into_iter();

@@ -18,7 +18,7 @@ use pad::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::cli::{Result, settings::Settings as PretrainSettings};
+use crate::cli::{Result, overlay, settings::Settings as PretrainSettings};
 
 /// The effective settings of a run; written to its folder as `config.toml`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -349,25 +349,8 @@ const DEMO: &str = include_str!("../recipes/detect_demo.toml");
 impl Settings {
     /// Defaults, overlaid by `recipe` (or, without any data, by the demo's), overlaid by `flags`.
     pub fn merge(recipe: Option<&Path>, flags: &Flags) -> Result<Self> {
-        let parse = |name: &str, text: &str| -> Result<toml::Table> {
-            text.parse()
-                .map_err(|error: toml::de::Error| format!("{name}: {}", error.message()).into())
-        };
-        let mut table = match recipe {
-            Some(path) => {
-                let name = path.display().to_string();
-                let text =
-                    std::fs::read_to_string(path).map_err(|error| format!("{name}: {error}"))?;
-                parse(&name, &text)?
-            }
-            None if flags.data.is_none() => parse("detect_demo.toml", DEMO)?,
-            None => toml::Table::new(),
-        };
-        table.extend(toml::Table::try_from(flags)?);
-        let source = recipe.map_or("settings".into(), |path| path.display().to_string());
-        table
-            .try_into()
-            .map_err(|error: toml::de::Error| format!("{source}: {}", error.message()).into())
+        let demo = flags.data.is_none().then_some(("detect_demo.toml", DEMO));
+        overlay::merge(recipe, demo, flags)
     }
 
     /// Reads the `config.toml` of a run.

@@ -18,7 +18,7 @@ use pad::{
 };
 
 pub use super::flags::{Flags, Settings};
-use crate::cli::{self, Result};
+use crate::cli::{self, Result, overlay};
 
 /// What the program does without `--data`: the small backbone with adapters on rendered scenes, in minutes.
 const DEMO: &str = include_str!("../recipes/segment_demo.toml");
@@ -35,27 +35,8 @@ fn size(name: &str, sides: &[usize]) -> Result<ImageSize> {
 impl Settings {
     /// Defaults, overlaid by `recipe` (or, without any data, by the demo's), overlaid by `flags`.
     pub fn merge(recipe: Option<&Path>, flags: &Flags) -> Result<Self> {
-        let parse = |name: &str, text: &str| -> Result<toml::Table> {
-            text.parse()
-                .map_err(|error: toml::de::Error| format!("{name}: {}", error.message()).into())
-        };
-        let (source, mut table) = match recipe {
-            Some(path) => {
-                let name = path.display().to_string();
-                let text =
-                    std::fs::read_to_string(path).map_err(|error| format!("{name}: {error}"))?;
-                let table = parse(&name, &text)?;
-                (name, table)
-            }
-            None if flags.data.is_none() => {
-                ("segment_demo.toml".into(), parse("segment_demo.toml", DEMO)?)
-            }
-            None => ("settings".into(), toml::Table::new()),
-        };
-        table.extend(toml::Table::try_from(flags)?);
-        table
-            .try_into()
-            .map_err(|error: toml::de::Error| format!("{source}: {}", error.message()).into())
+        let demo = flags.data.is_none().then_some(("segment_demo.toml", DEMO));
+        overlay::merge(recipe, demo, flags)
     }
 
     /// Reads the `config.toml` of a run.

@@ -1,7 +1,6 @@
 //! Training: the run, its folder, and what it leaves.
 
 use std::{
-    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -17,7 +16,7 @@ use pad::{
     train::{
         AdamW, AdamWConfig, BatchIter, Batches, BoxError, CheckpointConfig, Checkpoints, EmaConfig,
         Every, Losses, Outcome, Summary, Task, Trainer, TrainerConfig,
-        checkpoint::{best, latest},
+        checkpoint::best,
         log::{JsonLines, Progress, TensorBoard},
     },
 };
@@ -29,7 +28,7 @@ use super::{
     report,
     settings::{Flags, Settings},
 };
-use crate::cli::{self, Result, signals::Signals};
+use crate::cli::{self, Result, run_folder, signals::Signals};
 
 /// A loader's batches one after the other; the trainer's epoch is the time between two evaluations.
 struct Stream<'a> {
@@ -103,39 +102,9 @@ impl Task for Guarded<'_> {
     }
 }
 
-/// Settings and folder of the run: a new one, or one that goes on.
-fn open_run(
-    config: Option<&Path>,
-    out: Option<PathBuf>,
-    resume: Option<&Path>,
-    flags: &Flags,
-) -> Result<(Settings, PathBuf)> {
-    if let Some(folder) = resume {
-        let config = folder.join("config.toml");
-        return Ok((Settings::merge(Some(&config), flags)?, folder.into()));
-    }
-    let settings = Settings::merge(config, flags)?;
-    let folder = out.unwrap_or_else(|| cli::free_run_folder("segment"));
-    if folder.join("config.toml").exists() {
-        let name = folder.display();
-        return Err(format!("{name} holds a run: continue it with --resume {name}").into());
-    }
-    Ok((settings, folder))
-}
-
-/// What a resumed run must share with its checkpoints: every setting that changes results, and what does not train.
-fn identity(settings: &Settings, frozen: String) -> Result<BTreeMap<String, String>> {
-    const WITHOUT_EFFECT: [&str; 7] =
-        ["workers", "threads", "checkpoint_every", "keep", "device", "data", "max_steps"];
-    let table = toml::Table::try_from(settings)?;
-    let mut identity: BTreeMap<String, String> = table
-        .into_iter()
-        .filter(|(name, _)| !WITHOUT_EFFECT.contains(&name.as_str()))
-        .map(|(name, value)| (name, value.to_string()))
-        .collect();
-    identity.insert("backbone_sha256".into(), frozen);
-    Ok(identity)
-}
+/// Settings that results do not depend on.
+const WITHOUT_EFFECT: [&str; 7] =
+    ["workers", "threads", "checkpoint_every", "keep", "device", "data", "max_steps"];
 
 pub fn run(
     config: Option<&Path>,
@@ -143,7 +112,10 @@ pub fn run(
     resume: Option<PathBuf>,
     flags: &Flags,
 ) -> Result<()> {
-    let (settings, folder) = open_run(config, out, resume.as_deref(), flags)?;
+    let (settings, folder) =
+        run_folder::open("segment", config, out, resume.as_deref(), |config| {
+            Settings::merge(config, flags)
+        })?;
     cli::threads(settings.threads)?;
     let device = cli::device(&settings.device)?;
     let interval = settings.interval()?;
@@ -193,7 +165,8 @@ pub fn run(
     if let Some(decay) = settings.ema {
         trainer = trainer.with_ema(EmaConfig { decay, ..Default::default() })?;
     }
-    let mut identity = identity(&settings, network.store.backbone_digest()?)?;
+    let mut identity = run_folder::identity(&settings, &WITHOUT_EFFECT)?;
+    identity.insert("frozen".into(), network.store.backbone_digest()?);
     if let Some(data) = &settings.data {
         identity.insert("files".into(), Fingerprint::of_folder(data)?.to_string());
     }
@@ -211,13 +184,7 @@ pub fn run(
         .with_hook(TensorBoard::new(folder.join("tensorboard")))
         .with_hook(Progress::new(50));
     if resume.is_some() {
-        match latest(&checkpoints)? {
-            Some(checkpoint) => {
-                trainer.resume(&checkpoint)?;
-                tracing::info!("resumed from {}", checkpoint.path().display());
-            }
-            None => tracing::info!("no checkpoint yet: from the beginning"),
-        }
+        run_folder::resume(&mut trainer, &checkpoints)?;
     }
     let start = std::time::Instant::now();
     let first_step = trainer.state().step;

@@ -27,12 +27,13 @@ mod teacher;
 
 pub use error::{Error, Result};
 pub use feature_target::{FeatureDraw, FeatureLoss, FeatureTarget, FeatureTargetConfig};
-pub use mae::{Mae, MaeConfig, patchify, unpatchify};
+pub use mae::{Mae, MaeConfig};
 pub use mask::Mask;
 pub use masking::{MaskedBy, Masking};
 pub use memory::StepMemory;
 pub use milan::{ClipConfig, ClipTeacher, Milan, MilanConfig, MilanDraw};
 pub use objective::{AnyObjective, Objective};
+pub use pad_adapter::vit::{patchify, unpatchify};
 pub use paradigm::{Paradigm, Rate};
 pub use pretraining::{HeldOutLoss, ImageBatch, LoaderBatches, Pretraining};
 pub use simmim::{SimMim, SimMimConfig};

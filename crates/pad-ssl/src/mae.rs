@@ -3,11 +3,11 @@
 use candle_core::{D, Tensor};
 use candle_nn::{Init, VarBuilder};
 use pad_adapter::vit::{
-    Block, PatchGrid, ViT, ViTConfig,
+    Block, ViT, ViTConfig,
     layers::{LayerNorm, Linear, xavier_uniform},
-    sin_cos_table,
+    patchify, sin_cos_table, unpatchify,
 };
-use pad_ops::{ImageSize, Keep, MatmulPrecision, Mode, rng::Key};
+use pad_ops::{Keep, MatmulPrecision, Mode, rng::Key};
 use pad_train::Losses;
 use serde::{Deserialize, Serialize};
 
@@ -274,7 +274,7 @@ impl Mae {
             let (mean, std) = patch_statistics(&patchify(images, patch_size)?)?;
             pred = pred.broadcast_mul(&std)?.broadcast_add(&mean)?;
         }
-        unpatchify(&pred, self.encoder.grid_of(images)?, patch_size)
+        Ok(unpatchify(&pred, self.encoder.grid_of(images)?, patch_size)?)
     }
 }
 
@@ -306,36 +306,4 @@ fn patch_statistics(patches: &Tensor) -> Result<(Tensor, Tensor)> {
     let square = patches.broadcast_sub(&mean)?.sqr()?.sum_keepdim(D::Minus1)?;
     let variance = (square / (pixels - 1.0).max(1.0))?;
     Ok((mean, (variance + 1e-6)?.sqrt()?))
-}
-
-/// Images cut into flat patches, pixel major, channel last: the order of MAE's targets.
-///
-/// # Shapes
-/// `images` (B, C, H, W) -> (B, L, p p C), patches row major.
-///
-/// # Errors
-/// Sides that `patch_size` does not divide.
-pub fn patchify(images: &Tensor, patch_size: usize) -> Result<Tensor> {
-    let (b, c, height, width) = images.dims4()?;
-    let grid = PatchGrid::of(ImageSize { height, width }, patch_size)?;
-    let p = patch_size;
-    let cut = images.reshape(&[b, c, grid.height, p, grid.width, p])?;
-    let cut = cut.permute(vec![0, 2, 4, 3, 5, 1])?.contiguous()?;
-    Ok(cut.reshape((b, grid.len(), p * p * c))?)
-}
-
-/// The images that [`patchify`] cut.
-///
-/// # Shapes
-/// `patches` (B, L, p p C) on `grid` -> (B, C, H, W).
-///
-/// # Errors
-/// Patches that are not of `grid` and `patch_size`.
-pub fn unpatchify(patches: &Tensor, grid: PatchGrid, patch_size: usize) -> Result<Tensor> {
-    let (b, _, values) = patches.dims3()?;
-    let p = patch_size;
-    let c = values / (p * p);
-    let cut = patches.reshape(&[b, grid.height, grid.width, p, p, c])?;
-    let images = cut.permute(vec![0, 5, 1, 3, 2, 4])?.contiguous()?;
-    Ok(images.reshape((b, c, grid.height * p, grid.width * p))?)
 }

@@ -5,13 +5,14 @@ use candle_nn::VarBuilder;
 use pad_adapter::vit::{
     ViT, ViTConfig,
     layers::{Linear, xavier_uniform},
+    patchify,
 };
 use pad_ops::{Keep, MatmulPrecision, Mode, rng::Key};
 use pad_train::Losses;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Error, Mask, Masking, Objective, Result, mae::patchify, masked_encoder::MaskedEncoder,
+    Error, Mask, Masking, Objective, Result, masked_encoder::MaskedEncoder,
     masking::faults_of_ratio,
 };
 

@@ -59,6 +59,25 @@ impl Attention {
         self.proj.forward(&pad_ops::attention_packed_biased(&qkv, self.num_heads, &bias)?)
     }
 
+    /// Where each token looks, the mean over the heads; rows sum to 1.
+    ///
+    /// # Shapes
+    /// `x` (B, N, D), normalised -> (B, N, N): row `i` is what token `i` pays each token.
+    ///
+    /// # Errors
+    /// An `x` that does not fit.
+    pub fn map(&self, x: &Tensor) -> Result<Tensor> {
+        let (b, n, dim) = x.dims3()?;
+        let (qkv, width) = (self.qkv.forward(x)?, dim / self.num_heads);
+        let part = |i: usize| -> Result<Tensor> {
+            let part = qkv.narrow(2, i * dim, dim)?.reshape((b, n, self.num_heads, width))?;
+            Ok(part.transpose(1, 2)?.contiguous()?)
+        };
+        let queries = (part(0)? * (width as f64).powf(-0.5))?;
+        let logits = queries.matmul(&part(1)?.transpose(2, 3)?.contiguous()?)?;
+        Ok(pad_ops::softmax(&logits)?.mean(1)?)
+    }
+
     /// Number of heads.
     pub fn num_heads(&self) -> usize {
         self.num_heads
@@ -247,6 +266,17 @@ impl Block {
         }
         let attention = self.attn.forward(&self.norm1.forward(x)?)?;
         Ok((x + self.branch1.forward(attention, mode)?)?)
+    }
+
+    /// Where each token looks in this block, the mean over the heads ([`Attention::map`] of the normalised tokens).
+    ///
+    /// # Shapes
+    /// `x` (B, N, D), the block's input -> (B, N, N), rows that sum to 1.
+    ///
+    /// # Errors
+    /// An `x` that does not fit.
+    pub fn attention_map(&self, x: &Tensor) -> Result<Tensor> {
+        self.attn.map(&self.norm1.forward(x)?)
     }
 
     /// The second half, `x + s A(x) + branch2(MLP(LN(x)))`: each token by itself, so any subset of them.

@@ -7,20 +7,22 @@ mod activation;
 mod block;
 mod config;
 pub mod layers;
+mod patches;
 mod pos_embed;
 mod relative;
 
 use candle_core::Tensor;
 use candle_nn::{Init, VarBuilder};
-use pad_ops::{ImageSize, Keep, MatmulPrecision, Mode};
+use pad_ops::{Keep, MatmulPrecision, Mode};
 
 pub use block::{Attention, Block, Mlp};
 pub use config::{Activation, PatchGrid, ViTConfig};
+pub use patches::{PatchEmbed, patches, patchify, unpatchify};
 pub use pos_embed::{interpolate_table, sin_cos_table};
 pub use relative::{interpolate_decomposed_table, interpolate_relative_table};
 
 use crate::{Error, Result};
-use layers::{LayerNorm, Linear, xavier_uniform};
+use layers::LayerNorm;
 
 /// A feature map of one block.
 #[derive(Clone, Debug)]
@@ -36,7 +38,7 @@ pub struct FeatureMap {
 #[derive(Clone, Debug)]
 pub struct ViT {
     config: ViTConfig,
-    patch_embed: Linear,
+    patch_embed: PatchEmbed,
     cls_token: Tensor,
     pos_table: Tensor,
     norm_pre: Option<LayerNorm>,
@@ -51,17 +53,8 @@ impl ViT {
     /// [`Error::Config`]; whatever `vb` refuses.
     pub fn new(config: &ViTConfig, vb: VarBuilder) -> Result<Self> {
         config.validate()?;
-        let (dim, patch, channels) = (config.embed_dim, config.patch_size, config.in_channels);
-        let grid = config.pos_table_grid()?;
-        // A convolution of stride = kernel is a linear layer on flat patches; the file keeps the convolution's shape.
-        let patch_embed = {
-            let vb = vb.pp("patch_embed").pp("proj");
-            let init = xavier_uniform(config.patch_values(), dim);
-            let kernel = vb.get_with_hints((dim, channels, patch, patch), "weight", init)?;
-            let bias = || vb.get_with_hints(dim, "bias", Init::Const(0.0));
-            let bias = if config.no_patch_bias { None } else { Some(bias()?) };
-            Linear::from_tensors(kernel.reshape((dim, config.patch_values()))?, bias)
-        };
+        let (dim, grid) = (config.embed_dim, config.pos_table_grid()?);
+        let patch_embed = PatchEmbed::new(config, vb.pp("patch_embed"))?;
         let normal = Init::Randn { mean: 0.0, stdev: 0.02 };
         let cls_token = vb.get_with_hints((1, 1, dim), "cls_token", normal)?;
         let pos_table = if vb.contains_tensor("pos_embed") {
@@ -105,17 +98,7 @@ impl ViT {
     /// # Errors
     /// [`Error::ImageShape`] for another rank, another number of channels, or sides that the patch does not divide.
     pub fn grid_of(&self, images: &Tensor) -> Result<PatchGrid> {
-        let (patch, channels) = (self.config.patch_size, self.config.in_channels);
-        let refuse = || Error::ImageShape {
-            expected: format!("(B, {channels}, H, W) with sides divisible by {patch}"),
-            found: images.dims().to_vec(),
-        };
-        match *images.dims() {
-            [_, c, height, width] if c == channels => {
-                PatchGrid::of(ImageSize { height, width }, patch).map_err(|_| refuse())
-            }
-            _ => Err(refuse()),
-        }
+        self.patch_embed.grid_of(images)
     }
 
     /// Tokens of all patches, or of the patches `keep`, with positions added and no class token.
@@ -127,16 +110,16 @@ impl ViT {
     /// # Errors
     /// [`Error::ImageShape`]; an index beyond the grid.
     pub fn embed(&self, images: &Tensor, keep: Option<&Tensor>) -> Result<(Tensor, PatchGrid)> {
-        let grid = self.grid_of(images)?;
-        let patches = patches(images, self.config.patch_size)?;
+        let (tokens, grid) = match keep {
+            None => self.patch_embed.forward(images)?,
+            Some(keep) => self.patch_embed.forward_kept(images, keep)?,
+        };
         let positions = self.positions(grid)?.narrow(1, 1, grid.len())?;
         let tokens = match keep {
-            None => self.patch_embed.forward(&patches)?.broadcast_add(&positions)?,
+            None => tokens.broadcast_add(&positions)?,
             Some(keep) => {
-                let batch = patches.dim(0)?;
-                let positions =
-                    positions.broadcast_as((batch, grid.len(), self.config.embed_dim))?;
-                let tokens = self.patch_embed.forward(&pad_ops::gather_tokens(&patches, keep)?)?;
+                let (batch, _, dim) = tokens.dims3()?;
+                let positions = positions.broadcast_as((batch, grid.len(), dim))?;
                 (tokens + pad_ops::gather_tokens(&positions.contiguous()?, keep)?)?
             }
         };
@@ -158,6 +141,23 @@ impl ViT {
     pub fn encode(&self, tokens: &Tensor, mode: Mode) -> Result<Tensor> {
         let x = self.run_blocks(tokens, mode, |_, _| Ok(()))?;
         self.norm.forward(&x)
+    }
+
+    /// [`ViT::encode`], and where each token looks in the last block ([`Block::attention_map`]).
+    ///
+    /// # Shapes
+    /// `tokens` (B, N, D) as for [`ViT::encode`]; results (B, 1 + N, D) and (B, 1 + N, 1 + N), class token first.
+    ///
+    /// # Errors
+    /// Tokens that do not fit.
+    pub fn encode_with_attention(&self, tokens: &Tensor, mode: Mode) -> Result<(Tensor, Tensor)> {
+        let (last, before) = self.blocks.split_last().ok_or(Error::Block { depth: 0, found: 0 })?;
+        let mut x = self.with_class_token(tokens)?;
+        for block in before {
+            x = block.forward(&x, mode)?;
+        }
+        let attention = last.attention_map(&x)?;
+        Ok((self.norm.forward(&last.forward(&x, mode)?)?, attention))
     }
 
     /// Like [`ViT::encode`] but without the final norm; `after(i, x)` sees every block's output (B, 1 + N, D).
@@ -249,18 +249,69 @@ impl ViT {
     }
 }
 
-/// Images cut into flat patches in the order of a convolution's kernel: channel, row, column.
-///
-/// # Shapes
-/// `images` (B, C, H, W) -> (B, L, C p p), patches row major.
-///
-/// # Errors
-/// [`Error::ImageShape`] unless `patch_size` divides both sides.
-pub fn patches(images: &Tensor, patch_size: usize) -> Result<Tensor> {
-    let (b, c, height, width) = images.dims4()?;
-    let grid = PatchGrid::of(ImageSize { height, width }, patch_size)?;
-    let p = patch_size;
-    let cut = images.reshape(&[b, c, grid.height, p, grid.width, p])?;
-    let cut = cut.permute(vec![0, 2, 4, 1, 3, 5])?.contiguous()?;
-    Ok(cut.reshape((b, grid.len(), c * p * p))?)
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device};
+    use pad_ops::{ImageSize, rng::Key};
+
+    use super::*;
+    use crate::params::ParamStore;
+
+    #[test]
+    fn the_last_block_s_attention_beside_the_tokens() {
+        let config = ViTConfig { image_size: ImageSize::square(16), ..ViTConfig::new(8, 16, 2, 4) };
+        let store = ParamStore::scratch(&Device::Cpu, Key::new(3));
+        let vit = store.build(|vb| ViT::new(&config, vb)).unwrap();
+        let images = Tensor::arange(0_f32, 1536.0, &Device::Cpu).unwrap();
+        let images = (images / 700.0).unwrap().reshape((2, 3, 16, 16)).unwrap();
+        let (tokens, _) = vit.embed(&images, None).unwrap();
+        let (features, attention) = vit.encode_with_attention(&tokens, Mode::Eval).unwrap();
+        let values = |x: &Tensor| x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert_eq!(values(&features), values(&vit.forward(&images, Mode::Eval).unwrap()));
+        assert_eq!((attention.dims(), attention.dtype()), (&[2, 5, 5][..], DType::F32));
+        let rows = values(&attention);
+        assert!(rows.chunks_exact(5).all(|row| (row.iter().sum::<f32>() - 1.0).abs() < 1e-5));
+        // By hand: the second block's input, its norm, queries times keys a head.
+        let mut inputs = Vec::new();
+        let x = vit.run_blocks(&tokens, Mode::Eval, |_, x| {
+            inputs.push(x.clone());
+            Ok(())
+        });
+        assert!(x.is_ok());
+        let part = |name: &str| {
+            let param = store.params().into_iter().find(|param| param.name == name);
+            param.map(|param| values(&param.tensor)).unwrap()
+        };
+        let (weight, bias) = (part("blocks.1.attn.qkv.weight"), part("blocks.1.attn.qkv.bias"));
+        let token = values(&inputs[0])[..5 * 16].to_vec();
+        let normed: Vec<f64> = token
+            .chunks_exact(16)
+            .flat_map(|row| {
+                let mean = row.iter().map(|&v| f64::from(v)).sum::<f64>() / 16.0;
+                let square = row.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>();
+                let scale = (square / 16.0 + config.norm_eps).sqrt();
+                row.iter().map(move |&v| (f64::from(v) - mean) / scale).collect::<Vec<_>>()
+            })
+            .collect();
+        let project = |token: usize, output: usize| {
+            let row = &weight[output * 16..][..16];
+            let x = &normed[token * 16..][..16];
+            f64::from(bias[output]) + row.iter().zip(x).map(|(&w, x)| f64::from(w) * x).sum::<f64>()
+        };
+        for from in 0..5 {
+            let mut want = [0.0; 5];
+            for head in 0..4 {
+                let logit = |to: usize| {
+                    let dim = head * 4..head * 4 + 4;
+                    dim.map(|d| project(from, d) * project(to, 16 + d)).sum::<f64>() / 2.0
+                };
+                let shares: Vec<f64> = (0..5).map(|to| logit(to).exp()).collect();
+                let all: f64 = shares.iter().sum();
+                want.iter_mut().zip(&shares).for_each(|(want, share)| *want += share / all / 4.0);
+            }
+            for (to, want) in want.into_iter().enumerate() {
+                assert!((f64::from(rows[from * 5 + to]) - want).abs() < 1e-5, "{from} {to}");
+            }
+        }
+    }
 }

@@ -60,19 +60,25 @@ pub struct Image {
     pixels: Pixels,
 }
 
+/// Asks for grey or colour: what an image has, and what samples are made with.
+pub(crate) fn expect_channels(channels: usize) -> Result<()> {
+    match channels {
+        1 | 3 => Ok(()),
+        _ => Err(Error::Setting {
+            name: "channels",
+            expected: "1 or 3".into(),
+            found: channels.to_string(),
+        }),
+    }
+}
+
 impl Image {
     /// An image from its samples in `(height, width, channel)` order.
     ///
     /// # Errors
     /// [`Error::Setting`] if `channels` is neither 1 nor 3, a side is 0, or the number of samples does not fit.
     pub fn new(size: ImageSize, channels: usize, pixels: Pixels) -> Result<Self> {
-        if channels != 1 && channels != 3 {
-            return Err(Error::Setting {
-                name: "channels",
-                expected: "1 or 3".into(),
-                found: channels.to_string(),
-            });
-        }
+        expect_channels(channels)?;
         let samples =
             size.height.checked_mul(size.width).and_then(|area| area.checked_mul(channels));
         if samples != Some(pixels.len()) || pixels.is_empty() {

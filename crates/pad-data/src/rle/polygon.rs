@@ -40,7 +40,7 @@ fn filled(size: ImageSize, polygon: &[f64]) -> Result<Rle> {
         let found = format!("{} coordinates", polygon.len());
         return refuse("an even number of coordinates, 6 at least", found);
     }
-    if let Some(far) = polygon.iter().find(|at| !(at.abs() <= FARTHEST)) {
+    if let Some(far) = polygon.iter().find(|at| at.is_nan() || at.abs() > FARTHEST) {
         return refuse("coordinates of at most 100000 pixels", far.to_string());
     }
     let fine = |at: f64| (FINE * at + 0.5) as i64;

@@ -99,18 +99,9 @@ pub(crate) fn fractal2(
     footprint: f32,
     seed: u32,
 ) -> f32 {
-    let (mut sum, mut total, mut amplitude, mut wavelength) = (0.0, 0.0, 1.0, scale);
-    for octave in 0..octaves {
-        let keep = survives(wavelength, footprint);
-        if keep > 0.0 {
-            let per = 1.0 / wavelength;
-            sum += amplitude * keep * value2(x * per, y * per, seed.wrapping_add(octave as u32));
-        }
-        total += amplitude * amplitude;
-        amplitude *= gain;
-        wavelength *= 0.5;
-    }
-    sum / f32::sqrt(total).max(1e-6)
+    fractal(scale, octaves, gain, footprint, |per, octave| {
+        value2(x * per, y * per, seed.wrapping_add(octave))
+    })
 }
 
 /// [`fractal2`] in space.
@@ -122,12 +113,25 @@ pub(crate) fn fractal3(
     footprint: f32,
     seed: u32,
 ) -> f32 {
+    fractal(scale, octaves, gain, footprint, |per, octave| {
+        value3(p * per, seed.wrapping_add(octave))
+    })
+}
+
+/// The sum of octaves, normalised; `value` is told waves per unit and the octave's number.
+#[inline(always)]
+fn fractal(
+    scale: f32,
+    octaves: usize,
+    gain: f32,
+    footprint: f32,
+    value: impl Fn(f32, u32) -> f32,
+) -> f32 {
     let (mut sum, mut total, mut amplitude, mut wavelength) = (0.0, 0.0, 1.0, scale);
     for octave in 0..octaves {
         let keep = survives(wavelength, footprint);
         if keep > 0.0 {
-            sum +=
-                amplitude * keep * value3(p * (1.0 / wavelength), seed.wrapping_add(octave as u32));
+            sum += amplitude * keep * value(1.0 / wavelength, octave as u32);
         }
         total += amplitude * amplitude;
         amplitude *= gain;

@@ -15,7 +15,7 @@ use super::{ImageFolder, ImageSource};
 use crate::{
     Error, Result,
     dataset::{Dataset, SampleShape},
-    image::{DecodeOptions, Image},
+    image::{DecodeOptions, Image, expect_channels},
     resize::{Filter, Planes, Resampling, with_planes},
     roi::{self, Roi},
     transform::{CenterCrop, Flip, HorizontalFlip, Normalize, RandomResizedCrop, RoiCrop},
@@ -92,13 +92,7 @@ impl ImageDatasetConfig {
     /// # Errors
     /// [`Error::Setting`] naming the first that is not.
     pub fn validate(&self) -> Result<()> {
-        if self.channels != 1 && self.channels != 3 {
-            return Err(Error::Setting {
-                name: "channels",
-                expected: "1 or 3".into(),
-                found: self.channels.to_string(),
-            });
-        }
+        expect_channels(self.channels)?;
         if self.size.height == 0 || self.size.width == 0 {
             return Err(Error::Setting {
                 name: "size",

@@ -6,11 +6,7 @@
 
 use candle_core::Tensor;
 use candle_nn::{Init, VarBuilder};
-use pad_adapter::vit::{
-    Block, PatchGrid, ViTConfig, interpolate_table,
-    layers::{Linear, xavier_uniform},
-    patches,
-};
+use pad_adapter::vit::{Block, PatchEmbed, PatchGrid, ViTConfig, interpolate_table};
 use pad_ops::{AttentionBias, ImageSize, Mode};
 use serde::{Deserialize, Serialize};
 
@@ -67,7 +63,7 @@ impl DownstreamConfig {
 #[derive(Clone, Debug)]
 pub struct DownstreamViT {
     config: DownstreamConfig,
-    patch_embed: Linear,
+    patch_embed: PatchEmbed,
     cls_token: Tensor,
     pos_table: Tensor,
     blocks: Vec<Block>,
@@ -83,13 +79,7 @@ impl DownstreamViT {
     pub fn new(config: &DownstreamConfig, vb: VarBuilder<'static>) -> Result<Self> {
         config.validate()?;
         let vit = &config.vit;
-        let (dim, patch, channels) = (vit.embed_dim, vit.patch_size, vit.in_channels);
-        let grid = vit.pos_table_grid()?;
-        let proj = vb.pp("patch_embed").pp("proj");
-        let init = xavier_uniform(vit.patch_values(), dim);
-        let kernel = proj.get_with_hints((dim, channels, patch, patch), "weight", init)?;
-        let bias = proj.get_with_hints(dim, "bias", Init::Const(0.0))?;
-        let kernel = kernel.reshape((dim, vit.patch_values()))?;
+        let (dim, grid) = (vit.embed_dim, vit.pos_table_grid()?);
         let normal = Init::Randn { mean: 0.0, stdev: 0.02 };
         // The original's names of the layer scales. Renaming starts at the root: a renamed builder would put its prefix
         // in front of a name that has it already.
@@ -111,7 +101,7 @@ impl DownstreamViT {
         }
         Ok(Self {
             config: *config,
-            patch_embed: Linear::from_tensors(kernel, Some(bias)),
+            patch_embed: PatchEmbed::new(vit, vb.pp("patch_embed"))?,
             cls_token: vb.get_with_hints((1, 1, dim), "cls_token", normal)?,
             pos_table: vb.get_with_hints((1, 1 + grid.len(), dim), "pos_embed", normal)?,
             blocks,
@@ -126,24 +116,11 @@ impl DownstreamViT {
 
     /// Tokens of whole images with positions, class token first, and their grid.
     fn embed(&self, images: &Tensor) -> Result<(Tensor, PatchGrid)> {
-        let vit = &self.config.vit;
-        let refuse = || pad_adapter::Error::ImageShape {
-            expected: format!(
-                "(B, {}, H, W) with sides divisible by {}",
-                vit.in_channels, vit.patch_size
-            ),
-            found: images.dims().to_vec(),
-        };
-        let grid = match *images.dims() {
-            [_, channels, height, width] if channels == vit.in_channels => {
-                PatchGrid::of(ImageSize { height, width }, vit.patch_size).map_err(|_| refuse())?
-            }
-            _ => return Err(refuse().into()),
-        };
-        let tokens = self.patch_embed.forward(&patches(images, vit.patch_size)?)?;
+        let (tokens, grid) = self.patch_embed.forward(images)?;
         let (batch, _, dim) = tokens.dims3()?;
         let class = self.cls_token.broadcast_as((batch, 1, dim))?.contiguous()?;
-        let positions = interpolate_table(&self.pos_table, vit.pos_table_grid()?, grid)?;
+        let positions =
+            interpolate_table(&self.pos_table, self.config.vit.pos_table_grid()?, grid)?;
         Ok((Tensor::cat(&[&class, &tokens], 1)?.broadcast_add(&positions)?, grid))
     }
 

@@ -6,9 +6,8 @@
 use candle_core::Tensor;
 use candle_nn::{Init, VarBuilder};
 use pad_adapter::vit::{
-    Attention, Block, PatchGrid, ViTConfig, interpolate_decomposed_table, interpolate_table,
-    layers::{Linear, xavier_uniform},
-    patches,
+    Attention, Block, PatchEmbed, PatchGrid, ViTConfig, interpolate_decomposed_table,
+    interpolate_table,
 };
 use pad_ops::{AttentionBias, ImageSize, Mode, Windows, window_partition, window_unpartition};
 use serde::{Deserialize, Serialize};
@@ -114,7 +113,7 @@ struct Relative {
 #[derive(Clone, Debug)]
 pub struct WindowedViT {
     config: WindowedConfig,
-    patch_embed: Linear,
+    patch_embed: PatchEmbed,
     pos_table: Tensor,
     blocks: Vec<Block>,
     /// One a block, or none at all.
@@ -129,16 +128,7 @@ impl WindowedViT {
     pub fn new(config: &WindowedConfig, vb: VarBuilder) -> Result<Self> {
         config.validate()?;
         let vit = &config.vit;
-        let (dim, patch, channels) = (vit.embed_dim, vit.patch_size, vit.in_channels);
-        let grid = vit.pos_table_grid()?;
-        let proj = vb.pp("patch_embed").pp("proj");
-        let init = xavier_uniform(vit.patch_values(), dim);
-        let kernel = proj.get_with_hints((dim, channels, patch, patch), "weight", init)?;
-        let bias = match vit.no_patch_bias {
-            true => None,
-            false => Some(proj.get_with_hints(dim, "bias", Init::Const(0.0))?),
-        };
-        let kernel = kernel.reshape((dim, vit.patch_values()))?;
+        let (dim, grid) = (vit.embed_dim, vit.pos_table_grid()?);
         let normal = Init::Randn { mean: 0.0, stdev: 0.02 };
         let mut blocks = Vec::with_capacity(vit.depth);
         let mut relative = Vec::new();
@@ -159,7 +149,7 @@ impl WindowedViT {
         }
         Ok(Self {
             config: config.clone(),
-            patch_embed: Linear::from_tensors(kernel, bias),
+            patch_embed: PatchEmbed::new(vit, vb.pp("patch_embed"))?,
             pos_table: vb.get_with_hints((1, 1 + grid.len(), dim), "pos_embed", normal)?,
             blocks,
             relative,
@@ -173,22 +163,9 @@ impl WindowedViT {
 
     /// Tokens of whole images with positions, and their grid.
     fn embed(&self, images: &Tensor) -> Result<(Tensor, PatchGrid)> {
-        let vit = &self.config.vit;
-        let refuse = || pad_adapter::Error::ImageShape {
-            expected: format!(
-                "(B, {}, H, W) with sides divisible by {}",
-                vit.in_channels, vit.patch_size
-            ),
-            found: images.dims().to_vec(),
-        };
-        let grid = match *images.dims() {
-            [_, channels, height, width] if channels == vit.in_channels => {
-                PatchGrid::of(ImageSize { height, width }, vit.patch_size).map_err(|_| refuse())?
-            }
-            _ => return Err(refuse().into()),
-        };
-        let tokens = self.patch_embed.forward(&patches(images, vit.patch_size)?)?;
-        let positions = interpolate_table(&self.pos_table, vit.pos_table_grid()?, grid)?;
+        let (tokens, grid) = self.patch_embed.forward(images)?;
+        let positions =
+            interpolate_table(&self.pos_table, self.config.vit.pos_table_grid()?, grid)?;
         // The class token's row is of no use here.
         let positions = positions.narrow(1, 1, grid.len())?;
         Ok((tokens.broadcast_add(&positions)?, grid))

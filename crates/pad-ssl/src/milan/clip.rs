@@ -2,20 +2,18 @@
 //! where the class token looks.
 
 use candle_core::{Device, Tensor};
-use candle_nn::VarBuilder;
 use pad_adapter::{
-    checkpoint::Checkpoint,
+    checkpoint::{Checkpoint, Format},
     params::ParamStore,
-    vit::{PatchGrid, interpolate_table, layers::LayerNorm, patches},
+    vit::{PatchGrid, ViT, ViTConfig, layers::Linear},
 };
 use pad_data::transform::Normalize;
-use pad_ops::{AttentionWeights, ImageSize, Keep, LinearWeights, MatmulPrecision, rng::Key};
+use pad_ops::{ImageSize, MatmulPrecision, Mode, rng::Key};
 
-use super::clip_weights;
 use crate::{Error, Result, Teacher, TeacherTokens};
 
-/// Eps of CLIP's norms.
-const NORM_EPS: f64 = 1e-5;
+/// The projection's name once a checkpoint has this project's names, (D, P).
+const PROJECTION: &str = "proj";
 
 /// Hyperparameters of CLIP's image tower.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,22 +45,24 @@ impl ClipConfig {
         Self { grid, patch_size: 14, width: 1024, layers: 24, heads: 16, projection: Some(768) }
     }
 
-    fn validate(&self) -> Result<()> {
-        let mut faults = Vec::new();
-        let counts = [
-            ("patch_size", self.patch_size),
-            ("width", self.width),
-            ("layers", self.layers),
-            ("heads", self.heads),
-        ];
-        for (name, _) in counts.iter().filter(|(_, count)| *count == 0) {
-            faults.push(format!("`{name}` is 0, expected at least 1"));
-        }
-        if self.heads > 0 && !self.width.is_multiple_of(self.heads) {
-            let (heads, width) = (self.heads, self.width);
-            faults.push(format!("`heads` is {heads}, expected a divisor of `width` {width}"));
-        }
-        if faults.is_empty() { Ok(()) } else { Err(Error::Config { what: "clip", faults }) }
+    /// The tower as this project's network.
+    fn vit(&self) -> ViTConfig {
+        let side = |patches: usize| patches.saturating_mul(self.patch_size);
+        let plain = ViTConfig::new(self.patch_size, self.width, self.layers, self.heads);
+        let image_size = ImageSize { height: side(self.grid.height), width: side(self.grid.width) };
+        ViTConfig { image_size, ..plain.clip() }
+    }
+
+    /// The tower that `vit` is.
+    fn of(vit: &ViTConfig, projection: Option<usize>) -> Result<Self> {
+        Ok(Self {
+            grid: vit.pos_table_grid()?,
+            patch_size: vit.patch_size,
+            width: vit.embed_dim,
+            layers: vit.depth,
+            heads: vit.num_heads,
+            projection,
+        })
     }
 
     /// Values of a feature.
@@ -71,78 +71,13 @@ impl ClipConfig {
     }
 }
 
-/// A pre-norm block of CLIP: `x + Attention(LN(x))`, then `x + MLP(LN(x))` with the quick GELU.
-#[derive(Clone, Debug)]
-struct ClipBlock {
-    attention: AttentionWeights,
-    norm2: LayerNorm,
-    fc1: LinearWeights,
-    fc2: LinearWeights,
-}
-
-impl ClipBlock {
-    fn new(config: &ClipConfig, vb: VarBuilder) -> Result<Self> {
-        let (dim, hidden) = (config.width, 4 * config.width);
-        let linear = |outputs: usize, inputs: usize, weight: &str, bias: &str| -> Result<_> {
-            let weight = vb.get((outputs, inputs), weight)?;
-            Ok(LinearWeights::new(weight, Some(vb.get(outputs, bias)?)))
-        };
-        Ok(Self {
-            attention: AttentionWeights {
-                norm: LayerNorm::new(dim, NORM_EPS, vb.pp("ln_1"))?.weights(),
-                qkv: linear(3 * dim, dim, "attn.in_proj_weight", "attn.in_proj_bias")?,
-                proj: linear(dim, dim, "attn.out_proj.weight", "attn.out_proj.bias")?,
-                num_heads: config.heads,
-                precision: MatmulPrecision::F32,
-            },
-            norm2: LayerNorm::new(dim, NORM_EPS, vb.pp("ln_2"))?,
-            fc1: linear(hidden, dim, "mlp.c_fc.weight", "mlp.c_fc.bias")?,
-            fc2: linear(dim, hidden, "mlp.c_proj.weight", "mlp.c_proj.bias")?,
-        })
-    }
-
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let x = pad_ops::attention_branch(x, &self.attention, Keep::Nothing)?;
-        let hidden = self.norm2.forward(&x)?;
-        let hidden = pad_ops::linear(&hidden, &self.fc1.weight, self.fc1.bias.as_ref())?;
-        let hidden = quick_gelu(&hidden)?;
-        Ok((x + pad_ops::linear(&hidden, &self.fc2.weight, self.fc2.bias.as_ref())?)?)
-    }
-
-    /// Where each token looks in this block, the mean over the heads: (B, N, D) -> (B, N, N).
-    fn attention_map(&self, x: &Tensor) -> Result<Tensor> {
-        let (norm, qkv) = (&self.attention.norm, &self.attention.qkv);
-        let x = pad_ops::layer_norm(x, &norm.weight, &norm.bias, norm.eps)?;
-        let qkv = pad_ops::linear(&x, &qkv.weight, qkv.bias.as_ref())?;
-        let (b, n, width) = qkv.dims3()?;
-        let (heads, dim) = (self.attention.num_heads, width / 3);
-        let part = |i: usize| -> Result<Tensor> {
-            let part = qkv.narrow(2, i * dim, dim)?.reshape((b, n, heads, dim / heads))?;
-            Ok(part.transpose(1, 2)?.contiguous()?)
-        };
-        let scale = ((dim / heads) as f64).powf(-0.5);
-        let logits = (part(0)? * scale)?.matmul(&part(1)?.transpose(2, 3)?.contiguous()?)?;
-        Ok(pad_ops::softmax(&logits)?.mean(1)?)
-    }
-}
-
-/// `x sigmoid(1.702 x)`.
-fn quick_gelu(x: &Tensor) -> Result<Tensor> {
-    Ok((x / ((x * -1.702)?.exp()? + 1.0)?)?)
-}
-
 /// CLIP's image tower with frozen weights: it tracks nothing, so a forward keeps nothing for a backward.
 #[derive(Clone, Debug)]
 pub struct ClipTeacher {
     config: ClipConfig,
-    kernel: Tensor,
-    class: Tensor,
-    positions: Tensor,
-    norm_pre: LayerNorm,
-    blocks: Vec<ClipBlock>,
-    norm_post: LayerNorm,
-    /// (P, D).
-    projection: Option<Tensor>,
+    vit: ViT,
+    /// To the space that images share with text.
+    projection: Option<Linear>,
     seen: Option<Normalize>,
     input: Option<ImageSize>,
 }
@@ -154,56 +89,48 @@ impl ClipTeacher {
         std: [0.268_629_55, 0.261_302_6, 0.275_777_1],
     };
 
-    /// Reads a teacher whose configuration follows from the shapes of its tensors, heads of 64 values. Names: OpenAI's
-    /// (`visual.*`, or without `visual.`) or Hugging Face's (`vision_model.*`, `visual_projection`); the text tower is
-    /// passed over.
+    /// Reads a teacher whose configuration follows from the shapes of its tensors, heads of 64 values, or from
+    /// transformers' `config.json` where that says otherwise. Names: OpenAI's (`visual.*`, or without `visual.`) or
+    /// Hugging Face's (`vision_model.*`, `visual_projection`); the text tower is passed over.
     ///
     /// # Errors
     /// [`Error::Config`] if the tensors are not those of an image tower; a report of all that are missing or
     /// misshapen.
     pub fn load(checkpoint: &Checkpoint, device: &Device) -> Result<Self> {
-        let tensors = clip_weights::visual(checkpoint)?;
-        let config = clip_weights::config(checkpoint, &tensors)?;
-        Self::build(&config, Checkpoint::from_tensors(checkpoint.path(), tensors), device)
+        let (tower, untold) = image_tower(checkpoint)?;
+        if let Some(why) = untold {
+            return Err(refuse(&tower, why));
+        }
+        let vit = tower.vit_config()?;
+        let projection = tower.get(PROJECTION).and_then(|weight| weight.dims().last().copied());
+        Self::build(ClipConfig::of(&vit, projection)?, &vit, tower, device)
     }
 
     /// [`ClipTeacher::load`] for a configuration that is known: [`ClipConfig::base16`], or heads of another width.
+    /// Activation and eps of the norms are OpenAI's.
     ///
     /// # Errors
     /// As [`ClipTeacher::load`].
     pub fn load_as(config: &ClipConfig, checkpoint: &Checkpoint, device: &Device) -> Result<Self> {
-        let tensors = clip_weights::visual(checkpoint)?;
-        Self::build(config, Checkpoint::from_tensors(checkpoint.path(), tensors), device)
+        Self::build(*config, &config.vit(), image_tower(checkpoint)?.0, device)
     }
 
-    fn build(config: &ClipConfig, weights: Checkpoint, device: &Device) -> Result<Self> {
-        config.validate()?;
-        let store = ParamStore::from_checkpoint(weights, device, Key::new(0));
-        store.build(|vb| Self::new(config, vb))
-    }
-
-    fn new(config: &ClipConfig, vb: VarBuilder) -> Result<Self> {
-        let (dim, patch) = (config.width, config.patch_size);
-        let kernel = vb.get((dim, 3, patch, patch), "conv1.weight")?;
-        let positions = vb.get((1 + config.grid.len(), dim), "positional_embedding")?;
-        let blocks = vb.pp("transformer").pp("resblocks");
-        let projection = match config.projection {
-            Some(width) => Some(vb.get((dim, width), "proj")?.t()?.contiguous()?),
-            None => None,
-        };
-        Ok(Self {
-            config: *config,
-            kernel: kernel.reshape((dim, 3 * patch * patch))?,
-            class: vb.get(dim, "class_embedding")?.reshape((1, 1, dim))?,
-            positions: positions.unsqueeze(0)?,
-            norm_pre: LayerNorm::new(dim, NORM_EPS, vb.pp("ln_pre"))?,
-            blocks: (0..config.layers)
-                .map(|i| ClipBlock::new(config, blocks.pp(i)))
-                .collect::<Result<_>>()?,
-            norm_post: LayerNorm::new(dim, NORM_EPS, vb.pp("ln_post"))?,
-            projection,
-            seen: None,
-            input: None,
+    fn build(
+        config: ClipConfig,
+        vit: &ViTConfig,
+        tower: Checkpoint,
+        device: &Device,
+    ) -> Result<Self> {
+        let store = ParamStore::from_checkpoint(tower, device, Key::new(0));
+        store.build(|vb| {
+            let projection = match config.projection {
+                Some(values) => {
+                    let weight = vb.get((config.width, values), PROJECTION)?.t()?.contiguous()?;
+                    Some(Linear::from_tensors(weight, None))
+                }
+                None => None,
+            };
+            Ok(Self { config, vit: ViT::new(vit, vb)?, projection, seen: None, input: None })
         })
     }
 
@@ -222,9 +149,8 @@ impl ClipTeacher {
 
     /// The same teacher whose attention layers multiply in `precision`.
     #[must_use]
-    pub fn multiplying(mut self, precision: MatmulPrecision) -> Self {
-        self.blocks.iter_mut().for_each(|block| block.attention.precision = precision);
-        self
+    pub fn multiplying(self, precision: MatmulPrecision) -> Self {
+        Self { vit: self.vit.multiplying(precision), ..self }
     }
 
     /// The configuration it was built from.
@@ -258,18 +184,32 @@ impl ClipTeacher {
             _ => Ok(images),
         }
     }
+}
 
-    /// Class token, patches, positions, first norm: (B, 3, H, W) -> (B, 1 + L, D).
-    fn embed(&self, images: &Tensor) -> Result<Tensor> {
-        let (b, _, height, width) = images.dims4()?;
-        let grid = PatchGrid::of(ImageSize { height, width }, self.config.patch_size)?;
-        let tokens = patches(images, self.config.patch_size)?;
-        let tokens = pad_ops::linear(&tokens, &self.kernel, None)?;
-        let class = self.class.broadcast_as((b, 1, self.config.width))?.contiguous()?;
-        let positions = interpolate_table(&self.positions, self.config.grid, grid)?;
-        let x = Tensor::cat(&[&class, &tokens], 1)?.broadcast_add(&positions)?;
-        Ok(self.norm_pre.forward(&x)?)
+/// The image tower under this project's names, and why its configuration cannot be told if it cannot.
+fn image_tower(checkpoint: &Checkpoint) -> Result<(Checkpoint, Option<String>)> {
+    let format = Format::detect(checkpoint).ok();
+    if !matches!(format, Some(Format::Clip | Format::ClipVision)) {
+        let what = match format {
+            Some(format) => format!("names of the format {format}"),
+            None => "names of no known format".into(),
+        };
+        return Err(refuse(
+            checkpoint,
+            format!("{what}, expected CLIP's image tower (`conv1.weight` or `vision_model.*`)"),
+        ));
     }
+    let (tower, report) = checkpoint.clone().to_ours(format)?;
+    // A table that is absent would be drawn: not CLIP's, whose positions were learnt.
+    match tower.get("pos_embed") {
+        Some(_) => Ok((tower, report.untold)),
+        None => Err(refuse(&tower, "no table of positions".into())),
+    }
+}
+
+fn refuse(checkpoint: &Checkpoint, what: String) -> Error {
+    let fault = format!("{}: {what}", checkpoint.path().display());
+    Error::Config { what: "clip", faults: vec![fault] }
 }
 
 impl Teacher for ClipTeacher {
@@ -279,19 +219,38 @@ impl Teacher for ClipTeacher {
 
     /// Every token after the last norm and the projection, and the last block's attention.
     fn tokens(&self, images: &Tensor) -> Result<TeacherTokens> {
-        let mut x = self.embed(&self.prepare(images)?)?;
-        let mut attention = None;
-        for (i, block) in self.blocks.iter().enumerate() {
-            if i + 1 == self.blocks.len() {
-                attention = Some(block.attention_map(&x)?);
-            }
-            x = block.forward(&x)?;
-        }
-        let features = self.norm_post.forward(&x)?;
+        let (tokens, _) = self.vit.embed(&self.prepare(images)?, None)?;
+        let (features, attention) = self.vit.encode_with_attention(&tokens, Mode::Eval)?;
         let features = match &self.projection {
-            Some(projection) => pad_ops::linear(&features, projection, None)?,
+            Some(projection) => projection.forward(&features)?,
             None => features,
         };
-        Ok(TeacherTokens { features, attention })
+        Ok(TeacherTokens { features, attention: Some(attention) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn published_towers() {
+        for (config, tokens, features) in
+            [(ClipConfig::base16(), 197, 512), (ClipConfig::large14(), 257, 768)]
+        {
+            let vit = config.vit();
+            vit.validate().unwrap();
+            assert_eq!((vit.image_size, 1 + config.grid.len()), (ImageSize::square(224), tokens));
+            assert_eq!(ClipConfig::of(&vit, config.projection).unwrap(), config);
+            assert_eq!((config.features(), config.width / config.heads), (features, 64));
+        }
+        let bare = ClipConfig { projection: None, ..ClipConfig::base16() };
+        assert_eq!(bare.features(), 768);
+        let none = ClipConfig { layers: 0, heads: 7, ..bare };
+        let refused = none.vit().validate().unwrap_err().to_string();
+        assert!(
+            refused.contains("`depth` is 0") && refused.contains("`num_heads` is 7"),
+            "{refused}"
+        );
     }
 }

@@ -2,7 +2,6 @@
 //! encoder: a CLIP teacher says what matters in an image and what each token should mean.
 
 mod clip;
-mod clip_weights;
 mod decoder;
 
 use std::sync::Arc;

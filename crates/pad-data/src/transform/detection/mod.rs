@@ -24,7 +24,7 @@ pub use self::{
 use super::{HorizontalFlip, Normalize};
 use crate::{
     Error, Result,
-    image::Image,
+    image::{Image, expect_channels},
     rect::Rect,
     resize::{Filter, Planes, Resampling, with_planes},
     sets::detection::Object,
@@ -132,9 +132,7 @@ impl DetectionPipeline {
     pub fn validate(&self) -> Result<()> {
         let fault =
             |name, expected: String, found: String| Err(Error::Setting { name, expected, found });
-        if self.channels != 1 && self.channels != 3 {
-            return fault("channels", "1 or 3".into(), self.channels.to_string());
-        }
+        expect_channels(self.channels)?;
         let fits = |side: usize| (1..=16_384).contains(&side);
         let ImageSize { height, width } = self.crop;
         if !fits(height) || !fits(width) {

@@ -21,7 +21,7 @@ pub use self::{
 use super::{Flip, HorizontalFlip, Normalize};
 use crate::{
     Error, Result,
-    image::{Image, Pixels},
+    image::{Image, Pixels, expect_channels},
     rect::Rect,
     sets::segmentation::ClassMap,
     window::Window,
@@ -83,13 +83,7 @@ impl SegmentationPipeline {
     /// # Errors
     /// [`Error::Setting`] naming the first that is not.
     pub fn validate(&self) -> Result<()> {
-        if self.channels != 1 && self.channels != 3 {
-            return Err(Error::Setting {
-                name: "channels",
-                expected: "1 or 3".into(),
-                found: self.channels.to_string(),
-            });
-        }
+        expect_channels(self.channels)?;
         self.rescale.validate()?;
         self.crop.validate()?;
         self.flip.validate()?;
