@@ -9,6 +9,7 @@ use candle_core::{DType, Device, Tensor};
 use pad::{
     Mode,
     data::{
+        ahead::to_device,
         draw::{Canvas, DrawnBox},
         fingerprint::Fingerprint,
         image::DecodeOptions,
@@ -39,16 +40,14 @@ struct Training<'a> {
     device: Device,
 }
 
-impl Training<'_> {
-    fn batch(&self, batch: BoxBatch) -> Result<DetectionBatch, BoxError> {
-        let targets = batch.boxes.into_iter().zip(batch.labels).zip(batch.masks);
-        Ok(DetectionBatch {
-            images: batch.images.to_device(&self.device)?,
-            sizes: batch.sizes,
-            targets: targets
-                .map(|((boxes, labels), masks)| Target { boxes, labels, masks })
-                .collect(),
-        })
+/// A loader's batch as the detector takes it.
+fn detection_batch(batch: BoxBatch) -> DetectionBatch {
+    let targets = batch.boxes.into_iter().zip(batch.labels).zip(batch.masks);
+    let target = |((boxes, labels), masks)| Target { boxes, labels, masks };
+    DetectionBatch {
+        images: batch.images,
+        sizes: batch.sizes,
+        targets: targets.map(target).collect(),
     }
 }
 
@@ -68,12 +67,12 @@ impl Batches for Training<'_> {
         epoch: usize,
         first: usize,
     ) -> Result<BatchIter<'_, Self::Batch>, BoxError> {
-        let mut batches = self.loader.epoch(epoch as u64, first)?.peekable();
-        let this = &*self;
+        let batches = self.loader.epoch(epoch as u64, first)?;
+        let mut batches = to_device(batches, &self.device)?.peekable();
         // A batch without a readable image does not come at all; its number still counts.
-        Ok(Box::new((first..this.per_epoch()).map(move |number| {
+        Ok(Box::new((first..self.per_epoch()).map(move |number| {
             match batches.next_if(|batch| batch.as_ref().map_or(true, |b| b.number == number)) {
-                Some(batch) => this.batch(batch?).map(Some),
+                Some(batch) => Ok(Some(detection_batch(batch?))),
                 None => Ok(None),
             }
         })))

@@ -9,8 +9,11 @@ use candle_core::{DType, Device, Tensor};
 use pad::{
     Mode,
     data::{
-        draw::Canvas, fingerprint::Fingerprint, image::DecodeOptions,
-        sets::segmentation::SegmentationLoader,
+        ahead::to_device,
+        draw::Canvas,
+        fingerprint::Fingerprint,
+        image::DecodeOptions,
+        sets::segmentation::{SegmentationBatch as LoadedBatch, SegmentationLoader},
     },
     heads::segmentation::{SegmentationBatch, SegmentationTask},
     train::{
@@ -48,17 +51,15 @@ impl Stream<'_> {
         (first..).map(move |number| {
             let (epoch, place) = (number / length, number % length);
             if pass.is_none() || place == 0 {
-                pass = Some(self.loader.epoch(epoch as u64, place)?.peekable());
+                let batches = self.loader.epoch(epoch as u64, place)?;
+                pass = Some(to_device(batches, &self.device)?.peekable());
             }
             let next = pass.as_mut().and_then(|pass| {
                 pass.next_if(|batch| batch.as_ref().map_or(true, |batch| batch.number == place))
             });
             let Some(batch) = next else { return Ok(None) };
-            let batch = batch?;
-            Ok(Some(SegmentationBatch {
-                images: batch.images.to_device(&self.device)?,
-                labels: batch.labels.to_device(&self.device)?,
-            }))
+            let LoadedBatch { images, labels, .. } = batch?;
+            Ok(Some(SegmentationBatch { images, labels }))
         })
     }
 }

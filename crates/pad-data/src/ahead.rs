@@ -2,17 +2,13 @@
 //! worked on.
 
 use std::{
-    iter::Fuse,
     sync::mpsc::{Receiver, sync_channel},
     thread::{Builder, JoinHandle},
 };
 
 use candle_core::Device;
 
-use crate::{
-    Error, Result,
-    loader::{Batch, Batches},
-};
+use crate::{Error, Result, loader::Batch};
 
 /// An iterator whose next item is made while the one before it is used: see [`ahead`].
 pub struct Ahead<T> {
@@ -73,34 +69,52 @@ impl<T> Drop for Ahead<T> {
     }
 }
 
-/// A loader's batches with their images on a device: see [`to_device`].
-pub struct OnDevice(Place);
-
-enum Place {
-    Here(Box<Fuse<Batches>>),
-    Ahead(Ahead<Result<Batch>>),
+/// What can be copied to a device whole.
+pub trait ToDevice: Sized {
+    /// The same, on `device`.
+    ///
+    /// # Errors
+    /// Whatever candle refuses.
+    fn to_device(self, device: &Device) -> Result<Self>;
 }
 
-/// The batches with their images on `device`; to a GPU each is copied while the one before it is used.
+impl ToDevice for Batch {
+    fn to_device(self, device: &Device) -> Result<Self> {
+        Ok(Self { images: self.images.to_device(device)?, ..self })
+    }
+}
+
+/// A loader's batches on a device: see [`to_device`].
+pub struct OnDevice<B>(Place<B>);
+
+enum Place<B> {
+    Here(Box<dyn Iterator<Item = Result<B>> + Send>),
+    Ahead(Ahead<Result<B>>),
+}
+
+/// The batches of any loader on `device`; to a GPU each is copied while the one before it is used.
 ///
 /// # Errors
 /// [`Error::Worker`] if the thread cannot be started.
-pub fn to_device(batches: Batches, device: &Device) -> Result<OnDevice> {
+pub fn to_device<B>(
+    batches: impl Iterator<Item = Result<B>> + Send + 'static,
+    device: &Device,
+) -> Result<OnDevice<B>>
+where
+    B: ToDevice + Send + 'static,
+{
     if device.is_cpu() {
         return Ok(OnDevice(Place::Here(Box::new(batches.fuse()))));
     }
     let device = device.clone();
-    let upload = move |batch: Result<Batch>| {
-        let batch = batch?;
-        Ok(Batch { images: batch.images.to_device(&device)?, ..batch })
-    };
+    let upload = move |batch: Result<B>| batch?.to_device(&device);
     Ok(OnDevice(Place::Ahead(ahead(batches, upload)?)))
 }
 
-impl Iterator for OnDevice {
-    type Item = Result<Batch>;
+impl<B> Iterator for OnDevice<B> {
+    type Item = Result<B>;
 
-    fn next(&mut self) -> Option<Result<Batch>> {
+    fn next(&mut self) -> Option<Result<B>> {
         match &mut self.0 {
             Place::Here(batches) => batches.next(),
             Place::Ahead(batches) => batches.next(),

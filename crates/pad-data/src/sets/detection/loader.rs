@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use pad_ops::{ImageSize, rng::Key};
 
 use super::DetectionSource;
 use crate::{
     Error, Result,
+    ahead::ToDevice,
     dataset::{Dataset, SampleShape},
     image::DecodeOptions,
     loader::{Batches, Loader, LoaderConfig, UnreadableImage},
@@ -84,6 +85,13 @@ pub struct BoxBatch {
     pub names: Vec<String>,
     /// Place of the batch in its epoch, from 0.
     pub number: usize,
+}
+
+impl ToDevice for BoxBatch {
+    /// The images; boxes, labels and masks are worked on by the host.
+    fn to_device(self, device: &Device) -> Result<Self> {
+        Ok(Self { images: self.images.to_device(device)?, ..self })
+    }
 }
 
 impl DetectionLoader {

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 use pad_ops::rng::Key;
 
 use super::SegmentationSource;
 use crate::{
     Error, Result,
+    ahead::ToDevice,
     dataset::{Dataset, SampleShape},
     image::DecodeOptions,
     loader::{Batches, Loader, LoaderConfig, UnreadableImage},
@@ -75,6 +76,13 @@ pub struct SegmentationBatch {
     pub names: Vec<String>,
     /// Place of the batch in its epoch, from 0.
     pub number: usize,
+}
+
+impl ToDevice for SegmentationBatch {
+    fn to_device(self, device: &Device) -> Result<Self> {
+        let (images, labels) = (self.images.to_device(device)?, self.labels.to_device(device)?);
+        Ok(Self { images, labels, ..self })
+    }
 }
 
 impl SegmentationLoader {
