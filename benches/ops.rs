@@ -3,10 +3,9 @@
 //!     cargo bench --bench ops
 //!     cargo bench --bench ops -- attention
 
-use std::hint::black_box;
+use std::{error::Error, hint::black_box, time::Instant};
 
 use candle_core::{DType, Result, Tensor, Var};
-use criterion::{Criterion, criterion_group, criterion_main};
 use pad::ops::{
     Fusion, attention_packed, fuse_patchwise, gelu, layer_norm, linear, masked_mse, reference,
     softmax,
@@ -71,25 +70,41 @@ fn forward_and_backward(op: Op, operands: &[Tensor]) -> Result<Tensor> {
         .ok_or_else(|| candle_core::Error::Msg("the first operand got no gradient".into()))
 }
 
-fn ops(criterion: &mut Criterion) {
-    for (name, op, reference, shapes) in TABLE {
-        let mut operands: Vec<Tensor> =
-            shapes.iter().map(|shape| numbers(shape, DType::F32, 1)).collect();
-        let trained = match Var::from_tensor(&operands[0]) {
-            Ok(var) => var,
-            Err(error) => panic!("{name}: {error}"),
-        };
-        operands[0] = trained.as_tensor().clone();
-        let mut group = criterion.benchmark_group(*name);
-        group.sample_size(10);
-        for (path, op) in [("ours", *op), ("candle", *reference)] {
-            group.bench_function(path, |bencher| {
-                bencher.iter(|| black_box(forward_and_backward(op, &operands)));
-            });
+/// Timed runs of each path, in turn, so that whatever else the machine does falls on both.
+const TIMES: usize = 11;
+
+/// Median times of both, ms.
+fn beside(paths: [Op; 2], operands: &[Tensor]) -> Result<[f64; 2]> {
+    let mut times = [Vec::with_capacity(TIMES), Vec::with_capacity(TIMES)];
+    for round in 0..=TIMES {
+        for (op, times) in paths.iter().zip(&mut times) {
+            let start = Instant::now();
+            black_box(forward_and_backward(*op, operands)?);
+            // The first round warms up.
+            if round > 0 {
+                times.push(start.elapsed().as_secs_f64() * 1e3);
+            }
         }
-        group.finish();
     }
+    Ok(times.map(|mut times| {
+        times.sort_by(f64::total_cmp);
+        times[TIMES / 2]
+    }))
 }
 
-criterion_group!(benches, ops);
-criterion_main!(benches);
+fn main() -> std::result::Result<(), Box<dyn Error>> {
+    let chosen: Vec<String> =
+        std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    println!("{:<40} {:>10} {:>10} {:>6}", "forward and backward", "ours, ms", "candle, ms", "ratio");
+    for (name, op, reference, shapes) in TABLE {
+        if !chosen.is_empty() && !chosen.iter().any(|part| name.contains(part.as_str())) {
+            continue;
+        }
+        let mut operands: Vec<Tensor> =
+            shapes.iter().map(|shape| numbers(shape, DType::F32, 1)).collect();
+        operands[0] = Var::from_tensor(&operands[0])?.as_tensor().clone();
+        let [ours, candle] = beside([*op, *reference], &operands)?;
+        println!("{name:<40} {ours:>10.3} {candle:>10.3} {:>6.1}", candle / ours);
+    }
+    Ok(())
+}
