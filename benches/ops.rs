@@ -95,7 +95,10 @@ fn beside(paths: [Op; 2], operands: &[Tensor]) -> Result<[f64; 2]> {
 fn main() -> std::result::Result<(), Box<dyn Error>> {
     let chosen: Vec<String> =
         std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
-    println!("{:<40} {:>10} {:>10} {:>6}", "forward and backward", "ours, ms", "candle, ms", "ratio");
+    println!(
+        "{:<40} {:>10} {:>10} {:>6}",
+        "forward and backward", "ours, ms", "candle, ms", "ratio"
+    );
     for (name, op, reference, shapes) in TABLE {
         if !chosen.is_empty() && !chosen.iter().any(|part| name.contains(part.as_str())) {
             continue;

@@ -3,7 +3,7 @@
 use candle_core::{Device, Tensor};
 use pad_ops::{ImageSize, rng::Key};
 
-use crate::Result;
+use crate::{Error, Result};
 
 /// Axes of one sample, `(channels, height, width)`. The same for every sample of a set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +18,18 @@ impl SampleShape {
     /// Numbers of one sample.
     pub const fn len(&self) -> usize {
         self.channels * self.size.area()
+    }
+
+    /// Asks that `out` has room for one sample.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for another number of numbers.
+    pub fn expect(&self, out: &[f32]) -> Result<()> {
+        if out.len() == self.len() {
+            return Ok(());
+        }
+        let (expected, found) = (format!("{} numbers", self.len()), out.len().to_string());
+        Err(Error::Setting { name: "out", expected, found })
     }
 
     /// Whether a sample holds no number.

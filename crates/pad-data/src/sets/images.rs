@@ -288,14 +288,7 @@ impl Dataset for ImageDataset {
     }
 
     fn write(&self, index: usize, key: Key, out: &mut [f32]) -> Result<()> {
-        let wanted = self.shape().len();
-        if out.len() != wanted {
-            return Err(Error::Setting {
-                name: "out",
-                expected: format!("{wanted} numbers"),
-                found: out.len().to_string(),
-            });
-        }
+        self.shape().expect(out)?;
         let image = self.image(index)?;
         let (resampling, flip) = self.draw(index, image.size(), key)?;
         with_planes(&image, &resampling, self.config.filter, |planes| {

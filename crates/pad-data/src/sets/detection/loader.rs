@@ -7,7 +7,7 @@ use pad_ops::{ImageSize, rng::Key};
 
 use super::DetectionSource;
 use crate::{
-    Error, Result,
+    Result,
     ahead::ToDevice,
     dataset::{Dataset, SampleShape},
     image::DecodeOptions,
@@ -37,14 +37,7 @@ impl Dataset for Pictures {
     }
 
     fn write(&self, index: usize, key: Key, out: &mut [f32]) -> Result<()> {
-        let wanted = self.shape().len();
-        if out.len() != wanted {
-            return Err(Error::Setting {
-                name: "out",
-                expected: format!("{wanted} numbers"),
-                found: out.len().to_string(),
-            });
-        }
+        self.shape().expect(out)?;
         let image = self.source.load(index, &self.decode)?;
         let geometry = self.pipeline.draw(image.size(), key);
         // The place may hold what a sample before it left, one that could not be read to its end.

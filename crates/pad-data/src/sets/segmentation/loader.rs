@@ -37,14 +37,7 @@ impl Dataset for Labelled {
     }
 
     fn write(&self, index: usize, key: Key, out: &mut [f32]) -> Result<()> {
-        let wanted = self.shape().len();
-        if out.len() != wanted {
-            return Err(Error::Setting {
-                name: "out",
-                expected: format!("{wanted} numbers"),
-                found: out.len().to_string(),
-            });
-        }
+        self.shape().expect(out)?;
         let (image, labels) = self.source.load(index, &self.decode)?;
         let sample = self.pipeline.train(image, &labels, key)?;
         let (pixels, classes) = out.split_at_mut(sample.pixels.len());

@@ -30,7 +30,8 @@ impl ObjectMask {
         let samples = [0, 1].map(|axis: usize| {
             let pixels = (last[axis] - first[axis]).abs() / side as f64;
             // Boxes of the network lie inside the crop; one that does not must not cost more for it.
-            pixels.ceil().clamp(1.0, 64.0) as usize
+            // What is no number becomes 0 in the conversion.
+            (pixels.ceil().min(64.0) as usize).max(1)
         });
         let window = self.window(first, last);
         let pixels = self.mask.window(window);
