@@ -11,15 +11,12 @@ use crate::{Error, Result};
 /// Points of the fine grid in a pixel.
 const FINE: f64 = 5.0;
 
-/// Corners further out than this, pixels, are no outline of an image.
-const FARTHEST: f64 = 1e5;
-
 impl Rle {
     /// The mask of what any of the outlines `x, y, x, y, ..` (pixels, the upper left corner of the image at 0) encloses.
     ///
     /// # Errors
     /// [`Error::Setting`] for an outline of fewer than three corners or an odd number of coordinates, and coordinates that
-    /// are no numbers or further out than 100,000 pixels.
+    /// are no numbers or lie further out than the image is large.
     pub fn of_polygons(size: ImageSize, polygons: &[Vec<f64>]) -> Result<Self> {
         let masks =
             polygons.iter().map(|polygon| filled(size, polygon)).collect::<Result<Vec<_>>>()?;
@@ -40,29 +37,24 @@ fn filled(size: ImageSize, polygon: &[f64]) -> Result<Rle> {
         let found = format!("{} coordinates", polygon.len());
         return refuse("an even number of coordinates, 6 at least", found);
     }
-    if let Some(far) = polygon.iter().find(|at| at.is_nan() || at.abs() > FARTHEST) {
-        return refuse("coordinates of at most 100000 pixels", far.to_string());
+    // Whoever is further out draws no outline of this image, only a long way to walk.
+    let sides = [size.width as f64, size.height as f64];
+    for (corner, (&at, side)) in polygon.iter().zip(sides.iter().cycle()).enumerate() {
+        if !(-side..=2.0 * side).contains(&at) {
+            let expected = format!("coordinates of {} to {}", -side, 2.0 * side);
+            return refuse(&expected, format!("{at} at place {corner}"));
+        }
     }
     let fine = |at: f64| (FINE * at + 0.5) as i64;
     let corners: Vec<[i64; 2]> = corners.iter().map(|&[x, y]| [fine(x), fine(y)]).collect();
     let next = corners.iter().cycle().skip(1);
-    let mut outline = Vec::new();
-    corners.iter().zip(next).for_each(|(&from, &to)| walk(from, to, &mut outline));
-
-    let (height, width) = (size.height as f64, size.width as f64);
     let mut changes = Vec::new();
-    for pair in outline.windows(2) {
-        let ([before, above], [x, y]) = (pair[0], pair[1]);
-        if x == before {
-            continue;
+    let mut before = corners[0];
+    for (&from, &to) in corners.iter().zip(next) {
+        for point in walk(from, to) {
+            changes.extend(change(before, point, size));
+            before = point;
         }
-        let column = ((if x < before { x } else { x - 1 }) as f64 + 0.5) / FINE - 0.5;
-        if column.fract() != 0.0 || !(0.0..width).contains(&column) {
-            continue;
-        }
-        let row = (y.min(above) as f64 + 0.5) / FINE - 0.5;
-        let row = row.clamp(0.0, height).ceil();
-        changes.push(column as usize * size.height + row as usize);
     }
     changes.extend(whole.counts.iter().map(|&pixels| pixels as usize));
     changes.sort_unstable();
@@ -75,8 +67,22 @@ fn filled(size: ImageSize, polygon: &[f64]) -> Result<Rle> {
     Rle::new(size, runs.counts)
 }
 
+/// Where the mask changes, if it does, as the outline steps from one point of the fine grid to the next.
+fn change([before, above]: [i64; 2], [x, y]: [i64; 2], size: ImageSize) -> Option<usize> {
+    if x == before {
+        return None;
+    }
+    let column = ((if x < before { x } else { x - 1 }) as f64 + 0.5) / FINE - 0.5;
+    if column.fract() != 0.0 || !(0.0..size.width as f64).contains(&column) {
+        return None;
+    }
+    let row = (y.min(above) as f64 + 0.5) / FINE - 0.5;
+    let row = row.clamp(0.0, size.height as f64).ceil();
+    Some(column as usize * size.height + row as usize)
+}
+
 /// The points of the fine grid from one corner to the next, both included.
-fn walk(from: [i64; 2], to: [i64; 2], outline: &mut Vec<[i64; 2]>) {
+fn walk(from: [i64; 2], to: [i64; 2]) -> impl Iterator<Item = [i64; 2]> {
     let steps = [(to[0] - from[0]).abs(), (to[1] - from[1]).abs()];
     let along = usize::from(steps[0] < steps[1]);
     // The rounding of the other coordinate begins at the smaller end, whichever way the outline goes.
@@ -87,12 +93,12 @@ fn walk(from: [i64; 2], to: [i64; 2], outline: &mut Vec<[i64; 2]>) {
         0 => 0.0,
         length => (high[across] - low[across]) as f64 / length as f64,
     };
-    let point = |step: i64| {
+    let forward = low == from;
+    (0..=length).map(move |step| {
+        let step = if forward { step } else { length - step };
         let mut point = [0; 2];
         point[along] = low[along] + step;
         point[across] = (low[across] as f64 + slope * step as f64 + 0.5) as i64;
         point
-    };
-    let forward = low == from;
-    outline.extend((0..=length).map(|step| point(if forward { step } else { length - step })));
+    })
 }

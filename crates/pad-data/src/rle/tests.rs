@@ -87,7 +87,7 @@ fn both_forms_of_runs_are_read_and_bad_ones_refused() {
     );
     assert_eq!(
         outline(&[0.0, 0.0, 2.0, f64::NAN, 1.0, 1.0]),
-        "`polygon` is NaN, expected coordinates of at most 100000 pixels"
+        "`polygon` is NaN at place 3, expected coordinates of -3 to 6"
     );
     let other = Segmentation::Runs(expected).rle(ImageSize::new(4, 3)).unwrap_err().to_string();
     assert_eq!(other, "`mask` is 3x4, expected a mask of the image's 4x3");
@@ -95,6 +95,20 @@ fn both_forms_of_runs_are_read_and_bad_ones_refused() {
 }
 
 proptest! {
+    #[test]
+    fn any_word_and_any_outline_is_read_or_refused(
+        text in "[0-o]{0,12}|.{0,8}",
+        polygon in prop::collection::vec(-30.0_f64..60.0, 0..14),
+    ) {
+        let size = ImageSize::new(20, 30);
+        if let Ok(rle) = Rle::parse(size, &text) {
+            prop_assert_eq!(Rle::parse(size, &rle.to_text()).unwrap(), rle);
+        }
+        if let Ok(rle) = Rle::of_polygons(size, &[polygon]) {
+            prop_assert_eq!(rle.window(Rect::whole(size)).len(), size.area());
+        }
+    }
+
     #[test]
     fn runs_hold_every_pixel(height in 1_usize..12, width in 1_usize..12, bits in any::<[u64; 3]>()) {
         let size = ImageSize::new(height, width);

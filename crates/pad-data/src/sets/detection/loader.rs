@@ -91,7 +91,7 @@ impl DetectionLoader {
     /// A loader of `source` through the training steps of `pipeline`.
     ///
     /// # Errors
-    /// [`Error::Setting`] for an impossible pipeline, and as [`Loader::new`].
+    /// [`Error::Setting`](crate::Error::Setting) for an impossible pipeline, and as [`Loader::new`].
     pub fn new(
         source: Arc<dyn DetectionSource>,
         pipeline: DetectionPipeline,
@@ -127,7 +127,7 @@ impl DetectionLoader {
     /// The batches of epoch `epoch` from batch `first_batch` on.
     ///
     /// # Errors
-    /// [`Error::Worker`] if a thread cannot be started.
+    /// [`Error::Worker`](crate::Error::Worker) if a thread cannot be started.
     pub fn epoch(&self, epoch: u64, first_batch: usize) -> Result<BoxBatches> {
         let key = Key::new(self.loader.config().seed).epoch(epoch);
         let batches = self.loader.epoch(epoch, first_batch)?;
