@@ -447,13 +447,13 @@ mod tests {
         results[4].segmentation = None;
         let refused = evaluate_masks(&truth, &results).unwrap_err().to_string();
         assert_eq!(refused, "result 4: expected a segmentation, found none");
-        truth.images.iter_mut().for_each(|image| image.width = 3);
+        truth.images.iter_mut().for_each(|image| image.width = 150);
         let refused = evaluate_masks(&truth, &results[..4]).unwrap_err().to_string();
         // Outlines may reach beyond their image; runs may not.
         let (place, _) =
             truth.annotations.iter().enumerate().find(|(_, a)| a.iscrowd == 1).unwrap();
         let expected = format!(
-            "annotation {place}: segmentation: `mask` is 160x200, expected a mask of the image's 160x3"
+            "annotation {place}: segmentation: `mask` is 160x200, expected a mask of the image's 160x150"
         );
         assert_eq!(refused, expected);
     }
