@@ -24,7 +24,7 @@ impl SampleShape {
     ///
     /// # Errors
     /// [`Error::Setting`] for another number of numbers.
-    pub fn expect(&self, out: &[f32]) -> Result<()> {
+    pub fn check_room(&self, out: &[f32]) -> Result<()> {
         if out.len() == self.len() {
             return Ok(());
         }

@@ -288,7 +288,7 @@ impl Dataset for ImageDataset {
     }
 
     fn write(&self, index: usize, key: Key, out: &mut [f32]) -> Result<()> {
-        self.shape().expect(out)?;
+        self.shape().check_room(out)?;
         let image = self.image(index)?;
         let (resampling, flip) = self.draw(index, image.size(), key)?;
         with_planes(&image, &resampling, self.config.filter, |planes| {

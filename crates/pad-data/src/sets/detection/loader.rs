@@ -37,7 +37,7 @@ impl Dataset for Pictures {
     }
 
     fn write(&self, index: usize, key: Key, out: &mut [f32]) -> Result<()> {
-        self.shape().expect(out)?;
+        self.shape().check_room(out)?;
         let image = self.source.load(index, &self.decode)?;
         let geometry = self.pipeline.draw(image.size(), key);
         // The place may hold what a sample before it left, one that could not be read to its end.

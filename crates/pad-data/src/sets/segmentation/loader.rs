@@ -37,7 +37,7 @@ impl Dataset for Labelled {
     }
 
     fn write(&self, index: usize, key: Key, out: &mut [f32]) -> Result<()> {
-        self.shape().expect(out)?;
+        self.shape().check_room(out)?;
         let (image, labels) = self.source.load(index, &self.decode)?;
         let sample = self.pipeline.train(image, &labels, key)?;
         let (pixels, classes) = out.split_at_mut(sample.pixels.len());
