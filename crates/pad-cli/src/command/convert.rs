@@ -72,7 +72,7 @@ pub(crate) fn run(program: &Program) -> Result<()> {
             format!("{}: expected a name that ends with .safetensors", output.display()).into()
         );
     }
-    let (mut checkpoint, report) = Checkpoint::open(program.input)?.to_ours(program.from)?;
+    let (mut checkpoint, report) = Checkpoint::open(&program.input)?.to_ours(program.from)?;
     let mut said = vec![report.to_string()];
     if let Some(path) = &program.adapter {
         let adapter = AdapterFile::open(path)?;
@@ -83,7 +83,7 @@ pub(crate) fn run(program: &Program) -> Result<()> {
     }
     if program.to != Names::Ours {
         let (converted, report) = match program.to {
-            Names::Original => checkpoint.to_original(program.prefix)?,
+            Names::Original => checkpoint.to_original(&program.prefix)?,
             _ => checkpoint.to_timm()?,
         };
         said.push(report.to_string());
@@ -94,7 +94,7 @@ pub(crate) fn run(program: &Program) -> Result<()> {
             said.push(format!("{name} {:?} {:?}", tensor.dims(), tensor.dtype()));
         }
     }
-    if let (Some(output), false) = (program.output, program.list) {
+    if let (Some(output), false) = (&program.output, program.list) {
         let float_type = if program.half { FloatType::F16 } else { FloatType::AsIs };
         save(output, checkpoint.tensors(), checkpoint.metadata(), float_type)?;
         said.push(format!("wrote {}: {} tensors", output.display(), checkpoint.tensors().len()));

@@ -159,8 +159,8 @@ fn eval(eval: &Eval) -> Result<()> {
     }
     settings.val_split = eval.val_split.clone().unwrap_or(settings.val_split);
     settings.val_images = eval.val_images.or(settings.val_images);
-    run::threads(settings.threads)?;
-    let device = run::device(&settings.device)?;
+    crate::run::threads(settings.threads)?;
+    let device = crate::run::device(&settings.device)?;
     let network = model::of_run(&eval.run, &settings, &device)?;
     let source = data::evaluation(&settings, Some(network.classes()))?;
     let truth = data::truth(source.as_ref())?;
@@ -170,7 +170,7 @@ fn eval(eval: &Eval) -> Result<()> {
     println!("{}", report::table(&found, network.classes(), &truth, speed.as_ref()));
     if let Some(path) = &eval.json {
         let numbers = report::json(&found, network.classes(), source.len(), speed.as_ref());
-        run::write_text(path, &format!("{numbers:#}\n"))?;
+        crate::run::write_text(path, &format!("{numbers:#}\n"))?;
     }
     if let Some(path) = &eval.results {
         pad::heads::detection::coco::write_results(path, &found.results)?;
@@ -182,8 +182,8 @@ fn predict(predict: &Predict) -> Result<()> {
     let mut settings = predict.detecting.over(Settings::of_run(&predict.run)?);
     // Evaluation counts on weak detections; in pictures they are a nuisance.
     settings.score = predict.detecting.score.unwrap_or(0.3);
-    run::threads(settings.threads)?;
-    let device = run::device(&settings.device)?;
+    crate::run::threads(settings.threads)?;
+    let device = crate::run::device(&settings.device)?;
     let network = model::of_run(&predict.run, &settings, &device)?;
     let pipeline = settings.pipeline()?;
     let found = predict::folder(&network, &pipeline, &predict.images, &predict.out, predict.scale)?;

@@ -58,14 +58,14 @@ pub(crate) fn run(program: &Program) -> Result<()> {
     let flags = Flags { data: Some(program.images.clone()), ..program.flags.clone() };
     let config = program.run.as_ref().map(|folder| folder.join("config.toml"));
     let settings = Settings::merge(config.as_deref(), &flags)?;
-    run::threads(settings.threads)?;
-    let device = run::device(&settings.device)?;
+    crate::run::threads(settings.threads)?;
+    let device = crate::run::device(&settings.device)?;
     let vit = match &program.run {
         Some(folder) => model::of_run(folder, &device, program.force)?.network.encoder().clone(),
         None => model::encoder(&settings, &device)?,
     };
-    let dataset = run::images::evaluation(&settings, Some(program.images))?;
-    let loader = run::images::in_order(&settings, dataset)?;
+    let dataset = crate::run::images::evaluation(&settings, Some(&program.images))?;
+    let loader = crate::run::images::in_order(&settings, dataset)?;
     let (mut features, mut names) = (Vec::new(), Vec::new());
     let start = std::time::Instant::now();
     for batch in loader.epoch(0, 0)?.progress_count(loader.batches_per_epoch() as u64) {
@@ -87,7 +87,7 @@ pub(crate) fn run(program: &Program) -> Result<()> {
     let metadata = BTreeMap::from([("names".to_string(), serde_json::to_string(&names)?)]);
     let float_type = if program.half { FloatType::F16 } else { FloatType::F32 };
     let shape = features.dims().to_vec();
-    save(program.output, &BTreeMap::from([("features".into(), features)]), &metadata, float_type)?;
+    save(&program.output, &BTreeMap::from([("features".into(), features)]), &metadata, float_type)?;
     println!("wrote {}: features {shape:?}, {images_per_s:.1} images/s", program.output.display());
     Ok(())
 }

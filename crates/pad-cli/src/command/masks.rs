@@ -76,7 +76,7 @@ pub(crate) fn run(program: &Program) -> Result<()> {
         SceneSet::render(&SceneConfig::new(ImageSize::new(256, 320), program.seed), program.count)?;
     let config = ImageDatasetConfig::evaluation(ImageSize::square(SIDE));
     let dataset = ImageDataset::from_source(std::sync::Arc::new(scenes), config)?;
-    let images = run::images::spread(&dataset, program.count)?;
+    let images = crate::run::images::spread(&dataset, program.count)?;
     let count = images.dim(0)?;
     let keys: Vec<Key> = (0..count as u64).map(|i| Key::new(program.seed).sample(i)).collect();
     let importance = importance(teacher.as_ref(), &images)?;
@@ -103,7 +103,7 @@ pub(crate) fn run(program: &Program) -> Result<()> {
     }
     let small = |picture: &Canvas| picture.stretched(ImageSize::square(SIDE * 5 / 14));
     let rows: Vec<Vec<Canvas>> = rows.iter().map(|row| row.iter().map(small).collect()).collect();
-    Canvas::tiled(&rows, 4, [255; 3]).save_png(program.output)?;
+    Canvas::tiled(&rows, 4, [255; 3]).save_png(&program.output)?;
     println!(
         "wrote {}: scene, random, block, cells, attention, intensity",
         program.output.display()

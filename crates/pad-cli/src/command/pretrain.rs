@@ -121,7 +121,7 @@ fn warmup_epochs(settings: &Settings) -> f64 {
 
 pub(crate) fn run(program: &Program) -> Result<()> {
     let settings = settings(program)?;
-    let joined = group::join(program.group, &settings.device)?;
+    let joined = group::join(&program.group, &settings.device)?;
     train(program, &settings, &joined.group, &joined.device).inspect_err(|error| {
         if joined.group.world_size() > 1 {
             // The others may be waiting for this process.
@@ -140,9 +140,9 @@ fn train(
     if group.world_size() > 1 {
         tracing::info!("{} processes train together", group.world_size());
     }
-    run::threads(settings.threads)?;
-    let device = run::device(device)?;
-    let images = run::images::loaders(settings)?;
+    crate::run::threads(settings.threads)?;
+    let device = crate::run::device(device)?;
+    let images = crate::run::images::loaders(settings)?;
     let (training, held_out, crops) = (images.training, images.held_out, images.crops);
     let model = model::at_start(settings, &device)?;
     tracing::info!("operators: {}", pad::ops::cpu_level());
@@ -197,7 +197,7 @@ fn train(
     on_first(&**group, || {
         std::fs::create_dir_all(&folder)
             .map_err(|error| format!("{}: {error}", folder.display()))?;
-        run::write_text(&folder.join("config.toml"), &settings.to_toml()?)
+        crate::run::write_text(&folder.join("config.toml"), &settings.to_toml()?)
     })?;
     let saving =
         CheckpointConfig { every: Every::Steps(settings.checkpoint_every), keep: settings.keep };
@@ -238,7 +238,7 @@ fn train(
     if let Some(comparison) = &crops {
         let (normalize, window) = (settings.normalize()?, settings.window());
         // A set whose images all became unreadable is no reason to fail at the end of a run.
-        match run::pictures::crops(comparison, &normalize, &window, (4, 4), settings.seed) {
+        match crate::run::pictures::crops(comparison, &normalize, &window, (4, 4), settings.seed) {
             Ok(canvas) => {
                 let path = folder.join("crops.png");
                 canvas.save_png(&path)?;
@@ -260,14 +260,14 @@ fn train(
         "best_step": best.map(|(_, step)| step),
         "images_per_s": images_per_s,
         "seconds": seconds,
-        "peak_mib": run::peak_mib(),
+        "peak_mib": crate::run::peak_mib(),
         "steps": steps,
         "trained": model.store.summary().trained,
         "frozen": model.store.summary().frozen,
         "images_with_rois": crops.as_ref().map_or(0, |crops| crops.with_rois()),
         "unreadable": training.unreadable().iter().map(|bad| &bad.reason).collect::<Vec<_>>(),
     });
-    run::write_text(&folder.join("summary.json"), &format!("{summary:#}\n"))?;
+    crate::run::write_text(&folder.join("summary.json"), &format!("{summary:#}\n"))?;
     for file in files {
         println!("wrote {}", file.display());
     }
@@ -282,19 +282,19 @@ fn pictures(
     settings: &Settings,
     step: usize,
 ) -> Result<Vec<PathBuf>> {
-    let device = run::device(&settings.device)?;
-    let images = run::images::spread(loader.dataset().as_ref(), 6)?.to_device(&device)?;
+    let device = crate::run::device(&settings.device)?;
+    let images = crate::run::images::spread(loader.dataset().as_ref(), 6)?.to_device(&device)?;
     let normalize = settings.normalize()?;
     let mut files = Vec::new();
     if let Ok(mae) = model.mae() {
         let reconstruction = folder.join("reconstruction.png");
-        let canvas = run::pictures::reconstructions(mae, &images, &normalize, settings.seed)?;
+        let canvas = crate::run::pictures::reconstructions(mae, &images, &normalize, settings.seed)?;
         canvas.save_png(&reconstruction)?;
         let png = std::fs::read(&reconstruction)?;
         EventFile::create(&folder.join("tensorboard"), step)?.png(step, "reconstruction", &png)?;
         files.push(reconstruction);
     }
-    if let Some((canvas, _)) = run::pictures::scales(model.network.encoder(), &images, &normalize)?
+    if let Some((canvas, _)) = crate::run::pictures::scales(model.network.encoder(), &images, &normalize)?
     {
         let path = folder.join("scales.png");
         canvas.save_png(&path)?;

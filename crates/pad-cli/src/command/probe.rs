@@ -171,9 +171,9 @@ fn features(
     classes: usize,
     device: &Device,
 ) -> Result<Features> {
-    let config = run::images::evaluation_config(settings)?;
+    let config = crate::run::images::evaluation_config(settings)?;
     let dataset = ImageDataset::from_source(part.source, config)?;
-    let loader = run::images::in_order(settings, dataset)?;
+    let loader = crate::run::images::in_order(settings, dataset)?;
     let pool = match program.pool {
         Tokens::Mean => Pool::Mean,
         Tokens::Class => Pool::Class,
@@ -200,8 +200,8 @@ pub(crate) fn run(program: &Program) -> Result<()> {
     let mut settings = Settings::merge(config.as_deref(), &program.flags)?;
     // The labelled images, not those of the run.
     settings.data = program.flags.data.clone();
-    run::threads(settings.threads)?;
-    let device = run::device(&settings.device)?;
+    crate::run::threads(settings.threads)?;
+    let device = crate::run::device(&settings.device)?;
     let vit = match &program.run {
         Some(folder) => model::of_run(folder, &device, program.force)?.network.encoder().clone(),
         None => model::encoder(&settings, &device)?,
@@ -234,7 +234,7 @@ pub(crate) fn run(program: &Program) -> Result<()> {
         report.insert("linear".into(), print("linear layer", &classes, &scores));
     }
     if let Some(path) = &program.json {
-        run::write_text(path, &format!("{:#}\n", serde_json::Value::Object(report)))?;
+        crate::run::write_text(path, &format!("{:#}\n", serde_json::Value::Object(report)))?;
         println!("wrote {}", path.display());
     }
     Ok(())

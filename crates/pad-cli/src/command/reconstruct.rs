@@ -36,19 +36,19 @@ pub(crate) struct Program {
 }
 
 pub(crate) fn run(program: &Program) -> Result<()> {
-    let device = run::device(program.device)?;
-    let settings = Settings::of_run(program.run)?;
-    let model = model::of_run(program.run, &device, program.force)?;
-    let dataset = run::images::evaluation(&settings, program.images.as_deref())?;
-    let images = run::images::spread(&dataset, program.count)?.to_device(&device)?;
+    let device = crate::run::device(&program.device)?;
+    let settings = Settings::of_run(&program.run)?;
+    let model = model::of_run(&program.run, &device, program.force)?;
+    let dataset = crate::run::images::evaluation(&settings, program.images.as_deref())?;
+    let images = crate::run::images::spread(&dataset, program.count)?.to_device(&device)?;
     let normalize = settings.normalize()?;
-    let folder = program.out.unwrap_or(program.run);
-    std::fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    let folder = program.out.as_ref().unwrap_or(&program.run);
+    std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     let path = folder.join("reconstruction.png");
-    run::pictures::reconstructions(model.mae()?, &images, &normalize, program.seed)?
+    crate::run::pictures::reconstructions(model.mae()?, &images, &normalize, program.seed)?
         .save_png(&path)?;
     println!("wrote {}: input, kept patches, reconstruction", path.display());
-    match run::pictures::scales(model.network.encoder(), &images, &normalize)? {
+    match crate::run::pictures::scales(model.network.encoder(), &images, &normalize)? {
         Some((canvas, (low, high))) => {
             let path = folder.join("scales.png");
             canvas.save_png(&path)?;

@@ -182,14 +182,14 @@ struct Done {
 }
 
 pub(crate) fn run(program: &Program) -> Result<()> {
-    if !(0.0..=1.0).contains(program.max_unreadable) {
+    if !(0.0..=1.0).contains(&program.max_unreadable) {
         let found = program.max_unreadable;
         return Err(format!("`max_unreadable` is {found}, expected 0 to 1").into());
     }
     let (config, window) = (program.config(), program.window()?);
     // Settings are refused before the first image is.
     roi::rois(&[0], ImageSize::new(1, 1), &config)?;
-    let signals = run::signals::Signals::watch()?;
+    let signals = crate::run::signals::Signals::watch()?;
 
     let folder = match &program.data {
         Some(folder) => folder.clone(),
@@ -247,7 +247,7 @@ pub(crate) fn run(program: &Program) -> Result<()> {
 
 /// Renders scenes into a folder laid out as MSIP; those that are there are kept.
 fn rendered(program: &Program) -> Result<PathBuf> {
-    let folder = program.out.clone().unwrap_or_else(|| run::free_run_folder("roi"));
+    let folder = program.out.clone().unwrap_or_else(|| crate::run::free_run_folder("roi"));
     let thermal = folder.join("scenes/thermal");
     std::fs::create_dir_all(&thermal).map_err(|error| format!("{}: {error}", thermal.display()))?;
     println!("rendering {} scenes into {}", program.scenes, thermal.display());
@@ -362,10 +362,10 @@ fn preview(program: &Program, images: &ImageFolder, window: &Window) -> Result<(
     if count == 0 {
         return Ok(());
     }
-    let folder = match (program.preview_dir, &program.out) {
+    let folder = match (&program.preview_dir, &program.out) {
         (Some(folder), _) => folder.clone(),
         (None, Some(out)) => out.join("preview"),
-        (None, None) => run::free_run_folder("roi"),
+        (None, None) => crate::run::free_run_folder("roi"),
     };
     std::fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     let options = program.decode();

@@ -157,8 +157,8 @@ fn eval(eval: &Eval) -> Result<()> {
     settings.dataset = eval.dataset.clone().unwrap_or(settings.dataset);
     settings.val_split = eval.val_split.clone().unwrap_or(settings.val_split);
     settings.val_images = eval.val_images.or(settings.val_images);
-    run::threads(settings.threads)?;
-    let device = run::device(&settings.device)?;
+    crate::run::threads(settings.threads)?;
+    let device = crate::run::device(&settings.device)?;
     let network = model::of_run(&eval.run, &device)?;
     let source = data::evaluation(&settings)?;
     let classes = source.classes();
@@ -181,18 +181,18 @@ fn eval(eval: &Eval) -> Result<()> {
     println!("{} images, {:.3} s each", source.len(), seconds / source.len().max(1) as f64);
     if let Some(path) = &eval.json {
         let numbers = report::json(&found, classes, source.len());
-        run::write_text(path, &format!("{numbers:#}\n"))?;
+        crate::run::write_text(path, &format!("{numbers:#}\n"))?;
     }
     Ok(())
 }
 
 fn predict(predict: &Predict) -> Result<()> {
     let settings = predict.looking.over(Settings::of_run(&predict.run)?);
-    run::threads(settings.threads)?;
-    let device = run::device(&settings.device)?;
+    crate::run::threads(settings.threads)?;
+    let device = crate::run::device(&settings.device)?;
     let network = model::of_run(&predict.run, &device)?;
     let looking = Looking::new(&settings, network.classes.ignore, &device)?;
-    let (read, unreadable) = segmentation::predict::run(
+    let (read, unreadable) = crate::segment::predict::run(
         &network,
         &looking,
         &predict.images,

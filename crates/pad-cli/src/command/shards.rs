@@ -31,9 +31,9 @@ pub(crate) struct Program {
 }
 
 pub(crate) fn run(program: &Program) -> Result<()> {
-    let folder = ImageFolder::open(program.images)?;
+    let folder = ImageFolder::open(&program.images)?;
     if program.verify {
-        let set = ShardSet::open(program.out)?;
+        let set = ShardSet::open(&program.out)?;
         return verify(&folder, &set);
     }
     let bar = ProgressBar::new(folder.len() as u64);

@@ -62,7 +62,7 @@ pub(crate) fn run(program: &Program) -> Result<()> {
         let (low, high) = pair("fixed", &program.fixed)?;
         Window::Fixed { low, high }
     };
-    let mut folder = ImageFolder::open(program.images)?.every(program.every);
+    let mut folder = ImageFolder::open(&program.images)?.every(program.every);
     if !program.source.is_empty() {
         let names: Vec<&str> = program.source.iter().map(String::as_str).collect();
         folder = folder.only(&names)?;
