@@ -54,6 +54,16 @@ pub enum Error {
         /// What it was given.
         found: String,
     },
+    /// A name that is not one of the known ones.
+    #[error("{}", crate::text::unknown_name(what, found, known.iter().copied()))]
+    UnknownName {
+        /// What it names, e.g. `precision`.
+        what: &'static str,
+        /// The names that exist.
+        known: &'static [&'static str],
+        /// The name that was given.
+        found: String,
+    },
     /// candle refused.
     #[error("{op}: {source}")]
     Op {

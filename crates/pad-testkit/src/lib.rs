@@ -10,7 +10,7 @@ mod gradcheck;
 
 pub use api::public_api;
 pub use close::{close, largest, relative_difference};
-pub use golden::{golden, golden_dir, index};
+pub use golden::{golden, golden_folder, index};
 pub use gradcheck::{Precision, gradcheck, numbers};
 
 /// The examples of the first page and of the guides compile and run.
