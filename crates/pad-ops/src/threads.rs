@@ -5,7 +5,7 @@ use std::thread::available_parallelism;
 use crate::Error;
 
 /// Makes the calling thread one of `count` workers of the global thread pool, and returns their number. Without a `count`
-/// (or with 0) it is `RAYON_NUM_THREADS`, or the number of cores where that is not set.
+/// it is `RAYON_NUM_THREADS`, or the number of cores where that is not set.
 ///
 /// A thread outside the pool hands each parallel section over and sleeps until it is done: two switches between threads
 /// for every small operator. A worker begins at once and shares the rest. candle's own pool for elementwise operations
@@ -13,23 +13,24 @@ use crate::Error;
 /// neither. Call it at the start of `main`, from the thread that trains.
 ///
 /// # Errors
-/// [`Error::Value`] if the global pool exists already.
+/// [`Error::Value`] for 0 workers, or if the global pool exists already.
 pub fn join_workers(count: Option<usize>) -> Result<usize, Error> {
     let from_environment =
         || std::env::var("RAYON_NUM_THREADS").ok().and_then(|value| value.parse().ok());
-    let count = (count.filter(|&count| count > 0))
+    let count = count
         .or_else(|| from_environment().filter(|&count| count > 0))
         .unwrap_or_else(|| available_parallelism().map_or(1, usize::from));
+    let refused =
+        |expected: String| Error::Value { op: "threads", arg: "count", expected, found: count.to_string() };
+    if count == 0 {
+        return Err(refused("at least 1".into()));
+    }
     quiet_candle();
     let pool = rayon::ThreadPoolBuilder::new().num_threads(count);
     // The only worker must not be a thread that also waits for others, such as a loader's, which may need a worker.
     let pool = if count > 1 { pool.use_current_thread() } else { pool };
-    pool.build_global().map_err(|error| Error::Value {
-        op: "threads",
-        arg: "count",
-        expected: format!("the only call that starts workers ({error})"),
-        found: count.to_string(),
-    })?;
+    pool.build_global()
+        .map_err(|error| refused(format!("the only call that starts workers ({error})")))?;
     Ok(count)
 }
 

@@ -114,7 +114,7 @@ fn logged(folder: &Path) -> Vec<(u64, f64)> {
     let text = fs::read_to_string(folder.join("log.jsonl")).unwrap();
     let line = |line: &str| {
         let line: Value = serde_json::from_str(line).unwrap();
-        (line["step"].as_u64().unwrap(), line["loss"].as_f64().unwrap())
+        (line["step"].as_u64().unwrap(), line["train/loss"].as_f64().unwrap())
     };
     text.lines().map(line).collect()
 }

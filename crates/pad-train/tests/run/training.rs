@@ -118,20 +118,19 @@ fn hooks_are_called_in_order_and_measure_for_the_logs() {
     let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let steps: Vec<_> = lines.iter().map(|line| line["step"].as_u64().unwrap()).collect();
     assert_eq!(steps, [1, 2, 2, 3, 4, 4], "each epoch has a line of metrics");
-    assert_eq!(lines[2]["metrics"]["val/error"], 0.5);
+    assert_eq!(lines[2]["val/error"], 0.5);
     let keys: Vec<&str> = log.lines().next().unwrap().split('"').skip(1).step_by(2).collect();
     let expected = [
         "step",
         "epoch",
         "progress",
-        "lr",
-        "loss",
-        "parts",
-        "absolute",
-        "square",
-        "grad_norm",
-        "images_per_s",
-        "seconds",
+        "train/loss",
+        "train/square",
+        "train/absolute",
+        "train/lr",
+        "train/grad_norm",
+        "train/images_per_s",
+        "train/seconds",
     ];
     assert_eq!(keys, expected);
     let events = std::fs::read_dir(folder.path().join("tb")).unwrap().next().unwrap().unwrap();
