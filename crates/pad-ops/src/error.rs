@@ -64,14 +64,6 @@ pub enum Error {
         /// The name that was given.
         found: String,
     },
-    /// candle refused.
-    #[error("{op}: {source}")]
-    Op {
-        /// Operator of ours that called candle.
-        op: &'static str,
-        /// candle's own error.
-        source: candle_core::Error,
-    },
     /// candle refused, outside any operator of ours.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
