@@ -1,19 +1,17 @@
 //! Files of the reference implementation's inputs, weights, outputs and gradients.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, path::PathBuf};
 
 use candle_core::{Device, Tensor};
+
+use crate::repository;
 
 /// Returns the folder that every golden test reads: the environment variable `PAD_GOLDEN` (relative to the root of the
 /// repository), by default `tests/golden`. Another folder has the same layout and other cases.
 pub fn golden_folder() -> PathBuf {
-    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     match std::env::var_os("PAD_GOLDEN") {
-        Some(folder) => repository.join(folder), // `join` keeps an absolute path as it is
-        None => repository.join("tests/golden"),
+        Some(folder) => repository().join(folder), // `join` keeps an absolute path as it is
+        None => repository().join("tests/golden"),
     }
 }
 

@@ -4,12 +4,14 @@
 
 mod api;
 mod close;
+mod crates;
 mod forbidden;
 mod golden;
 mod gradcheck;
 
-pub use api::public_api;
+pub use api::{public_api, public_types};
 pub use close::{close, largest, relative_difference};
+pub use crates::{LibraryCrate, library_crates, repository};
 pub use golden::{golden, golden_folder, index};
 pub use gradcheck::{Precision, gradcheck, numbers};
 
