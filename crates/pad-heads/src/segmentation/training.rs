@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 use pad_adapter::params::{ParamStore, Role};
 use pad_ops::Mode;
-use pad_train::{BoxError, Losses, Parameter, Task, weight_decay_for};
+use pad_train::{BoxError, Losses, Parameter, Task};
 use serde::{Deserialize, Serialize};
 
 use super::Segmentor;
@@ -77,15 +77,12 @@ impl LayerDecay {
     /// them, but they never get an update.
     pub fn parameters(&self, store: &ParamStore, depth: usize) -> Vec<Parameter> {
         let parameter = |(name, role, var)| {
-            let parameter = Parameter::new(name, var);
-            if is_statistic(&parameter.name) {
-                return Parameter { frozen_through: Some(usize::MAX), ..parameter };
+            if is_statistic(&name) {
+                return Parameter::buffer(name, var);
             }
-            Parameter {
-                lr_factor: self.factor(role, depth),
-                weight_decay: weight_decay_for(parameter.var.shape(), self.weight_decay),
-                ..parameter
-            }
+            Parameter::new(name, var)
+                .with_lr_factor(self.factor(role, depth))
+                .with_weight_decay(self.weight_decay)
         };
         store.trained().into_iter().map(parameter).collect()
     }
