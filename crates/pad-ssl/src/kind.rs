@@ -29,6 +29,10 @@ impl ObjectiveKind {
     /// All objectives.
     pub const ALL: [Self; 4] = [Self::Mae, Self::Milan, Self::SimMim, Self::Features];
 
+    /// The names of all objectives.
+    pub const NAMES: [&str; 4] =
+        [mae::SPEC.name, milan::SPEC.name, simmim::SPEC.name, feature_target::SPEC.name];
+
     pub(crate) const fn spec(self) -> &'static Spec {
         match self {
             Self::Mae => &mae::SPEC,
@@ -76,7 +80,7 @@ impl FromStr for ObjectiveKind {
 
     fn from_str(text: &str) -> Result<Self> {
         let found = Self::ALL.into_iter().find(|kind| kind.name() == text);
-        found.ok_or_else(|| names::unknown("objective", text, &Self::ALL.map(Self::name)))
+        found.ok_or_else(|| names::unknown("objective", text, &Self::NAMES))
     }
 }
 

@@ -231,8 +231,20 @@ impl Mae {
         Ok(pad_ops::normalize_patches(&patches)?)
     }
 
-    /// The prediction as images, with the kept patches' place left to the decoder's own guess; under `norm_pix_loss`
-    /// each patch gets the true mean and variance back, as in the reference's pictures.
+    /// Predicts every patch: pixels, or under `norm_pix_loss` pixels of patches normalised one by one.
+    ///
+    /// # Shapes
+    /// `images` (B, C, H, W) -> (B, L, p p C).
+    ///
+    /// # Errors
+    /// Images or a mask that do not fit.
+    pub fn predict(&self, images: &Tensor, mask: &Mask) -> Result<Tensor> {
+        let latent = self.forward_encoder(images, mask, Mode::Eval)?;
+        Ok(self.forward_decoder(&latent, mask, Mode::Eval)?.detach())
+    }
+
+    /// Returns the prediction of every patch, kept ones too, as images. Under `norm_pix_loss` each patch gets its true
+    /// mean and variance back, as in the reference's pictures.
     ///
     /// # Shapes
     /// `images` (B, C, H, W) -> the same.
@@ -240,8 +252,7 @@ impl Mae {
     /// # Errors
     /// Images or a mask that do not fit.
     pub fn reconstruct(&self, images: &Tensor, mask: &Mask) -> Result<Tensor> {
-        let latent = self.forward_encoder(images, mask, Mode::Eval)?;
-        let mut pred = self.forward_decoder(&latent, mask, Mode::Eval)?.detach();
+        let mut pred = self.predict(images, mask)?;
         let patch_size = self.config.encoder.patch_size;
         if self.config.norm_pix_loss {
             let (mean, std) = patch_statistics(&patchify(images, patch_size)?)?;

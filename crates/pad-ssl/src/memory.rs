@@ -113,7 +113,7 @@ impl MaeConfig {
         let (dim, inner) = (encoder.embed_dim, decoder.embed_dim);
         let pixels = encoder.patch_values();
         let norm = |on: bool| if on { 2 * dim } else { 0 };
-        let patch_bias = if encoder.no_patch_bias { 0 } else { dim };
+        let patch_bias = if encoder.patch_bias { dim } else { 0 };
         let mut parameters = vec![
             (Role::PatchEmbed, pixels * dim + patch_bias + norm(encoder.pre_norm)),
             (Role::ClassToken, dim),

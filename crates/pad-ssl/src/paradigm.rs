@@ -127,6 +127,14 @@ impl ParadigmKind {
     /// All kinds.
     pub const ALL: [Self; 4] = [Self::Pad, Self::Full, Self::Scratch, Self::DecoderOnly];
 
+    /// The names of all kinds.
+    pub const NAMES: [&str; 4] = [
+        Self::Pad.name(),
+        Self::Full.name(),
+        Self::Scratch.name(),
+        Self::DecoderOnly.name(),
+    ];
+
     /// Returns the kind's name: `pad`, `full`, `scratch` or `decoder-only`.
     pub const fn name(self) -> &'static str {
         match self {
@@ -166,7 +174,7 @@ impl FromStr for ParadigmKind {
 
     fn from_str(text: &str) -> Result<Self> {
         let found = Self::ALL.into_iter().find(|kind| kind.name() == text);
-        found.ok_or_else(|| names::unknown("paradigm", text, &Self::ALL.map(Self::name)))
+        found.ok_or_else(|| names::unknown("paradigm", text, &Self::NAMES))
     }
 }
 
