@@ -30,7 +30,7 @@ fn plain() -> ViTConfig {
 /// All weights of a fresh model, none of them zero.
 fn weights(config: &ViTConfig, salt: u64) -> Checkpoint {
     let store = ParamStore::scratch(&CPU, Key::new(salt))
-        .preset("pos_embed", numbers(&[1, 17, 16], DType::F32, salt));
+        .with_value("pos_embed", numbers(&[1, 17, 16], DType::F32, salt));
     store.build(|vb| ViT::new(config, vb)).unwrap();
     let tensors = store.tensors(|_| true).into_iter().map(|(name, tensor)| {
         let noise = numbers(tensor.dims(), DType::F32, salt + name.len() as u64);

@@ -100,7 +100,7 @@ fn masked_autoencoders_of_facebookresearch_and_mmselfsup() {
     let (encoder, _) = ours("mae_fair_encoder_only.pth", Format::Timm);
     let (want, images) =
         (vit(&encoder, &mae_config().encoder), numbers(&[1, 3, 32, 32], DType::F32, 3));
-    let store = ParamStore::from_checkpoint(plain, &CPU, Key::new(0)).unused(Role::is_decoder);
+    let store = ParamStore::from_checkpoint(plain, &CPU, Key::new(0)).with_unused(Role::is_decoder);
     let got = store.build(|vb| ViT::new(&mae_config().encoder, vb)).unwrap();
     let tokens = |vit: &ViT| vit.forward(&images, Mode::Eval).unwrap();
     close("encoder only", &tokens(&got), &tokens(&want), 0.0);

@@ -123,8 +123,16 @@ impl Scale {
     pub fn parameter_count(self, embed_dim: usize) -> usize {
         match self {
             Scale::Learnable { .. } => 1,
-            Scale::Patchwise(fusion) => fusion.gate_width(embed_dim),
             Scale::Fixed(_) | Scale::FixedDecay { .. } | Scale::FixedLinear { .. } => 0,
+            Scale::Patchwise(_) => self.gate_width(embed_dim),
+        }
+    }
+
+    /// The number of them that are a gate's ([`Role::Gate`](crate::params::Role::Gate)): 0 without a gate.
+    pub fn gate_width(self, embed_dim: usize) -> usize {
+        match self {
+            Scale::Patchwise(fusion) => fusion.gate_width(embed_dim),
+            _ => 0,
         }
     }
 
