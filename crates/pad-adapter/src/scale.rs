@@ -173,9 +173,11 @@ impl Scale {
             Some(&[_, columns]) if columns == Fusion::Concat.gate_width(embed_dim) => {
                 Ok(Scale::Patchwise(Fusion::Concat))
             }
-            Some(_) => Err("`scale` cannot be inferred: the gates of sum, side and gside have the \
+            Some(_) => {
+                Err("`scale` cannot be inferred: the gates of sum, side and gside have the \
                             same shape; expected the option `scale`"
-                .into()),
+                    .into())
+            }
             None if dims("adaptmlp.scale").is_some() => Ok(Scale::Learnable { init: 1.0 }),
             None => Err("`scale` cannot be inferred: a fixed one is not stored with the tensors; \
                          expected the option `scale`, such as fixed=0.5"
