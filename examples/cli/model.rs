@@ -213,8 +213,7 @@ pub fn of_run(folder: &Path, device: &Device, force: bool) -> Result<Model> {
         let backbone = weights(&settings)?
             .ok_or_else(|| format!("{}: no {MODEL} and no weights named", folder.display()))?;
         let adapter = AdapterFile::open(folder.join(ADAPTER))?;
-        let mut all =
-            if force { adapter.onto_any(backbone)? } else { adapter.onto(backbone)? };
+        let mut all = if force { adapter.onto_any(backbone)? } else { adapter.onto(backbone)? };
         all.merge(Checkpoint::open(folder.join(DECODER))?);
         (all, true)
     };
@@ -228,7 +227,8 @@ pub fn of_run(folder: &Path, device: &Device, force: bool) -> Result<Model> {
         store = store.with_value(name, table);
     }
     let store = store.with_fresh(|role| role == Role::DecoderPosTable);
-    let store = if settings.objective == "mae" { store } else { store.with_unused(Role::is_decoder) };
+    let store =
+        if settings.objective == "mae" { store } else { store.with_unused(Role::is_decoder) };
     let network = store.build(|vb| match settings.objective.as_str() {
         "mae" => Mae::new(&config, vb).map(Network::Mae),
         _ => ViT::new(&config.encoder, vb).map(Network::Encoder).map_err(Into::into),

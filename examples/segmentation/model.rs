@@ -120,9 +120,11 @@ fn vit(settings: &Settings, backbone: Option<&Backbone>) -> Result<ViTConfig> {
     let base = match (settings.model.as_str(), backbone) {
         ("auto", Some(backbone)) => backbone.config()?,
         ("auto", None) => {
-            return Err("without weights the model must be named with --model (pico, tiny, small, \
+            return Err(
+                "without weights the model must be named with --model (pico, tiny, small, \
                         base, large, huge, dinov2-small)"
-                .into());
+                    .into(),
+            );
         }
         ("pico", _) => ViTConfig::pico(settings.patch_size),
         (name, _) => ViTConfig::preset(name, settings.patch_size)?,

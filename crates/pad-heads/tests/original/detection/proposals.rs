@@ -1,6 +1,7 @@
 //! The region proposal network.
 
 use candle_core::{Tensor, Var};
+use pad_adapter::params::Planned;
 use pad_heads::detection::{
     Boxes, Rpn, RpnConfig, RpnSamples, Target,
     matching::{Label, Matcher},

@@ -78,7 +78,8 @@ fn a_pretrained_vit_becomes_a_backbone() {
 #[test]
 fn rates_fall_from_the_heads_to_the_patches() {
     let config = config();
-    let store = ParamStore::scratch(&Device::Cpu, Key::new(2)).with_roles(role_of).with_trained(|_| true);
+    let store =
+        ParamStore::scratch(&Device::Cpu, Key::new(2)).with_roles(role_of).with_trained(|_| true);
     store.build(|vb| Detector::new(&config, vb)).unwrap();
     let parameters = LAYER_DECAY.parameters(&store, 4);
     let of = |name: &str| parameters.iter().find(|parameter| parameter.name == name).unwrap();
