@@ -89,8 +89,7 @@ fn median(mut seconds: Vec<f64>) -> f64 {
 
 /// The segmentor, and the store that serves it.
 fn segmentor(flags: &Flags) -> Result<(Segmentor, ParamStore), Box<dyn Error>> {
-    let plain = ViTConfig::preset(&flags.model, 16)
-        .ok_or_else(|| format!("--model {}, expected tiny, small, base or large", flags.model))?;
+    let plain = ViTConfig::preset(&flags.model, 16)?;
     let vit = ViTConfig {
         image_size: ImageSize::square(flags.crop),
         layer_scale: Some(1.0),
@@ -106,13 +105,13 @@ fn segmentor(flags: &Flags) -> Result<(Segmentor, ParamStore), Box<dyn Error>> {
         Work::Slide => return untrained(&config),
     };
     let store = ParamStore::scratch(&Device::Cpu, Key::new(0))
-        .roles(role_of)
-        .train(move |role| trained.includes(role));
+        .with_roles(role_of)
+        .with_trained(move |role| trained.includes(role));
     Ok((store.build(|vb| Segmentor::new(&config, vb))?, store))
 }
 
 fn untrained(config: &SegmentorConfig) -> Result<(Segmentor, ParamStore), Box<dyn Error>> {
-    let store = ParamStore::scratch(&Device::Cpu, Key::new(0)).roles(role_of);
+    let store = ParamStore::scratch(&Device::Cpu, Key::new(0)).with_roles(role_of);
     Ok((store.build(|vb| Segmentor::new(config, vb))?, store))
 }
 

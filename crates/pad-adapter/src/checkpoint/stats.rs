@@ -10,8 +10,8 @@ use super::Format;
 const MEAN: &str = "input_mean";
 const STD: &str = "input_std";
 
-/// Mean and standard deviation, of levels between 0 and 1, that a network's input was normalised with: a property of its
-/// weights, one value per channel.
+/// Mean and standard deviation, of levels between 0 and 1, that a network's input was normalised
+/// with: a property of its weights, one value per channel.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InputStats {
@@ -26,8 +26,10 @@ impl InputStats {
     pub const IMAGENET: Self = Self { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
 
     /// CLIP's.
-    pub const CLIP: Self =
-        Self { mean: [0.481_454_66, 0.457_827_5, 0.408_210_73], std: [0.268_629_54, 0.261_302_6, 0.275_777_1] };
+    pub const CLIP: Self = Self {
+        mean: [0.481_454_66, 0.457_827_5, 0.408_210_73],
+        std: [0.268_629_54, 0.261_302_6, 0.275_777_1],
+    };
 
     /// One half for each channel: the first vision transformers, timm's `augreg` weights.
     pub const HALF: Self = Self { mean: [0.5; 3], std: [0.5; 3] };
@@ -35,7 +37,7 @@ impl InputStats {
     /// Reads the entries `input_mean` and `input_std` of a file's metadata; `None` without either.
     ///
     /// # Errors
-    /// In words, if one of the two is missing or is not three numbers.
+    /// A description of the fault, if one of the two is missing or is not three numbers.
     pub fn read(metadata: &BTreeMap<String, String>) -> Result<Option<Self>, String> {
         let (mean, std) = match (metadata.get(MEAN), metadata.get(STD)) {
             (None, None) => return Ok(None),
@@ -46,10 +48,11 @@ impl InputStats {
             }
         };
         let values = |key: &str, text: &str| {
-            let numbers: Option<Vec<f32>> = text.split(',').map(|t| t.trim().parse().ok()).collect();
-            numbers.and_then(|numbers| numbers.try_into().ok()).ok_or_else(|| {
-                format!("metadata `{key}`: expected three numbers, found `{text}`")
-            })
+            let numbers: Option<Vec<f32>> =
+                text.split(',').map(|t| t.trim().parse().ok()).collect();
+            numbers
+                .and_then(|numbers| numbers.try_into().ok())
+                .ok_or_else(|| format!("metadata `{key}`: expected three numbers, found `{text}`"))
         };
         let stats = Self { mean: values(MEAN, mean)?, std: values(STD, std)? };
         match stats.is_valid() {
@@ -85,8 +88,8 @@ impl InputStats {
         stats.is_valid().then_some(stats)
     }
 
-    /// The statistics that all published weights of a format share. timm publishes weights of several; those with layer
-    /// scale (DINOv2, DeiT III) have ImageNet's.
+    /// The statistics that all published weights of a format share. timm publishes weights of
+    /// several; those with layer scale (DINOv2, DeiT III) have ImageNet's.
     pub(super) fn of_format(format: Format, has_layer_scale: bool) -> Option<Self> {
         match format {
             Format::Mae | Format::MmSelfSup | Format::VitMae | Format::Dinov2 => {

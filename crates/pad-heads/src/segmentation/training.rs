@@ -1,21 +1,21 @@
 //! A segmentor as a training task: what trains, how fast, and the losses of a batch.
 
 use candle_core::Tensor;
-use pad_adapter::params::{ParamStore, Role};
+use pad_adapter::params::{ParamStore, Plan, Planned, Role};
 use pad_ops::Mode;
-use pad_train::{BoxError, Losses, Parameter, Task};
+use pad_train::{BoxError, Losses, Parameter, Task, weight_decay_for};
 use serde::{Deserialize, Serialize};
 
 use super::Segmentor;
 use crate::layers::is_statistic;
 
-/// The role of a segmentor's parameter by its full name, for [`ParamStore::roles`]: the backbone's parts stand behind
+/// The role of a segmentor's parameter by its full name, for [`ParamStore::with_roles`]: the backbone's parts stand behind
 /// `backbone.`; the pyramid counts as head, since no pre-training has it.
 pub fn role_of(name: &str) -> Role {
     name.strip_prefix("backbone.").map_or(Role::Head, Role::of)
 }
 
-/// Which parts train, for [`ParamStore::train`].
+/// Which parts train, for [`ParamStore::with_trained`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Trained {
@@ -65,26 +65,26 @@ impl Default for LayerDecay {
 impl LayerDecay {
     /// What multiplies the learning rate of a role in a network of `depth` blocks.
     pub fn factor(&self, role: Role, depth: usize) -> f64 {
-        let layer = match role {
-            Role::PatchEmbed | Role::ClassToken | Role::PosTable => 0,
-            Role::Block(block) | Role::Adapter(block) | Role::Gate(block) => block + 1,
-            _ => depth + 1,
-        };
-        self.rate.powi((depth + 1).saturating_sub(layer) as i32)
+        let plan = Plan::everything().with_layer_decay(self.rate, depth);
+        plan.rate(role).unwrap_or_default().lr_factor
     }
 
     /// The trained parameters of `store` for an optimiser. Running statistics are among them so that checkpoints hold
     /// them, but they never get an update.
     pub fn parameters(&self, store: &ParamStore, depth: usize) -> Vec<Parameter> {
-        let parameter = |(name, role, var)| {
-            if is_statistic(&name) {
-                return Parameter::buffer(name, var);
+        let parameter = |planned: Planned| {
+            let role = planned.role;
+            let parameter = Parameter::new(planned.name, planned.var);
+            if is_statistic(&parameter.name) {
+                return Parameter { frozen_through: Some(usize::MAX), ..parameter };
             }
-            Parameter::new(name, var)
-                .with_lr_factor(self.factor(role, depth))
-                .with_weight_decay(self.weight_decay)
+            Parameter {
+                lr_factor: self.factor(role, depth),
+                weight_decay: weight_decay_for(parameter.var.shape(), self.weight_decay),
+                ..parameter
+            }
         };
-        store.trained().into_iter().map(parameter).collect()
+        store.planned().into_iter().map(parameter).collect()
     }
 }
 

@@ -55,9 +55,9 @@ fn file(config: &ViTConfig) -> (ViT, Checkpoint) {
 
 fn store(checkpoint: Checkpoint, trained: Trained) -> ParamStore {
     ParamStore::from_checkpoint(checkpoint, &Device::Cpu, Key::new(9))
-        .roles(role_of)
-        .fresh(|role| role == Role::Head)
-        .train(move |role| trained.includes(role))
+        .with_roles(role_of)
+        .with_fresh(|role| role == Role::Head)
+        .with_trained(move |role| trained.includes(role))
 }
 
 #[test]
@@ -93,14 +93,14 @@ fn other_grids_and_other_kinds() {
     let (again, changes) = pretrained(own.clone(), &probe.backbone).unwrap();
     assert!(changes.is_empty() && again.names().eq(own.names()));
     ParamStore::from_checkpoint(again, &Device::Cpu, Key::new(0))
-        .roles(role_of)
+        .with_roles(role_of)
         .build(|vb| Segmentor::new(&probe, vb))
         .unwrap();
 }
 
 #[test]
 fn a_segmentors_own_file_fits_other_grids() {
-    let store_of = ParamStore::scratch(&Device::Cpu, Key::new(8)).roles(role_of);
+    let store_of = ParamStore::scratch(&Device::Cpu, Key::new(8)).with_roles(role_of);
     store_of.build(|vb| Segmentor::new(&config(), vb)).unwrap();
     let name = "backbone.blocks.2.attn.relative_position_bias_table";
     let mut own = Checkpoint::from_tensors("own.safetensors", store_of.tensors(|_| true));
@@ -124,7 +124,7 @@ fn a_segmentors_own_file_fits_other_grids() {
     // Nothing but the tables changes, and the larger network takes the file strictly.
     assert!(fitted.names().eq(own.names()));
     ParamStore::from_checkpoint(fitted, &Device::Cpu, Key::new(0))
-        .roles(role_of)
+        .with_roles(role_of)
         .build(|vb| Segmentor::new(&larger, vb))
         .unwrap();
 }

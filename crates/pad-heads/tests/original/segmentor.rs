@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Tensor};
 use pad_adapter::{
     AdapterConfig,
-    params::{ParamStore, Role},
+    params::{ParamStore, Planned, Role},
     vit::ViTConfig,
 };
 use pad_heads::{
@@ -79,8 +79,8 @@ fn probe(trained: Trained) -> (ParamStore, Segmentor) {
         ..ViTConfig::new(14, 16, 3, 2)
     };
     let store = ParamStore::scratch(&Device::Cpu, Key::new(5))
-        .roles(role_of)
-        .train(move |role| trained.includes(role));
+        .with_roles(role_of)
+        .with_trained(move |role| trained.includes(role));
     let segmentor = store.build(|vb| Segmentor::new(&SegmentorConfig::probe(vit, 3), vb)).unwrap();
     (store, segmentor)
 }
@@ -89,7 +89,7 @@ fn probe(trained: Trained) -> (ParamStore, Segmentor) {
 fn what_trains() {
     let roles = |trained| -> Vec<Role> {
         let (store, _) = probe(trained);
-        let mut roles: Vec<Role> = store.trained().into_iter().map(|(_, role, _)| role).collect();
+        let mut roles: Vec<Role> = store.planned().into_iter().map(|p| p.role).collect();
         roles.sort();
         roles.dedup();
         roles
@@ -114,7 +114,7 @@ fn rates_fall_towards_the_patches() {
     assert_eq!(factor(Role::Adapter(11)), 0.65);
     assert!((factor(Role::PosTable) - 0.65_f64.powi(13)).abs() < 1e-15);
     let recorded = Recorded::open("segmentor");
-    let store = recorded.store.clone().roles(role_of);
+    let store = recorded.store.clone().with_roles(role_of);
     store.build(|vb| Segmentor::new(&config(), vb)).unwrap();
     let parameters = decay.parameters(&store, 5);
     let find = |name: &str| parameters.iter().find(|p| p.name == name).unwrap();
@@ -175,7 +175,7 @@ fn a_batch_without_labels_costs_nothing() {
     let losses = losses.unwrap();
     assert_eq!(losses.total.to_scalar::<f32>().unwrap(), 0.0);
     let grads = pad_ops::backward(&losses.total).unwrap();
-    for (name, _, var) in recorded.store.trained() {
+    for Planned { name, var, .. } in recorded.store.planned() {
         if let Some(grad) = grads.get(&var) {
             assert_eq!(largest(grad), 0.0, "{name}");
         }
