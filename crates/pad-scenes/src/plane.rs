@@ -1,0 +1,10 @@
+//! A half-space.
+
+use crate::vector::V3;
+
+/// Inside is `normal . p <= offset`, in the frame of the hull.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plane {
+    pub(crate) normal: V3,
+    pub(crate) offset: f32,
+}
