@@ -1,11 +1,11 @@
-//! The pinhole camera: rays out, points in, and the rectangle of pixels a box can reach.
+//! The pinhole camera: rays through pixels, projected points, and the pixels that a box can touch.
 
 use crate::{
     size::Size,
     vector::{Frame, V3, v3},
 };
 
-/// Nothing nearer than this is drawn, metres.
+/// Depth of the near plane, metres.
 const NEAR: f32 = 0.05;
 
 /// A pinhole camera without distortion.
@@ -17,7 +17,7 @@ pub(crate) struct Camera {
     pub(crate) size: Size,
 }
 
-/// Pixels `x0..x1`, `y0..y1`, and the smallest depth met there.
+/// The pixels `x0..x1`, `y0..y1`, and the smallest depth among them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Reach {
     pub(crate) x0: usize,
@@ -30,9 +30,9 @@ pub(crate) struct Reach {
 /// The angles of a view, radians.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct View {
-    /// Direction in the plane, 0 along z.
+    /// Heading, 0 along z.
     pub(crate) yaw: f32,
-    /// Up is positive.
+    /// Positive looks up.
     pub(crate) pitch: f32,
     pub(crate) roll: f32,
     /// Field of view across the longer side.
@@ -46,14 +46,16 @@ impl Camera {
         Self { frame, focal: 0.5 * longer / (0.5 * view.field).tan(), size }
     }
 
-    /// Direction through image point (`x`, `y`); its component along the view is 1, so that ray parameters are depths.
+    /// Returns the direction through image point (`x`, `y`). Its component along the view is 1, so
+    /// that ray parameters are depths.
     pub(crate) fn ray(&self, x: f32, y: f32) -> V3 {
         let (cx, cy) = (0.5 * self.size.width as f32, 0.5 * self.size.height as f32);
         let per = 1.0 / self.focal;
         self.frame.forward + self.frame.right * ((x - cx) * per) + self.frame.up * ((cy - y) * per)
     }
 
-    /// Where a point in front of the camera is seen, and its depth.
+    /// Returns the image coordinates of a point in front of the camera, and its depth; `None` for
+    /// points behind it.
     pub(crate) fn project(&self, point: V3) -> Option<(f32, f32, f32)> {
         let seen = self.frame.local_point(point);
         (seen.z > NEAR).then(|| {
@@ -67,14 +69,15 @@ impl Camera {
         (cx + self.focal * seen.x / seen.z, cy - self.focal * seen.y / seen.z)
     }
 
-    /// Pixels per metre at a point (0 behind the camera).
+    /// Returns the number of pixels per metre at a point (0 behind the camera).
     pub(crate) fn magnification(&self, point: V3) -> f32 {
         let depth = self.frame.local_point(point).z;
         if depth > NEAR { self.focal / depth } else { 0.0 }
     }
 
-    /// The pixels that a convex body inside the box with these corners can touch; `None` if it is out of view.
-    /// Corner `i` has the low or high coordinate of axis `k` by bit `k` of `i`.
+    /// Returns the pixels that a convex body inside the box with these corners can touch; `None` if
+    /// it is out of view. Bit `k` of `i` says whether corner `i` has the low or the high coordinate
+    /// of axis `k`.
     pub(crate) fn reach(&self, corners: &[V3; 8]) -> Option<Reach> {
         let seen = corners.map(|corner| self.frame.local_point(corner));
         let mut nearest = f32::INFINITY;

@@ -1,6 +1,6 @@
-//! What a pixel of a scene can be.
+//! The classes of pixels and objects.
 
-/// Names of the classes, by their number in class maps and boxes.
+/// The names of the classes, by their index in class maps and boxes.
 pub const CLASSES: [&str; 10] = [
     "background",
     "ground",
@@ -14,7 +14,7 @@ pub const CLASSES: [&str; 10] = [
     "animal",
 ];
 
-/// A colour for each class, RGB, for drawing class maps.
+/// The colour of each class in drawn class maps, RGB.
 pub const PALETTE: [[u8; 3]; 10] = [
     [70, 70, 80],
     [150, 120, 90],
@@ -28,16 +28,16 @@ pub const PALETTE: [[u8; 3]; 10] = [
     [240, 220, 60],
 ];
 
-/// In class maps: pixels of objects too small or too hidden to be labelled.
+/// The value of class maps for pixels of objects too small or too hidden to be labelled.
 pub const IGNORE: u8 = 255;
 
-/// A class by name. The number is [`Class::index`].
+/// The class of a pixel or an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Class {
-    /// Everything without a class of its own: rooms and furniture, poles, fences, machines, panels.
+    /// Everything else: rooms and furniture, poles, fences, machines, panels.
     Background = 0,
-    /// Ground that is no road: grass, soil, paving, sand, snow, water.
+    /// Ground other than roads: grass, soil, paving, sand, snow, water.
     Ground = 1,
     /// Sky.
     Sky = 2,
@@ -53,7 +53,7 @@ pub enum Class {
     Car = 7,
     /// Bicycles, without their riders.
     Bicycle = 8,
-    /// Four-legged animals.
+    /// Dogs, cats, foxes, sheep, deer, boars, cows and horses.
     Animal = 9,
 }
 
@@ -72,17 +72,17 @@ impl Class {
         Class::Animal,
     ];
 
-    /// Its number in class maps and boxes.
+    /// Returns its index in class maps and boxes.
     pub const fn index(self) -> u8 {
         self as u8
     }
 
-    /// Its name.
+    /// Returns its name.
     pub const fn name(self) -> &'static str {
         CLASSES[self as usize]
     }
 
-    /// Whether its instances are counted and boxed (person, car, bicycle, animal).
+    /// Returns whether its instances get boxes (person, car, bicycle, animal).
     pub const fn is_thing(self) -> bool {
         matches!(self, Class::Person | Class::Car | Class::Bicycle | Class::Animal)
     }

@@ -1,4 +1,4 @@
-//! What a run may set about its scenes.
+//! The configuration of scenes.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +9,7 @@ use crate::{
 
 /// Smallest side of a scene, pixels.
 pub const MIN_SIDE: usize = 32;
-/// Largest side of a scene, pixels: memory grows with the area (about 80 bytes a pixel while rendering).
+/// Largest side of a scene, pixels. Rendering takes about 80 bytes of memory per pixel.
 pub const MAX_SIDE: usize = 4096;
 /// Maximum of [`SceneConfig::max_objects`].
 pub const MAX_OBJECTS: usize = 200;
@@ -28,7 +28,7 @@ pub enum Season {
     Autumn,
 }
 
-/// From where a scene is seen.
+/// The kind of a scene: viewpoint and content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Family {
@@ -48,7 +48,7 @@ pub enum Family {
     Plant,
 }
 
-/// How often each [`Family`] is drawn: relative weights, 0 leaves a family out.
+/// Relative weights of the scene families. A family of weight 0 is never drawn.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FamilyWeights {
@@ -83,7 +83,7 @@ impl Default for FamilyWeights {
 }
 
 impl FamilyWeights {
-    /// Scenes of one family only.
+    /// Returns weights that draw scenes of one family only.
     pub fn only(family: Family) -> Self {
         let mut weights = Self {
             street: 0.0,
@@ -119,7 +119,8 @@ impl FamilyWeights {
     }
 }
 
-/// The camera's faults. Every scene has its own camera, drawn uniformly from these `[low, high]` ranges.
+/// The faults of the camera. Every scene has its own camera, drawn uniformly from these
+/// `[low, high]` ranges.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SensorConfig {
@@ -131,9 +132,10 @@ pub struct SensorConfig {
     pub column_stripes_kelvin: [f32; 2],
     /// Row pattern, standard deviation, kelvin.
     pub row_stripes_kelvin: [f32; 2],
-    /// Offset of the corners against the centre (vignetting, narcissus), kelvin; drawn with either sign.
+    /// Offset of the corners relative to the centre (vignetting, narcissus), kelvin; its sign is
+    /// random.
     pub vignetting_kelvin: [f32; 2],
-    /// Share of dead or stuck pixels.
+    /// Share of dead or stuck pixels, 0 to 1.
     pub dead_pixel_share: [f32; 2],
 }
 
@@ -151,7 +153,7 @@ impl Default for SensorConfig {
 }
 
 impl SensorConfig {
-    /// A camera without faults.
+    /// Returns a camera without faults.
     pub fn perfect() -> Self {
         let zero = [0.0, 0.0];
         Self {
@@ -165,15 +167,15 @@ impl SensorConfig {
     }
 }
 
-/// How 16-bit counts become 8 bits. Drawn per scene from these `[low, high]` ranges.
+/// The gain control from 16-bit counts to 8 bits, drawn per scene from these `[low, high]` ranges.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GainConfig {
-    /// Share of pixels cut off at each end of the window.
+    /// Share of pixels saturated at each end of the window.
     pub tail_share: [f32; 2],
     /// Blend between a linear window (0) and plateau equalisation (1).
     pub equalisation: [f32; 2],
-    /// Strength of the local detail enhancement; 0 for none.
+    /// Strength of the local detail enhancement; 0 disables it.
     pub detail: [f32; 2],
 }
 
@@ -183,31 +185,34 @@ impl Default for GainConfig {
     }
 }
 
-/// What to render. `Default` is what the project runs on.
+/// The configuration of rendered scenes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SceneConfig {
     /// Size of the images; sides from [`MIN_SIDE`] to [`MAX_SIDE`].
     pub size: Size,
-    /// Seed: equal seeds and indices give equal scenes.
+    /// Seed of all random decisions. Equal seeds and indices give equal scenes.
     pub seed: u64,
-    /// Share of each kind of scene.
+    /// Weights of the scene families.
     pub families: FamilyWeights,
     /// Seasons to draw from.
     pub seasons: Vec<Season>,
-    /// Hours of the day to draw from, `[from, to]` within 0 to 24; `from` greater than `to` spans midnight.
+    /// Hours of the day to draw from, `[from, to]` within 0 to 24. A range with `from > to` spans
+    /// midnight.
     pub hours: [f32; 2],
-    /// Fewest people, cars, bicycles and animals placed in a scene (some of them may end up hidden).
+    /// Minimum number of people, cars, bicycles and animals placed in a scene (some of them may be
+    /// hidden).
     pub min_objects: usize,
-    /// Most of them, at most 200.
+    /// Maximum number of people, cars, bicycles and animals, up to [`MAX_OBJECTS`].
     pub max_objects: usize,
-    /// Objects with fewer visible pixels get no box; their pixels are [`IGNORE`](crate::IGNORE).
+    /// Minimum number of visible pixels of a labelled object. The pixels of other objects are
+    /// [`IGNORE`](crate::IGNORE) in the class map.
     pub min_visible_pixels: usize,
-    /// Objects of which a smaller share is visible, likewise.
+    /// Minimum visible share of a labelled object, 0 to 1.
     pub min_visible_share: f32,
-    /// The camera.
+    /// The faults of the camera.
     pub sensor: SensorConfig,
-    /// The way to 8 bits.
+    /// The gain control.
     pub gain: GainConfig,
 }
 
@@ -230,7 +235,7 @@ impl Default for SceneConfig {
 }
 
 impl SceneConfig {
-    /// The default at another size and seed.
+    /// Returns the default configuration with another size and seed.
     pub fn new(size: Size, seed: u64) -> Self {
         Self { size, seed, ..Self::default() }
     }

@@ -5,8 +5,8 @@ use rand_chacha::{
     rand_core::{RngCore, SeedableRng},
 };
 
-/// The parts of a scene that draw random numbers. Each has a stream of its own, so that a change in one part leaves
-/// the others as they are.
+/// The parts of a scene that draw random numbers. Each has a stream of its own, so that a change in
+/// one part leaves the others as they are.
 #[derive(Clone, Copy)]
 #[repr(u32)]
 pub(crate) enum Part {
@@ -17,15 +17,17 @@ pub(crate) enum Part {
     Gain = 4,
 }
 
-/// Word of the key that separates scenes from all other random decisions of a run with the same seed.
+/// Word of the key that separates scenes from all other random decisions of a run with the same
+/// seed.
 const PURPOSE: u64 = 8;
 
-/// A stream of random numbers. The conversions are written out here, so that a library's update cannot change them.
+/// A stream of random numbers. The conversions are written out here, so that a library's update
+/// cannot change them.
 pub(crate) struct Dice(ChaCha8Rng);
 
 impl Dice {
-    /// The stream of one part of scene `index`. Seed, index and part make up the 256-bit key of the generator: no two
-    /// streams share a key.
+    /// The stream of one part of scene `index`. Seed, index and part make up the 256-bit key of the
+    /// generator: no two streams share a key.
     pub(crate) fn new(seed: u64, index: u64, part: Part) -> Self {
         let words = [seed, 0, index, (u64::from(part as u32) << 32) | PURPOSE];
         let mut key = [0; 32];

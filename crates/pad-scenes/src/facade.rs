@@ -1,4 +1,4 @@
-//! Windows, slabs and leaks of a wall.
+//! Windows, floor slabs and heat leaks of a wall.
 
 use crate::{
     material::{GLASS, Material},
@@ -7,27 +7,27 @@ use crate::{
     vector::{mix, smooth_step},
 };
 
-/// A facade's windows and leaks.
+/// The windows and heat leaks of a facade.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Facade {
-    /// Height of the whole wall, metres; the body's middle is half way up.
+    /// Height of the whole wall, metres; the body's centre is at half of it.
     pub(crate) height: f32,
     pub(crate) floor: f32,
     pub(crate) bay: f32,
-    /// Share of a bay and of a floor that is window.
+    /// Share of a bay's width and of a floor's height that is window.
     pub(crate) window: (f32, f32),
-    /// Share of windows that are warm, and how warm at most.
+    /// Share of windows that are warm, and their maximum warmth, kelvin.
     pub(crate) warm: (f32, f32),
-    /// Heat through slabs, frames and niches, kelvin.
+    /// Heat lost through slabs, frames and niches, kelvin.
     pub(crate) leak: f32,
     /// Shop windows at street level.
     pub(crate) shops: bool,
-    /// What the flat roof is made of.
+    /// Material of the flat roof.
     pub(crate) roof: Material,
 }
 
 impl Facade {
-    /// What the wall shows at a spot; `plain` is the bare wall.
+    /// Returns the look of the wall at a spot; `plain` is the bare wall.
     pub(crate) fn look(&self, spot: &Spot, plain: Look) -> Look {
         let p = spot.local;
         match spot.face {
@@ -53,7 +53,7 @@ impl Facade {
         let frame_u = cover_repeated(along, u0 - 0.12, u1 + 0.12, bay, size).0;
         let frame_v = cover_repeated(up, v0 - 0.12, v1 + 0.16, floor, size).0;
         let frame = (frame_u * frame_v * below_top - window).max(0.0);
-        // Heat that finds its way out.
+        // Heat lost through the structure.
         let slab =
             cover_repeated(up + 0.5 * floor, 0.5 * floor - 0.12, 0.5 * floor + 0.14, floor, size).0;
         let niche = across * cover_repeated(up, v0 - 0.55, v0 - 0.1, floor, size).0;
@@ -64,7 +64,7 @@ impl Facade {
         let wall = self.leak
             * (0.35 * slab + 0.8 * niche * warm_room + 0.7 * frame + 0.4 * foot - 0.5 * top)
             + 0.35 * weathering;
-        // Each pane its own: cold reflection, heated room, a curtain half way down, now and then open.
+        // Panes differ: cold reflection, heated room, a blind half way down, sometimes open.
         let lit = hash_unit(i, j, 1, seed) < self.warm.0;
         let open = hash_unit(i, j, 4, seed) < 0.03;
         let mullion = cover_repeated(along - 0.5 * bay, -0.04, 0.04, bay, size).0;

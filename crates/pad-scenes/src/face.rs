@@ -1,4 +1,4 @@
-//! A face's temperatures: warm eyes, cool nose, hair, glasses.
+//! The temperatures of a face: warm eyes, cool nose, hair, glasses.
 
 use crate::{
     noise::fractal3,
@@ -6,22 +6,22 @@ use crate::{
     vector::{V3, mix, smooth_step},
 };
 
-/// A face's features.
+/// The features of a face.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FaceLook {
     /// Half axes of the head.
     pub(crate) radii: V3,
-    /// Hair against skin, kelvin (negative).
+    /// Temperature of hair relative to skin, kelvin (negative).
     pub(crate) hair: f32,
-    /// Where the hair begins: height on the forehead, -1 to 1.
+    /// Height of the hairline on the head, -1 to 1.
     pub(crate) hairline: f32,
     pub(crate) beard: f32,
-    /// Glasses against skin, kelvin (negative), 0 for none.
+    /// Temperature of glasses relative to skin, kelvin (negative); 0 without glasses.
     pub(crate) glasses: f32,
 }
 
 impl FaceLook {
-    /// Kelvin against the skin at a spot of the head.
+    /// Returns the temperature at a spot of the head relative to the skin, kelvin.
     pub(crate) fn kelvin(&self, spot: &Spot) -> f32 {
         let p = spot.local;
         let (x, y, z) = (p.x / self.radii.x, p.y / self.radii.y, p.z / self.radii.z);

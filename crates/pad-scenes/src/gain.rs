@@ -1,11 +1,12 @@
-//! From 16 bits to 8: a window between percentiles, plateau equalisation, local detail.
+//! Gain control, from 16 bits to 8: a window between percentiles, plateau equalisation, local
+//! detail.
 
 use crate::{config::GainConfig, dice::Dice, sensor::blur, size::Size};
 
-/// Grey levels kept free at each end, so that nothing ordinary saturates.
+/// Grey levels reserved at each end, so that ordinary pixels do not saturate.
 const MARGIN: f32 = 4.0;
 
-/// 8-bit image of raw counts, of which `per_kelvin` make a kelvin.
+/// Returns the 8-bit image of raw counts; `per_kelvin` counts are one kelvin.
 pub(crate) fn control(
     counts: &[u16],
     size: Size,
@@ -17,21 +18,21 @@ pub(crate) fn control(
     let mut blend = dice.within(config.equalisation);
     let detail = dice.within(config.detail);
     let informed = if dice.chance(0.7) { dice.between(0.4, 0.95) } else { 0.0 };
-    // Cameras that let the operator set level and span.
+    // Level and span, as an operator sets them.
     let (level, span) = (dice.between(-0.05, 0.04), dice.between(0.82, 1.0));
     let histogram = histogram(counts);
     let Some((low, high)) = window(&histogram, counts.len(), tail) else {
-        // Nothing but one value: mid-grey.
+        // A constant image is mid-grey.
         return vec![128; counts.len()];
     };
-    // Cameras limit their gain: a wall of one temperature is not blown up into noise.
+    // Cameras limit their gain, so that a wall of one temperature is not amplified into noise.
     let least = (per_kelvin * dice.between(3.0, 7.0)) as usize;
     let missing = least.saturating_sub(high - low);
     let (low, high) =
         (low.saturating_sub(missing / 2), (high + missing / 2).min(histogram.len() - 1));
     let equal = plateau(&information(counts, size, informed), low, high);
     let linear = |count: u16| (f32::from(count) - low as f32) / (high - low) as f32;
-    // A scene with a few very hot or cold things leaves a linear window nearly flat: equalise it more.
+    // A few very hot or cold objects leave the linear window nearly flat: equalise more.
     let spread = deviation(counts, linear);
     if spread < 0.13 {
         blend = blend.max(((0.13 - spread) * 9.0).min(0.85));
@@ -46,17 +47,17 @@ pub(crate) fn control(
         let base = blur(&image, size, 0.006 * size.width.max(size.height) as f32 + 0.6);
         image.iter_mut().zip(&base).for_each(|(value, base)| *value += detail * (*value - base));
     }
-    // Towards the middle grey that automatic exposure aims for.
+    // Shift towards the mean grey level of automatic exposure.
     let mean = image.iter().sum::<f32>() / image.len() as f32;
     let aim = (0.42 - mean) * 0.45 + level;
-    let room = 255.0 - 2.0 * MARGIN;
+    let levels = 255.0 - 2.0 * MARGIN;
     image
         .iter()
         .map(|&value| {
             let value = (value + aim - 0.45) * span + 0.45;
             // A soft shoulder and toe instead of a hard clip.
             let bent = shoulder(value);
-            (MARGIN + room * bent).round().clamp(0.0, 255.0) as u8
+            (MARGIN + levels * bent).round().clamp(0.0, 255.0) as u8
         })
         .collect()
 }
@@ -79,7 +80,7 @@ fn histogram(counts: &[u16]) -> Vec<u32> {
     bins
 }
 
-/// Counts that cut `tail` off each end; `None` if they coincide.
+/// Returns the counts that cut the share `tail` off each end; `None` if they coincide.
 fn window(histogram: &[u32], total: usize, tail: f32) -> Option<(usize, usize)> {
     let cut = (f64::from(tail) * total as f64) as u64;
     let passes = |sum: &mut u64, bin: u32| {
@@ -92,7 +93,8 @@ fn window(histogram: &[u32], total: usize, tail: f32) -> Option<(usize, usize)> 
     (high > low).then_some((low, high))
 }
 
-/// Cumulative histogram, clipped at a plateau so that large flat areas do not eat all grey levels; index 0 is `low`.
+/// Returns the cumulative histogram, clipped at a plateau so that large flat areas do not take all
+/// grey levels; index 0 is `low`.
 fn plateau(weights: &[f32], low: usize, high: usize) -> Vec<f32> {
     let bins = &weights[low..=high];
     let total: f64 = bins.iter().map(|&bin| f64::from(bin)).sum();
@@ -109,7 +111,8 @@ fn plateau(weights: &[f32], low: usize, high: usize) -> Vec<f32> {
         .collect()
 }
 
-/// How much each count matters: pixels that differ from their neighbours carry information, a smooth sky does not.
+/// Returns the weight of each count: pixels that differ from their neighbours carry information, a
+/// smooth sky does not.
 fn information(counts: &[u16], size: Size, share: f32) -> Vec<f32> {
     let mut weights = vec![0.0; 1 << 16];
     let gradient = |at: usize, other: usize| match (counts.get(at), counts.get(other)) {

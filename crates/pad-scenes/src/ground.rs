@@ -1,4 +1,4 @@
-//! What lies flat: curves, areas, decals, stains.
+//! The ground: curves, areas, decals, stains.
 
 use crate::{
     class::Class,
@@ -19,13 +19,13 @@ pub(crate) struct Curve {
 }
 
 impl Curve {
-    /// A straight line through `origin` at `yaw` (0 along z).
+    /// Returns a straight line through `origin` at `yaw` (0 along z).
     pub(crate) fn straight(origin: (f32, f32), yaw: f32) -> Self {
         let (sin, cos) = yaw.sin_cos();
         Self { origin, direction: (sin, cos), amplitude: 0.0, wavelength: 100.0, phase: 0.0 }
     }
 
-    /// Distance along and across (positive to the right of the direction).
+    /// Returns the distances along and across the curve (positive to the right of the direction).
     pub(crate) fn coordinates(&self, x: f32, z: f32) -> (f32, f32) {
         let (dx, dz) = (x - self.origin.0, z - self.origin.1);
         let along = dx * self.direction.0 + dz * self.direction.1;
@@ -33,7 +33,7 @@ impl Curve {
         (along, across - self.bend(along))
     }
 
-    /// The ground point at (`along`, `across`).
+    /// Returns the ground point at (`along`, `across`).
     pub(crate) fn point(&self, along: f32, across: f32) -> V3 {
         let across = across + self.bend(along);
         v3(
@@ -43,7 +43,7 @@ impl Curve {
         )
     }
 
-    /// Heading of the curve there, as a yaw.
+    /// Returns the heading of the curve at `along`, as a yaw.
     pub(crate) fn yaw(&self, along: f32) -> f32 {
         let slope = (self.bend(along + 0.5) - self.bend(along - 0.5)).atan();
         self.direction.0.atan2(self.direction.1) + slope
@@ -60,21 +60,23 @@ impl Curve {
 /// An area of the ground.
 #[derive(Clone, Debug)]
 pub(crate) enum Area {
-    /// Within `half` metres of a curve, from `from` to `to` along it, shifted by `across`; dashed with
-    /// `(period, length)` if given.
+    /// Within `half` metres of a curve, from `from` to `to` along it, shifted by `across`; dashed
+    /// with `(period, length)` if given.
     Band { curve: Curve, across: f32, half: f32, from: f32, to: f32, dashes: Option<(f32, f32)> },
     /// A rectangle turned by `yaw`.
     Rectangle { centre: (f32, f32), half: (f32, f32), yaw: f32 },
-    /// A convex polygon with its edges as lines `x nx + z nz = offset`, normals outward. See [`Area::polygon`].
+    /// A convex polygon with its edges as lines `x nx + z nz = offset`, normals outward. See
+    /// [`Area::polygon`].
     Polygon { points: Vec<(f32, f32)>, edges: Vec<(f32, f32, f32)> },
-    /// An ellipse with its first axis turned by `yaw`; a ring `width` wide inside its edge if given.
+    /// An ellipse with its first axis turned by `yaw`; a ring `width` wide inside its edge if
+    /// given.
     Ellipse { centre: (f32, f32), radii: (f32, f32), yaw: f32, ring: Option<f32> },
     /// An uneven patch: ponds, worn ground, flower beds.
     Patch { centre: (f32, f32), radius: f32, roughness: f32, seed: u32 },
 }
 
 impl Area {
-    /// A convex polygon from its corners, counter-clockwise where x runs right and z up.
+    /// Returns a convex polygon from its corners, counter-clockwise with x to the right and z up.
     pub(crate) fn polygon(points: Vec<(f32, f32)>) -> Area {
         let edges = points
             .iter()
@@ -88,7 +90,7 @@ impl Area {
         Area::Polygon { points, edges }
     }
 
-    /// Distance to the edge, metres, negative inside. Exact enough near the edge.
+    /// Returns the distance to the edge, metres, negative inside. Accurate near the edge only.
     pub(crate) fn distance(&self, x: f32, z: f32) -> f32 {
         match self {
             Area::Band { curve, across, half, from, to, dashes } => {
@@ -118,7 +120,7 @@ impl Area {
             }
             Area::Patch { centre, radius, roughness, seed } => {
                 let away = length(x - centre.0, z - centre.1);
-                // The noise never exceeds 1.9: most points need none.
+                // The noise never exceeds 1.9, so that points far from the edge need no evaluation.
                 let (least, most) =
                     (radius * (1.0 - 1.9 * roughness), radius * (1.0 + 1.9 * roughness));
                 if away > most {
@@ -133,7 +135,8 @@ impl Area {
         }
     }
 
-    /// Corners of a flat box around the area (see `Camera::reach`); long bands have none and reach everywhere.
+    /// Returns the corners of a flat box around the area, in the order of `Camera::reach`; `None`
+    /// for long or curved bands, which can touch any pixel.
     pub(crate) fn corners(&self) -> Option<[V3; 8]> {
         let of = |points: [(f32, f32); 4]| {
             let [a, b, c, d] = points.map(|(x, z)| v3(x, 0.0, z));
@@ -198,7 +201,7 @@ pub(crate) struct Rows {
     pub(crate) kelvin: f32,
 }
 
-/// Something flat on the ground, over all earlier ones.
+/// A flat area of another material, above all earlier ones.
 #[derive(Clone, Debug)]
 pub(crate) struct Decal {
     pub(crate) area: Area,
@@ -208,12 +211,12 @@ pub(crate) struct Decal {
     pub(crate) seed: u32,
 }
 
-/// What a soft stain does to the ground.
+/// The effect of a stain on the ground.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Effect {
-    /// Takes this share of the sun away.
+    /// Removes this share of the sun.
     Shadow(f32),
-    /// Warms (or cools) by kelvin.
+    /// Changes the temperature by this many kelvin.
     Heat(f32),
 }
 

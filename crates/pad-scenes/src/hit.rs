@@ -1,11 +1,12 @@
-//! Where rays enter bodies, each in the body's own coordinates: exact and without allocation, for every sample.
+//! Intersections of rays with bodies, each in the body's own coordinates: exact and without
+//! allocation.
 
 use crate::{plane::Plane, vector::V3};
 
-/// Depth along the ray and the face that is hit.
+/// Depth along the ray and the face that is hit; `None` for a miss.
 pub(crate) type Hit = Option<(f32, u8)>;
 
-/// Rays with a common origin against a box; all in the box's frame.
+/// Intersects a ray with a box, in the box's frame.
 pub(crate) fn hit_block(from: V3, along: V3, half: V3) -> Hit {
     let (mut enter, mut leave, mut face) = (0.0_f32, f32::INFINITY, u8::MAX);
     for (axis, (o, d, h)) in
@@ -27,18 +28,18 @@ pub(crate) fn hit_block(from: V3, along: V3, half: V3) -> Hit {
     (enter < leave && face != u8::MAX).then_some((enter, face))
 }
 
-/// The same against an intersection of half-spaces.
+/// Intersects a ray with an intersection of half-spaces.
 pub(crate) fn hit_hull(from: V3, along: V3, planes: &[Plane]) -> Hit {
     let (mut enter, mut leave, mut face) = (0.0_f32, f32::INFINITY, u8::MAX);
     for (index, plane) in planes.iter().enumerate() {
         let speed = plane.normal.dot(along);
-        let room = plane.offset - plane.normal.dot(from);
+        let distance = plane.offset - plane.normal.dot(from);
         if speed.abs() < 1e-9 {
-            if room < 0.0 {
+            if distance < 0.0 {
                 return None;
             }
         } else {
-            let t = room / speed;
+            let t = distance / speed;
             if speed > 0.0 {
                 leave = leave.min(t);
             } else if t > enter {
@@ -53,7 +54,7 @@ pub(crate) fn hit_hull(from: V3, along: V3, planes: &[Plane]) -> Hit {
     (face != u8::MAX).then_some((enter, face))
 }
 
-/// The same against a ball about the origin.
+/// Intersects a ray with a ball about the origin.
 pub(crate) fn hit_ball(from: V3, along: V3, radius: f32) -> Hit {
     let (a, b) = (along.dot(along), from.dot(along));
     let c = from.dot(from) - radius * radius;
@@ -64,6 +65,7 @@ pub(crate) fn hit_ball(from: V3, along: V3, radius: f32) -> Hit {
     Some(((-b - root.sqrt()) / a, 0))
 }
 
+/// Intersects a ray with a closed cylinder about the y axis.
 pub(crate) fn hit_cylinder(from: V3, along: V3, radius: f32, half: f32) -> Hit {
     // The caps' slab.
     let inverse = 1.0 / along.y;
@@ -87,6 +89,7 @@ pub(crate) fn hit_cylinder(from: V3, along: V3, radius: f32, half: f32) -> Hit {
     (enter > 0.0 && enter < slab_out.min(wall_out)).then_some((enter, face))
 }
 
+/// Intersects a ray with the side of a cylinder, from inside or outside.
 pub(crate) fn hit_tube(from: V3, along: V3, radius: f32, half: f32) -> Hit {
     let a = along.x * along.x + along.z * along.z;
     let b = from.x * along.x + from.z * along.z;
@@ -102,6 +105,7 @@ pub(crate) fn hit_tube(from: V3, along: V3, radius: f32, half: f32) -> Hit {
         .map(|t| (t, 0))
 }
 
+/// Intersects a ray with a flat ring in the plane y = 0.
 pub(crate) fn hit_ring(from: V3, along: V3, outer: f32, inner: f32) -> Hit {
     let t = -from.y / along.y;
     let (x, z) = (from.x + t * along.x, from.z + t * along.z);
@@ -109,12 +113,13 @@ pub(crate) fn hit_ring(from: V3, along: V3, outer: f32, inner: f32) -> Hit {
     (t > 0.0 && square <= outer * outer && square >= inner * inner).then_some((t, 0))
 }
 
-/// A limb prepared for rays from one point.
+/// A limb, prepared for rays from one point.
 ///
-/// With axis `u` of length `L`, `s = (ra - rb) / L` and `c = sqrt(1 - s^2)`, a point at height `y` along the axis
-/// and distance `rho` from it lies on the slanted side where `c rho = ra - s y`, between the circles where side and
-/// balls touch: `0 <= c y - s rho <= c L`. Squared, with `rho^2 = |p|^2 - y^2`:
-/// `c^2 |p|^2 - y^2 + 2 ra s y - ra^2 = 0`, a quadratic in the ray's parameter.
+/// With axis `u` of length `L`, `s = (ra - rb) / L` and `c = sqrt(1 - s^2)`, a point at height `y`
+/// along the axis and distance `rho` from it lies on the slanted side where `c rho = ra - s y`,
+/// between the circles where side and balls touch: `0 <= c y - s rho <= c L`. Squared, with
+/// `rho^2 = |p|^2 - y^2`: `c^2 |p|^2 - y^2 + 2 ra s y - ra^2 = 0`, a quadratic in the ray's
+/// parameter.
 pub(crate) struct Limb {
     from_a: V3,
     from_b: V3,
@@ -151,7 +156,7 @@ impl Limb {
         let b = square * od - y0 * yd + self.ra * self.sin * yd;
         let c = square * oo - y0 * y0 + 2.0 * self.ra * self.sin * y0 - self.ra * self.ra;
         let root = b * b - a * c;
-        // The whole cone holds both balls: a ray that misses it misses everything.
+        // The whole cone contains both balls: a ray that misses it misses the limb.
         if root < 0.0 && a > 0.0 {
             return None;
         }
@@ -167,7 +172,7 @@ impl Limb {
             let first = (-b - root) / a;
             if on_side(first) {
                 if a > 0.0 {
-                    // Entering through the side: nothing of a convex body is nearer.
+                    // The ray enters a convex body through its side: no other part is nearer.
                     return Some((first, 0));
                 }
                 best = first;

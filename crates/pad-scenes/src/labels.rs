@@ -1,4 +1,4 @@
-//! The class map, the boxes and whose each pixel is, from what the samples see.
+//! Labels: class map, boxes and instance map, from the surfaces that the samples see.
 
 use crate::{
     class::IGNORE,
@@ -8,7 +8,7 @@ use crate::{
     world::World,
 };
 
-/// What is known of a thing's visible pixels.
+/// The visible pixels of an instance.
 #[derive(Clone, Copy)]
 struct Visible {
     samples: u32,
@@ -19,8 +19,8 @@ struct Visible {
     y1: usize,
 }
 
-/// Class of every pixel (by most of its samples; things win ties), the boxes of the things that can be seen, and the number
-/// of each pixel's box, from 1.
+/// Returns the class map (the majority of a pixel's samples; instances win ties), the boxes of the
+/// labelled instances, and the instance map.
 pub(crate) fn label(
     world: &World,
     samples: &Samples,
@@ -59,7 +59,7 @@ pub(crate) fn label(
         }
     }
     let mut boxes = Vec::new();
-    // Number of each thing's box.
+    // The number of each instance's box.
     let mut numbers = vec![0_u16; seen.len()];
     for (index, own) in seen.iter().enumerate() {
         let whole = samples.covered[index].max(1) as f32;
@@ -76,7 +76,8 @@ pub(crate) fn label(
                 class: world.things[index].index(),
                 visible_share,
             });
-            numbers[index] = boxes.len() as u16; // there are no more things than owners have numbers
+            // Instances are numbered by `u16` (`World::of_class`), so the number fits.
+            numbers[index] = boxes.len() as u16;
         }
     }
     for (class, owner) in classes.iter_mut().zip(&mut owners) {

@@ -1,4 +1,4 @@
-//! How surfaces warm up, cool down, shine and look from near.
+//! Materials: how surfaces warm up, cool down, reflect, and their texture.
 
 use crate::{config::Season, dice::Dice, weather::Weather};
 
@@ -7,15 +7,15 @@ use crate::{config::Season, dice::Dice, weather::Weather};
 pub(crate) struct Material {
     /// Own heat: bodies, engines, heated rooms.
     pub(crate) heat: f32,
-    /// Gain in full sun.
+    /// Temperature rise in full sun.
     pub(crate) solar: f32,
-    /// Share of the sun's work of the last hours that is still there (slow, heavy surfaces).
+    /// Share of the solar heat of the last hours that is still stored (heavy surfaces).
     pub(crate) inertia: f32,
-    /// Offset of an upward surface under a clear night sky (negative cools).
+    /// Offset of an upward surface under a clear night sky (negative is cooler).
     pub(crate) night: f32,
-    /// Emissivity seen straight on.
+    /// Emissivity at normal incidence.
     pub(crate) emissivity: f32,
-    /// How much of a mirror it becomes at grazing angles, 0 to 1.
+    /// Reflectivity gained at grazing angles, 0 to 1.
     pub(crate) mirror: f32,
     /// Strength of its texture, kelvin.
     pub(crate) grain: f32,
@@ -245,7 +245,7 @@ pub(crate) const BARE_METAL: Material = Material {
     scale: 0.3,
     ..DULL
 };
-/// What a room is made of.
+/// The walls of a room.
 pub(crate) const PLASTER: Material = Material {
     solar: 0.0,
     inertia: 0.0,
@@ -258,7 +258,7 @@ pub(crate) const PLASTER: Material = Material {
 };
 
 impl Material {
-    /// The same material, a little different: no two walls of a town are alike.
+    /// Returns the material with random variation: no two walls of a town are alike.
     pub(crate) fn varied(mut self, dice: &mut Dice) -> Self {
         self.solar *= dice.between(0.7, 1.3);
         self.night += 0.8 * dice.normal();
@@ -268,17 +268,17 @@ impl Material {
         self
     }
 
-    /// The same material, `kelvin` warmer.
+    /// Returns the material, `kelvin` warmer.
     pub(crate) fn warmer(self, kelvin: f32) -> Self {
         Self { heat: self.heat + kelvin, ..self }
     }
 }
 
-/// A body's surface: skin of people at `cover` 0, thick winter clothes or fur towards 1, where the air's temperature
-/// wins.
+/// Returns the surface of a person or an animal: skin at `cover` 0, thick winter clothes or fur, at
+/// the temperature of the air, at 1.
 pub(crate) fn body(weather: &Weather, cover: f32, wrinkle: f32) -> Material {
     let celsius = weather.air - crate::weather::ZERO_CELSIUS;
-    // Skin follows the air a little: fingers and faces are cold in winter.
+    // Skin follows the air slightly: hands and faces are cold in winter.
     let skin = 33.0 - 0.17 * (26.0 - celsius).clamp(-10.0, 45.0);
     Material {
         heat: (skin - celsius) * (1.0 - cover),
@@ -292,7 +292,7 @@ pub(crate) fn body(weather: &Weather, cover: f32, wrinkle: f32) -> Material {
     }
 }
 
-/// What natural open ground is made of in this season.
+/// Draws a material of natural open ground in this season.
 pub(crate) fn open_ground(weather: &Weather, dice: &mut Dice) -> Material {
     if weather.snow && dice.chance(0.85) {
         return SNOW.varied(dice);

@@ -2,7 +2,7 @@
 
 use crate::vector::V3;
 
-/// 32 well mixed bits of a lattice point.
+/// Returns 32 well mixed bits for a lattice point.
 pub(crate) fn hash(x: i32, y: i32, z: i32, seed: u32) -> u32 {
     let mut bits = (x as u32).wrapping_mul(0x9E37_79B1)
         ^ (y as u32).wrapping_mul(0x85EB_CA77)
@@ -15,13 +15,13 @@ pub(crate) fn hash(x: i32, y: i32, z: i32, seed: u32) -> u32 {
     bits ^ (bits >> 15)
 }
 
-/// The hash as a number in `[0, 1)`.
+/// Returns the hash as a number in `[0, 1)`.
 pub(crate) fn hash_unit(x: i32, y: i32, z: i32, seed: u32) -> f32 {
     (hash(x, y, z, seed) >> 8) as f32 * (1.0 / (1_u32 << 24) as f32)
 }
 
-/// A lattice point's own value in `[-1, 1)`: one round less of mixing than [`hash`], enough under interpolation and
-/// twice as fast where most of a scene's time goes.
+/// Returns the value of a lattice point in `[-1, 1)`. One round of mixing less than [`hash`]:
+/// enough under interpolation, and twice as fast in the hottest loop.
 fn lattice(x: u32, y: u32, z: u32) -> f32 {
     let mut bits = x ^ y ^ z;
     bits ^= bits >> 15;
@@ -32,13 +32,13 @@ fn lattice(x: u32, y: u32, z: u32) -> f32 {
     ((bits as i32) >> 8) as f32 * (1.0 / (1_u32 << 23) as f32)
 }
 
-/// The two neighbours of a coordinate along one axis, spread over 32 bits.
+/// Returns the two lattice neighbours of a coordinate along one axis, multiplied by `factor`.
 fn pair(whole: i32, factor: u32) -> (u32, u32) {
     let low = (whole as u32).wrapping_mul(factor);
     (low, low.wrapping_add(factor))
 }
 
-/// Largest whole number not above `value`, and what remains. (`floor` is a library call on older CPUs.)
+/// Splits a value into its floor and the remainder. (`f32::floor` is a library call on older CPUs.)
 pub(crate) fn split(value: f32) -> (i32, f32) {
     let whole = value as i32;
     let whole = if (whole as f32) > value { whole.saturating_sub(1) } else { whole };
@@ -49,7 +49,7 @@ fn ease(t: f32) -> f32 {
     t * t * (3.0 - 2.0 * t)
 }
 
-/// Smooth noise over the plane with lattice spacing 1, in `[-1, 1]`.
+/// Returns smooth noise over the plane with lattice spacing 1, in `[-1, 1]`.
 pub(crate) fn value2(x: f32, y: f32, seed: u32) -> f32 {
     let (ix, fx) = split(x);
     let (iy, fy) = split(y);
@@ -63,7 +63,7 @@ pub(crate) fn value2(x: f32, y: f32, seed: u32) -> f32 {
     low + (high - low) * fy
 }
 
-/// Smooth noise over space with lattice spacing 1, in `[-1, 1]`.
+/// Returns smooth noise over space with lattice spacing 1, in `[-1, 1]`.
 pub(crate) fn value3(p: V3, seed: u32) -> f32 {
     let (ix, fx) = split(p.x);
     let (iy, fy) = split(p.y);
@@ -83,14 +83,16 @@ pub(crate) fn value3(p: V3, seed: u32) -> f32 {
     near + (far - near) * fz
 }
 
-/// How much of a wave of length `wavelength` survives pixels that cover `footprint`: 1 above four pixels, 0 below
-/// one and a half. Fading octaves out this way keeps distant texture from turning into false grain.
+/// Returns the amplitude that remains of a wave of length `wavelength` under pixels that cover
+/// `footprint`: 1 above four pixels, 0 below one and a half. Without this fading, distant texture
+/// would alias.
 fn survives(wavelength: f32, footprint: f32) -> f32 {
     ((wavelength - 1.5 * footprint) / (2.5 * footprint).max(1e-9)).clamp(0.0, 1.0)
 }
 
-/// Fractal noise over the plane: `octaves` of [`value2`], the first with wavelength `scale`, each next one half as
-/// long and `gain` as strong, filtered for pixels that cover `footprint` (same unit as `x`). About `[-1, 1]`.
+/// Returns fractal noise over the plane: `octaves` of [`value2`], the first with wavelength
+/// `scale`, each next one half as long and `gain` as strong, filtered for pixels that cover
+/// `footprint` (same unit as `x`). About `[-1, 1]`.
 pub(crate) fn fractal2(
     (x, y): (f32, f32),
     scale: f32,
@@ -104,7 +106,7 @@ pub(crate) fn fractal2(
     })
 }
 
-/// [`fractal2`] in space.
+/// Returns [`fractal2`] in space.
 pub(crate) fn fractal3(
     p: V3,
     scale: f32,
@@ -118,7 +120,8 @@ pub(crate) fn fractal3(
     })
 }
 
-/// The sum of octaves, normalised; `value` is told waves per unit and the octave's number.
+/// Returns the normalised sum of octaves; the arguments of `value` are waves per unit and the
+/// number of the octave.
 #[inline(always)]
 fn fractal(
     scale: f32,

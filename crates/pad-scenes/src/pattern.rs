@@ -1,5 +1,5 @@
-//! What is painted on surfaces: windows, faces, grilles, cells. Patterns live in a body's own coordinates and are
-//! filtered for the size of a pixel, so that distant facades do not flicker.
+//! Temperature patterns on surfaces: windows, faces, grilles, cells. They are functions of the
+//! body's own coordinates, filtered for the size of a pixel so that distant facades do not alias.
 
 use crate::{
     facade::Facade,
@@ -10,12 +10,13 @@ use crate::{
     vector::{mix, smooth_step, v3},
 };
 
-/// A pattern.
+/// A temperature pattern on a surface.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Pattern {
     Plain,
     Facade(Facade),
-    /// A car's cabin: everything but the roof is glass between pillars. Between heights `belt` and `top`.
+    /// A car's cabin: everything but the roof is glass between pillars. Between heights `belt` and
+    /// `top`.
     Cabin {
         belt: f32,
         top: f32,
@@ -39,7 +40,8 @@ pub(crate) enum Pattern {
         hot: f32,
         faults: f32,
     },
-    /// Stripes across an axis of the body (0 x, 1 y, 2 z): planks, fins, corrugation, blinds, furrows.
+    /// Stripes across an axis of the body (0 x, 1 y, 2 z): planks, fins, corrugation, blinds,
+    /// furrows.
     Stripes {
         axis: u8,
         pitch: f32,
@@ -57,7 +59,8 @@ pub(crate) enum Pattern {
         level: f32,
         kelvin: f32,
     },
-    /// A rectangle of the front (face 4 or 5) `kelvin` warmer, like a screen, an oven door, a window with a sill.
+    /// A rectangle of the front (face 4 or 5) `kelvin` warmer, like a screen, an oven door, a
+    /// window with a sill.
     Inset {
         half: (f32, f32),
         kelvin: f32,
@@ -82,7 +85,7 @@ pub(crate) enum Pattern {
 }
 
 impl Pattern {
-    /// What the pattern does at a spot of `base` material.
+    /// Returns the effect of the pattern at a spot of `base` material.
     pub(crate) fn look(&self, spot: &Spot, base: &Material) -> Look {
         let plain = Look { kelvin: 0.0, other: *base, share: 0.0 };
         let p = spot.local;

@@ -1,8 +1,8 @@
-//! A half-space.
+//! A plane that bounds a half-space.
 
 use crate::vector::V3;
 
-/// Inside is `normal . p <= offset`, in the frame of the hull.
+/// The inside is `normal . p <= offset`, in the frame of the hull.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plane {
     pub(crate) normal: V3,

@@ -1,5 +1,6 @@
-//! Which surface each sample of the image sees. Bodies are hit exactly, by rays, inside the rectangle of pixels they
-//! can reach; four samples a pixel, so that edges are smooth.
+//! Visibility: the surface that each sample of the image sees. Bodies are intersected exactly, by
+//! rays, inside the rectangle of pixels that they can touch; four samples per pixel smooth the
+//! edges.
 
 use crate::{
     camera::{Camera, Reach},
@@ -11,25 +12,28 @@ use crate::{
     world::{Cutout, Surface, World},
 };
 
-/// Samples of a pixel.
+/// The number of samples per pixel.
 pub(crate) const SAMPLES: usize = 4;
 
-/// Where they lie in the pixel: a square turned so that near-vertical and near-horizontal edges get four steps.
+/// Positions of the samples in a pixel: a rotated square, so that near-vertical and near-horizontal
+/// edges get four steps.
 pub(crate) const OFFSETS: [(f32, f32); SAMPLES] =
     [(0.375, 0.125), (0.875, 0.375), (0.125, 0.625), (0.625, 0.875)];
 
-/// The ground ends here, metres: the haze hides what is behind.
+/// Largest depth of the ground, metres: haze hides everything beyond.
 const FARTHEST: f32 = 2.0e4;
 
-/// What every sample sees.
+/// The surface that every sample sees.
 ///
-/// A key is `16 id + face`; id 0 is the sky, 1 the open ground, then come the decals, then the surfaces.
+/// A key is `16 id + face`; id 0 is the sky, 1 the open ground, followed by the decals, then by the
+/// surfaces.
 pub(crate) struct Samples {
     pub(crate) key: Vec<u32>,
     pub(crate) depth: Vec<f32>,
     /// Middle of each pixel on the ground.
     pub(crate) ground: Vec<GroundPixel>,
-    /// Samples that each thing would cover if nothing else were there; thing `n` is at `n - 1`.
+    /// Number of samples that each instance would cover without any occlusion; instance `n` is at
+    /// `n - 1`.
     pub(crate) covered: Vec<u32>,
 }
 
@@ -38,7 +42,8 @@ pub(crate) struct Samples {
 pub(crate) struct GroundPixel {
     pub(crate) x: f32,
     pub(crate) z: f32,
-    /// Half the length of the pixel's trace, metres; infinite at the horizon, negative off the ground.
+    /// Half the length of the pixel's footprint, metres; infinite at the horizon, negative off the
+    /// ground.
     pub(crate) reach: f32,
 }
 
@@ -67,7 +72,7 @@ impl Bundle {
     }
 }
 
-/// Finds what every sample of the world's camera sees.
+/// Finds the surface that every sample of the world's camera sees.
 pub(crate) fn rasterise(world: &World) -> Samples {
     let camera = &world.camera;
     let (width, height) = (camera.size.width, camera.size.height);
@@ -124,12 +129,12 @@ fn draw_ground(world: &World, samples: &mut Samples) {
     }
 }
 
-/// Depth at which a ray meets the ground; infinite if it does not.
+/// Returns the depth at which a ray meets the ground; infinite if it does not.
 fn ground_depth(eye: V3, ray: V3) -> f32 {
     if ray.y < -1e-6 { eye.y / -ray.y } else { f32::INFINITY }
 }
 
-/// The pixels an area of the ground can touch.
+/// Returns the pixels that an area of the ground can touch.
 pub(crate) fn area_reach(camera: &Camera, area: &Area) -> Option<Reach> {
     match area.corners() {
         Some(corners) => camera.reach(&corners),
@@ -190,10 +195,11 @@ fn draw_bodies(world: &World, samples: &mut Samples) {
             list.push((index, *reach));
         }
     }
-    // Near ones first: what they hide need not be hit at all. (A stable sort: the order never depends on chance.)
+    // Front to back: hidden bodies are skipped. The sort is stable, so that equal depths keep their
+    // order.
     still.sort_by(|a, b| a.1.nearest.total_cmp(&b.1.nearest));
     let first_id = 2 + world.decals.len();
-    // The last thing that touched a sample, so that its own parts are not counted twice.
+    // The last instance that covered a sample, so that its parts are not counted twice.
     let mut touched = vec![0_u16; if things.is_empty() { 0 } else { samples.key.len() }];
     for (index, reach) in still.into_iter().chain(things) {
         let surface = &world.surfaces[index];
@@ -255,7 +261,7 @@ impl Filler<'_> {
         }
     }
 
-    /// Tries every sample in reach. `scale` turns the bundle's coordinates back into metres.
+    /// Tests every sample in reach. `scale` turns the bundle's coordinates back into metres.
     fn scan(&mut self, bundle: Bundle, scale: V3, hit: impl Fn(V3) -> Hit) {
         let Reach { x0, x1, y0, y1, nearest } = self.reach;
         let per = 1.0 / self.camera.focal;
@@ -293,21 +299,21 @@ impl Filler<'_> {
         }
     }
 
-    /// Whether a cut-out surface is there at `point` (bundle coordinates).
+    /// Returns whether a surface with cut-outs is solid at `point` (bundle coordinates).
     fn kept(&self, point: V3, ray: V3, scale: V3, footprint: f32, at: usize) -> bool {
         let metres = point.times(scale);
         let seed = self.surface.seed;
         match self.surface.cutout {
             Cutout::Solid => true,
             Cutout::Leaves { scale: wave, density } => {
-                // On a ball, the cosine between view and surface: gaps open towards the silhouette.
+                // On a ball, the cosine between view and normal: gaps open towards the silhouette.
                 let facing = match self.surface.shape {
                     Shape::Ellipsoid { .. } => {
                         (point.dot(ray) / (point.length() * ray.length())).abs()
                     }
                     _ => 0.8,
                 };
-                // Gaps never finer than pixels, or they would be grain.
+                // Gaps finer than pixels would show as noise.
                 let per = 1.0 / wave.max(2.5 * footprint);
                 let field = 0.5 * value3(metres * per, seed)
                     + 0.45 * value3(metres * (2.3 * per), !seed)

@@ -1,4 +1,4 @@
-//! From a configuration and a number to a scene.
+//! Rendering: the steps from a configuration and an index to a scene.
 
 use std::ops::Range;
 
@@ -14,11 +14,11 @@ use crate::{
     weather::Weather,
 };
 
-/// Renders scene `index` of a configuration. Equal `(config, index)` give equal scenes, whatever ran before and on
-/// whichever thread.
+/// Renders scene `index` of a configuration. Equal `(config, index)` give equal scenes, on any
+/// thread and in any order.
 ///
 /// # Errors
-/// [`Error::Setting`](crate::Error::Setting) if the configuration is not valid.
+/// [`Error::Settings`](crate::Error::Settings) if the configuration is invalid.
 pub fn render(config: &SceneConfig, index: u64) -> Result<Scene> {
     config.validate()?;
     let dice = |part: Part| Dice::new(config.seed, index, part);
@@ -56,7 +56,7 @@ pub fn render(config: &SceneConfig, index: u64) -> Result<Scene> {
 /// Renders a range of scenes on all threads of the current rayon pool, in order.
 ///
 /// # Errors
-/// [`Error::Setting`](crate::Error::Setting) if the configuration is not valid.
+/// [`Error::Settings`](crate::Error::Settings) if the configuration is invalid.
 pub fn render_many(config: &SceneConfig, indices: Range<u64>) -> Result<Vec<Scene>> {
     config.validate()?;
     indices.into_par_iter().map(|index| render(config, index)).collect()

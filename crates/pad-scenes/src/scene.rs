@@ -1,4 +1,4 @@
-//! A rendered scene.
+//! A rendered scene and its labels.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,13 +15,13 @@ pub struct SceneBox {
     pub x1: f32,
     /// Top edge, pixels.
     pub y1: f32,
-    /// Right edge, pixels, outside the last visible column.
+    /// Right edge, pixels; exclusive.
     pub x2: f32,
-    /// Bottom edge, pixels, outside the last visible row.
+    /// Bottom edge, pixels; exclusive.
     pub y2: f32,
-    /// Class, an index of [`CLASSES`].
+    /// Class, an index of [`CLASSES`](crate::CLASSES).
     pub class: u8,
-    /// Share of the object's outline inside the image that nothing hides, 0 to 1.
+    /// Share of the object's pixels inside the image that are not occluded, 0 to 1.
     pub visible_share: f32,
 }
 
@@ -32,19 +32,21 @@ pub struct Scene {
     pub size: Size,
     /// Apparent temperature before optics and sensor, kelvin.
     pub temperature_kelvin: Vec<f32>,
-    /// Raw counts of the sensor, in a narrow band of 16 bits.
+    /// Raw 16-bit counts of the sensor.
     pub counts: Vec<u16>,
-    /// The image after gain control.
+    /// The 8-bit image after gain control.
     pub gray: Vec<u8>,
-    /// Class of every pixel, an index of [`CLASSES`], or [`IGNORE`].
+    /// Class map: the class of every pixel, an index of [`CLASSES`](crate::CLASSES), or
+    /// [`IGNORE`](crate::IGNORE).
     pub classes: Vec<u8>,
-    /// Boxes of the objects that can be told, in the order they were placed.
+    /// Boxes of the labelled objects, in the order in which they were placed.
     pub boxes: Vec<SceneBox>,
-    /// Number of the box that every pixel belongs to, from 1; 0: none.
+    /// Instance map: the number of the box that every pixel belongs to, from 1; 0 for the
+    /// background.
     pub instances: Vec<u16>,
-    /// How counts and kelvin go together.
+    /// The relation between counts and kelvin.
     pub radiometry: Radiometry,
-    /// Where the camera stood.
+    /// The family of the scene.
     pub family: Family,
     /// Part of the year.
     pub season: Season,

@@ -1,11 +1,12 @@
-//! The camera behind the lens: blur, noise, stripes, dead pixels, raw counts.
+//! The optics and the sensor: blur, noise, stripes, dead pixels, raw counts.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{config::SensorConfig, dice::Dice, size::Size};
 
-/// How a radiometric camera turns temperature into raw counts: `offset + r / (exp(b / kelvin) - 1)`, Planck's law over
-/// the band with the constants that such cameras store in their files.
+/// The relation between temperature and raw counts of a radiometric camera:
+/// `counts = offset + r / (exp(b / kelvin) - 1)`, Planck's law over the band, with the constants
+/// that such cameras store in their files.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Radiometry {
     /// Gain, counts.
@@ -17,12 +18,12 @@ pub struct Radiometry {
 }
 
 impl Radiometry {
-    /// Raw counts of a temperature, before rounding.
+    /// Returns the raw counts of a temperature, before rounding.
     pub fn counts(&self, kelvin: f32) -> f64 {
         self.offset + self.r / ((self.b / f64::from(kelvin.max(1.0))).exp() - 1.0)
     }
 
-    /// Temperature of raw counts, kelvin. Counts not above the offset are 0 K.
+    /// Returns the temperature of raw counts, kelvin; 0 for counts at or below the offset.
     pub fn kelvin(&self, counts: f64) -> f64 {
         let signal = counts - self.offset;
         if signal <= 0.0 { 0.0 } else { self.b / (self.r / signal + 1.0).ln() }
@@ -38,7 +39,7 @@ impl Radiometry {
     }
 }
 
-/// Raw counts of an image of apparent temperatures.
+/// Returns the raw counts of an image of apparent temperatures, and how they relate to kelvin.
 pub(crate) fn expose(
     kelvin: &[f32],
     size: Size,
@@ -78,7 +79,8 @@ pub(crate) fn expose(
     (counts, radiometry)
 }
 
-/// One value per column or row: white with a slow part, as amplifiers and readout lines differ.
+/// Returns one offset per column or row, white noise with a slow part: amplifiers and readout lines
+/// differ.
 fn stripes(count: usize, strength: f32, dice: &mut Dice) -> Vec<f32> {
     let mut slow = 0.0;
     (0..count)
@@ -89,7 +91,7 @@ fn stripes(count: usize, strength: f32, dice: &mut Dice) -> Vec<f32> {
         .collect()
 }
 
-/// Kills some pixels: stuck a little or far from their neighbours, but inside the image's own range.
+/// Sets some pixels to a random value inside the image's own range: dead or stuck pixels.
 fn spoil(counts: &mut [u16], size: Size, share: f32, dice: &mut Dice) {
     let low = counts.iter().min().copied().unwrap_or(0);
     let high = counts.iter().max().copied().unwrap_or(0);
@@ -103,7 +105,8 @@ fn spoil(counts: &mut [u16], size: Size, share: f32, dice: &mut Dice) {
     }
 }
 
-/// Gaussian blur with repeated edges; unchanged below a tenth of a pixel.
+/// Returns the image after a Gaussian blur with repeated edges; unchanged for a sigma below a tenth
+/// of a pixel.
 pub(crate) fn blur(image: &[f32], size: Size, sigma: f32) -> Vec<f32> {
     if sigma < 0.1 {
         return image.to_vec();
@@ -160,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn noise_has_the_strength_that_is_asked_for() {
+    fn noise_has_the_configured_strength() {
         let size = Size::new(64, 96);
         let config = SensorConfig { netd_kelvin: [0.5, 0.5], ..SensorConfig::perfect() };
         let flat = vec![300.0; size.area()];

@@ -1,4 +1,5 @@
-//! The apparent temperature of what is seen: sun, night sky, own heat, texture, reflection, air.
+//! Shading: the apparent temperature of every pixel from sun, night sky, own heat, texture,
+//! reflection, air.
 
 use crate::{
     ground::{Effect, Rows},
@@ -16,7 +17,7 @@ struct Stains {
     heat: Vec<f32>,
 }
 
-/// A place to be shaded.
+/// A point to be shaded.
 #[derive(Clone, Copy)]
 struct Seen {
     point: V3,
@@ -26,7 +27,7 @@ struct Seen {
     pixel: usize,
 }
 
-/// Apparent temperature of every pixel, kelvin: the mean over what its samples see.
+/// Returns the apparent temperature of every pixel, kelvin: the mean over its samples.
 pub(crate) fn shade(world: &World, samples: &Samples) -> Vec<f32> {
     let stains = soak(world, samples);
     let shader = Shader { world, samples, stains };
@@ -40,7 +41,8 @@ fn soak(world: &World, samples: &Samples) -> Stains {
     let area = samples.ground.len();
     let mut stains = Stains { shadow: vec![0.0; area], heat: vec![0.0; area] };
     for stain in &world.stains {
-        // The soft rim is half outside: take a margin of pixels, a little more than it needs near the camera.
+        // Half of the soft edge lies outside: a margin of pixels, somewhat larger than needed near
+        // the camera.
         let Some(reach) = area_reach(&world.camera, &stain.area) else {
             continue;
         };
@@ -88,7 +90,7 @@ impl Shader<'_> {
             if done[start] {
                 continue;
             }
-            // All samples of one face are shaded once, at their middle.
+            // All samples of one face are shaded once, at their mean position.
             let (mut ox, mut oy, mut depth, mut count) = (0.0, 0.0, 0.0, 0.0);
             for other in start..SAMPLES {
                 if keys[other] == keys[start] {
@@ -140,7 +142,7 @@ impl Shader<'_> {
         mix(world.weather.air, kelvin, clear)
     }
 
-    /// Temperature of a material with normal `normal`, before texture.
+    /// Returns the temperature of a material with normal `normal`, before texture.
     fn balance(&self, material: &Material, normal: V3, shadow: f32) -> f32 {
         let weather = &self.world.weather;
         let now = weather.sun_power * normal.dot(weather.sun).max(0.0) * (1.0 - shadow);
@@ -155,7 +157,7 @@ impl Shader<'_> {
                     + material.night * weather.cooling * open)
     }
 
-    /// How strongly textures show: sun and clear nights bring them out.
+    /// Returns the strength of textures: sun and clear nights raise it.
     fn activity(&self) -> f32 {
         let weather = &self.world.weather;
         if weather.indoor {
@@ -164,7 +166,7 @@ impl Shader<'_> {
         weather.contrast * (0.4 + 0.6 * weather.sun_power.max(0.7 * weather.cooling))
     }
 
-    /// What leaves the surface towards the eye: its own radiation and the mirrored surroundings.
+    /// Returns the apparent temperature towards the eye: own radiation and reflected surroundings.
     fn apparent(&self, kelvin: f32, material: &Material, normal: V3, view: V3) -> f32 {
         let facing = -normal.dot(view);
         let grazing = (1.0 - facing.abs().min(1.0)).powi(5);
@@ -205,7 +207,7 @@ impl Shader<'_> {
             normal = -normal;
         }
         if let Cutout::Leaves { scale, .. } = surface.cutout {
-            // Leaves and twigs turn every way.
+            // Leaves and twigs have all orientations.
             let per = 1.0 / (0.8 * scale).max(1.5 * seen.footprint);
             let turn = |shift: f32| value3((local + v3(shift, 0.0, 0.0)) * per, surface.seed);
             normal = (normal + v3(turn(3.1), turn(17.7), turn(31.3)) * 1.1).normalized();
@@ -218,11 +220,11 @@ impl Shader<'_> {
         let texture = fractal3(textured, material.scale, 4, 0.65, seen.footprint, surface.seed);
         kelvin += material.grain * self.activity() * texture;
         if let Cutout::Leaves { scale, .. } = surface.cutout {
-            // Clumps of leaves with gaps between: the same waves that cut the outline.
+            // Clumps of leaves with gaps: the same noise that cuts the outline.
             let clumps = fractal3(local, 1.2 * scale, 3, 0.8, 0.5 * seen.footprint, surface.seed);
             kelvin += 1.1 * self.activity() * clumps;
         }
-        // Warm bodies look cooler where they turn away: air streams past, cloth stands off.
+        // Warm bodies look cooler at grazing angles: air flows past, cloth stands off.
         let away = 1.0 + normal.dot(seen.view);
         kelvin -= 0.16 * material.heat.clamp(0.0, 20.0) * away * away;
         let mut apparent = self.apparent(kelvin, material, normal, seen.view);

@@ -1,9 +1,9 @@
-//! Solid bodies that rays can hit. All bodies are convex (but for rings and tubes) and seen from outside.
+//! The bodies that rays can hit. All are convex except rings and tubes, and seen from outside.
 
 use crate::plane::Plane;
 use crate::vector::{Frame, UP, V3, v3};
 
-/// Most planes of a [`Shape::Hull`].
+/// Maximum number of planes of a [`Shape::Hull`].
 pub(crate) const MAX_PLANES: usize = 10;
 
 /// A body.
@@ -26,8 +26,9 @@ pub(crate) enum Shape {
 }
 
 impl Shape {
-    /// A hull whose cross-section (in the frame's z, y) is a convex polygon, counter-clockwise seen from -x, that
-    /// leans in by `lean` radians towards the top on both sides; the sides meet `half_width` at y = `waist`.
+    /// Returns a hull whose cross-section (in the frame's z, y) is a convex polygon,
+    /// counter-clockwise seen from -x, that leans in by `lean` radians towards the top on both
+    /// sides; the sides meet `half_width` at y = `waist`.
     pub(crate) fn profile(
         frame: Frame,
         outline: &[(f32, f32)],
@@ -72,7 +73,7 @@ impl Shape {
         }
     }
 
-    /// A point of the surface in the body's own coordinates, where patterns live.
+    /// Returns a point of the surface in the body's own coordinates, in which patterns are defined.
     pub(crate) fn local(&self, point: V3) -> V3 {
         match self {
             Shape::Block { frame, .. }
@@ -90,7 +91,7 @@ impl Shape {
         }
     }
 
-    /// Outward unit normal at a point of face `face`.
+    /// Returns the outward unit normal at a point of face `face`.
     pub(crate) fn normal(&self, point: V3, face: u8) -> V3 {
         match self {
             Shape::Block { frame, .. } => {
@@ -143,7 +144,7 @@ impl Shape {
         }
     }
 
-    /// Corners of a box around the body; corner `i` by the bits of `i` (see `Camera::reach`).
+    /// Returns the corners of a box around the body, in the order of `Camera::reach`.
     pub(crate) fn corners(&self) -> [V3; 8] {
         let of = |frame: &Frame, low: V3, high: V3| {
             std::array::from_fn(|i| {
@@ -205,8 +206,7 @@ mod tests {
         ]
     }
 
-    /// Where a ray (`from`, unnormalised `along`) enters the body, if in front of `from`: what the rasteriser does with
-    /// precomputed origins, in one call.
+    /// Returns where a ray (`from`, unnormalised `along`) enters the body in front of `from`.
     fn first_hit(shape: &Shape, from: V3, along: V3) -> Hit {
         match shape {
             Shape::Block { frame, half } => {
@@ -238,7 +238,8 @@ mod tests {
         }
     }
 
-    /// Is the point inside (closed bodies only), told from the definition and not from the ray formulas?
+    /// Returns whether the point is inside (closed bodies only), by the definition and not by the
+    /// ray formulas.
     fn inside(shape: &Shape, p: V3) -> Option<bool> {
         let local = shape.local(p);
         match shape {
@@ -321,7 +322,8 @@ mod tests {
                 let along = v3((i % 20) as f32 * 0.03 - 0.27, (i / 20) as f32 * 0.03 - 0.26, 1.0);
                 if let Some((t, _)) = first_hit(&shape, v3(0.0, 0.0, 0.0), along) {
                     let p = along * t;
-                    // Inside the box: the projections on its three edges from corner 0 lie in [0, 1].
+                    // Inside the box: the projections on its three edges from corner 0 lie in [0,
+                    // 1].
                     for bit in [1, 2, 4] {
                         let edge = corners[bit] - corners[0];
                         let square = edge.dot(edge);

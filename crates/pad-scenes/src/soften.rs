@@ -1,4 +1,4 @@
-//! Living bodies have no seams: temperature flows between the parts they are built from.
+//! Smooths the temperatures inside people and animals, whose parts have no seams in reality.
 
 use crate::{
     class::Class,
@@ -6,10 +6,10 @@ use crate::{
     world::World,
 };
 
-/// Blur inside a body, as a share of its size in the image.
+/// Sigma of the blur, as a share of the body's size in the image.
 const SHARE: f32 = 0.0065;
 
-/// Rectangle of a body's pixels.
+/// Bounding rectangle of a body's pixels.
 #[derive(Clone, Copy)]
 struct Extent {
     x0: usize,
@@ -18,8 +18,8 @@ struct Extent {
     y1: usize,
 }
 
-/// Blurs temperatures within each person and animal that is large enough for its joints to show, never across its
-/// outline.
+/// Blurs temperatures within each person and animal that is large enough for its joints to show,
+/// never across its outline.
 pub(crate) fn soften(world: &World, samples: &Samples, kelvin: &mut [f32]) {
     let width = world.camera.size.width;
     let none = Extent { x0: usize::MAX, y0: usize::MAX, x1: 0, y1: 0 };
@@ -57,7 +57,8 @@ pub(crate) fn soften(world: &World, samples: &Samples, kelvin: &mut [f32]) {
     }
 }
 
-/// A Gaussian blur that sees only the pixels of one owner: both passes carry the weight that was found.
+/// Blurs the pixels of one instance with a Gaussian. Both passes carry the sum of weights found
+/// inside the instance.
 fn blur_inside(
     kelvin: &mut [f32],
     owners: &[u16],

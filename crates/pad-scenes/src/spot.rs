@@ -1,4 +1,4 @@
-//! A point of a surface, and what can be painted there.
+//! A point of a surface as patterns see it, and the filtered steps that patterns are built from.
 
 use crate::{
     material::Material,
@@ -11,15 +11,15 @@ use crate::{
 pub(crate) struct Spot {
     /// In the body's coordinates, metres.
     pub(crate) local: V3,
-    /// The same shifted to where the body sits in its texture.
+    /// The same point in texture coordinates.
     pub(crate) textured: V3,
     pub(crate) face: u8,
-    /// Size of a pixel there, metres.
+    /// Size of a pixel at this point, metres.
     pub(crate) footprint: f32,
     pub(crate) seed: u32,
 }
 
-/// What a pattern does to a spot: kelvin on top, and a second material with its share.
+/// The effect of a pattern at a spot: a temperature offset, and a second material with its share.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Look {
     pub(crate) kelvin: f32,
@@ -27,23 +27,23 @@ pub(crate) struct Look {
     pub(crate) share: f32,
 }
 
-/// Share of a pixel of size `size` about `at` that lies between `low` and `high`.
+/// Returns the share of a pixel of size `size` centred at `at` that lies between `low` and `high`.
 pub(crate) fn cover(at: f32, low: f32, high: f32, size: f32) -> f32 {
     let size = size.max(1e-4);
     ((high.min(at + 0.5 * size) - low.max(at - 0.5 * size)) / size).clamp(0.0, 1.0)
 }
 
-/// The same for an interval repeated every `pitch`; also the number of the repetition.
+/// Returns the same for an interval repeated every `pitch`, and the number of the repetition.
 pub(crate) fn cover_repeated(at: f32, low: f32, high: f32, pitch: f32, size: f32) -> (f32, i32) {
     let (index, share) = split(at / pitch);
     let share =
         if size < pitch { cover(share * pitch, low, high, size) } else { (high - low) / pitch };
-    // Between one and three pixels per repetition the pattern melts into its mean.
+    // Between one and three pixels per repetition the pattern fades into its mean.
     let melt = smooth_step(0.4, 1.0, size / pitch);
     (mix(share, (high - low) / pitch, melt), index)
 }
 
-/// 1 at 0, falling off over `width`.
+/// Returns a Gaussian bump: 1 at 0, falling off over `width`.
 pub(crate) fn bump(at: f32, width: f32) -> f32 {
     (-(at / width) * (at / width)).exp()
 }

@@ -1,4 +1,4 @@
-//! Points, directions and frames of the world: x to the right, y up, z ahead, metres.
+//! Points, directions and frames of the world: x to the right, y up, z forward, metres.
 
 use std::ops::{Add, Mul, Neg, Sub};
 
@@ -13,7 +13,7 @@ pub(crate) struct V3 {
 /// Straight up.
 pub(crate) const UP: V3 = V3 { x: 0.0, y: 1.0, z: 0.0 };
 
-/// A point or direction from its coordinates.
+/// Returns a point or direction from its coordinates.
 pub(crate) const fn v3(x: f32, y: f32, z: f32) -> V3 {
     V3 { x, y, z }
 }
@@ -35,7 +35,7 @@ impl V3 {
         self.dot(self).sqrt()
     }
 
-    /// The same direction with length 1; straight up for the zero vector.
+    /// Returns the same direction with length 1; straight up for the zero vector.
     pub(crate) fn normalized(self) -> V3 {
         let length = self.length();
         if length > 1e-12 { self * (1.0 / length) } else { UP }
@@ -45,7 +45,7 @@ impl V3 {
         self + (other - self) * share
     }
 
-    /// Coordinate by coordinate.
+    /// Returns the element-wise product.
     pub(crate) fn times(self, other: V3) -> V3 {
         v3(self.x * other.x, self.y * other.y, self.z * other.z)
     }
@@ -79,7 +79,7 @@ impl Neg for V3 {
     }
 }
 
-/// A place and three orthonormal axes.
+/// An origin and three orthonormal axes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Frame {
     pub(crate) origin: V3,
@@ -89,13 +89,15 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
-    /// Standing upright at `origin`, turned by `yaw` radians about the vertical (0 looks along z).
+    /// Returns an upright frame at `origin`, turned by `yaw` radians about the vertical (0 looks
+    /// along z).
     pub(crate) fn upright(origin: V3, yaw: f32) -> Frame {
         let (sin, cos) = yaw.sin_cos();
         Frame { origin, right: v3(cos, 0.0, -sin), up: UP, forward: v3(sin, 0.0, cos) }
     }
 
-    /// The same frame tilted by `pitch` radians about its right axis (positive lifts the forward axis).
+    /// Returns the frame tilted by `pitch` radians about its right axis (positive lifts the forward
+    /// axis).
     pub(crate) fn pitched(self, pitch: f32) -> Frame {
         let (sin, cos) = pitch.sin_cos();
         Frame {
@@ -105,7 +107,7 @@ impl Frame {
         }
     }
 
-    /// The same frame rolled by `roll` radians about its forward axis.
+    /// Returns the frame rolled by `roll` radians about its forward axis.
     pub(crate) fn rolled(self, roll: f32) -> Frame {
         let (sin, cos) = roll.sin_cos();
         Frame {
@@ -115,33 +117,33 @@ impl Frame {
         }
     }
 
-    /// The same axes at another place, given in this frame's coordinates.
+    /// Returns the same axes at another origin, given in this frame's coordinates.
     pub(crate) fn at(self, local: V3) -> Frame {
         Frame { origin: self.point(local), ..self }
     }
 
-    /// World direction of a local one.
+    /// Returns the world direction of a local one.
     pub(crate) fn direction(&self, local: V3) -> V3 {
         self.right * local.x + self.up * local.y + self.forward * local.z
     }
 
-    /// World point of a local one.
+    /// Returns the world point of a local one.
     pub(crate) fn point(&self, local: V3) -> V3 {
         self.origin + self.direction(local)
     }
 
-    /// Local direction of a world one.
+    /// Returns the local direction of a world one.
     pub(crate) fn local_direction(&self, world: V3) -> V3 {
         v3(self.right.dot(world), self.up.dot(world), self.forward.dot(world))
     }
 
-    /// Local point of a world one.
+    /// Returns the local point of a world one.
     pub(crate) fn local_point(&self, world: V3) -> V3 {
         self.local_direction(world - self.origin)
     }
 }
 
-/// 0 at `zero` and beyond, 1 at `one` and beyond, smooth between; `one` may be the smaller of the two.
+/// Smooth step: 0 at `zero` and beyond, 1 at `one` and beyond; `one` may be the smaller of the two.
 pub(crate) fn smooth_step(zero: f32, one: f32, value: f32) -> f32 {
     let span = one - zero;
     let span = if span.abs() < 1e-9 { 1e-9 } else { span };
@@ -149,7 +151,7 @@ pub(crate) fn smooth_step(zero: f32, one: f32, value: f32) -> f32 {
     share * share * (3.0 - 2.0 * share)
 }
 
-/// `from` at 0, `to` at 1.
+/// Linear interpolation: `from` at 0, `to` at 1.
 pub(crate) fn mix(from: f32, to: f32, share: f32) -> f32 {
     from + (to - from) * share
 }

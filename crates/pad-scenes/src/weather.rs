@@ -1,4 +1,4 @@
-//! What heats and cools a scene: air, sun, clouds, sky.
+//! The weather of a scene: air, sun, clouds, sky.
 
 use crate::{
     config::{SceneConfig, Season},
@@ -24,13 +24,13 @@ pub(crate) struct Weather {
     pub(crate) sun: V3,
     /// Irradiance on a surface that faces the sun, 1 at a clear summer noon; 0 at night.
     pub(crate) sun_power: f32,
-    /// Irradiance on flat ground averaged over the last hours: what slow surfaces remember.
+    /// Irradiance on flat ground averaged over the last five hours, which heavy surfaces store.
     pub(crate) memory: f32,
     /// Radiative cooling towards a clear sky, 0 to 1.
     pub(crate) cooling: f32,
-    /// Distance over which the air hides 63% of a contrast, metres.
+    /// Distance over which the air removes 63% of a contrast, metres.
     pub(crate) visibility: f32,
-    /// Factor on all contrasts of outdoor surfaces (rain and wind level them).
+    /// Factor on all contrasts of outdoor surfaces (rain and wind reduce them).
     pub(crate) contrast: f32,
     /// Snow on the ground.
     pub(crate) snow: bool,
@@ -42,7 +42,7 @@ pub(crate) struct Weather {
     horizon: f32,
 }
 
-/// Length of half the day, hours, and highest elevation of the sun, radians.
+/// Returns half the length of the day, hours, and the highest elevation of the sun, radians.
 fn daylight(season: Season) -> (f32, f32) {
     match season {
         Season::Winter => (4.2, 0.32),
@@ -52,7 +52,7 @@ fn daylight(season: Season) -> (f32, f32) {
     }
 }
 
-/// Elevation of the sun, radians; negative at night.
+/// Returns the elevation of the sun, radians; negative at night.
 fn elevation(season: Season, hour: f32) -> f32 {
     let (half, highest) = daylight(season);
     // Hours from solar noon, wrapped into half a day either side.
@@ -69,7 +69,7 @@ fn irradiance(elevation: f32, cloud: f32) -> f32 {
 }
 
 impl Weather {
-    /// Weather of an outdoor scene.
+    /// Draws the weather of an outdoor scene.
     pub(crate) fn draw(config: &SceneConfig, dice: &mut Dice) -> Self {
         let season = match config.seasons.get(dice.below(config.seasons.len())) {
             Some(&season) => season,
@@ -125,7 +125,7 @@ impl Weather {
         }
     }
 
-    /// The air of a closed room; the season stays, for what is behind the windows.
+    /// Returns the conditions of a closed room; the season is kept for what is behind the windows.
     pub(crate) fn indoors(mut self, celsius: f32) -> Self {
         self.zenith = self.air - 10.0;
         self.air = celsius + ZERO_CELSIUS;
@@ -141,29 +141,30 @@ impl Weather {
         self
     }
 
-    /// Apparent temperature of the environment in a direction, without clouds: what mirrors show.
+    /// Returns the apparent temperature of the environment in a direction, without clouds, as
+    /// reflections show it.
     pub(crate) fn surroundings(&self, direction: V3) -> f32 {
         let ground = self.air + 8.0 * self.memory;
         let sky = mix(self.horizon, self.zenith, direction.y.clamp(0.0, 1.0).powf(0.6));
-        // Surfaces are rough: what they mirror is never a sharp horizon.
+        // Surfaces are rough: a reflected horizon is never sharp.
         mix(ground, sky, smooth_step(-0.25, 0.25, direction.y))
     }
 
-    /// Apparent temperature of the sky in a direction of length 1.
+    /// Returns the apparent temperature of the sky in a direction of length 1.
     pub(crate) fn sky(&self, direction: V3, footprint: f32) -> f32 {
         let up = direction.y.max(0.0);
         let clear = mix(self.horizon, self.zenith, up.min(1.0).powf(0.6));
         if self.indoor {
             return clear;
         }
-        // Clouds lie on a plane overhead; towards the horizon they crowd together and fade into haze.
+        // Clouds lie on a plane overhead; towards the horizon they become dense and fade into haze.
         let flat = 1.0 / (up + 0.12);
         let at = (direction.x * flat, direction.z * flat);
         let field = fractal2(at, 0.9, 5, 0.55, footprint * flat * flat, self.seed);
         let cover = smooth_step(-0.35, 0.45, field + 2.4 * (self.cloud - 0.5));
         let body = self.air - 7.0 - 9.0 * up - 3.0 * field;
         let base = mix(clear, body.max(clear), cover * (1.0 - (-14.0 * up).exp()));
-        // The sun's own disc is far beyond the range; its aureole is not.
+        // The sun's disc is far outside the range of the sensor; its aureole is not.
         let toward = direction.dot(self.sun).max(0.0);
         base + self.sun_power * (4.0 * toward.powi(24) + 25.0 * toward.powi(2500))
     }

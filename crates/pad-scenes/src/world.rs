@@ -1,4 +1,4 @@
-//! A scene before it is seen: ground with what lies on it, bodies, things that get boxes.
+//! The world of one scene: ground, decals, stains, bodies, and the instances that get boxes.
 
 use crate::{
     camera::Camera,
@@ -12,7 +12,7 @@ use crate::{
     weather::Weather,
 };
 
-/// Which parts of a surface are not there.
+/// The parts of a surface that are cut out.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Cutout {
     Solid,
@@ -21,7 +21,8 @@ pub(crate) enum Cutout {
         scale: f32,
         density: f32,
     },
-    /// Bars every `pitch` metres along the body's x and z, `share` of it solid; mesh has them along y too.
+    /// Bars every `pitch` metres along the body's x and z, `share` of it solid; mesh has them along
+    /// y too.
     Bars {
         pitch: f32,
         share: f32,
@@ -37,14 +38,15 @@ pub(crate) struct Surface {
     pub(crate) pattern: Pattern,
     pub(crate) cutout: Cutout,
     pub(crate) class: Class,
-    /// Number of the thing it belongs to, from 1; 0 for none.
+    /// Number of the instance it belongs to, from 1; 0 for the background.
     pub(crate) thing: u16,
     pub(crate) seed: u32,
-    /// Where the body sits in its texture: parts of one animal share seed and texture, so that no seams show.
+    /// Offset of the body in its texture: parts of one animal share seed and texture, so that no
+    /// seams show.
     pub(crate) anchor: V3,
 }
 
-/// Everything of one scene.
+/// The world of one scene.
 #[derive(Debug)]
 pub(crate) struct World {
     pub(crate) weather: Weather,
@@ -57,7 +59,7 @@ pub(crate) struct World {
     /// Class of each thing; thing `n` is at `n - 1`.
     pub(crate) things: Vec<Class>,
     pub(crate) seed: u32,
-    /// Discs of the ground that are taken: x, z, radius.
+    /// Occupied discs of the ground: x, z, radius.
     taken: Vec<(f32, f32, f32)>,
     current: (Class, u16),
 }
@@ -98,7 +100,8 @@ impl World {
         &mut self.surfaces[index]
     }
 
-    /// Whatever `build` adds is of class `class`; a thing class makes it one new instance.
+    /// Calls `build`; all bodies it adds are of class `class`, and one new instance if the class is
+    /// counted.
     pub(crate) fn of_class(&mut self, class: Class, build: impl FnOnce(&mut World)) {
         let before = self.current;
         let thing = if class.is_thing() && self.things.len() < usize::from(u16::MAX) {
@@ -123,7 +126,7 @@ impl World {
         self.stains.push(Stain { area, softness, effect });
     }
 
-    /// Takes a disc of the ground; `false` if some of it is taken already.
+    /// Occupies a disc of the ground; `false` if part of it is occupied already.
     pub(crate) fn take(&mut self, x: f32, z: f32, radius: f32) -> bool {
         let free = self.taken.iter().all(|&(tx, tz, tr)| {
             let (dx, dz, reach) = (x - tx, z - tz, radius + tr);
@@ -135,13 +138,14 @@ impl World {
         free
     }
 
-    /// Takes a disc whatever lies there.
-    pub(crate) fn block(&mut self, x: f32, z: f32, radius: f32) {
+    /// Occupies a disc, whether it is free or not.
+    pub(crate) fn occupy(&mut self, x: f32, z: f32, radius: f32) {
         self.taken.push((x, z, radius));
     }
 
-    /// A point of flat ground in view, between two distances from the camera, with its distance drawn evenly in the
-    /// logarithm so that objects of all sizes appear. `None` if `tries` points fell outside the image.
+    /// Draws a point of flat ground in view, between two distances from the camera. Its distance is
+    /// log-uniform, so that objects of all sizes appear. `None` if `tries` points fell outside the
+    /// image.
     pub(crate) fn ground_in_view(
         &self,
         dice: &mut Dice,
@@ -177,8 +181,8 @@ impl World {
         None
     }
 
-    /// A point of a floor that the camera faces, somewhere across the image and between two distances, inside walls
-    /// at `half` from the middle.
+    /// Draws a point of the floor in front of the camera, between two distances and inside walls at
+    /// `half` from the middle.
     pub(crate) fn floor_in_view(
         &self,
         dice: &mut Dice,
@@ -200,7 +204,7 @@ impl World {
         None
     }
 
-    /// Class and instance of the surface key `id` (see `raster`).
+    /// Returns the class and the instance of the surface `id` (see `raster`).
     pub(crate) fn meaning(&self, id: usize) -> (Class, u16) {
         match id {
             0 => (if self.weather.indoor { Class::Background } else { Class::Sky }, 0),

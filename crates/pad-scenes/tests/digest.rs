@@ -33,7 +33,8 @@ fn add_scene(digest: &mut Digest, scene: &Scene) {
     digest.add(format!("{:?} {:?} {}", scene.family, scene.season, scene.hour).into_bytes());
 }
 
-/// The values of the platform's mathematical functions. Their last bits are the library's and the processor's own.
+/// The values of the platform's mathematical functions. Their last bits are the library's and the
+/// processor's own.
 fn functions() -> u64 {
     let mut digest = Digest::new();
     for step in 0..20_000 {

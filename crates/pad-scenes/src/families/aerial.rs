@@ -1,4 +1,5 @@
-//! Views from above: masts and drones over car parks, crossings, parks, roofs, panels, fields, shores.
+//! Views from above: masts and drones over car parks, crossings, parks, roofs, panels, fields,
+//! shores.
 
 use super::{
     cast::{along_or_across, beast, cycle, parked, vehicle, walker},
@@ -17,7 +18,7 @@ use crate::{
     world::World,
 };
 
-/// From a mast or a roof, 4 to 16 m up.
+/// Builds a scene seen from a mast or a roof, 4 to 16 m above the ground.
 pub(crate) fn mast(weather: Weather, size: Size, things: usize, dice: &mut Dice) -> World {
     let height = dice.log_between(3.8, 16.0);
     let view = View {
@@ -35,7 +36,7 @@ pub(crate) fn mast(weather: Weather, size: Size, things: usize, dice: &mut Dice)
     survey(weather, Camera::new(v3(0.0, height, 0.0), view, size), kind, things, dice)
 }
 
-/// From a drone, 18 to 100 m up.
+/// Builds a scene seen from a drone, 22 to 95 m above the ground.
 pub(crate) fn drone(weather: Weather, size: Size, things: usize, dice: &mut Dice) -> World {
     let height = dice.log_between(22.0, 95.0);
     let down = -std::f32::consts::FRAC_PI_2;
@@ -71,14 +72,14 @@ fn survey(
     let forward = camera.frame.forward;
     let slope = (-forward.y).max(0.15);
     let look = eye + forward * (eye.y / slope);
-    // Half the extent of what is in view, give or take.
+    // About half the extent of what is in view.
     let wide = 0.5 * camera.size.height.max(camera.size.width) as f32 / camera.focal;
     let extent = (wide * eye.y / slope / slope.sqrt()).clamp(12.0, 160.0);
     let mut world = World::new(weather, camera, dice.seed());
     let ground = open_ground(&world.weather, dice);
     world.ground = Some((ground, Class::Ground, None));
     if eye.y < 20.0 {
-        world.block(eye.x, eye.z, 3.0);
+        world.occupy(eye.x, eye.z, 3.0);
     }
     let centre = (look.x + 0.15 * extent * dice.normal(), look.z + 0.15 * extent * dice.normal());
     let site = Site { kind, centre, yaw: dice.angle(), extent };
@@ -88,7 +89,8 @@ fn survey(
     world
 }
 
-/// What years leave on the ground: long faint traces along and across the place, and a few strong short ones.
+/// Adds worn traces to the ground: long faint ones along and across the site, and a few short
+/// strong ones.
 fn streaks(world: &mut World, dice: &mut Dice, site: &Site) {
     for _ in 0..dice.count(3, 14) {
         let centre = (
@@ -109,7 +111,7 @@ fn populate(world: &mut World, dice: &mut Dice, site: &Site, spots: Spots, thing
     let mut lanes = spots.lanes;
     let nearest = 0.8 * world.camera.frame.origin.y.min(12.0);
     let farthest = 3.0 * site.extent + world.camera.frame.origin.y;
-    // Slots and lanes out of view are of no use.
+    // Only slots and lanes in view are used.
     let (width, height) = (world.camera.size.width as f32, world.camera.size.height as f32);
     let camera = world.camera;
     let seen = |p: V3| {
@@ -185,7 +187,7 @@ fn populate(world: &mut World, dice: &mut Dice, site: &Site, spots: Spots, thing
     }
 }
 
-/// Builds the place and says where things belong.
+/// Builds the site and returns where objects may be placed.
 fn build(site: &Site, world: &mut World, dice: &mut Dice) -> Spots {
     match site.kind {
         SiteKind::CarPark => site.car_park(world, dice),

@@ -38,7 +38,7 @@ fn looking_at(eye: V3, target: V3, field: f32, size: Size, dice: &mut Dice) -> C
     Camera::new(eye, view, size)
 }
 
-/// People from the chest up, indoors or out.
+/// Builds a portrait: people from the chest up, indoors or out.
 fn portrait(weather: Weather, size: Size, things: usize, dice: &mut Dice) -> World {
     let outside = weather.air - ZERO_CELSIUS;
     let indoor = dice.chance(0.6);
@@ -74,9 +74,9 @@ fn portrait(weather: Weather, size: Size, things: usize, dice: &mut Dice) -> Wor
         let far = dice.between(40.0, 120.0);
         treeline(&mut world, dice, (v3(-far, 0.0, far), v3(far, 0.0, far)), 10.0);
     }
-    // Towards the camera, give or take.
+    // Roughly towards the camera.
     let facing = PI + 0.45 * dice.normal();
-    world.block(0.0, 0.0, 0.3);
+    world.occupy(0.0, 0.0, 0.3);
     person(&mut world, dice, Frame::upright(v3(0.0, 0.0, 0.0), facing), height, Pose::Stand);
     for _ in 1..things.clamp(1, 5) {
         let at = v3(dice.between(-1.4, 1.4), 0.0, dice.between(0.2, 2.2));
@@ -88,7 +88,7 @@ fn portrait(weather: Weather, size: Size, things: usize, dice: &mut Dice) -> Wor
     world
 }
 
-/// A large animal near by, between bars and walls.
+/// Builds a stall: a large animal close by, between bars and walls.
 fn stall(weather: Weather, size: Size, things: usize, dice: &mut Dice) -> World {
     let celsius = (0.6 * (weather.air - ZERO_CELSIUS) + 6.0).clamp(4.0, 28.0);
     let weather = weather.indoors(celsius);
@@ -111,7 +111,7 @@ fn stall(weather: Weather, size: Size, things: usize, dice: &mut Dice) -> World 
     let outside = celsius - 8.0;
     let walls = Walls { half: (4.0, dice.between(1.8, 4.0)), height: 3.0 };
     shell(&mut world, dice, walls, outside);
-    world.block(0.0, 0.0, 0.9);
+    world.occupy(0.0, 0.0, 0.9);
     let yaw = PI * 0.5 * dice.sign() + 0.45 * dice.normal();
     animal(&mut world, dice, Frame::upright(v3(0.0, 0.0, 0.0), yaw), kind);
     for _ in 1..things.clamp(1, 3) {
@@ -126,7 +126,7 @@ fn stall(weather: Weather, size: Size, things: usize, dice: &mut Dice) -> World 
             }
         }
     }
-    // Bars, posts and boards, before and behind.
+    // Bars, posts and boards, in front and behind.
     let metal = POLE.varied(dice).warmer(dice.between(-1.0, 1.0));
     for number in 0..dice.count(1, 5) {
         let before = number == 0 && dice.chance(0.6);

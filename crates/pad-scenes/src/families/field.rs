@@ -26,7 +26,7 @@ pub(crate) fn build(weather: Weather, size: Size, things: usize, dice: &mut Dice
     };
     let eye = v3(0.0, dice.log_between(0.8, 4.5), 0.0);
     let mut world = World::new(weather, Camera::new(eye, view, size), dice.seed());
-    world.block(0.0, 0.0, 1.5);
+    world.occupy(0.0, 0.0, 1.5);
     let ground = open_ground(&world.weather, dice);
     let rows = dice.chance(0.2).then(|| Rows {
         yaw: dice.between(-0.7, 0.7),
@@ -87,7 +87,7 @@ pub(crate) fn build(weather: Weather, size: Size, things: usize, dice: &mut Dice
                 yaw = curve.yaw(along) + if dice.chance(0.5) { 0.0 } else { std::f32::consts::PI };
             }
             if let (0, Some(middle)) = (kind, heart) {
-                // Herds keep together.
+                // Herds stay together.
                 if dice.chance(0.6) {
                     at = middle + v3(4.0 * dice.normal(), 0.0, 6.0 * dice.normal());
                 }

@@ -47,7 +47,7 @@ impl Site {
             world.lay(bank, SOIL.varied(dice), Class::Ground);
             let pond = Area::Patch { centre: (at.x, at.z), radius, roughness: 0.25, seed };
             world.lay(pond, WATER, Class::Ground);
-            world.block(at.x, at.z, 0.8 * radius);
+            world.occupy(at.x, at.z, 0.8 * radius);
         }
         for _ in 0..dice.count(1, 5) {
             let at = self
@@ -243,10 +243,10 @@ impl Site {
                 random_tree(world, dice, at, height);
             }
         }
-        // The water is no place to walk: the nearest part of it is taken.
+        // Nothing may be placed in the water: occupy its nearest part.
         for step in -3..=3 {
             let at = self.frame(0.55 * self.extent, step as f32 * 0.5 * self.extent).origin;
-            world.block(at.x, at.z, 0.5 * self.extent);
+            world.occupy(at.x, at.z, 0.5 * self.extent);
         }
         Spots { slots: Vec::new(), lanes: Vec::new(), weights: [0.0, 0.0, 0.66, 0.1, 0.24] }
     }

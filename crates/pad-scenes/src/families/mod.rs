@@ -1,4 +1,4 @@
-//! The kinds of scenes: where the camera stands and what it may see.
+//! The families of scenes: the viewpoint and what is placed in view.
 
 mod aerial;
 mod cast;
@@ -15,7 +15,8 @@ use crate::{
     config::Family, dice::Dice, places::cast_shadows, size::Size, weather::Weather, world::World,
 };
 
-/// Builds a world of the family, with `things` people, cars, bicycles and animals as far as they find room.
+/// Builds a world of the family with up to `things` people, cars, bicycles and animals, as far as
+/// there is space.
 pub(crate) fn build(
     family: Family,
     weather: Weather,

@@ -1,4 +1,4 @@
-//! Machine rooms: pipes, tanks, motors, switchgear; now and then someone who checks them.
+//! Machine rooms: pipes, tanks, motors, switchgear, sometimes people.
 
 use std::f32::consts::FRAC_PI_2;
 
@@ -37,7 +37,7 @@ pub(crate) fn build(weather: Weather, size: Size, things: usize, dice: &mut Dice
         field: if near { dice.between(0.35, 0.6) } else { dice.between(0.7, 1.1) },
     };
     let mut world = World::new(weather, Camera::new(eye, view, size), dice.seed());
-    world.block(eye.x, eye.z, 0.8);
+    world.occupy(eye.x, eye.z, 0.8);
     shell(&mut world, dice, walls, outside);
     let load = dice.log_between(6.0, 60.0);
     for _ in 0..dice.count(5, 14) {
@@ -70,7 +70,7 @@ pub(crate) fn build(weather: Weather, size: Size, things: usize, dice: &mut Dice
     world
 }
 
-/// A pipe along the walls, with bends, flanges and lagging.
+/// Adds a pipe along the walls, with bends, flanges and lagging.
 fn pipe_run(world: &mut World, dice: &mut Dice, walls: Walls, load: f32) {
     let (w, d) = walls.half;
     let radius = dice.log_between(0.02, 0.14);
@@ -180,7 +180,7 @@ fn motor(world: &mut World, dice: &mut Dice, at: V3, load: f32) {
     world.add(block(&frame, v3(0.0, radius, 0.0), v3(0.1, 0.08, 0.12)), iron.warmer(-0.3 * heat));
 }
 
-/// Switchgear: rows of breakers with cables, one of them too hot.
+/// Adds switchgear: rows of breakers with cables, one of them too hot.
 fn cabinet(world: &mut World, dice: &mut Dice, at: V3, load: f32) {
     let eye = world.camera.frame.origin;
     let frame = Frame::upright(at, (eye.x - at.x).atan2(eye.z - at.z) + 0.2 * dice.normal());

@@ -42,7 +42,7 @@ pub(crate) fn build(weather: Weather, size: Size, things: usize, dice: &mut Dice
         field: dice.between(0.75, 1.25),
     };
     let mut world = World::new(weather, Camera::new(position, view, size), dice.seed());
-    world.block(position.x, position.z, 0.7);
+    world.occupy(position.x, position.z, 0.7);
     shell(&mut world, dice, walls, outside);
     furnish(&mut world, dice, walls);
     let people = things.clamp(1, 9);
@@ -76,13 +76,13 @@ pub(crate) fn build(weather: Weather, size: Size, things: usize, dice: &mut Dice
     world
 }
 
-/// Floor, ceiling, walls with windows, doors and what is warm or cold in them.
+/// Adds floor, ceiling and walls with windows, doors, radiators, pipes and lamps.
 pub(crate) fn shell(world: &mut World, dice: &mut Dice, walls: Walls, outside: f32) {
     let (w, d) = walls.half;
     let h = walls.height;
     let middle = Frame::upright(v3(0.0, 0.0, 0.0), 0.0);
     let paint = |dice: &mut Dice| PLASTER.varied(dice).warmer(0.5 * dice.normal());
-    // Walls facing outdoors take on a little of the weather.
+    // Outer walls are affected by the weather.
     let inside = world.weather.air - ZERO_CELSIUS;
     let draught = (outside - inside) * dice.between(0.02, 0.12);
     let mut slab = |centre: V3, half: V3, warmth: f32, dice: &mut Dice| {
@@ -96,7 +96,7 @@ pub(crate) fn shell(world: &mut World, dice: &mut Dice, walls: Walls, outside: f
     slab(v3(-w - 0.1, 0.5 * h, 0.0), v3(0.1, 0.5 * h + 0.1, d), 0.0, dice);
     slab(v3(w + 0.1, 0.5 * h, 0.0), v3(0.1, 0.5 * h + 0.1, d), 0.5 * draught, dice);
     let glass = (outside - inside) * dice.between(0.2, 0.5);
-    // Pictures, boards and vents on the walls, and where a hand or a sofa back was a minute ago.
+    // Pictures, boards and vents on the walls, and the traces of hands or backs.
     for _ in 0..dice.count(1, 7) {
         let half = (dice.between(0.12, 0.5), dice.between(0.1, 0.4));
         let (x, y) = (dice.between(-0.9, 0.9) * w, dice.between(0.35, 0.8) * h);
@@ -256,7 +256,7 @@ fn desk(world: &mut World, dice: &mut Dice, frame: &Frame) {
     }
 }
 
-/// A chair that looks along its frame.
+/// Adds a chair that faces along its frame.
 pub(crate) fn chair(world: &mut World, dice: &mut Dice, frame: Frame) {
     let cloth = Material { heat: dice.between(-0.5, 2.0), ..PLASTER };
     world.add(block(&frame, v3(0.0, 0.43, 0.02), v3(0.22, 0.03, 0.22)), cloth);

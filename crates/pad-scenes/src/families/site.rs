@@ -1,4 +1,4 @@
-//! Places seen from above.
+//! Sites seen from above.
 
 use std::f32::consts::PI;
 
@@ -10,7 +10,7 @@ use crate::{
     world::World,
 };
 
-/// What kind of place.
+/// The kind of a site.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum SiteKind {
     CarPark,
@@ -23,7 +23,7 @@ pub(crate) enum SiteKind {
     Shore,
 }
 
-/// A place: its middle, main direction and half extent.
+/// A site: its centre, main direction and half extent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Site {
     pub(crate) kind: SiteKind,
@@ -32,18 +32,18 @@ pub(crate) struct Site {
     pub(crate) extent: f32,
 }
 
-/// Where things may go.
+/// The positions at which objects may be placed.
 pub(crate) struct Spots {
-    /// Parking places, with the yaw of a parked car.
+    /// Parking slots, with the yaw of a parked car.
     pub(crate) slots: Vec<(V3, f32)>,
-    /// Places in lanes, with the driving direction.
+    /// Points of lanes, with the driving direction.
     pub(crate) lanes: Vec<(V3, f32)>,
     /// Weights of parked cars, moving cars, people, bicycles, animals.
     pub(crate) weights: [f32; 5],
 }
 
 impl Site {
-    /// Frame at (right, forward) metres from the middle.
+    /// Returns the frame at (right, forward) metres from the centre.
     pub(super) fn frame(&self, right: f32, forward: f32) -> Frame {
         let frame = Frame::upright(v3(self.centre.0, 0.0, self.centre.1), self.yaw);
         frame.at(v3(right, 0.0, forward))
@@ -82,7 +82,7 @@ impl Site {
             .collect()
     }
 
-    /// Trees and bushes over the place, where there is room.
+    /// Adds trees and bushes where the site is free.
     pub(super) fn plant(&self, world: &mut World, dice: &mut Dice, count: usize, clear: f32) {
         for _ in 0..count {
             let frame = self.frame(

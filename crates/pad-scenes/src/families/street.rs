@@ -10,8 +10,8 @@ use crate::{
     ground::Curve,
     material::{CONCRETE, PAVING, open_ground},
     places::{
-        Road, bench, bin, bush, fence, hall, hedge, house, lamp, pole, random_tree, sign, tower,
-        treeline, wires, zebra,
+        Road, bench, bin, block, bush, fence, hall, hedge, house, lamp, pole, random_tree, sign,
+        tower, treeline, wires, zebra,
     },
     size::Size,
     things::{AnimalKind, CarState},
@@ -20,7 +20,7 @@ use crate::{
     world::World,
 };
 
-/// What stands along the street.
+/// The character of a street.
 #[derive(Clone, Copy, PartialEq)]
 enum Style {
     Town,
@@ -54,7 +54,7 @@ pub(crate) fn build(weather: Weather, size: Size, things: usize, dice: &mut Dice
     let camera = stand(size, &road, dice);
     let mut world = World::new(weather, camera, dice.seed());
     let eye = world.camera.frame.origin;
-    world.block(eye.x, eye.z, 2.2);
+    world.occupy(eye.x, eye.z, 2.2);
     let ground =
         if style == Style::Town { PAVING.varied(dice) } else { open_ground(&world.weather, dice) };
     world.ground = Some((ground, Class::Ground, None));
@@ -105,7 +105,7 @@ fn stand(size: Size, road: &Road, dice: &mut Dice) -> Camera {
     let position = road.curve.point(0.0, across) + v3(0.0, dice.between(1.2, 2.7), 0.0);
     let facing = dice.chance(0.22);
     let (turn, pitch) = if facing {
-        // Towards the other side, at its facade.
+        // Towards the facade on the other side.
         (-across.signum() * dice.between(0.7, 1.45), dice.between(-0.08, 0.22))
     } else {
         (0.2 * dice.normal() - 0.03 * across, 0.05 * dice.normal() - 0.03)
@@ -119,7 +119,7 @@ fn stand(size: Size, road: &Road, dice: &mut Dice) -> Camera {
     Camera::new(position, view, size)
 }
 
-/// What stands along one side.
+/// Adds the buildings, hedges and trees along one side.
 fn line(
     world: &mut World,
     dice: &mut Dice,
@@ -215,7 +215,7 @@ fn line(
     }
 }
 
-/// What closes the view.
+/// Adds the distant trees and buildings that close the view.
 fn horizon(world: &mut World, dice: &mut Dice) {
     let (far, tall) = (dice.between(160.0, 320.0), dice.between(8.0, 16.0));
     if dice.chance(0.7) {
@@ -272,13 +272,12 @@ fn furnish(world: &mut World, dice: &mut Dice, road: &Road, style: Style) {
         let along = dice.between(4.0, 18.0);
         let at = road.curve.point(along, side * (road.half + road.walk + 0.4));
         let frame = Frame::upright(at, road.curve.yaw(along));
-        let shape =
-            crate::places::block(&frame, v3(0.0, 0.4, 0.0), v3(0.2, 0.4, dice.between(2.0, 6.0)));
+        let shape = block(&frame, v3(0.0, 0.4, 0.0), v3(0.2, 0.4, dice.between(2.0, 6.0)));
         world.add(shape, CONCRETE.varied(dice));
     }
 }
 
-/// Puts one thing where it belongs in the street; gives up after some tries.
+/// Places one object where it belongs in the street; gives up after 14 tries.
 fn place(world: &mut World, dice: &mut Dice, road: &Road, crossing: Option<&Road>) {
     let kind = dice.weighted(&[0.36, 0.2, 0.16, 0.1, 0.08, 0.08]);
     for _ in 0..14 {

@@ -139,7 +139,7 @@ impl Site {
             };
             let green = open_ground(&world.weather, dice);
             world.lay(inner, green, Class::Ground);
-            world.block(self.centre.0, self.centre.1, radius);
+            world.occupy(self.centre.0, self.centre.1, radius);
             bush(world, dice, v3(self.centre.0, 0.0, self.centre.1), 1.2);
         }
         let mut slots = Vec::new();
@@ -160,7 +160,7 @@ impl Site {
             let half = v3(dice.between(5.0, 12.0), dice.between(2.5, 9.0), dice.between(5.0, 12.0));
             let away = dice.between(0.5, 6.0);
             let frame = self.frame(x * (clear + away + half.x), z * (near + 4.0 + away + half.z));
-            // Nothing high between a low camera and the place.
+            // No high building between a low camera and the site.
             let eye = world.camera.frame.origin;
             let close = (frame.origin - v3(eye.x, 0.0, eye.z)).length() < half.x + half.z + 8.0;
             match dice.below(4) {
@@ -202,7 +202,7 @@ impl Site {
 
     pub(super) fn court(&self, world: &mut World, dice: &mut Dice) -> Spots {
         let (wide, long) = dice.pick([(7.5, 14.0), (5.5, 12.0), (20.0, 32.0)]);
-        // A pitch that is wider than the view would be an empty picture.
+        // A pitch wider than the view would leave the image empty.
         let (wide, long) = if long > 0.8 * self.extent {
             (0.45 * self.extent, 0.8 * self.extent)
         } else {
@@ -323,7 +323,7 @@ impl Site {
                 let frame =
                     Frame::upright(at, yaw + if dice.chance(0.3) { FRAC_PI_2 } else { 0.0 });
                 house(world, dice, frame, half);
-                // A drive with room for a car.
+                // A drive with space for a car.
                 let drive = road.curve.point(along + 0.5 * plot - 2.4, side * (edge + 4.0));
                 let area = Area::Rectangle { centre: (drive.x, drive.z), half: (1.6, 4.5), yaw };
                 world.lay(area, PAVING.varied(dice), Class::Ground);
@@ -348,7 +348,7 @@ impl Site {
                         Area::Ellipse { centre: (at.x, at.z), radii: (3.2, 5.0), yaw, ring: None };
                     world.lay(rim, PAVING.varied(dice), Class::Ground);
                     world.lay(pool, WATER, Class::Ground);
-                    world.block(at.x, at.z, 3.0);
+                    world.occupy(at.x, at.z, 3.0);
                 }
                 for _ in 0..dice.count(0, 4) {
                     let at = road.curve.point(

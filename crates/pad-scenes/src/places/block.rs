@@ -5,7 +5,7 @@ use crate::{
     vector::{Frame, V3},
 };
 
-/// A box at a place of a frame.
+/// Returns a box centred at a point of a frame.
 pub(crate) fn block(frame: &Frame, centre: V3, half: V3) -> Shape {
     Shape::Block { frame: frame.at(centre), half }
 }

@@ -13,7 +13,7 @@ use crate::{
     world::World,
 };
 
-/// How much warmer it is inside than outside, 0 (summer) to 1 (hard frost).
+/// Returns how much warmer it is inside than outside, 0 (summer) to 1 (hard frost).
 fn heating(world: &World) -> f32 {
     ((ZERO_CELSIUS + 19.0 - world.weather.air) / 20.0).clamp(0.0, 1.2)
 }
@@ -37,7 +37,8 @@ fn wall(world: &World, dice: &mut Dice) -> Material {
     base.varied(dice).warmer(heating(world) * dice.between(0.2, 1.8))
 }
 
-/// A building with flat roof. `half`: half width, height and depth, metres; `frame` stands at the middle of its foot.
+/// Adds a building with a flat roof. `half`: half width, height and depth, metres; `frame` stands
+/// at the middle of its base.
 pub(crate) fn tower(world: &mut World, dice: &mut Dice, frame: Frame, half: V3) {
     let floor = dice.between(2.8, 3.9);
     let look = facade(world, dice, 2.0 * half.y, floor);
@@ -90,10 +91,10 @@ pub(crate) fn tower(world: &mut World, dice: &mut Dice, frame: Frame, half: V3) 
             }
         }
     });
-    world.block(frame.origin.x, frame.origin.z, half.x.max(half.z) + 0.5);
+    world.occupy(frame.origin.x, frame.origin.z, half.x.max(half.z) + 0.5);
 }
 
-/// A house with a pitched roof whose ridge runs along the frame's right axis.
+/// Adds a house with a pitched roof whose ridge runs along the frame's right axis.
 pub(crate) fn house(world: &mut World, dice: &mut Dice, frame: Frame, half: V3) {
     let floor = dice.between(2.5, 2.9);
     let look = Facade { shops: false, ..facade(world, dice, 2.0 * half.y, floor) };
@@ -151,10 +152,10 @@ pub(crate) fn house(world: &mut World, dice: &mut Dice, frame: Frame, half: V3) 
             garage.pattern = Pattern::Stripes { axis: 1, pitch: 0.5, duty: 0.5, kelvin: 0.5 };
         }
     });
-    world.block(frame.origin.x, frame.origin.z, half.x.max(half.z) + 0.5);
+    world.occupy(frame.origin.x, frame.origin.z, half.x.max(half.z) + 0.5);
 }
 
-/// A hall or shed of sheet metal.
+/// Adds a hall or shed of sheet metal.
 pub(crate) fn hall(world: &mut World, dice: &mut Dice, frame: Frame, half: V3) {
     let sheet = SHEET.varied(dice).warmer(0.4 * heating(world));
     let sheet = Material { emissivity: dice.between(0.75, 0.93), ..sheet };
@@ -179,5 +180,5 @@ pub(crate) fn hall(world: &mut World, dice: &mut Dice, frame: Frame, half: V3) {
             world.add(block(&frame, at, v3(wide, 0.6 * half.y, half.z + 0.06)), SHEET.warmer(heat));
         }
     });
-    world.block(frame.origin.x, frame.origin.z, half.x.max(half.z) + 0.5);
+    world.occupy(frame.origin.x, frame.origin.z, half.x.max(half.z) + 0.5);
 }

@@ -1,4 +1,4 @@
-//! Street furniture: thin, many, and what makes perspective visible.
+//! Street furniture: many thin bodies, which make perspective visible.
 
 use super::block::block;
 use crate::{
@@ -9,15 +9,15 @@ use crate::{
     world::{Cutout, World},
 };
 
-/// A mast of this height.
+/// Adds a mast of this height.
 pub(crate) fn pole(world: &mut World, dice: &mut Dice, at: V3, height: f32) {
     let radius = dice.between(0.05, 0.12);
     let material = POLE.varied(dice);
     world.add(Shape::Limb { a: at, b: at + UP * height, ra: radius, rb: 0.8 * radius }, material);
-    world.block(at.x, at.z, 0.3);
+    world.occupy(at.x, at.z, 0.3);
 }
 
-/// A street lamp whose arm points along `toward`; lit lamps are warm.
+/// Adds a street lamp whose arm points along `toward`; lit lamps are warm.
 pub(crate) fn lamp(world: &mut World, dice: &mut Dice, at: V3, toward: V3) {
     let height = dice.between(4.0, 8.5);
     pole(world, dice, at, height);
@@ -30,7 +30,7 @@ pub(crate) fn lamp(world: &mut World, dice: &mut Dice, at: V3, toward: V3) {
     world.add(Shape::Ellipsoid { frame, radii: v3(0.14, 0.08, 0.3) }, SHEET.warmer(heat));
 }
 
-/// A traffic sign or light.
+/// Adds a traffic sign or light.
 pub(crate) fn sign(world: &mut World, dice: &mut Dice, at: V3, yaw: f32) {
     let height = dice.between(2.2, 3.2);
     pole(world, dice, at, height);
@@ -54,7 +54,7 @@ pub(crate) fn sign(world: &mut World, dice: &mut Dice, at: V3, yaw: f32) {
     }
 }
 
-/// A litter bin, a junction box or a bollard.
+/// Adds a litter bin, a junction box or a bollard.
 pub(crate) fn bin(world: &mut World, dice: &mut Dice, at: V3) {
     let height = dice.between(0.3, 0.65);
     let frame = Frame::upright(at + UP * height, dice.angle());
@@ -65,10 +65,10 @@ pub(crate) fn bin(world: &mut World, dice: &mut Dice, at: V3) {
     } else {
         world.add(Shape::Block { frame, half: v3(dice.between(0.2, 0.6), height, 0.2) }, material);
     }
-    world.block(at.x, at.z, 0.5);
+    world.occupy(at.x, at.z, 0.5);
 }
 
-/// A bench.
+/// Adds a bench.
 pub(crate) fn bench(world: &mut World, dice: &mut Dice, frame: Frame) {
     let wood = WOOD.varied(dice);
     world.add(block(&frame, v3(0.0, 0.44, 0.0), v3(0.9, 0.03, 0.22)), wood);
@@ -76,10 +76,10 @@ pub(crate) fn bench(world: &mut World, dice: &mut Dice, frame: Frame) {
     for x in [-0.75, 0.75] {
         world.add(block(&frame, v3(x, 0.21, 0.0), v3(0.04, 0.21, 0.2)), POLE);
     }
-    world.block(frame.origin.x, frame.origin.z, 0.9);
+    world.occupy(frame.origin.x, frame.origin.z, 0.9);
 }
 
-/// A fence from one ground point to another: bars, mesh or boards between posts.
+/// Adds a fence from one ground point to another: bars, mesh or boards between posts.
 pub(crate) fn fence(world: &mut World, dice: &mut Dice, (a, b): (V3, V3), height: f32) {
     let line = b - a;
     let length = line.length();
@@ -105,14 +105,14 @@ pub(crate) fn fence(world: &mut World, dice: &mut Dice, (a, b): (V3, V3), height
     }
 }
 
-/// Wires on masts along a row of ground points.
+/// Adds wires on masts along a row of ground points.
 pub(crate) fn wires(world: &mut World, dice: &mut Dice, feet: &[V3], height: f32) {
     let material = POLE.varied(dice);
     let arm = dice.between(0.4, 1.1);
     let sag = dice.between(0.01, 0.035);
     for &foot in feet {
         world.add(Shape::Limb { a: foot, b: foot + UP * height, ra: 0.14, rb: 0.1 }, WOOD);
-        world.block(foot.x, foot.z, 0.4);
+        world.occupy(foot.x, foot.z, 0.4);
     }
     for pair in feet.windows(2) {
         let along = pair[1] - pair[0];

@@ -1,4 +1,4 @@
-//! What scenes are furnished with: buildings, plants, roads, street furniture, shadows.
+//! The static parts of scenes: buildings, plants, roads, street furniture, shadows.
 
 mod block;
 mod building;

@@ -11,7 +11,7 @@ use crate::{
     world::{Cutout, World},
 };
 
-/// How full the leaves are in this season.
+/// Returns how full the leaves are in this season.
 fn fullness(world: &World, dice: &mut Dice) -> f32 {
     let full = match world.weather.season {
         Season::Winter => 0.15,
@@ -22,7 +22,7 @@ fn fullness(world: &World, dice: &mut Dice) -> f32 {
     (full + 0.12 * dice.normal()).clamp(0.05, 0.95)
 }
 
-/// Any tree that suits the season.
+/// Adds a random tree that suits the season.
 pub(crate) fn random_tree(world: &mut World, dice: &mut Dice, at: V3, height: f32) {
     let winter = world.weather.season == Season::Winter;
     let bare = if winter { 0.65 } else { 0.08 };
@@ -32,7 +32,7 @@ pub(crate) fn random_tree(world: &mut World, dice: &mut Dice, at: V3, height: f3
         1 => bare_tree(world, dice, at, height, pixels),
         _ => conifer(world, dice, at, height, pixels),
     }
-    world.block(at.x, at.z, 0.5);
+    world.occupy(at.x, at.z, 0.5);
 }
 
 fn broadleaf(world: &mut World, dice: &mut Dice, at: V3, height: f32, pixels: f32) {
@@ -98,7 +98,7 @@ fn bare_tree(world: &mut World, dice: &mut Dice, at: V3, height: f32, pixels: f3
         let mut open = vec![(at, UP, 0.34 * height, thick, 0)];
         while let Some((from, along, length, radius, level)) = open.pop() {
             let to = from + along * length;
-            // Twigs thinner than a pixel would be lost: let them keep a little body.
+            // Twigs thinner than a pixel would be lost: widen them a little.
             let least = 0.12 * height / pixels.max(1.0);
             world.add(
                 Shape::Limb {
@@ -158,7 +158,7 @@ fn conifer(world: &mut World, dice: &mut Dice, at: V3, height: f32, pixels: f32)
     });
 }
 
-/// A bush of about this height.
+/// Adds a bush of about this height.
 pub(crate) fn bush(world: &mut World, dice: &mut Dice, at: V3, height: f32) {
     let leaves = LEAVES.varied(dice);
     let density = fullness(world, dice).max(0.4);
@@ -173,10 +173,10 @@ pub(crate) fn bush(world: &mut World, dice: &mut Dice, at: V3, height: f32) {
             blob.cutout = Cutout::Leaves { scale: 0.15, density };
         }
     });
-    world.block(at.x, at.z, 0.7 * height);
+    world.occupy(at.x, at.z, 0.7 * height);
 }
 
-/// A clipped hedge from one ground point to another.
+/// Adds a clipped hedge from one ground point to another.
 pub(crate) fn hedge(world: &mut World, dice: &mut Dice, (a, b): (V3, V3), height: f32) {
     let leaves = LEAVES.varied(dice);
     let line = b - a;
@@ -188,7 +188,7 @@ pub(crate) fn hedge(world: &mut World, dice: &mut Dice, (a, b): (V3, V3), height
     });
 }
 
-/// A wood's edge far away: crowns in a row between two ground points.
+/// Adds the edge of a distant wood: crowns in a row between two ground points.
 pub(crate) fn treeline(world: &mut World, dice: &mut Dice, (a, b): (V3, V3), height: f32) {
     let leaves = LEAVES.varied(dice);
     let line = (b - a).length();
@@ -222,7 +222,7 @@ pub(crate) fn treeline(world: &mut World, dice: &mut Dice, (a, b): (V3, V3), hei
     });
 }
 
-/// A straight trunk that leaves the frame at the top: woods seen from inside.
+/// Adds a straight trunk that leaves the frame at the top: woods seen from inside.
 pub(crate) fn trunk(world: &mut World, dice: &mut Dice, at: V3, radius: f32) {
     let bark = BARK.varied(dice);
     let top = at + v3(0.35 * dice.normal(), 14.0, 0.35 * dice.normal());
@@ -236,5 +236,5 @@ pub(crate) fn trunk(world: &mut World, dice: &mut Dice, at: V3, radius: f32) {
             world.add(Shape::Limb { a: from, b: to, ra: 0.22 * radius, rb: 0.06 * radius }, bark);
         }
     });
-    world.block(at.x, at.z, radius + 0.3);
+    world.occupy(at.x, at.z, radius + 0.3);
 }

@@ -14,7 +14,7 @@ pub(crate) struct Road {
     pub(crate) curve: Curve,
     /// Half the width of the carriageway, metres.
     pub(crate) half: f32,
-    /// Width of the pavements, 0 for none.
+    /// Width of the pavements, metres; 0 without pavements.
     pub(crate) walk: f32,
     pub(crate) from: f32,
     pub(crate) to: f32,
@@ -25,7 +25,7 @@ impl Road {
         Area::Band { curve: self.curve, across, half, from: self.from, to: self.to, dashes }
     }
 
-    /// Pavements of the road, to be laid before any carriageway.
+    /// Lays the pavements of the road; call it before any carriageway is laid.
     pub(crate) fn lay_walks(&self, world: &mut World, dice: &mut Dice) {
         if self.walk <= 0.0 {
             return;
@@ -36,7 +36,7 @@ impl Road {
         world.lay(self.band(0.0, self.half + 0.16, None), kerb, Class::Ground);
     }
 
-    /// The carriageway with its lines.
+    /// Lays the carriageway with its lines.
     pub(crate) fn lay(&self, world: &mut World, dice: &mut Dice, asphalt: Material) {
         world.lay(self.band(0.0, self.half, None), asphalt, Class::Road);
         let paint = Material {
@@ -94,7 +94,7 @@ impl Road {
         }
     }
 
-    /// A carriageway material of this world.
+    /// Draws a carriageway material for this world.
     pub(crate) fn surface(world: &World, dice: &mut Dice) -> Material {
         if world.weather.snow && dice.chance(0.3) {
             Material { heat: -0.5, ..SNOW }.varied(dice)
@@ -108,7 +108,7 @@ impl Road {
     }
 }
 
-/// A zebra crossing over a road at `along`.
+/// Lays a zebra crossing over a road at `along`.
 pub(crate) fn zebra(world: &mut World, road: &Road, along: f32, asphalt: Material) {
     let paint = Material { solar: 0.72 * asphalt.solar, emissivity: 0.91, ..PAINT_LINE };
     let stripes = (road.half * 2.0) as usize;

@@ -1,4 +1,4 @@
-//! Shadows on the ground: every body's outline, thrown along the sun's rays.
+//! Shadows on the ground: the outline of every body, projected along the sun's rays.
 
 use crate::{
     ground::{Area, Effect},
@@ -40,7 +40,7 @@ pub(crate) fn cast_shadows(world: &mut World) {
     }
 }
 
-/// Points whose hull is the body, or nearly.
+/// Returns points whose convex hull is the body or close to it.
 fn outline(shape: &Shape) -> Vec<V3> {
     match shape {
         Shape::Ellipsoid { frame, radii } => {
@@ -70,7 +70,8 @@ fn outline(shape: &Shape) -> Vec<V3> {
     }
 }
 
-/// Convex hull, counter-clockwise with x to the right and z up (monotone chain); `None` if it has no area.
+/// Returns the convex hull, counter-clockwise with x to the right and z up (monotone chain); `None`
+/// if it has no area.
 fn hull(mut points: Vec<(f32, f32)>) -> Option<Vec<(f32, f32)>> {
     points.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
     let turn = |a: (f32, f32), b: (f32, f32), c: (f32, f32)| {

@@ -1,4 +1,4 @@
-//! Four-legged animals: one plan, many proportions.
+//! Four-legged animals: one body plan with the proportions of eight kinds.
 
 use super::limbs::two_bones;
 use crate::{
@@ -24,7 +24,7 @@ pub(crate) enum Kind {
     Fox,
 }
 
-/// Measures in units of the height at the shoulder.
+/// Proportions in units of the height at the shoulder.
 struct Plan {
     /// Height at the shoulder, metres.
     height: f32,
@@ -40,7 +40,7 @@ struct Plan {
     head: (f32, f32),
     ears: f32,
     tail: (f32, f32),
-    /// Fur: share of the air's temperature that shows.
+    /// Fur: weight of the air's temperature against the skin's, 0 to 1.
     fur: f32,
     horns: f32,
     udder: bool,
@@ -170,7 +170,7 @@ fn plan(kind: Kind, dice: &mut Dice) -> Plan {
     plan
 }
 
-/// Puts an animal on the ground at `frame`, looking along its forward axis.
+/// Adds an animal on the ground at `frame`, looking along its forward axis.
 pub(crate) fn animal(world: &mut World, dice: &mut Dice, frame: Frame, kind: Kind) {
     let plan = plan(kind, dice);
     let size = plan.height;

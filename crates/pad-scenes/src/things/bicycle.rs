@@ -1,4 +1,4 @@
-//! Bicycles, leaning against nothing, and people who ride them.
+//! Bicycles, and people who ride them.
 
 use super::person::{Pose, person};
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
 const WHEEL: f32 = 0.34;
 const AXLE: f32 = 0.53;
 
-/// Puts a bicycle with its wheels on the ground at `frame`.
+/// Adds a bicycle with its wheels on the ground at `frame`.
 pub(crate) fn bicycle(world: &mut World, dice: &mut Dice, frame: Frame) {
     let tyre = RUBBER.warmer(dice.between(-1.0, 3.0)).varied(dice);
     let metal = POLE.warmer(dice.between(-2.0, 1.5)).varied(dice);
@@ -61,7 +61,7 @@ pub(crate) fn bicycle(world: &mut World, dice: &mut Dice, frame: Frame) {
     });
 }
 
-/// Puts a bicycle with its rider at `frame`.
+/// Adds a bicycle with its rider at `frame`.
 pub(crate) fn cyclist(world: &mut World, dice: &mut Dice, frame: Frame) {
     bicycle(world, dice, frame);
     let pose = Pose::Ride {

@@ -11,14 +11,14 @@ use crate::{
     world::World,
 };
 
-/// What a car has done lately.
+/// The thermal state of a car.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum CarState {
-    /// Stands since yesterday.
+    /// Parked since the day before.
     Cold,
-    /// Was parked a while ago.
+    /// Parked recently.
     Cooling,
-    /// Drives, or stands with its engine on.
+    /// Driving, or parked with its engine on.
     Running,
 }
 
@@ -61,7 +61,7 @@ fn build(dice: &mut Dice) -> Build {
     }
 }
 
-/// Puts a car on the ground at `frame`, its nose along the forward axis.
+/// Adds a car on the ground at `frame`, its nose along the forward axis.
 pub(crate) fn car(world: &mut World, dice: &mut Dice, frame: Frame, state: CarState) {
     let b = build(dice);
     let (engine, tyres) = match state {
@@ -154,7 +154,8 @@ pub(crate) fn car(world: &mut World, dice: &mut Dice, frame: Frame, state: CarSt
     ground_traces(world, dice, &frame, &b, (state, engine));
 }
 
-/// What a car does to the ground: warm under the engine, sheltered from the night sky, shaded by day.
+/// Adds the effect of a car on the ground: warm under the engine, sheltered from the night sky,
+/// shaded by day.
 fn ground_traces(
     world: &mut World,
     dice: &mut Dice,
@@ -185,7 +186,7 @@ fn ground_traces(
     }
 }
 
-/// The trace of a car that left a while ago: a colder (by day) or warmer (by night) rectangle.
+/// Adds the trace of a car that left recently: a colder (by day) or warmer (by night) rectangle.
 pub(crate) fn ghost(world: &mut World, dice: &mut Dice, frame: &Frame) {
     let yaw = frame.forward.x.atan2(frame.forward.z);
     let area = Area::Rectangle { centre: (frame.origin.x, frame.origin.z), half: (0.75, 1.9), yaw };

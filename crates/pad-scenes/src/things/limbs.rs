@@ -1,9 +1,9 @@
-//! Two bones and a joint between.
+//! Limbs of two bones with a joint between them.
 
 use crate::vector::V3;
 
-/// Joint and end of a two-bone limb that starts at `from` and reaches for `to`, bending towards `pole`. A target out of
-/// reach is approached as far as the bones go.
+/// Returns the joint and the end of a two-bone limb from `from` towards `to`, bent towards `pole`.
+/// A target out of reach is approached as far as the bones allow.
 pub(crate) fn two_bones(from: V3, to: V3, first: f32, second: f32, pole: V3) -> (V3, V3) {
     let line = to - from;
     let distance = line.length().clamp((first - second).abs() + 1e-3, (first + second) * 0.9995);

@@ -1,4 +1,4 @@
-//! What gets boxes: people, cars, bicycles, animals.
+//! The objects that get boxes: people, cars, bicycles, animals.
 
 mod animal;
 mod bicycle;

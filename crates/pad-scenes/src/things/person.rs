@@ -13,7 +13,7 @@ use crate::{
     world::World,
 };
 
-/// What a person does.
+/// The pose of a person.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Pose {
     Stand,
@@ -29,7 +29,7 @@ pub(crate) enum Pose {
     },
 }
 
-/// Where the ends of a body are, in units of its height, in its own frame.
+/// Positions of hands, feet and head in the person's frame, in units of the height.
 struct Stance {
     pelvis: V3,
     /// Forward lean of the trunk, radians.
@@ -39,7 +39,7 @@ struct Stance {
     knees: V3,
 }
 
-/// What a person wears: how much of the air's temperature each layer takes on.
+/// The clothes of a person: the weight of the air's temperature for each layer, 0 to 1.
 struct Clothes {
     top: Material,
     trousers: Material,
@@ -47,7 +47,7 @@ struct Clothes {
     shins: Material,
     shoes: Material,
     skin: Material,
-    /// A coat or skirt down to this share of the legs, 0 for none.
+    /// A coat or skirt down to this share of the legs; 0 without.
     skirt: f32,
     hat: Option<Material>,
     pack: Option<Material>,
@@ -158,7 +158,7 @@ fn stance(pose: Pose, height: f32, dice: &mut Dice) -> Stance {
     }
 }
 
-/// Puts a person at `frame` (feet at its origin, looking along its forward axis).
+/// Adds a person at `frame` (feet at its origin, looking along its forward axis).
 pub(crate) fn person(world: &mut World, dice: &mut Dice, frame: Frame, height: f32, pose: Pose) {
     let clothes = Clothes::draw(world, height, dice);
     let stance = stance(pose, height, dice);
@@ -251,7 +251,7 @@ fn limb(world: &mut World, (a, b): (V3, V3), radii: (f32, f32), height: f32, mat
     world.add(shape, material).pattern = weave(&material);
 }
 
-/// Clothes fold in proportion to the heat they hold back; skin does not.
+/// Returns the pattern of clothes, whose folds show in proportion to the heat they hold back.
 fn weave(material: &Material) -> Pattern {
     if material.solar < 3.0 {
         return Pattern::Plain;
