@@ -7,7 +7,6 @@ use pad_data::{
     scenes::{SceneConfig, Size},
     sets::segmentation::{Classes, SegmentationScenes, SegmentationSet, SegmentationSource},
 };
-use pad_ops::ImageSize;
 use png::{BitDepth, ColorType, Encoder};
 
 fn write(path: &Path, (width, height): (u32, u32), color: ColorType, depth: BitDepth, data: &[u8]) {
