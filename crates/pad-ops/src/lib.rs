@@ -69,6 +69,7 @@ mod resize_bilinear;
 pub mod rng;
 mod roi_align;
 mod softmax;
+pub mod text;
 mod threads;
 mod windows;
 

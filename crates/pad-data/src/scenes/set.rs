@@ -7,8 +7,9 @@ use rayon::prelude::*;
 use super::{SceneConfig, render};
 use crate::{
     Result,
+    dataset::Dataset,
     image::{DecodeOptions, Image, Pixels},
-    sets::{ImageSource, no_image},
+    sets::{ImageInfo, no_image},
 };
 
 /// Rendered scenes, kept in memory as 8-bit grey images.
@@ -43,7 +44,9 @@ impl SceneSet {
     }
 }
 
-impl ImageSource for SceneSet {
+impl Dataset for SceneSet {
+    type Sample = Image;
+
     fn len(&self) -> usize {
         self.count
     }
@@ -52,7 +55,15 @@ impl ImageSource for SceneSet {
         format!("scene {}", self.first + index)
     }
 
-    fn load(&self, index: usize, _: &DecodeOptions) -> Result<Image> {
+    fn classes(&self) -> &() {
+        &()
+    }
+
+    fn info(&self, _: usize) -> Result<ImageInfo> {
+        Ok(ImageInfo::default())
+    }
+
+    fn get(&self, index: usize, _: &DecodeOptions) -> Result<Image> {
         let image = (index < self.count).then(|| self.images.get(self.first + index)).flatten();
         image.cloned().ok_or_else(|| no_image(index, self.count))
     }
