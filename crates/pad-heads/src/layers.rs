@@ -134,7 +134,7 @@ pub(crate) fn msra(outputs: usize, kernel: usize) -> Init {
 /// in [`Mode::Eval`].
 ///
 /// The statistics are tensors of the `VarBuilder` (`running_mean`, `running_var`), updated in place: whoever holds the
-/// same tensors (a [`ParamStore`](pad_adapter::params::ParamStore)) saves their present values. [`is_statistic`] tells
+/// same tensors (a [`ParamStore`](pad_adapter::params::ParamStore)) saves their present values. [`is_running_statistic`] tells
 /// them from what an optimiser moves. Clones share them.
 #[derive(Clone, Debug)]
 pub struct BatchNorm {
@@ -213,7 +213,7 @@ pub fn over(group: &Arc<dyn Collective>) -> SumOver {
 }
 
 /// Whether a parameter of this name holds running statistics: state, never trained.
-pub fn is_statistic(name: &str) -> bool {
+pub fn is_running_statistic(name: &str) -> bool {
     name.ends_with(".running_mean") || name.ends_with(".running_var")
 }
 

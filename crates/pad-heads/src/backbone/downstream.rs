@@ -10,7 +10,7 @@ use pad_adapter::vit::{Block, PatchEmbed, PatchGrid, ViTConfig, interpolate_tabl
 use pad_ops::{AttentionBias, ImageSize, Mode};
 use serde::{Deserialize, Serialize};
 
-use super::{Features, relative};
+use super::{FeatureExtractor, relative};
 use crate::{Error, Result};
 
 /// Hyperparameters of a [`DownstreamViT`].
@@ -137,7 +137,7 @@ impl DownstreamViT {
     }
 }
 
-impl Features for DownstreamViT {
+impl FeatureExtractor for DownstreamViT {
     fn maps(&self, images: &Tensor, blocks: &[usize], mode: Mode) -> Result<Vec<Tensor>> {
         let depth = self.blocks.len();
         if let Some(&found) = blocks.iter().find(|&&block| block >= depth) {

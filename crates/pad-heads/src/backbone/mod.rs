@@ -1,6 +1,6 @@
 //! Feature maps of a ViT for dense heads.
 //!
-//! [`Features`] is what a head needs of a network; the original's downstream ViT ([`DownstreamViT`]) and any
+//! [`FeatureExtractor`] is what a head needs of a network; the original's downstream ViT ([`DownstreamViT`]) and any
 //! [`ViT`] of pad-adapter (a frozen DINOv2, for one) have it; [`WindowedViT`] is that of detection. [`Pyramid`] makes four
 //! sizes of four maps, [`SimplePyramid`] five of one.
 
@@ -18,12 +18,13 @@ pub use downstream::{DownstreamConfig, DownstreamViT};
 pub use pyramid::Pyramid;
 pub use relative::{relative_bias_rows, relative_positions};
 pub use simple_pyramid::SimplePyramid;
+pub(crate) use windowed::zero_is_none;
 pub use windowed::{WindowedConfig, WindowedViT};
 
 use crate::Result;
 
 /// A network whose blocks give maps of one size and width.
-pub trait Features: Send + Sync {
+pub trait FeatureExtractor: Send + Sync {
     /// Maps after the chosen blocks, without the class token and without the final norm, in the order asked for.
     ///
     /// # Shapes
@@ -46,7 +47,7 @@ pub trait Features: Send + Sync {
     fn in_channels(&self) -> usize;
 }
 
-impl Features for ViT {
+impl FeatureExtractor for ViT {
     fn maps(&self, images: &Tensor, blocks: &[usize], mode: Mode) -> Result<Vec<Tensor>> {
         let maps = self.features(images, blocks, mode)?;
         Ok(maps.into_iter().map(|map| map.data).collect())

@@ -7,16 +7,16 @@ use pad_train::Losses;
 
 use super::{
     Boxes, Detection, DetectionBatch, DetectorConfig, RoiHeads, RoiSamples, Rpn, RpnOutput,
-    RpnSamples, Segmented, Target,
+    RpnSamples, DetectionWithMask, Target,
 };
 use crate::{
     Error, Result,
-    backbone::{Features, SimplePyramid, WindowedViT},
+    backbone::{FeatureExtractor, SimplePyramid, WindowedViT},
 };
 
 /// The samples that the losses of a batch are taken of, one entry an image.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Samples {
+pub struct LossSamples {
     /// Anchors.
     pub rpn: Vec<RpnSamples>,
     /// Boxes.
@@ -120,17 +120,17 @@ impl Detector {
         let proposals = self.rpn.proposals(&output, &anchors, &batch.sizes, mode)?;
         let proposals: Vec<Boxes> = proposals.into_iter().map(|image| image.boxes).collect();
         let roi = self.heads.sample(&proposals, &batch.targets, mode);
-        self.summed(batch, &maps, (&output, &anchors), Samples { rpn, roi })
+        self.summed(batch, &maps, (&output, &anchors), LossSamples { rpn, roi })
     }
 
     /// The losses of a batch on samples drawn elsewhere.
     ///
     /// # Errors
     /// As [`Detector::losses`].
-    pub fn losses_of(
+    pub fn losses_on(
         &self,
         batch: &DetectionBatch,
-        samples: Samples,
+        samples: LossSamples,
         mode: Mode,
     ) -> Result<Losses> {
         self.check(batch)?;
@@ -146,7 +146,7 @@ impl Detector {
         batch: &DetectionBatch,
         maps: &[Tensor],
         (output, anchors): (&RpnOutput, &[Boxes]),
-        samples: Samples,
+        samples: LossSamples,
     ) -> Result<Losses> {
         let (rpn_cls, rpn_loc) = self.rpn.losses(output, anchors, &samples.rpn)?;
         let mask = self.heads.mask_loss(maps, &samples.roi, &batch.targets)?;
@@ -169,22 +169,22 @@ impl Detector {
     ///
     /// # Errors
     /// [`Error::Batch`]; images that do not fit.
-    pub fn predict(&self, images: &Tensor, sizes: &[ImageSize]) -> Result<Vec<Vec<Detection>>> {
+    pub fn detect(&self, images: &Tensor, sizes: &[ImageSize]) -> Result<Vec<Vec<Detection>>> {
         check_sizes(images, sizes)?;
         self.found(&self.maps(images, Mode::Eval)?, sizes)
     }
 
-    /// What [`Detector::predict`] finds, with masks.
+    /// What [`Detector::detect`] finds, with masks.
     ///
     /// # Shapes
-    /// As [`Detector::predict`].
+    /// As [`Detector::detect`].
     ///
     /// # Errors
-    /// As [`Detector::predict`]; [`Error::Config`] without a head on masks.
-    pub fn segment(&self, images: &Tensor, sizes: &[ImageSize]) -> Result<Vec<Vec<Segmented>>> {
+    /// As [`Detector::detect`]; [`Error::Config`] without a head on masks.
+    pub fn detect_with_masks(&self, images: &Tensor, sizes: &[ImageSize]) -> Result<Vec<Vec<DetectionWithMask>>> {
         check_sizes(images, sizes)?;
         let maps = self.maps(images, Mode::Eval)?;
-        self.heads.segment(&maps, &self.found(&maps, sizes)?)
+        self.heads.with_masks(&maps, &self.found(&maps, sizes)?)
     }
 
     fn found(&self, maps: &[Tensor], sizes: &[ImageSize]) -> Result<Vec<Vec<Detection>>> {

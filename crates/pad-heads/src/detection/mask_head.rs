@@ -33,7 +33,7 @@ pub struct SoftMask {
 
 /// An object found, and its mask.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Segmented {
+pub struct DetectionWithMask {
     /// Box, score and class.
     pub detection: Detection,
     /// Where in the box it is.

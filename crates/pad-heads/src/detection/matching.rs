@@ -29,11 +29,11 @@ pub struct Matches {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Matcher {
     /// Below: background.
-    pub low: f32,
+    pub low_threshold: f32,
     /// From here on: an object's.
-    pub high: f32,
+    pub high_threshold: f32,
     /// Whether the boxes that an object overlaps most are its own however little that is.
-    pub best_counts: bool,
+    pub allow_low_quality_matches: bool,
 }
 
 /// An object and how much it is overlapped.
@@ -87,13 +87,13 @@ impl Matcher {
             }
         }
         let label = |overlap: f32| match overlap {
-            overlap if overlap >= self.high => Label::Object,
-            overlap if overlap < self.low => Label::Background,
+            overlap if overlap >= self.high_threshold => Label::Object,
+            overlap if overlap < self.low_threshold => Label::Background,
             _ => Label::Ignored,
         };
         let best: Vec<Best> = first.into_iter().flat_map(|(best, _)| best).collect();
         let mut labels: Vec<Label> = best.iter().map(|best| label(best.1)).collect();
-        if self.best_counts {
+        if self.allow_low_quality_matches {
             labels.par_chunks_mut(CHUNK).zip(&ranges).for_each(|(labels, range)| {
                 let overlaps = of(range.clone());
                 for (row, &most) in overlaps.chunks_exact(range.len()).zip(&most) {
@@ -172,13 +172,13 @@ mod tests {
             [99.0, 99.0, 109.0, 109.0],
             [200.0, 0.0, 210.0, 9.0],
         ];
-        let matcher = Matcher { low: 0.3, high: 0.7, best_counts: true };
+        let matcher = Matcher { low_threshold: 0.3, high_threshold: 0.7, allow_low_quality_matches: true };
         let matches = matcher.boxes(&objects, &boxes);
         assert_eq!(matches.objects, [0, 0, 1, 0]);
         use Label::{Background, Ignored, Object};
         // The third object is overlapped by none: it makes nothing of the boxes that overlap it by 0.
         assert_eq!(matches.labels, [Object, Ignored, Object, Background]);
-        let strict = Matcher { best_counts: false, ..matcher };
+        let strict = Matcher { allow_low_quality_matches: false, ..matcher };
         assert_eq!(
             strict.boxes(&objects, &boxes).labels,
             [Object, Ignored, Background, Background]

@@ -21,9 +21,9 @@ use training::key_of;
 
 pub use crate::segmentation::{LayerDecay, Trained};
 pub use batch::{Boxes, Detection, DetectionBatch, Target, rescaled};
-pub use config::{DetectorConfig, MaskConfig, RoiConfig, RpnConfig};
-pub use detector::{Detector, Samples};
-pub use mask_head::{Segmented, SoftMask};
+pub use config::{DetectorConfig, MaskConfig, RoiConfig, RpnConfig, TopN};
+pub use detector::{Detector, LossSamples};
+pub use mask_head::{DetectionWithMask, SoftMask};
 pub use pretrained::pretrained;
 pub use roi_heads::{RoiHeads, RoiOutput, RoiSamples, level_of};
 pub use rpn::{Proposals, Rpn, RpnOutput, RpnSamples};

@@ -13,7 +13,7 @@ use super::{
     boxes::{BoxCoder, area, clipped, has_area},
     key_of,
     losses::{nothing, rows, smooth_l1_sum, table, values},
-    mask_head::{self, MaskHead, Segmented},
+    mask_head::{self, MaskHead, DetectionWithMask},
     matching::{Label, Matcher, sample},
 };
 use crate::{
@@ -81,7 +81,7 @@ impl Stage {
             let conv = Conv2d::new(channels, channels, 3, false, msra(channels, 3), at.clone())?;
             Ok((conv, ChannelNorm::new(channels, at.pp("norm"))?))
         };
-        let inputs = channels * config.roi.pool * config.roi.pool;
+        let inputs = channels * config.roi.pooler_resolution * config.roi.pooler_resolution;
         // Caffe2's Xavier fill: Kaiming uniform with a = 1.
         let bound = (3.0 / inputs as f64).sqrt();
         let uniform = Init::Uniform { lo: -bound, up: bound };
@@ -96,7 +96,7 @@ impl Stage {
             classes: Linear::new(hidden, config.classes + 1, true, normal(0.01), classes)?,
             boxes: Linear::new(hidden, outputs, true, normal(0.001), boxes)?,
             coder: BoxCoder { weights: [place, place, side, side] },
-            overlap: config.roi.overlap as f32 + 0.1 * step,
+            overlap: config.roi.iou_threshold as f32 + 0.1 * step,
         })
     }
 
@@ -158,7 +158,7 @@ impl RoiHeads {
     /// # Errors
     /// [`Error::Maps`](crate::Error::Maps); maps or boxes that do not fit.
     pub fn pooled(&self, maps: &[Tensor], boxes: &[&[[f32; 4]]]) -> Result<Tensor> {
-        self.pooled_to(self.config.roi.pool, maps, boxes)
+        self.pooled_to(self.config.roi.pooler_resolution, maps, boxes)
     }
 
     fn pooled_to(&self, side: usize, maps: &[Tensor], boxes: &[&[[f32; 4]]]) -> Result<Tensor> {
@@ -204,7 +204,7 @@ impl RoiHeads {
         let roi = &self.config.roi;
         let image = |(image, (proposals, target)): (usize, (&Boxes, &Target))| {
             let boxes = [proposals.as_slice(), &target.boxes].concat();
-            let all = self.labelled(boxes, target, roi.overlap as f32);
+            let all = self.labelled(boxes, target, roi.iou_threshold as f32);
             let background = self.config.classes as u32;
             let label = |&label: &u32| match label == background {
                 true => Label::Background,
@@ -214,7 +214,7 @@ impl RoiHeads {
             // The proposal network draws for the same image with the layer below.
             let key = key_of(mode).sample(image as u64).layer(1).purpose(Purpose::Sampler);
             let (objects, others) =
-                sample(&labels, roi.samples, roi.positive_share, &mut key.stream());
+                sample(&labels, roi.batch_size_per_image, roi.positive_fraction, &mut key.stream());
             let chosen = [objects, others].concat();
             RoiSamples {
                 boxes: chosen.iter().map(|&at| all.boxes[at]).collect(),
@@ -228,7 +228,7 @@ impl RoiHeads {
 
     /// Every box with its class and object.
     fn labelled(&self, boxes: Boxes, target: &Target, overlap: f32) -> RoiSamples {
-        let matcher = Matcher { low: overlap, high: overlap, best_counts: false };
+        let matcher = Matcher { low_threshold: overlap, high_threshold: overlap, allow_low_quality_matches: false };
         let matches = matcher.boxes(&target.boxes, &boxes);
         let background = self.config.classes as u32;
         let of = |(&object, &label): (&usize, &Label)| match label {
@@ -281,7 +281,7 @@ impl RoiHeads {
             true => nothing(&deltas)?,
             false => {
                 let off = (rows(&deltas, places)? - table(&codes, device)?)?;
-                smooth_l1_sum(&off, self.config.roi.smooth_l1)?
+                smooth_l1_sum(&off, self.config.roi.smooth_l1_beta)?
             }
         };
         Ok((classification, (location / count as f64)?))
@@ -346,7 +346,7 @@ impl RoiHeads {
         if boxes.iter().all(|boxes| boxes.is_empty()) {
             return Ok(Some(nothing(&maps[0])?));
         }
-        let logits = head.forward(&self.pooled_to(self.config.mask.pool, maps, &boxes)?)?;
+        let logits = head.forward(&self.pooled_to(self.config.mask.pooler_resolution, maps, &boxes)?)?;
         Ok(Some(mask_head::loss(&logits, &objects, targets)?))
     }
 
@@ -354,11 +354,11 @@ impl RoiHeads {
     ///
     /// # Errors
     /// [`Error::Config`](crate::Error::Config) without a head on masks; maps that do not fit.
-    pub fn segment(
+    pub fn with_masks(
         &self,
         maps: &[Tensor],
         detections: &[Vec<Detection>],
-    ) -> Result<Vec<Vec<Segmented>>> {
+    ) -> Result<Vec<Vec<DetectionWithMask>>> {
         let Some(head) = &self.masks else {
             let faults = vec!["`masks` is false, expected true".into()];
             return Err(crate::Error::Config { what: "detector", faults });
@@ -371,7 +371,7 @@ impl RoiHeads {
                 .map(|image| image.iter().map(|found| found.bbox).collect())
                 .collect();
             let boxes: Vec<&[[f32; 4]]> = boxes.iter().map(Vec::as_slice).collect();
-            let logits = head.forward(&self.pooled_to(self.config.mask.pool, maps, &boxes)?)?;
+            let logits = head.forward(&self.pooled_to(self.config.mask.pooler_resolution, maps, &boxes)?)?;
             masks = mask_head::probabilities(&logits, &labels)?;
         }
         let mut masks = masks.into_iter();
@@ -379,7 +379,7 @@ impl RoiHeads {
             image
                 .iter()
                 .zip(masks.by_ref())
-                .map(|(&detection, mask)| Segmented { detection, mask })
+                .map(|(&detection, mask)| DetectionWithMask { detection, mask })
                 .collect()
         };
         Ok(detections.iter().map(with_masks).collect())
@@ -466,7 +466,7 @@ impl RoiHeads {
                 continue;
             }
             for (label, &score) in scores[..classes].iter().enumerate() {
-                if score > self.config.score as f32 {
+                if score > self.config.score_threshold as f32 {
                     let bbox = boxes[if boxes.len() == 1 { 0 } else { label }];
                     found.push(Detection { bbox: clipped(bbox, size), score, label: label as u32 });
                 }
@@ -475,8 +475,8 @@ impl RoiHeads {
         let boxes: Boxes = found.iter().map(|one| one.bbox).collect();
         let scores: Vec<f32> = found.iter().map(|one| one.score).collect();
         let labels: Vec<u32> = found.iter().map(|one| one.label).collect();
-        let mut kept = batched_nms(&boxes, &scores, &labels, self.config.nms as f32)?;
-        kept.truncate(self.config.most);
+        let mut kept = batched_nms(&boxes, &scores, &labels, self.config.nms_threshold as f32)?;
+        kept.truncate(self.config.max_detections);
         Ok(kept.into_iter().map(|at| found[at]).collect())
     }
 }

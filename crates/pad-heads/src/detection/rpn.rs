@@ -8,7 +8,7 @@ use super::{
     Boxes, Target,
     anchors::{cell, spread},
     boxes::{BoxCoder, clipped, has_area},
-    config::RpnConfig,
+    config::{RpnConfig, TopN},
     key_of,
     losses::{binary_cross_entropy_sum, nothing, rows, smooth_l1_sum, table, values},
     matching::{Matcher, sample},
@@ -141,8 +141,8 @@ impl Rpn {
         levels.map(level).collect()
     }
 
-    /// The best boxes of each image, clipped to `sizes`: of each level the best `before_nms`, suppressed within their
-    /// level, then the best `after_nms` of all. What is not finite or has no area is left out.
+    /// The best boxes of each image, clipped to `sizes`: of each level the best `pre_nms_top_n`, suppressed within their
+    /// level, then the best `post_nms_top_n` of all. What is not finite or has no area is left out.
     ///
     /// # Errors
     /// [`Error::Batch`] for an output that does not fit `anchors` and `sizes`.
@@ -153,8 +153,9 @@ impl Rpn {
         sizes: &[ImageSize],
         mode: Mode,
     ) -> Result<Vec<Proposals>> {
-        let phase = usize::from(mode == Mode::Eval);
-        let (before, after) = (self.config.before_nms[phase], self.config.after_nms[phase]);
+        let of_mode = |count: TopN| if mode == Mode::Eval { count.test } else { count.train };
+        let before = of_mode(self.config.pre_nms_top_n);
+        let after = of_mode(self.config.post_nms_top_n);
         let count: usize = anchors.iter().map(Vec::len).sum();
         let logits = values(&output.flat_logits()?)?;
         let deltas = values(&output.flat_deltas()?)?;
@@ -182,7 +183,7 @@ impl Rpn {
                 }
                 first += anchors.len();
             }
-            let mut kept = batched_nms(&boxes, &scores, &levels, self.config.nms as f32)?;
+            let mut kept = batched_nms(&boxes, &scores, &levels, self.config.nms_threshold as f32)?;
             kept.truncate(after);
             Ok(Proposals {
                 boxes: kept.iter().map(|&at| boxes[at]).collect(),
@@ -195,12 +196,13 @@ impl Rpn {
     /// Draws the anchors that the losses of each image are taken of; image and `mode` fix the draw.
     pub fn sample(&self, anchors: &[Boxes], targets: &[Target], mode: Mode) -> Vec<RpnSamples> {
         let anchors = anchors.concat();
-        let [low, high] = self.config.overlaps.map(|overlap| overlap as f32);
-        let matcher = Matcher { low, high, best_counts: true };
+        let [low_threshold, high_threshold] =
+            self.config.iou_thresholds.map(|threshold| threshold as f32);
+        let matcher = Matcher { low_threshold, high_threshold, allow_low_quality_matches: true };
         let image = |(image, target): (usize, &Target)| {
             let matches = matcher.boxes(&target.boxes, &anchors);
             let key = key_of(mode).sample(image as u64).purpose(Purpose::Sampler);
-            let (count, share) = (self.config.samples, self.config.positive_share);
+            let (count, share) = (self.config.batch_size_per_image, self.config.positive_fraction);
             let (positives, negatives) = sample(&matches.labels, count, share, &mut key.stream());
             let boxes = positives.iter().map(|&at| target.boxes[matches.objects[at]]).collect();
             RpnSamples { positives, boxes, negatives }
@@ -211,7 +213,7 @@ impl Rpn {
     /// Binary cross-entropy of the samples and L1 of the objects' boxes, each a sum over `samples` times the images.
     ///
     /// # Errors
-    /// Samples that are no anchors.
+    /// Samples that are not anchors.
     pub fn losses(
         &self,
         output: &RpnOutput,
@@ -234,7 +236,7 @@ impl Rpn {
             taken.extend(samples.negatives.iter().map(|&at| place(at)));
             targets.extend(vec![0.0_f32; samples.negatives.len()]);
         }
-        let share = 1.0 / (self.config.samples * samples.len().max(1)) as f64;
+        let share = 1.0 / (self.config.batch_size_per_image * samples.len().max(1)) as f64;
         let device = logits.device();
         let logits = logits.flatten_all()?;
         let classification = match taken.is_empty() {
@@ -249,7 +251,7 @@ impl Rpn {
             true => nothing(&deltas)?,
             false => {
                 let off = (rows(&deltas, objects)? - table(&codes, device)?)?;
-                smooth_l1_sum(&off, self.config.smooth_l1)?
+                smooth_l1_sum(&off, self.config.smooth_l1_beta)?
             }
         };
         Ok(((classification * share)?, (location * share)?))

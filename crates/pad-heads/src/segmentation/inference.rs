@@ -118,7 +118,7 @@ impl SlidingWindow {
 /// How much of an image goes through the network at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Extent {
+pub enum InferenceMode {
     /// All of it.
     #[default]
     Whole,
@@ -168,12 +168,12 @@ impl Augmentation {
 /// Whatever `model` returns; a window that makes no sense.
 pub fn predict_logits(
     images: &Tensor,
-    extent: Extent,
+    extent: InferenceMode,
     model: &dyn Fn(&Tensor) -> Result<Tensor>,
 ) -> Result<Tensor> {
     match extent {
-        Extent::Whole => model(images),
-        Extent::Sliding(window) => window.logits(images, model),
+        InferenceMode::Whole => model(images),
+        InferenceMode::Sliding(window) => window.logits(images, model),
     }
 }
 
@@ -198,7 +198,7 @@ pub fn resized_logits(logits: &Tensor, size: ImageSize) -> Result<Tensor> {
 pub fn predict(
     images: &Tensor,
     size: ImageSize,
-    extent: Extent,
+    extent: InferenceMode,
     augmentation: &Augmentation,
     model: &dyn Fn(&Tensor) -> Result<Tensor>,
 ) -> Result<Tensor> {

@@ -13,7 +13,7 @@ mod training;
 mod uper;
 
 pub use fcn::{FcnConfig, FcnHead};
-pub use inference::{Augmentation, Extent, SlidingWindow, predict, predict_logits, resized_logits};
+pub use inference::{Augmentation, InferenceMode, SlidingWindow, predict, predict_logits, resized_logits};
 pub use linear::LinearHead;
 pub use pretrained::pretrained;
 pub use segmentor::{BackboneKind, HeadKind, Segmentor, SegmentorConfig};

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{FcnConfig, FcnHead, LinearHead, UperConfig, UperHead, size_of};
 use crate::{
     Error, Result,
-    backbone::{DownstreamConfig, DownstreamViT, Features, Pyramid},
+    backbone::{DownstreamConfig, DownstreamViT, FeatureExtractor, Pyramid},
 };
 
 /// Which network gives the maps.
@@ -143,7 +143,7 @@ enum Head {
 /// A network that gives every pixel a class.
 pub struct Segmentor {
     config: SegmentorConfig,
-    backbone: Box<dyn Features>,
+    backbone: Box<dyn FeatureExtractor>,
     pyramid: Option<Pyramid>,
     head: Head,
     auxiliary: Option<FcnHead>,
@@ -157,20 +157,20 @@ impl Segmentor {
     pub fn new(config: &SegmentorConfig, vb: VarBuilder<'static>) -> Result<Self> {
         config.validate()?;
         let at = vb.pp("backbone");
-        let backbone: Box<dyn Features> = match &config.backbone {
+        let backbone: Box<dyn FeatureExtractor> = match &config.backbone {
             BackboneKind::Downstream(config) => Box::new(DownstreamViT::new(config, at.clone())?),
             BackboneKind::Plain(config) => Box::new(ViT::new(config, at.clone())?),
         };
-        Self::with_features(config, backbone, vb)
+        Self::from_backbone(config, backbone, vb)
     }
 
     /// A segmentor over a network that is already there; `config.backbone` then only documents it.
     ///
     /// # Errors
     /// [`Error::Config`]; whatever `vb` refuses.
-    pub fn with_features(
+    pub fn from_backbone(
         config: &SegmentorConfig,
-        backbone: Box<dyn Features>,
+        backbone: Box<dyn FeatureExtractor>,
         vb: VarBuilder<'static>,
     ) -> Result<Self> {
         config.validate()?;
@@ -215,7 +215,7 @@ impl Segmentor {
     }
 
     /// The network under the heads.
-    pub fn backbone(&self) -> &dyn Features {
+    pub fn backbone(&self) -> &dyn FeatureExtractor {
         &*self.backbone
     }
 

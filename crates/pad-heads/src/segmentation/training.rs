@@ -7,7 +7,7 @@ use pad_train::{BoxError, Losses, Parameter, Task, weight_decay_for};
 use serde::{Deserialize, Serialize};
 
 use super::Segmentor;
-use crate::layers::is_statistic;
+use crate::layers::is_running_statistic;
 
 /// The role of a segmentor's parameter by its full name, for [`ParamStore::roles`]: the backbone's parts stand behind
 /// `backbone.`; the pyramid counts as head, since no pre-training has it.
@@ -78,7 +78,7 @@ impl LayerDecay {
     pub fn parameters(&self, store: &ParamStore, depth: usize) -> Vec<Parameter> {
         let parameter = |(name, role, var)| {
             let parameter = Parameter::new(name, var);
-            if is_statistic(&parameter.name) {
+            if is_running_statistic(&parameter.name) {
                 return Parameter { frozen_through: Some(usize::MAX), ..parameter };
             }
             Parameter {

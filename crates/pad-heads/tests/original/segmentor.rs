@@ -9,7 +9,7 @@ use pad_adapter::{
 use pad_heads::{
     backbone::DownstreamConfig,
     segmentation::{
-        BackboneKind, Extent, FcnConfig, HeadKind, LayerDecay, SegmentationBatch, SegmentationTask,
+        BackboneKind, InferenceMode, FcnConfig, HeadKind, LayerDecay, SegmentationBatch, SegmentationTask,
         Segmentor, SegmentorConfig, SlidingWindow, Trained, UperConfig, predict_logits,
         resized_logits, role_of,
     },
@@ -44,7 +44,7 @@ fn sliding_windows_equal_the_original() {
     let model = |images: &Tensor| segmentor.logits(images);
     for together in [1, 4] {
         let (window, stride) = (ImageSize::square(64), ImageSize::square(40));
-        let extent = Extent::Sliding(SlidingWindow { window, stride, together });
+        let extent = InferenceMode::Sliding(SlidingWindow { window, stride, together });
         let logits = predict_logits(recorded.get("input.big_image"), extent, &model).unwrap();
         close("logits", &logits, recorded.get("out.slide_logits"), 1e-4);
         let classes = resized_logits(&logits, ImageSize::new(124, 174)).unwrap();

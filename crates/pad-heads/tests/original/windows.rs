@@ -3,7 +3,7 @@
 use candle_core::{DType, Tensor};
 use pad_heads::{
     Result,
-    segmentation::{Augmentation, Extent, SlidingWindow, predict, predict_logits, resized_logits},
+    segmentation::{Augmentation, InferenceMode, SlidingWindow, predict, predict_logits, resized_logits},
 };
 use pad_ops::{ImageSize, resize_bilinear};
 use pad_testkit::{close, golden, numbers};
@@ -26,7 +26,7 @@ fn windows_equal_the_original() {
         let y = y.broadcast_add(&golden["param.bias"].reshape((1, 4, 1, 1))?)?;
         Ok(resize_bilinear(&y, size_of(x), false)?)
     };
-    let extent = Extent::Sliding(sliding(24, 16));
+    let extent = InferenceMode::Sliding(sliding(24, 16));
     for i in 0..5 {
         let images = &golden[&format!("input.{i}")];
         let logits = predict_logits(images, extent, &model).unwrap();
@@ -66,14 +66,14 @@ fn flips_come_back_the_right_way_round() {
     let run = |augmentation: &Augmentation, extent| {
         predict(&images, size, extent, augmentation, &pointwise).unwrap()
     };
-    let plain = run(&Augmentation::default(), Extent::Whole);
+    let plain = run(&Augmentation::default(), InferenceMode::Whole);
     let sums = plain.sum(1).unwrap();
     close("probabilities", &sums, &sums.ones_like().unwrap(), 1e-6);
     let flip = Augmentation { flip: true, ..Augmentation::default() };
-    close("flipped", &run(&flip, Extent::Whole), &plain, 1e-6);
-    close("windows", &run(&flip, Extent::Sliding(sliding(5, 3))), &plain, 1e-6);
+    close("flipped", &run(&flip, InferenceMode::Whole), &plain, 1e-6);
+    close("windows", &run(&flip, InferenceMode::Sliding(sliding(5, 3))), &plain, 1e-6);
     let scales = Augmentation { scales: vec![0.5, 1.0, 1.75], flip: true };
-    let scaled = run(&scales, Extent::Whole);
+    let scaled = run(&scales, InferenceMode::Whole);
     let (scaled, plain) = (scaled, plain);
     assert_eq!(scaled.dims(), plain.dims());
     let change = pad_testkit::relative_difference(&scaled, &plain);
@@ -101,7 +101,7 @@ fn refusals() {
         "logits of shape [1, 2, 1, 4], expected (B, classes, H, W) with B, H, W = [1, 4, 4]"
     );
     let bad = Augmentation { scales: vec![1.0, 0.0], flip: false };
-    let refused = predict(&images, ImageSize::square(4), Extent::Whole, &bad, &pointwise);
+    let refused = predict(&images, ImageSize::square(4), InferenceMode::Whole, &bad, &pointwise);
     assert_eq!(
         refused.unwrap_err().to_string(),
         "augmentation: `scales` has 0, expected finite numbers above 0"

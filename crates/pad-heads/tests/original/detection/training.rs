@@ -64,7 +64,7 @@ fn a_pretrained_vit_becomes_a_backbone() {
     assert_eq!(role_of("backbone.simfp_2.0.weight"), Role::Head);
     assert_eq!(role_of("roi_heads.box_head.fc1.weight"), Role::Head);
     let images = numbers(&[1, 3, 64, 80], DType::F32, 5);
-    detector.predict(&images, &[ImageSize::new(64, 80)]).unwrap();
+    detector.detect(&images, &[ImageSize::new(64, 80)]).unwrap();
     // A detector's own file comes back as it is.
     let own = Checkpoint::from_tensors("own.safetensors", tensors);
     let (again, changes) = pretrained(own.clone(), &config).unwrap();
@@ -199,7 +199,7 @@ fn it_learns_where_a_square_is() {
     trainer(240, &store).run(&DetectionTask::new(&detector), &mut Squares).unwrap();
     assert!(loss() < 0.5 * before, "{} after {before}", loss());
     let batch = squares(0);
-    let found = detector.predict(&batch.images, &batch.sizes).unwrap();
+    let found = detector.detect(&batch.images, &batch.sizes).unwrap();
     let best = found[0].first().expect("the square");
     let overlap = pad_ops::box_iou(&[best.bbox], &batch.targets[0].boxes)[0];
     assert!(best.label == 1 && overlap > 0.5, "{best:?} overlaps by {overlap}");
@@ -231,9 +231,9 @@ fn it_learns_which_pixels_of_a_square_count() {
     assert!((mask_loss() - 2_f32.ln()).abs() < 0.02, "{}", mask_loss());
     trainer(240, &store).run(&DetectionTask::new(&detector), &mut Squares).unwrap();
     let batch = squares(0);
-    let found = detector.segment(&batch.images, &batch.sizes).unwrap();
+    let found = detector.detect_with_masks(&batch.images, &batch.sizes).unwrap();
     let best = found[0].first().expect("the square");
-    assert_eq!(detector.predict(&batch.images, &batch.sizes).unwrap()[0][0], best.detection);
+    assert_eq!(detector.detect(&batch.images, &batch.sizes).unwrap()[0][0], best.detection);
     let mask = best.mask.paste(best.detection.bbox, batch.sizes[0]).unwrap();
     let [x1, y1, x2, y2] = batch.targets[0].boxes[0].map(|edge| edge as usize);
     let window = Rect { top: y1, left: x1, height: y2 - y1, width: (x2 - x1) / 2 };
@@ -256,6 +256,6 @@ fn masks_that_are_missing_are_refused() {
     );
     let store = ParamStore::scratch(&Device::Cpu, Key::new(2)).roles(role_of);
     let boxes_only = store.build(|vb| Detector::new(&super::network::config(), vb)).unwrap();
-    let refused = boxes_only.segment(&batch.images, &batch.sizes).unwrap_err().to_string();
+    let refused = boxes_only.detect_with_masks(&batch.images, &batch.sizes).unwrap_err().to_string();
     assert!(refused.contains("`masks` is false, expected true"), "{refused}");
 }
