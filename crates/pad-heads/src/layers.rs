@@ -207,7 +207,7 @@ impl BatchNorm {
 }
 
 /// The exchange of statistics over `group`, for [`BatchNorm::synchronize`].
-pub fn over(group: &Arc<dyn Collective>) -> SumOver {
+pub fn sum_over(group: &Arc<dyn Collective>) -> SumOver {
     let group = Arc::clone(group);
     SumOver::new(move |values| Ok(group.all_reduce_sum(values)?))
 }

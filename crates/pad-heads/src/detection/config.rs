@@ -344,6 +344,30 @@ impl DetectorConfig {
     }
 }
 
+/// Thresholds of detections that replace those of a configuration; `None` keeps the configuration's.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Thresholds {
+    /// Replaces [`DetectorConfig::score_threshold`].
+    pub score: Option<f64>,
+    /// Replaces [`DetectorConfig::nms_threshold`].
+    pub nms: Option<f64>,
+    /// Replaces [`DetectorConfig::max_detections`].
+    pub max_detections: Option<usize>,
+}
+
+impl DetectorConfig {
+    /// Replaces the thresholds that are given.
+    #[must_use]
+    pub fn with_thresholds(self, thresholds: Thresholds) -> Self {
+        Self {
+            score_threshold: thresholds.score.unwrap_or(self.score_threshold),
+            nms_threshold: thresholds.nms.unwrap_or(self.nms_threshold),
+            max_detections: thresholds.max_detections.unwrap_or(self.max_detections),
+            ..self
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

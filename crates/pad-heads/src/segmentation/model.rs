@@ -17,7 +17,7 @@ use super::{BackboneKind, Segmentor, SegmentorConfig, pretrained, role_of};
 use crate::{
     Error, Result, Start,
     plan::parameters,
-    start::{check_format, metadata, stored_normalize, to_json},
+    start::{check_format, metadata, stored_config, stored_normalize, strip, to_json},
 };
 
 const FORMAT: &str = "pad-segmentor/1";
@@ -192,11 +192,10 @@ fn expect_classes(config: &SegmentorConfig, classes: &Classes) -> Result<()> {
 /// # Errors
 /// A file whose configuration is invalid.
 pub fn read_backbone(checkpoint: &mut Checkpoint) -> pad_adapter::Result<Option<ViTConfig>> {
-    let Some(config) = crate::start::stored_config::<SegmentorConfig>(checkpoint, "segmentor")?
-    else {
+    let Some(config) = stored_config::<SegmentorConfig>(checkpoint, "segmentor")? else {
         return Ok(None);
     };
-    crate::start::strip(checkpoint, "backbone.", role_of, |name| {
+    strip(checkpoint, "backbone.", role_of, |name| {
         name.replace(".gamma_1", ".ls1.gamma").replace(".gamma_2", ".ls2.gamma")
     });
     Ok(Some(*config.backbone.vit()))

@@ -77,7 +77,7 @@ impl Segmentor {
 
     /// Takes the statistics of every batch norm over all processes of `group`, as mmsegmentation's `SyncBN`.
     pub fn synchronize(&mut self, group: &Arc<dyn Collective>) {
-        let over = crate::layers::over(group);
+        let over = crate::layers::sum_over(group);
         if let Some(pyramid) = &mut self.pyramid {
             pyramid.synchronize(&over);
         }
