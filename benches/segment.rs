@@ -118,7 +118,7 @@ fn untrained(config: &SegmentorConfig) -> Result<(Segmentor, ParamStore), Box<dy
 
 fn main() -> Result<(), Box<dyn Error>> {
     let flags = Flags::parse();
-    pad::ops::join_workers(flags.threads)?; // as the training programs do
+    pad::ops::join_workers(Some(flags.threads))?; // as the training programs do
     let (segmentor, store) = segmentor(&flags)?;
     let (seconds, images) = match flags.work {
         Work::Slide => (slide(&flags, &segmentor)?, 1),

@@ -5,7 +5,7 @@ use candle_core::{D, DType, Tensor};
 use candle_nn::{Init, VarBuilder};
 use pad_adapter::vit::layers::Linear;
 use pad_ops::{
-    CrossEntropy, ImageSize, Mode, Roi, RoiAlign, batched_nms, cross_entropy2d, rng::Purpose,
+    CrossEntropy, ImageBox, ImageSize, Mode, RoiAlign, batched_nms, cross_entropy2d, rng::Purpose,
     roi_align, softmax,
 };
 
@@ -174,10 +174,10 @@ impl RoiHeads {
             return Err(crate::Error::Maps { head: "box head", expected: POOLED, found });
         };
         let of_image = |(image, boxes): (usize, &&[[f32; 4]])| {
-            let roi = move |&bbox: &[f32; 4]| Roi { map: level_of(bbox), image, bbox };
+            let roi = move |&bbox: &[f32; 4]| ImageBox { map: level_of(bbox), image, bbox };
             boxes.iter().map(roi).collect::<Vec<_>>()
         };
-        let rois: Vec<Roi> = boxes.iter().enumerate().flat_map(of_image).collect();
+        let rois: Vec<ImageBox> = boxes.iter().enumerate().flat_map(of_image).collect();
         let options = RoiAlign::square(side);
         Ok(roi_align(maps, &self.scales, &rois, options)?)
     }

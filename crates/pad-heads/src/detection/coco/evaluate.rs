@@ -409,7 +409,7 @@ fn pairwise(values: &[f64]) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use pad_testkit::golden_dir;
+    use pad_testkit::golden_folder;
 
     use super::{
         super::{read_results, write_results},
@@ -424,7 +424,7 @@ mod tests {
     #[test]
     fn numbers_are_those_of_pycocotools_to_the_last_digit() {
         for case in 0..3 {
-            let file = |what| golden_dir().join(format!("detection/coco{case}_{what}.json"));
+            let file = |what| golden_folder().join(format!("detection/coco{case}_{what}.json"));
             let truth = CocoTruth::read(&file("gt")).unwrap();
             let results = read_results(&file("dt")).unwrap();
             let found = evaluate(&truth, &results).unwrap();
@@ -445,7 +445,7 @@ mod tests {
 
     #[test]
     fn numbers_of_masks_are_those_of_pycocotools_to_the_last_digit() {
-        let file = |what| golden_dir().join(format!("detection/masks_{what}.json"));
+        let file = |what| golden_folder().join(format!("detection/masks_{what}.json"));
         let mut truth = CocoTruth::read(&file("gt")).unwrap();
         let mut results = read_results(&file("dt")).unwrap();
         let expected: serde_json::Value =
@@ -479,7 +479,7 @@ mod tests {
 
     #[test]
     fn wrong_results_are_refused() {
-        let path = golden_dir().join("detection/coco0_gt.json");
+        let path = golden_folder().join("detection/coco0_gt.json");
         let mut truth = CocoTruth::read(&path).unwrap();
         let good = CocoResult {
             image_id: 1,
@@ -526,7 +526,7 @@ mod tests {
 
     #[test]
     fn metrics_without_objects_are_undefined() {
-        let path = golden_dir().join("detection/coco0_gt.json");
+        let path = golden_folder().join("detection/coco0_gt.json");
         let mut truth = CocoTruth::read(&path).unwrap();
         assert_eq!(evaluate(&truth, &[]).unwrap().stats[0], Some(0.0));
         truth.annotations.clear();
