@@ -26,7 +26,7 @@ pub struct WindowedConfig {
     pub window: Option<usize>,
     /// Blocks that attend globally. Default: 2, 5, 8, 11.
     pub global_blocks: Vec<usize>,
-    /// Whether blocks have relative positions. Default: yes.
+    /// Whether blocks have relative positions. Default: true.
     pub relative_positions: bool,
     /// Image size that the relative position tables of global blocks are made for; those of other sizes are
     /// interpolated. Default: 1024 x 1024.
@@ -57,7 +57,7 @@ impl WindowedConfig {
     /// [`Error::Config`] or the transformer's own.
     pub fn validate(&self) -> Result<()> {
         let vit = &self.vit;
-        // The position table is learned: any width will do, if only the heads divide it.
+        // The position table is learned: any width that the heads divide is valid.
         ViTConfig { embed_dim: 4 * vit.embed_dim, ..*vit }.validate()?;
         let mut faults = Vec::new();
         if !vit.embed_dim.is_multiple_of(vit.num_heads) {
@@ -137,7 +137,7 @@ pub struct WindowedViT {
     patch_embed: PatchEmbed,
     pos_table: Tensor,
     blocks: Vec<Block>,
-    /// One a block, or none at all.
+    /// One per block; empty without relative positions.
     relative: Vec<Relative>,
 }
 
@@ -145,7 +145,7 @@ impl WindowedViT {
     /// Builds the network from `vb`'s tensors.
     ///
     /// # Errors
-    /// [`Error::Config`]; whatever `vb` refuses.
+    /// [`Error::Config`]; tensors that `vb` lacks.
     pub fn new(config: &WindowedConfig, vb: VarBuilder) -> Result<Self> {
         config.validate()?;
         let vit = &config.vit;
@@ -187,7 +187,7 @@ impl WindowedViT {
         let (tokens, grid) = self.patch_embed.forward(images)?;
         let positions =
             interpolate_table(&self.pos_table, self.config.vit.pos_table_grid()?, grid)?;
-        // The class token's row is of no use here.
+        // There is no class token.
         let positions = positions.narrow(1, 1, grid.len())?;
         Ok((tokens.broadcast_add(&positions)?, grid))
     }
@@ -218,7 +218,7 @@ impl WindowedViT {
     }
 }
 
-/// What each query adds to the logits of its grid's rows and columns: `q . table[offset]`, `q` without the scale.
+/// Returns what each query adds to the logits of its grid's rows and columns: `q . table[offset]`, `q` without the scale.
 fn bias(
     qkv: &Tensor,
     heads: usize,

@@ -1,4 +1,4 @@
-//! Backbone, pyramid, proposals, heads on boxes.
+//! Backbone, pyramid, proposals, box and mask heads.
 
 use candle_core::{DType, Tensor};
 use candle_nn::VarBuilder;
@@ -37,7 +37,7 @@ impl Detector {
     /// Builds the network from `vb`'s tensors.
     ///
     /// # Errors
-    /// [`Error::Config`]; whatever `vb` refuses.
+    /// [`Error::Config`]; tensors that `vb` lacks.
     pub fn new(config: &DetectorConfig, vb: VarBuilder) -> Result<Self> {
         config.validate()?;
         let backbone = vb.pp("backbone");

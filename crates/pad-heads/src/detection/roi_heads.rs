@@ -137,7 +137,7 @@ impl RoiHeads {
     /// Builds heads over the first four maps of a pyramid of `config.channels` channels.
     ///
     /// # Errors
-    /// Whatever `vb` refuses.
+    /// Tensors that `vb` lacks.
     pub fn new(config: &DetectorConfig, vb: VarBuilder) -> Result<Self> {
         let stages = (0..config.stages()).map(|stage| Stage::new(config, stage, &vb));
         Ok(Self {

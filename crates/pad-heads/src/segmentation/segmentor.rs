@@ -21,7 +21,7 @@ enum Head {
     Linear(LinearHead),
 }
 
-/// A network that gives every pixel a class.
+/// A network that predicts a class for every pixel.
 pub struct Segmentor {
     config: SegmentorConfig,
     backbone: Box<dyn FeatureExtractor>,
@@ -34,7 +34,7 @@ impl Segmentor {
     /// Builds the network from `vb`'s tensors.
     ///
     /// # Errors
-    /// [`Error::Config`]; whatever `vb` refuses.
+    /// [`Error::Config`]; tensors that `vb` lacks.
     pub fn new(config: &SegmentorConfig, vb: VarBuilder<'static>) -> Result<Self> {
         config.validate()?;
         let at = vb.pp("backbone");
@@ -45,10 +45,10 @@ impl Segmentor {
         Self::from_backbone(config, backbone, vb)
     }
 
-    /// A segmentor over a network that is already there; `config.backbone` then only documents it.
+    /// Builds a segmentor over an existing network; `config.backbone` then only documents it.
     ///
     /// # Errors
-    /// [`Error::Config`]; whatever `vb` refuses.
+    /// [`Error::Config`]; tensors that `vb` lacks.
     pub fn from_backbone(
         config: &SegmentorConfig,
         backbone: Box<dyn FeatureExtractor>,

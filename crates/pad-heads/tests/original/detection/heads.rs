@@ -1,7 +1,7 @@
 //! Heads on boxes.
 
 use candle_core::{DType, Device, Tensor, Var};
-use pad_adapter::params::ParamStore;
+use pad_adapter::params::{ParamStore, Planned};
 use pad_heads::detection::{
     Boxes, DetectorConfig, RoiConfig, RoiHeads, RoiSamples, Target, level_of,
 };
@@ -93,7 +93,7 @@ fn equals_the_original(file: &str, class_agnostic: bool, max_detections: usize) 
     }
     let loss = (classes + places).unwrap();
     let grads = loss.backward().unwrap();
-    for (name, _, var) in recorded.store.trained() {
+    for Planned { name, var, .. } in recorded.store.planned() {
         let got = grads.get(&var).unwrap();
         let got = match name.as_str() {
             "box_head.conv1.weight" => got.narrow(1, 0, 4).unwrap(),
@@ -130,7 +130,7 @@ fn levels_equal_the_original() {
 }
 
 fn scratch(config: &DetectorConfig) -> RoiHeads {
-    let store = ParamStore::scratch(&Device::Cpu, Key::new(4)).train(|_| true);
+    let store = ParamStore::scratch(&Device::Cpu, Key::new(4)).with_trained(|_| true);
     store.build(|vb| RoiHeads::new(config, vb)).unwrap()
 }
 
@@ -171,7 +171,7 @@ fn samples_are_proposals_and_objects() {
 #[test]
 fn a_cascade_trains_and_detects() {
     let config = DetectorConfig { cascade: true, score_threshold: 0.0, ..config(false, 20) };
-    let store = ParamStore::scratch(&Device::Cpu, Key::new(4)).train(|_| true);
+    let store = ParamStore::scratch(&Device::Cpu, Key::new(4)).with_trained(|_| true);
     let heads = store.build(|vb| RoiHeads::new(&config, vb)).unwrap();
     let maps: Vec<Var> = [64, 32, 16, 8]
         .map(|side| {
@@ -190,10 +190,10 @@ fn a_cascade_trains_and_detects() {
     let chance = 3.0 * 4.0_f32.ln();
     assert!((super::scalar(&classes) - chance).abs() < 0.3, "{classes}");
     let grads = (classes + places).unwrap().backward().unwrap();
-    let names: Vec<String> = store.trained().into_iter().map(|(name, ..)| name).collect();
+    let names: Vec<String> = store.planned().into_iter().map(|planned| planned.name).collect();
     assert!(names.contains(&"box_head.2.conv4.norm.weight".to_string()));
     assert!(names.contains(&"box_predictor.0.cls_score.weight".to_string()));
-    for (name, _, var) in store.trained() {
+    for Planned { name, var, .. } in store.planned() {
         // The signs that L1 sends to a bias may cancel.
         let got = largest(grads.get(&var).unwrap());
         assert!(got > 0.0 || name.ends_with("bbox_pred.bias"), "{name}");

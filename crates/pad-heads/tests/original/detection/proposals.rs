@@ -1,6 +1,7 @@
 //! The region proposal network.
 
 use candle_core::{Tensor, Var};
+use pad_adapter::params::Planned;
 use pad_heads::detection::{
     Boxes, Rpn, RpnConfig, RpnSamples, Target, TopN,
     matching::{Label, Matcher},
@@ -135,7 +136,7 @@ fn draws_are_fixed_by_their_key_and_keep_the_counts() {
     let (classes, places) = rpn.losses(&output, &anchors, &none).unwrap();
     assert_eq!((scalar(&classes), scalar(&places)), (0.0, 0.0));
     let grads = (classes + places).unwrap().backward().unwrap();
-    for (_, _, var) in recorded.store.trained() {
+    for Planned { var, .. } in recorded.store.planned() {
         assert_eq!(pad_testkit::largest(grads.get(&var).unwrap()), 0.0);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor};
 use pad_adapter::{
     checkpoint::Checkpoint,
-    params::{ParamStore, Role},
+    params::{ParamStore, Planned, Role},
     vit::ViT,
 };
 use pad_data::{
@@ -13,9 +13,13 @@ use pad_data::{
     rle::Rle,
     transform::detection::{Geometry, ObjectMask},
 };
-use pad_heads::detection::{
-    DetectionBatch, DetectionTask, Detector, DetectorConfig, LAYER_DECAY, Target, Trained,
-    pretrained, role_of,
+use pad_heads::{
+    Trained,
+    detection::{
+        DetectionBatch, DetectionTask, Detector, DetectorConfig, LAYER_DECAY, Target, WEIGHT_DECAY,
+        pretrained, role_of,
+    },
+    parameters,
 };
 use pad_ops::{ImageSize, Mode, rng::Key};
 use pad_testkit::{close, numbers};
@@ -41,9 +45,9 @@ fn file(config: &DetectorConfig) -> Checkpoint {
 
 fn store(checkpoint: Checkpoint, trained: Trained) -> ParamStore {
     ParamStore::from_checkpoint(checkpoint, &Device::Cpu, Key::new(2))
-        .roles(role_of)
-        .fresh(|role| role == Role::Head)
-        .train(move |role| trained.includes(role))
+        .with_roles(role_of)
+        .with_fresh(|role| role == Role::Head)
+        .with_plan(trained.plan(LAYER_DECAY, 4))
 }
 
 #[test]
@@ -57,7 +61,7 @@ fn a_pretrained_vit_becomes_a_backbone() {
     let detector = store_of.build(|vb| Detector::new(&config, vb)).unwrap();
     let tensors = store_of.tensors(|_| true);
     close(name, &tensors[&format!("backbone.net.{name}")], &want.tensors()[name], 0.0);
-    for (name, role, _) in store_of.trained() {
+    for Planned { name, role, .. } in store_of.planned() {
         assert!(role == Role::Head || role.is_adapter(), "{name}");
     }
     assert_eq!(role_of("backbone.net.blocks.3.attn.rel_pos_h"), Role::Block(3));
@@ -70,7 +74,7 @@ fn a_pretrained_vit_becomes_a_backbone() {
     let (again, changes) = pretrained(own.clone(), &config).unwrap();
     assert!(changes.is_empty() && again.names().eq(own.names()));
     ParamStore::from_checkpoint(again, &Device::Cpu, Key::new(0))
-        .roles(role_of)
+        .with_roles(role_of)
         .build(|vb| Detector::new(&config, vb))
         .unwrap();
 }
@@ -78,9 +82,11 @@ fn a_pretrained_vit_becomes_a_backbone() {
 #[test]
 fn rates_fall_from_the_heads_to_the_patches() {
     let config = config();
-    let store = ParamStore::scratch(&Device::Cpu, Key::new(2)).roles(role_of).train(|_| true);
+    let plan = Trained::Everything.plan(LAYER_DECAY, 4);
+    let store =
+        ParamStore::scratch(&Device::Cpu, Key::new(2)).with_roles(role_of).with_plan(plan);
     store.build(|vb| Detector::new(&config, vb)).unwrap();
-    let parameters = LAYER_DECAY.parameters(&store, 4);
+    let parameters = parameters(&store, WEIGHT_DECAY);
     let of = |name: &str| parameters.iter().find(|parameter| parameter.name == name).unwrap();
     for (name, power) in [
         ("backbone.net.pos_embed", 5),
@@ -144,7 +150,7 @@ impl Batches for Squares {
 }
 
 fn trainer(steps: usize, store: &ParamStore) -> Trainer<'static> {
-    let optimizer = AdamW::new(LAYER_DECAY.parameters(store, 4), AdamWConfig::default()).unwrap();
+    let optimizer = AdamW::new(parameters(store, WEIGHT_DECAY), AdamWConfig::default()).unwrap();
     let settings = TrainerConfig {
         epochs: 150,
         max_steps: Some(steps),
@@ -246,7 +252,7 @@ fn it_learns_which_pixels_of_a_square_count() {
 #[test]
 fn masks_that_are_missing_are_refused() {
     let config = DetectorConfig { masks: true, ..config() };
-    let store = ParamStore::scratch(&Device::Cpu, Key::new(2)).roles(role_of);
+    let store = ParamStore::scratch(&Device::Cpu, Key::new(2)).with_roles(role_of);
     let detector = store.build(|vb| Detector::new(&config, vb)).unwrap();
     let mut batch = squares(0);
     batch.targets[0].masks.clear();
@@ -254,7 +260,7 @@ fn masks_that_are_missing_are_refused() {
         detector.losses(&batch, Mode::Eval).unwrap_err().to_string(),
         "batch: image 0 with 0 masks, expected one for each of its 1 boxes"
     );
-    let store = ParamStore::scratch(&Device::Cpu, Key::new(2)).roles(role_of);
+    let store = ParamStore::scratch(&Device::Cpu, Key::new(2)).with_roles(role_of);
     let boxes_only = store.build(|vb| Detector::new(&super::network::config(), vb)).unwrap();
     let refused = boxes_only.detect_with_masks(&batch.images, &batch.sizes).unwrap_err().to_string();
     assert!(refused.contains("`masks` is false, expected true"), "{refused}");
