@@ -143,7 +143,7 @@ fn encoder(flags: &Flags) -> ViTConfig {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let flags = Flags::parse();
-    pad::ops::join_workers(flags.threads)?; // as the training programs do
+    pad::ops::join_workers(Some(flags.threads))?; // as the training programs do
     let device = device(&flags)?;
     let images = numbers(&[flags.batch, 3, flags.image, flags.image], DType::F32, 1);
     let images = images.to_device(&device)?;

@@ -206,6 +206,10 @@ pub enum Error {
         /// Classes of the set.
         known: Vec<String>,
     },
+    /// A setting of the rendered scenes is outside its range.
+    #[cfg(feature = "scenes")]
+    #[error(transparent)]
+    Scenes(#[from] pad_scenes::Error),
     /// An error of candle.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),

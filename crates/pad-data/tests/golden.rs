@@ -13,13 +13,8 @@ use pad_ops::ImageSize;
 use safetensors::SafeTensors;
 use serde_json::Value;
 
-/// The repository's files, or another folder of the same layout given by hand (with cases made from images that
-/// may not be distributed).
 fn folder() -> PathBuf {
-    match std::env::var_os("PAD_GOLDEN_DATA") {
-        Some(folder) => folder.into(),
-        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/data"),
-    }
+    pad_testkit::golden_folder().join("data")
 }
 
 fn json(name: &str) -> Value {

@@ -54,13 +54,15 @@ pub enum Error {
         /// What it was given.
         found: String,
     },
-    /// candle refused.
-    #[error("{op}: {source}")]
-    Op {
-        /// Operator of ours that called candle.
-        op: &'static str,
-        /// candle's own error.
-        source: candle_core::Error,
+    /// A name that is not one of the known ones.
+    #[error("{}", crate::text::unknown_name(what, found, known.iter().copied()))]
+    UnknownName {
+        /// What it names, e.g. `precision`.
+        what: &'static str,
+        /// The names that exist.
+        known: &'static [&'static str],
+        /// The name that was given.
+        found: String,
     },
     /// candle refused, outside any operator of ours.
     #[error(transparent)]

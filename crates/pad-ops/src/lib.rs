@@ -98,7 +98,7 @@ pub use masked_mse::{masked_mse, normalize_patches};
 pub use max_pool2d::max_pool2d;
 pub use mode::{ImageSize, Mode};
 pub use resize_bilinear::resize_bilinear;
-pub use roi_align::{Roi, RoiAlign, roi_align};
+pub use roi_align::{ImageBox, RoiAlign, roi_align};
 pub use softmax::softmax;
 pub use threads::join_workers;
 pub use windows::{Windows, window_partition, window_unpartition};

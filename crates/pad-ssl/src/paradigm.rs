@@ -1,7 +1,7 @@
 //! What trains: PAD and the baselines it is compared with (section 4 of the paper).
 
 use pad_adapter::params::{ParamStore, Role};
-use pad_train::{Parameter, weight_decay_for};
+use pad_train::Parameter;
 use serde::{Deserialize, Serialize};
 
 /// A way to pre-train.
@@ -93,13 +93,11 @@ impl Paradigm {
         let trained = store.trained().into_iter();
         let planned = trained.filter_map(|(name, role, var)| {
             let rate = self.plan(role, depth, epochs)?;
-            Some(Parameter {
-                name,
-                weight_decay: weight_decay_for(var.shape(), weight_decay),
-                var,
-                lr_factor: rate.lr_factor,
-                frozen_through: rate.frozen_through,
-            })
+            let parameter = Parameter::new(name, var)
+                .with_lr_factor(rate.lr_factor)
+                .with_frozen_through(rate.frozen_through)
+                .with_weight_decay(weight_decay);
+            Some(parameter)
         });
         planned.collect()
     }

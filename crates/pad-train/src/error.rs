@@ -102,12 +102,12 @@ pub enum Error {
         faults: Vec<String>,
     },
     /// A file or folder could not be read or written.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {cause}", path.display())]
     Io {
         /// The file or folder.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// A file is truncated, altered or not what its name says.
     #[error("{}: {what}", path.display())]
@@ -125,6 +125,16 @@ pub enum Error {
         /// One sentence each: expected (the checkpoint's) before found (this run's).
         faults: Vec<String>,
     },
+    /// A folder does not hold the checkpoint that was asked for.
+    #[error("{}: expected the checkpoint `{wanted}`, found {}", folder.display(), listed(known))]
+    NoCheckpoint {
+        /// Folder of checkpoints.
+        folder: PathBuf,
+        /// The one that was asked for: `latest`, `best` or its name.
+        wanted: String,
+        /// Names of those that exist, by step.
+        known: Vec<String>,
+    },
     /// A run would overwrite a later checkpoint.
     #[error(
         "{}: the run starts at step {step}, but the folder holds {}: resume from it, or use another folder",
@@ -139,22 +149,22 @@ pub enum Error {
         newest: PathBuf,
     },
     /// The task failed.
-    #[error("step {step}: the task failed: {source}")]
+    #[error("step {step}: the task failed: {cause}")]
     Task {
         /// The step, counted from 1.
         step: usize,
         /// What it said.
-        source: BoxError,
+        cause: BoxError,
     },
     /// The data failed.
-    #[error("epoch {epoch}, batch {batch}: {source}")]
+    #[error("epoch {epoch}, batch {batch}: {cause}")]
     Data {
         /// Epoch, counted from 0.
         epoch: usize,
         /// Batch in the epoch, counted from 0.
         batch: usize,
         /// What it said.
-        source: BoxError,
+        cause: BoxError,
     },
     /// An epoch ended before its time.
     #[error("epoch {epoch}: expected {expected} batches, the data ended after {found}")]
@@ -167,12 +177,12 @@ pub enum Error {
         found: usize,
     },
     /// A hook failed.
-    #[error("hook `{hook}`: {source}")]
+    #[error("hook `{hook}`: {cause}")]
     Hook {
         /// The hook's name.
         hook: String,
         /// What it said.
-        source: BoxError,
+        cause: BoxError,
     },
     /// The group of processes broke: one is gone, does something else, or is not heard of.
     #[error("rank {rank} of {world_size}: {what}")]
@@ -201,30 +211,34 @@ pub enum Error {
         what: &'static str,
     },
     /// candle refused.
-    #[error("{doing}: {source}")]
+    #[error("{doing}: {cause}")]
     Candle {
         /// What was being done, with the tensor's name.
         doing: String,
         /// candle's own error.
-        source: candle_core::Error,
+        cause: candle_core::Error,
     },
 }
 
 impl Error {
     /// For `map_err` on file operations.
     pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
-        move |source| Error::Io { path: path.to_path_buf(), source }
+        move |cause| Error::Io { path: path.to_path_buf(), cause }
     }
 
     /// For `map_err` on candle calls. `what` is a verb, `name` a tensor.
     pub(crate) fn candle(what: &str, name: &str) -> impl FnOnce(candle_core::Error) -> Self {
-        move |source| Error::Candle { doing: format!("{what} `{name}`"), source }
+        move |cause| Error::Candle { doing: format!("{what} `{name}`"), cause }
     }
 
     /// `Ok` if there is no fault.
     pub(crate) fn settings(faults: Vec<String>) -> Result<()> {
         if faults.is_empty() { Ok(()) } else { Err(Error::Settings { faults }) }
     }
+}
+
+fn listed(names: &[String]) -> String {
+    if names.is_empty() { "none".into() } else { names.join(", ") }
 }
 
 fn last_good(checkpoint: Option<&Path>) -> String {

@@ -142,7 +142,7 @@ fn sum(index: usize, a: Option<Tensor>, b: Option<Tensor>) -> Result<Option<Tens
 fn sums_of_squares(tensors: &[Option<Tensor>]) -> Result<Vec<f64>> {
     let mut squares = vec![0.0; tensors.len()];
     let mut remote: Vec<(usize, Tensor)> = Vec::new();
-    let wrap = |source| Error::Candle { doing: "norm of the gradients".into(), source };
+    let wrap = |cause| Error::Candle { doing: "norm of the gradients".into(), cause };
     for (index, tensor) in tensors.iter().enumerate() {
         let Some(tensor) = tensor else { continue };
         match tensor.device() {

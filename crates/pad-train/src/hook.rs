@@ -1,6 +1,10 @@
 //! Everything that is not the step: logs, evaluation, pictures, early stops.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use serde_json::Value;
 
@@ -41,6 +45,20 @@ pub trait Hook {
         Ok(())
     }
 
+    /// Called once before the first step of a run that starts anew, after [`Hook::start`] of all hooks: what measures puts the
+    /// numbers before training into `info` (step 0), what logs writes them. Not called when a run is resumed.
+    ///
+    /// # Errors
+    /// Any.
+    fn before_training(
+        &mut self,
+        info: &mut EpochInfo,
+        view: &TrainerView<'_>,
+    ) -> Result<(), BoxError> {
+        let _ = (info, view);
+        Ok(())
+    }
+
     /// Called after each optimisation step.
     ///
     /// # Errors
@@ -50,7 +68,10 @@ pub trait Hook {
         Ok(Flow::Continue)
     }
 
-    /// Called after each whole epoch, after [`Hook::after_step`] of its last step. May add to `epoch`.
+    /// Called after each whole epoch, and after the last step of a run that ends within one
+    /// ([`TrainerConfig::max_steps`]); after [`Hook::after_step`] of that step. May add to `epoch`. A long evaluation looks at
+    /// [`TrainerView::stop_requested`] between its batches and returns without numbers once it is true; it is not made up for
+    /// when the run is resumed.
     ///
     /// # Errors
     /// Any.
@@ -101,6 +122,14 @@ impl<H: Hook + ?Sized> Hook for &mut H {
         (**self).start(view)
     }
 
+    fn before_training(
+        &mut self,
+        info: &mut EpochInfo,
+        view: &TrainerView<'_>,
+    ) -> Result<(), BoxError> {
+        (**self).before_training(info, view)
+    }
+
     fn after_step(&mut self, step: &StepInfo, view: &TrainerView<'_>) -> Result<Flow, BoxError> {
         (**self).after_step(step, view)
     }
@@ -126,8 +155,9 @@ impl<H: Hook + ?Sized> Hook for &mut H {
     }
 }
 
-/// What one optimisation step was like.
+/// The numbers of one optimisation step.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct StepInfo {
     /// Number of this step in the run, from 1.
     pub step: usize,
@@ -150,20 +180,34 @@ pub struct StepInfo {
 }
 
 impl StepInfo {
-    /// Speed.
+    /// Images per second; 0 for a step that took no time.
     pub fn images_per_s(&self) -> f64 {
         if self.seconds > 0.0 { self.images as f64 / self.seconds } else { 0.0 }
     }
+
+    /// The numbers by the names that all logs give them: `train/loss`, `train/PART` for each part of the loss, `train/lr`,
+    /// `train/grad_norm`, `train/images_per_s`, `train/seconds`.
+    pub fn scalars(&self) -> Vec<(String, f64)> {
+        let parts = self.parts.iter().map(|&(name, value)| (name, value));
+        let numbers = std::iter::once(("loss", self.loss)).chain(parts).chain([
+            ("lr", self.lr),
+            ("grad_norm", self.grad_norm),
+            ("images_per_s", self.images_per_s()),
+            ("seconds", self.seconds),
+        ]);
+        numbers.map(|(name, value)| (format!("train/{name}"), value)).collect()
+    }
 }
 
-/// What an epoch gave. Hooks that measure fill it, hooks that write read it.
+/// The results of an epoch. Hooks that measure fill it, hooks that write read it.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct EpochInfo {
-    /// The epoch that ended, from 0.
+    /// The epoch of the last step, from 0.
     pub epoch: usize,
-    /// Steps of the run so far.
+    /// Steps of the run so far; 0 before training.
     pub step: usize,
-    /// Results by name, e.g. `"val/accuracy"`.
+    /// Results by name, `val/NAME`, e.g. `"val/accuracy"`: logs take the names as they are.
     pub metrics: BTreeMap<String, f64>,
     /// Pictures by name, each a PNG file's bytes.
     pub images: BTreeMap<String, Vec<u8>>,
@@ -171,6 +215,7 @@ pub struct EpochInfo {
 
 /// What hooks can see of a run. Variables share their values with the model, so they are current.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct TrainerView<'a> {
     /// Where the run stands.
     pub state: &'a TrainerState,
@@ -184,6 +229,15 @@ pub struct TrainerView<'a> {
     pub last_checkpoint: Option<&'a Path>,
     /// The processes that train together.
     pub group: &'a dyn Collective,
+    pub(crate) stop: &'a AtomicBool,
+}
+
+impl TrainerView<'_> {
+    /// Returns whether this process was asked to stop ([`Trainer::with_stop`](crate::Trainer::with_stop)). Hooks that work
+    /// [on every rank](Hook::on_every_rank) exchange it before they return early: other processes may not have been asked yet.
+    pub fn stop_requested(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
 }
 
 /// All hooks' wishes after a step.

@@ -68,13 +68,13 @@ pub mod task;
 pub mod trainer;
 
 pub use adamw::{AdamW, AdamWConfig, StepReport};
-pub use checkpoint::{Checkpoint, CheckpointConfig, Checkpoints, Every};
+pub use checkpoint::{CheckpointConfig, Checkpoints, Every, TrainingCheckpoint};
 pub use collective::{Collective, LocalGroup, SingleProcess};
 pub use ema::{Ema, EmaConfig};
 pub use error::{BoxError, Error, Result, TensorFaults, WrongTensor};
 pub use gradients::Gradients;
 pub use hook::{EpochInfo, Flow, Hook, StepInfo, TrainerView};
-pub use parameter::{Parameter, Summary, weight_decay_for};
+pub use parameter::{Parameter, ParameterSummary, weight_decay_for};
 pub use schedule::{Schedule, lr_for_batch};
 pub use state::{TrainerConfig, TrainerState};
 pub use task::{BatchIter, Batches, Losses, Share, Task};

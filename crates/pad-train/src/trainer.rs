@@ -1,10 +1,17 @@
 //! The training loop: [`Trainer::run`]. Whatever is not the step is a [`Hook`].
 //!
 //! # Stopping and resuming
-//! A run can be stopped after any optimisation step and resumed. The learning rate is a function of the step; a task
+//! A run can be stopped at any time and resumed. A stop is looked for before every micro-batch; the micro-batches of an update
+//! that was not finished are discarded, and computed again when the run is resumed. The learning rate is a function of the step; a task
 //! draws its random numbers from a key made of the run's seed and the number of the micro-batch; batches are a
 //! function of seed and epoch; moments, variables and hooks are in the checkpoint. So the resumed run computes what
 //! the uninterrupted one would have computed, bit for bit where the operations themselves are deterministic.
+//!
+//! # Extending
+//! A run that finished or was stopped can be resumed with other `epochs` or `max_steps`. Up to the checkpoint nothing changes;
+//! from there on the schedule of the resuming trainer holds. A schedule that does not depend on the length of the run (constant,
+//! or steps at given epochs) makes the extended run equal one that was as long from the start, bit for bit. One that does (half a
+//! cosine to the last epoch) continues on the longer curve, on which the rate is higher than where the shorter one ended.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,9 +27,9 @@ use pad_ops::{Mode, rng::Key};
 use serde_json::Value;
 
 use crate::{
-    AdamW, BatchIter, Batches, Checkpoint, Checkpoints, Collective, Ema, EmaConfig, EpochInfo,
-    Error, Gradients, Hook, Result, Schedule, Share, SingleProcess, StepInfo, Task, TrainerConfig,
-    TrainerState, TrainerView,
+    AdamW, BatchIter, Batches, Checkpoints, Collective, Ema, EmaConfig, EpochInfo, Error,
+    Gradients, Hook, Result, Schedule, Share, SingleProcess, StepInfo, Task, TrainerConfig,
+    TrainerState, TrainerView, TrainingCheckpoint,
     collective::{agree, agree_by, check_parameters, sum_gradients},
     hook::Wishes,
     tally::Tally,
@@ -33,7 +40,7 @@ use crate::{
 pub enum Outcome {
     /// All steps are done.
     Finished,
-    /// Somebody asked for a stop; [`Trainer::last_checkpoint`] holds everything up to then.
+    /// A stop was requested; [`Trainer::last_checkpoint`] holds every finished update.
     Stopped,
 }
 
@@ -89,7 +96,8 @@ impl<'h> Trainer<'h> {
         self
     }
 
-    /// Ends the run after the current step once `stop` is true, e.g. from a Ctrl-C handler.
+    /// Ends the run once `stop` is true, e.g. from a Ctrl-C handler: after the current micro-batch, whose update is discarded, or
+    /// after the hooks of a finished one, which see it by [`TrainerView::stop_requested`].
     #[must_use]
     pub fn with_stop(mut self, stop: Arc<AtomicBool>) -> Self {
         self.stop = stop;
@@ -118,12 +126,13 @@ impl<'h> Trainer<'h> {
         self
     }
 
-    /// Goes on from a checkpoint. Hooks get their states when the run starts.
+    /// Continues from a checkpoint. Hooks get their states when the run starts. Length and schedule of the run may differ from
+    /// what they were, see [Extending](self#extending).
     ///
     /// # Errors
-    /// [`Error::Resume`] if seed or accumulation differ or averages are missing, [`Error::Tensors`] or [`Error::Metadata`] if the checkpoint
-    /// belongs to other parameters or another frozen part. Then nothing was changed.
-    pub fn resume(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+    /// [`Error::Resume`] if seed or accumulation differ or averages are missing, [`Error::Tensors`] or [`Error::Metadata`] if the
+    /// checkpoint belongs to other parameters or another frozen part. Then nothing was changed.
+    pub fn resume(&mut self, checkpoint: &TrainingCheckpoint) -> Result<()> {
         let saved = checkpoint.trainer_state();
         let batches_per_epoch = saved.batches_per_epoch; // compared when the data is known
         let now = TrainerState { batches_per_epoch, ..TrainerState::new(&self.config) };
@@ -186,13 +195,20 @@ impl<'h> Trainer<'h> {
         agree(group, self.start_hooks(last_step))?;
         while self.state.step < last_step {
             let TrainerState { epoch, batch_in_epoch: first, .. } = self.state;
-            let failed = |source| Error::Data { epoch, batch: first, source };
+            let failed = |cause| Error::Data { epoch, batch: first, cause };
             let opened = batches.epoch_share(epoch, first, share).map_err(failed);
             let (mut stream, _) = agree_by(group, opened, |_| ())?;
             while self.state.epoch == epoch && self.state.step < last_step {
                 let started = Instant::now();
                 let mine = self.gradients::<T, B>(task, &mut stream, share);
-                let ((sum, tally), said) = agree_by(group, mine, |(_, tally)| tally.spoken())?;
+                let message = |mine: &Option<(Gradients, Tally)>| {
+                    mine.as_ref().map(|(_, tally)| tally.to_message())
+                };
+                let (mine, said) = agree_by(group, mine, message)?;
+                let said: Option<Vec<_>> = said.into_iter().collect();
+                let (Some((sum, tally)), Some(said)) = (mine, said) else {
+                    return self.end(Outcome::Stopped, last_step);
+                };
                 let sum = sum_gradients(group, self.optimizer.parameters(), sum, epoch)?;
                 let portion = 1.0 / self.config.accumulate as f64;
                 let (mut gradients, tally) =
@@ -229,29 +245,33 @@ impl<'h> Trainer<'h> {
         Ok(wishes.stop || self.stop.load(Ordering::Relaxed))
     }
 
-    /// Sums of gradients and losses over this process's part of the next step's micro-batches.
+    /// Sums of gradients and losses over this process's part of the next step's micro-batches; `None` if a stop was requested
+    /// in between.
     fn gradients<T: Task, B: Batches<Batch = T::Batch>>(
         &self,
         task: &T,
         stream: &mut BatchIter<'_, T::Batch>,
         share: Share,
-    ) -> Result<(Gradients, Tally)> {
+    ) -> Result<Option<(Gradients, Tally)>> {
         let TrainerState { step, epoch, batch_in_epoch, batches_per_epoch, .. } = self.state;
         let micro_batches = self.config.accumulate;
         let mut tally = Tally::default();
         let mut sum: Option<Gradients> = None;
         for micro in (share.rank..micro_batches).step_by(share.of) {
+            if self.stop.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
             let number = batch_in_epoch + micro;
             let next = stream.next().ok_or(Error::ShortEpoch {
                 epoch,
                 expected: batches_per_epoch,
                 found: number,
             })?;
-            let batch = next.map_err(|source| Error::Data { epoch, batch: number, source })?;
+            let batch = next.map_err(|cause| Error::Data { epoch, batch: number, cause })?;
             let key = Key::new(self.config.seed).epoch((step * micro_batches + micro) as u64);
             let losses = task
                 .losses(&batch, Mode::Train(key))
-                .map_err(|source| Error::Task { step: step + 1, source })?;
+                .map_err(|cause| Error::Task { step: step + 1, cause })?;
             let store = pad_ops::backward(&losses.total)
                 .map_err(|error| Error::candle("backward of", "total")(error.into()))?;
             let losses = losses.detached(); // and with their history the activations go
@@ -267,7 +287,7 @@ impl<'h> Trainer<'h> {
                 None => fresh,
             });
         }
-        Ok((sum.unwrap_or_else(|| Gradients::new(Vec::new())), tally))
+        Ok(Some((sum.unwrap_or_else(|| Gradients::new(Vec::new())), tally)))
     }
 
     /// Checks settings against data and checkpoints, and starts the hooks. Gives the number of the last step.
@@ -336,7 +356,7 @@ impl<'h> Trainer<'h> {
         let mut names = BTreeSet::new();
         for hook in hooks.iter_mut() {
             let name = hook.name().to_string();
-            let wrap = |source| Error::Hook { hook: name.clone(), source };
+            let wrap = |cause| Error::Hook { hook: name.clone(), cause };
             if !names.insert(name.clone()) {
                 return Err(wrap("another hook has the same name".into()));
             }
@@ -349,6 +369,12 @@ impl<'h> Trainer<'h> {
         }
         for name in states.keys() {
             tracing::warn!("the checkpoint holds a state of hook `{name}`, which this run lacks");
+        }
+        if view.state.step == 0 {
+            let mut info = EpochInfo::default();
+            for hook in hooks.iter_mut().filter(|hook| called(&***hook, &view)) {
+                hook.before_training(&mut info, &view).map_err(in_hook(&**hook))?;
+            }
         }
         Ok(())
     }
@@ -365,7 +391,7 @@ impl<'h> Trainer<'h> {
             let flow = hook.after_step(info, &view);
             wishes.add(flow.map_err(in_hook(&**hook))?);
         }
-        if epoch_ended {
+        if epoch_ended || info.step == last_step {
             self.swap_averages()?;
             let (hooks, view) = self.hooks_and_view(last_step);
             let mut epoch =
@@ -391,6 +417,7 @@ impl<'h> Trainer<'h> {
             last_step,
             last_checkpoint: self.last_checkpoint.as_deref(),
             group: &*self.group,
+            stop: &self.stop,
         };
         (&mut self.hooks, view)
     }
@@ -472,5 +499,5 @@ fn called<'a>(hook: &(dyn Hook + 'a), view: &TrainerView<'_>) -> bool {
 }
 
 fn in_hook<'a>(hook: &'a (dyn Hook + 'a)) -> impl FnOnce(crate::BoxError) -> Error + 'a {
-    move |source| Error::Hook { hook: hook.name().to_string(), source }
+    move |cause| Error::Hook { hook: hook.name().to_string(), cause }
 }

@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Shape, Tensor};
 
-use super::{AdamWStep, AdamWUpdate};
+use super::step::{AdamWStep, AdamWUpdate};
 use crate::gpu::{self, BLOCK, Launch, Number, Source, int};
 
 const SOURCE: Source = Source { name: "adamw", text: include_str!("kernel.cu") };

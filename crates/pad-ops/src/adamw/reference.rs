@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use super::{AdamWStep, AdamWUpdate};
+use super::step::{AdamWStep, AdamWUpdate};
 use crate::Result;
 
 /// [`adamw_step`](crate::adamw_step) composed of candle's operations.

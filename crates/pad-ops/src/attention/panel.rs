@@ -9,7 +9,7 @@ use std::arch::x86_64::*;
 
 use rayon::prelude::*;
 
-use super::cpu::{Heads, Part, Sizes, load_rows};
+use super::layout::{Heads, Part, Sizes, load_rows};
 use crate::cpu::{level::multiversioned, real::Real, scratch::Scratch, special};
 
 /// Queries of a panel.

@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use super::AttentionBias;
+use super::bias::AttentionBias;
 use crate::{Result, products::matmul, softmax};
 
 /// `softmax(scale q k^T + bias) v`: any device and floating dtype, any additive bias.

@@ -13,9 +13,8 @@ mod attention;
 mod dense;
 mod mlp;
 mod reference;
+mod saved;
 mod weights;
-
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use candle_core::Tensor;
 use half::bf16;
@@ -28,10 +27,7 @@ pub use weights::{
     MlpWeights, NormWeights,
 };
 
-use crate::{
-    Mode, Result, check,
-    cpu::{has_kernel, slices},
-};
+use crate::{Mode, Result, check, cpu::has_kernel};
 
 /// `x + proj(attention(qkv(LN(x))))`.
 ///
@@ -75,29 +71,4 @@ pub fn mlp_branch(x: &Tensor, weights: &MlpWeights, mode: Mode, keep: Keep) -> R
         MatmulPrecision::F32 => mlp::apply::<f32>(OP, &x, &weights, mode, keep),
         MatmulPrecision::Bf16 => mlp::apply::<bf16>(OP, &x, &weights, mode, keep),
     }
-}
-
-/// What a forward leaves for its backward. The first backward takes it, so that its memory is free for what comes
-/// next; another one computes it again.
-struct Saved<T>(Mutex<Option<T>>);
-
-impl<T> Saved<T> {
-    fn new(saved: Option<T>) -> Self {
-        Self(Mutex::new(saved))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<T>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What was saved, or what `again` computes.
-    fn take_or(&self, again: impl FnOnce() -> candle_core::Result<T>) -> candle_core::Result<T> {
-        let saved = self.lock().take();
-        saved.map_or_else(again, Ok)
-    }
-}
-
-/// Values of `x` for a kernel's error type.
-fn borrow(x: &Tensor) -> candle_core::Result<slices::Values<'_>> {
-    slices::borrow(x)
 }

@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    str::FromStr,
     sync::{Arc, OnceLock},
 };
 
@@ -28,6 +29,42 @@ pub enum MatmulPrecision {
     F32,
     /// Operands rounded to bf16, sums in `f32` (PyTorch's autocast): AVX512-BF16 where the processor has it.
     Bf16,
+}
+
+/// `f32` or `bf16`.
+impl fmt::Display for MatmulPrecision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        })
+    }
+}
+
+/// Parses what [`Display`](fmt::Display) writes.
+///
+/// ```
+/// use pad_ops::MatmulPrecision;
+/// assert_eq!("bf16".parse::<MatmulPrecision>().unwrap(), MatmulPrecision::Bf16);
+/// assert_eq!(
+///     "fp16".parse::<MatmulPrecision>().unwrap_err().to_string(),
+///     "precision: expected f32 or bf16, found `fp16`"
+/// );
+/// ```
+impl FromStr for MatmulPrecision {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "f32" => Ok(Self::F32),
+            "bf16" => Ok(Self::Bf16),
+            _ => Err(Error::UnknownName {
+                what: "precision",
+                known: &["f32", "bf16"],
+                found: name.to_string(),
+            }),
+        }
+    }
 }
 
 /// `weight` (O, I) and `bias` (O) of a linear layer.

@@ -4,6 +4,7 @@
 //! Saved for the backward: the operands; columns and tiles are gathered again.
 
 mod cpu;
+mod geometry;
 mod reference;
 mod winograd;
 
@@ -17,7 +18,7 @@ use crate::{
         slices,
     },
 };
-use cpu::Geometry;
+use geometry::Geometry;
 pub use reference::conv2d_reference;
 
 /// `y[b, o] = bias[o] + sum_c weight[o, c] * x[b, c]`, cross-correlated, stride 1, zeros around the image. Gradients to

@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::cpu::Geometry;
+use super::geometry::Geometry;
 use crate::{
     cpu::{
         level::multiversioned,

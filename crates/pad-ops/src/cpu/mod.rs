@@ -5,6 +5,7 @@
 
 pub(crate) mod bf16;
 pub(crate) mod level;
+mod mat;
 pub(crate) mod matmul;
 pub(crate) mod nary;
 pub(crate) mod real;

@@ -13,7 +13,7 @@ use rayon::prelude::*;
 
 use super::{
     level::{Level, level},
-    matmul::Mat,
+    mat::Mat,
     scratch::Scratch,
     transpose::{BLOCK, transpose},
 };

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::{CrossEntropy, weights::pixel_weights};
+use super::{options::CrossEntropy, weights::pixel_weights};
 use crate::cpu::{level::multiversioned, special::exp};
 
 /// Pixels that one task takes through all classes.

@@ -5,7 +5,7 @@
 
 use rayon::prelude::*;
 
-use super::Fusion;
+use super::fusion::Fusion;
 use crate::cpu::{level::multiversioned, rows, special};
 
 /// Which gradients someone asked for.

@@ -5,9 +5,11 @@
 
 pub(crate) mod cpu;
 mod device;
+mod fusion;
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result as CandleResult, Shape, Tensor};
-use serde::{Deserialize, Serialize};
+
+pub use fusion::Fusion;
 
 use crate::{
     Result, check,
@@ -15,28 +17,6 @@ use crate::{
     gpu,
     products::wide,
 };
-
-/// What the gate looks at (`fusion_method` in the original).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Fusion {
-    /// Both branches side by side, gate (1, 2 D): MLP first, adapter second.
-    #[default]
-    Concat,
-    /// Their sum, gate (1, D).
-    Sum,
-    /// The adapter's output alone, gate (1, D).
-    Side,
-    /// The MLP's output alone, gate (1, D).
-    Gside,
-}
-
-impl Fusion {
-    /// Length of the gate's weight for tokens of `embed_dim` values.
-    pub fn gate_width(self, embed_dim: usize) -> usize {
-        if self == Fusion::Concat { 2 * embed_dim } else { embed_dim }
-    }
-}
 
 /// What an adapter adds to its block: `sigmoid(gate . [mlp; adapter]) * adapter`.
 ///

@@ -20,7 +20,7 @@ use candle_core::{
 };
 use half::bf16;
 
-use super::{BLOCK, Launch, Number};
+use super::launch::{BLOCK, Launch, Number};
 
 /// The machine code (PTX) of each source and type of values.
 static COMPILED: Mutex<Option<HashMap<(&'static str, DType), String>>> = Mutex::new(None);

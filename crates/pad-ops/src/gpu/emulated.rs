@@ -14,7 +14,7 @@ use std::{
 use candle_core::{CpuStorage, DType, Layout, Result, backend::BackendStorage, bail};
 use half::bf16;
 
-use super::{BLOCK, Launch, Number};
+use super::launch::{BLOCK, Launch, Number};
 
 thread_local! {
     static ON: Cell<bool> = const { Cell::new(false) };

@@ -6,7 +6,7 @@ use pad_testkit::{close, numbers};
 
 use super::emulated;
 use crate::{
-    AdamWStep, Fusion, ImageSize, Mode, Roi, RoiAlign, adamw_step, dropout, fuse_patchwise, gelu,
+    AdamWStep, Fusion, ImageSize, Mode, ImageBox, RoiAlign, adamw_step, dropout, fuse_patchwise, gelu,
     layer_norm, linear, reference, resize_bilinear, rng::Key, roi_align, softmax,
 };
 
@@ -123,7 +123,7 @@ fn linear_kernels() {
 
 #[test]
 fn roi_align_kernels() {
-    let roi = |map, image, bbox| Roi { map, image, bbox };
+    let roi = |map, image, bbox| ImageBox { map, image, bbox };
     let rois = [
         roi(1, 1, [-3.0, 2.0, 9.0, 30.0]),
         roi(0, 0, [0.5, 1.0, 7.5, 5.0]),
@@ -133,7 +133,7 @@ fn roi_align_kernels() {
     ];
     let shapes: [&[usize]; 2] = [&[2, 3, 7, 9], &[2, 3, 4, 5]];
     for kind in [F32, BF16] {
-        for options in [RoiAlign::square(3), RoiAlign { height: 2, width: 5, samples: 2 }] {
+        for options in [RoiAlign::square(3), RoiAlign { height: 2, width: 5, sampling_ratio: Some(2) }] {
             compare("RoIAlign", &shapes, kind, &|t| Ok(roi_align(t, &[1.0, 0.5], &rois, options)?));
         }
         // All on one map, in their order.

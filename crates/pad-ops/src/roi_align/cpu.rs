@@ -3,7 +3,7 @@
 
 use rayon::prelude::*;
 
-use super::{Region, RoiAlign, sampling::Bin};
+use super::{boxes::RoiAlign, sampling::{Bin, Region}};
 use crate::planes;
 
 pub(super) struct Kernel {

@@ -7,7 +7,7 @@ use std::{
 
 use syn::{Attribute, Item, Visibility};
 
-use super::{Leaf, leaves_of};
+use super::imports::{Leaf, leaves_of};
 
 /// A module with what stands in it, tests left out.
 pub(super) struct Module {
@@ -155,7 +155,7 @@ pub(super) fn cfgs(attributes: &[Attribute]) -> String {
     let conditions = attributes.iter().filter(|attribute| attribute.path().is_ident("cfg"));
     conditions
         .map(|condition| {
-            format!("{} ", super::text(condition).replace("# [", "#[").replace("cfg (", "cfg("))
+            format!("{} ", super::text::text(condition).replace("# [", "#[").replace("cfg (", "cfg("))
         })
         .collect()
 }

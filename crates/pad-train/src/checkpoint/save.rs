@@ -12,8 +12,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
-    AVERAGES, BEST, Checkpoint, FORMAT, FileFacts, MODEL, OPTIMIZER, STATE, SavedState, best_path,
-    folder_name, latest, numbered, tensors_file,
+    find::{best_path, latest, numbered},
+    format::{
+        AVERAGES, BEST, FORMAT, FileFacts, MODEL, OPTIMIZER, STATE, SavedState, folder_name,
+    },
+    load::TrainingCheckpoint,
+    tensors_file,
 };
 use crate::{AdamW, Error, Result, TrainerState};
 
@@ -252,7 +256,7 @@ impl Checkpoints {
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub fn latest(&self) -> Result<Option<Checkpoint>> {
+    pub fn latest(&self) -> Result<Option<TrainingCheckpoint>> {
         latest(&self.folder)
     }
 }

@@ -11,7 +11,7 @@ use candle_core::{CpuStorage, DType, Device, Storage, Tensor};
 use safetensors::SafeTensors;
 use serde_json::{Map, Value, json};
 
-use super::FileFacts;
+use super::format::FileFacts;
 use crate::{Error, Result};
 
 /// Tensors and metadata of one file, still as bytes.
@@ -45,9 +45,9 @@ impl TensorsFile {
             let tensor = dtype.and_then(|dtype| {
                 Tensor::from_raw_buffer(view.data(), dtype, view.shape(), device)
             });
-            let wrap = |source| Error::Candle {
+            let wrap = |cause| Error::Candle {
                 doing: format!("{}: reading `{name}`", self.path.display()),
-                source,
+                cause,
             };
             tensors.insert(name.to_string(), tensor.map_err(wrap)?);
         }

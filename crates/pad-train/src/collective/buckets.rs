@@ -111,7 +111,7 @@ fn sum_in_buckets(
         return Err(Error::GradientCount { expected: parameters.len(), found: gradients.len() });
     }
     let buckets = plan(parameters, epoch, bucket_bytes);
-    let wrap = |source| Error::Candle { doing: "joining gradients".into(), source };
+    let wrap = |cause| Error::Candle { doing: "joining gradients".into(), cause };
     let mut packed = buckets.iter().map(|bucket| bucket.pack(parameters, &gradients).map_err(wrap));
     let sums = group.sum_buckets(&mut packed)?;
     let mut out = vec![None; parameters.len()];

@@ -138,7 +138,7 @@ impl Collective for LocalGroup {
 
     /// Each member adds in the order of ranks. Nothing overlaps: the others' buckets are in this memory.
     fn sum_buckets(&self, buckets: &mut Buckets<'_>) -> Result<Vec<Tensor>> {
-        let wrap = |source| Error::Candle { doing: "adding buckets".into(), source };
+        let wrap = |cause| Error::Candle { doing: "adding buckets".into(), cause };
         buckets
             .map(|bucket| {
                 let bucket = bucket.inspect_err(|error| self.leave(&error.to_string()))?;

@@ -19,8 +19,8 @@ use std::{
 
 use crate::{BoxError, EpochInfo, Error, Flow, Hook, Result, StepInfo, TrainerView};
 
-/// Writes the loss, its parts, learning rate, gradient norm and speed under `train/`, and after each epoch all metrics
-/// and pictures of the [`EpochInfo`] under their own names. Each process begins a new file in the same folder, whose
+/// Writes [`StepInfo::scalars`] after each step, and the metrics and pictures of each [`EpochInfo`] under their own names:
+/// before training (step 0), after epochs, after the last step. Each process begins a new file in the same folder, whose
 /// first record makes TensorBoard forget what earlier files hold beyond the step from which the run goes on.
 #[derive(Debug)]
 pub struct TensorBoard {
@@ -45,15 +45,17 @@ impl Hook for TensorBoard {
         Ok(())
     }
 
+    fn before_training(
+        &mut self,
+        info: &mut EpochInfo,
+        _: &TrainerView<'_>,
+    ) -> Result<(), BoxError> {
+        Ok(self.write(info)?)
+    }
+
     fn after_step(&mut self, step: &StepInfo, _: &TrainerView<'_>) -> Result<Flow, BoxError> {
         let Some(events) = &mut self.events else { return Ok(Flow::Continue) };
-        let mut scalars = vec![
-            ("train/loss".to_string(), step.loss),
-            ("train/lr".to_string(), step.lr),
-            ("train/grad_norm".to_string(), step.grad_norm),
-            ("train/images_per_s".to_string(), step.images_per_s()),
-        ];
-        scalars.extend(step.parts.iter().map(|(name, value)| (format!("train/{name}"), *value)));
+        let scalars = step.scalars();
         let scalars: Vec<_> = scalars.iter().map(|(tag, value)| (tag.as_str(), *value)).collect();
         events.scalars(step.step, &scalars)?;
         Ok(Flow::Continue)
@@ -64,15 +66,22 @@ impl Hook for TensorBoard {
         epoch: &mut EpochInfo,
         _: &TrainerView<'_>,
     ) -> Result<Flow, BoxError> {
-        let Some(events) = &mut self.events else { return Ok(Flow::Continue) };
-        let metrics: Vec<_> = epoch.metrics.iter().map(|(tag, value)| (&**tag, *value)).collect();
-        if !metrics.is_empty() {
-            events.scalars(epoch.step, &metrics)?;
-        }
-        for (tag, png) in &epoch.images {
-            events.png(epoch.step, tag, png)?;
-        }
+        self.write(epoch)?;
         Ok(Flow::Continue)
+    }
+}
+
+impl TensorBoard {
+    fn write(&mut self, info: &EpochInfo) -> Result<()> {
+        let Some(events) = &mut self.events else { return Ok(()) };
+        let metrics: Vec<_> = info.metrics.iter().map(|(tag, value)| (&**tag, *value)).collect();
+        if !metrics.is_empty() {
+            events.scalars(info.step, &metrics)?;
+        }
+        for (tag, png) in &info.images {
+            events.png(info.step, tag, png)?;
+        }
+        Ok(())
     }
 }
 

@@ -28,21 +28,24 @@ mod classes;
 mod entry;
 mod files;
 mod formats;
+#[cfg(feature = "scenes")]
 mod scenes;
-#[cfg(test)]
+// Batches and boxes are tested on scenes.
+#[cfg(all(test, feature = "scenes"))]
 mod tests;
 
 use std::sync::Arc;
 
 use pad_ops::ImageSize;
 
+#[cfg(feature = "scenes")]
+pub use self::scenes::DetectionScenes;
 pub use self::{
     bounds::{BadBoxes, LeftOut},
     classes::{BoxClass, BoxClasses, Others},
     entry::DetectionOptions,
     files::DetectionSet,
     formats::DetectionFormat,
-    scenes::DetectionScenes,
 };
 use crate::{dataset::Sample, image::Image, rle::Rle};
 

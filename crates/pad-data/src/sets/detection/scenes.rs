@@ -11,7 +11,7 @@ use crate::{
     image::{DecodeOptions, Image, Pixels},
     rect::Rect,
     rle::Rle,
-    scenes::{CLASSES, Scene, SceneBox, SceneConfig, render},
+    scenes::{CLASSES, Scene, SceneBox, SceneConfig, image_size, render},
     sets::no_image,
 };
 
@@ -33,6 +33,7 @@ impl DetectionScenes {
         let one = |index: usize| {
             let number = first.saturating_add(index as u64);
             let scene = render(config, number)?;
+            let size = image_size(scene.size);
             let objects = scene.boxes.iter().zip(0_i64..).filter_map(|(bbox, place)| {
                 let name = CLASSES.get(usize::from(bbox.class))?;
                 let bounds = [bbox.x1, bbox.y1, bbox.x2, bbox.y2].map(f64::from);
@@ -50,10 +51,10 @@ impl DetectionScenes {
             let labelled = LabelledImage {
                 id: (number as i64).saturating_add(1),
                 name: format!("scene_{number:05}"),
-                size: scene.size,
+                size,
                 objects: objects.collect(),
             };
-            let image = Image::new(scene.size, 1, Pixels::U8(scene.gray))?;
+            let image = Image::new(size, 1, Pixels::U8(scene.gray))?;
             Ok(DetectionImage { image, labels: Arc::new(labelled) })
         };
         let scenes = (0..count).into_par_iter().map(one).collect::<Result<Vec<_>>>()?;
@@ -65,8 +66,8 @@ impl DetectionScenes {
 fn mask(scene: &Scene, bbox: &SceneBox, number: u16) -> Result<Rle> {
     let (left, top) = (bbox.x1 as usize, bbox.y1 as usize);
     let window = Rect { top, left, height: bbox.y2 as usize - top, width: bbox.x2 as usize - left };
-    let own = |row, column| scene.objects[row * scene.size.width + column] == number;
-    Rle::within(scene.size, window, own)
+    let own = |row, column| scene.instances[row * scene.size.width + column] == number;
+    Rle::within(image_size(scene.size), window, own)
 }
 
 impl DetectionScenes {

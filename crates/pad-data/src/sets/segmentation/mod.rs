@@ -10,19 +10,21 @@ mod entry;
 mod files;
 mod formats;
 mod mask;
+#[cfg(feature = "scenes")]
 mod scenes;
 
 use std::sync::Arc;
 
 use pad_ops::ImageSize;
 
+#[cfg(feature = "scenes")]
+pub use self::scenes::SegmentationScenes;
 pub use self::{
     classes::Classes,
     entry::SegmentationOptions,
     files::SegmentationSet,
     formats::SegmentationFormat,
     mask::read_mask,
-    scenes::SegmentationScenes,
 };
 use crate::{Error, Result, dataset::Sample, image::Image};
 

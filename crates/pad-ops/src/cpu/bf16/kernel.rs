@@ -5,20 +5,8 @@
 //! instruction or in two, the sum's bits are the same, as long as nothing falls below the smallest normal `f32`
 //! (1.2e-38), which the AVX512-BF16 instruction takes and returns as zero.
 
-use super::{LANES, Lanes};
+use super::tile::{LANES, Lanes, Row, TILE_ROWS};
 use crate::cpu::level::{Level, multiversioned};
-
-/// Most rows of a tile: with two registers of columns 24 sums, 2 of `b` and the broadcast `a` fill the 32 registers
-/// and keep both multipliers busy.
-pub(super) const TILE_ROWS: usize = 12;
-
-/// Columns of a tile.
-pub(super) const TILE_COLS: usize = 2 * LANES;
-
-/// The sums of a tile's row.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-pub(crate) struct Row(pub(super) [f32; TILE_COLS]);
 
 /// Adds to `sums` (one row per row of the tile) the product of a strip `a`, `width` rows wide, and a strip `b`, 32
 /// columns wide. Both hold the same pairs.

@@ -15,6 +15,7 @@ mod kernel;
 mod pack;
 #[cfg(test)]
 mod tests;
+mod tile;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
@@ -23,15 +24,15 @@ use std::mem::MaybeUninit;
 use half::bf16;
 use rayon::prelude::*;
 
-use self::kernel::{Row, TILE_COLS, TILE_ROWS, tile};
+use self::{
+    kernel::tile,
+    tile::{LANES, Lanes, Row, TILE_COLS, TILE_ROWS},
+};
 pub(crate) use self::pack::round;
 use super::{
     level::{Level, level, multiversioned},
-    matmul::{Into, Mat, Threads},
+    mat::{Into, Mat, Threads},
 };
-
-/// Values of a register of 512 bits.
-const LANES: usize = 16;
 
 /// Pairs of `k` that are multiplied before the next tile: a strip of `b` of so many takes 48 KiB.
 const BLOCK_PAIRS: usize = 384;
@@ -41,11 +42,6 @@ const TASK_STRIPS: usize = 12;
 
 /// Strips of `b` in a task: few enough to share work evenly.
 const TASK_PANELS: usize = 6;
-
-/// Pairs, as many as a register holds.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Lanes([u32; LANES]);
 
 /// The values of an operand.
 #[derive(Clone, Copy)]

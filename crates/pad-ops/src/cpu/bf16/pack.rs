@@ -8,7 +8,7 @@ use std::mem::MaybeUninit;
 
 use half::bf16;
 
-use crate::cpu::{level::multiversioned, matmul::Mat};
+use crate::cpu::{level::multiversioned, mat::Mat};
 
 /// `x` rounded to the nearest bf16 (ties to even), as bits; NaN stays NaN. The same at every level, denormals included.
 #[inline(always)]

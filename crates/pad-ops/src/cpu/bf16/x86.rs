@@ -5,12 +5,9 @@ use std::{arch::x86_64::*, mem::MaybeUninit};
 
 use half::bf16;
 
-use super::{
-    Lanes,
-    kernel::{Row, TILE_ROWS},
-};
+use super::tile::{Lanes, Row, TILE_ROWS};
 use crate::cpu::{
-    matmul::Mat,
+    mat::Mat,
     transpose::{BLOCK, transpose},
 };
 
