@@ -20,8 +20,12 @@ pub fn join_workers(count: Option<usize>) -> Result<usize, Error> {
     let count = count
         .or_else(|| from_environment().filter(|&count| count > 0))
         .unwrap_or_else(|| available_parallelism().map_or(1, usize::from));
-    let refused =
-        |expected: String| Error::Value { op: "threads", arg: "count", expected, found: count.to_string() };
+    let refused = |expected: String| Error::Value {
+        op: "threads",
+        arg: "count",
+        expected,
+        found: count.to_string(),
+    };
     if count == 0 {
         return Err(refused("at least 1".into()));
     }

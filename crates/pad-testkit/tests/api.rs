@@ -44,9 +44,9 @@ fn no_two_public_types_share_a_name() {
         }
     }
     assert!(all.len() > 100, "{} names", all.len());
-    let shared = all.iter().filter(|(name, definitions)| {
-        definitions.len() > 1 && !SHARED.contains(&name.as_str())
-    });
+    let shared = all
+        .iter()
+        .filter(|(name, definitions)| definitions.len() > 1 && !SHARED.contains(&name.as_str()));
     let shared: Vec<_> = shared.map(|(name, found)| format!("{name}: {found:?}")).collect();
     assert!(shared.is_empty(), "public types of one name:\n{}", shared.join("\n"));
 }

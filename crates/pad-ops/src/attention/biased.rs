@@ -2,7 +2,12 @@
 
 use candle_core::{Result as CandleResult, Tensor};
 
-use super::{bias::AttentionBias, biased_cpu::Bias, layout::{Sizes, expect_packed}, reference};
+use super::{
+    bias::AttentionBias,
+    biased_cpu::Bias,
+    layout::{Sizes, expect_packed},
+    reference,
+};
 use crate::{
     Result,
     cpu::{

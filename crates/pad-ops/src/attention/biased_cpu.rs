@@ -5,7 +5,10 @@
 
 use rayon::prelude::*;
 
-use super::{cpu::Head, layout::{Heads, Sizes}};
+use super::{
+    cpu::Head,
+    layout::{Heads, Sizes},
+};
 use crate::{cpu::level::multiversioned, planes, softmax};
 
 /// What is added to the logits, as slices.

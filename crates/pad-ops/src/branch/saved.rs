@@ -16,7 +16,10 @@ impl<T> Saved<T> {
     }
 
     /// What was saved, or what `again` computes.
-    pub(super) fn take_or(&self, again: impl FnOnce() -> candle_core::Result<T>) -> candle_core::Result<T> {
+    pub(super) fn take_or(
+        &self,
+        again: impl FnOnce() -> candle_core::Result<T>,
+    ) -> candle_core::Result<T> {
         let saved = self.lock().take();
         saved.map_or_else(again, Ok)
     }

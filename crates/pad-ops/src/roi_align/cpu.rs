@@ -3,7 +3,10 @@
 
 use rayon::prelude::*;
 
-use super::{boxes::RoiAlign, sampling::{Bin, Region}};
+use super::{
+    boxes::RoiAlign,
+    sampling::{Bin, Region},
+};
 use crate::planes;
 
 pub(super) struct Kernel {

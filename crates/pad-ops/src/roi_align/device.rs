@@ -2,7 +2,10 @@
 
 use candle_core::{Result, Shape, Tensor, bail};
 
-use super::{boxes::RoiAlign, sampling::{Bin, Region}};
+use super::{
+    boxes::RoiAlign,
+    sampling::{Bin, Region},
+};
 use crate::gpu::{self, BLOCK, Backward, Launch, Source, int};
 
 const SOURCE: Source = Source { name: "roi_align", text: include_str!("kernel.cu") };

@@ -155,7 +155,10 @@ pub(super) fn cfgs(attributes: &[Attribute]) -> String {
     let conditions = attributes.iter().filter(|attribute| attribute.path().is_ident("cfg"));
     conditions
         .map(|condition| {
-            format!("{} ", super::text::text(condition).replace("# [", "#[").replace("cfg (", "cfg("))
+            format!(
+                "{} ",
+                super::text::text(condition).replace("# [", "#[").replace("cfg (", "cfg(")
+            )
         })
         .collect()
 }

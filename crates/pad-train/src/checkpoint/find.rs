@@ -82,9 +82,8 @@ pub fn open(folder: &Path, which: Which) -> Result<TrainingCheckpoint> {
             None => None,
         },
     };
-    let known = || -> Result<Vec<String>> {
-        Ok(numbered(folder)?.into_keys().map(folder_name).collect())
-    };
+    let known =
+        || -> Result<Vec<String>> { Ok(numbered(folder)?.into_keys().map(folder_name).collect()) };
     match found {
         Some(checkpoint) => Ok(checkpoint),
         None => Err(Error::NoCheckpoint {

@@ -13,9 +13,7 @@ use serde_json::Value;
 
 use super::{
     find::{best_path, latest, numbered},
-    format::{
-        AVERAGES, BEST, FORMAT, FileFacts, MODEL, OPTIMIZER, STATE, SavedState, folder_name,
-    },
+    format::{AVERAGES, BEST, FORMAT, FileFacts, MODEL, OPTIMIZER, STATE, SavedState, folder_name},
     load::TrainingCheckpoint,
     tensors_file,
 };

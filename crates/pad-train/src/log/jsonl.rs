@@ -1,7 +1,6 @@
 //! A log with one JSON object a line.
 
 use std::{
-    collections::BTreeMap,
     fs::{self, File, OpenOptions},
     io::Write,
     path::{Path, PathBuf},

@@ -143,7 +143,10 @@ mod tests {
         };
         progress.after_step(&step, &view).unwrap();
         assert_eq!(bar.position(), 21);
-        assert_eq!(bar.message(), "epoch 3/10  loss 0.1235  lr 1.60e-4  32.0 images/s  2.00 s/step  2m40s left");
+        assert_eq!(
+            bar.message(),
+            "epoch 3/10  loss 0.1235  lr 1.60e-4  32.0 images/s  2.00 s/step  2m40s left"
+        );
         progress.after_step(&StepInfo { step: 22, seconds: 4.0, ..step }, &view).unwrap();
         assert!(bar.message().contains("30.4 images/s"), "{}", bar.message());
         progress.finish(&view).unwrap();

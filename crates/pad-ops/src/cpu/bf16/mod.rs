@@ -24,11 +24,11 @@ use std::mem::MaybeUninit;
 use half::bf16;
 use rayon::prelude::*;
 
+pub(crate) use self::pack::round;
 use self::{
     kernel::tile,
     tile::{LANES, Lanes, Row, TILE_COLS, TILE_ROWS},
 };
-pub(crate) use self::pack::round;
 use super::{
     level::{Level, level, multiversioned},
     mat::{Into, Mat, Threads},
