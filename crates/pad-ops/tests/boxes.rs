@@ -1,5 +1,5 @@
-//! Operators on boxes: RoIAlign against its reference, finite differences and the recorded results of detectron2; overlap
-//! and suppression against torchvision's.
+//! Operators on boxes: RoIAlign against its reference, finite differences and the recorded results
+//! of detectron2; overlap and suppression against torchvision's.
 
 use std::collections::BTreeMap;
 

@@ -24,10 +24,12 @@ pub fn relative_difference(got: &Tensor, want: &Tensor) -> f64 {
     })
 }
 
-/// Asserts that two tensors agree: same shape, `want` not all zero, `max |got - want| <= tolerance * max |want|`.
+/// Asserts that two tensors agree: same shape, `want` not all zero,
+/// `max |got - want| <= tolerance * max |want|`.
 ///
 /// # Panics
-/// With the tensor's name, the worst place, both values there and the share of values out of tolerance.
+/// With the tensor's name, the worst place, both values there and the share of values out of
+/// tolerance.
 #[track_caller]
 pub fn close(name: &str, got: &Tensor, want: &Tensor, tolerance: f64) {
     assert_eq!(got.dims(), want.dims(), "{name}: shape (got, want)");

@@ -1,5 +1,5 @@
-//! docs/api lists the public items of every published crate; `UPDATE_API=1 cargo test -p pad-testkit --test api` writes
-//! the lists anew.
+//! docs/api lists the public items of every published crate;
+//! `UPDATE_API=1 cargo test -p pad-testkit --test api` writes the lists anew.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,7 +8,8 @@ use std::{
 
 use pad_testkit::{library_crates, public_api, public_types, repository};
 
-/// Names that several definitions share on purpose: every crate has an error and a result of its own.
+/// Names that several definitions share on purpose: every crate has an error and a result of its
+/// own.
 const SHARED: [&str; 2] = ["Error", "Result"];
 
 #[test]

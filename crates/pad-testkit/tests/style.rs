@@ -7,7 +7,8 @@ use std::{
 
 use pad_testkit::repository;
 
-/// Words of a dialect that documentation and error texts must not fall into, and what stands for them.
+/// Words of a dialect that documentation and error texts must not fall into, and what stands for
+/// them.
 const WORDS: [(&str, &str); 16] = [
     ("asks that", "checks that"),
     ("asks for", "requests, requires"),

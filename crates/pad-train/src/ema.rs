@@ -13,8 +13,9 @@ use crate::{Error, Parameter, Result};
 pub struct EmaConfig {
     /// Share of the average that a step leaves, at most; 0 to below 1. 0.9999.
     pub decay: f64,
-    /// Whether early steps leave less: `1 - (1 + step)^(-2/3)` up to `decay`, as in timm's `ModelEmaV3` with warm-up. Without it
-    /// the first values stay in the average for `1 / (1 - decay)` steps. True.
+    /// Whether early steps leave less: `1 - (1 + step)^(-2/3)` up to `decay`, as in timm's
+    /// `ModelEmaV3` with warm-up. Without it the first values stay in the average for
+    /// `1 / (1 - decay)` steps. True.
     pub warmup: bool,
 }
 
@@ -49,7 +50,8 @@ impl EmaConfig {
     }
 }
 
-/// Exponential averages of parameters: `average = decay * average + (1 - decay) * weight` after each step.
+/// Exponential averages of parameters: `average = decay * average + (1 - decay) * weight` after
+/// each step.
 ///
 /// [`Trainer::with_ema`](crate::Trainer::with_ema) keeps one in step with a run.
 #[derive(Debug)]

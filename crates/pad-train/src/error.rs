@@ -288,7 +288,8 @@ impl TensorFaults {
     }
 }
 
-/// One line: `2 tensors missing (a, b); 1 unexpected (c); 1 wrong (d: expected [2] f32, found [3] f32)`.
+/// One line:
+/// `2 tensors missing (a, b); 1 unexpected (c); 1 wrong (d: expected [2] f32, found [3] f32)`.
 impl fmt::Display for TensorFaults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let wrong: Vec<String> = self

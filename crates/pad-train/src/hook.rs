@@ -23,14 +23,14 @@ pub enum Flow {
     Stop,
 }
 
-/// Something that is called beside the steps. Hooks are called in the order in which the trainer got them: those that
-/// measure before those that write.
+/// Something that is called beside the steps. Hooks are called in the order in which the trainer
+/// got them: those that measure before those that write.
 pub trait Hook {
     /// Its name in errors and in the checkpoint; two hooks of a run cannot share one.
     fn name(&self) -> &str;
 
-    /// Whether it is called on every process of a group; else on the first alone, as suits what writes files. What
-    /// measures together must be called on all, and exchange its numbers through
+    /// Whether it is called on every process of a group; else on the first alone, as suits what
+    /// writes files. What measures together must be called on all, and exchange its numbers through
     /// [`agree`](crate::collective::agree).
     fn on_every_rank(&self) -> bool {
         false
@@ -39,14 +39,16 @@ pub trait Hook {
     /// Called once before the first step of this process, after [`Hook::restore`].
     ///
     /// # Errors
-    /// Any; the run ends with [`Error::Hook`](crate::Error::Hook). The same holds for all methods below.
+    /// Any; the run ends with [`Error::Hook`](crate::Error::Hook). The same holds for all methods
+    /// below.
     fn start(&mut self, view: &TrainerView<'_>) -> Result<(), BoxError> {
         let _ = view;
         Ok(())
     }
 
-    /// Called once before the first step of a run that starts anew, after [`Hook::start`] of all hooks: what measures puts the
-    /// numbers before training into `info` (step 0), what logs writes them. Not called when a run is resumed.
+    /// Called once before the first step of a run that starts anew, after [`Hook::start`] of all
+    /// hooks: what measures puts the numbers before training into `info` (step 0), what logs writes
+    /// them. Not called when a run is resumed.
     ///
     /// # Errors
     /// Any.
@@ -69,9 +71,9 @@ pub trait Hook {
     }
 
     /// Called after each whole epoch, and after the last step of a run that ends within one
-    /// ([`TrainerConfig::max_steps`]); after [`Hook::after_step`] of that step. May add to `epoch`. A long evaluation looks at
-    /// [`TrainerView::stop_requested`] between its batches and returns without numbers once it is true; it is not made up for
-    /// when the run is resumed.
+    /// ([`TrainerConfig::max_steps`]); after [`Hook::after_step`] of that step. May add to `epoch`.
+    /// A long evaluation looks at [`TrainerView::stop_requested`] between its batches and returns
+    /// without numbers once it is true; it is not made up for when the run is resumed.
     ///
     /// # Errors
     /// Any.
@@ -185,8 +187,8 @@ impl StepInfo {
         if self.seconds > 0.0 { self.images as f64 / self.seconds } else { 0.0 }
     }
 
-    /// The numbers by the names that all logs give them: `train/loss`, `train/PART` for each part of the loss, `train/lr`,
-    /// `train/grad_norm`, `train/images_per_s`, `train/seconds`.
+    /// The numbers by the names that all logs give them: `train/loss`, `train/PART` for each part
+    /// of the loss, `train/lr`, `train/grad_norm`, `train/images_per_s`, `train/seconds`.
     pub fn scalars(&self) -> Vec<(String, f64)> {
         let parts = self.parts.iter().map(|&(name, value)| (name, value));
         let numbers = std::iter::once(("loss", self.loss)).chain(parts).chain([
@@ -233,8 +235,10 @@ pub struct TrainerView<'a> {
 }
 
 impl TrainerView<'_> {
-    /// Returns whether this process was asked to stop ([`Trainer::with_stop`](crate::Trainer::with_stop)). Hooks that work
-    /// [on every rank](Hook::on_every_rank) exchange it before they return early: other processes may not have been asked yet.
+    /// Returns whether this process was asked to stop
+    /// ([`Trainer::with_stop`](crate::Trainer::with_stop)). Hooks that work [on every
+    /// rank](Hook::on_every_rank) exchange it before they return early: other processes may not
+    /// have been asked yet.
     pub fn stop_requested(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }

@@ -1,4 +1,5 @@
-//! What every candle training run needs: parameter groups, AdamW with state, schedules, checkpoints, logs.
+//! What every candle training run needs: parameter groups, AdamW with state, schedules,
+//! checkpoints, logs.
 //!
 //! | module | what |
 //! |---|---|
@@ -14,8 +15,8 @@
 //! | [`checkpoint`] | folders that are whole or absent |
 //! | [`log`] | JSON lines, TensorBoard, progress bar |
 //!
-//! A run that was stopped and resumed gives the same bits as one that was not, on the CPU, with any number of
-//! threads: see [`trainer`].
+//! A run that was stopped and resumed gives the same bits as one that was not, on the CPU, with any
+//! number of threads: see [`trainer`].
 //!
 //! ```
 //! use candle_core::{Device, Tensor, Var};

@@ -16,8 +16,8 @@ pub struct Parameter {
     pub lr_factor: f64,
     /// Decoupled weight decay, per unit of learning rate.
     pub weight_decay: f64,
-    /// No update at all while `epoch <= frozen_through` (epochs from 0), as for a parameter without gradient: no
-    /// weight decay, no step counted. PAD's gate thaws late.
+    /// No update at all while `epoch <= frozen_through` (epochs from 0), as for a parameter without
+    /// gradient: no weight decay, no step counted. PAD's gate thaws late.
     pub frozen_through: Option<usize>,
     /// False for a buffer ([`Parameter::buffer`]), which no update ever moves.
     pub trainable: bool,
@@ -30,8 +30,8 @@ impl Parameter {
         Self { name, var, lr_factor, weight_decay, frozen_through: None, trainable: true }
     }
 
-    /// A variable that checkpoints save and load with the parameters and that the model itself changes, such as the running
-    /// statistics of a batch norm.
+    /// A variable that checkpoints save and load with the parameters and that the model itself
+    /// changes, such as the running statistics of a batch norm.
     pub fn buffer(name: impl Into<String>, var: Var) -> Self {
         Self { trainable: false, ..Self::new(name, var) }
     }
@@ -61,7 +61,8 @@ impl Parameter {
     }
 }
 
-/// `decay` for matrices and tensors of higher rank, 0 for vectors and scalars (biases, norms): the rule of MAE.
+/// `decay` for matrices and tensors of higher rank, 0 for vectors and scalars (biases, norms): the
+/// rule of MAE.
 pub fn weight_decay_for(shape: &Shape, decay: f64) -> f64 {
     if shape.rank() >= 2 { decay } else { 0.0 }
 }
@@ -86,7 +87,8 @@ pub fn weight_decay_for(shape: &Shape, decay: f64) -> f64 {
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct ParameterSummary {
-    /// Parameters of equal treatment; slow ones first, then little decay first, then early ones first.
+    /// Parameters of equal treatment; slow ones first, then little decay first, then early ones
+    /// first.
     pub groups: Vec<ParameterGroup>,
     /// Numbers of the network that never train, if the caller says so.
     pub frozen: Option<usize>,

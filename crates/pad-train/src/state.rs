@@ -12,8 +12,8 @@ pub struct TrainerConfig {
     pub epochs: usize,
     /// The run ends after this many optimisation steps even if epochs are left. None.
     pub max_steps: Option<usize>,
-    /// Micro-batches whose gradients are averaged for one step, over all processes of a group. 1. What is left at the end of an epoch (fewer
-    /// micro-batches than this) is not used, as in MAE.
+    /// Micro-batches whose gradients are averaged for one step, over all processes of a group. 1.
+    /// What is left at the end of an epoch (fewer micro-batches than this) is not used, as in MAE.
     pub accumulate: usize,
     /// Longest allowed gradient; longer ones are shortened. None.
     pub clip_norm: Option<f64>,

@@ -39,8 +39,9 @@ pub trait Task {
     /// A micro-batch, on the device of the model.
     type Batch;
 
-    /// The losses of a micro-batch. All randomness (dropout, masks) is drawn from `mode`, whose key is fixed by the
-    /// run's seed and the number of the micro-batch in the run, so that a resumed run draws what it would have drawn.
+    /// The losses of a micro-batch. All randomness (dropout, masks) is drawn from `mode`, whose key
+    /// is fixed by the run's seed and the number of the micro-batch in the run, so that a resumed
+    /// run draws what it would have drawn.
     ///
     /// # Errors
     /// Whatever the model says; the trainer adds the step.
@@ -67,16 +68,17 @@ pub trait Batches {
     /// Micro-batches of an epoch; the same number in every epoch.
     fn per_epoch(&self) -> usize;
 
-    /// The micro-batches of `epoch` (from 0), from the one with number `first` on. Their order and content must depend
-    /// on `epoch` and the run's seed alone.
+    /// The micro-batches of `epoch` (from 0), from the one with number `first` on. Their order and
+    /// content must depend on `epoch` and the run's seed alone.
     ///
     /// # Errors
     /// Whatever the data says; the trainer adds the place.
     fn epoch(&mut self, epoch: usize, first: usize)
     -> Result<BatchIter<'_, Self::Batch>, BoxError>;
 
-    /// The micro-batches `first + share.rank`, `first + share.rank + share.of`, … of [`Batches::epoch`]. Reads all and
-    /// gives some; sources that can leave the others unread should say so here.
+    /// The micro-batches `first + share.rank`, `first + share.rank + share.of`, … of
+    /// [`Batches::epoch`]. Reads all and gives some; sources that can leave the others unread
+    /// should say so here.
     ///
     /// # Errors
     /// As [`Batches::epoch`].

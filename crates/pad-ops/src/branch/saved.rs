@@ -2,8 +2,8 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// What a forward leaves for its backward. The first backward takes it, so that its memory is free for what comes
-/// next; another one computes it again.
+/// What a forward leaves for its backward. The first backward takes it, so that its memory is free
+/// for what comes next; another one computes it again.
 pub(super) struct Saved<T>(Mutex<Option<T>>);
 
 impl<T> Saved<T> {

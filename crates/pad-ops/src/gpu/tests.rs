@@ -1,5 +1,6 @@
-//! Every kernel against the operator's composition of candle's operations: forward and gradients, f32 and bf16. The kernels
-//! run as programs for the CPU; without a C++ compiler there is nothing to run, and the tests say so.
+//! Every kernel against the operator's composition of candle's operations: forward and gradients,
+//! f32 and bf16. The kernels run as programs for the CPU; without a C++ compiler there is nothing
+//! to run, and the tests say so.
 
 use candle_core::{DType, Result, Tensor, Var};
 use pad_testkit::{close, numbers};

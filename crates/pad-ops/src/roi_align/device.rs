@@ -1,4 +1,5 @@
-//! RoIAlign by the kernels of `kernel.cu`: a launch a map, whose regions are put back in their order.
+//! RoIAlign by the kernels of `kernel.cu`: a launch a map, whose regions are put back in their
+//! order.
 
 use candle_core::{Result, Shape, Tensor, bail};
 

@@ -1,5 +1,6 @@
-//! The update in one pass over memory, for contiguous f32 on the CPU: it reads parameter, gradient and both moments
-//! once and writes three of them, where a composition of operations would pass over memory some twenty times.
+//! The update in one pass over memory, for contiguous f32 on the CPU: it reads parameter, gradient
+//! and both moments once and writes three of them, where a composition of operations would pass
+//! over memory some twenty times.
 
 use std::cell::RefCell;
 

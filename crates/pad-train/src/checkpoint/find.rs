@@ -68,11 +68,12 @@ impl FromStr for Which {
 }
 
 /// Opens one of the checkpoints in `folder`, e.g. to evaluate it:
-/// [`TrainingCheckpoint::load_evaluated`], [`TrainingCheckpoint::evaluated_tensors`]. A run may still be writing others.
+/// [`TrainingCheckpoint::load_evaluated`], [`TrainingCheckpoint::evaluated_tensors`]. A run may
+/// still be writing others.
 ///
 /// # Errors
-/// [`Error::NoCheckpoint`] with the names of those that exist; [`Error::Io`] or [`Error::Damaged`] for one that cannot be
-/// read.
+/// [`Error::NoCheckpoint`] with the names of those that exist; [`Error::Io`] or [`Error::Damaged`]
+/// for one that cannot be read.
 pub fn open(folder: &Path, which: Which) -> Result<TrainingCheckpoint> {
     let found = match which {
         Which::Latest => latest(folder)?,
@@ -94,8 +95,8 @@ pub fn open(folder: &Path, which: Which) -> Result<TrainingCheckpoint> {
     }
 }
 
-/// Returns the newest complete checkpoint in `folder`; `None` if it holds none or does not exist. Damaged ones are
-/// skipped with a warning.
+/// Returns the newest complete checkpoint in `folder`; `None` if it holds none or does not exist.
+/// Damaged ones are skipped with a warning.
 ///
 /// # Errors
 /// [`Error::Io`] if the folder cannot be listed.

@@ -80,7 +80,8 @@ impl Checkpoints {
         Ok(Self { folder: folder.into(), config, metadata: BTreeMap::new() })
     }
 
-    /// Text that is saved in every model file and must be the same on resume, e.g. the digest of the frozen backbone.
+    /// Text that is saved in every model file and must be the same on resume, e.g. the digest of
+    /// the frozen backbone.
     #[must_use]
     pub fn with_metadata(mut self, metadata: BTreeMap<String, String>) -> Self {
         self.metadata = metadata;
@@ -186,7 +187,8 @@ impl Checkpoints {
 
     fn put(&self, partial: &Path, target: &Path, step: usize) -> io::Result<()> {
         sync_folder(partial)?;
-        // Only a damaged one, or one that this run wrote at the same step. A folder cannot be renamed over another.
+        // Only a damaged one, or one that this run wrote at the same step. A folder cannot be
+        // renamed over another.
         let old = self.partial(step, "old.");
         let replaced = target.exists();
         if replaced {
@@ -217,7 +219,8 @@ impl Checkpoints {
         write_atomic_bytes(&pointer, format!("{name}\n").as_bytes()).map_err(Error::io(&pointer))
     }
 
-    /// Removes all but the newest ones and the best one. What cannot be removed stays, with a warning.
+    /// Removes all but the newest ones and the best one. What cannot be removed stays, with a
+    /// warning.
     pub fn prune(&self) {
         if let Err(error) = self.prune_or_say() {
             tracing::warn!("old checkpoints stay: {error}");

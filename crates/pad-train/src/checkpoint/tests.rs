@@ -1,4 +1,5 @@
-//! What is written comes back; what is damaged, half-written or of something else is refused with its name.
+//! What is written comes back; what is damaged, half-written or of something else is refused with
+//! its name.
 
 use std::{collections::BTreeMap, fs, path::PathBuf};
 

@@ -5,9 +5,10 @@ use serde::{Deserialize, Serialize};
 use super::Collective;
 use crate::{Error, Result};
 
-/// Tells every member how `mine` went and gives their answers by rank. If any member failed, all fail: that one with
-/// its own error, the others with [`Error::Peer`]. What one member does alone (reading data, writing a checkpoint) must
-/// go through here before the next collective operation, else the others would wait for one that never comes.
+/// Tells every member how `mine` went and gives their answers by rank. If any member failed, all
+/// fail: that one with its own error, the others with [`Error::Peer`]. What one member does alone
+/// (reading data, writing a checkpoint) must go through here before the next collective operation,
+/// else the others would wait for one that never comes.
 ///
 /// # Errors
 /// `mine`, [`Error::Peer`], or [`Error::Group`] if the group itself broke.

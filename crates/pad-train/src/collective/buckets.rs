@@ -16,7 +16,8 @@ struct Bucket {
     values: usize,
 }
 
-/// Buckets in the order of the parameters; a function of the parameters and the epoch alone, so equal on all members.
+/// Buckets in the order of the parameters; a function of the parameters and the epoch alone, so
+/// equal on all members.
 fn plan(parameters: &[Parameter], epoch: usize, bucket_bytes: usize) -> Vec<Bucket> {
     let mut buckets: Vec<Bucket> = Vec::new();
     let mut open = false;

@@ -11,8 +11,9 @@ use candle_core::Tensor;
 use super::{Buckets, Collective, item::Item};
 use crate::{Error, Result};
 
-/// A member of a group whose members are threads of this process, each with its own model. A member that is dropped
-/// (its thread returned or panicked) leaves the group: whoever waits for it gets an error.
+/// A member of a group whose members are threads of this process, each with its own model. A member
+/// that is dropped (its thread returned or panicked) leaves the group: whoever waits for it gets an
+/// error.
 pub struct LocalGroup {
     rank: usize,
     world_size: usize,
@@ -39,7 +40,8 @@ struct State {
 }
 
 impl LocalGroup {
-    /// A group of `count` members (at least one), by rank. They wait for each other for 30 minutes at most.
+    /// A group of `count` members (at least one), by rank. They wait for each other for 30 minutes
+    /// at most.
     pub fn members(count: usize) -> Vec<Self> {
         let world_size = count.max(1);
         let state = State { brought: vec![None; world_size], ..State::default() };
@@ -136,7 +138,8 @@ impl Collective for LocalGroup {
         Ok(())
     }
 
-    /// Each member adds in the order of ranks. Nothing overlaps: the others' buckets are in this memory.
+    /// Each member adds in the order of ranks. Nothing overlaps: the others' buckets are in this
+    /// memory.
     fn sum_buckets(&self, buckets: &mut Buckets<'_>) -> Result<Vec<Tensor>> {
         let wrap = |cause| Error::Candle { doing: "adding buckets".into(), cause };
         buckets

@@ -7,12 +7,13 @@
 //! | `MpiGroup` (feature `mpi`) | MPI, e.g. Open MPI | several CPUs, several hosts |
 //! | `NcclGroup` (feature `nccl`) | NCCL through cudarc | several GPUs |
 //!
-//! Every member of a group calls the same operations in the same order, each with as many values. Sums come out with
-//! the same bits on every member.
+//! Every member of a group calls the same operations in the same order, each with as many values.
+//! Sums come out with the same bits on every member.
 //!
-//! A group of `n` members whose trainers take `accumulate` micro-batches a step computes what one process with the
-//! same `accumulate` computes: member `r` takes the micro-batches `r`, `r + n`, … of each step, gradients are summed
-//! over all, and everything random is drawn from the number of the micro-batch or of the sample, never from the rank.
+//! A group of `n` members whose trainers take `accumulate` micro-batches a step computes what one
+//! process with the same `accumulate` computes: member `r` takes the micro-batches `r`, `r + n`, …
+//! of each step, gradients are summed over all, and everything random is drawn from the number of
+//! the micro-batch or of the sample, never from the rank.
 
 mod agree;
 mod buckets;
@@ -41,7 +42,8 @@ pub use nccl::NcclGroup;
 
 use crate::Result;
 
-/// Buckets on their way: each is made when it is asked for, so that an engine can send one while the next is made.
+/// Buckets on their way: each is made when it is asked for, so that an engine can send one while
+/// the next is made.
 pub type Buckets<'a> = dyn Iterator<Item = Result<Tensor>> + 'a;
 
 /// One member of a group of processes.
@@ -52,15 +54,16 @@ pub trait Collective: Debug + Send + Sync {
     /// Members of the group.
     fn world_size(&self) -> usize;
 
-    /// Replaces each number by its sum over all members: for a few numbers, such as losses and statistics.
+    /// Replaces each number by its sum over all members: for a few numbers, such as losses and
+    /// statistics.
     ///
     /// # Errors
-    /// [`Error::Group`](crate::Error::Group) if a member is gone, does something else, or the time is over. The same
-    /// holds for all methods below.
+    /// [`Error::Group`](crate::Error::Group) if a member is gone, does something else, or the time
+    /// is over. The same holds for all methods below.
     fn all_reduce_sum(&self, values: &mut [f64]) -> Result<()>;
 
-    /// Sums buckets over all members. A bucket is a contiguous tensor of rank 1, f32 or f64, of the same length on
-    /// every member.
+    /// Sums buckets over all members. A bucket is a contiguous tensor of rank 1, f32 or f64, of the
+    /// same length on every member.
     ///
     /// # Errors
     /// As above, and whatever making a bucket gives.
@@ -78,8 +81,8 @@ pub trait Collective: Debug + Send + Sync {
     /// As above.
     fn barrier(&self) -> Result<()>;
 
-    /// Ends the group because this member cannot go on: the others get `why` in place of waiting for ever. Engines
-    /// that cannot deliver an error (MPI) print it and end all processes.
+    /// Ends the group because this member cannot go on: the others get `why` in place of waiting
+    /// for ever. Engines that cannot deliver an error (MPI) print it and end all processes.
     fn abort(&self, why: &str);
 
     /// Every member's bytes, by rank.

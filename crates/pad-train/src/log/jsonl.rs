@@ -12,16 +12,17 @@ use serde_json::Value;
 
 use crate::{BoxError, EpochInfo, Error, Flow, Hook, Result, StepInfo, TrainerView};
 
-/// Writes a line after each step ([`StepInfo::scalars`]), and one of the metrics of each [`EpochInfo`] that has some: before
-/// training (step 0), after epochs, after the last step. The names are those in [`TensorBoard`](super::TensorBoard).
+/// Writes a line after each step ([`StepInfo::scalars`]), and one of the metrics of each
+/// [`EpochInfo`] that has some: before training (step 0), after epochs, after the last step. The
+/// names are those in [`TensorBoard`](super::TensorBoard).
 ///
 /// ```text
 /// {"step":0,"epoch":0,"val/accuracy":0.1}
 /// {"step":1,"epoch":0,"progress":0.0,"train/loss":2.5,"train/a":2.0,"train/lr":0.1,"train/grad_norm":1.0,"train/images_per_s":9.8,"train/seconds":1.6}
 /// {"step":40,"epoch":0,"val/accuracy":0.7}
 /// ```
-/// On resume, lines of later steps than the checkpoint's are dropped, so that no step stands there twice. A run that
-/// starts anew moves an existing log to `NAME.old`.
+/// On resume, lines of later steps than the checkpoint's are dropped, so that no step stands there
+/// twice. A run that starts anew moves an existing log to `NAME.old`.
 #[derive(Debug)]
 pub struct JsonLines {
     path: PathBuf,

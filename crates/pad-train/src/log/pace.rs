@@ -51,7 +51,8 @@ impl Pace {
         self.means.map(|means| means.seconds_per_step)
     }
 
-    /// Seconds until the last step of the run at this pace, evaluations not included; `None` before the first step.
+    /// Seconds until the last step of the run at this pace, evaluations not included; `None` before
+    /// the first step.
     pub fn seconds_left(&self, view: &TrainerView<'_>) -> Option<f64> {
         let steps = view.last_step.saturating_sub(view.state.step);
         self.seconds_per_step().map(|seconds| steps as f64 * seconds)

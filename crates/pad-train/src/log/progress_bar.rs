@@ -7,15 +7,16 @@ use indicatif::{ProgressDrawTarget, ProgressStyle};
 use super::pace::{Pace, duration};
 use crate::{BoxError, Flow, Hook, StepInfo, TrainerView};
 
-/// Steps of this process after which the time per step and the time left are known well enough to be logged.
+/// Steps of this process after which the time per step and the time left are known well enough to
+/// be logged.
 const ESTIMATE_AFTER: usize = 3;
 
 /// A run that takes longer than this is warned about, seconds.
 const LONG: f64 = 86_400.0;
 
-/// Shows step, loss, learning rate, speed and time left: as a bar if standard error is a terminal, else as a `tracing`
-/// line (level info) at regular steps. After the third step the time per step and the time left are logged once, as a warning
-/// above a day.
+/// Shows step, loss, learning rate, speed and time left: as a bar if standard error is a terminal,
+/// else as a `tracing` line (level info) at regular steps. After the third step the time per step
+/// and the time left are logged once, as a warning above a day.
 #[derive(Debug)]
 pub struct ProgressBar {
     lines_every: usize,

@@ -1,8 +1,9 @@
 //! TensorBoard event files, written by hand.
 //!
-//! A file is a sequence of records (TFRecord): `u64` length, masked CRC-32C of these eight bytes, the bytes, masked
-//! CRC-32C of the bytes; all little-endian, `mask(c) = rotate_right(c, 15) + 0xa282ead8`. Each record is a protocol
-//! buffer `Event` (`tensorflow/core/util/event.proto`), of which these fields are used:
+//! A file is a sequence of records (TFRecord): `u64` length, masked CRC-32C of these eight bytes,
+//! the bytes, masked CRC-32C of the bytes; all little-endian,
+//! `mask(c) = rotate_right(c, 15) + 0xa282ead8`. Each record is a protocol buffer `Event`
+//! (`tensorflow/core/util/event.proto`), of which these fields are used:
 //! ```text
 //! Event    1: double wall_time   2: int64 step   3: string file_version   5: Summary   7: SessionLog
 //! Summary  1: repeated Value       Value  1: string tag   2: float simple_value   4: Image
@@ -19,9 +20,10 @@ use std::{
 
 use crate::{BoxError, EpochInfo, Error, Flow, Hook, Result, StepInfo, TrainerView};
 
-/// Writes [`StepInfo::scalars`] after each step, and the metrics and pictures of each [`EpochInfo`] under their own names:
-/// before training (step 0), after epochs, after the last step. Each process begins a new file in the same folder, whose
-/// first record makes TensorBoard forget what earlier files hold beyond the step from which the run goes on.
+/// Writes [`StepInfo::scalars`] after each step, and the metrics and pictures of each [`EpochInfo`]
+/// under their own names: before training (step 0), after epochs, after the last step. Each process
+/// begins a new file in the same folder, whose first record makes TensorBoard forget what earlier
+/// files hold beyond the step from which the run goes on.
 #[derive(Debug)]
 pub struct TensorBoard {
     folder: PathBuf,
@@ -187,7 +189,8 @@ fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
 
-/// A protocol buffer under construction: fields one after another, each behind `number << 3 | wire type`.
+/// A protocol buffer under construction: fields one after another, each behind
+/// `number << 3 | wire type`.
 #[derive(Debug, Default)]
 struct Message(Vec<u8>);
 

@@ -202,7 +202,8 @@ fn a_killed_run_goes_on_from_its_last_checkpoint_and_no_step_is_logged_twice() {
     let mut first = trainer(&task, folder.path(), None, hook, 4);
     let error = first.run(&task, &mut Samples::new(7, 4)).unwrap_err();
     assert_eq!(error.to_string(), "hook `sum`: power cut");
-    // Steps 5 and 6 are in the log but in no checkpoint; the last line is half-written, as a real crash leaves it.
+    // Steps 5 and 6 are in the log but in no checkpoint; the last line is half-written, as a real
+    // crash leaves it.
     let log = folder.path().join("log.jsonl");
     let mut text = fs::read_to_string(&log).unwrap();
     text.push_str("{\"step\":7,\"epo");
