@@ -17,18 +17,18 @@ const CHUNK: usize = 1 << 15;
 pub struct Gradients {
     tensors: Vec<Option<Tensor>>,
     factor: f64,
-    /// Sum of squares of each tensor without the factor, once somebody asked.
+    /// Sum of squares of each tensor without the factor, once it was needed.
     squares: OnceLock<Vec<f64>>,
 }
 
 impl Gradients {
-    /// Gradients that are already in the parameters' order.
+    /// Creates gradients that are already in the parameters' order.
     pub fn new(tensors: Vec<Option<Tensor>>) -> Self {
         Self { tensors, factor: 1.0, squares: OnceLock::new() }
     }
 
-    /// Picks the gradients of `parameters` from what `backward` left. Parameters that are frozen in
-    /// `epoch` get none, so that they neither move nor count in the norm.
+    /// Picks the gradients of `parameters` from the result of `backward`. Parameters that are
+    /// frozen in `epoch` get none, so that they neither move nor count in the norm.
     pub fn from_store(parameters: &[Parameter], store: &GradStore, epoch: usize) -> Self {
         let pick = |parameter: &Parameter| match parameter.trains_in(epoch) {
             true => store.get(parameter.var.as_tensor()).cloned(),
@@ -37,17 +37,17 @@ impl Gradients {
         Self::new(parameters.iter().map(pick).collect())
     }
 
-    /// Parameters, with and without gradient.
+    /// Returns the number of parameters, with and without gradient.
     pub fn len(&self) -> usize {
         self.tensors.len()
     }
 
-    /// No parameter at all.
+    /// Returns whether there is no parameter.
     pub fn is_empty(&self) -> bool {
         self.tensors.is_empty()
     }
 
-    /// The gradient of parameter `index`, with the factor applied; `None` if it has none.
+    /// Returns the gradient of parameter `index`, with the factor applied; `None` if it has none.
     ///
     /// # Errors
     /// [`Error::Candle`] if candle cannot scale it.
@@ -63,7 +63,7 @@ impl Gradients {
             .map_err(Error::candle("scaling gradient", &index.to_string()))
     }
 
-    /// The sum with the gradients of another micro-batch. A gradient that only one of them has is
+    /// Adds the gradients of another micro-batch. A gradient that only one of them has is
     /// kept.
     ///
     /// # Errors
@@ -82,15 +82,15 @@ impl Gradients {
         Ok(Self::new(sums.collect::<Result<_>>()?))
     }
 
-    /// All gradients times `factor`.
+    /// Multiplies all gradients by `factor`.
     #[must_use]
     pub fn scale(mut self, factor: f64) -> Self {
         self.factor *= factor;
         self
     }
 
-    /// Euclidean norm over all gradients, summed in f64 in a fixed order: the same bits for any
-    /// number of threads.
+    /// Returns the Euclidean norm over all gradients, summed in f64 in a fixed order: the same bits
+    /// for any number of threads.
     ///
     /// # Errors
     /// [`Error::Candle`].
@@ -98,7 +98,7 @@ impl Gradients {
         Ok(self.factor.abs() * self.squares()?.iter().sum::<f64>().sqrt())
     }
 
-    /// Scales all gradients so that their norm is at most `max_norm`, and gives the norm from
+    /// Scales all gradients so that their norm is at most `max_norm`, and returns the norm from
     /// before, as `torch.nn.utils.clip_grad_norm_`. Gradients that are not finite are left as they
     /// are.
     ///

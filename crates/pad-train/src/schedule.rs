@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// The rate for a batch of `effective_batch` images (batch × accumulation × machines), by the
-/// linear rule of MAE: `lr_per_256 · effective_batch / 256`.
+/// Returns the rate for a batch of `effective_batch` images (batch × accumulation × machines), by
+/// the linear rule of MAE: `lr_per_256 · effective_batch / 256`.
 pub fn lr_for_batch(lr_per_256: f64, effective_batch: usize) -> f64 {
     lr_per_256 * effective_batch as f64 / 256.0
 }
 
-/// How the learning rate moves.
+/// The learning rate as a function of the epoch.
 ///
 /// ```
 /// use pad_train::{Schedule, lr_for_batch};
@@ -46,7 +46,7 @@ pub enum Schedule {
     /// multiplied by a factor that rises in a straight line from `warmup_ratio` to 1
     /// (mmsegmentation's `poly` policy with linear warm-up).
     Poly {
-        /// The rate at the start, were there no warm-up.
+        /// The rate at the start, without warm-up.
         peak_lr: f64,
         /// The rate at the end.
         min_lr: f64,
@@ -63,9 +63,9 @@ pub enum Schedule {
     /// schedules: 10 times lower twice); during the warm-up, too, multiplied by a factor that rises
     /// in a straight line from `warmup_ratio` to 1.
     Steps {
-        /// The rate at the start, were there no warm-up.
+        /// The rate at the start, without warm-up.
         peak_lr: f64,
-        /// What it is multiplied by at each moment.
+        /// Factor at each moment.
         gamma: f64,
         /// The moments, epochs, in order. Both the same: one step of `gamma` squared.
         at_epochs: [f64; 2],
@@ -77,20 +77,20 @@ pub enum Schedule {
 }
 
 impl Schedule {
-    /// [`Schedule::WarmupCosine`].
+    /// Creates [`Schedule::WarmupCosine`].
     pub const fn warmup_cosine(peak_lr: f64, min_lr: f64, warmup_epochs: f64, epochs: f64) -> Self {
         Self::WarmupCosine { peak_lr, min_lr, warmup_epochs, epochs }
     }
 
-    /// [`Schedule::Poly`] as the original trains its segmentation: a straight line to 0, warm-up
-    /// from 1e-6 of the rate (there 1500 iterations: `1500 / iterations per epoch` epochs).
+    /// Creates [`Schedule::Poly`] as the original trains its segmentation: a straight line to 0,
+    /// warm-up from 1e-6 of the rate (there 1500 iterations: `1500 / iterations per epoch` epochs).
     pub const fn poly(peak_lr: f64, warmup_epochs: f64, epochs: f64) -> Self {
         let (min_lr, power, warmup_ratio) = (0.0, 1.0, 1e-6);
         Self::Poly { peak_lr, min_lr, power, warmup_epochs, warmup_ratio, epochs }
     }
 
-    /// The rate at `epoch`, e.g. 3.25 after a quarter of the fourth epoch. After the end it stays
-    /// as at the end.
+    /// Returns the rate at `epoch`, e.g. 3.25 after a quarter of the fourth epoch. After the end it
+    /// stays as at the end.
     pub fn at(&self, epoch: f64) -> f64 {
         match *self {
             Schedule::Constant { lr } => lr,

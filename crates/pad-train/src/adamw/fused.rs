@@ -24,7 +24,8 @@ pub(super) fn update(
     var.inplace_op2(&gradient, &pass)
 }
 
-/// candle hands out the storage of one tensor for writing; the moments come along in the operation.
+/// candle gives access to the storage of one tensor for writing; the moments come along in the
+/// operation.
 struct Pass<'a> {
     moments: RefCell<(&'a mut [f32], &'a mut [f32])>,
     narrow: Narrow,

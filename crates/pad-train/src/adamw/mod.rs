@@ -68,14 +68,14 @@ impl AdamWConfig {
     }
 }
 
-/// What one step did.
+/// Numbers of one update.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepReport {
     /// Norm over all gradients, as they were given (after clipping, if they were clipped).
     pub grad_norm: f64,
-    /// Parameters that moved.
+    /// Number of parameters that were updated.
     pub updated: usize,
-    /// Parameters that train in this epoch but had no gradient.
+    /// Number of parameters that train in this epoch but had no gradient.
     pub without_gradient: usize,
 }
 
@@ -88,13 +88,13 @@ pub struct AdamW {
 }
 
 impl AdamW {
-    /// An optimiser without history.
+    /// Creates an optimiser without history.
     ///
     /// # Errors
     /// [`Error::Settings`] for numbers out of range (of the settings, of a parameter),
     /// [`Error::DuplicateParameter`] for a name or variable that comes twice,
-    /// [`Error::ParameterDType`] for a variable that is no float, [`Error::Candle`] if memory runs
-    /// out.
+    /// [`Error::ParameterDType`] for a variable that is not of a float dtype, [`Error::Candle`] if
+    /// memory runs out.
     pub fn new(parameters: Vec<Parameter>, config: AdamWConfig) -> Result<Self> {
         Self::with_fused(parameters, config, true)
     }
@@ -111,22 +111,23 @@ impl AdamW {
         Ok(Self { slots: slots.collect::<Result<_>>()?, parameters, config })
     }
 
-    /// The parameters, in the order of gradients.
+    /// Returns the parameters, in the order of gradients.
     pub fn parameters(&self) -> &[Parameter] {
         &self.parameters
     }
 
-    /// The settings.
+    /// Returns the settings.
     pub fn config(&self) -> AdamWConfig {
         self.config
     }
 
-    /// Updates of parameter `index` so far, which for late ones are fewer than the run's steps.
+    /// Returns the number of updates of parameter `index` so far: fewer than the run's steps for
+    /// one that was frozen.
     pub fn steps_of(&self, index: usize) -> Option<u64> {
         self.slots.get(index).map(|slot| slot.step)
     }
 
-    /// Moves every parameter that trains in `epoch` and has a gradient; `lr` is the run's rate at
+    /// Updates every parameter that trains in `epoch` and has a gradient; `lr` is the run's rate at
     /// this step.
     ///
     /// # Errors
@@ -189,8 +190,9 @@ impl AdamW {
         Ok(gradients.factor().abs() * total.sqrt())
     }
 
-    /// All that must be saved to go on later: for each parameter `NAME.exp_avg`, `NAME.exp_avg_sq`
-    /// (its shape), `NAME.step` (i64 scalar) and, for half precision, `NAME.master` (f32).
+    /// Returns all that must be saved to resume: for each parameter `NAME.exp_avg`,
+    /// `NAME.exp_avg_sq` (its shape), `NAME.step` (i64 scalar) and, for half precision,
+    /// `NAME.master` (f32).
     ///
     /// # Errors
     /// [`Error::Candle`] if memory runs out.
@@ -205,7 +207,7 @@ impl AdamW {
         Ok(state)
     }
 
-    /// Goes on from a saved [`AdamW::state`] of the same parameters.
+    /// Loads a saved [`AdamW::state`] of the same parameters.
     ///
     /// # Errors
     /// [`Error::Tensors`] with everything missing, unexpected or of another shape; then nothing was

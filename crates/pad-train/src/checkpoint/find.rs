@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{Error, Result};
 
-/// Which checkpoint of a folder is meant.
+/// A choice among the checkpoints of a folder.
 ///
 /// ```
 /// use pad_train::checkpoint::Which;
@@ -27,7 +27,7 @@ use crate::{Error, Result};
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Which {
-    /// The complete one of the most steps.
+    /// The complete one with the highest number of steps.
     #[default]
     Latest,
     /// The one that was marked as the best ([`Flow::Best`](crate::Flow::Best)).

@@ -1,4 +1,4 @@
-//! Checkpoints: folders that are whole or absent.
+//! Checkpoints: folders that are written atomically.
 //!
 //! ```text
 //! run/

@@ -12,7 +12,7 @@ pub const BUCKET_BYTES: usize = 25 << 20;
 struct Bucket {
     members: Vec<usize>,
     dtype: DType,
-    /// Values, without the flags that say who has a gradient.
+    /// Values, without the flags of which parameters have a gradient.
     values: usize,
 }
 

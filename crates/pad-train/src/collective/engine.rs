@@ -110,7 +110,7 @@ impl EngineThread {
         let mut failed = None;
         for item in items {
             match item {
-                // Refused only if the thread is gone, which the wait below reports.
+                // Fails only if the thread is gone, which the wait below reports.
                 Ok(item) => submitted += usize::from(lines.commands.send(item).is_ok()),
                 Err(error) => {
                     failed = Some(error);

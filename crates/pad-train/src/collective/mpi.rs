@@ -31,8 +31,8 @@ const MESSAGE: usize = 1 << 28;
 ///
 /// Buckets go as non-blocking all-reduces (`MPI_Iallreduce`) from a thread of their own while the
 /// trainer packs the next; tensors of an accelerator go through the host. An error cannot be
-/// delivered by MPI: if a process dies, `mpirun` ends the others; one that cannot go on must call
-/// [`Collective::abort`], which ends all.
+/// delivered by MPI: if a process dies, `mpirun` ends the others; one that cannot continue must
+/// call [`Collective::abort`], which ends all.
 #[derive(Debug)]
 pub struct MpiGroup {
     engine: EngineThread,
@@ -139,7 +139,7 @@ impl Mpi {
         Ok(Self { world: universe.world(), abort, timeout, _universe: universe })
     }
 
-    /// Waits for an operation. Ends all processes if that was asked for, or if it takes too long.
+    /// Waits for an operation. Ends all processes if that was requested, or if it takes too long.
     fn wait<'a, D: ?Sized, S: Scope<'a>>(&self, mut request: Request<'a, D, S>) {
         let start = Instant::now();
         let mut tries = 0_u32;
@@ -160,7 +160,7 @@ impl Mpi {
                 );
                 self.world.abort(1);
             }
-            // Answers mostly come at once; later, leave the core to whoever computes.
+            // Answers usually come at once; later, leave the core to threads that compute.
             tries = tries.saturating_add(1);
             if tries < 200 { thread::yield_now() } else { thread::sleep(Duration::from_micros(50)) }
         }

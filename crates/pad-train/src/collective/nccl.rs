@@ -44,7 +44,7 @@ impl NcclGroup {
     /// id into it.
     ///
     /// # Errors
-    /// [`Error::Group`] if `device` is no CUDA device, numbers do not fit, or NCCL refuses; after
+    /// [`Error::Group`] if `device` is not a CUDA device, numbers do not fit, or NCCL fails; after
     /// 30 minutes without the others.
     pub fn new(device: &Device, rank: usize, world_size: usize, meeting: &Path) -> Result<Self> {
         let refuse =
@@ -67,8 +67,8 @@ impl NcclGroup {
         Ok(Self { engine })
     }
 
-    /// Rank, processes and rank on this host as a launcher says them: `RANK`, `WORLD_SIZE`,
-    /// `LOCAL_RANK` (torchrun), Open MPI's or Slurm's variables.
+    /// Reads rank, number of processes and rank on this host from the variables of a launcher:
+    /// `RANK`, `WORLD_SIZE`, `LOCAL_RANK` (torchrun), Open MPI's or Slurm's variables.
     pub fn launched() -> Option<(usize, usize, usize)> {
         let number = |name: &str| env::var(name).ok()?.parse::<usize>().ok();
         let triples = [
@@ -199,7 +199,7 @@ impl Engine for Nccl {
     }
 }
 
-/// The sum of a bucket as an operation of candle, which hands out the device's memory.
+/// The sum of a bucket as an operation of candle, which gives access to the device's memory.
 struct AllReduce<'a>(&'a Comm);
 
 impl AllReduce<'_> {

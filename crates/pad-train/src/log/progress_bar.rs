@@ -26,7 +26,8 @@ pub struct ProgressBar {
 }
 
 impl ProgressBar {
-    /// A bar if standard error is a terminal, else a line every `lines_every` steps (at least 1).
+    /// Creates a bar if standard error is a terminal, else a line every `lines_every` steps (at
+    /// least 1).
     pub fn new(lines_every: usize) -> Self {
         let terminal = std::io::stderr().is_terminal();
         Self::with_draw(lines_every, terminal.then(ProgressDrawTarget::stderr))

@@ -22,8 +22,8 @@ use crate::{BoxError, EpochInfo, Error, Flow, Hook, Result, StepInfo, TrainerVie
 
 /// Writes [`StepInfo::scalars`] after each step, and the metrics and pictures of each [`EpochInfo`]
 /// under their own names: before training (step 0), after epochs, after the last step. Each process
-/// begins a new file in the same folder, whose first record makes TensorBoard forget what earlier
-/// files hold beyond the step from which the run goes on.
+/// begins a new file in the same folder, whose first record makes TensorBoard drop what earlier
+/// files hold beyond the step from which the run is resumed.
 #[derive(Debug)]
 pub struct TensorBoard {
     folder: PathBuf,
@@ -31,7 +31,7 @@ pub struct TensorBoard {
 }
 
 impl TensorBoard {
-    /// Event files in `folder`, which is made when the run starts.
+    /// Writes event files in `folder`, which is created when the run starts.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
         Self { folder: folder.into(), events: None }
     }
@@ -95,7 +95,7 @@ pub struct EventFile {
 }
 
 impl EventFile {
-    /// A new file in `folder` for a run that has done `step` steps.
+    /// Creates a file in `folder` for a run that has done `step` steps.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -125,7 +125,7 @@ impl EventFile {
         Ok(events)
     }
 
-    /// Its path.
+    /// Returns its path.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -207,7 +207,7 @@ impl Message {
         self.number(u64::from(field << 3 | wire_type));
     }
 
-    /// Seven bits a byte, the lowest first; the top bit says that more follow.
+    /// Seven bits a byte, the lowest first; the top bit is set if more follow.
     fn number(&mut self, mut number: u64) {
         while number >= 0x80 {
             self.0.push((number & 0x7f) as u8 | 0x80);
@@ -233,7 +233,7 @@ impl Message {
     }
 }
 
-/// What the first chunk of a PNG file says.
+/// The first chunk of a PNG file.
 struct PngHeader {
     width: u32,
     height: u32,
