@@ -1,6 +1,6 @@
 //! Crops and resizes against what Pillow, torchvision and the reference code gave for the same decisions.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use pad_data::{
     image::{DecodeOptions, Image, Pixels, decode},
@@ -205,13 +205,10 @@ fn roi(value: &Value) -> Roi {
 #[test]
 fn jpeg_files_decode_to_the_samples_of_libjpeg() {
     let jpegs = folder().join("jpeg");
-    if !jpegs.is_dir() {
-        return; // another folder, given by hand
-    }
     let mut files: Vec<PathBuf> =
         std::fs::read_dir(jpegs).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|path| path.extension().is_some_and(|extension| extension == "jpg"));
-    assert_eq!(files.len(), 11);
+    assert!(!files.is_empty());
     let options = DecodeOptions::default();
     for path in files {
         let image = decode(&path, &options).unwrap();

@@ -76,7 +76,7 @@ impl LayerDecay {
     /// The trained parameters of `store` for an optimiser. Running statistics are among them so that checkpoints hold
     /// them, but they never get an update.
     pub fn parameters(&self, store: &ParamStore, depth: usize) -> Vec<Parameter> {
-        let parameter = |(name, role, var)| {
+        let parameter = |(name, role, var): (String, _, _)| {
             if is_statistic(&name) {
                 return Parameter::buffer(name, var);
             }
