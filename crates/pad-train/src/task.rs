@@ -46,6 +46,10 @@ pub trait Task {
     /// # Errors
     /// Any error of the model; the trainer adds the step.
     fn losses(&self, batch: &Self::Batch, mode: Mode) -> Result<Losses, BoxError>;
+
+    /// Returns the number of images in a micro-batch. With 0 (no image of it could be read) the
+    /// trainer does not compute losses: the micro-batch adds no loss and no gradient.
+    fn images_in(&self, batch: &Self::Batch) -> usize;
 }
 
 /// The batches of one epoch that are still to come.
@@ -90,7 +94,4 @@ pub trait Batches {
     ) -> Result<BatchIter<'_, Self::Batch>, BoxError> {
         Ok(Box::new(self.epoch(epoch, first)?.skip(share.rank).step_by(share.of.max(1))))
     }
-
-    /// Images in a batch, for the speed in the log.
-    fn images_in(batch: &Self::Batch) -> usize;
 }

@@ -208,7 +208,7 @@ impl<'h> Trainer<'h> {
             let (mut stream, _) = agree_by(group, opened, |_| ())?;
             while self.state.epoch == epoch && self.state.step < last_step {
                 let started = Instant::now();
-                let mine = self.gradients::<T, B>(task, &mut stream, share);
+                let mine = self.gradients(task, &mut stream, share);
                 let message = |mine: &Option<(Gradients, Tally)>| {
                     mine.as_ref().map(|(_, tally)| tally.to_message())
                 };
@@ -256,7 +256,7 @@ impl<'h> Trainer<'h> {
 
     /// Sums of gradients and losses over this process's part of the next step's micro-batches;
     /// `None` if a stop was requested in between.
-    fn gradients<T: Task, B: Batches<Batch = T::Batch>>(
+    fn gradients<T: Task>(
         &self,
         task: &T,
         stream: &mut BatchIter<'_, T::Batch>,
@@ -277,6 +277,10 @@ impl<'h> Trainer<'h> {
                 found: number,
             })?;
             let batch = next.map_err(|cause| Error::Data { epoch, batch: number, cause })?;
+            let images = task.images_in(&batch);
+            if images == 0 {
+                continue; // nothing to learn from; the batch still counts in the mean
+            }
             let key = Key::new(self.config.seed).epoch((step * micro_batches + micro) as u64);
             let losses = task
                 .losses(&batch, Mode::Train(key))
@@ -286,7 +290,7 @@ impl<'h> Trainer<'h> {
             let losses = losses.detached(); // and with their history the activations go
             // Only now is the loss looked at: that waits for an accelerator, which then has the
             // backward to do.
-            tally.add(&losses, B::images_in(&batch))?;
+            tally.add(&losses, images)?;
             if !tally.loss.is_finite() {
                 let loss = tally.loss;
                 return Err(self.stopped_by(format!("the loss is {loss} in batch {number}")));
@@ -297,7 +301,8 @@ impl<'h> Trainer<'h> {
                 None => fresh,
             });
         }
-        Ok(Some((sum.unwrap_or_else(|| Gradients::new(Vec::new())), tally)))
+        let none = || Gradients::new(vec![None; self.optimizer.parameters().len()]);
+        Ok(Some((sum.unwrap_or_else(none), tally)))
     }
 
     /// Checks settings against data and checkpoints, and returns the number of the last step.

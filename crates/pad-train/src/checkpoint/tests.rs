@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Tensor, Var};
 use serde_json::{Value, json};
 
 use super::{format::*, *};
-use crate::{AdamW, AdamWConfig, Error, Gradients, Parameter, Result, TrainerConfig, TrainerState};
+use crate::{AdamW, AdamWConfig, Gradients, Parameter, Result, TrainerConfig, TrainerState};
 
 struct Run {
     folder: tempfile::TempDir,

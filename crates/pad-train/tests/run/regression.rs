@@ -120,10 +120,6 @@ impl Batches for Samples {
     fn epoch(&mut self, epoch: usize, first: usize) -> Result<BatchIter<'_, Pairs>, BoxError> {
         Ok(Box::new((first..self.per_epoch).map(move |batch| self.batch(epoch, batch))))
     }
-
-    fn images_in(batch: &Pairs) -> usize {
-        batch.inputs.dims()[0]
-    }
 }
 
 /// Bits of all variables and of the optimiser's state.
