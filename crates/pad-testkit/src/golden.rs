@@ -6,8 +6,9 @@ use candle_core::{Device, Tensor};
 
 use crate::repository;
 
-/// Returns the folder that every golden test reads: the environment variable `PAD_GOLDEN` (relative to the root of the
-/// repository), by default `tests/golden`. Another folder has the same layout and other cases.
+/// Returns the folder that every golden test reads: the environment variable `PAD_GOLDEN` (relative
+/// to the root of the repository), by default `tests/golden`. Another folder has the same layout
+/// and other cases.
 pub fn golden_folder() -> PathBuf {
     match std::env::var_os("PAD_GOLDEN") {
         Some(folder) => repository().join(folder), // `join` keeps an absolute path as it is

@@ -1,4 +1,5 @@
-//! What every candle training run needs: parameter groups, AdamW with state, schedules, checkpoints, logs.
+//! What every candle training run needs: parameter groups, AdamW with state, schedules,
+//! checkpoints, logs.
 //!
 //! | module | what |
 //! |---|---|
@@ -6,16 +7,16 @@
 //! | [`gradients`] | one optional gradient per parameter: accumulation, norm, clipping |
 //! | [`adamw`] | AdamW, one pass over memory, with a state that is saved |
 //! | [`schedule`] | the learning rate at every step |
-//! | [`task`] | what a program gives: a loss and batches |
+//! | [`task`] | what a program provides: a loss and batches |
 //! | [`trainer`] | the loop |
-//! | [`state`] | where a run stands, and its settings |
+//! | [`state`] | the state of a run, and its settings |
 //! | [`hook`] | everything that is not the step |
 //! | [`collective`] | many processes that train one model |
-//! | [`checkpoint`] | folders that are whole or absent |
+//! | [`checkpoint`] | folders that are written atomically |
 //! | [`log`] | JSON lines, TensorBoard, progress bar |
 //!
-//! A run that was stopped and resumed gives the same bits as one that was not, on the CPU, with any number of
-//! threads: see [`trainer`].
+//! A run that was stopped and resumed gives the same bits as one that was not, on the CPU, with any
+//! number of threads: see [`trainer`].
 //!
 //! ```
 //! use candle_core::{Device, Tensor, Var};
@@ -23,8 +24,7 @@
 //! use pad_train::{
 //!     AdamW, AdamWConfig, BatchIter, Batches, BoxError, Losses, Parameter, Schedule, Task, Trainer, TrainerConfig,
 //! };
-//!
-//! /// Finds the mean of what it is shown.
+//! /// Learns the mean of its batches.
 //! struct Mean(Var);
 //! impl Task for Mean {
 //!     type Batch = Tensor;

@@ -59,11 +59,7 @@ fn store(checkpoint: Checkpoint, trained: Trained) -> ParamStore {
     ParamStore::from_checkpoint(checkpoint, &Device::Cpu, Key::new(9))
         .with_roles(role_of)
         .with_fresh(|role| role == Role::Head)
-<<<<<<< HEAD
         .with_plan(trained.plan(LAYER_DECAY, 4))
-=======
-        .with_trained(move |role| trained.includes(role))
->>>>>>> w-adapter
 }
 
 #[test]

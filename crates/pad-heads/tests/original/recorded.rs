@@ -3,16 +3,8 @@
 use std::collections::BTreeMap;
 
 use candle_core::{Device, Tensor};
-<<<<<<< HEAD
 use pad_adapter::{checkpoint::Checkpoint, params::{ParamStore, Planned}};
 use pad_heads::layers::is_running_statistic;
-=======
-use pad_adapter::{
-    checkpoint::Checkpoint,
-    params::{ParamStore, Planned},
-};
-use pad_heads::layers::is_statistic;
->>>>>>> w-adapter
 use pad_ops::rng::Key;
 use pad_testkit::{close, golden, largest};
 
@@ -78,11 +70,7 @@ impl Recorded {
         let grads = pad_ops::backward(loss).unwrap();
         let mut compared = 0;
         let trained = self.store.planned();
-<<<<<<< HEAD
         let scale = trained.iter().filter_map(|planned| grads.get(&planned.var)).map(largest);
-=======
-        let scale = trained.iter().filter_map(|p| grads.get(&p.var)).map(largest);
->>>>>>> w-adapter
         let scale = scale.fold(0.0, f64::max);
         for Planned { name, var, .. } in &trained {
             let Some(want) = self.tensors.get(&format!("grad.{name}")) else {

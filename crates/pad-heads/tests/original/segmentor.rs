@@ -82,11 +82,7 @@ fn probe(trained: Trained) -> (ParamStore, Segmentor) {
     };
     let store = ParamStore::scratch(&Device::Cpu, Key::new(5))
         .with_roles(role_of)
-<<<<<<< HEAD
         .with_plan(trained.plan(LAYER_DECAY, 3));
-=======
-        .with_trained(move |role| trained.includes(role));
->>>>>>> w-adapter
     let segmentor = store.build(|vb| Segmentor::new(&SegmentorConfig::probe(vit, 3), vb)).unwrap();
     (store, segmentor)
 }
@@ -95,11 +91,7 @@ fn probe(trained: Trained) -> (ParamStore, Segmentor) {
 fn what_trains() {
     let roles = |trained| -> Vec<Role> {
         let (store, _) = probe(trained);
-<<<<<<< HEAD
         let mut roles: Vec<Role> = store.planned().into_iter().map(|planned| planned.role).collect();
-=======
-        let mut roles: Vec<Role> = store.planned().into_iter().map(|p| p.role).collect();
->>>>>>> w-adapter
         roles.sort();
         roles.dedup();
         roles
@@ -124,12 +116,8 @@ fn rates_fall_towards_the_patches() {
     assert_eq!(factor(Role::Adapter(11)), 0.65);
     assert!((factor(Role::PosTable) - 0.65_f64.powi(13)).abs() < 1e-15);
     let recorded = Recorded::open("segmentor");
-<<<<<<< HEAD
     let plan = Trained::Everything.plan(LAYER_DECAY, 5);
     let store = recorded.store.clone().with_roles(role_of).with_plan(plan);
-=======
-    let store = recorded.store.clone().with_roles(role_of);
->>>>>>> w-adapter
     store.build(|vb| Segmentor::new(&config(), vb)).unwrap();
     let parameters = parameters(&store, WEIGHT_DECAY);
     let find = |name: &str| parameters.iter().find(|p| p.name == name).unwrap();

@@ -170,11 +170,7 @@ fn samples_are_proposals_and_objects() {
 
 #[test]
 fn a_cascade_trains_and_detects() {
-<<<<<<< HEAD
     let config = DetectorConfig { cascade: true, score_threshold: 0.0, ..config(false, 20) };
-=======
-    let config = DetectorConfig { cascade: true, score: 0.0, ..config(false, 20) };
->>>>>>> w-adapter
     let store = ParamStore::scratch(&Device::Cpu, Key::new(4)).with_trained(|_| true);
     let heads = store.build(|vb| RoiHeads::new(&config, vb)).unwrap();
     let maps: Vec<Var> = [64, 32, 16, 8]
@@ -194,11 +190,7 @@ fn a_cascade_trains_and_detects() {
     let chance = 3.0 * 4.0_f32.ln();
     assert!((super::scalar(&classes) - chance).abs() < 0.3, "{classes}");
     let grads = (classes + places).unwrap().backward().unwrap();
-<<<<<<< HEAD
     let names: Vec<String> = store.planned().into_iter().map(|planned| planned.name).collect();
-=======
-    let names: Vec<String> = store.planned().into_iter().map(|p| p.name).collect();
->>>>>>> w-adapter
     assert!(names.contains(&"box_head.2.conv4.norm.weight".to_string()));
     assert!(names.contains(&"box_predictor.0.cls_score.weight".to_string()));
     for Planned { name, var, .. } in store.planned() {

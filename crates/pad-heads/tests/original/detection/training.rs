@@ -47,11 +47,7 @@ fn store(checkpoint: Checkpoint, trained: Trained) -> ParamStore {
     ParamStore::from_checkpoint(checkpoint, &Device::Cpu, Key::new(2))
         .with_roles(role_of)
         .with_fresh(|role| role == Role::Head)
-<<<<<<< HEAD
         .with_plan(trained.plan(LAYER_DECAY, 4))
-=======
-        .with_trained(move |role| trained.includes(role))
->>>>>>> w-adapter
 }
 
 #[test]
@@ -86,13 +82,9 @@ fn a_pretrained_vit_becomes_a_backbone() {
 #[test]
 fn rates_fall_from_the_heads_to_the_patches() {
     let config = config();
-<<<<<<< HEAD
     let plan = Trained::Everything.plan(LAYER_DECAY, 4);
     let store =
         ParamStore::scratch(&Device::Cpu, Key::new(2)).with_roles(role_of).with_plan(plan);
-=======
-    let store = ParamStore::scratch(&Device::Cpu, Key::new(2)).with_roles(role_of).with_trained(|_| true);
->>>>>>> w-adapter
     store.build(|vb| Detector::new(&config, vb)).unwrap();
     let parameters = parameters(&store, WEIGHT_DECAY);
     let of = |name: &str| parameters.iter().find(|parameter| parameter.name == name).unwrap();
