@@ -1,12 +1,7 @@
 //! What trains: PAD and the baselines it is compared with (section 4 of the paper).
 
-<<<<<<< HEAD
-use pad_adapter::params::{ParamStore, Role};
-use pad_train::Parameter;
-=======
 use pad_adapter::params::{ParamStore, Plan, Rate, Role};
 use pad_train::{Parameter, weight_decay_for};
->>>>>>> w-adapter
 use serde::{Deserialize, Serialize};
 
 /// A way to pre-train.
@@ -81,16 +76,6 @@ impl Paradigm {
         epochs: usize,
         weight_decay: f64,
     ) -> Vec<Parameter> {
-<<<<<<< HEAD
-        let trained = store.trained().into_iter();
-        let planned = trained.filter_map(|(name, role, var)| {
-            let rate = self.plan(role, depth, epochs)?;
-            let parameter = Parameter::new(name, var)
-                .with_lr_factor(rate.lr_factor)
-                .with_frozen_through(rate.frozen_through)
-                .with_weight_decay(weight_decay);
-            Some(parameter)
-=======
         let plan = self.plan(depth, epochs);
         let planned = store.planned().into_iter().filter_map(|planned| {
             let rate = plan.rate(planned.role)?;
@@ -101,7 +86,6 @@ impl Paradigm {
                 lr_factor: rate.lr_factor,
                 frozen_through: rate.frozen_through,
             })
->>>>>>> w-adapter
         });
         planned.collect()
     }
