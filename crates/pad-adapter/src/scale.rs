@@ -123,8 +123,16 @@ impl Scale {
     pub fn parameter_count(self, embed_dim: usize) -> usize {
         match self {
             Scale::Learnable { .. } => 1,
-            Scale::Patchwise(fusion) => fusion.gate_width(embed_dim),
             Scale::Fixed(_) | Scale::FixedDecay { .. } | Scale::FixedLinear { .. } => 0,
+            Scale::Patchwise(_) => self.gate_width(embed_dim),
+        }
+    }
+
+    /// The number of them that are a gate's ([`Role::Gate`](crate::params::Role::Gate)): 0 without a gate.
+    pub fn gate_width(self, embed_dim: usize) -> usize {
+        match self {
+            Scale::Patchwise(fusion) => fusion.gate_width(embed_dim),
+            _ => 0,
         }
     }
 
@@ -165,9 +173,11 @@ impl Scale {
             Some(&[_, columns]) if columns == Fusion::Concat.gate_width(embed_dim) => {
                 Ok(Scale::Patchwise(Fusion::Concat))
             }
-            Some(_) => Err("`scale` cannot be inferred: the gates of sum, side and gside have the \
+            Some(_) => {
+                Err("`scale` cannot be inferred: the gates of sum, side and gside have the \
                             same shape; expected the option `scale`"
-                .into()),
+                    .into())
+            }
             None if dims("adaptmlp.scale").is_some() => Ok(Scale::Learnable { init: 1.0 }),
             None => Err("`scale` cannot be inferred: a fixed one is not stored with the tensors; \
                          expected the option `scale`, such as fixed=0.5"

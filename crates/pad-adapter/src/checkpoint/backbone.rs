@@ -266,7 +266,8 @@ fn file_in(folder: &Path) -> Result<PathBuf> {
         (Some(file), true) => Ok(file),
         (None, _) if has(RUN) => Err(Error::Format {
             path: folder.to_path_buf(),
-            what: "a run without final weights: it has not ended (continue it with --resume)".into(),
+            what: "a run without final weights: it has not ended (continue it with --resume)"
+                .into(),
         }),
         _ => Err(Error::Format {
             path: folder.to_path_buf(),

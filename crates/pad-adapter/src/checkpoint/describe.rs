@@ -169,7 +169,9 @@ impl Checkpoint {
                 Some(ImageSize { height, width })
             }
             _ => {
-                faults.push(format!("`image_size` cannot be inferred: {rows} positions are not a square"));
+                faults.push(format!(
+                    "`image_size` cannot be inferred: {rows} positions are not a square"
+                ));
                 None
             }
         }

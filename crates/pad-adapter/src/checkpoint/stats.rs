@@ -26,8 +26,10 @@ impl InputStats {
     pub const IMAGENET: Self = Self { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
 
     /// CLIP's.
-    pub const CLIP: Self =
-        Self { mean: [0.481_454_66, 0.457_827_5, 0.408_210_73], std: [0.268_629_54, 0.261_302_6, 0.275_777_1] };
+    pub const CLIP: Self = Self {
+        mean: [0.481_454_66, 0.457_827_5, 0.408_210_73],
+        std: [0.268_629_54, 0.261_302_6, 0.275_777_1],
+    };
 
     /// One half for each channel: the first vision transformers, timm's `augreg` weights.
     pub const HALF: Self = Self { mean: [0.5; 3], std: [0.5; 3] };
@@ -46,10 +48,11 @@ impl InputStats {
             }
         };
         let values = |key: &str, text: &str| {
-            let numbers: Option<Vec<f32>> = text.split(',').map(|t| t.trim().parse().ok()).collect();
-            numbers.and_then(|numbers| numbers.try_into().ok()).ok_or_else(|| {
-                format!("metadata `{key}`: expected three numbers, found `{text}`")
-            })
+            let numbers: Option<Vec<f32>> =
+                text.split(',').map(|t| t.trim().parse().ok()).collect();
+            numbers
+                .and_then(|numbers| numbers.try_into().ok())
+                .ok_or_else(|| format!("metadata `{key}`: expected three numbers, found `{text}`"))
         };
         let stats = Self { mean: values(MEAN, mean)?, std: values(STD, std)? };
         match stats.is_valid() {

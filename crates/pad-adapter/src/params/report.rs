@@ -160,7 +160,9 @@ mod tests {
         let start = "file: the checkpoint is not this model's; missing 12: blocks.0.norm1.weight (near \
                      `module.blocks.0.norm1.weight`), ";
         assert!(text.starts_with(start), "{text}");
-        assert!(text.contains("norm1.weight (near `module.blocks.9.norm1.weight`), ... and 2 more; unexpected 10: "));
+        assert!(text.contains(
+            "norm1.weight (near `module.blocks.9.norm1.weight`), ... and 2 more; unexpected 10: "
+        ));
         assert!(text.ends_with("module.blocks.9.norm1.weight"), "{text}");
         let report = LoadReport {
             missing: vec!["fc_norm.weight".into(), "blocks.0.mlp.fc1.bias".into()],
@@ -168,6 +170,11 @@ mod tests {
             ..report
         };
         let text = report.to_string();
-        assert!(text.contains("missing 2: fc_norm.weight (near `fcnorm.weight`), blocks.0.mlp.fc1.bias; "), "{text}");
+        assert!(
+            text.contains(
+                "missing 2: fc_norm.weight (near `fcnorm.weight`), blocks.0.mlp.fc1.bias; "
+            ),
+            "{text}"
+        );
     }
 }

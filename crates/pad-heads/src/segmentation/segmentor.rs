@@ -12,7 +12,7 @@ use super::{
     BackboneKind, FcnHead, HeadKind, LinearHead, SegmentorConfig, UperConfig, UperHead, size_of,
 };
 use crate::{
-    Error, Result,
+    Result,
     backbone::{DownstreamViT, FeatureExtractor, Pyramid},
 };
 
@@ -34,7 +34,7 @@ impl Segmentor {
     /// Builds the network from `vb`'s tensors.
     ///
     /// # Errors
-    /// [`Error::Config`]; tensors that `vb` lacks.
+    /// [`Error::Config`](crate::Error::Config); tensors that `vb` lacks.
     pub fn new(config: &SegmentorConfig, vb: VarBuilder<'static>) -> Result<Self> {
         config.validate()?;
         let at = vb.pp("backbone");
@@ -48,7 +48,7 @@ impl Segmentor {
     /// Builds a segmentor over an existing network; `config.backbone` then only documents it.
     ///
     /// # Errors
-    /// [`Error::Config`]; tensors that `vb` lacks.
+    /// [`Error::Config`](crate::Error::Config); tensors that `vb` lacks.
     pub fn from_backbone(
         config: &SegmentorConfig,
         backbone: Box<dyn FeatureExtractor>,

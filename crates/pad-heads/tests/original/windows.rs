@@ -63,7 +63,7 @@ fn pointwise(x: &Tensor) -> Result<Tensor> {
 fn flips_come_back_the_right_way_round() {
     let images = numbers(&[2, 3, 9, 14], DType::F32, 4);
     let size = ImageSize::new(9, 14);
-    let run = |augmentation: &Augmentation, extent| {
+    let run = |augmentation: &Augmentation, mode| {
         predict(&images, size, mode, augmentation, &pointwise).unwrap()
     };
     let plain = run(&Augmentation::default(), InferenceMode::Whole);

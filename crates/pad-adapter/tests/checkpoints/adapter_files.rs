@@ -3,13 +3,13 @@
 use std::{collections::BTreeMap, path::Path};
 
 use candle_core::{DType, Device, Tensor};
-use pad::{
-    AdapterConfig, ImageSize, Mode, Scale,
+use pad_adapter::{
+    AdapterConfig, Scale,
     checkpoint::{AdapterFile, Checkpoint, FloatType, save, save_adapter},
     params::{ParamStore, Role},
-    rng::Key,
     vit::{ViT, ViTConfig},
 };
+use pad_ops::{ImageSize, Mode, rng::Key};
 use pad_testkit::{close, numbers};
 
 const CPU: Device = Device::Cpu;
@@ -30,7 +30,7 @@ fn plain() -> ViTConfig {
 /// All weights of a fresh model, none of them zero.
 fn weights(config: &ViTConfig, salt: u64) -> Checkpoint {
     let store = ParamStore::scratch(&CPU, Key::new(salt))
-        .preset("pos_embed", numbers(&[1, 17, 16], DType::F32, salt));
+        .with_value("pos_embed", numbers(&[1, 17, 16], DType::F32, salt));
     store.build(|vb| ViT::new(config, vb)).unwrap();
     let tensors = store.tensors(|_| true).into_iter().map(|(name, tensor)| {
         let noise = numbers(tensor.dims(), DType::F32, salt + name.len() as u64);
@@ -39,7 +39,7 @@ fn weights(config: &ViTConfig, salt: u64) -> Checkpoint {
     Checkpoint::from_tensors("weights", tensors.collect())
 }
 
-fn build(config: &ViTConfig, checkpoint: Checkpoint) -> pad::Result<(ViT, ParamStore)> {
+fn build(config: &ViTConfig, checkpoint: Checkpoint) -> pad_adapter::Result<(ViT, ParamStore)> {
     let store = ParamStore::from_checkpoint(checkpoint, &CPU, Key::new(1));
     Ok((store.build(|vb| ViT::new(config, vb))?, store))
 }
@@ -84,22 +84,21 @@ fn an_adapter_file_brings_its_adapters_back() {
     let file = AdapterFile::open(&path).unwrap();
     assert_eq!(file.config(), &config());
     let with = ViTConfig { adapter: Some(file.adapter()), ..plain() };
-    let (again, store) = build(&with, file.onto(backbone.clone())).unwrap();
-    file.check(&store).unwrap();
+    let (again, _) = build(&with, file.onto(backbone.clone()).unwrap()).unwrap();
     let want = vit.forward(&images(), Mode::Eval).unwrap();
     close("loaded", &again.forward(&images(), Mode::Eval).unwrap(), &want, 0.0);
 
     // One bit of another backbone is another backbone.
     let bias = backbone.get("blocks.1.attn.proj.bias").unwrap();
     backbone.insert("blocks.1.attn.proj.bias", (bias + 1e-3).unwrap());
-    let (_, other) = build(&with, file.onto(backbone)).unwrap();
-    let text = file.check(&other).unwrap_err().to_string();
+    let text = file.onto(backbone.clone()).unwrap_err().to_string();
     let start = format!(
         "{}: this adapter belongs to the backbone {}",
         path.display(),
         &file.backbone_digest()[..12]
     );
     assert!(text.starts_with(&start) && text.contains("force the load"), "{text}");
+    build(&with, file.onto_any(backbone).unwrap()).unwrap();
 }
 
 #[test]
