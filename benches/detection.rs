@@ -9,7 +9,7 @@ use std::{error::Error, hint::black_box, time::Instant};
 use candle_core::{DType, Device, Tensor, Var};
 use pad::{
     ImageSize, Mode,
-    heads::backbone::{Features, SimplePyramid, WindowedConfig, WindowedViT},
+    heads::backbone::{FeatureExtractor, SimplePyramid, WindowedConfig, WindowedViT},
     ops::{ImageBox, RoiAlign, batched_nms, nms, roi_align},
     params::ParamStore,
     rng::Key,

@@ -39,7 +39,7 @@ use pad::{
     ssl::{HeldOutLoss, LoaderBatches, Pretraining},
     train::{
         AdamW, AdamWConfig, CheckpointConfig, Checkpoints, Collective, EmaConfig, Every, Outcome,
-        Schedule, ParameterSummary, Trainer, TrainerConfig,
+        ParameterSummary, Schedule, Trainer, TrainerConfig,
         log::{EventFile, JsonLines, ProgressBar, TensorBoard},
         lr_for_batch,
     },

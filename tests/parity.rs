@@ -223,7 +223,7 @@ fn six_steps_of_adamw() {
             compared += 1;
         }
     }
-    assert!(compared > 100, "{compared}");
+    pad_testkit::expect_cases(compared, 101..);
 }
 
 #[test]
@@ -308,7 +308,7 @@ fn layer_decay_groups() {
             compared += 1;
         }
     }
-    assert!(compared > 200, "{compared}");
+    pad_testkit::expect_cases(compared, 201..);
 }
 
 #[test]

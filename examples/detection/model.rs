@@ -12,7 +12,7 @@ use pad::{
     data::sets::detection::BoxClasses,
     heads::detection::{
         Detection, Detector, DetectorConfig, LayerDecay, MaskConfig, RoiConfig, RpnConfig,
-        Segmented, SoftMask, Trained, pretrained, role_of,
+        DetectionWithMask, SoftMask, Trained, pretrained, role_of,
     },
     params::{ParamStore, Role},
     rng::Key,
@@ -116,7 +116,7 @@ impl Network {
                 .map(|image| image.into_iter().map(|detection| (detection, None)).collect())
                 .collect());
         }
-        let with_mask = |one: Segmented| (one.detection, Some(one.mask));
+        let with_mask = |one: DetectionWithMask| (one.detection, Some(one.mask));
         let found = self.detector.segment(&images, sizes)?.into_iter();
         Ok(found.map(|image| image.into_iter().map(with_mask).collect()).collect())
     }

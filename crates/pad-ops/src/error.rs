@@ -1,8 +1,8 @@
-//! What an operator can refuse, and how it says so.
+//! Errors of the operators.
 
 use candle_core::{DType, DeviceLocation};
 
-/// An operator's refusal. Every variant names the operator and the argument.
+/// An error of an operator. Every variant names the operator and the argument.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -13,9 +13,9 @@ pub enum Error {
         op: &'static str,
         /// Argument.
         arg: &'static str,
-        /// What the operator asks for, in words or axes.
+        /// The expected shape, in words or axes.
         expected: String,
-        /// What it was given.
+        /// The shape that was given.
         found: Vec<usize>,
     },
     /// An argument's element type does not fit.
@@ -25,9 +25,9 @@ pub enum Error {
         op: &'static str,
         /// Argument.
         arg: &'static str,
-        /// What the operator asks for.
+        /// The expected dtype.
         expected: String,
-        /// What it was given.
+        /// The dtype that was given.
         found: DType,
     },
     /// Two arguments live on different devices.
@@ -51,7 +51,7 @@ pub enum Error {
         arg: &'static str,
         /// The range.
         expected: String,
-        /// What it was given.
+        /// The value that was given.
         found: String,
     },
     /// A name that is not one of the known ones.
@@ -64,7 +64,7 @@ pub enum Error {
         /// The name that was given.
         found: String,
     },
-    /// candle refused, outside any operator of ours.
+    /// An error of candle.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
 }
@@ -72,7 +72,7 @@ pub enum Error {
 /// `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// So that `?` works in code that returns candle's `Result`, a model's `forward` for one.
+/// Lets `?` convert in functions that return candle's `Result`, such as a model's `forward`.
 impl From<Error> for candle_core::Error {
     fn from(error: Error) -> Self {
         match error {

@@ -1,9 +1,11 @@
 //! Names that people type: near matches, and one wording for unknown ones.
 
-/// Returns the name of `known` that is nearest to `name`, if it is near enough to be a misspelling of it.
+/// Returns the name of `known` that is nearest to `name`, if it is near enough to be a misspelling
+/// of it.
 ///
-/// Letters compare without case. Near enough is an edit distance (insertions, deletions, substitutions and swaps of
-/// neighbours) of at most a third of the longer name's length, and of at least 1. Among equally near names the first wins.
+/// Letters compare without case. Near enough is an edit distance (insertions, deletions,
+/// substitutions and swaps of neighbours) of at most a third of the longer name's length, and of at
+/// least 1. Among equally near names the first wins.
 ///
 /// ```
 /// use pad_ops::text::near_name;
@@ -29,7 +31,8 @@ pub fn near_name<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Op
     nearest.map(|(_, candidate)| candidate)
 }
 
-/// Returns the error text for a name that is not one of `known`, with the nearest of them if one is near.
+/// Returns the error text for a name that is not one of `known`, with the nearest of them if one is
+/// near.
 ///
 /// ```
 /// use pad_ops::text::unknown_name;

@@ -1,5 +1,5 @@
-//! Operators on boxes: RoIAlign against its reference, finite differences and the recorded results of detectron2; overlap
-//! and suppression against torchvision's.
+//! Operators on boxes: RoIAlign against its reference, finite differences and the recorded results
+//! of detectron2; overlap and suppression against torchvision's.
 
 use std::collections::BTreeMap;
 
@@ -188,7 +188,11 @@ fn roi_align_equals_detectron2() {
         .to_vec2::<f32>()
         .unwrap()
         .into_iter()
-        .map(|row| ImageBox { map: 0, image: row[0] as usize, bbox: [row[1], row[2], row[3], row[4]] })
+        .map(|row| ImageBox {
+            map: 0,
+            image: row[0] as usize,
+            bbox: [row[1], row[2], row[3], row[4]],
+        })
         .collect();
     for (name, height, width) in [("7x7", 7, 7), ("3x5", 3, 5)] {
         let var = Var::from_tensor(&map).unwrap();

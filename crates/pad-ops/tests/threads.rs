@@ -1,4 +1,5 @@
-//! The calling thread becomes a worker, once. In a program of its own: the pool is one for all tests of a program.
+//! The calling thread becomes a worker, once. In a program of its own: the pool is one for all
+//! tests of a program.
 
 use candle_core::{Device, Tensor};
 

@@ -1,6 +1,5 @@
-//! The public items of a crate, one line each, read from its sources.
-//!
-//! rustdoc's JSON would say the same, but only a nightly compiler writes it, and each in a form of its own. What macros
+//! The public items of a crate, one line each, read from its sources. rustdoc's JSON holds the
+//! same, but only a nightly compiler writes it, and its form changes between versions. What macros
 //! expand to is not seen; no public item of these crates comes from one.
 
 mod crate_tree;
@@ -17,7 +16,8 @@ use imports::{Leaf, leaves_of};
 use syn::{Fields, ImplItem, Item, TraitItem, Type};
 use text::{signature, text};
 
-/// One line for each public item of the crate `name` whose `lib.rs` is `root`, in alphabetical order of paths.
+/// Returns one line for each public item of the crate `name` whose `lib.rs` is `root`, in
+/// alphabetical order of paths.
 ///
 /// # Panics
 /// If a source cannot be read or parsed, or if a re-export leads nowhere.
@@ -28,8 +28,8 @@ pub fn public_api(name: &str, root: &Path) -> Vec<String> {
     lines.into_iter().map(|(_, line)| line).collect()
 }
 
-/// The public types and traits of the crate `name` whose `lib.rs` is `root`: for each name under which one is shown, the paths
-/// of the definitions that it stands for.
+/// Returns the public types and traits of the crate `name` whose `lib.rs` is `root`: for each
+/// public name the paths of the definitions with that name.
 ///
 /// # Panics
 /// As [`public_api`].

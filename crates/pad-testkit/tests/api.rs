@@ -1,5 +1,5 @@
-//! docs/api lists the public items of every published crate; `UPDATE_API=1 cargo test -p pad-testkit --test api` writes
-//! the lists anew.
+//! docs/api lists the public items of every published crate;
+//! `UPDATE_API=1 cargo test -p pad-testkit --test api` writes the lists anew.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,7 +8,8 @@ use std::{
 
 use pad_testkit::{library_crates, public_api, public_types, repository};
 
-/// Names that several definitions share on purpose: every crate has an error and a result of its own.
+/// Names that several definitions share on purpose: every crate has an error and a result of its
+/// own.
 const SHARED: [&str; 2] = ["Error", "Result"];
 
 #[test]
@@ -44,9 +45,9 @@ fn no_two_public_types_share_a_name() {
         }
     }
     assert!(all.len() > 100, "{} names", all.len());
-    let shared = all.iter().filter(|(name, definitions)| {
-        definitions.len() > 1 && !SHARED.contains(&name.as_str())
-    });
+    let shared = all
+        .iter()
+        .filter(|(name, definitions)| definitions.len() > 1 && !SHARED.contains(&name.as_str()));
     let shared: Vec<_> = shared.map(|(name, found)| format!("{name}: {found:?}")).collect();
     assert!(shared.is_empty(), "public types of one name:\n{}", shared.join("\n"));
 }

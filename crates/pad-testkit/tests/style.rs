@@ -7,7 +7,8 @@ use std::{
 
 use pad_testkit::repository;
 
-/// Words of a dialect that documentation and error texts must not fall into, and what stands for them.
+/// Words of a dialect that documentation and error texts must not fall into, and what stands for
+/// them.
 const WORDS: [(&str, &str); 16] = [
     ("asks that", "checks that"),
     ("asks for", "requests, requires"),
@@ -61,7 +62,8 @@ fn is_prose(line: &str) -> bool {
 fn holds(line: &str, phrase: &str) -> bool {
     let letter = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
     line.match_indices(phrase).any(|(at, _)| {
-        let (before, after) = (line[..at].chars().next_back(), line[at + phrase.len()..].chars().next());
+        let (before, after) =
+            (line[..at].chars().next_back(), line[at + phrase.len()..].chars().next());
         !letter(before) && (!letter(after) || !letter(phrase.chars().next_back()))
     })
 }
@@ -114,7 +116,8 @@ fn examples_are_short() {
         }
         let modules = text.lines().filter(|line| {
             let line = line.trim_start().trim_start_matches("pub ");
-            line.starts_with("#[path") || (line.starts_with("mod ") && line.trim_end().ends_with(';'))
+            line.starts_with("#[path")
+                || (line.starts_with("mod ") && line.trim_end().ends_with(';'))
         });
         faults.extend(modules.map(|line| format!("{name}: `{}`, expected one file", line.trim())));
         if file.parent() != Some(&*folder) {

@@ -1,5 +1,6 @@
-//! The published crates and everything below them: licences (deny.toml, docs/licences.md), the minimum Rust version, what
-//! crates.io asks of a manifest. `UPDATE_LICENCES=1 cargo test -p pad-testkit --test tree` writes docs/licences.md anew.
+//! The published crates and everything below them: licences (deny.toml, docs/licences.md), the
+//! minimum Rust version, what crates.io asks of a manifest.
+//! `UPDATE_LICENCES=1 cargo test -p pad-testkit --test tree` writes docs/licences.md anew.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

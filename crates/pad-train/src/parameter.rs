@@ -1,4 +1,4 @@
-//! What is trained, how fast, with how much decay, and from which epoch on.
+//! A trained variable: its learning rate, weight decay and first epoch.
 
 use std::fmt;
 
@@ -16,22 +16,23 @@ pub struct Parameter {
     pub lr_factor: f64,
     /// Decoupled weight decay, per unit of learning rate.
     pub weight_decay: f64,
-    /// No update at all while `epoch <= frozen_through` (epochs from 0), as for a parameter without gradient: no
-    /// weight decay, no step counted. PAD's gate thaws late.
+    /// No update at all while `epoch <= frozen_through` (epochs from 0), as for a parameter without
+    /// gradient: no weight decay, no step counted. PAD's gate thaws late.
     pub frozen_through: Option<usize>,
     /// False for a buffer ([`Parameter::buffer`]), which no update ever moves.
     pub trainable: bool,
 }
 
 impl Parameter {
-    /// A parameter that trains from the first step, at the run's rate, without weight decay.
+    /// Creates a parameter that trains from the first step, at the run's rate, without weight
+    /// decay.
     pub fn new(name: impl Into<String>, var: Var) -> Self {
         let (name, lr_factor, weight_decay) = (name.into(), 1.0, 0.0);
         Self { name, var, lr_factor, weight_decay, frozen_through: None, trainable: true }
     }
 
-    /// A variable that checkpoints save and load with the parameters and that the model itself changes, such as the running
-    /// statistics of a batch norm.
+    /// Creates a buffer: a variable that checkpoints save and load with the parameters and that the
+    /// model itself changes, such as the running statistics of a batch norm.
     pub fn buffer(name: impl Into<String>, var: Var) -> Self {
         Self { trainable: false, ..Self::new(name, var) }
     }
@@ -61,7 +62,8 @@ impl Parameter {
     }
 }
 
-/// `decay` for matrices and tensors of higher rank, 0 for vectors and scalars (biases, norms): the rule of MAE.
+/// Returns `decay` for matrices and tensors of higher rank, 0 for vectors and scalars (biases,
+/// norms): the rule of MAE.
 pub fn weight_decay_for(shape: &Shape, decay: f64) -> f64 {
     if shape.rank() >= 2 { decay } else { 0.0 }
 }
@@ -86,13 +88,13 @@ pub fn weight_decay_for(shape: &Shape, decay: f64) -> f64 {
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct ParameterSummary {
-    /// Parameters of equal treatment; slow ones first, then little decay first, then early ones first.
+    /// Groups, sorted by learning-rate factor, weight decay and thaw, ascending.
     pub groups: Vec<ParameterGroup>,
-    /// Numbers of the network that never train, if the caller says so.
+    /// Number of frozen values of the network, if known.
     pub frozen: Option<usize>,
 }
 
-/// Parameters that are treated alike.
+/// Parameters with the same settings.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ParameterGroup {
     /// See [`Parameter::lr_factor`].
@@ -103,9 +105,9 @@ pub struct ParameterGroup {
     pub frozen_through: Option<usize>,
     /// See [`Parameter::trainable`].
     pub trainable: bool,
-    /// Parameters.
+    /// Number of parameters.
     pub tensors: usize,
-    /// Numbers in them.
+    /// Number of values in them.
     pub values: usize,
 }
 
@@ -145,18 +147,18 @@ impl ParameterSummary {
         Self { groups, frozen: None }
     }
 
-    /// The same, with the number of values that never train.
+    /// Sets the number of frozen values.
     #[must_use]
     pub fn with_frozen(self, values: usize) -> Self {
         Self { frozen: Some(values), ..self }
     }
 
-    /// Parameters in all groups.
+    /// Returns the number of parameters in all groups.
     pub fn tensors(&self) -> usize {
         self.groups.iter().map(|group| group.tensors).sum()
     }
 
-    /// Numbers in all groups.
+    /// Returns the number of values in all groups.
     pub fn values(&self) -> usize {
         self.groups.iter().map(|group| group.values).sum()
     }

@@ -29,8 +29,8 @@ impl Tally {
         Ok(())
     }
 
-    /// This process's sums as a message to the others. Parts that it does not know (all of its images were unreadable) are
-    /// absent.
+    /// This process's sums as a message to the others. Parts that it does not know (all of its
+    /// images were unreadable) are absent.
     pub(crate) fn to_message(&self) -> Message {
         Message {
             loss: self.loss.to_bits(),

@@ -8,10 +8,12 @@ use pad_adapter::{
     vit::{PatchGrid, ViT, ViTConfig},
 };
 use pad_heads::{
+    Trained,
     backbone::DownstreamConfig,
+    parameters,
     segmentation::{
-        BackboneKind, FcnConfig, HeadKind, LayerDecay, SegmentationBatch, SegmentationTask,
-        Segmentor, SegmentorConfig, Trained, UperConfig, pretrained, role_of,
+        BackboneKind, FcnConfig, HeadKind, LAYER_DECAY, SegmentationBatch, SegmentationTask,
+        Segmentor, SegmentorConfig, UperConfig, WEIGHT_DECAY, pretrained, role_of,
     },
 };
 use pad_ops::{ImageSize, Mode, rng::Key};
@@ -57,7 +59,7 @@ fn store(checkpoint: Checkpoint, trained: Trained) -> ParamStore {
     ParamStore::from_checkpoint(checkpoint, &Device::Cpu, Key::new(9))
         .with_roles(role_of)
         .with_fresh(|role| role == Role::Head)
-        .with_trained(move |role| trained.includes(role))
+        .with_plan(trained.plan(LAYER_DECAY, 4))
 }
 
 #[test]
@@ -162,7 +164,7 @@ fn train(folder: &std::path::Path, steps: usize) -> Vec<(String, Vec<u32>)> {
     let (fitted, _) = pretrained(file(&vit()).1, &config().backbone).unwrap();
     let store = store(fitted, Trained::AdaptersAndHeads);
     let segmentor = store.build(|vb| Segmentor::new(&config(), vb)).unwrap();
-    let parameters = LayerDecay::default().parameters(&store, 4);
+    let parameters = parameters(&store, WEIGHT_DECAY);
     let optimizer = AdamW::new(parameters, AdamWConfig::default()).unwrap();
     let settings = TrainerConfig {
         epochs: 3,

@@ -3,11 +3,8 @@
 use std::collections::BTreeMap;
 
 use candle_core::{Device, Tensor};
-use pad_adapter::{
-    checkpoint::Checkpoint,
-    params::{ParamStore, Planned},
-};
-use pad_heads::layers::is_statistic;
+use pad_adapter::{checkpoint::Checkpoint, params::{ParamStore, Planned}};
+use pad_heads::layers::is_running_statistic;
 use pad_ops::rng::Key;
 use pad_testkit::{close, golden, largest};
 
@@ -73,11 +70,11 @@ impl Recorded {
         let grads = pad_ops::backward(loss).unwrap();
         let mut compared = 0;
         let trained = self.store.planned();
-        let scale = trained.iter().filter_map(|p| grads.get(&p.var)).map(largest);
+        let scale = trained.iter().filter_map(|planned| grads.get(&planned.var)).map(largest);
         let scale = scale.fold(0.0, f64::max);
         for Planned { name, var, .. } in &trained {
             let Some(want) = self.tensors.get(&format!("grad.{name}")) else {
-                assert!(is_statistic(name) || name.contains("attn.") || name.contains("norm1"));
+                assert!(is_running_statistic(name) || name.contains("attn.") || name.contains("norm1"));
                 continue;
             };
             let name = format!("{} gradient of {name}", self.file);

@@ -1,4 +1,5 @@
-//! One parameter's step of AdamW (Loshchilov and Hutter, arXiv 1711.05101), with PyTorch's order of operations.
+//! One parameter's step of AdamW (Loshchilov and Hutter, arXiv 1711.05101), with PyTorch's order of
+//! operations.
 
 mod device;
 mod reference;
@@ -16,13 +17,15 @@ pub use step::{AdamWStep, AdamWUpdate};
 /// v ← v · β2 + (1 − β2) · g · g
 /// p ← p · keep − step_size · m / (√v / root_correction + ε)
 /// ```
-/// Nothing of it tracks a gradient. Two kernels on a CUDA device in f32; elsewhere composed of candle's operations.
+/// Nothing of it tracks a gradient. Two kernels on a CUDA device in f32; elsewhere composed of
+/// candle's operations.
 ///
 /// # Shapes
 /// All four of one shape and floating dtype.
 ///
 /// # Errors
-/// [`Error::Shape`](crate::Error::Shape), `DType` or `Device` for tensors that do not belong together.
+/// [`Error::Shape`](crate::Error::Shape), `DType` or `Device` for tensors that do not belong
+/// together.
 pub fn adamw_step(
     p: &Tensor,
     gradient: &Tensor,

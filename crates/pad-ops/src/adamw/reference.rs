@@ -11,7 +11,7 @@ use crate::Result;
 /// All four of one shape and floating dtype.
 ///
 /// # Errors
-/// Whatever candle refuses.
+/// Any error of candle.
 pub fn adamw_step_reference(
     p: &Tensor,
     gradient: &Tensor,

@@ -17,11 +17,11 @@ pub struct AdamWStep {
     pub root_correction: f64,
     /// Added to the root of the second moment.
     pub eps: f64,
-    /// What the gradient is to be multiplied by first.
+    /// Factor of the gradient, applied first.
     pub gradient_factor: f64,
 }
 
-/// What a step makes of a parameter and its moments.
+/// A parameter and its moments after a step.
 #[derive(Clone, Debug)]
 pub struct AdamWUpdate {
     /// The parameter.

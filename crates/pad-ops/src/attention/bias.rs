@@ -4,13 +4,14 @@ use candle_core::Tensor;
 
 use crate::{Error, Result, check};
 
-/// What is added to the logits of every head.
+/// The bias that is added to the logits of every head.
 #[derive(Clone, Debug)]
 pub enum AttentionBias {
     /// The same for every image: (H, N, N), query then key (relative position tables, as in BEiT).
     PerHead(Tensor),
-    /// A part for the key's row and one for its column, each from the query's content (ViTDet, MViTv2): the key at
-    /// row `i`, column `j` of a grid of `height` x `width` tokens gets `rows[.., i] + columns[.., j]`.
+    /// A part for the key's row and one for its column, each from the query's content (ViTDet,
+    /// MViTv2): the key at row `i`, column `j` of a grid of `height` x `width` tokens gets
+    /// `rows[.., i] + columns[.., j]`.
     Decomposed {
         /// (B, H, N, grid height).
         rows: Tensor,
@@ -20,7 +21,8 @@ pub enum AttentionBias {
 }
 
 impl AttentionBias {
-    /// Checks that it fits `b` images of `n` tokens with `heads` heads, like `qkv` in dtype and device.
+    /// Checks that it fits `b` images of `n` tokens with `heads` heads, like `qkv` in dtype and
+    /// device.
     pub(super) fn expect(&self, op: &'static str, qkv: &Tensor, heads: usize) -> Result<()> {
         let (b, n, _) = qkv.dims3()?;
         match self {

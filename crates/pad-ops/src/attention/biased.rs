@@ -2,7 +2,12 @@
 
 use candle_core::{Result as CandleResult, Tensor};
 
-use super::{bias::AttentionBias, biased_cpu::Bias, layout::{Sizes, expect_packed}, reference};
+use super::{
+    bias::AttentionBias,
+    biased_cpu::Bias,
+    layout::{Sizes, expect_packed},
+    reference,
+};
 use crate::{
     Result,
     cpu::{
@@ -12,11 +17,11 @@ use crate::{
     },
 };
 
-/// [`attention_packed`](crate::attention_packed) with `softmax(scale q k^T + bias)`; gradients reach `qkv` and the
-/// bias.
+/// Computes [`attention_packed`](crate::attention_packed) with `softmax(scale q k^T + bias)`;
+/// gradients reach `qkv` and the bias.
 ///
 /// # Shapes
-/// `qkv` (B, N, 3 D), `bias` as [`AttentionBias`] says; result (B, N, D).
+/// `qkv` (B, N, 3 D), `bias` as in [`AttentionBias`]; result (B, N, D).
 ///
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape), `DType`, `Device` or `Value`.

@@ -1,11 +1,14 @@
-//! Attention with a bias: a task per (image, head), or per head where the bias is the same for every image and its gradient
-//! a sum over them. The N x N matrix of a head lives a block of rows at a time, in both directions; the bias is added to a
-//! block while it is in the cache.
+//! Attention with a bias: a task per (image, head), or per head where the bias is the same for
+//! every image and its gradient a sum over them. The N x N matrix of a head lives a block of rows
+//! at a time, in both directions; the bias is added to a block while it is in the cache.
 #![allow(unsafe_code)]
 
 use rayon::prelude::*;
 
-use super::{cpu::Head, layout::{Heads, Sizes}};
+use super::{
+    cpu::Head,
+    layout::{Heads, Sizes},
+};
 use crate::{cpu::level::multiversioned, planes, softmax};
 
 /// What is added to the logits, as slices.
@@ -17,7 +20,7 @@ pub(super) enum Bias<'a> {
     Decomposed { rows: &'a [f32], columns: &'a [f32], height: usize, width: usize },
 }
 
-/// Gradients of the bias, one or two arrays as the bias has; empty where nobody wants them.
+/// Gradients of the bias, one or two arrays as the bias has; empty where no gradient is needed.
 pub(super) struct BiasGradients {
     pub(super) first: Vec<f32>,
     pub(super) second: Vec<f32>,
@@ -98,7 +101,8 @@ impl Bias<'_> {
                 for first in (0..s.n).step_by(block) {
                     let rows = block.min(s.n - first);
                     self.probabilities(scratch, s, at, first, rows);
-                    // SAFETY: `out` holds (B, N, D); this task alone writes the columns of (image, head).
+                    // SAFETY: `out` holds (B, N, D); this task alone writes the columns of (image,
+                    // head).
                     unsafe { scratch.write(heads, s, at, first, rows) };
                 }
             },
@@ -106,7 +110,8 @@ impl Bias<'_> {
         out
     }
 
-    /// One head of one image; `take(first, d_s)` sees the gradient of the logits from query row `first` on.
+    /// One head of one image; `take(first, d_s)` sees the gradient of the logits from query row
+    /// `first` on.
     fn back(
         &self,
         scratch: &mut Head,
@@ -120,7 +125,8 @@ impl Bias<'_> {
         for first in (0..s.n).step_by(block) {
             let rows = block.min(s.n - first);
             self.probabilities(scratch, s, at, first, rows);
-            // SAFETY: `backward` gives each (image, head) to one task alone; `d_qkv` holds (B, N, 3 D).
+            // SAFETY: `backward` gives each (image, head) to one task alone; `d_qkv` holds (B, N, 3
+            // D).
             unsafe { scratch.back(d_qkv, d_out, s, at, first, rows) };
             take(first, &scratch.d_s[..rows * s.n]);
         }

@@ -1,5 +1,5 @@
-//! One task per (image, head): its queries, keys and values are copied together once, which also adds the bias of the
-//! `qkv` layer, and all products of the head stay in the cache.
+//! One task per (image, head): its queries, keys and values are copied together once, which also
+//! adds the bias of the `qkv` layer, and all products of the head stay in the cache.
 #![allow(unsafe_code)]
 
 use rayon::prelude::*;
@@ -79,7 +79,8 @@ impl Head {
     /// `out = p v` for query rows `first..first + rows` of head `head` of `image`.
     ///
     /// # Safety
-    /// `out` points to (B, N, D), and nobody else touches the columns of this head in this image's rows.
+    /// `out` points to (B, N, D), and no other thread accesses the columns of this head in this
+    /// image's rows.
     pub(super) unsafe fn write(
         &self,
         out: Heads,
@@ -102,11 +103,13 @@ impl Head {
         }
     }
 
-    /// With `p` the probabilities of query rows `first..first + rows`: writes the gradients of their queries, adds those
-    /// of keys and values, and leaves the gradient of the logits in `d_s`.
+    /// With `p` the probabilities of query rows `first..first + rows`: writes the gradients of
+    /// their queries, adds those of keys and values, and leaves the gradient of the logits in
+    /// `d_s`.
     ///
     /// # Safety
-    /// `d_qkv` points to (B, N, 3 D), and nobody else touches the columns of this head in this image's rows.
+    /// `d_qkv` points to (B, N, 3 D), and no other thread accesses the columns of this head in this
+    /// image's rows.
     pub(super) unsafe fn back(
         &mut self,
         d_qkv: Heads,
@@ -120,7 +123,8 @@ impl Head {
         let d_o = &d_out[(image * s.n + first) * s.d + head * s.head_dim..];
         let square = Mat::dense(rows, s.n);
         let into = if first == 0 { Into::Replace } else { Into::Add };
-        // SAFETY: by this function's contract, and the rows named exist. The same holds for the two calls below.
+        // SAFETY: by this function's contract, and the rows named exist. The same holds for the two
+        // calls below.
         unsafe {
             matmul_raw(
                 (to(Part::Values), s.packed_mat(s.n)),
@@ -180,7 +184,8 @@ pub(crate) fn forward<T: Real>(qkv: &[T], bias: &[f32], s: &Sizes, out: &mut [f3
             for first in (0..s.n).step_by(block) {
                 let rows = block.min(s.n - first);
                 scratch.probabilities(s, first, rows);
-                // SAFETY: `out` holds (B, N, D); this task alone writes the columns of (image, head).
+                // SAFETY: `out` holds (B, N, D); this task alone writes the columns of (image,
+                // head).
                 unsafe { scratch.write(heads, s, (image, head), first, rows) };
             }
         },
@@ -214,8 +219,8 @@ pub(crate) fn backward<T: Real>(
             for first in (0..s.n).step_by(block) {
                 let rows = block.min(s.n - first);
                 scratch.probabilities(s, first, rows);
-                // SAFETY: `d_qkv` is as long as `qkv`; this task alone writes the columns of (image, head) in its three
-                // parts.
+                // SAFETY: `d_qkv` is as long as `qkv`; this task alone writes the columns of
+                // (image, head) in its three parts.
                 unsafe { scratch.back(heads, d_out, s, (image, head), first, rows) };
             }
         },

@@ -8,7 +8,8 @@ use crate::{
     cpu::{level::multiversioned, matmul::Mat, real::Real},
 };
 
-/// Values of a block of the N x N matrix: half a megabyte, so that it stays in the second-level cache.
+/// Values of a block of the N x N matrix: half a megabyte, so that it stays in the second-level
+/// cache.
 const BLOCK_VALUES: usize = 1 << 17;
 
 /// `b` images, `n` tokens, `d` = `heads` * `head_dim`.

@@ -1,7 +1,8 @@
 //! Multi-head self-attention on packed queries, keys and values (Vaswani et al., 2017).
 //!
-//! `O_h = softmax(scale * Q_h K_h^T) V_h` for each head `h`. Saved for the backward: the operand; the N x N matrix of
-//! a head lives only while that head is worked on (blocks of rows when N is large), in both directions.
+//! `O_h = softmax(scale * Q_h K_h^T) V_h` for each head `h`. Saved for the backward: the operand;
+//! the N x N matrix of a head lives only while that head is worked on (blocks of rows when N is
+//! large), in both directions.
 
 mod bias;
 mod biased;
@@ -28,12 +29,12 @@ use crate::{
     cpu::{has_kernel, slices},
 };
 
-/// Self-attention of `num_heads` heads with scale `head_dim^-0.5`, from the output of a `qkv` layer to the input of
-/// the output projection: no transposed copies in between.
+/// Computes self-attention of `num_heads` heads with scale `head_dim^-0.5`, from the output of a
+/// `qkv` layer to the input of the output projection: no transposed copies in between.
 ///
 /// # Shapes
-/// `qkv` (B, N, 3 D) with queries, keys, values in turn and heads in turn inside each (timm's layout); result
-/// (B, N, D). `num_heads` must divide D. Any floating dtype.
+/// `qkv` (B, N, 3 D) with queries, keys, values in turn and heads in turn inside each (timm's
+/// layout); result (B, N, D). `num_heads` must divide D. Any floating dtype.
 ///
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape), `DType` or `Value`.

@@ -1,12 +1,13 @@
 //! The two halves of a pre-norm transformer block, each as one operator: `x + attention(LN(x))` and
 //! `x + s A(x) + MLP(LN(x))`, `A` being PAD's adapter.
 //!
-//! One operator instead of ten knows what a composition cannot: a frozen weight's input need not be kept, norms and
-//! GELUs are cheaper computed again than kept, residuals and biases are added in passes that run anyway, and no
-//! gradient is summed into a tensor of zeros. Saved for the backward: `x`, the packed queries, keys and values; `x`,
-//! the hidden layer before GELU, and with an adapter its bottleneck and the MLP's output (those of a layer's width times
-//! three or four in bf16 where the products run in it). With [`Keep::Nothing`] only
-//! `x`: the rest is computed again (activation checkpointing, Chen et al., 2016).
+//! One operator instead of ten knows what a composition cannot: a frozen weight's input need not be
+//! kept, norms and GELUs are cheaper computed again than kept, residuals and biases are added in
+//! passes that run anyway, and no gradient is summed into a tensor of zeros. Saved for the
+//! backward: `x`, the packed queries, keys and values; `x`, the hidden layer before GELU, and with
+//! an adapter its bottleneck and the MLP's output (those of a layer's width times three or four in
+//! bf16 where the products run in it). With [`Keep::Nothing`] only `x`: the rest is computed again
+//! (activation checkpointing, Chen et al., 2016).
 
 mod adapter;
 mod attention;
@@ -29,13 +30,14 @@ pub use weights::{
 
 use crate::{Mode, Result, check, cpu::has_kernel};
 
-/// `x + proj(attention(qkv(LN(x))))`.
+/// Computes `x + proj(attention(qkv(LN(x))))`.
 ///
 /// # Shapes
 /// `x` (B, N, D) -> the same. One floating dtype.
 ///
 /// # Errors
-/// [`Error::Shape`](crate::Error::Shape), `DType`, `Device` or `Value` naming the weight that does not fit.
+/// [`Error::Shape`](crate::Error::Shape), `DType`, `Device` or `Value` naming the weight that does
+/// not fit.
 pub fn attention_branch(x: &Tensor, weights: &AttentionWeights, keep: Keep) -> Result<Tensor> {
     const OP: &str = "attention_branch";
     check::expect_rank(OP, "x", x, 3, "(B, N, D)")?;
@@ -51,7 +53,8 @@ pub fn attention_branch(x: &Tensor, weights: &AttentionWeights, keep: Keep) -> R
     }
 }
 
-/// `x + MLP(LN(x))`, with an adapter `x + s A(x) + MLP(LN(x))`; `MLP` is `fc2(GELU(fc1(..)))`.
+/// Computes `x + MLP(LN(x))`, with an adapter `x + s A(x) + MLP(LN(x))`; `MLP` is
+/// `fc2(GELU(fc1(..)))`.
 ///
 /// # Shapes
 /// `x` (B, N, D) -> the same. One floating dtype.

@@ -2,8 +2,8 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// What a forward leaves for its backward. The first backward takes it, so that its memory is free for what comes
-/// next; another one computes it again.
+/// What a forward leaves for its backward. The first backward takes it, so that its memory is free
+/// for what comes next; another one computes it again.
 pub(super) struct Saved<T>(Mutex<Option<T>>);
 
 impl<T> Saved<T> {
@@ -16,7 +16,10 @@ impl<T> Saved<T> {
     }
 
     /// What was saved, or what `again` computes.
-    pub(super) fn take_or(&self, again: impl FnOnce() -> candle_core::Result<T>) -> candle_core::Result<T> {
+    pub(super) fn take_or(
+        &self,
+        again: impl FnOnce() -> candle_core::Result<T>,
+    ) -> candle_core::Result<T> {
         let saved = self.lock().take();
         saved.map_or_else(again, Ok)
     }

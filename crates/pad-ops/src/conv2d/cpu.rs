@@ -1,4 +1,5 @@
-//! Convolution as `weight (O, C k k)` times columns `(C k k, pixels)`, a block of output rows at a time.
+//! Convolution as `weight (O, C k k)` times columns `(C k k, pixels)`, a block of output rows at a
+//! time.
 
 use rayon::prelude::*;
 

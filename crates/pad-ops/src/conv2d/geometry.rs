@@ -31,7 +31,8 @@ impl Geometry {
         self.kernel == 1 && self.padding == 0
     }
 
-    /// The part of an output row that has a pixel `tap` columns to the right: `(first output, first pixel, count)`.
+    /// The part of an output row that has a pixel `tap` columns to the right:
+    /// `(first output, first pixel, count)`.
     pub(super) fn overlap(self, tap: usize) -> (usize, usize, usize) {
         let first = self.padding.saturating_sub(tap);
         let end = (self.width + self.padding).saturating_sub(tap).min(self.out_width());

@@ -39,7 +39,7 @@ impl Mat {
     }
 }
 
-/// Who works on one product.
+/// The threads that work on one product.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Threads {
     /// The calling thread (products that are themselves spread over threads).

@@ -1,5 +1,5 @@
-//! Checked matrix products over strided slices: the one place that calls the `gemm` crate, and our own kernel where that
-//! is the better one.
+//! Checked matrix products over strided slices: the one place that calls the `gemm` crate, and our
+//! own kernel where that is the better one.
 #![allow(unsafe_code)]
 
 use gemm::Parallelism;
@@ -11,7 +11,8 @@ use super::unpacked;
 /// `out = scale * a b`, or `out += scale * a b`.
 ///
 /// # Panics
-/// If the shapes do not chain or a slice is shorter than its matrix; callers derive both from checked tensors.
+/// If the shapes do not chain or a slice is shorter than its matrix; callers derive both from
+/// checked tensors.
 pub(crate) fn matmul(
     (out, out_mat): (&mut [f32], Mat),
     into: Into,
@@ -36,7 +37,8 @@ pub(crate) fn product((a, a_mat): (&[f32], Mat), (b, b_mat): (&[f32], Mat)) -> V
     }
     let mut out: Vec<f32> = Vec::with_capacity(rows * cols);
     let out_mat = Mat::dense(rows, cols);
-    // SAFETY: the capacity holds every value of `out_mat`; `Into::Replace` writes each of them without reading.
+    // SAFETY: the capacity holds every value of `out_mat`; `Into::Replace` writes each of them
+    // without reading.
     unsafe {
         let operands = ((a, a_mat), (b, b_mat));
         let out_pointer = (out.as_mut_ptr(), out_mat);
@@ -49,8 +51,8 @@ pub(crate) fn product((a, a_mat): (&[f32], Mat), (b, b_mat): (&[f32], Mat)) -> V
 /// [`matmul`] into a block of a larger array that other threads write other blocks of.
 ///
 /// # Safety
-/// `out` must be valid for reads and writes of every value of `out_mat`, and no other thread may touch these values
-/// during the call.
+/// `out` must be valid for reads and writes of every value of `out_mat`, and no other thread may
+/// touch these values during the call.
 pub(crate) unsafe fn matmul_raw(
     (out, out_mat): (*mut f32, Mat),
     into: Into,
@@ -71,7 +73,8 @@ pub(crate) unsafe fn matmul_raw(
         && scale == 1.0
         && unpacked::takes(a_mat, b_mat, out_mat)
     {
-        // SAFETY: the operands' lengths were checked above; the output is valid by this function's contract.
+        // SAFETY: the operands' lengths were checked above; the output is valid by this function's
+        // contract.
         return unsafe { unpacked::multiply((out, out_mat), (a, a_mat), (b, b_mat)) };
     }
     // `gemm` counts the products per thread itself; small ones stay on one thread.
@@ -79,8 +82,8 @@ pub(crate) unsafe fn matmul_raw(
         Threads::One => Parallelism::None,
         Threads::All => Parallelism::Rayon(0),
     };
-    // SAFETY: `a` and `b` hold every value of their matrices (checked above); `out` does by this function's
-    // contract; strides come from `Mat` and are positive.
+    // SAFETY: `a` and `b` hold every value of their matrices (checked above); `out` does by this
+    // function's contract; strides come from `Mat` and are positive.
     unsafe {
         gemm::gemm(
             m,

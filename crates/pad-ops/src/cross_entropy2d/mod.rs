@@ -1,7 +1,7 @@
 //! Cross-entropy of every pixel, with ignored pixels, class weights and hard pixels only.
 //!
-//! `loss = sum_p w_p (logsumexp_c x[c, p] - x[label_p, p]) / n`. Saved for the backward: the operand; per pixel a label, a
-//! weight and the logarithm of the sum.
+//! `loss = sum_p w_p (logsumexp_c x[c, p] - x[label_p, p]) / n`. Saved for the backward: the
+//! operand; per pixel a label, a weight and the logarithm of the sum.
 
 mod cpu;
 mod options;
@@ -23,15 +23,16 @@ use options::checked_labels;
 pub use options::{CrossEntropy, HardPixels, PixelMean};
 pub use reference::cross_entropy2d_reference;
 
-/// The loss of `logits` against `labels`; 0 with a gradient of zeros if no pixel counts. Gradients go to `logits` alone.
+/// Computes the loss of `logits` against `labels`; 0 with a gradient of zeros if no pixel counts.
+/// Gradients go to `logits` alone.
 ///
 /// # Shapes
-/// `logits` (B, C, H, W), floating dtype; `labels` (B, H, W), `u8` or `u32`, each below C or the ignored one; result: a
-/// scalar.
+/// `logits` (B, C, H, W), floating dtype; `labels` (B, H, W), `u8` or `u32`, each below C or the
+/// ignored one; result: a scalar.
 ///
 /// # Errors
-/// [`Error::Shape`](crate::Error::Shape) or `DType`; `Value` for a label beyond the classes, or class weights that are not one a
-/// class, finite and not negative.
+/// [`Error::Shape`](crate::Error::Shape) or `DType`; `Value` for a label beyond the classes, or
+/// class weights that are not one a class, finite and not negative.
 pub fn cross_entropy2d(logits: &Tensor, labels: &Tensor, options: &CrossEntropy) -> Result<Tensor> {
     const OP: &str = "cross_entropy2d";
     let labels = checked_labels(OP, logits, labels, options)?;

@@ -5,14 +5,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result, check};
 
-/// What the sum over pixels is divided by.
+/// The divisor of the sum over pixels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PixelMean {
-    /// By all pixels, ignored ones too (mmsegmentation up to 0.x, the original's).
+    /// All pixels, ignored ones too (mmsegmentation up to 0.x, the original's).
     #[default]
     All,
-    /// By the weights of the pixels that count (PyTorch, Hugging Face); pixels left out as easy do not count.
+    /// The weights of the pixels that count (PyTorch, Hugging Face); pixels left out as easy do not
+    /// count.
     Valid,
 }
 
@@ -20,9 +21,11 @@ pub enum PixelMean {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HardPixels {
-    /// A pixel counts if its own class's probability is below this; if absent, the pixels of the largest losses count.
+    /// A pixel counts if its own class's probability is below this; if absent, the pixels of the
+    /// largest losses count.
     pub threshold: Option<f64>,
-    /// As many pixels per image count at least (by threshold: up to equal probabilities), if there are so many.
+    /// Minimum number of pixels kept per image (all of them if there are fewer); with a threshold,
+    /// pixels of equal probability may make it more.
     pub min_kept: usize,
 }
 
@@ -32,7 +35,7 @@ pub struct HardPixels {
 pub struct CrossEntropy {
     /// Label of pixels that do not count. Default 255.
     pub ignore: u32,
-    /// What the sum is divided by. Default: all pixels.
+    /// The divisor of the sum. Default: all pixels.
     pub mean: PixelMean,
     /// A weight per class, if not all are equal.
     pub class_weights: Option<Vec<f32>>,

@@ -2,8 +2,8 @@
 
 use super::options::{CrossEntropy, HardPixels, PixelMean};
 
-/// Weights of all pixels, already divided by what the sum is divided by. `losses` are those of each pixel, unweighted
-/// (ignored pixels: anything).
+/// Weights of all pixels, already divided by what the sum is divided by. `losses` are those of each
+/// pixel, unweighted (ignored pixels: anything).
 pub(super) fn pixel_weights(
     labels: &[u32],
     losses: &[f32],

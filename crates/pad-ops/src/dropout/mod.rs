@@ -1,4 +1,5 @@
-//! Dropout whose mask is fixed by a [`Key`] (Srivastava et al., 2014), and drop path (Huang et al., 2016).
+//! Dropout whose mask is fixed by a [`Key`] (Srivastava et al., 2014), and drop path (Huang et al.,
+//! 2016).
 //!
 //! Saved for the backward: nothing; the mask is drawn again from the key.
 
@@ -18,14 +19,16 @@ use crate::{
     rng::{Key, Purpose},
 };
 
-/// Values per task; the mask does not depend on it, since each task seeks to its own place in the stream.
+/// Values per task; the mask does not depend on it, since each task seeks to its own place in the
+/// stream.
 const CHUNK: usize = 4096;
 
-/// Zeroes each value with probability `p` and scales the others by `1 / (1 - p)`; the identity in [`Mode::Eval`] and
-/// for `p = 0`.
+/// Zeroes each value with probability `p` and scales the others by `1 / (1 - p)`; the identity in
+/// [`Mode::Eval`] and for `p = 0`.
 ///
 /// # Shapes
-/// Any, floating dtype. Equal keys drop the same places on every device and for any number of threads.
+/// Any, floating dtype. Equal keys drop the same places on every device and for any number of
+/// threads.
 ///
 /// # Errors
 /// [`Error::Value`](crate::Error::Value) unless `0 <= p < 1`, `DType` for integers.
@@ -53,7 +56,7 @@ pub fn dropout(x: &Tensor, p: f64, mode: Mode) -> Result<Tensor> {
 /// Any.
 ///
 /// # Errors
-/// Whatever candle refuses.
+/// Any error of candle.
 pub fn dropout_reference(x: &Tensor, p: f64, key: Key) -> Result<Tensor> {
     let mut mask = vec![1.0; x.elem_count()];
     apply(&mut mask, p, key);
@@ -61,8 +64,8 @@ pub fn dropout_reference(x: &Tensor, p: f64, key: Key) -> Result<Tensor> {
     Ok((x * mask.to_dtype(x.dtype())?.to_device(x.device())?)?)
 }
 
-/// Drops the whole residual branch of each sample with probability `p` and scales the others by `1 / (1 - p)`
-/// (stochastic depth); the identity in [`Mode::Eval`] and for `p = 0`.
+/// Drops the whole residual branch of each sample with probability `p` and scales the others by
+/// `1 / (1 - p)` (stochastic depth); the identity in [`Mode::Eval`] and for `p = 0`.
 ///
 /// # Shapes
 /// `x` (B, ..), floating dtype.

@@ -1,8 +1,8 @@
-//! What the gate looks at.
+//! The input of the gate.
 
 use serde::{Deserialize, Serialize};
 
-/// What the gate looks at (`fusion_method` in the original).
+/// The input of the gate (`fusion_method` in the original).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Fusion {
@@ -18,7 +18,7 @@ pub enum Fusion {
 }
 
 impl Fusion {
-    /// Length of the gate's weight for tokens of `embed_dim` values.
+    /// Returns the length of the gate's weight for tokens of `embed_dim` values.
     pub fn gate_width(self, embed_dim: usize) -> usize {
         if self == Fusion::Concat { 2 * embed_dim } else { embed_dim }
     }

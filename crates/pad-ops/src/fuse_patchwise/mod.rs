@@ -1,7 +1,9 @@
-//! The patchwise fusion of PAD (section 3.2): one scale per patch, predicted from the two branches of a block.
+//! The patchwise fusion of PAD (section 3.2): one scale per patch, predicted from the two branches
+//! of a block.
 //!
-//! `s = sigmoid(gate . [mlp; a])` per token and `delta = s * a`, where `a` is the adapter's output and `mlp` the
-//! MLP's. Saved for the backward: the operands; `s` is computed again, one inner product per token.
+//! `s = sigmoid(gate . [mlp; a])` per token and `delta = s * a`, where `a` is the adapter's output
+//! and `mlp` the MLP's. Saved for the backward: the operands; `s` is computed again, one inner
+//! product per token.
 
 pub(crate) mod cpu;
 mod device;
@@ -18,10 +20,11 @@ use crate::{
     products::wide,
 };
 
-/// What an adapter adds to its block: `sigmoid(gate . [mlp; adapter]) * adapter`.
+/// Computes what an adapter adds to its block: `sigmoid(gate . [mlp; adapter]) * adapter`.
 ///
 /// # Shapes
-/// `adapter`, `mlp` (.., D); `gate` (1, 2 D) for [`Fusion::Concat`], else (1, D); result (.., D). One floating dtype.
+/// `adapter`, `mlp` (.., D); `gate` (1, 2 D) for [`Fusion::Concat`], else (1, D); result (.., D).
+/// One floating dtype.
 ///
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape), `DType`, `Device`.
@@ -62,7 +65,7 @@ pub fn fuse_patchwise_reference(
     Ok(adapter.broadcast_mul(&scales.unsqueeze(scales.rank())?)?.to_dtype(dtype)?)
 }
 
-/// The scales `s` themselves, for pictures and tests; differentiable.
+/// Computes the scales `s` themselves, e.g. for pictures; differentiable.
 ///
 /// # Shapes
 /// `adapter`, `mlp` (.., D); `gate` as in [`fuse_patchwise`]; result (..), each in (0, 1).

@@ -1,9 +1,11 @@
-//! Kernels in CUDA C: one `kernel.cu` beside each operator's CPU kernel, compiled by NVRTC at first use.
+//! Kernels in CUDA C: one `kernel.cu` beside each operator's CPU kernel, compiled by NVRTC at first
+//! use.
 //!
-//! A kernel is plain C over indices, written once for values of the type `T`, which is `float` or `bf16`; sums are `float`.
-//! Rust says what is launched ([`Launch`]: data) and knows nothing of devices; [`Memory`] runs it. That is a CUDA device, or,
-//! in this crate's tests, a program that a C++ compiler made of the same source, in which threads take turns: so sources,
-//! arguments and sizes are tested on machines without a GPU.
+//! A kernel is plain C over indices, written once for values of the type `T`, which is `float` or
+//! `bf16`; sums are `float`. Rust describes what is launched ([`Launch`]: data) and knows nothing
+//! of devices; [`Memory`] runs it. That is a CUDA device, or, in this crate's tests, a program that
+//! a C++ compiler made of the same source, in which threads take turns: so sources, arguments and
+//! sizes are tested on machines without a GPU.
 
 // Without CUDA nothing runs a launch.
 #![cfg_attr(not(any(test, feature = "cuda")), allow(dead_code))]
@@ -23,13 +25,14 @@ use candle_core::{
     Storage, Tensor, bail, op::BackpropOp,
 };
 
-/// Chunks of rows that a sum over rows takes apart: enough blocks for a large GPU, and the same sums for the same number of
-/// rows.
+/// Chunks of rows that a sum over rows takes apart: enough blocks for a large GPU, and the same
+/// sums for the same number of rows.
 pub(crate) fn chunks(rows: usize) -> usize {
     rows.div_ceil(64).min(64)
 }
 
-/// Whether operands like `tensor` go through a kernel of this module: f32 or bf16 on a CUDA device that was compiled for.
+/// Whether operands like `tensor` go through a kernel of this module: f32 or bf16 on a CUDA device
+/// that was compiled for.
 pub(crate) fn has_kernel(tensor: &Tensor) -> bool {
     let values = matches!(tensor.dtype(), DType::F32 | DType::BF16);
     values && is_gpu(tensor) && tensor.elem_count() > 0 && !crate::paths::reference_only()
@@ -99,7 +102,8 @@ pub(crate) fn run(launch: &Launch, inputs: &[&Tensor]) -> Result<Tensor> {
 
 /// What an operator does with the gradient that arrives.
 pub(crate) trait Backward: Send + Sync + 'static {
-    /// A gradient, or none, for each operand: contiguous as the kernel saw them. `y` is the result, `d_y` is contiguous.
+    /// A gradient, or none, for each operand: contiguous as the kernel saw them. `y` is the result,
+    /// `d_y` is contiguous.
     fn backward(
         &self,
         operands: &[&Tensor],

@@ -22,7 +22,8 @@ pub struct RoiAlign {
     pub height: usize,
     /// Columns of bins.
     pub width: usize,
-    /// Samples of a bin along each axis, at least 1; `None`: as many as the bin has pixels of the map, rounded up.
+    /// Samples of a bin along each axis, at least 1; `None`: as many as the bin has pixels of the
+    /// map, rounded up.
     pub sampling_ratio: Option<usize>,
 }
 

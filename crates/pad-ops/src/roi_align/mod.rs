@@ -1,8 +1,9 @@
-//! Features of boxes, cut out of maps and averaged to one size (RoIAlign, He et al., 2017; aligned by half a pixel, as
-//! detectron2's `ROIAlignV2`), from several maps in one operation.
+//! Features of boxes, cut out of maps and averaged to one size (RoIAlign, He et al., 2017; aligned
+//! by half a pixel, as detectron2's `ROIAlignV2`), from several maps in one operation.
 //!
-//! A bin is the mean of bilinear samples on a regular grid. The grid is a product of rows and columns, so a region is two
-//! small matrix products, `rows x map x columns^T`: see [`sampling`]. Saved for the backward: those weights.
+//! A bin is the mean of bilinear samples on a regular grid. The grid is a product of rows and
+//! columns, so a region is two small matrix products, `rows x map x columns^T`: see [`sampling`].
+//! Saved for the backward: those weights.
 
 mod boxes;
 mod cpu;
@@ -26,15 +27,17 @@ use boxes::{OP, expect, no_map};
 pub use reference::roi_align_reference;
 use sampling::regions;
 
-/// The features of `rois` in `maps`, whose pixels are `scales` times those of the image. What lies further than a pixel
-/// outside a map is 0; so is a box of a negative side. Gradients to every map that tracks something, none to boxes.
+/// Pools the features of `rois` from `maps`, whose pixels are `scales` times those of the image.
+/// What lies further than a pixel outside a map is 0; so is a box of a negative side. Gradients to
+/// every map that tracks something, none to boxes.
 ///
 /// # Shapes
 /// `maps` (B, C, H, W) each, of one B and C; result (R, C, `height`, `width`).
 ///
 /// # Errors
-/// [`Error::Shape`](crate::Error::Shape), `DType` or `Device` for maps that do not belong together; `Value` for no map, no bin, another number of scales, a map or image that there is not, or a box whose edges are no numbers or that
-/// spans more than 65,536 samples of a bin.
+/// [`Error::Shape`](crate::Error::Shape), `DType` or `Device` for maps that do not belong together;
+/// `Value` for no map, no bin, another number of scales, a map or image that does not exist, or a
+/// box whose edges are not finite or that spans more than 65,536 samples of a bin.
 pub fn roi_align(
     maps: &[Tensor],
     scales: &[f32],

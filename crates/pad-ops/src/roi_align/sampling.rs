@@ -67,7 +67,8 @@ pub(super) fn regions(
     rois.iter().map(region).collect()
 }
 
-/// The bins of the stretch `from..to` along an axis of `side` pixels. `None` if it cannot be sampled.
+/// The bins of the stretch `from..to` along an axis of `side` pixels. `None` if it cannot be
+/// sampled.
 fn bins_of(
     from: f32,
     to: f32,

@@ -2,9 +2,9 @@
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use pad_ops::{
-    AdapterScale, AdapterWeights, AttentionBias, AttentionWeights, CrossEntropy, Fusion, ImageSize,
-    Keep, LinearWeights, MatmulPrecision, MlpWeights, Mode, NormWeights, ImageBox, RoiAlign, Windows,
-    rng::Key,
+    AdapterScale, AdapterWeights, AttentionBias, AttentionWeights, CrossEntropy, Fusion, ImageBox,
+    ImageSize, Keep, LinearWeights, MatmulPrecision, MlpWeights, Mode, NormWeights, RoiAlign,
+    Windows, rng::Key,
 };
 use pad_testkit::numbers;
 

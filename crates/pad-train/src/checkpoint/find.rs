@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{Error, Result};
 
-/// Which checkpoint of a folder is meant.
+/// A choice among the checkpoints of a folder.
 ///
 /// ```
 /// use pad_train::checkpoint::Which;
@@ -27,7 +27,7 @@ use crate::{Error, Result};
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Which {
-    /// The complete one of the most steps.
+    /// The complete one with the highest number of steps.
     #[default]
     Latest,
     /// The one that was marked as the best ([`Flow::Best`](crate::Flow::Best)).
@@ -68,11 +68,12 @@ impl FromStr for Which {
 }
 
 /// Opens one of the checkpoints in `folder`, e.g. to evaluate it:
-/// [`TrainingCheckpoint::load_evaluated`], [`TrainingCheckpoint::evaluated_tensors`]. A run may still be writing others.
+/// [`TrainingCheckpoint::load_evaluated`], [`TrainingCheckpoint::evaluated_tensors`]. A run may
+/// still be writing others.
 ///
 /// # Errors
-/// [`Error::NoCheckpoint`] with the names of those that exist; [`Error::Io`] or [`Error::Damaged`] for one that cannot be
-/// read.
+/// [`Error::NoCheckpoint`] with the names of those that exist; [`Error::Io`] or [`Error::Damaged`]
+/// for one that cannot be read.
 pub fn open(folder: &Path, which: Which) -> Result<TrainingCheckpoint> {
     let found = match which {
         Which::Latest => latest(folder)?,
@@ -82,9 +83,8 @@ pub fn open(folder: &Path, which: Which) -> Result<TrainingCheckpoint> {
             None => None,
         },
     };
-    let known = || -> Result<Vec<String>> {
-        Ok(numbered(folder)?.into_keys().map(folder_name).collect())
-    };
+    let known =
+        || -> Result<Vec<String>> { Ok(numbered(folder)?.into_keys().map(folder_name).collect()) };
     match found {
         Some(checkpoint) => Ok(checkpoint),
         None => Err(Error::NoCheckpoint {
@@ -95,8 +95,8 @@ pub fn open(folder: &Path, which: Which) -> Result<TrainingCheckpoint> {
     }
 }
 
-/// Returns the newest complete checkpoint in `folder`; `None` if it holds none or does not exist. Damaged ones are
-/// skipped with a warning.
+/// Returns the newest complete checkpoint in `folder`; `None` if it holds none or does not exist.
+/// Damaged ones are skipped with a warning.
 ///
 /// # Errors
 /// [`Error::Io`] if the folder cannot be listed.

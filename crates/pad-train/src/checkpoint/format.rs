@@ -1,4 +1,4 @@
-//! Names and facts of a checkpoint's files.
+//! Names, sizes and checksums of a checkpoint's files.
 
 use std::{collections::BTreeMap, fs, io::Read, path::Path};
 
@@ -25,7 +25,7 @@ pub(super) struct SavedState {
     pub(super) files: BTreeMap<String, FileFacts>,
 }
 
-/// What a file must be.
+/// Size and checksum of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct FileFacts {
@@ -63,7 +63,7 @@ pub(super) fn folder_name(step: usize) -> String {
     format!("checkpoint-{step:08}")
 }
 
-/// The step in a name that [`folder_name`] gives, and in no other.
+/// Returns the step of a name that [`folder_name`] gives; `None` for any other name.
 pub(super) fn step_of(name: &str) -> Option<usize> {
     let step = name.strip_prefix("checkpoint-")?.parse().ok()?;
     (folder_name(step) == name).then_some(step)

@@ -28,8 +28,8 @@ impl TrainingCheckpoint {
     /// Opens the folder `path` and verifies size and checksum of its files.
     ///
     /// # Errors
-    /// [`Error::Io`] for a file that is missing or unreadable, [`Error::Damaged`] for one that is not what was
-    /// written; both name the file.
+    /// [`Error::Io`] for a file that is missing or unreadable, [`Error::Damaged`] for one that is
+    /// not what was written; both name the file.
     pub fn open(path: &Path) -> Result<Self> {
         let state_path = path.join(STATE);
         let text = fs::read(&state_path).map_err(Error::io(&state_path))?;
@@ -54,22 +54,22 @@ impl TrainingCheckpoint {
         Ok(Self { path: path.to_path_buf(), state })
     }
 
-    /// The folder.
+    /// Returns the folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Where the run stood.
+    /// Returns the state of the run.
     pub fn trainer_state(&self) -> &TrainerState {
         &self.state.trainer
     }
 
-    /// The hooks' states by name.
+    /// Returns the hooks' states by name.
     pub fn hook_states(&self) -> &BTreeMap<String, Value> {
         &self.state.hooks
     }
 
-    /// The metadata that was saved with the model.
+    /// Reads the metadata that was saved with the model.
     ///
     /// # Errors
     /// [`Error::Io`] or [`Error::Damaged`].
@@ -77,7 +77,8 @@ impl TrainingCheckpoint {
         TensorsFile::read(self.path.join(MODEL))?.metadata()
     }
 
-    /// All tensors of the model file by name, on `device`: for programs that build a network from them.
+    /// Reads all tensors of the model file by name, onto `device`: for programs that build a
+    /// network from them.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::Damaged`] or [`Error::Candle`].
@@ -85,8 +86,9 @@ impl TrainingCheckpoint {
         TensorsFile::read(self.path.join(MODEL))?.tensors(device)
     }
 
-    /// All tensors that an evaluation of the run saw, by name, on `device`: the averages of a run that keeps them
-    /// ([`Trainer::with_ema`](crate::Trainer::with_ema)), else the trained variables.
+    /// Reads all tensors that an evaluation of the run saw, by name, onto `device`: the averages of
+    /// a run that keeps them ([`Trainer::with_ema`](crate::Trainer::with_ema)), else the trained
+    /// variables.
     ///
     /// # Errors
     /// As [`TrainingCheckpoint::tensors`].
@@ -99,12 +101,12 @@ impl TrainingCheckpoint {
 
     /// Loads the variables of `parameters`, all or none.
     ///
-    /// `metadata` is what must have been saved with them, no more and no less (a digest of the frozen backbone, say);
-    /// `None` accepts anything.
+    /// `metadata` is what must have been saved with them, no more and no less (a digest of the
+    /// frozen backbone, say); `None` accepts anything.
     ///
     /// # Errors
-    /// [`Error::Tensors`] with everything missing, unexpected or of another shape or dtype; [`Error::Metadata`];
-    /// [`Error::Io`], [`Error::Damaged`], [`Error::Candle`].
+    /// [`Error::Tensors`] with everything missing, unexpected or of another shape or dtype;
+    /// [`Error::Metadata`]; [`Error::Io`], [`Error::Damaged`], [`Error::Candle`].
     pub fn load_parameters(
         &self,
         parameters: &[Parameter],
@@ -140,7 +142,7 @@ impl TrainingCheckpoint {
         })
     }
 
-    /// The values for `parameters`, checked but not yet assigned.
+    /// Reads the values for `parameters`, checked but not yet assigned.
     pub(crate) fn values_for(
         &self,
         parameters: &[Parameter],
@@ -154,7 +156,7 @@ impl TrainingCheckpoint {
         fitting(&path, &file, parameters)
     }
 
-    /// The averages of `parameters`, checked but not yet assigned.
+    /// Reads the averages of `parameters`, checked but not yet assigned.
     pub(crate) fn averages_for(&self, parameters: &[Parameter]) -> Result<Values> {
         if !self.state.files.contains_key(AVERAGES) {
             let faults = vec!["averages: expected some, found none".to_string()];

@@ -1,4 +1,4 @@
-//! Checkpoints: folders that are whole or absent.
+//! Checkpoints: folders that are written atomically.
 //!
 //! ```text
 //! run/
@@ -11,8 +11,9 @@
 //!   best                      name of the folder that is kept as the best one
 //!   .checkpoint-00000360.partial/   left by a crash; ignored, removed by the next run
 //! ```
-//! A checkpoint is written into a `.partial` folder, every file synced, the folder renamed, its parent synced. State
-//! is written last and holds the checksums (CRC-32C) of the rest, so a folder that opens is complete and unaltered.
+//! A checkpoint is written into a `.partial` folder, every file synced, the folder renamed, its
+//! parent synced. State is written last and holds the checksums (CRC-32C) of the rest, so a folder
+//! that opens is complete and unaltered.
 
 mod find;
 mod format;

@@ -55,8 +55,9 @@ impl TensorsFile {
     }
 }
 
-/// Writes a file: eight bytes of header length, the header (JSON, padded to eight bytes), the tensors. Those with
-/// wider elements come first, so that each is aligned; then by name, so that equal tensors give equal files.
+/// Writes a file: eight bytes of header length, the header (JSON, padded to eight bytes), the
+/// tensors. Those with wider elements come first, so that each is aligned; then by name, so that
+/// equal tensors give equal files.
 pub(super) fn write(
     out: &mut impl Write,
     tensors: &BTreeMap<String, Tensor>,

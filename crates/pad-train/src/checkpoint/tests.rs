@@ -1,4 +1,5 @@
-//! What is written comes back; what is damaged, half-written or of something else is refused with its name.
+//! What is written comes back; what is damaged, half-written or of something else is refused with
+//! its name.
 
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
@@ -6,9 +7,7 @@ use candle_core::{DType, Device, Tensor, Var};
 use serde_json::{Value, json};
 
 use super::{format::*, *};
-use crate::{
-    AdamW, AdamWConfig, Error, Gradients, Parameter, Result, TrainerConfig, TrainerState,
-};
+use crate::{AdamW, AdamWConfig, Gradients, Parameter, Result, TrainerConfig, TrainerState};
 
 struct Run {
     folder: tempfile::TempDir,

@@ -12,11 +12,12 @@ pub const BUCKET_BYTES: usize = 25 << 20;
 struct Bucket {
     members: Vec<usize>,
     dtype: DType,
-    /// Values, without the flags that say who has a gradient.
+    /// Values, without the flags of which parameters have a gradient.
     values: usize,
 }
 
-/// Buckets in the order of the parameters; a function of the parameters and the epoch alone, so equal on all members.
+/// Buckets in the order of the parameters; a function of the parameters and the epoch alone, so
+/// equal on all members.
 fn plan(parameters: &[Parameter], epoch: usize, bucket_bytes: usize) -> Vec<Bucket> {
     let mut buckets: Vec<Bucket> = Vec::new();
     let mut open = false;

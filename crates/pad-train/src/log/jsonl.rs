@@ -1,7 +1,6 @@
 //! A log with one JSON object a line.
 
 use std::{
-    collections::BTreeMap,
     fs::{self, File, OpenOptions},
     io::Write,
     path::{Path, PathBuf},
@@ -13,16 +12,17 @@ use serde_json::Value;
 
 use crate::{BoxError, EpochInfo, Error, Flow, Hook, Result, StepInfo, TrainerView};
 
-/// Writes a line after each step ([`StepInfo::scalars`]), and one of the metrics of each [`EpochInfo`] that has some: before
-/// training (step 0), after epochs, after the last step. The names are those in [`TensorBoard`](super::TensorBoard).
+/// Writes a line after each step ([`StepInfo::scalars`]), and one of the metrics of each
+/// [`EpochInfo`] that has some: before training (step 0), after epochs, after the last step. The
+/// names are those in [`TensorBoard`](super::TensorBoard).
 ///
 /// ```text
 /// {"step":0,"epoch":0,"val/accuracy":0.1}
 /// {"step":1,"epoch":0,"progress":0.0,"train/loss":2.5,"train/a":2.0,"train/lr":0.1,"train/grad_norm":1.0,"train/images_per_s":9.8,"train/seconds":1.6}
 /// {"step":40,"epoch":0,"val/accuracy":0.7}
 /// ```
-/// On resume, lines of later steps than the checkpoint's are dropped, so that no step stands there twice. A run that
-/// starts anew moves an existing log to `NAME.old`.
+/// On resume, lines of later steps than the checkpoint's are dropped, so that no step is logged
+/// twice. A new run moves an existing log to `NAME.old`.
 #[derive(Debug)]
 pub struct JsonLines {
     path: PathBuf,
@@ -50,7 +50,7 @@ impl Serialize for Scalars<'_> {
 }
 
 impl JsonLines {
-    /// A log in the file `path`, which is opened when the run starts.
+    /// Creates a log in the file `path`, which is opened when the run starts.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into(), file: None }
     }
@@ -127,7 +127,7 @@ fn move_away(path: &Path) -> Result<()> {
     }
     let mut old = path.as_os_str().to_owned();
     old.push(".old");
-    tracing::warn!("{} is of an earlier run: moved to {}", path.display(), old.display());
+    tracing::warn!("{} belongs to an earlier run: moved to {}", path.display(), old.display());
     fs::rename(path, &old).map_err(Error::io(path))
 }
 
@@ -149,7 +149,7 @@ fn drop_later(path: &Path, step: usize) -> Result<()> {
         .map_err(Error::io(path))
 }
 
-/// `None` for a line that is not ours: it stays.
+/// Returns the step of a line; `None` for a line of another program, which stays.
 fn step_of(line: &[u8]) -> Option<usize> {
     let line: Value = serde_json::from_slice(line).ok()?;
     line.get("step")?.as_u64()?.try_into().ok()

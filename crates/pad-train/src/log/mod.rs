@@ -1,4 +1,5 @@
-//! Logs, as hooks: [`JsonLines`] for programs, [`TensorBoard`] for curves and pictures, [`ProgressBar`] for the terminal.
+//! Logs, as hooks: [`JsonLines`] for programs, [`TensorBoard`] for curves and pictures,
+//! [`ProgressBar`] for the terminal.
 //!
 //! They write what hooks before them measured, so they are added last.
 

@@ -25,7 +25,7 @@ struct Means {
 }
 
 impl Pace {
-    /// Adds a step.
+    /// Adds a step to the means.
     pub fn add(&mut self, step: &StepInfo) {
         let new = Means { images_per_s: step.images_per_s(), seconds_per_step: step.seconds };
         let mix = |old: f64, new: f64| old + (new - old) * NEWEST;
@@ -36,22 +36,23 @@ impl Pace {
         self.steps += 1;
     }
 
-    /// The number of steps added.
+    /// Returns the number of steps added.
     pub fn steps(&self) -> usize {
         self.steps
     }
 
-    /// Mean images per second; `None` before the first step.
+    /// Returns the mean number of images per second; `None` before the first step.
     pub fn images_per_s(&self) -> Option<f64> {
         self.means.map(|means| means.images_per_s)
     }
 
-    /// Mean seconds of a step, waiting for data included; `None` before the first step.
+    /// Returns the mean seconds of a step, waiting for data included; `None` before the first step.
     pub fn seconds_per_step(&self) -> Option<f64> {
         self.means.map(|means| means.seconds_per_step)
     }
 
-    /// Seconds until the last step of the run at this pace, evaluations not included; `None` before the first step.
+    /// Estimates the seconds until the last step of the run at this pace, evaluations not included;
+    /// `None` before the first step.
     pub fn seconds_left(&self, view: &TrainerView<'_>) -> Option<f64> {
         let steps = view.last_step.saturating_sub(view.state.step);
         self.seconds_per_step().map(|seconds| steps as f64 * seconds)

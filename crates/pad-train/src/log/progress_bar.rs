@@ -7,15 +7,16 @@ use indicatif::{ProgressDrawTarget, ProgressStyle};
 use super::pace::{Pace, duration};
 use crate::{BoxError, Flow, Hook, StepInfo, TrainerView};
 
-/// Steps of this process after which the time per step and the time left are known well enough to be logged.
+/// Steps of this process after which the time per step and the time left are known well enough to
+/// be logged.
 const ESTIMATE_AFTER: usize = 3;
 
 /// A run that takes longer than this is warned about, seconds.
 const LONG: f64 = 86_400.0;
 
-/// Shows step, loss, learning rate, speed and time left: as a bar if standard error is a terminal, else as a `tracing`
-/// line (level info) at regular steps. After the third step the time per step and the time left are logged once, as a warning
-/// above a day.
+/// Shows step, loss, learning rate, speed and time left: as a bar if standard error is a terminal,
+/// else as a `tracing` line (level info) at regular steps. After the third step the time per step
+/// and the time left are logged once, as a warning above a day.
 #[derive(Debug)]
 pub struct ProgressBar {
     lines_every: usize,
@@ -25,7 +26,8 @@ pub struct ProgressBar {
 }
 
 impl ProgressBar {
-    /// A bar if standard error is a terminal, else a line every `lines_every` steps (at least 1).
+    /// Creates a bar if standard error is a terminal, else a line every `lines_every` steps (at
+    /// least 1).
     pub fn new(lines_every: usize) -> Self {
         let terminal = std::io::stderr().is_terminal();
         Self::with_draw(lines_every, terminal.then(ProgressDrawTarget::stderr))
@@ -143,7 +145,10 @@ mod tests {
         };
         progress.after_step(&step, &view).unwrap();
         assert_eq!(bar.position(), 21);
-        assert_eq!(bar.message(), "epoch 3/10  loss 0.1235  lr 1.60e-4  32.0 images/s  2.00 s/step  2m40s left");
+        assert_eq!(
+            bar.message(),
+            "epoch 3/10  loss 0.1235  lr 1.60e-4  32.0 images/s  2.00 s/step  2m40s left"
+        );
         progress.after_step(&StepInfo { step: 22, seconds: 4.0, ..step }, &view).unwrap();
         assert!(bar.message().contains("30.4 images/s"), "{}", bar.message());
         progress.finish(&view).unwrap();

@@ -202,7 +202,8 @@ fn a_killed_run_goes_on_from_its_last_checkpoint_and_no_step_is_logged_twice() {
     let mut first = trainer(&task, folder.path(), None, hook, 4);
     let error = first.run(&task, &mut Samples::new(7, 4)).unwrap_err();
     assert_eq!(error.to_string(), "hook `sum`: power cut");
-    // Steps 5 and 6 are in the log but in no checkpoint; the last line is half-written, as a real crash leaves it.
+    // Steps 5 and 6 are in the log but in no checkpoint; the last line is half-written, as a real
+    // crash leaves it.
     let log = folder.path().join("log.jsonl");
     let mut text = fs::read_to_string(&log).unwrap();
     text.push_str("{\"step\":7,\"epo");
@@ -255,7 +256,8 @@ fn a_stop_inside_an_update_discards_it() {
     for (at, steps) in [(0, 0), (8, 4), (9, 5)] {
         let folder = tempfile::tempdir().unwrap();
         let stop = Arc::new(AtomicBool::new(false));
-        let task = StopDuring { task: Regression::new(), at, seen: Cell::new(0), stop: stop.clone() };
+        let task =
+            StopDuring { task: Regression::new(), at, seen: Cell::new(0), stop: stop.clone() };
         let mut first =
             trainer(&task.task, folder.path(), None, Sum::default(), 100).with_stop(stop);
         assert_eq!(first.run(&task, &mut Samples::new(7, 4)).unwrap(), Outcome::Stopped);
@@ -294,9 +296,8 @@ fn checkpoints_are_opened_by_name() {
     let folder = tempfile::tempdir().unwrap();
     whole(folder.path());
     let folder = folder.path().join("checkpoints");
-    let step = |which: &str| {
-        open(&folder, which.parse().unwrap()).map(|found| found.trainer_state().step)
-    };
+    let step =
+        |which: &str| open(&folder, which.parse().unwrap()).map(|found| found.trainer_state().step);
     assert_eq!(step("latest").unwrap(), 9);
     assert_eq!(step("checkpoint-00000004").unwrap(), 4);
     assert_eq!(step("8").unwrap(), 8);

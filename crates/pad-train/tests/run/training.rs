@@ -234,9 +234,6 @@ impl Batches for Nothing {
         let item = |i| if self.0 == Fault::Item && i == 1 { Err("bad.png".into()) } else { Ok(()) };
         Ok(Box::new((first..last).map(item)))
     }
-    fn images_in((): &()) -> usize {
-        1
-    }
 }
 
 fn one_parameter(start: &[f32]) -> (Var, AdamW) {

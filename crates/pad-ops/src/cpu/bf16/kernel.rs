@@ -1,15 +1,16 @@
 //! One tile of the product: a few rows times 32 columns over a run of pairs of `k`, at every level.
 //!
-//! Every level adds to an `f32` sum first the product of the pair's high half (odd `k`), then of its low half (even
-//! `k`), pair after pair. A product of two bf16 is exact in `f32`, so whether a level multiplies and adds in one
-//! instruction or in two, the sum's bits are the same, as long as nothing falls below the smallest normal `f32`
-//! (1.2e-38), which the AVX512-BF16 instruction takes and returns as zero.
+//! Every level adds to an `f32` sum first the product of the pair's high half (odd `k`), then of
+//! its low half (even `k`), pair after pair. A product of two bf16 is exact in `f32`, so whether a
+//! level multiplies and adds in one instruction or in two, the sum's bits are the same, as long as
+//! nothing falls below the smallest normal `f32` (1.2e-38), which the AVX512-BF16 instruction takes
+//! and returns as zero.
 
 use super::tile::{LANES, Lanes, Row, TILE_ROWS};
 use crate::cpu::level::{Level, multiversioned};
 
-/// Adds to `sums` (one row per row of the tile) the product of a strip `a`, `width` rows wide, and a strip `b`, 32
-/// columns wide. Both hold the same pairs.
+/// Adds to `sums` (one row per row of the tile) the product of a strip `a`, `width` rows wide, and
+/// a strip `b`, 32 columns wide. Both hold the same pairs.
 ///
 /// # Panics
 /// If `sums` has more rows than `width` or [`TILE_ROWS`].

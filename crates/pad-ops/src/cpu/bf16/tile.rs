@@ -3,8 +3,8 @@
 /// Values of a register of 512 bits.
 pub(super) const LANES: usize = 16;
 
-/// Maximum number of rows of a tile: with two registers of columns 24 sums, 2 of `b` and the broadcast `a` fill the 32 registers
-/// and keep both multipliers busy.
+/// Maximum number of rows of a tile: with two registers of columns 24 sums, 2 of `b` and the
+/// broadcast `a` fill the 32 registers and keep both multipliers busy.
 pub(super) const TILE_ROWS: usize = 12;
 
 /// Columns of a tile.

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -14,15 +14,31 @@ use serde::{
 };
 use serde_json::Value;
 
-use super::{
-    BoxClass, BoxClasses, LabelledImage, LeftOut, Object, Others,
+use super::super::{
+    BoxClass, BoxClasses, LeftOut, Object, Others,
     bounds::bounded,
-    files::{DetectionOptions, Entry, Opened, header_size},
+    entry::{DetectionOptions, Entry, Opened, first_folder, header_size},
 };
 use crate::{
     Error, Result,
     rle::{Rle, Segmentation},
+    sets::format::Format,
 };
+
+pub(super) const FORMAT: Format<DetectionOptions, Opened> = Format {
+    name: "coco",
+    looks_for: Some("annotations/SPLIT.json"),
+    matches: |root, split| annotations(root, split).is_file(),
+    open: |root, split, options| {
+        let (below, above) = (Path::new(split).join("images"), Path::new("images").join(split));
+        let images = first_folder(root, &[below, above, split.into(), "images".into()]);
+        read(&annotations(root, split), &images, options, None)
+    },
+};
+
+fn annotations(root: &Path, split: &str) -> PathBuf {
+    root.join("annotations").join(format!("{split}.json"))
+}
 
 /// What is read of a COCO file.
 #[derive(Deserialize)]
@@ -59,11 +75,16 @@ struct Category {
     name: String,
 }
 
-/// Reads `path`, whose file names begin at `folder`.
-pub(super) fn open(path: &Path, folder: &Path, options: &DetectionOptions) -> Result<Opened> {
+/// Reads `path`, whose file names begin at `folder`; `preset` are the classes of its format.
+pub(in super::super) fn read(
+    path: &Path,
+    folder: &Path,
+    options: &DetectionOptions,
+    preset: Option<&BoxClasses>,
+) -> Result<Opened> {
     let fault = |what: String| Error::Entry { path: path.into(), what };
-    let text = fs::read(path).map_err(|source| Error::Io { path: path.into(), source })?;
-    // Where no masks are asked for, what is told of them is passed over: it is most of a file, and in many it is none.
+    let text = fs::read(path).map_err(|cause| Error::Io { path: path.into(), cause })?;
+    // Segmentations are most of a file, and invalid in many: skipped unless requested.
     let coco = match options.masks {
         true => parse::<Value>(&text),
         false => parse::<IgnoredAny>(&text).map(Coco::without_masks),
@@ -75,21 +96,23 @@ pub(super) fn open(path: &Path, folder: &Path, options: &DetectionOptions) -> Re
     if coco.images.is_empty() {
         return Err(fault("expected images, found none".into()));
     }
-    let classes = match &options.classes {
-        Some(classes) => classes.clone(),
-        None => all(&coco.categories).map_err(|error| fault(error.to_string()))?,
-    };
-    let mut entries = coco
+    let classes = options.classes_of(preset, || {
+        all(&coco.categories).map_err(|error| fault(error.to_string()))
+    })?;
+    let mut images = coco
         .images
         .iter()
         .map(|image| {
-            entry(image, folder).map_err(|what| fault(format!("image {}: {what}", image.id)))
+            listed(image, folder).map_err(|what| fault(format!("image {}: {what}", image.id)))
         })
         .collect::<Result<Vec<_>>>()?;
-    entries.sort_by_key(|entry| entry.labelled.id);
+    images.sort_by_key(|image| image.id);
     let left_out =
-        add(coco.annotations, &coco.categories, &classes, options, &mut entries).map_err(fault)?;
-    Ok(Opened { entries, classes, left_out })
+        add(coco.annotations, &coco.categories, &classes, options, &mut images).map_err(fault)?;
+    let entries = images.into_iter().map(|image| {
+        Entry::new(image.path, image.id, image.name, image.size, image.objects)
+    });
+    Ok(Opened { entries: entries.collect(), classes, left_out })
 }
 
 fn parse<S: DeserializeOwned>(text: &[u8]) -> serde_json::Result<Coco<S>> {
@@ -107,13 +130,22 @@ impl<S> Coco<S> {
     }
 }
 
-/// Puts the boxes of a file to their images. Errors are in words.
+/// An image of the file, and its boxes so far.
+struct Listed {
+    path: PathBuf,
+    id: i64,
+    name: String,
+    size: ImageSize,
+    objects: Vec<Object>,
+}
+
+/// Adds the boxes of a file to their images. Errors are texts.
 fn add(
     annotations: Vec<Annotation<Value>>,
     categories: &[Category],
     classes: &BoxClasses,
     options: &DetectionOptions,
-    entries: &mut [Entry],
+    images: &mut [Listed],
 ) -> Result<LeftOut, String> {
     let names: BTreeMap<i64, (&str, Option<u32>)> = categories
         .iter()
@@ -123,13 +155,12 @@ fn add(
     for annotation in annotations {
         let Annotation { id, image_id, category_id, bbox, area, iscrowd, segmentation } =
             annotation;
-        let image = entries.binary_search_by_key(&image_id, |entry| entry.labelled.id);
-        let Some(entry) = image.ok().and_then(|place| entries.get_mut(place)) else {
+        let place = images.binary_search_by_key(&image_id, |image| image.id);
+        let Some(image) = place.ok().and_then(|place| images.get_mut(place)) else {
             return Err(format!(
                 "annotation {id}: expected an image of the file, found {image_id}"
             ));
         };
-        let entry = &mut entry.labelled;
         let Some(&(name, class)) = names.get(&category_id) else {
             return Err(format!(
                 "annotation {id}: expected a category of the file, found {category_id}"
@@ -146,11 +177,11 @@ fn add(
             continue;
         };
         let in_place = |what| {
-            format!("annotation {id} (image {image_id}, {}): box {bbox:?}: {what}", entry.name)
+            format!("annotation {id} (image {image_id}, {}): box {bbox:?}: {what}", image.name)
         };
         let [x, y, width, height] = bbox;
         let corners = [x, y, x + width, y + height];
-        let bounded = bounded(corners, entry.size, options.bad_boxes, &mut left_out);
+        let bounded = bounded(corners, image.size, options.bad_boxes, &mut left_out);
         let Some(corners) = bounded.map_err(in_place)? else { continue };
         let area = area.unwrap_or(width * height);
         if !(area >= 0.0 && area.is_finite()) {
@@ -158,23 +189,23 @@ fn add(
         }
         let crowd = iscrowd != 0;
         let mask = match options.masks {
-            true => Some(Arc::new(mask(segmentation, entry.size).map_err(in_place)?)),
+            true => Some(Arc::new(mask(segmentation, image.size).map_err(in_place)?)),
             false => None,
         };
-        entry.objects.push(Object { bbox: corners, class, area, crowd, id, mask });
+        image.objects.push(Object { bbox: corners, class, area, crowd, id, mask });
     }
     Ok(left_out)
 }
 
-/// The pixels of an object. Errors are in words.
+/// The pixels of an object. Errors are texts.
 fn mask(segmentation: Option<Value>, size: ImageSize) -> Result<Rle, String> {
-    let Some(told) = segmentation else {
-        return Err("expected a segmentation, since masks are asked for, found none".into());
+    let Some(segmentation) = segmentation else {
+        return Err("expected a segmentation, since masks are requested, found none".into());
     };
-    // A file may tell what went wrong only if it is no outline and no runs.
-    let read = match told.is_array() {
-        true => serde_json::from_value(told).map(Segmentation::Polygons),
-        false => serde_json::from_value(told).map(Segmentation::Runs),
+    // Outlines and runs apart: the error of an untagged enum would not say what is wrong.
+    let read = match segmentation.is_array() {
+        true => serde_json::from_value(segmentation).map(Segmentation::Polygons),
+        false => serde_json::from_value(segmentation).map(Segmentation::Runs),
     }
     .map_err(|error| format!("segmentation: {error}"))?;
     let mask = read.rle(size).map_err(|error| format!("segmentation: {error}"))?;
@@ -192,8 +223,8 @@ fn all(categories: &[Category]) -> Result<BoxClasses> {
     BoxClasses::new(classes, Others::Refuse)
 }
 
-/// An image without its boxes. Its size, where the file does not tell, is that of its header.
-fn entry(image: &Image, folder: &Path) -> Result<Entry, String> {
+/// An image without its boxes. Its size, where the file does not hold it, is that of its header.
+fn listed(image: &Image, folder: &Path) -> Result<Listed, String> {
     let path = folder.join(&image.file_name);
     if !path.is_file() {
         return Err(format!("expected the file {}, found none", path.display()));
@@ -206,11 +237,10 @@ fn entry(image: &Image, folder: &Path) -> Result<Entry, String> {
         return Err(format!("expected a height and width above 0, found {size}"));
     }
     let name = image.file_name.clone();
-    let labelled = LabelledImage { id: image.id, name, size, objects: Vec::new() };
-    Ok(Entry { path, labelled })
+    Ok(Listed { path, id: image.id, name, size, objects: Vec::new() })
 }
 
-/// Asks that every number is there once.
+/// Checks that every number occurs once.
 fn unique(what: &str, ids: impl Iterator<Item = i64>) -> Result<(), String> {
     let mut seen = BTreeSet::new();
     for id in ids {

@@ -5,53 +5,65 @@ use std::{collections::BTreeSet, fs, path::Path};
 use pad_ops::ImageSize;
 use roxmltree::{Document, Node};
 
-use super::{
-    BoxClasses, LabelledImage, LeftOut, Object, Others,
+use super::super::{
+    BoxClasses, LeftOut, Object, Others,
     bounds::bounded,
-    files::{DetectionOptions, Entry, Opened},
+    entry::{DetectionOptions, Entry, Opened, first_folder},
 };
-use crate::{Error, Result, sets::ImageFolder};
+use crate::{
+    Error, Result,
+    sets::{ImageFolder, format::Format},
+};
 
-/// An object as its file tells it.
-struct Told {
+pub(super) const FORMAT: Format<DetectionOptions, Opened> = Format {
+    name: "voc",
+    looks_for: Some("Annotations"),
+    matches: |root, _| root.join("Annotations").is_dir(),
+    open: |root, split, options| {
+        let (below, above) = (Path::new(split).join("images"), Path::new("images").join(split));
+        let images = first_folder(root, &[below, above, split.into()]);
+        read(&images, &root.join("Annotations"), options, None)
+    },
+};
+
+/// An object of a file.
+struct Labelled {
     name: String,
     /// Left, top, right, bottom edge, continuous.
     bbox: [f64; 4],
 }
 
-/// What one XML file tells.
+/// The content of one XML file.
 struct Page {
     size: ImageSize,
-    objects: Vec<Told>,
+    objects: Vec<Labelled>,
 }
 
-/// Reads the images of a folder and their XML files.
-pub(super) fn open(
+/// Reads the images of a folder and their XML files; `preset` are the classes of the format.
+pub(in super::super) fn read(
     images: &Path,
     annotations: &Path,
     options: &DetectionOptions,
+    preset: Option<&BoxClasses>,
 ) -> Result<Opened> {
+    options.without_masks("VOC")?;
     let folder = ImageFolder::open(images)?;
-    let mut pages = Vec::with_capacity(folder.len());
-    for index in 0..folder.len() {
-        let (Some(path), Some(name)) = (folder.path(index), folder.name(index)) else { continue };
+    let mut pages = Vec::with_capacity(folder.files().len());
+    for (path, name) in folder.files() {
         let xml = annotations.join(Path::new(name).with_extension("xml"));
         pages.push((path.to_path_buf(), name.to_string(), page(&xml)?, xml));
     }
-    let classes = match &options.classes {
-        Some(classes) => classes.clone(),
-        None => {
-            let objects = pages.iter().flat_map(|(_, _, page, _)| &page.objects);
-            let names: BTreeSet<&str> = objects.map(|object| object.name.as_str()).collect();
-            BoxClasses::named(names)?
-        }
-    };
+    let classes = options.classes_of(preset, || {
+        let objects = pages.iter().flat_map(|(_, _, page, _)| &page.objects);
+        let names: BTreeSet<&str> = objects.map(|object| object.name.as_str()).collect();
+        BoxClasses::named(names)
+    })?;
     let (mut entries, mut left_out) = (Vec::with_capacity(pages.len()), LeftOut::default());
     let mut objects_so_far = 0;
     for ((path, name, page, xml), id) in pages.into_iter().zip(1..) {
-        let Page { size, objects: told } = page;
-        let mut objects = Vec::with_capacity(told.len());
-        for (Told { name, bbox }, place) in told.into_iter().zip(1..) {
+        let Page { size, objects: labelled } = page;
+        let mut objects = Vec::with_capacity(labelled.len());
+        for (Labelled { name, bbox }, place) in labelled.into_iter().zip(1..) {
             objects_so_far += 1;
             let fault = |what: String| Error::Entry {
                 path: xml.clone(),
@@ -80,7 +92,7 @@ pub(super) fn open(
                 mask: None,
             });
         }
-        entries.push(Entry { path, labelled: LabelledImage { id, name, size, objects } });
+        entries.push(Entry::new(path, id, name, size, objects));
     }
     Ok(Opened { entries, classes, left_out })
 }
@@ -88,7 +100,7 @@ pub(super) fn open(
 /// Reads one XML file.
 fn page(path: &Path) -> Result<Page> {
     let text =
-        fs::read_to_string(path).map_err(|source| Error::Io { path: path.into(), source })?;
+        fs::read_to_string(path).map_err(|cause| Error::Io { path: path.into(), cause })?;
     let fault = |what: String| Error::Entry { path: path.into(), what };
     let document = Document::parse(&text)
         .map_err(|error| fault(format!("expected a Pascal VOC file: {error}")))?;
@@ -103,14 +115,14 @@ fn page(path: &Path) -> Result<Page> {
     };
     let size = ImageSize::new(side("height")?, side("width")?);
     let objects = root.children().filter(|node| node.has_tag_name("object"));
-    let told = objects.zip(1..).map(|(object, place)| {
-        told(object).map_err(|what| fault(format!("object {place}: {what}")))
+    let labelled = objects.zip(1..).map(|(object, place)| {
+        labelled(object).map_err(|what| fault(format!("object {place}: {what}")))
     });
-    Ok(Page { size, objects: told.collect::<Result<_>>()? })
+    Ok(Page { size, objects: labelled.collect::<Result<_>>()? })
 }
 
 /// One object. Rows and columns count from 1, and the last ones belong to it.
-fn told(object: Node<'_, '_>) -> Result<Told, String> {
+fn labelled(object: Node<'_, '_>) -> Result<Labelled, String> {
     let name = child(object, "name")?.text().unwrap_or_default().trim();
     if name.is_empty() {
         return Err("`name`: expected a name, found none".into());
@@ -118,7 +130,7 @@ fn told(object: Node<'_, '_>) -> Result<Told, String> {
     let bounds = child(object, "bndbox")?;
     let number = |name| number(bounds, name);
     let bbox = [number("xmin")? - 1.0, number("ymin")? - 1.0, number("xmax")?, number("ymax")?];
-    Ok(Told { name: name.into(), bbox })
+    Ok(Labelled { name: name.into(), bbox })
 }
 
 /// The first element of this name directly inside `node`.
