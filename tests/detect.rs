@@ -4,12 +4,9 @@ mod programs;
 
 use std::{path::Path, process::Command};
 
-use pad::{
-    ImageSize,
-    data::{
-        scenes::SceneConfig,
-        sets::detection::{DetectionScenes, DetectionSource, Object},
-    },
+use pad::data::{
+    scenes::{SceneConfig, Size},
+    sets::detection::{DetectionScenes, DetectionSource, Object},
 };
 use programs::{bytes, error_line, program, stderr, success};
 use serde_json::{Value, json};
@@ -35,7 +32,7 @@ const SMALL: &[&str] = &[
 
 /// `annotations/{train,val}.json` and `{train,val}/*.png`: six and three rendered scenes of 64 x 80.
 fn write_set(root: &Path) {
-    let config = SceneConfig::new(ImageSize::new(64, 80), 9);
+    let config = SceneConfig::new(Size::new(64, 80), 9);
     for (split, first, count) in [("train", 0, 6), ("val", 100, 3)] {
         let scenes = DetectionScenes::render(&config, first, count).unwrap();
         let folder = root.join(split);
@@ -106,7 +103,7 @@ fn trains_evaluates_predicts_and_goes_on() {
     );
     let log = String::from_utf8(bytes(at("run/log.jsonl"))).unwrap();
     let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let steps = lines.iter().filter(|line| line["loss"].is_number());
+    let steps = lines.iter().filter(|line| line["train/loss"].is_number());
     assert_eq!(steps.count(), 6);
     assert!(log.contains("val/AP50"), "{log}");
 
@@ -251,8 +248,8 @@ fn mistakes_are_told_in_one_line() {
     );
     assert_eq!(
         error(&["--adapters=sometimes"]),
-        "`adapters` is sometimes, expected auto, none, concat, sum, side, gside, fixed=S, fixed-decay=S, \
-         fixed-linear=S or learnable=S"
+        "adapters: expected auto, none, concat, sum, side, gside, fixed=S, fixed-decay=S, fixed-linear=S, \
+         learnable=S, found `sometimes`"
     );
     assert_eq!(
         error(&["--trained=nothing"]),

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use pad_data::sets::{ImageFolder, ImageList};
 
-use super::refuse;
+use super::fault;
 use crate::Result;
 
 /// Images and the number of each one's class.
@@ -43,7 +43,7 @@ impl Labelled {
             let asked = classes_of(&val_root)?;
             if let Some(name) = asked.iter().find(|name| !classes.contains(name)) {
                 let folder = val_root.join(name);
-                return Err(refuse(format!(
+                return Err(fault(format!(
                     "{}: class `{name}` is not in {}",
                     folder.display(),
                     train_root.display()
@@ -64,7 +64,7 @@ impl Labelled {
     fn check(self, root: &Path) -> Result<Self> {
         for (class, name) in self.classes.iter().enumerate() {
             if !self.train.labels.contains(&class) {
-                return Err(refuse(format!(
+                return Err(fault(format!(
                     "{}: no training image of class `{name}`, expected some (another seed or a smaller share of \
                      validation images)",
                     root.display()
@@ -73,7 +73,7 @@ impl Labelled {
         }
         if self.val.labels.is_empty() {
             let root = root.display();
-            return Err(refuse(format!("{root}: no validation image, expected some")));
+            return Err(fault(format!("{root}: no validation image, expected some")));
         }
         Ok(self)
     }
@@ -92,10 +92,10 @@ fn classes_of(root: &Path) -> Result<Vec<String>> {
     }
     classes.sort();
     match classes.as_slice() {
-        [] => Err(refuse(format!("{}: no folder in it, expected one per class", root.display()))),
+        [] => Err(fault(format!("{}: no folder in it, expected one per class", root.display()))),
         [only] => {
             let root = root.display();
-            Err(refuse(format!("{root}: one class alone (`{only}`), expected at least two")))
+            Err(fault(format!("{root}: one class alone (`{only}`), expected at least two")))
         }
         _ => Ok(classes),
     }
@@ -107,7 +107,7 @@ fn every_class(root: &Path, classes: &[String]) -> Result<LabelledPart> {
     for (class, name) in classes.iter().enumerate() {
         if !part.labels.contains(&class) {
             let folder = root.join(name);
-            return Err(refuse(format!(
+            return Err(fault(format!(
                 "{}: no image in it, expected some of class `{name}`",
                 folder.display()
             )));
@@ -125,7 +125,7 @@ fn labelled(images: ImageFolder, classes: &[String]) -> Result<LabelledPart> {
             .and_then(|(class, _)| classes.iter().position(|known| known == class));
         labels.push(class.ok_or_else(|| {
             let root = images.root().display();
-            refuse(format!("{root}: `{name}` is in no class's folder"))
+            fault(format!("{root}: `{name}` is in no class's folder"))
         })?);
     }
     Ok(LabelledPart { images, labels })

@@ -4,20 +4,21 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::{BoxClasses, DetectionSource, LabelledImage, Object};
+use super::{BoxClasses, DetectionImage, LabelledImage, Object};
 use crate::{
     Result,
+    dataset::Dataset,
     image::{DecodeOptions, Image, Pixels},
     rect::Rect,
     rle::Rle,
-    scenes::{CLASSES, Scene, SceneBox, SceneConfig, render},
+    scenes::{CLASSES, Scene, SceneBox, SceneConfig, image_size, render},
     sets::no_image,
 };
 
 /// Rendered scenes, kept in memory as 8-bit grey images with their boxes.
 #[derive(Clone)]
 pub struct DetectionScenes {
-    scenes: Arc<[(Image, LabelledImage)]>,
+    scenes: Arc<[DetectionImage]>,
     classes: BoxClasses,
 }
 
@@ -32,6 +33,7 @@ impl DetectionScenes {
         let one = |index: usize| {
             let number = first.saturating_add(index as u64);
             let scene = render(config, number)?;
+            let size = image_size(scene.size);
             let objects = scene.boxes.iter().zip(0_i64..).filter_map(|(bbox, place)| {
                 let name = CLASSES.get(usize::from(bbox.class))?;
                 let bounds = [bbox.x1, bbox.y1, bbox.x2, bbox.y2].map(f64::from);
@@ -49,10 +51,11 @@ impl DetectionScenes {
             let labelled = LabelledImage {
                 id: (number as i64).saturating_add(1),
                 name: format!("scene_{number:05}"),
-                size: scene.size,
+                size,
                 objects: objects.collect(),
             };
-            Ok((Image::new(scene.size, 1, Pixels::U8(scene.gray))?, labelled))
+            let image = Image::new(size, 1, Pixels::U8(scene.gray))?;
+            Ok(DetectionImage { image, labels: Arc::new(labelled) })
         };
         let scenes = (0..count).into_par_iter().map(one).collect::<Result<Vec<_>>>()?;
         Ok(Self { scenes: scenes.into(), classes })
@@ -63,26 +66,36 @@ impl DetectionScenes {
 fn mask(scene: &Scene, bbox: &SceneBox, number: u16) -> Result<Rle> {
     let (left, top) = (bbox.x1 as usize, bbox.y1 as usize);
     let window = Rect { top, left, height: bbox.y2 as usize - top, width: bbox.x2 as usize - left };
-    let own = |row, column| scene.objects[row * scene.size.width + column] == number;
-    Rle::within(scene.size, window, own)
+    let own = |row, column| scene.instances[row * scene.size.width + column] == number;
+    Rle::within(image_size(scene.size), window, own)
 }
 
-impl DetectionSource for DetectionScenes {
+impl DetectionScenes {
+    fn scene(&self, index: usize) -> Result<&DetectionImage> {
+        self.scenes.get(index).ok_or_else(|| no_image(index, self.scenes.len()))
+    }
+}
+
+impl Dataset for DetectionScenes {
+    type Sample = DetectionImage;
+
     fn len(&self) -> usize {
         self.scenes.len()
+    }
+
+    fn name(&self, index: usize) -> String {
+        self.scenes.get(index).map_or("(no such image)", |scene| &scene.labels.name).to_string()
     }
 
     fn classes(&self) -> &BoxClasses {
         &self.classes
     }
 
-    fn labelled(&self, index: usize) -> Result<&LabelledImage> {
-        let scene = self.scenes.get(index).ok_or_else(|| no_image(index, self.scenes.len()))?;
-        Ok(&scene.1)
+    fn info(&self, index: usize) -> Result<Arc<LabelledImage>> {
+        Ok(Arc::clone(&self.scene(index)?.labels))
     }
 
-    fn load(&self, index: usize, _: &DecodeOptions) -> Result<Image> {
-        let scene = self.scenes.get(index).ok_or_else(|| no_image(index, self.scenes.len()))?;
-        Ok(scene.0.clone())
+    fn get(&self, index: usize, _: &DecodeOptions) -> Result<DetectionImage> {
+        self.scene(index).cloned()
     }
 }
