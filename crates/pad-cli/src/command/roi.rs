@@ -1,9 +1,9 @@
-//! Finds the regions of interest of infrared images and writes a RoI file for each, for `pretrain` to crop around.
+//! Finds the regions of interest of infrared images and writes a RoI file for each, for `pad pretrain` to crop around.
 //!
-//!     cargo run --release --example roi                       # rendered scenes, needs nothing
-//!     cargo run --release --example roi -- DIR                # DIR/NAME/thermal/* to DIR/NAME/roi/*
-//!     cargo run --release --example roi -- DIR --shard 1/4    # a quarter of the images, on each of four machines
-//!     cargo run --release --example roi -- DIR --preview 12   # draws the regions of 12 images
+//!     pad roi                       # rendered scenes, needs nothing
+//!     pad roi DIR                   # DIR/NAME/thermal/* to DIR/NAME/roi/*
+//!     pad roi DIR --part 1/4        # a quarter of the images, on each of four machines
+//!     pad roi DIR --preview 12      # draws the regions of 12 images
 //!
 //! Images whose RoI file exists are skipped, and a file is whole or absent: stop it (Ctrl-C) and start it again at will.
 
@@ -19,97 +19,140 @@ use std::{
 };
 
 use clap::{Args, ValueEnum};
-use crate::run::{Result, pictures};
 use indicatif::{ProgressBar, ProgressStyle};
 use pad::{
     ImageSize,
     data::{
-        Error,
+        Dataset, Error,
         draw::Canvas,
         image::{DecodeOptions, Image, decode},
         roi::{self, FelzenszwalbConfig, Histograms, RoiConfig, RoiFilter, SelectiveSearchConfig},
-        scenes::{SceneConfig, SceneSet},
-        sets::{ImageFolder, ImageSource, gray_levels},
+        scenes::{SceneConfig, SceneSet, Size},
+        sets::{ImageFolder, gray_levels},
         window::Window,
     },
 };
 
-/// Finds the regions of interest of infrared images and writes a RoI file for each.
+use crate::{
+    run::{Result, free_run_folder, signals::Signals},
+    tools::{
+        data::Data,
+        images::outline_rois,
+        output::{make_folder, print},
+        values::{count, share},
+    },
+};
+
+/// Find the regions of interest of infrared images and write a RoI file for each
 #[derive(Args, Debug)]
+#[command(after_help = "Without DIR scenes are rendered. Images whose RoI file exists are skipped: stop it and start it \
+                        again at will.")]
 pub(crate) struct Program {
-    /// Folder of infrared images; without it scenes are rendered
-    #[arg(value_name = "DIR")]
-    data: Option<PathBuf>,
-    /// Rendered scenes, where there is no DIR
-    #[arg(long, default_value_t = 60)]
+    #[command(flatten)]
+    data: Data,
+    /// Number of rendered scenes, where there is no DIR
+    #[arg(long, value_name = "N", default_value_t = 60, value_parser = count)]
     scenes: usize,
     /// Folder for the rendered scenes [default: runs/roi-1, or the next that is free]
-    #[arg(long, value_name = "DIR", conflicts_with = "data")]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["folder", "data"])]
     out: Option<PathBuf>,
     /// Part I of N of the images, I from 1
     #[arg(long, value_name = "I/N", default_value = "1/1")]
-    shard: Shard,
-    /// Write files that exist again
+    part: Part,
+    /// Search images again whose RoI file exists, and replace the file
     #[arg(long)]
-    force: bool,
-    /// exact: the reference's regions; corrected: histograms over their real ranges, not the reference's
-    #[arg(long, value_enum, default_value_t = Mode::Exact)]
-    mode: Mode,
-    /// Larger values give larger segments
-    #[arg(long, default_value_t = FelzenszwalbConfig::default().scale, help_heading = "Search")]
-    scale: f64,
-    /// Blur before the segmentation, pixels
-    #[arg(long, default_value_t = FelzenszwalbConfig::default().sigma, help_heading = "Search")]
-    sigma: f64,
-    /// Fewest pixels of a segment
-    #[arg(long, default_value_t = FelzenszwalbConfig::default().min_size, help_heading = "Search")]
-    min_size: u32,
-    /// Fewest pixels of a region of interest
-    #[arg(long, default_value_t = RoiFilter::default().min_pixels, help_heading = "Search")]
-    min_pixels: u32,
-    /// Smallest width and height of its rectangle, pixels
-    #[arg(long, default_value_t = RoiFilter::default().min_side, help_heading = "Search")]
-    min_side: u32,
-    /// Largest ratio of the longer to the shorter side
-    #[arg(long, default_value_t = RoiFilter::default().max_aspect, help_heading = "Search")]
-    max_aspect: f64,
-    /// Window of 16-bit images: percentiles of each image [default: 1,99]
-    #[arg(long, value_delimiter = ',', value_name = "LOW,HIGH")]
-    percentiles: Vec<f64>,
-    /// Window of 16-bit images: the same counts (or kelvin) for all
-    #[arg(long, value_delimiter = ',', value_name = "LOW,HIGH")]
-    fixed_window: Vec<f64>,
-    /// Largest image, pixels; a thread needs about 60 bytes for each
-    #[arg(long, default_value_t = 25_000_000)]
-    max_pixels: u64,
-    /// Share of unreadable images that is passed over, 0 to 1
-    #[arg(long, default_value_t = 0.05)]
-    max_unreadable: f64,
-    /// Threads; 0 = all cores
-    #[arg(long, default_value_t = 0)]
-    threads: usize,
-    /// Draw the regions of so many images
+    overwrite: bool,
+    /// Number of images whose regions are drawn
     #[arg(long, value_name = "N", default_value_t = 0)]
     preview: usize,
     /// Folder for those pictures [default: runs/roi-1, or the next that is free]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", requires = "preview")]
     preview_dir: Option<PathBuf>,
+    /// Band of 16-bit and float images that becomes black to white: percentiles of each image (1%,99%) or values of the
+    /// file (28000,31000)
+    #[arg(long, value_name = "LOW,HIGH", default_value_t, allow_hyphen_values = true)]
+    levels: Window,
+    /// Maximum size of an image, pixels; a thread needs about 60 bytes for each
+    #[arg(long, value_name = "PIXELS", default_value_t = 25_000_000)]
+    max_pixels: u64,
+    /// Share of unreadable images that is tolerated, 0 to 1
+    #[arg(long, value_name = "SHARE", default_value_t = 0.05, value_parser = share)]
+    max_unreadable: f64,
+    /// Threads that search, an image each [default: one per core]
+    #[arg(long, value_name = "N", value_parser = count)]
+    threads: Option<usize>,
+    #[command(flatten)]
+    search: Search,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Mode {
+/// What a region is, and which are kept.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Search")]
+struct Search {
+    /// Scale of the segmentation: larger values give larger segments
+    #[arg(long, value_name = "SCALE", default_value_t = FelzenszwalbConfig::default().scale)]
+    segment_scale: f64,
+    /// Standard deviation of the blur before the segmentation, pixels
+    #[arg(long, value_name = "PIXELS", default_value_t = FelzenszwalbConfig::default().sigma)]
+    sigma: f64,
+    /// Minimum size of a segment, pixels
+    #[arg(long, value_name = "PIXELS", default_value_t = FelzenszwalbConfig::default().min_size)]
+    min_size: u32,
+    /// What the texture histograms count
+    #[arg(long, value_enum, default_value_t)]
+    histograms: Histogram,
+    /// Minimum size of a region of interest, pixels
+    #[arg(long, value_name = "PIXELS", default_value_t = RoiFilter::default().min_pixels)]
+    min_pixels: u32,
+    /// Minimum width and height of its rectangle, pixels
+    #[arg(long, value_name = "PIXELS", default_value_t = RoiFilter::default().min_side)]
+    min_side: u32,
+    /// Maximum ratio of the longer to the shorter side
+    #[arg(long, value_name = "RATIO", default_value_t = RoiFilter::default().max_aspect)]
+    max_aspect: f64,
+}
+
+/// What the texture histograms count.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum Histogram {
+    /// The reference's ranges: its regions, one for one
+    #[default]
     Exact,
+    /// The real ranges of the values
     Corrected,
+}
+
+impl Search {
+    fn config(&self) -> RoiConfig {
+        RoiConfig {
+            search: SelectiveSearchConfig {
+                felzenszwalb: FelzenszwalbConfig {
+                    scale: self.segment_scale,
+                    sigma: self.sigma,
+                    min_size: self.min_size,
+                },
+                histograms: match self.histograms {
+                    Histogram::Exact => Histograms::Exact,
+                    Histogram::Corrected => Histograms::Corrected,
+                },
+            },
+            filter: RoiFilter {
+                min_pixels: self.min_pixels,
+                min_side: self.min_side,
+                max_aspect: self.max_aspect,
+            },
+        }
+    }
 }
 
 /// Every image whose number gives `part` (from 0) when divided by `parts`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Shard {
+struct Part {
     part: usize,
     parts: usize,
 }
 
-impl FromStr for Shard {
+impl FromStr for Part {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -126,44 +169,14 @@ impl FromStr for Shard {
 }
 
 impl Program {
-    fn config(&self) -> RoiConfig {
-        RoiConfig {
-            search: SelectiveSearchConfig {
-                felzenszwalb: FelzenszwalbConfig {
-                    scale: self.scale,
-                    sigma: self.sigma,
-                    min_size: self.min_size,
-                },
-                histograms: match self.mode {
-                    Mode::Exact => Histograms::Exact,
-                    Mode::Corrected => Histograms::Corrected,
-                },
-            },
-            filter: RoiFilter {
-                min_pixels: self.min_pixels,
-                min_side: self.min_side,
-                max_aspect: self.max_aspect,
-            },
-        }
-    }
-
-    fn window(&self) -> Result<Window> {
-        let window = match (&self.percentiles[..], &self.fixed_window[..]) {
-            ([], []) => Window::default(),
-            (&[low, high], []) => Window::Percentile { low, high },
-            ([], &[low, high]) => Window::Fixed { low, high },
-            ([], _) | (_, []) => {
-                return Err("--percentiles and --fixed-window take two numbers, LOW,HIGH".into());
-            }
-            _ => return Err("--percentiles and --fixed-window exclude each other".into()),
-        };
-        window.validate()?;
-        Ok(window)
-    }
-
     fn decode(&self) -> DecodeOptions {
         DecodeOptions { max_pixels: self.max_pixels, ..Default::default() }
     }
+}
+
+/// The text of a setting's error, with this command's flag in place of the library's field.
+fn in_flags(error: Error) -> String {
+    error.to_string().replace("`scale`", "`segment_scale`")
 }
 
 /// One image's work.
@@ -182,38 +195,34 @@ struct Done {
 }
 
 pub(crate) fn run(program: &Program) -> Result<()> {
-    if !(0.0..=1.0).contains(program.max_unreadable) {
-        let found = program.max_unreadable;
-        return Err(format!("`max_unreadable` is {found}, expected 0 to 1").into());
-    }
-    let (config, window) = (program.config(), program.window()?);
-    // Settings are refused before the first image is.
-    roi::rois(&[0], ImageSize::new(1, 1), &config)?;
-    let signals = run::signals::Signals::watch()?;
+    let config = program.search.config();
+    // Settings are checked before the first image is read.
+    program.levels.validate()?;
+    roi::rois(&[0], ImageSize::new(1, 1), &config).map_err(in_flags)?;
+    let signals = Signals::watch()?;
 
-    let folder = match &program.data {
-        Some(folder) => folder.clone(),
+    let folder = match program.data.folder() {
+        Some(folder) => folder.to_path_buf(),
         None => rendered(program)?,
     };
     let images = ImageFolder::open(&folder)?;
     let paths = images.roi_paths()?;
     let (mut tasks, mut skipped) = (Vec::new(), 0);
     for (index, roi) in paths.into_iter().enumerate() {
-        if index % program.shard.parts != program.shard.part {
+        if index % program.part.parts != program.part.part {
             continue;
         }
-        if !program.force && roi.exists() {
+        if !program.overwrite && roi.exists() {
             skipped += 1;
             continue;
         }
         if let Some(folder) = roi.parent() {
-            std::fs::create_dir_all(folder)
-                .map_err(|error| format!("{}: {error}", folder.display()))?;
+            make_folder(folder)?;
         }
         tasks.push(Task { index, roi });
     }
     let start = Instant::now();
-    let done = search(program, &config, &window, &images, &tasks, &signals.stop);
+    let done = search(program, &config, &images, &tasks, &signals.stop);
     let seconds = start.elapsed().as_secs_f64();
     for (_, error) in &done.unreadable {
         tracing::warn!("left out: {error}");
@@ -221,13 +230,13 @@ pub(crate) fn run(program: &Program) -> Result<()> {
     if let Some(error) = done.fatal {
         return Err(error.into());
     }
-    report(&images, program, skipped, &done, seconds);
+    report(&images, program, skipped, &done, seconds)?;
     let left = tasks.len() - done.counts.len() - done.unreadable.len();
     if left > 0 {
-        tracing::info!("stopped with {left} images left; the same command goes on");
+        tracing::info!("stopped with {left} images left; the same command continues");
         return signals.stopped();
     }
-    preview(program, &images, &window)?;
+    preview(program, &images)?;
     match done.unreadable.first() {
         Some((_, first))
             if done.unreadable.len() as f64
@@ -245,19 +254,19 @@ pub(crate) fn run(program: &Program) -> Result<()> {
     }
 }
 
-/// Renders scenes into a folder laid out as MSIP; those that are there are kept.
+/// Renders scenes into a folder in MSIP's layout; those that exist are kept.
 fn rendered(program: &Program) -> Result<PathBuf> {
-    let folder = program.out.clone().unwrap_or_else(|| run::free_run_folder("roi"));
+    let folder = program.out.clone().unwrap_or_else(|| free_run_folder("roi"));
     let thermal = folder.join("scenes/thermal");
-    std::fs::create_dir_all(&thermal).map_err(|error| format!("{}: {error}", thermal.display()))?;
-    println!("rendering {} scenes into {}", program.scenes, thermal.display());
-    let scenes = SceneSet::render(&SceneConfig::new(ImageSize::new(512, 640), 0), program.scenes)?;
+    make_folder(&thermal)?;
+    print(format_args!("rendering {} scenes into {}", program.scenes, thermal.display()))?;
+    let scenes = SceneSet::render(&SceneConfig::new(Size::new(512, 640), 0), program.scenes)?;
     for index in 0..scenes.len() {
         let path = thermal.join(format!("{index:04}.png"));
         if path.exists() {
             continue;
         }
-        let image = scenes.load(index, &DecodeOptions::default())?;
+        let image = scenes.get(index, &DecodeOptions::default())?;
         let (levels, size) = gray_levels(image, &Window::default())?;
         let mut png = std::io::Cursor::new(Vec::new());
         let (width, height) = (size.width as u32, size.height as u32);
@@ -279,7 +288,6 @@ fn rendered(program: &Program) -> Result<PathBuf> {
 fn search(
     program: &Program,
     config: &RoiConfig,
-    window: &Window,
     images: &ImageFolder,
     tasks: &[Task],
     stop: &AtomicBool,
@@ -297,7 +305,7 @@ fn search(
     let options = program.decode();
     let (next, done) = (AtomicUsize::new(0), Mutex::new(Done::default()));
     let cores = || thread::available_parallelism().map_or(1, usize::from);
-    let threads = if program.threads == 0 { cores() } else { program.threads };
+    let threads = program.threads.unwrap_or_else(cores);
     thread::scope(|scope| {
         for _ in 0..threads.min(tasks.len()) {
             scope.spawn(|| {
@@ -309,7 +317,7 @@ fn search(
                     let path = images.path(task.index).unwrap_or(Path::new(""));
                     let found = decode(path, &options)
                         .map(Image::collapse_gray)
-                        .and_then(|image| gray_levels(image, window))
+                        .and_then(|image| gray_levels(image, &program.levels))
                         .and_then(|(gray, size)| workspace.rois(&gray, size, config));
                     let written =
                         found.map(|rois| roi::write(&task.roi, &rois).map(|()| rois.len()));
@@ -329,45 +337,50 @@ fn search(
     });
     bar.finish_and_clear();
     let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
-    // The order in which threads ended is nobody's.
+    // Threads end in any order.
     done.counts.sort_unstable();
     done.unreadable.sort_by_key(|(index, _)| *index);
     done
 }
 
-fn report(images: &ImageFolder, program: &Program, skipped: usize, done: &Done, seconds: f64) {
+fn report(
+    images: &ImageFolder,
+    program: &Program,
+    skipped: usize,
+    done: &Done,
+    seconds: f64,
+) -> Result<()> {
     let made = done.counts.len();
-    let Shard { part, parts } = program.shard;
-    let shard = if parts > 1 { format!(" (part {} of {parts})", part + 1) } else { String::new() };
-    println!(
-        "{} images{shard}: {made} searched, {skipped} skipped (RoI file exists), {} unreadable",
+    let Part { part, parts } = program.part;
+    let part = if parts > 1 { format!(" (part {} of {parts})", part + 1) } else { String::new() };
+    print(format_args!(
+        "{} images{part}: {made} searched, {skipped} skipped (RoI file exists), {} unreadable",
         images.len(),
         done.unreadable.len()
-    );
-    if let (Some(least), Some(most)) = (done.counts.first(), done.counts.last()) {
-        let total: usize = done.counts.iter().sum();
-        let without = done.counts.iter().filter(|&&count| count == 0).count();
-        println!(
-            "RoIs per image: min {least}, median {}, mean {:.1}, max {most}; {without} images without RoI",
-            done.counts[made / 2],
-            total as f64 / made as f64
-        );
-        println!("{:.1} images/s over {seconds:.1} s", made as f64 / seconds.max(1e-9));
-    }
+    ))?;
+    let (Some(min), Some(max)) = (done.counts.first(), done.counts.last()) else { return Ok(()) };
+    let total: usize = done.counts.iter().sum();
+    let without = done.counts.iter().filter(|&&count| count == 0).count();
+    print(format_args!(
+        "RoIs per image: min {min}, median {}, mean {:.1}, max {max}; {without} images without RoI",
+        done.counts[made / 2],
+        total as f64 / made as f64
+    ))?;
+    print(format_args!("{:.1} images/s over {seconds:.1} s", made as f64 / seconds.max(1e-9)))
 }
 
 /// Draws the regions, as their files hold them, of images spread over the set.
-fn preview(program: &Program, images: &ImageFolder, window: &Window) -> Result<()> {
+fn preview(program: &Program, images: &ImageFolder) -> Result<()> {
     let count = program.preview.min(images.len());
     if count == 0 {
         return Ok(());
     }
-    let folder = match (program.preview_dir, &program.out) {
+    let folder = match (&program.preview_dir, &program.out) {
         (Some(folder), _) => folder.clone(),
         (None, Some(out)) => out.join("preview"),
-        (None, None) => run::free_run_folder("roi"),
+        (None, None) => free_run_folder("roi"),
     };
-    std::fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    make_folder(&folder)?;
     let options = program.decode();
     let mut drawn = 0;
     for i in 0..count {
@@ -386,13 +399,12 @@ fn preview(program: &Program, images: &ImageFolder, window: &Window) -> Result<(
             }
         };
         let rois = roi::read(&roi, image.size())?;
-        let mut canvas = Canvas::from_image(&image, Some(window))?;
-        pictures::outline_rois(&mut canvas, &rois);
+        let mut canvas = Canvas::from_image(&image, Some(&program.levels))?;
+        outline_rois(&mut canvas, &rois);
         let stem = roi.file_stem().unwrap_or_default().to_string_lossy();
         canvas.save_png(folder.join(format!("{index:06}-{stem}.png")))?;
         drawn += 1;
     }
-    println!("drew {drawn} images in {}", folder.display());
-    Ok(())
+    print(format_args!("drew {drawn} images in {}", folder.display()))
 }
 
