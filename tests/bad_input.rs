@@ -122,7 +122,13 @@ fn checkpoints_that_do_not_fit() {
     let pictures = folder.path().join("pictures");
     let draw = |any_backbone: bool| {
         let mut command = program("reconstruct");
-        command.arg(&data).arg("--run").arg(&out).arg("--out").arg(&pictures).args(["--count", "2"]);
+        command
+            .arg(&data)
+            .arg("--run")
+            .arg(&out)
+            .arg("--out")
+            .arg(&pictures)
+            .args(["--count", "2"]);
         if any_backbone {
             command.arg("--any-backbone");
         }

@@ -109,7 +109,10 @@ fn a_run_goes_to_the_original_and_comes_back() {
     convert(&at("pad"), &of_run, &[]);
     assert_eq!(programs::bytes(of_run.clone()), programs::bytes(at("whole.safetensors")));
     let text = refusal(&at("pad").display().to_string(), &[&of_run.display().to_string()]);
-    assert!(text.ends_with("of_run.safetensors: the file exists (--overwrite replaces it)"), "{text}");
+    assert!(
+        text.ends_with("of_run.safetensors: the file exists (--overwrite replaces it)"),
+        "{text}"
+    );
     convert(&at("pad"), &of_run, &["--overwrite", "--half"]);
 
     // Adapters of another backbone.

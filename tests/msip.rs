@@ -69,10 +69,7 @@ fn flags_that_do_not_fit() {
     };
     let known = "dronevehicle, scut_fir_pedestrian, llvip, infrared_aerial, infrared_ship, \
                  infrared_security, lsotb_tir or lasher";
-    assert_eq!(
-        msip(&["--sources=flir"]),
-        "invalid value 'flir' for '--sources <NAMES>'"
-    );
+    assert_eq!(msip(&["--sources=flir"]), "invalid value 'flir' for '--sources <NAMES>'");
     assert_eq!(
         msip(&["--downloads=llvpi=x"]),
         format!(
@@ -125,7 +122,14 @@ fn statistics_and_shards_of_a_set() {
     // Shards have the same statistics as the folder.
     success(shards(&["--shards=3", "--overwrite"]));
     let mut of_shards = program("stats");
-    let of_shards = String::from_utf8(success({ of_shards.arg(&out); of_shards }).stdout).unwrap();
+    let of_shards = String::from_utf8(
+        success({
+            of_shards.arg(&out);
+            of_shards
+        })
+        .stdout,
+    )
+    .unwrap();
     assert_eq!(of_shards, text(program("stats")));
 
     let json = folder.path().join("stats.json");

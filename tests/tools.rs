@@ -24,7 +24,11 @@ fn said(output: &Output) -> String {
 fn values_are_checked_first() {
     let table: [(&str, &[&str], &str); 16] = [
         ("embed", &["--device=tpu"], "for '--device <NAME>': expected cpu, cuda, cuda:N or metal"),
-        ("embed", &["--pool=means"], "expected mean, class or tokens, found `means` (did you mean `mean`?)"),
+        (
+            "embed",
+            &["--pool=means"],
+            "expected mean, class or tokens, found `means` (did you mean `mean`?)",
+        ),
         ("embed", &["--image-size=0"], "expected HEIGHT,WIDTH or one number for both, in pixels"),
         ("embed", &["--normalize=imagenett"], "(did you mean `imagenet`?)"),
         ("embed", &["--adapter-scale=conkat"], "(did you mean `concat`?)"),
@@ -50,7 +54,9 @@ fn values_are_checked_first() {
 /// Flags of training are not accepted where nothing trains.
 #[test]
 fn flags_of_training_are_unknown() {
-    for name in ["embed", "probe", "reconstruct", "masks", "stats", "shards", "roi", "msip", "convert"] {
+    for name in
+        ["embed", "probe", "reconstruct", "masks", "stats", "shards", "roi", "msip", "convert"]
+    {
         for flag in ["--paradigm=pad", "--epochs=0", "--blr=1", "--objective=mae", "--force"] {
             let output = output(name, &["absent", flag]);
             let flag = flag.split('=').next().unwrap();
@@ -75,7 +81,10 @@ fn features_say_how_they_were_made() {
     let text = said(&success(embed(&[])));
     let input = "input: 42x42, the centre of each image after its short side is resized to 48";
     assert!(text.starts_with(input), "{text}");
-    assert!(text.contains("normalisation: imagenet (that of the weights); 16-bit levels: 1%,99%"), "{text}");
+    assert!(
+        text.contains("normalisation: imagenet (that of the weights); 16-bit levels: 1%,99%"),
+        "{text}"
+    );
     assert!(text.contains("features [5, 24] of 5 images"), "{text}");
     let metadata = |path: &Path| Checkpoint::open(path).unwrap().metadata().clone();
     let notes = metadata(&out);

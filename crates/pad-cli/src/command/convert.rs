@@ -34,7 +34,7 @@ enum Names {
     Timm,
 }
 
-/// Convert a checkpoint and say what became of every tensor
+/// Converts a checkpoint and says what became of every tensor
 #[derive(Args, Debug)]
 pub(crate) struct Program {
     /// .safetensors, .pth, .bin, .index.json, a folder with one of them, the folder of a run, or

@@ -30,7 +30,7 @@ use crate::{
     },
 };
 
-/// Write features of all images of a folder to a safetensors file
+/// Writes features of all images of a folder to a safetensors file
 #[derive(Args, Debug)]
 pub(crate) struct Program {
     #[command(flatten)]
@@ -59,7 +59,9 @@ pub(crate) struct Program {
 pub(crate) fn run(program: &Program) -> Result<()> {
     let out = &program.out;
     if out.extension().is_none_or(|extension| extension != "safetensors") {
-        return Err(format!("{}: expected a name that ends with .safetensors", out.display()).into());
+        return Err(
+            format!("{}: expected a name that ends with .safetensors", out.display()).into()
+        );
     }
     program.replace.check(out)?;
     let images = open_images(program.data.required()?)?;

@@ -34,9 +34,11 @@ use crate::{
     },
 };
 
-/// Draw the masking strategies of pre-training
+/// Draws the masking strategies of pre-training
 #[derive(Args, Debug)]
-#[command(after_help = "Without DIR scenes are rendered. Without --teacher, attention is replaced by local contrast.")]
+#[command(
+    after_help = "Without DIR scenes are rendered. Without --teacher, attention is replaced by local contrast."
+)]
 pub(crate) struct Program {
     #[command(flatten)]
     data: Data,
@@ -73,7 +75,8 @@ pub(crate) fn run(program: &Program) -> Result<()> {
     program.replace.check(&program.out)?;
     let images = program.data.folder().map(open_images).transpose()?;
     let normalize = Normalize::msip();
-    let student = ViTConfig { image_size: program.image_size, ..ViTConfig::pico(program.patch_size) };
+    let student =
+        ViTConfig { image_size: program.image_size, ..ViTConfig::pico(program.patch_size) };
     // Patches that do not fill the image are an error before anything is read.
     student.grid()?;
     let teacher = match &program.teacher {

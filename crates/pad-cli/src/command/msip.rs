@@ -61,7 +61,7 @@ fn source() -> impl TypedValueParser<Value = String> {
     PossibleValuesParser::new(names())
 }
 
-/// Build MSIP from its eight public sources
+/// Builds MSIP from its eight public sources
 #[derive(Args, Debug)]
 pub(crate) struct Program {
     /// Folder of the set

@@ -15,7 +15,10 @@ use clap::{
     builder::{PossibleValuesParser, TypedValueParser},
 };
 use pad::{
-    data::{Dataset, Loader, sets::classification::{ClassFolder, ClassifiedImage}},
+    data::{
+        Dataset, Loader,
+        sets::classification::{ClassFolder, ClassifiedImage},
+    },
     ssl::{
         Pool,
         probe::{FeatureSet, LinearProbe, NearestNeighbours, Scores},
@@ -50,10 +53,12 @@ enum Method {
     Both,
 }
 
-/// Measure what frozen features are worth on labelled images
+/// Measures what frozen features are worth on labelled images
 #[derive(Args, Debug)]
-#[command(after_help = "DIR holds a folder per class, or `train` and `val` with such folders. Folders called `roi` are \
-                        no classes. Without DIR scenes are rendered; the class is the kind of scene.")]
+#[command(
+    after_help = "DIR holds a folder per class, or `train` and `val` with such folders. Folders called `roi` are \
+                        no classes. Without DIR scenes are rendered; the class is the kind of scene."
+)]
 pub(crate) struct Program {
     #[command(flatten)]
     data: Data,
@@ -136,7 +141,10 @@ impl Probed<'_> {
 /// Prints what a probe has reached.
 fn show(name: &str, classes: &[String], scores: &Scores) -> Result<serde_json::Value> {
     print(format_args!("\n{name}: {scores}"))?;
-    let counts = classes.iter().zip(scores.by_class()).zip(scores.correct().into_iter().zip(scores.images()));
+    let counts = classes
+        .iter()
+        .zip(scores.by_class())
+        .zip(scores.correct().into_iter().zip(scores.images()));
     for ((class, accuracy), (correct, images)) in counts {
         let accuracy = accuracy.map_or("     -".into(), |share| format!("{:5.1}%", 100.0 * share));
         print(format_args!("  {class:<16} {accuracy}  {correct} of {images}"))?;

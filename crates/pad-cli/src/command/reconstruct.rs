@@ -28,7 +28,7 @@ use crate::{
     },
 };
 
-/// Draw reconstructions and patchwise scales of a pre-trained model
+/// Draws reconstructions and patchwise scales of a pre-trained model
 #[derive(Args, Debug)]
 #[command(after_help = "Without DIR the images are those of the run, or rendered scenes.")]
 pub(crate) struct Program {

@@ -3,7 +3,7 @@
 //!     pad shards MSIP --out shards --shards 64
 //!     pad shards MSIP --out shards --verify
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use indicatif::ProgressBar;
@@ -24,7 +24,7 @@ use crate::{
     },
 };
 
-/// Write the images of a folder, and their RoI files, into tar files
+/// Writes the images of a folder, and their RoI files, into tar files
 #[derive(Args, Debug)]
 pub(crate) struct Program {
     #[command(flatten)]
@@ -47,9 +47,7 @@ pub(crate) fn run(program: &Program) -> Result<()> {
     if program.verify {
         return verify(&ImageFolder::open(folder)?, &ShardSet::open(&program.out)?);
     }
-    if let Some(existing) = tar_file(&program.out) {
-        program.replace.check(&existing)?;
-    }
+    program.replace.check_folder(&program.out, "tar")?;
     let folder = ImageFolder::open(folder)?;
     let bar = ProgressBar::new(folder.len() as u64);
     let paths = write(&folder, &program.out, program.shards, &mut |done| {
@@ -64,13 +62,6 @@ pub(crate) fn run(program: &Program) -> Result<()> {
         paths.len(),
         bytes as f64 / 1e6
     ))
-}
-
-/// A tar file in a folder, if there is one.
-fn tar_file(folder: &Path) -> Option<PathBuf> {
-    let entries = std::fs::read_dir(folder).ok()?;
-    let mut paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
-    paths.find(|path| path.extension().is_some_and(|extension| extension == "tar"))
 }
 
 fn verify(folder: &ImageFolder, set: &ShardSet) -> Result<()> {

@@ -21,7 +21,7 @@ use crate::{
     },
 };
 
-/// Print statistics of the images of a folder
+/// Prints statistics of the images of a folder
 #[derive(Args, Debug)]
 pub(crate) struct Program {
     #[command(flatten)]

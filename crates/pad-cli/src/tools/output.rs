@@ -36,6 +36,14 @@ impl Replace {
         Err(format!("{}: the file exists (--overwrite replaces it)", path.display()).into())
     }
 
+    /// Checks that a folder has no file with this extension, or that `--overwrite` is given.
+    pub fn check_folder(self, folder: &Path, extension: &str) -> Result<()> {
+        let Ok(entries) = std::fs::read_dir(folder) else { return Ok(()) };
+        let mut paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+        let existing = paths.find(|path| path.extension().is_some_and(|found| found == extension));
+        existing.map_or(Ok(()), |path| self.check(&path))
+    }
+
     /// [`Replace::check`] of a file that may not be wanted.
     pub fn check_some(self, path: Option<&PathBuf>) -> Result<()> {
         path.map_or(Ok(()), |path| self.check(path))
@@ -68,6 +76,9 @@ mod tests {
         let error = keep.check(&path).unwrap_err().to_string();
         assert!(error.ends_with("features.safetensors: the file exists (--overwrite replaces it)"));
         keep.check_some(None).unwrap();
+        assert!(keep.check_folder(folder.path(), "safetensors").is_err());
+        keep.check_folder(folder.path(), "png").unwrap();
+        keep.check_folder(&folder.path().join("absent"), "png").unwrap();
         assert!(keep.check_some(Some(&path)).is_err());
     }
 }

@@ -33,8 +33,8 @@ impl RunFacts {
         if !source.exists() || !path.is_file() {
             return Ok(Self::default());
         }
-        let text =
-            std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let text = std::fs::read_to_string(&path)
+            .map_err(|error| format!("{}: {error}", path.display()))?;
         let table: toml::Table = text
             .parse()
             .map_err(|error: toml::de::Error| format!("{}: {}", path.display(), error.message()))?;
@@ -50,11 +50,15 @@ impl RunFacts {
         };
         // The first versions had two entries in place of `levels`.
         let fixed = || pair("fixed_window").map(|(low, high)| Window::Fixed { low, high });
-        let percentiles = || pair("percentiles").map(|(low, high)| Window::Percentile { low, high });
+        let percentiles =
+            || pair("percentiles").map(|(low, high)| Window::Percentile { low, high });
         Self {
             data: text("data").map(PathBuf::from),
             image_size: table.get("image_size").and_then(size),
-            levels: text("levels").and_then(|text| text.parse().ok()).or_else(fixed).or_else(percentiles),
+            levels: text("levels")
+                .and_then(|text| text.parse().ok())
+                .or_else(fixed)
+                .or_else(percentiles),
             normalize: text("normalize").and_then(|text| text.parse().ok()),
         }
     }
@@ -96,14 +100,20 @@ mod tests {
 
     #[test]
     fn settings_of_old_and_new_runs() {
-        let old = facts("image_size = [96, 128]\nno_roi = false\npercentiles = [2, 98.0]\nnormalize = \"msip\"\n");
+        let old = facts(
+            "image_size = [96, 128]\nno_roi = false\npercentiles = [2, 98.0]\nnormalize = \"msip\"\n",
+        );
         assert_eq!(old.image_size, Some(ImageSize::new(96, 128)));
         assert_eq!(old.levels, Some(Window::Percentile { low: 2.0, high: 98.0 }));
         assert_eq!(old.normalize, Some(Normalize::msip()));
-        let fixed = facts("percentiles = [1.0, 99.0]\nfixed_window = [28000.0, 31000.0]\nimage_size = [64]\n");
+        let fixed = facts(
+            "percentiles = [1.0, 99.0]\nfixed_window = [28000.0, 31000.0]\nimage_size = [64]\n",
+        );
         assert_eq!(fixed.levels, Some(Window::Fixed { low: 28000.0, high: 31000.0 }));
         assert_eq!(fixed.image_size, Some(ImageSize::square(64)));
-        let new = facts("data = \"images\"\nlevels = \"1%,99%\"\nimage_size = \"64,80\"\nnormalize = \"0.5,0.25\"\n");
+        let new = facts(
+            "data = \"images\"\nlevels = \"1%,99%\"\nimage_size = \"64,80\"\nnormalize = \"0.5,0.25\"\n",
+        );
         assert_eq!(new.levels, Some(Window::default()));
         assert_eq!(new.data.as_deref(), Some(Path::new("images")));
         assert_eq!(new.image_size, Some(ImageSize::new(64, 80)));

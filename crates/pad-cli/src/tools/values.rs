@@ -28,7 +28,8 @@ pub fn percentile(text: &str) -> Result<f64, String> {
 
 /// A number of 0 or more.
 pub fn not_negative(text: &str) -> Result<f64, String> {
-    let number = text.trim().parse().ok().filter(|&number: &f64| number >= 0.0 && number.is_finite());
+    let number =
+        text.trim().parse().ok().filter(|&number: &f64| number >= 0.0 && number.is_finite());
     number.ok_or_else(|| "expected a number of 0 or more".into())
 }
 
@@ -55,7 +56,9 @@ mod tests {
         for text in ["1.5", "-0.1", "NaN", "x", "5%"] {
             assert_eq!(share(text).unwrap_err(), "expected a number from 0 to 1", "{text}");
         }
-        assert!(inner_share("0").is_err() && inner_share("1").is_err() && inner_share("0.2").is_ok());
+        assert!(
+            inner_share("0").is_err() && inner_share("1").is_err() && inner_share("0.2").is_ok()
+        );
         assert!(percentile("99.9").is_ok() && percentile("101").is_err());
         assert!(not_negative("0").is_ok() && not_negative("inf").is_err());
         assert_eq!(image_size("224"), Ok(ImageSize::square(224)));
