@@ -51,8 +51,8 @@ pub(crate) struct Program {
     /// Whose names the output gets
     #[arg(long, value_enum, default_value = "ours")]
     to: Names,
-    /// Prefix of encoder and adapters with `--to original`: `backbone.` for its segmentation, `backbone.net.` for its
-    /// detection
+    /// Prefix of encoder and adapters with `--to original`: `backbone.` for its segmentation,
+    /// `backbone.net.` for its detection
     #[arg(long, value_name = "PREFIX", default_value = "")]
     prefix: String,
     /// Lay the adapters of this file on the input
@@ -61,8 +61,8 @@ pub(crate) struct Program {
     /// Use adapters on a backbone that they were not trained on
     #[arg(long)]
     any_backbone: bool,
-    /// Scale of adapters where the input does not tell it: concat, sum, side, gside, fixed=S, fixed-decay=S,
-    /// fixed-linear=S or learnable=S
+    /// Scale of adapters where the input does not tell it: concat, sum, side, gside, fixed=S,
+    /// fixed-decay=S, fixed-linear=S or learnable=S
     #[arg(long, value_name = "SCALE")]
     adapter_scale: Option<Scale>,
     /// Print the tensors that would be written, and write nothing

@@ -3,9 +3,9 @@
 //!     pad embed DIR --out features.safetensors --run runs/pretrain-1
 //!     pad embed DIR --weights hf://facebook/dinov2-small --image-size 224
 //!
-//! The file holds `features`, (images, D) for `--pool mean` and `class`, (images, 1 + L, D) for `tokens`. Its metadata
-//! `names` lists the images as a JSON array in the same order; the others say how the images became input. Unreadable
-//! images are reported and left out.
+//! The file holds `features`, (images, D) for `--pool mean` and `class`, (images, 1 + L, D) for
+//! `tokens`. Its metadata `names` lists the images as a JSON array in the same order; the others
+//! say how the images became input. Unreadable images are reported and left out.
 
 use std::{path::PathBuf, sync::atomic::Ordering, time::Instant};
 
@@ -40,7 +40,8 @@ pub(crate) struct Program {
     out: PathBuf,
     #[command(flatten)]
     replace: Replace,
-    /// Which tokens make a feature: mean (over the patches), class, or tokens (all of them, class token first)
+    /// Which tokens make a feature: mean (over the patches), class, or tokens (all of them, class
+    /// token first)
     #[arg(long, value_name = "NAME", default_value_t)]
     pool: Pool,
     /// Store 16-bit floats

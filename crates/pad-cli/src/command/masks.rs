@@ -3,7 +3,8 @@
 //!     pad masks                                        # rendered scenes, needs nothing
 //!     pad masks DIR --teacher clip_vit_b16.safetensors
 //!
-//! Without a teacher, attention is replaced by local contrast, which a class token tends to look at.
+//! Without a teacher, attention is replaced by local contrast, which a class token tends to look
+//! at.
 
 use std::path::PathBuf;
 
@@ -47,7 +48,8 @@ pub(crate) struct Program {
     out: PathBuf,
     #[command(flatten)]
     replace: Replace,
-    /// Weights of CLIP's image tower, for attention masking: a file, a folder, or hf://OWNER/REPO[/FILE]
+    /// Weights of CLIP's image tower, for attention masking: a file, a folder, or
+    /// hf://OWNER/REPO[/FILE]
     #[arg(long, value_name = "WEIGHTS")]
     teacher: Option<String>,
     /// Number of images, a row each
@@ -62,8 +64,8 @@ pub(crate) struct Program {
     /// Height,width of the images, or one number for both, pixels
     #[arg(long, value_name = "PIXELS", default_value = "224", value_parser = image_size)]
     image_size: ImageSize,
-    /// Band of 16-bit and float images that becomes black to white: percentiles of each image (1%,99%) or values of the
-    /// file (28000,31000)
+    /// Band of 16-bit and float images that becomes black to white: percentiles of each image
+    /// (1%,99%) or values of the file (28000,31000)
     #[arg(long, value_name = "LOW,HIGH", default_value_t, allow_hyphen_values = true)]
     levels: Window,
     /// Seed of scenes and masks

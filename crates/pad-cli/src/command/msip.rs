@@ -1,10 +1,12 @@
-//! Builds MSIP, the infrared pre-training set of the paper, from the eight public sources as they are downloaded.
+//! Builds MSIP, the infrared pre-training set of the paper, from the eight public sources as they
+//! are downloaded.
 //!
 //!     pad msip --list
 //!     pad msip MSIP --downloads downloads
 //!     pad msip MSIP --verify
 //!
-//! `docs/msip.md` says where the sources are and what of each is taken. A run can be stopped and started again.
+//! `docs/msip.md` says where the sources are and what of each is taken. A run can be stopped and
+//! started again.
 
 use std::{path::PathBuf, str::FromStr};
 

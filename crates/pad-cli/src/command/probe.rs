@@ -4,8 +4,8 @@
 //!     pad probe DIR --run runs/pretrain-1
 //!     pad probe DIR --weights vit.safetensors --model base --method knn
 //!
-//! DIR holds a folder per class, or `train` and `val` with such folders. Without DIR scenes are rendered; the class is
-//! the kind of scene.
+//! DIR holds a folder per class, or `train` and `val` with such folders. Without DIR scenes are
+//! rendered; the class is the kind of scene.
 
 use std::path::PathBuf;
 

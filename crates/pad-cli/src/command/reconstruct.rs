@@ -1,5 +1,5 @@
-//! Pictures of what a pre-trained model sees: input, kept patches, prediction and reconstruction; and the patchwise scales
-//! of every block as heat maps.
+//! Pictures of what a pre-trained model sees: input, kept patches, prediction and reconstruction;
+//! and the patchwise scales of every block as heat maps.
 //!
 //!     pad reconstruct --run runs/pretrain-1          # images of the run, or rendered scenes
 //!     pad reconstruct DIR --run runs/pretrain-1

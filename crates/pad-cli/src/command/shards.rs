@@ -1,4 +1,5 @@
-//! Writes a set into tar files, which network disks read faster than many small files, and checks them.
+//! Writes a set into tar files, which network disks read faster than many small files, and checks
+//! them.
 //!
 //!     pad shards MSIP --out shards --shards 64
 //!     pad shards MSIP --out shards --verify

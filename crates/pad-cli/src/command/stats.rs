@@ -41,8 +41,8 @@ pub(crate) struct Program {
         value_parser = percentile
     )]
     percentiles: Vec<f64>,
-    /// Band of 16-bit and float images that becomes black to white, for mean and standard deviation: percentiles of each
-    /// image (1%,99%) or values of the file (28000,31000)
+    /// Band of 16-bit and float images that becomes black to white, for mean and standard
+    /// deviation: percentiles of each image (1%,99%) or values of the file (28000,31000)
     #[arg(long, value_name = "LOW,HIGH", default_value_t, allow_hyphen_values = true)]
     levels: Window,
     /// Whether radiometric JPEG files give temperatures (true) or their coloured picture (false)

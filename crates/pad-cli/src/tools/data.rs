@@ -9,7 +9,8 @@ use crate::run::Result;
 /// The folder of images, as an argument or as the flag that the trainers have.
 #[derive(Args, Clone, Debug)]
 pub struct Data {
-    /// Folder of images (PNG, JPEG, BMP, TIFF; 8 or 16 bits) in any layout or MSIP's (NAME/thermal/*)
+    /// Folder of images (PNG, JPEG, BMP, TIFF; 8 or 16 bits) in any layout or MSIP's
+    /// (NAME/thermal/*)
     #[arg(value_name = "DIR")]
     folder: Option<PathBuf>,
     /// The same as DIR

@@ -13,14 +13,15 @@ use pad::{
 
 use crate::run::Result;
 
-/// Rendered scenes, large enough for crops of 224 pixels and small enough to render hundreds in seconds.
+/// Rendered scenes, large enough for crops of 224 pixels and small enough to render hundreds in
+/// seconds.
 pub fn scenes(count: usize, seed: u64) -> Result<SceneSet> {
     tracing::info!("rendering {count} scenes");
     Ok(SceneSet::render(&SceneConfig::new(Size::new(256, 320), seed), count)?)
 }
 
-/// `count` images spread over a set, as `pipeline` gives them, in one tensor; those that cannot be read are reported and
-/// left out.
+/// `count` images spread over a set, as `pipeline` gives them, in one tensor; those that cannot be
+/// read are reported and left out.
 pub fn spread(
     dataset: &(impl Dataset<Sample = Image> + ?Sized),
     pipeline: &ImagePipeline,

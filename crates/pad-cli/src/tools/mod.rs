@@ -1,5 +1,5 @@
-//! What the subcommands beside the trainers share: flags and their values, how weights are opened, how images become
-//! input, how results are written.
+//! What the subcommands beside the trainers share: flags and their values, how weights are opened,
+//! how images become input, how results are written.
 
 pub mod data;
 pub mod device;

@@ -9,7 +9,8 @@ use pad::{
 
 use crate::run::Result;
 
-/// The settings of a run that matter to whoever uses its weights. Each is `None` where the run does not say it.
+/// The settings of a run that matter to whoever uses its weights. Each is `None` where the run does
+/// not say it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RunFacts {
     /// Folder of its images.
@@ -23,7 +24,8 @@ pub struct RunFacts {
 }
 
 impl RunFacts {
-    /// Reads `config.toml` in the folder `source`, or beside the file `source`. Weights without such a file say nothing.
+    /// Reads `config.toml` in the folder `source`, or beside the file `source`. Weights without
+    /// such a file say nothing.
     pub fn of(source: &str) -> Result<Self> {
         let source = Path::new(source);
         let folder = if source.is_dir() { Some(source) } else { source.parent() };

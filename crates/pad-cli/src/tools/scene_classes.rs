@@ -33,8 +33,8 @@ pub struct SceneClasses {
 }
 
 impl SceneClasses {
-    /// Renders equally many scenes of each kind, about `count` in all, and splits them into those to train and a share
-    /// to test on.
+    /// Renders equally many scenes of each kind, about `count` in all, and splits them into those
+    /// to train and a share to test on.
     pub fn render(count: usize, held_out: f64, seed: u64) -> Result<(Self, Self)> {
         let each = (count / FAMILIES.len()).max(4);
         let tested = ((each as f64 * held_out).round() as usize).clamp(1, each - 1);

@@ -17,7 +17,8 @@ use super::{run_facts::RunFacts, values::image_size};
 /// Which part of an image is the input.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Fit {
-    /// The centre: the short side is resized to 8/7 of the input's, and what exceeds the input is cut off
+    /// The centre: the short side is resized to 8/7 of the input's, and what exceeds the input is
+    /// cut off
     #[default]
     Center,
     /// The whole image, resized to the input's height and width; its aspect changes
@@ -43,12 +44,12 @@ pub struct View {
     /// Which part of an image is the input
     #[arg(long, value_enum, default_value_t)]
     fit: Fit,
-    /// Band of 16-bit and float images that becomes black to white: percentiles of each image (1%,99%) or values of the
-    /// file (28000,31000) [default: the run's, else 1%,99%]
+    /// Band of 16-bit and float images that becomes black to white: percentiles of each image
+    /// (1%,99%) or values of the file (28000,31000) [default: the run's, else 1%,99%]
     #[arg(long, value_name = "LOW,HIGH", allow_hyphen_values = true)]
     levels: Option<Window>,
-    /// Normalisation: msip, downstream, imagenet, clip, or MEAN,STD of values in 0..1 [default: that of the weights,
-    /// else msip]
+    /// Normalisation: msip, downstream, imagenet, clip, or MEAN,STD of values in 0..1 [default:
+    /// that of the weights, else msip]
     #[arg(long, value_name = "NAME")]
     normalize: Option<Normalize>,
 }

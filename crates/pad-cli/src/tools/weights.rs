@@ -22,8 +22,8 @@ pub const ASSET: &str = "asset";
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Weights")]
 pub struct Weights {
-    /// Weights of any known format: a file, a folder, hf://OWNER/REPO[/FILE], the folder of a run, an adapter file, or
-    /// `asset`, the small backbone inside this program
+    /// Weights of any known format: a file, a folder, hf://OWNER/REPO[/FILE], the folder of a run,
+    /// an adapter file, or `asset`, the small backbone inside this program
     #[arg(long, visible_alias = "run", value_name = "WEIGHTS", default_value = ASSET)]
     weights: String,
     /// Backbone under an adapter file [default: the one that the file names]
@@ -32,8 +32,8 @@ pub struct Weights {
     /// Use adapters on a backbone that they were not trained on
     #[arg(long)]
     any_backbone: bool,
-    /// Scale of adapters in a file that does not tell it: concat, sum, side, gside, fixed=S, fixed-decay=S,
-    /// fixed-linear=S or learnable=S
+    /// Scale of adapters in a file that does not tell it: concat, sum, side, gside, fixed=S,
+    /// fixed-decay=S, fixed-linear=S or learnable=S
     #[arg(long, value_name = "SCALE")]
     adapter_scale: Option<Scale>,
     /// Model in a file that does not tell it

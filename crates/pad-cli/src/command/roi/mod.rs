@@ -1,11 +1,13 @@
-//! Finds the regions of interest of infrared images and writes a RoI file for each, for `pad pretrain` to crop around.
+//! Finds the regions of interest of infrared images and writes a RoI file for each, for
+//! `pad pretrain` to crop around.
 //!
 //!     pad roi                       # rendered scenes, needs nothing
 //!     pad roi DIR                   # DIR/NAME/thermal/* to DIR/NAME/roi/*
 //!     pad roi DIR --part 1/4        # a quarter of the images, on each of four machines
 //!     pad roi DIR --preview 12      # draws the regions of 12 images
 //!
-//! Images whose RoI file exists are skipped, and a file is whole or absent: stop it (Ctrl-C) and start it again at will.
+//! Images whose RoI file exists are skipped, and a file is whole or absent: stop it (Ctrl-C) and
+//! start it again at will.
 
 mod flags;
 mod preview;
@@ -64,11 +66,12 @@ pub(crate) struct Program {
     /// Number of images whose regions are drawn
     #[arg(long, value_name = "N", default_value_t = 0)]
     preview: usize,
-    /// Folder for those pictures [default: runs/roi-1, or the next that is free; OUT/preview for rendered scenes]
+    /// Folder for those pictures [default: runs/roi-1, or the next that is free; OUT/preview for
+    /// rendered scenes]
     #[arg(long, value_name = "DIR", requires = "preview")]
     preview_dir: Option<PathBuf>,
-    /// Band of 16-bit and float images that becomes black to white: percentiles of each image (1%,99%) or values of the
-    /// file (28000,31000)
+    /// Band of 16-bit and float images that becomes black to white: percentiles of each image
+    /// (1%,99%) or values of the file (28000,31000)
     #[arg(long, value_name = "LOW,HIGH", default_value_t, allow_hyphen_values = true)]
     levels: Window,
     /// Maximum size of an image, pixels; a thread needs about 60 bytes for each
