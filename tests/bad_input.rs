@@ -119,18 +119,25 @@ fn checkpoints_that_do_not_fit() {
         (name.clone(), moved)
     }));
     save(&weights, &other, good.metadata(), FloatType::AsIs).unwrap();
-    let draw = |force: bool| {
+    let pictures = folder.path().join("pictures");
+    let draw = |any_backbone: bool| {
         let mut command = program("reconstruct");
-        command.arg(&out).arg(&data).args(["--count", "2"]);
-        if force {
-            command.arg("--force");
+        command
+            .arg(&data)
+            .arg("--run")
+            .arg(&out)
+            .arg("--out")
+            .arg(&pictures)
+            .args(["--count", "2"]);
+        if any_backbone {
+            command.arg("--any-backbone");
         }
         command.output().unwrap()
     };
     let text = error_line(&draw(false));
     assert!(text.contains("this adapter belongs to the backbone "), "{text}");
     assert!(draw(true).status.success());
-    assert!(out.join("scales.png").exists());
+    assert!(pictures.join("scales.png").exists());
 }
 
 #[test]
@@ -184,7 +191,7 @@ fn features_of_a_folder() {
     success(pretrain(&data, &scratch, &["--max-steps=1"]));
     let output = folder.path().join("features.safetensors");
     let mut embed = program("embed");
-    embed.arg(&data).arg(&output).arg("--run").arg(&scratch).args(["--pool", "class"]);
+    embed.arg(&data).arg("--out").arg(&output).arg("--run").arg(&scratch).args(["--pool", "class"]);
     success(embed);
     let file = Checkpoint::open(&output).unwrap();
     assert_eq!(file.get("features").unwrap().dims(), [9, 160]);

@@ -5,6 +5,7 @@ mod command;
 mod detect;
 mod run;
 mod segment;
+mod tools;
 
 use std::process::ExitCode;
 
