@@ -12,7 +12,8 @@ use pad_data::{
         BuildConfig, Built, Entry, MANIFEST, Manifest, Order, Placing, Plan, SOURCES, SourceSpec,
         build, verify,
     },
-    sets::{ImageFolder, ImageList, Layout},
+    dataset::Dataset,
+    sets::{ImageFolder, Layout},
 };
 use tempfile::TempDir;
 

@@ -15,7 +15,7 @@ mod unreadable;
 
 use std::sync::{Arc, atomic::AtomicBool};
 
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 use pad_ops::rng::{Key, Purpose};
 use serde::{Deserialize, Serialize};
 
@@ -31,8 +31,14 @@ use crate::{
     ahead::{OnDevice, ToDevice, to_device},
     dataset::Dataset,
     image::DecodeOptions,
-    transform::Transform,
+    transform::{Transform, detection::DetectionTargets},
 };
+
+/// A batch of [`SegmentationPipeline`](crate::transform::segmentation::SegmentationPipeline): labels are `(B, H, W)`, u8.
+pub type SegmentationBatch = Batch<Tensor>;
+
+/// A batch of [`DetectionPipeline`](crate::transform::detection::DetectionPipeline).
+pub type DetectionBatch = Batch<DetectionTargets>;
 
 /// How a set is read.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -16,7 +16,7 @@ use pad_data::{
 use pad_heads::{
     Trained,
     detection::{
-        DetectionBatch, DetectionTask, Detector, DetectorConfig, LAYER_DECAY, Target, WEIGHT_DECAY,
+        DetectionBatch, DetectionTargets, DetectionTask, Detector, DetectorConfig, LAYER_DECAY, Target, WEIGHT_DECAY,
         pretrained, role_of,
     },
     parameters,
@@ -121,14 +121,15 @@ fn squares(number: usize) -> DetectionBatch {
     };
     let pixels: Vec<f32> =
         (0..2 * 3 * 96 * 128).map(|i| if inside(i) { 2.0 } else { -0.5 }).collect();
-    DetectionBatch {
-        images: Tensor::from_vec(pixels, (2, 3, 96, 128), &Device::Cpu).unwrap(),
+    let labels = DetectionTargets {
         sizes: vec![ImageSize::new(96, 128); 2],
         targets: vec![
             Target { boxes: vec![bbox], labels: vec![1], masks: vec![left_half(bbox)] },
             Target::default(),
         ],
-    }
+    };
+    let images = Tensor::from_vec(pixels, (2, 3, 96, 128), &Device::Cpu).unwrap();
+    DetectionBatch::new(images, labels)
 }
 
 struct Squares;
@@ -137,10 +138,6 @@ impl Batches for Squares {
     type Batch = DetectionBatch;
 
     fn per_epoch(&self) -> usize {
-        2
-    }
-
-    fn images_in(_: &DetectionBatch) -> usize {
         2
     }
 
