@@ -364,7 +364,9 @@ mod tests {
                 )
             );
         }
-        assert!("5%,101%".parse::<Window>().unwrap_err().to_string().contains("expected percentiles"));
+        assert!(
+            "5%,101%".parse::<Window>().unwrap_err().to_string().contains("expected percentiles")
+        );
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use candle_core::Tensor;
 use pad_data::{
     Error, Result,
     dataset::{Dataset, Repeat, Sample},
@@ -17,7 +18,6 @@ use pad_data::{
     loader::{Batch, Loader, LoaderConfig},
     transform::{SampleShape, Transform},
 };
-use candle_core::Tensor;
 use pad_ops::{ImageSize, rng::Key};
 
 /// Samples of noise, some of them broken.

@@ -3,9 +3,9 @@
 use std::{fs, io::BufWriter, path::Path};
 
 use pad_data::{
+    dataset::Dataset,
     image::{DecodeOptions, Pixels},
     scenes::{SceneConfig, Size},
-    dataset::Dataset,
     sets::segmentation::{Classes, SegmentationFormat, SegmentationScenes, SegmentationSet},
 };
 use png::{BitDepth, ColorType, Encoder};
@@ -141,7 +141,7 @@ fn wrong_lists_and_classes_are_refused() {
     );
     assert_eq!(
         text("classes = [\"a\", \"b\"]\nignore_index = 1"),
-        "`ignore_index`: expected a number that is no class (at least 2), found 1"
+        "`ignore_index`: expected a number above the classes (at least 2), found 1"
     );
     assert_eq!(
         text("classes = [\"a\"]\n[remap]\n300 = 0"),
@@ -183,7 +183,10 @@ fn soda_and_mfnet_have_their_layouts() {
     gray(&root.join("thermal/n.png"), (16, 16), &[77; 256]);
     let mfnet = open(root, "test", "mfnet").unwrap();
     let sample = mfnet.get(0, &DecodeOptions::default()).unwrap();
-    assert_eq!((sample.image.pixels(), sample.labels.classes()[0]), (&Pixels::U8(vec![77; 256]), 8));
+    assert_eq!(
+        (sample.image.pixels(), sample.labels.classes()[0]),
+        (&Pixels::U8(vec![77; 256]), 8)
+    );
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use candle_core::Tensor;
 use pad_data::{
     Error, Result,
-    image::{DecodeOptions, Image, Pixels},
     dataset::Dataset,
+    image::{DecodeOptions, Image, Pixels},
     loader::{Loader, LoaderConfig},
     sets::segmentation::{ClassMap, Classes, SegmentationImage},
     transform::{

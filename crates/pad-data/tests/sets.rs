@@ -10,15 +10,15 @@ use pad_data::{
     Error,
     dataset::{Concat, Dataset, Repeat, Source, Subset},
     image::{DecodeOptions, Image, Pixels, decode},
+    loader::Loader,
     rect::Rect,
     resize::{Filter, Resampling, resample},
     roi::Roi,
-    loader::Loader,
     sets::{ImageFolder, Layout, RoiImage, WithRois, classification::ClassFolder},
     stats::Statistics,
     transform::{
-        CenterCrop, Crop, Flip, HorizontalFlip, ImagePipeline, Normalize, RandomResizedCrop, RoiCrop,
-        Transform,
+        CenterCrop, Crop, Flip, HorizontalFlip, ImagePipeline, Normalize, RandomResizedCrop,
+        RoiCrop, Transform,
     },
     window::Window,
 };
@@ -176,7 +176,8 @@ fn the_split_depends_on_each_path_alone() {
 
     // Another image moves nothing that was there.
     fs::write(root.path().join("new.png"), "").unwrap();
-    let (_, more) = Subset::all(ImageFolder::open(root.path()).unwrap()).split(0.25, None, 7).unwrap();
+    let (_, more) =
+        Subset::all(ImageFolder::open(root.path()).unwrap()).split(0.25, None, 7).unwrap();
     let old: Vec<_> = names(&more).into_iter().filter(|name| *name != "new.png").collect();
     assert_eq!(old, names(&held_out));
 
@@ -217,10 +218,8 @@ fn a_sample_is_crop_resize_flip_and_normalise() {
     let path = image_file(root.path(), "1.png");
     image::open(&path).unwrap().to_rgb8().save(root.path().join("2.png")).unwrap();
     let crop = RandomResizedCrop { scale: (0.3, 0.6), ..Default::default() };
-    let config = ImagePipeline {
-        normalize: Normalize::imagenet(),
-        ..small(Crop::Random(crop.clone()))
-    };
+    let config =
+        ImagePipeline { normalize: Normalize::imagenet(), ..small(Crop::Random(crop.clone())) };
     let set = set(&root, config.clone());
     let image = decode(&path, &DecodeOptions::default()).unwrap();
     let mut flips = 0;
@@ -340,12 +339,19 @@ fn subsets_repetitions_and_rows_of_sets_know_where_their_samples_are_from() {
     let repeated = Repeat::new(subset.clone(), 2);
     assert_eq!(names(&repeated), ["4.png", "1.png", "4.png", "1.png"]);
     assert_eq!((0..4).map(|i| repeated.origin(i)).collect::<Vec<_>>(), [4, 1, 4, 1]);
-    assert_eq!(repeated.get(4, &DecodeOptions::default()).unwrap_err().to_string(), "`index` is 4, expected below 4");
+    assert_eq!(
+        repeated.get(4, &DecodeOptions::default()).unwrap_err().to_string(),
+        "`index` is 4, expected below 4"
+    );
     let both = Concat::new(vec![subset.first(1), Subset::all(folder.clone())]).unwrap();
     assert_eq!((both.len(), both.name(0), both.name(1)), (7, "4.png".into(), "0.png".into()));
-    let image = |set: &dyn Dataset<Sample = Image>, index| set.get(index, &Default::default()).unwrap();
+    let image =
+        |set: &dyn Dataset<Sample = Image>, index| set.get(index, &Default::default()).unwrap();
     assert_eq!(image(&both, 5), image(&folder, 4));
-    assert_eq!(Concat::<ImageFolder>::new(vec![]).err().unwrap().to_string(), "`parts` is empty, expected at least one set");
+    assert_eq!(
+        Concat::<ImageFolder>::new(vec![]).err().unwrap().to_string(),
+        "`parts` is empty, expected at least one set"
+    );
 }
 
 #[test]
@@ -404,10 +410,8 @@ fn wrong_settings_are_refused() {
     assert_eq!(text(config), "`channels` is 2, expected 1 or 3");
     let config = ImagePipeline { size: ImageSize::new(0, 5), ..Default::default() };
     assert_eq!(text(config), "`size` is 0x5, expected at least 1x1");
-    let config = ImagePipeline {
-        crop: Crop::Center(CenterCrop { short_side: 100 }),
-        ..Default::default()
-    };
+    let config =
+        ImagePipeline { crop: Crop::Center(CenterCrop { short_side: 100 }), ..Default::default() };
     assert_eq!(
         text(config),
         "`short_side` is 100, expected at least the sides of the result, 224x224"

@@ -188,7 +188,8 @@ fn shards_give_the_parts_and_the_fingerprint_of_their_folder() {
     let found = rois(&files);
     assert_eq!(found, rois(&shards));
     assert_eq!(found.iter().map(Vec::len).sum::<usize>(), 1);
-    let print = |set: &dyn Dataset<Sample = Image>| Fingerprint::of_images(set).unwrap().to_string();
+    let print =
+        |set: &dyn Dataset<Sample = Image>| Fingerprint::of_images(set).unwrap().to_string();
     assert_eq!(print(&files), print(&shards));
     let regions = Fingerprint::of_rois(&files, &found).to_string();
     assert_eq!(regions, Fingerprint::of_rois(&shards, &found).to_string());

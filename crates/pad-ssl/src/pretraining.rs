@@ -4,8 +4,8 @@ use candle_core::{DType, Device};
 use pad_data::loader::{Batch, Loader};
 use pad_ops::{Mode, rng::Key};
 use pad_train::{
-    BoxError, Collective, EpochInfo, Error as TrainError, Flow, Hook, Losses,
-    Share, Task, TrainerView, collective::agree,
+    BoxError, Collective, EpochInfo, Error as TrainError, Flow, Hook, Losses, Share, Task,
+    TrainerView, collective::agree,
 };
 
 use crate::{Objective, Result};

@@ -20,8 +20,8 @@ use pad_data::{
 use pad_ops::{ImageSize, Keep, MatmulPrecision, Mode, rng::Key};
 use pad_ssl::{HeldOutLoss, Mae, MaeConfig, Mask, Objective, Paradigm, Pretraining};
 use pad_train::{
-    AdamW, AdamWConfig, Batches, Collective, EpochStream, LocalGroup, Schedule, SingleProcess, Task, Trainer,
-    TrainerConfig,
+    AdamW, AdamWConfig, Batches, Collective, EpochStream, LocalGroup, Schedule, SingleProcess,
+    Task, Trainer, TrainerConfig,
 };
 
 const SIDE: usize = 16;

@@ -19,13 +19,13 @@ use candle_core::{Device, Tensor};
 use pad_ops::rng::{Key, Purpose};
 use serde::{Deserialize, Serialize};
 
+pub use self::{batch::Batch, unreadable::UnreadableImage};
 use self::{
     cache::Cache,
     pool::{Plan, Pool},
     reader::{Reader, Source},
     unreadable::Unreadable,
 };
-pub use self::{batch::Batch, unreadable::UnreadableImage};
 use crate::{
     Error, Result,
     ahead::{OnDevice, ToDevice, to_device},
@@ -174,7 +174,12 @@ impl<L: Send + 'static> Loader<L> {
     ///
     /// # Errors
     /// [`Error::Worker`] if a thread cannot be started.
-    pub fn epoch_strided(&self, epoch: u64, first: usize, stride: usize) -> Result<EpochBatches<L>> {
+    pub fn epoch_strided(
+        &self,
+        epoch: u64,
+        first: usize,
+        stride: usize,
+    ) -> Result<EpochBatches<L>> {
         let stride = stride.max(1);
         let key = Key::new(self.config.seed).epoch(epoch);
         let mut order: Vec<usize> = (0..self.len()).collect();

@@ -125,7 +125,8 @@ impl FromStr for Normalize {
         if let Some((_, preset)) = Self::PRESETS.iter().find(|(name, _)| *name == text) {
             return Ok(preset.clone());
         }
-        let numbers: Vec<f32> = text.split(',').map_while(|part| part.trim().parse().ok()).collect();
+        let numbers: Vec<f32> =
+            text.split(',').map_while(|part| part.trim().parse().ok()).collect();
         let all = numbers.len() == text.split(',').count();
         let normalize = match numbers[..] {
             [mean, std] if all => Self { mean: [mean; 3], std: [std; 3] },

@@ -162,7 +162,8 @@ impl Detector {
     ) -> Result<Losses> {
         let (rpn_cls, rpn_loc) = self.rpn.losses(output, anchors, &samples.rpn)?;
         let mask = self.heads.mask_loss(maps, &samples.roi, &batch.labels.targets)?;
-        let (cls, box_reg) = self.heads.train(maps, samples.roi, &batch.labels.targets, &batch.labels.sizes)?;
+        let (cls, box_reg) =
+            self.heads.train(maps, samples.roi, &batch.labels.targets, &batch.labels.sizes)?;
         let parts =
             [("rpn_cls", rpn_cls), ("rpn_loc", rpn_loc), ("cls", cls), ("box_reg", box_reg)];
         let mut total = Tensor::zeros((), DType::F32, batch.images.device())?;
@@ -193,7 +194,11 @@ impl Detector {
     ///
     /// # Errors
     /// As [`Detector::detect`]; [`Error::Config`] without a mask head.
-    pub fn detect_with_masks(&self, images: &Tensor, sizes: &[ImageSize]) -> Result<Vec<Vec<DetectionWithMask>>> {
+    pub fn detect_with_masks(
+        &self,
+        images: &Tensor,
+        sizes: &[ImageSize],
+    ) -> Result<Vec<Vec<DetectionWithMask>>> {
         check_sizes(images, sizes)?;
         let maps = self.maps(images, Mode::Eval)?;
         self.heads.with_masks(&maps, &self.found(&maps, sizes)?)
@@ -217,7 +222,9 @@ impl Detector {
                 format!("one for each of {images} images"),
             );
         }
-        for (image, (target, size)) in batch.labels.targets.iter().zip(&batch.labels.sizes).enumerate() {
+        for (image, (target, size)) in
+            batch.labels.targets.iter().zip(&batch.labels.sizes).enumerate()
+        {
             let Target { boxes, labels, masks } = target;
             if boxes.len() != labels.len() {
                 let expected = format!("one for each of its {} boxes", boxes.len());

@@ -34,8 +34,7 @@ pub fn measure(
         if stopped() {
             return Ok(None);
         }
-        let SegmentationImage { image, labels } =
-            dataset.get(index, &DecodeOptions::default())?;
+        let SegmentationImage { image, labels } = dataset.get(index, &DecodeOptions::default())?;
         let found = model.predict(image, inference)?;
         confusion
             .add(found.classes.classes(), labels.classes())

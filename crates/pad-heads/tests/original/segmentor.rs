@@ -91,7 +91,8 @@ fn probe(trained: Trained) -> (ParamStore, Segmentor) {
 fn what_trains() {
     let roles = |trained| -> Vec<Role> {
         let (store, _) = probe(trained);
-        let mut roles: Vec<Role> = store.planned().into_iter().map(|planned| planned.role).collect();
+        let mut roles: Vec<Role> =
+            store.planned().into_iter().map(|planned| planned.role).collect();
         roles.sort();
         roles.dedup();
         roles

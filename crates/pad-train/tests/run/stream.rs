@@ -59,7 +59,8 @@ type Bits = Vec<(String, Vec<u32>)>;
 
 fn train(empty: &'static [usize], accumulate: usize, counts_empty: bool) -> Bits {
     let task = Guarded { task: Regression::new(), counts_empty };
-    let config = TrainerConfig { epochs: 3, accumulate, clip_norm: Some(1.5), ..Default::default() };
+    let config =
+        TrainerConfig { epochs: 3, accumulate, clip_norm: Some(1.5), ..Default::default() };
     let mut trainer = Trainer::new(config, SCHEDULE, task.task.optimizer()).unwrap();
     assert_eq!(trainer.run(&task, &mut batches(empty)).unwrap(), Outcome::Finished);
     bits(trainer.optimizer())

@@ -122,8 +122,7 @@ fn categories_go_to_classes() {
     let classes = BoxClasses::new(vec![BoxClass::new("Person", 1)], Others::LeaveOut).unwrap();
     let options = DetectionOptions { classes: Some(classes.clone()), ..Default::default() };
     let set = coco(&annotations(), &options).unwrap();
-    let objects: Vec<usize> =
-        (0..3).map(|index| set.info(index).unwrap().objects.len()).collect();
+    let objects: Vec<usize> = (0..3).map(|index| set.info(index).unwrap().objects.len()).collect();
     assert_eq!(objects, [0, 0, 1]);
     let left_out = &set.left_out().categories;
     assert_eq!((left_out["car"], left_out["dog"], left_out.len()), (1, 1, 2));
@@ -155,7 +154,8 @@ fn selected_classes_keep_the_numbers_of_the_file() {
     );
     assert!(matches!(select(&["tree"]).unwrap_err(), Error::ClassNotFound { .. }));
     // A format's own names count beside those of the file.
-    let found = BoxClasses::new(vec![BoxClass::new("bike", 7), BoxClass::new("dog", 18)], Others::Refuse);
+    let found =
+        BoxClasses::new(vec![BoxClass::new("bike", 7), BoxClass::new("dog", 18)], Others::Refuse);
     let found = found.unwrap().with_names_of(&BoxClasses::flir());
     let selected = found.select(&["bicycle", "dog"]).unwrap();
     assert_eq!((selected.id(0), selected.name(0), selected.id(1)), (Some(7), "bike", Some(18)));
@@ -764,10 +764,7 @@ fn test_images_keep_their_shape_and_boxes_come_back() {
     let values = batch.narrow(0, 1, 1).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
     let filled = values.iter().filter(|value| **value != 0.0).count();
     assert_eq!(filled, 3 * 120 * 40);
-    assert_eq!(
-        batch_of(&[], 32).unwrap_err().to_string(),
-        "`images` is 0, expected at least one"
-    );
+    assert_eq!(batch_of(&[], 32).unwrap_err().to_string(), "`images` is 0, expected at least one");
     assert_eq!(
         batch_of(&images, 0).unwrap_err().to_string(),
         "`multiple` is 0, expected at least 1"

@@ -3,8 +3,8 @@
 use candle_core::{DType, Device, Tensor};
 use pad_adapter::{AdapterConfig, vit::ViTConfig};
 use pad_heads::detection::{
-    Boxes, Detection, DetectionBatch, DetectionTargets, Detector, DetectorConfig, RoiConfig, RoiSamples, RpnConfig,
-    LossSamples, RpnSamples, Target, TopN, rescaled,
+    Boxes, Detection, DetectionBatch, DetectionTargets, Detector, DetectorConfig, LossSamples,
+    RoiConfig, RoiSamples, RpnConfig, RpnSamples, Target, TopN, rescaled,
 };
 use pad_ops::{ImageSize, Mode};
 use pad_testkit::close;
@@ -109,8 +109,7 @@ fn losses_and_gradients_equal_the_original() {
         targets: recorded.boxes(&format!("input.roi_gt_boxes{image}")),
         ..Default::default()
     };
-    let labels =
-        DetectionTargets { sizes: SIZES.to_vec(), targets: vec![target(0), target(1)] };
+    let labels = DetectionTargets { sizes: SIZES.to_vec(), targets: vec![target(0), target(1)] };
     let batch = DetectionBatch::new(images(&recorded), labels);
     let samples = LossSamples { rpn: vec![rpn(0), rpn(1)], roi: vec![roi(0), roi(1)] };
     let losses = detector.losses_on(&batch, samples, Mode::Eval).unwrap();

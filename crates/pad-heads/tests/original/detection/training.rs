@@ -16,8 +16,8 @@ use pad_data::{
 use pad_heads::{
     Trained,
     detection::{
-        DetectionBatch, DetectionTargets, DetectionTask, Detector, DetectorConfig, LAYER_DECAY, Target, WEIGHT_DECAY,
-        pretrained, role_of,
+        DetectionBatch, DetectionTargets, DetectionTask, Detector, DetectorConfig, LAYER_DECAY,
+        Target, WEIGHT_DECAY, pretrained, role_of,
     },
     parameters,
 };
@@ -83,8 +83,7 @@ fn a_pretrained_vit_becomes_a_backbone() {
 fn rates_fall_from_the_heads_to_the_patches() {
     let config = config();
     let plan = Trained::Everything.plan(LAYER_DECAY, 4);
-    let store =
-        ParamStore::scratch(&Device::Cpu, Key::new(2)).with_roles(role_of).with_plan(plan);
+    let store = ParamStore::scratch(&Device::Cpu, Key::new(2)).with_roles(role_of).with_plan(plan);
     store.build(|vb| Detector::new(&config, vb)).unwrap();
     let parameters = parameters(&store, WEIGHT_DECAY);
     let of = |name: &str| parameters.iter().find(|parameter| parameter.name == name).unwrap();
@@ -259,6 +258,7 @@ fn masks_that_are_missing_are_refused() {
     );
     let store = ParamStore::scratch(&Device::Cpu, Key::new(2)).with_roles(role_of);
     let boxes_only = store.build(|vb| Detector::new(&super::network::config(), vb)).unwrap();
-    let refused = boxes_only.detect_with_masks(&batch.images, &batch.sizes).unwrap_err().to_string();
+    let refused =
+        boxes_only.detect_with_masks(&batch.images, &batch.sizes).unwrap_err().to_string();
     assert!(refused.contains("`masks` is false, expected true"), "{refused}");
 }
