@@ -47,6 +47,8 @@ impl Sample for Number {
 const SHAPE: SampleShape = SampleShape { channels: 2, size: ImageSize::new(3, 4) };
 
 impl Dataset for Noise {
+    type Sample = Number;
+
     fn len(&self) -> usize {
         self.samples
     }

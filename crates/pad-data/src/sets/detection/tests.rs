@@ -3,7 +3,6 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use serde_json::{Value, json};
@@ -14,7 +13,7 @@ use crate::{
     Error, Result,
     dataset::{Dataset, Subset},
     draw::Canvas,
-    image::{DecodeOptions, Pixels},
+    image::Pixels,
     loader::{DetectionBatch, Loader, LoaderConfig},
     scenes::{SceneConfig, Size},
     transform::detection::{DetectionPipeline, DetectionTargets, batch_of},
@@ -528,8 +527,8 @@ fn yolo_files_are_read_and_checked() {
     let images = folder.path().join("images");
     let open = || DetectionSet::yolo(&images, &labels, &Default::default());
     let set = open().unwrap();
-    let labels = set.info(0).unwrap();
-    let objects = &labels.objects;
+    let found = set.info(0).unwrap();
+    let objects = &found.objects;
     assert_eq!((objects[0].class, objects[0].bbox), (1, [15.0, 15.0, 45.0, 25.0]));
     assert_eq!((objects[1].class, objects[1].bbox), (0, [0.0, 0.0, 30.0, 40.0]));
     assert!(set.info(1).unwrap().objects.is_empty());
