@@ -96,9 +96,7 @@ impl Statistics {
         let kept_each = (KEPT_PIXELS / images.len().max(1)).max(1);
         let parts: Vec<Result<Part>> = (0..images.len())
             .into_par_iter()
-            .map(|index| {
-                Part::of(images.get(index, decode_options)?.to_gray(), window, kept_each)
-            })
+            .map(|index| Part::of(images.get(index, decode_options)?.to_gray(), window, kept_each))
             .collect();
 
         // Added in the order of the files: floats depend on it.

@@ -1,6 +1,11 @@
 //! Limits of decoding, and the errors of files that are outside of them or damaged.
 
-use std::{any::Any, fs, panic::{AssertUnwindSafe, catch_unwind}, path::Path};
+use std::{
+    any::Any,
+    fs,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+};
 
 use image::{
     ImageError, ImageFormat,

@@ -11,13 +11,13 @@ use std::sync::Arc;
 
 use pad_ops::ImageSize;
 
-pub(crate) use self::{
-    decode::{decode_bytes_collapsed, decode_collapsed},
-    limits::{damaged, panic_text, read},
-};
 pub use self::{
     decode::{EXTENSIONS, decode, decode_bytes},
     limits::DecodeOptions,
+};
+pub(crate) use self::{
+    decode::{decode_bytes_collapsed, decode_collapsed},
+    limits::{damaged, panic_text, read},
 };
 use crate::{Error, Result};
 
