@@ -1,7 +1,8 @@
-//! Sets in a few large tar files: network disks read those faster than a hundred thousand small ones.
+//! Sets in a few large tar files, which network disks read faster than many small files.
 //!
-//! A shard is a plain ustar archive, as `tar --format=ustar` makes it, with the paths of the folder: `NAME/thermal/*`
-//! and `NAME/roi/*`. Opening a set reads the headers once; an image is then one read at a known place.
+//! A shard is a plain ustar archive, as `tar --format=ustar` makes it, with the paths of the
+//! folder: `NAME/thermal/*` and `NAME/roi/*`. Opening a set reads the headers once; an image is
+//! then one read at a known offset.
 //!
 //! ```
 //! use pad_data::{draw::Canvas, sets::{ImageFolder, ImageSource}, shards::{ShardSet, write}};
@@ -47,15 +48,15 @@ use crate::{
     },
 };
 
-/// The images of all tar files of a folder, in the order of an [`ImageFolder`](crate::sets::ImageFolder) with the same
-/// files.
+/// The images of all tar files of a folder, in the order of an
+/// [`ImageFolder`](crate::sets::ImageFolder) with the same files.
 ///
 /// Clones and parts share the open files.
 #[derive(Clone, Debug)]
 pub struct ShardSet {
     shards: Arc<Vec<Shard>>,
     images: Vec<Place>,
-    /// Places of all other files, by name.
+    /// Positions of all other files, by name.
     others: Arc<BTreeMap<String, Place>>,
 }
 
@@ -76,8 +77,8 @@ impl ShardSet {
     /// Reads the headers of all files `*.tar` in a folder, or of one such file.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Structure`] and [`Error::Unsupported`] as [`index`]; [`Error::NoImages`];
-    /// [`Error::SameStem`] for a name that occurs twice.
+    /// [`Error::Io`]; [`Error::Structure`] and [`Error::Unsupported`] as [`index`];
+    /// [`Error::NoImages`]; [`Error::SameStem`] for a name that occurs twice.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let mut paths = vec![path.to_path_buf()];
@@ -99,7 +100,7 @@ impl ShardSet {
                     return Err(Error::SameStem { first, second: path, stem: member.name });
                 }
                 let name = member.name.clone();
-                // As in folders, what is hidden is no part of the set.
+                // As in folders, hidden files are ignored.
                 let hidden = name.split('/').any(|part| part.starts_with('.'));
                 let place = Place { shard, member };
                 if is_image(&name) && !hidden {
@@ -117,8 +118,9 @@ impl ShardSet {
         Ok(Self { shards: Arc::new(shards), images, others: Arc::new(others) })
     }
 
-    /// The regions of interest of image `index`; `None` if the set holds no such file. Where an image is, its size is
-    /// not known yet: [`ImageDataset::with_rois`](crate::sets::ImageDataset::with_rois) checks them against it.
+    /// The regions of interest of image `index`; `None` if the set holds no such file. Where an
+    /// image is, its size is not known yet:
+    /// [`ImageDataset::with_rois`](crate::sets::ImageDataset::with_rois) checks them against it.
     ///
     /// # Errors
     /// [`Error::Io`]; [`Error::Line`]; [`Error::Setting`] if there is no such image.
@@ -132,7 +134,7 @@ impl ShardSet {
         roi::parse_file(&self.read(place)?, &path, None).map(Some)
     }
 
-    /// Name of a file, after that of its shard.
+    /// Returns the name of a file after that of its shard.
     fn path_of(&self, place: &Place) -> PathBuf {
         let shard = self.shards.get(place.shard).map(|shard| shard.path.as_path());
         shard.unwrap_or(Path::new("")).join(&place.member.name)
@@ -143,20 +145,20 @@ impl ShardSet {
         let Some(shard) = self.shards.get(place.shard) else {
             return Err(io(std::io::Error::other("no such shard")));
         };
-        // The header scan has seen that the archive is as long.
+        // The header scan checked the length of the archive.
         let mut bytes = vec![0; place.member.bytes as usize];
         read_at(shard, &mut bytes, place.member.at).map_err(io)?;
         Ok(bytes)
     }
 }
 
-/// Fills `bytes` from a place, without moving a position that threads would share.
+/// Fills `bytes` from an offset, without a file position that threads would share.
 #[cfg(unix)]
 fn read_at(shard: &Shard, bytes: &mut [u8], at: u64) -> std::io::Result<()> {
     std::os::unix::fs::FileExt::read_exact_at(&shard.file, bytes, at)
 }
 
-/// Fills `bytes` from a place, by a handle of its own: two threads must not share a position.
+/// Fills `bytes` from an offset, through a new handle: two threads must not share a file position.
 #[cfg(not(unix))]
 fn read_at(shard: &Shard, bytes: &mut [u8], at: u64) -> std::io::Result<()> {
     use std::io::{Read, Seek, SeekFrom};
@@ -195,7 +197,7 @@ impl ImageList for ShardSet {
         self.images.get(index).map_or("", |image| &image.member.name)
     }
 
-    /// The first folder of its path.
+    /// Returns the first folder of its path.
     fn source_of(&self, index: usize) -> &str {
         let relative = self.relative(index);
         relative.split_once('/').map_or(".", |(first, _)| first)
