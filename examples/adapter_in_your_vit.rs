@@ -149,7 +149,7 @@ fn accuracy(model: &YourViT, polarity: f32) -> Result<f32> {
 }
 
 fn train(model: &YourViT, store: &ParamStore, polarity: f32, steps: u64, lr: f64) -> Result<()> {
-    let vars = store.trained().into_iter().map(|(_, _, var)| var).collect();
+    let vars = store.planned().into_iter().map(|p| p.var).collect();
     let mut optimizer = AdamW::new(vars, ParamsAdamW { lr, ..Default::default() })?;
     for step in 0..steps {
         let key = Key::new(1).epoch(step);
@@ -164,7 +164,7 @@ fn train(model: &YourViT, store: &ParamStore, polarity: f32, steps: u64, lr: f64
 
 fn run() -> Result<()> {
     // Your ViT and its first camera.
-    let store = ParamStore::scratch(&Device::Cpu, Key::new(7)).roles(role_of).train(|_| true);
+    let store = ParamStore::scratch(&Device::Cpu, Key::new(7)).with_roles(role_of).with_trained(|_| true);
     let model = store.build(|vb| YourViT::new(None, vb))?;
     println!("1. your ViT learns white-hot images\n{}", store.summary());
     train(&model, &store, 1.0, 500, 2e-3)?;
@@ -175,9 +175,9 @@ fn run() -> Result<()> {
     let weights = Checkpoint::from_tensors("white-hot", store.tensors(|_| true));
     let config = AdapterConfig { bottleneck: 8, ..Default::default() };
     let store = ParamStore::from_checkpoint(weights, &Device::Cpu, Key::new(8))
-        .roles(role_of)
-        .fresh(Role::is_adapter)
-        .train(Role::is_adapter);
+        .with_roles(role_of)
+        .with_fresh(Role::is_adapter)
+        .with_trained(Role::is_adapter);
     let model = store.build(|vb| YourViT::new(Some(&config), vb))?;
     println!("\n2. adapters learn black-hot images, the rest is frozen\n{}", store.summary());
     println!("   before: black-hot accuracy {:.1}%", 100.0 * accuracy(&model, -1.0)?);

@@ -122,7 +122,7 @@ fn with_adapters(
     let changes = backbone.fit(adapter.config())?;
     let mut whole = adapter.onto(backbone);
     let store = ParamStore::from_checkpoint(whole.clone(), &Device::Cpu, Key::new(0))
-        .unused(Role::is_decoder);
+        .with_unused(Role::is_decoder);
     store.build(|vb| ViT::new(adapter.config(), vb))?;
     if !force {
         adapter.check(&store)?;

@@ -103,7 +103,7 @@ fn trains_evaluates_predicts_and_goes_on() {
     );
     let log = String::from_utf8(bytes(at("run/log.jsonl"))).unwrap();
     let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let steps = lines.iter().filter(|line| line["loss"].is_number());
+    let steps = lines.iter().filter(|line| line["train/loss"].is_number());
     assert_eq!(steps.count(), 6);
     assert!(log.contains("val/AP50"), "{log}");
 

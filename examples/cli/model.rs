@@ -133,7 +133,7 @@ pub fn at_start(settings: &Settings, device: &Device) -> Result<Model> {
     let mut store = match checkpoint {
         Some(checkpoint) => ParamStore::from_checkpoint(checkpoint, device, key)
             // Adapters are new; a decoder may be, all of it or none, but for its fixed table.
-            .fresh(move |role| {
+            .with_fresh(move |role| {
                 role.is_adapter()
                     || role == Role::DecoderPosTable
                     || (role.is_decoder() && !has_decoder)
@@ -141,9 +141,9 @@ pub fn at_start(settings: &Settings, device: &Device) -> Result<Model> {
         None => ParamStore::scratch(device, key),
     };
     for (name, table) in Mae::tables(&config, device)? {
-        store = store.preset(name, table);
+        store = store.with_value(name, table);
     }
-    let store = store.train(move |role| paradigm.trains(role));
+    let store = store.with_trained(move |role| paradigm.trains(role));
     let keep = if settings.checkpoint_blocks { Keep::Nothing } else { Keep::Activations };
     let precision = precision(&settings.dtype)?;
     let taught = objective::teacher(settings, &config.encoder, device)?;
@@ -172,7 +172,7 @@ pub fn encoder(settings: &Settings, device: &Device) -> Result<ViT> {
         tracing::info!("{}: {change}", checkpoint.path().display());
     }
     let store = ParamStore::from_checkpoint(checkpoint, device, Key::new(settings.seed))
-        .unused(Role::is_decoder);
+        .with_unused(Role::is_decoder);
     Ok(store.build(|vb| ViT::new(&config, vb))?)
 }
 
@@ -219,10 +219,10 @@ pub fn of_run(folder: &Path, device: &Device, force: bool) -> Result<Model> {
     let paradigm = settings.paradigm(true)?;
     let mut store = ParamStore::from_checkpoint(checkpoint, device, Key::new(settings.seed));
     for (name, table) in Mae::tables(&config, device)? {
-        store = store.preset(name, table);
+        store = store.with_value(name, table);
     }
-    let store = store.fresh(|role| role == Role::DecoderPosTable);
-    let store = if settings.objective == "mae" { store } else { store.unused(Role::is_decoder) };
+    let store = store.with_fresh(|role| role == Role::DecoderPosTable);
+    let store = if settings.objective == "mae" { store } else { store.with_unused(Role::is_decoder) };
     let network = store.build(|vb| match settings.objective.as_str() {
         "mae" => Mae::new(&config, vb).map(Network::Mae),
         _ => ViT::new(&config.encoder, vb).map(Network::Encoder).map_err(Into::into),

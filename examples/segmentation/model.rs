@@ -76,7 +76,7 @@ fn with_adapters(path: &Path, backbone: Option<Checkpoint>) -> Result<Backbone> 
     let config = *file.config();
     let mut fitted = checkpoint.clone();
     fitted.fit(&config)?;
-    let store = ParamStore::from_checkpoint(fitted, &Device::Cpu, Key::new(0)).unused(|_| true);
+    let store = ParamStore::from_checkpoint(fitted, &Device::Cpu, Key::new(0)).with_unused(|_| true);
     store.build(|vb| ViT::new(&config, vb))?;
     file.check(&store)?;
     Ok(Backbone { checkpoint, config: Some(config) })
@@ -245,15 +245,15 @@ pub fn at_start(settings: &Settings, classes: &Classes, device: &Device) -> Resu
             }
             let fresh =
                 move |role: Role| role == Role::Head || (role.is_adapter() && !has_adapters);
-            ParamStore::from_checkpoint(checkpoint, device, key).fresh(fresh)
+            ParamStore::from_checkpoint(checkpoint, device, key).with_fresh(fresh)
         }
         _ => ParamStore::scratch(device, key),
     };
     if scratch && let BackboneKind::Plain(vit) = &config.backbone {
         let table = sin_cos_table(vit.embed_dim, vit.pos_table_grid()?, device)?;
-        store = store.preset("backbone.pos_embed", table);
+        store = store.with_value("backbone.pos_embed", table);
     }
-    let store = store.roles(role_of).train(move |role| trained.includes(role));
+    let store = store.with_roles(role_of).with_trained(move |role| trained.includes(role));
     let segmentor = store.build(|vb| Segmentor::new(&config, vb))?;
     Ok(Network { segmentor, store, classes: classes.clone() })
 }
@@ -310,7 +310,7 @@ pub fn of_run(folder: &Path, device: &Device) -> Result<Network> {
         .into());
     }
     (classes.palette, classes.ignore) = (kept.palette, kept.ignore);
-    let store = ParamStore::from_checkpoint(checkpoint, device, Key::new(0)).roles(role_of);
+    let store = ParamStore::from_checkpoint(checkpoint, device, Key::new(0)).with_roles(role_of);
     let segmentor = store.build(|vb| Segmentor::new(&config, vb))?;
     Ok(Network { segmentor, store, classes })
 }

@@ -12,7 +12,7 @@ use pad::{
         },
         window::Window,
     },
-    heads::segmentation::{Augmentation, Extent, SlidingWindow, Trained},
+    heads::segmentation::{Augmentation, InferenceMode, SlidingWindow, Trained},
     ops::{CrossEntropy, HardPixels, PixelMean},
     train::Schedule,
 };
@@ -167,9 +167,9 @@ impl Settings {
     }
 
     /// Whole images, or windows.
-    pub fn extent(&self) -> Result<Extent> {
+    pub fn extent(&self) -> Result<InferenceMode> {
         match self.extent.as_str() {
-            "whole" => Ok(Extent::Whole),
+            "whole" => Ok(InferenceMode::Whole),
             "slide" => {
                 let window = if self.window.is_empty() { &self.crop } else { &self.window };
                 let window = size("window", window)?;
@@ -180,7 +180,7 @@ impl Settings {
                 };
                 let sliding = SlidingWindow { window, stride, ..Default::default() };
                 sliding.validate()?;
-                Ok(Extent::Sliding(sliding))
+                Ok(InferenceMode::Sliding(sliding))
             }
             other => Err(format!("`extent` is {other}, expected slide or whole").into()),
         }

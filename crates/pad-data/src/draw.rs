@@ -300,7 +300,7 @@ impl Canvas {
                 .write_image(self.pixels.as_flattened(), width, height, ExtendedColorType::Rgb8)
                 .map_err(io::Error::other)
         })
-        .map_err(|source| Error::Io { path: path.into(), source })
+        .map_err(|cause| Error::Io { path: path.into(), cause })
     }
 }
 

@@ -6,6 +6,9 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     Error, Result,
+    dataset::Dataset,
+    image::Image,
+    roi::Roi,
     sets::folder::{is_image, list},
 };
 
@@ -60,6 +63,31 @@ impl Fingerprint {
         Ok(all)
     }
 
+    /// Names and sizes of the files of all images, in order: whether two sets are the same, without reading the images.
+    /// Images that are not from files count by their names.
+    ///
+    /// # Errors
+    /// [`Error::Io`] for a file that is missing.
+    pub fn of_images(images: &(impl Dataset<Sample = Image> + ?Sized)) -> Result<Self> {
+        let mut all = Self::new();
+        for index in 0..images.len() {
+            let bytes = images.info(index)?.file.map_or(Ok(0), |file| file.bytes())?;
+            all.add(&images.name(index), bytes);
+        }
+        Ok(all)
+    }
+
+    /// Regions of interest of all images, in order, as a run uses them.
+    pub fn of_rois(images: &(impl Dataset + ?Sized), rois: &[Vec<Roi>]) -> Self {
+        let mut all = Self::new();
+        for (index, rois) in rois.iter().enumerate() {
+            let line = |roi: &Roi| format!("{},{},{},{}\n", roi.x, roi.y, roi.width, roi.height);
+            let text: String = rois.iter().map(line).collect();
+            all.add_contents(&images.name(index), text.as_bytes());
+        }
+        all
+    }
+
     fn below(&mut self, folder: &Path, relative: &str, depth: usize) -> Result<()> {
         /// Maximum depth, beyond that of any set: a link to a parent folder would otherwise recurse
         /// forever.
@@ -76,7 +104,7 @@ impl Fingerprint {
             } else if is_image(&name) {
                 self.add(&name, metadata.len());
             } else if metadata.is_file() {
-                let io = |source| Error::Io { path: entry.path.clone(), source };
+                let io = |cause| Error::Io { path: entry.path.clone(), cause };
                 self.add_contents(&name, &fs::read(&entry.path).map_err(io)?);
             }
         }

@@ -8,8 +8,8 @@ use tracing::warn;
 
 use crate::{
     Error, Result,
-    image::{DecodeOptions, Image, Pixels, decode},
-    sets::ImageFolder,
+    dataset::Dataset,
+    image::{DecodeOptions, Image, Pixels},
     window::{Window, percentile},
 };
 
@@ -75,15 +75,14 @@ struct Part {
 }
 
 impl Statistics {
-    /// Reads all images of `folder` on all threads; the result does not depend on their number.
-    /// `percents` are from 0 to
-    /// 100. Unreadable files are listed and skipped.
+    /// Reads all images of a set on all threads; the result does not depend on their number.
+    /// `percents` are numbers from 0 to 100. Unreadable files are listed and skipped.
     ///
     /// # Errors
-    /// [`Error::Setting`] for an invalid window or percentile; the first file's error if no file
-    /// can be read; [`Error::NoImages`] for an empty list.
+    /// [`Error::Setting`] for an invalid window or percentile and for an empty set; the first
+    /// file's error if no file can be read.
     pub fn of(
-        folder: &ImageFolder,
+        images: &(impl Dataset<Sample = Image> + ?Sized),
         decode_options: &DecodeOptions,
         window: &Window,
         percents: &[f64],
@@ -96,22 +95,21 @@ impl Statistics {
                 found: percent.to_string(),
             });
         }
-        let kept_each = (KEPT_PIXELS / folder.len().max(1)).max(1);
-        let parts: Vec<Result<Part>> = (0..folder.len())
+        let kept_each = (KEPT_PIXELS / images.len().max(1)).max(1);
+        let parts: Vec<Result<Part>> = (0..images.len())
             .into_par_iter()
-            .filter_map(|index| folder.path(index))
-            .map(|path| Part::of(decode(path, decode_options)?.to_gray(), window, kept_each))
+            .map(|index| Part::of(images.get(index, decode_options)?.to_gray(), window, kept_each))
             .collect();
 
         // In the order of the files: sums of floats depend on the order.
-        let (mut images, mut pixels, mut sum, mut squares) = (0, 0_u64, 0.0, 0.0);
+        let (mut count, mut pixels, mut sum, mut squares) = (0, 0_u64, 0.0, 0.0);
         let mut range = (f32::INFINITY, f32::NEG_INFINITY);
         let (mut kinds, mut sizes) = (BTreeMap::new(), BTreeMap::new());
         let (mut kept, mut unreadable, mut first_fault) = (Vec::new(), Vec::new(), None);
         for part in parts {
             match part {
                 Ok(part) => {
-                    images += 1;
+                    count += 1;
                     range = (range.0.min(part.range.0), range.1.max(part.range.1));
                     *kinds.entry(part.samples).or_insert(0) += 1;
                     *sizes.entry((part.size.height, part.size.width)).or_insert(0) += 1;
@@ -128,9 +126,10 @@ impl Statistics {
             }
         }
         if pixels == 0 {
-            return Err(first_fault.unwrap_or(Error::NoImages {
-                path: folder.root().into(),
-                looked_for: "a list that is not empty",
+            return Err(first_fault.unwrap_or(Error::Setting {
+                name: "images",
+                expected: "at least one image".into(),
+                found: "an empty set".into(),
             }));
         }
         let mean = sum / pixels as f64;
@@ -139,7 +138,7 @@ impl Statistics {
         let sizes =
             sizes.into_iter().map(|((height, width), n)| (ImageSize::new(height, width), n));
         Ok(Self {
-            images,
+            images: count,
             pixels,
             mean,
             std,
@@ -200,6 +199,7 @@ fn sums(levels: impl Iterator<Item = f64>) -> (f64, f64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sets::ImageFolder;
 
     #[test]
     fn kinds_sizes_and_range_are_counted() {

@@ -4,7 +4,7 @@ use std::{sync::Arc, thread};
 
 use candle_core::{DType, Device, Tensor, Var};
 use candle_nn::VarBuilder;
-use pad_heads::layers::{BatchNorm, over};
+use pad_heads::layers::{BatchNorm, sum_over};
 use pad_ops::{Mode, rng::Key};
 use pad_train::{Collective, LocalGroup};
 
@@ -106,7 +106,7 @@ fn on_two(synchronized: bool) -> Vec<Found> {
                 let rank = group.rank();
                 let group: Arc<dyn Collective> = Arc::new(group);
                 if synchronized {
-                    norm.synchronize(&over(&group));
+                    norm.synchronize(&sum_over(&group));
                 }
                 pass(&norm, &vars, 2 * rank, 2)
             })
@@ -123,14 +123,14 @@ fn what_it_refuses() {
     drop(members.pop());
     let group: Arc<dyn Collective> = Arc::new(members.remove(0));
     let (mut norm, _) = layer();
-    norm.synchronize(&over(&group));
+    norm.synchronize(&sum_over(&group));
     let dot = random("dot", &[1, 3, 1, 1]);
     let error = norm.forward(&dot, Mode::Train(Key::new(0))).unwrap_err().to_string();
     assert!(error.contains("rank 1 is gone: it left the group"), "{error}");
 
     let group: Arc<dyn Collective> = Arc::new(pad_train::SingleProcess);
     let (mut norm, _) = layer();
-    norm.synchronize(&over(&group));
+    norm.synchronize(&sum_over(&group));
     let error = norm.forward(&dot, Mode::Train(Key::new(0))).unwrap_err().to_string();
     assert!(error.contains("more than one value per channel, over all processes"), "{error}");
 }

@@ -121,13 +121,13 @@ impl FeatureTarget {
     /// The same network whose blocks keep what `keep` says for their backward.
     #[must_use]
     pub fn keeping(self, keep: Keep) -> Self {
-        Self { encoder: self.encoder.keeping(keep), ..self }
+        Self { encoder: self.encoder.with_checkpointing(keep == Keep::Nothing), ..self }
     }
 
     /// The same network whose blocks' linear layers multiply in `precision`.
     #[must_use]
     pub fn multiplying(self, precision: MatmulPrecision) -> Self {
-        Self { encoder: self.encoder.multiplying(precision), ..self }
+        Self { encoder: self.encoder.with_matmul_precision(precision), ..self }
     }
 
     /// The configuration it was built from.

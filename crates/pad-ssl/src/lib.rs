@@ -34,7 +34,7 @@ pub use memory::StepMemory;
 pub use milan::{ClipConfig, ClipTeacher, Milan, MilanConfig, MilanDraw};
 pub use objective::{AnyObjective, Objective};
 pub use pad_adapter::vit::{patchify, unpatchify};
-pub use paradigm::{Paradigm, Rate};
+pub use paradigm::Paradigm;
 pub use pretraining::{HeldOutLoss, ImageBatch, LoaderBatches, Pretraining};
 pub use simmim::{SimMim, SimMimConfig};
 pub use teacher::{Teacher, TeacherFn, TeacherTokens};

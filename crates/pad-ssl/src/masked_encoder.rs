@@ -26,11 +26,11 @@ impl MaskedEncoder {
     }
 
     pub(crate) fn keeping(self, keep: Keep) -> Self {
-        Self { vit: self.vit.keeping(keep), ..self }
+        Self { vit: self.vit.with_checkpointing(keep == Keep::Nothing), ..self }
     }
 
     pub(crate) fn multiplying(self, precision: MatmulPrecision) -> Self {
-        Self { vit: self.vit.multiplying(precision), ..self }
+        Self { vit: self.vit.with_matmul_precision(precision), ..self }
     }
 
     /// (B, C, H, W) -> (B, 1 + L, D), every place encoded.

@@ -1,6 +1,6 @@
 //! What trains: PAD and the baselines it is compared with (section 4 of the paper).
 
-use pad_adapter::params::{ParamStore, Role};
+use pad_adapter::params::{ParamStore, Plan, Rate, Role};
 use pad_train::{Parameter, weight_decay_for};
 use serde::{Deserialize, Serialize};
 
@@ -34,52 +34,38 @@ impl Default for Paradigm {
     }
 }
 
-/// How a parameter trains.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Rate {
-    /// Factor on the learning rate.
-    pub lr_factor: f64,
-    /// Last epoch in which it stays frozen, if any.
-    pub frozen_through: Option<usize>,
-}
-
 impl Paradigm {
-    /// How a role trains in a run of `epochs` over an encoder of `depth` blocks; `None` = never.
-    pub fn plan(self, role: Role, depth: usize, epochs: usize) -> Option<Rate> {
-        let plain = Some(Rate { lr_factor: 1.0, frozen_through: None });
-        if matches!(role, Role::PosTable | Role::DecoderPosTable) {
-            return None; // fixed sine-cosine tables
-        }
-        match self {
-            Paradigm::Pad { gate_frozen, decoder_embed } => match role {
-                Role::Gate(_) => {
-                    let through = (gate_frozen * epochs as f64).round() as usize;
-                    let frozen_through = (gate_frozen > 0.0).then_some(through);
-                    Some(Rate { lr_factor: 1.0, frozen_through })
+    /// The plan of a run of `epochs` over an encoder of `depth` blocks. Fixed sine-cosine tables never train.
+    pub fn plan(self, depth: usize, epochs: usize) -> Plan {
+        let rates = match self {
+            Paradigm::Pad { gate_frozen, decoder_embed } => Plan::new(move |role| {
+                let through = (gate_frozen * epochs as f64).round() as usize;
+                match role {
+                    Role::Gate(_) => Some(Rate {
+                        frozen_through: (gate_frozen > 0.0).then_some(through),
+                        ..Rate::default()
+                    }),
+                    Role::DecoderEmbed if !decoder_embed => None,
+                    role => (!role.is_backbone()).then(Rate::default),
                 }
-                Role::DecoderEmbed if !decoder_embed => None,
-                role if role.is_backbone() => None,
-                _ => plain,
-            },
-            Paradigm::DecoderOnly if role.is_backbone() || role.is_adapter() => None,
-            Paradigm::DecoderOnly | Paradigm::Scratch | Paradigm::Full { layer_decay: None } => {
-                plain
+            }),
+            Paradigm::DecoderOnly => {
+                Plan::of_roles(|role| !role.is_backbone() && !role.is_adapter())
             }
             Paradigm::Full { layer_decay: Some(decay) } => {
-                let layer = match role {
-                    Role::PatchEmbed | Role::ClassToken => 0,
-                    Role::Block(i) | Role::Adapter(i) | Role::Gate(i) => i + 1,
-                    _ => depth + 1,
-                };
-                let power = (depth + 1 - layer.min(depth + 1)) as i32;
-                Some(Rate { lr_factor: decay.powi(power), frozen_through: None })
+                Plan::everything().with_layer_decay(decay, depth)
             }
-        }
+            Paradigm::Full { layer_decay: None } | Paradigm::Scratch => Plan::everything(),
+        };
+        Plan::new(move |role| match role {
+            Role::PosTable | Role::DecoderPosTable => None,
+            role => rates.rate(role),
+        })
     }
 
-    /// Whether a role trains in some epoch: the rule for [`ParamStore::train`].
+    /// Whether a role trains in some epoch: the rule for [`ParamStore::with_trained`].
     pub fn trains(self, role: Role) -> bool {
-        self.plan(role, usize::MAX - 1, 1).is_some()
+        self.plan(0, 1).rate(role).is_some()
     }
 
     /// The parameters of a built model as the optimiser takes them: weight decay on matrices alone.
@@ -90,13 +76,13 @@ impl Paradigm {
         epochs: usize,
         weight_decay: f64,
     ) -> Vec<Parameter> {
-        let trained = store.trained().into_iter();
-        let planned = trained.filter_map(|(name, role, var)| {
-            let rate = self.plan(role, depth, epochs)?;
+        let plan = self.plan(depth, epochs);
+        let planned = store.planned().into_iter().filter_map(|planned| {
+            let rate = plan.rate(planned.role)?;
             Some(Parameter {
-                name,
-                weight_decay: weight_decay_for(var.shape(), weight_decay),
-                var,
+                name: planned.name,
+                weight_decay: weight_decay_for(planned.var.shape(), weight_decay),
+                var: planned.var,
                 lr_factor: rate.lr_factor,
                 frozen_through: rate.frozen_through,
             })

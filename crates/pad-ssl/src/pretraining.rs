@@ -136,7 +136,7 @@ impl<'a, O: Objective> Pretraining<'a, O> {
         let mine = self.held_out_sum(loader, share);
         // Floats as bits: a loss may be NaN, which the message could not carry.
         let mine = mine.map(|(sum, images)| (sum.to_bits(), images)).map_err(|error| {
-            TrainError::Hook { hook: "held_out_loss".into(), source: error.into() }
+            TrainError::Hook { hook: "held_out_loss".into(), cause: error.into() }
         });
         let said = agree(group, mine)?;
         let sum: f64 = said.iter().map(|&(sum, _)| f64::from_bits(sum)).sum();

@@ -89,12 +89,12 @@ fn model(paradigm: Paradigm, weights: Option<Checkpoint>) -> (Mae, ParamStore) {
     let config = config(paradigm.has_adapters());
     let store = match weights {
         Some(weights) => ParamStore::from_checkpoint(weights, &Device::Cpu, Key::new(SEED))
-            .fresh(Role::is_adapter),
+            .with_fresh(Role::is_adapter),
         None => ParamStore::scratch(&Device::Cpu, Key::new(SEED)),
     };
-    let mut store = store.train(move |role| paradigm.trains(role));
+    let mut store = store.with_trained(move |role| paradigm.trains(role));
     for (name, table) in Mae::tables(&config, &Device::Cpu).unwrap() {
-        store = store.preset(name, table);
+        store = store.with_value(name, table);
     }
     (store.build(|vb| Mae::new(&config, vb)).unwrap(), store)
 }

@@ -37,7 +37,7 @@ struct Place {
 /// # Errors
 /// [`Error::Io`]; [`Error::Format`] for anything but such a file.
 pub(super) fn read(path: &Path) -> Result<BTreeMap<String, Tensor>> {
-    let io = |source| Error::Io { path: path.to_path_buf(), source };
+    let io = |cause| Error::Io { path: path.to_path_buf(), cause };
     let refuse = |what: String| Error::Format { path: path.to_path_buf(), what };
     let mut start = Vec::new();
     File::open(path).map_err(io)?.take(4).read_to_end(&mut start).map_err(io)?;

@@ -1,7 +1,8 @@
-//! What part a parameter plays, from its name: freezing and grouping go by role, never by substring.
+//! The part a parameter plays, from its name: freezing and grouping go by role, never by substring.
 
 /// The part a parameter plays in a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum Role {
     /// `patch_embed.*`, and `norm_pre.*` where a norm follows it.
     PatchEmbed,
@@ -79,6 +80,37 @@ impl Role {
     /// Everything behind the encoder in a masked autoencoder.
     pub fn is_decoder(self) -> bool {
         matches!(self, Role::MaskToken | Role::DecoderEmbed | Role::DecoderPosTable | Role::Decoder)
+    }
+
+    /// The layer of a network of `depth` blocks that the role belongs to: 0 for the embeddings and the position table,
+    /// `i + 1` for block `i` with its adapter, `depth + 1` for all that follows.
+    pub fn layer(self, depth: usize) -> usize {
+        match self {
+            Role::PatchEmbed | Role::ClassToken | Role::PosTable => 0,
+            Role::Block(block) | Role::Adapter(block) | Role::Gate(block) => {
+                block.min(depth).saturating_add(1)
+            }
+            _ => depth.saturating_add(1),
+        }
+    }
+
+    /// One role of each family, in the order of a network.
+    pub(super) fn families() -> impl Iterator<Item = Self> {
+        [
+            Role::PatchEmbed,
+            Role::ClassToken,
+            Role::PosTable,
+            Role::Block(0),
+            Role::FinalNorm,
+            Role::Adapter(0),
+            Role::Gate(0),
+            Role::MaskToken,
+            Role::DecoderEmbed,
+            Role::DecoderPosTable,
+            Role::Decoder,
+            Role::Head,
+        ]
+        .into_iter()
     }
 
     /// The role's name in a listing, blocks taken together.

@@ -19,7 +19,7 @@ pub struct Attention {
 }
 
 impl Attention {
-    /// Asks `vb` for `qkv.{weight,bias}` and `proj.{weight,bias}`.
+    /// Builds the layer from `qkv.{weight,bias}` and `proj.{weight,bias}` of `vb`.
     ///
     /// # Errors
     /// Whatever `vb` refuses.
@@ -59,10 +59,10 @@ impl Attention {
         self.proj.forward(&pad_ops::attention_packed_biased(&qkv, self.num_heads, &bias)?)
     }
 
-    /// Where each token looks, the mean over the heads; rows sum to 1.
+    /// The attention weights, the mean over the heads; rows sum to 1.
     ///
     /// # Shapes
-    /// `x` (B, N, D), normalised -> (B, N, N): row `i` is what token `i` pays each token.
+    /// `x` (B, N, D), normalised -> (B, N, N): row `i` has the weights of query `i`.
     ///
     /// # Errors
     /// An `x` that does not fit.
@@ -93,7 +93,7 @@ pub struct Mlp {
 }
 
 impl Mlp {
-    /// Asks `vb` for `fc1.{weight,bias}` and `fc2.{weight,bias}`.
+    /// Builds the layers from `fc1.{weight,bias}` and `fc2.{weight,bias}` of `vb`.
     ///
     /// # Errors
     /// Whatever `vb` refuses.
@@ -129,7 +129,7 @@ impl Mlp {
     }
 }
 
-/// What may stand on a residual branch: layer scale, then drop path.
+/// Layer scale, then drop path, of a residual branch.
 #[derive(Clone, Debug)]
 struct Branch {
     gamma: Option<Tensor>,
@@ -145,7 +145,7 @@ impl Branch {
         Ok(Self { gamma, drop_path })
     }
 
-    /// Whether it does nothing in `mode`.
+    /// Whether it is the identity in `mode`.
     fn is_plain(&self, mode: Mode) -> bool {
         self.gamma.is_none() && (self.drop_path == 0.0 || mode == Mode::Eval)
     }
@@ -204,16 +204,18 @@ impl Block {
         })
     }
 
-    /// The same block with another choice of what it keeps for its backward. It has no effect on its results.
+    /// Sets activation checkpointing: the block keeps its input alone for the backward and computes the rest again. It has
+    /// no effect on results. Default: off.
     #[must_use]
-    pub fn keeping(self, keep: Keep) -> Self {
+    pub fn with_checkpointing(self, checkpointing: bool) -> Self {
+        let keep = if checkpointing { Keep::Nothing } else { Keep::Activations };
         Self { keep, ..self }
     }
 
-    /// The same block whose linear layers multiply in `precision`. Blocks with layer scale, drop path in training,
-    /// another attention or another activation stay in `f32`.
+    /// Sets the precision of the linear layers' matrix products. Default: `f32`. Blocks with layer scale, drop path in
+    /// training, another attention or another activation stay in `f32`.
     #[must_use]
-    pub fn multiplying(self, precision: MatmulPrecision) -> Self {
+    pub fn with_matmul_precision(self, precision: MatmulPrecision) -> Self {
         Self { precision, ..self }
     }
 
@@ -268,7 +270,7 @@ impl Block {
         Ok((x + self.branch1.forward(attention, mode)?)?)
     }
 
-    /// Where each token looks in this block, the mean over the heads ([`Attention::map`] of the normalised tokens).
+    /// The attention weights of this block, the mean over the heads ([`Attention::map`] of the normalised tokens).
     ///
     /// # Shapes
     /// `x` (B, N, D), the block's input -> (B, N, N), rows that sum to 1.

@@ -11,8 +11,8 @@ use crate::Result;
 pub struct Linear(LinearWeights);
 
 impl Linear {
-    /// Asks `vb` for `weight` (`outputs`, `inputs`), initialised by `init`, and `bias` (`outputs`), initialised to
-    /// zero.
+    /// Builds the layer from `weight` (`outputs`, `inputs`) of `vb`, initialised by `init`, and `bias` (`outputs`),
+    /// initialised to zero.
     ///
     /// # Errors
     /// Whatever `vb` refuses.
@@ -29,12 +29,12 @@ impl Linear {
         Ok(Self::from_tensors(weight, bias))
     }
 
-    /// A layer of tensors that are already there: `weight` (O, I), `bias` (O).
+    /// A layer of given tensors: `weight` (O, I), `bias` (O).
     pub fn from_tensors(weight: Tensor, bias: Option<Tensor>) -> Self {
         Self(LinearWeights::new(weight, bias))
     }
 
-    /// Handles on its tensors, for operators that take whole layers.
+    /// Returns its tensors, for operators that take whole layers.
     pub fn weights(&self) -> LinearWeights {
         self.0.clone()
     }
@@ -58,7 +58,7 @@ pub struct LayerNorm {
 }
 
 impl LayerNorm {
-    /// Asks `vb` for `weight` (`dim`), initialised to one, and `bias` (`dim`), initialised to zero.
+    /// Builds the layer from `weight` (`dim`) of `vb`, initialised to one, and `bias` (`dim`), initialised to zero.
     ///
     /// # Errors
     /// Whatever `vb` refuses.
@@ -68,7 +68,7 @@ impl LayerNorm {
         Ok(Self { weight, bias, eps })
     }
 
-    /// Handles on its tensors, for operators that take whole layers.
+    /// Returns its tensors, for operators that take whole layers.
     pub fn weights(&self) -> NormWeights {
         NormWeights { weight: self.weight.clone(), bias: self.bias.clone(), eps: self.eps }
     }

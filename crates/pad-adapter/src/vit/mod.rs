@@ -13,7 +13,7 @@ mod relative;
 
 use candle_core::Tensor;
 use candle_nn::{Init, VarBuilder};
-use pad_ops::{Keep, MatmulPrecision, Mode};
+use pad_ops::{MatmulPrecision, Mode};
 
 pub use block::{Attention, Block, Mlp};
 pub use config::{Activation, PatchGrid, ViTConfig};
@@ -73,18 +73,20 @@ impl ViT {
         Ok(Self { config: *config, patch_embed, cls_token, pos_table, norm_pre, blocks, norm })
     }
 
-    /// The same network whose blocks keep what `keep` says for their backward ([`Keep::Nothing`]: activation
-    /// checkpointing). It has no effect on results.
+    /// Sets activation checkpointing: blocks keep their input alone for the backward and compute the rest again. It has
+    /// no effect on results. Default: off.
     #[must_use]
-    pub fn keeping(mut self, keep: Keep) -> Self {
-        self.blocks = self.blocks.into_iter().map(|block| block.keeping(keep)).collect();
+    pub fn with_checkpointing(mut self, checkpointing: bool) -> Self {
+        let blocks = self.blocks.into_iter();
+        self.blocks = blocks.map(|block| block.with_checkpointing(checkpointing)).collect();
         self
     }
 
-    /// The same network whose blocks' linear layers multiply in `precision`.
+    /// Sets the precision of the blocks' matrix products. Default: `f32`.
     #[must_use]
-    pub fn multiplying(mut self, precision: MatmulPrecision) -> Self {
-        self.blocks = self.blocks.into_iter().map(|block| block.multiplying(precision)).collect();
+    pub fn with_matmul_precision(mut self, precision: MatmulPrecision) -> Self {
+        let blocks = self.blocks.into_iter();
+        self.blocks = blocks.map(|block| block.with_matmul_precision(precision)).collect();
         self
     }
 
@@ -143,7 +145,7 @@ impl ViT {
         self.norm.forward(&x)
     }
 
-    /// [`ViT::encode`], and where each token looks in the last block ([`Block::attention_map`]).
+    /// [`ViT::encode`], and the attention of the last block ([`Block::attention_map`]).
     ///
     /// # Shapes
     /// `tokens` (B, N, D) as for [`ViT::encode`]; results (B, 1 + N, D) and (B, 1 + N, 1 + N), class token first.
@@ -200,7 +202,7 @@ impl ViT {
         self.encode(&self.embed(images, None)?.0, mode)
     }
 
-    /// Feature maps after the chosen blocks (no final norm, class token dropped), in the order asked for.
+    /// Feature maps after the chosen blocks (no final norm, class token dropped), in the order of `blocks`.
     ///
     /// # Shapes
     /// `images` (B, C, H, W) -> (B, D, H / patch, W / patch) each.

@@ -20,7 +20,7 @@ pub struct PatchEmbed {
 }
 
 impl PatchEmbed {
-    /// Asks `vb` for `proj.weight` (D, C, p, p) and, unless `config` says that there is none, `proj.bias` (D).
+    /// Builds the layer from `proj.weight` (D, C, p, p) and, with [`ViTConfig::patch_bias`], `proj.bias` (D) of `vb`.
     ///
     /// # Errors
     /// Whatever `vb` refuses.
@@ -31,9 +31,9 @@ impl PatchEmbed {
         let init = xavier_uniform(values, dim);
         let kernel =
             vb.get_with_hints((dim, in_channels, patch_size, patch_size), "weight", init)?;
-        let bias = match config.no_patch_bias {
-            true => None,
-            false => Some(vb.get_with_hints(dim, "bias", Init::Const(0.0))?),
+        let bias = match config.patch_bias {
+            true => Some(vb.get_with_hints(dim, "bias", Init::Const(0.0))?),
+            false => None,
         };
         let proj = Linear::from_tensors(kernel.reshape((dim, values))?, bias);
         Ok(Self { proj, patch_size, in_channels })

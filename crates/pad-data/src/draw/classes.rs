@@ -99,7 +99,7 @@ pub fn save_class_png(path: &Path, map: &ClassMap, classes: &Classes) -> Result<
         writer.write_image_data(map.classes()).map_err(io::Error::other)?;
         writer.finish().map_err(io::Error::other)
     })
-    .map_err(|source| Error::Io { path: path.into(), source })
+    .map_err(|cause| Error::Io { path: path.into(), cause })
 }
 
 /// The classes predicted in one image.
@@ -172,7 +172,7 @@ impl ImageClasses {
     /// # Errors
     /// [`Error::Io`].
     pub fn save(&self, path: &Path) -> Result<()> {
-        let io = |source| Error::Io { path: path.into(), source };
+        let io = |cause| Error::Io { path: path.into(), cause };
         let text = serde_json::to_vec_pretty(self).map_err(|error| io(io::Error::other(error)))?;
         write_atomic_bytes(path, &text).map_err(io)
     }

@@ -12,7 +12,8 @@ use tiff::{
 
 use super::{
     Image, Pixels,
-    decode::{DecodeOptions, damaged, without_alpha},
+    limits::{DecodeOptions, damaged},
+    without_alpha,
 };
 use crate::{Error, Result};
 

@@ -137,7 +137,7 @@ pub fn build(
             if entry.removed {
                 match fs::remove_file(&path) {
                     Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                        return Err(Error::Io { path, source });
+                        return Err(Error::Io { path, cause: source });
                     }
                     _ => {}
                 }
@@ -174,7 +174,7 @@ fn build_one(
 ) -> Result<(Built, Manifest)> {
     let name = plan.source.name;
     let thermal = set.join(name).join("thermal");
-    fs::create_dir_all(&thermal).map_err(|source| Error::Io { path: thermal.clone(), source })?;
+    fs::create_dir_all(&thermal).map_err(|cause| Error::Io { path: thermal.clone(), cause })?;
     let path = set.join(name).join(MANIFEST);
     let earlier = if path.exists() { Manifest::read(&path)? } else { Manifest::default() };
     let earlier = by_path(earlier);
@@ -337,13 +337,13 @@ fn encode(image: &Image, path: &Path) -> Result<Vec<u8>> {
     let (width, height) = (image.size().width as u32, image.size().height as u32);
     PngEncoder::new(&mut bytes)
         .write_image(levels, width, height, ExtendedColorType::L8)
-        .map_err(|source| Error::Decode { path: path.into(), source })?;
+        .map_err(|cause| Error::Decode { path: path.into(), cause })?;
     Ok(bytes)
 }
 
 /// Writes the file atomically.
 fn place(image: &Planned, to: &Path, bytes: &[u8], link: bool) -> Result<()> {
-    let io = |source| Error::Io { path: to.into(), source };
+    let io = |cause| Error::Io { path: to.into(), cause };
     if to.exists() && fs::read(to).map_err(io)? == bytes {
         return Ok(());
     }
@@ -352,7 +352,7 @@ fn place(image: &Planned, to: &Path, bytes: &[u8], link: bool) -> Result<()> {
         let from: PathBuf = image
             .from
             .canonicalize()
-            .map_err(|source| Error::Io { path: image.from.clone(), source })?;
+            .map_err(|cause| Error::Io { path: image.from.clone(), cause })?;
         if fs::hard_link(from, to).is_ok() {
             return Ok(());
         }

@@ -50,7 +50,7 @@ impl Manifest {
     /// # Errors
     /// [`Error::Io`]; [`Error::Line`] as [`Manifest::parse`].
     pub fn read(path: &Path) -> Result<Self> {
-        let io = |source| Error::Io { path: path.into(), source };
+        let io = |cause| Error::Io { path: path.into(), cause };
         Self::parse(&std::fs::read(path).map_err(io)?, path)
     }
 
@@ -132,7 +132,7 @@ impl Manifest {
     /// [`Error::Io`].
     pub fn write(&self, path: &Path) -> Result<()> {
         pad_ops::fs::write_atomic_bytes(path, self.to_text().as_bytes())
-            .map_err(|source| Error::Io { path: path.into(), source })
+            .map_err(|cause| Error::Io { path: path.into(), cause })
     }
 }
 
@@ -255,7 +255,7 @@ impl Entry {
     /// Checks that the file matches its entry.
     pub(super) fn compare(&self, set: &Path) -> Result<()> {
         let path = set.join(&self.path);
-        let io = |source| Error::Io { path: path.clone(), source };
+        let io = |cause| Error::Io { path: path.clone(), cause };
         let changed = |what, expected: &dyn ToString, found: &dyn ToString| Error::Changed {
             path: path.clone(),
             what,

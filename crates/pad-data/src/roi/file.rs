@@ -27,7 +27,7 @@ pub fn read_unbounded(path: &Path) -> Result<Vec<Roi>> {
 
 fn read_lines(path: &Path, size: Option<ImageSize>) -> Result<Vec<Roi>> {
     let bytes =
-        std::fs::read(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
+        std::fs::read(path).map_err(|cause| Error::Io { path: path.to_path_buf(), cause })?;
     parse_file(&bytes, path, size)
 }
 
@@ -86,5 +86,5 @@ fn parse(line: &str, size: Option<ImageSize>) -> Result<Roi, String> {
 /// [`Error::Io`].
 pub fn write(path: &Path, rois: &[Roi]) -> Result<()> {
     pad_ops::fs::write_atomic(path, |file| rois.iter().try_for_each(|roi| writeln!(file, "{roi}")))
-        .map_err(|source| Error::Io { path: path.to_path_buf(), source })
+        .map_err(|cause| Error::Io { path: path.to_path_buf(), cause })
 }

@@ -31,7 +31,7 @@ pub struct Member {
 /// that are empty or lead out of the folder, and a truncated archive; [`Error::Unsupported`] for
 /// links, devices and the extensions of GNU tar and pax.
 pub fn index(archive: &mut (impl Read + Seek), path: &Path) -> Result<Vec<Member>> {
-    let io = |source| Error::Io { path: path.into(), source };
+    let io = |cause| Error::Io { path: path.into(), cause };
     let end = archive.seek(SeekFrom::End(0)).map_err(io)?;
     let mut members = Vec::new();
     let mut at = 0;

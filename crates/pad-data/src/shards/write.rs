@@ -11,7 +11,8 @@ use pad_ops::fs::write_atomic;
 use super::ustar::{BLOCK, header};
 use crate::{
     Error, Result,
-    sets::{ImageFolder, folder::list, rois::roi_name},
+    dataset::Dataset,
+    sets::{ImageFolder, folder::list, layout::roi_name},
 };
 
 /// Writes the images of `folder` and their RoI files into `shards` tar files `NUMBER.tar` in `out`,
@@ -36,7 +37,7 @@ pub fn write(
             found: shards.to_string(),
         });
     }
-    fs::create_dir_all(out).map_err(|source| Error::Io { path: out.into(), source })?;
+    fs::create_dir_all(out).map_err(|cause| Error::Io { path: out.into(), cause })?;
     let digits = (shards - 1).to_string().len();
     let paths: Vec<PathBuf> =
         (0..shards).map(|shard| out.join(format!("{shard:0digits$}.tar"))).collect();
@@ -69,7 +70,7 @@ pub fn write(
         if let Some(fault) = fault {
             return Err(fault);
         }
-        written.map_err(|source| Error::Io { path: path.clone(), source })?;
+        written.map_err(|cause| Error::Io { path: path.clone(), cause })?;
     }
     Ok(paths)
 }
@@ -77,7 +78,7 @@ pub fn write(
 /// An image and its RoI file, if it exists: name in the archive, path.
 fn files_of(folder: &ImageFolder, index: usize) -> Vec<(String, PathBuf)> {
     let mut files = Vec::new();
-    if let (Some(name), Some(path)) = (folder.name(index), folder.path(index)) {
+    if let (Some(name), Some(path)) = (folder.relative(index), folder.path(index)) {
         files.push((name.to_string(), path.to_path_buf()));
         if let (Some(name), Some(path)) = (roi_name(name), folder.roi_path(index))
             && path.is_file()
@@ -89,7 +90,7 @@ fn files_of(folder: &ImageFolder, index: usize) -> Vec<(String, PathBuf)> {
 }
 
 fn append(archive: &mut impl Write, shard: &Path, name: &str, from: &Path) -> Result<()> {
-    let bytes = fs::read(from).map_err(|source| Error::Io { path: from.into(), source })?;
+    let bytes = fs::read(from).map_err(|cause| Error::Io { path: from.into(), cause })?;
     let Some(header) = header(name, bytes.len() as u64) else {
         let what = "a path or size that is too long for a tar file".into();
         return Err(Error::Unsupported { path: from.into(), what });
@@ -98,5 +99,5 @@ fn append(archive: &mut impl Write, shard: &Path, name: &str, from: &Path) -> Re
     [header.as_slice(), &bytes, &[0; BLOCK][..padding]]
         .into_iter()
         .try_for_each(|part| archive.write_all(part))
-        .map_err(|source| Error::Io { path: shard.into(), source })
+        .map_err(|cause| Error::Io { path: shard.into(), cause })
 }

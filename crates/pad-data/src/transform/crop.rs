@@ -3,7 +3,7 @@
 use pad_ops::ImageSize;
 use serde::{Deserialize, Serialize};
 
-use super::Draws;
+use super::draws::Draws;
 use crate::{
     Error, Result,
     image::Image,

@@ -20,13 +20,13 @@ pub struct Pyramid {
 }
 
 impl Pyramid {
-    /// Maps that it takes and gives.
+    /// Number of maps, in and out.
     pub const LEVELS: usize = 4;
 
-    /// Asks `vb` for `fpn1.0`, `fpn1.1`, `fpn1.3` and `fpn2.0`.
+    /// Takes `fpn1.0`, `fpn1.1`, `fpn1.3` and `fpn2.0` from `vb`.
     ///
     /// # Errors
-    /// Whatever `vb` refuses.
+    /// Tensors that `vb` lacks.
     pub fn new(channels: usize, vb: VarBuilder) -> Result<Self> {
         let (fpn1, fpn2) = (vb.pp("fpn1"), vb.pp("fpn2"));
         Ok(Self {
@@ -46,7 +46,7 @@ impl Pyramid {
     /// Four maps (B, D, h, w) -> (B, D, 4 h, 4 w), (B, D, 2 h, 2 w), (B, D, h, w), (B, D, h / 2, w / 2).
     ///
     /// # Errors
-    /// [`Error::Maps`] for another number of maps; maps that do not fit, a side of one patch among them.
+    /// [`Error::Maps`] for another number of maps; maps that do not fit, or with a side of one patch.
     pub fn forward(&self, maps: &[Tensor], mode: Mode) -> Result<Vec<Tensor>> {
         let [quadruple, double, same, half] = maps else {
             return Err(Error::Maps { head: "pyramid", expected: Self::LEVELS, found: maps.len() });

@@ -54,13 +54,13 @@ pub struct SimplePyramid {
 }
 
 impl SimplePyramid {
-    /// Maps that it gives, each half as large as the one before, rounded down (the last one: up).
+    /// Number of maps, each half as large as the one before, rounded down (the last one up).
     pub const LEVELS: usize = 5;
 
-    /// A pyramid of `outputs` channels over a map of `inputs`.
+    /// Builds a pyramid of `outputs` channels over a map of `inputs`.
     ///
     /// # Errors
-    /// Whatever `vb` refuses.
+    /// Tensors that `vb` lacks.
     pub fn new(inputs: usize, outputs: usize, vb: VarBuilder) -> Result<Self> {
         let [two, three, four, five] =
             ["simfp_2", "simfp_3", "simfp_4", "simfp_5"].map(|name| vb.pp(name));

@@ -4,146 +4,27 @@ use std::sync::Arc;
 
 use candle_core::{DType, Tensor};
 use candle_nn::VarBuilder;
-use pad_adapter::vit::{ViT, ViTConfig};
-use pad_ops::{CrossEntropy, ImageSize, Mode, cross_entropy2d, resize_bilinear};
+use pad_adapter::vit::ViT;
+use pad_ops::{ImageSize, Mode, cross_entropy2d, resize_bilinear};
 use pad_train::{Collective, Losses};
-use serde::{Deserialize, Serialize};
 
-use super::{FcnConfig, FcnHead, LinearHead, UperConfig, UperHead, size_of};
-use crate::{
-    Error, Result,
-    backbone::{DownstreamConfig, DownstreamViT, Features, Pyramid},
+use super::{
+    BackboneKind, FcnHead, HeadKind, LinearHead, SegmentorConfig, UperConfig, UperHead, size_of,
 };
-
-/// Which network gives the maps.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub enum BackboneKind {
-    /// The original's downstream form.
-    Downstream(DownstreamConfig),
-    /// A ViT as it was pre-trained, with or without adapters (features frozen or not): a DINOv2, for one.
-    Plain(ViTConfig),
-}
-
-impl BackboneKind {
-    /// The transformer's hyperparameters.
-    pub fn vit(&self) -> &ViTConfig {
-        match self {
-            BackboneKind::Downstream(config) => &config.vit,
-            BackboneKind::Plain(config) => config,
-        }
-    }
-}
-
-/// Which head decides.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum HeadKind {
-    /// UPerNet over the pyramid of four maps.
-    Uper(UperConfig),
-    /// A linear classifier over the maps as they are, without a pyramid.
-    Linear,
-}
-
-/// A segmentor's hyperparameters.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SegmentorConfig {
-    /// The network.
-    pub backbone: BackboneKind,
-    /// Blocks whose outputs are the maps. UPerNet takes four.
-    pub blocks: Vec<usize>,
-    /// The decode head.
-    pub head: HeadKind,
-    /// The auxiliary head, in training, if any.
-    pub auxiliary: Option<FcnConfig>,
-    /// Classes.
-    pub classes: usize,
-    /// How pixels count.
-    #[serde(default)]
-    pub loss: CrossEntropy,
-}
-
-impl SegmentorConfig {
-    /// The original's: blocks 3, 5, 7 and 11, UPerNet, auxiliary head.
-    pub fn original(classes: usize) -> Self {
-        Self {
-            backbone: BackboneKind::Downstream(DownstreamConfig::default()),
-            blocks: vec![3, 5, 7, 11],
-            head: HeadKind::Uper(UperConfig::default()),
-            auxiliary: Some(FcnConfig::default()),
-            classes,
-            loss: CrossEntropy::default(),
-        }
-    }
-
-    /// A linear probe on the last block of `vit`.
-    pub fn probe(vit: ViTConfig, classes: usize) -> Self {
-        Self {
-            backbone: BackboneKind::Plain(vit),
-            blocks: vec![vit.depth.saturating_sub(1)],
-            head: HeadKind::Linear,
-            auxiliary: None,
-            classes,
-            loss: CrossEntropy::default(),
-        }
-    }
-
-    /// Every fault of the configuration at once.
-    ///
-    /// # Errors
-    /// [`Error::Config`].
-    pub fn validate(&self) -> Result<()> {
-        let mut faults = Vec::new();
-        let depth = self.backbone.vit().depth;
-        if self.classes == 0 {
-            faults.push("`classes` is 0, expected at least 1".to_string());
-        }
-        if self.blocks.is_empty() {
-            faults.push("`blocks` is empty, expected at least one block".to_string());
-        }
-        if let Some(block) = self.blocks.iter().find(|&&block| block >= depth) {
-            faults.push(format!("`blocks` has {block}, expected indices below {depth}"));
-        }
-        if matches!(self.head, HeadKind::Uper(_)) && self.blocks.len() != Pyramid::LEVELS {
-            let found = self.blocks.len();
-            faults.push(format!("`blocks` has {found} entries, expected 4 for a pyramid"));
-        }
-        if let Some(auxiliary) = &self.auxiliary {
-            if auxiliary.in_index >= self.blocks.len() {
-                faults.push(format!(
-                    "auxiliary: `in_index` is {}, expected less than the {} maps",
-                    auxiliary.in_index,
-                    self.blocks.len()
-                ));
-            }
-            if auxiliary.channels == 0 {
-                faults.push("auxiliary: `channels` is 0, expected at least 1".to_string());
-            }
-            if !(0.0..1.0).contains(&auxiliary.dropout) {
-                let found = auxiliary.dropout;
-                faults.push(format!("auxiliary: `dropout` is {found}, expected 0 <= dropout < 1"));
-            }
-        }
-        if let Some(weights) = &self.loss.class_weights
-            && weights.len() != self.classes
-        {
-            let found = weights.len();
-            faults.push(format!("`class_weights` has {found}, expected {}", self.classes));
-        }
-        Error::faults("segmentor", faults)
-    }
-}
+use crate::{
+    Result,
+    backbone::{DownstreamViT, FeatureExtractor, Pyramid},
+};
 
 enum Head {
     Uper(UperHead),
     Linear(LinearHead),
 }
 
-/// A network that gives every pixel a class.
+/// A network that predicts a class for every pixel.
 pub struct Segmentor {
     config: SegmentorConfig,
-    backbone: Box<dyn Features>,
+    backbone: Box<dyn FeatureExtractor>,
     pyramid: Option<Pyramid>,
     head: Head,
     auxiliary: Option<FcnHead>,
@@ -153,24 +34,24 @@ impl Segmentor {
     /// Builds the network from `vb`'s tensors.
     ///
     /// # Errors
-    /// [`Error::Config`]; whatever `vb` refuses.
+    /// [`Error::Config`](crate::Error::Config); tensors that `vb` lacks.
     pub fn new(config: &SegmentorConfig, vb: VarBuilder<'static>) -> Result<Self> {
         config.validate()?;
         let at = vb.pp("backbone");
-        let backbone: Box<dyn Features> = match &config.backbone {
+        let backbone: Box<dyn FeatureExtractor> = match &config.backbone {
             BackboneKind::Downstream(config) => Box::new(DownstreamViT::new(config, at.clone())?),
             BackboneKind::Plain(config) => Box::new(ViT::new(config, at.clone())?),
         };
-        Self::with_features(config, backbone, vb)
+        Self::from_backbone(config, backbone, vb)
     }
 
-    /// A segmentor over a network that is already there; `config.backbone` then only documents it.
+    /// Builds a segmentor over an existing network; `config.backbone` then only documents it.
     ///
     /// # Errors
-    /// [`Error::Config`]; whatever `vb` refuses.
-    pub fn with_features(
+    /// [`Error::Config`](crate::Error::Config); tensors that `vb` lacks.
+    pub fn from_backbone(
         config: &SegmentorConfig,
-        backbone: Box<dyn Features>,
+        backbone: Box<dyn FeatureExtractor>,
         vb: VarBuilder<'static>,
     ) -> Result<Self> {
         config.validate()?;
@@ -196,7 +77,7 @@ impl Segmentor {
 
     /// Takes the statistics of every batch norm over all processes of `group`, as mmsegmentation's `SyncBN`.
     pub fn synchronize(&mut self, group: &Arc<dyn Collective>) {
-        let over = crate::layers::over(group);
+        let over = crate::layers::sum_over(group);
         if let Some(pyramid) = &mut self.pyramid {
             pyramid.synchronize(&over);
         }
@@ -215,7 +96,7 @@ impl Segmentor {
     }
 
     /// The network under the heads.
-    pub fn backbone(&self) -> &dyn Features {
+    pub fn backbone(&self) -> &dyn FeatureExtractor {
         &*self.backbone
     }
 

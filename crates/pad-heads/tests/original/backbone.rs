@@ -5,7 +5,7 @@ use candle_core::{Device, Tensor};
 use pad_adapter::{AdapterConfig, Scale, vit::ViTConfig};
 use pad_heads::{
     Result,
-    backbone::{DownstreamConfig, DownstreamViT, Features, Pyramid},
+    backbone::{DownstreamConfig, DownstreamViT, FeatureExtractor, Pyramid},
 };
 use pad_ops::{ImageSize, Mode, rng::Key};
 use pad_testkit::{close, largest, relative_difference};

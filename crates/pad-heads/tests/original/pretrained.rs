@@ -8,10 +8,12 @@ use pad_adapter::{
     vit::{PatchGrid, ViT, ViTConfig},
 };
 use pad_heads::{
+    Trained,
     backbone::DownstreamConfig,
+    parameters,
     segmentation::{
-        BackboneKind, FcnConfig, HeadKind, LayerDecay, SegmentationBatch, SegmentationTask,
-        Segmentor, SegmentorConfig, Trained, UperConfig, pretrained, role_of,
+        BackboneKind, FcnConfig, HeadKind, LAYER_DECAY, SegmentationBatch, SegmentationTask,
+        Segmentor, SegmentorConfig, UperConfig, WEIGHT_DECAY, pretrained, role_of,
     },
 };
 use pad_ops::{ImageSize, Mode, rng::Key};
@@ -55,9 +57,9 @@ fn file(config: &ViTConfig) -> (ViT, Checkpoint) {
 
 fn store(checkpoint: Checkpoint, trained: Trained) -> ParamStore {
     ParamStore::from_checkpoint(checkpoint, &Device::Cpu, Key::new(9))
-        .roles(role_of)
-        .fresh(|role| role == Role::Head)
-        .train(move |role| trained.includes(role))
+        .with_roles(role_of)
+        .with_fresh(|role| role == Role::Head)
+        .with_plan(trained.plan(LAYER_DECAY, 4))
 }
 
 #[test]
@@ -93,14 +95,14 @@ fn other_grids_and_other_kinds() {
     let (again, changes) = pretrained(own.clone(), &probe.backbone).unwrap();
     assert!(changes.is_empty() && again.names().eq(own.names()));
     ParamStore::from_checkpoint(again, &Device::Cpu, Key::new(0))
-        .roles(role_of)
+        .with_roles(role_of)
         .build(|vb| Segmentor::new(&probe, vb))
         .unwrap();
 }
 
 #[test]
 fn a_segmentors_own_file_fits_other_grids() {
-    let store_of = ParamStore::scratch(&Device::Cpu, Key::new(8)).roles(role_of);
+    let store_of = ParamStore::scratch(&Device::Cpu, Key::new(8)).with_roles(role_of);
     store_of.build(|vb| Segmentor::new(&config(), vb)).unwrap();
     let name = "backbone.blocks.2.attn.relative_position_bias_table";
     let mut own = Checkpoint::from_tensors("own.safetensors", store_of.tensors(|_| true));
@@ -124,7 +126,7 @@ fn a_segmentors_own_file_fits_other_grids() {
     // Nothing but the tables changes, and the larger network takes the file strictly.
     assert!(fitted.names().eq(own.names()));
     ParamStore::from_checkpoint(fitted, &Device::Cpu, Key::new(0))
-        .roles(role_of)
+        .with_roles(role_of)
         .build(|vb| Segmentor::new(&larger, vb))
         .unwrap();
 }
@@ -162,7 +164,7 @@ fn train(folder: &std::path::Path, steps: usize) -> Vec<(String, Vec<u32>)> {
     let (fitted, _) = pretrained(file(&vit()).1, &config().backbone).unwrap();
     let store = store(fitted, Trained::AdaptersAndHeads);
     let segmentor = store.build(|vb| Segmentor::new(&config(), vb)).unwrap();
-    let parameters = LayerDecay::default().parameters(&store, 4);
+    let parameters = parameters(&store, WEIGHT_DECAY);
     let optimizer = AdamW::new(parameters, AdamWConfig::default()).unwrap();
     let settings = TrainerConfig {
         epochs: 3,

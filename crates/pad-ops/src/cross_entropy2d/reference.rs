@@ -2,7 +2,10 @@
 
 use candle_core::{D, DType, Device, Tensor};
 
-use super::{CrossEntropy, checked_labels, weights::pixel_weights};
+use super::{
+    options::{CrossEntropy, checked_labels},
+    weights::pixel_weights,
+};
 use crate::{Result, products::wide};
 
 /// [`cross_entropy2d`](crate::cross_entropy2d) in candle operations: any device and floating dtype.

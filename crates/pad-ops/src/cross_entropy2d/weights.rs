@@ -1,9 +1,9 @@
 //! Which pixels count, and how much: a function of labels and losses without gradient.
 
-use super::{CrossEntropy, HardPixels, PixelMean};
+use super::options::{CrossEntropy, HardPixels, PixelMean};
 
-/// Weights of all pixels, already divided by what the sum is divided by. `losses` are those of each pixel, unweighted
-/// (ignored pixels: anything).
+/// Weights of all pixels, already divided by what the sum is divided by. `losses` are those of each
+/// pixel, unweighted (ignored pixels: anything).
 pub(super) fn pixel_weights(
     labels: &[u32],
     losses: &[f32],

@@ -97,8 +97,8 @@ impl ClipTeacher {
     /// [`Error::Config`] if the tensors are not those of an image tower; a report of all that are missing or
     /// misshapen.
     pub fn load(checkpoint: &Checkpoint, device: &Device) -> Result<Self> {
-        let (tower, untold) = image_tower(checkpoint)?;
-        if let Some(why) = untold {
+        let (tower, unresolved) = image_tower(checkpoint)?;
+        if let Some(why) = unresolved {
             return Err(refuse(&tower, why));
         }
         let vit = tower.vit_config()?;
@@ -150,7 +150,7 @@ impl ClipTeacher {
     /// The same teacher whose attention layers multiply in `precision`.
     #[must_use]
     pub fn multiplying(self, precision: MatmulPrecision) -> Self {
-        Self { vit: self.vit.multiplying(precision), ..self }
+        Self { vit: self.vit.with_matmul_precision(precision), ..self }
     }
 
     /// The configuration it was built from.
@@ -202,7 +202,7 @@ fn image_tower(checkpoint: &Checkpoint) -> Result<(Checkpoint, Option<String>)> 
     let (tower, report) = checkpoint.clone().to_ours(format)?;
     // A table that is absent would be drawn: not CLIP's, whose positions were learnt.
     match tower.get("pos_embed") {
-        Some(_) => Ok((tower, report.untold)),
+        Some(_) => Ok((tower, report.unresolved)),
         None => Err(refuse(&tower, "no table of positions".into())),
     }
 }

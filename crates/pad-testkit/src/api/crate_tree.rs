@@ -7,7 +7,7 @@ use std::{
 
 use syn::{Attribute, Item, Visibility};
 
-use super::{Leaf, leaves_of};
+use super::imports::{Leaf, leaves_of};
 
 /// A module with what stands in it, tests left out.
 pub(super) struct Module {
@@ -88,8 +88,8 @@ impl Tree {
         module.public
     }
 
-    /// Everything of this crate that `path`, written in `module`, means: an item, a module, or both; nothing if it
-    /// leads out of the crate. `depth` ends circles of imports.
+    /// Everything of this crate that `path`, written in `module`, means: an item, a module, or
+    /// both; nothing if it leads out of the crate. `depth` ends circles of imports.
     pub(super) fn resolve<'a>(
         &'a self,
         module: &'a Module,
@@ -124,7 +124,8 @@ impl Tree {
                     let mut leaves = Vec::new();
                     leaves_of(&imports.tree, &mut Vec::new(), &mut leaves);
                     for Leaf { path: from, shown } in leaves {
-                        // A name that imports itself (`use syn::Item` seen from here) stands for something outside.
+                        // A name that imports itself (`use syn::Item` seen from here) stands for
+                        // something outside.
                         if shown == *first && from != path {
                             found.extend(self.resolve(
                                 module,
@@ -155,7 +156,10 @@ pub(super) fn cfgs(attributes: &[Attribute]) -> String {
     let conditions = attributes.iter().filter(|attribute| attribute.path().is_ident("cfg"));
     conditions
         .map(|condition| {
-            format!("{} ", super::text(condition).replace("# [", "#[").replace("cfg (", "cfg("))
+            format!(
+                "{} ",
+                super::text::text(condition).replace("# [", "#[").replace("cfg (", "cfg(")
+            )
         })
         .collect()
 }

@@ -49,7 +49,8 @@ fn values(optimizer: &AdamW) -> Vec<f32> {
     all.flatten().collect()
 }
 
-/// Dropout, late thaw, clipping, weight decay and all: the same bits as one process that accumulates.
+/// Dropout, late thaw, clipping, weight decay and all: the same bits as one process that
+/// accumulates.
 #[test]
 fn a_group_equals_one_process_that_accumulates() {
     let task = Regression::new();
@@ -68,8 +69,8 @@ fn a_group_equals_one_process_that_accumulates() {
     }
 }
 
-/// Two members with batches of 4 against one process with batches of 8: the same but for rounding. Three epochs of 12
-/// micro-batches, six members' worth of gradients also through accumulation.
+/// Two members with batches of 4 against one process with batches of 8: the same but for rounding.
+/// Three epochs of 12 micro-batches, six members' worth of gradients also through accumulation.
 #[test]
 fn a_group_equals_one_process_with_the_joined_batch() {
     for (members, accumulate, size) in [(2, 2, 8), (3, 6, 24)] {

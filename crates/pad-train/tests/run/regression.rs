@@ -1,5 +1,5 @@
-//! A small regression with everything a real run has: dropout drawn from the mode, a gate that thaws late, decay on
-//! matrices only, parts of the loss.
+//! A small regression with everything a real run has: dropout drawn from the mode, a gate that
+//! thaws late, decay on matrices only, parts of the loss.
 
 use candle_core::{DType, Device, Tensor, Var};
 use pad_ops::{
@@ -79,7 +79,8 @@ impl Task for Regression {
     }
 }
 
-/// Batches of `size` pairs, a function of epoch and sample alone. Sample `poison` of epoch 1 is NaN.
+/// Batches of `size` pairs, a function of epoch and sample alone. Sample `poison` of epoch 1 is
+/// NaN.
 pub(crate) struct Samples {
     pub(crate) per_epoch: usize,
     pub(crate) size: usize,
@@ -118,10 +119,6 @@ impl Batches for Samples {
 
     fn epoch(&mut self, epoch: usize, first: usize) -> Result<BatchIter<'_, Pairs>, BoxError> {
         Ok(Box::new((first..self.per_epoch).map(move |batch| self.batch(epoch, batch))))
-    }
-
-    fn images_in(batch: &Pairs) -> usize {
-        batch.inputs.dims()[0]
     }
 }
 

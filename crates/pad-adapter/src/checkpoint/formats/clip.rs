@@ -1,6 +1,6 @@
 //! CLIP as OpenAI publishes it.
 
-use super::{Group, Rule::*, Table};
+use super::rule::{Group, Rule::*, Table};
 
 /// The image tower: names as in the whole model (`visual.*`) or of the tower alone.
 pub(super) const CLIP: Table = Table {

@@ -1,8 +1,8 @@
 //! MMSelfSup and mmpretrain: MAE and MILAN.
 
-use super::{Group, Rule::*, Table};
+use super::rule::{Group, Rule::*, Table};
 
-const BLOCK: &[super::Rule] = &[
+const BLOCK: &[super::rule::Rule] = &[
     Name("ln1.*", "norm1.*"),
     Name("attn.qkv.*", "attn.qkv.*"),
     Name("attn.proj.*", "attn.proj.*"),

@@ -1,6 +1,6 @@
 //! Names that are ours already, or nearly: facebookresearch's MAE, timm, the original PAD repository.
 
-use super::{Group, Rule::*, Table};
+use super::rule::{Group, Rule::*, Table};
 
 /// The encoder, timm's and MAE's names.
 const ENCODER: Group = Group::top(&[

@@ -34,6 +34,22 @@ impl Group {
     }
 }
 
+/// A format: how it is detected, and its rules.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Table {
+    /// Names that must be there, behind the prefix.
+    pub(super) marks: &'static [&'static str],
+    /// Names of which one must be there, unless the list is empty or a prefix is there: they tell the format from its
+    /// relatives.
+    pub(super) evidence: &'static [&'static str],
+    /// Prefixes that every name of the backbone may have.
+    pub(super) prefixes: &'static [&'static str],
+    /// Rules for the names without the prefix where others have it; the same as for all if `None`.
+    pub(super) outside: Option<&'static [Group]>,
+    /// Rules, the first that fits counts.
+    pub(super) groups: &'static [Group],
+}
+
 /// What becomes of one tensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Fate {

@@ -21,7 +21,11 @@ use pad_ops::ImageSize;
 
 use self::container::Records;
 pub(crate) use self::container::contains;
-use super::{DecodeOptions, Image, Pixels, decode::damaged, decode_bytes};
+use super::{
+    Image, Pixels,
+    limits::{DecodeOptions, damaged, guarded},
+    plain,
+};
 use crate::{Error, Result};
 
 /// What turns counts into temperatures. Temperatures are in kelvin.
@@ -213,7 +217,8 @@ fn counts_of_png(
     path: &Path,
     options: &DecodeOptions,
 ) -> Result<Vec<u16>> {
-    let image = decode_bytes(png, path, options)?;
+    let decode = || plain::decode(png, path, ImageFormat::Png, options);
+    let image = guarded(path, ImageFormat::Png, decode)?;
     if image.size() != size {
         let what = format!("expected a raw image of {size}, found {}", image.size());
         return Err(damaged(path, ImageFormat::Png, what));

@@ -314,7 +314,7 @@ mod tests {
     }
 
     fn golden() -> Vec<(String, Vec<u8>)> {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/data/jpeg");
+        let folder = pad_testkit::golden_folder().join("data/jpeg");
         let mut files: Vec<_> = std::fs::read_dir(folder)
             .unwrap()
             .map(|entry| entry.unwrap().path())

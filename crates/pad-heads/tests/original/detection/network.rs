@@ -4,7 +4,7 @@ use candle_core::{DType, Device, Tensor};
 use pad_adapter::{AdapterConfig, vit::ViTConfig};
 use pad_heads::detection::{
     Boxes, Detection, DetectionBatch, Detector, DetectorConfig, RoiConfig, RoiSamples, RpnConfig,
-    RpnSamples, Samples, Target, rescaled,
+    LossSamples, RpnSamples, Target, TopN, rescaled,
 };
 use pad_ops::{ImageSize, Mode};
 use pad_testkit::close;
@@ -22,18 +22,18 @@ pub(super) fn config() -> DetectorConfig {
             adapter: Some(adapter),
             ..ViTConfig::new(16, 24, 4, 3)
         },
-        window: 3,
+        window: Some(3),
         global_blocks: vec![2],
         relative_size: ImageSize::square(128),
         channels: 8,
         head_dim: 20,
         rpn: RpnConfig {
             anchor_sizes: vec![8.0, 16.0, 32.0, 64.0, 128.0],
-            before_nms: [300, 200],
-            after_nms: [120, 80],
+            pre_nms_top_n: TopN { train: 300, test: 200 },
+            post_nms_top_n: TopN { train: 120, test: 80 },
             ..RpnConfig::default()
         },
-        roi: RoiConfig { samples: 32, ..RoiConfig::default() },
+        roi: RoiConfig { batch_size_per_image: 32, ..RoiConfig::default() },
         ..DetectorConfig::default()
     }
 }
@@ -64,7 +64,7 @@ fn detections_equal_the_original() {
     let output = detector.rpn().forward(&maps).unwrap();
     let anchors = detector.rpn().anchors(&output).unwrap();
     let proposals = detector.rpn().proposals(&output, &anchors, &SIZES, Mode::Eval).unwrap();
-    let found = detector.predict(&images, &SIZES).unwrap();
+    let found = detector.detect(&images, &SIZES).unwrap();
     let ends = [ImageSize::new(192, 256), ImageSize::new(94, 81)];
     for image in 0..2 {
         let want = |what: &str| recorded.get(&format!("out.{what}{image}"));
@@ -114,8 +114,8 @@ fn losses_and_gradients_equal_the_original() {
         sizes: SIZES.to_vec(),
         targets: vec![target(0), target(1)],
     };
-    let samples = Samples { rpn: vec![rpn(0), rpn(1)], roi: vec![roi(0), roi(1)] };
-    let losses = detector.losses_of(&batch, samples, Mode::Eval).unwrap();
+    let samples = LossSamples { rpn: vec![rpn(0), rpn(1)], roi: vec![roi(0), roi(1)] };
+    let losses = detector.losses_on(&batch, samples, Mode::Eval).unwrap();
     for (part, name) in [
         ("rpn_cls", "loss_rpn_cls"),
         ("rpn_loc", "loss_rpn_loc"),
@@ -177,6 +177,6 @@ fn batches_that_do_not_fit_are_refused() {
     }
     // Any size of image, however small.
     let small = Tensor::zeros((1, 3, 5, 23), DType::F32, &Device::Cpu).unwrap();
-    let found = detector.predict(&small, &[ImageSize::new(5, 23)]).unwrap();
+    let found = detector.detect(&small, &[ImageSize::new(5, 23)]).unwrap();
     assert!(found[0].iter().all(|one| one.bbox[2] <= 23.0 && one.bbox[3] <= 5.0));
 }
