@@ -198,12 +198,16 @@ fn a_stop_of_one_inside_an_update_discards_it_on_all() {
         let outcome = trainer.run(&task, &mut Samples::new(12, 4)).unwrap();
         (outcome, trainer.state().step, bits(trainer.optimizer()))
     });
-    let task = Regression::new();
-    let config = TrainerConfig { max_steps: Some(1), ..config(4) };
-    let mut one = Trainer::new(config, SCHEDULE, task.optimizer()).unwrap();
-    one.run(&task, &mut Samples::new(12, 4)).unwrap();
-    for end in ends {
-        assert_eq!(end, (Outcome::Stopped, 1, bits(one.optimizer())));
+    let one_step = on_all(2, |group| {
+        let task = Regression::new();
+        let config = TrainerConfig { max_steps: Some(1), ..config(4) };
+        let trainer = Trainer::new(config, SCHEDULE, task.optimizer()).unwrap();
+        let mut trainer = trainer.with_group(Arc::new(group));
+        trainer.run(&task, &mut Samples::new(12, 4)).unwrap();
+        bits(trainer.optimizer())
+    });
+    for (end, bits) in ends.into_iter().zip(one_step) {
+        assert_eq!(end, (Outcome::Stopped, 1, bits));
     }
 }
 
