@@ -62,14 +62,9 @@ pub use network::Network;
 pub use objective::{AnyObjective, Objective};
 pub use open::{OpenOptions, OpenedEncoder, OpenedMae, open_encoder};
 pub use pad_adapter::vit::{patchify, unpatchify};
-<<<<<<< HEAD
 pub use paradigm::{Paradigm, ParadigmKind, parameters};
 pub use pool::Pool;
 pub use pretraining::Pretraining;
-=======
-pub use paradigm::Paradigm;
-pub use pretraining::{HeldOutLoss, Pretraining};
->>>>>>> w-data
 pub use simmim::{SimMim, SimMimConfig};
 pub use stored::{DecoderSource, StoredMae, read_backbone};
 pub use student::NetworkConfig;

@@ -119,37 +119,18 @@ impl Mae {
     /// Sets whether the blocks keep only their inputs for the backward and compute the rest again (activation
     /// checkpointing): less memory, more time, the same bits.
     #[must_use]
-<<<<<<< HEAD
     pub fn with_checkpointing(self, checkpointing: bool) -> Self {
         let blocks = self.decoder_blocks.into_iter();
         let blocks = blocks.map(|block| block.with_checkpointing(checkpointing));
         let encoder = self.encoder.with_checkpointing(checkpointing);
         Self { decoder_blocks: blocks.collect(), encoder, ..self }
-=======
-    pub fn keeping(self, keep: Keep) -> Self {
-        let blocks = self
-            .decoder_blocks
-            .into_iter()
-            .map(|block| block.with_checkpointing(keep == Keep::Nothing));
-        Self {
-            decoder_blocks: blocks.collect(),
-            encoder: self.encoder.with_checkpointing(keep == Keep::Nothing),
-            ..self
-        }
->>>>>>> w-data
     }
 
     /// Sets what the blocks' linear layers multiply in.
     #[must_use]
-<<<<<<< HEAD
     pub fn with_matmul_precision(self, precision: MatmulPrecision) -> Self {
         let blocks = self.decoder_blocks.into_iter();
         let blocks = blocks.map(|block| block.with_matmul_precision(precision));
-=======
-    pub fn multiplying(self, precision: MatmulPrecision) -> Self {
-        let blocks =
-            self.decoder_blocks.into_iter().map(|block| block.with_matmul_precision(precision));
->>>>>>> w-data
         let encoder = self.encoder.with_matmul_precision(precision);
         Self { decoder_blocks: blocks.collect(), encoder, ..self }
     }

@@ -274,7 +274,7 @@ impl RoiHeads {
         let targets = Tensor::from_vec(labels.clone(), (labels.len(), 1, 1), device)?;
         let logits = output.logits.to_dtype(DType::F32)?.reshape((count, classes, 1, 1))?;
         // No label is ignored, not even 255.
-        let options = CrossEntropy { ignore: u32::MAX, ..CrossEntropy::default() };
+        let options = CrossEntropy { ignore_index: None, ..CrossEntropy::default() };
         let classification = cross_entropy2d(&logits, &targets, &options)?;
         let coder = self.stages[stage].coder;
         let background = self.config.classes as u32;

@@ -45,13 +45,8 @@ impl FeatureSet {
         Ok(Self { values, labels, classes })
     }
 
-<<<<<<< HEAD
     /// Computes the features of labelled images. The loader neither shuffles nor drops; `classes` is the number of
     /// classes of its set. Unreadable images within the loader's tolerance are left out.
-=======
-    /// Runs a frozen encoder over the images of `classes` classes.
-    /// Unreadable images within the loader's tolerance are left out.
->>>>>>> w-data
     ///
     /// # Errors
     /// More unreadable images than the loader tolerates; images that do not fit the encoder; as [`FeatureSet::new`].
@@ -69,17 +64,8 @@ impl FeatureSet {
                 continue;
             }
             let tokens = encoder.forward(&batch.images.to_device(device)?, Mode::Eval)?.detach();
-<<<<<<< HEAD
             rows.push(pool.apply(&tokens)?);
             labels.extend(batch.labels);
-=======
-            let patches = tokens.dim(1)? - 1;
-            rows.push(match pool {
-                Pool::Mean => tokens.narrow(1, 1, patches)?.mean(1)?,
-                Pool::Class => tokens.narrow(1, 0, 1)?.squeeze(1)?,
-            });
-            found.extend(batch.labels);
->>>>>>> w-data
         }
         if rows.is_empty() {
             return Err(fault("no readable image, expected at least 1"));

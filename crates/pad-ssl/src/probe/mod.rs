@@ -2,21 +2,14 @@
 
 mod features;
 mod knn;
-<<<<<<< HEAD
 mod lbfgs;
-=======
->>>>>>> w-data
 mod linear;
 mod logistic;
 mod scores;
 
 pub use features::FeatureSet;
 pub use knn::NearestNeighbours;
-<<<<<<< HEAD
 pub use linear::{LinearFit, LinearProbe};
-=======
-pub use linear::LinearProbe;
->>>>>>> w-data
 pub use scores::Scores;
 
 use crate::Error;
