@@ -1,0 +1,9 @@
+//! Pre-training: its settings, its images, a run of it.
+
+pub mod images;
+pub mod model;
+pub mod pictures;
+pub mod settings;
+pub mod train;
+
+pub use settings::Pretrain;
