@@ -6,7 +6,8 @@ pub use pad_data::{
 };
 use pad_ops::ImageSize;
 
-/// Boxes: left, top, right and bottom edge, pixels, continuous (the box of one pixel has sides of 1).
+/// Boxes: left, top, right and bottom edge, pixels, continuous (the box of one pixel has sides of
+/// 1).
 pub type Boxes = Vec<[f32; 4]>;
 
 /// An object found.
@@ -20,8 +21,8 @@ pub struct Detection {
     pub label: u32,
 }
 
-/// Detections of an image of size `from` in the pixels of the same image at size `to`, clipped to it, those left
-/// without an area dropped (detectron2's `detector_postprocess`).
+/// Detections of an image of size `from` in the pixels of the same image at size `to`, clipped to
+/// it, those left without an area dropped (detectron2's `detector_postprocess`).
 pub fn rescaled(detections: &[Detection], from: ImageSize, to: ImageSize) -> Vec<Detection> {
     let horizontal = to.width as f32 / from.width as f32;
     let vertical = to.height as f32 / from.height as f32;

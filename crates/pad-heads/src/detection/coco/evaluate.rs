@@ -1,4 +1,5 @@
-//! Matching, precision and recall, in pycocotools' order of operations, so that the last digit agrees.
+//! Matching, precision and recall, in pycocotools' order of operations, so that the last digit
+//! agrees.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,8 +32,8 @@ pub struct CocoMetrics {
 }
 
 impl CocoMetrics {
-    /// The names of the twelve metrics: average precision (AP) and average recall (AR) by IoU, area and number of
-    /// detections.
+    /// The names of the twelve metrics: average precision (AP) and average recall (AR) by IoU, area
+    /// and number of detections.
     pub const NAMES: [&str; 12] =
         ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"];
 
@@ -85,8 +86,8 @@ pub fn evaluate(truth: &CocoTruth, results: &[CocoResult]) -> Result<CocoMetrics
     Ok(compared(truth, results, &categories, &objects, &found))
 }
 
-/// Evaluates masks against annotations, classes in parallel. The area of a detection is that of its mask, as detectron2
-/// has it; pycocotools takes the box's where results have both.
+/// Evaluates masks against annotations, classes in parallel. The area of a detection is that of its
+/// mask, as detectron2 has it; pycocotools takes the box's where results have both.
 ///
 /// # Errors
 /// As [`evaluate`]; [`CocoError::NoMask`] and [`CocoError::Mask`].
@@ -163,7 +164,8 @@ fn compared(
     summary(&classes)
 }
 
-/// Precision `(area, IoU, recall)` with 100 detections, recall `(detections, area, IoU)`; `None` without objects.
+/// Precision `(area, IoU, recall)` with 100 detections, recall `(detections, area, IoU)`; `None`
+/// without objects.
 struct Class {
     precision: Vec<Option<Vec<[f64; RECALLS]>>>,
     recall: Vec<Vec<Option<Vec<f64>>>>,

@@ -23,7 +23,8 @@ fn config(class_agnostic: bool, max_detections: usize) -> DetectorConfig {
     }
 }
 
-/// The recorded head's first convolution takes 4 channels, ours as many as the pyramid has: the other 4 are zero.
+/// The recorded head's first convolution takes 4 channels, ours as many as the pyramid has: the
+/// other 4 are zero.
 fn widened(map: &Tensor) -> Tensor {
     Tensor::cat(&[map, &map.zeros_like().unwrap()], 1).unwrap()
 }
