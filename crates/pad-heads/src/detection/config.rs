@@ -106,7 +106,7 @@ impl RpnConfig {
 /// Hyperparameters of the box heads.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct RoiConfig {
+pub struct RoiHeadsConfig {
     /// Rows and columns of a box's features. Default: 7.
     #[serde(alias = "pool")]
     pub pooler_resolution: usize,
@@ -130,7 +130,7 @@ pub struct RoiConfig {
     pub smooth_l1_beta: f64,
 }
 
-impl Default for RoiConfig {
+impl Default for RoiHeadsConfig {
     fn default() -> Self {
         Self {
             pooler_resolution: 7,
@@ -192,7 +192,7 @@ pub struct DetectorConfig {
     /// The region proposal network.
     pub rpn: RpnConfig,
     /// The box heads.
-    pub roi: RoiConfig,
+    pub roi: RoiHeadsConfig,
     /// The mask head; unused unless `masks` is set.
     pub mask: MaskConfig,
     /// Detections of a lower or equal score are dropped. Default: 0.05.
@@ -222,7 +222,7 @@ impl Default for DetectorConfig {
             cascade: false,
             masks: false,
             rpn: RpnConfig::default(),
-            roi: RoiConfig::default(),
+            roi: RoiHeadsConfig::default(),
             mask: MaskConfig::default(),
             score_threshold: 0.05,
             nms_threshold: 0.5,
@@ -407,7 +407,7 @@ mod tests {
                 smooth_l1_beta: 0.1,
                 ..Default::default()
             },
-            roi: RoiConfig {
+            roi: RoiHeadsConfig {
                 pooler_resolution: 5,
                 batch_size_per_image: 32,
                 positive_fraction: 0.3,

@@ -28,7 +28,7 @@ mod training;
 use training::key_of;
 
 pub use batch::{Boxes, Detection, DetectionBatch, DetectionTargets, Target, rescaled};
-pub use config::{DetectorConfig, MaskConfig, RoiConfig, RpnConfig, Thresholds, TopN};
+pub use config::{DetectorConfig, MaskConfig, RoiHeadsConfig, RpnConfig, Thresholds, TopN};
 pub use detector::{Detector, LossSamples};
 pub use evaluation::{DetectionDataset, DetectionEvaluator, measure};
 pub use mask_head::{DetectionWithMask, SoftMask};
