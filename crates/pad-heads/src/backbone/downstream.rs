@@ -117,7 +117,7 @@ impl DownstreamViT {
         &self.config
     }
 
-    /// Tokens of whole images with positions, class token first, and their grid.
+    /// Returns the tokens of whole images with positions, class token first, and their grid.
     fn embed(&self, images: &Tensor) -> Result<(Tensor, PatchGrid)> {
         let (tokens, grid) = self.patch_embed.forward(images)?;
         let (batch, _, dim) = tokens.dims3()?;

@@ -188,7 +188,7 @@ impl WindowedViT {
         &self.config
     }
 
-    /// Tokens of whole images with positions, and their grid.
+    /// Returns the tokens of whole images with positions, and their grid.
     fn embed(&self, images: &Tensor) -> Result<(Tensor, PatchGrid)> {
         let (tokens, grid) = self.patch_embed.forward(images)?;
         let positions =

@@ -162,7 +162,7 @@ impl RoiHeads {
     /// Returns the features of each image's boxes, one image after the other.
     ///
     /// # Shapes
-    /// `maps` (B, C, H, W), four at least -> (R, C, `pool`, `pool`).
+    /// `maps` (B, C, H, W), four at least -> (R, C, side, side), side = `pooler_resolution`.
     ///
     /// # Errors
     /// [`Error::Maps`](crate::Error::Maps); maps or boxes that do not fit.
@@ -474,7 +474,7 @@ impl RoiHeads {
         boxes.iter().zip(sizes).map(image).collect()
     }
 
-    /// The detections of one image from the boxes and scores of its rows.
+    /// Returns the detections of one image from the boxes and scores of its rows.
     fn best(&self, decoded: &[Boxes], scores: &[f32], size: ImageSize) -> Result<Vec<Detection>> {
         let classes = self.config.classes;
         let mut found: Vec<Detection> = Vec::new();

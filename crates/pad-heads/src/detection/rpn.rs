@@ -130,7 +130,7 @@ impl Rpn {
         Ok(RpnOutput { logits, deltas })
     }
 
-    /// The anchors of each level, the same for every image: rows, columns, aspect ratios.
+    /// Returns the anchors of each level, the same for every image: rows, columns, aspect ratios.
     ///
     /// # Errors
     /// Maps that do not fit.

@@ -29,7 +29,7 @@ pub struct DetectionTask<'a> {
 }
 
 impl<'a> DetectionTask<'a> {
-    /// The task of training `detector`.
+    /// Creates the task of training `detector`.
     pub fn new(detector: &'a Detector) -> Self {
         Self { detector }
     }

@@ -36,17 +36,17 @@ pub use segmentor::Segmentor;
 pub use training::{SegmentationBatch, SegmentationTask, role_of};
 pub use uper::{UperConfig, UperHead};
 
-/// Factor on the learning rate from each layer to the one below it, BEiT's and the original's.
-pub const LAYER_DECAY: f64 = 0.65;
-
-/// Weight decay of the original.
-pub const WEIGHT_DECAY: f64 = 0.05;
-
 use candle_core::Tensor;
 use candle_nn::{Init, VarBuilder};
 use pad_ops::{ImageSize, Mode};
 
 use crate::{Error, Result, layers::Conv2d};
+
+/// Factor on the learning rate from each layer to the one below it, BEiT's and the original's.
+pub const LAYER_DECAY: f64 = 0.65;
+
+/// Weight decay of the original.
+pub const WEIGHT_DECAY: f64 = 0.05;
 
 /// The last layer of every head: dropout of whole channels, then one linear map per pixel
 /// (`conv_seg`).

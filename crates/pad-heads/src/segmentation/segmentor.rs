@@ -75,8 +75,8 @@ impl Segmentor {
         Ok(Self { config: config.clone(), backbone, pyramid, head, auxiliary })
     }
 
-    /// Takes the statistics of every batch norm over all processes of `group`, as mmsegmentation's
-    /// `SyncBN`.
+    /// Shares the statistics of every batch norm among all processes of `group`, as mmsegmentation's
+    /// `SyncBN` does.
     pub fn synchronize(&mut self, group: &Arc<dyn Collective>) {
         let over = crate::layers::sum_over(group);
         if let Some(pyramid) = &mut self.pyramid {
@@ -112,12 +112,12 @@ impl Segmentor {
         &self.config
     }
 
-    /// The network under the heads.
+    /// The backbone.
     pub fn backbone(&self) -> &dyn FeatureExtractor {
         &*self.backbone
     }
 
-    /// The maps that the heads see.
+    /// Returns the input maps of the heads.
     ///
     /// # Shapes
     /// `images` (B, C, H, W), sides that the patch divides.
@@ -143,9 +143,9 @@ impl Segmentor {
         matches!(&self.config.head, HeadKind::Uper(UperConfig { align_corners: true, .. }))
     }
 
-    /// Logits of whole images at their own size. Images whose sides the patch does not divide are
-    /// padded with zeros (the mean of normalised images) at the right and the bottom, and what was
-    /// padded is cut off again.
+    /// Returns the logits of whole images at their own size. Images whose sides the patch does not
+    /// divide are padded with zeros (the mean of normalised images) at the right and the bottom; the
+    /// padding is cut off the result.
     ///
     /// # Shapes
     /// `images` (B, C, H, W), normalised -> (B, classes, H, W).
@@ -172,7 +172,7 @@ impl Segmentor {
         self.backbone.patch_size() * if self.pyramid.is_some() { 2 } else { 1 }
     }
 
-    /// The losses of a batch: `decode`, and `auxiliary` times its weight; their sum is what is
+    /// Returns the losses of a batch: `decode`, and `auxiliary` times its weight; their sum is
     /// minimised.
     ///
     /// # Shapes
@@ -192,7 +192,7 @@ impl Segmentor {
         Ok(Losses::new(total).with_part("decode", decode).with_part("auxiliary", auxiliary))
     }
 
-    /// Logits of any size against labels.
+    /// Returns the loss of logits of any size.
     fn loss(&self, logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
         let (_, height, width) = labels.dims3()?;
         let size = ImageSize { height, width };

@@ -21,7 +21,7 @@ pub struct SegmentationTask<'a> {
 }
 
 impl<'a> SegmentationTask<'a> {
-    /// The task of training `segmentor`.
+    /// Creates the task of training `segmentor`.
     pub fn new(segmentor: &'a Segmentor) -> Self {
         Self { segmentor }
     }

@@ -10,7 +10,7 @@ use super::{CocoAnnotation, CocoCategory, CocoError, CocoImage, CocoTruth};
 use crate::Result;
 
 impl CocoTruth {
-    /// Makes annotations of the labels of a dataset, without decoding its images. Categories have
+    /// Converts the labels of a dataset, without decoding its images. Categories have
     /// the numbers of the dataset's classes, so that results fit the dataset's own file.
     ///
     /// # Errors

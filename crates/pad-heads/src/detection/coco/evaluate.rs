@@ -12,9 +12,9 @@ use rayon::prelude::*;
 
 use super::{CocoError, CocoResult, CocoTruth, known};
 
-/// Overlaps at which a detection counts: 0.5 to 0.95.
+/// Number of IoU thresholds, 0.5 to 0.95.
 const OVERLAPS: usize = 10;
-/// Recalls at which precision is read: 0 to 1.
+/// Number of recalls at which precision is read, 0 to 1.
 const RECALLS: usize = 101;
 /// Maximum number of detections of a class per image.
 const MAX_DETECTIONS: [usize; 3] = [1, 10, 100];
@@ -100,7 +100,7 @@ pub fn evaluate_masks(truth: &CocoTruth, results: &[CocoResult]) -> Result<CocoM
         .collect();
     let mask = |what, place, image: i64, stored: Option<&Segmentation>| {
         let stored = stored.ok_or(CocoError::NoMask { what, place })?;
-        // Checked above to be known.
+        // `checked` has seen that the image is known.
         let size = sizes.get(&image).copied().unwrap_or(ImageSize::square(0));
         stored.rle(size).map_err(|cause| CocoError::Mask { what, place, cause })
     };
@@ -120,7 +120,7 @@ pub fn evaluate_masks(truth: &CocoTruth, results: &[CocoResult]) -> Result<CocoM
     Ok(compared(truth, results, &categories, &objects, &found))
 }
 
-/// The ids of the categories, in order, of annotations and results that fit each other.
+/// Checks that results fit the annotations, and returns the ids of the categories in order.
 fn checked(truth: &CocoTruth, results: &[CocoResult]) -> Result<Vec<i64>, CocoError> {
     truth.validate()?;
     let images: BTreeSet<i64> = truth.images.iter().map(|image| image.id).collect();
@@ -139,7 +139,7 @@ fn checked(truth: &CocoTruth, results: &[CocoResult]) -> Result<Vec<i64>, CocoEr
     Ok(categories.into_iter().collect())
 }
 
-/// The metrics of objects, one an annotation, and candidates, one a result.
+/// Computes the metrics of objects, one per annotation, and candidates, one per result.
 fn compared(
     truth: &CocoTruth,
     results: &[CocoResult],
@@ -172,7 +172,7 @@ struct Class {
 }
 
 impl Class {
-    /// The images of a class: its objects and what was found of it.
+    /// Evaluates the images of a class: its objects and detections.
     fn of(mut images: Vec<(Vec<&Object>, Vec<&Candidate>)>) -> Self {
         for (_, found) in &mut images {
             found.sort_by(|a, b| b.score.total_cmp(&a.score)); // stable, as numpy's mergesort
@@ -243,7 +243,7 @@ impl Shape {
     }
 }
 
-/// Intersection over union; over the detection's area for a crowd.
+/// Returns the intersection over union; over the detection's area for a crowd.
 fn iou(found: &Candidate, object: &Object) -> f64 {
     let (both, own, other) = found.shape.common(&object.shape);
     match both > 0.0 {
@@ -289,7 +289,7 @@ fn matches(
                 if taken[place] && !objects[object].crowd {
                     continue;
                 }
-                // An object that counts is not given up for one that does not.
+                // An object that counts is preferred to an ignored one.
                 if partner.is_some_and(|partner| partner < counting) && place >= counting {
                     break;
                 }
