@@ -75,8 +75,8 @@ impl Segmentor {
         Ok(Self { config: config.clone(), backbone, pyramid, head, auxiliary })
     }
 
-    /// Shares the statistics of every batch norm among all processes of `group`, as mmsegmentation's
-    /// `SyncBN` does.
+    /// Shares the statistics of every batch norm among all processes of `group`, as
+    /// mmsegmentation's `SyncBN` does.
     pub fn synchronize(&mut self, group: &Arc<dyn Collective>) {
         let over = crate::layers::sum_over(group);
         if let Some(pyramid) = &mut self.pyramid {
@@ -144,8 +144,8 @@ impl Segmentor {
     }
 
     /// Returns the logits of whole images at their own size. Images whose sides the patch does not
-    /// divide are padded with zeros (the mean of normalised images) at the right and the bottom; the
-    /// padding is cut off the result.
+    /// divide are padded with zeros (the mean of normalised images) at the right and the bottom;
+    /// the padding is cut off the result.
     ///
     /// # Shapes
     /// `images` (B, C, H, W), normalised -> (B, classes, H, W).
