@@ -164,7 +164,8 @@ fn train(model: &YourViT, store: &ParamStore, polarity: f32, steps: u64, lr: f64
 
 fn run() -> Result<()> {
     // Your ViT and its first camera.
-    let store = ParamStore::scratch(&Device::Cpu, Key::new(7)).with_roles(role_of).with_trained(|_| true);
+    let store =
+        ParamStore::scratch(&Device::Cpu, Key::new(7)).with_roles(role_of).with_trained(|_| true);
     let model = store.build(|vb| YourViT::new(None, vb))?;
     println!("1. your ViT learns white-hot images\n{}", store.summary());
     train(&model, &store, 1.0, 500, 2e-3)?;

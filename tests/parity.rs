@@ -263,8 +263,8 @@ fn names_shapes_and_counts_of_vit_base() {
         ..Default::default()
     };
     let paradigm = Paradigm::default();
-    let mut store =
-        ParamStore::scratch(&Device::Cpu, Key::new(0)).with_trained(move |role| paradigm.trains(role));
+    let mut store = ParamStore::scratch(&Device::Cpu, Key::new(0))
+        .with_trained(move |role| paradigm.trains(role));
     for (name, table) in Mae::tables(&config, &Device::Cpu).unwrap() {
         store = store.with_value(name, table);
     }

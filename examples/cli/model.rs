@@ -222,7 +222,8 @@ pub fn of_run(folder: &Path, device: &Device, force: bool) -> Result<Model> {
         store = store.with_value(name, table);
     }
     let store = store.with_fresh(|role| role == Role::DecoderPosTable);
-    let store = if settings.objective == "mae" { store } else { store.with_unused(Role::is_decoder) };
+    let store =
+        if settings.objective == "mae" { store } else { store.with_unused(Role::is_decoder) };
     let network = store.build(|vb| match settings.objective.as_str() {
         "mae" => Mae::new(&config, vb).map(Network::Mae),
         _ => ViT::new(&config.encoder, vb).map(Network::Encoder).map_err(Into::into),

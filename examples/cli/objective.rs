@@ -100,7 +100,7 @@ impl Network {
             Self::Encoder(vit) => {
                 let vit = vit.with_checkpointing(keep == Keep::Nothing);
                 Self::Encoder(vit.with_matmul_precision(precision))
-            },
+            }
         }
     }
 

@@ -76,7 +76,8 @@ fn with_adapters(path: &Path, backbone: Option<Checkpoint>) -> Result<Backbone> 
     let config = *file.config();
     let mut fitted = checkpoint.clone();
     fitted.fit(&config)?;
-    let store = ParamStore::from_checkpoint(fitted, &Device::Cpu, Key::new(0)).with_unused(|_| true);
+    let store =
+        ParamStore::from_checkpoint(fitted, &Device::Cpu, Key::new(0)).with_unused(|_| true);
     store.build(|vb| ViT::new(&config, vb))?;
     file.check(&store)?;
     Ok(Backbone { checkpoint, config: Some(config) })

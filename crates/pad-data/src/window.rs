@@ -3,6 +3,8 @@
 //! A thermal detector uses a narrow band of its 16 bits (a few hundred counts of 65,536). A window
 //! maps a band of values to 0 to 255 without rounding, so that the band keeps its precision.
 
+use std::{fmt, str::FromStr};
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -86,7 +88,7 @@ impl Window {
     /// Streets and fields in all weathers, -40 to 85 degrees Celsius, for files in kelvin.
     pub const OUTDOOR_KELVIN: Self = Window::Fixed { low: 233.15, high: 358.15 };
 
-    /// Checks that the band is valid.
+    /// Checks that `low` is below `high`.
     ///
     /// # Errors
     /// [`Error::Setting`] if `low` is not below `high`, or a percentile is outside 0 to 100.
@@ -142,6 +144,42 @@ impl Window {
             }
         };
         Image::new(size, channels, Pixels::F32(levels))
+    }
+}
+
+/// `LOW%,HIGH%` for percentiles, `LOW,HIGH` for a fixed band.
+impl fmt::Display for Window {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Window::Percentile { low, high } => write!(f, "{low}%,{high}%"),
+            Window::Fixed { low, high } => write!(f, "{low},{high}"),
+        }
+    }
+}
+
+/// As [`Display`](fmt::Display) writes it.
+impl FromStr for Window {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let parts: Vec<&str> = text.split(',').map(str::trim).collect();
+        let number = |part: &str| part.trim().parse::<f64>().ok();
+        let percent = |part: &str| part.strip_suffix('%').and_then(number);
+        let window = match parts[..] {
+            [low, high] => match (number(low), number(high), percent(low), percent(high)) {
+                (Some(low), Some(high), ..) => Some(Window::Fixed { low, high }),
+                (.., Some(low), Some(high)) => Some(Window::Percentile { low, high }),
+                _ => None,
+            },
+            _ => None,
+        };
+        let window = window.ok_or_else(|| Error::Setting {
+            name: "window",
+            expected: "LOW,HIGH in the files' units, or LOW%,HIGH% for percentiles".into(),
+            found: format!("`{text}`"),
+        })?;
+        window.validate()?;
+        Ok(window)
     }
 }
 
@@ -317,7 +355,26 @@ mod tests {
     }
 
     #[test]
-    fn invalid_bands_are_errors() {
+    fn texts_come_back() {
+        for text in ["1%,99%", "0.5%,100%", "28000,31000.5", "-10,45"] {
+            assert_eq!(text.parse::<Window>().unwrap().to_string(), text);
+        }
+        assert_eq!("1 %, 99 %".parse::<Window>().unwrap(), Window::default());
+        for text in ["1", "1%,99", "a,b", "1,2,3", ""] {
+            assert_eq!(
+                text.parse::<Window>().unwrap_err().to_string(),
+                format!(
+                    "`window` is `{text}`, expected LOW,HIGH in the files' units, or LOW%,HIGH% for percentiles"
+                )
+            );
+        }
+        assert!(
+            "5%,101%".parse::<Window>().unwrap_err().to_string().contains("expected percentiles")
+        );
+    }
+
+    #[test]
+    fn impossible_bands_are_refused() {
         let text = |window: Window| window.validate().unwrap_err().to_string();
         assert_eq!(
             text(Window::Percentile { low: 5.0, high: 101.0 }),

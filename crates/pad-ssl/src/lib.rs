@@ -35,7 +35,7 @@ pub use milan::{ClipConfig, ClipTeacher, Milan, MilanConfig, MilanDraw};
 pub use objective::{AnyObjective, Objective};
 pub use pad_adapter::vit::{patchify, unpatchify};
 pub use paradigm::Paradigm;
-pub use pretraining::{HeldOutLoss, ImageBatch, LoaderBatches, Pretraining};
+pub use pretraining::{HeldOutLoss, Pretraining};
 pub use simmim::{SimMim, SimMimConfig};
 pub use teacher::{Teacher, TeacherFn, TeacherTokens};
 

@@ -150,14 +150,22 @@ impl Mae {
     /// checkpointing). It has no effect on results.
     #[must_use]
     pub fn keeping(self, keep: Keep) -> Self {
-        let blocks = self.decoder_blocks.into_iter().map(|block| block.with_checkpointing(keep == Keep::Nothing));
-        Self { decoder_blocks: blocks.collect(), encoder: self.encoder.with_checkpointing(keep == Keep::Nothing), ..self }
+        let blocks = self
+            .decoder_blocks
+            .into_iter()
+            .map(|block| block.with_checkpointing(keep == Keep::Nothing));
+        Self {
+            decoder_blocks: blocks.collect(),
+            encoder: self.encoder.with_checkpointing(keep == Keep::Nothing),
+            ..self
+        }
     }
 
     /// The same network whose blocks' linear layers multiply in `precision`.
     #[must_use]
     pub fn multiplying(self, precision: MatmulPrecision) -> Self {
-        let blocks = self.decoder_blocks.into_iter().map(|block| block.with_matmul_precision(precision));
+        let blocks =
+            self.decoder_blocks.into_iter().map(|block| block.with_matmul_precision(precision));
         let encoder = self.encoder.with_matmul_precision(precision);
         Self { decoder_blocks: blocks.collect(), encoder, ..self }
     }

@@ -236,7 +236,11 @@ impl RoiHeads {
 
     /// Matches every box to its class and object.
     fn labelled(&self, boxes: Boxes, target: &Target, overlap: f32) -> RoiSamples {
-        let matcher = Matcher { low_threshold: overlap, high_threshold: overlap, allow_low_quality_matches: false };
+        let matcher = Matcher {
+            low_threshold: overlap,
+            high_threshold: overlap,
+            allow_low_quality_matches: false,
+        };
         let matches = matcher.boxes(&target.boxes, &boxes);
         let background = self.config.classes as u32;
         let of = |(&object, &label): (&usize, &Label)| match label {
@@ -355,7 +359,8 @@ impl RoiHeads {
         if boxes.iter().all(|boxes| boxes.is_empty()) {
             return Ok(Some(nothing(&maps[0])?));
         }
-        let logits = head.forward(&self.pooled_to(self.config.mask.pooler_resolution, maps, &boxes)?)?;
+        let logits =
+            head.forward(&self.pooled_to(self.config.mask.pooler_resolution, maps, &boxes)?)?;
         Ok(Some(mask_head::loss(&logits, &objects, targets)?))
     }
 
@@ -380,7 +385,8 @@ impl RoiHeads {
                 .map(|image| image.iter().map(|found| found.bbox).collect())
                 .collect();
             let boxes: Vec<&[[f32; 4]]> = boxes.iter().map(Vec::as_slice).collect();
-            let logits = head.forward(&self.pooled_to(self.config.mask.pooler_resolution, maps, &boxes)?)?;
+            let logits =
+                head.forward(&self.pooled_to(self.config.mask.pooler_resolution, maps, &boxes)?)?;
             masks = mask_head::probabilities(&logits, &labels)?;
         }
         let mut masks = masks.into_iter();

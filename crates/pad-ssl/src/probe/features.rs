@@ -54,15 +54,14 @@ impl Features {
         Ok(Self { values, labels, classes })
     }
 
-    /// Runs a frozen encoder over a loader that neither shuffles nor drops; `labels[i]` belongs to its image `i`.
+    /// Runs a frozen encoder over the images of `classes` classes.
     /// Unreadable images within the loader's tolerance are left out.
     ///
     /// # Errors
     /// Whatever the loader or the encoder refuses; as [`Features::new`].
     pub fn extract(
         encoder: &ViT,
-        loader: &Loader,
-        labels: &[usize],
+        loader: &Loader<Vec<usize>>,
         classes: usize,
         pool: Pool,
         device: &Device,
@@ -70,7 +69,7 @@ impl Features {
         let (mut rows, mut found) = (Vec::new(), Vec::new());
         for batch in loader.epoch(0, 0)? {
             let batch = batch?;
-            if batch.indices.is_empty() {
+            if batch.is_empty() {
                 continue;
             }
             let tokens = encoder.forward(&batch.images.to_device(device)?, Mode::Eval)?.detach();
@@ -79,12 +78,7 @@ impl Features {
                 Pool::Mean => tokens.narrow(1, 1, patches)?.mean(1)?,
                 Pool::Class => tokens.narrow(1, 0, 1)?.squeeze(1)?,
             });
-            for &index in &batch.indices {
-                let label = labels.get(index).ok_or_else(|| {
-                    refuse(format!("no label for image {index}, found {}", labels.len()))
-                })?;
-                found.push(*label);
-            }
+            found.extend(batch.labels);
         }
         if rows.is_empty() {
             return Err(refuse("not one readable image, expected some"));

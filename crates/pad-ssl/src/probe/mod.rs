@@ -2,13 +2,11 @@
 
 mod features;
 mod knn;
-mod labelled;
 mod linear;
 mod scores;
 
 pub use features::{Features, Pool};
 pub use knn::NearestNeighbours;
-pub use labelled::{Labelled, LabelledPart};
 pub use linear::LinearProbe;
 pub use scores::Scores;
 

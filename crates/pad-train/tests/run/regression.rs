@@ -77,6 +77,10 @@ impl Task for Regression {
         let total = (&square + (&absolute * 0.1)?)?;
         Ok(Losses::new(total).with_part("square", square).with_part("absolute", absolute))
     }
+
+    fn images_in(&self, batch: &Pairs) -> usize {
+        batch.inputs.dims()[0]
+    }
 }
 
 /// Batches of `size` pairs, a function of epoch and sample alone. Sample `poison` of epoch 1 is
@@ -92,7 +96,7 @@ impl Samples {
         Self { per_epoch, size, poison: None }
     }
 
-    fn batch(&self, epoch: usize, batch: usize) -> Result<Pairs, BoxError> {
+    pub(crate) fn batch(&self, epoch: usize, batch: usize) -> Result<Pairs, BoxError> {
         let truth = random(Key::new(99), &[INPUTS, OUTPUTS]);
         let samples = batch * self.size..(batch + 1) * self.size;
         let rows = samples.map(|sample| {
