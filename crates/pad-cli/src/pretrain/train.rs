@@ -78,6 +78,7 @@ fn train(session: &Session<Pretrain>) -> Result<()> {
         evaluation: evaluation.as_mut().map(|hook| hook as &mut dyn Hook),
         evaluation_cost: cost,
         facts,
+        texts: Vec::new(),
     })?;
     let Ended::Finished { steps, seconds, images_per_s } = ended else { return Ok(()) };
     if !session.writes() {

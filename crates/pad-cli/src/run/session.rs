@@ -60,6 +60,8 @@ pub struct Training<'a, T: Task> {
     pub evaluation_cost: Cost,
     /// What a resumed run must find again beside the settings.
     pub facts: BTreeMap<String, String>,
+    /// Files that the run's folder gets at once, by their names.
+    pub texts: Vec<(&'static str, String)>,
 }
 
 /// How a session ended.
@@ -126,7 +128,7 @@ impl<P: Trainer> Session<P> {
     /// Trains to the end of the run, or of this session.
     pub fn train<T: Task>(&self, training: Training<'_, T>) -> Result<Ended> {
         let Training { task, batches, parameters, length, batch_size, accumulate, .. } = training;
-        let Training { evaluation, evaluation_cost, facts, .. } = training;
+        let Training { evaluation, evaluation_cost, facts, texts, .. } = training;
         let run = &self.settings.run;
         for line in ParameterSummary::new(&parameters).to_string().lines() {
             tracing::info!("{line}");
@@ -166,6 +168,9 @@ impl<P: Trainer> Session<P> {
         on_first(&*self.group, || {
             std::fs::create_dir_all(&self.folder)
                 .map_err(|error| format!("{}: {error}", self.folder.display()))?;
+            for (name, text) in &texts {
+                super::write_text(&self.folder.join(name), text)?;
+            }
             super::write_text(&self.folder.join(CONFIG), &self.settings.to_toml()?)
         })?;
         if self.writes() {

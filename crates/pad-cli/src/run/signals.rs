@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM: the work ends at the next whole place, with the exit code that shells expect.
+//! Ctrl-C and SIGTERM: the work is saved and ends, with the exit code that shells expect.
 
 use std::{
     fmt,
@@ -16,7 +16,7 @@ use signal_hook::{
 
 use super::Result;
 
-/// What signals ask for.
+/// The signals that end a program.
 #[derive(Debug)]
 pub struct Signals {
     /// True from the first signal on.
@@ -37,7 +37,12 @@ impl Signals {
         Ok(Self { stop, signal })
     }
 
-    /// The end of a program that was told to stop: an error that is none.
+    /// Whether a signal has come.
+    pub fn is_raised(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// The error with the exit code of the signal that came; nothing without one.
     pub fn stopped(&self) -> Result<()> {
         match self.signal.load(Ordering::Relaxed) {
             0 => Ok(()),

@@ -39,6 +39,10 @@ impl<T> Setting for List<T> {
     type Flag = Self;
 }
 
+impl<T> Setting for OrNone<T> {
+    type Flag = Self;
+}
+
 /// A value with a text form, which files have too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Text<T>(pub T);
@@ -102,6 +106,39 @@ impl<T: fmt::Display> fmt::Display for Auto<T> {
             Self::Auto => f.write_str("auto"),
             Self::Given(value) => value.fmt(f),
         }
+    }
+}
+
+/// A value, or `none`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OrNone<T>(pub Option<T>);
+
+impl<T: FromStr<Err: fmt::Display>> FromStr for OrNone<T> {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "none" => Ok(Self(None)),
+            text => text
+                .parse()
+                .map(|value| Self(Some(value)))
+                .map_err(|error: T::Err| format!("{error} (or none)")),
+        }
+    }
+}
+
+impl<T: fmt::Display> fmt::Display for OrNone<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            None => f.write_str("none"),
+            Some(value) => value.fmt(f),
+        }
+    }
+}
+
+impl<T: fmt::Display> Serialize for OrNone<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 
@@ -289,7 +326,7 @@ macro_rules! text_in_files {
         }
     )* };
 }
-text_in_files! { Text<T>, T; Auto<T>, T; List<T>, T; Pair; Pixels; BaseScale; EvalEvery; }
+text_in_files! { Text<T>, T; Auto<T>, T; OrNone<T>, T; List<T>, T; Pair; Pixels; BaseScale; EvalEvery; }
 
 impl<T: fmt::Display> Serialize for Text<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
