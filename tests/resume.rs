@@ -4,13 +4,13 @@ mod programs;
 
 use std::time::{Duration, Instant};
 
-use programs::{bytes, pretrain, program, success, write_images};
+use programs::{bytes, log_lines, pretrain, program, success, write_images};
 
-/// Waits until the log of a run has `lines` lines.
-fn wait_for(log: &std::path::Path, lines: usize) {
+/// Waits until the log of a run has `updates` updates.
+fn wait_for(run: &std::path::Path, updates: usize) {
     let start = Instant::now();
-    while std::fs::read_to_string(log).unwrap_or_default().lines().count() < lines {
-        assert!(start.elapsed() < Duration::from_secs(120), "{} never came", log.display());
+    while log_lines(run).0.len() < updates {
+        assert!(start.elapsed() < Duration::from_secs(120), "{} never came", run.display());
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -28,7 +28,7 @@ fn killed_and_resumed_equals_uninterrupted() {
     for (round, steps) in [2, 4, 9, 13].into_iter().enumerate() {
         let run = folder.path().join(format!("killed-{round}"));
         let mut child = pretrain(&data, &run, &plan).spawn().unwrap();
-        wait_for(&run.join("log.jsonl"), steps);
+        wait_for(&run, steps);
         child.kill().unwrap(); // SIGKILL: nothing is flushed, nothing is said
         child.wait().unwrap();
         assert!(!run.join("model.safetensors").exists(), "killed too late to prove anything");
@@ -80,7 +80,7 @@ fn signals_end_a_run_with_a_checkpoint_and_the_exit_code_of_shells() {
     for (signal, code) in [("TERM", 143), ("INT", 130)] {
         let run = folder.path().join(signal);
         let mut child = pretrain(&data, &run, &plan).spawn().unwrap();
-        wait_for(&run.join("log.jsonl"), 3);
+        wait_for(&run, 3);
         let sent = std::process::Command::new("kill")
             .args([format!("-{signal}"), child.id().to_string()])
             .status();

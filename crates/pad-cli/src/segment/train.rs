@@ -23,7 +23,7 @@ use crate::{
         schedule::Length,
         session::{Ended, Session, Training},
         warm_up::step_seconds,
-        write_text,
+
     },
     settings::{Flags, Settings, Start},
     tools::output::print,
