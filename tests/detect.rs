@@ -4,12 +4,9 @@ mod programs;
 
 use std::{path::Path, process::Command};
 
-use pad::{
-    ImageSize,
-    data::{
-        scenes::SceneConfig,
-        sets::detection::{DetectionScenes, DetectionSource, Object},
-    },
+use pad::data::{
+    scenes::{SceneConfig, Size},
+    sets::detection::{DetectionScenes, DetectionSource, Object},
 };
 use programs::{bytes, error_line, program, stderr, success};
 use serde_json::{Value, json};
@@ -35,7 +32,7 @@ const SMALL: &[&str] = &[
 
 /// `annotations/{train,val}.json` and `{train,val}/*.png`: six and three rendered scenes of 64 x 80.
 fn write_set(root: &Path) {
-    let config = SceneConfig::new(ImageSize::new(64, 80), 9);
+    let config = SceneConfig::new(Size::new(64, 80), 9);
     for (split, first, count) in [("train", 0, 6), ("val", 100, 3)] {
         let scenes = DetectionScenes::render(&config, first, count).unwrap();
         let folder = root.join(split);

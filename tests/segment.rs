@@ -11,7 +11,7 @@ use pad::{
     ImageSize,
     data::{
         image::DecodeOptions,
-        scenes::{SceneConfig, render},
+        scenes::{SceneConfig, render, scene_size},
         sets::segmentation::{Classes, read_mask},
     },
 };
@@ -51,7 +51,7 @@ fn write_set(root: &Path) -> PathBuf {
     }
     let mut names = Vec::new();
     for index in 0..8_u8 {
-        let scene = render(&SceneConfig::new(SIZE, 1), u64::from(index)).unwrap();
+        let scene = render(&SceneConfig::new(scene_size(SIZE), 1), u64::from(index)).unwrap();
         let name = format!("scene{index}");
         write(&root.join("images").join(format!("{name}.png")), &scene.gray);
         let top = scene.classes[0];

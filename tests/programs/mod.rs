@@ -6,7 +6,7 @@ use std::{
     process::{Command, Output},
 };
 
-use pad::{ImageSize, data::scenes::SceneConfig};
+use pad::data::scenes::{SceneConfig, Size};
 
 /// A subcommand of `pad`.
 pub(crate) fn program(name: &str) -> Command {
@@ -33,7 +33,7 @@ pub(crate) const SMALL: &[&str] = &[
 /// Writes `count` rendered scenes as PNG files, 8-bit and, every third, 16-bit.
 pub(crate) fn write_images(folder: &Path, count: usize) {
     std::fs::create_dir_all(folder).unwrap();
-    let config = SceneConfig { size: ImageSize::new(72, 90), ..Default::default() };
+    let config = SceneConfig { size: Size::new(72, 90), ..Default::default() };
     for index in 0..count {
         let scene = pad::data::scenes::render(&config, index as u64).unwrap();
         let path = folder.join(format!("{index:03}.png"));

@@ -187,6 +187,10 @@ pub enum Error {
         /// What happened, and where.
         what: String,
     },
+    /// A setting of the rendered scenes is outside its range.
+    #[cfg(feature = "scenes")]
+    #[error(transparent)]
+    Scenes(#[from] pad_scenes::Error),
     /// candle refused.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),

@@ -58,6 +58,7 @@ pub mod rect;
 pub mod resize;
 pub mod rle;
 pub mod roi;
+#[cfg(feature = "scenes")]
 pub mod scenes;
 pub mod sets;
 pub mod shards;

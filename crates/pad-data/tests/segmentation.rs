@@ -4,10 +4,9 @@ use std::{fs, io::BufWriter, path::Path};
 
 use pad_data::{
     image::{DecodeOptions, Pixels},
-    scenes::SceneConfig,
+    scenes::{SceneConfig, Size},
     sets::segmentation::{Classes, SegmentationScenes, SegmentationSet, SegmentationSource},
 };
-use pad_ops::ImageSize;
 use png::{BitDepth, ColorType, Encoder};
 
 fn write(path: &Path, (width, height): (u32, u32), color: ColorType, depth: BitDepth, data: &[u8]) {
@@ -184,7 +183,7 @@ fn soda_and_mfnet_have_their_layouts() {
 
 #[test]
 fn scenes_have_labels() {
-    let config = SceneConfig::new(ImageSize::new(64, 80), 3);
+    let config = SceneConfig::new(Size::new(64, 80), 3);
     let set = SegmentationScenes::render(&config, 5, 2).unwrap();
     assert_eq!((set.len(), set.name(1)), (2, "scene_00006".into()));
     let (image, labels) = set.load(1, &DecodeOptions::default()).unwrap();

@@ -7,7 +7,7 @@ use pad_data::{
     dataset::Dataset,
     image::{DecodeOptions, Image, Pixels},
     roi::{Roi, RoiConfig, rois, write},
-    scenes::{SceneConfig, SceneSet},
+    scenes::{SceneConfig, SceneSet, Size},
     sets::{
         Crop, ImageDataset, ImageDatasetConfig, ImageFolder, ImageList, ImageSource, gray_levels,
         search_rois,
@@ -121,7 +121,7 @@ fn an_image_that_was_replaced_is_noticed() {
         )
     );
     // Without a file to name: the caller's mistake.
-    let scenes = SceneSet::render(&SceneConfig::new(ImageSize::new(64, 64), 0), 1).unwrap();
+    let scenes = SceneSet::render(&SceneConfig::new(Size::new(64, 64), 0), 1).unwrap();
     let set = ImageDataset::from_source(std::sync::Arc::new(scenes), config()).unwrap();
     assert_eq!(
         set.with_rois(lists).unwrap().get(0, Key::new(0)).unwrap_err().to_string(),
@@ -148,7 +148,7 @@ fn crops_follow_the_files() {
 
 #[test]
 fn searched_regions_are_those_of_each_image() {
-    let config = SceneConfig::new(ImageSize::new(128, 160), 3);
+    let config = SceneConfig::new(Size::new(128, 160), 3);
     let scenes = SceneSet::render(&config, 20).unwrap();
     let (options, window) = (DecodeOptions::default(), Window::default());
     let found = search_rois(&scenes, &options, &window, &RoiConfig::default()).unwrap();

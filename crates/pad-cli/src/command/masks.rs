@@ -16,7 +16,7 @@ use pad::{
     checkpoint::Checkpoint,
     data::{
         draw::Canvas,
-        scenes::{SceneConfig, SceneSet},
+        scenes::{SceneConfig, SceneSet, Size},
         sets::{ImageDataset, ImageDatasetConfig},
         transform::Normalize,
     },
@@ -73,7 +73,7 @@ pub(crate) fn run(program: &Program) -> Result<()> {
         None => None,
     };
     let scenes =
-        SceneSet::render(&SceneConfig::new(ImageSize::new(256, 320), program.seed), program.count)?;
+        SceneSet::render(&SceneConfig::new(Size::new(256, 320), program.seed), program.count)?;
     let config = ImageDatasetConfig::evaluation(ImageSize::square(SIDE));
     let dataset = ImageDataset::from_source(std::sync::Arc::new(scenes), config)?;
     let images = run::images::spread(&dataset, program.count)?;

@@ -17,10 +17,9 @@ use crate::run::{
     settings::{Flags, Settings},
 };
 use pad::{
-    ImageSize,
     data::{
         image::{DecodeOptions, Image},
-        scenes::{Family, FamilyWeights, SceneConfig, SceneSet},
+        scenes::{Family, FamilyWeights, SceneConfig, SceneSet, Size},
         sets::{ImageDataset, ImageSource},
     },
     ssl::probe::{Features, Labelled, LinearProbe, NearestNeighbours, Pool, Scores},
@@ -142,7 +141,7 @@ fn scenes(settings: &Settings, val: f64) -> Result<(Vec<String>, Part, Part)> {
         let seed = settings.seed.wrapping_mul(1000).wrapping_add(label as u64);
         let config = SceneConfig {
             families: FamilyWeights::only(*family),
-            ..SceneConfig::new(ImageSize::new(256, 320), seed)
+            ..SceneConfig::new(Size::new(256, 320), seed)
         };
         let (val, train) = SceneSet::render(&config, each)?.split_at(asked);
         labels.0.extend(vec![label; train.len()]);

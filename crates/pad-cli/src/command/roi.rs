@@ -28,7 +28,7 @@ use pad::{
         draw::Canvas,
         image::{DecodeOptions, Image, decode},
         roi::{self, FelzenszwalbConfig, Histograms, RoiConfig, RoiFilter, SelectiveSearchConfig},
-        scenes::{SceneConfig, SceneSet},
+        scenes::{SceneConfig, SceneSet, Size},
         sets::{ImageFolder, ImageSource, gray_levels},
         window::Window,
     },
@@ -251,7 +251,7 @@ fn rendered(program: &Program) -> Result<PathBuf> {
     let thermal = folder.join("scenes/thermal");
     std::fs::create_dir_all(&thermal).map_err(|error| format!("{}: {error}", thermal.display()))?;
     println!("rendering {} scenes into {}", program.scenes, thermal.display());
-    let scenes = SceneSet::render(&SceneConfig::new(ImageSize::new(512, 640), 0), program.scenes)?;
+    let scenes = SceneSet::render(&SceneConfig::new(Size::new(512, 640), 0), program.scenes)?;
     for index in 0..scenes.len() {
         let path = thermal.join(format!("{index:04}.png"));
         if path.exists() {

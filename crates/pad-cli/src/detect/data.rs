@@ -4,12 +4,11 @@ use std::{path::Path, sync::Arc};
 
 use candle_core::{Device, Tensor};
 use pad::{
-    ImageSize,
     data::{
         draw::{Canvas, DrawnBox},
         image::{DecodeOptions, Image},
         rle::Segmentation,
-        scenes::{FamilyWeights, SceneConfig},
+        scenes::{FamilyWeights, SceneConfig, Size},
         sets::detection::{
             BadBoxes, BoxClass, BoxClasses, DetectionOptions, DetectionScenes, DetectionSet,
             DetectionSource, LabelledImage, Others,
@@ -110,7 +109,7 @@ fn scenes(settings: &Settings, start: u64, count: usize) -> Result<DetectionScen
     tracing::info!("rendering {count} scenes");
     let config = SceneConfig {
         families: FamilyWeights { room: 0.0, close_up: 0.0, plant: 0.0, ..Default::default() },
-        ..SceneConfig::new(ImageSize::new(192, 240), settings.seed)
+        ..SceneConfig::new(Size::new(192, 240), settings.seed)
     };
     Ok(DetectionScenes::render(&config, start, count)?)
 }

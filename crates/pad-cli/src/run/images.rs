@@ -4,12 +4,11 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use candle_core::Tensor;
 use pad::{
-    ImageSize,
     data::{
         dataset::{Dataset, Repeated},
         loader::{Loader, LoaderConfig},
         roi::{Roi, RoiConfig},
-        scenes::{SceneConfig, SceneSet},
+        scenes::{SceneConfig, SceneSet, Size},
         sets::{
             Crop, ImageDataset, ImageDatasetConfig, ImageFolder, ImageList, ImageSource,
             search_rois,
@@ -134,7 +133,7 @@ fn report_rois(rois: &[Vec<Roi>]) {
 fn scenes(settings: &Settings) -> Result<SceneSet> {
     tracing::info!("rendering {} scenes", settings.scenes);
     // Large enough for crops of 224, small enough to render hundreds in seconds.
-    let config = SceneConfig::new(ImageSize::new(256, 320), settings.seed);
+    let config = SceneConfig::new(Size::new(256, 320), settings.seed);
     Ok(SceneSet::render(&config, settings.scenes)?)
 }
 

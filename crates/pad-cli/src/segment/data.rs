@@ -2,12 +2,9 @@
 
 use std::sync::Arc;
 
-use pad::{
-    ImageSize,
-    data::{
-        scenes::SceneConfig,
-        sets::segmentation::{SegmentationScenes, SegmentationSet, SegmentationSource},
-    },
+use pad::data::{
+    scenes::{SceneConfig, Size},
+    sets::segmentation::{SegmentationScenes, SegmentationSet, SegmentationSource},
 };
 
 use super::settings::Settings;
@@ -45,7 +42,7 @@ fn scenes(settings: &Settings, first: u64, count: usize) -> Result<Source> {
     }
     tracing::info!("rendering {count} scenes");
     let [height, width] = settings.scene_size;
-    let config = SceneConfig::new(ImageSize { height, width }, 0);
+    let config = SceneConfig::new(Size { height, width }, 0);
     Ok(Arc::new(SegmentationScenes::render(&config, first, count)?))
 }
 

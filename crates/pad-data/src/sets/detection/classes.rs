@@ -150,8 +150,9 @@ impl BoxClasses {
     }
 
     /// The things of rendered scenes: person, car, bicycle, animal.
+    #[cfg(feature = "scenes")]
     pub fn scenes() -> Self {
-        let things = crate::scenes::Class::ALL.into_iter().filter(|class| class.is_thing());
+        let things = pad_scenes::Class::ALL.into_iter().filter(|class| class.is_thing());
         let classes = things.zip(1..).map(|(class, id)| BoxClass::with(class.name(), id, &[]));
         Self { classes: classes.collect(), others: Others::Refuse }
     }
@@ -219,6 +220,11 @@ mod tests {
         assert_eq!(classes.by_name("DontCare"), None);
         assert_eq!(BoxClasses::flir().by_name("Bike"), Some(1));
         assert_eq!((classes.name(0), classes.name(9), classes.id(3)), ("person", "?", Some(4)));
+    }
+
+    #[cfg(feature = "scenes")]
+    #[test]
+    fn scenes_have_four_classes_of_things() {
         let scenes = BoxClasses::scenes();
         assert_eq!(scenes.list(), "person, car, bicycle, animal");
         assert_eq!(scenes.classes().last().map(|class| class.id), Some(4));

@@ -31,8 +31,10 @@ mod coco;
 mod files;
 mod layout;
 mod loader;
+#[cfg(feature = "scenes")]
 mod scenes;
-#[cfg(test)]
+// Batches and boxes are tested on scenes.
+#[cfg(all(test, feature = "scenes"))]
 mod tests;
 mod voc;
 mod yolo;
@@ -41,13 +43,14 @@ use std::sync::Arc;
 
 use pad_ops::ImageSize;
 
+#[cfg(feature = "scenes")]
+pub use self::scenes::DetectionScenes;
 pub use self::{
     bounds::{BadBoxes, LeftOut},
     classes::{BoxClass, BoxClasses, Others},
     files::{DetectionOptions, DetectionSet},
     layout::DetectionFormat,
     loader::{BoxBatch, BoxBatches, DetectionLoader},
-    scenes::DetectionScenes,
 };
 use crate::{
     Result,

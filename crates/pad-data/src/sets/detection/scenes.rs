@@ -10,7 +10,7 @@ use crate::{
     image::{DecodeOptions, Image, Pixels},
     rect::Rect,
     rle::Rle,
-    scenes::{CLASSES, Scene, SceneBox, SceneConfig, render},
+    scenes::{CLASSES, Scene, SceneBox, SceneConfig, image_size, render},
     sets::no_image,
 };
 
@@ -32,6 +32,7 @@ impl DetectionScenes {
         let one = |index: usize| {
             let number = first.saturating_add(index as u64);
             let scene = render(config, number)?;
+            let size = image_size(scene.size);
             let objects = scene.boxes.iter().zip(0_i64..).filter_map(|(bbox, place)| {
                 let name = CLASSES.get(usize::from(bbox.class))?;
                 let bounds = [bbox.x1, bbox.y1, bbox.x2, bbox.y2].map(f64::from);
@@ -49,10 +50,10 @@ impl DetectionScenes {
             let labelled = LabelledImage {
                 id: (number as i64).saturating_add(1),
                 name: format!("scene_{number:05}"),
-                size: scene.size,
+                size,
                 objects: objects.collect(),
             };
-            Ok((Image::new(scene.size, 1, Pixels::U8(scene.gray))?, labelled))
+            Ok((Image::new(size, 1, Pixels::U8(scene.gray))?, labelled))
         };
         let scenes = (0..count).into_par_iter().map(one).collect::<Result<Vec<_>>>()?;
         Ok(Self { scenes: scenes.into(), classes })
@@ -63,8 +64,8 @@ impl DetectionScenes {
 fn mask(scene: &Scene, bbox: &SceneBox, number: u16) -> Result<Rle> {
     let (left, top) = (bbox.x1 as usize, bbox.y1 as usize);
     let window = Rect { top, left, height: bbox.y2 as usize - top, width: bbox.x2 as usize - left };
-    let own = |row, column| scene.objects[row * scene.size.width + column] == number;
-    Rle::within(scene.size, window, own)
+    let own = |row, column| scene.instances[row * scene.size.width + column] == number;
+    Rle::within(image_size(scene.size), window, own)
 }
 
 impl DetectionSource for DetectionScenes {

@@ -14,7 +14,7 @@ use crate::{
     draw::Canvas,
     image::Pixels,
     loader::LoaderConfig,
-    scenes::SceneConfig,
+    scenes::{SceneConfig, Size},
     transform::detection::{DetectionPipeline, batch_of},
 };
 
@@ -534,7 +534,7 @@ fn yolo_files_are_read_and_checked() {
 }
 
 fn scenes(first: u64, count: usize) -> DetectionScenes {
-    DetectionScenes::render(&SceneConfig::new(ImageSize::new(64, 80), 3), first, count).unwrap()
+    DetectionScenes::render(&SceneConfig::new(Size::new(64, 80), 3), first, count).unwrap()
 }
 
 #[test]

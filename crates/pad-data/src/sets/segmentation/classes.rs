@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use serde::Deserialize;
 
-use crate::{Error, Result, draw::Color, scenes};
+use crate::{Error, Result, draw::Color};
 
 /// The classes of a set.
 ///
@@ -134,8 +134,9 @@ impl Classes {
     }
 
     /// The 10 classes of rendered scenes.
+    #[cfg(feature = "scenes")]
     pub fn scenes() -> Self {
-        Self::fixed(scenes::CLASSES.into_iter().zip(scenes::PALETTE))
+        Self::fixed(pad_scenes::CLASSES.into_iter().zip(pad_scenes::PALETTE))
     }
 
     fn fixed<'a>(classes: impl IntoIterator<Item = (&'a str, Color)>) -> Self {

@@ -11,16 +11,18 @@ mod classes;
 mod files;
 mod loader;
 mod mask;
+#[cfg(feature = "scenes")]
 mod scenes;
 
 use pad_ops::ImageSize;
 
+#[cfg(feature = "scenes")]
+pub use self::scenes::SegmentationScenes;
 pub use self::{
     classes::Classes,
     files::SegmentationSet,
     loader::{SegmentationBatch, SegmentationBatches, SegmentationLoader},
     mask::read_mask,
-    scenes::SegmentationScenes,
 };
 use crate::{
     Error, Result,

@@ -8,7 +8,7 @@ use super::{ClassMap, Classes, SegmentationSource};
 use crate::{
     Result,
     image::{DecodeOptions, Image, Pixels},
-    scenes::{SceneConfig, render},
+    scenes::{SceneConfig, image_size, render},
     sets::no_image,
 };
 
@@ -29,8 +29,9 @@ impl SegmentationScenes {
     pub fn render(config: &SceneConfig, first: u64, count: usize) -> Result<Self> {
         let one = |index: usize| {
             let scene = render(config, first.saturating_add(index as u64))?;
-            let image = Image::new(scene.size, 1, Pixels::U8(scene.gray))?;
-            Ok((image, ClassMap::new(scene.size, scene.classes)?))
+            let size = image_size(scene.size);
+            let image = Image::new(size, 1, Pixels::U8(scene.gray))?;
+            Ok((image, ClassMap::new(size, scene.classes)?))
         };
         let scenes = (0..count).into_par_iter().map(one).collect::<Result<Vec<_>>>()?;
         Ok(Self { scenes: scenes.into(), first, classes: Classes::scenes() })
