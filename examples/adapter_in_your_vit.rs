@@ -24,39 +24,30 @@ const DIM: usize = 64;
 const HEADS: usize = 4;
 
 struct Block {
-    norms: [(Tensor, Tensor); 2],
-    qkv: Linear,
-    proj: Linear,
-    fc1: Linear,
-    fc2: Linear,
+    norms: [Tensor; 4],
+    linears: [Linear; 4],
     adapter: Option<Adapter>, // 1: a place for it
 }
 
 impl Block {
     fn new(adapter: Option<&AdapterConfig>, vb: VarBuilder) -> Result<Self> {
-        let norm = |name: &str| -> Result<(Tensor, Tensor)> {
-            let vb = vb.pp(name);
-            Ok((vb.get_with_hints(DIM, "weight", Init::Const(1.0))?, vb.get(DIM, "bias")?))
-        };
-        Ok(Self {
-            norms: [norm("layernorm_before")?, norm("layernorm_after")?],
-            qkv: linear(DIM, 3 * DIM, vb.pp("qkv"))?,
-            proj: linear(DIM, DIM, vb.pp("proj"))?,
-            fc1: linear(DIM, 4 * DIM, vb.pp("fc1"))?,
-            fc2: linear(4 * DIM, DIM, vb.pp("fc2"))?,
-            // 2: built at the block's own place in the file
-            adapter: adapter.map(|config| Adapter::new(DIM, config, vb.clone())).transpose()?,
-        })
+        let norm = |name| vb.get_with_hints(DIM, name, Init::Const(1.0));
+        let layer = |inputs, outputs, name| linear(inputs, outputs, vb.pp(name));
+        let [qkv, proj] = [layer(DIM, 3 * DIM, "qkv")?, layer(DIM, DIM, "proj")?];
+        let [fc1, fc2] = [layer(DIM, 4 * DIM, "fc1")?, layer(4 * DIM, DIM, "fc2")?];
+        let [w1, b1] = [norm("norm1.weight")?, vb.get(DIM, "norm1.bias")?];
+        let [w2, b2] = [norm("norm2.weight")?, vb.get(DIM, "norm2.bias")?];
+        // 2: built at the block's own place in the file
+        let adapter = adapter.map(|config| Adapter::new(DIM, config, vb.clone())).transpose()?;
+        Ok(Self { norms: [w1, b1, w2, b2], linears: [qkv, proj, fc1, fc2], adapter })
     }
 
     fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        let norm = |x: &Tensor, i: usize| {
-            let (weight, bias) = &self.norms[i];
-            pad::ops::layer_norm(x, weight, bias, 1e-6) // not candle_nn::LayerNorm
-        };
-        let qkv = self.qkv.forward(&norm(x, 0)?)?;
-        let x = (x + self.proj.forward(&pad::ops::attention_packed(&qkv, HEADS)?)?)?;
-        let mlp = self.fc2.forward(&self.fc1.forward(&norm(&x, 1)?)?.gelu_erf()?)?;
+        let ([w1, b1, w2, b2], [qkv, proj, fc1, fc2]) = (&self.norms, &self.linears);
+        let qkv = qkv.forward(&pad::ops::layer_norm(x, w1, b1, 1e-6)?)?; // not candle_nn::LayerNorm
+        let x = (x + proj.forward(&pad::ops::attention_packed(&qkv, HEADS)?)?)?;
+        let hidden = fc1.forward(&pad::ops::layer_norm(&x, w2, b2, 1e-6)?)?.gelu_erf()?;
+        let mlp = fc2.forward(&hidden)?;
         match &self.adapter {
             Some(adapter) => Ok(adapter.forward(&x, &mlp, mode)?), // 3: x + s A(x) + mlp
             None => x + mlp,

@@ -94,7 +94,12 @@ fn main() -> Result<(), BoxError> {
     for batch in loader.epoch(0, 0)? {
         let batch = batch?;
         let mean = batch.images.mean_all()?.to_scalar::<f32>()?;
-        println!("batch {}: {:?}, mean {mean:.3}, {}", batch.number, batch.images.dims(), batch.names[0]);
+        println!(
+            "batch {}: {:?}, mean {mean:.3}, {}",
+            batch.number,
+            batch.images.dims(),
+            batch.names[0]
+        );
     }
     Ok(())
 }

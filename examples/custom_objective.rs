@@ -87,9 +87,8 @@ fn main() -> Result<(), BoxError> {
     let store = ParamStore::from_checkpoint(weights, &device, Key::new(0))
         .with_fresh(trains)
         .with_trained(trains);
-    let denoise = store.build(|vb| {
-        Ok::<_, pad::Error>(Denoise::new(ViT::new(&vit, vb.clone())?, vb)?)
-    })?;
+    let denoise =
+        store.build(|vb| Ok::<_, pad::Error>(Denoise::new(ViT::new(&vit, vb.clone())?, vb)?))?;
     println!("{}", store.summary());
 
     let parameters = store.planned().into_iter().map(|one| Parameter::new(one.name, one.var));
@@ -100,9 +99,12 @@ fn main() -> Result<(), BoxError> {
     Trainer::new(config, Schedule::warmup_cosine(2e-3, 0.0, 1.0, 8.0), optimizer)?
         .with_hook(&mut loss)
         .with_hook(ProgressBar::new(20))
-        .run(&task, &mut EpochStream::new(loader.batches_per_epoch(), |epoch, first, stride| {
-            loader.epoch_on(&device, epoch, first, stride)
-        }))?;
+        .run(
+            &task,
+            &mut EpochStream::new(loader.batches_per_epoch(), |epoch, first, stride| {
+                loader.epoch_on(&device, epoch, first, stride)
+            }),
+        )?;
     if let (Some(before), Some(after)) = (loss.before(), loss.after()) {
         println!("held-out error of clean patches: {before:.4} before, {after:.4} after");
     }

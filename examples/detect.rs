@@ -16,11 +16,17 @@ use pad::{
         Dataset, Loader, LoaderConfig, SharedDataset,
         scenes::{FamilyWeights, SceneConfig, Size},
         sets::detection::{DetectionImage, DetectionScenes, DetectionSet},
-        transform::{Normalize, detection::{DetectionPipeline, DetectionTargets}},
+        transform::{
+            Normalize,
+            detection::{DetectionPipeline, DetectionTargets},
+        },
     },
     heads::{
         Evaluation, Start,
-        detection::{DetectionEvaluator, DetectionModel, DetectionTask, DetectorConfig, RoiConfig, RpnConfig, measure},
+        detection::{
+            DetectionEvaluator, DetectionModel, DetectionTask, DetectorConfig, RoiConfig,
+            RpnConfig, measure,
+        },
     },
     rng::Key,
     train::{AdamW, AdamWConfig, EpochStream, Schedule, Trainer, TrainerConfig, log::ProgressBar},
@@ -46,12 +52,14 @@ fn main() -> Result<(), BoxError> {
 
     let (training, held_out): (SharedDataset<DetectionImage>, SharedDataset<_>) = match data {
         Some(folder) => {
-            let open = |split| DetectionSet::open(&folder, split, Default::default(), &Default::default());
+            let open =
+                |split| DetectionSet::open(&folder, split, Default::default(), &Default::default());
             (Arc::new(open("train")?), Arc::new(open("val")?))
         }
         None => {
             // Streets, car parks and fields: where there are things with boxes.
-            let families = FamilyWeights { room: 0.0, close_up: 0.0, plant: 0.0, ..Default::default() };
+            let families =
+                FamilyWeights { room: 0.0, close_up: 0.0, plant: 0.0, ..Default::default() };
             let scenes = SceneConfig { families, ..SceneConfig::new(Size::new(192, 240), 0) };
             let render = |first, count| DetectionScenes::render(&scenes, first, count);
             (Arc::new(render(0, 300)?), Arc::new(render(1_000_000, 60)?))
@@ -59,7 +67,11 @@ fn main() -> Result<(), BoxError> {
     };
     let classes = training.classes().clone();
     println!("{} images for training, {} for evaluation", training.len(), held_out.len());
-    let mut pipeline = DetectionPipeline { min_side: 4.0, normalize: Normalize::msip(), ..DetectionPipeline::square(256) };
+    let mut pipeline = DetectionPipeline {
+        min_side: 4.0,
+        normalize: Normalize::msip(),
+        ..DetectionPipeline::square(256)
+    };
     pipeline.jitter.scale = [0.85, 1.2];
     let config = LoaderConfig { batch_size: 2, ..Default::default() };
     let loader: Loader<DetectionTargets> = Loader::new(training, pipeline.clone(), config)?;
@@ -73,7 +85,8 @@ fn main() -> Result<(), BoxError> {
         window: Some(7),
         channels: 64,
         head_dim: 256,
-        rpn: RpnConfig { anchor_sizes: vec![16.0, 32.0, 64.0, 128.0, 256.0], ..Default::default() }.with_proposals(200),
+        rpn: RpnConfig { anchor_sizes: vec![16.0, 32.0, 64.0, 128.0, 256.0], ..Default::default() }
+            .with_proposals(200),
         roi: RoiConfig { batch_size_per_image: 128, ..Default::default() },
         ..DetectorConfig::on_backbone(vit, classes.len())
     };

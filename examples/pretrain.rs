@@ -15,14 +15,23 @@ use pad::{
     checkpoint::{Backbone, BackboneOptions},
     data::{
         Dataset, Loader, LoaderConfig, SharedDataset, Transform,
+        image::DecodeOptions,
         image::Image,
+        roi::RoiConfig,
         scenes::{SceneConfig, SceneSet, Size},
         sets::{ImagePipeline, WithRois, open_images, search_rois},
-        image::DecodeOptions, roi::RoiConfig, transform::Normalize, window::Window,
+        transform::Normalize,
+        window::Window,
     },
     rng::Key,
-    ssl::{HeldOutLoss, Pretraining, PretrainingConfig, PretrainingModel, SaveOptions, pictures, stored_mae},
-    train::{AdamW, AdamWConfig, EpochStream, Schedule, Trainer, TrainerConfig, log::ProgressBar, lr_for_batch},
+    ssl::{
+        HeldOutLoss, Pretraining, PretrainingConfig, PretrainingModel, SaveOptions, pictures,
+        stored_mae,
+    },
+    train::{
+        AdamW, AdamWConfig, EpochStream, Schedule, Trainer, TrainerConfig, log::ProgressBar,
+        lr_for_batch,
+    },
 };
 
 #[derive(Parser)]
@@ -50,7 +59,12 @@ fn main() -> Result<(), BoxError> {
     };
     let (training, held_out) = images.split(0.1, Some(500), 0)?;
     println!("{} images for training, {} held out", training.len(), held_out.len());
-    let rois = search_rois(&training, &DecodeOptions::default(), &Window::default(), &RoiConfig::default())?;
+    let rois = search_rois(
+        &training,
+        &DecodeOptions::default(),
+        &Window::default(),
+        &RoiConfig::default(),
+    )?;
     let normalize = Normalize::msip();
     let size = ImageSize::square(224);
     let loader: Loader = Loader::new(
@@ -58,8 +72,10 @@ fn main() -> Result<(), BoxError> {
         ImagePipeline { size, normalize: normalize.clone(), ..Default::default() },
         LoaderConfig { batch_size: 32, ..Default::default() },
     )?;
-    let evaluation = ImagePipeline { normalize: normalize.clone(), ..ImagePipeline::evaluation(size) };
-    let in_order = LoaderConfig { batch_size: 32, shuffle: false, drop_last: false, ..Default::default() };
+    let evaluation =
+        ImagePipeline { normalize: normalize.clone(), ..ImagePipeline::evaluation(size) };
+    let in_order =
+        LoaderConfig { batch_size: 32, shuffle: false, drop_last: false, ..Default::default() };
     let examples = held_out.every(held_out.len().div_ceil(6));
     let held_out: Loader = Loader::new(held_out, evaluation.clone(), in_order)?;
 
@@ -69,7 +85,12 @@ fn main() -> Result<(), BoxError> {
     let mut mae = stored_mae(&weights)?.config.ok_or("the asset names its autoencoder")?;
     mae.encoder.image_size = size;
     mae.encoder.adapter = Some(AdapterConfig { bottleneck: 32, ..Default::default() });
-    let config = PretrainingConfig { mae, epochs, input_stats: Some(normalize.clone()), ..Default::default() };
+    let config = PretrainingConfig {
+        mae,
+        epochs,
+        input_stats: Some(normalize.clone()),
+        ..Default::default()
+    };
     let model = PretrainingModel::start(config, Some(weights), None, &device)?;
     println!("{}", model.store.summary());
 
@@ -84,15 +105,19 @@ fn main() -> Result<(), BoxError> {
     Trainer::new(config, schedule, optimizer)?
         .with_hook(&mut loss)
         .with_hook(ProgressBar::new(50))
-        .run(&task, &mut EpochStream::new(loader.batches_per_epoch(), |epoch, first, stride| {
-            loader.epoch_on(&device, epoch, first, stride)
-        }))?;
+        .run(
+            &task,
+            &mut EpochStream::new(loader.batches_per_epoch(), |epoch, first, stride| {
+                loader.epoch_on(&device, epoch, first, stride)
+            }),
+        )?;
     if let (Some(before), Some(after)) = (loss.before(), loss.after()) {
         println!("held-out loss: {before:.4} before, {after:.4} after");
     }
 
     // What is left: a file of adapters, and pictures of held-out images.
-    let mut files = model.save(&out, &SaveOptions { backbone: Some("asset".into()), ..Default::default() })?;
+    let mut files =
+        model.save(&out, &SaveOptions { backbone: Some("asset".into()), ..Default::default() })?;
     let mut shown = Vec::new();
     for index in 0..examples.len() {
         let image = examples.get(index, &DecodeOptions::default())?;

@@ -25,8 +25,8 @@ use pad::{
         Evaluation, Start,
         segmentation::{
             Augmentation, BackboneForm, FcnConfig, HeadKind, InferenceMode, SegmentationEvaluator,
-            SegmentationInference, SegmentationModel, SegmentationTask, SegmentorConfig, SlidingWindow,
-            UperConfig, measure,
+            SegmentationInference, SegmentationModel, SegmentationTask, SegmentorConfig,
+            SlidingWindow, UperConfig, measure,
         },
     },
     rng::Key,
@@ -53,7 +53,9 @@ fn main() -> Result<(), BoxError> {
 
     let (training, held_out): (SharedDataset<SegmentationImage>, SharedDataset<_>) = match data {
         Some(folder) => {
-            let open = |split| SegmentationSet::open(&folder, split, Default::default(), &Default::default());
+            let open = |split| {
+                SegmentationSet::open(&folder, split, Default::default(), &Default::default())
+            };
             (Arc::new(open("train")?), Arc::new(open("val")?))
         }
         None => {

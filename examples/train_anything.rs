@@ -5,7 +5,7 @@
 //!
 //! A run that is killed goes on from its last checkpoint when it is started again, with the same result to the bit.
 
-use candle_core::{D, DType, Device, IndexOp, Tensor};
+use candle_core::{D, DType, Device, Tensor};
 use candle_nn::{Embedding, Init, Linear, Module, VarBuilder, linear};
 use pad::{
     Mode, ops,
@@ -24,36 +24,29 @@ const DIM: usize = 64;
 const HEADS: usize = 4;
 
 struct Block {
-    norms: [(Tensor, Tensor); 2],
-    qkv: Linear,
-    proj: Linear,
-    fc1: Linear,
-    fc2: Linear,
+    norms: [Tensor; 4],
+    linears: [Linear; 4],
 }
 
 impl Block {
     fn new(vb: VarBuilder) -> candle_core::Result<Self> {
-        let norm = |name: &str| -> candle_core::Result<(Tensor, Tensor)> {
-            let vb = vb.pp(name);
-            Ok((vb.get_with_hints(DIM, "weight", Init::Const(1.0))?, vb.get(DIM, "bias")?))
-        };
-        Ok(Self {
-            norms: [norm("norm1")?, norm("norm2")?],
-            qkv: linear(DIM, 3 * DIM, vb.pp("qkv"))?,
-            proj: linear(DIM, DIM, vb.pp("proj"))?,
-            fc1: linear(DIM, 4 * DIM, vb.pp("fc1"))?,
-            fc2: linear(4 * DIM, DIM, vb.pp("fc2"))?,
-        })
+        let norm = |name| vb.get_with_hints(DIM, name, Init::Const(1.0));
+        let layer = |inputs, outputs, name| linear(inputs, outputs, vb.pp(name));
+        let [qkv, proj] = [layer(DIM, 3 * DIM, "qkv")?, layer(DIM, DIM, "proj")?];
+        let [fc1, fc2] = [layer(DIM, 4 * DIM, "fc1")?, layer(4 * DIM, DIM, "fc2")?];
+        let [w1, b1] = [norm("norm1.weight")?, vb.get(DIM, "norm1.bias")?];
+        let [w2, b2] = [norm("norm2.weight")?, vb.get(DIM, "norm2.bias")?];
+        Ok(Self { norms: [w1, b1, w2, b2], linears: [qkv, proj, fc1, fc2] })
     }
 
     /// `x` (B, N, D) to the same shape.
     fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor, BoxError> {
-        let [(w1, b1), (w2, b2)] = &self.norms;
-        let qkv = self.qkv.forward(&ops::layer_norm(x, w1, b1, 1e-5)?)?;
-        let attended = self.proj.forward(&ops::attention_packed(&qkv, HEADS)?)?;
+        let ([w1, b1, w2, b2], [qkv, proj, fc1, fc2]) = (&self.norms, &self.linears);
+        let qkv = qkv.forward(&ops::layer_norm(x, w1, b1, 1e-5)?)?;
+        let attended = proj.forward(&ops::attention_packed(&qkv, HEADS)?)?;
         let x = (x + ops::dropout(&attended, 0.1, mode)?)?;
-        let hidden = ops::gelu(&self.fc1.forward(&ops::layer_norm(&x, w2, b2, 1e-5)?)?)?;
-        Ok((x + self.fc2.forward(&hidden)?)?)
+        let hidden = ops::gelu(&fc1.forward(&ops::layer_norm(&x, w2, b2, 1e-5)?)?)?;
+        Ok((x + fc2.forward(&hidden)?)?)
     }
 }
 
@@ -77,7 +70,7 @@ impl Reader {
     }
 }
 
-/// Byte windows (B, N) u32 and their starts; a sixth of the bytes will be hidden.
+/// Windows of bytes (B, N) u32, and which of them are hidden (B, N) u8.
 struct Windows {
     bytes: Tensor,
     hidden: Tensor,
@@ -92,11 +85,8 @@ fn windows(epoch: u64, number: usize, count: usize) -> Result<Windows, BoxError>
         bytes.extend(TEXT[start..start + LENGTH].iter().map(|&byte| u32::from(byte)));
         hidden.extend((0..LENGTH).map(|_| u8::from(stream.below(6) == 0)));
     }
-    let shape = (count, LENGTH);
-    Ok(Windows {
-        bytes: Tensor::from_vec(bytes, shape, &Device::Cpu)?,
-        hidden: Tensor::from_vec(hidden, shape, &Device::Cpu)?,
-    })
+    let bytes = Tensor::from_vec(bytes, (count, LENGTH), &Device::Cpu)?;
+    Ok(Windows { bytes, hidden: Tensor::from_vec(hidden, (count, LENGTH), &Device::Cpu)? })
 }
 
 impl Reader {
@@ -135,14 +125,17 @@ fn main() -> Result<(), BoxError> {
     let config = TrainerConfig { epochs: 10, clip_norm: Some(1.0), ..Default::default() };
     let folder = std::path::Path::new("runs/train_anything");
     let saving = CheckpointConfig { every: Every::Steps(50), keep: 1 };
-    let mut trainer = Trainer::new(config, Schedule::warmup_cosine(2e-3, 0.0, 0.5, 10.0), optimizer)?
-        .with_checkpoints(Checkpoints::new(folder, saving)?)
-        .with_hook(ProgressBar::new(50));
+    let mut trainer =
+        Trainer::new(config, Schedule::warmup_cosine(2e-3, 0.0, 0.5, 10.0), optimizer)?
+            .with_checkpoints(Checkpoints::new(folder, saving)?)
+            .with_hook(ProgressBar::new(50));
     if let Some(checkpoint) = latest(folder)? {
         trainer.resume(&checkpoint)?;
     }
     let mut batches = EpochStream::new(100, |epoch, first, stride| {
-        Ok::<_, BoxError>((first..100).step_by(stride).map(move |number| windows(epoch, number, 32)))
+        Ok::<_, BoxError>(
+            (first..100).step_by(stride).map(move |number| windows(epoch, number, 32)),
+        )
     });
     trainer.run(&reader, &mut batches)?;
 
@@ -152,7 +145,5 @@ fn main() -> Result<(), BoxError> {
     let hidden = held_out.hidden.to_dtype(DType::F32)?;
     let share = ((right * &hidden)?.sum_all()? / hidden.sum_all()?)?.to_scalar::<f32>()?;
     println!("{:.1}% of the hidden bytes found (a guess finds about 15%)", 100.0 * share);
-    let first: Vec<u32> = guesses.i(0)?.to_vec1()?;
-    println!("{:?}", String::from_utf8_lossy(&first.iter().map(|&b| b as u8).collect::<Vec<_>>()));
     Ok(())
 }
