@@ -9,8 +9,8 @@ use std::{error::Error, hint::black_box, time::Instant};
 use candle_core::{DType, Device, Tensor, Var};
 use pad::{
     ImageSize, Mode,
-    heads::backbone::{Features, SimplePyramid, WindowedConfig, WindowedViT},
-    ops::{Roi, RoiAlign, batched_nms, nms, roi_align},
+    heads::backbone::{FeatureExtractor, SimplePyramid, WindowedConfig, WindowedViT},
+    ops::{ImageBox, RoiAlign, batched_nms, nms, roi_align},
     params::ParamStore,
     rng::Key,
 };
@@ -76,8 +76,8 @@ fn main() -> Result<()> {
     let tracked: Vec<Tensor> = maps.iter().map(|map| map.as_tensor().clone()).collect();
     let frozen: Vec<Tensor> = tracked.iter().map(Tensor::detach).collect();
     let level = pad::heads::detection::level_of;
-    let roi = |&bbox: &[f32; 4]| Roi { map: level(bbox), image: 0, bbox };
-    let rois: Vec<Roi> = proposals[..512].iter().map(roi).collect();
+    let roi = |&bbox: &[f32; 4]| ImageBox { map: level(bbox), image: 0, bbox };
+    let rois: Vec<ImageBox> = proposals[..512].iter().map(roi).collect();
     let seven = RoiAlign::square(7);
     report("roi_align 512 x 256 x 7 x 7", 20, || Ok(roi_align(&frozen, &scales, &rois, seven)?))?;
     report("roi_align 512 x 256 x 7 x 7, with gradient", 10, || {

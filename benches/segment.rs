@@ -14,9 +14,12 @@ use clap::{Parser, ValueEnum};
 use pad::{
     AdapterConfig, ImageSize, Mode,
     heads::{
+        Trained,
         backbone::DownstreamConfig,
+        parameters,
         segmentation::{
-            BackboneKind, LayerDecay, Segmentor, SegmentorConfig, SlidingWindow, Trained, role_of,
+            BackboneKind, LAYER_DECAY, Segmentor, SegmentorConfig, SlidingWindow, WEIGHT_DECAY,
+            role_of,
         },
     },
     params::ParamStore,
@@ -89,8 +92,7 @@ fn median(mut seconds: Vec<f64>) -> f64 {
 
 /// The segmentor, and the store that serves it.
 fn segmentor(flags: &Flags) -> Result<(Segmentor, ParamStore), Box<dyn Error>> {
-    let plain = ViTConfig::preset(&flags.model, 16)
-        .ok_or_else(|| format!("--model {}, expected tiny, small, base or large", flags.model))?;
+    let plain = ViTConfig::preset(&flags.model, 16)?;
     let vit = ViTConfig {
         image_size: ImageSize::square(flags.crop),
         layer_scale: Some(1.0),
@@ -106,19 +108,19 @@ fn segmentor(flags: &Flags) -> Result<(Segmentor, ParamStore), Box<dyn Error>> {
         Work::Slide => return untrained(&config),
     };
     let store = ParamStore::scratch(&Device::Cpu, Key::new(0))
-        .roles(role_of)
-        .train(move |role| trained.includes(role));
+        .with_roles(role_of)
+        .with_plan(trained.plan(LAYER_DECAY, vit.depth));
     Ok((store.build(|vb| Segmentor::new(&config, vb))?, store))
 }
 
 fn untrained(config: &SegmentorConfig) -> Result<(Segmentor, ParamStore), Box<dyn Error>> {
-    let store = ParamStore::scratch(&Device::Cpu, Key::new(0)).roles(role_of);
+    let store = ParamStore::scratch(&Device::Cpu, Key::new(0)).with_roles(role_of);
     Ok((store.build(|vb| Segmentor::new(config, vb))?, store))
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
     let flags = Flags::parse();
-    pad::ops::join_workers(flags.threads)?; // as the training programs do
+    pad::ops::join_workers(Some(flags.threads))?; // as the training programs do
     let (segmentor, store) = segmentor(&flags)?;
     let (seconds, images) = match flags.work {
         Work::Slide => (slide(&flags, &segmentor)?, 1),
@@ -145,9 +147,7 @@ fn train(
     let pixels = flags.batch * flags.crop * flags.crop;
     let labels: Vec<u8> = (0..pixels).map(|pixel| (pixel / 37 % flags.classes) as u8).collect();
     let labels = Tensor::from_vec(labels, (flags.batch, flags.crop, flags.crop), &Device::Cpu)?;
-    let depth = segmentor.config().backbone.vit().depth;
-    let parameters = LayerDecay::default().parameters(store, depth);
-    let mut optimizer = AdamW::new(parameters, AdamWConfig::default())?;
+    let mut optimizer = AdamW::new(parameters(store, WEIGHT_DECAY), AdamWConfig::default())?;
     let mut seconds = Vec::new();
     let mut parts: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
     for step in 0..flags.steps + 1 {
@@ -186,11 +186,7 @@ fn slide(flags: &Flags, segmentor: &Segmentor) -> Result<Vec<f64>, Box<dyn Error
         return Err("--image takes HEIGHT,WIDTH".into());
     };
     let images = numbers(&[1, 3, height, width], DType::F32, 1);
-    let sliding = SlidingWindow {
-        window: ImageSize::square(flags.crop),
-        stride: ImageSize::square((2 * flags.crop / 3).max(1)),
-        ..Default::default()
-    };
+    let sliding = SlidingWindow::new(ImageSize::square(flags.crop), None);
     let mut seconds = Vec::new();
     for step in 0..flags.steps + 1 {
         let start = Instant::now();

@@ -143,7 +143,7 @@ fn encoder(flags: &Flags) -> ViTConfig {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let flags = Flags::parse();
-    pad::ops::join_workers(flags.threads)?; // as the training programs do
+    pad::ops::join_workers(Some(flags.threads))?; // as the training programs do
     let device = device(&flags)?;
     let images = numbers(&[flags.batch, 3, flags.image, flags.image], DType::F32, 1);
     let images = images.to_device(&device)?;
@@ -172,8 +172,8 @@ fn train(flags: &Flags, images: &Tensor) -> Result<(usize, Vec<f64>), Box<dyn Er
         Work::Full => Paradigm::Full { layer_decay: None },
         _ => Paradigm::Pad { gate_frozen: 0.0, decoder_embed: false },
     };
-    let store =
-        ParamStore::scratch(images.device(), Key::new(0)).train(move |role| paradigm.trains(role));
+    let store = ParamStore::scratch(images.device(), Key::new(0))
+        .with_trained(move |role| paradigm.trains(role));
     let keep = if flags.checkpoint_blocks { Keep::Nothing } else { Keep::Activations };
     let mae = store.build(|vb| Mae::new(&config, vb))?;
     let mae = mae.keeping(keep).multiplying(flags.dtype.precision());
@@ -220,9 +220,10 @@ fn train(flags: &Flags, images: &Tensor) -> Result<(usize, Vec<f64>), Box<dyn Er
 }
 
 fn embed(flags: &Flags, images: &Tensor) -> Result<Vec<f64>, Box<dyn Error>> {
-    let store = ParamStore::scratch(images.device(), Key::new(0)).train(|_| false);
+    let store = ParamStore::scratch(images.device(), Key::new(0)).with_trained(|_| false);
     let config = encoder(flags);
-    let vit = store.build(|vb| ViT::new(&config, vb))?.multiplying(flags.dtype.precision());
+    let vit =
+        store.build(|vb| ViT::new(&config, vb))?.with_matmul_precision(flags.dtype.precision());
     let mut seconds = Vec::new();
     for step in 0..flags.steps + 2 {
         let start = Instant::now();

@@ -12,11 +12,11 @@ use pad::{
     rng::Key,
     vit::ViT,
 };
-use pad_testkit::{close, golden, golden_dir};
+use pad_testkit::{close, golden, golden_folder};
 use programs::{error_line, pretrain, program, success, write_images};
 
 fn at(name: &str) -> PathBuf {
-    golden_dir().join("vit").join(name)
+    golden_folder().join("vit").join(name)
 }
 
 /// What the program prints.
@@ -153,7 +153,7 @@ fn the_other_examples_read_foreign_files() {
 fn bad_files_are_one_line_each() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out.safetensors").display().to_string();
-    let name = |path: &str| golden_dir().join(path).display().to_string();
+    let name = |path: &str| golden_folder().join(path).display().to_string();
     assert_eq!(
         refusal(&name("pth/malicious.pth"), &[&out]),
         "FILE: the pickle names `posix.system`, which no checkpoint needs: refused, and nothing in it was executed"

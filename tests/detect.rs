@@ -6,7 +6,7 @@ use std::{path::Path, process::Command};
 
 use pad::data::{
     scenes::{SceneConfig, Size},
-    sets::detection::{DetectionScenes, DetectionSource, Object},
+    sets::detection::{DetectionScenes, Object},
 };
 use programs::{bytes, error_line, program, stderr, success};
 use serde_json::{Value, json};
@@ -40,7 +40,7 @@ fn write_set(root: &Path) {
         std::fs::create_dir_all(root.join("annotations")).unwrap();
         let (mut images, mut annotations) = (Vec::new(), Vec::new());
         for index in 0..scenes.len() {
-            let labelled = scenes.labelled(index).unwrap();
+            let labelled = scenes.info(index).unwrap();
             let file = format!("{}.png", labelled.name);
             let scene = pad::data::scenes::render(&config, first + index as u64).unwrap();
             image::GrayImage::from_raw(80, 64, scene.gray)
@@ -103,7 +103,7 @@ fn trains_evaluates_predicts_and_goes_on() {
     );
     let log = String::from_utf8(bytes(at("run/log.jsonl"))).unwrap();
     let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let steps = lines.iter().filter(|line| line["loss"].is_number());
+    let steps = lines.iter().filter(|line| line["train/loss"].is_number());
     assert_eq!(steps.count(), 6);
     assert!(log.contains("val/AP50"), "{log}");
 
@@ -248,8 +248,8 @@ fn mistakes_are_told_in_one_line() {
     );
     assert_eq!(
         error(&["--adapters=sometimes"]),
-        "`adapters` is sometimes, expected auto, none, concat, sum, side, gside, fixed=S, fixed-decay=S, \
-         fixed-linear=S or learnable=S"
+        "adapters: expected auto, none, concat, sum, side, gside, fixed=S, fixed-decay=S, fixed-linear=S, \
+         learnable=S, found `sometimes`"
     );
     assert_eq!(
         error(&["--trained=nothing"]),

@@ -7,7 +7,7 @@ use pad::{
     AdapterConfig, AdapterNorm, Fusion, ImageSize, MatmulPrecision, Mode, Scale,
     checkpoint::Checkpoint,
     data::transform::Normalize,
-    params::{ParamStore, Role},
+    params::{ParamStore, Planned, Role},
     rng::Key,
     ssl::{
         AnyObjective, ClipConfig, ClipTeacher, FeatureLoss, FeatureTarget, FeatureTargetConfig,
@@ -60,7 +60,7 @@ fn milan_forward_loss_and_every_gradient() {
     let checkpoint = Checkpoint::from_tensors("milan", with_prefix(&file, "param."));
     let paradigm = Paradigm::Pad { gate_frozen: 0.0, decoder_embed: false };
     let store = ParamStore::from_checkpoint(checkpoint, &Device::Cpu, Key::new(0))
-        .train(move |role| paradigm.trains(role));
+        .with_trained(move |role| paradigm.trains(role));
     let features = file["input.teacher_features"].clone();
     let milan =
         store.build(|vb| Milan::new(&milan_config(), constant(features.clone()), vb)).unwrap();
@@ -82,7 +82,7 @@ fn milan_forward_loss_and_every_gradient() {
     close("loss", &loss.reshape(1).unwrap(), &file["out.loss"], 1e-5);
     let grads = loss.backward().unwrap();
     let mut compared = 0;
-    for (name, _, var) in store.trained() {
+    for Planned { name, var, .. } in store.planned() {
         let grad = grads.get(var.as_tensor()).unwrap_or_else(|| panic!("no {name}"));
         close(&name, grad, &file[&format!("grad.{name}")], GRADIENT);
         compared += 1;
@@ -225,7 +225,7 @@ fn milan_learns_from_its_teacher() {
     let (file, weights) = clip();
     let teacher = Arc::new(ClipTeacher::load(&weights, &Device::Cpu).unwrap());
     let config = MilanConfig { target_dim: 24, encoder: encoder(false), ..milan_config() };
-    let store = ParamStore::scratch(&Device::Cpu, Key::new(1)).train(|_| true);
+    let store = ParamStore::scratch(&Device::Cpu, Key::new(1)).with_trained(|_| true);
     let milan = store.build(|vb| Milan::new(&config, teacher.clone(), vb)).unwrap();
     let images = &file["input.images"];
     let keys: Vec<Key> = (0..2).map(|i| Key::new(2).sample(i)).collect();
@@ -234,7 +234,7 @@ fn milan_learns_from_its_teacher() {
     let loss = |milan: &Milan| milan.loss(images, &draw, Mode::Eval).unwrap().total;
     let before = loss(&milan).to_scalar::<f32>().unwrap();
     let grads = loss(&milan).backward().unwrap();
-    for (name, _, var) in store.trained() {
+    for Planned { name, var, .. } in store.planned() {
         let grad = grads.get(var.as_tensor()).unwrap_or_else(|| panic!("no gradient of {name}"));
         var.set(&(var.as_tensor() - (grad * 0.1).unwrap()).unwrap()).unwrap();
     }
@@ -313,7 +313,7 @@ fn descends<O: Objective>(objective: &O, store: &ParamStore, images: &Tensor) {
     let loss = || objective.loss(images, &draw, Mode::Eval).unwrap().total;
     let before = loss().to_scalar::<f32>().unwrap();
     let grads = loss().backward().unwrap();
-    for (name, _, var) in store.trained() {
+    for Planned { name, var, .. } in store.planned() {
         let grad = grads.get(var.as_tensor()).unwrap_or_else(|| panic!("no gradient of {name}"));
         var.set(&(var.as_tensor() - (grad * 0.02).unwrap()).unwrap()).unwrap();
     }
@@ -329,7 +329,7 @@ fn random_images() -> Tensor {
 fn simmim_counts_removed_pixels_alone() {
     let images = random_images();
     let config = SimMimConfig { encoder: encoder(false), ..Default::default() };
-    let store = ParamStore::scratch(&Device::Cpu, Key::new(1)).train(all_but_tables);
+    let store = ParamStore::scratch(&Device::Cpu, Key::new(1)).with_trained(all_but_tables);
     let simmim = store.build(|vb| SimMim::new(&config, vb)).unwrap();
     let draw = simmim.draw(&images, &[Key::new(0).sample(0), Key::new(0).sample(1)]).unwrap();
     // 2 x 2 cells of 2 x 2 patches, 0.6 of 4 cells = 3 removed.
@@ -376,7 +376,7 @@ fn features_of_a_vit_and_of_a_function() {
                 all_patches,
                 ..Default::default()
             };
-            let store = ParamStore::scratch(&Device::Cpu, Key::new(1)).train(all_but_tables);
+            let store = ParamStore::scratch(&Device::Cpu, Key::new(1)).with_trained(all_but_tables);
             let student =
                 store.build(|vb| FeatureTarget::new(&config, teacher.clone(), vb)).unwrap();
             let keys = [Key::new(0).sample(0), Key::new(0).sample(1)];
@@ -405,9 +405,9 @@ fn any_mask_for_mae_and_any_depth_of_its_decoder() {
             decoder_num_heads: 4,
             ..Default::default()
         };
-        let store = ParamStore::scratch(&Device::Cpu, Key::new(1)).train(|_| true);
+        let store = ParamStore::scratch(&Device::Cpu, Key::new(1)).with_trained(|_| true);
         let mae = store.build(|vb| Mae::new(&config, vb)).unwrap();
-        let names: Vec<String> = store.trained().into_iter().map(|(name, ..)| name).collect();
+        let names: Vec<String> = store.planned().into_iter().map(|p| p.name).collect();
         let has = |i: usize| names.contains(&format!("decoder_blocks.{i}.mlp.fc2.weight"));
         assert!(has(depth - 1) && !has(depth));
         for masking in [Masking::Random, Masking::Block, Masking::Attention, Masking::Intensity] {

@@ -46,7 +46,7 @@ fn two_processes_equal_one() {
         let log = String::from_utf8(bytes(folder.join("log.jsonl"))).unwrap();
         let line = |line: &str| {
             let line: serde_json::Value = serde_json::from_str(line).unwrap();
-            (line["step"].clone(), line["loss"].clone(), line["grad_norm"].clone())
+            (line["step"].clone(), line["train/loss"].clone(), line["train/grad_norm"].clone())
         };
         log.lines().map(line).collect::<Vec<_>>()
     };

@@ -44,7 +44,7 @@ fn killed_and_resumed_equals_uninterrupted() {
         let numbers: Vec<u64> = log
             .lines()
             .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
-            .filter(|line| line["loss"].is_number()) // the others are evaluations
+            .filter(|line| line["train/loss"].is_number()) // the others are evaluations
             .map(|line| line["step"].as_u64().unwrap())
             .collect();
         assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>(), "each step once");
@@ -116,9 +116,7 @@ fn the_best_checkpoint_is_kept_beside_the_newest() {
     let losses: Vec<(f64, u64)> = log
         .lines()
         .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
-        .filter_map(|line| {
-            Some((line["metrics"]["held_out_loss"].as_f64()?, line["step"].as_u64()?))
-        })
+        .filter_map(|line| Some((line["held_out_loss"].as_f64()?, line["step"].as_u64()?)))
         .collect();
     assert_eq!(losses.len(), 6);
     let lowest = losses.iter().copied().min_by(|a, b| a.0.total_cmp(&b.0)).unwrap();

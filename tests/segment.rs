@@ -99,12 +99,12 @@ fn trained_resumed_measured_and_predicted() {
     }
     let log = String::from_utf8(bytes(whole.join("metrics.jsonl"))).unwrap();
     let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let steps = lines.iter().filter(|line| line["loss"].is_number());
+    let steps = lines.iter().filter(|line| line["train/loss"].is_number());
     assert_eq!(
         steps.map(|line| line["step"].as_u64().unwrap()).collect::<Vec<_>>(),
         [1, 2, 3, 4, 5, 6]
     );
-    let measured = lines.iter().filter(|line| line["metrics"]["val/mean_iou"].is_number()).count();
+    let measured = lines.iter().filter(|line| line["val/mean_iou"].is_number()).count();
     assert_eq!(measured, 2, "{log}");
 
     // Interrupted after four updates and continued: the same file, bit for bit.
@@ -304,7 +304,7 @@ fn images_without_a_label_train_nothing_and_break_nothing() {
     let log = String::from_utf8(bytes(out.join("metrics.jsonl"))).unwrap();
     let losses: Vec<f64> = log
         .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).unwrap()["loss"].as_f64())
+        .filter_map(|line| serde_json::from_str::<Value>(line).unwrap()["train/loss"].as_f64())
         .collect();
     assert_eq!(losses, [0.0, 0.0]);
     assert!(json(&out.join("summary.json"))["val"]["mean_iou"].is_null());

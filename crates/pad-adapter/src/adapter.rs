@@ -1,21 +1,58 @@
 //! The adapter layer of PAD (section 3.2), for any transformer.
 
+use std::{fmt, str::FromStr};
+
 use candle_core::Tensor;
 use candle_nn::{Init, VarBuilder};
-use pad_ops::{AdapterScale, AdapterWeights, Fusion, Mode};
+use pad_ops::{AdapterScale, AdapterWeights, Mode, text::unknown_name};
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result, Scale, vit::layers};
+use crate::{
+    Error, Result,
+    scale::{self, Scale},
+    vit::layers,
+};
 
-/// What stands in front of the bottleneck (`layernorm_option` in the original).
+/// The norm in front of the bottleneck (`layernorm_option` in the original).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum AdapterNorm {
     /// The adapter's own layer norm, eps 1e-5.
     #[default]
     In,
-    /// Nothing.
+    /// No norm.
     None,
+}
+
+impl AdapterNorm {
+    /// Every norm.
+    const ALL: [Self; 2] = [Self::In, Self::None];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::In => "in",
+            Self::None => "none",
+        }
+    }
+}
+
+/// `in` or `none`, as in files.
+impl fmt::Display for AdapterNorm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for AdapterNorm {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        let found = Self::ALL.into_iter().find(|norm| norm.name() == name);
+        found.ok_or_else(|| {
+            Error::UnknownName(unknown_name("adapter norm", name, Self::ALL.map(Self::name)))
+        })
+    }
 }
 
 /// An adapter's hyperparameters; the default is the paper's.
@@ -39,7 +76,7 @@ impl Default for AdapterConfig {
 }
 
 impl AdapterConfig {
-    /// Every fault of the configuration at once.
+    /// Checks the configuration and reports all faults at once.
     ///
     /// # Errors
     /// [`Error::Config`].
@@ -59,15 +96,7 @@ impl AdapterConfig {
         if !(0.0..1.0).contains(&self.dropout) {
             faults.push(format!("`dropout` is {}, expected 0 <= dropout < 1", self.dropout));
         }
-        let value = match self.scale {
-            Scale::Fixed(value) => value,
-            Scale::FixedDecay { last } | Scale::FixedLinear { last } => last,
-            Scale::Learnable { init } => init,
-            Scale::Patchwise(_) => 0.0,
-        };
-        if !value.is_finite() {
-            faults.push(format!("`scale` is {value}, expected a number"));
-        }
+        faults.extend(self.scale.fault());
         faults
     }
 
@@ -77,27 +106,26 @@ impl AdapterConfig {
         Self { scale: self.scale.at(block, depth), ..self }
     }
 
-    /// Trained values of one adapter for tokens of `embed_dim` values: 102,208 for ViT-B with the default.
+    /// The number of trained values of one adapter for tokens of `embed_dim` values: 102,208 for
+    /// ViT-B with the default.
     pub fn parameter_count(&self, embed_dim: usize) -> usize {
         let norm = if self.norm == AdapterNorm::In { 2 * embed_dim } else { 0 };
-        let scale = match self.scale {
-            Scale::Learnable { .. } => 1,
-            Scale::Patchwise(fusion) => fusion.gate_width(embed_dim),
-            _ => 0,
-        };
+        let scale = self.scale.parameter_count(embed_dim);
         norm + 2 * embed_dim * self.bottleneck + self.bottleneck + embed_dim + scale
     }
 }
 
-/// `A(x)` = LayerNorm → down → ReLU → dropout → up, and its scale `s`, to stand parallel to a block's MLP:
-/// `x + s * A(x) + MLP(LN(x))`.
+/// `A(x)` = LayerNorm → down → ReLU → dropout → up, and its scale `s`, to stand parallel to a
+/// block's MLP: `x + s * A(x) + MLP(LN(x))`.
 ///
-/// At first `up` and all biases are zero, so a network with fresh adapters computes exactly what it did without.
+/// At first `up` and all biases are zero, so a network with fresh adapters gives the same output as
+/// without.
 ///
-/// Tensors it asks its `VarBuilder` for (`vb` stands at the block, names as in the original repository):
-/// `adaptmlp.adapter_layer_norm_before.{weight,bias}` (D), `adaptmlp.down_proj.{weight (K, D), bias (K)}`,
-/// `adaptmlp.up_proj.{weight (D, K), bias (D)}`, `adaptmlp.scale` (1) for learnable scales (and for
-/// fixed ones, where a file has it), `scalar_pred.weight` (1, 2 D) or (1, D) for patchwise ones.
+/// Its tensors (`vb` stands at the block, names as in the original repository):
+/// `adaptmlp.adapter_layer_norm_before.{weight,bias}` (D), `adaptmlp.down_proj.{weight (K, D), bias
+/// (K)}`, `adaptmlp.up_proj.{weight (D, K), bias (D)}`, `adaptmlp.scale` (1) for learnable scales
+/// (and for fixed ones, where a file has it), `scalar_pred.weight` (1, 2 D) or (1, D) for patchwise
+/// ones.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -117,29 +145,22 @@ pub struct Adapter {
     down: layers::Linear,
     up: layers::Linear,
     dropout: f64,
-    strength: Strength,
-}
-
-/// A [`Scale`] with its tensors.
-#[derive(Clone, Debug)]
-enum Strength {
-    Fixed(f64),
-    Learnable(Tensor),
-    Patchwise { gate: Tensor, fusion: Fusion },
+    scale: AdapterScale,
 }
 
 impl Adapter {
     /// Eps of the adapter's own norm: PyTorch's default, unlike the 1e-6 of a ViT's norms.
     const NORM_EPS: f64 = 1e-5;
 
-    /// An adapter for tokens of `embed_dim` values. Per-block scales ([`Scale::FixedDecay`], [`Scale::FixedLinear`])
-    /// must have been resolved with [`AdapterConfig::at`]; unresolved they count as the last block's.
+    /// An adapter for tokens of `embed_dim` values. Per-block scales ([`Scale::FixedDecay`],
+    /// [`Scale::FixedLinear`]) must have been resolved with [`AdapterConfig::at`]; unresolved they
+    /// count as the last block's.
     ///
     /// # Errors
-    /// [`Error::Config`]; [`Error::FixedScale`] if a checkpoint holds another fixed scale; whatever `vb` refuses.
+    /// [`Error::Config`]; [`Error::FixedScale`] if a checkpoint holds another fixed scale; errors
+    /// of `vb`.
     pub fn new(embed_dim: usize, config: &AdapterConfig, vb: VarBuilder) -> Result<Self> {
         config.validate()?;
-        let config = config.at(0, 1);
         let (d, k) = (embed_dim, config.bottleneck);
         let inner = vb.pp("adaptmlp");
         let norm = match config.norm {
@@ -152,42 +173,13 @@ impl Adapter {
         // Kaiming uniform with a = sqrt(5): bound 1 / sqrt(fan_in).
         let bound = 1.0 / (d as f64).sqrt();
         let down = Init::Uniform { lo: -bound, up: bound };
-        let strength = match config.scale {
-            Scale::Fixed(value)
-            | Scale::FixedDecay { last: value }
-            | Scale::FixedLinear { last: value } => Self::fixed(value, &inner)?,
-            Scale::Learnable { init } => {
-                Strength::Learnable(inner.get_with_hints(1, "scale", Init::Const(init))?)
-            }
-            Scale::Patchwise(fusion) => {
-                let shape = (1, fusion.gate_width(d));
-                let gate =
-                    vb.pp("scalar_pred").get_with_hints(shape, "weight", Init::Const(0.0))?;
-                Strength::Patchwise { gate, fusion }
-            }
-        };
         Ok(Self {
             norm,
             down: layers::Linear::new(d, k, true, down, inner.pp("down_proj"))?,
             up: layers::Linear::new(k, d, true, Init::Const(0.0), inner.pp("up_proj"))?,
             dropout: config.dropout,
-            strength,
+            scale: config.scale.build(d, &vb)?,
         })
-    }
-
-    /// A fixed scale is a constant of the configuration; the original's files hold it too, and must then agree.
-    fn fixed(value: f64, vb: &VarBuilder) -> Result<Strength> {
-        if !vb.contains_tensor("scale") {
-            return Ok(Strength::Fixed(value));
-        }
-        let stored = vb.get_unchecked("scale")?.to_dtype(candle_core::DType::F64)?;
-        let found = stored.flatten_all()?.to_vec1::<f64>()?.first().copied().unwrap_or(f64::NAN);
-        // The file has it in f32.
-        if (found - value).abs() <= 1e-6 * value.abs().max(1e-6) {
-            return Ok(Strength::Fixed(value));
-        }
-        let tensor = format!("{}.scale", vb.prefix());
-        Err(Error::FixedScale { tensor, expected: value, found })
     }
 
     /// Handles on its tensors, for [`pad_ops::mlp_branch`].
@@ -197,13 +189,7 @@ impl Adapter {
             down: self.down.weights(),
             up: self.up.weights(),
             dropout: self.dropout,
-            scale: match &self.strength {
-                Strength::Fixed(scale) => AdapterScale::Fixed(*scale),
-                Strength::Learnable(scale) => AdapterScale::Learnable(scale.clone()),
-                Strength::Patchwise { gate, fusion } => {
-                    AdapterScale::Patchwise { gate: gate.clone(), fusion: *fusion }
-                }
-            },
+            scale: self.scale.clone(),
         }
     }
 
@@ -220,20 +206,14 @@ impl Adapter {
     /// What the adapter adds to the block, `s * A(x)`.
     ///
     /// # Shapes
-    /// `x` (.., D), the residual stream after attention; `mlp` (.., D), the *raw* output `MLP(LN(x))`, before layer
-    /// scale or drop path (the gate looks at it); result (.., D). Any leading axes.
+    /// `x` (.., D), the residual stream after attention; `mlp` (.., D), the *raw* output
+    /// `MLP(LN(x))`, before layer scale or drop path (the gate looks at it); result (.., D). Any
+    /// leading axes.
     ///
     /// # Errors
     /// Shapes, dtypes or devices that do not fit.
     pub fn delta(&self, x: &Tensor, mlp: &Tensor, mode: Mode) -> Result<Tensor> {
-        let branch = self.branch(x, mode)?;
-        Ok(match &self.strength {
-            Strength::Fixed(value) => (branch * *value)?,
-            Strength::Learnable(scale) => branch.broadcast_mul(scale)?,
-            Strength::Patchwise { gate, fusion } => {
-                pad_ops::fuse_patchwise(&branch, mlp, gate, *fusion)?
-            }
-        })
+        scale::apply(&self.scale, &self.branch(x, mode)?, mlp)
     }
 
     /// `x + delta + mlp`: the whole tail of a block that has neither layer scale nor drop path.
@@ -255,12 +235,6 @@ impl Adapter {
     /// # Errors
     /// As [`Adapter::delta`].
     pub fn scales(&self, x: &Tensor, mlp: &Tensor) -> Result<Option<Tensor>> {
-        match &self.strength {
-            Strength::Patchwise { gate, fusion } => {
-                let branch = self.branch(x, Mode::Eval)?;
-                Ok(Some(pad_ops::patchwise_scales(&branch, mlp, gate, *fusion)?))
-            }
-            _ => Ok(None),
-        }
+        scale::patchwise(&self.scale, |mode| self.branch(x, mode), mlp)
     }
 }

@@ -1,28 +1,32 @@
-//! What a configuration, a checkpoint or an input can be wrong with.
+//! Errors of configurations, checkpoints and inputs.
 
 use std::path::PathBuf;
 
 use crate::params::LoadReport;
 
-/// A fault of a configuration, a file or an input. Every variant names the thing, expected before found.
+/// A fault of a configuration, a file or an input. Every variant names the thing, expected before
+/// found.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A configuration contradicts itself; all faults at once.
+    /// A configuration is invalid; all faults at once.
     #[error("{what}: {}", faults.join("; "))]
     Config {
         /// Which configuration.
         what: &'static str,
-        /// What is wrong with it, one entry a fault.
+        /// Its faults.
         faults: Vec<String>,
     },
+    /// A name is not one of a list; the text has the list and a near name.
+    #[error("{0}")]
+    UnknownName(String),
     /// A file could not be read or written.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {cause}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
+        /// The system's error.
+        cause: std::io::Error,
     },
     /// A file is not the checkpoint it claims to be.
     #[error("{}: {what}", path.display())]
@@ -37,8 +41,8 @@ pub enum Error {
     Tensors(LoadReport),
     /// An adapter file belongs to another backbone.
     #[error(
-        "{}: this adapter belongs to the backbone {expected}, found the backbone {found} (force the load to use it \
-         all the same)",
+        "{}: this adapter belongs to the backbone {expected}, found the backbone {found} (the option \
+         `any_backbone` uses it all the same)",
         path.display()
     )]
     OtherBackbone {
@@ -62,23 +66,23 @@ pub enum Error {
     /// An image does not fit the model.
     #[error("image of shape {found:?}, expected {expected}")]
     ImageShape {
-        /// What the model takes.
+        /// The shapes that the model takes.
         expected: String,
-        /// What it was given.
+        /// The image's shape.
         found: Vec<usize>,
     },
-    /// A block index is beyond the model's depth.
+    /// A block index is not below the model's depth.
     #[error("block {found}, expected an index below {depth}")]
     Block {
-        /// Blocks in the model.
+        /// The number of blocks in the model.
         depth: usize,
         /// The index.
         found: usize,
     },
-    /// An operator refused its operands.
+    /// An operator returned an error.
     #[error(transparent)]
     Ops(#[from] pad_ops::Error),
-    /// candle refused.
+    /// candle returned an error.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
 }
@@ -86,7 +90,7 @@ pub enum Error {
 /// `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// So that `?` works in code that returns candle's `Result`, a model's `forward` for one.
+/// So that `?` works in code that returns candle's `Result`, such as a model's `forward`.
 impl From<Error> for candle_core::Error {
     fn from(error: Error) -> Self {
         match error {

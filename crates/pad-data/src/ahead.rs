@@ -1,14 +1,14 @@
-//! Work on items that are still to come, on a thread of its own: how a batch reaches a GPU while the one before it is
-//! worked on.
+//! Work on the next item of an iterator on a thread of its own: how a batch is copied to a GPU while the one before it
+//! is used.
 
 use std::{
     sync::mpsc::{Receiver, sync_channel},
     thread::{Builder, JoinHandle},
 };
 
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 
-use crate::{Error, Result, loader::Batch};
+use crate::{Error, Result};
 
 /// An iterator whose next item is made while the one before it is used: see [`ahead`].
 pub struct Ahead<T> {
@@ -16,7 +16,7 @@ pub struct Ahead<T> {
     thread: Option<JoinHandle<()>>,
 }
 
-/// `work` of every item of `items`, in their order, one ahead of whoever takes them. Dropping it ends the thread.
+/// Applies `work` to every item of `items`, in order, one ahead of the caller. Dropping the result ends the thread.
 ///
 /// # Errors
 /// [`Error::Worker`] if the thread cannot be started.
@@ -35,20 +35,19 @@ where
     I::IntoIter: Send + 'static,
     T: Send + 'static,
 {
-    // No room: the item that waits to be taken is the one ahead.
+    // A channel without capacity: the item that waits to be taken is the one ahead.
     let (give, take) = sync_channel(0);
     let items = items.into_iter();
     let run = move || {
         for item in items {
             if give.send(work(item)).is_err() {
-                return; // nobody is left who would take it
+                return; // the receiver was dropped
             }
         }
     };
-    let thread = Builder::new()
-        .name("pad-ahead".into())
-        .spawn(run)
-        .map_err(|source| Error::Worker { what: format!("cannot be started: {source}") })?;
+    let thread = Builder::new().name("pad-ahead".into()).spawn(run).map_err(|source| {
+        Error::Worker { what: format!("a thread could not be started: {source}") }
+    })?;
     Ok(Ahead { items: Some(take), thread: Some(thread) })
 }
 
@@ -62,7 +61,7 @@ impl<T> Iterator for Ahead<T> {
 
 impl<T> Drop for Ahead<T> {
     fn drop(&mut self) {
-        self.items = None; // the thread's next item finds nobody
+        self.items = None; // ends the thread at its next item
         if let Some(thread) = self.thread.take() {
             let _ = thread.join(); // its panic was reported when it happened
         }
@@ -71,16 +70,29 @@ impl<T> Drop for Ahead<T> {
 
 /// What can be copied to a device whole.
 pub trait ToDevice: Sized {
-    /// The same, on `device`.
+    /// Copies it to `device`.
     ///
     /// # Errors
-    /// Whatever candle refuses.
+    /// candle's.
     fn to_device(self, device: &Device) -> Result<Self>;
 }
 
-impl ToDevice for Batch {
+impl ToDevice for () {
+    fn to_device(self, _: &Device) -> Result<Self> {
+        Ok(())
+    }
+}
+
+impl ToDevice for Vec<usize> {
+    /// Unchanged: classes of whole images are used by the host.
+    fn to_device(self, _: &Device) -> Result<Self> {
+        Ok(self)
+    }
+}
+
+impl ToDevice for Tensor {
     fn to_device(self, device: &Device) -> Result<Self> {
-        Ok(Self { images: self.images.to_device(device)?, ..self })
+        Ok(Tensor::to_device(&self, device)?)
     }
 }
 
@@ -92,7 +104,7 @@ enum Place<B> {
     Ahead(Ahead<Result<B>>),
 }
 
-/// The batches of any loader on `device`; to a GPU each is copied while the one before it is used.
+/// Copies batches to `device`; to a GPU each is copied while the one before it is used.
 ///
 /// # Errors
 /// [`Error::Worker`] if the thread cannot be started.

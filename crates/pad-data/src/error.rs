@@ -1,30 +1,31 @@
-//! What data can be wrong with, and where.
+//! Errors of data, with the place of each.
 
 use std::path::PathBuf;
 
-use pad_ops::ImageSize;
+use pad_ops::{ImageSize, text::unknown_name};
 
-/// A fault of a file, a folder or a setting. Every variant names the place.
+/// A fault of a file, a folder or a setting. Every variant names the place. The text of a cause is part of the text of
+/// the variant; [`source`](std::error::Error::source) does not repeat it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A file or folder could not be read or written.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {cause}", path.display())]
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
+        /// The error of the system.
+        cause: std::io::Error,
     },
     /// A file is not the image it claims to be (truncated, damaged).
-    #[error("{}: cannot decode: {source}", path.display())]
+    #[error("{}: cannot decode: {cause}", path.display())]
     Decode {
         /// The file.
         path: PathBuf,
-        /// What the decoder said.
-        source: image::ImageError,
+        /// The error of the decoder.
+        cause: image::ImageError,
     },
-    /// A file is sound but of a kind that is not supported.
+    /// A valid file of a kind that is not supported.
     #[error("{}: {what} is not supported", path.display())]
     Unsupported {
         /// The file.
@@ -41,7 +42,7 @@ pub enum Error {
         what: &'static str,
         /// The limit.
         limit: u64,
-        /// What the file asks for.
+        /// What the file needs.
         found: u64,
     },
     /// An image is smaller than can be used.
@@ -54,7 +55,7 @@ pub enum Error {
         /// Smallest usable side, pixels.
         min: usize,
     },
-    /// An image holds a value that is no number.
+    /// An image holds a value that is not finite.
     #[error("{}: pixel (row {row}, column {column}) is {value}", path.display())]
     NotFinite {
         /// The file.
@@ -181,22 +182,50 @@ pub enum Error {
         /// What was given.
         found: String,
     },
-    /// A thread that reads images failed: not for a fault of a file, but by a panic or for want of a thread.
+    /// A thread that reads images panicked or could not be started.
     #[error("loader: {what}")]
     Worker {
         /// What happened, and where.
         what: String,
     },
+    /// A name is not one of the known ones.
+    #[error("{}", unknown_name(what, found, known.iter().map(String::as_str)))]
+    UnknownName {
+        /// What it names, e.g. "format".
+        what: &'static str,
+        /// The name.
+        found: String,
+        /// The known names.
+        known: Vec<String>,
+    },
+    /// A requested class is not in the set.
+    #[error("{}", unknown_name("class", class, known.iter().map(String::as_str)))]
+    ClassNotFound {
+        /// The requested class.
+        class: String,
+        /// Classes of the set.
+        known: Vec<String>,
+    },
     /// A setting of the rendered scenes is outside its range.
     #[cfg(feature = "scenes")]
     #[error(transparent)]
     Scenes(#[from] pad_scenes::Error),
-    /// candle refused.
+    /// An error of candle.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
 }
 
 impl Error {
+    /// [`Error::UnknownName`].
+    pub(crate) fn unknown_name<'a>(
+        what: &'static str,
+        found: &str,
+        known: impl IntoIterator<Item = &'a str>,
+    ) -> Self {
+        let known = known.into_iter().map(Into::into).collect();
+        Self::UnknownName { what, found: found.into(), known }
+    }
+
     /// Whether a single file is at fault, so that a run can go on without it.
     pub fn is_of_one_file(&self) -> bool {
         matches!(

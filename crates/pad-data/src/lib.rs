@@ -2,29 +2,24 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`fingerprint`] | what a set consists of, so that a resumed run notices a change |
+//! | [`dataset`] | the one trait of all sets, and adaptors: subsets, repetition, concatenation |
+//! | [`sets`] | folders of images, images of classes, with class maps, with boxes |
+//! | [`transform`] | crops, mirroring, normalisation; pipelines from a sample to its place in a batch |
+//! | [`loader`] | batches from worker threads |
 //! | [`image`] | files to images: PNG, JPEG, BMP, TIFF; 8 and 16 bits, floats |
 //! | [`window`] | counts and kelvin to levels of 0 to 255 |
 //! | [`resize`] | Pillow's bicubic and bilinear resize, bit for bit |
-//! | [`transform`] | crops, mirroring, normalisation: decide, then apply |
 //! | [`rle`] | masks of objects as COCO keeps them: runs and outlines |
 //! | [`roi`] | regions of interest by selective search, with the regions of the reference; their files |
-//! | [`sets`] | folders of images as data sets |
 //! | [`msip`] | MSIP from its eight public sources, with a manifest |
 //! | [`shards`] | sets in tar files, for network disks |
-//! | [`dataset`], [`loader`] | what a set is; batches from worker threads |
-//! | [`stats`] | what to normalise with |
+//! | [`fingerprint`] | the content of a set in one line, so that a resumed run notices a change |
+//! | [`stats`] | mean, standard deviation and percentiles of a set |
 //! | [`scenes`] | rendered infrared scenes with class maps and boxes |
 //! | [`draw`] | pictures of results |
 //!
 //! ```
-//! use std::sync::Arc;
-//!
-//! use pad_data::{
-//!     draw::Canvas,
-//!     loader::{Loader, LoaderConfig},
-//!     sets::{ImageDataset, ImageDatasetConfig, ImageFolder},
-//! };
+//! use pad_data::{Loader, LoaderConfig, draw::Canvas, sets::ImageFolder, transform::ImagePipeline};
 //! use pad_ops::ImageSize;
 //!
 //! # let folder = tempfile::tempdir().unwrap();
@@ -32,15 +27,15 @@
 //!     let image = Canvas::new(ImageSize::new(48, 64), [index * 20; 3]);
 //!     image.save_png(folder.path().join(format!("{index}.png")))?;
 //! }
-//! let config = ImageDatasetConfig { size: ImageSize::square(32), ..Default::default() };
-//! let set = ImageDataset::new(ImageFolder::open(folder.path())?, config)?;
+//! let images = ImageFolder::open(folder.path())?;
+//! let pipeline = ImagePipeline { size: ImageSize::square(32), ..Default::default() };
 //! let config = LoaderConfig { batch_size: 4, ..Default::default() };
-//! let loader = Loader::new(Arc::new(set), config)?;
+//! let loader: Loader = Loader::new(images, pipeline, config)?;
 //! let mut seen = 0;
 //! for batch in loader.epoch(0, 0)? {
 //!     let batch = batch?;
 //!     assert_eq!(batch.images.dims(), [4, 3, 32, 32]);
-//!     seen += batch.indices.len();
+//!     seen += batch.len();
 //! }
 //! assert_eq!(seen, 8); // the incomplete third batch is left out
 //! # Ok::<(), pad_data::Error>(())
@@ -66,7 +61,10 @@ pub mod stats;
 pub mod transform;
 pub mod window;
 
+pub use dataset::{Dataset, Sample, SharedDataset};
 pub use error::{Error, Result};
+pub use loader::{Batch, Loader, LoaderConfig};
+pub use transform::Transform;
 
 /// The README's example compiles and runs.
 #[cfg(doctest)]

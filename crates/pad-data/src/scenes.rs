@@ -2,14 +2,14 @@
 //!
 //! ```
 //! use pad_data::{
+//!     Dataset,
 //!     scenes::{SceneConfig, SceneSet, Size, image_size, render},
-//!     sets::ImageSource,
 //! };
 //!
 //! let config = SceneConfig::new(Size::new(48, 64), 7);
 //! let set = SceneSet::render(&config, 3)?;
 //! assert_eq!(set.len(), 3);
-//! assert_eq!(set.load(0, &Default::default())?.size(), image_size(render(&config, 0)?.size));
+//! assert_eq!(set.get(0, &Default::default())?.size(), image_size(render(&config, 0)?.size));
 //! # Ok::<(), pad_data::Error>(())
 //! ```
 
@@ -25,8 +25,9 @@ use rayon::prelude::*;
 
 use crate::{
     Result,
+    dataset::Dataset,
     image::{DecodeOptions, Image, Pixels},
-    sets::{ImageSource, no_image},
+    sets::{ImageInfo, no_image},
 };
 
 /// Returns the size of a scene as the size of an image.
@@ -71,7 +72,9 @@ impl SceneSet {
     }
 }
 
-impl ImageSource for SceneSet {
+impl Dataset for SceneSet {
+    type Sample = Image;
+
     fn len(&self) -> usize {
         self.count
     }
@@ -80,7 +83,15 @@ impl ImageSource for SceneSet {
         format!("scene {}", self.first + index)
     }
 
-    fn load(&self, index: usize, _: &DecodeOptions) -> Result<Image> {
+    fn classes(&self) -> &() {
+        &()
+    }
+
+    fn info(&self, _: usize) -> Result<ImageInfo> {
+        Ok(ImageInfo::default())
+    }
+
+    fn get(&self, index: usize, _: &DecodeOptions) -> Result<Image> {
         let image = (index < self.count).then(|| self.images.get(self.first + index)).flatten();
         image.cloned().ok_or_else(|| no_image(index, self.count))
     }

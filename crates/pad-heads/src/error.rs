@@ -1,39 +1,41 @@
-//! What a head, a configuration or a batch can be wrong with.
+//! The errors of heads, configurations, batches and files.
 
-/// A fault of a configuration, a model or a batch.
+use std::path::PathBuf;
+
+/// An error of a configuration, a model, a batch, a file or an evaluation.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A configuration contradicts itself; all faults at once.
+    /// A configuration is invalid; holds all faults at once.
     #[error("{what}: {}", faults.join("; "))]
     Config {
-        /// Which configuration.
+        /// The configuration.
         what: &'static str,
-        /// What is wrong with it, one entry a fault.
+        /// Its faults.
         faults: Vec<String>,
     },
-    /// Feature maps are not those that a head was built for.
+    /// A head received another number of feature maps than it was built for.
     #[error("{head}: {found} feature maps, expected {expected}")]
     Maps {
         /// The head.
         head: &'static str,
-        /// Maps that it takes.
+        /// Number of maps that it takes.
         expected: usize,
-        /// Maps that it was given.
+        /// Number of maps that it received.
         found: usize,
     },
-    /// Images, their sizes and what there is to find in them do not fit each other or the detector.
+    /// Images, their sizes and their targets do not fit each other or the model.
     #[error("batch: {found}, expected {expected}")]
     Batch {
         /// What would fit.
         expected: String,
-        /// What there is.
+        /// What was given.
         found: String,
     },
-    /// A model's logits are not those of the images that it was given.
+    /// A model returned logits of another shape than its images have.
     #[error("logits of shape {found:?}, expected (B, classes, H, W) with B, H, W = {expected:?}")]
     Logits {
-        /// Images, height, width.
+        /// Number of images, height, width.
         expected: [usize; 3],
         /// Shape of the logits.
         found: Vec<usize>,
@@ -49,19 +51,51 @@ pub enum Error {
         /// Grid of the image.
         found: pad_adapter::vit::PatchGrid,
     },
-    /// A model or a checkpoint refused.
+    /// An entry of a model file's metadata is missing or invalid.
+    #[error("{}: metadata `{key}`: {fault}", path.display())]
+    Metadata {
+        /// The file.
+        path: PathBuf,
+        /// The entry.
+        key: &'static str,
+        /// Its fault.
+        fault: String,
+    },
+    /// Classes of a model and of a dataset, a file or a configuration differ.
+    #[error("classes: expected {expected}, found {found}")]
+    Classes {
+        /// The model's.
+        expected: String,
+        /// The others.
+        found: String,
+    },
+    /// The labels of an image cannot be compared with its prediction.
+    #[error("{name}: {cause}")]
+    Labels {
+        /// The image.
+        name: String,
+        /// The fault.
+        cause: crate::segmentation::metrics::MetricsError,
+    },
+    /// COCO annotations or results are invalid.
+    #[error(transparent)]
+    Coco(#[from] crate::detection::coco::CocoError),
+    /// A model or a checkpoint returned an error.
     #[error(transparent)]
     Adapter(#[from] pad_adapter::Error),
-    /// An operator refused its operands.
+    /// A dataset, an image or a transform returned an error.
+    #[error(transparent)]
+    Data(#[from] pad_data::Error),
+    /// An operator returned an error.
     #[error(transparent)]
     Ops(#[from] pad_ops::Error),
-    /// candle refused.
+    /// candle returned an error.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
 }
 
 impl Error {
-    /// [`Error::Config`] if there are faults.
+    /// Returns [`Error::Config`] if there are faults.
     pub(crate) fn faults(what: &'static str, faults: Vec<String>) -> Result<()> {
         if faults.is_empty() { Ok(()) } else { Err(Error::Config { what, faults }) }
     }

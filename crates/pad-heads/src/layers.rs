@@ -1,4 +1,5 @@
-//! The layers of heads and pyramids, over pad-ops' differentiable operators. Names and first values are mmcv's.
+//! The layers of heads and pyramids, over pad-ops' differentiable operators. Names and initial
+//! values are mmcv's.
 
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use pad_train::Collective;
 
 use crate::Result;
 
-/// A convolution of stride 1 whose result is as large as its input.
+/// A convolution of stride 1 that keeps the size of its input.
 #[derive(Clone, Debug)]
 pub struct Conv2d {
     weight: Tensor,
@@ -19,11 +20,11 @@ pub struct Conv2d {
 }
 
 impl Conv2d {
-    /// Asks `vb` for `weight` (`outputs`, `inputs`, `kernel`, `kernel`), initialised by `init`, and for `bias`
-    /// (`outputs`), initialised to zero. `kernel` is odd.
+    /// Takes `weight` (`outputs`, `inputs`, `kernel`, `kernel`), initialised by `init`, and `bias`
+    /// (`outputs`), initialised to zero, from `vb`. `kernel` is odd.
     ///
     /// # Errors
-    /// Whatever `vb` refuses.
+    /// Tensors that `vb` lacks.
     pub fn new(
         inputs: usize,
         outputs: usize,
@@ -56,20 +57,23 @@ pub struct ConvTranspose2x2 {
 }
 
 impl ConvTranspose2x2 {
-    /// Asks `vb` for `weight` (`channels`, `channels`, 2, 2) and `bias` (`channels`), initialised as PyTorch does.
+    /// Takes `weight` (`channels`, `channels`, 2, 2) and `bias` (`channels`), initialised as
+    /// PyTorch does, from `vb`.
     ///
     /// # Errors
-    /// Whatever `vb` refuses.
+    /// Tensors that `vb` lacks.
     pub fn new(channels: usize, vb: VarBuilder) -> Result<Self> {
         Self::between(channels, channels, vb)
     }
 
-    /// [`ConvTranspose2x2::new`] from `inputs` to `outputs` channels: `weight` (`inputs`, `outputs`, 2, 2).
+    /// [`ConvTranspose2x2::new`] from `inputs` to `outputs` channels: `weight` (`inputs`,
+    /// `outputs`, 2, 2).
     ///
     /// # Errors
-    /// Whatever `vb` refuses.
+    /// Tensors that `vb` lacks.
     pub fn between(inputs: usize, outputs: usize, vb: VarBuilder) -> Result<Self> {
-        // Kaiming uniform with a = sqrt(5) over PyTorch's fan in of this layout, outputs times kernel.
+        // Kaiming uniform with a = sqrt(5) over PyTorch's fan in of this layout, outputs times
+        // kernel.
         let bound = 1.0 / (4.0 * outputs as f64).sqrt();
         let uniform = Init::Uniform { lo: -bound, up: bound };
         Ok(Self {
@@ -98,10 +102,10 @@ pub struct ChannelNorm {
 impl ChannelNorm {
     const EPS: f64 = 1e-6;
 
-    /// Asks `vb` for `weight` and `bias` (`channels`).
+    /// Takes `weight` and `bias` (`channels`) from `vb`.
     ///
     /// # Errors
-    /// Whatever `vb` refuses.
+    /// Tensors that `vb` lacks.
     pub fn new(channels: usize, vb: VarBuilder) -> Result<Self> {
         Ok(Self {
             weight: vb.get_with_hints(channels, "weight", Init::Const(1.0))?,
@@ -119,7 +123,8 @@ impl ChannelNorm {
     }
 }
 
-/// PyTorch's first values of a convolution's weight: Kaiming uniform with a = sqrt(5) over the fan in.
+/// PyTorch's initial values of a convolution's weight: Kaiming uniform with a = sqrt(5) over the
+/// fan in.
 pub(crate) fn torch_conv(inputs: usize, kernel: usize) -> Init {
     let bound = 1.0 / ((inputs * kernel * kernel).max(1) as f64).sqrt();
     Init::Uniform { lo: -bound, up: bound }
@@ -130,32 +135,32 @@ pub(crate) fn msra(outputs: usize, kernel: usize) -> Init {
     Init::Randn { mean: 0.0, stdev: (2.0 / (outputs * kernel * kernel).max(1) as f64).sqrt() }
 }
 
-/// Batch norm whose running statistics are state of this layer: they move at every forward in [`Mode::Train`], and count
+/// Batch norm. Its running statistics are updated by every forward pass in [`Mode::Train`] and used
 /// in [`Mode::Eval`].
 ///
-/// The statistics are tensors of the `VarBuilder` (`running_mean`, `running_var`), updated in place: whoever holds the
-/// same tensors (a [`ParamStore`](pad_adapter::params::ParamStore)) saves their present values. [`is_statistic`] tells
-/// them from what an optimiser moves. Clones share them.
+/// The statistics are tensors of the `VarBuilder` (`running_mean`, `running_var`), updated in
+/// place, so a [`ParamStore`](pad_adapter::params::ParamStore) that serves them saves their current
+/// values. Clones share them. [`is_running_statistic`] tells them from trained parameters.
 #[derive(Clone, Debug)]
 pub struct BatchNorm {
     weight: Tensor,
     bias: Tensor,
     running_mean: Tensor,
     running_var: Tensor,
-    /// Who else the statistics are of.
+    /// The processes that share statistics in training.
     over: Option<SumOver>,
 }
 
 impl BatchNorm {
     /// PyTorch's default.
     const EPS: f64 = 1e-5;
-    /// How much of the running statistics a batch replaces.
+    /// Share of the running statistics that a batch replaces.
     const MOMENTUM: f64 = 0.1;
 
-    /// Asks `vb` for `weight`, `bias`, `running_mean` and `running_var` (`channels`).
+    /// Takes `weight`, `bias`, `running_mean` and `running_var` (`channels`) from `vb`.
     ///
     /// # Errors
-    /// Whatever `vb` refuses.
+    /// Tensors that `vb` lacks.
     pub fn new(channels: usize, vb: VarBuilder) -> Result<Self> {
         let get = |name, value| vb.get_with_hints(channels, name, Init::Const(value));
         Ok(Self {
@@ -167,8 +172,8 @@ impl BatchNorm {
         })
     }
 
-    /// Takes the statistics of training over all processes that train together, as
-    /// [`pad_ops::batch_norm2d_synced`]; they must all call it.
+    /// Shares the statistics of training among all processes of a group, as
+    /// [`pad_ops::batch_norm2d_synced`] does. Every process must call it.
     pub fn synchronize(&mut self, over: &SumOver) {
         self.over = Some(over.clone());
     }
@@ -177,7 +182,7 @@ impl BatchNorm {
     /// `x` (B, C, H, W) -> the same.
     ///
     /// # Errors
-    /// An `x` that does not fit; in training one that has a single value per channel.
+    /// An `x` that does not fit; in training, an `x` with a single value per channel.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         match mode {
             Mode::Train(_) => {
@@ -206,14 +211,15 @@ impl BatchNorm {
     }
 }
 
-/// The exchange of statistics over `group`, for [`BatchNorm::synchronize`].
-pub fn over(group: &Arc<dyn Collective>) -> SumOver {
+/// Returns the sum over the processes of `group`, for [`BatchNorm::synchronize`].
+pub fn sum_over(group: &Arc<dyn Collective>) -> SumOver {
     let group = Arc::clone(group);
     SumOver::new(move |values| Ok(group.all_reduce_sum(values)?))
 }
 
-/// Whether a parameter of this name holds running statistics: state, never trained.
-pub fn is_statistic(name: &str) -> bool {
+/// Returns whether a parameter of this name holds running statistics of a batch norm, which are
+/// never trained.
+pub fn is_running_statistic(name: &str) -> bool {
     name.ends_with(".running_mean") || name.ends_with(".running_var")
 }
 
@@ -225,10 +231,10 @@ pub struct ConvNormRelu {
 }
 
 impl ConvNormRelu {
-    /// Asks `vb` for `conv.weight` and `bn.*`.
+    /// Takes `conv.weight` and `bn.*` from `vb`.
     ///
     /// # Errors
-    /// Whatever `vb` refuses.
+    /// Tensors that `vb` lacks.
     pub fn new(inputs: usize, outputs: usize, kernel: usize, vb: VarBuilder) -> Result<Self> {
         let init = msra(outputs, kernel);
         Ok(Self {

@@ -1,10 +1,11 @@
-//! Batch norm over several processes equals batch norm of the joined batch: outputs, running statistics, gradients.
+//! Batch norm over several processes equals batch norm of the joined batch: outputs, running
+//! statistics, gradients.
 
 use std::{sync::Arc, thread};
 
 use candle_core::{DType, Device, Tensor, Var};
 use candle_nn::VarBuilder;
-use pad_heads::layers::{BatchNorm, over};
+use pad_heads::layers::{BatchNorm, sum_over};
 use pad_ops::{Mode, rng::Key};
 use pad_train::{Collective, LocalGroup};
 
@@ -43,8 +44,8 @@ fn layer() -> (BatchNorm, [Var; 4]) {
     (norm, vars)
 }
 
-/// Twice through the layer, so that gradients of the second pass reach the first one's statistics. The loss is a mean
-/// over `rows` rows, as that of one process.
+/// Twice through the layer, so that gradients of the second pass reach the first one's statistics.
+/// The loss is a mean over `rows` rows, as that of one process.
 fn pass(norm: &BatchNorm, vars: &[Var; 4], from: usize, rows: usize) -> Found {
     let (_, c, h, w) = SHAPE;
     let all = [SHAPE.0, c, h, w];
@@ -106,7 +107,7 @@ fn on_two(synchronized: bool) -> Vec<Found> {
                 let rank = group.rank();
                 let group: Arc<dyn Collective> = Arc::new(group);
                 if synchronized {
-                    norm.synchronize(&over(&group));
+                    norm.synchronize(&sum_over(&group));
                 }
                 pass(&norm, &vars, 2 * rank, 2)
             })
@@ -116,21 +117,22 @@ fn on_two(synchronized: bool) -> Vec<Found> {
     })
 }
 
-/// A process that is gone is an error of the layer, not a hang; one value a process is enough, one in all is not.
+/// A process that is gone is an error of the layer, not a hang; one value a process is enough, one
+/// in all is not.
 #[test]
 fn what_it_refuses() {
     let mut members = LocalGroup::members(2);
     drop(members.pop());
     let group: Arc<dyn Collective> = Arc::new(members.remove(0));
     let (mut norm, _) = layer();
-    norm.synchronize(&over(&group));
+    norm.synchronize(&sum_over(&group));
     let dot = random("dot", &[1, 3, 1, 1]);
     let error = norm.forward(&dot, Mode::Train(Key::new(0))).unwrap_err().to_string();
     assert!(error.contains("rank 1 is gone: it left the group"), "{error}");
 
     let group: Arc<dyn Collective> = Arc::new(pad_train::SingleProcess);
     let (mut norm, _) = layer();
-    norm.synchronize(&over(&group));
+    norm.synchronize(&sum_over(&group));
     let error = norm.forward(&dot, Mode::Train(Key::new(0))).unwrap_err().to_string();
     assert!(error.contains("more than one value per channel, over all processes"), "{error}");
 }

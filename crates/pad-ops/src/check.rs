@@ -1,10 +1,10 @@
-//! The only place that words shape, dtype and device refusals.
+//! Checks of shapes, dtypes and devices, and the texts of their errors.
 
 use candle_core::{DType, Tensor};
 
 use crate::{Error, Result};
 
-/// Asks that `tensor` has exactly the shape `expected`.
+/// Checks that `tensor` has exactly the shape `expected`.
 ///
 /// # Errors
 /// [`Error::Shape`] naming `op` and `arg`.
@@ -20,7 +20,7 @@ pub fn expect_shape(
     Err(shape_error(op, arg, tensor, format!("{expected:?}")))
 }
 
-/// Asks that `tensor` has `rank` axes.
+/// Checks that `tensor` has `rank` axes.
 ///
 /// # Errors
 /// [`Error::Shape`] with the axes' names from `axes`, e.g. `"(B, N, D)"`.
@@ -37,7 +37,7 @@ pub fn expect_rank(
     Err(shape_error(op, arg, tensor, axes.to_string()))
 }
 
-/// The last axis of `tensor`, which must exist.
+/// Returns the size of the last axis of `tensor`.
 ///
 /// # Errors
 /// [`Error::Shape`] for a scalar.
@@ -48,7 +48,7 @@ pub fn last_dim(op: &'static str, arg: &'static str, tensor: &Tensor) -> Result<
     }
 }
 
-/// Asks for a floating dtype.
+/// Checks that `tensor` has a floating dtype.
 ///
 /// # Errors
 /// [`Error::DType`].
@@ -59,7 +59,7 @@ pub fn expect_float(op: &'static str, arg: &'static str, tensor: &Tensor) -> Res
     Err(Error::DType { op, arg, expected: "a floating dtype".into(), found: tensor.dtype() })
 }
 
-/// Asks for one dtype.
+/// Checks that `tensor` has the dtype `expected`.
 ///
 /// # Errors
 /// [`Error::DType`].
@@ -75,7 +75,7 @@ pub fn expect_dtype(
     Err(Error::DType { op, arg, expected: format!("{expected:?}"), found: tensor.dtype() })
 }
 
-/// Asks that `tensor` has the dtype and the device of `like`.
+/// Checks that `tensor` has the dtype and the device of `like`.
 ///
 /// # Errors
 /// [`Error::DType`] or [`Error::Device`].
@@ -97,7 +97,7 @@ pub fn expect_like(
     })
 }
 
-/// A shape refusal whose expectation is said in words.
+/// Returns the error of a wrong shape, its expectation in words.
 pub fn shape_error(
     op: &'static str,
     arg: &'static str,

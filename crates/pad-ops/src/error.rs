@@ -1,8 +1,8 @@
-//! What an operator can refuse, and how it says so.
+//! Errors of the operators.
 
 use candle_core::{DType, DeviceLocation};
 
-/// An operator's refusal. Every variant names the operator and the argument.
+/// An error of an operator. Every variant names the operator and the argument.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -13,9 +13,9 @@ pub enum Error {
         op: &'static str,
         /// Argument.
         arg: &'static str,
-        /// What the operator asks for, in words or axes.
+        /// The expected shape, in words or axes.
         expected: String,
-        /// What it was given.
+        /// The shape that was given.
         found: Vec<usize>,
     },
     /// An argument's element type does not fit.
@@ -25,9 +25,9 @@ pub enum Error {
         op: &'static str,
         /// Argument.
         arg: &'static str,
-        /// What the operator asks for.
+        /// The expected dtype.
         expected: String,
-        /// What it was given.
+        /// The dtype that was given.
         found: DType,
     },
     /// Two arguments live on different devices.
@@ -51,18 +51,20 @@ pub enum Error {
         arg: &'static str,
         /// The range.
         expected: String,
-        /// What it was given.
+        /// The value that was given.
         found: String,
     },
-    /// candle refused.
-    #[error("{op}: {source}")]
-    Op {
-        /// Operator of ours that called candle.
-        op: &'static str,
-        /// candle's own error.
-        source: candle_core::Error,
+    /// A name that is not one of the known ones.
+    #[error("{}", crate::text::unknown_name(what, found, known.iter().copied()))]
+    UnknownName {
+        /// What it names, e.g. `precision`.
+        what: &'static str,
+        /// The names that exist.
+        known: &'static [&'static str],
+        /// The name that was given.
+        found: String,
     },
-    /// candle refused, outside any operator of ours.
+    /// An error of candle.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
 }
@@ -70,7 +72,7 @@ pub enum Error {
 /// `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// So that `?` works in code that returns candle's `Result`, a model's `forward` for one.
+/// Lets `?` convert in functions that return candle's `Result`, such as a model's `forward`.
 impl From<Error> for candle_core::Error {
     fn from(error: Error) -> Self {
         match error {

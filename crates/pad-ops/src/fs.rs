@@ -1,4 +1,4 @@
-//! Files that are whole or absent.
+//! Atomic file writes.
 
 use std::{
     fs::File,
@@ -6,12 +6,12 @@ use std::{
     path::Path,
 };
 
-/// Writes `path` so that it is never seen half-written: a temporary file in the same folder is filled, synced to
-/// the disk, renamed over `path`, and the folder synced. On an error nothing of the old file is touched and the
-/// temporary file is removed.
+/// Writes `path` so that it is never seen half-written: a temporary file in the same folder is
+/// filled, synced to the disk, renamed over `path`, and the folder synced. On an error the old file
+/// stays unchanged and the temporary file is removed.
 ///
 /// # Errors
-/// Whatever the disk or `fill` says, as `io::Error`.
+/// Any error of the file system or of `fill`.
 pub fn write_atomic(
     path: &Path,
     fill: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>,
@@ -37,18 +37,19 @@ pub fn write_atomic(
     sync_folder(folder)
 }
 
-/// [`write_atomic`] of bytes that are already there.
+/// Writes bytes by [`write_atomic`].
 ///
 /// # Errors
-/// Whatever the disk says.
+/// Any error of the file system.
 pub fn write_atomic_bytes(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_atomic(path, |file| file.write_all(bytes))
 }
 
-/// Makes renames inside `folder` durable. Systems that cannot open a folder (Windows) need no such call.
+/// Makes renames inside `folder` durable. Systems that cannot open a folder (Windows) need no such
+/// call.
 ///
 /// # Errors
-/// Whatever the disk says.
+/// Any error of the file system.
 pub fn sync_folder(folder: &Path) -> io::Result<()> {
     if cfg!(unix) {
         File::open(folder)?.sync_all()?;

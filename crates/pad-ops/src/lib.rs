@@ -27,16 +27,18 @@
 //! | [`cross_entropy2d`] | logits | operand, a label and a weight a pixel | CPU f32 | [`reference::cross_entropy2d`] |
 //!
 //! # Why not candle's own
-//! `candle_nn::LayerNorm` (contiguous input), `ops::softmax_last_dim`, rotary embeddings and `sdpa` are custom
-//! operations without a backward: they cut the graph *silently*. Through a residual connection the gradient that
-//! arrives is wrong rather than absent. Everything here is checked against finite differences through a residual.
+//! `candle_nn::LayerNorm` (contiguous input), `ops::softmax_last_dim`, rotary embeddings and `sdpa`
+//! are custom operations without a backward: they cut the graph *silently*. Through a residual
+//! connection the gradient that arrives is wrong rather than absent. Everything here is checked
+//! against finite differences through a residual.
 //!
 //! # What is promised
-//! The same bits for any number of threads. An operand that tracks nothing (a frozen weight) gets no gradient and
-//! costs no work. Inputs that the fast path does not take (other dtypes, other devices, no values) take the reference.
-//! On CUDA devices (feature `cuda`) [`layer_norm`], [`softmax`], [`linear`]'s bias, [`gelu`], [`fuse_patchwise`] and [`roi_align`]
-//! run kernels of ours, in f32 and bf16; the others, and other devices, take the reference.
-//! `PAD_CPU=portable` in the environment turns vector instructions off.
+//! The same bits for any number of threads. An operand that tracks nothing (a frozen weight) gets
+//! no gradient and costs no work. Inputs that the fast path does not take (other dtypes, other
+//! devices, no values) take the reference. On CUDA devices (feature `cuda`) [`layer_norm`],
+//! [`softmax`], [`linear`]'s bias, [`gelu`], [`fuse_patchwise`] and [`roi_align`] run kernels of
+//! ours, in f32 and bf16; the others, and other devices, take the reference. `PAD_CPU=portable` in
+//! the environment turns vector instructions off.
 
 mod adamw;
 mod adaptive_avg_pool2d;
@@ -69,6 +71,7 @@ mod resize_bilinear;
 pub mod rng;
 mod roi_align;
 mod softmax;
+pub mod text;
 mod threads;
 mod windows;
 
@@ -97,13 +100,13 @@ pub use masked_mse::{masked_mse, normalize_patches};
 pub use max_pool2d::max_pool2d;
 pub use mode::{ImageSize, Mode};
 pub use resize_bilinear::resize_bilinear;
-pub use roi_align::{Roi, RoiAlign, roi_align};
+pub use roi_align::{ImageBox, RoiAlign, roi_align};
 pub use softmax::softmax;
 pub use threads::join_workers;
 pub use windows::{Windows, window_partition, window_unpartition};
 
-/// The same operators as compositions of candle operations: the oracle of the tests, and the path of devices and
-/// dtypes without a kernel.
+/// The same operators as compositions of candle operations: the oracle of the tests, and the path
+/// of devices and dtypes without a kernel.
 pub mod reference {
     pub use crate::{
         adamw::adamw_step_reference as adamw_step,

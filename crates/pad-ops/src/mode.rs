@@ -1,11 +1,12 @@
-//! What a forward pass may do, and the size of an image: the two small types that every crate above speaks.
+//! What a forward pass may do, and the size of an image: the two small types that all crates above
+//! share.
 
 use serde::{Deserialize, Serialize};
 
 use crate::rng::Key;
 
-/// What a forward pass may do. `Copy`, passed down, never stored in a layer: it replaces a `train` flag and every
-/// hidden random number generator.
+/// What a forward pass may do. `Copy`, passed down, never stored in a layer: it replaces a `train`
+/// flag and every hidden random number generator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// No dropout, no randomness.
@@ -15,7 +16,7 @@ pub enum Mode {
 }
 
 impl Mode {
-    /// The same mode inside layer `layer`, so that no two layers drop the same units.
+    /// Returns the mode inside layer `layer`, so that no two layers drop the same units.
     #[must_use]
     pub fn layer(self, layer: u32) -> Self {
         match self {
@@ -35,17 +36,17 @@ pub struct ImageSize {
 }
 
 impl ImageSize {
-    /// A size from its rows and columns.
+    /// Creates a size from its rows and columns.
     pub const fn new(height: usize, width: usize) -> Self {
         Self { height, width }
     }
 
-    /// A square size.
+    /// Creates a square size.
     pub const fn square(side: usize) -> Self {
         Self { height: side, width: side }
     }
 
-    /// Pixels.
+    /// Returns the number of pixels.
     pub const fn area(self) -> usize {
         self.height * self.width
     }

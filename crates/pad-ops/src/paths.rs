@@ -1,4 +1,5 @@
-//! Which way operators take: a kernel of the CPU, one of the GPU, or the composition of candle's operations.
+//! Which way operators take: a kernel of the CPU, one of the GPU, or the composition of candle's
+//! operations.
 
 use std::cell::Cell;
 
@@ -11,8 +12,9 @@ pub(crate) fn reference_only() -> bool {
     REFERENCE_ONLY.get()
 }
 
-/// Runs `work` with every operator that it calls on this thread, and every backward, through the operator's composition
-/// of candle's operations: the way that devices and dtypes without kernels take, on a CPU where it can be looked at.
+/// Runs `work` with every operator that it calls on this thread, and every backward, through the
+/// operator's composition of candle's operations: the way that devices and dtypes without kernels
+/// take, on a CPU where it can be looked at.
 ///
 /// ```
 /// # use candle_core::{Device, Tensor};

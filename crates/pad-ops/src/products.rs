@@ -2,7 +2,8 @@
 
 use candle_core::{DType, Result, Tensor};
 
-/// What sums are taken in: f64 for f64, else f32. Compositions of half precision round their result once.
+/// What sums are taken in: f64 for f64, else f32. Compositions of half precision round their result
+/// once.
 pub(crate) fn wide(dtype: DType) -> DType {
     if dtype == DType::F64 { DType::F64 } else { DType::F32 }
 }

@@ -1,11 +1,11 @@
 //! Keyed random numbers: every decision has a place, and its place fixes its value.
 //!
-//! A [`Key`] says *where* a random decision sits (run seed, epoch or step, sample, layer, purpose). The same key
-//! draws the same numbers on any thread, in any order, before or after a resumed run. Nothing here reads the clock,
-//! a thread id or a global state.
+//! A [`Key`] is *where* a random decision sits (run seed, epoch or step, sample, layer, purpose).
+//! The same key draws the same numbers on any thread, in any order, before or after a resumed run.
+//! Nothing here reads the clock, a thread id or a global state.
 //!
-//! The four words of a key are the 256-bit key of a ChaCha8 stream: different keys give independent streams, with
-//! no hashing and so no collisions.
+//! The four words of a key are the 256-bit key of a ChaCha8 stream: different keys give independent
+//! streams, with no hashing and so no collisions.
 //!
 //! ```
 //! use pad_ops::rng::{Key, Purpose};
@@ -61,36 +61,37 @@ pub struct Key {
 }
 
 impl Key {
-    /// The run's root key.
+    /// Creates the root key of a run.
     pub fn new(seed: u64) -> Self {
         Self { seed, epoch: 0, sample: 0, layer: 0, purpose: Purpose::Other }
     }
 
-    /// The same place in epoch (or optimisation step) `epoch`.
+    /// Returns the same place in epoch (or optimisation step) `epoch`.
     #[must_use]
     pub fn epoch(self, epoch: u64) -> Self {
         Self { epoch, ..self }
     }
 
-    /// The same place for sample `sample`.
+    /// Returns the same place for sample `sample`.
     #[must_use]
     pub fn sample(self, sample: u64) -> Self {
         Self { sample, ..self }
     }
 
-    /// The same place in layer `layer` of a network.
+    /// Returns the same place in layer `layer` of a network.
     #[must_use]
     pub fn layer(self, layer: u32) -> Self {
         Self { layer, ..self }
     }
 
-    /// The same place for another purpose.
+    /// Returns the same place for another purpose.
     #[must_use]
     pub fn purpose(self, purpose: Purpose) -> Self {
         Self { purpose, ..self }
     }
 
-    /// The same place for something known by its name (a parameter): the name's 64-bit FNV-1a hash is the sample.
+    /// Returns the same place for something known by its name (a parameter): the name's 64-bit
+    /// FNV-1a hash is the sample.
     #[must_use]
     pub fn named(self, name: &str) -> Self {
         let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
@@ -99,7 +100,7 @@ impl Key {
         self.sample(hash)
     }
 
-    /// The stream of numbers that belongs to this place.
+    /// Returns the stream of numbers that belongs to this place.
     pub fn stream(self) -> Stream {
         let mut seed = [0_u8; 32];
         for (bytes, word) in seed.chunks_exact_mut(4).zip(self.words()) {
@@ -108,7 +109,7 @@ impl Key {
         Stream(ChaCha8Rng::from_seed(seed))
     }
 
-    /// The stream's 256-bit key, for whoever draws it elsewhere.
+    /// The stream's 256-bit key, for kernels that draw it on another device.
     pub(crate) fn words(self) -> [u32; 8] {
         let last = (u64::from(self.layer) << 32) | u64::from(self.purpose as u32);
         let [a, b, c, d] = [self.seed, self.epoch, self.sample, last];
@@ -116,42 +117,43 @@ impl Key {
     }
 }
 
-/// A stream of random numbers. The conversions below are ours, so that they never change with a library's version.
+/// A stream of random numbers. The conversions below are ours, so that they never change with a
+/// library's version.
 #[derive(Clone, Debug)]
 pub struct Stream(ChaCha8Rng);
 
 impl Stream {
-    /// 32 random bits.
+    /// Draws 32 random bits.
     pub fn next_u32(&mut self) -> u32 {
         self.0.next_u32()
     }
 
-    /// 64 random bits.
+    /// Draws 64 random bits.
     pub fn next_u64(&mut self) -> u64 {
         self.0.next_u64()
     }
 
-    /// Goes to the `draw`-th 32-bit number of the stream, so that many threads can share one.
+    /// Moves to the `draw`-th 32-bit number of the stream, so that many threads can share one.
     pub fn seek(&mut self, draw: u64) {
         self.0.set_word_pos(u128::from(draw));
     }
 
-    /// Uniform in `[0, 1)`, 53 bits.
+    /// Draws a uniform number in `[0, 1)`, 53 bits.
     pub fn uniform_f64(&mut self) -> f64 {
         (self.next_u64() >> 11) as f64 * (1.0 / (1_u64 << 53) as f64)
     }
 
-    /// Uniform in `[0, 1)`, 24 bits.
+    /// Draws a uniform number in `[0, 1)`, 24 bits.
     pub fn uniform_f32(&mut self) -> f32 {
         (self.next_u32() >> 8) as f32 * (1.0 / (1_u32 << 24) as f32)
     }
 
-    /// Uniform in `[low, high)`; `low` if the interval is empty.
+    /// Draws a uniform number in `[low, high)`; `low` if the interval is empty.
     pub fn range_f64(&mut self, low: f64, high: f64) -> f64 {
         low + (high - low) * self.uniform_f64()
     }
 
-    /// Uniform in `0..n` without bias (Lemire's method); 0 if `n` is 0.
+    /// Draws a uniform integer in `0..n` without bias (Lemire's method); 0 if `n` is 0.
     pub fn below(&mut self, n: u64) -> u64 {
         if n == 0 {
             return 0;
@@ -165,12 +167,12 @@ impl Stream {
         }
     }
 
-    /// `true` with probability `p`.
+    /// Draws `true` with probability `p`.
     pub fn bernoulli(&mut self, p: f64) -> bool {
         self.uniform_f64() < p
     }
 
-    /// Standard normal (Box and Muller).
+    /// Draws a standard normal number (Box and Muller).
     pub fn normal(&mut self) -> f64 {
         let radius = (-2.0 * (1.0 - self.uniform_f64()).ln()).sqrt();
         radius * (std::f64::consts::TAU * self.uniform_f64()).cos()
@@ -181,7 +183,7 @@ impl Stream {
         out.iter_mut().for_each(|value| *value = self.uniform_f32());
     }
 
-    /// Random bytes.
+    /// Fills `out` with random bytes.
     pub fn fill_bytes(&mut self, out: &mut [u8]) {
         self.0.fill_bytes(out);
     }

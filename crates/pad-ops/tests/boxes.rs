@@ -1,11 +1,11 @@
-//! Operators on boxes: RoIAlign against its reference, finite differences and the recorded results of detectron2; overlap
-//! and suppression against torchvision's.
+//! Operators on boxes: RoIAlign against its reference, finite differences and the recorded results
+//! of detectron2; overlap and suppression against torchvision's.
 
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor, Var};
 use pad_ops::{
-    Roi, RoiAlign, Windows, batched_nms, box_iou, nms, reference, roi_align, window_partition,
+    ImageBox, RoiAlign, Windows, batched_nms, box_iou, nms, reference, roi_align, window_partition,
     window_unpartition,
 };
 use pad_testkit::{Precision, close, golden, gradcheck, largest, numbers};
@@ -21,12 +21,12 @@ fn integers(tensor: &Tensor) -> Vec<usize> {
 }
 
 /// Boxes over and around maps of `maps` sizes; some degenerate.
-fn rois(count: usize, maps: usize, images: usize, reach: f32, salt: u64) -> Vec<Roi> {
+fn rois(count: usize, maps: usize, images: usize, reach: f32, salt: u64) -> Vec<ImageBox> {
     let draws = numbers(&[count, 4], DType::F32, salt).to_vec2::<f32>().unwrap();
     let roi = |(i, draw): (usize, Vec<f32>)| {
         let [x, y] = [draw[0], draw[1]].map(|draw| reach * (0.5 + 0.6 * draw));
         let [w, h] = [draw[2], draw[3]].map(|draw| reach * (0.3 * draw + 0.2));
-        Roi { map: i % maps, image: i / maps % images, bbox: [x, y, x + w, y + h] }
+        ImageBox { map: i % maps, image: i / maps % images, bbox: [x, y, x + w, y + h] }
     };
     draws.into_iter().enumerate().map(roi).collect()
 }
@@ -72,9 +72,9 @@ fn equals_reference(sizes: (usize, usize, usize, usize), options: RoiAlign, salt
 fn the_kernel_equals_the_reference() {
     for options in [
         RoiAlign::square(7),
-        RoiAlign { height: 1, width: 1, samples: 0 },
-        RoiAlign { height: 3, width: 5, samples: 2 },
-        RoiAlign { height: 4, width: 2, samples: 1 },
+        RoiAlign { height: 1, width: 1, sampling_ratio: None },
+        RoiAlign { height: 3, width: 5, sampling_ratio: Some(2) },
+        RoiAlign { height: 4, width: 2, sampling_ratio: Some(1) },
     ] {
         for (i, sizes) in
             [(1, 1, 1, 1), (2, 3, 7, 9), (1, 5, 16, 3), (3, 2, 2, 33)].into_iter().enumerate()
@@ -90,7 +90,7 @@ proptest! {
     #[test]
     fn random_sizes(b in 1_usize..3, c in 1_usize..5, h in 1_usize..20, w in 1_usize..20, side in 1_usize..8,
                     samples in 0_usize..4, salt in 0_u64..1000) {
-        equals_reference((b, c, h, w), RoiAlign { height: side, width: 8 - side, samples }, salt);
+        equals_reference((b, c, h, w), RoiAlign { height: side, width: 8 - side, sampling_ratio: (samples > 0).then_some(samples) }, salt);
     }
 
     /// Against every pair compared by hand.
@@ -121,7 +121,7 @@ proptest! {
 #[test]
 fn finite_differences() {
     let rois = rois(7, 2, 2, 12.0, 3);
-    let options = RoiAlign { height: 3, width: 2, samples: 0 };
+    let options = RoiAlign { height: 3, width: 2, sampling_ratio: None };
     let f = |t: &[Tensor]| Ok(roi_align(t, &SCALES, &rois, options)?);
     gradcheck("roi_align", &pyramid(2, 2, 6, 5, DType::F32), Precision::F32, f);
     gradcheck("roi_align", &pyramid(2, 2, 6, 5, DType::F64), Precision::F64, f);
@@ -171,8 +171,8 @@ fn roi_align_equals_detectron2() {
         let boxes = boxes(&file[&format!("input.boxes{image}")]);
         boxes.into_iter().map(move |bbox| (image, bbox))
     });
-    let rois: Vec<Roi> =
-        all.zip(levels).map(|((image, bbox), map)| Roi { map, image, bbox }).collect();
+    let rois: Vec<ImageBox> =
+        all.zip(levels).map(|((image, bbox), map)| ImageBox { map, image, bbox }).collect();
     let scales = [0.25, 0.125, 0.0625, 0.03125];
     let pooled = roi_align(&tracked, &scales, &rois, RoiAlign::square(7)).unwrap();
     close("pooled", &pooled, &file["out.pooled"], 1e-5);
@@ -184,15 +184,19 @@ fn roi_align_equals_detectron2() {
     }
     // One map, other shapes, a box of a negative side.
     let map = file["input.single"].clone();
-    let rois: Vec<Roi> = file["input.single_rois"]
+    let rois: Vec<ImageBox> = file["input.single_rois"]
         .to_vec2::<f32>()
         .unwrap()
         .into_iter()
-        .map(|row| Roi { map: 0, image: row[0] as usize, bbox: [row[1], row[2], row[3], row[4]] })
+        .map(|row| ImageBox {
+            map: 0,
+            image: row[0] as usize,
+            bbox: [row[1], row[2], row[3], row[4]],
+        })
         .collect();
     for (name, height, width) in [("7x7", 7, 7), ("3x5", 3, 5)] {
         let var = Var::from_tensor(&map).unwrap();
-        let options = RoiAlign { height, width, samples: 0 };
+        let options = RoiAlign { height, width, sampling_ratio: None };
         let pooled = roi_align(&[var.as_tensor().clone()], &[0.25], &rois, options).unwrap();
         close(name, &pooled, &file[&format!("out.single_{name}")], 1e-5);
         let weight = &file[&format!("input.single_w_{name}")];
@@ -230,7 +234,7 @@ fn overlap_and_suppression_equal_torchvision() {
 fn refusals_name_operator_and_argument() {
     let map = numbers(&[1, 2, 4, 4], DType::F32, 0);
     let maps = [map.clone()];
-    let roi = Roi { map: 0, image: 0, bbox: [0.0, 0.0, 2.0, 2.0] };
+    let roi = ImageBox { map: 0, image: 0, bbox: [0.0, 0.0, 2.0, 2.0] };
     let square = RoiAlign::square(2);
     let text = |result: pad_ops::Result<Tensor>| result.unwrap_err().to_string();
     assert_eq!(
@@ -252,11 +256,11 @@ fn refusals_name_operator_and_argument() {
         "roi_align: `options` is 0 x 0, expected at least 1 x 1 bins"
     );
     assert_eq!(
-        text(roi_align(&maps, &[1.0], &[Roi { image: 1, ..roi }], square)),
+        text(roi_align(&maps, &[1.0], &[ImageBox { image: 1, ..roi }], square)),
         "roi_align: `rois` is map 0, image 1, expected a map below 1 and an image below 1"
     );
     for edge in [f32::NAN, f32::INFINITY, 1e9] {
-        let wrong = Roi { bbox: [0.0, 0.0, edge, 1.0], ..roi };
+        let wrong = ImageBox { bbox: [0.0, 0.0, edge, 1.0], ..roi };
         assert_eq!(
             text(roi_align(&maps, &[1.0], &[wrong], square)),
             format!(

@@ -1,4 +1,5 @@
-//! Operators on maps: kernels against references, gradients against finite differences, PyTorch's recorded results.
+//! Operators on maps: kernels against references, gradients against finite differences, PyTorch's
+//! recorded results.
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use pad_ops::{
@@ -186,7 +187,8 @@ fn run(op: Op, operands: &[Tensor], sizes: &Sizes) -> Result<(Tensor, Vec<Tensor
 fn fast_equals_reference(case: &Case, sizes: Sizes) {
     let operands = operands(case, &sizes, F32);
     let (fast, fast_grads) = run(case.fast, &operands, &sizes).unwrap();
-    // In f64: sums that nearly cancel would otherwise compare the rounding of two orders of addition.
+    // In f64: sums that nearly cancel would otherwise compare the rounding of two orders of
+    // addition.
     let exact: Vec<Tensor> = operands.iter().map(|x| x.to_dtype(F64).unwrap()).collect();
     let (want, want_grads) = run(case.reference, &exact, &sizes).unwrap();
     let name = format!("{} {sizes:?}", case.name);

@@ -1,5 +1,5 @@
-//! The way that devices without kernels of ours take, on the CPU: every operator composed of candle's operations, forward
-//! and gradients, against the CPU's kernels, in f32 and in bf16.
+//! The way that devices without kernels of ours take, on the CPU: every operator composed of
+//! candle's operations, forward and gradients, against the CPU's kernels, in f32 and in bf16.
 
 mod cases;
 

@@ -1,5 +1,6 @@
-//! Every operator: the fast path equals the reference, forward and backward; both agree with finite differences
-//! through a residual connection; a frozen operand gets no gradient; results do not depend on threads.
+//! Every operator: the fast path equals the reference, forward and backward; both agree with finite
+//! differences through a residual connection; a frozen operand gets no gradient; results do not
+//! depend on threads.
 
 use candle_core::{DType, Device, Result, Tensor, Var, backprop::GradStore};
 use pad_ops::{
@@ -309,8 +310,9 @@ fn fast_equals_reference(case: &Case, sizes: Sizes) {
         let (got, want) = (got.as_ref().expect("gradient"), want.as_ref().expect("gradient"));
         let name = format!("{name}, gradient {i}");
         if want.elem_count() == 1 {
-            // A sum over every token and channel, which may cancel out: rounding goes with its terms, about
-            // as large as the gradient's other values, and not with what is left of them.
+            // A sum over every token and channel, which may cancel out: rounding goes with its
+            // terms, about as large as the gradient's other values, and not with what is left of
+            // them.
             let difference = largest(&(got - want).unwrap());
             let terms = want_grads.iter().flatten().map(largest).fold(0.0, f64::max);
             assert!(difference <= 5e-5 * terms, "{name}: got {got} but want {want}");
@@ -469,8 +471,8 @@ fn branches_in_bf16() {
     assert!(largest(&different) > 1e-4, "bf16 must round");
     same("mlp", bf16, f32, 3e-2);
     let rounded = run_with(|t| Ok(reference::mlp_branch(&t[0], &mlp(t), Mode::Eval)?), &t);
-    // The composition's bottleneck is rounded before its ReLU: one that rounds across zero opens or closes, and what lies
-    // below it gets another gradient.
+    // The composition's bottleneck is rounded before its ReLU: one that rounds across zero opens or
+    // closes, and what lies below it gets another gradient.
     let rounded = rounded.unwrap();
     let split = |run: Run| {
         let mut rest = run.1;

@@ -1,7 +1,6 @@
 //! What a training step will take, before anything is built.
 
 use pad_adapter::{
-    AdapterNorm, Scale,
     params::Role,
     vit::{Activation, ViTConfig},
 };
@@ -113,7 +112,7 @@ impl MaeConfig {
         let (dim, inner) = (encoder.embed_dim, decoder.embed_dim);
         let pixels = encoder.patch_values();
         let norm = |on: bool| if on { 2 * dim } else { 0 };
-        let patch_bias = if encoder.no_patch_bias { 0 } else { dim };
+        let patch_bias = if encoder.patch_bias { dim } else { 0 };
         let mut parameters = vec![
             (Role::PatchEmbed, pixels * dim + patch_bias + norm(encoder.pre_norm)),
             (Role::ClassToken, dim),
@@ -127,14 +126,8 @@ impl MaeConfig {
         for i in 0..encoder.depth {
             parameters.push((Role::Block(i), block(encoder)));
             let Some(adapter) = &encoder.adapter else { continue };
-            let (scale, gate) = match adapter.scale {
-                Scale::Learnable { .. } => (1, 0),
-                Scale::Patchwise(fusion) => (0, fusion.gate_width(dim)),
-                _ => (0, 0),
-            };
-            let width = adapter.bottleneck;
-            let layers = (dim + 1) * width + (width + 1) * dim;
-            let values = norm(adapter.norm == AdapterNorm::In) + layers + scale;
+            let gate = adapter.scale.gate_width(dim);
+            let values = adapter.parameter_count(dim) - gate;
             parameters.extend([(Role::Adapter(i), values), (Role::Gate(i), gate)]);
         }
         Ok(parameters)
@@ -183,7 +176,7 @@ impl Passes {
             return input;
         }
         let adapter = config.adapter.map_or(0, |adapter| {
-            let seen = if matches!(adapter.scale, Scale::Patchwise(_)) { dim } else { 0 };
+            let seen = if adapter.scale.gate_width(dim) > 0 { dim } else { 0 };
             F32 * rows * (adapter.bottleneck + seen)
         });
         input + self.value * rows * widest(config) + adapter

@@ -46,7 +46,7 @@ use crate::Result;
 /// }
 ///
 /// let config = ViTConfig { image_size: ImageSize::square(32), ..ViTConfig::new(8, 16, 2, 2) };
-/// let store = ParamStore::scratch(&Device::Cpu, Key::new(0)).train(|_| true);
+/// let store = ParamStore::scratch(&Device::Cpu, Key::new(0)).with_trained(|_| true);
 /// let objective = store.build(|vb| MeanLevel::new(&config, vb))?;
 /// let images = Tensor::randn(0_f32, 1.0, (2, 3, 32, 32), &Device::Cpu)?;
 /// let draw = objective.draw(&images, &[Key::new(1).sample(0), Key::new(1).sample(1)])?;
@@ -86,8 +86,9 @@ impl<O: Objective + ?Sized> Objective for &O {
     }
 }
 
-/// The draw and the loss in one: what an objective is once its draws need not be seen.
-trait KeyedLoss {
+/// The draw and the loss in one: an objective whose draws need not be seen.
+pub(crate) trait KeyedLoss {
+    /// Returns the loss on a batch, its decisions drawn from `keys`.
     fn keyed_loss(&self, images: &Tensor, keys: &[Key], mode: Mode) -> Result<Losses>;
 }
 

@@ -31,9 +31,9 @@ fn config(paradigm: Paradigm) -> MaeConfig {
 fn store(paradigm: Paradigm, config: &MaeConfig) -> ParamStore {
     let mut store = ParamStore::scratch(&Device::Cpu, Key::new(0));
     for (name, table) in Mae::tables(config, &Device::Cpu).unwrap() {
-        store = store.preset(name, table);
+        store = store.with_value(name, table);
     }
-    store.train(move |role| paradigm.trains(role))
+    store.with_trained(move |role| paradigm.trains(role))
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn weights_are_counted() {
             let store = store(paradigm, &config);
             store.build(|vb| Mae::new(&config, vb)).unwrap();
             let all: usize = store.tensors(|_| true).values().map(|t| t.elem_count()).sum();
-            let trained: usize = store.trained().iter().map(|(_, _, var)| var.elem_count()).sum();
+            let trained: usize = store.planned().iter().map(|p| p.var.elem_count()).sum();
             let memory =
                 config.step_memory(paradigm, 1, Keep::Nothing, MatmulPrecision::F32).unwrap();
             assert_eq!(memory.weights, 4 * all, "{encoder:?} {paradigm:?}");

@@ -1,29 +1,58 @@
-//! The public items of a crate, one line each, read from its sources.
-//!
-//! rustdoc's JSON would say the same, but only a nightly compiler writes it, and each in a form of its own. What macros
+//! The public items of a crate, one line each, read from its sources. rustdoc's JSON holds the
+//! same, but only a nightly compiler writes it, and its form changes between versions. What macros
 //! expand to is not seen; no public item of these crates comes from one.
 
+mod circles;
 mod crate_tree;
+mod imports;
 mod text;
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
+pub use circles::import_circles;
 use crate_tree::{Found, Module, Tree, cfgs, is_public};
-use syn::{Fields, ImplItem, Item, TraitItem, Type, UseTree};
+use imports::{Leaf, leaves_of};
+use syn::{Fields, ImplItem, Item, TraitItem, Type};
 use text::{signature, text};
 
-/// One line for each public item of the crate `name` whose `lib.rs` is `root`, in alphabetical order of paths.
+/// Returns one line for each public item of the crate `name` whose `lib.rs` is `root`, in
+/// alphabetical order of paths.
 ///
 /// # Panics
 /// If a source cannot be read or parsed, or if a re-export leads nowhere.
 pub fn public_api(name: &str, root: &Path) -> Vec<String> {
-    let tree = Tree::read(root);
-    let mut list = List { impls: impls(&tree), tree: &tree, lines: Vec::new() };
-    list.module(name, &tree.root, name);
-    let mut lines = list.lines;
+    let mut lines = listed(name, &Tree::read(root)).lines;
     lines.sort();
     lines.dedup();
     lines.into_iter().map(|(_, line)| line).collect()
+}
+
+/// Returns the public types and traits of the crate `name` whose `lib.rs` is `root`: for each
+/// public name the paths of the definitions with that name.
+///
+/// # Panics
+/// As [`public_api`].
+pub fn public_types(name: &str, root: &Path) -> BTreeMap<String, BTreeSet<String>> {
+    listed(name, &Tree::read(root)).types
+}
+
+fn listed(name: &str, tree: &Tree) -> Listed {
+    let listed = Listed::default();
+    let mut list = List { name, impls: impls(tree), tree, listed };
+    list.module(name, &tree.root, name);
+    list.listed
+}
+
+/// What is public.
+#[derive(Default)]
+struct Listed {
+    /// Sorted by path first.
+    lines: Vec<(String, String)>,
+    /// Definitions of each name of a type.
+    types: BTreeMap<String, BTreeSet<String>>,
 }
 
 /// Where a type is defined: its module, its name.
@@ -51,15 +80,16 @@ fn impls(tree: &Tree) -> BTreeMap<Definition, Vec<syn::ItemImpl>> {
 }
 
 struct List<'a> {
+    /// Of the crate.
+    name: &'a str,
     tree: &'a Tree,
     impls: BTreeMap<Definition, Vec<syn::ItemImpl>>,
-    /// Sorted by path first.
-    lines: Vec<(String, String)>,
+    listed: Listed,
 }
 
 impl List<'_> {
     fn push(&mut self, path: &str, line: String) {
-        self.lines.push((path.to_owned(), line));
+        self.listed.lines.push((path.to_owned(), line));
     }
 
     /// Lists what `module` shows under the public path `path`.
@@ -120,6 +150,11 @@ impl List<'_> {
             assert!(!matches!(item, Item::Verbatim(_)), "{path}: an item that syn does not know");
             return;
         };
+        if matches!(item, Item::Struct(_) | Item::Enum(_) | Item::Trait(_) | Item::Type(_)) {
+            let home = [&[self.name.to_owned()], &home.path[..]].concat().join("::");
+            let shown = shown.unwrap_or(&name).to_owned();
+            self.listed.types.entry(shown).or_default().insert(format!("{home}::{name}"));
+        }
         let path = format!("{path}::{}", shown.unwrap_or(&name));
         let cfg = cfgs(crate_tree::attributes(item));
         match item {
@@ -242,37 +277,5 @@ impl List<'_> {
                 _ => {}
             }
         }
-    }
-}
-
-/// One name of a `use` item: where from, and what it is called here (`*` for everything).
-struct Leaf {
-    path: Vec<String>,
-    shown: String,
-}
-
-fn leaves_of(tree: &UseTree, path: &mut Vec<String>, leaves: &mut Vec<Leaf>) {
-    let mut leaf = |name: &syn::Ident, shown: &syn::Ident| {
-        let mut path = path.clone();
-        if name != "self" {
-            path.push(name.to_string());
-        }
-        let shown = if shown == "self" {
-            path.last().cloned().unwrap_or_default()
-        } else {
-            shown.to_string()
-        };
-        leaves.push(Leaf { path, shown });
-    };
-    match tree {
-        UseTree::Path(part) => {
-            path.push(part.ident.to_string());
-            leaves_of(&part.tree, path, leaves);
-            path.pop();
-        }
-        UseTree::Name(part) => leaf(&part.ident, &part.ident),
-        UseTree::Rename(part) => leaf(&part.ident, &part.rename),
-        UseTree::Glob(_) => leaves.push(Leaf { path: path.clone(), shown: "*".into() }),
-        UseTree::Group(group) => group.items.iter().for_each(|tree| leaves_of(tree, path, leaves)),
     }
 }

@@ -9,12 +9,12 @@ fn flat(tensor: &Tensor) -> Vec<f64> {
         .expect("a numeric tensor")
 }
 
-/// The largest absolute value.
+/// Returns the largest absolute value.
 pub fn largest(tensor: &Tensor) -> f64 {
     flat(tensor).iter().fold(0.0, |largest, value| largest.max(value.abs()))
 }
 
-/// `max |got - want| / max |want|`; infinite if a value is no number.
+/// Returns `max |got - want| / max |want|`; infinite if a value is NaN.
 pub fn relative_difference(got: &Tensor, want: &Tensor) -> f64 {
     let (got, want) = (flat(got), flat(want));
     let scale = want.iter().fold(0.0_f64, |scale, value| scale.max(value.abs()));
@@ -24,10 +24,12 @@ pub fn relative_difference(got: &Tensor, want: &Tensor) -> f64 {
     })
 }
 
-/// Asserts that two tensors agree: same shape, `want` not all zero, `max |got - want| <= tolerance * max |want|`.
+/// Asserts that two tensors agree: same shape, `want` not all zero,
+/// `max |got - want| <= tolerance * max |want|`.
 ///
 /// # Panics
-/// With the tensor's name, the worst place, both values there and the share of values out of tolerance.
+/// With the tensor's name, the worst place, both values there and the share of values out of
+/// tolerance.
 #[track_caller]
 pub fn close(name: &str, got: &Tensor, want: &Tensor, tolerance: f64) {
     assert_eq!(got.dims(), want.dims(), "{name}: shape (got, want)");

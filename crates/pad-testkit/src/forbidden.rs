@@ -1,5 +1,5 @@
-//! One deliberate use of every entry of `clippy.toml`: `#[expect]` fails where an entry has gone stale (a renamed
-//! function, a typing error), which `allow-invalid` would hide.
+//! One deliberate use of every entry of `clippy.toml`: `#[expect]` fails where an entry has gone
+//! stale (a renamed function, a typing error), which `allow-invalid` would hide.
 #![allow(dead_code)]
 
 use candle_core::{

@@ -1,8 +1,8 @@
 //! Analytic gradients against central finite differences, through a residual connection.
 //!
-//! A cut graph gives a *wrong* gradient through a residual rather than none, so the check must contain one: the loss
-//! is `sum(probe * (f(x) + sum of x's own values))` where shapes allow it, else `sum(probe * f(x))` plus the sum of
-//! squares of every input.
+//! A cut graph gives a *wrong* gradient through a residual rather than none, so the check must
+//! contain one: the loss is `sum(probe * (f(x) + sum of x's own values))` where shapes allow it,
+//! else `sum(probe * f(x))` plus the sum of squares of every input.
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 

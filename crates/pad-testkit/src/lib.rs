@@ -4,13 +4,15 @@
 
 mod api;
 mod close;
+mod crates;
 mod forbidden;
 mod golden;
 mod gradcheck;
 
-pub use api::public_api;
+pub use api::{import_circles, public_api, public_types};
 pub use close::{close, largest, relative_difference};
-pub use golden::{golden, golden_dir, index};
+pub use crates::{LibraryCrate, library_crates, repository};
+pub use golden::{expect_cases, golden, golden_folder, index};
 pub use gradcheck::{Precision, gradcheck, numbers};
 
 /// The examples of the first page and of the guides compile and run.

@@ -1,28 +1,23 @@
-//! docs/api lists the public items of every published crate; `UPDATE_API=1 cargo test -p pad-testkit --test api` writes
-//! the lists anew.
+//! docs/api lists the public items of every published crate;
+//! `UPDATE_API=1 cargo test -p pad-testkit --test api` writes the lists anew.
 
-use std::{fs, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+};
 
-use pad_testkit::public_api;
+use pad_testkit::{library_crates, public_api, public_types, repository};
 
-/// Folder and name of each.
-const CRATES: [(&str, &str); 7] = [
-    ("pad-ops", "pad_ops"),
-    ("pad-adapter", "pad_adapter"),
-    ("pad-train", "pad_train"),
-    ("pad-data", "pad_data"),
-    ("pad-ssl", "pad_ssl"),
-    ("pad-heads", "pad_heads"),
-    ("pad", "pad"),
-];
+/// Names that several definitions share on purpose: every crate has an error and a result of its
+/// own.
+const SHARED: [&str; 2] = ["Error", "Result"];
 
 #[test]
 fn lists_of_public_items_are_true() {
-    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let mut wrong = String::new();
-    for (folder, name) in CRATES {
-        let lines = public_api(name, &repository.join("crates").join(folder).join("src/lib.rs"));
-        let file = repository.join("docs/api").join(format!("{folder}.txt"));
+    for found in library_crates() {
+        let (folder, lines) = (&found.folder, public_api(&found.library, &found.root));
+        let file = repository().join("docs/api").join(format!("{folder}.txt"));
         if std::env::var_os("UPDATE_API").is_some() {
             fs::write(&file, lines.join("\n") + "\n").unwrap();
             continue;
@@ -38,6 +33,23 @@ fn lists_of_public_items_are_true() {
         wrong.is_empty(),
         "public items changed (docs/semver.md says what that means); UPDATE_API=1 writes the lists anew:\n{wrong}"
     );
+}
+
+/// Names from two modules of the facade can be imported together.
+#[test]
+fn no_two_public_types_share_a_name() {
+    let mut all = BTreeMap::<String, BTreeSet<String>>::new();
+    for found in library_crates() {
+        for (name, definitions) in public_types(&found.library, &found.root) {
+            all.entry(name).or_default().extend(definitions);
+        }
+    }
+    assert!(all.len() > 100, "{} names", all.len());
+    let shared = all
+        .iter()
+        .filter(|(name, definitions)| definitions.len() > 1 && !SHARED.contains(&name.as_str()));
+    let shared: Vec<_> = shared.map(|(name, found)| format!("{name}: {found:?}")).collect();
+    assert!(shared.is_empty(), "public types of one name:\n{}", shared.join("\n"));
 }
 
 #[test]
@@ -84,4 +96,8 @@ fn what_is_listed() {
         "it::shown::Open::field: [u8; 3]",
     ];
     assert_eq!(lines, expected);
+    let types = public_types("it", &folder.path().join("lib.rs"));
+    let names: Vec<_> = types.iter().map(|(name, found)| (name.as_str(), found.len())).collect();
+    assert_eq!(names, [("Does", 1), ("Open", 1), ("Sort", 1)]);
+    assert!(types["Sort"].contains("it::hidden::Kind"));
 }

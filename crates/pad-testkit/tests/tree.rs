@@ -1,18 +1,16 @@
-//! The published crates and everything below them: licences (deny.toml, docs/licences.md), the minimum Rust version, what
-//! crates.io asks of a manifest. `UPDATE_LICENCES=1 cargo test -p pad-testkit --test tree` writes docs/licences.md anew.
+//! The published crates and everything below them: licences (deny.toml, docs/licences.md), the
+//! minimum Rust version, what crates.io asks of a manifest.
+//! `UPDATE_LICENCES=1 cargo test -p pad-testkit --test tree` writes docs/licences.md anew.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    path::{Path, PathBuf},
+    path::Path,
     process::Command,
 };
 
+use pad_testkit::{library_crates, repository};
 use serde_json::Value;
-
-fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
 
 /// What cargo says of the tree on Linux, default features.
 fn metadata() -> Value {
@@ -43,7 +41,7 @@ fn is_published(package: &Value) -> bool {
     package["source"].is_null() && package["publish"].is_null()
 }
 
-/// What somebody who depends on the published crates builds: no dev-dependencies.
+/// What a dependent of the published crates builds: no dev-dependencies.
 fn below_published(metadata: &Value) -> Vec<&Value> {
     let packages: BTreeMap<_, _> =
         list(&metadata["packages"]).iter().map(|package| (text(&package["id"]), package)).collect();
@@ -201,7 +199,7 @@ fn manifests_hold_what_the_registry_asks_for() {
     let metadata = metadata();
     let published: Vec<_> =
         list(&metadata["packages"]).iter().filter(|p| is_published(p)).collect();
-    assert_eq!(published.len(), 7);
+    assert!(published.len() >= library_crates().len(), "{} published crates", published.len());
     for package in published {
         let name = text(&package["name"]);
         let folder = Path::new(text(&package["manifest_path"])).parent().unwrap();

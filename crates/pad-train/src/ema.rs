@@ -7,14 +7,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Parameter, Result};
 
-/// How fast averages follow the weights.
+/// Settings of [`Ema`].
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EmaConfig {
-    /// Share of the average that a step leaves, at most; 0 to below 1. 0.9999.
+    /// Maximum share of the average that a step keeps; 0 to below 1. 0.9999.
     pub decay: f64,
-    /// Whether early steps leave less: `1 - (1 + step)^(-2/3)` up to `decay`, as in timm's `ModelEmaV3` with warm-up. Without it
-    /// the first values stay in the average for `1 / (1 - decay)` steps. True.
+    /// Whether early steps keep less: `1 - (1 + step)^(-2/3)` up to `decay`, as in timm's
+    /// `ModelEmaV3` with warm-up. Without it the first values stay in the average for
+    /// `1 / (1 - decay)` steps. True.
     pub warmup: bool,
 }
 
@@ -37,7 +38,7 @@ impl EmaConfig {
         Error::settings(faults)
     }
 
-    /// Share of the average that step number `step` (from 1) leaves; none of it in the first.
+    /// Returns the share of the average that step number `step` (from 1) keeps; 0 in the first.
     pub fn decay_at(&self, step: usize) -> f64 {
         if step <= 1 {
             return 0.0;
@@ -49,7 +50,8 @@ impl EmaConfig {
     }
 }
 
-/// Exponential averages of parameters: `average = decay * average + (1 - decay) * weight` after each step.
+/// Exponential averages of parameters: `average = decay * average + (1 - decay) * weight` after
+/// each step.
 ///
 /// [`Trainer::with_ema`](crate::Trainer::with_ema) keeps one in step with a run.
 #[derive(Debug)]
@@ -61,7 +63,7 @@ pub struct Ema {
 }
 
 impl Ema {
-    /// Averages that begin as the parameters are.
+    /// Creates averages that start at the parameters' values.
     ///
     /// # Errors
     /// [`Error::Settings`]; [`Error::Candle`] if a variable cannot be copied.
@@ -71,12 +73,12 @@ impl Ema {
         Ok(Self { config, parameters: parameters.to_vec(), averages: copies, in_place: false })
     }
 
-    /// How fast it follows.
+    /// Returns the settings.
     pub fn config(&self) -> EmaConfig {
         self.config
     }
 
-    /// Takes the weights after step number `step` (from 1) in.
+    /// Updates the averages with the weights after step number `step` (from 1).
     ///
     /// # Errors
     /// [`Error::Candle`].
@@ -109,12 +111,12 @@ impl Ema {
         Ok(())
     }
 
-    /// Whether the model computes with the averages now.
+    /// Returns whether the model computes with the averages now.
     pub fn in_place(&self) -> bool {
         self.in_place
     }
 
-    /// The averages by name.
+    /// Returns the averages by name.
     ///
     /// # Errors
     /// [`Error::Candle`] if a variable cannot be copied.
@@ -127,7 +129,7 @@ impl Ema {
         named.map(value).collect()
     }
 
-    /// Goes on from saved values, one for each parameter, in order.
+    /// Loads saved values, one for each parameter, in order.
     pub(crate) fn assign(&mut self, averages: Vec<Tensor>) -> Result<()> {
         if self.in_place {
             self.swap()?;

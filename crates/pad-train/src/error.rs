@@ -1,4 +1,4 @@
-//! What a training run can be stopped by, and how it says so.
+//! Errors of a training run.
 
 use std::{
     fmt,
@@ -13,7 +13,7 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What stopped a training run. Every variant names the place.
+/// An error that stopped a training run. Every variant names the place.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -47,7 +47,7 @@ pub enum Error {
         /// Entries given.
         found: usize,
     },
-    /// A gradient that has not the shape of its parameter.
+    /// A gradient of another shape than its parameter.
     #[error("gradient of `{name}`: expected shape {:?}, found {:?}", expected.dims(), found.dims())]
     GradientShape {
         /// The parameter.
@@ -73,7 +73,7 @@ pub enum Error {
         /// Its shape.
         found: Vec<usize>,
     },
-    /// The loss or a gradient became NaN or infinite: the run cannot go on.
+    /// The loss or a gradient became NaN or infinite: the run cannot continue.
     #[error("step {step} (epoch {epoch}): {what}; {}", last_good(last_checkpoint.as_deref()))]
     Diverged {
         /// The step that failed, counted from 1.
@@ -102,14 +102,14 @@ pub enum Error {
         faults: Vec<String>,
     },
     /// A file or folder could not be read or written.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {cause}", path.display())]
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
+        /// The error of the system.
+        cause: std::io::Error,
     },
-    /// A file is truncated, altered or not what its name says.
+    /// A file is truncated, altered or of another kind than its name suggests.
     #[error("{}: {what}", path.display())]
     Damaged {
         /// The file.
@@ -125,6 +125,16 @@ pub enum Error {
         /// One sentence each: expected (the checkpoint's) before found (this run's).
         faults: Vec<String>,
     },
+    /// A folder does not hold the requested checkpoint.
+    #[error("{}: expected the checkpoint `{wanted}`, found {}", folder.display(), listed(known))]
+    NoCheckpoint {
+        /// Folder of checkpoints.
+        folder: PathBuf,
+        /// The requested one: `latest`, `best` or its name.
+        wanted: String,
+        /// Names of those that exist, by step.
+        known: Vec<String>,
+    },
     /// A run would overwrite a later checkpoint.
     #[error(
         "{}: the run starts at step {step}, but the folder holds {}: resume from it, or use another folder",
@@ -139,45 +149,45 @@ pub enum Error {
         newest: PathBuf,
     },
     /// The task failed.
-    #[error("step {step}: the task failed: {source}")]
+    #[error("step {step}: the task failed: {cause}")]
     Task {
         /// The step, counted from 1.
         step: usize,
-        /// What it said.
-        source: BoxError,
+        /// Its error.
+        cause: BoxError,
     },
     /// The data failed.
-    #[error("epoch {epoch}, batch {batch}: {source}")]
+    #[error("epoch {epoch}, batch {batch}: {cause}")]
     Data {
         /// Epoch, counted from 0.
         epoch: usize,
         /// Batch in the epoch, counted from 0.
         batch: usize,
-        /// What it said.
-        source: BoxError,
+        /// Its error.
+        cause: BoxError,
     },
     /// An epoch ended before its time.
     #[error("epoch {epoch}: expected {expected} batches, the data ended after {found}")]
     ShortEpoch {
         /// Epoch, counted from 0.
         epoch: usize,
-        /// What `per_epoch` said.
+        /// The number that `per_epoch` gives.
         expected: usize,
-        /// What came.
+        /// The number that came.
         found: usize,
     },
     /// A hook failed.
-    #[error("hook `{hook}`: {source}")]
+    #[error("hook `{hook}`: {cause}")]
     Hook {
         /// The hook's name.
         hook: String,
-        /// What it said.
-        source: BoxError,
+        /// Its error.
+        cause: BoxError,
     },
-    /// The group of processes broke: one is gone, does something else, or is not heard of.
+    /// The group of processes broke: one is gone, does something else, or does not answer.
     #[error("rank {rank} of {world_size}: {what}")]
     Group {
-        /// Who says it.
+        /// The process that noticed.
         rank: usize,
         /// Processes of the group.
         world_size: usize,
@@ -187,12 +197,12 @@ pub enum Error {
     /// Another process of the group failed; all stop.
     #[error("rank {rank} failed: {what}")]
     Peer {
-        /// Which one.
+        /// Its rank.
         rank: usize,
-        /// What it said.
+        /// Its error.
         what: String,
     },
-    /// Bytes that are no PNG image.
+    /// Bytes that are not a PNG image.
     #[error("image `{tag}` is not a PNG file: {what}")]
     NotPng {
         /// The image's name in the log.
@@ -200,31 +210,35 @@ pub enum Error {
         /// What is wrong.
         what: &'static str,
     },
-    /// candle refused.
-    #[error("{doing}: {source}")]
+    /// An error of candle.
+    #[error("{doing}: {cause}")]
     Candle {
         /// What was being done, with the tensor's name.
         doing: String,
         /// candle's own error.
-        source: candle_core::Error,
+        cause: candle_core::Error,
     },
 }
 
 impl Error {
     /// For `map_err` on file operations.
     pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
-        move |source| Error::Io { path: path.to_path_buf(), source }
+        move |cause| Error::Io { path: path.to_path_buf(), cause }
     }
 
     /// For `map_err` on candle calls. `what` is a verb, `name` a tensor.
     pub(crate) fn candle(what: &str, name: &str) -> impl FnOnce(candle_core::Error) -> Self {
-        move |source| Error::Candle { doing: format!("{what} `{name}`"), source }
+        move |cause| Error::Candle { doing: format!("{what} `{name}`"), cause }
     }
 
-    /// `Ok` if there is no fault.
+    /// Returns all faults as one error, or `Ok` if there are none.
     pub(crate) fn settings(faults: Vec<String>) -> Result<()> {
         if faults.is_empty() { Ok(()) } else { Err(Error::Settings { faults }) }
     }
+}
+
+fn listed(names: &[String]) -> String {
+    if names.is_empty() { "none".into() } else { names.join(", ") }
 }
 
 fn last_good(checkpoint: Option<&Path>) -> String {
@@ -234,8 +248,12 @@ fn last_good(checkpoint: Option<&Path>) -> String {
     }
 }
 
-/// Everything that does not fit between the tensors that were expected and those that were found.
+/// Maximum number of tensors of each kind that an error lists.
+const LISTED: usize = 10;
+
+/// Differences between the expected tensors and those that were found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct TensorFaults {
     /// Expected, not found.
     pub missing: Vec<String>,
@@ -247,6 +265,7 @@ pub struct TensorFaults {
 
 /// A tensor of another shape or dtype than expected.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct WrongTensor {
     /// Its name.
     pub name: String,
@@ -257,12 +276,12 @@ pub struct WrongTensor {
 }
 
 impl TensorFaults {
-    /// No fault.
+    /// Returns whether there is no fault.
     pub fn is_empty(&self) -> bool {
         self.missing.is_empty() && self.unexpected.is_empty() && self.wrong.is_empty()
     }
 
-    /// `Ok` if there is no fault, else all of them as one error.
+    /// Returns all faults as one error, or `Ok` if there are none.
     ///
     /// # Errors
     /// [`Error::Tensors`] at `place`.
@@ -274,7 +293,8 @@ impl TensorFaults {
     }
 }
 
-/// One line: `2 tensors missing (a, b); 1 unexpected (c); 1 wrong (d: expected [2] f32, found [3] f32)`.
+/// One line, at most ten tensors of each kind:
+/// `2 tensors missing (a, b); 1 unexpected (c); 1 wrong (d: expected [2] f32, found [3] f32)`.
 impl fmt::Display for TensorFaults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let wrong: Vec<String> = self
@@ -287,7 +307,10 @@ impl fmt::Display for TensorFaults {
         let mut separator = "";
         for (kind, items) in kinds.into_iter().filter(|(_, items)| !items.is_empty()) {
             let noun = if items.len() == 1 { "tensor" } else { "tensors" };
-            write!(f, "{separator}{} {noun} {kind} ({})", items.len(), items.join(", "))?;
+            let listed = items[..items.len().min(LISTED)].join(", ");
+            let more = items.len().saturating_sub(LISTED);
+            let more = if more > 0 { format!(", and {more} more") } else { String::new() };
+            write!(f, "{separator}{} {noun} {kind} ({listed}{more})", items.len())?;
             separator = "; ";
         }
         Ok(())
@@ -315,6 +338,11 @@ mod tests {
              1 tensor wrong (d: expected [2] f32, found [3] f32)"
         );
         TensorFaults::default().into_result("x").unwrap();
+        let missing = (0..13).map(|i| format!("w{i}")).collect();
+        assert_eq!(
+            TensorFaults { missing, ..TensorFaults::default() }.to_string(),
+            "13 tensors missing (w0, w1, w2, w3, w4, w5, w6, w7, w8, w9, and 3 more)"
+        );
         let diverged = |last_checkpoint| {
             Error::Diverged { step: 7, epoch: 1, what: "the loss is NaN".into(), last_checkpoint }
                 .to_string()

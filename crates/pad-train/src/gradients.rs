@@ -7,26 +7,28 @@ use rayon::prelude::*;
 
 use crate::{Error, Parameter, Result};
 
-/// Numbers summed by one thread at a time. Fixed, so that sums do not depend on the number of threads.
+/// Numbers summed by one thread at a time. Fixed, so that sums do not depend on the number of
+/// threads.
 const CHUNK: usize = 1 << 15;
 
-/// Gradients of a list of parameters. Scaling costs nothing: the factor is applied when the gradients are used.
+/// Gradients of a list of parameters. Scaling costs nothing: the factor is applied when the
+/// gradients are used.
 #[derive(Clone, Debug)]
 pub struct Gradients {
     tensors: Vec<Option<Tensor>>,
     factor: f64,
-    /// Sum of squares of each tensor without the factor, once somebody asked.
+    /// Sum of squares of each tensor without the factor, once it was needed.
     squares: OnceLock<Vec<f64>>,
 }
 
 impl Gradients {
-    /// Gradients that are already in the parameters' order.
+    /// Creates gradients that are already in the parameters' order.
     pub fn new(tensors: Vec<Option<Tensor>>) -> Self {
         Self { tensors, factor: 1.0, squares: OnceLock::new() }
     }
 
-    /// Picks the gradients of `parameters` from what `backward` left. Parameters that are frozen in `epoch` get none,
-    /// so that they neither move nor count in the norm.
+    /// Picks the gradients of `parameters` from the result of `backward`. Parameters that are
+    /// frozen in `epoch` get none, so that they neither move nor count in the norm.
     pub fn from_store(parameters: &[Parameter], store: &GradStore, epoch: usize) -> Self {
         let pick = |parameter: &Parameter| match parameter.trains_in(epoch) {
             true => store.get(parameter.var.as_tensor()).cloned(),
@@ -35,17 +37,17 @@ impl Gradients {
         Self::new(parameters.iter().map(pick).collect())
     }
 
-    /// Parameters, with and without gradient.
+    /// Returns the number of parameters, with and without gradient.
     pub fn len(&self) -> usize {
         self.tensors.len()
     }
 
-    /// No parameter at all.
+    /// Returns whether there is no parameter.
     pub fn is_empty(&self) -> bool {
         self.tensors.is_empty()
     }
 
-    /// The gradient of parameter `index`, with the factor applied; `None` if it has none.
+    /// Returns the gradient of parameter `index`, with the factor applied; `None` if it has none.
     ///
     /// # Errors
     /// [`Error::Candle`] if candle cannot scale it.
@@ -61,7 +63,8 @@ impl Gradients {
             .map_err(Error::candle("scaling gradient", &index.to_string()))
     }
 
-    /// The sum with the gradients of another micro-batch. A gradient that only one of them has is kept.
+    /// Adds the gradients of another micro-batch. A gradient that only one of them has is
+    /// kept.
     ///
     /// # Errors
     /// [`Error::GradientCount`] or [`Error::Candle`].
@@ -79,14 +82,15 @@ impl Gradients {
         Ok(Self::new(sums.collect::<Result<_>>()?))
     }
 
-    /// All gradients times `factor`.
+    /// Multiplies all gradients by `factor`.
     #[must_use]
     pub fn scale(mut self, factor: f64) -> Self {
         self.factor *= factor;
         self
     }
 
-    /// Euclidean norm over all gradients, summed in f64 in a fixed order: the same bits for any number of threads.
+    /// Returns the Euclidean norm over all gradients, summed in f64 in a fixed order: the same bits
+    /// for any number of threads.
     ///
     /// # Errors
     /// [`Error::Candle`].
@@ -94,8 +98,9 @@ impl Gradients {
         Ok(self.factor.abs() * self.squares()?.iter().sum::<f64>().sqrt())
     }
 
-    /// Scales all gradients so that their norm is at most `max_norm`, and gives the norm from before, as
-    /// `torch.nn.utils.clip_grad_norm_`. Gradients that are not finite are left as they are.
+    /// Scales all gradients so that their norm is at most `max_norm`, and returns the norm from
+    /// before, as `torch.nn.utils.clip_grad_norm_`. Gradients that are not finite are left as they
+    /// are.
     ///
     /// # Errors
     /// [`Error::Candle`].
@@ -138,11 +143,12 @@ fn sum(index: usize, a: Option<Tensor>, b: Option<Tensor>) -> Result<Option<Tens
     }
 }
 
-/// Tensors of an accelerator are reduced there and fetched together: one wait instead of one for each.
+/// Tensors of an accelerator are reduced there and fetched together: one wait instead of one for
+/// each.
 fn sums_of_squares(tensors: &[Option<Tensor>]) -> Result<Vec<f64>> {
     let mut squares = vec![0.0; tensors.len()];
     let mut remote: Vec<(usize, Tensor)> = Vec::new();
-    let wrap = |source| Error::Candle { doing: "norm of the gradients".into(), source };
+    let wrap = |cause| Error::Candle { doing: "norm of the gradients".into(), cause };
     for (index, tensor) in tensors.iter().enumerate() {
         let Some(tensor) = tensor else { continue };
         match tensor.device() {
@@ -200,7 +206,8 @@ fn sum_of_squares<T: Copy + Into<f64> + Sync>(values: &[T]) -> f64 {
     partial.iter().sum()
 }
 
-/// Eight sums side by side, which the compiler turns into vector instructions without changing the order.
+/// Eight sums side by side, which the compiler turns into vector instructions without changing the
+/// order.
 fn sum_of_chunk<T: Copy + Into<f64>>(values: &[T]) -> f64 {
     let mut lanes = [0.0_f64; 8];
     let (eights, rest) = values.as_chunks::<8>();

@@ -1,15 +1,20 @@
 //! Everything that is not the step: logs, evaluation, pictures, early stops.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use serde_json::Value;
 
 use crate::{BoxError, Collective, Parameter, TrainerConfig, TrainerState};
 
-/// What a hook wants to happen next. All hooks are asked; the strongest wishes count together.
+/// What a hook requests after a call. The requests of all hooks are combined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Flow {
-    /// Go on.
+    /// Continue.
     Continue,
     /// Write a checkpoint now.
     Save,
@@ -19,15 +24,15 @@ pub enum Flow {
     Stop,
 }
 
-/// Something that is called beside the steps. Hooks are called in the order in which the trainer got them: those that
-/// measure before those that write.
+/// Code that is called beside the steps. Hooks are called in the order in which they were added:
+/// those that measure before those that write.
 pub trait Hook {
-    /// Its name in errors and in the checkpoint; two hooks of a run cannot share one.
+    /// Returns its name in errors and in the checkpoint; two hooks of a run cannot share one.
     fn name(&self) -> &str;
 
-    /// Whether it is called on every process of a group; else on the first alone, as suits what writes files. What
-    /// measures together must be called on all, and exchange its numbers through
-    /// [`agree`](crate::collective::agree).
+    /// Returns whether it is called on every process of a group, or on the first alone (the
+    /// default, for hooks that write files). A hook whose processes measure together is called on
+    /// all, and exchanges its numbers through [`agree`](crate::collective::agree).
     fn on_every_rank(&self) -> bool {
         false
     }
@@ -35,9 +40,25 @@ pub trait Hook {
     /// Called once before the first step of this process, after [`Hook::restore`].
     ///
     /// # Errors
-    /// Any; the run ends with [`Error::Hook`](crate::Error::Hook). The same holds for all methods below.
+    /// Any; the run ends with [`Error::Hook`](crate::Error::Hook). The same holds for all methods
+    /// below.
     fn start(&mut self, view: &TrainerView<'_>) -> Result<(), BoxError> {
         let _ = view;
+        Ok(())
+    }
+
+    /// Called once before the first step of a run that starts anew, after [`Hook::start`] of all
+    /// hooks: what measures puts the numbers before training into `info` (step 0), what logs writes
+    /// them. Not called when a run is resumed.
+    ///
+    /// # Errors
+    /// Any.
+    fn before_training(
+        &mut self,
+        info: &mut EpochInfo,
+        view: &TrainerView<'_>,
+    ) -> Result<(), BoxError> {
+        let _ = (info, view);
         Ok(())
     }
 
@@ -50,7 +71,10 @@ pub trait Hook {
         Ok(Flow::Continue)
     }
 
-    /// Called after each whole epoch, after [`Hook::after_step`] of its last step. May add to `epoch`.
+    /// Called after each whole epoch, and after the last step of a run that ends within one
+    /// ([`TrainerConfig::max_steps`]); after [`Hook::after_step`] of that step. May add to `epoch`.
+    /// A long evaluation looks at [`TrainerView::stop_requested`] between its batches and returns
+    /// without numbers once it is true; it is not made up for when the run is resumed.
     ///
     /// # Errors
     /// Any.
@@ -72,12 +96,12 @@ pub trait Hook {
         Ok(())
     }
 
-    /// What it must remember over a restart; `Null` for nothing.
+    /// Returns the state that checkpoints save; `Null` for none.
     fn state(&self) -> Value {
         Value::Null
     }
 
-    /// Goes on from an earlier [`Hook::state`].
+    /// Loads an earlier [`Hook::state`].
     ///
     /// # Errors
     /// Any.
@@ -87,7 +111,7 @@ pub trait Hook {
     }
 }
 
-/// So that a program can look at a hook after the run.
+/// Lets a program keep a hook and read it after the run.
 impl<H: Hook + ?Sized> Hook for &mut H {
     fn name(&self) -> &str {
         (**self).name()
@@ -99,6 +123,14 @@ impl<H: Hook + ?Sized> Hook for &mut H {
 
     fn start(&mut self, view: &TrainerView<'_>) -> Result<(), BoxError> {
         (**self).start(view)
+    }
+
+    fn before_training(
+        &mut self,
+        info: &mut EpochInfo,
+        view: &TrainerView<'_>,
+    ) -> Result<(), BoxError> {
+        (**self).before_training(info, view)
     }
 
     fn after_step(&mut self, step: &StepInfo, view: &TrainerView<'_>) -> Result<Flow, BoxError> {
@@ -126,14 +158,15 @@ impl<H: Hook + ?Sized> Hook for &mut H {
     }
 }
 
-/// What one optimisation step was like.
+/// The numbers of one optimisation step.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct StepInfo {
     /// Number of this step in the run, from 1.
     pub step: usize,
     /// Its epoch, from 0.
     pub epoch: usize,
-    /// When it began, in epochs, e.g. 3.25.
+    /// Moment of its start, in epochs, e.g. 3.25.
     pub progress: f64,
     /// Learning rate (before the parameters' own factors).
     pub lr: f64,
@@ -145,25 +178,39 @@ pub struct StepInfo {
     pub grad_norm: f64,
     /// Images in the step.
     pub images: usize,
-    /// Time the step took with waiting for data, seconds.
+    /// Time of the step, waiting for data included, seconds.
     pub seconds: f64,
 }
 
 impl StepInfo {
-    /// Speed.
+    /// Images per second; 0 for a step that took no time.
     pub fn images_per_s(&self) -> f64 {
         if self.seconds > 0.0 { self.images as f64 / self.seconds } else { 0.0 }
     }
+
+    /// The numbers by the names that all logs give them: `train/loss`, `train/PART` for each part
+    /// of the loss, `train/lr`, `train/grad_norm`, `train/images_per_s`, `train/seconds`.
+    pub fn scalars(&self) -> Vec<(String, f64)> {
+        let parts = self.parts.iter().map(|&(name, value)| (name, value));
+        let numbers = std::iter::once(("loss", self.loss)).chain(parts).chain([
+            ("lr", self.lr),
+            ("grad_norm", self.grad_norm),
+            ("images_per_s", self.images_per_s()),
+            ("seconds", self.seconds),
+        ]);
+        numbers.map(|(name, value)| (format!("train/{name}"), value)).collect()
+    }
 }
 
-/// What an epoch gave. Hooks that measure fill it, hooks that write read it.
+/// The results of an epoch. Hooks that measure fill it, hooks that write read it.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct EpochInfo {
-    /// The epoch that ended, from 0.
+    /// The epoch of the last step, from 0.
     pub epoch: usize,
-    /// Steps of the run so far.
+    /// Steps of the run so far; 0 before training.
     pub step: usize,
-    /// Results by name, e.g. `"val/accuracy"`.
+    /// Results by name, `val/NAME`, e.g. `"val/accuracy"`: logs take the names as they are.
     pub metrics: BTreeMap<String, f64>,
     /// Pictures by name, each a PNG file's bytes.
     pub images: BTreeMap<String, Vec<u8>>,
@@ -171,12 +218,13 @@ pub struct EpochInfo {
 
 /// What hooks can see of a run. Variables share their values with the model, so they are current.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct TrainerView<'a> {
-    /// Where the run stands.
+    /// State of the run.
     pub state: &'a TrainerState,
     /// Its settings.
     pub config: &'a TrainerConfig,
-    /// What is trained.
+    /// The trained parameters.
     pub parameters: &'a [Parameter],
     /// Steps of the whole run.
     pub last_step: usize,
@@ -184,17 +232,28 @@ pub struct TrainerView<'a> {
     pub last_checkpoint: Option<&'a Path>,
     /// The processes that train together.
     pub group: &'a dyn Collective,
+    pub(crate) stop: &'a AtomicBool,
 }
 
-/// All hooks' wishes after a step.
+impl TrainerView<'_> {
+    /// Returns whether this process was asked to stop
+    /// ([`Trainer::with_stop`](crate::Trainer::with_stop)). Hooks that work [on every
+    /// rank](Hook::on_every_rank) exchange it before they return early: other processes may not
+    /// have been asked yet.
+    pub fn stop_requested(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+}
+
+/// All hooks' requests after a step.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Wishes {
+pub(crate) struct Requests {
     pub(crate) save: bool,
     pub(crate) best: bool,
     pub(crate) stop: bool,
 }
 
-impl Wishes {
+impl Requests {
     pub(crate) fn add(&mut self, flow: Flow) {
         match flow {
             Flow::Continue => {}

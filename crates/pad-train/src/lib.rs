@@ -1,4 +1,5 @@
-//! What every candle training run needs: parameter groups, AdamW with state, schedules, checkpoints, logs.
+//! What every candle training run needs: parameter groups, AdamW with state, schedules,
+//! checkpoints, logs.
 //!
 //! | module | what |
 //! |---|---|
@@ -6,16 +7,17 @@
 //! | [`gradients`] | one optional gradient per parameter: accumulation, norm, clipping |
 //! | [`adamw`] | AdamW, one pass over memory, with a state that is saved |
 //! | [`schedule`] | the learning rate at every step |
-//! | [`task`] | what a program gives: a loss and batches |
+//! | [`task`] | what a program provides: a loss and batches |
+//! | [`stream`] | batches out of the passes of a loader, with epochs of any length |
 //! | [`trainer`] | the loop |
-//! | [`state`] | where a run stands, and its settings |
+//! | [`state`] | the state of a run, and its settings |
 //! | [`hook`] | everything that is not the step |
 //! | [`collective`] | many processes that train one model |
-//! | [`checkpoint`] | folders that are whole or absent |
+//! | [`checkpoint`] | folders that are written atomically |
 //! | [`log`] | JSON lines, TensorBoard, progress bar |
 //!
-//! A run that was stopped and resumed gives the same bits as one that was not, on the CPU, with any number of
-//! threads: see [`trainer`].
+//! A run that was stopped and resumed gives the same bits as one that was not, on the CPU, with any
+//! number of threads: see [`trainer`].
 //!
 //! ```
 //! use candle_core::{Device, Tensor, Var};
@@ -23,20 +25,19 @@
 //! use pad_train::{
 //!     AdamW, AdamWConfig, BatchIter, Batches, BoxError, Losses, Parameter, Schedule, Task, Trainer, TrainerConfig,
 //! };
-//!
-//! /// Finds the mean of what it is shown.
+//! /// Learns the mean of its batches.
 //! struct Mean(Var);
 //! impl Task for Mean {
 //!     type Batch = Tensor;
 //!     fn losses(&self, batch: &Tensor, _: Mode) -> Result<Losses, BoxError> {
 //!         Ok(Losses::new(batch.broadcast_sub(&self.0)?.sqr()?.mean_all()?))
 //!     }
+//!     fn images_in(&self, batch: &Tensor) -> usize { batch.elem_count() }
 //! }
 //! struct Ones;
 //! impl Batches for Ones {
 //!     type Batch = Tensor;
 //!     fn per_epoch(&self) -> usize { 50 }
-//!     fn images_in(batch: &Tensor) -> usize { batch.elem_count() }
 //!     fn epoch(&mut self, _: usize, first: usize) -> Result<BatchIter<'_, Tensor>, BoxError> {
 //!         Ok(Box::new((first..50).map(|_| Ok(Tensor::ones(4, candle_core::DType::F32, &Device::Cpu)?))))
 //!     }
@@ -63,20 +64,22 @@ pub mod log;
 pub mod parameter;
 pub mod schedule;
 pub mod state;
+pub mod stream;
 mod tally;
 pub mod task;
 pub mod trainer;
 
 pub use adamw::{AdamW, AdamWConfig, StepReport};
-pub use checkpoint::{Checkpoint, CheckpointConfig, Checkpoints, Every};
+pub use checkpoint::{CheckpointConfig, Checkpoints, Every, TrainingCheckpoint};
 pub use collective::{Collective, LocalGroup, SingleProcess};
 pub use ema::{Ema, EmaConfig};
 pub use error::{BoxError, Error, Result, TensorFaults, WrongTensor};
 pub use gradients::Gradients;
 pub use hook::{EpochInfo, Flow, Hook, StepInfo, TrainerView};
-pub use parameter::{Parameter, Summary, weight_decay_for};
+pub use parameter::{Parameter, ParameterSummary, weight_decay_for};
 pub use schedule::{Schedule, lr_for_batch};
 pub use state::{TrainerConfig, TrainerState};
+pub use stream::EpochStream;
 pub use task::{BatchIter, Batches, Losses, Share, Task};
 pub use trainer::{Outcome, Trainer};
 

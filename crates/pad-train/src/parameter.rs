@@ -1,11 +1,12 @@
-//! What is trained, how fast, with how much decay, and from which epoch on.
+//! A trained variable: its learning rate, weight decay and first epoch.
 
 use std::fmt;
 
 use candle_core::{Shape, Var};
 
-/// A variable that an optimiser moves.
+/// A variable that an optimiser moves, or that is saved with those it moves.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Parameter {
     /// Its name in checkpoints, e.g. `blocks.3.adaptmlp.down_proj.weight`.
     pub name: String,
@@ -15,31 +16,54 @@ pub struct Parameter {
     pub lr_factor: f64,
     /// Decoupled weight decay, per unit of learning rate.
     pub weight_decay: f64,
-    /// No update at all while `epoch <= frozen_through` (epochs from 0), as for a parameter without gradient: no
-    /// weight decay, no step counted. PAD's gate thaws late; `usize::MAX` is never.
+    /// No update at all while `epoch <= frozen_through` (epochs from 0), as for a parameter without
+    /// gradient: no weight decay, no step counted. PAD's gate thaws late.
     pub frozen_through: Option<usize>,
+    /// False for a buffer ([`Parameter::buffer`]), which no update ever moves.
+    pub trainable: bool,
 }
 
 impl Parameter {
-    /// A parameter that trains from the first step, at the run's rate, without weight decay.
+    /// Creates a parameter that trains from the first step, at the run's rate, without weight
+    /// decay.
     pub fn new(name: impl Into<String>, var: Var) -> Self {
-        Self { name: name.into(), var, lr_factor: 1.0, weight_decay: 0.0, frozen_through: None }
+        let (name, lr_factor, weight_decay) = (name.into(), 1.0, 0.0);
+        Self { name, var, lr_factor, weight_decay, frozen_through: None, trainable: true }
     }
 
-    /// The same with weight decay where [`weight_decay_for`] gives it.
+    /// Creates a buffer: a variable that checkpoints save and load with the parameters and that the
+    /// model itself changes, such as the running statistics of a batch norm.
+    pub fn buffer(name: impl Into<String>, var: Var) -> Self {
+        Self { trainable: false, ..Self::new(name, var) }
+    }
+
+    /// Multiplies the run's learning rate by `factor`.
+    #[must_use]
+    pub fn with_lr_factor(self, factor: f64) -> Self {
+        Self { lr_factor: factor, ..self }
+    }
+
+    /// Freezes it through an epoch (from 0); `None` trains it from the first step.
+    #[must_use]
+    pub fn with_frozen_through(self, epoch: Option<usize>) -> Self {
+        Self { frozen_through: epoch, ..self }
+    }
+
+    /// Sets the weight decay to what [`weight_decay_for`] gives for its shape.
     #[must_use]
     pub fn with_weight_decay(mut self, decay: f64) -> Self {
         self.weight_decay = weight_decay_for(self.var.shape(), decay);
         self
     }
 
-    /// Whether it moves in `epoch` (from 0).
+    /// Returns whether updates move it in `epoch` (from 0).
     pub fn trains_in(&self, epoch: usize) -> bool {
-        self.frozen_through.is_none_or(|last| epoch > last)
+        self.trainable && self.frozen_through.is_none_or(|last| epoch > last)
     }
 }
 
-/// `decay` for matrices and tensors of higher rank, 0 for vectors and scalars (biases, norms): the rule of MAE.
+/// Returns `decay` for matrices and tensors of higher rank, 0 for vectors and scalars (biases,
+/// norms): the rule of MAE.
 pub fn weight_decay_for(shape: &Shape, decay: f64) -> f64 {
     if shape.rank() >= 2 { decay } else { 0.0 }
 }
@@ -48,14 +72,14 @@ pub fn weight_decay_for(shape: &Shape, decay: f64) -> f64 {
 ///
 /// ```
 /// use candle_core::{DType, Device, Var};
-/// use pad_train::{Parameter, Summary};
+/// use pad_train::{Parameter, ParameterSummary};
 /// # fn main() -> candle_core::Result<()> {
 /// let zeros = |shape: &[usize]| Var::zeros(shape, DType::F32, &Device::Cpu);
 /// let parameters = [
 ///     Parameter::new("weight", zeros(&[8, 4])?).with_weight_decay(0.05),
 ///     Parameter::new("bias", zeros(&[8])?).with_weight_decay(0.05),
 /// ];
-/// let summary = Summary::new(&parameters);
+/// let summary = ParameterSummary::new(&parameters);
 /// assert_eq!(summary.values(), 40);
 /// assert_eq!(summary.groups.len(), 2);
 /// println!("{summary}");
@@ -63,48 +87,54 @@ pub fn weight_decay_for(shape: &Shape, decay: f64) -> f64 {
 /// # }
 /// ```
 #[derive(Clone, Debug, PartialEq)]
-pub struct Summary {
-    /// Parameters of equal treatment; slow ones first, then little decay first, then early ones first.
-    pub groups: Vec<Group>,
-    /// Numbers of the network that never train, if the caller says so.
+#[non_exhaustive]
+pub struct ParameterSummary {
+    /// Groups, sorted by learning-rate factor, weight decay and thaw, ascending.
+    pub groups: Vec<ParameterGroup>,
+    /// Number of frozen values of the network, if known.
     pub frozen: Option<usize>,
 }
 
-/// Parameters that are treated alike.
+/// Parameters with the same settings.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Group {
+#[non_exhaustive]
+pub struct ParameterGroup {
     /// See [`Parameter::lr_factor`].
     pub lr_factor: f64,
     /// See [`Parameter::weight_decay`].
     pub weight_decay: f64,
     /// See [`Parameter::frozen_through`].
     pub frozen_through: Option<usize>,
-    /// Parameters.
+    /// See [`Parameter::trainable`].
+    pub trainable: bool,
+    /// Number of parameters.
     pub tensors: usize,
-    /// Numbers in them.
+    /// Number of values in them.
     pub values: usize,
 }
 
-impl Summary {
+impl ParameterSummary {
     /// Counts `parameters`.
     pub fn new(parameters: &[Parameter]) -> Self {
-        let mut groups: Vec<Group> = Vec::new();
+        let mut groups: Vec<ParameterGroup> = Vec::new();
         for parameter in parameters {
             let values = parameter.var.elem_count();
             let alike = groups.iter_mut().find(|group| {
                 group.lr_factor == parameter.lr_factor
                     && group.weight_decay == parameter.weight_decay
                     && group.frozen_through == parameter.frozen_through
+                    && group.trainable == parameter.trainable
             });
             match alike {
                 Some(group) => {
                     group.tensors += 1;
                     group.values += values;
                 }
-                None => groups.push(Group {
+                None => groups.push(ParameterGroup {
                     lr_factor: parameter.lr_factor,
                     weight_decay: parameter.weight_decay,
                     frozen_through: parameter.frozen_through,
+                    trainable: parameter.trainable,
                     tensors: 1,
                     values,
                 }),
@@ -113,30 +143,31 @@ impl Summary {
         groups.sort_by(|a, b| {
             (a.lr_factor.total_cmp(&b.lr_factor))
                 .then(a.weight_decay.total_cmp(&b.weight_decay))
+                .then(b.trainable.cmp(&a.trainable))
                 .then(a.frozen_through.cmp(&b.frozen_through))
         });
         Self { groups, frozen: None }
     }
 
-    /// The same, with the number of values that never train.
+    /// Sets the number of frozen values.
     #[must_use]
     pub fn with_frozen(self, values: usize) -> Self {
         Self { frozen: Some(values), ..self }
     }
 
-    /// Parameters in all groups.
+    /// Returns the number of parameters in all groups.
     pub fn tensors(&self) -> usize {
         self.groups.iter().map(|group| group.tensors).sum()
     }
 
-    /// Numbers in all groups.
+    /// Returns the number of values in all groups.
     pub fn values(&self) -> usize {
         self.groups.iter().map(|group| group.values).sum()
     }
 }
 
 /// A table, one row a group, and a last row with the totals.
-impl fmt::Display for Summary {
+impl fmt::Display for ParameterSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut row = |cells: [&str; 5]| {
             writeln!(
@@ -150,11 +181,10 @@ impl fmt::Display for Summary {
             row([
                 &format!("{:.5}", group.lr_factor),
                 &group.weight_decay.to_string(),
-                &match group.frozen_through {
-                    None => "-".into(),
-                    // Running statistics: no gradient ever moves them.
-                    Some(usize::MAX) => "the end".into(),
-                    Some(epoch) => format!("epoch {epoch}"),
+                &match (group.trainable, group.frozen_through) {
+                    (false, _) => "the end".into(),
+                    (true, None) => "-".into(),
+                    (true, Some(epoch)) => format!("epoch {epoch}"),
                 },
                 &group.tensors.to_string(),
                 &thousands(group.values),
@@ -211,7 +241,7 @@ mod tests {
     fn table() {
         let gate = Parameter { frozen_through: Some(60), ..parameter("gate", &[1, 1000]) };
         let parameters = [parameter("a", &[1000, 1000]), gate, parameter("b", &[12])];
-        let summary = Summary::new(&parameters).with_frozen(7);
+        let summary = ParameterSummary::new(&parameters).with_frozen(7);
         assert_eq!((summary.tensors(), summary.values()), (3, 1_001_012));
         let expected = " lr factor  weight decay  frozen through   tensors          values
    1.00000             0               -         1              12

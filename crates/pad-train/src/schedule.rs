@@ -1,5 +1,5 @@
-//! The learning rate at every moment of a run. Time is counted in epochs, with fractions: a schedule is evaluated at
-//! every optimisation step, not once an epoch.
+//! The learning rate at every moment of a run. Time is counted in epochs, with fractions: a
+//! schedule is evaluated at every optimisation step, not once an epoch.
 
 use std::f64::consts::PI;
 
@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// The rate for a batch of `effective_batch` images (batch × accumulation × machines), by the linear rule of MAE:
-/// `lr_per_256 · effective_batch / 256`.
+/// Returns the rate for a batch of `effective_batch` images (batch × accumulation × machines), by
+/// the linear rule of MAE: `lr_per_256 · effective_batch / 256`.
 pub fn lr_for_batch(lr_per_256: f64, effective_batch: usize) -> f64 {
     lr_per_256 * effective_batch as f64 / 256.0
 }
 
-/// How the learning rate moves.
+/// The learning rate as a function of the epoch.
 ///
 /// ```
 /// use pad_train::{Schedule, lr_for_batch};
@@ -30,7 +30,8 @@ pub enum Schedule {
         /// The rate.
         lr: f64,
     },
-    /// From 0 in a straight line to `peak_lr`, then down to `min_lr` along half a cosine (`util/lr_sched.py` of MAE).
+    /// From 0 in a straight line to `peak_lr`, then down to `min_lr` along half a cosine
+    /// (`util/lr_sched.py` of MAE).
     WarmupCosine {
         /// The highest rate, reached after the warm-up.
         peak_lr: f64,
@@ -41,10 +42,11 @@ pub enum Schedule {
         /// Length of the run with the warm-up, epochs.
         epochs: f64,
     },
-    /// Down to `min_lr` as `(1 - epoch / epochs) ^ power`; during the warm-up this rate, too, is multiplied by a factor
-    /// that rises in a straight line from `warmup_ratio` to 1 (mmsegmentation's `poly` policy with linear warm-up).
+    /// Down to `min_lr` as `(1 - epoch / epochs) ^ power`; during the warm-up this rate, too, is
+    /// multiplied by a factor that rises in a straight line from `warmup_ratio` to 1
+    /// (mmsegmentation's `poly` policy with linear warm-up).
     Poly {
-        /// The rate at the start, were there no warm-up.
+        /// The rate at the start, without warm-up.
         peak_lr: f64,
         /// The rate at the end.
         min_lr: f64,
@@ -57,12 +59,13 @@ pub enum Schedule {
         /// Length of the run with the warm-up, epochs.
         epochs: f64,
     },
-    /// `peak_lr`, from each of two moments on `gamma` times what it was before (detectron2's schedules: 10 times lower
-    /// twice); during the warm-up, too, multiplied by a factor that rises in a straight line from `warmup_ratio` to 1.
+    /// `peak_lr`, from each of two moments on `gamma` times what it was before (detectron2's
+    /// schedules: 10 times lower twice); during the warm-up, too, multiplied by a factor that rises
+    /// in a straight line from `warmup_ratio` to 1.
     Steps {
-        /// The rate at the start, were there no warm-up.
+        /// The rate at the start, without warm-up.
         peak_lr: f64,
-        /// What it is multiplied by at each moment.
+        /// Factor at each moment.
         gamma: f64,
         /// The moments, epochs, in order. Both the same: one step of `gamma` squared.
         at_epochs: [f64; 2],
@@ -74,19 +77,20 @@ pub enum Schedule {
 }
 
 impl Schedule {
-    /// [`Schedule::WarmupCosine`].
+    /// Creates [`Schedule::WarmupCosine`].
     pub const fn warmup_cosine(peak_lr: f64, min_lr: f64, warmup_epochs: f64, epochs: f64) -> Self {
         Self::WarmupCosine { peak_lr, min_lr, warmup_epochs, epochs }
     }
 
-    /// [`Schedule::Poly`] as the original trains its segmentation: a straight line to 0, warm-up from 1e-6 of the rate
-    /// (there 1500 iterations: `1500 / iterations per epoch` epochs).
+    /// Creates [`Schedule::Poly`] as the original trains its segmentation: a straight line to 0,
+    /// warm-up from 1e-6 of the rate (there 1500 iterations: `1500 / iterations per epoch` epochs).
     pub const fn poly(peak_lr: f64, warmup_epochs: f64, epochs: f64) -> Self {
         let (min_lr, power, warmup_ratio) = (0.0, 1.0, 1e-6);
         Self::Poly { peak_lr, min_lr, power, warmup_epochs, warmup_ratio, epochs }
     }
 
-    /// The rate at `epoch`, e.g. 3.25 after a quarter of the fourth epoch. After the end it stays as at the end.
+    /// Returns the rate at `epoch`, e.g. 3.25 after a quarter of the fourth epoch. After the end it
+    /// stays as at the end.
     pub fn at(&self, epoch: f64) -> f64 {
         match *self {
             Schedule::Constant { lr } => lr,
@@ -183,7 +187,8 @@ impl Schedule {
 mod tests {
     use super::*;
 
-    /// Rates of the reference implementation (`util/lr_sched.py`): warm-up 30, 100 epochs, peak 1.6e-3.
+    /// Rates of the reference implementation (`util/lr_sched.py`): warm-up 30, 100 epochs, peak
+    /// 1.6e-3.
     const REFERENCE: [(f64, f64); 12] = [
         (0.0, 0.0),
         (0.25, 1.3333333333333333e-05),
@@ -209,8 +214,8 @@ mod tests {
         }
     }
 
-    /// Iterations of a run of 14,400 with 1,500 of warm-up, base rate 2e-4: the formula of mmcv's hooks, worked out with
-    /// whole iterations.
+    /// Iterations of a run of 14,400 with 1,500 of warm-up, base rate 2e-4: the formula of mmcv's
+    /// hooks, worked out with whole iterations.
     #[test]
     fn poly_equals_mmcv_iteration_by_iteration() {
         let per_epoch = 96.0;
@@ -246,8 +251,8 @@ mod tests {
         );
     }
 
-    /// As the original trains detectors on FLIR: 12 epochs of 4431 iterations, 10 times lower from iterations 35,448 and
-    /// 48,741 on, warm-up of 250 iterations from a thousandth.
+    /// As the original trains detectors on FLIR: 12 epochs of 4431 iterations, 10 times lower from
+    /// iterations 35,448 and 48,741 on, warm-up of 250 iterations from a thousandth.
     #[test]
     fn steps_fall_twice_after_the_warm_up() {
         let per_epoch = 4431.0;

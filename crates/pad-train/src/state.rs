@@ -1,4 +1,4 @@
-//! Where a run stands, and its settings.
+//! The state of a run, and its settings.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,12 +10,12 @@ use crate::{Error, Result};
 pub struct TrainerConfig {
     /// Passes over the data. 100.
     pub epochs: usize,
-    /// The run ends after this many optimisation steps even if epochs are left. None.
+    /// Maximum number of optimisation steps, even if epochs are left. None.
     pub max_steps: Option<usize>,
-    /// Micro-batches whose gradients are averaged for one step, over all processes of a group. 1. What is left at the end of an epoch (fewer
-    /// micro-batches than this) is not used, as in MAE.
+    /// Micro-batches whose gradients are averaged for one step, over all processes of a group. 1.
+    /// What is left at the end of an epoch (fewer micro-batches than this) is not used, as in MAE.
     pub accumulate: usize,
-    /// Longest allowed gradient; longer ones are shortened. None.
+    /// Maximum norm of the gradient; longer ones are scaled down to it. None.
     pub clip_norm: Option<f64>,
     /// Seed of everything random in the run. 0.
     pub seed: u64,
@@ -44,9 +44,10 @@ impl TrainerConfig {
     }
 }
 
-/// Where a run stands, between two optimisation steps. Saved in every checkpoint.
+/// The state of a run between two optimisation steps. Saved in every checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct TrainerState {
     /// Seed of the run.
     pub seed: u64,
@@ -74,17 +75,17 @@ impl TrainerState {
         }
     }
 
-    /// Optimisation steps of an epoch.
+    /// Returns the number of optimisation steps of an epoch.
     pub fn steps_per_epoch(&self) -> usize {
         self.batches_per_epoch.checked_div(self.accumulate).unwrap_or(0)
     }
 
-    /// The moment of the next step in epochs, e.g. 3.25; what schedules are evaluated at.
+    /// Returns the moment of the next step in epochs, e.g. 3.25, at which schedules are evaluated.
     pub fn progress(&self) -> f64 {
         self.epoch as f64 + self.batch_in_epoch as f64 / self.batches_per_epoch.max(1) as f64
     }
 
-    /// One step further. `true` if an epoch ended with it.
+    /// Advances by a step. Returns whether an epoch ended with it.
     pub(crate) fn advance(&mut self) -> bool {
         self.step += 1;
         self.batch_in_epoch += self.accumulate;
@@ -96,7 +97,7 @@ impl TrainerState {
         ended
     }
 
-    /// Why a run with `now`'s settings cannot go on from here; empty if it can.
+    /// Returns why a run with `now`'s settings cannot continue from here; empty if it can.
     pub(crate) fn differences(&self, now: &TrainerState) -> Vec<String> {
         let compared = [
             ("`seed`", self.seed, now.seed),

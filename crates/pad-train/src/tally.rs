@@ -29,18 +29,18 @@ impl Tally {
         Ok(())
     }
 
-    /// Sums over the processes of a group. Every process gives what it has; parts that this one does not know (all of
-    /// its images were unreadable) are left out.
-    pub(crate) fn spoken(&self) -> Spoken {
-        Spoken {
+    /// This process's sums as a message to the others. Parts that it does not know (all of its
+    /// images were unreadable) are absent.
+    pub(crate) fn to_message(&self) -> Message {
+        Message {
             loss: self.loss.to_bits(),
             images: self.images,
             parts: self.parts.iter().map(|(name, sum)| (name.to_string(), sum.to_bits())).collect(),
         }
     }
 
-    /// The sum of what all processes said.
-    pub(crate) fn joined(mut self, said: &[Spoken]) -> Self {
+    /// The sum over the messages of all processes.
+    pub(crate) fn joined(mut self, said: &[Message]) -> Self {
         self.loss = said.iter().map(|theirs| f64::from_bits(theirs.loss)).sum();
         self.images = said.iter().map(|theirs| theirs.images).sum();
         for (name, sum) in &mut self.parts {
@@ -80,7 +80,7 @@ impl Tally {
 
 /// A [`Tally`] as a message; floats as bits, because JSON has no NaN.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Spoken {
+pub(crate) struct Message {
     loss: u64,
     images: usize,
     parts: BTreeMap<String, u64>,

@@ -1,4 +1,4 @@
-//! What a program brings to a training run: a loss and batches.
+//! What a program provides to a training run: a loss and batches.
 
 use candle_core::Tensor;
 use pad_ops::Mode;
@@ -8,14 +8,14 @@ use crate::BoxError;
 /// A loss, and the parts it is made of.
 #[derive(Clone, Debug)]
 pub struct Losses {
-    /// What is minimised: a scalar, any float dtype.
+    /// The loss that is minimised: a scalar, any float dtype.
     pub total: Tensor,
     /// Scalars for the log, e.g. `("classification", ..)`.
     pub parts: Vec<(&'static str, Tensor)>,
 }
 
 impl Losses {
-    /// A loss without parts.
+    /// Creates a loss without parts.
     pub fn new(total: Tensor) -> Self {
         Self { total, parts: Vec::new() }
     }
@@ -26,7 +26,7 @@ impl Losses {
         Self { total: self.total.detach(), parts: parts.collect() }
     }
 
-    /// The same with one more number for the log.
+    /// Adds a number for the log.
     #[must_use]
     pub fn with_part(mut self, name: &'static str, value: Tensor) -> Self {
         self.parts.push((name, value));
@@ -34,17 +34,22 @@ impl Losses {
     }
 }
 
-/// What is trained: batches become losses.
+/// A training objective: computes losses from batches.
 pub trait Task {
     /// A micro-batch, on the device of the model.
     type Batch;
 
-    /// The losses of a micro-batch. All randomness (dropout, masks) is drawn from `mode`, whose key is fixed by the
-    /// run's seed and the number of the micro-batch in the run, so that a resumed run draws what it would have drawn.
+    /// Computes the losses of a micro-batch. All randomness (dropout, masks) is drawn from `mode`,
+    /// whose key is fixed by the run's seed and the number of the micro-batch in the run, so that a
+    /// resumed run draws what it would have drawn.
     ///
     /// # Errors
-    /// Whatever the model says; the trainer adds the step.
+    /// Any error of the model; the trainer adds the step.
     fn losses(&self, batch: &Self::Batch, mode: Mode) -> Result<Losses, BoxError>;
+
+    /// Returns the number of images in a micro-batch. With 0 (no image of it could be read) the
+    /// trainer does not compute losses: the micro-batch adds no loss and no gradient.
+    fn images_in(&self, batch: &Self::Batch) -> usize;
 }
 
 /// The batches of one epoch that are still to come.
@@ -59,24 +64,25 @@ pub struct Share {
     pub of: usize,
 }
 
-/// Where batches come from.
+/// A source of batches.
 pub trait Batches {
     /// A micro-batch.
     type Batch;
 
-    /// Micro-batches of an epoch; the same number in every epoch.
+    /// Returns the number of micro-batches of an epoch, the same for every epoch.
     fn per_epoch(&self) -> usize;
 
-    /// The micro-batches of `epoch` (from 0), from the one with number `first` on. Their order and content must depend
-    /// on `epoch` and the run's seed alone.
+    /// Returns the micro-batches of `epoch` (from 0), from the one with number `first` on. Their
+    /// order and content must depend on `epoch` and the run's seed alone.
     ///
     /// # Errors
-    /// Whatever the data says; the trainer adds the place.
+    /// Any error of the data; the trainer adds the place.
     fn epoch(&mut self, epoch: usize, first: usize)
     -> Result<BatchIter<'_, Self::Batch>, BoxError>;
 
-    /// The micro-batches `first + share.rank`, `first + share.rank + share.of`, … of [`Batches::epoch`]. Reads all and
-    /// gives some; sources that can leave the others unread should say so here.
+    /// Returns the micro-batches `first + share.rank`, `first + share.rank + share.of`, … of
+    /// [`Batches::epoch`]. The default reads all and returns a share; sources that can skip the
+    /// others override it.
     ///
     /// # Errors
     /// As [`Batches::epoch`].
@@ -88,7 +94,4 @@ pub trait Batches {
     ) -> Result<BatchIter<'_, Self::Batch>, BoxError> {
         Ok(Box::new(self.epoch(epoch, first)?.skip(share.rank).step_by(share.of.max(1))))
     }
-
-    /// Images in a batch, for the speed in the log.
-    fn images_in(batch: &Self::Batch) -> usize;
 }

@@ -1,10 +1,21 @@
-//! The training loop: [`Trainer::run`]. Whatever is not the step is a [`Hook`].
+//! The training loop: [`Trainer::run`]. Everything that is not the step is a [`Hook`].
 //!
 //! # Stopping and resuming
-//! A run can be stopped after any optimisation step and resumed. The learning rate is a function of the step; a task
-//! draws its random numbers from a key made of the run's seed and the number of the micro-batch; batches are a
-//! function of seed and epoch; moments, variables and hooks are in the checkpoint. So the resumed run computes what
-//! the uninterrupted one would have computed, bit for bit where the operations themselves are deterministic.
+//! A run can be stopped at any time and resumed. A stop is looked for before every micro-batch; the
+//! micro-batches of an update that was not finished are discarded, and computed again when the run
+//! is resumed. The learning rate is a function of the step; a task draws its random numbers from a
+//! key made of the run's seed and the number of the micro-batch; batches are a function of seed and
+//! epoch; moments, variables and hooks are in the checkpoint. So the resumed run computes what the
+//! uninterrupted one would have computed, bit for bit where the operations themselves are
+//! deterministic.
+//!
+//! # Extending
+//! A run that finished or was stopped can be resumed with other `epochs` or `max_steps`. Up to the
+//! checkpoint nothing changes; from there on the schedule of the resuming trainer holds. A schedule
+//! that does not depend on the length of the run (constant, or steps at given epochs) makes the
+//! extended run equal one that was as long from the start, bit for bit. One that does (half a
+//! cosine to the last epoch) continues on the longer curve, on which the rate is higher than where
+//! the shorter one ended.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,20 +31,21 @@ use pad_ops::{Mode, rng::Key};
 use serde_json::Value;
 
 use crate::{
-    AdamW, BatchIter, Batches, Checkpoint, Checkpoints, Collective, Ema, EmaConfig, EpochInfo,
-    Error, Gradients, Hook, Result, Schedule, Share, SingleProcess, StepInfo, Task, TrainerConfig,
-    TrainerState, TrainerView,
+    AdamW, BatchIter, Batches, Checkpoints, Collective, Ema, EmaConfig, EpochInfo, Error,
+    Gradients, Hook, Result, Schedule, Share, SingleProcess, StepInfo, Task, TrainerConfig,
+    TrainerState, TrainerView, TrainingCheckpoint,
     collective::{agree, agree_by, check_parameters, sum_gradients},
-    hook::Wishes,
+    hook::Requests,
     tally::Tally,
 };
 
-/// How a run ended without error.
+/// The end of a run without error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Outcome {
     /// All steps are done.
     Finished,
-    /// Somebody asked for a stop; [`Trainer::last_checkpoint`] holds everything up to then.
+    /// A stop was requested; [`Trainer::last_checkpoint`] holds every finished update.
     Stopped,
 }
 
@@ -53,7 +65,7 @@ pub struct Trainer<'h> {
 }
 
 impl<'h> Trainer<'h> {
-    /// A run that has not begun.
+    /// Creates a run that has not started.
     ///
     /// # Errors
     /// [`Error::Settings`] if the settings or the schedule are out of range.
@@ -82,23 +94,26 @@ impl<'h> Trainer<'h> {
         self
     }
 
-    /// Writes checkpoints: at their times, when a hook or a stop asks for it, and at the end.
+    /// Writes checkpoints: at their interval, when a hook or a stop requests it, and at the end.
     #[must_use]
     pub fn with_checkpoints(mut self, checkpoints: Checkpoints) -> Self {
         self.checkpoints = Some(checkpoints);
         self
     }
 
-    /// Ends the run after the current step once `stop` is true, e.g. from a Ctrl-C handler.
+    /// Ends the run once `stop` is true, e.g. from a Ctrl-C handler: after the current micro-batch,
+    /// whose update is discarded, or after the hooks of a finished one, which see it by
+    /// [`TrainerView::stop_requested`].
     #[must_use]
     pub fn with_stop(mut self, stop: Arc<AtomicBool>) -> Self {
         self.stop = stop;
         self
     }
 
-    /// Keeps averages of the weights. Hooks see the model with the averages in place after epochs and at the end, so that
-    /// what they measure is theirs, and so is the model after a run that [finished](Outcome::Finished); steps go on with the
-    /// weights themselves. Checkpoints hold both. Call it before [`Trainer::resume`].
+    /// Keeps averages of the weights. Hooks see the model with the averages in place after epochs
+    /// and at the end, so that what they measure is theirs, and so is the model after a run that
+    /// [finished](Outcome::Finished); steps go on with the weights themselves. Checkpoints hold
+    /// both. Call it before [`Trainer::resume`].
     ///
     /// # Errors
     /// [`Error::Settings`]; [`Error::Candle`] if a variable cannot be copied.
@@ -107,23 +122,25 @@ impl<'h> Trainer<'h> {
         Ok(self)
     }
 
-    /// Trains together with the other processes of `group`. `accumulate` of the settings counts the micro-batches of a
-    /// step over all of them and must be a multiple of their number; gradients are averaged over all before they are
-    /// clipped. The first process alone writes checkpoints and calls hooks that do not ask to be
-    /// [on every rank](Hook::on_every_rank). A stop that one asks for stops all after the same step; an error of one
-    /// ends all.
+    /// Trains together with the other processes of `group`. `accumulate` of the settings counts the
+    /// micro-batches of a step over all of them and must be a multiple of their number; gradients
+    /// are averaged over all before they are clipped. The first process alone writes checkpoints
+    /// and calls hooks that are not [on every rank](Hook::on_every_rank). A stop that one requests
+    /// stops all after the same step; an error of one ends all.
     #[must_use]
     pub fn with_group(mut self, group: Arc<dyn Collective>) -> Self {
         self.group = group;
         self
     }
 
-    /// Goes on from a checkpoint. Hooks get their states when the run starts.
+    /// Continues from a checkpoint. Hooks get their states when the run starts. Length and schedule
+    /// of the run may differ from what they were, see [Extending](self#extending).
     ///
     /// # Errors
-    /// [`Error::Resume`] if seed or accumulation differ or averages are missing, [`Error::Tensors`] or [`Error::Metadata`] if the checkpoint
-    /// belongs to other parameters or another frozen part. Then nothing was changed.
-    pub fn resume(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+    /// [`Error::Resume`] if seed or accumulation differ or averages are missing, [`Error::Tensors`]
+    /// or [`Error::Metadata`] if the checkpoint belongs to other parameters or another frozen part.
+    /// Then nothing was changed.
+    pub fn resume(&mut self, checkpoint: &TrainingCheckpoint) -> Result<()> {
         let saved = checkpoint.trainer_state();
         let batches_per_epoch = saved.batches_per_epoch; // compared when the data is known
         let now = TrainerState { batches_per_epoch, ..TrainerState::new(&self.config) };
@@ -145,22 +162,22 @@ impl<'h> Trainer<'h> {
         Ok(())
     }
 
-    /// The processes that train together.
+    /// Returns the processes that train together.
     pub fn group(&self) -> &dyn Collective {
         &*self.group
     }
 
-    /// Where the run stands.
+    /// State of the run.
     pub fn state(&self) -> &TrainerState {
         &self.state
     }
 
-    /// The optimiser.
+    /// Returns the optimiser.
     pub fn optimizer(&self) -> &AdamW {
         &self.optimizer
     }
 
-    /// The newest checkpoint that was written or resumed from.
+    /// Returns the newest checkpoint that was written or resumed from.
     pub fn last_checkpoint(&self) -> Option<&Path> {
         self.last_checkpoint.as_deref()
     }
@@ -168,10 +185,11 @@ impl<'h> Trainer<'h> {
     /// Trains until the last step or a stop.
     ///
     /// # Errors
-    /// [`Error::Diverged`] for a loss or gradient that is not finite; [`Error::Task`], [`Error::Data`],
-    /// [`Error::ShortEpoch`], [`Error::Hook`] with the place; [`Error::Io`] if a checkpoint cannot be written;
-    /// [`Error::FolderInUse`] before it would overwrite another run; in a group [`Error::Peer`] for another process's
-    /// error, [`Error::Group`] if processes differ or one is gone.
+    /// [`Error::Diverged`] for a loss or gradient that is not finite; [`Error::Task`],
+    /// [`Error::Data`], [`Error::ShortEpoch`], [`Error::Hook`] with the place; [`Error::Io`] if a
+    /// checkpoint cannot be written; [`Error::FolderInUse`] before it would overwrite another run;
+    /// in a group [`Error::Peer`] for another process's error, [`Error::Group`] if processes differ
+    /// or one is gone.
     pub fn run<T, B>(&mut self, task: &T, batches: &mut B) -> Result<Outcome>
     where
         T: Task,
@@ -186,13 +204,20 @@ impl<'h> Trainer<'h> {
         agree(group, self.start_hooks(last_step))?;
         while self.state.step < last_step {
             let TrainerState { epoch, batch_in_epoch: first, .. } = self.state;
-            let failed = |source| Error::Data { epoch, batch: first, source };
+            let failed = |cause| Error::Data { epoch, batch: first, cause };
             let opened = batches.epoch_share(epoch, first, share).map_err(failed);
             let (mut stream, _) = agree_by(group, opened, |_| ())?;
             while self.state.epoch == epoch && self.state.step < last_step {
                 let started = Instant::now();
-                let mine = self.gradients::<T, B>(task, &mut stream, share);
-                let ((sum, tally), said) = agree_by(group, mine, |(_, tally)| tally.spoken())?;
+                let mine = self.gradients(task, &mut stream, share);
+                let message = |mine: &Option<(Gradients, Tally)>| {
+                    mine.as_ref().map(|(_, tally)| tally.to_message())
+                };
+                let (mine, said) = agree_by(group, mine, message)?;
+                let said: Option<Vec<_>> = said.into_iter().collect();
+                let (Some((sum, tally)), Some(said)) = (mine, said) else {
+                    return self.end(Outcome::Stopped, last_step);
+                };
                 let sum = sum_gradients(group, self.optimizer.parameters(), sum, epoch)?;
                 let portion = 1.0 / self.config.accumulate as f64;
                 let (mut gradients, tally) =
@@ -220,43 +245,53 @@ impl<'h> Trainer<'h> {
         self.end(Outcome::Finished, last_step)
     }
 
-    /// Hooks, and a checkpoint where it is due. Whether this process wants to stop.
+    /// Calls the hooks, and writes a checkpoint where it is due. Returns whether this process
+    /// stops.
     fn after_step(&mut self, info: &StepInfo, epoch_ended: bool, last_step: usize) -> Result<bool> {
-        let wishes = self.call_hooks(info, epoch_ended, last_step)?;
-        if wishes.save || self.checkpoints.as_ref().is_some_and(|c| c.due(&self.state)) {
-            self.save(wishes.best)?;
+        let requests = self.call_hooks(info, epoch_ended, last_step)?;
+        if requests.save || self.checkpoints.as_ref().is_some_and(|c| c.due(&self.state)) {
+            self.save(requests.best)?;
         }
-        Ok(wishes.stop || self.stop.load(Ordering::Relaxed))
+        Ok(requests.stop || self.stop.load(Ordering::Relaxed))
     }
 
-    /// Sums of gradients and losses over this process's part of the next step's micro-batches.
-    fn gradients<T: Task, B: Batches<Batch = T::Batch>>(
+    /// Sums of gradients and losses over this process's part of the next step's micro-batches;
+    /// `None` if a stop was requested in between.
+    fn gradients<T: Task>(
         &self,
         task: &T,
         stream: &mut BatchIter<'_, T::Batch>,
         share: Share,
-    ) -> Result<(Gradients, Tally)> {
+    ) -> Result<Option<(Gradients, Tally)>> {
         let TrainerState { step, epoch, batch_in_epoch, batches_per_epoch, .. } = self.state;
         let micro_batches = self.config.accumulate;
         let mut tally = Tally::default();
         let mut sum: Option<Gradients> = None;
         for micro in (share.rank..micro_batches).step_by(share.of) {
+            if self.stop.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
             let number = batch_in_epoch + micro;
             let next = stream.next().ok_or(Error::ShortEpoch {
                 epoch,
                 expected: batches_per_epoch,
                 found: number,
             })?;
-            let batch = next.map_err(|source| Error::Data { epoch, batch: number, source })?;
+            let batch = next.map_err(|cause| Error::Data { epoch, batch: number, cause })?;
+            let images = task.images_in(&batch);
+            if images == 0 {
+                continue; // nothing to learn from; the batch still counts in the mean
+            }
             let key = Key::new(self.config.seed).epoch((step * micro_batches + micro) as u64);
             let losses = task
                 .losses(&batch, Mode::Train(key))
-                .map_err(|source| Error::Task { step: step + 1, source })?;
+                .map_err(|cause| Error::Task { step: step + 1, cause })?;
             let store = pad_ops::backward(&losses.total)
                 .map_err(|error| Error::candle("backward of", "total")(error.into()))?;
             let losses = losses.detached(); // and with their history the activations go
-            // Only now is the loss looked at: that waits for an accelerator, which then has the backward to do.
-            tally.add(&losses, B::images_in(&batch))?;
+            // Only now is the loss looked at: that waits for an accelerator, which then has the
+            // backward to do.
+            tally.add(&losses, images)?;
             if !tally.loss.is_finite() {
                 let loss = tally.loss;
                 return Err(self.stopped_by(format!("the loss is {loss} in batch {number}")));
@@ -267,10 +302,11 @@ impl<'h> Trainer<'h> {
                 None => fresh,
             });
         }
-        Ok((sum.unwrap_or_else(|| Gradients::new(Vec::new())), tally))
+        let none = || Gradients::new(vec![None; self.optimizer.parameters().len()]);
+        Ok(Some((sum.unwrap_or_else(none), tally)))
     }
 
-    /// Checks settings against data and checkpoints, and starts the hooks. Gives the number of the last step.
+    /// Checks settings against data and checkpoints, and returns the number of the last step.
     fn start(&mut self, batches_per_epoch: usize) -> Result<usize> {
         let now = TrainerState { batches_per_epoch, ..self.state.clone() };
         if let Some(checkpoint) = self.last_checkpoint.as_deref() {
@@ -304,7 +340,7 @@ impl<'h> Trainer<'h> {
         Ok(last_step)
     }
 
-    /// That all processes are about to do the same with the same values.
+    /// Checks that all processes are about to do the same with the same values.
     fn check_equal(&mut self, group: &dyn Collective, last_step: usize) -> Result<()> {
         if group.world_size() == 1 {
             return Ok(());
@@ -336,7 +372,7 @@ impl<'h> Trainer<'h> {
         let mut names = BTreeSet::new();
         for hook in hooks.iter_mut() {
             let name = hook.name().to_string();
-            let wrap = |source| Error::Hook { hook: name.clone(), source };
+            let wrap = |cause| Error::Hook { hook: name.clone(), cause };
             if !names.insert(name.clone()) {
                 return Err(wrap("another hook has the same name".into()));
             }
@@ -350,6 +386,12 @@ impl<'h> Trainer<'h> {
         for name in states.keys() {
             tracing::warn!("the checkpoint holds a state of hook `{name}`, which this run lacks");
         }
+        if view.state.step == 0 {
+            let mut info = EpochInfo::default();
+            for hook in hooks.iter_mut().filter(|hook| called(&***hook, &view)) {
+                hook.before_training(&mut info, &view).map_err(in_hook(&**hook))?;
+            }
+        }
         Ok(())
     }
 
@@ -358,25 +400,25 @@ impl<'h> Trainer<'h> {
         info: &StepInfo,
         epoch_ended: bool,
         last_step: usize,
-    ) -> Result<Wishes> {
-        let mut wishes = Wishes::default();
+    ) -> Result<Requests> {
+        let mut requests = Requests::default();
         let (hooks, view) = self.hooks_and_view(last_step);
         for hook in hooks.iter_mut().filter(|hook| called(&***hook, &view)) {
             let flow = hook.after_step(info, &view);
-            wishes.add(flow.map_err(in_hook(&**hook))?);
+            requests.add(flow.map_err(in_hook(&**hook))?);
         }
-        if epoch_ended {
+        if epoch_ended || info.step == last_step {
             self.swap_averages()?;
             let (hooks, view) = self.hooks_and_view(last_step);
             let mut epoch =
                 EpochInfo { epoch: info.epoch, step: info.step, ..EpochInfo::default() };
             for hook in hooks.iter_mut().filter(|hook| called(&***hook, &view)) {
                 let flow = hook.after_epoch(&mut epoch, &view);
-                wishes.add(flow.map_err(in_hook(&**hook))?);
+                requests.add(flow.map_err(in_hook(&**hook))?);
             }
             self.swap_averages()?;
         }
-        Ok(wishes)
+        Ok(requests)
     }
 
     fn swap_averages(&mut self) -> Result<()> {
@@ -391,6 +433,7 @@ impl<'h> Trainer<'h> {
             last_step,
             last_checkpoint: self.last_checkpoint.as_deref(),
             group: &*self.group,
+            stop: &self.stop,
         };
         (&mut self.hooks, view)
     }
@@ -427,11 +470,11 @@ impl<'h> Trainer<'h> {
         for hook in hooks.iter_mut().filter(|hook| called(&***hook, &view)) {
             hook.finish(&view).map_err(in_hook(&**hook))?;
         }
-        // A finished run leaves the averages in the model, one that goes on later its weights.
+        // A finished run leaves the averages in the model, one that is resumed later its weights.
         if self.state.step < last_step { self.swap_averages() } else { Ok(()) }
     }
 
-    /// A gradient that is not finite, told with the step and the last good checkpoint.
+    /// Adds step and last good checkpoint to the error of a gradient that is not finite.
     fn diverged(&self, error: Error) -> Error {
         match error {
             Error::NonFiniteGradient { .. } => self.stopped_by(error.to_string()),
@@ -445,7 +488,8 @@ impl<'h> Trainer<'h> {
         Error::Diverged { step: step + 1, epoch, what, last_checkpoint }
     }
 
-    /// A parameter that the loss does not reach is mostly a mistake; said once, after the first step.
+    /// Warns once, after the first step, of parameters that the loss does not reach: usually a
+    /// mistake.
     fn warn_once(&self, without_gradient: usize, gradients: &Gradients) {
         if without_gradient == 0 || self.state.step > 0 {
             return;
@@ -466,11 +510,11 @@ fn resumable(checkpoint: &Path, faults: Vec<String>) -> Result<()> {
     Err(Error::Resume { checkpoint: checkpoint.to_path_buf(), faults })
 }
 
-/// Whether a hook is called on this process.
+/// Returns whether a hook is called on this process.
 fn called<'a>(hook: &(dyn Hook + 'a), view: &TrainerView<'_>) -> bool {
     view.group.rank() == 0 || hook.on_every_rank()
 }
 
 fn in_hook<'a>(hook: &'a (dyn Hook + 'a)) -> impl FnOnce(crate::BoxError) -> Error + 'a {
-    move |source| Error::Hook { hook: hook.name().to_string(), source }
+    move |cause| Error::Hook { hook: hook.name().to_string(), cause }
 }

@@ -47,7 +47,7 @@ impl Block {
 }
 
 fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
-    let store = ParamStore::scratch(&Device::Cpu, Key::new(0)).train(Role::is_adapter);
+    let store = ParamStore::scratch(&Device::Cpu, Key::new(0)).with_trained(Role::is_adapter);
     let blocks = store.build(|vb| -> Result<Vec<Block>> {
         (0..2).map(|i| Block::new(vb.pp("block").pp(i))).collect()
     })?;
@@ -63,7 +63,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
         candle_nn::loss::mse(&x, &wanted)
     };
     let before = loss(Mode::Eval)?.to_scalar::<f32>()?;
-    let vars = store.trained().into_iter().map(|(_, _, var)| var).collect();
+    let vars = store.planned().into_iter().map(|p| p.var).collect();
     let mut optimizer = AdamW::new(vars, ParamsAdamW { lr: 1e-2, ..Default::default() })?;
     optimizer.backward_step(&loss(Mode::Train(Key::new(1)))?)?;
     let after = loss(Mode::Eval)?.to_scalar::<f32>()?;

@@ -1,6 +1,7 @@
-//! Which model a file holds: from its own metadata, from the `config.json` beside it, from names and shapes.
+//! The model that a file holds: from its own metadata, from the `config.json` beside it, from names
+//! and shapes.
 
-use pad_ops::{Fusion, ImageSize};
+use pad_ops::ImageSize;
 use serde_json::Value;
 
 use super::{Checkpoint, Format};
@@ -10,41 +11,45 @@ use crate::{
 };
 
 impl Checkpoint {
-    /// The encoder that the file holds, under this project's names (see [`Checkpoint::to_ours`]): from its metadata
-    /// `vit` or `mae`, or else from shapes, with heads of 64 values and a norm eps of 1e-6.
+    /// The encoder that the file holds, under this project's names (see [`Checkpoint::to_ours`]):
+    /// from its metadata `vit`, or else from shapes, with heads of 64 values and a norm eps of
+    /// 1e-6.
     ///
-    /// Names and shapes tell patch size, channels, depth, widths, the grid of the position table (a square one), layer
-    /// scale, the kind of MLP and of adapters. They do not tell the number of heads, the norms' eps and a fixed scale of
-    /// adapters: these come from the `config.json` of transformers, from the format, or are the usual ones.
+    /// Names and shapes tell patch size, channels, depth, widths, the grid of the position table (a
+    /// square one), layer scale, the kind of MLP, of adapters and of most scales. They do not tell
+    /// the number of heads and the norms' eps: these come from the `config.json` of transformers,
+    /// from the format, or are the usual ones.
     ///
     /// # Errors
-    /// [`Error::Config`] with everything that cannot be told; [`Error::Format`] for metadata that cannot be read.
+    /// [`Error::Config`] with everything that cannot be inferred; [`Error::Format`] for metadata
+    /// that cannot be read.
     pub fn vit_config(&self) -> Result<ViTConfig> {
-        let refuse = |key: &str, error: serde_json::Error| Error::Format {
-            path: self.path().to_path_buf(),
-            what: format!("metadata `{key}`: {error}"),
-        };
-        if let Some(json) = self.metadata().get("vit") {
-            return serde_json::from_str(json).map_err(|error| refuse("vit", error));
+        let refuse = |what: String| Error::Format { path: self.path().to_path_buf(), what };
+        match self.metadata().get("vit") {
+            Some(json) => serde_json::from_str(json)
+                .map_err(|error| refuse(format!("metadata `vit`: {error}"))),
+            None => self.inferred_config(Format::Ours, None),
         }
-        if let Some(json) = self.metadata().get("mae") {
-            #[derive(serde::Deserialize)]
-            struct Mae {
-                encoder: ViTConfig,
-            }
-            let mae: Mae = serde_json::from_str(json).map_err(|error| refuse("mae", error))?;
-            return Ok(mae.encoder);
-        }
-        self.told_config(Format::Ours)
     }
 
-    /// The encoder, from `config.json`, format and shapes; names are ours already.
+    /// The encoder, from `config.json`, format and shapes; names are this project's already.
+    /// `scale` is used where the tensors do not tell it.
     ///
     /// # Errors
-    /// [`Error::Config`] with everything that cannot be told.
-    pub(super) fn told_config(&self, format: Format) -> Result<ViTConfig> {
+    /// [`Error::Config`] with everything that cannot be inferred.
+    pub(super) fn inferred_config(
+        &self,
+        format: Format,
+        scale: Option<Scale>,
+    ) -> Result<ViTConfig> {
+        // A file of this project has its configuration under a key of the crate that wrote it, if
+        // not under `vit`.
+        if let Some(own) = self.own_format() {
+            let fault = format!("a file of the format {own} without metadata `vit`");
+            return Err(Error::Config { what: "vit", faults: vec![fault] });
+        }
         let mut faults = Vec::new();
-        let config = self.shapes(format, &mut faults);
+        let config = self.shapes(format, scale, &mut faults);
         match config {
             Some(config) if faults.is_empty() => {
                 config.validate()?;
@@ -54,12 +59,11 @@ impl Checkpoint {
         }
     }
 
-    /// Heads of the decoder, where `config.json` says so.
-    pub(super) fn told_decoder_heads(&self) -> Option<usize> {
+    /// The number of heads of the decoder, if `config.json` has it.
+    pub(super) fn decoder_heads(&self) -> Option<usize> {
         self.setting("decoder_num_attention_heads").and_then(count)
     }
 
-    /// An entry of `config.json`, or of the image half's in it.
     fn setting(&self, key: &str) -> Option<&Value> {
         let config = self.hub_config()?;
         config.get("vision_config").and_then(|vision| vision.get(key)).or_else(|| config.get(key))
@@ -69,7 +73,12 @@ impl Checkpoint {
         self.get(name).map(candle_core::Tensor::dims)
     }
 
-    fn shapes(&self, format: Format, faults: &mut Vec<String>) -> Option<ViTConfig> {
+    fn shapes(
+        &self,
+        format: Format,
+        scale: Option<Scale>,
+        faults: &mut Vec<String>,
+    ) -> Option<ViTConfig> {
         let mut matrix = |name: &str| match self.dims(name) {
             Some(&[rows, columns]) => Some((rows, columns)),
             found => {
@@ -115,10 +124,10 @@ impl Checkpoint {
             mlp_ratio: hidden as f64 / dim.max(1) as f64,
             activation,
             pre_norm: has("norm_pre.weight"),
-            no_patch_bias: !has("patch_embed.proj.bias"),
+            patch_bias: has("patch_embed.proj.bias"),
             layer_scale: has("blocks.0.ls1.gamma").then_some(1e-5),
             norm_eps: eps,
-            adapter: self.adapter(dim),
+            adapter: self.adapter(dim, scale, faults)?,
             ..ViTConfig::new(patch, dim, depth, num_heads)
         })
     }
@@ -133,7 +142,7 @@ impl Checkpoint {
             _ if dim > 0 && dim.is_multiple_of(64) => Some(dim / 64),
             _ => {
                 faults.push(format!(
-                    "`num_heads` cannot be told: no config.json, and `embed_dim` {dim} is no multiple of 64"
+                    "`num_heads` cannot be inferred: no config.json, and `embed_dim` {dim} is not a multiple of 64"
                 ));
                 None
             }
@@ -143,7 +152,7 @@ impl Checkpoint {
     fn image_size(&self, patch: usize, faults: &mut Vec<String>) -> Option<ImageSize> {
         let rows = match self.dims("pos_embed") {
             Some(&[1, rows, _]) if rows > 1 => rows - 1,
-            // A table that is drawn: any size will do.
+            // A computed table: any size will do.
             None => return Some(ImageSize::square(14 * patch)),
             Some(dims) => {
                 faults.push(format!("`pos_embed` of shape {dims:?}, expected (1, 1 + L, D)"));
@@ -165,29 +174,38 @@ impl Checkpoint {
                 Some(ImageSize { height, width })
             }
             _ => {
-                faults.push(format!("`image_size` cannot be told: {rows} positions are no square"));
+                faults.push(format!(
+                    "`image_size` cannot be inferred: {rows} positions are not a square"
+                ));
                 None
             }
         }
     }
 
-    /// The adapters of the first block.
-    fn adapter(&self, dim: usize) -> Option<AdapterConfig> {
-        let &[bottleneck, _] = self.dims("blocks.0.adaptmlp.down_proj.weight")? else {
-            return None;
+    /// The adapters of the first block, if it has one; `None` if its scale is unknown.
+    fn adapter(
+        &self,
+        dim: usize,
+        scale: Option<Scale>,
+        faults: &mut Vec<String>,
+    ) -> Option<Option<AdapterConfig>> {
+        let Some(&[bottleneck, _]) = self.dims("blocks.0.adaptmlp.down_proj.weight") else {
+            return Some(None);
         };
         let norm = match self.get("blocks.0.adaptmlp.adapter_layer_norm_before.weight") {
             Some(_) => AdapterNorm::In,
             None => AdapterNorm::None,
         };
-        let scale = match self.dims("blocks.0.scalar_pred.weight") {
-            Some(&[_, columns]) if columns == 2 * dim => Scale::Patchwise(Fusion::Concat),
-            // Sum, side and gate-side have gates of one shape; which of them only the user knows.
-            Some(_) => Scale::Patchwise(Fusion::Sum),
-            None if self.get("blocks.0.adaptmlp.scale").is_some() => Scale::Learnable { init: 1.0 },
-            None => Scale::Fixed(0.5),
-        };
-        Some(AdapterConfig { bottleneck, norm, scale, ..AdapterConfig::default() })
+        let inferred = Scale::infer(|name| self.dims(&format!("blocks.0.{name}")), dim);
+        match inferred.or_else(|fault| scale.ok_or(fault)) {
+            Ok(scale) => {
+                Some(Some(AdapterConfig { bottleneck, norm, scale, ..AdapterConfig::default() }))
+            }
+            Err(fault) => {
+                faults.push(format!("adapter: {fault}"));
+                None
+            }
+        }
     }
 }
 

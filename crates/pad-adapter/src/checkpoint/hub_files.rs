@@ -8,32 +8,41 @@ use hf_hub::{
 };
 
 use super::{
-    hub::{Address, FILES},
-    read::shards,
+    hub::Address,
+    index::{CONFIG, FILES, PREPROCESSOR, shards},
 };
 use crate::{Error, Result};
 
+/// The file of `address` on this machine, from the hub's cache or downloaded into it; the shards of
+/// an index, `config.json` and `preprocessor_config.json` come with it.
+///
+/// # Errors
+/// [`Error::Format`] with the error of the hub or the network.
+pub(super) fn fetch(address: &Address) -> Result<PathBuf> {
+    Source::of_environment().fetch(address)
+}
+
 /// Where files come from.
 #[derive(Clone, Debug)]
-pub(super) struct Source {
+struct Source {
     cache: Cache,
     /// Another address than the hub's own.
     endpoint: Option<String>,
-    /// Whether only the cache may be asked.
+    /// Whether only the cache is used.
     offline: bool,
 }
 
-/// Why a file did not come.
+/// Why a file is not there.
 enum Refusal {
     /// The hub has no such file.
     Absent,
-    /// Anything else, in words.
+    /// A description of any other error.
     Other(String),
 }
 
 impl Source {
     /// As `HF_HOME`, `HF_ENDPOINT` and `HF_HUB_OFFLINE` say.
-    pub(super) fn of_environment() -> Self {
+    fn of_environment() -> Self {
         let offline = std::env::var("HF_HUB_OFFLINE").unwrap_or_default();
         let offline = matches!(offline.to_ascii_lowercase().as_str(), "1" | "true" | "yes" | "on");
         Self { cache: Cache::from_env(), endpoint: std::env::var("HF_ENDPOINT").ok(), offline }
@@ -42,8 +51,8 @@ impl Source {
     /// The weights of `address` on this machine.
     ///
     /// # Errors
-    /// [`Error::Format`] with what the hub or the network says.
-    pub(super) fn fetch(&self, address: &Address) -> Result<PathBuf> {
+    /// [`Error::Format`] with the error of the hub or the network.
+    fn fetch(&self, address: &Address) -> Result<PathBuf> {
         let refuse = |what: String| Error::Format { path: address.to_string().into(), what };
         let (repo, revision) = (address.repo().to_string(), address.revision().to_string());
         let repo = Repo::with_revision(repo, RepoType::Model, revision);
@@ -85,8 +94,10 @@ impl Source {
                 }
             }
         }
-        // Tells heads and eps; weights without one are read all the same.
-        let _ = files.get(&beside("config.json"));
+        // They tell heads, eps and input statistics; weights without them are read all the same.
+        for settings in [CONFIG, PREPROCESSOR] {
+            let _ = files.get(&beside(settings));
+        }
         Ok(path)
     }
 
@@ -95,7 +106,7 @@ impl Source {
         if let Some(endpoint) = &self.endpoint {
             builder = builder.with_endpoint(endpoint.clone());
         }
-        let api = builder.build().map_err(|error| format!("the hub cannot be asked: {error}"))?;
+        let api = builder.build().map_err(|error| format!("the hub cannot be reached: {error}"))?;
         Ok(api.repo(repo))
     }
 }
@@ -130,7 +141,7 @@ mod tests {
         source.fetch(&address).unwrap_err().to_string()
     }
 
-    /// A hub that has nothing, for as many questions as are asked.
+    /// A hub that answers every request with 404.
     fn empty_hub() -> String {
         let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let endpoint = format!("http://{}", server.local_addr().unwrap());
@@ -161,7 +172,7 @@ mod tests {
             "hf://a/b@v2: the hub holds no model.safetensors, model.safetensors.index.json, pytorch_model.bin, \
              pytorch_model.bin.index.json there (or no such repository or revision)"
         );
-        // Nobody listens there.
+        // A port without a server.
         let endpoint = Some("http://127.0.0.1:9".to_string());
         let cut = text(&Source { endpoint, offline: false, ..offline }, "hf://a/b/c.pth");
         assert!(

@@ -1,18 +1,25 @@
-//! Checkpoints in and out: safetensors and `.pth`, fitted to a model, and adapter-only files.
+//! Checkpoints in and out: safetensors and `.pth`, fitted to a model, and adapter-only files;
+//! [`Backbone`] opens weights from anywhere.
 
 mod adapter_file;
+mod backbone;
 mod describe;
+pub(crate) mod digest;
 mod fit;
 mod formats;
 mod hub;
 #[cfg(feature = "hub")]
 mod hub_files;
+mod index;
 mod pickle;
 mod pth;
 mod read;
+mod stats;
 mod write;
 
-pub use adapter_file::{AdapterFile, save_adapter};
+pub use adapter_file::{AdapterFile, BACKBONE, save_adapter};
+pub use backbone::{Backbone, BackboneOptions, Reader};
 pub use formats::{Change, ConversionReport, Format};
 pub use read::Checkpoint;
+pub use stats::InputStats;
 pub use write::{FloatType, save};

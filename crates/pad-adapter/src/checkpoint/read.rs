@@ -8,8 +8,12 @@ use std::{
 use candle_core::{Device, Tensor, safetensors::Load};
 use safetensors::SafeTensors;
 
+#[cfg(feature = "hub")]
+use super::hub_files::fetch;
 use super::{
-    hub::{self, Address},
+    InputStats,
+    hub::Address,
+    index::{CONFIG, FILES, PREPROCESSOR, shards},
     pth,
 };
 use crate::{Error, Result};
@@ -21,74 +25,81 @@ pub struct Checkpoint {
     tensors: BTreeMap<String, Tensor>,
     metadata: BTreeMap<String, String>,
     hub_config: Option<serde_json::Value>,
+    /// Input statistics that the files beside it give.
+    stats_beside: Option<InputStats>,
 }
 
-/// The files that an index of shards names, each with its tensors, both sorted.
-///
-/// # Errors
-/// [`Error::Io`]; [`Error::Format`] for anything but such an index, or one that names a file elsewhere.
-pub(super) fn shards(path: &Path) -> Result<BTreeMap<String, Vec<String>>> {
-    let refuse = |what: String| Error::Format { path: path.to_path_buf(), what };
-    #[derive(serde::Deserialize)]
-    struct Index {
-        weight_map: BTreeMap<String, String>,
-    }
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
-    let index: Index = serde_json::from_str(&text)
-        .map_err(|error| refuse(format!("not an index of shards: {error}")))?;
-    let mut files: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for (name, file) in index.weight_map {
-        let plain = Path::new(&file).file_name().is_some_and(|name| name == file.as_str());
-        if !plain || file.ends_with(".index.json") {
-            return Err(refuse(format!("it names `{file}`, expected a file beside the index")));
-        }
-        files.entry(file).or_default().push(name);
-    }
-    Ok(files)
+fn json(path: &Path) -> Option<serde_json::Value> {
+    serde_json::from_str(&std::fs::read_to_string(path).ok()?).ok()
 }
 
 /// The `config.json` in `folder`, if it is a transformers one.
 fn hub_config(folder: &Path) -> Option<serde_json::Value> {
-    let text = std::fs::read_to_string(folder.join("config.json")).ok()?;
-    let config: serde_json::Value = serde_json::from_str(&text).ok()?;
+    let config = json(&folder.join(CONFIG))?;
     (config.get("model_type").is_some() || config.get("architectures").is_some()).then_some(config)
+}
+
+/// The input statistics that transformers or timm keep beside weights.
+fn stats_beside(folder: &Path) -> Option<InputStats> {
+    let of_transformers = || {
+        let preprocessor = json(&folder.join(PREPROCESSOR))?;
+        InputStats::in_json(&preprocessor, "image_mean", "image_std")
+    };
+    let of_timm = || {
+        let config = json(&folder.join(CONFIG))?;
+        InputStats::in_json(config.get("pretrained_cfg")?, "mean", "std")
+    };
+    of_transformers().or_else(of_timm)
+}
+
+/// # Errors
+/// [`Error::Format`], which names the feature.
+#[cfg(not(feature = "hub"))]
+fn fetch(address: &Address) -> Result<PathBuf> {
+    Err(Error::Format {
+        path: address.to_string().into(),
+        what: "built without the feature `hub`: add it, or download the file".into(),
+    })
 }
 
 impl Checkpoint {
     /// Reads tensors from
     /// - a `.safetensors` file;
-    /// - a `.pth` / `.pt` / `.bin` file of PyTorch 1.6 or later (nothing in it is executed, and a file that names
-    ///   functions which no checkpoint needs is refused; weights at the top or under `model`, `state_dict` or
-    ///   `teacher`);
+    /// - a `.pth` / `.pt` / `.bin` file of PyTorch 1.6 or later (nothing in it is executed, and a
+    ///   file that names functions which no checkpoint needs is refused; weights at the top or
+    ///   under `model`, `state_dict` or `teacher`);
     /// - a `.index.json` file that spreads the weights over several such files;
-    /// - a folder with one of these under the hub's names (`model.safetensors`, `pytorch_model.bin`, ..);
-    /// - `hf://owner/repo[/file][@revision]`, fetched from the Hugging Face hub (feature `hub`; its cache and its
-    ///   environment variables are honoured, `HF_HUB_OFFLINE` among them).
+    /// - a folder with one of these under the hub's names (`model.safetensors`,
+    ///   `pytorch_model.bin`, ..);
+    /// - `hf://owner/repo[/file][@revision]`, fetched from the Hugging Face hub (feature `hub`; its
+    ///   cache and its environment variables are honoured, `HF_HUB_OFFLINE` among them).
     ///
     /// A `config.json` beside the file is kept with it, see [`Checkpoint::vit_config`].
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Format`] for a file that is truncated, damaged, of another kind, or without a tensor.
+    /// [`Error::Io`]; [`Error::Format`] for a file that is truncated, damaged, of another kind, or
+    /// without a tensor.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let fetched = match path.to_str().map(Address::parse).transpose()?.flatten() {
-            Some(address) => Some(address.fetch()?),
+            Some(address) => Some(fetch(&address)?),
             None => None,
         };
         let path = fetched.as_deref().unwrap_or(path);
         let folder = path;
         let mut found = if folder.is_dir() {
-            let path = hub::FILES.iter().map(|file| folder.join(file)).find(|file| file.is_file());
+            let path = FILES.iter().map(|file| folder.join(file)).find(|file| file.is_file());
             let path = path.ok_or_else(|| Error::Format {
                 path: folder.to_path_buf(),
-                what: format!("a folder without any of {}", hub::FILES.join(", ")),
+                what: format!("a folder without any of {}", FILES.join(", ")),
             })?;
             Self::open_file(&path)?
         } else {
             Self::open_file(path)?
         };
-        found.hub_config = found.path.parent().and_then(hub_config);
+        let folder = found.path.parent();
+        found.hub_config = folder.and_then(hub_config);
+        found.stats_beside = folder.and_then(stats_beside);
         Ok(found)
     }
 
@@ -100,7 +111,7 @@ impl Checkpoint {
         match extension.to_ascii_lowercase().as_str() {
             "safetensors" => {
                 let bytes = std::fs::read(path)
-                    .map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
+                    .map_err(|cause| Error::Io { path: path.to_path_buf(), cause })?;
                 Self::from_safetensors(&bytes, path)
             }
             "pth" | "pt" | "bin" => {
@@ -135,7 +146,7 @@ impl Checkpoint {
         Self::with_tensors(all.path, all.tensors, all.metadata)
     }
 
-    /// Reads the bytes of a safetensors file; `path` only names it in errors.
+    /// Reads the bytes of a safetensors file; `path` is its name in errors.
     ///
     /// # Errors
     /// [`Error::Format`].
@@ -165,10 +176,10 @@ impl Checkpoint {
         if tensors.is_empty() {
             return Err(Error::Format { path, what: "the file holds no tensor".into() });
         }
-        Ok(Self { path, tensors, metadata, hub_config: None })
+        Ok(Self { path, tensors, metadata, ..Default::default() })
     }
 
-    /// A checkpoint of tensors that are already there; `path` only names it in errors.
+    /// A checkpoint of tensors in memory; `path` is its name in errors.
     pub fn from_tensors(path: impl Into<PathBuf>, tensors: BTreeMap<String, Tensor>) -> Self {
         Self { path: path.into(), tensors, ..Default::default() }
     }
@@ -193,24 +204,51 @@ impl Checkpoint {
         &self.tensors
     }
 
-    /// The file's own strings.
+    /// The file's metadata.
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.metadata
     }
 
-    /// Adds or replaces one of the file's strings.
+    /// Adds or replaces an entry of the metadata.
     pub fn set_metadata(&mut self, key: impl Into<String>, value: impl Into<String>) {
         self.metadata.insert(key.into(), value.into());
     }
 
-    /// Removes one of the file's strings.
+    /// Removes an entry of the metadata.
     pub fn remove_metadata(&mut self, key: &str) -> Option<String> {
         self.metadata.remove(key)
     }
 
-    /// The `config.json` of transformers that lay beside the file, if one did.
+    /// Removes all metadata.
+    pub(super) fn clear_metadata(&mut self) {
+        self.metadata.clear();
+    }
+
+    /// The format of a file that this project wrote, `pad-mae/1` for one.
+    pub(super) fn own_format(&self) -> Option<&str> {
+        self.metadata.get("format").map(String::as_str).filter(|format| format.starts_with("pad-"))
+    }
+
+    /// The `config.json` of transformers beside the file, if there was one.
     pub fn hub_config(&self) -> Option<&serde_json::Value> {
         self.hub_config.as_ref()
+    }
+
+    /// The statistics of the images that the weights were trained on: from the metadata
+    /// `input_mean` and `input_std`, or else from transformers' `preprocessor_config.json` or
+    /// timm's `config.json` beside the file. [`Checkpoint::to_ours`] adds those of the format.
+    ///
+    /// # Errors
+    /// [`Error::Format`] for metadata that cannot be read.
+    pub fn input_stats(&self) -> Result<Option<InputStats>> {
+        let stated = InputStats::read(&self.metadata)
+            .map_err(|what| Error::Format { path: self.path.clone(), what })?;
+        Ok(stated.or(self.stats_beside))
+    }
+
+    /// Writes input statistics into the metadata.
+    pub fn set_input_stats(&mut self, stats: &InputStats) {
+        stats.write(&mut self.metadata);
     }
 
     /// The same file with other tensors.
@@ -228,8 +266,25 @@ impl Checkpoint {
         self.tensors.remove(name)
     }
 
-    /// Lays the tensors of `other` over these.
+    /// Keeps the tensors for whose names `keep` returns true.
+    pub fn retain(&mut self, keep: impl Fn(&str) -> bool) {
+        self.tensors.retain(|name, _| keep(name));
+    }
+
+    /// Adds the tensors of `other` and replaces those of the same names.
     pub fn merge(&mut self, other: Checkpoint) {
         self.tensors.extend(other.tensors);
+    }
+}
+
+#[cfg(all(test, not(feature = "hub")))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_the_feature_the_error_names_it() {
+        let text = Checkpoint::open("hf://a/b").unwrap_err().to_string();
+        let want = "hf://a/b@main: built without the feature `hub`: add it, or download the file";
+        assert_eq!(text, want);
     }
 }

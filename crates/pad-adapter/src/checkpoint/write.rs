@@ -1,4 +1,4 @@
-//! Safetensors files that are whole or absent.
+//! Safetensors files, written atomically.
 
 use std::{collections::BTreeMap, io::Write, path::Path};
 
@@ -6,8 +6,9 @@ use candle_core::{DType, Tensor};
 
 use crate::{Error, Result};
 
-/// How floating values are stored.
+/// The type that floating-point values are stored in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum FloatType {
     /// As they are in memory.
     #[default]
@@ -21,7 +22,7 @@ pub enum FloatType {
 /// Writes tensors and metadata to a safetensors file, atomically.
 ///
 /// # Errors
-/// [`Error::Io`] (a full disk, for one; the old file is then untouched).
+/// [`Error::Io`], for a full disk for example; the old file then stays as it was.
 pub fn save(
     path: impl AsRef<Path>,
     tensors: &BTreeMap<String, Tensor>,
@@ -53,11 +54,11 @@ pub fn save(
         file.write_all(&header)?;
         file.write_all(values)
     })
-    .map_err(|source| Error::Io { path: path.to_path_buf(), source })
+    .map_err(|cause| Error::Io { path: path.to_path_buf(), cause })
 }
 
-/// The header of a safetensors file with its entries sorted, and the values behind it: metadata come out of a hash map
-/// in another order each time, and equal contents should be equal files.
+/// The header of a safetensors file with its entries sorted, and the values behind it: metadata
+/// come out of a hash map in another order each time, and equal contents should be equal files.
 fn sorted_header(bytes: &[u8]) -> std::result::Result<(Vec<u8>, &[u8]), String> {
     let (length, rest) = bytes.split_first_chunk::<8>().ok_or("no header")?;
     let length = usize::try_from(u64::from_le_bytes(*length)).map_err(|e| e.to_string())?;

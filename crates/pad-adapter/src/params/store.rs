@@ -1,4 +1,4 @@
-//! The place that serves a model its parameters: a `VarBuilder` backend that knows what it served.
+//! A `VarBuilder` backend that serves a model its parameters and records them.
 
 use std::{
     collections::BTreeMap,
@@ -8,24 +8,28 @@ use std::{
 use candle_core::{DType, Device, Result as CandleResult, Shape, Tensor, Var};
 use candle_nn::{Init, VarBuilder, init::NormalOrUniform, var_builder::SimpleBackend};
 use pad_ops::rng::{Key, Purpose};
-use sha2::{Digest, Sha256};
 
-use super::{LoadReport, Misshapen, Role, Summary};
-use crate::{Error, Result, checkpoint::Checkpoint};
+use super::{LoadReport, Misshapen, Plan, Rate, Role, StoreSummary};
+use crate::{
+    Error, Result,
+    checkpoint::{Checkpoint, digest},
+};
 
 /// Where a parameter's first value came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Origin {
     /// The checkpoint.
     Checkpoint,
-    /// A tensor given with [`ParamStore::preset`].
-    Preset,
+    /// A tensor given with [`ParamStore::with_value`].
+    Given,
     /// Its initialiser, drawn from the store's key and its own name.
     Init,
 }
 
-/// A parameter that a model asked for.
+/// A parameter of a model.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Param {
     /// Its full name.
     pub name: String,
@@ -39,27 +43,42 @@ pub struct Param {
     pub origin: Origin,
 }
 
+/// A parameter that trains.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Planned {
+    /// Its full name.
+    pub name: String,
+    /// Its part.
+    pub role: Role,
+    /// Its variable.
+    pub var: Var,
+    /// How fast it trains, and from when on.
+    pub rate: Rate,
+}
+
 type Rule = Box<dyn Fn(Role) -> bool + Send + Sync>;
 
 struct Inner {
     device: Device,
     key: Key,
     checkpoint: Option<Checkpoint>,
-    presets: BTreeMap<String, Tensor>,
+    values: BTreeMap<String, Tensor>,
     role_of: fn(&str) -> Role,
-    trains: Rule,
+    plan: Plan,
     may_be_fresh: Rule,
     may_be_unused: Rule,
     served: BTreeMap<String, Param>,
     misshapen: Vec<Misshapen>,
 }
 
-/// Serves a model its parameters by name, from a checkpoint or an initialiser, and hands out a variable only where the
-/// role trains: every other tensor is plain, so no gradient of it is ever computed.
+/// Serves a model its parameters by name, from a checkpoint or an initialiser, and hands out a
+/// variable only where the role trains: every other tensor is plain, so no gradient of it is ever
+/// computed.
 ///
-/// Ordinary candle code builds on it (`candle_nn::linear(d, 3 * d, vb.pp("qkv"))`), a foreign model's too; strict
-/// loading, freezing and counting then hold by construction. Random first values depend on the key and on the
-/// parameter's name alone, not on the order of construction.
+/// Ordinary candle code builds on it (`candle_nn::linear(d, 3 * d, vb.pp("qkv"))`), a foreign
+/// model's too; strict loading, freezing and counting then hold by construction. Random first
+/// values depend on the key and on the parameter's name alone, not on the order of construction.
 ///
 /// ```
 /// use candle_core::{Device, DType};
@@ -67,7 +86,7 @@ struct Inner {
 /// use pad_ops::rng::Key;
 ///
 /// let config = ViTConfig { adapter: Some(AdapterConfig::default()), ..ViTConfig::new(16, 32, 2, 2) };
-/// let store = ParamStore::scratch(&Device::Cpu, Key::new(1)).train(Role::is_adapter);
+/// let store = ParamStore::scratch(&Device::Cpu, Key::new(1)).with_trained(Role::is_adapter);
 /// let vit = store.build(|vb| ViT::new(&config, vb))?;
 /// assert_eq!(store.summary().trained, 2 * config.adapter.unwrap().parameter_count(32));
 /// # Ok::<(), pad_adapter::Error>(())
@@ -76,16 +95,16 @@ struct Inner {
 pub struct ParamStore(Arc<Mutex<Inner>>);
 
 impl ParamStore {
-    /// A store without a checkpoint: every parameter is initialised from `key`. Nothing trains until
-    /// [`ParamStore::train`] says so.
+    /// A store without a checkpoint: every parameter is initialised from `key`. Nothing trains
+    /// without [`ParamStore::with_plan`] or [`ParamStore::with_trained`].
     pub fn scratch(device: &Device, key: Key) -> Self {
         Self(Arc::new(Mutex::new(Inner {
             device: device.clone(),
             key,
             checkpoint: None,
-            presets: BTreeMap::new(),
+            values: BTreeMap::new(),
             role_of: Role::of,
-            trains: Box::new(|_| false),
+            plan: Plan::nothing(),
             may_be_fresh: Box::new(|_| true),
             may_be_unused: Box::new(|_| false),
             served: BTreeMap::new(),
@@ -93,8 +112,9 @@ impl ParamStore {
         })))
     }
 
-    /// A store that serves `checkpoint`, strictly: what is missing in it, unexpected or misshapen makes
-    /// [`ParamStore::build`] fail, but for the roles that [`ParamStore::fresh`] and [`ParamStore::unused`] allow.
+    /// A store that serves `checkpoint`, strictly: missing, unexpected and misshapen tensors make
+    /// [`ParamStore::build`] fail, except those of roles that [`ParamStore::with_fresh`] and
+    /// [`ParamStore::with_unused`] allow.
     pub fn from_checkpoint(checkpoint: Checkpoint, device: &Device, key: Key) -> Self {
         let store = Self::scratch(device, key);
         {
@@ -110,45 +130,55 @@ impl ParamStore {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Which roles train, in some epoch at least.
+    /// Sets which roles train, and how fast.
     #[must_use]
-    pub fn train(self, rule: impl Fn(Role) -> bool + Send + Sync + 'static) -> Self {
-        self.lock().trains = Box::new(rule);
+    pub fn with_plan(self, plan: Plan) -> Self {
+        self.lock().plan = plan;
         self
     }
 
-    /// Which roles may be absent from the checkpoint and are then initialised (adapters on an RGB backbone).
+    /// Sets which roles train, at the run's learning rate: `|role| role.is_adapter()`.
     #[must_use]
-    pub fn fresh(self, rule: impl Fn(Role) -> bool + Send + Sync + 'static) -> Self {
+    pub fn with_trained(self, rule: impl Fn(Role) -> bool + Send + Sync + 'static) -> Self {
+        self.with_plan(Plan::of_roles(rule))
+    }
+
+    /// Sets which roles may be missing from the checkpoint and are then initialised (adapters on an
+    /// RGB backbone).
+    #[must_use]
+    pub fn with_fresh(self, rule: impl Fn(Role) -> bool + Send + Sync + 'static) -> Self {
         self.lock().may_be_fresh = Box::new(rule);
         self
     }
 
-    /// Which roles of the checkpoint the model may leave alone (a decoder, when only the encoder is built).
+    /// Sets which roles of the checkpoint the model need not have (a decoder, when only the encoder
+    /// is built).
     #[must_use]
-    pub fn unused(self, rule: impl Fn(Role) -> bool + Send + Sync + 'static) -> Self {
+    pub fn with_unused(self, rule: impl Fn(Role) -> bool + Send + Sync + 'static) -> Self {
         self.lock().may_be_unused = Box::new(rule);
         self
     }
 
-    /// How roles are told from names, for a foreign model. Default: [`Role::of`].
+    /// Sets how roles follow from names, for a foreign model. Default: [`Role::of`].
     #[must_use]
-    pub fn roles(self, role_of: fn(&str) -> Role) -> Self {
+    pub fn with_roles(self, role_of: fn(&str) -> Role) -> Self {
         self.lock().role_of = role_of;
         self
     }
 
-    /// A first value for `name` where the checkpoint has none: sine-cosine tables, for one.
+    /// Adds a first value for `name`, used where the checkpoint has none: sine-cosine tables, for
+    /// one.
     #[must_use]
-    pub fn preset(self, name: impl Into<String>, value: Tensor) -> Self {
-        self.lock().presets.insert(name.into(), value);
+    pub fn with_value(self, name: impl Into<String>, value: Tensor) -> Self {
+        self.lock().values.insert(name.into(), value);
         self
     }
 
     /// Builds a model on this store and checks that checkpoint and model agree.
     ///
     /// # Errors
-    /// [`Error::Tensors`] with everything that is missing, unexpected and misshapen; whatever `build` returns.
+    /// [`Error::Tensors`] with everything that is missing, unexpected and misshapen; errors of
+    /// `build`.
     pub fn build<M, E: From<Error>>(
         &self,
         build: impl FnOnce(VarBuilder<'static>) -> Result<M, E>,
@@ -158,13 +188,14 @@ impl ParamStore {
         Ok(model)
     }
 
-    /// The `VarBuilder` itself, in `f32`. Call [`ParamStore::check`] when the model is built.
+    /// The `VarBuilder` of this store, in `f32`. Call [`ParamStore::check`] when the model is
+    /// built.
     pub fn var_builder(&self) -> VarBuilder<'static> {
         let device = self.lock().device.clone();
         VarBuilder::from_backend(Box::new(self.clone()), DType::F32, device)
     }
 
-    /// Asks that checkpoint and model agree.
+    /// Checks that checkpoint and model agree.
     ///
     /// # Errors
     /// [`Error::Tensors`].
@@ -193,16 +224,19 @@ impl ParamStore {
         self.lock().served.values().cloned().collect()
     }
 
-    /// The parameters that train, by name.
-    pub fn trained(&self) -> Vec<(String, Role, Var)> {
+    /// The parameters that train, by name, with the rates of the plan.
+    pub fn planned(&self) -> Vec<Planned> {
         let inner = self.lock();
-        let trained = inner.served.values();
-        trained.filter_map(|p| Some((p.name.clone(), p.role, p.var.clone()?))).collect()
+        let planned = inner.served.values().filter_map(|param| {
+            let (var, rate) = (param.var.clone()?, inner.plan.rate(param.role)?);
+            Some(Planned { name: param.name.clone(), role: param.role, var, rate })
+        });
+        planned.collect()
     }
 
     /// Trained and frozen counts, by role.
-    pub fn summary(&self) -> Summary {
-        let mut summary = Summary::default();
+    pub fn summary(&self) -> StoreSummary {
+        let mut summary = StoreSummary::default();
         for param in self.lock().served.values() {
             summary.add(param.role, param.tensor.elem_count(), param.var.is_some());
         }
@@ -216,27 +250,18 @@ impl ParamStore {
         chosen.map(|param| (param.name.clone(), param.tensor.clone())).collect()
     }
 
-    /// SHA-256 of the backbone, as 64 hexadecimal digits: names, shapes and `f32` values of class token, blocks and
-    /// final norm. Patch embedding and position table are left out, since the same backbone carries other ones for
-    /// other image sizes and channel counts.
+    /// The digest of the backbone, as [`Checkpoint::backbone_digest`] gives it for a checkpoint
+    /// with these tensors.
     ///
     /// # Errors
-    /// Whatever candle says when values are copied from a device.
+    /// [`Error::Config`] if the store has no parameter of a backbone; candle's errors when values
+    /// are copied from a device.
     pub fn backbone_digest(&self) -> Result<String> {
-        let identity =
-            |role: Role| matches!(role, Role::ClassToken | Role::Block(_) | Role::FinalNorm);
-        let mut hash = Sha256::new();
-        for (name, tensor) in self.tensors(identity) {
-            hash.update(name.as_bytes());
-            hash.update([0]);
-            for &side in tensor.dims() {
-                hash.update((side as u64).to_le_bytes());
-            }
-            let values = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
-            let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-            hash.update(&bytes);
-        }
-        Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+        let backbone = self.tensors(digest::is_part);
+        digest::backbone(backbone.iter(), digest::Tables::Without)?.ok_or_else(|| Error::Config {
+            what: "backbone digest",
+            faults: vec!["the store has no class token, block or final norm".into()],
+        })
     }
 }
 
@@ -258,20 +283,21 @@ impl Inner {
                 expected: shape.dims().to_vec(),
                 found: found.dims().to_vec(),
             });
-        } else if let Some(preset) = self.presets.get(name) {
-            if preset.shape() == shape {
-                return Ok((preset.clone(), Origin::Preset));
+        } else if let Some(value) = self.values.get(name) {
+            if value.shape() == shape {
+                return Ok((value.clone(), Origin::Given));
             }
             self.misshapen.push(Misshapen {
                 name: name.to_string(),
                 expected: shape.dims().to_vec(),
-                found: preset.dims().to_vec(),
+                found: value.dims().to_vec(),
             });
         }
         Ok((initial(shape, name, init, self.key)?, Origin::Init))
     }
 
-    /// The tensor `name`, made and recorded on first request; a variable if its role trains and `may_train`.
+    /// The tensor `name`, made and recorded on first request; a variable if its role trains and
+    /// `may_train`.
     fn serve(
         &mut self,
         shape: Shape,
@@ -285,14 +311,14 @@ impl Inner {
                 return Ok(known.tensor.clone()); // shared by two layers
             }
             candle_core::bail!(
-                "`{name}` was asked for with shape {:?} and again with {shape:?}",
+                "`{name}`: expected shape {:?} as in its first use, found {shape:?}",
                 known.tensor.shape()
             );
         }
         let (value, origin) = self.first_value(&shape, name, init)?;
         let value = value.to_dtype(dtype)?.to_device(device)?.contiguous()?;
         let role = (self.role_of)(name);
-        let trains = may_train && (self.trains)(role);
+        let trains = may_train && self.plan.rate(role).is_some();
         let var = if trains { Some(Var::from_tensor(&value)?) } else { None };
         let tensor = var.as_ref().map_or(value, |var| var.as_tensor().clone());
         let param = Param { name: name.to_string(), role, tensor: tensor.clone(), var, origin };
@@ -339,14 +365,14 @@ impl SimpleBackend for ParamStore {
         self.lock().serve(shape, name, init, (dtype, device), true)
     }
 
-    /// Serves a constant: a tensor that is there already and never trains, whatever its role.
+    /// Serves a constant: a tensor of the checkpoint or a given value, which never trains.
     fn get_unchecked(&self, name: &str, dtype: DType, device: &Device) -> CandleResult<Tensor> {
         let mut inner = self.lock();
         let known = inner.served.get(name).map(|param| param.tensor.shape().clone());
         let stored = || inner.checkpoint.as_ref()?.get(name).map(|t| t.shape().clone());
-        let preset = || inner.presets.get(name).map(|t| t.shape().clone());
-        let Some(shape) = known.or_else(stored).or_else(preset) else {
-            candle_core::bail!("`{name}` is in no checkpoint and its shape is unknown");
+        let given = || inner.values.get(name).map(|t| t.shape().clone());
+        let Some(shape) = known.or_else(stored).or_else(given) else {
+            candle_core::bail!("`{name}` is not in the checkpoint and its shape is unknown");
         };
         inner.serve(shape, name, Init::Const(0.0), (dtype, device), false)
     }
@@ -354,7 +380,7 @@ impl SimpleBackend for ParamStore {
     fn contains_tensor(&self, name: &str) -> bool {
         let inner = self.lock();
         inner.served.contains_key(name)
-            || inner.presets.contains_key(name)
+            || inner.values.contains_key(name)
             || inner.checkpoint.as_ref().is_some_and(|file| file.get(name).is_some())
     }
 }

@@ -1,7 +1,7 @@
 //! A vision transformer's hyperparameters.
 
-use pad_ops::ImageSize;
-use serde::{Deserialize, Serialize};
+use pad_ops::{ImageSize, text::unknown_name};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use crate::{AdapterConfig, Error, Result};
 
@@ -20,7 +20,7 @@ impl PatchGrid {
         Self { height, width }
     }
 
-    /// Patches, `L`.
+    /// The number of patches, `L`.
     pub const fn len(self) -> usize {
         self.height * self.width
     }
@@ -53,25 +53,29 @@ impl std::fmt::Display for PatchGrid {
     }
 }
 
-/// What stands between the two layers of a block's MLP.
+/// The activation between the two layers of a block's MLP.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Activation {
     /// The exact GELU.
     #[default]
     Gelu,
     /// `x * sigmoid(1.702 x)`, CLIP's.
     QuickGelu,
-    /// `silu(a) * b` with `a` and `b` the halves of `fc1`'s output, which is twice as wide (DINOv2's largest models;
-    /// timm's packed layout).
+    /// `silu(a) * b` with `a` and `b` the halves of `fc1`'s output, which is twice as wide
+    /// (DINOv2's largest models; timm's packed layout).
     SwiGlu,
 }
 
-/// A ViT's hyperparameters; presets are functions, e.g. [`ViTConfig::base`].
+/// A ViT's hyperparameters; presets are functions, such as [`ViTConfig::base`], or named
+/// ([`ViTConfig::preset`]).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+// The derived functions are called by the implementations below, which also read an older field.
+#[serde(remote = "Self", default, deny_unknown_fields)]
 pub struct ViTConfig {
-    /// Image size that the position table is made for; other sizes work too, with the table interpolated.
+    /// Image size that the position table is made for; other sizes work too, with the table
+    /// interpolated.
     pub image_size: ImageSize,
     /// Grid of the position table where it is not that of `image_size` (DINOv2: 37 x 37).
     pub pos_grid: Option<PatchGrid>,
@@ -79,36 +83,63 @@ pub struct ViTConfig {
     pub patch_size: usize,
     /// Channels of an image: 1 or 3.
     pub in_channels: usize,
-    /// Values per token, `D`.
+    /// The number of values per token, `D`.
     pub embed_dim: usize,
-    /// Blocks.
+    /// The number of blocks.
     pub depth: usize,
-    /// Attention heads; must divide `embed_dim`.
+    /// The number of attention heads; must divide `embed_dim`.
     pub num_heads: usize,
-    /// Width of the MLP over `embed_dim`.
+    /// Width of the MLP as a multiple of `embed_dim`.
     pub mlp_ratio: f64,
-    /// What stands between the MLP's layers. Default: GELU.
+    /// The activation of the MLP. Default: GELU.
     #[serde(skip_serializing_if = "is_default")]
     pub activation: Activation,
-    /// A norm in front of the first block, `norm_pre` (CLIP). Default: none.
+    /// Whether a norm stands in front of the first block, `norm_pre` (CLIP). Default: false.
     #[serde(skip_serializing_if = "is_default")]
     pub pre_norm: bool,
-    /// Whether the patch embedding lacks a bias (CLIP). Default: it has one.
-    #[serde(skip_serializing_if = "is_default")]
-    pub no_patch_bias: bool,
-    /// First value of the layer scale (`ls1.gamma`, `ls2.gamma`); none if absent.
+    /// Whether the patch embedding has a bias (CLIP's has none). Default: true.
+    #[serde(skip_serializing_if = "is_true")]
+    pub patch_bias: bool,
+    /// First value of the layer scale (`ls1.gamma`, `ls2.gamma`). Default: no layer scale.
     pub layer_scale: Option<f64>,
-    /// Largest rate of stochastic depth; grows linearly from 0 in the first block.
+    /// Largest rate of stochastic depth, that of the last block; it grows linearly from 0 in the
+    /// first. Default 0.
     pub drop_path: f64,
     /// Eps of the norms.
     pub norm_eps: f64,
-    /// Adapters, if any, one per block.
+    /// The adapters, one per block. Default: no adapters.
     pub adapter: Option<AdapterConfig>,
 }
 
 /// Keeps fields that only foreign networks use out of files.
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
+}
+
+fn is_true(value: &bool) -> bool {
+    *value
+}
+
+impl Serialize for ViTConfig {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, serializer)
+    }
+}
+
+/// Files of the first versions have `no_patch_bias` in place of `patch_bias`.
+impl<'de> Deserialize<'de> for ViTConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut value = serde_json::Value::deserialize(deserializer)?;
+        if let Some(fields) = value.as_object_mut()
+            && let Some(absent) = fields.remove("no_patch_bias")
+        {
+            let absent = absent
+                .as_bool()
+                .ok_or_else(|| D::Error::custom("`no_patch_bias`: expected true or false"))?;
+            fields.insert("patch_bias".into(), (!absent).into());
+        }
+        Self::deserialize(value).map_err(D::Error::custom)
+    }
 }
 
 impl Default for ViTConfig {
@@ -131,7 +162,7 @@ impl ViTConfig {
             mlp_ratio: 4.0,
             activation: Activation::Gelu,
             pre_norm: false,
-            no_patch_bias: false,
+            patch_bias: true,
             layer_scale: None,
             drop_path: 0.0,
             norm_eps: 1e-6,
@@ -169,14 +200,15 @@ impl ViTConfig {
         Self::new(patch_size, 1280, 32, 16)
     }
 
-    /// CLIP's image tower of this shape: norm in front of the blocks, its own GELU, no bias in the patch embedding. The
-    /// tower's tokens come from [`ViT::run_blocks`](super::ViT::run_blocks), since only its class token is normed.
+    /// CLIP's image tower of this shape: norm in front of the blocks, its own GELU, no bias in the
+    /// patch embedding. The tower's tokens come from [`ViT::run_blocks`](super::ViT::run_blocks),
+    /// since only its class token is normed.
     #[must_use]
     pub fn clip(self) -> Self {
         Self {
             activation: Activation::QuickGelu,
             pre_norm: true,
-            no_patch_bias: true,
+            patch_bias: false,
             norm_eps: 1e-5,
             ..self
         }
@@ -187,9 +219,23 @@ impl ViTConfig {
         Self { pos_grid: Some(PatchGrid::new(37, 37)), layer_scale: Some(1e-5), ..Self::small(14) }
     }
 
-    /// A preset by its name: `pico`, `tiny`, `small`, `base`, `large`, `huge` with `patch_size`, or `dinov2-small`.
-    pub fn preset(name: &str, patch_size: usize) -> Option<Self> {
-        Some(match name {
+    /// The names of [`ViTConfig::preset`].
+    pub const PRESETS: [&str; 7] =
+        ["pico", "tiny", "small", "base", "large", "huge", "dinov2-small"];
+
+    /// A preset by its name, one of [`ViTConfig::PRESETS`], with patches of `patch_size`;
+    /// `dinov2-small` has its own.
+    ///
+    /// ```
+    /// use pad_adapter::vit::ViTConfig;
+    /// assert_eq!(ViTConfig::preset("base", 16)?, ViTConfig::base(16));
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::UnknownName`].
+    pub fn preset(name: &str, patch_size: usize) -> Result<Self> {
+        Ok(match name {
             "pico" => Self::pico(patch_size),
             "tiny" => Self::tiny(patch_size),
             "small" => Self::small(patch_size),
@@ -197,52 +243,52 @@ impl ViTConfig {
             "large" => Self::large(patch_size),
             "huge" => Self::huge(patch_size),
             "dinov2-small" => Self::dinov2_small(),
-            _ => return None,
+            _ => return Err(Error::UnknownName(unknown_name("model", name, Self::PRESETS))),
         })
     }
 
-    /// Every fault of the configuration at once.
+    /// Checks the configuration and reports all faults at once.
     ///
     /// # Errors
     /// [`Error::Config`].
     pub fn validate(&self) -> Result<()> {
         let mut faults = Vec::new();
-        let mut ask = |good: bool, fault: String| {
+        let mut expect = |good: bool, fault: String| {
             if !good {
                 faults.push(fault);
             }
         };
         let patch = self.patch_size;
-        ask(patch > 0, "`patch_size` is 0, expected at least 1".into());
+        expect(patch > 0, "`patch_size` is 0, expected at least 1".into());
         let ImageSize { height, width } = self.image_size;
-        ask(
+        expect(
             PatchGrid::of(self.image_size, patch).is_ok(),
             format!("`image_size` is {height}x{width}, expected sides divisible by {patch}"),
         );
-        ask(
+        expect(
             matches!(self.in_channels, 1 | 3),
             format!("`in_channels` is {}, expected 1 or 3", self.in_channels),
         );
-        ask(self.depth > 0, "`depth` is 0, expected at least 1".into());
+        expect(self.depth > 0, "`depth` is 0, expected at least 1".into());
         let (dim, heads) = (self.embed_dim, self.num_heads);
-        ask(
+        expect(
             dim > 0 && heads > 0 && dim.is_multiple_of(heads),
             format!("`num_heads` is {heads}, expected a divisor of `embed_dim` {dim}"),
         );
-        ask(
+        expect(
             dim.is_multiple_of(4),
             format!("`embed_dim` is {dim}, expected a multiple of 4 (sine-cosine positions)"),
         );
-        ask(
+        expect(
             self.mlp_ratio > 0.0 && self.hidden_dim() > 0,
             format!("`mlp_ratio` is {}, expected more than 0", self.mlp_ratio),
         );
-        ask(
+        expect(
             (0.0..1.0).contains(&self.drop_path),
             format!("`drop_path` is {}, expected 0 <= drop_path < 1", self.drop_path),
         );
         if let Some(grid) = self.pos_grid {
-            ask(!grid.is_empty(), format!("`pos_grid` is {grid}, expected at least 1x1"));
+            expect(!grid.is_empty(), format!("`pos_grid` is {grid}, expected at least 1x1"));
         }
         if let Some(adapter) = &self.adapter {
             faults.extend(adapter.faults().into_iter().map(|fault| format!("adapter: {fault}")));
@@ -275,8 +321,41 @@ impl ViTConfig {
         self.pos_grid.map_or_else(|| self.grid(), Ok)
     }
 
-    /// Values of a flattened patch: `in_channels * patch_size^2`.
+    /// The number of values of a flattened patch: `in_channels * patch_size^2`.
     pub fn patch_values(&self) -> usize {
         self.in_channels * self.patch_size * self.patch_size
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn presets_by_name() {
+        for name in ViTConfig::PRESETS {
+            ViTConfig::preset(name, 16).unwrap().validate().unwrap();
+        }
+        assert_eq!(
+            ViTConfig::preset("smal", 16).unwrap_err().to_string(),
+            "model: expected pico, tiny, small, base, large, huge or dinov2-small, found `smal` (did you mean \
+             `small`?)"
+        );
+    }
+
+    #[test]
+    fn files_of_the_first_versions() {
+        let clip = ViTConfig::base(16).clip();
+        let text = serde_json::to_string(&clip).unwrap();
+        assert!(text.contains(r#""patch_bias":false"#), "{text}");
+        assert_eq!(serde_json::from_str::<ViTConfig>(&text).unwrap(), clip);
+        let old = text.replace(r#""patch_bias":false"#, r#""no_patch_bias":true"#);
+        assert_eq!(serde_json::from_str::<ViTConfig>(&old).unwrap(), clip);
+        let plain = serde_json::to_string(&ViTConfig::base(16)).unwrap();
+        assert!(!plain.contains("patch_bias"), "{plain}");
+        assert_eq!(serde_json::from_str::<ViTConfig>(&plain).unwrap(), ViTConfig::base(16));
+        assert_eq!(serde_json::from_str::<ViTConfig>("{}").unwrap(), ViTConfig::base(16));
+        let error = serde_json::from_str::<ViTConfig>(r#"{"dept": 3}"#).unwrap_err().to_string();
+        assert!(error.starts_with("unknown field `dept`, expected one of"), "{error}");
     }
 }

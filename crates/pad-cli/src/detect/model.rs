@@ -11,8 +11,8 @@ use pad::{
     checkpoint::{AdapterFile, Checkpoint, FloatType, save},
     data::sets::detection::BoxClasses,
     heads::detection::{
-        Detection, Detector, DetectorConfig, LayerDecay, MaskConfig, RoiConfig, RpnConfig,
-        Segmented, SoftMask, Trained, pretrained, role_of,
+        Detection, DetectionWithMask, Detector, DetectorConfig, LayerDecay, MaskConfig, RoiConfig,
+        RpnConfig, SoftMask, Trained, pretrained, role_of,
     },
     params::{ParamStore, Role},
     rng::Key,
@@ -54,7 +54,7 @@ fn backbone(path: &str) -> Result<(Checkpoint, ViTConfig)> {
             .ok_or_else(|| format!("{path}: no {MODEL} and no weights named"))?;
         let adapter = AdapterFile::open(folder.join(ADAPTER))?;
         let config = *adapter.config();
-        (adapter.onto(below), config)
+        (adapter.onto(below)?, config)
     };
     let names: Vec<String> = checkpoint.names().map(String::from).collect();
     for name in names.iter().filter(|name| Role::of(name).is_decoder()) {
@@ -116,7 +116,7 @@ impl Network {
                 .map(|image| image.into_iter().map(|detection| (detection, None)).collect())
                 .collect());
         }
-        let with_mask = |one: Segmented| (one.detection, Some(one.mask));
+        let with_mask = |one: DetectionWithMask| (one.detection, Some(one.mask));
         let found = self.detector.segment(&images, sizes)?.into_iter();
         Ok(found.map(|image| image.into_iter().map(with_mask).collect()).collect())
     }
@@ -142,11 +142,7 @@ fn configured(
                 .into());
         }
         (name, stored) => {
-            let preset = ViTConfig::preset(name, settings.patch_size).ok_or_else(|| {
-                format!(
-                    "`model` is {name}, expected auto, pico, tiny, small, base, large, huge or dinov2-small"
-                )
-            })?;
+            let preset = ViTConfig::preset(name, settings.patch_size)?;
             ViTConfig { adapter: stored.and_then(|stored| stored.adapter), ..preset }
         }
     };
@@ -224,11 +220,11 @@ pub fn at_start(settings: &Settings, classes: &BoxClasses, device: &Device) -> R
                 tracing::info!("{path}: {change}");
             }
             let store = ParamStore::from_checkpoint(checkpoint, device, key)
-                .fresh(move |role| role == Role::Head || (role.is_adapter() && !adapted));
+                .with_fresh(move |role| role == Role::Head || (role.is_adapter() && !adapted));
             (store, config)
         }
     };
-    let store = store.roles(role_of).train(move |role| trained.includes(role));
+    let store = store.with_roles(role_of).with_trained(move |role| trained.includes(role));
     built(store, config, classes.clone(), device)
 }
 
@@ -269,7 +265,7 @@ pub fn of_run(folder: &Path, settings: &Settings, device: &Device) -> Result<Net
     let config =
         DetectorConfig { score: settings.score, nms: settings.nms, most: settings.most, ..config };
     let store = ParamStore::from_checkpoint(checkpoint, device, Key::new(settings.seed));
-    built(store.roles(role_of), config, classes, device)
+    built(store.with_roles(role_of), config, classes, device)
 }
 
 impl Network {

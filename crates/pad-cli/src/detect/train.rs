@@ -19,9 +19,9 @@ use pad::{
     heads::detection::{DetectionBatch, DetectionTask, Target, coco::write_results},
     train::{
         AdamW, AdamWConfig, BatchIter, Batches, BoxError, CheckpointConfig, Checkpoints, EmaConfig,
-        Every, Losses, Outcome, Summary, Task, Trainer, TrainerConfig,
+        Every, Losses, Outcome, ParameterSummary, Task, Trainer, TrainerConfig,
         checkpoint::best,
-        log::{JsonLines, Progress, TensorBoard},
+        log::{JsonLines, ProgressBar, TensorBoard},
     },
 };
 
@@ -123,7 +123,7 @@ pub fn run(
         tracing::info!("{line}");
     }
     let parameters = network.parameters(&settings);
-    for line in Summary::new(&parameters).to_string().lines() {
+    for line in ParameterSummary::new(&parameters).to_string().lines() {
         tracing::info!("{line}");
     }
     let loader = DetectionLoader::new(
@@ -167,7 +167,7 @@ pub fn run(
         .with_hook(&mut evaluation) // measures before the others write
         .with_hook(JsonLines::new(folder.join("log.jsonl")))
         .with_hook(TensorBoard::new(folder.join("tensorboard")))
-        .with_hook(Progress::new(50));
+        .with_hook(ProgressBar::new(50));
     if resume.is_some() {
         run_folder::resume(&mut trainer, &checkpoints)?;
     }

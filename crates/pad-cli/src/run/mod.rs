@@ -37,7 +37,7 @@ pub fn device(name: &str) -> Result<Device> {
 
 /// Makes this thread one of `count` workers of all operators; 0 = as many as there are cores.
 pub fn threads(count: usize) -> Result<()> {
-    pad::ops::join_workers(count)?;
+    pad::ops::join_workers((count > 0).then_some(count))?;
     Ok(())
 }
 

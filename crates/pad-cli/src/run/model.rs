@@ -45,8 +45,13 @@ pub fn open_weights(path: &str) -> Result<Checkpoint> {
 }
 
 /// A checkpoint of any format that the library knows, under our names.
-pub fn ours(checkpoint: Checkpoint) -> Result<Checkpoint> {
+pub fn ours(mut checkpoint: Checkpoint) -> Result<Checkpoint> {
     let path = checkpoint.path().display().to_string();
+    if let Some(json) = checkpoint.metadata().get("mae") {
+        let config: MaeConfig = serde_json::from_str(json)
+            .map_err(|error| format!("{path}: metadata `mae`: {error}"))?;
+        checkpoint.describe(&config.encoder)?;
+    }
     let (checkpoint, report) = checkpoint.to_ours(None)?;
     let [_, renamed, joined, dropped, _] = report.counts();
     if renamed + joined + dropped > 0 {
@@ -133,7 +138,7 @@ pub fn at_start(settings: &Settings, device: &Device) -> Result<Model> {
     let mut store = match checkpoint {
         Some(checkpoint) => ParamStore::from_checkpoint(checkpoint, device, key)
             // Adapters are new; a decoder may be, all of it or none, but for its fixed table.
-            .fresh(move |role| {
+            .with_fresh(move |role| {
                 role.is_adapter()
                     || role == Role::DecoderPosTable
                     || (role.is_decoder() && !has_decoder)
@@ -141,9 +146,9 @@ pub fn at_start(settings: &Settings, device: &Device) -> Result<Model> {
         None => ParamStore::scratch(device, key),
     };
     for (name, table) in Mae::tables(&config, device)? {
-        store = store.preset(name, table);
+        store = store.with_value(name, table);
     }
-    let store = store.train(move |role| paradigm.trains(role));
+    let store = store.with_trained(move |role| paradigm.trains(role));
     let keep = if settings.checkpoint_blocks { Keep::Nothing } else { Keep::Activations };
     let precision = precision(&settings.dtype)?;
     let taught = objective::teacher(settings, &config.encoder, device)?;
@@ -172,7 +177,7 @@ pub fn encoder(settings: &Settings, device: &Device) -> Result<ViT> {
         tracing::info!("{}: {change}", checkpoint.path().display());
     }
     let store = ParamStore::from_checkpoint(checkpoint, device, Key::new(settings.seed))
-        .unused(Role::is_decoder);
+        .with_unused(Role::is_decoder);
     Ok(store.build(|vb| ViT::new(&config, vb))?)
 }
 
@@ -202,35 +207,31 @@ pub fn save_run(
 pub fn of_run(folder: &Path, device: &Device, force: bool) -> Result<Model> {
     let settings = Settings::of_run(folder)?;
     let whole = folder.join(MODEL);
-    let (mut checkpoint, adapter) = if whole.exists() {
-        (Checkpoint::open(&whole)?, None)
+    let (mut checkpoint, has_adapter) = if whole.exists() {
+        (Checkpoint::open(&whole)?, false)
     } else {
         let backbone = weights(&settings)?
             .ok_or_else(|| format!("{}: no {MODEL} and no weights named", folder.display()))?;
         let adapter = AdapterFile::open(folder.join(ADAPTER))?;
-        let mut all = adapter.onto(backbone);
+        let mut all = if force { adapter.onto_any(backbone)? } else { adapter.onto(backbone)? };
         all.merge(Checkpoint::open(folder.join(DECODER))?);
-        (all, Some(adapter))
+        (all, true)
     };
-    let own = if adapter.is_some() { DECODER } else { MODEL };
+    let own = if has_adapter { DECODER } else { MODEL };
     let config = stored_config(&Checkpoint::open(folder.join(own))?)?
         .ok_or_else(|| format!("{}: no metadata `mae`", folder.join(own).display()))?;
     checkpoint.fit(&config.encoder)?;
     let paradigm = settings.paradigm(true)?;
     let mut store = ParamStore::from_checkpoint(checkpoint, device, Key::new(settings.seed));
     for (name, table) in Mae::tables(&config, device)? {
-        store = store.preset(name, table);
+        store = store.with_value(name, table);
     }
-    let store = store.fresh(|role| role == Role::DecoderPosTable);
-    let store = if settings.objective == "mae" { store } else { store.unused(Role::is_decoder) };
+    let store = store.with_fresh(|role| role == Role::DecoderPosTable);
+    let store =
+        if settings.objective == "mae" { store } else { store.with_unused(Role::is_decoder) };
     let network = store.build(|vb| match settings.objective.as_str() {
         "mae" => Mae::new(&config, vb).map(Network::Mae),
         _ => ViT::new(&config.encoder, vb).map(Network::Encoder).map_err(Into::into),
     })?;
-    if let Some(adapter) = adapter
-        && !force
-    {
-        adapter.check(&store)?;
-    }
     Ok(Model { network, taught: None, store, config, paradigm })
 }

@@ -97,7 +97,10 @@ impl Network {
             Self::Milan(network) => Self::Milan(network.keeping(keep).multiplying(precision)),
             Self::SimMim(network) => Self::SimMim(network.keeping(keep).multiplying(precision)),
             Self::Features(network) => Self::Features(network.keeping(keep).multiplying(precision)),
-            Self::Encoder(vit) => Self::Encoder(vit.keeping(keep).multiplying(precision)),
+            Self::Encoder(vit) => {
+                let vit = vit.with_checkpointing(keep == Keep::Nothing);
+                Self::Encoder(vit.with_matmul_precision(precision))
+            }
         }
     }
 
@@ -172,14 +175,13 @@ pub fn teacher(
             )
             .into());
         }
-        (name, _) => ViTConfig::preset(name, student.patch_size)
-            .ok_or_else(|| format!("`teacher_model` is {name}, which is no preset"))?,
+        (name, _) => ViTConfig::preset(name, student.patch_size)?,
     };
     let config = ViTConfig { image_size: student.image_size, adapter: None, ..base };
     checkpoint.fit(&config)?;
     let store =
-        ParamStore::from_checkpoint(checkpoint, device, Key::new(0)).unused(Role::is_decoder);
-    let vit = store.build(|vb| ViT::new(&config, vb))?.multiplying(precision);
+        ParamStore::from_checkpoint(checkpoint, device, Key::new(0)).with_unused(Role::is_decoder);
+    let vit = store.build(|vb| ViT::new(&config, vb))?.with_matmul_precision(precision);
     Ok(Some(Taught { teacher: Arc::new(vit), target_dim: config.embed_dim }))
 }
 

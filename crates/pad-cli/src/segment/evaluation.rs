@@ -7,7 +7,7 @@ use pad::{
         sets::segmentation::ClassMap,
         transform::segmentation::SegmentationPipeline,
     },
-    heads::segmentation::{Augmentation, Extent, Segmentor, metrics::Confusion, predict},
+    heads::segmentation::{Augmentation, InferenceMode, Segmentor, metrics::Confusion, predict},
     train::{BoxError, EpochInfo, Flow, Hook, TrainerView},
 };
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ use crate::run::Result;
 #[derive(Clone, Debug)]
 pub struct Looking {
     pub pipeline: SegmentationPipeline,
-    pub extent: Extent,
+    pub extent: InferenceMode,
     pub augmentation: Augmentation,
     pub device: Device,
 }

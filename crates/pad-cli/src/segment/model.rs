@@ -19,7 +19,7 @@ use pad::{
     params::{ParamStore, Role},
     rng::Key,
     train::Parameter,
-    vit::{ViT, ViTConfig, sin_cos_table},
+    vit::{ViTConfig, sin_cos_table},
 };
 use serde::{Deserialize, Serialize};
 
@@ -72,13 +72,8 @@ fn with_adapters(path: &Path, backbone: Option<Checkpoint>) -> Result<Backbone> 
     let name = path.display();
     let file = AdapterFile::open(path)?;
     let backbone = backbone.ok_or_else(|| format!("{name}: adapters without a backbone"))?;
-    let checkpoint = file.onto(backbone);
+    let checkpoint = file.onto(backbone)?;
     let config = *file.config();
-    let mut fitted = checkpoint.clone();
-    fitted.fit(&config)?;
-    let store = ParamStore::from_checkpoint(fitted, &Device::Cpu, Key::new(0)).unused(|_| true);
-    store.build(|vb| ViT::new(&config, vb))?;
-    file.check(&store)?;
     Ok(Backbone { checkpoint, config: Some(config) })
 }
 
@@ -125,16 +120,14 @@ fn vit(settings: &Settings, backbone: Option<&Backbone>) -> Result<ViTConfig> {
     let base = match (settings.model.as_str(), backbone) {
         ("auto", Some(backbone)) => backbone.config()?,
         ("auto", None) => {
-            return Err("without weights the model must be named with --model (pico, tiny, small, \
+            return Err(
+                "without weights the model must be named with --model (pico, tiny, small, \
                         base, large, huge, dinov2-small)"
-                .into());
+                    .into(),
+            );
         }
         ("pico", _) => ViTConfig::pico(settings.patch_size),
-        (name, _) => ViTConfig::preset(name, settings.patch_size).ok_or_else(|| {
-            format!(
-                "`model` is {name}, expected auto, pico, tiny, small, base, large, huge or dinov2-small"
-            )
-        })?,
+        (name, _) => ViTConfig::preset(name, settings.patch_size)?,
     };
     let adapter = match (settings.paradigm.as_str(), base.adapter) {
         ("pad", Some(stored)) => Some(stored),
@@ -245,15 +238,15 @@ pub fn at_start(settings: &Settings, classes: &Classes, device: &Device) -> Resu
             }
             let fresh =
                 move |role: Role| role == Role::Head || (role.is_adapter() && !has_adapters);
-            ParamStore::from_checkpoint(checkpoint, device, key).fresh(fresh)
+            ParamStore::from_checkpoint(checkpoint, device, key).with_fresh(fresh)
         }
         _ => ParamStore::scratch(device, key),
     };
     if scratch && let BackboneKind::Plain(vit) = &config.backbone {
         let table = sin_cos_table(vit.embed_dim, vit.pos_table_grid()?, device)?;
-        store = store.preset("backbone.pos_embed", table);
+        store = store.with_value("backbone.pos_embed", table);
     }
-    let store = store.roles(role_of).train(move |role| trained.includes(role));
+    let store = store.with_roles(role_of).with_trained(move |role| trained.includes(role));
     let segmentor = store.build(|vb| Segmentor::new(&config, vb))?;
     Ok(Network { segmentor, store, classes: classes.clone() })
 }
@@ -310,7 +303,7 @@ pub fn of_run(folder: &Path, device: &Device) -> Result<Network> {
         .into());
     }
     (classes.palette, classes.ignore) = (kept.palette, kept.ignore);
-    let store = ParamStore::from_checkpoint(checkpoint, device, Key::new(0)).roles(role_of);
+    let store = ParamStore::from_checkpoint(checkpoint, device, Key::new(0)).with_roles(role_of);
     let segmentor = store.build(|vb| Segmentor::new(&config, vb))?;
     Ok(Network { segmentor, store, classes })
 }

@@ -12,7 +12,7 @@ use pad::{
         },
         window::Window,
     },
-    heads::segmentation::{Augmentation, Extent, SlidingWindow, Trained},
+    heads::segmentation::{Augmentation, InferenceMode, SlidingWindow, Trained},
     ops::{CrossEntropy, HardPixels, PixelMean},
     train::Schedule,
 };
@@ -138,7 +138,7 @@ impl Settings {
             HardPixels { threshold: self.ohem_threshold, min_kept }
         });
         Ok(CrossEntropy {
-            ignore: u32::from(ignore),
+            ignore_index: Some(u32::from(ignore)),
             mean: if self.valid_mean { PixelMean::Valid } else { PixelMean::All },
             class_weights: (!weights.is_empty()).then_some(weights),
             hard,
@@ -167,9 +167,9 @@ impl Settings {
     }
 
     /// Whole images, or windows.
-    pub fn extent(&self) -> Result<Extent> {
+    pub fn extent(&self) -> Result<InferenceMode> {
         match self.extent.as_str() {
-            "whole" => Ok(Extent::Whole),
+            "whole" => Ok(InferenceMode::Whole),
             "slide" => {
                 let window = if self.window.is_empty() { &self.crop } else { &self.window };
                 let window = size("window", window)?;
@@ -180,7 +180,7 @@ impl Settings {
                 };
                 let sliding = SlidingWindow { window, stride, ..Default::default() };
                 sliding.validate()?;
-                Ok(Extent::Sliding(sliding))
+                Ok(InferenceMode::Sliding(sliding))
             }
             other => Err(format!("`extent` is {other}, expected slide or whole").into()),
         }

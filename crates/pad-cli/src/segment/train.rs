@@ -18,9 +18,9 @@ use pad::{
     heads::segmentation::{SegmentationBatch, SegmentationTask},
     train::{
         AdamW, AdamWConfig, BatchIter, Batches, BoxError, CheckpointConfig, Checkpoints, EmaConfig,
-        Every, Losses, Outcome, Summary, Task, Trainer, TrainerConfig,
+        Every, Losses, Outcome, ParameterSummary, Task, Trainer, TrainerConfig,
         checkpoint::best,
-        log::{JsonLines, Progress, TensorBoard},
+        log::{JsonLines, ProgressBar, TensorBoard},
     },
 };
 
@@ -141,7 +141,7 @@ pub fn run(
         tracing::info!("{line}");
     }
     let parameters = network.parameters(&settings);
-    for line in Summary::new(&parameters).to_string().lines() {
+    for line in ParameterSummary::new(&parameters).to_string().lines() {
         tracing::info!("{line}");
     }
     let loader = SegmentationLoader::new(
@@ -183,7 +183,7 @@ pub fn run(
         .with_hook(&mut evaluation) // measures before the others write
         .with_hook(JsonLines::new(folder.join("metrics.jsonl")))
         .with_hook(TensorBoard::new(folder.join("tensorboard")))
-        .with_hook(Progress::new(50));
+        .with_hook(ProgressBar::new(50));
     if resume.is_some() {
         run_folder::resume(&mut trainer, &checkpoints)?;
     }

@@ -3,13 +3,21 @@
 mod decode;
 pub mod flir;
 mod jpeg;
+mod limits;
+mod plain;
 mod tiff;
+
+use std::sync::Arc;
 
 use pad_ops::ImageSize;
 
-pub use self::decode::{DecodeOptions, EXTENSIONS, decode, decode_bytes};
-pub(crate) use self::decode::{
-    damaged, decode_bytes_collapsed, decode_collapsed, panic_text, read,
+pub use self::{
+    decode::{EXTENSIONS, decode, decode_bytes},
+    limits::DecodeOptions,
+};
+pub(crate) use self::{
+    decode::{decode_bytes_collapsed, decode_collapsed},
+    limits::{damaged, panic_text, read},
 };
 use crate::{Error, Result};
 
@@ -34,7 +42,7 @@ impl Pixels {
         }
     }
 
-    /// Whether there is no sample.
+    /// Whether there are no samples.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -52,15 +60,15 @@ impl Pixels {
 
 /// An image of `size.height x size.width` pixels with one channel (grey) or three (red, green, blue).
 ///
-/// An `Image` always holds at least one pixel, and exactly `height * width * channels` samples.
+/// An `Image` always holds at least one pixel, and exactly `height * width * channels` samples. Clones share them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Image {
     size: ImageSize,
     channels: usize,
-    pixels: Pixels,
+    pixels: Arc<Pixels>,
 }
 
-/// Asks for grey or colour: what an image has, and what samples are made with.
+/// Checks a number of channels: 1 (grey) or 3 (RGB).
 pub(crate) fn expect_channels(channels: usize) -> Result<()> {
     match channels {
         1 | 3 => Ok(()),
@@ -88,7 +96,7 @@ impl Image {
                 found: format!("{} samples", pixels.len()),
             });
         }
-        Ok(Self { size, channels, pixels })
+        Ok(Self { size, channels, pixels: Arc::new(pixels) })
     }
 
     /// Height and width, pixels.
@@ -106,9 +114,9 @@ impl Image {
         &self.pixels
     }
 
-    /// The samples, taken out.
+    /// The samples, without a copy unless a clone shares them.
     pub fn into_pixels(self) -> Pixels {
-        self.pixels
+        Arc::unwrap_or_clone(self.pixels)
     }
 
     /// The same image as one channel: the luma of ITU-R BT.601 in 16-bit fixed point, which for 8-bit images is
@@ -118,7 +126,7 @@ impl Image {
         if self.channels == 1 {
             return self;
         }
-        let pixels = match &self.pixels {
+        let pixels = match self.pixels() {
             Pixels::U8(values) => {
                 Pixels::U8(values.as_chunks().0.iter().map(|&rgb| luma(rgb) as u8).collect())
             }
@@ -129,7 +137,7 @@ impl Image {
                 Pixels::F32(values.as_chunks().0.iter().map(|&rgb| luma_f32(rgb)).collect())
             }
         };
-        Self { channels: 1, pixels, ..self }
+        Self { channels: 1, pixels: Arc::new(pixels), ..self }
     }
 
     /// The same image as three channels; a grey one is repeated.
@@ -138,12 +146,12 @@ impl Image {
         if self.channels == 3 {
             return self;
         }
-        let pixels = match &self.pixels {
+        let pixels = match self.pixels() {
             Pixels::U8(values) => Pixels::U8(tripled(values)),
             Pixels::U16(values) => Pixels::U16(tripled(values)),
             Pixels::F32(values) => Pixels::F32(tripled(values)),
         };
-        Self { channels: 3, pixels, ..self }
+        Self { channels: 3, pixels: Arc::new(pixels), ..self }
     }
 
     /// The same image with one channel if its three are equal everywhere (thermal images are often stored so),
@@ -153,20 +161,20 @@ impl Image {
         if self.channels == 1 {
             return self;
         }
-        let pixels = match &self.pixels {
+        let pixels = match self.pixels() {
             Pixels::U8(values) => first_if_equal(values).map(Pixels::U8),
             Pixels::U16(values) => first_if_equal(values).map(Pixels::U16),
             Pixels::F32(values) => first_if_equal(values).map(Pixels::F32),
         };
         match pixels {
-            Some(pixels) => Self { channels: 1, pixels, ..self },
+            Some(pixels) => Self { channels: 1, pixels: Arc::new(pixels), ..self },
             None => self,
         }
     }
 
     /// The first sample that is NaN or infinite, as row, column and value.
     pub fn first_not_finite(&self) -> Option<(usize, usize, f32)> {
-        let Pixels::F32(values) = &self.pixels else {
+        let Pixels::F32(values) = self.pixels() else {
             return None;
         };
         let index = values.iter().position(|value| !value.is_finite())?;
@@ -184,6 +192,11 @@ fn luma<T: Into<u32>>([r, g, b]: [T; 3]) -> u32 {
 fn luma_f32(rgb: [f32; 3]) -> f32 {
     let [r, g, b] = rgb.map(f64::from);
     ((19595.0 * r + 38470.0 * g + 7471.0 * b) / 65536.0) as f32
+}
+
+/// The first `KEPT` of every `ALL` samples.
+fn without_alpha<T: Copy, const ALL: usize, const KEPT: usize>(samples: &[T]) -> Vec<T> {
+    samples.as_chunks::<ALL>().0.iter().flat_map(|pixel| pixel[..KEPT].iter().copied()).collect()
 }
 
 fn tripled<T: Copy>(values: &[T]) -> Vec<T> {

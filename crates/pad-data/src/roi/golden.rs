@@ -1,4 +1,4 @@
-//! The reference's numbers: `tests/golden/data`, and any other folder of the same make that `PAD_GOLDEN_DIR` names.
+//! The reference's numbers: `data` in the golden folder.
 
 use std::{
     collections::BTreeMap,
@@ -15,13 +15,6 @@ use super::{
     smooth::Smoother,
     texture::Texture,
 };
-
-/// `tests/golden/data` and, if it is set, `PAD_GOLDEN_DIR`.
-fn folders() -> Vec<PathBuf> {
-    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/data")];
-    folders.extend(std::env::var_os("PAD_GOLDEN_DIR").map(PathBuf::from));
-    folders
-}
 
 /// An image with what the reference says about it.
 struct Case {
@@ -43,20 +36,18 @@ impl Case {
 }
 
 fn cases() -> Vec<Case> {
-    let mut cases = Vec::new();
-    for folder in folders() {
-        let json = std::fs::read(folder.join("selective_search.json")).unwrap();
-        let mut json: Value = serde_json::from_slice(&json).unwrap();
-        for facts in json["images"].as_array_mut().unwrap() {
-            let facts = facts.take();
-            let image = image::open(folder.join(facts["image"].as_str().unwrap())).unwrap();
-            let image = image.into_luma8();
-            let size = ImageSize::new(image.height() as usize, image.width() as usize);
-            assert_eq!(facts["size_wh"], serde_json::json!([size.width, size.height]));
-            cases.push(Case { folder: folder.clone(), facts, gray: image.into_raw(), size });
-        }
-    }
-    cases
+    let folder = pad_testkit::golden_folder().join("data");
+    let json = std::fs::read(folder.join("selective_search.json")).unwrap();
+    let mut json: Value = serde_json::from_slice(&json).unwrap();
+    let case = |facts: &mut Value| {
+        let facts = facts.take();
+        let image = image::open(folder.join(facts["image"].as_str().unwrap())).unwrap();
+        let image = image.into_luma8();
+        let size = ImageSize::new(image.height() as usize, image.width() as usize);
+        assert_eq!(facts["size_wh"], serde_json::json!([size.width, size.height]));
+        Case { folder: folder.clone(), facts, gray: image.into_raw(), size }
+    };
+    json["images"].as_array_mut().unwrap().iter_mut().map(case).collect()
 }
 
 /// A safetensors file.

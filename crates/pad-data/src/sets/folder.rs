@@ -1,15 +1,23 @@
 //! The images of a folder: any folder, or one in the layout of MSIP.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
 };
 
 use tracing::warn;
 
-use super::{ImageList, natural, no_image, rois};
-use crate::{Error, Result, image::EXTENSIONS, roi::Roi};
+use super::{
+    ImageInfo, StoredFile,
+    layout::{THERMAL, roi_name},
+    natural, no_image,
+};
+use crate::{
+    Error, Result,
+    dataset::Dataset,
+    image::{DecodeOptions, EXTENSIONS, Image, decode_collapsed},
+};
 
 /// How a folder is arranged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +45,6 @@ struct File {
 }
 
 const LOOKED_FOR: &str = "png, jpg, jpeg, bmp, tif, tiff";
-pub(super) const THERMAL: &str = "thermal";
 
 impl ImageFolder {
     /// Lists the images below `root`, in any depth. If `root` holds folders `NAME/thermal`, or `thermal` itself, only
@@ -46,8 +53,8 @@ impl ImageFolder {
     ///
     /// # Errors
     /// [`Error::Io`] for a folder that cannot be read, and for a symbolic link that leads to a folder which is listed
-    /// already (a loop, or the same images twice, which would leak from one part of a [split](ImageList::split) to the
-    /// other); [`Error::NoImages`].
+    /// already (a loop, or the same images twice, which would leak from one part of a
+    /// [split](crate::dataset::Subset::split) to the other); [`Error::NoImages`].
     pub fn open(root: impl AsRef<Path>) -> Result<Self> {
         let root = root.as_ref();
         let mut walk = Walk { files: Vec::new(), folders: Visited::default() };
@@ -84,49 +91,87 @@ impl ImageFolder {
         self.layout
     }
 
-    /// Number of images.
-    pub fn len(&self) -> usize {
-        self.files.len()
-    }
-
-    /// Whether no image is left (after [`ImageList::split`]; a folder without images cannot be opened).
-    pub fn is_empty(&self) -> bool {
-        self.files.is_empty()
-    }
-
-    /// Path of image `index`, if there is one.
+    /// Path of image `index`; `None` beyond the end.
     pub fn path(&self, index: usize) -> Option<&Path> {
         self.files.get(index).map(|file| file.path.as_path())
     }
 
-    /// Path of image `index` below [`ImageFolder::root`], with `/` on every system, if there is one.
-    pub fn name(&self, index: usize) -> Option<&str> {
+    /// Path of image `index` below [`ImageFolder::root`], with `/` on every system; `None` beyond the end.
+    pub fn relative(&self, index: usize) -> Option<&str> {
         self.files.get(index).map(|file| file.relative.as_str())
+    }
+
+    /// Path and [relative path](ImageFolder::relative) of every image.
+    pub(super) fn files(&self) -> impl ExactSizeIterator<Item = (&Path, &str)> {
+        self.files.iter().map(|file| (file.path.as_path(), file.relative.as_str()))
+    }
+
+    /// Path of the file that keeps the regions of interest of image `index`. The file need not exist.
+    ///
+    /// In MSIP's layout `NAME/roi/FOLDERS/STEM.txt` for `NAME/thermal/FOLDERS/FILE`, else `ROOT/roi/FOLDERS/STEM.txt`
+    /// for `ROOT/FOLDERS/FILE`. As in the reference (`pre-training/mae/util/msip_dataset.py`), `STEM` is the file's
+    /// name up to its *first* dot: `frame.01.png` and `frame.02.png` share `frame.txt`, which
+    /// [`ImageFolder::roi_paths`] refuses.
+    pub fn roi_path(&self, index: usize) -> Option<PathBuf> {
+        Some(self.root().join(roi_name(self.relative(index)?)?))
+    }
+
+    /// [`ImageFolder::roi_path`] of all images, in order.
+    ///
+    /// # Errors
+    /// [`Error::SharedRoiFile`] if two images have the same one (`a.png` and `a.jpg`): the regions of one would be
+    /// used for the other.
+    pub fn roi_paths(&self) -> Result<Vec<PathBuf>> {
+        let mut first_with: BTreeMap<&Path, usize> = BTreeMap::new();
+        let paths: Vec<PathBuf> =
+            (0..self.files.len()).filter_map(|index| self.roi_path(index)).collect();
+        for (index, path) in paths.iter().enumerate() {
+            if let Some(first) = first_with.insert(path, index) {
+                let image = |index| self.path(index).unwrap_or(Path::new("")).to_path_buf();
+                return Err(Error::SharedRoiFile {
+                    first: image(first),
+                    second: image(index),
+                    roi: path.clone(),
+                });
+            }
+        }
+        Ok(paths)
     }
 }
 
-impl ImageList for ImageFolder {
-    fn relative(&self, index: usize) -> &str {
-        self.name(index).unwrap_or_default()
+impl Dataset for ImageFolder {
+    type Sample = Image;
+
+    fn len(&self) -> usize {
+        self.files.len()
     }
 
-    fn source_of(&self, index: usize) -> &str {
-        self.files.get(index).map_or("", |file| &file.source)
+    fn name(&self, index: usize) -> String {
+        self.relative(index).unwrap_or("(no such image)").to_string()
     }
 
-    fn kept(&self, indices: &[usize]) -> Self {
-        let files = indices.iter().filter_map(|&index| self.files.get(index).cloned());
-        Self { root: self.root.clone(), layout: self.layout, files: files.collect() }
+    fn classes(&self) -> &() {
+        &()
     }
 
-    fn bytes(&self, index: usize) -> Result<u64> {
-        let path = self.path(index).ok_or_else(|| no_image(index, self.len()))?;
-        let metadata = fs::metadata(path);
-        Ok(metadata.map_err(|source| Error::Io { path: path.into(), source })?.len())
+    fn info(&self, index: usize) -> Result<ImageInfo> {
+        let path = self.path(index).ok_or_else(|| no_image(index, self.files.len()))?;
+        Ok(ImageInfo {
+            file: Some(StoredFile::on_disk(path)),
+            roi_file: self.roi_path(index).map(StoredFile::on_disk),
+        })
     }
 
-    fn read_rois(&self) -> Result<Vec<Option<Vec<Roi>>>> {
-        rois::read_all(self)
+    /// Image `index`, with one channel where all are equal.
+    fn get(&self, index: usize, options: &DecodeOptions) -> Result<Image> {
+        decode_collapsed(
+            self.path(index).ok_or_else(|| no_image(index, self.files.len()))?,
+            options,
+        )
+    }
+
+    fn source(&self, index: usize) -> String {
+        self.files.get(index).map_or(".", |file| &file.source).to_string()
     }
 }
 
@@ -138,11 +183,11 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// What it is, links followed; `None` for a link to nowhere that is no image.
+    /// Its metadata, links followed; `None` for a link to nowhere without the name of an image.
     pub(crate) fn metadata(&self) -> Result<Option<fs::Metadata>> {
         match fs::metadata(&self.path) {
             Ok(metadata) => Ok(Some(metadata)),
-            // A link to nowhere is a fault where an image is expected, and nobody's business elsewhere.
+            // A link to nowhere is a fault where an image is expected, and ignored elsewhere.
             Err(error)
                 if error.kind() == io::ErrorKind::NotFound
                     && self.is_link
@@ -151,14 +196,14 @@ impl Entry {
                 warn!(path = %self.path.display(), "symbolic link leads nowhere, ignored");
                 Ok(None)
             }
-            Err(source) => Err(Error::Io { path: self.path.clone(), source }),
+            Err(cause) => Err(Error::Io { path: self.path.clone(), cause }),
         }
     }
 }
 
 /// The entries of a folder that are not hidden, by name.
 pub(crate) fn list(folder: &Path) -> Result<Vec<Entry>> {
-    let io = |source| Error::Io { path: folder.into(), source };
+    let io = |cause| Error::Io { path: folder.into(), cause };
     let mut entries = Vec::new();
     for entry in fs::read_dir(folder).map_err(io)? {
         let entry = entry.map_err(io)?;
@@ -168,7 +213,7 @@ pub(crate) fn list(folder: &Path) -> Result<Vec<Entry>> {
             entries.push(Entry { path: entry.path(), name, is_link });
         }
     }
-    // The order in which a disk lists is nobody's; errors should not depend on it either.
+    // The order of a directory is arbitrary; errors should not depend on it either.
     entries.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(entries)
 }
@@ -210,9 +255,9 @@ impl Walk {
 }
 
 impl Visited {
-    /// Asks that `folder` was not listed before, by this name or by another.
+    /// Checks that `folder` was not listed before, by this name or by another.
     pub(crate) fn enter(&mut self, folder: &Path) -> Result<()> {
-        let io = |source| Error::Io { path: folder.into(), source };
+        let io = |cause| Error::Io { path: folder.into(), cause };
         let real = folder.canonicalize().map_err(io)?;
         if self.0.contains(&real) {
             let what = format!("leads to {}, which is listed already", real.display());

@@ -1,19 +1,28 @@
-//! Sets of images.
+//! Sets of images: folders and lists, with and without labels.
+//!
+//! | set | samples |
+//! |---|---|
+//! | [`ImageFolder`], [`ShardSet`](crate::shards::ShardSet), [`open_images`] | images |
+//! | [`WithRois`] | images with regions of interest |
+//! | [`ClassFolder`](classification::ClassFolder) | images of classes, a folder for each class |
+//! | [`segmentation`] | images with a class for every pixel |
+//! | [`detection`] | images with boxes around objects |
 
+pub mod classification;
 pub mod detection;
 pub(crate) mod folder;
-mod images;
-mod list;
+mod format;
+mod info;
+pub(crate) mod layout;
 pub(crate) mod natural;
-pub(crate) mod rois;
+mod open;
+mod rois;
 pub mod segmentation;
-mod source;
 
-pub(crate) use self::source::no_image;
 pub use self::{
     folder::{ImageFolder, Layout},
-    images::{Crop, ImageDataset, ImageDatasetConfig},
-    list::{ImageList, Source},
-    rois::{gray_levels, search_rois},
-    source::ImageSource,
+    info::{ImageInfo, StoredFile},
+    open::open_images,
+    rois::{RoiImage, WithRois, gray_levels, read_rois, search_rois},
 };
+pub(crate) use crate::dataset::no_such_sample as no_image;

@@ -1,10 +1,11 @@
-//! Sets in a few large tar files: network disks read those faster than a hundred thousand small ones.
+//! Sets in a few large tar files, which network disks read faster than many small files.
 //!
-//! A shard is a plain ustar archive, as `tar --format=ustar` makes it, with the paths of the folder: `NAME/thermal/*`
-//! and `NAME/roi/*`. Opening a set reads the headers once; an image is then one read at a known place.
+//! A shard is a plain ustar archive, as `tar --format=ustar` makes it, with the paths of the
+//! folder: `NAME/thermal/*` and `NAME/roi/*`. Opening a set reads the headers once; an image is
+//! then one read at a known offset.
 //!
 //! ```
-//! use pad_data::{draw::Canvas, sets::{ImageFolder, ImageSource}, shards::{ShardSet, write}};
+//! use pad_data::{Dataset, draw::Canvas, sets::ImageFolder, shards::{ShardSet, write}};
 //! use pad_ops::ImageSize;
 //!
 //! # let root = tempfile::tempdir().unwrap();
@@ -37,25 +38,25 @@ pub use self::{
 };
 use crate::{
     Error, Result,
+    dataset::Dataset,
     image::{DecodeOptions, Image, decode_bytes_collapsed},
-    roi::{self, Roi},
     sets::{
-        ImageList, ImageSource,
+        ImageInfo, StoredFile,
         folder::{is_image, list},
+        layout::roi_name,
         natural, no_image,
-        rois::roi_name,
     },
 };
 
-/// The images of all tar files of a folder, in the order of an [`ImageFolder`](crate::sets::ImageFolder) with the same
-/// files.
+/// The images of all tar files of a folder, in the order of an
+/// [`ImageFolder`](crate::sets::ImageFolder) with the same files.
 ///
 /// Clones and parts share the open files.
 #[derive(Clone, Debug)]
 pub struct ShardSet {
     shards: Arc<Vec<Shard>>,
     images: Vec<Place>,
-    /// Places of all other files, by name.
+    /// Positions of all other files, by name.
     others: Arc<BTreeMap<String, Place>>,
 }
 
@@ -76,8 +77,8 @@ impl ShardSet {
     /// Reads the headers of all files `*.tar` in a folder, or of one such file.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Structure`] and [`Error::Unsupported`] as [`index`]; [`Error::NoImages`];
-    /// [`Error::SameStem`] for a name that occurs twice.
+    /// [`Error::Io`]; [`Error::Structure`] and [`Error::Unsupported`] as [`index`];
+    /// [`Error::NoImages`]; [`Error::SameStem`] for a name that occurs twice.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let mut paths = vec![path.to_path_buf()];
@@ -89,7 +90,7 @@ impl ShardSet {
             (Vec::<Shard>::new(), Vec::new(), BTreeMap::new());
         let mut first_with: BTreeMap<String, usize> = BTreeMap::new();
         for path in paths {
-            let io = |source| Error::Io { path: path.clone(), source };
+            let io = |cause| Error::Io { path: path.clone(), cause };
             let mut file = File::open(&path).map_err(io)?;
             let members = index(&mut file, &path)?;
             let shard = shards.len();
@@ -99,7 +100,7 @@ impl ShardSet {
                     return Err(Error::SameStem { first, second: path, stem: member.name });
                 }
                 let name = member.name.clone();
-                // As in folders, what is hidden is no part of the set.
+                // As in folders, hidden files are ignored.
                 let hidden = name.split('/').any(|part| part.starts_with('.'));
                 let place = Place { shard, member };
                 if is_image(&name) && !hidden {
@@ -117,46 +118,38 @@ impl ShardSet {
         Ok(Self { shards: Arc::new(shards), images, others: Arc::new(others) })
     }
 
-    /// The regions of interest of image `index`; `None` if the set holds no such file. Where an image is, its size is
-    /// not known yet: [`ImageDataset::with_rois`](crate::sets::ImageDataset::with_rois) checks them against it.
-    ///
-    /// # Errors
-    /// [`Error::Io`]; [`Error::Line`]; [`Error::Setting`] if there is no such image.
-    pub fn rois(&self, index: usize) -> Result<Option<Vec<Roi>>> {
-        let image = self.images.get(index).ok_or_else(|| no_image(index, self.images.len()))?;
-        let Some(place) = roi_name(&image.member.name).and_then(|name| self.others.get(&name))
-        else {
-            return Ok(None);
-        };
-        let path = self.path_of(place);
-        roi::parse_file(&self.read(place)?, &path, None).map(Some)
-    }
-
-    /// Name of a file, after that of its shard.
-    fn path_of(&self, place: &Place) -> PathBuf {
-        let shard = self.shards.get(place.shard).map(|shard| shard.path.as_path());
-        shard.unwrap_or(Path::new("")).join(&place.member.name)
-    }
-
-    fn read(&self, place: &Place) -> Result<Vec<u8>> {
-        let io = |source| Error::Io { path: self.path_of(place), source };
-        let Some(shard) = self.shards.get(place.shard) else {
-            return Err(io(std::io::Error::other("no such shard")));
-        };
-        // The header scan has seen that the archive is as long.
-        let mut bytes = vec![0; place.member.bytes as usize];
-        read_at(shard, &mut bytes, place.member.at).map_err(io)?;
-        Ok(bytes)
+    /// A file of the set.
+    fn stored(&self, place: &Place) -> StoredFile {
+        let (shards, own) = (Arc::clone(&self.shards), place.clone());
+        let read = move || read(&shards, &own);
+        StoredFile::inside(path_of(&self.shards, place), place.member.bytes, read)
     }
 }
 
-/// Fills `bytes` from a place, without moving a position that threads would share.
+/// Path of a file: that of its shard, then its own.
+fn path_of(shards: &[Shard], place: &Place) -> PathBuf {
+    let shard = shards.get(place.shard).map(|shard| shard.path.as_path());
+    shard.unwrap_or(Path::new("")).join(&place.member.name)
+}
+
+fn read(shards: &[Shard], place: &Place) -> Result<Vec<u8>> {
+    let io = |cause| Error::Io { path: path_of(shards, place), cause };
+    let Some(shard) = shards.get(place.shard) else {
+        return Err(io(std::io::Error::other("no such shard")));
+    };
+    // The archive is at least that long, as `index` checked.
+    let mut bytes = vec![0; place.member.bytes as usize];
+    read_at(shard, &mut bytes, place.member.at).map_err(io)?;
+    Ok(bytes)
+}
+
+/// Fills `bytes` from an offset, without a file position that threads would share.
 #[cfg(unix)]
 fn read_at(shard: &Shard, bytes: &mut [u8], at: u64) -> std::io::Result<()> {
     std::os::unix::fs::FileExt::read_exact_at(&shard.file, bytes, at)
 }
 
-/// Fills `bytes` from a place, by a handle of its own: two threads must not share a position.
+/// Fills `bytes` from an offset, through a new handle: two threads must not share a file position.
 #[cfg(not(unix))]
 fn read_at(shard: &Shard, bytes: &mut [u8], at: u64) -> std::io::Result<()> {
     use std::io::{Read, Seek, SeekFrom};
@@ -166,7 +159,9 @@ fn read_at(shard: &Shard, bytes: &mut [u8], at: u64) -> std::io::Result<()> {
     file.read_exact(bytes)
 }
 
-impl ImageSource for ShardSet {
+impl Dataset for ShardSet {
+    type Sample = Image;
+
     fn len(&self) -> usize {
         self.images.len()
     }
@@ -175,9 +170,22 @@ impl ImageSource for ShardSet {
         self.images.get(index).map_or("(no such image)", |image| &image.member.name).to_string()
     }
 
-    fn load(&self, index: usize, options: &DecodeOptions) -> Result<Image> {
+    fn classes(&self) -> &() {
+        &()
+    }
+
+    fn info(&self, index: usize) -> Result<ImageInfo> {
         let image = self.images.get(index).ok_or_else(|| no_image(index, self.images.len()))?;
-        let path = self.path_of(image);
+        let roi_file = roi_name(&image.member.name).and_then(|name| self.others.get(&name));
+        Ok(ImageInfo {
+            file: Some(self.stored(image)),
+            roi_file: roi_file.map(|place| self.stored(place)),
+        })
+    }
+
+    fn get(&self, index: usize, options: &DecodeOptions) -> Result<Image> {
+        let image = self.images.get(index).ok_or_else(|| no_image(index, self.images.len()))?;
+        let path = path_of(&self.shards, image);
         if image.member.bytes > options.max_alloc_bytes {
             return Err(Error::Limit {
                 path,
@@ -186,32 +194,6 @@ impl ImageSource for ShardSet {
                 found: image.member.bytes,
             });
         }
-        decode_bytes_collapsed(&self.read(image)?, &path, options)
-    }
-}
-
-impl ImageList for ShardSet {
-    fn relative(&self, index: usize) -> &str {
-        self.images.get(index).map_or("", |image| &image.member.name)
-    }
-
-    /// The first folder of its path.
-    fn source_of(&self, index: usize) -> &str {
-        let relative = self.relative(index);
-        relative.split_once('/').map_or(".", |(first, _)| first)
-    }
-
-    fn kept(&self, indices: &[usize]) -> Self {
-        let images = indices.iter().filter_map(|&index| self.images.get(index).cloned());
-        Self { images: images.collect(), ..self.clone() }
-    }
-
-    fn bytes(&self, index: usize) -> Result<u64> {
-        let image = self.images.get(index).ok_or_else(|| no_image(index, self.images.len()))?;
-        Ok(image.member.bytes)
-    }
-
-    fn read_rois(&self) -> Result<Vec<Option<Vec<Roi>>>> {
-        (0..self.len()).map(|index| self.rois(index)).collect()
+        decode_bytes_collapsed(&read(&self.shards, image)?, &path, options)
     }
 }

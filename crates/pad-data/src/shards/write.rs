@@ -1,4 +1,4 @@
-//! From a folder to shards.
+//! Writes a folder as shards.
 
 use std::{
     fs,
@@ -11,17 +11,19 @@ use pad_ops::fs::write_atomic;
 use super::ustar::{BLOCK, header};
 use crate::{
     Error, Result,
-    sets::{ImageFolder, folder::list, rois::roi_name},
+    dataset::Dataset,
+    sets::{ImageFolder, folder::list, layout::roi_name},
 };
 
-/// Writes the images of `folder` and their RoI files into `shards` tar files `NUMBER.tar` in `out`, images in turn
-/// (the first into the first shard, the second into the second), so that all shards are as long. Equal folders give
-/// equal files. A shard that is there is whole; `progress` is told the number of images that are done.
+/// Writes the images of `folder` and their RoI files into `shards` tar files `NUMBER.tar` in `out`,
+/// images in turn (the first into the first shard, the second into the second), so that all shards
+/// have equal lengths. Equal folders give equal files. Shards are written atomically; `progress` is
+/// called with the number of finished images.
 ///
 /// # Errors
-/// [`Error::Setting`] for no shards, or more than images; [`Error::Foreign`] if `out` holds other tar files;
-/// [`Error::Unsupported`] for a path that is too long for the format (about 100 bytes of name, 155 of folders);
-/// [`Error::Io`].
+/// [`Error::Setting`] for no shards, or more than images; [`Error::Foreign`] if `out` holds other
+/// tar files; [`Error::Unsupported`] for a path that is too long for the format (about 100 bytes of
+/// name, 155 of folders); [`Error::Io`].
 pub fn write(
     folder: &ImageFolder,
     out: &Path,
@@ -35,7 +37,7 @@ pub fn write(
             found: shards.to_string(),
         });
     }
-    fs::create_dir_all(out).map_err(|source| Error::Io { path: out.into(), source })?;
+    fs::create_dir_all(out).map_err(|cause| Error::Io { path: out.into(), cause })?;
     let digits = (shards - 1).to_string().len();
     let paths: Vec<PathBuf> =
         (0..shards).map(|shard| out.join(format!("{shard:0digits$}.tar"))).collect();
@@ -50,7 +52,7 @@ pub fn write(
     }
     let mut done = 0;
     for (shard, path) in paths.iter().enumerate() {
-        // What went wrong in the words of this crate; the closure can only say it in those of the system.
+        // The closure can only return an `io::Error`; this keeps the error of this crate.
         let mut fault = None;
         let written = write_atomic(path, |archive| {
             for index in (shard..folder.len()).step_by(shards) {
@@ -68,15 +70,15 @@ pub fn write(
         if let Some(fault) = fault {
             return Err(fault);
         }
-        written.map_err(|source| Error::Io { path: path.clone(), source })?;
+        written.map_err(|cause| Error::Io { path: path.clone(), cause })?;
     }
     Ok(paths)
 }
 
-/// An image and its RoI file, if there is one: name in the archive, path.
+/// An image and its RoI file, if it exists: name in the archive, path.
 fn files_of(folder: &ImageFolder, index: usize) -> Vec<(String, PathBuf)> {
     let mut files = Vec::new();
-    if let (Some(name), Some(path)) = (folder.name(index), folder.path(index)) {
+    if let (Some(name), Some(path)) = (folder.relative(index), folder.path(index)) {
         files.push((name.to_string(), path.to_path_buf()));
         if let (Some(name), Some(path)) = (roi_name(name), folder.roi_path(index))
             && path.is_file()
@@ -88,7 +90,7 @@ fn files_of(folder: &ImageFolder, index: usize) -> Vec<(String, PathBuf)> {
 }
 
 fn append(archive: &mut impl Write, shard: &Path, name: &str, from: &Path) -> Result<()> {
-    let bytes = fs::read(from).map_err(|source| Error::Io { path: from.into(), source })?;
+    let bytes = fs::read(from).map_err(|cause| Error::Io { path: from.into(), cause })?;
     let Some(header) = header(name, bytes.len() as u64) else {
         let what = "a path or size that is too long for a tar file".into();
         return Err(Error::Unsupported { path: from.into(), what });
@@ -97,5 +99,5 @@ fn append(archive: &mut impl Write, shard: &Path, name: &str, from: &Path) -> Re
     [header.as_slice(), &bytes, &[0; BLOCK][..padding]]
         .into_iter()
         .try_for_each(|part| archive.write_all(part))
-        .map_err(|source| Error::Io { path: shard.into(), source })
+        .map_err(|cause| Error::Io { path: shard.into(), cause })
 }

@@ -1,37 +1,125 @@
-//! Augmentations. Each one is a `draw`, which decides and only decides, and an `apply`, which is a pure function of
-//! the decision: so tests can replay decisions that another framework made.
+//! From decoded samples to the pixels and labels of a batch.
+//!
+//! Each augmentation is a `draw`, which only decides, and an `apply`, which is a pure function of the decision: tests can
+//! replay decisions that another framework made. A pipeline puts them together and is a [`Transform`], which a
+//! [`Loader`](crate::loader::Loader) takes:
+//!
+//! | pipeline | of | labels of a batch |
+//! |---|---|---|
+//! | [`ImagePipeline`] | images, images with regions of interest, images of classes | `()`, or the classes |
+//! | [`SegmentationPipeline`](segmentation::SegmentationPipeline) | images with class maps | a tensor `(B, H, W)` |
+//! | [`DetectionPipeline`](detection::DetectionPipeline) | images with boxes | boxes, classes, masks of each image |
 
 mod crop;
 pub mod detection;
+mod draws;
 mod flip;
+mod image;
 mod normalize;
 mod roi_crop;
 pub mod segmentation;
 
-use pad_ops::rng::Stream;
+use candle_core::{Device, Tensor};
+use pad_ops::{ImageSize, rng::Key};
 
 pub use self::{
     crop::{CenterCrop, RandomResizedCrop},
+    draws::Draws,
     flip::{Flip, HorizontalFlip},
+    image::{Crop, ImagePipeline},
     normalize::Normalize,
     roi_crop::RoiCrop,
 };
+use crate::{Error, Result, dataset::Sample};
 
-/// Where random numbers come from. [`Stream`] in a run; a recorded list in a test.
-pub trait Draws {
-    /// A number of the interval from `low` to `high`.
-    fn uniform(&mut self, low: f64, high: f64) -> f64;
-
-    /// An integer of `0..n` (0 if `n` is 0).
-    fn below(&mut self, n: usize) -> usize;
+/// Axes of one sample, `(channels, height, width)`: the same for all samples of a transform.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SampleShape {
+    /// Channels.
+    pub channels: usize,
+    /// Height and width, pixels.
+    pub size: ImageSize,
 }
 
-impl Draws for Stream {
-    fn uniform(&mut self, low: f64, high: f64) -> f64 {
-        self.range_f64(low, high)
+impl SampleShape {
+    /// Number of values in a sample.
+    pub const fn len(&self) -> usize {
+        self.channels * self.size.area()
     }
 
-    fn below(&mut self, n: usize) -> usize {
-        Stream::below(self, n as u64) as usize
+    /// Whether a sample has no values.
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Checks the length of the memory that a sample is written to.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for any length but [`SampleShape::len`].
+    pub fn check_len(&self, out: &[f32]) -> Result<()> {
+        if out.len() == self.len() {
+            return Ok(());
+        }
+        let (expected, found) = (format!("{} values", self.len()), out.len().to_string());
+        Err(Error::Setting { name: "out", expected, found })
+    }
+}
+
+/// Writes samples into their places of a batch.
+///
+/// What is written depends on the sample and the key alone: loaders call from several threads, in any order.
+pub trait Transform<S: Sample>: Send + Sync {
+    /// What a sample has beside its pixels.
+    type Label: Send;
+
+    /// The labels of a batch.
+    type Labels: Send + 'static;
+
+    /// Axes of every sample.
+    fn shape(&self) -> SampleShape;
+
+    /// Checks the settings, also against the classes of a set. Called once for every loader.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] naming the first invalid setting.
+    fn check(&self, classes: &S::Classes) -> Result<()> {
+        let _ = classes;
+        Ok(())
+    }
+
+    /// The steps before anything random, such as a conversion to grey levels. A loader may keep the result in memory.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for invalid settings.
+    fn prepare(&self, sample: S) -> Result<S> {
+        Ok(sample)
+    }
+
+    /// Writes the pixels of a prepared sample to `out`, which holds `shape().len()` values in `(channel, row, column)`
+    /// order and may hold a part of another sample. Random decisions are drawn from `key` (of this seed, epoch and
+    /// sample), refined by their purpose.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for invalid settings and another length of `out`; faults of the sample. The content of `out`
+    /// is unspecified then.
+    fn write(&self, sample: S, key: Key, out: &mut [f32]) -> Result<Self::Label>;
+
+    /// Puts the labels of a batch together. `images` is `(B, C, H, W)`, with `B` of 0 if no sample could be read; a
+    /// transform may cut it, for example to the size of its largest image.
+    ///
+    /// # Errors
+    /// candle's.
+    fn collate(&self, images: Tensor, labels: Vec<Self::Label>) -> Result<(Tensor, Self::Labels)>;
+
+    /// Prepares and writes a single sample: `(1, C, H, W)`, f32, on the CPU, and its label.
+    ///
+    /// # Errors
+    /// As [`Transform::prepare`] and [`Transform::write`].
+    fn apply(&self, sample: S, key: Key) -> Result<(Tensor, Self::Label)> {
+        let shape = self.shape();
+        let mut pixels = vec![0.0; shape.len()];
+        let label = self.write(self.prepare(sample)?, key, &mut pixels)?;
+        let dims = (1, shape.channels, shape.size.height, shape.size.width);
+        Ok((Tensor::from_vec(pixels, dims, &Device::Cpu)?, label))
     }
 }

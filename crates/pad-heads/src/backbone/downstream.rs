@@ -1,16 +1,18 @@
-//! The ViT with adapters in the original's downstream form (`backbone/mae_adapt.py` of its segmentation part).
+//! The ViT with adapters in the original's downstream form (`backbone/mae_adapt.py` of its
+//! segmentation part).
 //!
-//! Against pre-training: a learned position table, relative position biases in every block, layer scale (`gamma_1`,
-//! `gamma_2`), drop path, no final norm. Without layer scale the original's block leaves its attention out altogether; ours
-//! attends, as its plain backbone does: with `layer_scale = None` results differ from the original on purpose.
+//! Unlike in pre-training it has a learned position table, relative position biases in every block,
+//! layer scale (`gamma_1`, `gamma_2`), drop path and no final norm. Without layer scale the
+//! original's block skips its attention; ours attends, as its plain backbone does: with
+//! `layer_scale = None` results differ from the original on purpose.
 
 use candle_core::Tensor;
 use candle_nn::{Init, VarBuilder};
 use pad_adapter::vit::{Block, PatchEmbed, PatchGrid, ViTConfig, interpolate_table};
-use pad_ops::{AttentionBias, ImageSize, Mode};
+use pad_ops::{AttentionBias, ImageSize, MatmulPrecision, Mode};
 use serde::{Deserialize, Serialize};
 
-use super::{Features, relative};
+use super::{FeatureExtractor, change_blocks, relative};
 use crate::{Error, Result};
 
 /// Hyperparameters of a [`DownstreamViT`].
@@ -19,12 +21,13 @@ use crate::{Error, Result};
 pub struct DownstreamConfig {
     /// The transformer; `image_size` gives the grid of both kinds of position tables.
     pub vit: ViTConfig,
-    /// Whether blocks have relative position biases. Default: yes.
+    /// Whether blocks have relative position biases. Default: true.
     pub relative_positions: bool,
 }
 
 impl Default for DownstreamConfig {
-    /// The original's: ViT-B/16 for 512 x 512 images, layer scale 1, drop path 0.1, patchwise adapters.
+    /// The original's: ViT-B/16 for 512 x 512 images, layer scale 1, drop path 0.1, patchwise
+    /// adapters.
     fn default() -> Self {
         let vit = ViTConfig {
             image_size: ImageSize::square(512),
@@ -38,13 +41,13 @@ impl Default for DownstreamConfig {
 }
 
 impl DownstreamConfig {
-    /// Every fault of the configuration at once.
+    /// Checks every part and returns all faults at once.
     ///
     /// # Errors
     /// [`Error::Config`] or the transformer's own.
     pub fn validate(&self) -> Result<()> {
         let vit = &self.vit;
-        // The position table is learned: any width will do, if only the heads divide it.
+        // The position table is learned: any width that the heads divide is valid.
         ViTConfig { embed_dim: 4 * vit.embed_dim, ..*vit }.validate()?;
         let mut faults = Vec::new();
         if !vit.embed_dim.is_multiple_of(vit.num_heads) {
@@ -67,7 +70,7 @@ pub struct DownstreamViT {
     cls_token: Tensor,
     pos_table: Tensor,
     blocks: Vec<Block>,
-    /// One a block, (rows, heads), or none at all.
+    /// One per block, (rows, heads); empty without relative positions.
     tables: Vec<Tensor>,
 }
 
@@ -75,14 +78,14 @@ impl DownstreamViT {
     /// Builds the network from `vb`'s tensors.
     ///
     /// # Errors
-    /// [`Error::Config`]; whatever `vb` refuses.
+    /// [`Error::Config`]; tensors that `vb` lacks.
     pub fn new(config: &DownstreamConfig, vb: VarBuilder<'static>) -> Result<Self> {
         config.validate()?;
         let vit = &config.vit;
         let (dim, grid) = (vit.embed_dim, vit.pos_table_grid()?);
         let normal = Init::Randn { mean: 0.0, stdev: 0.02 };
-        // The original's names of the layer scales. Renaming starts at the root: a renamed builder would put its prefix
-        // in front of a name that has it already.
+        // The original's names of the layer scales. Renaming starts at the root, because a renamed
+        // builder would add its prefix to a name that has it already.
         let root = vb.root().rename_f(|name| {
             name.replace(".ls1.gamma", ".gamma_1").replace(".ls2.gamma", ".gamma_2")
         });
@@ -114,7 +117,7 @@ impl DownstreamViT {
         &self.config
     }
 
-    /// Tokens of whole images with positions, class token first, and their grid.
+    /// Returns the tokens of whole images with positions, class token first, and their grid.
     fn embed(&self, images: &Tensor) -> Result<(Tensor, PatchGrid)> {
         let (tokens, grid) = self.patch_embed.forward(images)?;
         let (batch, _, dim) = tokens.dims3()?;
@@ -137,7 +140,7 @@ impl DownstreamViT {
     }
 }
 
-impl Features for DownstreamViT {
+impl FeatureExtractor for DownstreamViT {
     fn maps(&self, images: &Tensor, blocks: &[usize], mode: Mode) -> Result<Vec<Tensor>> {
         let depth = self.blocks.len();
         if let Some(&found) = blocks.iter().find(|&&block| block >= depth) {
@@ -177,5 +180,13 @@ impl Features for DownstreamViT {
 
     fn in_channels(&self) -> usize {
         self.config.vit.in_channels
+    }
+
+    fn set_checkpointing(&mut self, checkpointing: bool) {
+        change_blocks(&mut self.blocks, |block| block.with_checkpointing(checkpointing));
+    }
+
+    fn set_matmul_precision(&mut self, precision: MatmulPrecision) {
+        change_blocks(&mut self.blocks, |block| block.with_matmul_precision(precision));
     }
 }

@@ -1,8 +1,8 @@
 //! Feature maps of a ViT for dense heads.
 //!
-//! [`Features`] is what a head needs of a network; the original's downstream ViT ([`DownstreamViT`]) and any
-//! [`ViT`] of pad-adapter (a frozen DINOv2, for one) have it; [`WindowedViT`] is that of detection. [`Pyramid`] makes four
-//! sizes of four maps, [`SimplePyramid`] five of one.
+//! [`FeatureExtractor`] is implemented by the original's downstream ViT ([`DownstreamViT`]), by any
+//! [`ViT`] of pad-adapter (e.g. a frozen DINOv2) and by the ViT of detection ([`WindowedViT`]).
+//! [`Pyramid`] makes four sizes of four maps, [`SimplePyramid`] five of one.
 
 mod downstream;
 mod pyramid;
@@ -11,20 +11,22 @@ mod simple_pyramid;
 mod windowed;
 
 use candle_core::Tensor;
-use pad_adapter::vit::ViT;
-use pad_ops::Mode;
+use pad_adapter::vit::{Block, ViT};
+use pad_ops::{MatmulPrecision, Mode};
 
 pub use downstream::{DownstreamConfig, DownstreamViT};
 pub use pyramid::Pyramid;
 pub use relative::{relative_bias_rows, relative_positions};
 pub use simple_pyramid::SimplePyramid;
+pub(crate) use windowed::zero_is_none;
 pub use windowed::{WindowedConfig, WindowedViT};
 
 use crate::Result;
 
-/// A network whose blocks give maps of one size and width.
-pub trait Features: Send + Sync {
-    /// Maps after the chosen blocks, without the class token and without the final norm, in the order asked for.
+/// A network whose blocks return maps of one size and width.
+pub trait FeatureExtractor: Send + Sync {
+    /// Returns the maps after the given blocks, in their order, without the class token and without
+    /// the final norm.
     ///
     /// # Shapes
     /// `images` (B, C, H, W), sides that the patch divides -> (B, D, H / patch, W / patch) each.
@@ -33,20 +35,38 @@ pub trait Features: Send + Sync {
     /// Images or blocks that do not fit.
     fn maps(&self, images: &Tensor, blocks: &[usize], mode: Mode) -> Result<Vec<Tensor>>;
 
-    /// Values per token, `D`.
+    /// Width of a token, `D`.
     fn embed_dim(&self) -> usize;
 
-    /// Blocks.
+    /// Number of blocks.
     fn depth(&self) -> usize;
 
     /// Side of a patch, pixels.
     fn patch_size(&self) -> usize;
 
-    /// Channels of an image.
+    /// Number of channels of an image.
     fn in_channels(&self) -> usize;
+
+    /// Sets activation checkpointing where the network's blocks have it: they keep their input
+    /// alone for the backward pass and compute the rest again. It has no effect on results.
+    /// Default: nothing is set.
+    fn set_checkpointing(&mut self, checkpointing: bool) {
+        let _ = checkpointing;
+    }
+
+    /// Sets the precision of matrix products where the network's blocks have a choice. Default:
+    /// nothing is set.
+    fn set_matmul_precision(&mut self, precision: MatmulPrecision) {
+        let _ = precision;
+    }
 }
 
-impl Features for ViT {
+/// Replaces every block by what `change` makes of it.
+fn change_blocks(blocks: &mut Vec<Block>, change: impl Fn(Block) -> Block) {
+    *blocks = std::mem::take(blocks).into_iter().map(change).collect();
+}
+
+impl FeatureExtractor for ViT {
     fn maps(&self, images: &Tensor, blocks: &[usize], mode: Mode) -> Result<Vec<Tensor>> {
         let maps = self.features(images, blocks, mode)?;
         Ok(maps.into_iter().map(|map| map.data).collect())
@@ -66,5 +86,13 @@ impl Features for ViT {
 
     fn in_channels(&self) -> usize {
         self.config().in_channels
+    }
+
+    fn set_checkpointing(&mut self, checkpointing: bool) {
+        *self = self.clone().with_checkpointing(checkpointing);
+    }
+
+    fn set_matmul_precision(&mut self, precision: MatmulPrecision) {
+        *self = self.clone().with_matmul_precision(precision);
     }
 }

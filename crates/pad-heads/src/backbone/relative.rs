@@ -1,21 +1,23 @@
-//! Relative position biases as in BEiT: a table of one row per offset between two patches, and three rows for the class
-//! token.
+//! Relative position biases as in BEiT: a table of one row per offset between two patches, and
+//! three rows for the class token.
 
 use candle_core::{Device, Tensor};
 use pad_adapter::vit::PatchGrid;
 
 use crate::{Error, Result};
 
-/// Rows of the table of a grid: `(2 h - 1)(2 w - 1) + 3`.
+/// Returns the number of rows of the table of a grid: `(2 h - 1)(2 w - 1) + 3`.
 pub fn relative_bias_rows(grid: PatchGrid) -> usize {
     let offsets = |side: usize| (2 * side).saturating_sub(1);
     offsets(grid.height) * offsets(grid.width) + 3
 }
 
-/// Which row of the table of grid `table` belongs to each pair of tokens of an image of grid `image`, class token first:
-/// query row minus key row, then columns; the last three rows are class to patch, patch to class, class to itself.
+/// Returns the row of the table of grid `table` for each pair of tokens of an image of grid
+/// `image`, class token first: query row minus key row, then columns; the last three rows are class
+/// to patch, patch to class, class to itself.
 ///
-/// The offsets of a smaller grid are among those of a larger one, so smaller images need no other table.
+/// The offsets of a smaller grid are among those of a larger one, so smaller images need no other
+/// table.
 ///
 /// # Shapes
 /// (N * N), `u32`, `N = 1 + L` of `image`, queries first.
@@ -47,14 +49,14 @@ pub fn relative_positions(table: PatchGrid, image: PatchGrid, device: &Device) -
     Ok(Tensor::from_vec(index, tokens * tokens, device)?)
 }
 
-/// The bias of every head.
+/// Returns the bias of every head.
 ///
 /// # Shapes
 /// `table` (rows, H); `index` (N * N) -> (H, N, N).
 pub(super) fn bias(table: &Tensor, index: &Tensor) -> candle_core::Result<Tensor> {
     let tokens = index.elem_count().isqrt();
     let heads = table.dim(1)?;
-    // Head first, so that what is gathered lies as attention reads it.
+    // Head first, so that the result is laid out as attention reads it.
     let table = table.t()?.contiguous()?;
     table.index_select(index, 1)?.reshape((heads, tokens, tokens))
 }

@@ -44,7 +44,8 @@ impl Lateral {
     }
 }
 
-/// Maps of 4, 2, 1, 1/2 and 1/4 times the size of one. Parameter names are detectron2's, `simfp_2` .. `simfp_5`.
+/// Maps of 4, 2, 1, 1/2 and 1/4 times the size of one. Parameter names are detectron2's, `simfp_2`
+/// .. `simfp_5`.
 #[derive(Clone, Debug)]
 pub struct SimplePyramid {
     quadruple: (ConvTranspose2x2, ChannelNorm, ConvTranspose2x2, Lateral),
@@ -54,13 +55,13 @@ pub struct SimplePyramid {
 }
 
 impl SimplePyramid {
-    /// Maps that it gives, each half as large as the one before, rounded down (the last one: up).
+    /// Number of maps, each half as large as the one before, rounded down (the last one up).
     pub const LEVELS: usize = 5;
 
-    /// A pyramid of `outputs` channels over a map of `inputs`.
+    /// Builds a pyramid of `outputs` channels over a map of `inputs`.
     ///
     /// # Errors
-    /// Whatever `vb` refuses.
+    /// Tensors that `vb` lacks.
     pub fn new(inputs: usize, outputs: usize, vb: VarBuilder) -> Result<Self> {
         let [two, three, four, five] =
             ["simfp_2", "simfp_3", "simfp_4", "simfp_5"].map(|name| vb.pp(name));
@@ -82,8 +83,8 @@ impl SimplePyramid {
     }
 
     /// # Shapes
-    /// `map` (B, `inputs`, h, w), both sides at least 2 -> (B, `outputs`, 4 h, 4 w), .., (B, `outputs`, h / 2, w / 2),
-    /// and every second pixel of the last.
+    /// `map` (B, `inputs`, h, w), both sides at least 2 -> (B, `outputs`, 4 h, 4 w), .., (B,
+    /// `outputs`, h / 2, w / 2), and every second pixel of the last.
     ///
     /// # Errors
     /// A map that does not fit.

@@ -1,7 +1,9 @@
-//! The ViT of detection (ViTDet, Li et al., 2022; the original's `vit_adapt.py`): attention in windows except for a few
-//! blocks, relative positions decomposed into rows and columns, images of any size.
+//! The ViT of detection (ViTDet, Li et al., 2022; the original's `vit_adapt.py`): attention in
+//! windows except for a few blocks, relative positions decomposed into rows and columns, images of
+//! any size.
 //!
-//! No class token, no final norm. The position table is that of pre-training, interpolated to each image's grid.
+//! No class token, no final norm. The position table is that of pre-training, interpolated to each
+//! image's grid.
 
 use candle_core::Tensor;
 use candle_nn::{Init, VarBuilder};
@@ -9,26 +11,31 @@ use pad_adapter::vit::{
     Attention, Block, PatchEmbed, PatchGrid, ViTConfig, interpolate_decomposed_table,
     interpolate_table,
 };
-use pad_ops::{AttentionBias, ImageSize, Mode, Windows, window_partition, window_unpartition};
+use pad_ops::{
+    AttentionBias, ImageSize, MatmulPrecision, Mode, Windows, window_partition, window_unpartition,
+};
 use serde::{Deserialize, Serialize};
 
-use super::Features;
+use super::{FeatureExtractor, change_blocks};
 use crate::{Error, Result};
 
 /// Hyperparameters of a [`WindowedViT`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WindowedConfig {
-    /// The transformer; its `image_size` (or `pos_grid`) is that of pre-training and gives the position table.
+    /// The transformer; its `image_size` (or `pos_grid`) is that of pre-training and gives the
+    /// position table.
     pub vit: ViTConfig,
-    /// Rows and columns of a window, tokens; 0: every block attends globally. Default: 14.
-    pub window: usize,
+    /// Rows and columns of a window, tokens; `None` makes every block attend globally (0 in files).
+    /// Default: 14.
+    #[serde(with = "zero_is_none")]
+    pub window: Option<usize>,
     /// Blocks that attend globally. Default: 2, 5, 8, 11.
     pub global_blocks: Vec<usize>,
-    /// Whether blocks have relative positions. Default: yes.
+    /// Whether blocks have relative positions. Default: true.
     pub relative_positions: bool,
-    /// Image size that the relative position tables of global blocks are made for; those of other sizes are
-    /// interpolated. Default: 1024 x 1024.
+    /// Image size that the relative position tables of global blocks are made for; those of other
+    /// sizes are interpolated. Default: 1024 x 1024.
     pub relative_size: ImageSize,
 }
 
@@ -41,7 +48,7 @@ impl Default for WindowedConfig {
         };
         Self {
             vit: ViTConfig { drop_path: 0.1, adapter: Some(adapter), ..ViTConfig::base(16) },
-            window: 14,
+            window: Some(14),
             global_blocks: vec![2, 5, 8, 11],
             relative_positions: true,
             relative_size: ImageSize::square(1024),
@@ -50,13 +57,13 @@ impl Default for WindowedConfig {
 }
 
 impl WindowedConfig {
-    /// Every fault of the configuration at once.
+    /// Checks every part and returns all faults at once.
     ///
     /// # Errors
     /// [`Error::Config`] or the transformer's own.
     pub fn validate(&self) -> Result<()> {
         let vit = &self.vit;
-        // The position table is learned: any width will do, if only the heads divide it.
+        // The position table is learned: any width that the heads divide is valid.
         ViTConfig { embed_dim: 4 * vit.embed_dim, ..*vit }.validate()?;
         let mut faults = Vec::new();
         if !vit.embed_dim.is_multiple_of(vit.num_heads) {
@@ -76,26 +83,46 @@ impl WindowedConfig {
                 vit.patch_size
             ));
         }
+        if self.window == Some(0) {
+            faults.push("`window` is 0, expected at least 1".into());
+        }
         if vit.pre_norm {
             faults.push("`pre_norm` is true, expected false (CLIP's norm is not supported)".into());
         }
         Error::faults("windowed vit", faults)
     }
 
-    /// Whether block `block` attends globally.
-    pub fn is_global(&self, block: usize) -> bool {
-        self.window == 0 || self.global_blocks.contains(&block)
+    /// Side of block `block`'s windows, tokens; `None` if it attends globally.
+    pub fn window_of(&self, block: usize) -> Option<usize> {
+        self.window.filter(|_| !self.global_blocks.contains(&block))
     }
 
     /// Rows of the relative position tables `rel_pos_h` and `rel_pos_w` of block `block`.
     pub fn relative_rows(&self, block: usize) -> [usize; 2] {
         let patch = self.vit.patch_size.max(1);
-        let sides = if self.is_global(block) {
-            [self.relative_size.height / patch, self.relative_size.width / patch]
-        } else {
-            [self.window; 2]
+        let sides = match self.window_of(block) {
+            Some(side) => [side; 2],
+            None => [self.relative_size.height / patch, self.relative_size.width / patch],
         };
         sides.map(|side| (2 * side).saturating_sub(1))
+    }
+}
+
+/// An `Option<usize>` that files hold as a number: 0 is `None`.
+pub(crate) mod zero_is_none {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(
+        value: &Option<usize>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(value.unwrap_or(0) as u64)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<usize>, D::Error> {
+        Ok(Option::<usize>::deserialize(deserializer)?.filter(|&value| value > 0))
     }
 }
 
@@ -116,7 +143,7 @@ pub struct WindowedViT {
     patch_embed: PatchEmbed,
     pos_table: Tensor,
     blocks: Vec<Block>,
-    /// One a block, or none at all.
+    /// One per block; empty without relative positions.
     relative: Vec<Relative>,
 }
 
@@ -124,7 +151,7 @@ impl WindowedViT {
     /// Builds the network from `vb`'s tensors.
     ///
     /// # Errors
-    /// [`Error::Config`]; whatever `vb` refuses.
+    /// [`Error::Config`]; tensors that `vb` lacks.
     pub fn new(config: &WindowedConfig, vb: VarBuilder) -> Result<Self> {
         config.validate()?;
         let vit = &config.vit;
@@ -161,12 +188,12 @@ impl WindowedViT {
         &self.config
     }
 
-    /// Tokens of whole images with positions, and their grid.
+    /// Returns the tokens of whole images with positions, and their grid.
     fn embed(&self, images: &Tensor) -> Result<(Tensor, PatchGrid)> {
         let (tokens, grid) = self.patch_embed.forward(images)?;
         let positions =
             interpolate_table(&self.pos_table, self.config.vit.pos_table_grid()?, grid)?;
-        // The class token's row is of no use here.
+        // There is no class token.
         let positions = positions.narrow(1, 1, grid.len())?;
         Ok((tokens.broadcast_add(&positions)?, grid))
     }
@@ -174,24 +201,22 @@ impl WindowedViT {
     /// Runs one block on tokens of `grid`.
     fn block(&self, i: usize, x: &Tensor, grid: PatchGrid, mode: Mode) -> Result<Tensor> {
         let block = &self.blocks[i];
-        let side = self.config.window;
-        // A window as large as the grid needs its padding all the same: padded tokens are attended to.
-        let attended = match self.config.is_global(i) {
-            true => grid,
-            false => PatchGrid::new(side, side),
-        };
+        let window = self.config.window_of(i);
+        // A window as large as the grid needs its padding all the same: padded tokens are attended
+        // to.
+        let attended = window.map_or(grid, |side| PatchGrid::new(side, side));
         let relative = self.relative.get(i);
         let attend = |attention: &Attention, x: &Tensor| match relative {
             Some(relative) => attention
                 .forward_biased(x, |qkv| bias(qkv, attention.num_heads(), relative, attended)),
             None => attention.forward(x),
         };
-        if self.config.is_global(i) {
+        let Some(side) = window else {
             return Ok(match relative {
                 Some(_) => block.forward_with(x, mode, attend)?,
                 None => block.forward(x, mode)?,
             });
-        }
+        };
         let windows = Windows { height: grid.height, width: grid.width, side };
         Ok(block.forward_with(x, mode, |attention, x| {
             let cut = window_partition(x, windows)?;
@@ -200,7 +225,8 @@ impl WindowedViT {
     }
 }
 
-/// What each query adds to the logits of its grid's rows and columns: `q . table[offset]`, `q` without the scale.
+/// Returns what each query adds to the logits of its grid's rows and columns: `q . table[offset]`,
+/// `q` without the scale.
 fn bias(
     qkv: &Tensor,
     heads: usize,
@@ -228,7 +254,8 @@ fn bias(
     })
 }
 
-/// The table's entries for every query and key along a side, (query, head width, key): query minus key.
+/// The table's entries for every query and key along a side, (query, head width, key): query minus
+/// key.
 fn offsets(table: &Tensor, side: usize) -> pad_adapter::Result<Tensor> {
     let table = interpolate_decomposed_table(table, side)?;
     let pairs = (0..side * side).map(|pair| (pair / side + side - 1 - pair % side) as u32);
@@ -238,7 +265,7 @@ fn offsets(table: &Tensor, side: usize) -> pad_adapter::Result<Tensor> {
     Ok(entries.transpose(1, 2)?.contiguous()?)
 }
 
-impl Features for WindowedViT {
+impl FeatureExtractor for WindowedViT {
     fn maps(&self, images: &Tensor, blocks: &[usize], mode: Mode) -> Result<Vec<Tensor>> {
         let depth = self.blocks.len();
         if let Some(&found) = blocks.iter().find(|&&block| block >= depth) {
@@ -272,5 +299,13 @@ impl Features for WindowedViT {
 
     fn in_channels(&self) -> usize {
         self.config.vit.in_channels
+    }
+
+    fn set_checkpointing(&mut self, checkpointing: bool) {
+        change_blocks(&mut self.blocks, |block| block.with_checkpointing(checkpointing));
+    }
+
+    fn set_matmul_precision(&mut self, precision: MatmulPrecision) {
+        change_blocks(&mut self.blocks, |block| block.with_matmul_precision(precision));
     }
 }

@@ -1,30 +1,30 @@
-//! Backbone, pyramid, proposals, heads on boxes.
+//! Backbone, pyramid, proposals, box and mask heads.
 
 use candle_core::{DType, Tensor};
 use candle_nn::VarBuilder;
-use pad_ops::{ImageSize, Mode};
+use pad_ops::{ImageSize, MatmulPrecision, Mode};
 use pad_train::Losses;
 
 use super::{
-    Boxes, Detection, DetectionBatch, DetectorConfig, RoiHeads, RoiSamples, Rpn, RpnOutput,
-    RpnSamples, Segmented, Target,
+    Boxes, Detection, DetectionBatch, DetectionWithMask, DetectorConfig, RoiHeads, RoiSamples, Rpn,
+    RpnOutput, RpnSamples, Target, Thresholds,
 };
 use crate::{
     Error, Result,
-    backbone::{Features, SimplePyramid, WindowedViT},
+    backbone::{FeatureExtractor, SimplePyramid, WindowedViT},
 };
 
-/// The samples that the losses of a batch are taken of, one entry an image.
+/// The samples that the losses of a batch are computed on, one entry per image.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Samples {
+pub struct LossSamples {
     /// Anchors.
     pub rpn: Vec<RpnSamples>,
     /// Boxes.
     pub roi: Vec<RoiSamples>,
 }
 
-/// A network that finds objects. Parameter names are the original's (detectron2): `backbone.net.*`, `backbone.simfp_*`,
-/// `proposal_generator.rpn_head.*`, `roi_heads.*`.
+/// A network that detects objects. Parameter names are the original's (detectron2):
+/// `backbone.net.*`, `backbone.simfp_*`, `proposal_generator.rpn_head.*`, `roi_heads.*`.
 pub struct Detector {
     config: DetectorConfig,
     net: WindowedViT,
@@ -37,7 +37,7 @@ impl Detector {
     /// Builds the network from `vb`'s tensors.
     ///
     /// # Errors
-    /// [`Error::Config`]; whatever `vb` refuses.
+    /// [`Error::Config`]; tensors that `vb` lacks.
     pub fn new(config: &DetectorConfig, vb: VarBuilder) -> Result<Self> {
         config.validate()?;
         let backbone = vb.pp("backbone");
@@ -51,7 +51,35 @@ impl Detector {
         })
     }
 
-    /// The configuration it was built from.
+    /// Sets activation checkpointing of the backbone's blocks, see
+    /// [`FeatureExtractor::set_checkpointing`]. Default: off.
+    #[must_use]
+    pub fn with_checkpointing(mut self, checkpointing: bool) -> Self {
+        self.net.set_checkpointing(checkpointing);
+        self
+    }
+
+    /// Sets the precision of the matrix products of the backbone's blocks; those with relative
+    /// positions or layer scale stay in `f32`. Default: `f32`.
+    #[must_use]
+    pub fn with_matmul_precision(mut self, precision: MatmulPrecision) -> Self {
+        self.net.set_matmul_precision(precision);
+        self
+    }
+
+    /// Replaces the thresholds of detections that are given.
+    ///
+    /// # Errors
+    /// [`Error::Config`].
+    pub fn with_thresholds(mut self, thresholds: Thresholds) -> Result<Self> {
+        let config = self.config.with_thresholds(thresholds);
+        config.validate()?;
+        self.heads = self.heads.with_thresholds(thresholds);
+        self.config = config;
+        Ok(self)
+    }
+
+    /// The configuration.
     pub fn config(&self) -> &DetectorConfig {
         &self.config
     }
@@ -66,13 +94,13 @@ impl Detector {
         &self.rpn
     }
 
-    /// The heads on boxes.
+    /// The box and mask heads.
     pub fn heads(&self) -> &RoiHeads {
         &self.heads
     }
 
-    /// The transformer's last map. Images whose sides the patch does not divide, or of a single patch, are padded with
-    /// zeros at the right and the bottom.
+    /// Returns the transformer's last map. Images whose sides the patch does not divide, or of a
+    /// single patch, are padded with zeros at the right and the bottom.
     ///
     /// # Shapes
     /// `images` (B, C, H, W), normalised -> (B, D, h, w).
@@ -94,7 +122,7 @@ impl Detector {
         maps.pop().ok_or(Error::Maps { head: "pyramid", expected: 1, found: 0 })
     }
 
-    /// The five maps that the heads see.
+    /// Returns the five maps of the pyramid.
     ///
     /// # Shapes
     /// `images` (B, C, H, W), normalised.
@@ -105,8 +133,8 @@ impl Detector {
         self.pyramid.forward(&self.features(images, mode)?)
     }
 
-    /// The losses of a batch: `rpn_cls`, `rpn_loc`, `cls` and `box_reg`, with a head on masks `mask`; their sum is what is minimised. The samples are
-    /// drawn from `mode`'s key.
+    /// Returns the losses of a batch: `rpn_cls`, `rpn_loc`, `cls` and `box_reg`, and `mask` with a
+    /// mask head; their sum is minimised. Samples are drawn from `mode`'s key.
     ///
     /// # Errors
     /// [`Error::Batch`]; images that do not fit.
@@ -115,22 +143,22 @@ impl Detector {
         let maps = self.maps(&batch.images, mode)?;
         let output = self.rpn.forward(&maps)?;
         let anchors = self.rpn.anchors(&output)?;
-        let rpn = self.rpn.sample(&anchors, &batch.targets, mode);
-        // Proposals are given boxes to the heads: no gradient goes through them. In training there are more of them.
-        let proposals = self.rpn.proposals(&output, &anchors, &batch.sizes, mode)?;
+        let rpn = self.rpn.sample(&anchors, &batch.labels.targets, mode);
+        // Proposals are constants to the heads: no gradient goes through them.
+        let proposals = self.rpn.proposals(&output, &anchors, &batch.labels.sizes, mode)?;
         let proposals: Vec<Boxes> = proposals.into_iter().map(|image| image.boxes).collect();
-        let roi = self.heads.sample(&proposals, &batch.targets, mode);
-        self.summed(batch, &maps, (&output, &anchors), Samples { rpn, roi })
+        let roi = self.heads.sample(&proposals, &batch.labels.targets, mode);
+        self.summed(batch, &maps, (&output, &anchors), LossSamples { rpn, roi })
     }
 
-    /// The losses of a batch on samples drawn elsewhere.
+    /// Returns the losses of a batch on given samples.
     ///
     /// # Errors
     /// As [`Detector::losses`].
-    pub fn losses_of(
+    pub fn losses_on(
         &self,
         batch: &DetectionBatch,
-        samples: Samples,
+        samples: LossSamples,
         mode: Mode,
     ) -> Result<Losses> {
         self.check(batch)?;
@@ -146,11 +174,12 @@ impl Detector {
         batch: &DetectionBatch,
         maps: &[Tensor],
         (output, anchors): (&RpnOutput, &[Boxes]),
-        samples: Samples,
+        samples: LossSamples,
     ) -> Result<Losses> {
         let (rpn_cls, rpn_loc) = self.rpn.losses(output, anchors, &samples.rpn)?;
-        let mask = self.heads.mask_loss(maps, &samples.roi, &batch.targets)?;
-        let (cls, box_reg) = self.heads.train(maps, samples.roi, &batch.targets, &batch.sizes)?;
+        let mask = self.heads.mask_loss(maps, &samples.roi, &batch.labels.targets)?;
+        let (cls, box_reg) =
+            self.heads.train(maps, samples.roi, &batch.labels.targets, &batch.labels.sizes)?;
         let parts =
             [("rpn_cls", rpn_cls), ("rpn_loc", rpn_loc), ("cls", cls), ("box_reg", box_reg)];
         let mut total = Tensor::zeros((), DType::F32, batch.images.device())?;
@@ -162,29 +191,33 @@ impl Detector {
         Ok(parts.into_iter().fold(losses, |losses, (name, part)| losses.with_part(name, part)))
     }
 
-    /// What is found in each image, best first, in the pixels of `images`, inside `sizes`.
+    /// Detects the objects in each image, best first, in pixels of `images`, inside `sizes`.
     ///
     /// # Shapes
     /// `images` (B, C, H, W), normalised, each image at the upper left and of its size in `sizes`.
     ///
     /// # Errors
     /// [`Error::Batch`]; images that do not fit.
-    pub fn predict(&self, images: &Tensor, sizes: &[ImageSize]) -> Result<Vec<Vec<Detection>>> {
+    pub fn detect(&self, images: &Tensor, sizes: &[ImageSize]) -> Result<Vec<Vec<Detection>>> {
         check_sizes(images, sizes)?;
         self.found(&self.maps(images, Mode::Eval)?, sizes)
     }
 
-    /// What [`Detector::predict`] finds, with masks.
+    /// Detects as [`Detector::detect`] does, with masks.
     ///
     /// # Shapes
-    /// As [`Detector::predict`].
+    /// As [`Detector::detect`].
     ///
     /// # Errors
-    /// As [`Detector::predict`]; [`Error::Config`] without a head on masks.
-    pub fn segment(&self, images: &Tensor, sizes: &[ImageSize]) -> Result<Vec<Vec<Segmented>>> {
+    /// As [`Detector::detect`]; [`Error::Config`] without a mask head.
+    pub fn detect_with_masks(
+        &self,
+        images: &Tensor,
+        sizes: &[ImageSize],
+    ) -> Result<Vec<Vec<DetectionWithMask>>> {
         check_sizes(images, sizes)?;
         let maps = self.maps(images, Mode::Eval)?;
-        self.heads.segment(&maps, &self.found(&maps, sizes)?)
+        self.heads.with_masks(&maps, &self.found(&maps, sizes)?)
     }
 
     fn found(&self, maps: &[Tensor], sizes: &[ImageSize]) -> Result<Vec<Vec<Detection>>> {
@@ -196,16 +229,18 @@ impl Detector {
     }
 
     fn check(&self, batch: &DetectionBatch) -> Result<()> {
-        check_sizes(&batch.images, &batch.sizes)?;
+        check_sizes(&batch.images, &batch.labels.sizes)?;
         let refuse = |found: String, expected: String| Err(Error::Batch { found, expected });
-        let (images, targets) = (batch.sizes.len(), batch.targets.len());
+        let (images, targets) = (batch.labels.sizes.len(), batch.labels.targets.len());
         if images != targets {
             return refuse(
                 format!("{targets} targets"),
                 format!("one for each of {images} images"),
             );
         }
-        for (image, (target, size)) in batch.targets.iter().zip(&batch.sizes).enumerate() {
+        for (image, (target, size)) in
+            batch.labels.targets.iter().zip(&batch.labels.sizes).enumerate()
+        {
             let Target { boxes, labels, masks } = target;
             if boxes.len() != labels.len() {
                 let expected = format!("one for each of its {} boxes", boxes.len());
@@ -239,7 +274,7 @@ impl Detector {
     }
 }
 
-/// Fails unless there is a size for each image that it has room for.
+/// Checks that there is a size for each image, and that it fits into the batch.
 fn check_sizes(images: &Tensor, sizes: &[ImageSize]) -> Result<()> {
     let (batch, _, height, width) = images.dims4()?;
     if sizes.len() != batch {

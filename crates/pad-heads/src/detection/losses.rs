@@ -1,8 +1,9 @@
-//! Losses of logits and boxes as scalars with gradients.
+//! Losses of logits and boxes, scalars with gradients.
 
 use candle_core::{DType, Device, Result, Tensor};
 
-/// `sum(|x|)`, or its smooth form: `x^2 / (2 beta)` below `beta`, `|x| - beta / 2` from there on.
+/// Returns `sum(|x|)`, or its smooth form: `x^2 / (2 beta)` below `beta`, `|x| - beta / 2` from
+/// there on.
 pub(super) fn smooth_l1_sum(x: &Tensor, beta: f64) -> Result<Tensor> {
     let x = x.to_dtype(DType::F32)?.abs()?;
     if beta <= 0.0 {
@@ -13,30 +14,30 @@ pub(super) fn smooth_l1_sum(x: &Tensor, beta: f64) -> Result<Tensor> {
     ((low.sqr()? * (0.5 / beta))? + (x - low)?)?.sum_all()
 }
 
-/// Sum of binary cross-entropies of logits (N) against 0 or 1 (N).
+/// Returns the sum of binary cross-entropies of logits (N) against 0 or 1 (N).
 pub(super) fn binary_cross_entropy_sum(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
     let logits = logits.to_dtype(DType::F32)?;
     let soft = (logits.abs()?.neg()?.exp()? + 1.0)?.log()?;
     ((logits.relu()? - (&logits * targets)?)? + soft)?.sum_all()
 }
 
-/// Rows `index` of `x` (N, ..).
+/// Returns the rows `index` of `x` (N, ..).
 pub(super) fn rows(x: &Tensor, index: Vec<u32>) -> Result<Tensor> {
     let count = index.len();
     x.index_select(&Tensor::from_vec(index, count, x.device())?, 0)
 }
 
-/// Boxes or their codes as a tensor (N, 4).
+/// Returns boxes or their codes as a tensor (N, 4).
 pub(super) fn table(values: &[[f32; 4]], device: &Device) -> Result<Tensor> {
     Tensor::from_vec(values.concat(), (values.len(), 4), device)
 }
 
-/// A scalar 0 that has a gradient of zeros to `x`.
+/// Returns a scalar 0 whose gradient to `x` is zero.
 pub(super) fn nothing(x: &Tensor) -> Result<Tensor> {
     x.to_dtype(DType::F32)?.zeros_like()?.mul(&x.to_dtype(DType::F32)?)?.sum_all()
 }
 
-/// Values of a tensor of any shape.
+/// Returns the values of a tensor of any shape.
 pub(super) fn values(x: &Tensor) -> Result<Vec<f32>> {
     x.detach().to_dtype(DType::F32)?.flatten_all()?.to_vec1()
 }

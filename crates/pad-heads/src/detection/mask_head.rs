@@ -1,4 +1,5 @@
-//! The head on masks: which pixels of a box are its object's (Mask R-CNN, He et al., 2017, with ViTDet's norms).
+//! The mask head: which pixels of a box belong to its object (Mask R-CNN, He et al., 2017, with
+//! ViTDet's norms).
 
 use candle_core::{DType, Tensor};
 use candle_nn::{Init, VarBuilder};
@@ -14,7 +15,8 @@ use crate::{
     layers::{ChannelNorm, Conv2d, ConvTranspose2x2, msra},
 };
 
-/// Convolutions with norm over channels, one that doubles the sides, and a map of logits for each class.
+/// Convolutions with norm over channels, a transposed one that doubles the sides, and a map of
+/// logits for each class.
 #[derive(Clone, Debug)]
 pub(super) struct MaskHead {
     convs: Vec<(Conv2d, ChannelNorm)>,
@@ -22,31 +24,31 @@ pub(super) struct MaskHead {
     classes: Conv2d,
 }
 
-/// Where in its box an object is.
+/// The probability of each part of a box to belong to its object.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SoftMask {
-    /// Rows, and columns, of bins.
+    /// Number of rows, and of columns, of bins.
     pub side: usize,
-    /// Probability of each bin to be the object's, row by row.
+    /// Probability of each bin, row-major.
     pub values: Vec<f32>,
 }
 
-/// An object found, and its mask.
+/// A detection with its mask.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Segmented {
+pub struct DetectionWithMask {
     /// Box, score and class.
     pub detection: Detection,
-    /// Where in the box it is.
+    /// Its mask inside the box.
     pub mask: SoftMask,
 }
 
 impl SoftMask {
-    /// Probability from which a pixel is the object's.
+    /// Probability from which a pixel belongs to the object.
     pub const THRESHOLD: f32 = 0.5;
 
-    /// The pixels of the object in an image of `size` of which `bbox` (left, top, right, bottom edge, pixels) is its box:
-    /// those at whose middle the bilinear value of the bins is at least 0.5, outside of the bins 0 (detectron2's
-    /// `paste_masks_in_image`).
+    /// Returns the object's pixels in an image of `size` in which `bbox` (left, top, right, bottom
+    /// edge, pixels) is its box: those at whose centre the bilinear interpolation of the bins, 0
+    /// outside of them, is at least 0.5 (detectron2's `paste_masks_in_image`).
     ///
     /// # Errors
     /// As [`Rle::new`].
@@ -64,7 +66,8 @@ impl SoftMask {
         let ((left, width), (top, height)) =
             (range(x1, x2, size.width), range(y1, y2, size.height));
         let side = self.side as f32;
-        // Two bins and the weight of the second, for the middle of a pixel; -1 and `side` are beyond the bins.
+        // The first of two bins and the weight of the second, for a pixel's centre; -1 and `side`
+        // are outside.
         let between = |pixel: usize, low: f32, high: f32| {
             let at = (pixel as f32 + 0.5 - low) / (high - low) * side - 0.5;
             (at.floor() as isize, at - at.floor())
@@ -114,7 +117,8 @@ impl MaskHead {
     }
 }
 
-/// Of every image, the samples that are objects: their boxes, classes, and their places among the image's objects.
+/// Returns the samples of each image that are objects: boxes, classes, and indices among the
+/// image's objects.
 pub(super) fn objects(samples: &[RoiSamples], classes: usize) -> Vec<RoiSamples> {
     let background = classes as u32;
     let of_image = |image: &RoiSamples| {
@@ -130,7 +134,7 @@ pub(super) fn objects(samples: &[RoiSamples], classes: usize) -> Vec<RoiSamples>
     samples.iter().map(of_image).collect()
 }
 
-/// Mean binary cross-entropy over the bins of all objects' own classes.
+/// Returns the mean binary cross-entropy over the bins of all objects' own classes.
 ///
 /// # Shapes
 /// `logits` (R, classes, side, side), a row for each of `objects`.
@@ -162,7 +166,7 @@ pub(super) fn loss(logits: &Tensor, objects: &[RoiSamples], targets: &[Target]) 
     Ok((sum / (count * side * side) as f64)?)
 }
 
-/// The probabilities of each detection's own class.
+/// Returns the probabilities of each detection's own class.
 pub(super) fn probabilities(logits: &Tensor, labels: &[u32]) -> Result<Vec<SoftMask>> {
     let (count, classes, side, _) = logits.dims4()?;
     let places = labels.iter().enumerate().map(|(row, &label)| (row * classes) as u32 + label);

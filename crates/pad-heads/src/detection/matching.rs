@@ -1,55 +1,56 @@
-//! Which object a box belongs to, and the choice of those that losses are taken of.
+//! Matching of boxes to objects, and sampling of boxes for the losses.
 
 use std::ops::Range;
 
 use pad_ops::{box_iou, rng::Stream};
 use rayon::prelude::*;
 
-/// What a box is for a loss.
+/// The label of a box for a loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Label {
-    /// Neither object nor background.
+    /// Neither object nor background: ignored.
     Ignored,
     /// Background.
     Background,
-    /// An object's.
+    /// An object.
     Object,
 }
 
-/// The object that each box overlaps most (the first of equals; 0 if there is none), and what the box is.
+/// The object that each box overlaps most (the first of equals; 0 without objects), and the box's
+/// label.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Matches {
     /// Index of the object.
     pub objects: Vec<usize>,
-    /// What the box is.
+    /// Label of the box.
     pub labels: Vec<Label>,
 }
 
-/// How boxes are told apart by their overlap with objects.
+/// Labels boxes by their IoU with objects, as detectron2's `Matcher`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Matcher {
-    /// Below: background.
-    pub low: f32,
-    /// From here on: an object's.
-    pub high: f32,
-    /// Whether the boxes that an object overlaps most are its own however little that is.
-    pub best_counts: bool,
+    /// IoU below which a box is background.
+    pub low_threshold: f32,
+    /// IoU from which a box is an object; between the two it is ignored.
+    pub high_threshold: f32,
+    /// Whether the boxes of highest IoU with an object are objects at any IoU above 0.
+    pub allow_low_quality_matches: bool,
 }
 
-/// An object and how much it is overlapped.
+/// An object and its IoU.
 type Best = (usize, f32);
 
-/// Boxes that are matched together.
+/// Number of boxes matched at once.
 const CHUNK: usize = 4096;
 
 impl Matcher {
-    /// Matches boxes to objects.
+    /// Matches boxes to objects by their IoU.
     pub fn boxes(&self, objects: &[[f32; 4]], boxes: &[[f32; 4]]) -> Matches {
         self.overlaps(objects.len(), boxes.len(), |range| box_iou(objects, &boxes[range]))
     }
 
-    /// Matches `boxes` boxes to `objects` objects by their overlaps: `of` gives those of a range of boxes, a row for each
-    /// object.
+    /// Matches `boxes` boxes to `objects` objects by their overlaps; `of` returns those of a range
+    /// of boxes, one row per object.
     pub fn overlaps(
         &self,
         objects: usize,
@@ -68,38 +69,38 @@ impl Matcher {
                 let overlaps = of(range.clone());
                 let count = range.len();
                 let mut best = vec![(0, f32::NEG_INFINITY); count];
-                let mut most = vec![0.0_f32; objects];
+                let mut highest = vec![0.0_f32; objects];
                 for (object, row) in overlaps.chunks_exact(count).take(objects).enumerate() {
                     for (best, &overlap) in best.iter_mut().zip(row) {
                         if overlap > best.1 {
                             *best = (object, overlap);
                         }
-                        most[object] = most[object].max(overlap);
+                        highest[object] = highest[object].max(overlap);
                     }
                 }
-                (best, most)
+                (best, highest)
             })
             .collect();
-        let mut most = vec![0.0_f32; objects];
+        let mut highest = vec![0.0_f32; objects];
         for (_, of_chunk) in &first {
-            for (most, value) in most.iter_mut().zip(of_chunk) {
-                *most = most.max(*value);
+            for (highest, value) in highest.iter_mut().zip(of_chunk) {
+                *highest = highest.max(*value);
             }
         }
         let label = |overlap: f32| match overlap {
-            overlap if overlap >= self.high => Label::Object,
-            overlap if overlap < self.low => Label::Background,
+            overlap if overlap >= self.high_threshold => Label::Object,
+            overlap if overlap < self.low_threshold => Label::Background,
             _ => Label::Ignored,
         };
         let best: Vec<Best> = first.into_iter().flat_map(|(best, _)| best).collect();
         let mut labels: Vec<Label> = best.iter().map(|best| label(best.1)).collect();
-        if self.best_counts {
+        if self.allow_low_quality_matches {
             labels.par_chunks_mut(CHUNK).zip(&ranges).for_each(|(labels, range)| {
                 let overlaps = of(range.clone());
-                for (row, &most) in overlaps.chunks_exact(range.len()).zip(&most) {
+                for (row, &highest) in overlaps.chunks_exact(range.len()).zip(&highest) {
                     for (label, &overlap) in labels.iter_mut().zip(row) {
-                        // An object that no box overlaps has no best ones.
-                        if overlap == most && most > 0.0 {
+                        // An object that no box overlaps has no best boxes.
+                        if overlap == highest && highest > 0.0 {
                             *label = Label::Object;
                         }
                     }
@@ -110,16 +111,17 @@ impl Matcher {
     }
 }
 
-/// Chooses at most `count` boxes, at most `share` of them objects': objects' and background's, each in rising order.
+/// Samples at most `count` boxes, at most a share of `positive_fraction` of them objects; returns
+/// the indices of objects and of background, each in rising order.
 pub fn sample(
     labels: &[Label],
     count: usize,
-    share: f64,
+    positive_fraction: f64,
     stream: &mut Stream,
 ) -> (Vec<usize>, Vec<usize>) {
     let of = |wanted| (0..labels.len()).filter(|&i| labels[i] == wanted).collect::<Vec<_>>();
     let mut positives = of(Label::Object);
-    choose(&mut positives, (count as f64 * share) as usize, stream);
+    choose(&mut positives, (count as f64 * positive_fraction) as usize, stream);
     let mut negatives = of(Label::Background);
     choose(&mut negatives, count.saturating_sub(positives.len()), stream);
     (positives, negatives)
@@ -172,13 +174,14 @@ mod tests {
             [99.0, 99.0, 109.0, 109.0],
             [200.0, 0.0, 210.0, 9.0],
         ];
-        let matcher = Matcher { low: 0.3, high: 0.7, best_counts: true };
+        let matcher =
+            Matcher { low_threshold: 0.3, high_threshold: 0.7, allow_low_quality_matches: true };
         let matches = matcher.boxes(&objects, &boxes);
         assert_eq!(matches.objects, [0, 0, 1, 0]);
         use Label::{Background, Ignored, Object};
-        // The third object is overlapped by none: it makes nothing of the boxes that overlap it by 0.
+        // No box overlaps the third object, which therefore has no best boxes.
         assert_eq!(matches.labels, [Object, Ignored, Object, Background]);
-        let strict = Matcher { best_counts: false, ..matcher };
+        let strict = Matcher { allow_low_quality_matches: false, ..matcher };
         assert_eq!(
             strict.boxes(&objects, &boxes).labels,
             [Object, Ignored, Background, Background]

@@ -1,7 +1,10 @@
-//! Object detection: ViTDet's Faster R-CNN, Mask R-CNN and Cascade R-CNN (Li et al., 2022), and COCO evaluation.
+//! Object detection: ViTDet's Faster R-CNN, Mask R-CNN and Cascade R-CNN (Li et al., 2022), and
+//! COCO evaluation.
 //!
-//! [`Detector`] finds objects on images of any size; [`DetectionTask`] trains it. Parameter names are those of the original
-//! (detectron2), so files go both ways. Boxes are left, top, right and bottom edge, pixels, continuous.
+//! [`Detector`] finds objects on images of any size; [`DetectionTask`] trains it;
+//! [`DetectionModel`] is a detector with its classes and parameters, which opens and saves files
+//! and takes stored images. Parameter names are those of the original (detectron2), so files go
+//! both ways. Boxes are left, top, right and bottom edge, pixels, continuous.
 
 mod anchors;
 mod batch;
@@ -9,22 +12,36 @@ pub mod boxes;
 pub mod coco;
 mod config;
 mod detector;
+mod evaluation;
 mod losses;
+mod macs;
 mod mask_head;
 pub mod matching;
+mod model;
+mod predict;
 mod pretrained;
+mod report;
 mod roi_heads;
 mod rpn;
 mod training;
 
 use training::key_of;
 
-pub use crate::segmentation::{LayerDecay, Trained};
-pub use batch::{Boxes, Detection, DetectionBatch, Target, rescaled};
-pub use config::{DetectorConfig, MaskConfig, RoiConfig, RpnConfig};
-pub use detector::{Detector, Samples};
-pub use mask_head::{Segmented, SoftMask};
+pub use batch::{Boxes, Detection, DetectionBatch, DetectionTargets, Target, rescaled};
+pub use config::{DetectorConfig, MaskConfig, RoiHeadsConfig, RpnConfig, Thresholds, TopN};
+pub use detector::{Detector, LossSamples};
+pub use evaluation::{DetectionDataset, DetectionEvaluator, measure};
+pub use mask_head::{DetectionWithMask, SoftMask};
+pub use model::{DetectionModel, read_backbone};
+pub use predict::{PredictedObject, PredictedObjects};
 pub use pretrained::pretrained;
+pub use report::DetectionReport;
 pub use roi_heads::{RoiHeads, RoiOutput, RoiSamples, level_of};
 pub use rpn::{Proposals, Rpn, RpnOutput, RpnSamples};
-pub use training::{DetectionTask, LAYER_DECAY, role_of};
+pub use training::{DetectionTask, role_of};
+
+/// Factor on the learning rate from each layer to the one below it in ViTDet-B.
+pub const LAYER_DECAY: f64 = 0.7;
+
+/// Weight decay of ViTDet-B.
+pub const WEIGHT_DECAY: f64 = 0.1;

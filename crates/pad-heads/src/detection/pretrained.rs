@@ -1,4 +1,4 @@
-//! A pre-trained backbone's file as a detector's: names, position table, and what only the windowed form has.
+//! Fits the checkpoint of a pre-trained backbone to a detector.
 
 use std::collections::{BTreeMap, btree_map::Entry};
 
@@ -8,13 +8,16 @@ use pad_adapter::{checkpoint::Checkpoint, params::Role};
 use super::{DetectorConfig, role_of};
 use crate::Result;
 
-/// Fits the file of a pre-trained ViT (names without prefix) to the backbone of a detector, and says in words what was
-/// changed. A file whose names start with `backbone.` is a detector's own already and stays as it is.
+/// Fits the checkpoint of a pre-trained ViT (names without prefix) to the backbone of a detector,
+/// and returns a line for each change. A checkpoint whose names start with `backbone.` is a
+/// detector's own and stays as it is.
 ///
-/// Names get the prefix `backbone.net.`; positions and input channels are fitted as [`Checkpoint::fit`] does; class token,
-/// final norm and decoder are left out, as in the original; relative position tables that are absent start at zero.
+/// Names get the prefix `backbone.net.`; positions and input channels are fitted as
+/// [`Checkpoint::fit`] does; class token, final norm and decoder are dropped, as in the original,
+/// and relative position tables of another form; missing relative position tables start at zero.
 ///
-/// Serve it with [`role_of`] as roles, and [`Role::Head`] fresh (adapters too, if the file has none).
+/// Serve it with [`role_of`] as roles and [`Role::Head`] fresh, and adapters if the checkpoint has
+/// none.
 ///
 /// # Errors
 /// As [`Checkpoint::fit`].
@@ -27,12 +30,20 @@ pub fn pretrained(
     }
     let mut changes = checkpoint.fit(&config.vit)?;
     let mut tensors = BTreeMap::new();
+    let mut dropped = 0;
     for (name, tensor) in checkpoint.tensors() {
         let role = Role::of(name);
+        if name.ends_with(".relative_position_bias_table") {
+            dropped += 1;
+            continue;
+        }
         let unused = matches!(role, Role::ClassToken | Role::FinalNorm | Role::Head);
         if !role.is_decoder() && !unused {
             tensors.insert(format!("backbone.net.{name}"), tensor.clone());
         }
+    }
+    if dropped > 0 {
+        changes.push(format!("{dropped} relative position tables dropped"));
     }
     let mut added = 0;
     if config.relative_positions {

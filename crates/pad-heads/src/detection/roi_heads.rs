@@ -1,19 +1,20 @@
-//! Heads on boxes: a class and a better box for each (Fast R-CNN's, with ViTDet's four convolutions), alone or as a cascade.
+//! Box heads: a class and a refined box for each proposal (Fast R-CNN's, with ViTDet's four
+//! convolutions), alone or as a cascade.
 
 use candle_core::{D, DType, Tensor};
 use candle_nn::{Init, VarBuilder};
 use pad_adapter::vit::layers::Linear;
 use pad_ops::{
-    CrossEntropy, ImageSize, Mode, Roi, RoiAlign, batched_nms, cross_entropy2d, rng::Purpose,
+    CrossEntropy, ImageBox, ImageSize, Mode, RoiAlign, batched_nms, cross_entropy2d, rng::Purpose,
     roi_align, softmax,
 };
 
 use super::{
-    Boxes, Detection, DetectorConfig, Target,
+    Boxes, Detection, DetectorConfig, Target, Thresholds,
     boxes::{BoxCoder, area, clipped, has_area},
     key_of,
     losses::{nothing, rows, smooth_l1_sum, table, values},
-    mask_head::{self, MaskHead, Segmented},
+    mask_head::{self, DetectionWithMask, MaskHead},
     matching::{Label, Matcher, sample},
 };
 use crate::{
@@ -21,13 +22,13 @@ use crate::{
     layers::{ChannelNorm, Conv2d, msra},
 };
 
-/// Side of a box that belongs to the map of the transformer's own stride, and that map's number.
+/// Side of a box that is pooled from the map of the transformer's own stride, and that map's index.
 const CANONICAL: (f32, f32) = (224.0, 2.0);
 
-/// Maps that boxes are cut out of.
+/// Number of maps that boxes are pooled from.
 const POOLED: usize = 4;
 
-/// Which map a box is cut out of: twice the side, the next map.
+/// Returns the index of the map that a box is pooled from: one more for twice the side.
 pub fn level_of(bbox: [f32; 4]) -> usize {
     let (side, level) = CANONICAL;
     let level = level + 2.0 + (area(bbox).sqrt() / side + 1e-8).log2();
@@ -35,20 +36,20 @@ pub fn level_of(bbox: [f32; 4]) -> usize {
     (level.floor() - 2.0).clamp(0.0, (POOLED - 1) as f32) as usize
 }
 
-/// The boxes of an image that the losses are taken of.
+/// The boxes of an image that the losses are computed on.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RoiSamples {
     /// Boxes.
     pub boxes: Boxes,
-    /// Class of each; the number of classes: background.
+    /// Class of each; the number of classes is the background.
     pub labels: Vec<u32>,
-    /// The object's box of each, of no meaning for the background.
+    /// Box of each one's object; meaningless for the background.
     pub targets: Boxes,
-    /// The object's place in the [`Target`], of no meaning for the background.
+    /// Index of each one's object in the [`Target`]; meaningless for the background.
     pub objects: Vec<usize>,
 }
 
-/// What one head says of boxes.
+/// The output of one box head.
 #[derive(Clone, Debug)]
 pub struct RoiOutput {
     /// (R, classes + 1), background last.
@@ -57,7 +58,8 @@ pub struct RoiOutput {
     pub deltas: Tensor,
 }
 
-/// Convolutions with norm over channels, a linear layer; then a linear layer each for classes and boxes.
+/// Convolutions with norm over channels, a linear layer, then a linear layer each for classes and
+/// boxes.
 #[derive(Clone, Debug)]
 struct Stage {
     convs: Vec<(Conv2d, ChannelNorm)>,
@@ -81,7 +83,7 @@ impl Stage {
             let conv = Conv2d::new(channels, channels, 3, false, msra(channels, 3), at.clone())?;
             Ok((conv, ChannelNorm::new(channels, at.pp("norm"))?))
         };
-        let inputs = channels * config.roi.pool * config.roi.pool;
+        let inputs = channels * config.roi.pooler_resolution * config.roi.pooler_resolution;
         // Caffe2's Xavier fill: Kaiming uniform with a = 1.
         let bound = (3.0 / inputs as f64).sqrt();
         let uniform = Init::Uniform { lo: -bound, up: bound };
@@ -96,7 +98,7 @@ impl Stage {
             classes: Linear::new(hidden, config.classes + 1, true, normal(0.01), classes)?,
             boxes: Linear::new(hidden, outputs, true, normal(0.001), boxes)?,
             coder: BoxCoder { weights: [place, place, side, side] },
-            overlap: config.roi.overlap as f32 + 0.1 * step,
+            overlap: config.roi.iou_threshold as f32 + 0.1 * step,
         })
     }
 
@@ -109,7 +111,7 @@ impl Stage {
         Ok(RoiOutput { logits: self.classes.forward(&x)?, deltas: self.boxes.forward(&x)? })
     }
 
-    /// The boxes that `deltas` (R, 4 or 4 classes) make of `boxes`, class by class.
+    /// Applies `deltas` (R, 4 or 4 classes) to `boxes`, class by class.
     fn decoded(&self, boxes: &[[f32; 4]], deltas: &Tensor) -> Result<Vec<Boxes>> {
         let values = values(deltas)?;
         let width = deltas.dim(D::Minus1)?;
@@ -121,8 +123,9 @@ impl Stage {
     }
 }
 
-/// The heads. Parameter names are detectron2's: `box_head.conv{i}.{weight,norm}`, `box_head.fc1`,
-/// `box_predictor.{cls_score,bbox_pred}`; in a cascade `box_head.{stage}.*` and so on;
+/// The box heads and the mask head. Parameter names are detectron2's:
+/// `box_head.conv{i}.{weight,norm}`, `box_head.fc1`, `box_predictor.{cls_score,bbox_pred}`; in a
+/// cascade `box_head.{stage}.*` and so on;
 /// `mask_head.{mask_fcn{i}.{weight,norm},deconv,predictor}`.
 #[derive(Clone, Debug)]
 pub struct RoiHeads {
@@ -133,10 +136,10 @@ pub struct RoiHeads {
 }
 
 impl RoiHeads {
-    /// Heads over the first four maps of a pyramid of `config.channels` channels.
+    /// Builds heads over the first four maps of a pyramid of `config.channels` channels.
     ///
     /// # Errors
-    /// Whatever `vb` refuses.
+    /// Tensors that `vb` lacks.
     pub fn new(config: &DetectorConfig, vb: VarBuilder) -> Result<Self> {
         let stages = (0..config.stages()).map(|stage| Stage::new(config, stage, &vb));
         Ok(Self {
@@ -150,15 +153,21 @@ impl RoiHeads {
         })
     }
 
-    /// The features of each image's boxes, one image after the other.
+    /// Replaces the thresholds of detections that are given.
+    #[must_use]
+    pub fn with_thresholds(self, thresholds: Thresholds) -> Self {
+        Self { config: self.config.with_thresholds(thresholds), ..self }
+    }
+
+    /// Returns the features of each image's boxes, one image after the other.
     ///
     /// # Shapes
-    /// `maps` (B, C, H, W), four at least -> (R, C, `pool`, `pool`).
+    /// `maps` (B, C, H, W), four at least -> (R, C, side, side), side = `pooler_resolution`.
     ///
     /// # Errors
     /// [`Error::Maps`](crate::Error::Maps); maps or boxes that do not fit.
     pub fn pooled(&self, maps: &[Tensor], boxes: &[&[[f32; 4]]]) -> Result<Tensor> {
-        self.pooled_to(self.config.roi.pool, maps, boxes)
+        self.pooled_to(self.config.roi.pooler_resolution, maps, boxes)
     }
 
     fn pooled_to(&self, side: usize, maps: &[Tensor], boxes: &[&[[f32; 4]]]) -> Result<Tensor> {
@@ -167,18 +176,18 @@ impl RoiHeads {
             return Err(crate::Error::Maps { head: "box head", expected: POOLED, found });
         };
         let of_image = |(image, boxes): (usize, &&[[f32; 4]])| {
-            let roi = move |&bbox: &[f32; 4]| Roi { map: level_of(bbox), image, bbox };
+            let roi = move |&bbox: &[f32; 4]| ImageBox { map: level_of(bbox), image, bbox };
             boxes.iter().map(roi).collect::<Vec<_>>()
         };
-        let rois: Vec<Roi> = boxes.iter().enumerate().flat_map(of_image).collect();
+        let rois: Vec<ImageBox> = boxes.iter().enumerate().flat_map(of_image).collect();
         let options = RoiAlign::square(side);
         Ok(roi_align(maps, &self.scales, &rois, options)?)
     }
 
-    /// What head `stage` says of each image's boxes.
+    /// Returns the output of head `stage` for each image's boxes.
     ///
     /// # Errors
-    /// As [`RoiHeads::pooled`]; a stage that there is not.
+    /// As [`RoiHeads::pooled`]; a stage out of range.
     pub fn forward(
         &self,
         maps: &[Tensor],
@@ -193,18 +202,19 @@ impl RoiHeads {
         if self.stages.len() == 1 {
             return head.forward(&pooled);
         }
-        // All stages read the same maps; each counts as one of them in the gradient that arrives there.
+        // All stages read the same maps; the gradient that arrives there is their mean.
         let share = 1.0 / self.stages.len() as f64;
         let pooled = ((&pooled * share)? + (pooled.detach() * (1.0 - share))?)?;
         head.forward(&pooled)
     }
 
-    /// Chooses boxes for the losses among an image's proposals and its objects' own boxes; image and `mode` fix the draw.
+    /// Samples boxes for the losses among an image's proposals and its objects' own boxes. The draw
+    /// depends on the image's index and `mode` alone.
     pub fn sample(&self, proposals: &[Boxes], targets: &[Target], mode: Mode) -> Vec<RoiSamples> {
         let roi = &self.config.roi;
         let image = |(image, (proposals, target)): (usize, (&Boxes, &Target))| {
             let boxes = [proposals.as_slice(), &target.boxes].concat();
-            let all = self.labelled(boxes, target, roi.overlap as f32);
+            let all = self.labelled(boxes, target, roi.iou_threshold as f32);
             let background = self.config.classes as u32;
             let label = |&label: &u32| match label == background {
                 true => Label::Background,
@@ -214,7 +224,7 @@ impl RoiHeads {
             // The proposal network draws for the same image with the layer below.
             let key = key_of(mode).sample(image as u64).layer(1).purpose(Purpose::Sampler);
             let (objects, others) =
-                sample(&labels, roi.samples, roi.positive_share, &mut key.stream());
+                sample(&labels, roi.batch_size_per_image, roi.positive_fraction, &mut key.stream());
             let chosen = [objects, others].concat();
             RoiSamples {
                 boxes: chosen.iter().map(|&at| all.boxes[at]).collect(),
@@ -226,9 +236,13 @@ impl RoiHeads {
         proposals.iter().zip(targets).enumerate().map(image).collect()
     }
 
-    /// Every box with its class and object.
+    /// Matches every box to its class and object.
     fn labelled(&self, boxes: Boxes, target: &Target, overlap: f32) -> RoiSamples {
-        let matcher = Matcher { low: overlap, high: overlap, best_counts: false };
+        let matcher = Matcher {
+            low_threshold: overlap,
+            high_threshold: overlap,
+            allow_low_quality_matches: false,
+        };
         let matches = matcher.boxes(&target.boxes, &boxes);
         let background = self.config.classes as u32;
         let of = |(&object, &label): (&usize, &Label)| match label {
@@ -242,7 +256,8 @@ impl RoiHeads {
         RoiSamples { boxes, labels, targets, objects: matches.objects }
     }
 
-    /// Mean cross-entropy of the samples of all images, and L1 of the objects' boxes over the number of all samples.
+    /// Returns the mean cross-entropy of the samples of all images, and the L1 loss of the objects'
+    /// boxes over the number of all samples.
     ///
     /// # Errors
     /// Samples that do not fit the output.
@@ -260,8 +275,8 @@ impl RoiHeads {
         }
         let targets = Tensor::from_vec(labels.clone(), (labels.len(), 1, 1), device)?;
         let logits = output.logits.to_dtype(DType::F32)?.reshape((count, classes, 1, 1))?;
-        // No class is to be ignored, number 255 among many neither.
-        let options = CrossEntropy { ignore: u32::MAX, ..CrossEntropy::default() };
+        // No label is ignored, not even 255.
+        let options = CrossEntropy { ignore_index: None, ..CrossEntropy::default() };
         let classification = cross_entropy2d(&logits, &targets, &options)?;
         let coder = self.stages[stage].coder;
         let background = self.config.classes as u32;
@@ -281,13 +296,13 @@ impl RoiHeads {
             true => nothing(&deltas)?,
             false => {
                 let off = (rows(&deltas, places)? - table(&codes, device)?)?;
-                smooth_l1_sum(&off, self.config.roi.smooth_l1)?
+                smooth_l1_sum(&off, self.config.roi.smooth_l1_beta)?
             }
         };
         Ok((classification, (location / count as f64)?))
     }
 
-    /// The losses of all stages on drawn samples, summed: classes, boxes.
+    /// Returns the losses of all stages on the samples, summed: classes, boxes.
     ///
     /// # Errors
     /// Maps that do not fit.
@@ -316,7 +331,7 @@ impl RoiHeads {
             });
             if number + 1 < self.stages.len() {
                 let mut refined = self.refined(stage, &boxes, &output, sizes)?;
-                // Boxes without an area teach nothing.
+                // Boxes without an area have no features.
                 refined.iter_mut().for_each(|boxes| boxes.retain(|&bbox| has_area(bbox)));
                 samples = refined
                     .into_iter()
@@ -330,7 +345,8 @@ impl RoiHeads {
         }
     }
 
-    /// The loss of the head on masks on the samples that are objects; none without such a head.
+    /// Returns the loss of the mask head on the samples that are objects; `None` without a mask
+    /// head.
     ///
     /// # Errors
     /// Maps that do not fit; [`Error::Batch`](crate::Error::Batch) for objects without a mask.
@@ -346,19 +362,20 @@ impl RoiHeads {
         if boxes.iter().all(|boxes| boxes.is_empty()) {
             return Ok(Some(nothing(&maps[0])?));
         }
-        let logits = head.forward(&self.pooled_to(self.config.mask.pool, maps, &boxes)?)?;
+        let logits =
+            head.forward(&self.pooled_to(self.config.mask.pooler_resolution, maps, &boxes)?)?;
         Ok(Some(mask_head::loss(&logits, &objects, targets)?))
     }
 
-    /// The masks of each image's detections.
+    /// Adds masks to each image's detections.
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) without a head on masks; maps that do not fit.
-    pub fn segment(
+    /// [`Error::Config`](crate::Error::Config) without a mask head; maps that do not fit.
+    pub fn with_masks(
         &self,
         maps: &[Tensor],
         detections: &[Vec<Detection>],
-    ) -> Result<Vec<Vec<Segmented>>> {
+    ) -> Result<Vec<Vec<DetectionWithMask>>> {
         let Some(head) = &self.masks else {
             let faults = vec!["`masks` is false, expected true".into()];
             return Err(crate::Error::Config { what: "detector", faults });
@@ -371,7 +388,8 @@ impl RoiHeads {
                 .map(|image| image.iter().map(|found| found.bbox).collect())
                 .collect();
             let boxes: Vec<&[[f32; 4]]> = boxes.iter().map(Vec::as_slice).collect();
-            let logits = head.forward(&self.pooled_to(self.config.mask.pool, maps, &boxes)?)?;
+            let logits =
+                head.forward(&self.pooled_to(self.config.mask.pooler_resolution, maps, &boxes)?)?;
             masks = mask_head::probabilities(&logits, &labels)?;
         }
         let mut masks = masks.into_iter();
@@ -379,13 +397,13 @@ impl RoiHeads {
             image
                 .iter()
                 .zip(masks.by_ref())
-                .map(|(&detection, mask)| Segmented { detection, mask })
+                .map(|(&detection, mask)| DetectionWithMask { detection, mask })
                 .collect()
         };
         Ok(detections.iter().map(with_masks).collect())
     }
 
-    /// Each image's boxes as a stage of the cascade moves them, inside the image.
+    /// Refines each image's boxes by a stage of the cascade, clipped to the image.
     fn refined(
         &self,
         stage: &Stage,
@@ -401,7 +419,7 @@ impl RoiHeads {
                 .zip(boxes.iter())
                 .map(|(new, &old)| {
                     let new = new.first().copied().unwrap_or(old);
-                    // What diverged stays where it was.
+                    // A box that diverged stays where it was.
                     let finite = new.iter().all(|edge| edge.is_finite());
                     clipped(if finite { new } else { old }, size)
                 })
@@ -410,8 +428,8 @@ impl RoiHeads {
         Ok(boxes.iter().zip(sizes).map(image).collect())
     }
 
-    /// What is found among each image's proposals, best first: boxes inside the image with a score above `score`,
-    /// suppressed within their class, the `most` best.
+    /// Returns the detections among each image's proposals, best first: boxes inside the image with
+    /// a score above `score_threshold`, suppressed within their class, at most `max_detections`.
     ///
     /// # Errors
     /// Maps that do not fit.
@@ -456,7 +474,7 @@ impl RoiHeads {
         boxes.iter().zip(sizes).map(image).collect()
     }
 
-    /// The detections of one image from the boxes and scores of its rows.
+    /// Returns the detections of one image from the boxes and scores of its rows.
     fn best(&self, decoded: &[Boxes], scores: &[f32], size: ImageSize) -> Result<Vec<Detection>> {
         let classes = self.config.classes;
         let mut found: Vec<Detection> = Vec::new();
@@ -466,7 +484,7 @@ impl RoiHeads {
                 continue;
             }
             for (label, &score) in scores[..classes].iter().enumerate() {
-                if score > self.config.score as f32 {
+                if score > self.config.score_threshold as f32 {
                     let bbox = boxes[if boxes.len() == 1 { 0 } else { label }];
                     found.push(Detection { bbox: clipped(bbox, size), score, label: label as u32 });
                 }
@@ -475,8 +493,8 @@ impl RoiHeads {
         let boxes: Boxes = found.iter().map(|one| one.bbox).collect();
         let scores: Vec<f32> = found.iter().map(|one| one.score).collect();
         let labels: Vec<u32> = found.iter().map(|one| one.label).collect();
-        let mut kept = batched_nms(&boxes, &scores, &labels, self.config.nms as f32)?;
-        kept.truncate(self.config.most);
+        let mut kept = batched_nms(&boxes, &scores, &labels, self.config.nms_threshold as f32)?;
+        kept.truncate(self.config.max_detections);
         Ok(kept.into_iter().map(|at| found[at]).collect())
     }
 }

@@ -8,31 +8,31 @@ use super::{
     Boxes, Target,
     anchors::{cell, spread},
     boxes::{BoxCoder, clipped, has_area},
-    config::RpnConfig,
+    config::{RpnConfig, TopN},
     key_of,
     losses::{binary_cross_entropy_sum, nothing, rows, smooth_l1_sum, table, values},
     matching::{Matcher, sample},
 };
 use crate::{Error, Result, layers::Conv2d};
 
-/// The raw outputs of each level.
+/// The outputs of each level.
 #[derive(Clone, Debug)]
 pub struct RpnOutput {
-    /// (B, A, H, W): how likely there is an object, one for each anchor of a place.
+    /// (B, A, H, W): objectness, one for each anchor of a place.
     pub logits: Vec<Tensor>,
-    /// (B, 4 A, H, W): its box relative to the anchor's.
+    /// (B, 4 A, H, W): the object's box relative to the anchor.
     pub deltas: Vec<Tensor>,
 }
 
 impl RpnOutput {
-    /// All logits of an image in the order of anchors: (B, N).
+    /// Returns all logits in the order of anchors: (B, N).
     fn flat_logits(&self) -> Result<Tensor> {
         let flat = |x: &Tensor| x.permute((0, 2, 3, 1))?.contiguous()?.flatten_from(1);
         let levels = self.logits.iter().map(flat).collect::<candle_core::Result<Vec<_>>>()?;
         Ok(Tensor::cat(&levels, 1)?)
     }
 
-    /// All boxes of an image in the order of anchors: (B, N, 4).
+    /// Returns all boxes in the order of anchors: (B, N, 4).
     fn flat_deltas(&self) -> Result<Tensor> {
         let flat = |x: &Tensor| {
             let (batch, channels, height, width) = x.dims4()?;
@@ -54,19 +54,20 @@ pub struct Proposals {
     pub logits: Vec<f32>,
 }
 
-/// The anchors of an image that the losses are taken of.
+/// The anchors of an image that the losses are computed on.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RpnSamples {
-    /// Anchors of objects.
+    /// Indices of anchors that are objects.
     pub positives: Vec<usize>,
-    /// The object's box of each.
+    /// Box of each one's object.
     pub boxes: Boxes,
-    /// Anchors of the background.
+    /// Indices of anchors that are background.
     pub negatives: Vec<usize>,
 }
 
-/// Convolutions that all levels share, a logit and a box for each anchor. Parameter names are detectron2's:
-/// `rpn_head.conv.conv{i}` (`rpn_head.conv` if there is one), `rpn_head.objectness_logits`, `rpn_head.anchor_deltas`.
+/// Convolutions that all levels share, a logit and a box for each anchor. Parameter names are
+/// detectron2's: `rpn_head.conv.conv{i}` (`rpn_head.conv` if there is one),
+/// `rpn_head.objectness_logits`, `rpn_head.anchor_deltas`.
 #[derive(Clone, Debug)]
 pub struct Rpn {
     config: RpnConfig,
@@ -78,10 +79,11 @@ pub struct Rpn {
 }
 
 impl Rpn {
-    /// A network over maps of `channels` channels and the given strides, one for each anchor size.
+    /// Builds a network over maps of `channels` channels and the given strides, one for each anchor
+    /// size.
     ///
     /// # Errors
-    /// Whatever `vb` refuses.
+    /// Tensors that `vb` lacks.
     pub fn new(
         config: &RpnConfig,
         channels: usize,
@@ -128,10 +130,10 @@ impl Rpn {
         Ok(RpnOutput { logits, deltas })
     }
 
-    /// The anchors of each level, the same for every image: rows, columns, aspect ratios.
+    /// Returns the anchors of each level, the same for every image: rows, columns, aspect ratios.
     ///
     /// # Errors
-    /// Maps that are none.
+    /// Maps that do not fit.
     pub fn anchors(&self, output: &RpnOutput) -> Result<Vec<Boxes>> {
         let levels = output.logits.iter().zip(&self.cells).zip(&self.strides);
         let level = |((logits, cell), &stride): ((&Tensor, &Vec<[f32; 4]>), &f32)| {
@@ -141,8 +143,9 @@ impl Rpn {
         levels.map(level).collect()
     }
 
-    /// The best boxes of each image, clipped to `sizes`: of each level the best `before_nms`, suppressed within their
-    /// level, then the best `after_nms` of all. What is not finite or has no area is left out.
+    /// Returns the best boxes of each image, clipped to `sizes`: of each level the best
+    /// `pre_nms_top_n`, suppressed within their level, then the best `post_nms_top_n` of all. Boxes
+    /// that are not finite or have no area are dropped.
     ///
     /// # Errors
     /// [`Error::Batch`] for an output that does not fit `anchors` and `sizes`.
@@ -153,8 +156,9 @@ impl Rpn {
         sizes: &[ImageSize],
         mode: Mode,
     ) -> Result<Vec<Proposals>> {
-        let phase = usize::from(mode == Mode::Eval);
-        let (before, after) = (self.config.before_nms[phase], self.config.after_nms[phase]);
+        let of_mode = |count: TopN| if mode == Mode::Eval { count.test } else { count.train };
+        let before = of_mode(self.config.pre_nms_top_n);
+        let after = of_mode(self.config.post_nms_top_n);
         let count: usize = anchors.iter().map(Vec::len).sum();
         let logits = values(&output.flat_logits()?)?;
         let deltas = values(&output.flat_deltas()?)?;
@@ -182,7 +186,7 @@ impl Rpn {
                 }
                 first += anchors.len();
             }
-            let mut kept = batched_nms(&boxes, &scores, &levels, self.config.nms as f32)?;
+            let mut kept = batched_nms(&boxes, &scores, &levels, self.config.nms_threshold as f32)?;
             kept.truncate(after);
             Ok(Proposals {
                 boxes: kept.iter().map(|&at| boxes[at]).collect(),
@@ -192,15 +196,17 @@ impl Rpn {
         sizes.iter().enumerate().map(image).collect()
     }
 
-    /// Draws the anchors that the losses of each image are taken of; image and `mode` fix the draw.
+    /// Samples the anchors that the losses of each image are computed on. The draw depends on the
+    /// image's index and `mode` alone.
     pub fn sample(&self, anchors: &[Boxes], targets: &[Target], mode: Mode) -> Vec<RpnSamples> {
         let anchors = anchors.concat();
-        let [low, high] = self.config.overlaps.map(|overlap| overlap as f32);
-        let matcher = Matcher { low, high, best_counts: true };
+        let [low_threshold, high_threshold] =
+            self.config.iou_thresholds.map(|threshold| threshold as f32);
+        let matcher = Matcher { low_threshold, high_threshold, allow_low_quality_matches: true };
         let image = |(image, target): (usize, &Target)| {
             let matches = matcher.boxes(&target.boxes, &anchors);
             let key = key_of(mode).sample(image as u64).purpose(Purpose::Sampler);
-            let (count, share) = (self.config.samples, self.config.positive_share);
+            let (count, share) = (self.config.batch_size_per_image, self.config.positive_fraction);
             let (positives, negatives) = sample(&matches.labels, count, share, &mut key.stream());
             let boxes = positives.iter().map(|&at| target.boxes[matches.objects[at]]).collect();
             RpnSamples { positives, boxes, negatives }
@@ -208,10 +214,11 @@ impl Rpn {
         targets.iter().enumerate().map(image).collect()
     }
 
-    /// Binary cross-entropy of the samples and L1 of the objects' boxes, each a sum over `samples` times the images.
+    /// Returns the binary cross-entropy of the samples and the L1 loss of the objects' boxes, each
+    /// a sum divided by `batch_size_per_image` times the number of images.
     ///
     /// # Errors
-    /// Samples that are no anchors.
+    /// Samples that are not anchors.
     pub fn losses(
         &self,
         output: &RpnOutput,
@@ -234,7 +241,7 @@ impl Rpn {
             taken.extend(samples.negatives.iter().map(|&at| place(at)));
             targets.extend(vec![0.0_f32; samples.negatives.len()]);
         }
-        let share = 1.0 / (self.config.samples * samples.len().max(1)) as f64;
+        let share = 1.0 / (self.config.batch_size_per_image * samples.len().max(1)) as f64;
         let device = logits.device();
         let logits = logits.flatten_all()?;
         let classification = match taken.is_empty() {
@@ -249,14 +256,15 @@ impl Rpn {
             true => nothing(&deltas)?,
             false => {
                 let off = (rows(&deltas, objects)? - table(&codes, device)?)?;
-                smooth_l1_sum(&off, self.config.smooth_l1)?
+                smooth_l1_sum(&off, self.config.smooth_l1_beta)?
             }
         };
         Ok(((classification * share)?, (location * share)?))
     }
 }
 
-/// Places of the `count` largest finite values, largest first, the first of equals first.
+/// Returns the indices of the `count` largest finite values, largest first, the first of equals
+/// first.
 fn best(values: &[f32], count: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..values.len()).filter(|&at| values[at].is_finite()).collect();
     let compare = |a: &usize, b: &usize| values[*b].total_cmp(&values[*a]).then(a.cmp(b));

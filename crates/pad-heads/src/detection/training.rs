@@ -1,23 +1,20 @@
-//! A detector as a training task: what trains, how fast, and the losses of a batch.
+//! A detector as a training task.
 
 use pad_adapter::params::Role;
 use pad_ops::{Mode, rng::Key};
 use pad_train::{BoxError, Losses, Task};
 
 use super::{DetectionBatch, Detector};
-use crate::segmentation::LayerDecay;
 
-/// The role of a detector's parameter by its full name, for
-/// [`ParamStore::roles`](pad_adapter::params::ParamStore::roles): the transformer's parts stand behind `backbone.net.`;
-/// the pyramid counts as head, since no pre-training has it.
+/// Returns the role of a detector's parameter by its full name, for
+/// [`ParamStore::with_roles`](pad_adapter::params::ParamStore::with_roles). The names of the
+/// transformer start with `backbone.net.`; the pyramid counts as head, since no pre-training has
+/// it.
 pub fn role_of(name: &str) -> Role {
     name.strip_prefix("backbone.net.").map_or(Role::Head, Role::of)
 }
 
-/// How learning rates fall from the heads down to the patches in ViTDet-B: 0.7 a layer, weight decay 0.1.
-pub const LAYER_DECAY: LayerDecay = LayerDecay { rate: 0.7, weight_decay: 0.1 };
-
-/// Where the samples of a pass are drawn.
+/// The key that the samples of a pass are drawn from.
 pub(super) fn key_of(mode: Mode) -> Key {
     match mode {
         Mode::Train(key) => key,
@@ -32,7 +29,7 @@ pub struct DetectionTask<'a> {
 }
 
 impl<'a> DetectionTask<'a> {
-    /// The task of training `detector`.
+    /// Creates the task of training `detector`.
     pub fn new(detector: &'a Detector) -> Self {
         Self { detector }
     }
@@ -43,5 +40,9 @@ impl Task for DetectionTask<'_> {
 
     fn losses(&self, batch: &DetectionBatch, mode: Mode) -> Result<Losses, BoxError> {
         Ok(self.detector.losses(batch, mode)?)
+    }
+
+    fn images_in(&self, batch: &DetectionBatch) -> usize {
+        batch.len()
     }
 }

@@ -14,11 +14,11 @@ use crate::{Result, layers::ConvNormRelu};
 pub struct FcnConfig {
     /// Channels inside the head. Default 256.
     pub channels: usize,
-    /// Which map it looks at. Default 2.
+    /// Index of its input map. Default 2.
     pub in_index: usize,
-    /// Share of channels dropped in front of the classifier. Default 0.1.
+    /// Dropout rate of channels in front of the classifier. Default 0.1.
     pub dropout: f64,
-    /// What its loss is multiplied by. Default 0.4.
+    /// Factor on its loss. Default 0.4.
     pub loss_weight: f64,
 }
 
@@ -37,10 +37,10 @@ pub struct FcnHead {
 }
 
 impl FcnHead {
-    /// A head over a map of `inputs` channels.
+    /// Builds a head over a map of `inputs` channels.
     ///
     /// # Errors
-    /// Whatever `vb` refuses.
+    /// Tensors that `vb` lacks.
     pub fn new(config: &FcnConfig, inputs: usize, classes: usize, vb: VarBuilder) -> Result<Self> {
         let (channels, layer) = (config.channels, u32::MAX - 1);
         Ok(Self {
@@ -56,7 +56,7 @@ impl FcnHead {
     }
 
     /// # Shapes
-    /// Maps (B, C, h_i, w_i) -> logits (B, classes, h, w) of the map it looks at.
+    /// Maps (B, C, h_i, w_i) -> logits (B, classes, h, w) of its input map.
     ///
     /// # Errors
     /// [`Error::Maps`](crate::Error::Maps) if its map is missing; a map that does not fit.

@@ -7,25 +7,35 @@ use serde::{Deserialize, Serialize};
 use super::size_of;
 use crate::{Error, Result};
 
-/// Windows that cover an image of any size, mmsegmentation's `slide` mode. An image smaller than the window is one window.
+/// Windows that cover an image of any size, mmsegmentation's `slide` mode. An image smaller than
+/// the window is one window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SlidingWindow {
     /// Size of a window. Default 512 x 512.
     pub window: ImageSize,
-    /// Between neighbouring windows; the last one is moved back to the border. Default 341 x 341.
+    /// Distance of neighbouring windows, pixels; the last one is moved back to the border. Default
+    /// 341 x 341.
     pub stride: ImageSize,
-    /// Windows that go through the network together; no effect on results beyond rounding. Default 1.
-    pub together: usize,
+    /// Number of windows per forward pass; no effect on results beyond rounding. Default 1.
+    #[serde(alias = "together")]
+    pub batch_size: usize,
 }
 
 impl Default for SlidingWindow {
     fn default() -> Self {
-        Self { window: ImageSize::square(512), stride: ImageSize::square(341), together: 1 }
+        Self { window: ImageSize::square(512), stride: ImageSize::square(341), batch_size: 1 }
     }
 }
 
 impl SlidingWindow {
+    /// Windows of size `window`, `stride` apart, by default two thirds of a window.
+    pub fn new(window: ImageSize, stride: Option<ImageSize>) -> Self {
+        let two_thirds = |side: usize| (2 * side / 3).max(1);
+        let default = ImageSize::new(two_thirds(window.height), two_thirds(window.width));
+        Self { window, stride: stride.unwrap_or(default), batch_size: 1 }
+    }
+
     /// Checks the numbers.
     ///
     /// # Errors
@@ -39,13 +49,13 @@ impl SlidingWindow {
         if stride.area() == 0 || stride.height > window.height || stride.width > window.width {
             faults.push(format!("`stride` is {stride}, expected 1x1 to the window's {window}"));
         }
-        if self.together == 0 {
-            faults.push("`together` is 0, expected at least 1".to_string());
+        if self.batch_size == 0 {
+            faults.push("`batch_size` is 0, expected at least 1".to_string());
         }
         Error::faults("sliding window", faults)
     }
 
-    /// `(top, left)` of every window in an image, row major.
+    /// Returns `(top, left)` of every window in an image, row-major.
     pub fn corners(&self, image: ImageSize) -> Vec<(usize, usize)> {
         let along = |side: usize, window: usize, stride: usize| {
             let count = side.saturating_sub(window).div_ceil(stride.max(1)) + 1;
@@ -57,10 +67,11 @@ impl SlidingWindow {
         rows.flat_map(|top| columns().map(move |left| (top, left))).collect()
     }
 
-    /// Logits of every pixel, averaged over the windows that see it.
+    /// Returns the logits of every pixel, averaged over the windows that contain it.
     ///
     /// # Shapes
-    /// `images` (B, C, H, W) -> (B, classes, H, W), `f32` on the CPU; `model` gives logits of a window's size.
+    /// `images` (B, C, H, W) -> (B, classes, H, W), `f32` on the CPU; `model` gives logits of a
+    /// window's size.
     ///
     /// # Errors
     /// [`Error::Config`]; whatever `model` returns; [`Error::Logits`] for logits of another size.
@@ -77,7 +88,7 @@ impl SlidingWindow {
         let mut sums: Vec<f32> = Vec::new();
         let mut classes = 0;
         let mut counts = vec![0_u32; size.area()];
-        for corners in self.corners(size).chunks(self.together) {
+        for corners in self.corners(size).chunks(self.batch_size) {
             let cut = |&(top, left): &(usize, usize)| {
                 images.narrow(2, top, window.height)?.narrow(3, left, window.width)
             };
@@ -115,24 +126,26 @@ impl SlidingWindow {
     }
 }
 
-/// How much of an image goes through the network at once.
+/// How an image goes through the network.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Extent {
-    /// All of it.
+#[non_exhaustive]
+pub enum InferenceMode {
+    /// As a whole.
     #[default]
     Whole,
-    /// A window at a time.
+    /// In sliding windows.
     Sliding(SlidingWindow),
 }
 
-/// Variants of an image whose probabilities are averaged.
+/// Test-time augmentation: variants of an image whose probabilities are averaged.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Augmentation {
-    /// Sizes over the image's own. Default 1 alone; mmsegmentation's six are 0.5 to 1.75 in steps of 0.25.
+    /// Sizes over the image's own. Default 1 alone; mmsegmentation's six are 0.5 to 1.75 in steps
+    /// of 0.25.
     pub scales: Vec<f64>,
-    /// Whether every size is seen mirrored too. Default: no.
+    /// Whether each size is also mirrored. Default: false.
     pub flip: bool,
 }
 
@@ -159,25 +172,25 @@ impl Augmentation {
     }
 }
 
-/// Logits of images at their own size.
+/// Returns the logits of images at their own size.
 ///
 /// # Shapes
 /// `images` (B, C, H, W) -> (B, classes, H, W).
 ///
 /// # Errors
-/// Whatever `model` returns; a window that makes no sense.
+/// Whatever `model` returns; an invalid window.
 pub fn predict_logits(
     images: &Tensor,
-    extent: Extent,
+    mode: InferenceMode,
     model: &dyn Fn(&Tensor) -> Result<Tensor>,
 ) -> Result<Tensor> {
-    match extent {
-        Extent::Whole => model(images),
-        Extent::Sliding(window) => window.logits(images, model),
+    match mode {
+        InferenceMode::Whole => model(images),
+        InferenceMode::Sliding(window) => window.logits(images, model),
     }
 }
 
-/// Logits at the size of the original image, before any class is chosen.
+/// Returns logits resized to the original image's size.
 ///
 /// # Shapes
 /// `logits` (B, classes, H, W) -> (B, classes, `size`).
@@ -188,7 +201,7 @@ pub fn resized_logits(logits: &Tensor, size: ImageSize) -> Result<Tensor> {
     Ok(resize_bilinear(logits, size, false)?)
 }
 
-/// Probabilities of every class, averaged over scales and flips, at size `size`.
+/// Returns the probabilities of all classes at size `size`, averaged over scales and flips.
 ///
 /// # Shapes
 /// `images` (B, C, H, W), normalised -> (B, classes, `size`), `f32`.
@@ -198,7 +211,7 @@ pub fn resized_logits(logits: &Tensor, size: ImageSize) -> Result<Tensor> {
 pub fn predict(
     images: &Tensor,
     size: ImageSize,
-    extent: Extent,
+    mode: InferenceMode,
     augmentation: &Augmentation,
     model: &dyn Fn(&Tensor) -> Result<Tensor>,
 ) -> Result<Tensor> {
@@ -215,7 +228,7 @@ pub fn predict(
                 continue;
             }
             let seen = if flipped { mirrored(&images)? } else { images.clone() };
-            let logits = resized_logits(&predict_logits(&seen, extent, model)?, size)?;
+            let logits = resized_logits(&predict_logits(&seen, mode, model)?, size)?;
             let probabilities = softmax(&logits.to_dtype(DType::F32)?)?;
             let probabilities = if flipped { mirrored(&probabilities)? } else { probabilities };
             sum = Some(match sum {
@@ -239,7 +252,7 @@ fn mirrored(x: &Tensor) -> Result<Tensor> {
     Ok(x.contiguous()?.index_select(&columns, 3)?)
 }
 
-/// Over classes; no gradient is asked for here.
+/// Softmax over classes, without a gradient.
 fn softmax(logits: &Tensor) -> Result<Tensor> {
     let logits = logits.detach();
     let exponentials = logits.broadcast_sub(&logits.max_keepdim(1)?)?.exp()?;

@@ -1,4 +1,4 @@
-//! A linear classifier per pixel: what frozen features are worth (DINOv2's linear segmentation probe).
+//! A linear classifier per pixel, a probe of frozen features (DINOv2's linear segmentation).
 
 use candle_core::Tensor;
 use candle_nn::VarBuilder;
@@ -7,7 +7,7 @@ use pad_ops::{Mode, SumOver};
 use super::{Classifier, map_at, size_of};
 use crate::{Error, Result, layers::BatchNorm};
 
-/// Maps side by side, batch norm (`bn`), one linear map per pixel (`conv_seg`).
+/// Batch norm (`bn`) of the concatenated maps, then one linear map per pixel (`conv_seg`).
 #[derive(Clone, Debug)]
 pub struct LinearHead {
     norm: BatchNorm,
@@ -16,10 +16,10 @@ pub struct LinearHead {
 }
 
 impl LinearHead {
-    /// A head over maps of `inputs` channels each.
+    /// Builds a head over maps of `inputs` channels each.
     ///
     /// # Errors
-    /// Whatever `vb` refuses.
+    /// Tensors that `vb` lacks.
     pub fn new(inputs: &[usize], classes: usize, vb: VarBuilder) -> Result<Self> {
         let channels = inputs.iter().sum();
         Ok(Self {

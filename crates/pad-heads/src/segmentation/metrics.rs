@@ -1,23 +1,24 @@
 //! Intersection over union and accuracies, from a confusion matrix.
 //!
-//! The numbers are those of mmsegmentation 0.x's `mIoU` metric (`mmseg/core/evaluation/metrics.py`): pixels whose
-//! label is the ignored one are left out, whatever is predicted there; a class that is neither labelled nor
-//! predicted has no number (NaN) and is left out of the means.
+//! The numbers are those of mmsegmentation 0.x's `mIoU` metric
+//! (`mmseg/core/evaluation/metrics.py`): pixels whose label is the ignored one are left out,
+//! whatever is predicted there; a class that is neither labelled nor predicted has no IoU (`None`)
+//! and is left out of the means.
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-/// What class maps can be wrong with.
+/// An error of class maps or of their number of classes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MetricsError {
-    /// The number of classes is not one that 8-bit class maps can hold.
+    /// 8-bit class maps cannot hold the number of classes.
     #[error("`classes` is {found}, expected 1 to 255")]
     Classes {
-        /// What was given.
+        /// The number of classes.
         found: usize,
     },
-    /// A prediction and its labels are not of one size.
+    /// A prediction and its labels differ in size.
     #[error(
         "image {image}: the prediction has {predicted} pixels, expected {labelled}, those of the labels"
     )]
@@ -29,7 +30,7 @@ pub enum MetricsError {
         /// Pixels of the labels.
         labelled: usize,
     },
-    /// A class map holds a number that is no class.
+    /// A class map holds a value that is not a class.
     #[error(
         "image {image}: the {what} of pixel {pixel} is {value}, expected a class below {classes}"
     )]
@@ -45,7 +46,7 @@ pub enum MetricsError {
         /// Number of classes.
         classes: usize,
     },
-    /// Two matrices that were to be added are not alike.
+    /// Two matrices cannot be added.
     #[error(
         "expected a confusion matrix of {expected} classes that ignores {ignore:?}, found {found} and {found_ignore:?}"
     )]
@@ -54,16 +55,17 @@ pub enum MetricsError {
         expected: usize,
         /// Its ignored label.
         ignore: Option<u8>,
-        /// Classes of what is added.
+        /// Classes of the other one.
         found: usize,
         /// Its ignored label.
         found_ignore: Option<u8>,
     },
 }
 
-/// How often each class was predicted where each class is labelled, over any number of images.
+/// A confusion matrix: how often each class was predicted where each class is labelled, over any
+/// number of images.
 ///
-/// Counts are integers, so that the order of images and the number of threads change nothing.
+/// Counts are integers, so results do not depend on the order of images or the number of threads.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Confusion {
     classes: usize,
@@ -73,7 +75,7 @@ pub struct Confusion {
 }
 
 impl Confusion {
-    /// An empty matrix. Pixels labelled `ignore` (255 by custom) are not counted.
+    /// Returns an empty matrix. Pixels labelled `ignore` (usually 255) are not counted.
     ///
     /// # Errors
     /// [`MetricsError::Classes`] unless there are 1 to 255 classes.
@@ -94,18 +96,19 @@ impl Confusion {
         &self.counts
     }
 
-    /// Counts one image: predicted classes and labels of the same pixels, in the same order.
+    /// Counts one image: predicted classes and labels of its pixels, in the same order.
     ///
     /// # Errors
-    /// [`MetricsError::Size`], [`MetricsError::Class`]; nothing is counted then.
+    /// [`MetricsError::Size`], [`MetricsError::Class`]; the matrix is then unchanged.
     pub fn add(&mut self, prediction: &[u8], labels: &[u8]) -> Result<(), MetricsError> {
         self.add_all(&[(prediction, labels)])
     }
 
-    /// Counts many images, `(prediction, labels)` each, on all threads of the current rayon pool.
+    /// Counts several images, `(prediction, labels)` each, on all threads of the current rayon
+    /// pool.
     ///
     /// # Errors
-    /// As [`Confusion::add`], for the first image that is wrong; nothing is counted then.
+    /// As [`Confusion::add`], for the first invalid image; the matrix is then unchanged.
     pub fn add_all(&mut self, images: &[(&[u8], &[u8])]) -> Result<(), MetricsError> {
         let parts: Vec<_> = images
             .par_iter()
@@ -131,8 +134,8 @@ impl Confusion {
             let (predicted, labelled) = (prediction.len(), labels.len());
             return Err(MetricsError::Size { image, predicted, labelled });
         }
-        // All pairs of bytes are counted without a question; what may not occur is asked for afterwards. Four
-        // tables, because neighbours are mostly equal and one counter would wait for itself.
+        // Counts all pairs of bytes first and checks them afterwards. Four tables, because
+        // neighbours are mostly equal and one counter would wait for itself.
         let mut tables = vec![[0_u32; 1 << 16]; 4];
         let mut all = vec![0_u64; 1 << 16];
         // Chunks keep the 32-bit counters from overflowing.
@@ -167,7 +170,7 @@ impl Confusion {
         Ok(counts)
     }
 
-    /// The fault of the first pixel that has one.
+    /// The error of the first invalid pixel.
     fn first_wrong(&self, image: usize, prediction: &[u8], labels: &[u8]) -> MetricsError {
         let classes = self.classes;
         let pixels = prediction.iter().zip(labels).enumerate();
@@ -189,7 +192,7 @@ impl Confusion {
     /// Adds the counts of another process or part of a set.
     ///
     /// # Errors
-    /// [`MetricsError::Merge`] if it counts other classes, or ignores another label.
+    /// [`MetricsError::Merge`] if it has other classes or ignores another label.
     pub fn merge(&mut self, other: &Self) -> Result<(), MetricsError> {
         if (self.classes, self.ignore) != (other.classes, other.ignore) {
             return Err(MetricsError::Merge {
@@ -203,17 +206,18 @@ impl Confusion {
         Ok(())
     }
 
-    /// The metrics of what was counted so far.
+    /// The metrics of all images counted so far.
     pub fn metrics(&self) -> SegmentationMetrics {
         let n = self.classes;
         let row = |class: usize| self.counts[class * n..][..n].iter().sum::<u64>();
         let column = |class: usize| (0..n).map(|label| self.counts[label * n + class]).sum::<u64>();
         let hit = |class: usize| self.counts[class * n + class];
-        let ratio = |part: u64, whole: u64| part as f64 / whole as f64; // 0 / 0 is NaN, as it should be
-        let iou: Vec<f64> = (0..n)
+        let ratio = |part: u64, whole: u64| (whole > 0).then(|| part as f64 / whole as f64);
+        let iou: Vec<Option<f64>> = (0..n)
             .map(|class| ratio(hit(class), row(class) + column(class) - hit(class)))
             .collect();
-        let accuracy: Vec<f64> = (0..n).map(|class| ratio(hit(class), row(class))).collect();
+        let accuracy: Vec<Option<f64>> =
+            (0..n).map(|class| ratio(hit(class), row(class))).collect();
         SegmentationMetrics {
             mean_iou: mean(&iou),
             mean_accuracy: mean(&accuracy),
@@ -224,26 +228,27 @@ impl Confusion {
     }
 }
 
-/// Metrics of a [`Confusion`], shares of 1. NaN where a class does not occur.
-#[derive(Clone, Debug, PartialEq)]
+/// Metrics of a [`Confusion`], shares of 1; `None` where a class does not occur.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct SegmentationMetrics {
-    /// Intersection over union, by class.
-    pub iou: Vec<f64>,
-    /// Share of a class's labelled pixels that were found, by class.
-    pub accuracy: Vec<f64>,
-    /// Mean of `iou` over the classes that have one (mIoU).
-    pub mean_iou: f64,
-    /// Mean of `accuracy` over the classes that have one (mAcc).
-    pub mean_accuracy: f64,
+    /// Intersection over union of each class.
+    pub iou: Vec<Option<f64>>,
+    /// Share of each class's labelled pixels that were found.
+    pub accuracy: Vec<Option<f64>>,
+    /// Mean of the defined `iou` (mIoU).
+    pub mean_iou: Option<f64>,
+    /// Mean of the defined `accuracy` (mAcc).
+    pub mean_accuracy: Option<f64>,
     /// Share of all counted pixels that are right (aAcc).
-    pub pixel_accuracy: f64,
+    pub pixel_accuracy: Option<f64>,
 }
 
-/// Mean of what is a number; NaN if nothing is.
-fn mean(values: &[f64]) -> f64 {
-    let numbers = values.iter().filter(|value| !value.is_nan());
+/// Mean of the defined values.
+fn mean(values: &[Option<f64>]) -> Option<f64> {
+    let numbers = values.iter().flatten();
     let (sum, count) = numbers.fold((0.0, 0_u32), |(sum, count), value| (sum + value, count + 1));
-    sum / f64::from(count)
+    (count > 0).then(|| sum / f64::from(count))
 }
 
 #[cfg(test)]
@@ -257,11 +262,15 @@ mod tests {
         tensor.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
     }
 
-    fn same(found: &[f64], expected: &[f64], what: &str) {
+    /// Undefined numbers are NaN in the recorded files.
+    fn same(found: &[Option<f64>], expected: &[f64], what: &str) {
         assert_eq!(found.len(), expected.len(), "{what}");
         for (found, expected) in found.iter().zip(expected) {
-            let equal = found.is_nan() && expected.is_nan() || (found - expected).abs() < 1e-14;
-            assert!(equal, "{what}: {found} {expected}");
+            let equal = match found {
+                None => expected.is_nan(),
+                Some(found) => (found - expected).abs() < 1e-14,
+            };
+            assert!(equal, "{what}: {found:?} {expected}");
         }
     }
 
@@ -284,7 +293,8 @@ mod tests {
                 images.iter().map(|(pred, gt)| (pred.as_slice(), gt.as_slice())).collect();
             let mut confusion = Confusion::new(classes, Some(255)).unwrap();
             confusion.add_all(&pairs).unwrap();
-            let counts: Vec<f64> = confusion.counts().iter().map(|&count| count as f64).collect();
+            let counts = confusion.counts().iter().map(|&count| Some(count as f64));
+            let counts: Vec<Option<f64>> = counts.collect();
             let name = |what: &str| doubles(&golden[&format!("out.{what}{case}")]);
             same(&counts, &name("confusion"), "confusion");
             let found = confusion.metrics();
@@ -292,7 +302,7 @@ mod tests {
             same(&found.accuracy, &name("acc"), "acc");
             let summary = [found.mean_iou, found.mean_accuracy, found.pixel_accuracy];
             same(&summary, &name("summary"), "summary");
-            absent += found.iou.iter().filter(|iou| iou.is_nan()).count();
+            absent += found.iou.iter().filter(|iou| iou.is_none()).count();
             // In parts, merged in another order.
             let mut parts = Confusion::new(classes, Some(255)).unwrap();
             for &(pred, gt) in pairs.iter().rev() {
@@ -337,10 +347,10 @@ mod tests {
     }
 
     #[test]
-    fn nothing_counted_is_no_number() {
+    fn metrics_of_no_pixel_are_undefined() {
         let mut confusion = Confusion::new(2, Some(255)).unwrap();
         confusion.add(&[0, 1], &[255, 255]).unwrap();
         let metrics = confusion.metrics();
-        assert!(metrics.mean_iou.is_nan() && metrics.pixel_accuracy.is_nan());
+        assert_eq!((metrics.mean_iou, metrics.pixel_accuracy), (None, None));
     }
 }

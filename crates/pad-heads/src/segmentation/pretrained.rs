@@ -1,4 +1,6 @@
-//! A pre-trained backbone's file as a segmentor's: names, position table, and what only the downstream form has.
+//! Fits the checkpoint of a pre-trained backbone to a segmentor.
+
+use std::collections::{BTreeMap, btree_map::Entry};
 
 use candle_core::{DType, Device, Tensor};
 use pad_adapter::{checkpoint::Checkpoint, params::Role, vit::ViTConfig};
@@ -6,10 +8,13 @@ use pad_adapter::{checkpoint::Checkpoint, params::Role, vit::ViTConfig};
 use super::{BackboneKind, role_of};
 use crate::{Result, backbone::relative_bias_rows};
 
-/// Where a segmentor keeps its backbone.
+/// Prefix of the backbone's names in a segmentor.
 const PREFIX: &str = "backbone.";
 
-/// A segmentor's own file for images of another size.
+/// Relative position tables of the downstream form.
+const BIAS_TABLE: &str = "relative_position_bias_table";
+
+/// Fits a segmentor's own file to images of another size.
 fn fitted_own(mut checkpoint: Checkpoint, vit: &ViTConfig) -> Result<(Checkpoint, Vec<String>)> {
     let named = |(name, tensor): (&String, &Tensor)| {
         name.strip_prefix(PREFIX).map(|name| (name.to_string(), tensor.clone()))
@@ -23,16 +28,18 @@ fn fitted_own(mut checkpoint: Checkpoint, vit: &ViTConfig) -> Result<(Checkpoint
     Ok((checkpoint, changes))
 }
 
-/// Fits the file of a pre-trained ViT (names without prefix) to the backbone of a segmentor, and says in words what was
-/// changed. A file whose names start with `backbone.` is a segmentor's own already: its position tables are fitted to the
-/// grid, and the rest stays as it is.
+/// Fits the checkpoint of a pre-trained ViT (names without prefix) to the backbone of a segmentor,
+/// and returns a line for each change. A checkpoint whose names start with `backbone.` is a
+/// segmentor's own: its position tables are fitted to the grid, the rest stays as it is.
 ///
-/// Names get the prefix; position tables (relative ones too, as [`interpolate_relative_table`] does) and input channels
-/// are fitted as [`Checkpoint::fit`] does; decoder and mask token are left out. For the downstream form the final norm is left out, layer scales get the original's names, and those that
-/// are absent start at `layer_scale`, absent relative position tables at zero: the network then computes what the
-/// pre-trained one computes.
+/// Names get the prefix; position tables (relative ones too, see [`interpolate_relative_table`])
+/// and input channels are fitted as [`Checkpoint::fit`] does; decoder, mask token and relative
+/// position tables of another form are dropped. For the downstream form the final norm is dropped,
+/// layer scales get the original's names, missing ones start at `layer_scale`, missing relative
+/// position tables at zero: the network then computes what the pre-trained one computes.
 ///
-/// Serve it with [`role_of`] as roles, and [`Role::Head`] fresh (adapters too, if the file has none).
+/// Serve it with [`role_of`] as roles and [`Role::Head`] fresh, and adapters if the checkpoint has
+/// none.
 ///
 /// [`interpolate_relative_table`]: pad_adapter::vit::interpolate_relative_table
 ///
@@ -51,10 +58,21 @@ pub fn pretrained(
         BackboneKind::Downstream(config) => Some(config),
         BackboneKind::Plain(_) => None,
     };
-    let mut tensors = std::collections::BTreeMap::new();
+    let relative = downstream.is_some_and(|config| config.relative_positions);
+    let unused = |name: &str| {
+        name.ends_with(".rel_pos_h")
+            || name.ends_with(".rel_pos_w")
+            || (name.ends_with(BIAS_TABLE) && !relative)
+    };
+    let mut tensors = BTreeMap::new();
+    let mut dropped = 0;
     for (name, tensor) in checkpoint.tensors() {
         let role = Role::of(name);
         if role.is_decoder() || (downstream.is_some() && role == Role::FinalNorm) {
+            continue;
+        }
+        if unused(name) {
+            dropped += 1;
             continue;
         }
         let name = match downstream {
@@ -63,10 +81,13 @@ pub fn pretrained(
         };
         tensors.insert(format!("{PREFIX}{name}"), tensor.clone());
     }
+    if dropped > 0 {
+        changes.push(format!("{dropped} relative position tables dropped"));
+    }
     if let Some(config) = downstream {
         let mut added = 0;
         let mut add = |name: String, tensor: candle_core::Result<Tensor>| -> Result<()> {
-            if let std::collections::btree_map::Entry::Vacant(entry) = tensors.entry(name) {
+            if let Entry::Vacant(entry) = tensors.entry(name) {
                 entry.insert(tensor?);
                 added += 1;
             }
@@ -82,7 +103,7 @@ pub fn pretrained(
                 }
             }
             if config.relative_positions {
-                let name = format!("{prefix}.attn.relative_position_bias_table");
+                let name = format!("{prefix}.attn.{BIAS_TABLE}");
                 add(name, Tensor::zeros((rows, vit.num_heads), DType::F32, &Device::Cpu))?;
             }
         }
@@ -90,7 +111,7 @@ pub fn pretrained(
             changes.push(format!("{added} layer scales and relative position tables added"));
         }
     }
-    // What no backbone has (a classifier of another task) is not this one's either.
+    // A classifier of another task is not part of any backbone.
     tensors.retain(|name, _| role_of(name) != Role::Head);
     Ok((Checkpoint::from_tensors(checkpoint.path(), tensors), changes))
 }

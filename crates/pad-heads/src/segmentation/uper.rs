@@ -1,4 +1,5 @@
-//! UPerNet (Xiao et al., 2018): a pooling pyramid over the smallest map, a feature pyramid over all.
+//! UPerNet (Xiao et al., 2018): a pooling pyramid over the smallest map, a feature pyramid over
+//! all.
 
 use candle_core::Tensor;
 use candle_nn::VarBuilder;
@@ -16,9 +17,9 @@ pub struct UperConfig {
     pub channels: usize,
     /// Sides of the pooled maps. Default 1, 2, 3, 6.
     pub pool_scales: Vec<usize>,
-    /// Share of channels dropped in front of the classifier. Default 0.1.
+    /// Dropout rate of channels in front of the classifier. Default 0.1.
     pub dropout: f64,
-    /// How maps are resized inside the head. Default: pixels are areas (`false`).
+    /// Whether corner pixels are aligned when maps are resized inside the head. Default: false.
     pub align_corners: bool,
 }
 
@@ -41,10 +42,10 @@ pub struct UperHead {
 }
 
 impl UperHead {
-    /// A head over maps of `inputs` channels each, largest map first, two maps or more.
+    /// Builds a head over two or more maps of `inputs` channels each, largest map first.
     ///
     /// # Errors
-    /// [`Error::Config`]; whatever `vb` refuses.
+    /// [`Error::Config`]; tensors that `vb` lacks.
     pub fn new(
         config: &UperConfig,
         inputs: &[usize],

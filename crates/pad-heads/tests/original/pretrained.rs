@@ -8,10 +8,12 @@ use pad_adapter::{
     vit::{PatchGrid, ViT, ViTConfig},
 };
 use pad_heads::{
+    Trained,
     backbone::DownstreamConfig,
+    parameters,
     segmentation::{
-        BackboneKind, FcnConfig, HeadKind, LayerDecay, SegmentationBatch, SegmentationTask,
-        Segmentor, SegmentorConfig, Trained, UperConfig, pretrained, role_of,
+        BackboneKind, FcnConfig, HeadKind, LAYER_DECAY, SegmentationBatch, SegmentationTask,
+        Segmentor, SegmentorConfig, UperConfig, WEIGHT_DECAY, pretrained, role_of,
     },
 };
 use pad_ops::{ImageSize, Mode, rng::Key};
@@ -55,9 +57,9 @@ fn file(config: &ViTConfig) -> (ViT, Checkpoint) {
 
 fn store(checkpoint: Checkpoint, trained: Trained) -> ParamStore {
     ParamStore::from_checkpoint(checkpoint, &Device::Cpu, Key::new(9))
-        .roles(role_of)
-        .fresh(|role| role == Role::Head)
-        .train(move |role| trained.includes(role))
+        .with_roles(role_of)
+        .with_fresh(|role| role == Role::Head)
+        .with_plan(trained.plan(LAYER_DECAY, 4))
 }
 
 #[test]
@@ -93,14 +95,14 @@ fn other_grids_and_other_kinds() {
     let (again, changes) = pretrained(own.clone(), &probe.backbone).unwrap();
     assert!(changes.is_empty() && again.names().eq(own.names()));
     ParamStore::from_checkpoint(again, &Device::Cpu, Key::new(0))
-        .roles(role_of)
+        .with_roles(role_of)
         .build(|vb| Segmentor::new(&probe, vb))
         .unwrap();
 }
 
 #[test]
 fn a_segmentors_own_file_fits_other_grids() {
-    let store_of = ParamStore::scratch(&Device::Cpu, Key::new(8)).roles(role_of);
+    let store_of = ParamStore::scratch(&Device::Cpu, Key::new(8)).with_roles(role_of);
     store_of.build(|vb| Segmentor::new(&config(), vb)).unwrap();
     let name = "backbone.blocks.2.attn.relative_position_bias_table";
     let mut own = Checkpoint::from_tensors("own.safetensors", store_of.tensors(|_| true));
@@ -124,7 +126,7 @@ fn a_segmentors_own_file_fits_other_grids() {
     // Nothing but the tables changes, and the larger network takes the file strictly.
     assert!(fitted.names().eq(own.names()));
     ParamStore::from_checkpoint(fitted, &Device::Cpu, Key::new(0))
-        .roles(role_of)
+        .with_roles(role_of)
         .build(|vb| Segmentor::new(&larger, vb))
         .unwrap();
 }
@@ -139,20 +141,16 @@ impl Batches for Halves {
         2
     }
 
-    fn images_in(_: &SegmentationBatch) -> usize {
-        2
-    }
-
     fn epoch(&mut self, _: usize, first: usize) -> Result<BatchIter<'_, Self::Batch>, BoxError> {
         Ok(Box::new((first..2).map(|number| {
             let left = |i: usize| (i % 64 < 32) == (number == 0);
             let pixels = 2 * 3 * 64 * 64;
             let images: Vec<f32> = (0..pixels).map(|i| if left(i) { 1.0 } else { -1.0 }).collect();
             let labels: Vec<u8> = (0..2 * 64 * 64).map(|i| u8::from(left(i)) * 2).collect();
-            Ok(SegmentationBatch {
-                images: Tensor::from_vec(images, (2, 3, 64, 64), &Device::Cpu)?,
-                labels: Tensor::from_vec(labels, (2, 64, 64), &Device::Cpu)?,
-            })
+            Ok(SegmentationBatch::new(
+                Tensor::from_vec(images, (2, 3, 64, 64), &Device::Cpu)?,
+                Tensor::from_vec(labels, (2, 64, 64), &Device::Cpu)?,
+            ))
         })))
     }
 }
@@ -162,7 +160,7 @@ fn train(folder: &std::path::Path, steps: usize) -> Vec<(String, Vec<u32>)> {
     let (fitted, _) = pretrained(file(&vit()).1, &config().backbone).unwrap();
     let store = store(fitted, Trained::AdaptersAndHeads);
     let segmentor = store.build(|vb| Segmentor::new(&config(), vb)).unwrap();
-    let parameters = LayerDecay::default().parameters(&store, 4);
+    let parameters = parameters(&store, WEIGHT_DECAY);
     let optimizer = AdamW::new(parameters, AdamWConfig::default()).unwrap();
     let settings = TrainerConfig {
         epochs: 3,

@@ -1,10 +1,14 @@
-//! A recorded case of the original: its tensors, and a store that serves its parameters under their own names.
+//! A recorded case of the original: its tensors, and a store that serves its parameters under their
+//! own names.
 
 use std::collections::BTreeMap;
 
 use candle_core::{Device, Tensor};
-use pad_adapter::{checkpoint::Checkpoint, params::ParamStore};
-use pad_heads::layers::is_statistic;
+use pad_adapter::{
+    checkpoint::Checkpoint,
+    params::{ParamStore, Planned},
+};
+use pad_heads::layers::is_running_statistic;
 use pad_ops::rng::Key;
 use pad_testkit::{close, golden, largest};
 
@@ -42,7 +46,7 @@ impl Recorded {
         });
         let checkpoint = Checkpoint::from_tensors(file, params.collect());
         let store = ParamStore::from_checkpoint(checkpoint, &Device::Cpu, Key::new(0));
-        Self { file: file.to_string(), tensors, store: store.train(|_| true) }
+        Self { file: file.to_string(), tensors, store: store.with_trained(|_| true) }
     }
 
     pub(crate) fn get(&self, name: &str) -> &Tensor {
@@ -69,12 +73,14 @@ impl Recorded {
     pub(crate) fn gradients_equal(&self, loss: &Tensor) {
         let grads = pad_ops::backward(loss).unwrap();
         let mut compared = 0;
-        let trained = self.store.trained();
-        let scale = trained.iter().filter_map(|(_, _, var)| grads.get(var)).map(largest);
+        let trained = self.store.planned();
+        let scale = trained.iter().filter_map(|planned| grads.get(&planned.var)).map(largest);
         let scale = scale.fold(0.0, f64::max);
-        for (name, _, var) in &trained {
+        for Planned { name, var, .. } in &trained {
             let Some(want) = self.tensors.get(&format!("grad.{name}")) else {
-                assert!(is_statistic(name) || name.contains("attn.") || name.contains("norm1"));
+                assert!(
+                    is_running_statistic(name) || name.contains("attn.") || name.contains("norm1")
+                );
                 continue;
             };
             let name = format!("{} gradient of {name}", self.file);

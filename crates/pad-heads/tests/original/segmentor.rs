@@ -3,15 +3,17 @@
 use candle_core::{DType, Device, Tensor};
 use pad_adapter::{
     AdapterConfig,
-    params::{ParamStore, Role},
+    params::{ParamStore, Planned, Role},
     vit::ViTConfig,
 };
 use pad_heads::{
+    Trained,
     backbone::DownstreamConfig,
+    parameters,
     segmentation::{
-        BackboneKind, Extent, FcnConfig, HeadKind, LayerDecay, SegmentationBatch, SegmentationTask,
-        Segmentor, SegmentorConfig, SlidingWindow, Trained, UperConfig, predict_logits,
-        resized_logits, role_of,
+        BackboneKind, FcnConfig, HeadKind, InferenceMode, LAYER_DECAY, SegmentationBatch,
+        SegmentationTask, Segmentor, SegmentorConfig, SlidingWindow, UperConfig, WEIGHT_DECAY,
+        predict_logits, resized_logits, role_of,
     },
 };
 use pad_ops::{ImageSize, Mode, rng::Key};
@@ -42,10 +44,10 @@ fn sliding_windows_equal_the_original() {
     let recorded = Recorded::open("segmentor");
     let segmentor = recorded.store.build(|vb| Segmentor::new(&config(), vb)).unwrap();
     let model = |images: &Tensor| segmentor.logits(images);
-    for together in [1, 4] {
+    for batch_size in [1, 4] {
         let (window, stride) = (ImageSize::square(64), ImageSize::square(40));
-        let extent = Extent::Sliding(SlidingWindow { window, stride, together });
-        let logits = predict_logits(recorded.get("input.big_image"), extent, &model).unwrap();
+        let mode = InferenceMode::Sliding(SlidingWindow { window, stride, batch_size });
+        let logits = predict_logits(recorded.get("input.big_image"), mode, &model).unwrap();
         close("logits", &logits, recorded.get("out.slide_logits"), 1e-4);
         let classes = resized_logits(&logits, ImageSize::new(124, 174)).unwrap();
         let classes = classes.argmax(1).unwrap().to_dtype(DType::U8).unwrap();
@@ -60,7 +62,7 @@ fn losses_and_gradients_equal_the_original() {
     let segmentor = recorded.store.build(|vb| Segmentor::new(&config(), vb)).unwrap();
     let labels = recorded.get("input.labels").squeeze(1).unwrap();
     let images = recorded.get("input.images").clone();
-    let batch = SegmentationBatch { images, labels };
+    let batch = SegmentationBatch::new(images, labels);
     let task = SegmentationTask::new(&segmentor);
     let losses = task.losses(&batch, Mode::Train(Key::new(0))).unwrap();
     for (name, part) in &losses.parts {
@@ -79,8 +81,8 @@ fn probe(trained: Trained) -> (ParamStore, Segmentor) {
         ..ViTConfig::new(14, 16, 3, 2)
     };
     let store = ParamStore::scratch(&Device::Cpu, Key::new(5))
-        .roles(role_of)
-        .train(move |role| trained.includes(role));
+        .with_roles(role_of)
+        .with_plan(trained.plan(LAYER_DECAY, 3));
     let segmentor = store.build(|vb| Segmentor::new(&SegmentorConfig::probe(vit, 3), vb)).unwrap();
     (store, segmentor)
 }
@@ -89,7 +91,8 @@ fn probe(trained: Trained) -> (ParamStore, Segmentor) {
 fn what_trains() {
     let roles = |trained| -> Vec<Role> {
         let (store, _) = probe(trained);
-        let mut roles: Vec<Role> = store.trained().into_iter().map(|(_, role, _)| role).collect();
+        let mut roles: Vec<Role> =
+            store.planned().into_iter().map(|planned| planned.role).collect();
         roles.sort();
         roles.dedup();
         roles
@@ -108,15 +111,16 @@ fn what_trains() {
 
 #[test]
 fn rates_fall_towards_the_patches() {
-    let decay = LayerDecay::default();
-    let factor = |role| decay.factor(role, 12);
+    let plan = Trained::Everything.plan(LAYER_DECAY, 12);
+    let factor = |role| plan.rate(role).unwrap().lr_factor;
     assert_eq!(factor(Role::Head), 1.0);
     assert_eq!(factor(Role::Adapter(11)), 0.65);
     assert!((factor(Role::PosTable) - 0.65_f64.powi(13)).abs() < 1e-15);
     let recorded = Recorded::open("segmentor");
-    let store = recorded.store.clone().roles(role_of);
+    let plan = Trained::Everything.plan(LAYER_DECAY, 5);
+    let store = recorded.store.clone().with_roles(role_of).with_plan(plan);
     store.build(|vb| Segmentor::new(&config(), vb)).unwrap();
-    let parameters = decay.parameters(&store, 5);
+    let parameters = parameters(&store, WEIGHT_DECAY);
     let find = |name: &str| parameters.iter().find(|p| p.name == name).unwrap();
     assert_eq!(find("backbone.pos_embed").weight_decay, 0.05, "as the original computes");
     assert_eq!(find("backbone.blocks.0.attn.relative_position_bias_table").weight_decay, 0.05);
@@ -130,14 +134,14 @@ fn rates_fall_towards_the_patches() {
 #[test]
 fn a_probe_learns_from_frozen_features() {
     let (store, segmentor) = probe(Trained::Heads);
-    let parameters = LayerDecay::default().parameters(&store, 3);
+    let parameters = parameters(&store, WEIGHT_DECAY);
     let mut optimizer = AdamW::new(parameters, AdamWConfig::default()).unwrap();
     let task = SegmentationTask::new(&segmentor);
     let images = numbers(&[2, 3, 28, 42], DType::F32, 1);
     // Left of the middle class 0, right of it class 2.
     let labels: Vec<u8> = (0..2 * 28 * 42).map(|i| if i % 42 < 14 { 0 } else { 2 }).collect();
     let labels = Tensor::from_vec(labels, (2, 28, 42), &Device::Cpu).unwrap();
-    let batch = SegmentationBatch { images, labels };
+    let batch = SegmentationBatch::new(images, labels);
     let mut seen = Vec::new();
     for step in 0..30 {
         let losses = task.losses(&batch, Mode::Train(Key::new(7).epoch(step))).unwrap();
@@ -175,7 +179,7 @@ fn a_batch_without_labels_costs_nothing() {
     let losses = losses.unwrap();
     assert_eq!(losses.total.to_scalar::<f32>().unwrap(), 0.0);
     let grads = pad_ops::backward(&losses.total).unwrap();
-    for (name, _, var) in recorded.store.trained() {
+    for Planned { name, var, .. } in recorded.store.planned() {
         if let Some(grad) = grads.get(&var) {
             assert_eq!(largest(grad), 0.0, "{name}");
         }

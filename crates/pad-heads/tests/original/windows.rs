@@ -3,7 +3,9 @@
 use candle_core::{DType, Tensor};
 use pad_heads::{
     Result,
-    segmentation::{Augmentation, Extent, SlidingWindow, predict, predict_logits, resized_logits},
+    segmentation::{
+        Augmentation, InferenceMode, SlidingWindow, predict, predict_logits, resized_logits,
+    },
 };
 use pad_ops::{ImageSize, resize_bilinear};
 use pad_testkit::{close, golden, numbers};
@@ -15,7 +17,7 @@ fn size_of(map: &Tensor) -> ImageSize {
 
 fn sliding(window: usize, stride: usize) -> SlidingWindow {
     let (window, stride) = (ImageSize::square(window), ImageSize::square(stride));
-    SlidingWindow { window, stride, together: 1 }
+    SlidingWindow { window, stride, batch_size: 1 }
 }
 
 #[test]
@@ -26,10 +28,10 @@ fn windows_equal_the_original() {
         let y = y.broadcast_add(&golden["param.bias"].reshape((1, 4, 1, 1))?)?;
         Ok(resize_bilinear(&y, size_of(x), false)?)
     };
-    let extent = Extent::Sliding(sliding(24, 16));
+    let mode = InferenceMode::Sliding(sliding(24, 16));
     for i in 0..5 {
         let images = &golden[&format!("input.{i}")];
-        let logits = predict_logits(images, extent, &model).unwrap();
+        let logits = predict_logits(images, mode, &model).unwrap();
         close(&format!("logits {i}"), &logits, &golden[&format!("out.logits{i}")], 1e-5);
         let want = &golden[&format!("out.rescaled{i}")];
         let rescaled = resized_logits(&logits, size_of(want)).unwrap();
@@ -40,7 +42,7 @@ fn windows_equal_the_original() {
     }
     let want = &golden["out.prob1"];
     let plain = Augmentation::default();
-    let probabilities = predict(&golden["input.1"], size_of(want), extent, &plain, &model).unwrap();
+    let probabilities = predict(&golden["input.1"], size_of(want), mode, &plain, &model).unwrap();
     close("probabilities", &probabilities, want, 1e-5);
 }
 
@@ -63,17 +65,17 @@ fn pointwise(x: &Tensor) -> Result<Tensor> {
 fn flips_come_back_the_right_way_round() {
     let images = numbers(&[2, 3, 9, 14], DType::F32, 4);
     let size = ImageSize::new(9, 14);
-    let run = |augmentation: &Augmentation, extent| {
-        predict(&images, size, extent, augmentation, &pointwise).unwrap()
+    let run = |augmentation: &Augmentation, mode| {
+        predict(&images, size, mode, augmentation, &pointwise).unwrap()
     };
-    let plain = run(&Augmentation::default(), Extent::Whole);
+    let plain = run(&Augmentation::default(), InferenceMode::Whole);
     let sums = plain.sum(1).unwrap();
     close("probabilities", &sums, &sums.ones_like().unwrap(), 1e-6);
     let flip = Augmentation { flip: true, ..Augmentation::default() };
-    close("flipped", &run(&flip, Extent::Whole), &plain, 1e-6);
-    close("windows", &run(&flip, Extent::Sliding(sliding(5, 3))), &plain, 1e-6);
+    close("flipped", &run(&flip, InferenceMode::Whole), &plain, 1e-6);
+    close("windows", &run(&flip, InferenceMode::Sliding(sliding(5, 3))), &plain, 1e-6);
     let scales = Augmentation { scales: vec![0.5, 1.0, 1.75], flip: true };
-    let scaled = run(&scales, Extent::Whole);
+    let scaled = run(&scales, InferenceMode::Whole);
     let (scaled, plain) = (scaled, plain);
     assert_eq!(scaled.dims(), plain.dims());
     let change = pad_testkit::relative_difference(&scaled, &plain);
@@ -89,11 +91,11 @@ fn refusals() {
         message(sliding(4, 5)),
         "sliding window: `stride` is 5x5, expected 1x1 to the window's 4x4"
     );
-    let none = SlidingWindow { together: 0, ..sliding(0, 0) };
+    let none = SlidingWindow { batch_size: 0, ..sliding(0, 0) };
     assert_eq!(
         message(none),
         "sliding window: `window` is 0x0, expected at least 1x1; `stride` is 0x0, expected 1x1 to the window's 0x0; \
-         `together` is 0, expected at least 1"
+         `batch_size` is 0, expected at least 1"
     );
     let smaller = |x: &Tensor| -> Result<Tensor> { pointwise(&x.narrow(2, 0, 1)?) };
     assert_eq!(
@@ -101,7 +103,7 @@ fn refusals() {
         "logits of shape [1, 2, 1, 4], expected (B, classes, H, W) with B, H, W = [1, 4, 4]"
     );
     let bad = Augmentation { scales: vec![1.0, 0.0], flip: false };
-    let refused = predict(&images, ImageSize::square(4), Extent::Whole, &bad, &pointwise);
+    let refused = predict(&images, ImageSize::square(4), InferenceMode::Whole, &bad, &pointwise);
     assert_eq!(
         refused.unwrap_err().to_string(),
         "augmentation: `scales` has 0, expected finite numbers above 0"

@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Shape, Tensor};
 
-use super::{AdamWStep, AdamWUpdate};
+use super::step::{AdamWStep, AdamWUpdate};
 use crate::gpu::{self, BLOCK, Launch, Number, Source, int};
 
 const SOURCE: Source = Source { name: "adamw", text: include_str!("kernel.cu") };
@@ -20,8 +20,9 @@ fn launch(function: &'static str, p: &Tensor, shape: Shape, factors: [f64; 4]) -
     })
 }
 
-/// Both moments in one launch, the parameter in another: the new moments are two halves of one array, which the optimiser keeps,
-/// and the parameter one of its own, which is free again when it has been copied.
+/// Both moments in one launch, the parameter in another: the new moments are two halves of one
+/// array, which the optimiser keeps, and the parameter one of its own, which is free again when it
+/// has been copied.
 pub(super) fn apply(
     p: &Tensor,
     gradient: &Tensor,

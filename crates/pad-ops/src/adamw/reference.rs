@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use super::{AdamWStep, AdamWUpdate};
+use super::step::{AdamWStep, AdamWUpdate};
 use crate::Result;
 
 /// [`adamw_step`](crate::adamw_step) composed of candle's operations.
@@ -11,7 +11,7 @@ use crate::Result;
 /// All four of one shape and floating dtype.
 ///
 /// # Errors
-/// Whatever candle refuses.
+/// Any error of candle.
 pub fn adamw_step_reference(
     p: &Tensor,
     gradient: &Tensor,

@@ -1,4 +1,5 @@
-//! Averages over windows that cover the image however many are asked for: the pooling pyramid of UPerNet.
+//! Averages over windows that cover the image, for any number of windows: the pooling pyramid of
+//! UPerNet.
 //!
 //! Saved for the backward: nothing.
 
@@ -18,8 +19,9 @@ use crate::{
 use cpu::Bins;
 pub use reference::adaptive_avg_pool2d_reference;
 
-/// Row `i` of the result averages rows `floor(i H / h) .. ceil((i + 1) H / h)`, columns alike (PyTorch's windows, which
-/// overlap where sides do not divide; the result may be larger than the image).
+/// Averages windows: row `i` of the result is the mean of rows
+/// `floor(i H / h) .. ceil((i + 1) H / h)`, columns alike (PyTorch's windows, which overlap where
+/// sides do not divide; the result may be larger than the image).
 ///
 /// # Shapes
 /// `x` (B, C, H, W), floating dtype -> (B, C, `size`).

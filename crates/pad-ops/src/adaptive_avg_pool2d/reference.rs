@@ -5,13 +5,14 @@ use candle_core::{Device, Tensor};
 use super::cpu::bins;
 use crate::{ImageSize, Result, planes};
 
-/// [`adaptive_avg_pool2d`](crate::adaptive_avg_pool2d) in candle operations: any device and floating dtype.
+/// [`adaptive_avg_pool2d`](crate::adaptive_avg_pool2d) in candle operations: any device and
+/// floating dtype.
 ///
 /// # Shapes
 /// `x` (B, C, H, W) -> (B, C, `size`).
 ///
 /// # Errors
-/// Whatever candle refuses.
+/// Any error of candle.
 pub fn adaptive_avg_pool2d_reference(x: &Tensor, size: ImageSize) -> Result<Tensor> {
     let weights = |from: usize, to: usize| -> Result<Tensor> {
         let mut weights = vec![0.0_f64; to * from];

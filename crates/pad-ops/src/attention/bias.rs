@@ -1,24 +1,17 @@
-//! Attention with an additive bias on the logits: relative positions.
+//! The bias of relative positions: its forms, and what fits them.
 
-use candle_core::{Result as CandleResult, Tensor};
+use candle_core::Tensor;
 
-use super::{biased::Bias, cpu::Sizes, expect_packed, reference};
-use crate::{
-    Error, Result, check,
-    cpu::{
-        has_kernel,
-        nary::{self, Backward, Gradients},
-        slices,
-    },
-};
+use crate::{Error, Result, check};
 
-/// What is added to the logits of every head.
+/// The bias that is added to the logits of every head.
 #[derive(Clone, Debug)]
 pub enum AttentionBias {
     /// The same for every image: (H, N, N), query then key (relative position tables, as in BEiT).
     PerHead(Tensor),
-    /// A part for the key's row and one for its column, each from the query's content (ViTDet, MViTv2): the key at
-    /// row `i`, column `j` of a grid of `height` x `width` tokens gets `rows[.., i] + columns[.., j]`.
+    /// A part for the key's row and one for its column, each from the query's content (ViTDet,
+    /// MViTv2): the key at row `i`, column `j` of a grid of `height` x `width` tokens gets
+    /// `rows[.., i] + columns[.., j]`.
     Decomposed {
         /// (B, H, N, grid height).
         rows: Tensor,
@@ -28,8 +21,9 @@ pub enum AttentionBias {
 }
 
 impl AttentionBias {
-    /// Fails unless it fits `b` images of `n` tokens with `heads` heads, like `qkv` in dtype and device.
-    fn expect(&self, op: &'static str, qkv: &Tensor, heads: usize) -> Result<()> {
+    /// Checks that it fits `b` images of `n` tokens with `heads` heads, like `qkv` in dtype and
+    /// device.
+    pub(super) fn expect(&self, op: &'static str, qkv: &Tensor, heads: usize) -> Result<()> {
         let (b, n, _) = qkv.dims3()?;
         match self {
             Self::PerHead(bias) => {
@@ -54,76 +48,5 @@ impl AttentionBias {
                 })
             }
         }
-    }
-}
-
-/// [`attention_packed`](crate::attention_packed) with `softmax(scale q k^T + bias)`; gradients reach `qkv` and the
-/// bias.
-///
-/// # Shapes
-/// `qkv` (B, N, 3 D), `bias` as [`AttentionBias`] says; result (B, N, D).
-///
-/// # Errors
-/// [`Error::Shape`], [`Error::DType`], [`Error::Device`], [`Error::Value`].
-pub fn attention_packed_biased(
-    qkv: &Tensor,
-    num_heads: usize,
-    bias: &AttentionBias,
-) -> Result<Tensor> {
-    const OP: &str = "attention_packed_biased";
-    expect_packed(OP, qkv, num_heads)?;
-    bias.expect(OP, qkv, num_heads)?;
-    if !has_kernel(qkv) || qkv.elem_count() == 0 {
-        return reference::attention_packed_biased(qkv, num_heads, bias);
-    }
-    let (b, n, width) = qkv.dims3()?;
-    let d = width / 3;
-    let sizes = Sizes { b, n, d, heads: num_heads, head_dim: d / num_heads };
-    let qkv = qkv.contiguous()?;
-    let (params, grid) = match bias {
-        AttentionBias::PerHead(bias) => (vec![bias.contiguous()?], None),
-        AttentionBias::Decomposed { rows, columns } => {
-            let grid = Some((rows.dim(3)?, columns.dim(3)?));
-            (vec![rows.contiguous()?, columns.contiguous()?], grid)
-        }
-    };
-    let biased = Biased { qkv: qkv.clone(), params, grid, sizes };
-    let out = biased.with_bias(|bias| Ok(bias.forward(&slices::borrow(&qkv)?, &sizes)))?;
-    let params = biased.params.clone();
-    let params: Vec<&Tensor> = params.iter().collect();
-    Ok(nary::apply(OP, &qkv, &params, out, (b, n, d).into(), biased)?)
-}
-
-struct Biased {
-    qkv: Tensor,
-    /// The bias, or its rows and columns.
-    params: Vec<Tensor>,
-    /// Height and width of the grid of rows and columns.
-    grid: Option<(usize, usize)>,
-    sizes: Sizes,
-}
-
-impl Biased {
-    fn with_bias<R>(&self, work: impl FnOnce(Bias<'_>) -> CandleResult<R>) -> CandleResult<R> {
-        let values = self.params.iter().map(slices::borrow).collect::<CandleResult<Vec<_>>>()?;
-        match (&values[..], self.grid) {
-            ([rows, columns], Some((height, width))) => {
-                work(Bias::Decomposed { rows, columns, height, width })
-            }
-            ([bias, ..], _) => work(Bias::PerHead(bias)),
-            ([], _) => candle_core::bail!("attention_packed_biased: no bias"),
-        }
-    }
-}
-
-impl Backward for Biased {
-    fn backward(&self, d_y: &[f32], d_x: bool, wanted: &[bool]) -> CandleResult<Gradients> {
-        let qkv = slices::borrow(&self.qkv)?;
-        let any = wanted.contains(&true);
-        let (d_qkv, bias) =
-            self.with_bias(|bias| Ok(bias.backward(&qkv, d_y, &self.sizes, any)))?;
-        let d_params = [bias.first, bias.second].into_iter().zip(wanted);
-        let d_params = d_params.map(|(gradient, &wanted)| wanted.then_some(gradient)).collect();
-        Ok(Gradients { d_x: d_x.then_some(d_qkv), d_params })
     }
 }

@@ -1,113 +1,20 @@
-//! One task per (image, head): its queries, keys and values are copied together once, which also adds the bias of the
-//! `qkv` layer, and all products of the head stay in the cache.
+//! One task per (image, head): its queries, keys and values are copied together once, which also
+//! adds the bias of the `qkv` layer, and all products of the head stay in the cache.
 #![allow(unsafe_code)]
 
 use rayon::prelude::*;
 
+use super::layout::{Heads, Part, Sizes, load_rows};
 #[cfg(target_arch = "x86_64")]
 use super::panel;
 use crate::{
     cpu::{
-        level::multiversioned,
         matmul::{Into, Mat, Threads, matmul, matmul_raw},
         real::Real,
         scratch::Scratch,
     },
     softmax,
 };
-
-/// Values of a block of the N x N matrix: half a megabyte, so that it stays in the second-level cache.
-const BLOCK_VALUES: usize = 1 << 17;
-
-/// `b` images, `n` tokens, `d` = `heads` * `head_dim`.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Sizes {
-    pub(crate) b: usize,
-    pub(crate) n: usize,
-    pub(crate) d: usize,
-    pub(crate) heads: usize,
-    pub(crate) head_dim: usize,
-}
-
-/// Which of the three.
-#[derive(Clone, Copy)]
-pub(super) enum Part {
-    Queries = 0,
-    Keys = 1,
-    Values = 2,
-}
-
-impl Sizes {
-    pub(super) fn scale(&self) -> f32 {
-        (self.head_dim as f32).powf(-0.5)
-    }
-
-    /// Query rows worked on together.
-    pub(super) fn block_rows(&self) -> usize {
-        (BLOCK_VALUES / self.n.max(1)).clamp(16, self.n.max(16)).min(self.n)
-    }
-
-    /// Where head `head` of a part of `image` begins in the packed array.
-    pub(super) fn packed(&self, image: usize, part: Part, head: usize) -> usize {
-        image * self.n * 3 * self.d + part as usize * self.d + head * self.head_dim
-    }
-
-    /// Rows `rows` of a head inside the packed array.
-    pub(super) fn packed_mat(&self, rows: usize) -> Mat {
-        Mat::strided(rows, self.head_dim, 3 * self.d)
-    }
-
-    /// Rows `rows` of a head inside the output.
-    pub(super) fn out_mat(&self, rows: usize) -> Mat {
-        Mat::strided(rows, self.head_dim, self.d)
-    }
-
-    /// Rows `rows` of a head on its own.
-    pub(super) fn head_mat(&self, rows: usize) -> Mat {
-        Mat::dense(rows, self.head_dim)
-    }
-}
-
-/// A pointer that tasks share, each for its own head.
-#[derive(Clone, Copy)]
-pub(super) struct Heads(pub(super) *mut f32);
-// SAFETY: every task writes only the columns of its own (image, head), and these are disjoint.
-unsafe impl Send for Heads {}
-// SAFETY: as above.
-unsafe impl Sync for Heads {}
-
-impl Heads {
-    /// The value at `offset`.
-    pub(super) fn at(self, offset: usize) -> *mut f32 {
-        // A method, so that closures capture the whole (Sync) wrapper and not the bare pointer.
-        self.0.wrapping_add(offset)
-    }
-}
-
-multiversioned! {
-    /// `dense = (row + bias) scale` for rows that are `stride` apart; an empty bias adds nothing.
-    pub(super) fn load_rows<T: Real>(
-        rows: &[T],
-        stride: usize,
-        bias: &[f32],
-        scale: f32,
-        width: usize,
-        dense: &mut [f32],
-    ) {
-        for (dense, row) in dense.chunks_exact_mut(width).zip(rows.chunks(stride)) {
-            let row = &row[..width];
-            if bias.len() == width {
-                for i in 0..width {
-                    dense[i] = (row[i].to_f32() + bias[i]) * scale;
-                }
-            } else {
-                for i in 0..width {
-                    dense[i] = row[i].to_f32() * scale;
-                }
-            }
-        }
-    }
-}
 
 /// One head's operands, dense, and its blocks of the N x N matrix.
 pub(super) struct Head {
@@ -172,7 +79,8 @@ impl Head {
     /// `out = p v` for query rows `first..first + rows` of head `head` of `image`.
     ///
     /// # Safety
-    /// `out` points to (B, N, D), and nobody else touches the columns of this head in this image's rows.
+    /// `out` points to (B, N, D), and no other thread accesses the columns of this head in this
+    /// image's rows.
     pub(super) unsafe fn write(
         &self,
         out: Heads,
@@ -195,11 +103,13 @@ impl Head {
         }
     }
 
-    /// With `p` the probabilities of query rows `first..first + rows`: writes the gradients of their queries, adds those
-    /// of keys and values, and leaves the gradient of the logits in `d_s`.
+    /// With `p` the probabilities of query rows `first..first + rows`: writes the gradients of
+    /// their queries, adds those of keys and values, and leaves the gradient of the logits in
+    /// `d_s`.
     ///
     /// # Safety
-    /// `d_qkv` points to (B, N, 3 D), and nobody else touches the columns of this head in this image's rows.
+    /// `d_qkv` points to (B, N, 3 D), and no other thread accesses the columns of this head in this
+    /// image's rows.
     pub(super) unsafe fn back(
         &mut self,
         d_qkv: Heads,
@@ -213,7 +123,8 @@ impl Head {
         let d_o = &d_out[(image * s.n + first) * s.d + head * s.head_dim..];
         let square = Mat::dense(rows, s.n);
         let into = if first == 0 { Into::Replace } else { Into::Add };
-        // SAFETY: by this function's contract, and the rows named exist. The same holds for the two calls below.
+        // SAFETY: by this function's contract, and the rows named exist. The same holds for the two
+        // calls below.
         unsafe {
             matmul_raw(
                 (to(Part::Values), s.packed_mat(s.n)),
@@ -273,7 +184,8 @@ pub(crate) fn forward<T: Real>(qkv: &[T], bias: &[f32], s: &Sizes, out: &mut [f3
             for first in (0..s.n).step_by(block) {
                 let rows = block.min(s.n - first);
                 scratch.probabilities(s, first, rows);
-                // SAFETY: `out` holds (B, N, D); this task alone writes the columns of (image, head).
+                // SAFETY: `out` holds (B, N, D); this task alone writes the columns of (image,
+                // head).
                 unsafe { scratch.write(heads, s, (image, head), first, rows) };
             }
         },
@@ -307,8 +219,8 @@ pub(crate) fn backward<T: Real>(
             for first in (0..s.n).step_by(block) {
                 let rows = block.min(s.n - first);
                 scratch.probabilities(s, first, rows);
-                // SAFETY: `d_qkv` is as long as `qkv`; this task alone writes the columns of (image, head) in its three
-                // parts.
+                // SAFETY: `d_qkv` is as long as `qkv`; this task alone writes the columns of
+                // (image, head) in its three parts.
                 unsafe { scratch.back(heads, d_out, s, (image, head), first, rows) };
             }
         },

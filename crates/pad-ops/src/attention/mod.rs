@@ -1,37 +1,43 @@
 //! Multi-head self-attention on packed queries, keys and values (Vaswani et al., 2017).
 //!
-//! `O_h = softmax(scale * Q_h K_h^T) V_h` for each head `h`. Saved for the backward: the operand; the N x N matrix of
-//! a head lives only while that head is worked on (blocks of rows when N is large), in both directions.
+//! `O_h = softmax(scale * Q_h K_h^T) V_h` for each head `h`. Saved for the backward: the operand;
+//! the N x N matrix of a head lives only while that head is worked on (blocks of rows when N is
+//! large), in both directions.
 
 mod bias;
 mod biased;
+mod biased_cpu;
 pub(crate) mod cpu;
+mod layout;
 #[cfg(target_arch = "x86_64")]
 mod panel;
 mod reference;
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result as CandleResult, Shape, Tensor};
 
-pub use bias::{AttentionBias, attention_packed_biased};
+pub use bias::AttentionBias;
+pub use biased::attention_packed_biased;
+pub(crate) use layout::Sizes;
+use layout::expect_packed;
 pub use reference::{
     attention, attention_packed as attention_packed_reference,
     attention_packed_biased as attention_packed_biased_reference,
 };
 
 use crate::{
-    Error, Result, check,
+    Result,
     cpu::{has_kernel, slices},
 };
 
-/// Self-attention of `num_heads` heads with scale `head_dim^-0.5`, from the output of a `qkv` layer to the input of
-/// the output projection: no transposed copies in between.
+/// Computes self-attention of `num_heads` heads with scale `head_dim^-0.5`, from the output of a
+/// `qkv` layer to the input of the output projection: no transposed copies in between.
 ///
 /// # Shapes
-/// `qkv` (B, N, 3 D) with queries, keys, values in turn and heads in turn inside each (timm's layout); result
-/// (B, N, D). `num_heads` must divide D. Any floating dtype.
+/// `qkv` (B, N, 3 D) with queries, keys, values in turn and heads in turn inside each (timm's
+/// layout); result (B, N, D). `num_heads` must divide D. Any floating dtype.
 ///
 /// # Errors
-/// [`Error::Shape`], [`Error::DType`], [`Error::Value`].
+/// [`Error::Shape`](crate::Error::Shape), `DType` or `Value`.
 pub fn attention_packed(qkv: &Tensor, num_heads: usize) -> Result<Tensor> {
     expect_packed("attention_packed", qkv, num_heads)?;
     if !has_kernel(qkv) || qkv.elem_count() == 0 {
@@ -40,31 +46,15 @@ pub fn attention_packed(qkv: &Tensor, num_heads: usize) -> Result<Tensor> {
     Ok(qkv.contiguous()?.apply_op1(AttentionPacked { num_heads })?)
 }
 
-/// Fails unless `qkv` is (B, N, 3 D) of a floating dtype and `num_heads` divides D.
-fn expect_packed(op: &'static str, qkv: &Tensor, num_heads: usize) -> Result<()> {
-    check::expect_rank(op, "qkv", qkv, 3, "(B, N, 3 D)")?;
-    check::expect_float(op, "qkv", qkv)?;
-    let width = qkv.dim(2)?;
-    if num_heads == 0 || !width.is_multiple_of(3 * num_heads) {
-        return Err(Error::Value {
-            op,
-            arg: "num_heads",
-            expected: format!("a divisor of embed_dim ({} / 3)", width),
-            found: num_heads.to_string(),
-        });
-    }
-    Ok(())
-}
-
 struct AttentionPacked {
     num_heads: usize,
 }
 
 impl AttentionPacked {
-    fn sizes(&self, shape: &Shape) -> CandleResult<cpu::Sizes> {
+    fn sizes(&self, shape: &Shape) -> CandleResult<Sizes> {
         let (b, n, width) = shape.dims3()?;
         let d = width / 3;
-        Ok(cpu::Sizes { b, n, d, heads: self.num_heads, head_dim: d / self.num_heads })
+        Ok(Sizes { b, n, d, heads: self.num_heads, head_dim: d / self.num_heads })
     }
 }
 

@@ -1,15 +1,16 @@
 //! Attention by panels of 32 queries, which lie across the lanes of two AVX-512 registers.
 //!
-//! Everything of a panel is kept transposed, keys (or head channels) down and queries across: `S^T = K Q^T`,
-//! `O^T = V^T P^T`. So the softmax runs down the columns without sums across lanes, the probabilities are the next
-//! product's operand as they lie, and no N x N matrix exists: a panel is N x 32, whatever N.
+//! Everything of a panel is kept transposed, keys (or head channels) down and queries across:
+//! `S^T = K Q^T`, `O^T = V^T P^T`. So the softmax runs down the columns without sums across lanes,
+//! the probabilities are the next product's operand as they lie, and no N x N matrix exists: a
+//! panel is N x 32, whatever N.
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::*;
 
 use rayon::prelude::*;
 
-use super::cpu::{Heads, Part, Sizes, load_rows};
+use super::layout::{Heads, Part, Sizes, load_rows};
 use crate::cpu::{level::multiversioned, real::Real, scratch::Scratch, special};
 
 /// Queries of a panel.
@@ -19,11 +20,12 @@ const TILE: usize = 14;
 /// What loads of whole vectors may read beyond the last value.
 const SLACK: usize = 32;
 
-/// `c[i][..] = sum_p a[p * a_step + i] b[p][..]` for `i < M`, of which `rows` are stored; `b` and `c` have rows of
-/// [`LANES`] values, of which the first 16 `V` are used.
+/// `c[i][..] = sum_p a[p * a_step + i] b[p][..]` for `i < M`, of which `rows` are stored; `b` and
+/// `c` have rows of [`LANES`] values, of which the first 16 `V` are used.
 ///
 /// # Safety
-/// AVX-512F; `a` must be readable up to `(k - 1) * a_step + M`, `b` for `k` rows, `c` writable for `rows` rows.
+/// AVX-512F; `a` must be readable up to `(k - 1) * a_step + M`, `b` for `k` rows, `c` writable for
+/// `rows` rows.
 #[target_feature(enable = "avx512f")]
 unsafe fn columns<const M: usize, const V: usize>(
     k: usize,
@@ -54,8 +56,8 @@ unsafe fn columns<const M: usize, const V: usize>(
     }
 }
 
-/// [`columns`] over `count` rows of the result, in tiles of equal height; `a` begins at the first row and `a_step`
-/// values lead from one `p` to the next.
+/// [`columns`] over `count` rows of the result, in tiles of equal height; `a` begins at the first
+/// row and `a_step` values lead from one `p` to the next.
 ///
 /// # Safety
 /// As [`columns`] for each tile; `a` must be readable for [`SLACK`] values beyond its last.
@@ -86,12 +88,12 @@ unsafe fn wide_columns<const V: usize>(
     }
 }
 
-/// `c[i][j] += sum_p a[i][p] b[p][j]` for `i < rows` of a tile and `j < width <= 32`; `a` has rows of [`LANES`]
-/// values, `b` and `c` rows of `stride`.
+/// `c[i][j] += sum_p a[i][p] b[p][j]` for `i < rows` of a tile and `j < width <= 32`; `a` has rows
+/// of [`LANES`] values, `b` and `c` rows of `stride`.
 ///
 /// # Safety
-/// AVX-512F; `a` must be readable for [`TILE`] rows, `b` for `k` rows and [`SLACK`] values more, `c` writable for
-/// `rows` rows of `width` values.
+/// AVX-512F; `a` must be readable for [`TILE`] rows, `b` for `k` rows and [`SLACK`] values more,
+/// `c` writable for `rows` rows of `width` values.
 #[target_feature(enable = "avx512f")]
 unsafe fn add_rows(
     k: usize,
@@ -173,7 +175,8 @@ multiversioned! {
 }
 
 multiversioned! {
-    /// Dense rows of `width` values in tiles of [`TILE`] rows, each channel first; rows beyond the last are zero.
+    /// Dense rows of `width` values in tiles of [`TILE`] rows, each channel first; rows beyond the
+    /// last are zero.
     fn pack_tiles(dense: &[f32], width: usize, packed: &mut [f32]) {
         let rows = dense.len() / width;
         for (tile, packed) in packed.chunks_exact_mut(TILE * width).enumerate() {
@@ -195,7 +198,8 @@ multiversioned! {
 }
 
 multiversioned! {
-    /// Up to [`LANES`] rows of `width` values, `stride` apart, as columns; columns beyond the last row are zero.
+    /// Up to [`LANES`] rows of `width` values, `stride` apart, as columns; columns beyond the last
+    /// row are zero.
     fn load_columns(rows: &[f32], stride: usize, count: usize, width: usize, columns: &mut [f32]) {
         if count < LANES {
             columns[..width * LANES].fill(0.0);
@@ -268,7 +272,8 @@ impl Head {
     unsafe fn probabilities<const V: usize>(&mut self, s: &Sizes, first: usize, count: usize) {
         let e = s.head_dim;
         load_columns(&self.dense[0][first * e..], e, count, e, &mut self.q);
-        // SAFETY: a tile of the packed keys has e * TILE values, `q` e rows, `p` a row for each row of the tiles.
+        // SAFETY: a tile of the packed keys has e * TILE values, `q` e rows, `p` a row for each row
+        // of the tiles.
         unsafe { tiles::<V>(e, &self.packed[0], &self.q, &mut self.p, s.n) };
         softmax_columns(&mut self.p[..s.n * LANES]);
     }
@@ -277,7 +282,8 @@ impl Head {
 /// `out = packed columns` for all tiles of `n` rows.
 ///
 /// # Safety
-/// AVX-512F; `packed` must hold the tiles of `n` rows and `out` as many rows of [`LANES`].
+/// AVX-512F; `packed` must hold the tiles of `n` rows, `out` one row of [`LANES`] for each row of
+/// the tiles.
 #[target_feature(enable = "avx512f")]
 unsafe fn tiles<const V: usize>(e: usize, packed: &[f32], b: &[f32], out: &mut [f32], n: usize) {
     debug_assert!(packed.len() >= n.div_ceil(TILE) * TILE * e && b.len() >= e * LANES);
@@ -298,14 +304,14 @@ pub(super) fn available() -> bool {
     level() >= Level::Avx512
 }
 
-/// Calls `$call` with as many vectors as `count` queries need.
+/// Calls `$name` with the number of vectors that `count` queries need.
 macro_rules! by_width {
     ($count:expr, $name:ident :: <V> ( $($arg:expr),* )) => {
         if $count > 16 { $name::<2>($($arg),*) } else { $name::<1>($($arg),*) }
     };
 }
 
-/// As the kernel of the same name beside it; needs [`available`].
+/// The kernel of the same name in `cpu`, by panels; the caller has checked [`available`].
 pub(super) fn forward<T: Real>(qkv: &[T], bias: &[f32], s: &Sizes, out: &mut [f32]) {
     let heads = Heads(out.as_mut_ptr());
     (0..s.b * s.heads).into_par_iter().for_each_init(
@@ -315,12 +321,14 @@ pub(super) fn forward<T: Real>(qkv: &[T], bias: &[f32], s: &Sizes, out: &mut [f3
             scratch.load(qkv, bias, s, image, head);
             for first in (0..s.n).step_by(LANES) {
                 let count = LANES.min(s.n - first);
-                // SAFETY: `available` was asked; this task alone writes the columns of (image, head).
+                // SAFETY: the caller has checked `available`; this task alone writes the columns of
+                // (image, head).
                 unsafe { by_width!(count, panel_forward::<V>(scratch, s, first, count)) };
                 for lane in 0..count {
                     let to = heads.at((image * s.n + first + lane) * s.d + head * s.head_dim);
                     for channel in 0..s.head_dim {
-                        // SAFETY: row `first + lane` of the image exists in (B, N, D), and so do the head's columns.
+                        // SAFETY: row `first + lane` of the image exists in (B, N, D), and so do
+                        // the head's columns.
                         unsafe { *to.add(channel) = scratch.o[channel * LANES + lane] };
                     }
                 }
@@ -336,7 +344,8 @@ pub(super) fn forward<T: Real>(qkv: &[T], bias: &[f32], s: &Sizes, out: &mut [f3
 #[target_feature(enable = "avx512f")]
 unsafe fn panel_forward<const V: usize>(scratch: &mut Head, s: &Sizes, first: usize, count: usize) {
     let e = s.head_dim;
-    // SAFETY: the dense values have slack; `p` has a row for each of `n` keys, `o` for each of `e` channels.
+    // SAFETY: the dense values have slack; `p` has a row for each of `n` keys, `o` for each of `e`
+    // channels.
     unsafe {
         scratch.probabilities::<V>(s, first, count);
         let (v, p) = (scratch.dense[2].as_ptr(), scratch.p.as_ptr());
@@ -344,7 +353,7 @@ unsafe fn panel_forward<const V: usize>(scratch: &mut Head, s: &Sizes, first: us
     }
 }
 
-/// As the kernel of the same name beside it; needs [`available`].
+/// The kernel of the same name in `cpu`, by panels; the caller has checked [`available`].
 pub(super) fn backward<T: Real>(
     qkv: &[T],
     bias: &[f32],
@@ -365,13 +374,15 @@ pub(super) fn backward<T: Real>(
                 let count = LANES.min(s.n - first);
                 let rows = &rows[first * s.d..];
                 load_rows(rows, s.d, &[], 1.0, e, &mut scratch.d_o[..count * e]);
-                // SAFETY: `available` was asked; the function touches the scratch alone.
+                // SAFETY: the caller has checked `available`; the function touches the scratch
+                // alone.
                 unsafe { by_width!(count, panel_backward::<V>(scratch, s, first, count)) };
                 let to = heads.at(s.packed(image, Part::Queries, head) + first * 3 * s.d);
                 for lane in 0..count {
                     for channel in 0..e {
                         let value = scratch.q[channel * LANES + lane] * scale;
-                        // SAFETY: `d_qkv` is as long as `qkv`; this task alone writes the columns of (image, head).
+                        // SAFETY: `d_qkv` is as long as `qkv`; this task alone writes the columns
+                        // of (image, head).
                         unsafe { *to.add(lane * 3 * s.d + channel) = value };
                     }
                 }
@@ -387,7 +398,8 @@ pub(super) fn backward<T: Real>(
     );
 }
 
-/// Adds one panel's part to the gradients of keys and values; leaves `d_q^T` (without the scale) in `q`.
+/// Adds one panel's part to the gradients of keys and values; leaves `d_q^T` (without the scale) in
+/// `q`.
 ///
 /// # Safety
 /// AVX-512F.
@@ -399,8 +411,9 @@ unsafe fn panel_backward<const V: usize>(
     count: usize,
 ) {
     let (e, n) = (s.head_dim, s.n);
-    // SAFETY: `p` and `d_s` have a row for each row of the tiles of `n` keys, `q` and `o` for each channel and a tile
-    // more; the dense arrays, `d_o` among them, have slack beyond their last value; `d` holds (N, E).
+    // SAFETY: `p` and `d_s` have a row for each row of the tiles of `n` keys, `q` and `o` for each
+    // channel and a tile more; the dense arrays, `d_o` among them, have slack beyond their last
+    // value; `d` holds (N, E).
     unsafe {
         scratch.probabilities::<V>(s, first, count);
         load_columns(&scratch.d_o, e, count, e, &mut scratch.o);

@@ -2,16 +2,16 @@
 
 use candle_core::Tensor;
 
-use super::AttentionBias;
+use super::bias::AttentionBias;
 use crate::{Result, products::matmul, softmax};
 
-/// `softmax(scale q k^T + bias) v`: any device and floating dtype, any additive bias.
+/// Computes `softmax(scale q k^T + bias) v`: any device and floating dtype, any additive bias.
 ///
 /// # Shapes
 /// `q` (B, H, N, E); `k`, `v` (B, H, M, E); `bias` broadcast to (B, H, N, M); result (B, H, N, E).
 ///
 /// # Errors
-/// Whatever candle refuses.
+/// Any error of candle.
 pub fn attention(
     q: &Tensor,
     k: &Tensor,
@@ -27,24 +27,26 @@ pub fn attention(
     Ok(matmul(&softmax(&logits)?, &v.contiguous()?)?)
 }
 
-/// [`attention_packed`](crate::attention_packed) through [`attention`]: any device and floating dtype.
+/// [`attention_packed`](crate::attention_packed) through [`attention`]: any device and floating
+/// dtype.
 ///
 /// # Shapes
 /// `qkv` (B, N, 3 D); result (B, N, D).
 ///
 /// # Errors
-/// Whatever candle refuses.
+/// Any error of candle.
 pub fn attention_packed(qkv: &Tensor, num_heads: usize) -> Result<Tensor> {
     packed(qkv, num_heads, None)
 }
 
-/// [`attention_packed_biased`](crate::attention_packed_biased) through [`attention`]: any device and floating dtype.
+/// [`attention_packed_biased`](crate::attention_packed_biased) through [`attention`]: any device
+/// and floating dtype.
 ///
 /// # Shapes
 /// `qkv` (B, N, 3 D); result (B, N, D).
 ///
 /// # Errors
-/// Whatever candle refuses.
+/// Any error of candle.
 pub fn attention_packed_biased(
     qkv: &Tensor,
     num_heads: usize,

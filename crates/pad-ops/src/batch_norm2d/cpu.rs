@@ -68,7 +68,8 @@ impl Channels {
         (d_weight, sums_per_channel(d_y, self.count, self.area))
     }
 
-    /// Gradient to `x`; `means` are those of `d_y xhat` and of `d_y`, where the statistics came from values.
+    /// Gradient to `x`; `means` are those of `d_y xhat` and of `d_y`, where the statistics came
+    /// from values.
     pub(super) fn d_x(
         self,
         x: &[f32],

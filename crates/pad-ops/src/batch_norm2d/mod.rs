@@ -1,7 +1,7 @@
 //! Batch norm of maps (Ioffe & Szegedy, 2015): with the batch's own statistics, or with given ones.
 //!
-//! An operator has no state: running statistics belong to the layer, which mixes in what [`batch_norm2d`] returns. Saved
-//! for the backward: the operands, and two numbers a channel.
+//! An operator has no state: running statistics belong to the layer, which mixes in what
+//! [`batch_norm2d`] returns. Saved for the backward: the operands, and two numbers a channel.
 
 mod cpu;
 mod reference;
@@ -26,19 +26,22 @@ pub use synced::{SumOver, batch_norm2d_synced};
 pub struct Moments {
     /// Means.
     pub mean: Tensor,
-    /// Variances: unbiased ones where a batch was measured, as PyTorch's running statistics take them.
+    /// Variances: unbiased ones where a batch was measured, as PyTorch's running statistics take
+    /// them.
     pub variance: Tensor,
 }
 
-/// `(x - mean) / sqrt(variance + eps) * weight + bias` with the batch's own mean and (biased) variance of each channel.
-/// Gradients to every operand that tracks something, through the statistics too.
+/// Computes `(x - mean) / sqrt(variance + eps) * weight + bias` with the batch's own mean and
+/// (biased) variance of each channel. Gradients to every operand that tracks something, through the
+/// statistics too.
 ///
 /// # Shapes
-/// `x` (B, C, H, W); `weight`, `bias` (C); result as `x`, and what was measured. One floating dtype.
+/// `x` (B, C, H, W); `weight`, `bias` (C); result as `x`, and what was measured. One floating
+/// dtype.
 ///
 /// # Errors
-/// [`Error::Shape`], `DType` or `Device` if an operand does not fit `x`; [`Error::Value`] unless a channel has two values
-/// or more (its variance would be nothing).
+/// [`Error::Shape`], `DType` or `Device` if an operand does not fit `x`; [`Error::Value`] unless a
+/// channel has two values or more (its variance would be undefined).
 pub fn batch_norm2d(
     x: &Tensor,
     weight: &Tensor,
@@ -72,7 +75,8 @@ pub fn batch_norm2d(
     Ok((y, moments))
 }
 
-/// [`batch_norm2d`] with given statistics, which get no gradient: evaluation, and layers whose statistics are frozen.
+/// Computes [`batch_norm2d`] with given statistics, which get no gradient: evaluation, and layers
+/// whose statistics are frozen.
 ///
 /// # Shapes
 /// As [`batch_norm2d`]; `moments` (C) each.
@@ -165,8 +169,8 @@ enum Measured {
 type Means = (Vec<f32>, Vec<f32>);
 
 impl BatchNorm {
-    /// Means over a channel's values of `d_y xhat` and `d_y`, from this process's sums; nothing where the statistics did
-    /// not come from values.
+    /// Means over a channel's values of `d_y xhat` and `d_y`, from this process's sums; nothing
+    /// where the statistics did not come from values.
     fn means(&self, d_weight: &[f32], d_bias: &[f32], len: usize) -> CandleResult<Option<Means>> {
         let share = |sums: &[f32], values: f32| sums.iter().map(|sum| sum / values).collect();
         Ok(match &self.measured {

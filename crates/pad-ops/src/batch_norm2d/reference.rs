@@ -11,7 +11,7 @@ use crate::{Result, products::wide};
 /// `x` (B, C, H, W); `weight`, `bias` (C).
 ///
 /// # Errors
-/// Whatever candle refuses.
+/// Any error of candle.
 pub fn batch_norm2d_reference(
     x: &Tensor,
     weight: &Tensor,
@@ -34,13 +34,14 @@ pub fn batch_norm2d_reference(
     Ok((y.to_dtype(dtype)?, Moments { mean: flat(&mean)?, variance: flat(&variance)? }))
 }
 
-/// [`batch_norm2d_with`](crate::batch_norm2d_with) in candle operations: any device and floating dtype.
+/// [`batch_norm2d_with`](crate::batch_norm2d_with) in candle operations: any device and floating
+/// dtype.
 ///
 /// # Shapes
 /// `x` (B, C, H, W); everything else (C).
 ///
 /// # Errors
-/// Whatever candle refuses.
+/// Any error of candle.
 pub fn batch_norm2d_with_reference(
     x: &Tensor,
     moments: &Moments,

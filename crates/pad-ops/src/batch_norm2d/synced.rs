@@ -7,13 +7,13 @@ use candle_core::{DType, Device, Error as CandleError, Result as CandleResult, T
 use super::{Measured, Moments, check_operands, cpu::Channels, normalize};
 use crate::{Error, Result, cpu::slices};
 
-/// What a sum over processes can fail with.
+/// The error of a sum over processes.
 type Refusal = Box<dyn StdError + Send + Sync>;
 
 type Sum = dyn Fn(&mut [f64]) -> std::result::Result<(), Refusal> + Send + Sync;
 
-/// Replaces numbers by their sums over all processes that train together; a value, so that an operator can keep it for
-/// its backward.
+/// Replaces numbers by their sums over all processes that train together; a value, so that an
+/// operator can keep it for its backward.
 #[derive(Clone)]
 pub struct SumOver(Arc<Sum>);
 
@@ -36,19 +36,21 @@ impl fmt::Debug for SumOver {
     }
 }
 
-/// [`batch_norm2d`](crate::batch_norm2d) of the batch that all processes' `x` make together: one exchange of 2 C + 1
-/// numbers forward (number of values, their sums and sums of squares, in f64), one of 2 C backward.
+/// Computes [`batch_norm2d`](crate::batch_norm2d) of the batch that all processes' `x` make
+/// together: one exchange of 2 C + 1 numbers forward (number of values, their sums and sums of
+/// squares, in f64), one of 2 C backward.
 ///
-/// The gradients to `weight` and `bias` are this process's part, to be summed with the others' as those of any
-/// parameter; the gradient to `x` is that of the sum of all processes' losses. Every process must call it, and its
-/// backward, equally often. Tensors that are not f32 on the CPU go through f32 on the CPU.
+/// The gradients to `weight` and `bias` are this process's part, to be summed with the others' as
+/// those of any parameter; the gradient to `x` is that of the sum of all processes' losses. Every
+/// process must call it, and its backward, equally often. Tensors that are not f32 on the CPU go
+/// through f32 on the CPU.
 ///
 /// # Shapes
 /// As [`batch_norm2d`](crate::batch_norm2d); the processes' `x` may differ in B, H and W.
 ///
 /// # Errors
-/// As [`batch_norm2d`](crate::batch_norm2d), the count of values being that of all processes; whatever the exchange
-/// gives.
+/// As [`batch_norm2d`](crate::batch_norm2d), the count of values being that of all processes; any
+/// error of the exchange.
 pub fn batch_norm2d_synced(
     x: &Tensor,
     weight: &Tensor,

@@ -6,7 +6,8 @@ mod suppression;
 
 pub use suppression::{batched_nms, nms};
 
-/// Intersection over union of every box of `a` with every box of `b`, row major; 0 where they do not intersect.
+/// Computes the intersection over union of every box of `a` with every box of `b`, row major; 0
+/// where they do not intersect.
 pub fn box_iou(a: &[[f32; 4]], b: &[[f32; 4]]) -> Vec<f32> {
     let areas: Vec<f32> = b.iter().copied().map(area).collect();
     let mut out = Vec::with_capacity(a.len() * b.len());

@@ -66,8 +66,8 @@ multiversioned! {
     }
 }
 
-/// Indices of the boxes that stay, best score first, equal scores in their order: a box goes if its intersection over
-/// union with one that stays is above `threshold`.
+/// Returns the indices of the boxes that are kept, best score first, equal scores in their order: a
+/// box is suppressed if its intersection over union with a kept one is above `threshold`.
 ///
 /// # Errors
 /// [`Error::Value`] unless there is a score for each box, or for a score that is NaN.
@@ -78,8 +78,8 @@ pub fn nms(boxes: &[[f32; 4]], scores: &[f32], threshold: f32) -> Result<Vec<usi
     Ok(kept(&order, boxes, threshold))
 }
 
-/// [`nms`] within each group (a class, a level of a pyramid): boxes of different groups never meet. Groups run in
-/// parallel.
+/// Runs [`nms`] within each group (a class, a level of a pyramid): boxes of different groups do not
+/// suppress each other. Groups run in parallel.
 ///
 /// # Errors
 /// As [`nms`]; [`Error::Value`] unless there is a group for each box.

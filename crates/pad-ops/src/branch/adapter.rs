@@ -1,5 +1,5 @@
-//! The adapter inside the MLP branch: `s A(x)`, its gradients to the weights, to `x` and (through the gate) to the
-//! MLP's output.
+//! The adapter inside the MLP branch: `s A(x)`, its gradients to the weights, to `x` and (through
+//! the gate) to the MLP's output.
 
 use candle_core::Result;
 
@@ -15,7 +15,8 @@ use crate::{
     rng::Purpose,
 };
 
-/// The bottleneck after ReLU and dropout (rows, K). Where it is zero, no gradient passes: neither mask is kept.
+/// The bottleneck after ReLU and dropout (rows, K). Where it is zero, no gradient passes: neither
+/// mask is kept.
 pub(super) struct Bottleneck {
     values: Scratch,
     /// What dropout multiplied the kept values by.
@@ -41,7 +42,7 @@ pub(super) struct Adapter<'a> {
 pub(super) struct AdapterGradients {
     /// In the order of the adapter's tensors.
     pub(super) d_params: LayerGradients,
-    /// To the MLP's output, the residual's own included; absent if not wanted or equal to `d_y`.
+    /// To the MLP's output, the residual's own included; absent if not needed or equal to `d_y`.
     pub(super) d_mlp: Option<Vec<f32>>,
 }
 
@@ -66,7 +67,8 @@ impl<'a> Adapter<'a> {
         })
     }
 
-    /// Whether the gate looks at the MLP's output (the kernel for patchwise scales takes it in any case).
+    /// Whether the gate looks at the MLP's output (the kernel for patchwise scales takes it in any
+    /// case).
     pub(super) fn is_gated(&self) -> bool {
         matches!(self.strength, Strength::Patchwise { .. })
     }

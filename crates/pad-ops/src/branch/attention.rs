@@ -3,17 +3,18 @@
 use candle_core::{Result, Tensor};
 
 use super::{
-    Saved, borrow,
     dense::{Dense, Norm, Wants},
+    saved::Saved,
     weights::{AttentionWeights, Keep},
 };
 use crate::{
-    attention::cpu::{self as heads, Sizes},
+    attention::{Sizes, cpu as heads},
     cpu::{
         nary::{self, Backward, Gradients},
         real::Real,
         rows,
         scratch::Scratch,
+        slices::borrow,
     },
 };
 

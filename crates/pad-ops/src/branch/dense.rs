@@ -84,7 +84,8 @@ impl<'a> Dense<'a> {
         }
     }
 
-    /// `out = a weight`, transposed or not, in `f32` only if the layer multiplies in `f32` and both are.
+    /// `out = a weight`, transposed or not, in `f32` only if the layer multiplies in `f32` and both
+    /// are.
     fn multiply<A: Real, O: Real>(
         &self,
         (out, out_mat): (&mut [O], Mat),
@@ -148,7 +149,8 @@ impl<'a> Norm<'a> {
     }
 }
 
-/// Which of an operator's parameters want a gradient, taken layer by layer in the order of its tensors.
+/// Which of an operator's parameters need a gradient, taken layer by layer in the order of its
+/// tensors.
 pub(super) struct Wants<'a>(std::slice::Iter<'a, bool>);
 
 impl<'a> Wants<'a> {
@@ -170,7 +172,7 @@ impl<'a> Wants<'a> {
     }
 }
 
-/// Whether a layer's weight and its bias (if it has one) want a gradient.
+/// Whether a layer's weight and its bias (if it has one) need a gradient.
 #[derive(Clone, Copy)]
 pub(super) struct Want {
     pub(super) weight: bool,
@@ -185,7 +187,7 @@ impl Want {
         self.weight || self.bias == Some(true)
     }
 
-    /// The gradients that are wanted.
+    /// The gradients that are needed.
     pub(super) fn gradients(
         self,
         weight: impl FnOnce() -> Vec<f32>,

@@ -3,10 +3,9 @@
 use candle_core::{Result, Tensor};
 
 use super::{
-    Saved,
     adapter::{Adapter, Bottleneck},
-    borrow,
     dense::{Dense, Norm, Wants},
+    saved::Saved,
     weights::{Keep, MlpWeights},
 };
 use crate::{
@@ -17,6 +16,7 @@ use crate::{
         real::Real,
         rows,
         scratch::Scratch,
+        slices::borrow,
         special,
     },
 };

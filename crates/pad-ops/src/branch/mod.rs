@@ -1,21 +1,21 @@
 //! The two halves of a pre-norm transformer block, each as one operator: `x + attention(LN(x))` and
 //! `x + s A(x) + MLP(LN(x))`, `A` being PAD's adapter.
 //!
-//! One operator instead of ten knows what a composition cannot: a frozen weight's input need not be kept, norms and
-//! GELUs are cheaper computed again than kept, residuals and biases are added in passes that run anyway, and no
-//! gradient is summed into a tensor of zeros. Saved for the backward: `x`, the packed queries, keys and values; `x`,
-//! the hidden layer before GELU, and with an adapter its bottleneck and the MLP's output (those of a layer's width times
-//! three or four in bf16 where the products run in it). With [`Keep::Nothing`] only
-//! `x`: the rest is computed again (activation checkpointing, Chen et al., 2016).
+//! One operator instead of ten knows what a composition cannot: a frozen weight's input need not be
+//! kept, norms and GELUs are cheaper computed again than kept, residuals and biases are added in
+//! passes that run anyway, and no gradient is summed into a tensor of zeros. Saved for the
+//! backward: `x`, the packed queries, keys and values; `x`, the hidden layer before GELU, and with
+//! an adapter its bottleneck and the MLP's output (those of a layer's width times three or four in
+//! bf16 where the products run in it). With [`Keep::Nothing`] only `x`: the rest is computed again
+//! (activation checkpointing, Chen et al., 2016).
 
 mod adapter;
 mod attention;
 mod dense;
 mod mlp;
 mod reference;
+mod saved;
 mod weights;
-
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use candle_core::Tensor;
 use half::bf16;
@@ -28,18 +28,16 @@ pub use weights::{
     MlpWeights, NormWeights,
 };
 
-use crate::{
-    Mode, Result, check,
-    cpu::{has_kernel, slices},
-};
+use crate::{Mode, Result, check, cpu::has_kernel};
 
-/// `x + proj(attention(qkv(LN(x))))`.
+/// Computes `x + proj(attention(qkv(LN(x))))`.
 ///
 /// # Shapes
 /// `x` (B, N, D) -> the same. One floating dtype.
 ///
 /// # Errors
-/// [`Error::Shape`](crate::Error::Shape), `DType`, `Device` or `Value` naming the weight that does not fit.
+/// [`Error::Shape`](crate::Error::Shape), `DType`, `Device` or `Value` naming the weight that does
+/// not fit.
 pub fn attention_branch(x: &Tensor, weights: &AttentionWeights, keep: Keep) -> Result<Tensor> {
     const OP: &str = "attention_branch";
     check::expect_rank(OP, "x", x, 3, "(B, N, D)")?;
@@ -55,7 +53,8 @@ pub fn attention_branch(x: &Tensor, weights: &AttentionWeights, keep: Keep) -> R
     }
 }
 
-/// `x + MLP(LN(x))`, with an adapter `x + s A(x) + MLP(LN(x))`; `MLP` is `fc2(GELU(fc1(..)))`.
+/// Computes `x + MLP(LN(x))`, with an adapter `x + s A(x) + MLP(LN(x))`; `MLP` is
+/// `fc2(GELU(fc1(..)))`.
 ///
 /// # Shapes
 /// `x` (B, N, D) -> the same. One floating dtype.
@@ -75,29 +74,4 @@ pub fn mlp_branch(x: &Tensor, weights: &MlpWeights, mode: Mode, keep: Keep) -> R
         MatmulPrecision::F32 => mlp::apply::<f32>(OP, &x, &weights, mode, keep),
         MatmulPrecision::Bf16 => mlp::apply::<bf16>(OP, &x, &weights, mode, keep),
     }
-}
-
-/// What a forward leaves for its backward. The first backward takes it, so that its memory is free for what comes
-/// next; another one computes it again.
-struct Saved<T>(Mutex<Option<T>>);
-
-impl<T> Saved<T> {
-    fn new(saved: Option<T>) -> Self {
-        Self(Mutex::new(saved))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<T>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What was saved, or what `again` computes.
-    fn take_or(&self, again: impl FnOnce() -> candle_core::Result<T>) -> candle_core::Result<T> {
-        let saved = self.lock().take();
-        saved.map_or_else(again, Ok)
-    }
-}
-
-/// Values of `x` for a kernel's error type.
-fn borrow(x: &Tensor) -> candle_core::Result<slices::Values<'_>> {
-    slices::borrow(x)
 }

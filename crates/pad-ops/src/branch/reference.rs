@@ -1,4 +1,5 @@
-//! Both branches composed of this crate's operators, which choose their own paths: any device and floating dtype.
+//! Both branches composed of this crate's operators, which choose their own paths: any device and
+//! floating dtype.
 
 use candle_core::{DType, Tensor};
 
@@ -12,8 +13,9 @@ fn norm(x: &Tensor, weights: &NormWeights) -> Result<Tensor> {
     layer_norm(x, &weights.weight, &weights.bias, weights.eps)
 }
 
-/// In [`MatmulPrecision::Bf16`] operands and result are bf16, as PyTorch's autocast has them: what stands between two
-/// layers moves half the memory. Sums, norms and the residual stream stay as they are.
+/// In [`MatmulPrecision::Bf16`] operands and result are bf16, as PyTorch's autocast has them: what
+/// stands between two layers moves half the memory. Sums, norms and the residual stream stay as
+/// they are.
 fn dense(x: &Tensor, weights: &LinearWeights, precision: MatmulPrecision) -> Result<Tensor> {
     let dtype = match precision {
         MatmulPrecision::F32 => x.dtype(),
@@ -29,7 +31,7 @@ fn dense(x: &Tensor, weights: &LinearWeights, precision: MatmulPrecision) -> Res
 /// `x` (B, N, D) -> the same.
 ///
 /// # Errors
-/// Whatever the operators refuse.
+/// As the operators that it is composed of.
 pub fn attention_branch(x: &Tensor, weights: &AttentionWeights) -> Result<Tensor> {
     let qkv = dense(&norm(x, &weights.norm)?, &weights.qkv, weights.precision)?;
     let attended = attention_packed(&qkv, weights.num_heads)?;
@@ -43,7 +45,7 @@ pub fn attention_branch(x: &Tensor, weights: &AttentionWeights) -> Result<Tensor
 /// `x` (B, N, D) -> the same.
 ///
 /// # Errors
-/// Whatever the operators refuse.
+/// As the operators that it is composed of.
 pub fn mlp_branch(x: &Tensor, weights: &MlpWeights, mode: Mode) -> Result<Tensor> {
     let hidden = gelu(&dense(&norm(x, &weights.norm)?, &weights.fc1, weights.precision)?)?;
     let mlp = dense(&hidden, &weights.fc2, weights.precision)?;

@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    str::FromStr,
     sync::{Arc, OnceLock},
 };
 
@@ -9,25 +10,63 @@ use candle_core::Tensor;
 
 use crate::{Error, Fusion, Result, check, cpu::bf16::Packed, dropout};
 
-/// What a branch keeps from forward to backward.
+/// The tensors that a branch keeps from forward to backward.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Keep {
-    /// What the backward needs.
+    /// All that the backward needs.
     #[default]
     Activations,
-    /// Its input alone; the backward computes the forward again: a third more time, a fraction of the memory.
+    /// Its input alone; the backward computes the forward again (activation checkpointing): a third
+    /// more time, a fraction of the memory.
     Nothing,
 }
 
-/// What the matrix products of linear layers run in. Everything else (residual stream, norms, attention, gradients
-/// between operators) stays `f32`.
+/// The precision of the matrix products of linear layers. Everything else (residual stream, norms,
+/// attention, gradients between operators) stays `f32`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MatmulPrecision {
-    /// As the tensors are.
+    /// That of the tensors.
     #[default]
     F32,
-    /// Operands rounded to bf16, sums in `f32` (PyTorch's autocast): AVX512-BF16 where the processor has it.
+    /// Operands rounded to bf16, sums in `f32` (PyTorch's autocast): AVX512-BF16 where the
+    /// processor has it.
     Bf16,
+}
+
+/// `f32` or `bf16`.
+impl fmt::Display for MatmulPrecision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        })
+    }
+}
+
+/// Parses what [`Display`](fmt::Display) writes.
+///
+/// ```
+/// use pad_ops::MatmulPrecision;
+/// assert_eq!("bf16".parse::<MatmulPrecision>().unwrap(), MatmulPrecision::Bf16);
+/// assert_eq!(
+///     "fp16".parse::<MatmulPrecision>().unwrap_err().to_string(),
+///     "precision: expected f32 or bf16, found `fp16`"
+/// );
+/// ```
+impl FromStr for MatmulPrecision {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "f32" => Ok(Self::F32),
+            "bf16" => Ok(Self::Bf16),
+            _ => Err(Error::UnknownName {
+                what: "precision",
+                known: &["f32", "bf16"],
+                found: name.to_string(),
+            }),
+        }
+    }
 }
 
 /// `weight` (O, I) and `bias` (O) of a linear layer.
@@ -41,26 +80,28 @@ pub struct LinearWeights {
     packed: PackedWeight,
 }
 
-/// Room for a weight in bf16, in the order in which the forward reads it: shared by clones, filled by the first product, for
-/// weights that never change. The backward's order is not kept: a percent of a step's time for as much memory again.
+/// A lazily packed bf16 copy of a weight that never changes, in the order in which the forward
+/// reads it: shared by clones, made by the first product. The backward packs its own order each
+/// time: that costs a percent of a step's time and saves as much memory again.
 #[derive(Clone, Default)]
 pub(super) struct PackedWeight(Option<Arc<OnceLock<Packed>>>);
 
 impl PackedWeight {
-    /// The packed weight, made by `pack` once; none if it is not kept.
+    /// The packed weight, made by `pack` once; `None` if it is not kept.
     pub(super) fn get(&self, pack: impl FnOnce() -> Packed) -> Option<&Packed> {
-        let room = self.0.as_deref()?;
-        if room.get().is_none() {
-            // Not `get_or_init`: packing works in parallel, and a thread that waits for its own work would wait for ever.
-            let _ = room.set(pack());
+        let packed = self.0.as_deref()?;
+        if packed.get().is_none() {
+            // Not `get_or_init`: packing works in parallel, and a thread that waits for its own
+            // work would wait for ever.
+            let _ = packed.set(pack());
         }
-        room.get()
+        packed.get()
     }
 }
 
 impl fmt::Debug for PackedWeight {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let filled = self.0.as_deref().map(|room| room.get().is_some());
+        let filled = self.0.as_deref().map(|packed| packed.get().is_some());
         f.debug_tuple("PackedWeight").field(&filled).finish()
     }
 }
@@ -87,7 +128,7 @@ pub struct AttentionWeights {
     pub proj: LinearWeights,
     /// Heads; they divide D.
     pub num_heads: usize,
-    /// What the products of `qkv` and `proj` run in.
+    /// Precision of the products of `qkv` and `proj`.
     pub precision: MatmulPrecision,
 }
 
@@ -102,7 +143,7 @@ pub struct MlpWeights {
     pub fc2: LinearWeights,
     /// PAD's adapter, parallel to the MLP.
     pub adapter: Option<AdapterWeights>,
-    /// What the products of all linear layers run in, the adapter's too.
+    /// Precision of the products of all linear layers, the adapter's too.
     pub precision: MatmulPrecision,
 }
 
@@ -132,14 +173,15 @@ pub enum AdapterScale {
     Patchwise {
         /// (1, 2 D) or (1, D).
         gate: Tensor,
-        /// What it looks at.
+        /// Its input.
         fusion: Fusion,
     },
 }
 
 impl LinearWeights {
-    /// `weight` (O, I), `bias` (O). A weight that tracks no gradient is taken to stay as it is: products in
-    /// [bf16](MatmulPrecision::Bf16) pack it once for the forward of this value and its clones, which takes 2 bytes a value.
+    /// Creates a layer of `weight` (O, I) and `bias` (O). A weight that tracks no gradient must not
+    /// change: products in [bf16](MatmulPrecision::Bf16) pack it once for the forward of this value
+    /// and its clones, which takes 2 bytes a value.
     pub fn new(weight: Tensor, bias: Option<Tensor>) -> Self {
         let packed = match weight.track_op() {
             true => PackedWeight::default(),

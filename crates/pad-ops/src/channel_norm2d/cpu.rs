@@ -1,5 +1,5 @@
-//! Statistics by stretches of pixels, all channels of a stretch in turn; values by planes. Every pixel's sums run over its
-//! channels in order: the same bits for any number of threads.
+//! Statistics by stretches of pixels, all channels of a stretch in turn; values by planes. Every
+//! pixel's sums run over its channels in order: the same bits for any number of threads.
 
 use rayon::prelude::*;
 
@@ -133,7 +133,8 @@ impl Shape {
         self.channels * self.area
     }
 
-    /// Two new arrays of one number a pixel: `work(image, first pixel, a, b)` fills a stretch of both.
+    /// Two new arrays of one number a pixel: `work(image, first pixel, a, b)` fills a stretch of
+    /// both.
     fn per_pixel(
         self,
         len: usize,

@@ -1,4 +1,5 @@
-//! Layer norm over the channels of each pixel of a map (detectron2's convolutional `LN`), without transposed copies.
+//! Layer norm over the channels of each pixel of a map (detectron2's convolutional `LN`), without
+//! transposed copies.
 //!
 //! Saved for the backward: operands, two numbers a pixel.
 
@@ -18,8 +19,8 @@ use crate::{
 use cpu::{Pixels, Shape};
 pub use reference::channel_norm2d_reference;
 
-/// `weight (x - mean) / sqrt(var + eps) + bias`, mean and (biased) variance over the channels of each pixel. Gradients to
-/// every operand that tracks something.
+/// `weight (x - mean) / sqrt(var + eps) + bias`, mean and (biased) variance over the channels of
+/// each pixel. Gradients to every operand that tracks something.
 ///
 /// # Shapes
 /// `x` (B, C, H, W); `weight`, `bias` (C); result as `x`. One floating dtype.

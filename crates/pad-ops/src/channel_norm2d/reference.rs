@@ -10,7 +10,7 @@ use crate::{Result, products::wide};
 /// `x` (B, C, H, W); `weight`, `bias` (C).
 ///
 /// # Errors
-/// Whatever candle refuses.
+/// Any error of candle.
 pub fn channel_norm2d_reference(
     x: &Tensor,
     weight: &Tensor,

@@ -1,8 +1,9 @@
-//! Convolution as `weight (O, C k k)` times columns `(C k k, pixels)`, a block of output rows at a time.
+//! Convolution as `weight (O, C k k)` times columns `(C k k, pixels)`, a block of output rows at a
+//! time.
 
 use rayon::prelude::*;
 
-use super::winograd::Winograd;
+use super::{geometry::Geometry, winograd::Winograd};
 use crate::{
     cpu::{
         matmul::{Into, Mat, Threads, matmul},
@@ -14,37 +15,7 @@ use crate::{
 /// Values of one block of columns: large enough for the product, small beside the image.
 const COLUMN_VALUES: usize = 1 << 20;
 
-/// The sizes of one convolution.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Geometry {
-    pub(super) batch: usize,
-    pub(super) channels: usize,
-    pub(super) outputs: usize,
-    pub(super) height: usize,
-    pub(super) width: usize,
-    pub(super) kernel: usize,
-    pub(super) padding: usize,
-}
-
 impl Geometry {
-    pub(super) fn out_height(self) -> usize {
-        self.height + 2 * self.padding - self.kernel + 1
-    }
-
-    pub(super) fn out_width(self) -> usize {
-        self.width + 2 * self.padding - self.kernel + 1
-    }
-
-    /// Values in a column.
-    fn taps(self) -> usize {
-        self.channels * self.kernel * self.kernel
-    }
-
-    /// Whether the image itself is the matrix of columns.
-    fn is_plain(self) -> bool {
-        self.kernel == 1 && self.padding == 0
-    }
-
     /// Output rows in a block: it depends on the shape alone.
     fn block_rows(self) -> usize {
         if self.is_plain() {
@@ -57,18 +28,6 @@ impl Geometry {
     fn blocks(self) -> impl Iterator<Item = (usize, usize)> {
         let (rows, step) = (self.out_height(), self.block_rows());
         (0..rows).step_by(step).map(move |first| (first, step.min(rows - first)))
-    }
-
-    /// The part of an output row that has a pixel `tap` columns to the right: `(first output, first pixel, count)`.
-    fn overlap(self, tap: usize) -> (usize, usize, usize) {
-        let first = self.padding.saturating_sub(tap);
-        let end = (self.width + self.padding).saturating_sub(tap).min(self.out_width());
-        (first, (first + tap).saturating_sub(self.padding), end.saturating_sub(first))
-    }
-
-    /// The input row under output row `row` and kernel row `tap`, if it is inside.
-    fn input_row(self, row: usize, tap: usize) -> Option<usize> {
-        (row + tap).checked_sub(self.padding).filter(|&row| row < self.height)
     }
 
     /// Columns of output rows `first .. first + rows` of one image.

@@ -1,9 +1,10 @@
-//! 2D convolution of stride 1 as matrix products, forward and backward: columns in blocks of rows, or Winograd's tiles for
-//! 3 x 3 kernels with channels enough.
+//! 2D convolution of stride 1 as matrix products, forward and backward: columns in blocks of rows,
+//! or Winograd's tiles for 3 x 3 kernels with enough channels.
 //!
 //! Saved for the backward: the operands; columns and tiles are gathered again.
 
 mod cpu;
+mod geometry;
 mod reference;
 mod winograd;
 
@@ -17,19 +18,19 @@ use crate::{
         slices,
     },
 };
-use cpu::Geometry;
+use geometry::Geometry;
 pub use reference::conv2d_reference;
 
-/// `y[b, o] = bias[o] + sum_c weight[o, c] * x[b, c]`, cross-correlated, stride 1, zeros around the image. Gradients to
-/// every operand that tracks something.
+/// Computes `y[b, o] = bias[o] + sum_c weight[o, c] * x[b, c]`, cross-correlated, stride 1, zeros
+/// around the image. Gradients to every operand that tracks something.
 ///
 /// # Shapes
-/// `x` (B, C, H, W); `weight` (O, C, k, k), `k` odd; `bias` (O); result (B, O, H + 2 padding - k + 1, W + 2 padding -
-/// k + 1). One floating dtype.
+/// `x` (B, C, H, W); `weight` (O, C, k, k), `k` odd; `bias` (O); result (B, O, H + 2 padding - k +
+/// 1, W + 2 padding - k + 1). One floating dtype.
 ///
 /// # Errors
-/// [`Error::Shape`], `DType` or `Device` if an operand does not fit `x`; [`Error::Value`] for an even kernel or one that
-/// is larger than the padded image.
+/// [`Error::Shape`], `DType` or `Device` if an operand does not fit `x`; [`Error::Value`] for an
+/// even kernel or one that is larger than the padded image.
 pub fn conv2d(
     x: &Tensor,
     weight: &Tensor,

@@ -4,13 +4,14 @@ use candle_core::Tensor;
 
 use crate::{Result, products};
 
-/// [`conv2d`](crate::conv2d) by candle's convolution: any device and floating dtype. Computes every gradient.
+/// [`conv2d`](crate::conv2d) by candle's convolution: any device and floating dtype. Computes every
+/// gradient.
 ///
 /// # Shapes
 /// `x` (B, C, H, W); `weight` (O, C, k, k); `bias` (O).
 ///
 /// # Errors
-/// Whatever candle refuses.
+/// Any error of candle.
 pub fn conv2d_reference(
     x: &Tensor,
     weight: &Tensor,

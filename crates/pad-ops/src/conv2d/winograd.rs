@@ -1,15 +1,17 @@
-//! 3 x 3 convolutions by Winograd's algorithm F(2 x 2, 3 x 3) (Lavin & Gray, 2015): a tile of 2 x 2 outputs costs 16
-//! products per pair of channels instead of 36. Its backward is its transpose, step by step.
+//! 3 x 3 convolutions by Winograd's algorithm F(2 x 2, 3 x 3) (Lavin & Gray, 2015): a tile of 2 x 2
+//! outputs costs 16 products per pair of channels instead of 36. Its backward is its transpose,
+//! step by step.
 //!
-//! A block is some rows of tiles, counted through all images: where maps are small (heads on boxes) it spans many of them.
-//! What is written channel by channel lies as (channels, 16, tiles), what products write place by place as (16, channels,
-//! tiles): so every task writes one stretch of memory. The transforms of weights are held for a group of outputs at a time.
+//! A block is some rows of tiles, counted through all images: where maps are small (heads on boxes)
+//! it spans many of them. What is written channel by channel lies as (channels, 16, tiles), what
+//! products write place by place as (16, channels, tiles): so every task writes one stretch of
+//! memory. The transforms of weights are held for a group of outputs at a time.
 
 use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::cpu::Geometry;
+use super::geometry::Geometry;
 use crate::{
     cpu::{
         level::multiversioned,
@@ -23,8 +25,8 @@ use crate::{
 const TILE_VALUES: usize = 1 << 21;
 /// Values of a group of transformed weights.
 const WEIGHT_VALUES: usize = 1 << 22;
-/// Below so many channels on either side the transforms cost more than they save.
-const LEAST_CHANNELS: usize = 16;
+/// Minimum number of channels on either side: below, the transforms cost more than they save.
+const MIN_CHANNELS: usize = 16;
 
 /// Places of a transformed tile.
 const PLACES: usize = 16;
@@ -38,15 +40,15 @@ pub(super) struct Winograd {
 }
 
 impl Winograd {
-    /// If the convolution is one of 3 x 3 with channels enough.
+    /// Returns the tiling of a convolution of 3 x 3 with enough channels, else `None`.
     pub(super) fn of(of: Geometry) -> Option<Self> {
-        let fits = of.kernel == 3 && of.channels.min(of.outputs) >= LEAST_CHANNELS;
+        let fits = of.kernel == 3 && of.channels.min(of.outputs) >= MIN_CHANNELS;
         let (down, across) = (of.out_height().div_ceil(2), of.out_width().div_ceil(2));
         fits.then_some(Self { of, down, across })
     }
 
-    /// `(first row of tiles, rows of tiles)` of every block, by the shape alone. Row `r` is row `r % down` of image
-    /// `r / down`.
+    /// `(first row of tiles, rows of tiles)` of every block, by the shape alone. Row `r` is row
+    /// `r % down` of image `r / down`.
     fn blocks(self) -> impl Iterator<Item = (usize, usize)> {
         let (widest, all) = (self.of.channels.max(self.group()), self.of.batch * self.down);
         let rows = (TILE_VALUES / (PLACES * widest * self.across)).clamp(1, all.max(1));
@@ -113,7 +115,7 @@ impl Winograd {
         }
     }
 
-    /// Adds the gradients to those of `x` and `weight` that are wanted.
+    /// Adds the gradients to those of `x` and `weight` that are needed.
     pub(super) fn backward(
         self,
         x: &[f32],
@@ -398,7 +400,8 @@ multiversioned! {
 }
 
 multiversioned! {
-    /// `B^T` over the columns of every tile of one row: four rows of `out`, `count` apart, from `at` on.
+    /// `B^T` over the columns of every tile of one row: four rows of `out`, `count` apart, from
+    /// `at` on.
     fn mix_columns(out: &mut [f32], row: &[f32], count: usize, at: usize, n: usize) {
         let (w, rest) = out.split_at_mut(count);
         let (x, rest) = rest.split_at_mut(count);
@@ -436,7 +439,8 @@ multiversioned! {
 }
 
 multiversioned! {
-    /// Row `half` of `A^T` over the rows of a row of tiles, whose places are `stride` apart: four rows of `out`.
+    /// Row `half` of `A^T` over the rows of a row of tiles, whose places are `stride` apart: four
+    /// rows of `out`.
     fn sum_rows(out: &mut [f32], sums: &[f32], stride: usize, at: usize, half: usize) {
         let n = out.len() / 4;
         for (column, out) in out.chunks_exact_mut(n).enumerate() {

@@ -1,4 +1,5 @@
-//! Transposed convolution with a 2 x 2 kernel and stride 2: every pixel becomes four, so it is one matrix product.
+//! Transposed convolution with a 2 x 2 kernel and stride 2: every pixel becomes four, so it is one
+//! matrix product.
 //!
 //! Saved for the backward: the operands.
 
@@ -18,11 +19,13 @@ use crate::{
 use cpu::Geometry;
 pub use reference::conv_transpose2x2_reference;
 
-/// Doubles the sides: `y[b, o, 2i + s, 2j + t] = bias[o] + sum_c weight[c, o, s, t] * x[b, c, i, j]`. Gradients to every
-/// operand that tracks something.
+/// Doubles the sides:
+/// `y[b, o, 2i + s, 2j + t] = bias[o] + sum_c weight[c, o, s, t] * x[b, c, i, j]`. Gradients to
+/// every operand that tracks something.
 ///
 /// # Shapes
-/// `x` (B, C, H, W); `weight` (C, O, 2, 2), PyTorch's layout; `bias` (O); result (B, O, 2 H, 2 W). One floating dtype.
+/// `x` (B, C, H, W); `weight` (C, O, 2, 2), PyTorch's layout; `bias` (O); result (B, O, 2 H, 2 W).
+/// One floating dtype.
 ///
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape), `DType` or `Device` if an operand does not fit `x`.

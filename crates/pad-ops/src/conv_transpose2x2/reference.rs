@@ -7,13 +7,14 @@ use crate::{
     products::{self, matmul},
 };
 
-/// [`conv_transpose2x2`](crate::conv_transpose2x2) in candle operations: any device and floating dtype.
+/// [`conv_transpose2x2`](crate::conv_transpose2x2) in candle operations: any device and floating
+/// dtype.
 ///
 /// # Shapes
 /// `x` (B, C, H, W); `weight` (C, O, 2, 2); `bias` (O).
 ///
 /// # Errors
-/// Whatever candle refuses.
+/// Any error of candle.
 pub fn conv_transpose2x2_reference(
     x: &Tensor,
     weight: &Tensor,

@@ -16,8 +16,8 @@ pub(crate) enum Level {
     Avx512Bf16,
 }
 
-/// The widest level that this processor has; `PAD_CPU=portable`, `PAD_CPU=avx2` or `PAD_CPU=avx512` in the environment
-/// asks for less.
+/// The widest level that this processor has; `PAD_CPU=portable`, `PAD_CPU=avx2` or `PAD_CPU=avx512`
+/// in the environment lowers it.
 pub(crate) fn level() -> Level {
     static LEVEL: OnceLock<Level> = OnceLock::new();
     *LEVEL.get_or_init(|| {
@@ -52,8 +52,9 @@ fn found() -> Level {
     Level::Portable
 }
 
-/// The vector instructions in use (`portable`, `avx2`, `avx512`, `avx512bf16`), for a log line at the start of a program.
-/// On other architectures than x86-64 the compiler's own choice is `portable` and vectorises too.
+/// Returns the vector instructions in use (`portable`, `avx2`, `avx512`, `avx512bf16`), for a log
+/// line at the start of a program. On other architectures than x86-64 the compiler's own choice is
+/// `portable` and vectorises too.
 pub fn cpu_level() -> &'static str {
     match level() {
         Level::Portable => "portable",
@@ -63,9 +64,10 @@ pub fn cpu_level() -> &'static str {
     }
 }
 
-/// Compiles a function once for each [`Level`] and calls the widest that the processor has. Its body, and what it
-/// calls in loops, must be `#[inline(always)]` functions over slices: anything that is not inlined is compiled for the
-/// portable level (closures handed to iterators, above all).
+/// Compiles a function once for each [`Level`] and calls the widest that the processor has. Its
+/// body, and what it calls in loops, must be `#[inline(always)]` functions over slices: anything
+/// that is not inlined is compiled for the portable level (closures handed to iterators, above
+/// all).
 macro_rules! multiversioned {
     (
         $(#[$meta:meta])*
@@ -92,7 +94,8 @@ macro_rules! multiversioned {
                 }
                 match $crate::cpu::level::level() {
                     $crate::cpu::level::Level::Avx512 | $crate::cpu::level::Level::Avx512Bf16 => {
-                        // SAFETY: `level` found every instruction set that the function is compiled for.
+                        // SAFETY: `level` found every instruction set that the function is compiled
+                        // for.
                         return unsafe { avx512($($arg),*) };
                     }
                     // SAFETY: as above.

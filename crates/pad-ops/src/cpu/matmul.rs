@@ -1,73 +1,18 @@
-//! Checked matrix products over strided slices: the one place that calls the `gemm` crate, and our own kernel where that
-//! is the better one.
+//! Checked matrix products over strided slices: the one place that calls the `gemm` crate, and our
+//! own kernel where that is the better one.
 #![allow(unsafe_code)]
 
 use gemm::Parallelism;
 
+pub(crate) use super::mat::{Into, Mat, Threads};
 #[cfg(target_arch = "x86_64")]
 use super::unpacked;
-
-/// A matrix inside a slice: `(rows, columns)`, and how far apart its rows and columns are.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Mat {
-    pub(crate) rows: usize,
-    pub(crate) cols: usize,
-    pub(crate) row_stride: usize,
-    pub(crate) col_stride: usize,
-}
-
-impl Mat {
-    /// A dense row-major matrix.
-    pub(crate) fn dense(rows: usize, cols: usize) -> Self {
-        Self { rows, cols, row_stride: cols, col_stride: 1 }
-    }
-
-    /// A row-major matrix whose rows are `row_stride` apart.
-    pub(crate) fn strided(rows: usize, cols: usize, row_stride: usize) -> Self {
-        Self { rows, cols, row_stride, col_stride: 1 }
-    }
-
-    /// The transposed view of the same values.
-    pub(crate) fn t(self) -> Self {
-        Self {
-            rows: self.cols,
-            cols: self.rows,
-            row_stride: self.col_stride,
-            col_stride: self.row_stride,
-        }
-    }
-
-    /// Values that the matrix spans, first to last.
-    pub(crate) fn span(self) -> usize {
-        if self.rows == 0 || self.cols == 0 {
-            return 0;
-        }
-        (self.rows - 1) * self.row_stride + (self.cols - 1) * self.col_stride + 1
-    }
-}
-
-/// Who works on one product.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Threads {
-    /// The calling thread (products that are themselves spread over threads).
-    One,
-    /// The whole pool.
-    All,
-}
-
-/// What happens to the values already in the destination.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Into {
-    /// They are overwritten.
-    Replace,
-    /// The product is added to them.
-    Add,
-}
 
 /// `out = scale * a b`, or `out += scale * a b`.
 ///
 /// # Panics
-/// If the shapes do not chain or a slice is shorter than its matrix; callers derive both from checked tensors.
+/// If the shapes do not chain or a slice is shorter than its matrix; callers derive both from
+/// checked tensors.
 pub(crate) fn matmul(
     (out, out_mat): (&mut [f32], Mat),
     into: Into,
@@ -92,7 +37,8 @@ pub(crate) fn product((a, a_mat): (&[f32], Mat), (b, b_mat): (&[f32], Mat)) -> V
     }
     let mut out: Vec<f32> = Vec::with_capacity(rows * cols);
     let out_mat = Mat::dense(rows, cols);
-    // SAFETY: the capacity holds every value of `out_mat`; `Into::Replace` writes each of them without reading.
+    // SAFETY: the capacity holds every value of `out_mat`; `Into::Replace` writes each of them
+    // without reading.
     unsafe {
         let operands = ((a, a_mat), (b, b_mat));
         let out_pointer = (out.as_mut_ptr(), out_mat);
@@ -105,8 +51,8 @@ pub(crate) fn product((a, a_mat): (&[f32], Mat), (b, b_mat): (&[f32], Mat)) -> V
 /// [`matmul`] into a block of a larger array that other threads write other blocks of.
 ///
 /// # Safety
-/// `out` must be valid for reads and writes of every value of `out_mat`, and no other thread may touch these values
-/// during the call.
+/// `out` must be valid for reads and writes of every value of `out_mat`, and no other thread may
+/// touch these values during the call.
 pub(crate) unsafe fn matmul_raw(
     (out, out_mat): (*mut f32, Mat),
     into: Into,
@@ -127,7 +73,8 @@ pub(crate) unsafe fn matmul_raw(
         && scale == 1.0
         && unpacked::takes(a_mat, b_mat, out_mat)
     {
-        // SAFETY: the operands' lengths were checked above; the output is valid by this function's contract.
+        // SAFETY: the operands' lengths were checked above; the output is valid by this function's
+        // contract.
         return unsafe { unpacked::multiply((out, out_mat), (a, a_mat), (b, b_mat)) };
     }
     // `gemm` counts the products per thread itself; small ones stay on one thread.
@@ -135,8 +82,8 @@ pub(crate) unsafe fn matmul_raw(
         Threads::One => Parallelism::None,
         Threads::All => Parallelism::Rayon(0),
     };
-    // SAFETY: `a` and `b` hold every value of their matrices (checked above); `out` does by this function's
-    // contract; strides come from `Mat` and are positive.
+    // SAFETY: `a` and `b` hold every value of their matrices (checked above); `out` does by this
+    // function's contract; strides come from `Mat` and are positive.
     unsafe {
         gemm::gemm(
             m,

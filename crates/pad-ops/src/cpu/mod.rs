@@ -1,10 +1,12 @@
 //! What all CPU kernels share: vector dispatch, fixed chunking, slices of tensors, matrix products.
 //!
-//! Kernels work on contiguous `f32` (what a forward keeps may be bf16: [`real`]). Everything else (other dtypes, other devices) takes the operator's reference
-//! path, which is made of candle operations.
+//! Kernels work on contiguous `f32` (what a forward keeps may be bf16: [`real`]). Everything else
+//! (other dtypes, other devices) takes the operator's reference path, which is made of candle
+//! operations.
 
 pub(crate) mod bf16;
 pub(crate) mod level;
+mod mat;
 pub(crate) mod matmul;
 pub(crate) mod nary;
 pub(crate) mod real;

@@ -1,9 +1,10 @@
-//! Operators of many operands over candle's custom operations, which take three at the most.
+//! Operators of many operands over candle's custom operations, which take at most three.
 //!
-//! The first operand `x` and a *token* are the operands of the operator proper. The token is the end of a chain of
-//! links, one for each parameter that tracks something; a link's only content is that its parameter has a gradient.
-//! candle visits the operator before its token, and the token's links after it: the operator's backward leaves each
-//! parameter's gradient for the link that hands it out. Nothing is copied or concatenated.
+//! The first operand `x` and a *token* are the operands of the operator proper. The token is the
+//! end of a chain of links, one for each parameter that tracks something; a link's only content is
+//! that its parameter has a gradient. candle visits the operator before its token, and the token's
+//! links after it: the operator's backward leaves each parameter's gradient for its link, which
+//! returns it. Nothing is copied or concatenated.
 
 use std::{
     cell::RefCell,
@@ -18,7 +19,7 @@ use candle_core::{
 
 use super::slices;
 
-/// Gradients to `x` and to the parameters, in their order; those not wanted are absent.
+/// Gradients to `x` and to the parameters, in their order; those not needed are absent.
 pub(crate) struct Gradients {
     pub(crate) d_x: Option<Vec<f32>>,
     pub(crate) d_params: Vec<Option<Vec<f32>>>,
@@ -26,11 +27,12 @@ pub(crate) struct Gradients {
 
 /// What an operator does with the gradient that arrives.
 pub(crate) trait Backward: Send + Sync + 'static {
-    /// `d_y` has the shape of the result; `wanted` says which parameters track something, `d_x` whether `x` does.
+    /// `d_y` has the shape of the result; `wanted`: which parameters track a gradient; `d_x`:
+    /// whether `x` does.
     fn backward(&self, d_y: &[f32], d_x: bool, wanted: &[bool]) -> Result<Gradients>;
 }
 
-/// Whether anything here asks for a gradient.
+/// Whether any operand tracks a gradient.
 pub(crate) fn tracks(x: &Tensor, params: &[&Tensor]) -> bool {
     x.track_op() || params.iter().any(|param| param.track_op())
 }
@@ -136,15 +138,17 @@ impl<B: Backward> CustomOp2 for Operator<B> {
 }
 
 thread_local! {
-    /// Gradients of variables during [`backward`], so that they need not pass through candle's sums.
+    /// Gradients of variables during [`backward`], so that they need not pass through candle's
+    /// sums.
     static ASIDE: RefCell<Option<HashMap<TensorId, Tensor>>> = const { RefCell::new(None) };
 }
 
-/// `loss.backward()`, the same gradients in less time and memory.
+/// Runs `loss.backward()`: the same gradients in less time and memory.
 ///
-/// candle adds every gradient onto fresh zeros: for the weights of a network that is three passes over as much memory
-/// as they have, each step. Here the gradients of variables that come from [`attention_branch`](crate::attention_branch)
-/// and [`mlp_branch`](crate::mlp_branch) go to the store directly.
+/// candle adds every gradient onto fresh zeros: for the weights of a network that is three passes
+/// over as much memory as they have, each step. Here the gradients of variables that come from
+/// [`attention_branch`](crate::attention_branch) and [`mlp_branch`](crate::mlp_branch) go to the
+/// store directly.
 ///
 /// # Errors
 /// As candle's `backward`.
@@ -164,7 +168,7 @@ pub fn backward(loss: &Tensor) -> crate::Result<GradStore> {
     Ok(store)
 }
 
-/// Puts a variable's gradient aside, if [`backward`] asked for it; else gives it back.
+/// Stores a variable's gradient for [`backward`] if it collects them; else returns it.
 fn put_aside(param: &Tensor, gradient: Tensor) -> Result<Option<Tensor>> {
     if !param.is_variable() {
         return Ok(Some(gradient));
@@ -180,7 +184,7 @@ fn put_aside(param: &Tensor, gradient: Tensor) -> Result<Option<Tensor>> {
     })
 }
 
-/// Hands one parameter its gradient.
+/// Returns the gradient of one parameter.
 struct Link {
     index: usize,
     gradients: Shared,

@@ -4,7 +4,8 @@ use half::bf16;
 
 use super::bf16::{Element, Values, round};
 
-/// A number that kernels read as `f32` and round back. No larger than `f32`, and every pattern of bits is a value.
+/// A number that kernels read as `f32` and round back. No larger than `f32`, and every pattern of
+/// bits is a value.
 pub(crate) trait Real: Element + 'static {
     /// Its value.
     fn to_f32(self) -> f32;

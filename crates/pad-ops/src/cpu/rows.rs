@@ -1,7 +1,7 @@
 //! Fixed chunking over rows, and sums with a fixed order.
 //!
-//! How rows are cut depends on the shape alone, never on the number of threads, and partial results are added in
-//! chunk order: the bits of a result are the same for 1 and for 64 threads.
+//! How rows are cut depends on the shape alone, never on the number of threads, and partial results
+//! are added in chunk order: the bits of a result are the same for 1 and for 64 threads.
 
 #![allow(unsafe_code)]
 
@@ -48,8 +48,8 @@ impl Rows {
     }
 }
 
-/// A new array of rows: as [`for_rows`] on zeros, but each task sets its own rows to zero, while they are in its
-/// cache, instead of one thread setting all.
+/// A new array of rows: as [`for_rows`] on zeros, but each task sets its own rows to zero, while
+/// they are in its cache, instead of one thread setting all.
 pub(crate) fn build(
     len: usize,
     width: usize,
@@ -61,8 +61,8 @@ pub(crate) fn build(
     (0..len.div_ceil(step)).into_par_iter().for_each(|chunk| {
         let from = chunk * step;
         let count = step.min(len - from);
-        // SAFETY: the capacity is `len`, so `from..from + count` is allocated; no other task has this chunk; it is set
-        // to zero before a slice of it exists.
+        // SAFETY: the capacity is `len`, so `from..from + count` is allocated; no other task has
+        // this chunk; it is set to zero before a slice of it exists.
         let out = unsafe {
             std::ptr::write_bytes(pointer.at(from), 0, count);
             std::slice::from_raw_parts_mut(pointer.at(from), count)
@@ -74,8 +74,9 @@ pub(crate) fn build(
     out
 }
 
-/// A vector of `partial_width` sums over rows: `work(rows, partial)` adds a range of rows onto its own vector of
-/// zeros, and the vectors are added in order. Ranges are wider than chunks of [`for_rows`]: each carries a vector.
+/// A vector of `partial_width` sums over rows: `work(rows, partial)` adds a range of rows onto its
+/// own vector of zeros, and the vectors are added in order. Ranges are wider than chunks of
+/// [`for_rows`]: each carries a vector.
 pub(crate) fn reduce_rows(
     row_count: usize,
     width: usize,

@@ -1,5 +1,5 @@
-//! Memory that kernels use again and again: a training step asks for the same sizes every time, and fresh memory costs
-//! a page fault per page.
+//! Memory that kernels reuse: a training step needs the same sizes every time, and fresh memory
+//! costs a page fault per page.
 
 #![allow(unsafe_code)]
 
@@ -11,7 +11,7 @@ use std::{
 
 use super::real::Real;
 
-/// Buffers that nobody uses at the moment.
+/// Idle buffers.
 static IDLE: Mutex<Vec<Vec<f32>>> = Mutex::new(Vec::new());
 
 fn idle() -> MutexGuard<'static, Vec<Vec<f32>>> {
@@ -21,17 +21,18 @@ fn idle() -> MutexGuard<'static, Vec<Vec<f32>>> {
 
 /// Numbers of any value, to be overwritten; its memory goes back to the others when it is dropped.
 pub(crate) struct Scratch<T = f32> {
-    /// At least as many bytes as `len` values take.
+    /// At least the bytes of `len` values.
     values: Vec<f32>,
     len: usize,
     kind: PhantomData<T>,
 }
 
 impl<T: Real> Scratch<T> {
-    /// `count` numbers that nobody has set.
+    /// `count` uninitialised numbers.
     ///
-    /// The smallest idle buffer that fits without wasting half of itself is taken. If there is none, idle ones of as
-    /// many numbers are given back to the system first, so that what is held follows what is needed.
+    /// The smallest idle buffer that fits without wasting half of itself is taken. If none fits,
+    /// idle ones of the same total size are freed first, so that the memory held follows the memory
+    /// needed.
     pub(crate) fn new(count: usize) -> Self {
         const { assert!(size_of::<T>() <= size_of::<f32>() && align_of::<T>() <= align_of::<f32>()) };
         let len = (count * size_of::<T>()).div_ceil(size_of::<f32>());
@@ -57,7 +58,8 @@ impl<T: Real> Deref for Scratch<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        // SAFETY: `values` is long and aligned enough for `len` values of `T` (`new`), for which any bits will do.
+        // SAFETY: `values` is long and aligned enough for `len` values of `T` (`new`), for which
+        // any bits will do.
         unsafe { std::slice::from_raw_parts(self.values.as_ptr().cast(), self.len) }
     }
 }
@@ -77,7 +79,7 @@ impl<T> Drop for Scratch<T> {
     }
 }
 
-/// Gives the memory that kernels keep between calls back to the system.
+/// Frees the memory that kernels keep between calls.
 pub fn release_buffers() {
     idle().clear();
 }

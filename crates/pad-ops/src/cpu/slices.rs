@@ -24,7 +24,8 @@ fn storage_dtype(storage: &CpuStorage) -> candle_core::DType {
     storage.dtype()
 }
 
-/// Calls `read` on the values of a CPU `f32` tensor, which are copied only if they are not contiguous.
+/// Calls `read` on the values of a CPU `f32` tensor, which are copied only if they are not
+/// contiguous.
 pub(crate) fn read<R>(tensor: &Tensor, read: impl FnOnce(&[f32]) -> R) -> Result<R> {
     let tensor = tensor.contiguous()?;
     let (storage, layout) = tensor.storage_and_layout();
@@ -48,7 +49,7 @@ impl Deref for Values<'_> {
     fn deref(&self) -> &[f32] {
         match &**self.storage {
             Storage::Cpu(CpuStorage::F32(values)) => &values[self.from..self.to],
-            _ => &[], // `borrow` has refused it
+            _ => &[], // `borrow` has rejected it
         }
     }
 }

@@ -2,7 +2,8 @@
 
 /// `exp(x)`, relative error below 2e-7; 0 below -87.3, infinity above 88.7, NaN for NaN.
 ///
-/// `x = n ln 2 + r` with `|r| <= ln 2 / 2`; a polynomial (Taylor to degree 7) for `exp(r)`, the exponent by bits.
+/// `x = n ln 2 + r` with `|r| <= ln 2 / 2`; a polynomial (Taylor to degree 7) for `exp(r)`, the
+/// exponent by bits.
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
     const LN2_HIGH: f32 = 0.693_359_4;
@@ -37,8 +38,9 @@ pub(crate) fn exp(x: f32) -> f32 {
     }
 }
 
-/// Coefficients of `R` in `erfc(z) = exp(-z^2) R(1 / (1 + 0.47 z))` for `z >= 0`: a weighted least-squares fit in
-/// 40-digit arithmetic over `z` in `0..=10`, relative error 9e-9 before rounding to `f32`.
+/// Coefficients of `R` in `erfc(z) = exp(-z^2) R(1 / (1 + 0.47 z))` for `z >= 0`: a weighted
+/// least-squares fit in 40-digit arithmetic over `z` in `0..=10`, relative error 9e-9 before
+/// rounding to `f32`.
 const ERFC: [f32; 10] = [
     1.174_289_6e-5,
     0.264_848_7,

@@ -1,10 +1,12 @@
 //! `y = x w^T` in `f32` with AVX-512, `w` read as it lies in memory.
 //!
-//! A product's usual first step is to copy both operands into the order of its kernel. For the weights of a linear layer
-//! that copy is a large part of the work where tokens are few, and it is made again for every batch. Here only `x` is
-//! copied, 32 of its rows (tokens) across the lanes of two registers, and `w` is the operand of which single values are
-//! broadcast: 14 rows (outputs) at a time, read from left to right. A tile of 14 outputs of 32 tokens is transposed in
-//! registers on its way out. Every sum runs over `k` in order, from zero, in one chain: its bits depend on nothing else.
+//! A product's usual first step is to copy both operands into the order of its kernel. For the
+//! weights of a linear layer that copy is a large part of the work where tokens are few, and it is
+//! made again for every batch. Here only `x` is copied, 32 of its rows (tokens) across the lanes of
+//! two registers, and `w` is the operand of which single values are broadcast: 14 rows (outputs) at
+//! a time, read from left to right. A tile of 14 outputs of 32 tokens is transposed in registers on
+//! its way out. Every sum runs over `k` in order, from zero, in one chain: its bits depend on
+//! nothing else.
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::*;
@@ -13,22 +15,24 @@ use rayon::prelude::*;
 
 use super::{
     level::{Level, level},
-    matmul::Mat,
+    mat::Mat,
     scratch::Scratch,
     transpose::{BLOCK, transpose},
 };
 
 /// Tokens of a panel: two registers.
 const LANES: usize = 2 * BLOCK;
-/// Outputs of a tile: 14 x 2 sums, two vectors of tokens and a broadcast weight fill the 32 registers.
+/// Outputs of a tile: 14 x 2 sums, two vectors of tokens and a broadcast weight fill the 32
+/// registers.
 const TILE: usize = 14;
 /// Tiles of a task.
 const TASK_TILES: usize = 8;
-/// Values of the panels that a task goes through: they stay in the second-level cache while the weights stream by.
+/// Values of the panels that a task goes through: they stay in the second-level cache while the
+/// weights stream by.
 const BLOCK_VALUES: usize = 160 << 10;
 
-/// Whether the product of `x` (m, k) and `w^T` (k, n) is one for these kernels: rows side by side in both, and a shape at
-/// which they win over packing `w`: few tokens, or long rows.
+/// Whether the product of `x` (m, k) and `w^T` (k, n) is one for these kernels: rows side by side
+/// in both, and a shape at which they win over packing `w`: few tokens, or long rows.
 pub(super) fn takes(x: Mat, w_t: Mat, y: Mat) -> bool {
     let (m, k, n) = (x.rows, x.cols, w_t.cols);
     let rows = x.col_stride == 1 && w_t.row_stride == 1 && y.col_stride == 1;
@@ -55,12 +59,12 @@ impl Out {
     }
 }
 
-/// `y = x w^T` for operands that [`takes`] has accepted, on all threads; every value of `y` (m, n) is written and none is
-/// read.
+/// `y = x w^T` for operands that [`takes`] has accepted, on all threads; every value of `y` (m, n)
+/// is written and none is read.
 ///
 /// # Safety
-/// `y` must be valid for writes of every value of its matrix and nobody else may touch it meanwhile. `x` and `w` must
-/// hold all values of their matrices.
+/// `y` must be valid for writes of every value of its matrix and no other thread may access it
+/// meanwhile. `x` and `w` must hold all values of their matrices.
 pub(super) unsafe fn multiply(
     (y, y_mat): (*mut f32, Mat),
     (x, x_mat): (&[f32], Mat),
@@ -73,7 +77,8 @@ pub(super) unsafe fn multiply(
     let mut packed = Scratch::<f32>::new(panels * k * LANES);
     packed.par_chunks_mut(k * LANES).enumerate().for_each(|(panel, packed)| {
         let first = panel * LANES;
-        // SAFETY: `takes` has asked for the instructions; the slice holds the rows that are named.
+        // SAFETY: `takes` has checked for the instructions; the slice holds the rows that are
+        // named.
         unsafe {
             pack(&x[first * x_mat.row_stride..], x_mat.row_stride, LANES.min(m - first), k, packed)
         };
@@ -85,7 +90,8 @@ pub(super) unsafe fn multiply(
     (0..panels.div_ceil(together) * groups).into_par_iter().with_max_len(1).for_each(|task| {
         let (block, group) = (task / groups, task % groups);
         for tile in group * TASK_TILES..((group + 1) * TASK_TILES).min(tiles) {
-            // The last tile begins early enough to be whole; what the one before has written is masked out.
+            // The last tile begins early enough to be whole; what the one before has written is
+            // masked out.
             let first = (tile * TILE).min(n - TILE);
             let weights = &w[first * w_t_mat.col_stride..];
             for panel in block * together..((block + 1) * together).min(panels) {
@@ -96,8 +102,9 @@ pub(super) unsafe fn multiply(
                     count: LANES.min(m - panel * LANES),
                     fresh: tile * TILE - first,
                 };
-                // SAFETY: the instructions are there; `weights` begins a run of `TILE` rows of `k` values; the outputs
-                // from `fresh` on of `count` tokens exist and belong to this task alone.
+                // SAFETY: the instructions are there; `weights` begins a run of `TILE` rows of `k`
+                // values; the outputs from `fresh` on of `count` tokens exist and belong to this
+                // task alone.
                 unsafe {
                     if tile.count > BLOCK {
                         tile_of::<2>(k, (weights, w_t_mat.col_stride), tokens, tile);
@@ -154,8 +161,8 @@ unsafe fn pack(x: &[f32], stride: usize, count: usize, k: usize, packed: &mut [f
     }
 }
 
-/// The body once for every row of a tile, its number a constant: the compiler does not unroll a loop of fourteen, and
-/// keeps its sums in memory then.
+/// The body once for every row of a tile, its number a constant: the compiler does not unroll a
+/// loop of fourteen, and keeps its sums in memory then.
 macro_rules! each_row {
     ($row:ident, $body:block) => { each_row!($row, $body, 0 1 2 3 4 5 6 7 8 9 10 11 12 13) };
     ($row:ident, $body:block, $($number:literal)+) => {
@@ -169,15 +176,16 @@ macro_rules! each_row {
 /// One tile: [`TILE`] outputs of `count <= 16 V` tokens, stored from output `fresh` on.
 ///
 /// # Safety
-/// AVX-512F; `w` must hold [`TILE`] rows of `k` values, `ld` apart, and `tokens` `k` rows of [`LANES`]; `tile.to` must be
-/// valid for writes of outputs `fresh..TILE` of `count` tokens.
+/// AVX-512F; `w` must hold [`TILE`] rows of `k` values, `ld` apart, and `tokens` `k` rows of
+/// [`LANES`]; `tile.to` must be valid for writes of outputs `fresh..TILE` of `count` tokens.
 #[target_feature(enable = "avx512f")]
 unsafe fn tile_of<const V: usize>(k: usize, (w, ld): (&[f32], usize), tokens: &[f32], tile: Tile) {
     debug_assert!(w.len() >= (TILE - 1) * ld + k && tokens.len() >= k * LANES);
     let mut sums = [[_mm512_setzero_ps(); V]; TILE];
     // SAFETY: all offsets lie within what the caller promises.
     unsafe {
-        // Every third row: the two after it are reached by index, so that all addresses fit into the registers.
+        // Every third row: the two after it are reached by index, so that all addresses fit into
+        // the registers.
         let mut rows: [*const f32; 5] = std::array::from_fn(|i| w.as_ptr().add(3 * i * ld));
         let mut x = tokens.as_ptr();
         for _ in 0..k {
@@ -213,8 +221,8 @@ unsafe fn tile_of<const V: usize>(k: usize, (w, ld): (&[f32], usize), tokens: &[
 mod tests {
     use super::*;
 
-    /// Odd shapes, rows further apart than they are long: sums as in f64, nothing written between the rows, the same
-    /// bits from one thread and from several.
+    /// Odd shapes, rows further apart than they are long: sums as in f64, nothing written between
+    /// the rows, the same bits from one thread and from several.
     #[test]
     fn products_of_odd_shapes() {
         let sizes = [

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::{CrossEntropy, weights::pixel_weights};
+use super::{options::CrossEntropy, weights::pixel_weights};
 use crate::cpu::{level::multiversioned, special::exp};
 
 /// Pixels that one task takes through all classes.
@@ -39,7 +39,7 @@ impl Pixels {
         let loss = |pixel: usize| {
             let (image, place) = (pixel / area, pixel % area);
             let label = labels[pixel];
-            if label == options.ignore {
+            if Some(label) == options.ignore_index {
                 return 0.0;
             }
             log_sums[pixel] - x[(image * classes + label as usize) * area + place]
@@ -50,7 +50,8 @@ impl Pixels {
         Self { labels, log_sums, losses, weights, classes, area }
     }
 
-    /// The sum, in f64 and in the order of pixels; a pixel without weight does not count, even if it is no number.
+    /// The sum, in f64 and in the order of pixels; a pixel without weight does not count, even if
+    /// it is not finite.
     pub(super) fn loss(&self) -> f32 {
         let pixels = self.losses.iter().zip(&self.weights).filter(|(_, weight)| **weight != 0.0);
         pixels.map(|(loss, weight)| f64::from(*loss) * f64::from(*weight)).sum::<f64>() as f32

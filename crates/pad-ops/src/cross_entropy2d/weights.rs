@@ -1,9 +1,9 @@
 //! Which pixels count, and how much: a function of labels and losses without gradient.
 
-use super::{CrossEntropy, HardPixels, PixelMean};
+use super::options::{CrossEntropy, HardPixels, PixelMean};
 
-/// Weights of all pixels, already divided by what the sum is divided by. `losses` are those of each pixel, unweighted
-/// (ignored pixels: anything).
+/// Weights of all pixels, already divided by what the sum is divided by. `losses` are those of each
+/// pixel, unweighted (ignored pixels: anything).
 pub(super) fn pixel_weights(
     labels: &[u32],
     losses: &[f32],
@@ -14,11 +14,13 @@ pub(super) fn pixel_weights(
         Some(weights) => weights.get(label as usize).copied().unwrap_or(0.0),
         None => 1.0,
     };
-    let weight = |label: u32| if label == options.ignore { 0.0 } else { of_class(label) };
+    let weight =
+        |label: u32| if Some(label) == options.ignore_index { 0.0 } else { of_class(label) };
     let mut weights: Vec<f32> = labels.iter().map(|&label| weight(label)).collect();
     if let Some(hard) = options.hard {
-        let valid: Vec<usize> =
-            (0..labels.len()).filter(|&pixel| labels[pixel] != options.ignore).collect();
+        let valid: Vec<usize> = (0..labels.len())
+            .filter(|&pixel| Some(labels[pixel]) != options.ignore_index)
+            .collect();
         keep_hard(&mut weights, &valid, losses, images, hard);
     }
     let divisor = match options.mean {

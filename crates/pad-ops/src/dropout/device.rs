@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 
-use super::{kept, threshold};
+use super::probability::{kept, threshold};
 use crate::{
     gpu::{self, BLOCK, Backward, Launch, Number, Source, int},
     rng::Key,

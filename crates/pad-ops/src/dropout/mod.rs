@@ -1,30 +1,37 @@
-//! Dropout whose mask is fixed by a [`Key`] (Srivastava et al., 2014), and drop path (Huang et al., 2016).
+//! Dropout whose mask is fixed by a [`Key`] (Srivastava et al., 2014), and drop path (Huang et al.,
+//! 2016).
 //!
 //! Saved for the backward: nothing; the mask is drawn again from the key.
 
 mod device;
+mod probability;
 
 use candle_core::{CpuStorage, CustomOp1, Device, Layout, Result as CandleResult, Shape, Tensor};
 use rayon::prelude::*;
 
+pub(crate) use probability::check_probability;
+use probability::{kept, threshold};
+
 use crate::{
-    Error, Mode, Result, check,
+    Mode, Result, check,
     cpu::{has_kernel, slices},
     gpu,
     rng::{Key, Purpose},
 };
 
-/// Values per task; the mask does not depend on it, since each task seeks to its own place in the stream.
+/// Values per task; the mask does not depend on it, since each task seeks to its own place in the
+/// stream.
 const CHUNK: usize = 4096;
 
-/// Zeroes each value with probability `p` and scales the others by `1 / (1 - p)`; the identity in [`Mode::Eval`] and
-/// for `p = 0`.
+/// Zeroes each value with probability `p` and scales the others by `1 / (1 - p)`; the identity in
+/// [`Mode::Eval`] and for `p = 0`.
 ///
 /// # Shapes
-/// Any, floating dtype. Equal keys drop the same places on every device and for any number of threads.
+/// Any, floating dtype. Equal keys drop the same places on every device and for any number of
+/// threads.
 ///
 /// # Errors
-/// [`Error::Value`] unless `0 <= p < 1`, [`Error::DType`] for integers.
+/// [`Error::Value`](crate::Error::Value) unless `0 <= p < 1`, `DType` for integers.
 pub fn dropout(x: &Tensor, p: f64, mode: Mode) -> Result<Tensor> {
     const OP: &str = "dropout";
     check_probability(OP, p)?;
@@ -49,7 +56,7 @@ pub fn dropout(x: &Tensor, p: f64, mode: Mode) -> Result<Tensor> {
 /// Any.
 ///
 /// # Errors
-/// Whatever candle refuses.
+/// Any error of candle.
 pub fn dropout_reference(x: &Tensor, p: f64, key: Key) -> Result<Tensor> {
     let mut mask = vec![1.0; x.elem_count()];
     apply(&mut mask, p, key);
@@ -57,14 +64,14 @@ pub fn dropout_reference(x: &Tensor, p: f64, key: Key) -> Result<Tensor> {
     Ok((x * mask.to_dtype(x.dtype())?.to_device(x.device())?)?)
 }
 
-/// Drops the whole residual branch of each sample with probability `p` and scales the others by `1 / (1 - p)`
-/// (stochastic depth); the identity in [`Mode::Eval`] and for `p = 0`.
+/// Drops the whole residual branch of each sample with probability `p` and scales the others by
+/// `1 / (1 - p)` (stochastic depth); the identity in [`Mode::Eval`] and for `p = 0`.
 ///
 /// # Shapes
 /// `x` (B, ..), floating dtype.
 ///
 /// # Errors
-/// [`Error::Value`] unless `0 <= p < 1`, [`Error::Shape`] for a scalar.
+/// [`Error::Value`](crate::Error::Value) unless `0 <= p < 1`, `Shape` for a scalar.
 pub fn drop_path(x: &Tensor, p: f64, mode: Mode) -> Result<Tensor> {
     const OP: &str = "drop_path";
     check_probability(OP, p)?;
@@ -82,23 +89,6 @@ pub fn drop_path(x: &Tensor, p: f64, mode: Mode) -> Result<Tensor> {
     shape[0] = batch;
     let mask = Tensor::from_vec(mask, shape, x.device())?.to_dtype(x.dtype())?;
     Ok(x.broadcast_mul(&mask)?)
-}
-
-pub(crate) fn check_probability(op: &'static str, p: f64) -> Result<()> {
-    if (0.0..1.0).contains(&p) {
-        return Ok(());
-    }
-    Err(Error::Value { op, arg: "p", expected: "0 <= p < 1".into(), found: p.to_string() })
-}
-
-/// What values that are not dropped are multiplied by.
-fn kept(p: f64) -> f32 {
-    (1.0 / (1.0 - p)) as f32
-}
-
-/// A value is dropped if 32 random bits fall below p * 2^32.
-fn threshold(p: f64) -> u32 {
-    (p * 4_294_967_296.0) as u32
 }
 
 /// Multiplies `values` by the mask that `key` draws.

@@ -1,14 +1,14 @@
 //! One pass over the tokens; forward and backward side by side.
 //!
-//! All fusions are one formula: `logit = gate_m . mlp + gate_a . a`, where concat has both halves of the gate, sum
-//! uses the same weights twice, and side and gside leave one product out.
+//! All fusions are one formula: `logit = gate_m . mlp + gate_a . a`, where concat has both halves
+//! of the gate, sum uses the same weights twice, and side and gside leave one product out.
 
 use rayon::prelude::*;
 
-use super::Fusion;
+use super::fusion::Fusion;
 use crate::cpu::{level::multiversioned, rows, special};
 
-/// Which gradients someone asked for.
+/// Which gradients are needed.
 #[derive(Clone, Copy)]
 pub(crate) struct Wanted {
     pub(crate) d_adapter: bool,
@@ -16,7 +16,7 @@ pub(crate) struct Wanted {
     pub(crate) d_gate: bool,
 }
 
-/// Gradients to the operands; those not wanted are absent.
+/// Gradients to the operands; those not needed are absent.
 pub(crate) struct Gradients {
     pub(crate) d_adapter: Option<Vec<f32>>,
     pub(crate) d_mlp: Option<Vec<f32>>,
@@ -86,7 +86,8 @@ multiversioned! {
 }
 
 impl Operands<'_> {
-    /// The gate's weights for the MLP's output and for the adapter's; empty where that branch is not seen.
+    /// The gate's weights for the MLP's output and for the adapter's; empty where that branch is
+    /// not seen.
     fn gates(&self) -> (&[f32], &[f32]) {
         match self.fusion {
             Fusion::Concat => self.gate.split_at(self.d),
@@ -106,8 +107,8 @@ impl Operands<'_> {
         })
     }
 
-    /// Per token: `d_a = s d_delta + d_logit gate_a`, `d_mlp = d_logit gate_m`, `d_gate_a += d_logit a`,
-    /// `d_gate_m += d_logit mlp`.
+    /// Per token: `d_a = s d_delta + d_logit gate_a`, `d_mlp = d_logit gate_m`,
+    /// `d_gate_a += d_logit a`, `d_gate_m += d_logit mlp`.
     pub(crate) fn backward(&self, d_delta: &[f32], wanted: Wanted) -> Gradients {
         let (d, (gate_mlp, gate_adapter)) = (self.d, self.gates());
         // One scale's inner products per token serve all three gradients.

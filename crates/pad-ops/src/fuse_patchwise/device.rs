@@ -2,7 +2,7 @@
 
 use candle_core::{D, DType, Result, Shape, Tensor};
 
-use super::Fusion;
+use super::fusion::Fusion;
 use crate::gpu::{self, Backward, Launch, Number, Source, WARPS, chunks, int};
 
 const SOURCE: Source = Source { name: "fuse_patchwise", text: include_str!("kernel.cu") };

@@ -1,13 +1,17 @@
-//! The patchwise fusion of PAD (section 3.2): one scale per patch, predicted from the two branches of a block.
+//! The patchwise fusion of PAD (section 3.2): one scale per patch, predicted from the two branches
+//! of a block.
 //!
-//! `s = sigmoid(gate . [mlp; a])` per token and `delta = s * a`, where `a` is the adapter's output and `mlp` the
-//! MLP's. Saved for the backward: the operands; `s` is computed again, one inner product per token.
+//! `s = sigmoid(gate . [mlp; a])` per token and `delta = s * a`, where `a` is the adapter's output
+//! and `mlp` the MLP's. Saved for the backward: the operands; `s` is computed again, one inner
+//! product per token.
 
 pub(crate) mod cpu;
 mod device;
+mod fusion;
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result as CandleResult, Shape, Tensor};
-use serde::{Deserialize, Serialize};
+
+pub use fusion::Fusion;
 
 use crate::{
     Result, check,
@@ -16,32 +20,11 @@ use crate::{
     products::wide,
 };
 
-/// What the gate looks at (`fusion_method` in the original).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Fusion {
-    /// Both branches side by side, gate (1, 2 D): MLP first, adapter second.
-    #[default]
-    Concat,
-    /// Their sum, gate (1, D).
-    Sum,
-    /// The adapter's output alone, gate (1, D).
-    Side,
-    /// The MLP's output alone, gate (1, D).
-    Gside,
-}
-
-impl Fusion {
-    /// Length of the gate's weight for tokens of `embed_dim` values.
-    pub fn gate_width(self, embed_dim: usize) -> usize {
-        if self == Fusion::Concat { 2 * embed_dim } else { embed_dim }
-    }
-}
-
-/// What an adapter adds to its block: `sigmoid(gate . [mlp; adapter]) * adapter`.
+/// Computes what an adapter adds to its block: `sigmoid(gate . [mlp; adapter]) * adapter`.
 ///
 /// # Shapes
-/// `adapter`, `mlp` (.., D); `gate` (1, 2 D) for [`Fusion::Concat`], else (1, D); result (.., D). One floating dtype.
+/// `adapter`, `mlp` (.., D); `gate` (1, 2 D) for [`Fusion::Concat`], else (1, D); result (.., D).
+/// One floating dtype.
 ///
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape), `DType`, `Device`.
@@ -82,7 +65,7 @@ pub fn fuse_patchwise_reference(
     Ok(adapter.broadcast_mul(&scales.unsqueeze(scales.rank())?)?.to_dtype(dtype)?)
 }
 
-/// The scales `s` themselves, for pictures and tests; differentiable.
+/// Computes the scales `s` themselves, e.g. for pictures; differentiable.
 ///
 /// # Shapes
 /// `adapter`, `mlp` (.., D); `gate` as in [`fuse_patchwise`]; result (..), each in (0, 1).

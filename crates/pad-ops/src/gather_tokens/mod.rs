@@ -10,14 +10,14 @@ use crate::{
     cpu::{has_kernel, slices},
 };
 
-/// The tokens `ids` of each image.
+/// Selects the tokens `ids` of each image.
 ///
 /// # Shapes
 /// `x` (B, N, D) floating; `ids` (B, K) `u32`, each below N, repetition allowed; result (B, K, D).
 ///
 /// # Errors
-/// [`Error::Shape`], [`Error::DType`], or [`Error::Value`] for an index of N or more (of indices on the CPU: those on an
-/// accelerator are not fetched).
+/// [`Error::Shape`], [`Error::DType`], or [`Error::Value`] for an index of N or more (of indices on
+/// the CPU: those on an accelerator are not fetched).
 ///
 /// ```
 /// # use candle_core::{Device, Tensor};
@@ -35,7 +35,8 @@ pub fn gather_tokens(x: &Tensor, ids: &Tensor) -> Result<Tensor> {
     let (b, n, _) = x.dims3()?;
     check::expect_shape(OP, "ids", ids, &[b, ids.dim(1)?])?;
     if !ids.device().is_cpu() {
-        // Fetching them to look at them would stall the device; its own kernel refuses what is out of range.
+        // Fetching them to look at them would stall the device; its own kernel rejects what is out
+        // of range.
         return gather_tokens_reference(x, ids);
     }
     let indices = slices::indices(ids)?;
@@ -59,7 +60,7 @@ pub fn gather_tokens(x: &Tensor, ids: &Tensor) -> Result<Tensor> {
 /// `x` (B, N, D); `ids` (B, K) `u32`; result (B, K, D).
 ///
 /// # Errors
-/// Whatever candle refuses.
+/// Any error of candle.
 pub fn gather_tokens_reference(x: &Tensor, ids: &Tensor) -> Result<Tensor> {
     let (b, _, d) = x.dims3()?;
     let k = ids.dim(1)?;

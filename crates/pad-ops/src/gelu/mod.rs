@@ -1,4 +1,5 @@
-//! GELU, the exact one: `x * Phi(x)` with the normal distribution function `Phi` (Hendrycks and Gimpel, 2016).
+//! GELU, the exact one: `x * Phi(x)` with the normal distribution function `Phi` (Hendrycks and
+//! Gimpel, 2016).
 //!
 //! Saved for the backward: the argument.
 
@@ -13,7 +14,7 @@ use crate::{
     products::wide,
 };
 
-/// `x * Phi(x)`, elementwise.
+/// Computes `x * Phi(x)`, elementwise.
 ///
 /// # Shapes
 /// Any, floating dtype.
@@ -44,7 +45,7 @@ pub fn gelu(x: &Tensor) -> Result<Tensor> {
 /// Any.
 ///
 /// # Errors
-/// Whatever candle refuses.
+/// Any error of candle.
 pub fn gelu_reference(x: &Tensor) -> Result<Tensor> {
     Ok(x.to_dtype(wide(x.dtype()))?.gelu_erf()?.to_dtype(x.dtype())?)
 }

@@ -1,4 +1,5 @@
-//! Kernels on a CUDA device: compiled by NVRTC once a process, loaded once a device, launched on candle's own stream.
+//! Kernels on a CUDA device: compiled by NVRTC once a process, loaded once a device, launched on
+//! candle's own stream.
 #![allow(unsafe_code)]
 
 use std::{
@@ -20,7 +21,7 @@ use candle_core::{
 };
 use half::bf16;
 
-use super::{BLOCK, Launch, Number};
+use super::launch::{BLOCK, Launch, Number};
 
 /// The machine code (PTX) of each source and type of values.
 static COMPILED: Mutex<Option<HashMap<(&'static str, DType), String>>> = Mutex::new(None);
@@ -34,7 +35,7 @@ fn ptx(launch: &Launch) -> Result<String> {
     }
     let ptx = match nvrtc::compile_ptx(launch.text()?) {
         Ok(ptx) => ptx.to_src(),
-        Err(error) => bail!("{}: NVRTC refused the kernels: {error:?}", launch.source.name),
+        Err(error) => bail!("{}: NVRTC rejected the kernels: {error:?}", launch.source.name),
     };
     compiled.insert(key, ptx.clone());
     Ok(ptx)
@@ -110,8 +111,9 @@ fn launch_into<T: CudaDType + DeviceRepr>(
             Number::Float(number) => arguments.arg(number),
         };
     }
-    // SAFETY: arrays and numbers stand in the order and have the types of the kernel's parameters, and it stays inside
-    // them: this crate's tests run the same launches of the same source and watch the arrays' ends.
+    // SAFETY: arrays and numbers stand in the order and have the types of the kernel's parameters,
+    // and it stays inside them: this crate's tests run the same launches of the same source and
+    // watch the arrays' ends.
     unsafe { arguments.launch(config) }.w()?;
     drop(arguments);
     Ok(CudaStorage::wrap_cuda_slice(output, device.clone()))

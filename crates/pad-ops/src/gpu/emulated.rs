@@ -1,4 +1,5 @@
-//! Kernels as a program for the CPU, for tests: the same source, compiled as C++, fed with the same launch.
+//! Kernels as a program for the CPU, for tests: the same source, compiled as C++, fed with the same
+//! launch.
 
 use std::{
     cell::Cell,
@@ -14,7 +15,7 @@ use std::{
 use candle_core::{CpuStorage, DType, Layout, Result, backend::BackendStorage, bail};
 use half::bf16;
 
-use super::{BLOCK, Launch, Number};
+use super::launch::{BLOCK, Launch, Number};
 
 thread_local! {
     static ON: Cell<bool> = const { Cell::new(false) };
@@ -136,7 +137,8 @@ pub(super) fn run(launch: &Launch, inputs: &[(&CpuStorage, &Layout)]) -> Result<
         input.extend([&[1_u8][..], &4_u64.to_le_bytes(), &bytes].concat());
     }
     let output = execute(launch, &input, false)?;
-    // Threads that take turns the other way round give the same bits, unless one does not wait for another.
+    // Threads that take turns the other way round give the same bits, unless one does not wait for
+    // another.
     if output != execute(launch, &input, true)? {
         bail!("{}: the result hangs on the order of threads", launch.function);
     }

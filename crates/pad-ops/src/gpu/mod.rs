@@ -1,9 +1,11 @@
-//! Kernels in CUDA C: one `kernel.cu` beside each operator's CPU kernel, compiled by NVRTC at first use.
+//! Kernels in CUDA C: one `kernel.cu` beside each operator's CPU kernel, compiled by NVRTC at first
+//! use.
 //!
-//! A kernel is plain C over indices, written once for values of the type `T`, which is `float` or `bf16`; sums are `float`.
-//! Rust says what is launched ([`Launch`]: data) and knows nothing of devices; [`Memory`] runs it. That is a CUDA device, or,
-//! in this crate's tests, a program that a C++ compiler made of the same source, in which threads take turns: so sources,
-//! arguments and sizes are tested on machines without a GPU.
+//! A kernel is plain C over indices, written once for values of the type `T`, which is `float` or
+//! `bf16`; sums are `float`. Rust describes what is launched ([`Launch`]: data) and knows nothing
+//! of devices; [`Memory`] runs it. That is a CUDA device, or, in this crate's tests, a program that
+//! a C++ compiler made of the same source, in which threads take turns: so sources, arguments and
+//! sizes are tested on machines without a GPU.
 
 // Without CUDA nothing runs a launch.
 #![cfg_attr(not(any(test, feature = "cuda")), allow(dead_code))]
@@ -12,78 +14,25 @@
 mod cuda;
 #[cfg(test)]
 pub(crate) mod emulated;
+mod launch;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use launch::{BLOCK, Launch, Number, Source, WARPS, int};
 
 use candle_core::{
     CpuStorage, CudaStorage, CustomOp1, CustomOp2, CustomOp3, DType, Layout, Result, Shape,
     Storage, Tensor, bail, op::BackpropOp,
 };
 
-/// Threads of a block; a warp is 32 of them, everywhere.
-pub(crate) const BLOCK: usize = 256;
-/// Warps of a block: rows that a block works on, where a warp takes a row.
-pub(crate) const WARPS: usize = BLOCK / 32;
-/// What every kernel begins with.
-const PRELUDE: &str = include_str!("prelude.cuh");
-
-/// A file of kernels.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Source {
-    /// Of the module.
-    pub(crate) name: &'static str,
-    /// CUDA C, without the prelude.
-    pub(crate) text: &'static str,
-}
-
-/// A number that a kernel takes behind its arrays.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Number {
-    /// `int`.
-    Int(i32),
-    /// `float`.
-    Float(f32),
-}
-
-/// A launch: `function(inputs.., output, numbers..)`.
-#[derive(Clone, Debug)]
-pub(crate) struct Launch {
-    pub(crate) source: Source,
-    pub(crate) function: &'static str,
-    /// What `T` is: f32 or bf16.
-    pub(crate) values: DType,
-    pub(crate) blocks: usize,
-    pub(crate) numbers: Vec<Number>,
-    pub(crate) output: (DType, Shape),
-}
-
-impl Launch {
-    /// The whole source, with `T`.
-    fn text(&self) -> Result<String> {
-        let values = match self.values {
-            DType::F32 => "float",
-            DType::BF16 => "bf16",
-            other => bail!("{}: a kernel for f32 and bf16, found {other:?}", self.function),
-        };
-        Ok(format!("{PRELUDE}\ntypedef {values} T;\n{}", self.source.text))
-    }
-}
-
-/// A size as a kernel's `int`.
-pub(crate) fn int(size: usize) -> Result<Number> {
-    match i32::try_from(size) {
-        Ok(size) => Ok(Number::Int(size)),
-        Err(_) => bail!("a kernel takes sizes up to {}, found {size}", i32::MAX),
-    }
-}
-
-/// Chunks of rows that a sum over rows takes apart: enough blocks for a large GPU, and the same sums for the same number of
-/// rows.
+/// Chunks of rows that a sum over rows takes apart: enough blocks for a large GPU, and the same
+/// sums for the same number of rows.
 pub(crate) fn chunks(rows: usize) -> usize {
     rows.div_ceil(64).min(64)
 }
 
-/// Whether operands like `tensor` go through a kernel of this module: f32 or bf16 on a CUDA device that was compiled for.
+/// Whether operands like `tensor` go through a kernel of this module: f32 or bf16 on a CUDA device
+/// that was compiled for.
 pub(crate) fn has_kernel(tensor: &Tensor) -> bool {
     let values = matches!(tensor.dtype(), DType::F32 | DType::BF16);
     values && is_gpu(tensor) && tensor.elem_count() > 0 && !crate::paths::reference_only()
@@ -153,7 +102,8 @@ pub(crate) fn run(launch: &Launch, inputs: &[&Tensor]) -> Result<Tensor> {
 
 /// What an operator does with the gradient that arrives.
 pub(crate) trait Backward: Send + Sync + 'static {
-    /// A gradient, or none, for each operand: contiguous as the kernel saw them. `y` is the result, `d_y` is contiguous.
+    /// A gradient, or none, for each operand: contiguous as the kernel saw them. `y` is the result,
+    /// `d_y` is contiguous.
     fn backward(
         &self,
         operands: &[&Tensor],

@@ -1,13 +1,14 @@
-//! Every kernel against the operator's composition of candle's operations: forward and gradients, f32 and bf16. The kernels
-//! run as programs for the CPU; without a C++ compiler there is nothing to run, and the tests say so.
+//! Every kernel against the operator's composition of candle's operations: forward and gradients,
+//! f32 and bf16. The kernels run as programs for the CPU; without a C++ compiler there is nothing
+//! to run, and the tests say so.
 
 use candle_core::{DType, Result, Tensor, Var};
 use pad_testkit::{close, numbers};
 
 use super::emulated;
 use crate::{
-    AdamWStep, Fusion, ImageSize, Mode, Roi, RoiAlign, adamw_step, dropout, fuse_patchwise, gelu,
-    layer_norm, linear, reference, resize_bilinear, rng::Key, roi_align, softmax,
+    AdamWStep, Fusion, ImageBox, ImageSize, Mode, RoiAlign, adamw_step, dropout, fuse_patchwise,
+    gelu, layer_norm, linear, reference, resize_bilinear, rng::Key, roi_align, softmax,
 };
 
 /// Relative differences that are allowed: f32, bf16.
@@ -123,7 +124,7 @@ fn linear_kernels() {
 
 #[test]
 fn roi_align_kernels() {
-    let roi = |map, image, bbox| Roi { map, image, bbox };
+    let roi = |map, image, bbox| ImageBox { map, image, bbox };
     let rois = [
         roi(1, 1, [-3.0, 2.0, 9.0, 30.0]),
         roi(0, 0, [0.5, 1.0, 7.5, 5.0]),
@@ -133,7 +134,9 @@ fn roi_align_kernels() {
     ];
     let shapes: [&[usize]; 2] = [&[2, 3, 7, 9], &[2, 3, 4, 5]];
     for kind in [F32, BF16] {
-        for options in [RoiAlign::square(3), RoiAlign { height: 2, width: 5, samples: 2 }] {
+        for options in
+            [RoiAlign::square(3), RoiAlign { height: 2, width: 5, sampling_ratio: Some(2) }]
+        {
             compare("RoIAlign", &shapes, kind, &|t| Ok(roi_align(t, &[1.0, 0.5], &rois, options)?));
         }
         // All on one map, in their order.

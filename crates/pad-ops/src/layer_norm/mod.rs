@@ -1,8 +1,8 @@
 //! Layer norm over the last axis (Ba et al., 2016).
 //!
-//! `y = (x - mean) * rstd * weight + bias`, `rstd = 1 / sqrt(var + eps)`, with the biased variance, per row.
-//! Saved for the backward: nothing but the operands; mean and rstd are computed again from `x`, one pass over a row
-//! that is in the cache anyway.
+//! `y = (x - mean) * rstd * weight + bias`, `rstd = 1 / sqrt(var + eps)`, with the biased variance,
+//! per row. Saved for the backward: nothing but the operands; mean and rstd are computed again from
+//! `x`, one pass over a row that is in the cache anyway.
 
 pub(crate) mod cpu;
 mod device;
@@ -14,14 +14,15 @@ pub use reference::layer_norm as layer_norm_reference;
 
 use crate::{Result, check, cpu::has_kernel, cpu::slices, gpu};
 
-/// Layer norm over the last axis.
+/// Normalises over the last axis.
 ///
 /// # Shapes
-/// `x` (.., D); `weight`, `bias` (D); result (.., D). Any floating dtype; half types are normalised in `f32`.
+/// `x` (.., D); `weight`, `bias` (D); result (.., D). Any floating dtype; half types are normalised
+/// in `f32`.
 ///
 /// # Errors
-/// [`Error::Shape`](crate::Error::Shape) if `weight` or `bias` is not (D), `DType` or `Device` if they differ from
-/// `x`.
+/// [`Error::Shape`](crate::Error::Shape) if `weight` or `bias` is not (D), `DType` or `Device` if
+/// they differ from `x`.
 ///
 /// ```
 /// # use candle_core::{Device, Tensor};

@@ -4,13 +4,14 @@ use candle_core::{D, Tensor};
 
 use crate::{Result, products::wide};
 
-/// [`layer_norm`](crate::layer_norm) as a composition of candle operations: any device and floating dtype.
+/// [`layer_norm`](crate::layer_norm) as a composition of candle operations: any device and floating
+/// dtype.
 ///
 /// # Shapes
 /// `x` (.., D); `weight`, `bias` (D).
 ///
 /// # Errors
-/// Whatever candle refuses.
+/// Any error of candle.
 pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
     let dtype = x.dtype();
     let wide = wide(dtype);

@@ -1,7 +1,8 @@
-//! `y = x weight^T + bias`, which computes only the gradients that someone asked for.
+//! `y = x weight^T + bias`, which computes only the gradients that are needed.
 //!
-//! candle's matmul computes the gradient of both operands; for a frozen weight that is a third of a layer's work
-//! thrown away. Here an operand that tracks nothing gets none. Saved for the backward: the operands.
+//! candle's matmul computes the gradient of both operands; for a frozen weight that is a third of a
+//! layer's work thrown away. Here an operand that tracks nothing gets none. Saved for the backward:
+//! the operands.
 
 mod device;
 
@@ -21,10 +22,11 @@ use crate::{
     gpu, products,
 };
 
-/// `x weight^T + bias`, with PyTorch's weight layout.
+/// Computes `x weight^T + bias`, with PyTorch's weight layout.
 ///
 /// # Shapes
-/// `x` (.., I); `weight` (O, I); `bias` (O); result (.., O). Any floating dtype that candle multiplies on the device.
+/// `x` (.., I); `weight` (O, I); `bias` (O); result (.., O). Any floating dtype that candle
+/// multiplies on the device.
 ///
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape), `DType` or `Device` if an operand does not fit `x`.
@@ -65,13 +67,14 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
     Ok(y.reshape(shape)?)
 }
 
-/// [`linear`] by candle's matmul: any device and dtype that it knows. Computes every gradient, wanted or not.
+/// [`linear`] by candle's matmul: any device and dtype that it supports. Computes every gradient,
+/// needed or not.
 ///
 /// # Shapes
 /// `x` (.., I); `weight` (O, I); `bias` (O); result (.., O).
 ///
 /// # Errors
-/// Whatever candle refuses.
+/// Any error of candle.
 pub fn linear_reference(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let mut shape = x.dims().to_vec();
     let inputs = check::last_dim("linear", "x", x)?;
@@ -237,8 +240,8 @@ fn add_bias(y: &Tensor, bias: &Tensor) -> CandleResult<Tensor> {
     if gpu::has_kernel(y) { device::add_bias(y, bias) } else { products::add_bias(y, bias) }
 }
 
-/// The product by candle's own kernel of whatever device and dtype, with our gradient rule: no frozen operand's
-/// gradient is computed.
+/// The product by candle's own kernel of whatever device and dtype, with our gradient rule: no
+/// frozen operand's gradient is computed.
 struct DeviceLinear;
 
 impl DeviceLinear {

@@ -1,6 +1,7 @@
 //! The MAE loss: mean squared error over removed patches (He et al., 2021, section 3).
 //!
-//! `loss = sum_bl mask[b, l] * mean_p (pred - target)^2 / sum(mask)`. Saved for the backward: the operands.
+//! `loss = sum_bl mask[b, l] * mean_p (pred - target)^2 / sum(mask)`. Saved for the backward: the
+//! operands.
 
 use candle_core::{CpuStorage, CustomOp1, D, Layout, Result as CandleResult, Shape, Tensor};
 use rayon::prelude::*;
@@ -11,13 +12,15 @@ use crate::{
     products::wide,
 };
 
-/// Mean squared error over the patches whose mask is 1. Gradients go to `pred` alone.
+/// Computes the mean squared error over the patches whose mask is 1. Gradients go to `pred` alone.
 ///
 /// # Shapes
-/// `pred`, `target` (B, L, P); `mask` (B, L), 1 = removed (counts), 0 = kept; result: a scalar. One floating dtype.
+/// `pred`, `target` (B, L, P); `mask` (B, L), 1 = removed (counts), 0 = kept; result: a scalar. One
+/// floating dtype.
 ///
 /// # Errors
-/// [`Error::Shape`] or [`Error::DType`]; [`Error::Value`] if no patch is removed (the mean would be 0 / 0).
+/// [`Error::Shape`] or [`Error::DType`]; [`Error::Value`] if no patch is removed (the mean would be
+/// 0 / 0).
 pub fn masked_mse(pred: &Tensor, target: &Tensor, mask: &Tensor) -> Result<Tensor> {
     const OP: &str = "masked_mse";
     check::expect_rank(OP, "pred", pred, 3, "(B, L, P)")?;
@@ -49,7 +52,7 @@ pub fn masked_mse(pred: &Tensor, target: &Tensor, mask: &Tensor) -> Result<Tenso
 /// `pred`, `target` (B, L, P); `mask` (B, L); result: a scalar.
 ///
 /// # Errors
-/// Whatever candle refuses.
+/// Any error of candle.
 pub fn masked_mse_reference(pred: &Tensor, target: &Tensor, mask: &Tensor) -> Result<Tensor> {
     let dtype = pred.dtype();
     let wide = |tensor: &Tensor| tensor.to_dtype(wide(dtype));
@@ -58,8 +61,9 @@ pub fn masked_mse_reference(pred: &Tensor, target: &Tensor, mask: &Tensor) -> Re
     Ok((per_patch * &mask)?.sum_all()?.broadcast_div(&mask.sum_all()?)?.to_dtype(dtype)?)
 }
 
-/// Each patch minus its mean, over its standard deviation (unbiased variance, 1e-6 added under the root): the targets of
-/// MAE's `norm_pix_loss`. Targets are data: the result has no gradient.
+/// Normalises each patch by its own mean and standard deviation (unbiased variance, 1e-6 added
+/// under the root): the targets of MAE's `norm_pix_loss`. Targets are data: the result has no
+/// gradient.
 ///
 /// # Shapes
 /// `patches` (.., P) -> the same, floating dtype.
@@ -125,7 +129,8 @@ impl CustomOp1 for MaskedMse {
                     f64::from(square_distance(pred, target)) * f64::from(self.mask[patch])
                 })
                 .collect();
-            // In patch order and in f64: thousands of terms, the same bits for any number of threads.
+            // In patch order and in f64: thousands of terms, the same bits for any number of
+            // threads.
             terms.iter().sum::<f64>()
         })?;
         let loss = sum / (p as f64 * f64::from(self.removed));

@@ -18,14 +18,17 @@ use crate::{
 use cpu::Windows;
 pub use reference::max_pool2d_reference;
 
-/// The largest value of every `kernel` x `kernel` window, windows `stride` apart, no padding; what does not fill a window
-/// at the right and the bottom is left out. The gradient goes to the first of equal maxima; NaN stays NaN.
+/// Computes the maximum of every `kernel` x `kernel` window, windows `stride` apart, no padding;
+/// pixels that do not fill a window at the right and the bottom are left out. The gradient goes to
+/// the first of equal maxima; NaN stays NaN.
 ///
 /// # Shapes
-/// `x` (B, C, H, W), floating dtype -> (B, C, (H - kernel) / stride + 1, (W - kernel) / stride + 1).
+/// `x` (B, C, H, W), floating dtype -> (B, C, (H - kernel) / stride + 1, (W - kernel) / stride +
+/// 1).
 ///
 /// # Errors
-/// [`Error::Shape`] or `DType`; [`Error::Value`] for a kernel or stride of 0, or a kernel larger than the image.
+/// [`Error::Shape`] or `DType`; [`Error::Value`] for a kernel or stride of 0, or a kernel larger
+/// than the image.
 pub fn max_pool2d(x: &Tensor, kernel: usize, stride: usize) -> Result<Tensor> {
     const OP: &str = "max_pool2d";
     check::expect_rank(OP, "x", x, 4, "(B, C, H, W)")?;

@@ -4,13 +4,14 @@ use candle_core::{Device, Tensor};
 
 use crate::Result;
 
-/// [`max_pool2d`](crate::max_pool2d) in candle operations: any device and floating dtype. Equal maxima share a gradient.
+/// [`max_pool2d`](crate::max_pool2d) in candle operations: any device and floating dtype. Equal
+/// maxima share a gradient.
 ///
 /// # Shapes
 /// `x` (B, C, H, W).
 ///
 /// # Errors
-/// Whatever candle refuses.
+/// Any error of candle.
 pub fn max_pool2d_reference(x: &Tensor, kernel: usize, stride: usize) -> Result<Tensor> {
     let (_, _, height, width) = x.dims4()?;
     let places = |side: usize, from: usize, device: &Device| -> Result<Tensor> {

@@ -20,7 +20,7 @@ fn readers(taps: &[Tap], from: usize) -> Vec<[usize; 2]> {
             *end = sample + 1;
         }
     }
-    // What nobody reads, in a smaller image.
+    // A sample that is not read, in a smaller image.
     readers.iter_mut().filter(|[_, end]| *end == 0).for_each(|range| *range = [0, 0]);
     readers
 }

@@ -20,8 +20,8 @@ use crate::{
 use cpu::Resize;
 pub use reference::resize_bilinear_reference;
 
-/// `x` at another size. Without `align_corners` pixels are areas (half-pixel centres, edges repeated), with it the
-/// corners' centres stay where they are. No antialiasing when shrinking.
+/// Resizes `x`. Without `align_corners` pixels are areas (half-pixel centres, edges repeated), with
+/// it the corners' centres stay where they are. No antialiasing when shrinking.
 ///
 /// # Shapes
 /// `x` (B, C, H, W), floating dtype -> (B, C, `size`).

@@ -11,7 +11,7 @@ use crate::{ImageSize, Result, planes};
 /// `x` (B, C, H, W) -> (B, C, `size`).
 ///
 /// # Errors
-/// Whatever candle refuses.
+/// Any error of candle.
 pub fn resize_bilinear_reference(
     x: &Tensor,
     size: ImageSize,

@@ -1,9 +1,13 @@
-//! Columns first, row by row of what the box touches; then rows. Forward a task per box, backward a task per plane of a
-//! map, which adds its boxes in their order: the same bits for any number of threads.
+//! Columns first, row by row of what the box touches; then rows. Forward a task per box, backward a
+//! task per plane of a map, which adds its boxes in their order: the same bits for any number of
+//! threads.
 
 use rayon::prelude::*;
 
-use super::{Region, RoiAlign, sampling::Bin};
+use super::{
+    boxes::RoiAlign,
+    sampling::{Bin, Region},
+};
 use crate::planes;
 
 pub(super) struct Kernel {

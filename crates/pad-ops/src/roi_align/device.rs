@@ -1,8 +1,12 @@
-//! RoIAlign by the kernels of `kernel.cu`: a launch a map, whose regions are put back in their order.
+//! RoIAlign by the kernels of `kernel.cu`: a launch a map, whose regions are put back in their
+//! order.
 
 use candle_core::{Result, Shape, Tensor, bail};
 
-use super::{Region, RoiAlign, sampling::Bin};
+use super::{
+    boxes::RoiAlign,
+    sampling::{Bin, Region},
+};
 use crate::gpu::{self, BLOCK, Backward, Launch, Source, int};
 
 const SOURCE: Source = Source { name: "roi_align", text: include_str!("kernel.cu") };

@@ -1,9 +1,11 @@
-//! Features of boxes, cut out of maps and averaged to one size (RoIAlign, He et al., 2017; aligned by half a pixel, as
-//! detectron2's `ROIAlignV2`), from several maps in one operation.
+//! Features of boxes, cut out of maps and averaged to one size (RoIAlign, He et al., 2017; aligned
+//! by half a pixel, as detectron2's `ROIAlignV2`), from several maps in one operation.
 //!
-//! A bin is the mean of bilinear samples on a regular grid. The grid is a product of rows and columns, so a region is two
-//! small matrix products, `rows x map x columns^T`: see [`sampling`]. Saved for the backward: those weights.
+//! A bin is the mean of bilinear samples on a regular grid. The grid is a product of rows and
+//! columns, so a region is two small matrix products, `rows x map x columns^T`: see [`sampling`].
+//! Saved for the backward: those weights.
 
+mod boxes;
 mod cpu;
 mod device;
 mod reference;
@@ -12,7 +14,7 @@ mod sampling;
 use candle_core::{Result as CandleResult, Shape, Tensor};
 
 use crate::{
-    Error, Result, check,
+    Result,
     cpu::{
         has_kernel,
         nary::{self, Backward, Gradients},
@@ -20,52 +22,26 @@ use crate::{
     },
     gpu,
 };
+pub use boxes::{ImageBox, RoiAlign};
+use boxes::{OP, expect, no_map};
 pub use reference::roi_align_reference;
-use sampling::{Region, regions};
+use sampling::regions;
 
-/// A box on one of several maps.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Roi {
-    /// Which map.
-    pub map: usize,
-    /// Which image of the batch.
-    pub image: usize,
-    /// Left, top, right and bottom edge, pixels of the image.
-    pub bbox: [f32; 4],
-}
-
-/// How boxes are sampled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RoiAlign {
-    /// Rows of bins.
-    pub height: usize,
-    /// Columns of bins.
-    pub width: usize,
-    /// Samples of a bin along each axis; 0: as many as the bin has pixels of the map, rounded up.
-    pub samples: usize,
-}
-
-impl RoiAlign {
-    /// `side` x `side` bins whose samples are as dense as the map's pixels.
-    pub const fn square(side: usize) -> Self {
-        Self { height: side, width: side, samples: 0 }
-    }
-}
-
-/// The features of `rois` in `maps`, whose pixels are `scales` times those of the image. What lies further than a pixel
-/// outside a map is 0; so is a box of a negative side. Gradients to every map that tracks something, none to boxes.
+/// Pools the features of `rois` from `maps`, whose pixels are `scales` times those of the image.
+/// What lies further than a pixel outside a map is 0; so is a box of a negative side. Gradients to
+/// every map that tracks something, none to boxes.
 ///
 /// # Shapes
 /// `maps` (B, C, H, W) each, of one B and C; result (R, C, `height`, `width`).
 ///
 /// # Errors
-/// [`Error::Shape`], [`Error::DType`] or [`Error::Device`] for maps that do not belong together; [`Error::Value`] for no
-/// map, no bin, another number of scales, a map or image that there is not, or a box whose edges are no numbers or that
-/// spans more than 65,536 samples of a bin.
+/// [`Error::Shape`](crate::Error::Shape), `DType` or `Device` for maps that do not belong together;
+/// `Value` for no map, no bin, another number of scales, a map or image that does not exist, or a
+/// box whose edges are not finite or that spans more than 65,536 samples of a bin.
 pub fn roi_align(
     maps: &[Tensor],
     scales: &[f32],
-    rois: &[Roi],
+    rois: &[ImageBox],
     options: RoiAlign,
 ) -> Result<Tensor> {
     let (images, channels) = expect(maps, scales, rois, options)?;
@@ -91,47 +67,6 @@ pub fn roi_align(
     let params: Vec<&Tensor> = maps[1..].iter().collect();
     debug_assert_eq!(params.len(), others.len());
     Ok(nary::apply(OP, &maps[0], &params, y, shape, kernel)?)
-}
-
-const OP: &str = "roi_align";
-
-fn no_map() -> Error {
-    value("maps", "at least one".into(), "none".into())
-}
-
-fn value(arg: &'static str, expected: String, found: String) -> Error {
-    Error::Value { op: OP, arg, expected, found }
-}
-
-/// Checks the operands; returns images and channels.
-fn expect(
-    maps: &[Tensor],
-    scales: &[f32],
-    rois: &[Roi],
-    options: RoiAlign,
-) -> Result<(usize, usize)> {
-    let Some(first) = maps.first() else { return Err(no_map()) };
-    check::expect_rank(OP, "maps", first, 4, "(B, C, H, W)")?;
-    check::expect_float(OP, "maps", first)?;
-    let (images, channels, ..) = first.dims4()?;
-    for map in &maps[1..] {
-        check::expect_rank(OP, "maps", map, 4, "(B, C, H, W)")?;
-        let (.., height, width) = map.dims4()?;
-        check::expect_shape(OP, "maps", map, &[images, channels, height, width])?;
-        check::expect_like(OP, "maps", map, first)?;
-    }
-    if scales.len() != maps.len() {
-        return Err(value("scales", maps.len().to_string(), scales.len().to_string()));
-    }
-    if options.height == 0 || options.width == 0 {
-        let found = format!("{} x {}", options.height, options.width);
-        return Err(value("options", "at least 1 x 1 bins".into(), found));
-    }
-    if let Some(roi) = rois.iter().find(|roi| roi.map >= maps.len() || roi.image >= images) {
-        let expected = format!("a map below {} and an image below {images}", maps.len());
-        return Err(value("rois", expected, format!("map {}, image {}", roi.map, roi.image)));
-    }
-    Ok((images, channels))
 }
 
 impl Backward for cpu::Kernel {

@@ -3,8 +3,8 @@
 use candle_core::{Shape, Tensor};
 
 use super::{
-    Region, Roi, RoiAlign, expect,
-    sampling::{Bin, regions},
+    boxes::{ImageBox, RoiAlign, expect},
+    sampling::{Bin, Region, regions},
 };
 use crate::{Result, products::matmul};
 
@@ -18,7 +18,7 @@ use crate::{Result, products::matmul};
 pub fn roi_align_reference(
     maps: &[Tensor],
     scales: &[f32],
-    rois: &[Roi],
+    rois: &[ImageBox],
     options: RoiAlign,
 ) -> Result<Tensor> {
     let (_, channels) = expect(maps, scales, rois, options)?;

@@ -2,11 +2,11 @@
 
 use candle_core::Tensor;
 
-use super::{Roi, RoiAlign, value};
+use super::boxes::{ImageBox, RoiAlign, value};
 use crate::Result;
 
-/// Most samples of a bin along an axis.
-const MOST_SAMPLES: f32 = 65_536.0;
+/// Maximum number of samples of a bin along an axis.
+const MAX_SAMPLES: f32 = 65_536.0;
 
 /// What one bin takes along an axis: `weights` of the pixels from `first` on.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -46,19 +46,19 @@ impl Region {
 pub(super) fn regions(
     maps: &[Tensor],
     scales: &[f32],
-    rois: &[Roi],
+    rois: &[ImageBox],
     options: RoiAlign,
 ) -> Result<Vec<Region>> {
-    let region = |roi: &Roi| {
+    let region = |roi: &ImageBox| {
         let (_, _, height, width) = maps[roi.map].dims4()?;
         let scale = scales[roi.map];
         let [x1, y1, x2, y2] = roi.bbox;
         let refuse = || {
-            let expected = format!("finite edges, at most {MOST_SAMPLES} samples of a bin");
+            let expected = format!("finite edges, at most {MAX_SAMPLES} samples of a bin");
             value("rois", expected, format!("{:?}", roi.bbox))
         };
         let axis = |from, to, bins, side| {
-            bins_of(from, to, scale, bins, options.samples, side).ok_or_else(refuse)
+            bins_of(from, to, scale, bins, options.sampling_ratio, side).ok_or_else(refuse)
         };
         let rows = axis(y1, y2, options.height, height)?;
         let columns = axis(x1, x2, options.width, width)?;
@@ -67,21 +67,22 @@ pub(super) fn regions(
     rois.iter().map(region).collect()
 }
 
-/// The bins of the stretch `from..to` along an axis of `side` pixels. `None` if it cannot be sampled.
+/// The bins of the stretch `from..to` along an axis of `side` pixels. `None` if it cannot be
+/// sampled.
 fn bins_of(
     from: f32,
     to: f32,
     scale: f32,
     bins: usize,
-    samples: usize,
+    samples: Option<usize>,
     side: usize,
 ) -> Option<Vec<Bin>> {
     // In f32, in this order: how many samples there are hangs on the last bit.
     let start = from * scale - 0.5;
     let length = (to * scale - 0.5) - start;
     let bin = length / bins as f32;
-    let count = if samples > 0 { samples as f32 } else { bin.ceil() };
-    if !start.is_finite() || !length.is_finite() || count > MOST_SAMPLES {
+    let count = samples.map_or(bin.ceil(), |samples| samples as f32);
+    if !start.is_finite() || !length.is_finite() || count > MAX_SAMPLES {
         return None;
     }
     let count = count.max(0.0) as usize;
@@ -120,18 +121,18 @@ mod tests {
     #[test]
     fn bins_of_a_short_axis() {
         // Two bins over pixels 0.5..4.5 of the axis, shifted by half a pixel: two samples each.
-        let bins = bins_of(1.0, 5.0, 1.0, 2, 0, 8).unwrap();
+        let bins = bins_of(1.0, 5.0, 1.0, 2, None, 8).unwrap();
         assert_eq!(bins[0], Bin { first: 1, weights: vec![0.5, 0.5, 0.0] });
         assert_eq!(bins[1].first, 3);
         // Outside by more than a pixel: nothing. At the edge: the edge's pixel.
-        assert_eq!(bins_of(-20.0, -10.0, 1.0, 1, 1, 8).unwrap(), [Bin::default()]);
+        assert_eq!(bins_of(-20.0, -10.0, 1.0, 1, Some(1), 8).unwrap(), [Bin::default()]);
         assert_eq!(
-            bins_of(7.8, 8.4, 1.0, 1, 1, 8).unwrap(),
+            bins_of(7.8, 8.4, 1.0, 1, Some(1), 8).unwrap(),
             [Bin { first: 7, weights: vec![1.0] }]
         );
         // A negative length has no sample.
-        assert_eq!(bins_of(5.0, 2.0, 1.0, 1, 0, 8).unwrap(), [Bin::default()]);
-        assert_eq!(bins_of(0.0, f32::NAN, 1.0, 1, 0, 8), None);
-        assert_eq!(bins_of(0.0, 1e9, 1.0, 1, 0, 8), None);
+        assert_eq!(bins_of(5.0, 2.0, 1.0, 1, None, 8).unwrap(), [Bin::default()]);
+        assert_eq!(bins_of(0.0, f32::NAN, 1.0, 1, None, 8), None);
+        assert_eq!(bins_of(0.0, 1e9, 1.0, 1, None, 8), None);
     }
 }

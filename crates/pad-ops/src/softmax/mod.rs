@@ -13,10 +13,11 @@ use crate::{
     products::wide,
 };
 
-/// Softmax over the last axis.
+/// Computes the softmax over the last axis.
 ///
 /// # Shapes
-/// `x` (.., N) -> (.., N). A row with a NaN gives NaN in the whole row; a row of minus infinities gives NaN.
+/// `x` (.., N) -> (.., N). A row with a NaN gives NaN in the whole row; a row of minus infinities
+/// gives NaN.
 ///
 /// # Errors
 /// [`Error::DType`](crate::Error::DType) for integers, `Shape` for a scalar.
@@ -46,7 +47,7 @@ pub fn softmax(x: &Tensor) -> Result<Tensor> {
 /// `x` (.., N) -> (.., N).
 ///
 /// # Errors
-/// Whatever candle refuses.
+/// Any error of candle.
 pub fn softmax_reference(x: &Tensor) -> Result<Tensor> {
     // The maximum only keeps exp in range; its gradient cancels, so it is left out of the graph.
     let dtype = x.dtype();
@@ -102,7 +103,8 @@ multiversioned! {
 }
 
 multiversioned! {
-    /// Replaces the gradient to each row's softmax `y` by the gradient to its argument: `y (d_y - sum(d_y y))`.
+    /// Replaces the gradient to each row's softmax `y` by the gradient to its argument:
+    /// `y (d_y - sum(d_y y))`.
     pub(crate) fn backward_rows(y: &[f32], d_y: &mut [f32], n: usize) {
         for (d_y, y) in d_y.chunks_exact_mut(n).zip(y.chunks_exact(n)) {
             let inner = rows::dot(y, d_y);

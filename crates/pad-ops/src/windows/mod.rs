@@ -1,5 +1,5 @@
-//! Tokens of a grid into square windows and back (ViTDet, Li et al., 2022): grids that windows do not fill are padded with
-//! zeros at the bottom and the right. Each is the other's gradient.
+//! Tokens of a grid into square windows and back (ViTDet, Li et al., 2022): grids that windows do
+//! not fill are padded with zeros at the bottom and the right. Each is the other's gradient.
 
 mod reference;
 

@@ -11,7 +11,7 @@ use crate::Result;
 /// `x` (B, `height` * `width`, D) -> (B * `count`, `side`^2, D).
 ///
 /// # Errors
-/// Whatever candle refuses.
+/// Any error of candle.
 pub fn window_partition_reference(x: &Tensor, windows: Windows) -> Result<Tensor> {
     let Windows { height, width, side } = windows;
     let (batch, _, dim) = x.dims3()?;
@@ -30,7 +30,7 @@ pub fn window_partition_reference(x: &Tensor, windows: Windows) -> Result<Tensor
 /// `y` (B * `count`, `side`^2, D) -> (B, `height` * `width`, D).
 ///
 /// # Errors
-/// Whatever candle refuses.
+/// Any error of candle.
 pub fn window_unpartition_reference(y: &Tensor, windows: Windows) -> Result<Tensor> {
     let Windows { height, width, side } = windows;
     let (all, _, dim) = y.dims3()?;

@@ -2,9 +2,9 @@
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use pad_ops::{
-    AdapterScale, AdapterWeights, AttentionBias, AttentionWeights, CrossEntropy, Fusion, ImageSize,
-    Keep, LinearWeights, MatmulPrecision, MlpWeights, Mode, NormWeights, Roi, RoiAlign, Windows,
-    rng::Key,
+    AdapterScale, AdapterWeights, AttentionBias, AttentionWeights, CrossEntropy, Fusion, ImageBox,
+    ImageSize, Keep, LinearWeights, MatmulPrecision, MlpWeights, Mode, NormWeights, RoiAlign,
+    Windows, rng::Key,
 };
 use pad_testkit::numbers;
 
@@ -144,7 +144,7 @@ pub(crate) const CASES: &[Case] = &[
         "roi_align",
         |t| {
             let maps = [t[0].clone(), t[1].clone()];
-            let roi = |map, image, bbox| Roi { map, image, bbox };
+            let roi = |map, image, bbox| ImageBox { map, image, bbox };
             let rois = [
                 roi(0, 0, [0.5, 1.0, 7.5, 5.0]),
                 roi(1, 1, [-3.0, 2.0, 9.0, 30.0]),

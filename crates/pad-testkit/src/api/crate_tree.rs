@@ -7,12 +7,14 @@ use std::{
 
 use syn::{Attribute, Item, Visibility};
 
-use super::{Leaf, leaves_of};
+use super::imports::{Leaf, leaves_of};
 
 /// A module with what stands in it, tests left out.
 pub(super) struct Module {
     /// From the crate's root, without the crate's name.
     pub(super) path: Vec<String>,
+    /// The source file that it stands in.
+    pub(super) file: PathBuf,
     /// Whether it and all above it are `pub mod`.
     public: bool,
     pub(super) items: Vec<Item>,
@@ -35,10 +37,10 @@ impl Module {
     fn read(file: &Path, folder: &Path, path: Vec<String>, public: bool) -> Self {
         let source = fs::read_to_string(file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
         let source = syn::parse_file(&source).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
-        Self::new(source.items, folder, path, public)
+        Self::new(source.items, file, folder, path, public)
     }
 
-    fn new(items: Vec<Item>, folder: &Path, path: Vec<String>, public: bool) -> Self {
+    fn new(items: Vec<Item>, file: &Path, folder: &Path, path: Vec<String>, public: bool) -> Self {
         let items: Vec<_> = items.into_iter().filter(|item| !only_for_tests(item)).collect();
         let mut children = Vec::new();
         for item in &items {
@@ -48,11 +50,11 @@ impl Module {
             let public = public && is_public(item);
             let folder = folder.join(&name);
             children.push(match &declared.content {
-                Some((_, items)) => Self::new(items.clone(), &folder, below, public),
+                Some((_, items)) => Self::new(items.clone(), file, &folder, below, public),
                 None => Self::read(&file_of(&folder), &folder, below, public),
             });
         }
-        Self { path, public, items, children }
+        Self { path, file: file.to_path_buf(), public, items, children }
     }
 
     pub(super) fn child(&self, name: &str) -> Option<&Self> {
@@ -83,13 +85,19 @@ impl Tree {
         path.iter().try_fold(&self.root, |module, name| module.child(name))
     }
 
+    /// The module around `module`; `None` for the root.
+    pub(super) fn parent(&self, module: &Module) -> Option<&Module> {
+        let (_, above) = module.path.split_last()?;
+        self.module(above)
+    }
+
     /// Whether items of `module` can be named from outside without a re-export.
     pub(super) fn is_reachable(&self, module: &Module) -> bool {
         module.public
     }
 
-    /// Everything of this crate that `path`, written in `module`, means: an item, a module, or both; nothing if it
-    /// leads out of the crate. `depth` ends circles of imports.
+    /// Everything of this crate that `path`, written in `module`, means: an item, a module, or
+    /// both; nothing if it leads out of the crate. `depth` ends circles of imports.
     pub(super) fn resolve<'a>(
         &'a self,
         module: &'a Module,
@@ -124,7 +132,8 @@ impl Tree {
                     let mut leaves = Vec::new();
                     leaves_of(&imports.tree, &mut Vec::new(), &mut leaves);
                     for Leaf { path: from, shown } in leaves {
-                        // A name that imports itself (`use syn::Item` seen from here) stands for something outside.
+                        // A name that imports itself (`use syn::Item` seen from here) stands for
+                        // something outside.
                         if shown == *first && from != path {
                             found.extend(self.resolve(
                                 module,
@@ -155,7 +164,10 @@ pub(super) fn cfgs(attributes: &[Attribute]) -> String {
     let conditions = attributes.iter().filter(|attribute| attribute.path().is_ident("cfg"));
     conditions
         .map(|condition| {
-            format!("{} ", super::text(condition).replace("# [", "#[").replace("cfg (", "cfg("))
+            format!(
+                "{} ",
+                super::text::text(condition).replace("# [", "#[").replace("cfg (", "cfg(")
+            )
         })
         .collect()
 }

@@ -35,7 +35,7 @@ pub(super) fn text(tokens: &impl ToTokens) -> String {
 /// `fn` with its path in place of its name.
 pub(super) fn signature(signature: &syn::Signature, path: &str) -> String {
     let mut signature = signature.clone();
-    // Whether a function changes its own copy of an argument is nobody's business.
+    // Whether a function changes its own copy of an argument is not part of its interface.
     for input in &mut signature.inputs {
         match input {
             syn::FnArg::Typed(argument) => {

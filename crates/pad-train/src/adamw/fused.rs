@@ -1,5 +1,6 @@
-//! The update in one pass over memory, for contiguous f32 on the CPU: it reads parameter, gradient and both moments
-//! once and writes three of them, where a composition of operations would pass over memory some twenty times.
+//! The update in one pass over memory, for contiguous f32 on the CPU: it reads parameter, gradient
+//! and both moments once and writes three of them, where a composition of operations would pass
+//! over memory some twenty times.
 
 use std::cell::RefCell;
 
@@ -23,7 +24,8 @@ pub(super) fn update(
     var.inplace_op2(&gradient, &pass)
 }
 
-/// candle hands out the storage of one tensor for writing; the moments come along in the operation.
+/// candle gives access to the storage of one tensor for writing; the moments come along in the
+/// operation.
 struct Pass<'a> {
     moments: RefCell<(&'a mut [f32], &'a mut [f32])>,
     narrow: Narrow,

@@ -1,17 +1,20 @@
 //! AdamW (Loshchilov and Hutter, arXiv 1711.05101), with PyTorch's order of operations.
 //!
-//! For a parameter `p` with gradient `g`, its own step count `t` (from 1) and rate `lr = run's lr · lr_factor`:
+//! For a parameter `p` with gradient `g`, its own step count `t` (from 1) and rate
+//! `lr = run's lr · lr_factor`:
 //! ```text
 //! p ← p · (1 − lr · weight_decay)
 //! m ← m + (g − m) · (1 − β1)
 //! v ← v · β2 + (1 − β2) · g · g
 //! p ← p − lr / (1 − β1^t) · m / (√v / √(1 − β2^t) + ε)
 //! ```
-//! A parameter without gradient, or frozen in this epoch, is not touched: no decay, no step counted.
+//! A parameter without gradient, or frozen in this epoch, is not touched: no decay, no step
+//! counted.
 //!
-//! Contiguous f32 variables on the CPU are updated in one pass over parameter, gradient and both moments; all others by
-//! [`pad_ops::adamw_step`]. Moments are f32 (f64 for f64 variables). A variable of half
-//! precision keeps an f32 copy of itself here, because updates of 1e-4 of a weight would be rounded away.
+//! Contiguous f32 variables on the CPU are updated in one pass over parameter, gradient and both
+//! moments; all others by [`pad_ops::adamw_step`]. Moments are f32 (f64 for f64 variables). A
+//! variable of half precision keeps an f32 copy of itself here, because updates of 1e-4 of a weight
+//! would be rounded away.
 
 mod composed;
 mod fused;
@@ -65,14 +68,15 @@ impl AdamWConfig {
     }
 }
 
-/// What one step did.
+/// Numbers of one update.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct StepReport {
     /// Norm over all gradients, as they were given (after clipping, if they were clipped).
     pub grad_norm: f64,
-    /// Parameters that moved.
+    /// Number of parameters that were updated.
     pub updated: usize,
-    /// Parameters that train in this epoch but had no gradient.
+    /// Number of parameters that train in this epoch but had no gradient.
     pub without_gradient: usize,
 }
 
@@ -85,11 +89,13 @@ pub struct AdamW {
 }
 
 impl AdamW {
-    /// An optimiser without history.
+    /// Creates an optimiser without history.
     ///
     /// # Errors
-    /// [`Error::Settings`] for numbers out of range (of the settings, of a parameter), [`Error::DuplicateParameter`] for a name or variable that comes
-    /// twice, [`Error::ParameterDType`] for a variable that is no float, [`Error::Candle`] if memory runs out.
+    /// [`Error::Settings`] for numbers out of range (of the settings, of a parameter),
+    /// [`Error::DuplicateParameter`] for a name or variable that comes twice,
+    /// [`Error::ParameterDType`] for a variable that is not of a float dtype, [`Error::Candle`] if
+    /// memory runs out.
     pub fn new(parameters: Vec<Parameter>, config: AdamWConfig) -> Result<Self> {
         Self::with_fused(parameters, config, true)
     }
@@ -106,26 +112,28 @@ impl AdamW {
         Ok(Self { slots: slots.collect::<Result<_>>()?, parameters, config })
     }
 
-    /// The parameters, in the order of gradients.
+    /// Returns the parameters, in the order of gradients.
     pub fn parameters(&self) -> &[Parameter] {
         &self.parameters
     }
 
-    /// The settings.
+    /// Returns the settings.
     pub fn config(&self) -> AdamWConfig {
         self.config
     }
 
-    /// Updates of parameter `index` so far, which for late ones are fewer than the run's steps.
+    /// Returns the number of updates of parameter `index` so far: fewer than the run's steps for
+    /// one that was frozen.
     pub fn steps_of(&self, index: usize) -> Option<u64> {
         self.slots.get(index).map(|slot| slot.step)
     }
 
-    /// Moves every parameter that trains in `epoch` and has a gradient; `lr` is the run's rate at this step.
+    /// Updates every parameter that trains in `epoch` and has a gradient; `lr` is the run's rate at
+    /// this step.
     ///
     /// # Errors
-    /// [`Error::GradientCount`], [`Error::GradientShape`], [`Error::NonFiniteGradient`]: nothing was modified.
-    /// [`Error::Candle`] if candle fails midway.
+    /// [`Error::GradientCount`], [`Error::GradientShape`], [`Error::NonFiniteGradient`]: nothing
+    /// was modified. [`Error::Candle`] if candle fails midway.
     pub fn step(&mut self, gradients: &Gradients, lr: f64, epoch: usize) -> Result<StepReport> {
         let grad_norm = self.check_gradients(gradients, epoch)?;
         let mut report = StepReport { grad_norm, updated: 0, without_gradient: 0 };
@@ -183,8 +191,9 @@ impl AdamW {
         Ok(gradients.factor().abs() * total.sqrt())
     }
 
-    /// All that must be saved to go on later: for each parameter `NAME.exp_avg`, `NAME.exp_avg_sq` (its shape),
-    /// `NAME.step` (i64 scalar) and, for half precision, `NAME.master` (f32).
+    /// Returns all that must be saved to resume: for each parameter `NAME.exp_avg`,
+    /// `NAME.exp_avg_sq` (its shape), `NAME.step` (i64 scalar) and, for half precision,
+    /// `NAME.master` (f32).
     ///
     /// # Errors
     /// [`Error::Candle`] if memory runs out.
@@ -199,11 +208,11 @@ impl AdamW {
         Ok(state)
     }
 
-    /// Goes on from a saved [`AdamW::state`] of the same parameters.
+    /// Loads a saved [`AdamW::state`] of the same parameters.
     ///
     /// # Errors
-    /// [`Error::Tensors`] with everything missing, unexpected or of another shape; then nothing was changed.
-    /// [`Error::Candle`] if a tensor cannot be copied.
+    /// [`Error::Tensors`] with everything missing, unexpected or of another shape; then nothing was
+    /// changed. [`Error::Candle`] if a tensor cannot be copied.
     pub fn load_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()> {
         let mut faults = TensorFaults::default();
         let own = self.state()?;

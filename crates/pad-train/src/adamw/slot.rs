@@ -1,4 +1,4 @@
-//! What the optimiser remembers of one parameter, and its form in files.
+//! The optimiser's state of one parameter, and its form in files.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use pad_ops::AdamWStep;
 use super::{composed, fused};
 use crate::{Error, Parameter, Result, WrongTensor};
 
-/// What is remembered of one parameter.
+/// The state of one parameter.
 #[derive(Debug)]
 pub(super) struct Slot {
     /// Updates so far.
@@ -128,7 +128,7 @@ pub(crate) fn describe(tensor: &Tensor) -> String {
     format!("{:?} {}", tensor.dims(), tensor.dtype().as_str())
 }
 
-/// Why `found` cannot stand for `expected`, if so.
+/// Compares shape and dtype; `None` if they are equal.
 pub(super) fn compare(name: &str, expected: &Tensor, found: &Tensor) -> Option<WrongTensor> {
     if expected.dims() != found.dims() || expected.dtype() != found.dtype() {
         let (expected, found) = (describe(expected), describe(found));

@@ -1,5 +1,5 @@
-//! The update against two oracles (written-out f64 arithmetic, numbers of PyTorch), both ways against each other, and
-//! what must leave everything untouched.
+//! The update against two oracles (written-out f64 arithmetic, numbers of PyTorch), both ways
+//! against each other, and what must leave everything untouched.
 
 use candle_core::{Device, Var};
 
@@ -92,7 +92,8 @@ fn equals_the_formula_and_pytorch() {
         assert_close(&got[0], &oracle(&starts[0], 0.05, 0.0, 0..7), 5e-7, "w");
         assert_close(&got[1], &oracle(&starts[1], 0.0, 1.0, 0..7), 5e-7, "b");
         assert_close(&got[2], &oracle(&starts[2], 0.1, 2.0, 3..7), 5e-7, "gate");
-        // torch 2.15 (CPU), torch.optim.AdamW with the same numbers; the gate's `grad` is None for three steps.
+        // torch 2.15 (CPU), torch.optim.AdamW with the same numbers; the gate's `grad` is None for
+        // three steps.
         let torch = [
             &[
                 0.43733176589012146,
@@ -159,7 +160,8 @@ fn f64_and_half_precision() {
     assert_close(&run(DType::F32).0, &exact, 1e-6, "f32");
     let (half, names) = run(DType::BF16);
     assert_eq!(names, ["x.exp_avg", "x.exp_avg_sq", "x.master", "x.step"]);
-    // One update is 1e-4, the spacing of bf16 near 1 is 4e-3: without the f32 copy nothing would move.
+    // One update is 1e-4, the spacing of bf16 near 1 is 4e-3: without the f32 copy nothing would
+    // move.
     assert_ne!(half, start);
     assert_close(&half, &exact, 4e-3, "bf16");
 }

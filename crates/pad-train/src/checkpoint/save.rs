@@ -12,18 +12,20 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
-    AVERAGES, BEST, Checkpoint, FORMAT, FileFacts, MODEL, OPTIMIZER, STATE, SavedState, best_path,
-    folder_name, latest, numbered, tensors_file,
+    find::{best_path, latest, numbered},
+    format::{AVERAGES, BEST, FORMAT, FileFacts, MODEL, OPTIMIZER, STATE, SavedState, folder_name},
+    load::TrainingCheckpoint,
+    tensors_file,
 };
 use crate::{AdamW, Error, Result, TrainerState};
 
-/// How often something happens.
+/// An interval in steps or epochs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Every {
-    /// After this many optimisation steps.
+    /// A number of optimisation steps.
     Steps(usize),
-    /// After this many epochs.
+    /// A number of epochs.
     Epochs(usize),
 }
 
@@ -31,9 +33,9 @@ pub enum Every {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CheckpointConfig {
-    /// When one is written, apart from the end of the run. Every epoch.
+    /// Interval between checkpoints; one more is written at the end of the run. Every epoch.
     pub every: Every,
-    /// How many are kept, apart from the best one. 2.
+    /// Number of checkpoints kept, beside the best one. 2.
     pub keep: usize,
 }
 
@@ -69,7 +71,7 @@ pub struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// Checkpoints in `folder`, which is made when the run starts.
+    /// Keeps checkpoints in `folder`, which is created when the run starts.
     ///
     /// # Errors
     /// [`Error::Settings`].
@@ -78,24 +80,25 @@ impl Checkpoints {
         Ok(Self { folder: folder.into(), config, metadata: BTreeMap::new() })
     }
 
-    /// Text that is saved in every model file and must be the same on resume, e.g. the digest of the frozen backbone.
+    /// Sets text that is saved in every model file and must be the same on resume, e.g. the digest
+    /// of the frozen backbone.
     #[must_use]
     pub fn with_metadata(mut self, metadata: BTreeMap<String, String>) -> Self {
         self.metadata = metadata;
         self
     }
 
-    /// The text of [`Self::with_metadata`].
+    /// Returns the text of [`Self::with_metadata`].
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.metadata
     }
 
-    /// Where they are.
+    /// Returns the folder.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// Whether one is to be written in this state, just after a step.
+    /// Returns whether a checkpoint is due in this state, just after a step.
     pub fn due(&self, state: &TrainerState) -> bool {
         match self.config.every {
             Every::Steps(n) => state.step.is_multiple_of(n),
@@ -103,7 +106,7 @@ impl Checkpoints {
         }
     }
 
-    /// Makes the folder, removes what a crash left, and refuses to write before a later checkpoint.
+    /// Creates the folder and removes what a crash left; fails if it holds a later checkpoint.
     pub(crate) fn start(&self, step: usize) -> Result<()> {
         fs::create_dir_all(&self.folder).map_err(Error::io(&self.folder))?;
         self.remove_partial();
@@ -123,7 +126,7 @@ impl Checkpoints {
         checkpoint == Some(&self.folder.join(folder_name(step)))
     }
 
-    /// Writes a checkpoint and gives its folder. It is there wholly or not at all.
+    /// Writes a checkpoint atomically and returns its folder.
     ///
     /// # Errors
     /// [`Error::Io`] naming the file, e.g. for a full disk; then the older ones are untouched.
@@ -184,7 +187,8 @@ impl Checkpoints {
 
     fn put(&self, partial: &Path, target: &Path, step: usize) -> io::Result<()> {
         sync_folder(partial)?;
-        // Only a damaged one, or one that this run wrote at the same step. A folder cannot be renamed over another.
+        // Only a damaged one, or one that this run wrote at the same step. A folder cannot be
+        // renamed over another.
         let old = self.partial(step, "old.");
         let replaced = target.exists();
         if replaced {
@@ -205,7 +209,7 @@ impl Checkpoints {
         self.folder.join(format!(".{}.{mark}partial", folder_name(step)))
     }
 
-    /// Keeps `checkpoint`, one of this folder, as the best so far.
+    /// Marks `checkpoint`, one of this folder, as the best so far.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -215,7 +219,8 @@ impl Checkpoints {
         write_atomic_bytes(&pointer, format!("{name}\n").as_bytes()).map_err(Error::io(&pointer))
     }
 
-    /// Removes all but the newest ones and the best one. What cannot be removed stays, with a warning.
+    /// Removes all but the newest ones and the best one. What cannot be removed stays, with a
+    /// warning.
     pub fn prune(&self) {
         if let Err(error) = self.prune_or_say() {
             tracing::warn!("old checkpoints stay: {error}");
@@ -236,7 +241,7 @@ impl Checkpoints {
         Ok(())
     }
 
-    /// Best effort: what stays is ignored by readers and in nobody's way.
+    /// Best effort: what stays is ignored by readers.
     fn remove_partial(&self) {
         let Ok(entries) = fs::read_dir(&self.folder) else { return };
         for path in entries.flatten().map(|entry| entry.path()) {
@@ -248,11 +253,11 @@ impl Checkpoints {
         }
     }
 
-    /// The newest complete checkpoint, see [`latest`].
+    /// Returns the newest complete checkpoint, see [`latest`].
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub fn latest(&self) -> Result<Option<Checkpoint>> {
+    pub fn latest(&self) -> Result<Option<TrainingCheckpoint>> {
         latest(&self.folder)
     }
 }

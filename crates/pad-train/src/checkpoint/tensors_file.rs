@@ -11,7 +11,7 @@ use candle_core::{CpuStorage, DType, Device, Storage, Tensor};
 use safetensors::SafeTensors;
 use serde_json::{Map, Value, json};
 
-use super::FileFacts;
+use super::format::FileFacts;
 use crate::{Error, Result};
 
 /// Tensors and metadata of one file, still as bytes.
@@ -45,9 +45,9 @@ impl TensorsFile {
             let tensor = dtype.and_then(|dtype| {
                 Tensor::from_raw_buffer(view.data(), dtype, view.shape(), device)
             });
-            let wrap = |source| Error::Candle {
+            let wrap = |cause| Error::Candle {
                 doing: format!("{}: reading `{name}`", self.path.display()),
-                source,
+                cause,
             };
             tensors.insert(name.to_string(), tensor.map_err(wrap)?);
         }
@@ -55,8 +55,9 @@ impl TensorsFile {
     }
 }
 
-/// Writes a file: eight bytes of header length, the header (JSON, padded to eight bytes), the tensors. Those with
-/// wider elements come first, so that each is aligned; then by name, so that equal tensors give equal files.
+/// Writes a file: eight bytes of header length, the header (JSON, padded to eight bytes), the
+/// tensors. Those with wider elements come first, so that each is aligned; then by name, so that
+/// equal tensors give equal files.
 pub(super) fn write(
     out: &mut impl Write,
     tensors: &BTreeMap<String, Tensor>,

@@ -1,10 +1,13 @@
-//! What is written comes back; what is damaged, half-written or of something else is refused with its name.
+//! What is written comes back; what is damaged, half-written or of something else is refused with
+//! its name.
 
-use candle_core::DType;
-use serde_json::json;
+use std::{collections::BTreeMap, fs, path::PathBuf};
 
-use super::*;
-use crate::{AdamWConfig, Gradients, TrainerConfig};
+use candle_core::{DType, Device, Tensor, Var};
+use serde_json::{Value, json};
+
+use super::{format::*, *};
+use crate::{AdamW, AdamWConfig, Gradients, Parameter, Result, TrainerConfig, TrainerState};
 
 struct Run {
     folder: tempfile::TempDir,
@@ -117,7 +120,7 @@ fn every_dtype_of_a_parameter_survives() {
     let checkpoints = Checkpoints::new(folder.path(), CheckpointConfig::default()).unwrap();
     let state = TrainerState::new(&config());
     let path = checkpoints.save(&optimizer, &state, &BTreeMap::new()).unwrap();
-    let tensors = Checkpoint::open(&path).unwrap().tensors(&Device::Cpu).unwrap();
+    let tensors = TrainingCheckpoint::open(&path).unwrap().tensors(&Device::Cpu).unwrap();
     for parameter in optimizer.parameters() {
         let tensor = &tensors[&parameter.name];
         assert_eq!(tensor.dtype(), parameter.var.dtype());
@@ -168,7 +171,7 @@ fn a_damaged_checkpoint_is_named_and_passed_over() {
     fs::write(&model, &bytes[..bytes.len() - 1]).unwrap();
     let (all, less) = (bytes.len(), bytes.len() - 1);
     assert_eq!(
-        message(Checkpoint::open(&path)),
+        message(TrainingCheckpoint::open(&path)),
         at(&format!("expected {all} bytes, found {less}"))
     );
     assert!(
@@ -178,12 +181,12 @@ fn a_damaged_checkpoint_is_named_and_passed_over() {
     let mut flipped = bytes.clone();
     flipped[all - 2] ^= 1;
     fs::write(&model, &flipped).unwrap();
-    let refused = message(Checkpoint::open(&path));
+    let refused = message(TrainingCheckpoint::open(&path));
     let start = at(&format!("expected checksum {:08x}, found ", crc32c::crc32c(&bytes)));
     assert!(refused.starts_with(&start), "{refused}");
 
     fs::remove_file(&model).unwrap();
-    assert!(message(Checkpoint::open(&path)).starts_with(&at("No such file")));
+    assert!(message(TrainingCheckpoint::open(&path)).starts_with(&at("No such file")));
 
     // Saving the same step again puts it right.
     assert_eq!(run.save(6), path);
@@ -199,13 +202,13 @@ fn a_damaged_state_is_an_error_for_every_prefix() {
     let text = fs::read_to_string(&file).unwrap();
     for length in 0..text.trim_end().len() {
         fs::write(&file, &text[..length]).unwrap();
-        let refused = message(Checkpoint::open(&path));
+        let refused = message(TrainingCheckpoint::open(&path));
         assert!(refused.starts_with(&format!("{}: expected JSON: ", file.display())), "{refused}");
     }
     let refused = |from: &str, to: &str| {
         assert!(text.contains(from), "{text}");
         fs::write(&file, text.replace(from, to)).unwrap();
-        let refused = message(Checkpoint::open(&path));
+        let refused = message(TrainingCheckpoint::open(&path));
         refused.strip_prefix(&format!("{}: ", file.display())).unwrap().to_string()
     };
     assert_eq!(refused("\"format\": 1", "\"format\": 9"), "expected format 1, found 9");
@@ -234,7 +237,7 @@ fn a_file_that_is_no_safetensors_is_an_error_even_with_the_right_checksum() {
         let mut state = state.clone();
         state["files"][MODEL] = json!({"bytes": bytes.len(), "crc32c": crc32c::crc32c(&bytes)});
         fs::write(path.join(STATE), state.to_string()).unwrap();
-        let checkpoint = Checkpoint::open(&path).unwrap();
+        let checkpoint = TrainingCheckpoint::open(&path).unwrap();
         let refused = message(checkpoint.load_parameters(run.optimizer.parameters(), None));
         assert!(refused.contains("checkpoint-00000005/model.safetensors: "), "{refused}");
     }
@@ -245,7 +248,7 @@ fn tensors_that_do_not_fit_are_all_named_and_nothing_is_loaded() {
     let mut run = Run::new();
     run.train();
     let path = run.save(5);
-    let checkpoint = Checkpoint::open(&path).unwrap();
+    let checkpoint = TrainingCheckpoint::open(&path).unwrap();
     let others: [(&str, &[usize]); 3] = [("a.weight", &[3, 2]), ("a.bias", &[2]), ("c", &[4])];
     let others = parameters(&others);
     let before: Vec<_> = others.iter().map(|p| values(&p.var)).collect();
@@ -290,7 +293,7 @@ fn a_full_disk_leaves_the_old_ones_and_no_rubbish() {
         let file = run.checkpoints.folder().join(folder_name(step)).join(MODEL);
         assert_eq!(message(failed), format!("{}: {}", file.display(), full()));
         assert_eq!(run.names(), ["checkpoint-00000005"]);
-        Checkpoint::open(&path).unwrap();
+        TrainingCheckpoint::open(&path).unwrap();
     }
     fs::write(run.folder.path().join("file"), "").unwrap();
     let below_a_file = run.folder.path().join("file/run");

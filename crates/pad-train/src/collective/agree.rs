@@ -1,13 +1,14 @@
-//! Errors that reach everybody.
+//! Errors that reach every member of a group.
 
 use serde::{Deserialize, Serialize};
 
 use super::Collective;
 use crate::{Error, Result};
 
-/// Tells every member how `mine` went and gives their answers by rank. If any member failed, all fail: that one with
-/// its own error, the others with [`Error::Peer`]. What one member does alone (reading data, writing a checkpoint) must
-/// go through here before the next collective operation, else the others would wait for one that never comes.
+/// Exchanges `mine` with every member and returns all by rank. If any member failed, all
+/// fail: that one with its own error, the others with [`Error::Peer`]. What one member does alone
+/// (reading data, writing a checkpoint) must go through here before the next collective operation,
+/// else the others would wait for one that never comes.
 ///
 /// # Errors
 /// `mine`, [`Error::Peer`], or [`Error::Group`] if the group itself broke.
@@ -28,14 +29,14 @@ pub fn agree<T: Clone + Serialize + for<'de> Deserialize<'de>>(
     Ok(agree_by(group, mine, T::clone)?.1)
 }
 
-/// [`agree`] for what cannot be sent: `say` is what the others get of it.
+/// [`agree`] for what cannot be sent: `say` makes the message to the others.
 pub(crate) fn agree_by<T, M: Serialize + for<'de> Deserialize<'de>>(
     group: &(impl Collective + ?Sized),
     mine: Result<T>,
     say: impl FnOnce(&T) -> M,
 ) -> Result<(T, Vec<M>)> {
     let said = match &mine {
-        // The group broke: there is nobody to tell.
+        // The group broke: no other member listens.
         Err(Error::Group { .. } | Error::Peer { .. }) => None,
         Err(error) => Some(Err(error.to_string())),
         Ok(value) => Some(Ok(say(value))),
@@ -52,7 +53,7 @@ pub(crate) fn agree_by<T, M: Serialize + for<'de> Deserialize<'de>>(
     };
     let message = serde_json::to_vec(&said).map_err(|error| broken(error.to_string()))?;
     let messages = group.all_gather(&message);
-    // The own error counts more than what came of telling it.
+    // The own error comes before any error of the exchange.
     let mine = mine?;
     let said = messages?.into_iter().enumerate().map(|(rank, message)| {
         let said = serde_json::from_slice::<Result<M, String>>(&message);

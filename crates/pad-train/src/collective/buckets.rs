@@ -12,11 +12,12 @@ pub const BUCKET_BYTES: usize = 25 << 20;
 struct Bucket {
     members: Vec<usize>,
     dtype: DType,
-    /// Values, without the flags that say who has a gradient.
+    /// Values, without the flags of which parameters have a gradient.
     values: usize,
 }
 
-/// Buckets in the order of the parameters; a function of the parameters and the epoch alone, so equal on all members.
+/// Buckets in the order of the parameters; a function of the parameters and the epoch alone, so
+/// equal on all members.
 fn plan(parameters: &[Parameter], epoch: usize, bucket_bytes: usize) -> Vec<Bucket> {
     let mut buckets: Vec<Bucket> = Vec::new();
     let mut open = false;
@@ -111,7 +112,7 @@ fn sum_in_buckets(
         return Err(Error::GradientCount { expected: parameters.len(), found: gradients.len() });
     }
     let buckets = plan(parameters, epoch, bucket_bytes);
-    let wrap = |source| Error::Candle { doing: "joining gradients".into(), source };
+    let wrap = |cause| Error::Candle { doing: "joining gradients".into(), cause };
     let mut packed = buckets.iter().map(|bucket| bucket.pack(parameters, &gradients).map_err(wrap));
     let sums = group.sum_buckets(&mut packed)?;
     let mut out = vec![None; parameters.len()];

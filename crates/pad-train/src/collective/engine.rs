@@ -1,5 +1,5 @@
-//! A thread that owns an engine: its handles stay on one thread, the trainer packs the next bucket while this one is on
-//! its way, and an engine that hangs is noticed.
+//! A thread that owns an engine: its handles stay on one thread, the trainer packs the next bucket
+//! while this one is on its way, and an engine that hangs is noticed.
 
 use std::{
     fmt,
@@ -99,7 +99,8 @@ impl EngineThread {
         Error::Group { rank: self.rank, world_size: self.world_size, what }
     }
 
-    /// Submits what `items` gives, one after the other, without waiting between them; the results in their order.
+    /// Submits what `items` gives, one after the other, without waiting between them; the results
+    /// in their order.
     pub(super) fn run_all(&self, items: impl Iterator<Item = Result<Item>>) -> Result<Vec<Item>> {
         let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(lines) = lines.as_ref().filter(|_| !self.stuck.load(Ordering::Relaxed)) else {
@@ -109,7 +110,7 @@ impl EngineThread {
         let mut failed = None;
         for item in items {
             match item {
-                // Refused only if the thread is gone, which the wait below reports.
+                // Fails only if the thread is gone, which the wait below reports.
                 Ok(item) => submitted += usize::from(lines.commands.send(item).is_ok()),
                 Err(error) => {
                     failed = Some(error);

@@ -1,10 +1,10 @@
-//! An operation with what a member brings to it.
+//! An operation with a member's operand.
 
 use std::fmt;
 
 use candle_core::Tensor;
 
-/// What a member brings.
+/// A member's part of an operation.
 #[derive(Clone)]
 pub(super) enum Item {
     Numbers(Vec<f64>),

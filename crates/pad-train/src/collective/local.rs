@@ -11,8 +11,9 @@ use candle_core::Tensor;
 use super::{Buckets, Collective, item::Item};
 use crate::{Error, Result};
 
-/// A member of a group whose members are threads of this process, each with its own model. A member that is dropped
-/// (its thread returned or panicked) leaves the group: whoever waits for it gets an error.
+/// A member of a group whose members are threads of this process, each with its own model. A member
+/// that is dropped (its thread returned or panicked) leaves the group: members that wait for it get
+/// an error.
 pub struct LocalGroup {
     rank: usize,
     world_size: usize,
@@ -30,16 +31,17 @@ struct Shared {
 struct State {
     /// Exchanges that are done.
     round: u64,
-    /// What members brought to the present exchange.
+    /// Items of the present exchange.
     brought: Vec<Option<Item>>,
-    /// What all brought to the last one.
+    /// Items of the last exchange.
     done: Arc<[Item]>,
-    /// Who cannot go on, and why.
+    /// Members that failed, and why.
     gone: Option<(usize, String)>,
 }
 
 impl LocalGroup {
-    /// A group of `count` members (at least one), by rank. They wait for each other for 30 minutes at most.
+    /// Creates a group of `count` members (at least one), by rank. They wait for each other for at
+    /// most 30 minutes.
     pub fn members(count: usize) -> Vec<Self> {
         let world_size = count.max(1);
         let state = State { brought: vec![None; world_size], ..State::default() };
@@ -49,7 +51,7 @@ impl LocalGroup {
         (0..world_size).map(member).collect()
     }
 
-    /// The same with another longest time to wait for the others.
+    /// Sets the maximum time to wait for the others.
     #[must_use]
     pub fn with_timeout(self, timeout: Duration) -> Self {
         // Not by update syntax: the type has a `Drop`.
@@ -66,7 +68,7 @@ impl LocalGroup {
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Brings `mine` and gives what all brought, by rank.
+    /// Adds `mine` to the exchange and returns the items of all members, by rank.
     fn exchange(&self, mine: Item) -> Result<Arc<[Item]>> {
         let name = mine.to_string();
         let deadline = Instant::now() + self.timeout;
@@ -136,9 +138,10 @@ impl Collective for LocalGroup {
         Ok(())
     }
 
-    /// Each member adds in the order of ranks. Nothing overlaps: the others' buckets are in this memory.
+    /// Each member adds in the order of ranks. Nothing overlaps: the others' buckets are in this
+    /// memory.
     fn sum_buckets(&self, buckets: &mut Buckets<'_>) -> Result<Vec<Tensor>> {
-        let wrap = |source| Error::Candle { doing: "adding buckets".into(), source };
+        let wrap = |cause| Error::Candle { doing: "adding buckets".into(), cause };
         buckets
             .map(|bucket| {
                 let bucket = bucket.inspect_err(|error| self.leave(&error.to_string()))?;
@@ -151,7 +154,7 @@ impl Collective for LocalGroup {
                         None => theirs.clone(),
                     });
                 }
-                sum.ok_or_else(|| self.error("nobody brought a bucket".into()))
+                sum.ok_or_else(|| self.error("no member sent a bucket".into()))
             })
             .collect()
     }

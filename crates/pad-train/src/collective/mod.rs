@@ -1,4 +1,4 @@
-//! Processes that train one model together: what they say to each other, and over which engine.
+//! Processes that train one model together: what they exchange, and over which engine.
 //!
 //! | group | engine | for |
 //! |---|---|---|
@@ -7,12 +7,13 @@
 //! | `MpiGroup` (feature `mpi`) | MPI, e.g. Open MPI | several CPUs, several hosts |
 //! | `NcclGroup` (feature `nccl`) | NCCL through cudarc | several GPUs |
 //!
-//! Every member of a group calls the same operations in the same order, each with as many values. Sums come out with
-//! the same bits on every member.
+//! Every member of a group calls the same operations in the same order, each with the same number
+//! of values. Sums come out with the same bits on every member.
 //!
-//! A group of `n` members whose trainers take `accumulate` micro-batches a step computes what one process with the
-//! same `accumulate` computes: member `r` takes the micro-batches `r`, `r + n`, … of each step, gradients are summed
-//! over all, and everything random is drawn from the number of the micro-batch or of the sample, never from the rank.
+//! A group of `n` members whose trainers take `accumulate` micro-batches a step computes what one
+//! process with the same `accumulate` computes: member `r` takes the micro-batches `r`, `r + n`, …
+//! of each step, gradients are summed over all, and everything random is drawn from the number of
+//! the micro-batch or of the sample, never from the rank.
 
 mod agree;
 mod buckets;
@@ -41,29 +42,31 @@ pub use nccl::NcclGroup;
 
 use crate::Result;
 
-/// Buckets on their way: each is made when it is asked for, so that an engine can send one while the next is made.
+/// A lazy list of buckets: each is made when it is needed, so that an engine can send one while
+/// the next is made.
 pub type Buckets<'a> = dyn Iterator<Item = Result<Tensor>> + 'a;
 
 /// One member of a group of processes.
 pub trait Collective: Debug + Send + Sync {
-    /// Number of this member, from 0.
+    /// Returns the rank of this member, from 0.
     fn rank(&self) -> usize;
 
-    /// Members of the group.
+    /// Returns the number of members.
     fn world_size(&self) -> usize;
 
-    /// Replaces each number by its sum over all members: for a few numbers, such as losses and statistics.
+    /// Replaces each number by its sum over all members: for a few numbers, such as losses and
+    /// statistics.
     ///
     /// # Errors
-    /// [`Error::Group`](crate::Error::Group) if a member is gone, does something else, or the time is over. The same
-    /// holds for all methods below.
+    /// [`Error::Group`](crate::Error::Group) if a member is gone, does something else, or the time
+    /// is over. The same holds for all methods below.
     fn all_reduce_sum(&self, values: &mut [f64]) -> Result<()>;
 
-    /// Sums buckets over all members. A bucket is a contiguous tensor of rank 1, f32 or f64, of the same length on
-    /// every member.
+    /// Sums buckets over all members. A bucket is a contiguous tensor of rank 1, f32 or f64, of the
+    /// same length on every member.
     ///
     /// # Errors
-    /// As above, and whatever making a bucket gives.
+    /// As above, and any error of making a bucket.
     fn sum_buckets(&self, buckets: &mut Buckets<'_>) -> Result<Vec<Tensor>>;
 
     /// Replaces `bytes` by those of member `root`; the length must be the same on every member.
@@ -72,17 +75,17 @@ pub trait Collective: Debug + Send + Sync {
     /// As above.
     fn broadcast(&self, bytes: &mut [u8], root: usize) -> Result<()>;
 
-    /// Returns once every member is here.
+    /// Returns once every member has called it.
     ///
     /// # Errors
     /// As above.
     fn barrier(&self) -> Result<()>;
 
-    /// Ends the group because this member cannot go on: the others get `why` in place of waiting for ever. Engines
-    /// that cannot deliver an error (MPI) print it and end all processes.
+    /// Ends the group because this member cannot continue: the others get `why` in place of waiting
+    /// for ever. Engines that cannot deliver an error (MPI) print it and end all processes.
     fn abort(&self, why: &str);
 
-    /// Every member's bytes, by rank.
+    /// Returns every member's bytes, by rank.
     ///
     /// # Errors
     /// As above.
@@ -101,7 +104,7 @@ pub trait Collective: Debug + Send + Sync {
     }
 }
 
-/// A process by itself.
+/// A group of one process.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SingleProcess;
 
@@ -130,6 +133,6 @@ impl Collective for SingleProcess {
         Ok(())
     }
 
-    /// Nobody waits.
+    /// Returns at once: no member waits.
     fn abort(&self, _: &str) {}
 }

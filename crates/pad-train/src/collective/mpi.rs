@@ -29,9 +29,10 @@ const MESSAGE: usize = 1 << 28;
 
 /// All processes that `mpirun` started.
 ///
-/// Buckets go as non-blocking all-reduces (`MPI_Iallreduce`) from a thread of their own while the trainer packs the
-/// next; tensors of an accelerator go through the host. An error cannot be delivered by MPI: if a process dies,
-/// `mpirun` ends the others; one that cannot go on must call [`Collective::abort`], which ends all.
+/// Buckets go as non-blocking all-reduces (`MPI_Iallreduce`) from a thread of their own while the
+/// trainer packs the next; tensors of an accelerator go through the host. An error cannot be
+/// delivered by MPI: if a process dies, `mpirun` ends the others; one that cannot continue must
+/// call [`Collective::abort`], which ends all.
 #[derive(Debug)]
 pub struct MpiGroup {
     engine: EngineThread,
@@ -47,21 +48,23 @@ impl MpiGroup {
         Self::with_timeout(TIMEOUT)
     }
 
-    /// [`MpiGroup::new`] with another longest time (30 minutes) to wait for the others in one operation; when it is
-    /// over, all processes end.
+    /// [`MpiGroup::new`] with another longest time (30 minutes) to wait for the others in one
+    /// operation; when it is over, all processes end.
     ///
     /// # Errors
     /// As [`MpiGroup::new`].
     pub fn with_timeout(timeout: Duration) -> Result<Self> {
         let abort = Flag::default();
         let flag = Arc::clone(&abort);
-        // The engine ends everything itself when its time is over; the trainer's end waits a little longer.
+        // The engine ends everything itself when its time is over; the trainer's end waits a little
+        // longer.
         let patience = timeout.saturating_add(Duration::from_secs(10));
         let engine = EngineThread::start("mpi", patience, move || Mpi::start(flag, timeout))?;
         Ok(Self { engine, abort })
     }
 
-    /// Whether this process was started by an MPI launcher (Open MPI, MPICH, Intel MPI, Slurm's PMI).
+    /// Whether this process was started by an MPI launcher (Open MPI, MPICH, Intel MPI, Slurm's
+    /// PMI).
     pub fn launched() -> bool {
         ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMI_RANK", "PMIX_RANK"]
             .iter()
@@ -136,7 +139,7 @@ impl Mpi {
         Ok(Self { world: universe.world(), abort, timeout, _universe: universe })
     }
 
-    /// Waits for an operation. Ends all processes if that was asked for, or if it takes too long.
+    /// Waits for an operation. Ends all processes if that was requested, or if it takes too long.
     fn wait<'a, D: ?Sized, S: Scope<'a>>(&self, mut request: Request<'a, D, S>) {
         let start = Instant::now();
         let mut tries = 0_u32;
@@ -157,7 +160,7 @@ impl Mpi {
                 );
                 self.world.abort(1);
             }
-            // Answers mostly come at once; later, leave the core to whoever computes.
+            // Answers usually come at once; later, leave the core to threads that compute.
             tries = tries.saturating_add(1);
             if tries < 200 { thread::yield_now() } else { thread::sleep(Duration::from_micros(50)) }
         }

@@ -31,20 +31,21 @@ use crate::{Error, Result};
 /// Bytes of an NCCL id.
 const ID: usize = 128;
 
-/// Processes with a GPU each. Buckets are summed on the GPU, from a thread of their own, on candle's stream: the host
-/// packs the next bucket meanwhile.
+/// Processes with a GPU each. Buckets are summed on the GPU, from a thread of their own, on
+/// candle's stream: the host packs the next bucket meanwhile.
 #[derive(Debug)]
 pub struct NcclGroup {
     engine: EngineThread,
 }
 
 impl NcclGroup {
-    /// Joins `world_size` processes as number `rank` on `device`. They meet through `meeting`, a file on a file system
-    /// that all see and that must not exist before: the first writes NCCL's id into it.
+    /// Joins `world_size` processes as number `rank` on `device`. They meet through `meeting`, a
+    /// file on a file system that all see and that must not exist before: the first writes NCCL's
+    /// id into it.
     ///
     /// # Errors
-    /// [`Error::Group`] if `device` is no CUDA device, numbers do not fit, or NCCL refuses; after 30 minutes without
-    /// the others.
+    /// [`Error::Group`] if `device` is not a CUDA device, numbers do not fit, or NCCL fails; after
+    /// 30 minutes without the others.
     pub fn new(device: &Device, rank: usize, world_size: usize, meeting: &Path) -> Result<Self> {
         let refuse =
             |what: String| Error::Group { rank, world_size, what: format!("nccl: {what}") };
@@ -66,8 +67,8 @@ impl NcclGroup {
         Ok(Self { engine })
     }
 
-    /// Rank, processes and rank on this host as a launcher says them: `RANK`, `WORLD_SIZE`, `LOCAL_RANK` (torchrun),
-    /// Open MPI's or Slurm's variables.
+    /// Reads rank, number of processes and rank on this host from the variables of a launcher:
+    /// `RANK`, `WORLD_SIZE`, `LOCAL_RANK` (torchrun), Open MPI's or Slurm's variables.
     pub fn launched() -> Option<(usize, usize, usize)> {
         let number = |name: &str| env::var(name).ok()?.parse::<usize>().ok();
         let triples = [
@@ -135,7 +136,8 @@ impl Collective for NcclGroup {
         self.engine.barrier()
     }
 
-    /// Prints `why`. The others end when the launcher ends them, or when their time to wait is over.
+    /// Prints `why`. The others end when the launcher ends them, or when their time to wait is
+    /// over.
     fn abort(&self, why: &str) {
         eprintln!("error: rank {} of {}: {why}", self.rank(), self.world_size());
     }
@@ -197,7 +199,7 @@ impl Engine for Nccl {
     }
 }
 
-/// The sum of a bucket as an operation of candle, which hands out the device's memory.
+/// The sum of a bucket as an operation of candle, which gives access to the device's memory.
 struct AllReduce<'a>(&'a Comm);
 
 impl AllReduce<'_> {

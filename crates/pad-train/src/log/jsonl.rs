@@ -1,67 +1,77 @@
 //! A log with one JSON object a line.
 
 use std::{
-    collections::BTreeMap,
     fs::{self, File, OpenOptions},
     io::Write,
     path::{Path, PathBuf},
 };
 
 use pad_ops::fs::write_atomic;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use crate::{BoxError, EpochInfo, Error, Flow, Hook, Result, StepInfo, TrainerView};
 
-/// Writes a line after each step, and one after each epoch that has metrics.
+/// Writes a line after each step ([`StepInfo::scalars`]), and one of the metrics of each
+/// [`EpochInfo`] that has some: before training (step 0), after epochs, after the last step. The
+/// names are those in [`TensorBoard`](super::TensorBoard).
 ///
 /// ```text
-/// {"step":1,"epoch":0,"progress":0.0,"lr":0.1,"loss":2.5,"parts":{"a":2.0},"grad_norm":1.0,"images_per_s":9.8,"seconds":1.6}
-/// {"step":40,"epoch":0,"metrics":{"val/accuracy":0.7}}
+/// {"step":0,"epoch":0,"val/accuracy":0.1}
+/// {"step":1,"epoch":0,"progress":0.0,"train/loss":2.5,"train/a":2.0,"train/lr":0.1,"train/grad_norm":1.0,"train/images_per_s":9.8,"train/seconds":1.6}
+/// {"step":40,"epoch":0,"val/accuracy":0.7}
 /// ```
-/// On resume, lines of later steps than the checkpoint's are dropped, so that no step stands there twice. A run that
-/// starts anew moves an existing log to `NAME.old`.
+/// On resume, lines of later steps than the checkpoint's are dropped, so that no step is logged
+/// twice. A new run moves an existing log to `NAME.old`.
 #[derive(Debug)]
 pub struct JsonLines {
     path: PathBuf,
     file: Option<File>,
 }
 
+/// A line: where it belongs, then the numbers under their names.
 #[derive(Serialize)]
-struct StepLine<'a> {
+struct Line<'a> {
     step: usize,
     epoch: usize,
-    progress: f64,
-    lr: f64,
-    loss: f64,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    parts: BTreeMap<&'a str, f64>,
-    grad_norm: f64,
-    images_per_s: f64,
-    seconds: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    progress: Option<f64>,
+    #[serde(flatten)]
+    scalars: Scalars<'a>,
 }
 
-#[derive(Serialize)]
-struct EpochLine<'a> {
-    step: usize,
-    epoch: usize,
-    metrics: &'a BTreeMap<String, f64>,
+/// Numbers by name, in their order.
+struct Scalars<'a>(Vec<(&'a str, f64)>);
+
+impl Serialize for Scalars<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().copied())
+    }
 }
 
 impl JsonLines {
-    /// A log in the file `path`, which is opened when the run starts.
+    /// Creates a log in the file `path`, which is opened when the run starts.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into(), file: None }
     }
 
-    /// The line reaches the system at once: it survives a crash of the program.
-    fn write(&mut self, line: &impl Serialize) -> Result<Flow, BoxError> {
+    /// Writes a line. It reaches the system at once, so that it survives a crash of the program.
+    fn write(&mut self, line: &Line<'_>) -> Result<Flow, BoxError> {
         let mut bytes = serde_json::to_vec(line)?;
         bytes.push(b'\n');
         if let Some(file) = &mut self.file {
             file.write_all(&bytes).map_err(Error::io(&self.path))?;
         }
         Ok(Flow::Continue)
+    }
+
+    fn write_metrics(&mut self, info: &EpochInfo) -> Result<Flow, BoxError> {
+        if info.metrics.is_empty() {
+            return Ok(Flow::Continue);
+        }
+        let EpochInfo { step, epoch, metrics, .. } = info;
+        let scalars = metrics.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+        self.write(&Line { step: *step, epoch: *epoch, progress: None, scalars: Scalars(scalars) })
     }
 }
 
@@ -81,17 +91,23 @@ impl Hook for JsonLines {
         Ok(())
     }
 
+    fn before_training(
+        &mut self,
+        info: &mut EpochInfo,
+        _: &TrainerView<'_>,
+    ) -> Result<(), BoxError> {
+        self.write_metrics(info)?;
+        Ok(())
+    }
+
     fn after_step(&mut self, step: &StepInfo, _: &TrainerView<'_>) -> Result<Flow, BoxError> {
-        self.write(&StepLine {
+        let scalars = step.scalars();
+        let scalars = scalars.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+        self.write(&Line {
             step: step.step,
             epoch: step.epoch,
-            progress: step.progress,
-            lr: step.lr,
-            loss: step.loss,
-            parts: step.parts.iter().copied().collect(),
-            grad_norm: step.grad_norm,
-            images_per_s: step.images_per_s(),
-            seconds: step.seconds,
+            progress: Some(step.progress),
+            scalars: Scalars(scalars),
         })
     }
 
@@ -100,11 +116,7 @@ impl Hook for JsonLines {
         epoch: &mut EpochInfo,
         _: &TrainerView<'_>,
     ) -> Result<Flow, BoxError> {
-        if epoch.metrics.is_empty() {
-            return Ok(Flow::Continue);
-        }
-        let EpochInfo { step, epoch, metrics, .. } = &*epoch;
-        self.write(&EpochLine { step: *step, epoch: *epoch, metrics })
+        self.write_metrics(epoch)
     }
 }
 
@@ -115,7 +127,7 @@ fn move_away(path: &Path) -> Result<()> {
     }
     let mut old = path.as_os_str().to_owned();
     old.push(".old");
-    tracing::warn!("{} is of an earlier run: moved to {}", path.display(), old.display());
+    tracing::warn!("{} belongs to an earlier run: moved to {}", path.display(), old.display());
     fs::rename(path, &old).map_err(Error::io(path))
 }
 
@@ -137,7 +149,7 @@ fn drop_later(path: &Path, step: usize) -> Result<()> {
         .map_err(Error::io(path))
 }
 
-/// `None` for a line that is not ours: it stays.
+/// Returns the step of a line; `None` for a line of another program, which stays.
 fn step_of(line: &[u8]) -> Option<usize> {
     let line: Value = serde_json::from_slice(line).ok()?;
     line.get("step")?.as_u64()?.try_into().ok()

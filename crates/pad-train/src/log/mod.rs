@@ -1,11 +1,14 @@
-//! Logs, as hooks: [`JsonLines`] for programs, [`TensorBoard`] for curves and pictures, [`Progress`] for who waits.
+//! Logs, as hooks: [`JsonLines`] for programs, [`TensorBoard`] for curves and pictures,
+//! [`ProgressBar`] for the terminal.
 //!
 //! They write what hooks before them measured, so they are added last.
 
 mod jsonl;
-mod progress;
+mod pace;
+mod progress_bar;
 mod tensorboard;
 
 pub use jsonl::JsonLines;
-pub use progress::Progress;
+pub use pace::{Pace, duration};
+pub use progress_bar::ProgressBar;
 pub use tensorboard::{EventFile, TensorBoard};

@@ -1,8 +1,9 @@
 //! TensorBoard event files, written by hand.
 //!
-//! A file is a sequence of records (TFRecord): `u64` length, masked CRC-32C of these eight bytes, the bytes, masked
-//! CRC-32C of the bytes; all little-endian, `mask(c) = rotate_right(c, 15) + 0xa282ead8`. Each record is a protocol
-//! buffer `Event` (`tensorflow/core/util/event.proto`), of which these fields are used:
+//! A file is a sequence of records (TFRecord): `u64` length, masked CRC-32C of these eight bytes,
+//! the bytes, masked CRC-32C of the bytes; all little-endian,
+//! `mask(c) = rotate_right(c, 15) + 0xa282ead8`. Each record is a protocol buffer `Event`
+//! (`tensorflow/core/util/event.proto`), of which these fields are used:
 //! ```text
 //! Event    1: double wall_time   2: int64 step   3: string file_version   5: Summary   7: SessionLog
 //! Summary  1: repeated Value       Value  1: string tag   2: float simple_value   4: Image
@@ -19,9 +20,10 @@ use std::{
 
 use crate::{BoxError, EpochInfo, Error, Flow, Hook, Result, StepInfo, TrainerView};
 
-/// Writes the loss, its parts, learning rate, gradient norm and speed under `train/`, and after each epoch all metrics
-/// and pictures of the [`EpochInfo`] under their own names. Each process begins a new file in the same folder, whose
-/// first record makes TensorBoard forget what earlier files hold beyond the step from which the run goes on.
+/// Writes [`StepInfo::scalars`] after each step, and the metrics and pictures of each [`EpochInfo`]
+/// under their own names: before training (step 0), after epochs, after the last step. Each process
+/// begins a new file in the same folder, whose first record makes TensorBoard drop what earlier
+/// files hold beyond the step from which the run is resumed.
 #[derive(Debug)]
 pub struct TensorBoard {
     folder: PathBuf,
@@ -29,7 +31,7 @@ pub struct TensorBoard {
 }
 
 impl TensorBoard {
-    /// Event files in `folder`, which is made when the run starts.
+    /// Writes event files in `folder`, which is created when the run starts.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
         Self { folder: folder.into(), events: None }
     }
@@ -45,15 +47,17 @@ impl Hook for TensorBoard {
         Ok(())
     }
 
+    fn before_training(
+        &mut self,
+        info: &mut EpochInfo,
+        _: &TrainerView<'_>,
+    ) -> Result<(), BoxError> {
+        Ok(self.write(info)?)
+    }
+
     fn after_step(&mut self, step: &StepInfo, _: &TrainerView<'_>) -> Result<Flow, BoxError> {
         let Some(events) = &mut self.events else { return Ok(Flow::Continue) };
-        let mut scalars = vec![
-            ("train/loss".to_string(), step.loss),
-            ("train/lr".to_string(), step.lr),
-            ("train/grad_norm".to_string(), step.grad_norm),
-            ("train/images_per_s".to_string(), step.images_per_s()),
-        ];
-        scalars.extend(step.parts.iter().map(|(name, value)| (format!("train/{name}"), *value)));
+        let scalars = step.scalars();
         let scalars: Vec<_> = scalars.iter().map(|(tag, value)| (tag.as_str(), *value)).collect();
         events.scalars(step.step, &scalars)?;
         Ok(Flow::Continue)
@@ -64,15 +68,22 @@ impl Hook for TensorBoard {
         epoch: &mut EpochInfo,
         _: &TrainerView<'_>,
     ) -> Result<Flow, BoxError> {
-        let Some(events) = &mut self.events else { return Ok(Flow::Continue) };
-        let metrics: Vec<_> = epoch.metrics.iter().map(|(tag, value)| (&**tag, *value)).collect();
-        if !metrics.is_empty() {
-            events.scalars(epoch.step, &metrics)?;
-        }
-        for (tag, png) in &epoch.images {
-            events.png(epoch.step, tag, png)?;
-        }
+        self.write(epoch)?;
         Ok(Flow::Continue)
+    }
+}
+
+impl TensorBoard {
+    fn write(&mut self, info: &EpochInfo) -> Result<()> {
+        let Some(events) = &mut self.events else { return Ok(()) };
+        let metrics: Vec<_> = info.metrics.iter().map(|(tag, value)| (&**tag, *value)).collect();
+        if !metrics.is_empty() {
+            events.scalars(info.step, &metrics)?;
+        }
+        for (tag, png) in &info.images {
+            events.png(info.step, tag, png)?;
+        }
+        Ok(())
     }
 }
 
@@ -84,7 +95,7 @@ pub struct EventFile {
 }
 
 impl EventFile {
-    /// A new file in `folder` for a run that has done `step` steps.
+    /// Creates a file in `folder` for a run that has done `step` steps.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -114,7 +125,7 @@ impl EventFile {
         Ok(events)
     }
 
-    /// Its path.
+    /// Returns its path.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -178,7 +189,8 @@ fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
 
-/// A protocol buffer under construction: fields one after another, each behind `number << 3 | wire type`.
+/// A protocol buffer under construction: fields one after another, each behind
+/// `number << 3 | wire type`.
 #[derive(Debug, Default)]
 struct Message(Vec<u8>);
 
@@ -195,7 +207,7 @@ impl Message {
         self.number(u64::from(field << 3 | wire_type));
     }
 
-    /// Seven bits a byte, the lowest first; the top bit says that more follow.
+    /// Seven bits a byte, the lowest first; the top bit is set if more follow.
     fn number(&mut self, mut number: u64) {
         while number >= 0x80 {
             self.0.push((number & 0x7f) as u8 | 0x80);
@@ -221,7 +233,7 @@ impl Message {
     }
 }
 
-/// What the first chunk of a PNG file says.
+/// The first chunk of a PNG file.
 struct PngHeader {
     width: u32,
     height: u32,

@@ -148,6 +148,6 @@ fn a_resumed_run_has_the_same_averages_and_one_without_them_is_refused() {
     // A damaged file is found when the checkpoint is opened.
     let newest = latest(folder.path()).unwrap().unwrap();
     std::fs::write(newest.path().join("averages.safetensors"), b"short").unwrap();
-    let error = pad_train::Checkpoint::open(newest.path()).unwrap_err();
+    let error = pad_train::TrainingCheckpoint::open(newest.path()).unwrap_err();
     assert!(error.to_string().contains("averages.safetensors"), "{error}");
 }

@@ -11,11 +11,11 @@ use std::{
     },
 };
 
-use crate::regression::{Regression, Samples, bits};
+use crate::regression::{Regression, Samples, StopDuring, bits};
 use pad_train::{
     BoxError, CheckpointConfig, Checkpoints, Every, Flow, Hook, Outcome, Schedule, StepInfo,
     Trainer, TrainerConfig, TrainerView,
-    checkpoint::latest,
+    checkpoint::{Which, latest, open},
     log::{JsonLines, TensorBoard},
 };
 use serde_json::{Value, json};
@@ -114,7 +114,7 @@ fn logged(folder: &Path) -> Vec<(u64, f64)> {
     let text = fs::read_to_string(folder.join("log.jsonl")).unwrap();
     let line = |line: &str| {
         let line: Value = serde_json::from_str(line).unwrap();
-        (line["step"].as_u64().unwrap(), line["loss"].as_f64().unwrap())
+        (line["step"].as_u64().unwrap(), line["train/loss"].as_f64().unwrap())
     };
     text.lines().map(line).collect()
 }
@@ -201,7 +201,8 @@ fn a_killed_run_goes_on_from_its_last_checkpoint_and_no_step_is_logged_twice() {
     let mut first = trainer(&task, folder.path(), None, hook, 4);
     let error = first.run(&task, &mut Samples::new(7, 4)).unwrap_err();
     assert_eq!(error.to_string(), "hook `sum`: power cut");
-    // Steps 5 and 6 are in the log but in no checkpoint; the last line is half-written, as a real crash leaves it.
+    // Steps 5 and 6 are in the log but in no checkpoint; the last line is half-written, as a real
+    // crash leaves it.
     let log = folder.path().join("log.jsonl");
     let mut text = fs::read_to_string(&log).unwrap();
     text.push_str("{\"step\":7,\"epo");
@@ -226,4 +227,69 @@ fn a_new_run_does_not_overwrite_an_old_one() {
         "{error}"
     );
     assert_eq!(logged(folder.path()).len(), 9, "the log is untouched");
+}
+
+#[test]
+fn a_stop_inside_an_update_discards_it() {
+    let reference = tempfile::tempdir().unwrap();
+    let want = whole(reference.path());
+    // Micro-batches 8 and 9 are those of step 5.
+    for (at, steps) in [(0, 0), (8, 4), (9, 5)] {
+        let folder = tempfile::tempdir().unwrap();
+        let stop = Arc::new(AtomicBool::new(false));
+        let task =
+            StopDuring { task: Regression::new(), at, seen: Cell::new(0), stop: stop.clone() };
+        let mut first =
+            trainer(&task.task, folder.path(), None, Sum::default(), 100).with_stop(stop);
+        assert_eq!(first.run(&task, &mut Samples::new(7, 4)).unwrap(), Outcome::Stopped);
+        assert_eq!((first.state().step, task.seen.get()), (steps, at + 1), "{at}");
+        let newest = open(&folder.path().join("checkpoints"), Which::Latest).unwrap();
+        assert_eq!(newest.trainer_state().step, steps);
+        assert_same(&resumed(folder.path()), &want, &format!("stopped during micro-batch {at}"));
+        assert_eq!(logged(folder.path()), logged(reference.path()));
+    }
+}
+
+#[test]
+fn a_finished_run_is_extended_as_if_it_had_been_longer() {
+    let run = |epochs, folder: &Path, resume: bool| {
+        let task = Regression::new();
+        let schedule = Schedule::Constant { lr: 0.03 };
+        let config = TrainerConfig { epochs, ..config(None) };
+        let checkpoints = Checkpoints::new(folder, CheckpointConfig::default()).unwrap();
+        let trainer = Trainer::new(config, schedule, task.optimizer()).unwrap();
+        let mut trainer = trainer.with_checkpoints(checkpoints);
+        if resume {
+            trainer.resume(&open(folder, Which::Latest).unwrap()).unwrap();
+        }
+        assert_eq!(trainer.run(&task, &mut Samples::new(7, 4)).unwrap(), Outcome::Finished);
+        assert_eq!((trainer.state().epoch, trainer.state().step), (epochs, 3 * epochs));
+        bits(trainer.optimizer())
+    };
+    let (whole, extended) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let want = run(5, whole.path(), false);
+    run(2, extended.path(), false);
+    assert_eq!(run(5, extended.path(), true), want);
+}
+
+#[test]
+fn checkpoints_are_opened_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    whole(folder.path());
+    let folder = folder.path().join("checkpoints");
+    let step =
+        |which: &str| open(&folder, which.parse().unwrap()).map(|found| found.trainer_state().step);
+    assert_eq!(step("latest").unwrap(), 9);
+    assert_eq!(step("checkpoint-00000004").unwrap(), 4);
+    assert_eq!(step("8").unwrap(), 8);
+    let names = "checkpoint-00000004, checkpoint-00000008, checkpoint-00000009";
+    for (which, full) in [("best", "best"), ("5", "checkpoint-00000005")] {
+        assert_eq!(
+            step(which).unwrap_err().to_string(),
+            format!("{}: expected the checkpoint `{full}`, found {names}", folder.display())
+        );
+    }
+    let found = open(&folder, Which::Step(8)).unwrap();
+    let tensors = found.evaluated_tensors(&candle_core::Device::Cpu).unwrap();
+    assert_eq!(tensors.keys().collect::<Vec<_>>(), ["bias", "gate", "weight"]);
 }

@@ -50,6 +50,15 @@ impl Hook for Record {
         self.calls.borrow_mut().push(format!("start of {}", view.last_step));
         Ok(())
     }
+    fn before_training(
+        &mut self,
+        info: &mut EpochInfo,
+        _: &TrainerView<'_>,
+    ) -> Result<(), BoxError> {
+        self.calls.borrow_mut().push("before training".into());
+        info.metrics.insert("val/error".into(), 2.0);
+        Ok(())
+    }
     fn after_step(&mut self, step: &StepInfo, view: &TrainerView<'_>) -> Result<Flow, BoxError> {
         assert_eq!(view.state.step, step.step);
         self.calls.borrow_mut().push(format!("step {}", step.step));
@@ -110,28 +119,36 @@ fn hooks_are_called_in_order_and_measure_for_the_logs() {
         .with_hook(TensorBoard::new(folder.path().join("tb")))
         .with_checkpoints(Checkpoints::new(folder.path(), every).unwrap());
     assert_eq!(trainer.run(&task, &mut Samples::new(2, 4)).unwrap(), Outcome::Finished);
-    let expected =
-        ["start of 4", "step 1", "step 2", "epoch 0", "step 3", "step 4", "epoch 1", "finish"];
+    let expected = [
+        "start of 4",
+        "before training",
+        "step 1",
+        "step 2",
+        "epoch 0",
+        "step 3",
+        "step 4",
+        "epoch 1",
+        "finish",
+    ];
     assert_eq!(*calls.borrow(), expected);
 
     let log = std::fs::read_to_string(folder.path().join("log.jsonl")).unwrap();
     let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let steps: Vec<_> = lines.iter().map(|line| line["step"].as_u64().unwrap()).collect();
-    assert_eq!(steps, [1, 2, 2, 3, 4, 4], "each epoch has a line of metrics");
-    assert_eq!(lines[2]["metrics"]["val/error"], 0.5);
-    let keys: Vec<&str> = log.lines().next().unwrap().split('"').skip(1).step_by(2).collect();
+    assert_eq!(steps, [0, 1, 2, 2, 3, 4, 4], "each epoch has a line of metrics, and the start");
+    assert_eq!((&lines[0]["val/error"], &lines[3]["val/error"]), (&2.0.into(), &0.5.into()));
+    let keys: Vec<&str> = log.lines().nth(1).unwrap().split('"').skip(1).step_by(2).collect();
     let expected = [
         "step",
         "epoch",
         "progress",
-        "lr",
-        "loss",
-        "parts",
-        "absolute",
-        "square",
-        "grad_norm",
-        "images_per_s",
-        "seconds",
+        "train/loss",
+        "train/square",
+        "train/absolute",
+        "train/lr",
+        "train/grad_norm",
+        "train/images_per_s",
+        "train/seconds",
     ];
     assert_eq!(keys, expected);
     let events = std::fs::read_dir(folder.path().join("tb")).unwrap().next().unwrap().unwrap();
@@ -143,6 +160,19 @@ fn hooks_are_called_in_order_and_measure_for_the_logs() {
     assert_eq!(best(folder.path()).unwrap().unwrap().trainer_state().step, 2);
     assert!(trainer.last_checkpoint().unwrap().ends_with("checkpoint-00000004"));
     assert!(!folder.path().join("checkpoint-00000003").exists(), "one is kept beside the best");
+}
+
+#[test]
+fn a_run_that_ends_inside_an_epoch_is_measured_at_its_end() {
+    let task = Regression::new();
+    let calls = Rc::new(RefCell::new(Vec::new()));
+    let config = TrainerConfig { epochs: 2, max_steps: Some(3), ..Default::default() };
+    let mut trainer = Trainer::new(config, SCHEDULE, task.optimizer())
+        .unwrap()
+        .with_hook(Record { calls: calls.clone(), ..Record::default() });
+    assert_eq!(trainer.run(&task, &mut Samples::new(2, 4)).unwrap(), Outcome::Finished);
+    let calls = calls.borrow();
+    assert_eq!(calls[calls.len() - 3..], ["step 3", "epoch 1", "finish"]);
 }
 
 #[test]
@@ -178,6 +208,10 @@ impl Task for Root {
     fn losses(&self, (): &(), _: Mode) -> Result<Losses, BoxError> {
         Ok(Losses::new(self.0.sqrt()?.sum_all()?))
     }
+
+    fn images_in(&self, (): &()) -> usize {
+        1
+    }
 }
 
 /// What one fault of a task or of data looks like.
@@ -203,9 +237,6 @@ impl Batches for Nothing {
         let last = if self.0 == Fault::Short { 2 } else { 3 };
         let item = |i| if self.0 == Fault::Item && i == 1 { Err("bad.png".into()) } else { Ok(()) };
         Ok(Box::new((first..last).map(item)))
-    }
-    fn images_in((): &()) -> usize {
-        1
     }
 }
 
@@ -236,6 +267,10 @@ impl Task for Modes {
         self.1.borrow_mut().push(mode);
         Ok(Losses::new(self.0.sum_all()?))
     }
+
+    fn images_in(&self, (): &()) -> usize {
+        1
+    }
 }
 
 #[test]
@@ -260,6 +295,10 @@ impl Task for Odd {
             return Err("the image is too small".into());
         }
         Ok(Losses::new(self.0.sum_all()?).with_part("each", self.0.as_tensor().clone()))
+    }
+
+    fn images_in(&self, (): &()) -> usize {
+        1
     }
 }
 
@@ -339,6 +378,10 @@ fn half_precision_and_f64_losses_are_read() {
             type Batch = ();
             fn losses(&self, (): &(), _: Mode) -> Result<Losses, BoxError> {
                 Ok(Losses::new(self.0.sum_all()?))
+            }
+
+            fn images_in(&self, (): &()) -> usize {
+                1
             }
         }
         let start = Tensor::new(&[1_f32], &Device::Cpu).unwrap().to_dtype(dtype).unwrap();

@@ -1,35 +1,47 @@
-//! Checkpoints from one set of names to another.
+//! Conversion of checkpoints from one set of names to another.
 
 use std::collections::{BTreeMap, btree_map::Entry};
 
 use candle_core::Tensor;
 
 use super::{
-    Format, NAMES, ours,
+    format::{Format, NAMES, wrapper},
+    ours,
     report::{Change, ConversionReport},
     rule::{Fate, fate},
 };
-use crate::{Error, Result, checkpoint::Checkpoint, vit::ViTConfig};
-
-/// What programs that train on several devices or compile put in front of every name.
-const WRAPPERS: [&str; 2] = ["module.", "_orig_mod."];
-
-/// The wrapper's prefix that all names have; empty if there is none.
-pub(super) fn wrapper(checkpoint: &Checkpoint) -> &'static str {
-    let all = |prefix: &str| checkpoint.names().all(|name| name.starts_with(prefix));
-    WRAPPERS.into_iter().find(|prefix| all(prefix)).unwrap_or("")
-}
+use crate::{
+    Error, Result, Scale,
+    checkpoint::{Checkpoint, InputStats},
+    vit::ViTConfig,
+};
 
 impl Checkpoint {
-    /// The checkpoint under this project's names, and what became of every tensor. `format` is told from the names if it
-    /// is not given. Where the file tells its model ([`Checkpoint::vit_config`]), the metadata `vit` hold it after.
+    /// Renames the tensors to this project's names, and reports what became of each. `format` is
+    /// detected from the names if it is not given. Where the file tells its model
+    /// ([`Checkpoint::vit_config`]) and its input statistics ([`Checkpoint::input_stats`]), the
+    /// metadata hold them afterwards.
     ///
-    /// Tensors that the format's table does not know keep their names, so that strict loading names them.
+    /// Tensors that the format's table does not know keep their names, so that strict loading names
+    /// them.
     ///
     /// # Errors
-    /// [`Error::Format`] for names of no known format or none of `format`, for two tensors that come to one name, for queries, keys and
-    /// values that are not all there or do not fit each other.
+    /// [`Error::Format`] for names of no known format or of another one than `format`, for two
+    /// tensors that get the same name, for queries, keys and values that are incomplete or do not
+    /// fit each other.
     pub fn to_ours(self, format: Option<Format>) -> Result<(Self, ConversionReport)> {
+        self.to_ours_with(format, None)
+    }
+
+    /// [`Checkpoint::to_ours`] with the scale of adapters for files that do not tell it.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::to_ours`].
+    pub fn to_ours_with(
+        self,
+        format: Option<Format>,
+        scale: Option<Scale>,
+    ) -> Result<(Self, ConversionReport)> {
         let format = format.map_or_else(|| Format::detect(&self), Ok)?;
         let table = format.table();
         let wrapper = wrapper(&self);
@@ -51,28 +63,34 @@ impl Checkpoint {
             });
         }
         converted.remove_metadata(NAMES);
-        // What the file says of itself counts.
-        if ["mae", "vit"].iter().any(|key| converted.metadata().contains_key(*key)) {
+        let has_layer_scale = converted.get("blocks.0.ls1.gamma").is_some();
+        let stats = converted.input_stats()?;
+        if let Some(stats) = stats.or_else(|| InputStats::of_format(format, has_layer_scale)) {
+            converted.set_input_stats(&stats);
+        }
+        // The file's own description takes precedence.
+        if converted.metadata().contains_key("vit") {
             return Ok((converted, report));
         }
-        match converted.told_config(format) {
+        match converted.inferred_config(format, scale) {
             Ok(config) => {
                 converted.describe(&config)?;
-                if let Some(heads) = converted.told_decoder_heads() {
+                if let Some(heads) = converted.decoder_heads() {
                     converted.set_metadata("decoder_num_heads", heads.to_string());
                 }
             }
-            Err(error) => report.untold = Some(error.to_string()),
+            Err(error) => report.unresolved = Some(error.to_string()),
         }
         Ok((converted, report))
     }
 
-    /// The checkpoint under the original PAD repository's names, so that its pre-training code loads it; with `prefix`
-    /// (`backbone.` for its segmentation, `backbone.net.` for its detection) in front of the encoder's and the adapters'
-    /// names, and without the decoder, for the downstream code. [`Checkpoint::to_ours`] is the way back.
+    /// Renames the tensors to the original PAD repository's names, so that its pre-training code
+    /// loads them; with `prefix` (`backbone.` for its segmentation, `backbone.net.` for its
+    /// detection) in front of the encoder's and the adapters' names, and without the decoder, for
+    /// the downstream code. [`Checkpoint::to_ours`] is the way back.
     ///
     /// # Errors
-    /// [`Error::Format`] for two tensors that come to one name.
+    /// [`Error::Format`] for two tensors that get the same name.
     pub fn to_original(self, prefix: &str) -> Result<(Self, ConversionReport)> {
         let title = format!(
             "{} -> {}{}{prefix}",
@@ -97,25 +115,33 @@ impl Checkpoint {
         Ok((converted, report))
     }
 
-    /// The encoder under timm's names, without adapters and decoder.
+    /// The encoder under timm's names, without adapters and decoder. Of the metadata, only those of
+    /// the encoder stay.
     ///
     /// # Errors
-    /// [`Error::Format`] for two tensors that come to one name.
+    /// [`Error::Format`] for two tensors that get the same name, and for metadata that cannot be
+    /// read.
     pub fn to_timm(self) -> Result<(Self, ConversionReport)> {
         let title = format!("{} -> {}", Format::Ours, Format::Timm);
-        let told = self.vit_config().ok();
+        let (config, stats) = (self.vit_config().ok(), self.input_stats()?);
         let (mut converted, report) =
             self.renamed(title, |name| (fate(ours::TO_TIMM, name), ""))?;
+        converted.clear_metadata();
         converted.set_metadata(NAMES, Format::Timm.name());
-        converted.remove_metadata("mae");
-        if let Some(config) = told {
+        if let Some(stats) = stats {
+            converted.set_input_stats(&stats);
+        }
+        if let Some(config) = config {
             converted.describe(&ViTConfig { adapter: None, ..config })?;
         }
         Ok((converted, report))
     }
 
-    /// Writes `config` into the metadata.
-    fn describe(&mut self, config: &ViTConfig) -> Result<()> {
+    /// Writes `config` into the metadata, as `vit`.
+    ///
+    /// # Errors
+    /// [`Error::Format`] if it cannot be written as JSON.
+    pub fn describe(&mut self, config: &ViTConfig) -> Result<()> {
         let json = serde_json::to_string(config).map_err(|error| Error::Format {
             path: self.path().to_path_buf(),
             what: error.to_string(),
@@ -124,7 +150,8 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// Gives every tensor the fate that `of` says; with the fate comes the prefix that its parts' names have in the file.
+    /// Applies to every tensor the fate that `of` returns; with the fate comes the prefix of its
+    /// parts' names in the file.
     fn renamed(
         self,
         title: String,
@@ -191,7 +218,7 @@ impl Checkpoint {
             changes.push(Change::Joined { from, to: new });
         }
         changes.sort_by(|a, b| source(a).cmp(source(b)));
-        let report = ConversionReport { title, changes, untold: None };
+        let report = ConversionReport { title, changes, unresolved: None };
         Ok((self.with(target.tensors), report))
     }
 }
@@ -207,7 +234,7 @@ impl Target {
     fn insert(&mut self, new: String, from: &str, tensor: Tensor) -> Result<(), String> {
         match self.origins.entry(new) {
             Entry::Occupied(taken) => {
-                Err(format!("`{}` and `{from}` both come to `{}`", taken.get(), taken.key()))
+                Err(format!("`{}` and `{from}` both get the name `{}`", taken.get(), taken.key()))
             }
             Entry::Vacant(free) => {
                 self.tensors.insert(free.key().clone(), tensor);
@@ -227,7 +254,7 @@ fn source(change: &Change) -> &str {
     }
 }
 
-/// Axes of one in front until there are three.
+/// Adds leading axes of length one up to rank three.
 fn with_rank_three(tensor: &Tensor) -> Result<Tensor> {
     let mut tensor = tensor.clone();
     while tensor.rank() < 3 {

@@ -1,21 +1,22 @@
-//! What a conversion did to every tensor.
+//! Reports of conversions.
 
 use std::fmt;
 
-/// What became of one tensor, or of three that were joined.
+/// The change to one tensor, or to three that were joined.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Change {
-    /// Nothing.
+    /// It keeps its name.
     Kept(String),
-    /// It has another name, and maybe axes of one in front or rows and columns exchanged.
+    /// It gets another name, and for some tensors leading axes of length one or exchanged rows and
+    /// columns.
     Renamed {
         /// Name in the file.
         from: String,
         /// New name.
         to: String,
     },
-    /// Their rows follow each other in one tensor.
+    /// They are joined along the first axis.
     Joined {
         /// Names in the file.
         from: [String; 3],
@@ -26,27 +27,29 @@ pub enum Change {
     Dropped {
         /// Name in the file.
         name: String,
-        /// Why nothing here needs it.
+        /// Why it is not needed.
         why: &'static str,
     },
-    /// The format's table does not know it: it keeps its name, and a model that does not ask for it will not load the
-    /// file.
+    /// The format's table does not know it: it keeps its name, and a model without such a tensor
+    /// does not load the file.
     Unknown(String),
 }
 
-/// What a conversion did; its `Display` is a table.
+/// The result of a conversion, tensor by tensor; its `Display` is a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ConversionReport {
-    /// From which names to which, in words.
+    /// The names before and after: `timm -> ours`.
     pub title: String,
     /// Every tensor of the file, sorted by its name there.
     pub changes: Vec<Change>,
-    /// Why the model could not be told from the file, if it could not.
-    pub untold: Option<String>,
+    /// Why the model could not be inferred from the file, if it could not.
+    pub unresolved: Option<String>,
 }
 
 impl ConversionReport {
-    /// Tensors that were: kept, renamed, joined (three each), dropped, unknown.
+    /// The number of tensors that were kept, renamed, joined (three each), dropped, and that are
+    /// unknown.
     pub fn counts(&self) -> [usize; 5] {
         let mut counts = [0; 5];
         for change in &self.changes {
@@ -59,6 +62,11 @@ impl ConversionReport {
             }
         }
         counts
+    }
+
+    /// Whether every tensor keeps its name.
+    pub fn is_unchanged(&self) -> bool {
+        self.changes.iter().all(|change| matches!(change, Change::Kept(_) | Change::Unknown(_)))
     }
 
     /// Names that the format's table does not know.
@@ -103,8 +111,8 @@ impl fmt::Display for ConversionReport {
                 Change::Unknown(name) => write!(f, "\nunknown  {name}")?,
             }
         }
-        if let Some(why) = &self.untold {
-            write!(f, "\nthe model cannot be told: {why}")?;
+        if let Some(why) = &self.unresolved {
+            write!(f, "\nthe model cannot be inferred: {why}")?;
         }
         Ok(())
     }

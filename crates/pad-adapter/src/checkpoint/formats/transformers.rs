@@ -1,6 +1,6 @@
 //! Hugging Face transformers: `ViTModel`, `ViTMAEForPreTraining`, `Dinov2Model`, `CLIPVisionModel`.
 
-use super::{Group, Rule, Rule::*, Table};
+use super::rule::{Group, Rule, Rule::*, Table};
 
 const EMBEDDINGS: Group = Group {
     from: "embeddings.",

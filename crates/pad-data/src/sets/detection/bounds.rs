@@ -1,40 +1,40 @@
-//! What a box must be.
+//! Checks of boxes.
 
 use std::collections::BTreeMap;
 
 use pad_ops::ImageSize;
 use serde::{Deserialize, Serialize};
 
-/// What becomes of boxes that reach beyond their image, or have no area.
+/// What is done with boxes that reach beyond their image, or have no area.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BadBoxes {
-    /// The set is refused. Boxes may reach one pixel beyond the image, since tools round and count from 0 or from 1;
-    /// they are cut.
+    /// The set is refused. Boxes may reach one pixel beyond the image, because tools round and count from 0 or from 1;
+    /// they are clipped.
     #[default]
     Refuse,
-    /// They are cut to the image, and left out where nothing remains. [`LeftOut`] counts them.
+    /// They are clipped to the image, and left out where nothing remains. [`LeftOut`] counts them.
     Repair,
 }
 
-/// What a set was opened without.
+/// Boxes that were left out or clipped when a set was opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LeftOut {
-    /// Boxes of categories that are no class, by the category's name.
+    /// Number of boxes of other categories than the classes, by the category's name.
     pub categories: BTreeMap<String, usize>,
-    /// Boxes that were cut by more than a pixel.
+    /// Number of boxes that were clipped by more than a pixel.
     pub cut: usize,
-    /// Boxes of which nothing was left.
+    /// Number of boxes without area inside their image.
     pub without_area: usize,
 }
 
 /// Pixels by which a box may reach beyond its image.
 const SLACK: f64 = 1.0;
 
-/// Checks and cuts a box `[x1, y1, x2, y2]`; none if it is to be left out.
+/// Checks and clips a box `[x1, y1, x2, y2]`; returns `None` if it is left out.
 ///
 /// # Errors
-/// What is wrong with it, expected before found.
+/// A text: expected, then found.
 pub(super) fn bounded(
     bbox: [f64; 4],
     size: ImageSize,

@@ -30,20 +30,20 @@ impl BoxClass {
         Self { name: name.into(), id, also }
     }
 
-    /// Whether a file's category of this name is this class: letters and figures count, case and what separates words
-    /// do not (`OtherVehicle` is `other_vehicle`).
+    /// Whether a file's category of this name is this class: letters and digits are compared, case and separators are
+    /// not (`OtherVehicle` is `other_vehicle`).
     pub fn is_called(&self, name: &str) -> bool {
         let wanted = plain(name);
         plain(&self.name) == wanted || self.also.iter().any(|also| plain(also) == wanted)
     }
 }
 
-/// Letters and figures of a name, lower case.
+/// Letters and digits of a name, lower case.
 fn plain(name: &str) -> String {
     name.chars().filter(|letter| letter.is_alphanumeric()).flat_map(char::to_lowercase).collect()
 }
 
-/// What becomes of boxes whose category is no class.
+/// What is done with boxes whose category is not one of the classes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Others {
@@ -59,7 +59,7 @@ pub enum Others {
 #[serde(try_from = "Parts", into = "Parts")]
 pub struct BoxClasses {
     classes: Vec<BoxClass>,
-    /// What becomes of the rest of a file's categories.
+    /// What is done with other categories of a file.
     pub others: Others,
 }
 
@@ -86,8 +86,8 @@ impl From<BoxClasses> for Parts {
     }
 }
 
-/// Most classes; a fault of a file more likely than a set.
-const MOST: usize = 10_000;
+/// Maximum number of classes; more are rather a fault of the file.
+const MAX_CLASSES: usize = 10_000;
 
 impl BoxClasses {
     /// These classes, by number.
@@ -98,14 +98,14 @@ impl BoxClasses {
         let fault = |expected: &str, found: String| {
             Err(Error::Setting { name: "classes", expected: expected.into(), found })
         };
-        if !(1..=MOST).contains(&classes.len()) {
+        if !(1..=MAX_CLASSES).contains(&classes.len()) {
             return fault("1 to 10000 classes", classes.len().to_string());
         }
         let (mut names, mut ids) = (BTreeSet::new(), BTreeSet::new());
         for class in &classes {
             for name in std::iter::once(&class.name).chain(&class.also) {
                 if plain(name).is_empty() || !names.insert(plain(name)) {
-                    return fault("names that differ in letters or figures", format!("`{name}`"));
+                    return fault("names that differ in letters or digits", format!("`{name}`"));
                 }
             }
             if !ids.insert(class.id) {
@@ -122,6 +122,38 @@ impl BoxClasses {
     pub fn named<S: Into<String>>(names: impl IntoIterator<Item = S>) -> Result<Self> {
         let classes = names.into_iter().zip(1..).map(|(name, id)| BoxClass::new(name, id));
         Self::new(classes.collect(), Others::Refuse)
+    }
+
+    /// The classes of these names, in this order, with their numbers; boxes of all others are left out.
+    ///
+    /// # Errors
+    /// [`Error::ClassNotFound`] for an unknown name; as [`BoxClasses::new`] for none or one twice.
+    pub fn select<S: AsRef<str>>(&self, names: &[S]) -> Result<Self> {
+        let selected = names.iter().map(|name| {
+            let name = name.as_ref();
+            let class = self.classes.iter().find(|class| class.is_called(name));
+            class.cloned().ok_or_else(|| Error::ClassNotFound {
+                class: name.into(),
+                known: self.classes.iter().map(|class| class.name.clone()).collect(),
+            })
+        });
+        Self::new(selected.collect::<Result<_>>()?, Others::LeaveOut)
+    }
+
+    /// The same classes, also under the names that `others` has for them.
+    pub(super) fn with_names_of(mut self, others: &Self) -> Self {
+        for other in &others.classes {
+            let names: Vec<&String> = std::iter::once(&other.name).chain(&other.also).collect();
+            let called = |name: &String| self.classes.iter().position(|one| one.is_called(name));
+            let Some(place) = names.iter().find_map(|name| called(name)) else { continue };
+            // A name that is a class of its own in the file stays that.
+            let new = names.iter().filter(|name| called(name).is_none());
+            let new: Vec<String> = new.map(|name| (*name).clone()).collect();
+            if let Some(class) = self.classes.get_mut(place) {
+                class.also.extend(new);
+            }
+        }
+        self
     }
 
     /// FLIR ADAS as detectors are compared on it: person, bicycle, car; everything else is left out. Version 2 calls
@@ -149,7 +181,7 @@ impl BoxClasses {
         Self { classes: vec![BoxClass::new("person", 1)], others: Others::Refuse }
     }
 
-    /// The things of rendered scenes: person, car, bicycle, animal.
+    /// Objects of rendered scenes: person, car, bicycle, animal.
     #[cfg(feature = "scenes")]
     pub fn scenes() -> Self {
         let things = pad_scenes::Class::ALL.into_iter().filter(|class| class.is_thing());
@@ -167,22 +199,22 @@ impl BoxClasses {
         self.classes.len()
     }
 
-    /// Whether there is none: never.
+    /// Always false: there is at least one class.
     pub fn is_empty(&self) -> bool {
         self.classes.is_empty()
     }
 
-    /// Name of a class; `?` for a number that is none.
+    /// Name of a class; `?` for an unknown number.
     pub fn name(&self, class: u32) -> &str {
         self.classes.get(class as usize).map_or("?", |class| &class.name)
     }
 
-    /// Number of a class in COCO files, if it is one.
+    /// Number of a class in COCO files; `None` for an unknown class.
     pub fn id(&self, class: u32) -> Option<i64> {
         self.classes.get(class as usize).map(|class| class.id)
     }
 
-    /// The class that a file calls `name`.
+    /// The class that a file calls `name`; `None` if it is not one of them.
     pub fn by_name(&self, name: &str) -> Option<u32> {
         let place = self.classes.iter().position(|class| class.is_called(name))?;
         u32::try_from(place).ok()
@@ -213,7 +245,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_compared_by_letters_and_figures() {
+    fn names_are_compared_by_letters_and_digits() {
         let classes = BoxClasses::hit_uav();
         assert_eq!(classes.by_name("OtherVehicle"), Some(3));
         assert_eq!(classes.by_name("other vehicle"), Some(3));
@@ -238,7 +270,7 @@ mod tests {
         assert_eq!(refused(vec![]), "`classes` is 0, expected 1 to 10000 classes");
         assert_eq!(
             refused(vec![BoxClass::new("a b", 1), BoxClass::new("A_B", 2)]),
-            "`classes` is `A_B`, expected names that differ in letters or figures"
+            "`classes` is `A_B`, expected names that differ in letters or digits"
         );
         assert_eq!(
             refused(vec![BoxClass::new("a", 1), BoxClass::new("b", 1)]),

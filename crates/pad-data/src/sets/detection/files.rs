@@ -1,63 +1,18 @@
 //! Images and boxes in files.
 
-use std::path::{Path, PathBuf};
+use std::{path::Path, sync::Arc};
 
-use pad_ops::ImageSize;
-use serde::{Deserialize, Serialize};
-
-use super::{BadBoxes, BoxClasses, DetectionSource, LabelledImage, LeftOut, coco, voc, yolo};
+use super::{
+    BoxClasses, DetectionImage, LabelledImage, LeftOut,
+    entry::{DetectionOptions, Entry, Opened},
+    formats::{self, DetectionFormat, coco, voc, yolo},
+};
 use crate::{
     Error, Result,
-    image::{DecodeOptions, Image, decode_collapsed},
+    dataset::Dataset,
+    image::{DecodeOptions, decode_collapsed},
     sets::no_image,
 };
-
-/// How a labelled set is read.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct DetectionOptions {
-    /// The classes; none for those of the set (of COCO files: all categories, in the order of their numbers; of VOC
-    /// files: all names that occur, in the order of the alphabet).
-    pub classes: Option<BoxClasses>,
-    /// What becomes of boxes outside their image and without area.
-    pub bad_boxes: BadBoxes,
-    /// Whether objects come with their pixels, which only COCO files tell.
-    pub masks: bool,
-}
-
-impl DetectionOptions {
-    /// These options, with `classes` where none are given.
-    fn or(&self, classes: impl FnOnce() -> BoxClasses) -> Self {
-        let given = self.classes.clone();
-        Self { classes: Some(given.unwrap_or_else(classes)), ..self.clone() }
-    }
-
-    /// Asks that no masks are wanted of a format that has none.
-    fn without_masks(&self, format: &str) -> Result<()> {
-        match self.masks {
-            false => Ok(()),
-            true => Err(Error::Setting {
-                name: "masks",
-                expected: "a COCO file, which alone tells the pixels of objects".into(),
-                found: format!("asked of {format} files"),
-            }),
-        }
-    }
-}
-
-/// One image: its file, and what is in it.
-#[derive(Clone, Debug)]
-pub(super) struct Entry {
-    pub(super) path: PathBuf,
-    pub(super) labelled: LabelledImage,
-}
-
-/// What a format's reader gives.
-pub(super) struct Opened {
-    pub(super) entries: Vec<Entry>,
-    pub(super) classes: BoxClasses,
-    pub(super) left_out: LeftOut,
-}
 
 /// Images and boxes in files.
 #[derive(Clone, Debug)]
@@ -73,63 +28,45 @@ impl DetectionSet {
         Self { entries, classes, left_out }
     }
 
-    /// A COCO file, and the folder that its file names begin at. Images come in the order of their numbers.
+    /// The part `split` (`train`, `val`, ..) of a folder.
+    ///
+    /// | format | files | splits |
+    /// |---|---|---|
+    /// | `flir` | FLIR ADAS, thermal: version 2 (`images_thermal_SPLIT/coco.json`), or version 1 (`SPLIT/thermal_annotations.json`, 8 bits) | `train`, `val` |
+    /// | `llvip` | LLVIP, infrared: `infrared/SPLIT`, boxes in `Annotations` | `train`, `test` |
+    /// | `coco` | `annotations/SPLIT.json`, images in `SPLIT/images`, `images/SPLIT`, `SPLIT` or `images` | any |
+    /// | `voc` | `Annotations`, images in `SPLIT/images`, `images/SPLIT` or `SPLIT` | any |
+    /// | `yolo` | `labels/SPLIT/NAME.txt`, images in `images/SPLIT`; `classes.txt` in `labels/SPLIT`, `labels` or the folder | any |
+    /// | `hit-uav` | HIT-UAV: `annotations/SPLIT.json`, images in `SPLIT/images` or `SPLIT`; never recognised by content | `train`, `val`, `test` |
+    ///
+    /// Classes, unless others are requested, are those of the set; of `flir`, `hit-uav` and `llvip`
+    /// [`BoxClasses::flir`], [`BoxClasses::hit_uav`], [`BoxClasses::llvip`].
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Entry`] naming the file and the entry: no COCO file or a truncated one, a number that
-    /// is there twice, a box of no image or no category, a category that is no class, a box that [`BadBoxes`] refuses,
-    /// an image without its file, a set without images; where masks are asked for, an object without one or with one that
-    /// is none.
+    /// [`Error::Entry`] for a folder of no known format; else as [`DetectionSet::coco`], [`DetectionSet::voc`] and
+    /// [`DetectionSet::yolo`].
+    pub fn open(
+        root: impl AsRef<Path>,
+        split: &str,
+        format: DetectionFormat,
+        options: &DetectionOptions,
+    ) -> Result<Self> {
+        formats::open(root.as_ref(), split, format, options).map(Self::new)
+    }
+
+    /// A COCO file, and the folder that its file names begin at. Images are in the order of their numbers.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::ClassNotFound`]; [`Error::Entry`] naming the file and the entry: another kind of file or
+    /// a truncated one, a duplicate number, a box without its image or category, a category without its class, a box
+    /// that [`BadBoxes`](super::BadBoxes) refuses, an image without its file, a set without images; with masks, an object
+    /// without a valid one.
     pub fn coco(
         annotations: impl AsRef<Path>,
         images: impl AsRef<Path>,
         options: &DetectionOptions,
     ) -> Result<Self> {
-        coco::open(annotations.as_ref(), images.as_ref(), options).map(Self::new)
-    }
-
-    /// FLIR ADAS, its thermal images: version 2 (`ROOT/images_thermal_SPLIT/coco.json`) where there is such a folder,
-    /// else version 1 (`ROOT/SPLIT/thermal_annotations.json`, 8 bits). Splits are `train` and `val`. Classes, unless
-    /// others are asked for: [`BoxClasses::flir`].
-    ///
-    /// # Errors
-    /// As [`DetectionSet::coco`].
-    pub fn flir(root: impl AsRef<Path>, split: &str, options: &DetectionOptions) -> Result<Self> {
-        let root = root.as_ref();
-        let second = root.join(format!("images_thermal_{split}"));
-        let options = options.or(BoxClasses::flir);
-        if second.is_dir() {
-            return Self::coco(second.join("coco.json"), second, &options);
-        }
-        let first = root.join(split);
-        Self::coco(first.join("thermal_annotations.json"), first, &options)
-    }
-
-    /// HIT-UAV: `ROOT/annotations/SPLIT.json`, images in `ROOT/SPLIT/images` or `ROOT/SPLIT`. Classes, unless others
-    /// are asked for: [`BoxClasses::hit_uav`].
-    ///
-    /// # Errors
-    /// As [`DetectionSet::coco`].
-    pub fn hit_uav(
-        root: impl AsRef<Path>,
-        split: &str,
-        options: &DetectionOptions,
-    ) -> Result<Self> {
-        let root = root.as_ref();
-        let below = root.join(split).join("images");
-        let images = if below.is_dir() { below } else { root.join(split) };
-        let annotations = root.join("annotations").join(format!("{split}.json"));
-        Self::coco(annotations, images, &options.or(BoxClasses::hit_uav))
-    }
-
-    /// LLVIP, its infrared images: `ROOT/infrared/SPLIT`, boxes in `ROOT/Annotations`. Splits are `train` and `test`.
-    ///
-    /// # Errors
-    /// As [`DetectionSet::voc`].
-    pub fn llvip(root: impl AsRef<Path>, split: &str, options: &DetectionOptions) -> Result<Self> {
-        let root = root.as_ref();
-        let (images, annotations) = (root.join("infrared").join(split), root.join("Annotations"));
-        Self::voc(images, annotations, &options.or(BoxClasses::llvip))
+        coco::read(annotations.as_ref(), images.as_ref(), options, None).map(Self::new)
     }
 
     /// The images of a folder, each with a Pascal VOC file `NAME.xml` in another. Columns and rows count from 1 there
@@ -137,15 +74,15 @@ impl DetectionSet {
     /// of the natural order of names, from 1.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Entry`] naming the file and the object: no such XML, a name that is no class, a box that
-    /// [`BadBoxes`] refuses, a file of another image's size; [`Error::NoImages`].
+    /// [`Error::Io`]; [`Error::ClassNotFound`]; [`Error::Entry`] naming the file and the object: no such XML, a name
+    /// without its class, a box that [`BadBoxes`](super::BadBoxes) refuses, a file of another image's size;
+    /// [`Error::NoImages`].
     pub fn voc(
         images: impl AsRef<Path>,
         annotations: impl AsRef<Path>,
         options: &DetectionOptions,
     ) -> Result<Self> {
-        options.without_masks("VOC")?;
-        voc::open(images.as_ref(), annotations.as_ref(), options).map(Self::new)
+        voc::read(images.as_ref(), annotations.as_ref(), options, None).map(Self::new)
     }
 
     /// The images of a folder, each with a text file `NAME.txt` in another: a line `class x y width height` for each
@@ -153,18 +90,18 @@ impl DetectionSet {
     /// Names, unless given, are the lines of `classes.txt` beside the text files.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Line`] for a malformed line, a number that is no class, and a box that [`BadBoxes`]
-    /// refuses; [`Error::NoImages`].
+    /// [`Error::Io`]; [`Error::ClassNotFound`]; [`Error::Line`] for a malformed line, a number without its class, and a
+    /// box that [`BadBoxes`](super::BadBoxes) refuses; [`Error::NoImages`].
     pub fn yolo(
         images: impl AsRef<Path>,
         labels: impl AsRef<Path>,
         options: &DetectionOptions,
     ) -> Result<Self> {
-        options.without_masks("YOLO")?;
-        yolo::open(images.as_ref(), labels.as_ref(), options).map(Self::new)
+        let labels = labels.as_ref();
+        yolo::read(images.as_ref(), labels, &[labels], options).map(Self::new)
     }
 
-    /// The file of image `index`, if there is one.
+    /// The file of image `index`; `None` beyond the end.
     pub fn image_path(&self, index: usize) -> Option<&Path> {
         self.entries.get(index).map(|entry| entry.path.as_path())
     }
@@ -174,48 +111,40 @@ impl DetectionSet {
         &self.left_out
     }
 
-    /// The first `count` images.
-    #[must_use]
-    pub fn first(mut self, count: usize) -> Self {
-        self.entries.truncate(count);
-        self
+    fn entry(&self, index: usize) -> Result<&Entry> {
+        self.entries.get(index).ok_or_else(|| no_image(index, self.entries.len()))
     }
 }
 
-impl DetectionSource for DetectionSet {
+impl Dataset for DetectionSet {
+    type Sample = DetectionImage;
+
     fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    fn name(&self, index: usize) -> String {
+        self.entries.get(index).map_or("(no such image)", |entry| &entry.labelled.name).to_string()
     }
 
     fn classes(&self) -> &BoxClasses {
         &self.classes
     }
 
-    fn labelled(&self, index: usize) -> Result<&LabelledImage> {
-        let entry = self.entries.get(index).ok_or_else(|| no_image(index, self.entries.len()))?;
-        Ok(&entry.labelled)
+    fn info(&self, index: usize) -> Result<Arc<LabelledImage>> {
+        Ok(Arc::clone(&self.entry(index)?.labelled))
     }
 
-    fn load(&self, index: usize, options: &DecodeOptions) -> Result<Image> {
-        let entry = self.entries.get(index).ok_or_else(|| no_image(index, self.entries.len()))?;
-        let image = decode_collapsed(&entry.path, options)?;
-        let (expected, found) = (entry.labelled.size, image.size());
+    /// # Errors
+    /// [`Error::Entry`] for an image of another size than its annotations say.
+    fn get(&self, index: usize, options: &DecodeOptions) -> Result<DetectionImage> {
+        let Entry { path, labelled } = self.entry(index)?;
+        let image = decode_collapsed(path, options)?;
+        let (expected, found) = (labelled.size, image.size());
         if expected != found {
             let what = format!("expected an image of {expected} by its annotations, found {found}");
-            return Err(Error::Entry { path: entry.path.clone(), what });
+            return Err(Error::Entry { path: path.clone(), what });
         }
-        Ok(image)
+        Ok(DetectionImage { image, labels: Arc::clone(labelled) })
     }
-}
-
-/// Size of an image, from its header.
-pub(super) fn header_size(path: &Path) -> Result<ImageSize> {
-    let io = |source| Error::Io { path: path.into(), source };
-    let reader = ::image::ImageReader::open(path).map_err(io)?;
-    let (width, height) = reader
-        .with_guessed_format()
-        .map_err(io)?
-        .into_dimensions()
-        .map_err(|source| Error::Decode { path: path.into(), source })?;
-    Ok(ImageSize::new(height as usize, width as usize))
 }

@@ -1,43 +1,38 @@
 //! Sets of images with boxes around objects.
 //!
-//! | source | what |
+//! | set | what |
 //! |---|---|
+//! | [`DetectionSet::open`] | a folder of FLIR ADAS, HIT-UAV, LLVIP, or in the layout of COCO, Pascal VOC or YOLO |
 //! | [`DetectionSet::coco`] | a COCO file and a folder of images, any categories |
-//! | [`DetectionSet::flir`] | FLIR ADAS, version 1 or 2, thermal: person, bicycle, car |
-//! | [`DetectionSet::hit_uav`] | HIT-UAV: person, car, bicycle, other vehicle |
-//! | [`DetectionSet::llvip`] | LLVIP, infrared: people |
 //! | [`DetectionSet::voc`] | a Pascal VOC file (XML) for each image |
 //! | [`DetectionSet::yolo`] | a text file for each image, lines of `class x y width height` |
-//! | [`DetectionSet::open`] | any of these, by the look of its folder |
 //! | [`DetectionScenes`] | rendered scenes: person, car, bicycle, animal |
 //!
-//! Files are checked when a set is opened: what contradicts itself is an error that names file and place. Images
-//! without a box stay: a detector learns from them what is no object.
+//! Files are checked when a set is opened: a contradiction is an error that names file and place. Images without a box
+//! stay: a detector learns the background from them.
 //!
 //! ```no_run
-//! use pad_data::sets::detection::{DetectionOptions, DetectionSet, DetectionSource};
+//! use pad_data::{Dataset, sets::detection::{DetectionOptions, DetectionSet}};
 //!
-//! let set = DetectionSet::hit_uav("data/hit_uav", "train", &DetectionOptions::default())?;
+//! let options = DetectionOptions::default();
+//! let set = DetectionSet::open("data/hit_uav", "train", "hit-uav".parse()?, &options)?;
 //! for index in 0..set.len() {
-//!     let labelled = set.labelled(index)?;
-//!     println!("{} {} {}", labelled.name, labelled.size, labelled.objects.len());
+//!     let labels = set.info(index)?;
+//!     println!("{} {} {}", labels.name, labels.size, labels.objects.len());
 //! }
 //! # Ok::<(), pad_data::Error>(())
 //! ```
 
 mod bounds;
 mod classes;
-mod coco;
+mod entry;
 mod files;
-mod layout;
-mod loader;
+mod formats;
 #[cfg(feature = "scenes")]
 mod scenes;
 // Batches and boxes are tested on scenes.
 #[cfg(all(test, feature = "scenes"))]
 mod tests;
-mod voc;
-mod yolo;
 
 use std::sync::Arc;
 
@@ -48,15 +43,11 @@ pub use self::scenes::DetectionScenes;
 pub use self::{
     bounds::{BadBoxes, LeftOut},
     classes::{BoxClass, BoxClasses, Others},
-    files::{DetectionOptions, DetectionSet},
-    layout::DetectionFormat,
-    loader::{BoxBatch, BoxBatches, DetectionLoader},
+    entry::DetectionOptions,
+    files::DetectionSet,
+    formats::DetectionFormat,
 };
-use crate::{
-    Result,
-    image::{DecodeOptions, Image},
-    rle::Rle,
-};
+use crate::{dataset::Sample, image::Image, rle::Rle};
 
 /// A labelled object.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,57 +55,48 @@ pub struct Object {
     /// Left, top, right and bottom edge, pixels, continuous: the box of one pixel has sides of 1. Always inside the
     /// image and of an area above 0.
     pub bbox: [f64; 4],
-    /// Class, by its number in [`DetectionSource::classes`].
+    /// Class: an index into the classes of its set.
     pub class: u32,
-    /// Area, square pixels, by which COCO's metrics tell small from large: of the outline where the file gives it, else
-    /// of the box.
+    /// Area, square pixels, by which COCO's metrics separate small from large: of the outline where the file gives it,
+    /// else of the box.
     pub area: f64,
-    /// Whether the box holds many objects; such boxes are not trained on, and in metrics detections on them are
-    /// neither right nor wrong.
+    /// Whether the box holds many objects; such boxes are not trained on, and metrics ignore detections on them.
     pub crowd: bool,
-    /// Its number in the file, or a count.
+    /// Its number in the file, or its place.
     pub id: i64,
-    /// Its pixels, of the image's size: of rendered scenes, and of COCO files where
-    /// [`masks`](DetectionOptions::masks) are asked for.
+    /// Its pixels, of the image's size: of rendered scenes, and of COCO files opened with
+    /// [`masks`](DetectionOptions::masks).
     pub mask: Option<Arc<Rle>>,
 }
 
 /// What is known of an image before it is decoded.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LabelledImage {
-    /// Its number in the file, or a count. No two images of a set share one.
+    /// Its number in the file, or its place. Unique in a set.
     pub id: i64,
     /// Name, for results and messages.
     pub name: String,
     /// Height and width, pixels.
     pub size: ImageSize,
-    /// Its objects, maybe none.
+    /// Its objects; may be empty.
     pub objects: Vec<Object>,
 }
 
-/// A list of images with boxes. What image `index` is never changes: loaders ask from several threads, in any order.
-pub trait DetectionSource: Send + Sync {
-    /// Number of images.
-    fn len(&self) -> usize;
+/// An image with the boxes of its objects.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DetectionImage {
+    /// The image, of the size that its labels say.
+    pub image: Image,
+    /// Its labels.
+    pub labels: Arc<LabelledImage>,
+}
 
-    /// Whether there is none.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
+impl Sample for DetectionImage {
+    type Classes = BoxClasses;
+    type Info = Arc<LabelledImage>;
+
+    /// Labels are in memory anyway.
+    fn bytes(&self) -> u64 {
+        self.image.bytes()
     }
-
-    /// The classes.
-    fn classes(&self) -> &BoxClasses;
-
-    /// Name, size and boxes of image `index`.
-    ///
-    /// # Errors
-    /// [`Error::Setting`](crate::Error::Setting) if there is no such image.
-    fn labelled(&self, index: usize) -> Result<&LabelledImage>;
-
-    /// Image `index` as it is stored, of the size that [`DetectionSource::labelled`] says.
-    ///
-    /// # Errors
-    /// Whatever is wrong with it; [`Error::Entry`](crate::Error::Entry) for another size;
-    /// [`Error::Setting`](crate::Error::Setting) if there is no such image.
-    fn load(&self, index: usize, options: &DecodeOptions) -> Result<Image>;
 }

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::{BoxClasses, DetectionSource, LabelledImage, Object};
+use super::{BoxClasses, DetectionImage, LabelledImage, Object};
 use crate::{
     Result,
+    dataset::Dataset,
     image::{DecodeOptions, Image, Pixels},
     rect::Rect,
     rle::Rle,
@@ -17,13 +18,13 @@ use crate::{
 /// Rendered scenes, kept in memory as 8-bit grey images with their boxes.
 #[derive(Clone)]
 pub struct DetectionScenes {
-    scenes: Arc<[(Image, LabelledImage)]>,
+    scenes: Arc<[DetectionImage]>,
     classes: BoxClasses,
 }
 
 impl DetectionScenes {
-    /// Renders scenes `first` to `first + count - 1` of `config`, on all cores. Ranges that do not overlap make
-    /// training and validation sets.
+    /// Renders scenes `first` to `first + count - 1` of `config`, on all cores. Ranges that do not
+    /// overlap make training and validation sets.
     ///
     /// # Errors
     /// As [`render`].
@@ -53,7 +54,8 @@ impl DetectionScenes {
                 size,
                 objects: objects.collect(),
             };
-            Ok((Image::new(size, 1, Pixels::U8(scene.gray))?, labelled))
+            let image = Image::new(size, 1, Pixels::U8(scene.gray))?;
+            Ok(DetectionImage { image, labels: Arc::new(labelled) })
         };
         let scenes = (0..count).into_par_iter().map(one).collect::<Result<Vec<_>>>()?;
         Ok(Self { scenes: scenes.into(), classes })
@@ -68,22 +70,32 @@ fn mask(scene: &Scene, bbox: &SceneBox, number: u16) -> Result<Rle> {
     Rle::within(image_size(scene.size), window, own)
 }
 
-impl DetectionSource for DetectionScenes {
+impl DetectionScenes {
+    fn scene(&self, index: usize) -> Result<&DetectionImage> {
+        self.scenes.get(index).ok_or_else(|| no_image(index, self.scenes.len()))
+    }
+}
+
+impl Dataset for DetectionScenes {
+    type Sample = DetectionImage;
+
     fn len(&self) -> usize {
         self.scenes.len()
+    }
+
+    fn name(&self, index: usize) -> String {
+        self.scenes.get(index).map_or("(no such image)", |scene| &scene.labels.name).to_string()
     }
 
     fn classes(&self) -> &BoxClasses {
         &self.classes
     }
 
-    fn labelled(&self, index: usize) -> Result<&LabelledImage> {
-        let scene = self.scenes.get(index).ok_or_else(|| no_image(index, self.scenes.len()))?;
-        Ok(&scene.1)
+    fn info(&self, index: usize) -> Result<Arc<LabelledImage>> {
+        Ok(Arc::clone(&self.scene(index)?.labels))
     }
 
-    fn load(&self, index: usize, _: &DecodeOptions) -> Result<Image> {
-        let scene = self.scenes.get(index).ok_or_else(|| no_image(index, self.scenes.len()))?;
-        Ok(scene.0.clone())
+    fn get(&self, index: usize, _: &DecodeOptions) -> Result<DetectionImage> {
+        self.scene(index).cloned()
     }
 }

@@ -1,8 +1,8 @@
-//! Names and colours of classes, and what is no class.
+//! Names and colours of classes, and the ignored label.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result, draw::Color};
 
@@ -27,15 +27,16 @@ use crate::{Error, Result, draw::Color};
 /// [remap]                         # values of the files that mean another label
 /// 5 = 255
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Classes {
     /// Names, by number. 1 to 255.
     pub names: Vec<String>,
     /// A colour for each class, RGB.
     pub palette: Vec<Color>,
-    /// The label that is no class and takes no part in losses and metrics. 255 by custom.
+    /// The label that is not a class; losses and metrics ignore it. Usually 255.
     pub ignore: u8,
-    /// Values of the mask files that mean another label; values that are not named mean themselves.
+    /// Values of the mask files that stand for another label; all others stand for themselves.
     pub remap: BTreeMap<u8, u8>,
 }
 
@@ -150,7 +151,7 @@ impl Classes {
         self.names.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no classes.
     pub fn is_empty(&self) -> bool {
         self.names.is_empty()
     }
@@ -158,7 +159,7 @@ impl Classes {
     /// Reads `classes.toml`; also the names of the folders of images and masks.
     pub(super) fn read(path: &Path) -> Result<(Self, String, String)> {
         let text =
-            fs::read_to_string(path).map_err(|source| Error::Io { path: path.into(), source })?;
+            fs::read_to_string(path).map_err(|cause| Error::Io { path: path.into(), cause })?;
         let fault = |what: String| Error::Entry { path: path.into(), what };
         let file: File =
             toml::from_str(&text).map_err(|error| fault(error.to_string().trim_end().into()))?;
@@ -179,7 +180,7 @@ impl Classes {
         classes.ignore = file.ignore_index;
         if usize::from(classes.ignore) < classes.len() {
             return Err(fault(format!(
-                "`ignore_index`: expected a number that is no class (at least {}), found {}",
+                "`ignore_index`: expected a number above the classes (at least {}), found {}",
                 classes.len(),
                 classes.ignore
             )));

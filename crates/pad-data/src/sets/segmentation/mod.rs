@@ -1,46 +1,42 @@
 //! Sets of images with a class for every pixel.
 //!
-//! | source | what |
+//! | set | what |
 //! |---|---|
-//! | [`SegmentationSet::folder`] | `images/`, `masks/`, `train.txt`, `val.txt`, `test.txt`, `classes.toml` (see [`Classes`]) |
-//! | [`SegmentationSet::soda`] | SODA in the layout of Pascal VOC, 21 classes |
-//! | [`SegmentationSet::mfnet`] | MFNet, 9 classes; the thermal channel of its 4-channel pictures, or a `thermal` folder |
+//! | [`SegmentationSet::open`] | a folder with `images`, `masks` and `classes.toml` (see [`Classes`]), SODA, or MFNet |
 //! | [`SegmentationScenes`] | rendered scenes |
 
 mod classes;
+mod entry;
 mod files;
-mod loader;
+mod formats;
 mod mask;
 #[cfg(feature = "scenes")]
 mod scenes;
+
+use std::sync::Arc;
 
 use pad_ops::ImageSize;
 
 #[cfg(feature = "scenes")]
 pub use self::scenes::SegmentationScenes;
 pub use self::{
-    classes::Classes,
-    files::SegmentationSet,
-    loader::{SegmentationBatch, SegmentationBatches, SegmentationLoader},
-    mask::read_mask,
+    classes::Classes, entry::SegmentationOptions, files::SegmentationSet,
+    formats::SegmentationFormat, mask::read_mask,
 };
-use crate::{
-    Error, Result,
-    image::{DecodeOptions, Image},
-};
+use crate::{Error, Result, dataset::Sample, image::Image};
 
-/// A class for every pixel of an image.
+/// A class for every pixel of an image. Clones share them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClassMap {
     size: ImageSize,
-    classes: Vec<u8>,
+    classes: Arc<Vec<u8>>,
 }
 
 impl ClassMap {
     /// A map from `size.area()` classes, row-major.
     ///
     /// # Errors
-    /// [`Error::Setting`] if their number is another, or 0.
+    /// [`Error::Setting`] for any other number of classes, and for an empty map.
     pub fn new(size: ImageSize, classes: Vec<u8>) -> Result<Self> {
         if classes.is_empty() || size.height.checked_mul(size.width) != Some(classes.len()) {
             return Err(Error::Setting {
@@ -49,7 +45,7 @@ impl ClassMap {
                 found: format!("{} pixels", classes.len()),
             });
         }
-        Ok(Self { size, classes })
+        Ok(Self { size, classes: Arc::new(classes) })
     }
 
     /// Height and width, pixels.
@@ -62,31 +58,26 @@ impl ClassMap {
         &self.classes
     }
 
-    /// The classes, taken out.
+    /// The classes, without a copy unless a clone shares them.
     pub fn into_classes(self) -> Vec<u8> {
-        self.classes
+        Arc::unwrap_or_clone(self.classes)
     }
 }
 
-/// A list of labelled images. What image `index` is never changes: loaders ask from several threads, in any order.
-pub trait SegmentationSource: Send + Sync {
-    /// Number of images.
-    fn len(&self) -> usize;
+/// An image with a class for every pixel.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SegmentationImage {
+    /// The image, as it is stored.
+    pub image: Image,
+    /// Classes of its set, or the ignored label.
+    pub labels: ClassMap,
+}
 
-    /// Whether there is none.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
+impl Sample for SegmentationImage {
+    type Classes = Classes;
+    type Info = ();
+
+    fn bytes(&self) -> u64 {
+        self.image.bytes() + self.labels.classes.len() as u64
     }
-
-    /// Name of image `index`, for results and messages. Any string for an index beyond the end.
-    fn name(&self, index: usize) -> String;
-
-    /// The classes, and which label is no class.
-    fn classes(&self) -> &Classes;
-
-    /// Image `index` as it is stored, and its labels: classes of [`SegmentationSource::classes`] or its `ignore`.
-    ///
-    /// # Errors
-    /// Whatever is wrong with the image or its labels; [`Error::Setting`] if there is no such image.
-    fn load(&self, index: usize, options: &DecodeOptions) -> Result<(Image, ClassMap)>;
 }

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::{ClassMap, Classes, SegmentationSource};
+use super::{ClassMap, Classes, SegmentationImage};
 use crate::{
     Result,
+    dataset::Dataset,
     image::{DecodeOptions, Image, Pixels},
     scenes::{SceneConfig, image_size, render},
     sets::no_image,
@@ -15,14 +16,14 @@ use crate::{
 /// Rendered scenes, kept in memory as 8-bit grey images with the class of every pixel.
 #[derive(Clone)]
 pub struct SegmentationScenes {
-    scenes: Arc<[(Image, ClassMap)]>,
+    scenes: Arc<[SegmentationImage]>,
     first: u64,
     classes: Classes,
 }
 
 impl SegmentationScenes {
-    /// Renders scenes `first` to `first + count - 1` of `config`, on all cores. Ranges that do not overlap make
-    /// training and validation sets.
+    /// Renders scenes `first` to `first + count - 1` of `config`, on all cores. Ranges that do not
+    /// overlap make training and validation sets.
     ///
     /// # Errors
     /// As [`render`].
@@ -31,14 +32,16 @@ impl SegmentationScenes {
             let scene = render(config, first.saturating_add(index as u64))?;
             let size = image_size(scene.size);
             let image = Image::new(size, 1, Pixels::U8(scene.gray))?;
-            Ok((image, ClassMap::new(size, scene.classes)?))
+            Ok(SegmentationImage { image, labels: ClassMap::new(size, scene.classes)? })
         };
         let scenes = (0..count).into_par_iter().map(one).collect::<Result<Vec<_>>>()?;
         Ok(Self { scenes: scenes.into(), first, classes: Classes::scenes() })
     }
 }
 
-impl SegmentationSource for SegmentationScenes {
+impl Dataset for SegmentationScenes {
+    type Sample = SegmentationImage;
+
     fn len(&self) -> usize {
         self.scenes.len()
     }
@@ -51,7 +54,11 @@ impl SegmentationSource for SegmentationScenes {
         &self.classes
     }
 
-    fn load(&self, index: usize, _: &DecodeOptions) -> Result<(Image, ClassMap)> {
+    fn info(&self, _: usize) -> Result<()> {
+        Ok(())
+    }
+
+    fn get(&self, index: usize, _: &DecodeOptions) -> Result<SegmentationImage> {
         self.scenes.get(index).cloned().ok_or_else(|| no_image(index, self.scenes.len()))
     }
 }

@@ -1,13 +1,13 @@
-//! Where a pixel, and so a box, goes.
+//! Where a pixel, and so a box, is moved to.
 
 use std::sync::Arc;
 
 use pad_ops::ImageSize;
 
-use super::ObjectMask;
+use super::{ObjectMask, Target};
 use crate::{rect::Rect, sets::detection::Object, transform::Flip};
 
-/// What is seen of an image, and how large: it is mirrored, scaled, and cut.
+/// The part of an image that a sample shows, and its scale: the image is mirrored, scaled, and cropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Geometry {
     /// Size of the image.
@@ -21,7 +21,7 @@ pub struct Geometry {
 }
 
 impl Geometry {
-    /// A box of the image as one of what is kept, cut to it: nothing may be left of it.
+    /// A box of the image in pixels of the kept part, clipped to it; its area may be 0.
     fn place(&self, [x1, y1, x2, y2]: [f64; 4]) -> [f64; 4] {
         let width = self.from.width as f64;
         let (x1, x2) = match self.flip {
@@ -36,16 +36,17 @@ impl Geometry {
         [x(x1), y(y1), x(x2), y(y2)]
     }
 
-    /// The boxes of single objects that the kept part shows by more than `min_side` pixels each way, and their
-    /// classes.
-    pub fn boxes(&self, objects: &[Object], min_side: f64) -> (Vec<[f32; 4]>, Vec<u32>) {
-        self.shown(objects, min_side).map(|(object, bbox)| (bbox, object.class)).unzip()
-    }
-
-    /// The masks of the objects of [`Geometry::boxes`], in its order; those without one are left out.
-    pub fn masks(&self, objects: &[Object], min_side: f64) -> Vec<ObjectMask> {
-        let masks = self.shown(objects, min_side).filter_map(|(object, _)| object.mask.as_ref());
-        masks.map(|mask| ObjectMask::new(Arc::clone(mask), *self)).collect()
+    /// The single objects of which the kept part shows more than `min_side` pixels each way. Masks are those of the
+    /// objects that have one.
+    pub fn target(&self, objects: &[Object], min_side: f64) -> Target {
+        let mut target = Target::default();
+        for (object, bbox) in self.shown(objects, min_side) {
+            target.boxes.push(bbox);
+            target.labels.push(object.class);
+            let mask = object.mask.as_ref();
+            target.masks.extend(mask.map(|mask| ObjectMask::new(Arc::clone(mask), *self)));
+        }
+        target
     }
 
     fn shown<'a>(
@@ -58,11 +59,11 @@ impl Geometry {
             .map(|object| (object, self.place(object.bbox)))
             .filter(move |(_, [x1, y1, x2, y2])| x2 - x1 > min_side && y2 - y1 > min_side)
             .map(|(object, bbox)| (object, bbox.map(|edge| edge as f32)))
-            // Sides that f32 cannot tell from none are none.
+            // In f32 the sides of a small box may be equal.
             .filter(|(_, [x1, y1, x2, y2])| x1 < x2 && y1 < y2)
     }
 
-    /// Where a point of what is kept, pixels, lies in the image: column, row; maybe outside of it.
+    /// The place of a point of the kept part in the image, pixels: column, row. It may be outside of the image.
     pub fn source(&self, x: f64, y: f64) -> [f64; 2] {
         let (height, width) = (self.from.height as f64, self.from.width as f64);
         let x = (x + self.window.left as f64) * (width / self.scaled.width as f64);
@@ -70,7 +71,7 @@ impl Geometry {
         [if self.flip == Flip::Horizontal { width - x } else { x }, y]
     }
 
-    /// A box of what is kept as one of the image, cut to it.
+    /// A box of the kept part in pixels of the image, clipped to it.
     pub fn undo(&self, bbox: [f32; 4]) -> [f32; 4] {
         let (height, width) = (self.from.height as f64, self.from.width as f64);
         let [x1, y1, x2, y2] = bbox.map(f64::from);
@@ -106,17 +107,17 @@ mod tests {
         // Mirrored: 20 to 60; 60 to 180; 30 to 150, cut to 120. Rows 10 to 20: 20 to 40; 10 to 30.
         let cut = object([40.0, 10.0, 80.0, 20.0], 1);
         let crowd = Object { crowd: true, ..cut.clone() };
-        let (boxes, labels) = GEOMETRY.boxes(&[outside, crowd, cut.clone()], 1e-5);
-        assert_eq!((boxes, labels), (vec![[30.0, 10.0, 120.0, 30.0]], vec![1]));
-        // 20 pixels of its height remain; more than 20 are asked for.
-        assert_eq!(GEOMETRY.boxes(std::slice::from_ref(&cut), 20.0).0.len(), 0);
-        assert_eq!(GEOMETRY.boxes(&[cut], 19.0).0.len(), 1);
+        let target = GEOMETRY.target(&[outside, crowd, cut.clone()], 1e-5);
+        assert_eq!((target.boxes, target.labels), (vec![[30.0, 10.0, 120.0, 30.0]], vec![1]));
+        // 20 pixels of its height remain; more than 20 are required.
+        assert_eq!(GEOMETRY.target(std::slice::from_ref(&cut), 20.0).boxes.len(), 0);
+        assert_eq!(GEOMETRY.target(&[cut], 19.0).boxes.len(), 1);
     }
 
     #[test]
     fn boxes_go_back() {
         let inside = object([55.0, 10.0, 75.0, 20.0], 1);
-        let (boxes, _) = GEOMETRY.boxes(std::slice::from_ref(&inside), 1e-5);
+        let Target { boxes, .. } = GEOMETRY.target(std::slice::from_ref(&inside), 1e-5);
         let back = GEOMETRY.undo(boxes[0]);
         for (back, edge) in back.iter().zip(inside.bbox) {
             assert!((f64::from(*back) - edge).abs() < 1e-4, "{back} {edge}");
@@ -154,7 +155,7 @@ mod tests {
                 corners.0.max(corners.1) * wide,
                 corners.2.max(corners.3) * high,
             ];
-            let (boxes, _) = geometry.boxes(&[object(bbox, 0)], 1e-3);
+            let Target { boxes, .. } = geometry.target(&[object(bbox, 0)], 1e-3);
             for shown in boxes {
                 let [x1, y1, x2, y2] = shown.map(f64::from);
                 prop_assert!(0.0 <= x1 && x1 < x2 && x2 <= width as f64, "{shown:?}");

@@ -1,12 +1,12 @@
 //! From an image with boxes to a sample for detection: the steps of ViTDet in detectron2.
 //!
-//! Order (as there): mirror, resize, crop, normalise, pad. What is decided is a [`Geometry`], drawn from the sample's
-//! key and applied to pixels and boxes apart; so a sample is the same on any thread, and its boxes can be had without
-//! its pixels.
+//! Order (as there): mirror, resize, crop, normalise, pad. The decision is a [`Geometry`], drawn from the sample's key and
+//! applied to pixels and boxes alike, so a sample is the same on any thread.
 
 mod geometry;
 mod mask;
 mod rescale;
+mod target;
 
 use candle_core::{Device, Tensor};
 use pad_ops::{
@@ -20,14 +20,15 @@ pub use self::{
     geometry::Geometry,
     mask::ObjectMask,
     rescale::{ScaleJitter, ShortestEdge},
+    target::{DetectionTargets, Target},
 };
-use super::{HorizontalFlip, Normalize};
+use super::{HorizontalFlip, Normalize, SampleShape, Transform};
 use crate::{
     Error, Result,
     image::{Image, expect_channels},
     rect::Rect,
     resize::{Filter, Planes, Resampling, with_planes},
-    sets::detection::Object,
+    sets::detection::{BoxClasses, DetectionImage, Object},
     transform::Flip,
     window::Window,
 };
@@ -42,17 +43,17 @@ pub struct DetectionPipeline {
     pub crop: ImageSize,
     /// Mirroring in training. Default with probability 0.5.
     pub flip: HorizontalFlip,
-    /// Boxes of training of which less remains in the crop, in width or height, are left out, pixels. Default 1e-5,
-    /// as there: those outside.
+    /// Boxes of training are left out if the crop shows less of their width or height, pixels. Default 1e-5, as there:
+    /// boxes outside.
     pub min_side: f64,
-    /// Training batches are padded to the smallest multiple of this that holds their samples; none for the full size
-    /// of the crop, of whose sides it must be a divisor. Default none.
+    /// Training batches are padded to the smallest multiple of this that holds their samples, a divisor of the crop's
+    /// sides. `None`: to the full size of the crop. Default `None`.
     pub pad_to: Option<usize>,
     /// Sizes in evaluation. Default: short side 1024, long side at most 1024.
     pub test: ShortestEdge,
-    /// What becomes of levels. Default [`Normalize::downstream`].
+    /// Mean and standard deviation of levels. Default [`Normalize::downstream`].
     pub normalize: Normalize,
-    /// What becomes of counts and kelvin.
+    /// Conversion of counts and kelvin to levels.
     pub window: Window,
     /// Channels of a sample: 1, or 3 equal ones. Default 3.
     pub channels: usize,
@@ -102,7 +103,7 @@ pub struct TestImage {
     pub channels: usize,
     /// Height and width of `pixels`.
     pub size: ImageSize,
-    /// Height and width of the image as it is stored: boxes are told in its pixels.
+    /// Height and width of the image as it is stored, in whose pixels boxes are reported.
     pub original: ImageSize,
 }
 
@@ -125,10 +126,10 @@ impl DetectionPipeline {
         }
     }
 
-    /// Asks that every part is valid.
+    /// Checks that every part is valid.
     ///
     /// # Errors
-    /// [`Error::Setting`] naming the first that is not.
+    /// [`Error::Setting`] naming the first invalid one.
     pub fn validate(&self) -> Result<()> {
         let fault =
             |name, expected: String, found: String| Err(Error::Setting { name, expected, found });
@@ -154,6 +155,11 @@ impl DetectionPipeline {
         self.window.validate()
     }
 
+    /// A grey image in levels of 0 to 255.
+    fn levels(&self, image: Image) -> Result<Image> {
+        self.window.apply(image.to_gray())
+    }
+
     /// Decides on size, crop and mirroring of an image of `size`.
     pub fn draw(&self, size: ImageSize, key: Key) -> Geometry {
         let flip = self.flip.draw(&mut key.purpose(Purpose::Flip).stream());
@@ -171,8 +177,8 @@ impl DetectionPipeline {
         self.validate()?;
         let geometry = self.draw(image.size(), key);
         let mut pixels = vec![0.0; self.channels * self.crop.area()];
-        self.write(image, &geometry, self.crop, &mut pixels)?;
-        let (boxes, labels) = geometry.boxes(objects, self.min_side);
+        self.place(self.levels(image)?, &geometry, self.crop, &mut pixels)?;
+        let Target { boxes, labels, masks } = geometry.target(objects, self.min_side);
         Ok(DetectionSample {
             pixels,
             channels: self.channels,
@@ -180,11 +186,11 @@ impl DetectionPipeline {
             size: geometry.window.size(),
             boxes,
             labels,
-            masks: geometry.masks(objects, self.min_side),
+            masks,
         })
     }
 
-    /// The whole image for evaluation; nothing is random.
+    /// The whole image for evaluation, without random steps.
     ///
     /// # Errors
     /// [`Error::Setting`] as [`DetectionPipeline::validate`].
@@ -193,19 +199,20 @@ impl DetectionPipeline {
         let original = image.size();
         let size = self.test.fitted(original);
         let mut pixels = vec![0.0; self.channels * size.area()];
-        self.write(image, &Geometry::whole(original, size), size, &mut pixels)?;
+        let whole = Geometry::whole(original, size);
+        self.place(self.levels(image)?, &whole, size, &mut pixels)?;
         Ok(TestImage { pixels, channels: self.channels, size, original })
     }
 
-    /// Writes what `geometry` shows of an image to the upper left of `out`, planes of `padded`.
-    pub(crate) fn write(
+    /// Writes the part of an image in levels that `geometry` shows to the upper left of `out`, planes of `padded`.
+    fn place(
         &self,
-        image: Image,
+        levels: Image,
         geometry: &Geometry,
         padded: ImageSize,
         out: &mut [f32],
     ) -> Result<()> {
-        let levels = HorizontalFlip::apply(self.window.apply(image.to_gray())?, geometry.flip)?;
+        let levels = HorizontalFlip::apply(levels, geometry.flip)?;
         let Geometry { from, scaled, window, .. } = *geometry;
         let resampling = Resampling { source: Rect::whole(from), scaled, window };
         with_planes(&levels, &resampling, Filter::Bilinear, |planes| {
@@ -235,14 +242,14 @@ impl DetectionPipeline {
 /// below; H and W are the smallest multiples of `multiple` that hold all. The sizes are those of the images.
 ///
 /// # Errors
-/// [`Error::Setting`] for no image, images of different channels, and a multiple of 0; candle's.
+/// [`Error::Setting`] without images, for images of different channels, and a multiple of 0; candle's.
 pub fn batch_of(images: &[TestImage], multiple: usize) -> Result<(Tensor, Vec<ImageSize>)> {
     let fault = |name, expected: &str, found: &str| Error::Setting {
         name,
         expected: expected.into(),
         found: found.into(),
     };
-    let first = images.first().ok_or_else(|| fault("images", "at least one", "none"))?;
+    let first = images.first().ok_or_else(|| fault("images", "at least one", "0"))?;
     let channels = first.channels;
     if images.iter().any(|image| image.channels != channels) {
         return Err(fault("images", "one number of channels", "several"));
@@ -267,10 +274,10 @@ pub fn batch_of(images: &[TestImage], multiple: usize) -> Result<(Tensor, Vec<Im
 }
 
 /// The smallest size of multiples of `multiple` (at least 1) that holds all.
-pub(crate) fn padded_size(sizes: &[ImageSize], multiple: usize) -> ImageSize {
+fn padded_size(sizes: &[ImageSize], multiple: usize) -> ImageSize {
     let side = |side: fn(&ImageSize) -> usize| {
-        let most = sizes.iter().map(side).max().unwrap_or(1);
-        most.next_multiple_of(multiple.max(1))
+        let largest = sizes.iter().map(side).max().unwrap_or(1);
+        largest.next_multiple_of(multiple.max(1))
     };
     ImageSize::new(side(|size| size.height), side(|size| size.width))
 }
@@ -279,5 +286,49 @@ impl Geometry {
     /// The whole image of size `from`, scaled to `to`.
     pub const fn whole(from: ImageSize, to: ImageSize) -> Self {
         Self { from, flip: Flip::None, scaled: to, window: Rect::whole(to) }
+    }
+}
+
+impl Transform<DetectionImage> for DetectionPipeline {
+    /// Size of the image in its place, and its target.
+    type Label = (ImageSize, Target);
+    type Labels = DetectionTargets;
+
+    fn shape(&self) -> SampleShape {
+        SampleShape { channels: self.channels, size: self.crop }
+    }
+
+    fn check(&self, _: &BoxClasses) -> Result<()> {
+        self.validate()
+    }
+
+    fn prepare(&self, sample: DetectionImage) -> Result<DetectionImage> {
+        Ok(DetectionImage { image: self.levels(sample.image)?, ..sample })
+    }
+
+    fn write(&self, sample: DetectionImage, key: Key, out: &mut [f32]) -> Result<Self::Label> {
+        self.validate()?;
+        self.shape().check_len(out)?;
+        let DetectionImage { image, labels } = sample;
+        let geometry = self.draw(image.size(), key);
+        if geometry.window.size() != self.crop {
+            out.fill(0.0);
+        }
+        self.place(image, &geometry, self.crop, out)?;
+        Ok((geometry.window.size(), geometry.target(&labels.objects, self.min_side)))
+    }
+
+    fn collate(
+        &self,
+        mut images: Tensor,
+        labels: Vec<Self::Label>,
+    ) -> Result<(Tensor, DetectionTargets)> {
+        let (sizes, targets): (Vec<ImageSize>, Vec<Target>) = labels.into_iter().unzip();
+        if let Some(multiple) = self.pad_to.filter(|_| !sizes.is_empty()) {
+            let padded = padded_size(&sizes, multiple);
+            images =
+                images.narrow(2, 0, padded.height)?.narrow(3, 0, padded.width)?.contiguous()?;
+        }
+        Ok((images, DetectionTargets { sizes, targets }))
     }
 }

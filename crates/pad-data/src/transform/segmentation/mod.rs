@@ -1,4 +1,4 @@
-//! From a labelled image to a sample for semantic segmentation: the steps of mmsegmentation 0.x.
+//! From an image with a class map to a sample for semantic segmentation: the steps of mmsegmentation 0.x.
 //!
 //! Order (as in its configurations): resize, crop, mirror, distort, normalise, pad. Every decision is drawn from the
 //! sample's key, so a sample is the same on any thread.
@@ -7,6 +7,7 @@ mod crop;
 mod distortion;
 mod rescale;
 
+use candle_core::{Device, Tensor};
 use pad_ops::{
     ImageSize,
     rng::{Key, Purpose},
@@ -18,16 +19,16 @@ pub use self::{
     distortion::{Distortion, PhotometricDistortion},
     rescale::{Rescale, resize_labels, resize_levels},
 };
-use super::{Flip, HorizontalFlip, Normalize};
+use super::{Flip, HorizontalFlip, Normalize, SampleShape, Transform};
 use crate::{
     Error, Result,
     image::{Image, Pixels, expect_channels},
     rect::Rect,
-    sets::segmentation::ClassMap,
+    sets::segmentation::{ClassMap, Classes, SegmentationImage},
     window::Window,
 };
 
-/// From a labelled image to a sample.
+/// From an image with a class map to a sample.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SegmentationPipeline {
@@ -39,9 +40,9 @@ pub struct SegmentationPipeline {
     pub flip: HorizontalFlip,
     /// Brightness and contrast in training.
     pub distortion: PhotometricDistortion,
-    /// What becomes of levels. Default [`Normalize::downstream`].
+    /// Mean and standard deviation of levels. Default [`Normalize::downstream`].
     pub normalize: Normalize,
-    /// What becomes of counts and kelvin.
+    /// Conversion of counts and kelvin to levels.
     pub window: Window,
     /// Channels of a sample: 1, or 3 equal ones. Default 3.
     pub channels: usize,
@@ -78,10 +79,10 @@ pub struct SegmentationSample {
 }
 
 impl SegmentationPipeline {
-    /// Asks that every part is valid.
+    /// Checks that every part is valid.
     ///
     /// # Errors
-    /// [`Error::Setting`] naming the first that is not.
+    /// [`Error::Setting`] naming the first invalid one.
     pub fn validate(&self) -> Result<()> {
         expect_channels(self.channels)?;
         self.rescale.validate()?;
@@ -92,59 +93,37 @@ impl SegmentationPipeline {
         self.window.validate()
     }
 
-    /// Grey levels of 0 to 255 of an image, row-major, and whether they are whole numbers.
-    fn levels(&self, image: Image) -> Result<(Vec<f32>, bool)> {
-        match self.window.apply(image.to_gray())?.into_pixels() {
-            Pixels::U8(levels) => Ok((levels.into_iter().map(f32::from).collect(), true)),
-            Pixels::F32(levels) => Ok((levels, false)),
-            Pixels::U16(_) => Err(Error::Setting {
-                name: "pixels",
-                expected: "levels after the window".into(),
-                found: "16-bit counts".into(),
-            }),
-        }
+    /// A grey image in levels of 0 to 255.
+    fn levels(&self, image: Image) -> Result<Image> {
+        self.window.apply(image.to_gray())
     }
 
     /// The training sample that `key` decides on: of the crop's size, whatever the image's.
     ///
-    /// The labels are resized first, because the crop asks for them; of the image only the crop is computed.
-    ///
     /// # Errors
     /// [`Error::Setting`] as [`SegmentationPipeline::validate`], and for labels of another size.
     pub fn train(&self, image: Image, labels: &ClassMap, key: Key) -> Result<SegmentationSample> {
-        self.validate()?;
-        let size = image.size();
-        if labels.size() != size {
-            return Err(Error::Setting {
-                name: "labels",
-                expected: format!("the image's size, {size}"),
-                found: labels.size().to_string(),
-            });
-        }
-        let mut draws = key.purpose(Purpose::Crop).stream();
-        let scaled = self.rescale.draw(size, &mut draws);
-        let labels = resize_labels(labels.classes(), size, scaled);
-        let rect = self.crop.draw(&labels, scaled, self.ignore, &mut draws);
-        let flip = self.flip.draw(&mut key.purpose(Purpose::Flip).stream());
-        let distortion = self.distortion.draw(&mut key.purpose(Purpose::Jitter).stream());
-        let (levels, whole) = self.levels(image)?;
-        let mut levels = resize_levels(&levels, size, scaled, rect, whole);
-        distortion.apply(&mut levels, whole);
-        Ok(self.place(&levels, &labels, scaled, rect, flip))
+        let SampleShape { channels, size } = self.shape();
+        let mut pixels = vec![0.0; channels * size.area()];
+        let sample = self.prepare(SegmentationImage { image, labels: labels.clone() })?;
+        let labels = self.write(sample, key, &mut pixels)?;
+        Ok(SegmentationSample { pixels, labels, channels, size })
     }
 
-    /// Normalises a crop and pads it to the crop's full size, on the right and below: 0 for the image (after
-    /// normalising), `ignore` for the labels.
+    /// Writes a normalised crop, padded to the crop's full size on the right and below: 0 for the image (after
+    /// normalising), `ignore` for the labels, which are returned.
     fn place(
         &self,
         levels: &[f32],
         labels: &[u8],
         scaled: ImageSize,
-        rect: Rect,
-        flip: Flip,
-    ) -> SegmentationSample {
+        (rect, flip): (Rect, Flip),
+        pixels: &mut [f32],
+    ) -> Vec<u8> {
         let size = self.crop.size;
-        let mut pixels = vec![0.0; self.channels * size.area()];
+        if rect.size() != size {
+            pixels.fill(0.0);
+        }
         let mut classes = vec![self.ignore; size.area()];
         for row in 0..rect.height {
             let out = &mut classes[row * size.width..][..rect.width];
@@ -165,11 +144,11 @@ impl SegmentationPipeline {
                 }
             }
         }
-        SegmentationSample { pixels, labels: classes, channels: self.channels, size }
+        classes
     }
 
-    /// The whole image for evaluation, resized to the base scale (its own size without one); nothing is random.
-    /// Labels stay at the image's own size, to which predictions are resized, and are not part of it.
+    /// The whole image for evaluation, resized to the base scale (its own size without one), without random steps. Labels
+    /// keep the image's own size, to which predictions are resized.
     ///
     /// Returns `(channel, row, column)` values and their height and width.
     ///
@@ -179,9 +158,84 @@ impl SegmentationPipeline {
         self.validate()?;
         let size = image.size();
         let scaled = self.rescale.fitted(size, 1.0);
-        let (levels, whole) = self.levels(image)?;
+        let (levels, whole) = floats(self.levels(image)?)?;
         let levels = resize_levels(&levels, size, scaled, Rect::whole(scaled), whole);
         let channel = |channel| levels.iter().map(move |&l| self.normalize.apply(l, channel));
         Ok(((0..self.channels).flat_map(channel).collect(), scaled))
+    }
+}
+
+/// Levels of a grey image as floats, row-major, and whether they are whole numbers.
+fn floats(image: Image) -> Result<(Vec<f32>, bool)> {
+    if let Pixels::U8(levels) = image.pixels() {
+        return Ok((levels.iter().copied().map(f32::from).collect(), true));
+    }
+    match image.into_pixels() {
+        Pixels::F32(levels) => Ok((levels, false)),
+        _ => Err(Error::Setting {
+            name: "pixels",
+            expected: "levels after the window".into(),
+            found: "16-bit counts".into(),
+        }),
+    }
+}
+
+impl Transform<SegmentationImage> for SegmentationPipeline {
+    /// Classes, `(row, column)`.
+    type Label = Vec<u8>;
+    /// `(B, H, W)`, u8: classes, or the ignored label.
+    type Labels = Tensor;
+
+    fn shape(&self) -> SampleShape {
+        SampleShape { channels: self.channels, size: self.crop.size }
+    }
+
+    /// # Errors
+    /// [`Error::Setting`] also for a padding label that the set does not ignore.
+    fn check(&self, classes: &Classes) -> Result<()> {
+        self.validate()?;
+        if self.ignore == classes.ignore {
+            return Ok(());
+        }
+        Err(Error::Setting {
+            name: "ignore",
+            expected: format!("{}, the label that the set ignores", classes.ignore),
+            found: self.ignore.to_string(),
+        })
+    }
+
+    fn prepare(&self, sample: SegmentationImage) -> Result<SegmentationImage> {
+        Ok(SegmentationImage { image: self.levels(sample.image)?, ..sample })
+    }
+
+    /// The labels are resized first, because the crop depends on them; of the image only the crop is computed.
+    fn write(&self, sample: SegmentationImage, key: Key, out: &mut [f32]) -> Result<Vec<u8>> {
+        self.validate()?;
+        self.shape().check_len(out)?;
+        let SegmentationImage { image, labels } = sample;
+        let size = image.size();
+        if labels.size() != size {
+            return Err(Error::Setting {
+                name: "labels",
+                expected: format!("the image's size, {size}"),
+                found: labels.size().to_string(),
+            });
+        }
+        let mut draws = key.purpose(Purpose::Crop).stream();
+        let scaled = self.rescale.draw(size, &mut draws);
+        let labels = resize_labels(labels.classes(), size, scaled);
+        let rect = self.crop.draw(&labels, scaled, self.ignore, &mut draws);
+        let flip = self.flip.draw(&mut key.purpose(Purpose::Flip).stream());
+        let distortion = self.distortion.draw(&mut key.purpose(Purpose::Jitter).stream());
+        let (levels, whole) = floats(image)?;
+        let mut levels = resize_levels(&levels, size, scaled, rect, whole);
+        distortion.apply(&mut levels, whole);
+        Ok(self.place(&levels, &labels, scaled, (rect, flip), out))
+    }
+
+    fn collate(&self, images: Tensor, labels: Vec<Vec<u8>>) -> Result<(Tensor, Tensor)> {
+        let ImageSize { height, width } = self.crop.size;
+        let shape = (labels.len(), height, width);
+        Ok((images, Tensor::from_vec(labels.concat(), shape, &Device::Cpu)?))
     }
 }

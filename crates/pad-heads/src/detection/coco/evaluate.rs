@@ -1,4 +1,5 @@
-//! Matching, precision and recall, in pycocotools' order of operations, so that the last digit agrees.
+//! Matching, precision and recall, in pycocotools' order of operations, so that the last digit
+//! agrees.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,28 +12,41 @@ use rayon::prelude::*;
 
 use super::{CocoError, CocoResult, CocoTruth, known};
 
-/// Overlaps at which a detection counts: 0.5 to 0.95.
+/// Number of IoU thresholds, 0.5 to 0.95.
 const OVERLAPS: usize = 10;
-/// Recalls at which precision is read: 0 to 1.
+/// Number of recalls at which precision is read, 0 to 1.
 const RECALLS: usize = 101;
-/// Detections of one class that count in an image.
-const MOST: [usize; 3] = [1, 10, 100];
+/// Maximum number of detections of a class per image.
+const MAX_DETECTIONS: [usize; 3] = [1, 10, 100];
 /// All areas, small, medium, large; square pixels.
 const AREAS: [[f64; 2]; 4] = [[0.0, 1e10], [0.0, 1024.0], [1024.0, 9216.0], [9216.0, 1e10]];
 
-/// The numbers of COCO, shares of 1; -1 where there is nothing to find, as pycocotools gives it.
+/// COCO's metrics, shares of 1; `None` without a labelled object, where pycocotools gives -1.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct CocoMetrics {
-    /// AP, AP50, AP75, AP small, medium, large, AR 1, 10, 100, AR small, medium, large.
-    pub stats: [f64; 12],
+    /// The twelve metrics of [`CocoMetrics::NAMES`].
+    pub stats: [Option<f64>; 12],
     /// AP of each class, in the order of category ids.
-    pub per_class: Vec<f64>,
+    pub per_class: Vec<Option<f64>>,
 }
 
-/// One detection against one range of areas.
+impl CocoMetrics {
+    /// The names of the twelve metrics: average precision (AP) and average recall (AR) by IoU, area
+    /// and number of detections.
+    pub const NAMES: [&str; 12] =
+        ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"];
+
+    /// The twelve metrics with their names.
+    pub fn named(&self) -> impl Iterator<Item = (&'static str, Option<f64>)> {
+        Self::NAMES.into_iter().zip(self.stats)
+    }
+}
+
+/// One detection in one range of areas.
 struct Found {
     score: f64,
-    /// By overlap: whether it is matched, and whether it does not count.
+    /// By IoU threshold: whether it is matched, and whether it is ignored.
     matched: [bool; OVERLAPS],
     ignored: [bool; OVERLAPS],
 }
@@ -41,7 +55,7 @@ struct Found {
 #[derive(Default)]
 struct Matches {
     found: Vec<Found>,
-    /// Objects to be found.
+    /// Number of objects that count.
     objects: usize,
 }
 
@@ -72,8 +86,8 @@ pub fn evaluate(truth: &CocoTruth, results: &[CocoResult]) -> Result<CocoMetrics
     Ok(compared(truth, results, &categories, &objects, &found))
 }
 
-/// Evaluates masks against annotations, classes in parallel. Small, medium and large are detections by the pixels of their
-/// masks (as detectron2 evaluates: pycocotools itself takes the boxes' where results have both).
+/// Evaluates masks against annotations, classes in parallel. The area of a detection is that of its
+/// mask, as detectron2 has it; pycocotools takes the box's where results have both.
 ///
 /// # Errors
 /// As [`evaluate`]; [`CocoError::NoMask`] and [`CocoError::Mask`].
@@ -84,11 +98,11 @@ pub fn evaluate_masks(truth: &CocoTruth, results: &[CocoResult]) -> Result<CocoM
         .iter()
         .map(|image| (image.id, ImageSize::new(image.height, image.width)))
         .collect();
-    let mask = |what, place, image: i64, told: Option<&Segmentation>| {
-        let told = told.ok_or(CocoError::NoMask { what, place })?;
-        // Checked above to be known.
+    let mask = |what, place, image: i64, stored: Option<&Segmentation>| {
+        let stored = stored.ok_or(CocoError::NoMask { what, place })?;
+        // `checked` has seen that the image is known.
         let size = sizes.get(&image).copied().unwrap_or(ImageSize::square(0));
-        told.rle(size).map_err(|source| CocoError::Mask { what, place, source })
+        stored.rle(size).map_err(|cause| CocoError::Mask { what, place, cause })
     };
     let objects = truth.annotations.par_iter().enumerate().map(|(place, one)| {
         let mask = mask("annotation", place, one.image_id, one.segmentation.as_ref())?;
@@ -106,7 +120,7 @@ pub fn evaluate_masks(truth: &CocoTruth, results: &[CocoResult]) -> Result<CocoM
     Ok(compared(truth, results, &categories, &objects, &found))
 }
 
-/// The ids of the categories, in order, of annotations and results that fit each other.
+/// Checks that results fit the annotations, and returns the ids of the categories in order.
 fn checked(truth: &CocoTruth, results: &[CocoResult]) -> Result<Vec<i64>, CocoError> {
     truth.validate()?;
     let images: BTreeSet<i64> = truth.images.iter().map(|image| image.id).collect();
@@ -125,7 +139,7 @@ fn checked(truth: &CocoTruth, results: &[CocoResult]) -> Result<Vec<i64>, CocoEr
     Ok(categories.into_iter().collect())
 }
 
-/// The metrics of objects, one an annotation, and candidates, one a result.
+/// Computes the metrics of objects, one per annotation, and candidates, one per result.
 fn compared(
     truth: &CocoTruth,
     results: &[CocoResult],
@@ -150,18 +164,19 @@ fn compared(
     summary(&classes)
 }
 
-/// Precision `(area, overlap, recall)` with 100 detections, recall `(most, area, overlap)`; none without objects.
+/// Precision `(area, IoU, recall)` with 100 detections, recall `(detections, area, IoU)`; `None`
+/// without objects.
 struct Class {
     precision: Vec<Option<Vec<[f64; RECALLS]>>>,
     recall: Vec<Vec<Option<Vec<f64>>>>,
 }
 
 impl Class {
-    /// The images of a class: its objects and what was found of it.
+    /// Evaluates the images of a class: its objects and detections.
     fn of(mut images: Vec<(Vec<&Object>, Vec<&Candidate>)>) -> Self {
         for (_, found) in &mut images {
             found.sort_by(|a, b| b.score.total_cmp(&a.score)); // stable, as numpy's mergesort
-            found.truncate(MOST[2]);
+            found.truncate(MAX_DETECTIONS[2]);
         }
         let overlaps: Vec<Vec<Vec<f64>>> =
             images.iter().map(|(objects, found)| overlaps(objects, found)).collect();
@@ -170,31 +185,31 @@ impl Class {
             images.map(|((objects, found), ious)| matches(objects, found, ious, area)).collect()
         };
         let by_area: Vec<Vec<Matches>> = AREAS.iter().map(of_area).collect();
-        let curves = |most| by_area.iter().map(move |images| curve(images, most));
-        let (precision, recall) = curves(MOST[2])
+        let curves = |max| by_area.iter().map(move |images| curve(images, max));
+        let (precision, recall) = curves(MAX_DETECTIONS[2])
             .map(|curve| {
                 curve.map_or((None, None), |(precision, recall)| (Some(precision), Some(recall)))
             })
             .unzip();
-        let few = |most| curves(most).map(|curve| curve.map(|(_, recall)| recall)).collect();
-        Self { precision, recall: vec![few(MOST[0]), few(MOST[1]), recall] }
+        let few = |max| curves(max).map(|curve| curve.map(|(_, recall)| recall)).collect();
+        Self { precision, recall: vec![few(MAX_DETECTIONS[0]), few(MAX_DETECTIONS[1]), recall] }
     }
 }
 
-/// What is compared: a box, or a mask with the window that holds it.
+/// A box, or a mask and the window that holds it.
 enum Shape {
     Box([f64; 4]),
     Mask(Rle, Option<Rect>),
 }
 
-/// What there is to find.
+/// A labelled object.
 struct Object {
     shape: Shape,
     area: f64,
     crowd: bool,
 }
 
-/// What was found.
+/// A detection.
 struct Candidate {
     shape: Shape,
     area: f64,
@@ -207,7 +222,7 @@ impl Shape {
         Self::Mask(mask, bounds)
     }
 
-    /// The size of what both have, and of each.
+    /// The areas of the intersection and of each.
     fn common(&self, other: &Self) -> (f64, f64, f64) {
         match (self, other) {
             (Self::Box([x, y, w, h]), Self::Box([ox, oy, ow, oh])) => {
@@ -228,7 +243,7 @@ impl Shape {
     }
 }
 
-/// Intersection over union; over the detection's area for a crowd.
+/// Returns the intersection over union; over the detection's area for a crowd.
 fn iou(found: &Candidate, object: &Object) -> f64 {
     let (both, own, other) = found.shape.common(&object.shape);
     match both > 0.0 {
@@ -274,7 +289,7 @@ fn matches(
                 if taken[place] && !objects[object].crowd {
                     continue;
                 }
-                // An object that counts is not given up for one that does not.
+                // An object that counts is preferred to an ignored one.
                 if partner.is_some_and(|partner| partner < counting) && place >= counting {
                     break;
                 }
@@ -295,14 +310,14 @@ fn matches(
     Matches { found, objects: counting }
 }
 
-/// Precision by overlap and recall, and final recall by overlap; none if there is nothing to find.
-fn curve(images: &[Matches], most: usize) -> Option<(Vec<[f64; RECALLS]>, Vec<f64>)> {
+/// Precision by IoU and recall, and final recall by IoU; `None` without objects.
+fn curve(images: &[Matches], max_detections: usize) -> Option<(Vec<[f64; RECALLS]>, Vec<f64>)> {
     let objects: usize = images.iter().map(|image| image.objects).sum();
     if objects == 0 {
         return None;
     }
     let mut found: Vec<&Found> =
-        images.iter().flat_map(|image| image.found.iter().take(most)).collect();
+        images.iter().flat_map(|image| image.found.iter().take(max_detections)).collect();
     found.sort_by(|a, b| b.score.total_cmp(&a.score));
     let one = |index: usize| {
         let (mut right, mut wrong) = (0.0, 0.0);
@@ -339,10 +354,10 @@ fn summary(classes: &[Class]) -> CocoMetrics {
         }
         mean(&values)
     };
-    let recall = |most: usize, area: usize| {
+    let recall = |max: usize, area: usize| {
         let mut values = Vec::new();
         for overlap in 0..OVERLAPS {
-            let of = classes.iter().filter_map(|class| class.recall[most][area].as_ref());
+            let of = classes.iter().filter_map(|class| class.recall[max][area].as_ref());
             values.extend(of.map(|recall| recall[overlap]));
         }
         mean(&values)
@@ -369,9 +384,9 @@ fn summary(classes: &[Class]) -> CocoMetrics {
     CocoMetrics { stats, per_class }
 }
 
-/// Mean; -1 of nothing.
-fn mean(values: &[f64]) -> f64 {
-    if values.is_empty() { -1.0 } else { pairwise(values) / values.len() as f64 }
+/// Mean; `None` without values.
+fn mean(values: &[f64]) -> Option<f64> {
+    (!values.is_empty()).then(|| pairwise(values) / values.len() as f64)
 }
 
 /// The sum in numpy's order: eight partial sums in blocks of at most 128, halves added.
@@ -396,29 +411,39 @@ fn pairwise(values: &[f64]) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use pad_testkit::golden_dir;
+    use pad_testkit::golden_folder;
 
     use super::{
         super::{read_results, write_results},
         *,
     };
 
+    /// As pycocotools writes it: -1 where it is undefined.
+    fn recorded(metric: Option<f64>) -> Option<f64> {
+        metric.or(Some(-1.0))
+    }
+
     #[test]
     fn numbers_are_those_of_pycocotools_to_the_last_digit() {
         for case in 0..3 {
-            let file = |what| golden_dir().join(format!("detection/coco{case}_{what}.json"));
+            let file = |what| golden_folder().join(format!("detection/coco{case}_{what}.json"));
             let truth = CocoTruth::read(&file("gt")).unwrap();
             let results = read_results(&file("dt")).unwrap();
             let found = evaluate(&truth, &results).unwrap();
             let expected: serde_json::Value =
                 serde_json::from_slice(&std::fs::read(file("expected")).unwrap()).unwrap();
             for (place, found) in found.stats.iter().enumerate() {
-                assert_eq!(Some(*found), expected["stats"][place].as_f64(), "case {case}, {place}");
+                assert_eq!(
+                    recorded(*found),
+                    expected["stats"][place].as_f64(),
+                    "case {case}, {place}"
+                );
             }
             let mut categories = truth.categories.clone();
             categories.sort_by_key(|category| category.id);
             for (category, found) in categories.iter().zip(found.per_class) {
                 let expected = expected["per_class_AP"][&category.name].as_f64().unwrap_or(-1.0);
+                let found = recorded(found).unwrap();
                 assert!((found - expected).abs() < 1e-12, "case {case}, {}", category.name);
             }
         }
@@ -426,7 +451,7 @@ mod tests {
 
     #[test]
     fn numbers_of_masks_are_those_of_pycocotools_to_the_last_digit() {
-        let file = |what| golden_dir().join(format!("detection/masks_{what}.json"));
+        let file = |what| golden_folder().join(format!("detection/masks_{what}.json"));
         let mut truth = CocoTruth::read(&file("gt")).unwrap();
         let mut results = read_results(&file("dt")).unwrap();
         let expected: serde_json::Value =
@@ -436,13 +461,13 @@ mod tests {
             (evaluate(&truth, &results).unwrap(), "box_stats"),
         ] {
             for (place, found) in found.stats.iter().enumerate() {
-                assert_eq!(Some(*found), expected[name][place].as_f64(), "{name}, {place}");
+                assert_eq!(recorded(*found), expected[name][place].as_f64(), "{name}, {place}");
             }
         }
         let by_class = evaluate_masks(&truth, &results).unwrap().per_class;
         for (name, found) in ["person", "car", "nothing of it"].iter().zip(by_class) {
             let expected = expected["per_class_AP"][name].as_f64().unwrap_or(-1.0);
-            assert!((found - expected).abs() < 1e-12, "{name}");
+            assert!((recorded(found).unwrap() - expected).abs() < 1e-12, "{name}");
         }
         results[4].segmentation = None;
         let refused = evaluate_masks(&truth, &results).unwrap_err().to_string();
@@ -460,7 +485,7 @@ mod tests {
 
     #[test]
     fn wrong_results_are_refused() {
-        let path = golden_dir().join("detection/coco0_gt.json");
+        let path = golden_folder().join("detection/coco0_gt.json");
         let mut truth = CocoTruth::read(&path).unwrap();
         let good = CocoResult {
             image_id: 1,
@@ -506,11 +531,11 @@ mod tests {
     }
 
     #[test]
-    fn nothing_to_find_is_no_number() {
-        let path = golden_dir().join("detection/coco0_gt.json");
+    fn metrics_without_objects_are_undefined() {
+        let path = golden_folder().join("detection/coco0_gt.json");
         let mut truth = CocoTruth::read(&path).unwrap();
-        assert_eq!(evaluate(&truth, &[]).unwrap().stats[0], 0.0);
+        assert_eq!(evaluate(&truth, &[]).unwrap().stats[0], Some(0.0));
         truth.annotations.clear();
-        assert_eq!(evaluate(&truth, &[]).unwrap().stats, [-1.0; 12]);
+        assert_eq!(evaluate(&truth, &[]).unwrap().stats, [None; 12]);
     }
 }

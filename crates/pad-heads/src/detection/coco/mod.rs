@@ -1,5 +1,7 @@
-//! Detection metrics of COCO: the twelve numbers of pycocotools (`COCOeval`), of boxes and of masks.
+//! Detection metrics of COCO: the twelve numbers of pycocotools (`COCOeval`), of boxes and of
+//! masks.
 
+mod dataset;
 mod evaluate;
 
 use std::{
@@ -14,27 +16,27 @@ use serde::{Deserialize, Serialize};
 
 pub use self::evaluate::{CocoMetrics, evaluate, evaluate_masks};
 
-/// What annotations and results can be wrong with.
+/// An error of annotations or results.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CocoError {
-    /// A file could not be read or written.
-    #[error("{}: {source}", path.display())]
+    /// A file cannot be read or written.
+    #[error("{}: {cause}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
-        source: io::Error,
+        /// The system's error.
+        cause: io::Error,
     },
-    /// A file is no JSON of the expected form, or ends too early.
-    #[error("{}: {source}", path.display())]
+    /// A file is not JSON of the expected form, or is truncated.
+    #[error("{}: {cause}", path.display())]
     Json {
         /// The file.
         path: PathBuf,
         /// What and where.
-        source: serde_json::Error,
+        cause: serde_json::Error,
     },
-    /// Two entries have one id.
+    /// Two entries share an id.
     #[error("{what} id {id}: expected once, found again")]
     Duplicate {
         /// "image", "category" or "annotation".
@@ -42,7 +44,7 @@ pub enum CocoError {
         /// The id.
         id: i64,
     },
-    /// An annotation or result refers to what does not exist.
+    /// An annotation or result refers to an unknown image or category.
     #[error("{what} {place}: expected a known {of}, found id {id}")]
     Unknown {
         /// "annotation" or "result".
@@ -62,17 +64,17 @@ pub enum CocoError {
         /// Its place in the list, from 0.
         place: usize,
     },
-    /// A mask is none, or of another size than its image.
-    #[error("{what} {place}: segmentation: {source}")]
+    /// A mask is invalid, or of another size than its image.
+    #[error("{what} {place}: segmentation: {cause}")]
     Mask {
         /// "annotation" or "result".
         what: &'static str,
         /// Its place in the list, from 0.
         place: usize,
-        /// What is wrong with it.
-        source: pad_data::Error,
+        /// The fault.
+        cause: pad_data::Error,
     },
-    /// A number is none.
+    /// A score or a box is not finite.
     #[error("result {place}: expected a finite {what}, found {value}")]
     NotFinite {
         /// Place in the list, from 0.
@@ -84,10 +86,10 @@ pub enum CocoError {
     },
 }
 
-/// An image of a set.
+/// An image of a dataset.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CocoImage {
-    /// Any number, once.
+    /// Its id, unique in the file.
     pub id: i64,
     /// File.
     #[serde(default)]
@@ -101,7 +103,7 @@ pub struct CocoImage {
 /// A class of objects.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CocoCategory {
-    /// Any number, once.
+    /// Its id, unique in the file.
     pub id: i64,
     /// Name.
     pub name: String,
@@ -110,7 +112,7 @@ pub struct CocoCategory {
 /// A labelled object.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CocoAnnotation {
-    /// Any number, once.
+    /// Its id, unique in the file.
     pub id: i64,
     /// Its image.
     pub image_id: i64,
@@ -120,7 +122,7 @@ pub struct CocoAnnotation {
     pub bbox: [f64; 4],
     /// Area, square pixels, by which objects count as small, medium or large.
     pub area: f64,
-    /// 1 for a region of many objects, in which any number of detections is neither right nor wrong.
+    /// 1 for a region of many objects, in which detections are neither right nor wrong.
     #[serde(default)]
     pub iscrowd: u8,
     /// Its pixels, for metrics of masks.
@@ -128,7 +130,7 @@ pub struct CocoAnnotation {
     pub segmentation: Option<Segmentation>,
 }
 
-/// Annotations of a set of images.
+/// The annotations of a dataset.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CocoTruth {
     /// Images.
@@ -148,7 +150,7 @@ pub struct CocoResult {
     pub category_id: i64,
     /// Left, top, width, height, pixels.
     pub bbox: [f64; 4],
-    /// Confidence; only the order counts.
+    /// Confidence; only the order matters.
     pub score: f64,
     /// Its pixels, for metrics of masks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -166,7 +168,7 @@ impl CocoTruth {
         Ok(truth)
     }
 
-    /// Asks that every id is there once, and that annotations refer to what exists.
+    /// Checks that ids are unique and that annotations refer to known images and categories.
     ///
     /// # Errors
     /// [`CocoError::Duplicate`], [`CocoError::Unknown`].
@@ -196,13 +198,13 @@ pub fn read_results(path: &Path) -> Result<Vec<CocoResult>, CocoError> {
 /// [`CocoError::Io`], [`CocoError::Json`].
 pub fn write_results(path: &Path, results: &[CocoResult]) -> Result<(), CocoError> {
     let text = serde_json::to_vec(results)
-        .map_err(|source| CocoError::Json { path: path.into(), source })?;
-    write_atomic_bytes(path, &text).map_err(|source| CocoError::Io { path: path.into(), source })
+        .map_err(|cause| CocoError::Json { path: path.into(), cause })?;
+    write_atomic_bytes(path, &text).map_err(|cause| CocoError::Io { path: path.into(), cause })
 }
 
 fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, CocoError> {
-    let text = fs::read(path).map_err(|source| CocoError::Io { path: path.into(), source })?;
-    serde_json::from_slice(&text).map_err(|source| CocoError::Json { path: path.into(), source })
+    let text = fs::read(path).map_err(|cause| CocoError::Io { path: path.into(), cause })?;
+    serde_json::from_slice(&text).map_err(|cause| CocoError::Json { path: path.into(), cause })
 }
 
 fn unique(what: &'static str, ids: impl Iterator<Item = i64>) -> Result<BTreeSet<i64>, CocoError> {

@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Tensor, Var};
 use pad_adapter::{AdapterConfig, Scale, vit::ViTConfig};
-use pad_heads::backbone::{Features, SimplePyramid, WindowedConfig, WindowedViT};
+use pad_heads::backbone::{FeatureExtractor, SimplePyramid, WindowedConfig, WindowedViT};
 use pad_ops::{ImageSize, Mode};
 use pad_testkit::{close, largest, numbers};
 
@@ -17,7 +17,7 @@ fn config(scale: Option<Scale>) -> WindowedConfig {
             adapter: scale.map(adapter),
             ..ViTConfig::new(8, 24, 3, 3)
         },
-        window: 3,
+        window: Some(3),
         global_blocks: vec![1],
         relative_positions: true,
         relative_size: ImageSize::square(64),
@@ -96,12 +96,12 @@ fn any_size_and_any_attention() {
         assert_eq!(map[0].dims(), [1, 24, height / 8, width / 8]);
         assert!(largest(&map[0]).is_finite() && map.len() == 2);
     }
-    // A grid of one window attends like a global block, tables apart: a window of 0 is a global block.
+    // A grid of one window attends like a global block, tables apart: no window is a global block.
     let store = pad_adapter::params::ParamStore::scratch(&Device::Cpu, pad_ops::rng::Key::new(1));
     let plain = WindowedConfig { relative_positions: false, ..config(None) };
     let windowed = store.build(|vb| WindowedViT::new(&plain, vb)).unwrap();
     let store = pad_adapter::params::ParamStore::scratch(&Device::Cpu, pad_ops::rng::Key::new(1));
-    let global = WindowedConfig { window: 0, global_blocks: vec![], ..plain };
+    let global = WindowedConfig { window: None, global_blocks: vec![], ..plain };
     let global = store.build(|vb| WindowedViT::new(&global, vb)).unwrap();
     let images = numbers(&[2, 3, 24, 24], DType::F32, 3);
     let map = |vit: &WindowedViT| vit.maps(&images, &[2], Mode::Eval).unwrap().remove(0);

@@ -1,9 +1,9 @@
 //! Heads on boxes.
 
 use candle_core::{DType, Device, Tensor, Var};
-use pad_adapter::params::ParamStore;
+use pad_adapter::params::{ParamStore, Planned};
 use pad_heads::detection::{
-    Boxes, DetectorConfig, RoiConfig, RoiHeads, RoiSamples, Target, level_of,
+    Boxes, DetectorConfig, RoiHeads, RoiHeadsConfig, RoiSamples, Target, level_of,
 };
 use pad_ops::{ImageSize, Mode, rng::Key};
 use pad_testkit::{close, largest, numbers};
@@ -13,17 +13,22 @@ use crate::recorded::Recorded;
 
 const SIZES: [ImageSize; 2] = [ImageSize::new(250, 311), ImageSize::new(256, 320)];
 
-fn config(class_agnostic: bool, most: usize) -> DetectorConfig {
+fn config(class_agnostic: bool, max_detections: usize) -> DetectorConfig {
     DetectorConfig {
         channels: 8,
         head_dim: 20,
-        roi: RoiConfig { class_agnostic, samples: 32, ..RoiConfig::default() },
-        most,
+        roi: RoiHeadsConfig {
+            class_agnostic,
+            batch_size_per_image: 32,
+            ..RoiHeadsConfig::default()
+        },
+        max_detections,
         ..DetectorConfig::default()
     }
 }
 
-/// The recorded head's first convolution takes 4 channels, ours as many as the pyramid has: the other 4 are zero.
+/// The recorded head's first convolution takes 4 channels, ours as many as the pyramid has: the
+/// other 4 are zero.
 fn widened(map: &Tensor) -> Tensor {
     Tensor::cat(&[map, &map.zeros_like().unwrap()], 1).unwrap()
 }
@@ -43,10 +48,12 @@ fn maps(recorded: &Recorded) -> (Vec<Var>, Vec<Tensor>) {
     (maps, tracked)
 }
 
-fn equals_the_original(file: &str, class_agnostic: bool, most: usize) {
+fn equals_the_original(file: &str, class_agnostic: bool, max_detections: usize) {
     let recorded = open(file);
-    let heads =
-        recorded.store.build(|vb| RoiHeads::new(&config(class_agnostic, most), vb)).unwrap();
+    let heads = recorded
+        .store
+        .build(|vb| RoiHeads::new(&config(class_agnostic, max_detections), vb))
+        .unwrap();
     let (vars, maps) = maps(&recorded);
     // Evaluation.
     let proposals: Vec<Boxes> =
@@ -93,7 +100,7 @@ fn equals_the_original(file: &str, class_agnostic: bool, most: usize) {
     }
     let loss = (classes + places).unwrap();
     let grads = loss.backward().unwrap();
-    for (name, _, var) in recorded.store.trained() {
+    for Planned { name, var, .. } in recorded.store.planned() {
         let got = grads.get(&var).unwrap();
         let got = match name.as_str() {
             "box_head.conv1.weight" => got.narrow(1, 0, 4).unwrap(),
@@ -130,7 +137,7 @@ fn levels_equal_the_original() {
 }
 
 fn scratch(config: &DetectorConfig) -> RoiHeads {
-    let store = ParamStore::scratch(&Device::Cpu, Key::new(4)).train(|_| true);
+    let store = ParamStore::scratch(&Device::Cpu, Key::new(4)).with_trained(|_| true);
     store.build(|vb| RoiHeads::new(config, vb)).unwrap()
 }
 
@@ -170,8 +177,8 @@ fn samples_are_proposals_and_objects() {
 
 #[test]
 fn a_cascade_trains_and_detects() {
-    let config = DetectorConfig { cascade: true, score: 0.0, ..config(false, 20) };
-    let store = ParamStore::scratch(&Device::Cpu, Key::new(4)).train(|_| true);
+    let config = DetectorConfig { cascade: true, score_threshold: 0.0, ..config(false, 20) };
+    let store = ParamStore::scratch(&Device::Cpu, Key::new(4)).with_trained(|_| true);
     let heads = store.build(|vb| RoiHeads::new(&config, vb)).unwrap();
     let maps: Vec<Var> = [64, 32, 16, 8]
         .map(|side| {
@@ -190,10 +197,10 @@ fn a_cascade_trains_and_detects() {
     let chance = 3.0 * 4.0_f32.ln();
     assert!((super::scalar(&classes) - chance).abs() < 0.3, "{classes}");
     let grads = (classes + places).unwrap().backward().unwrap();
-    let names: Vec<String> = store.trained().into_iter().map(|(name, ..)| name).collect();
+    let names: Vec<String> = store.planned().into_iter().map(|planned| planned.name).collect();
     assert!(names.contains(&"box_head.2.conv4.norm.weight".to_string()));
     assert!(names.contains(&"box_predictor.0.cls_score.weight".to_string()));
-    for (name, _, var) in store.trained() {
+    for Planned { name, var, .. } in store.planned() {
         // The signs that L1 sends to a bias may cancel.
         let got = largest(grads.get(&var).unwrap());
         assert!(got > 0.0 || name.ends_with("bbox_pred.bias"), "{name}");
@@ -222,21 +229,21 @@ fn refusals() {
     );
     let wrong = DetectorConfig {
         classes: 0,
-        score: f64::NAN,
+        score_threshold: f64::NAN,
         rpn: pad_heads::detection::RpnConfig {
-            overlaps: [0.7, 0.3],
+            iou_thresholds: [0.7, 0.3],
             anchor_sizes: vec![1.0],
             aspect_ratios: vec![-1.0],
             ..Default::default()
         },
-        roi: RoiConfig { smooth_l1: -1.0, ..RoiConfig::default() },
+        roi: RoiHeadsConfig { smooth_l1_beta: -1.0, ..RoiHeadsConfig::default() },
         ..DetectorConfig::default()
     };
     assert_eq!(
         wrong.validate().unwrap_err().to_string(),
-        "detector: `classes` is 0, expected at least 1; `score` is NaN, expected between 0 and 1; `rpn.overlaps` are 0.7 \
+        "detector: `classes` is 0, expected at least 1; `score_threshold` is NaN, expected between 0 and 1; `rpn.iou_thresholds` are 0.7 \
          and 0.3, expected the lower first; `rpn.anchor_sizes` has 1 entries, expected 5; `rpn.aspect_ratios`: expected \
-         finite ratios above 0; `roi.smooth_l1` is -1, expected a finite number >= 0"
+         finite ratios above 0; `roi.smooth_l1_beta` is -1, expected a finite number >= 0"
     );
     DetectorConfig::default().validate().unwrap();
 }

@@ -3,8 +3,8 @@
 use candle_core::{DType, Device, Tensor};
 use pad_adapter::{AdapterConfig, vit::ViTConfig};
 use pad_heads::detection::{
-    Boxes, Detection, DetectionBatch, Detector, DetectorConfig, RoiConfig, RoiSamples, RpnConfig,
-    RpnSamples, Samples, Target, rescaled,
+    Boxes, Detection, DetectionBatch, DetectionTargets, Detector, DetectorConfig, LossSamples,
+    RoiHeadsConfig, RoiSamples, RpnConfig, RpnSamples, Target, TopN, rescaled,
 };
 use pad_ops::{ImageSize, Mode};
 use pad_testkit::close;
@@ -22,18 +22,18 @@ pub(super) fn config() -> DetectorConfig {
             adapter: Some(adapter),
             ..ViTConfig::new(16, 24, 4, 3)
         },
-        window: 3,
+        window: Some(3),
         global_blocks: vec![2],
         relative_size: ImageSize::square(128),
         channels: 8,
         head_dim: 20,
         rpn: RpnConfig {
             anchor_sizes: vec![8.0, 16.0, 32.0, 64.0, 128.0],
-            before_nms: [300, 200],
-            after_nms: [120, 80],
+            pre_nms_top_n: TopN { train: 300, test: 200 },
+            post_nms_top_n: TopN { train: 120, test: 80 },
             ..RpnConfig::default()
         },
-        roi: RoiConfig { samples: 32, ..RoiConfig::default() },
+        roi: RoiHeadsConfig { batch_size_per_image: 32, ..RoiHeadsConfig::default() },
         ..DetectorConfig::default()
     }
 }
@@ -64,7 +64,7 @@ fn detections_equal_the_original() {
     let output = detector.rpn().forward(&maps).unwrap();
     let anchors = detector.rpn().anchors(&output).unwrap();
     let proposals = detector.rpn().proposals(&output, &anchors, &SIZES, Mode::Eval).unwrap();
-    let found = detector.predict(&images, &SIZES).unwrap();
+    let found = detector.detect(&images, &SIZES).unwrap();
     let ends = [ImageSize::new(192, 256), ImageSize::new(94, 81)];
     for image in 0..2 {
         let want = |what: &str| recorded.get(&format!("out.{what}{image}"));
@@ -109,13 +109,10 @@ fn losses_and_gradients_equal_the_original() {
         targets: recorded.boxes(&format!("input.roi_gt_boxes{image}")),
         ..Default::default()
     };
-    let batch = DetectionBatch {
-        images: images(&recorded),
-        sizes: SIZES.to_vec(),
-        targets: vec![target(0), target(1)],
-    };
-    let samples = Samples { rpn: vec![rpn(0), rpn(1)], roi: vec![roi(0), roi(1)] };
-    let losses = detector.losses_of(&batch, samples, Mode::Eval).unwrap();
+    let labels = DetectionTargets { sizes: SIZES.to_vec(), targets: vec![target(0), target(1)] };
+    let batch = DetectionBatch::new(images(&recorded), labels);
+    let samples = LossSamples { rpn: vec![rpn(0), rpn(1)], roi: vec![roi(0), roi(1)] };
+    let losses = detector.losses_on(&batch, samples, Mode::Eval).unwrap();
     for (part, name) in [
         ("rpn_cls", "loss_rpn_cls"),
         ("rpn_loc", "loss_rpn_loc"),
@@ -133,14 +130,14 @@ fn losses_and_gradients_equal_the_original() {
 fn batches_that_do_not_fit_are_refused() {
     let recorded = Recorded::detection("faster_rcnn_eval");
     let detector = recorded.store.build(|vb| Detector::new(&config(), vb)).unwrap();
-    let good = DetectionBatch {
-        images: images(&recorded),
+    let labels = DetectionTargets {
         sizes: SIZES.to_vec(),
         targets: vec![
             Target { boxes: vec![[1.0, 1.0, 9.0, 9.0]], labels: vec![0], ..Default::default() },
             Target::default(),
         ],
     };
+    let good = DetectionBatch::new(images(&recorded), labels);
     detector.losses(&good, Mode::Eval).unwrap();
     let refused = |change: &dyn Fn(&mut DetectionBatch)| {
         let mut batch = good.clone();
@@ -148,28 +145,28 @@ fn batches_that_do_not_fit_are_refused() {
         detector.losses(&batch, Mode::Eval).unwrap_err().to_string()
     };
     assert_eq!(
-        refused(&|batch| batch.sizes.truncate(1)),
+        refused(&|batch| batch.labels.sizes.truncate(1)),
         "batch: 1 sizes, expected one for each of 2 images"
     );
     assert_eq!(
-        refused(&|batch| batch.sizes[1].height = 129),
+        refused(&|batch| batch.labels.sizes[1].height = 129),
         "batch: an image of size 129x101, expected at least 1x1, at most 128x128, the batch's"
     );
     assert_eq!(
-        refused(&|batch| batch.targets.truncate(1)),
+        refused(&|batch| batch.labels.targets.truncate(1)),
         "batch: 1 targets, expected one for each of 2 images"
     );
     assert_eq!(
-        refused(&|batch| batch.targets[0].labels.clear()),
+        refused(&|batch| batch.labels.targets[0].labels.clear()),
         "batch: image 0 with 0 labels, expected one for each of its 1 boxes"
     );
     assert_eq!(
-        refused(&|batch| batch.targets[0].labels[0] = 3),
+        refused(&|batch| batch.labels.targets[0].labels[0] = 3),
         "batch: image 0 with label 3, expected less than 3"
     );
     for bbox in [[1.0, 1.0, 129.0, 9.0], [5.0, 5.0, 5.0, 9.0], [f32::NAN, 0.0, 5.0, 5.0]] {
         assert_eq!(
-            refused(&|batch| batch.targets[0].boxes[0] = bbox),
+            refused(&|batch| batch.labels.targets[0].boxes[0] = bbox),
             format!(
                 "batch: image 0 with box {bbox:?}, expected boxes of an area above 0 inside its 96x128"
             )
@@ -177,6 +174,6 @@ fn batches_that_do_not_fit_are_refused() {
     }
     // Any size of image, however small.
     let small = Tensor::zeros((1, 3, 5, 23), DType::F32, &Device::Cpu).unwrap();
-    let found = detector.predict(&small, &[ImageSize::new(5, 23)]).unwrap();
+    let found = detector.detect(&small, &[ImageSize::new(5, 23)]).unwrap();
     assert!(found[0].iter().all(|one| one.bbox[2] <= 23.0 && one.bbox[3] <= 5.0));
 }

@@ -1,8 +1,9 @@
 //! The region proposal network.
 
 use candle_core::{Tensor, Var};
+use pad_adapter::params::Planned;
 use pad_heads::detection::{
-    Boxes, Rpn, RpnConfig, RpnSamples, Target,
+    Boxes, Rpn, RpnConfig, RpnSamples, Target, TopN,
     matching::{Label, Matcher},
 };
 use pad_ops::{ImageSize, Mode, rng::Key};
@@ -18,8 +19,8 @@ const STRIDES: [f32; 5] = [4.0, 8.0, 16.0, 32.0, 64.0];
 fn config() -> RpnConfig {
     RpnConfig {
         anchor_sizes: vec![8.0, 16.0, 32.0, 64.0, 128.0],
-        before_nms: [100, 100],
-        after_nms: [40, 40],
+        pre_nms_top_n: TopN { train: 100, test: 100 },
+        post_nms_top_n: TopN { train: 40, test: 40 },
         ..RpnConfig::default()
     }
 }
@@ -72,7 +73,8 @@ fn labels_losses_and_gradients_equal_the_original() {
     let output = rpn.forward(&maps).unwrap();
     let anchors = rpn.anchors(&output).unwrap();
     let all = anchors.concat();
-    let matcher = Matcher { low: 0.3, high: 0.7, best_counts: true };
+    let matcher =
+        Matcher { low_threshold: 0.3, high_threshold: 0.7, allow_low_quality_matches: true };
     let mut samples = Vec::new();
     for image in 0..3 {
         let matches = matcher.boxes(&objects(&recorded, image), &all);
@@ -135,7 +137,7 @@ fn draws_are_fixed_by_their_key_and_keep_the_counts() {
     let (classes, places) = rpn.losses(&output, &anchors, &none).unwrap();
     assert_eq!((scalar(&classes), scalar(&places)), (0.0, 0.0));
     let grads = (classes + places).unwrap().backward().unwrap();
-    for (_, _, var) in recorded.store.trained() {
+    for Planned { var, .. } in recorded.store.planned() {
         assert_eq!(pad_testkit::largest(grads.get(&var).unwrap()), 0.0);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor};
 use pad_adapter::{
     checkpoint::Checkpoint,
-    params::{ParamStore, Role},
+    params::{ParamStore, Planned, Role},
     vit::ViT,
 };
 use pad_data::{
@@ -13,9 +13,13 @@ use pad_data::{
     rle::Rle,
     transform::detection::{Geometry, ObjectMask},
 };
-use pad_heads::detection::{
-    DetectionBatch, DetectionTask, Detector, DetectorConfig, LAYER_DECAY, Target, Trained,
-    pretrained, role_of,
+use pad_heads::{
+    Trained,
+    detection::{
+        DetectionBatch, DetectionTargets, DetectionTask, Detector, DetectorConfig, LAYER_DECAY,
+        Target, WEIGHT_DECAY, pretrained, role_of,
+    },
+    parameters,
 };
 use pad_ops::{ImageSize, Mode, rng::Key};
 use pad_testkit::{close, numbers};
@@ -41,9 +45,9 @@ fn file(config: &DetectorConfig) -> Checkpoint {
 
 fn store(checkpoint: Checkpoint, trained: Trained) -> ParamStore {
     ParamStore::from_checkpoint(checkpoint, &Device::Cpu, Key::new(2))
-        .roles(role_of)
-        .fresh(|role| role == Role::Head)
-        .train(move |role| trained.includes(role))
+        .with_roles(role_of)
+        .with_fresh(|role| role == Role::Head)
+        .with_plan(trained.plan(LAYER_DECAY, 4))
 }
 
 #[test]
@@ -57,20 +61,20 @@ fn a_pretrained_vit_becomes_a_backbone() {
     let detector = store_of.build(|vb| Detector::new(&config, vb)).unwrap();
     let tensors = store_of.tensors(|_| true);
     close(name, &tensors[&format!("backbone.net.{name}")], &want.tensors()[name], 0.0);
-    for (name, role, _) in store_of.trained() {
+    for Planned { name, role, .. } in store_of.planned() {
         assert!(role == Role::Head || role.is_adapter(), "{name}");
     }
     assert_eq!(role_of("backbone.net.blocks.3.attn.rel_pos_h"), Role::Block(3));
     assert_eq!(role_of("backbone.simfp_2.0.weight"), Role::Head);
     assert_eq!(role_of("roi_heads.box_head.fc1.weight"), Role::Head);
     let images = numbers(&[1, 3, 64, 80], DType::F32, 5);
-    detector.predict(&images, &[ImageSize::new(64, 80)]).unwrap();
+    detector.detect(&images, &[ImageSize::new(64, 80)]).unwrap();
     // A detector's own file comes back as it is.
     let own = Checkpoint::from_tensors("own.safetensors", tensors);
     let (again, changes) = pretrained(own.clone(), &config).unwrap();
     assert!(changes.is_empty() && again.names().eq(own.names()));
     ParamStore::from_checkpoint(again, &Device::Cpu, Key::new(0))
-        .roles(role_of)
+        .with_roles(role_of)
         .build(|vb| Detector::new(&config, vb))
         .unwrap();
 }
@@ -78,9 +82,10 @@ fn a_pretrained_vit_becomes_a_backbone() {
 #[test]
 fn rates_fall_from_the_heads_to_the_patches() {
     let config = config();
-    let store = ParamStore::scratch(&Device::Cpu, Key::new(2)).roles(role_of).train(|_| true);
+    let plan = Trained::Everything.plan(LAYER_DECAY, 4);
+    let store = ParamStore::scratch(&Device::Cpu, Key::new(2)).with_roles(role_of).with_plan(plan);
     store.build(|vb| Detector::new(&config, vb)).unwrap();
-    let parameters = LAYER_DECAY.parameters(&store, 4);
+    let parameters = parameters(&store, WEIGHT_DECAY);
     let of = |name: &str| parameters.iter().find(|parameter| parameter.name == name).unwrap();
     for (name, power) in [
         ("backbone.net.pos_embed", 5),
@@ -115,14 +120,15 @@ fn squares(number: usize) -> DetectionBatch {
     };
     let pixels: Vec<f32> =
         (0..2 * 3 * 96 * 128).map(|i| if inside(i) { 2.0 } else { -0.5 }).collect();
-    DetectionBatch {
-        images: Tensor::from_vec(pixels, (2, 3, 96, 128), &Device::Cpu).unwrap(),
+    let labels = DetectionTargets {
         sizes: vec![ImageSize::new(96, 128); 2],
         targets: vec![
             Target { boxes: vec![bbox], labels: vec![1], masks: vec![left_half(bbox)] },
             Target::default(),
         ],
-    }
+    };
+    let images = Tensor::from_vec(pixels, (2, 3, 96, 128), &Device::Cpu).unwrap();
+    DetectionBatch::new(images, labels)
 }
 
 struct Squares;
@@ -134,17 +140,13 @@ impl Batches for Squares {
         2
     }
 
-    fn images_in(_: &DetectionBatch) -> usize {
-        2
-    }
-
     fn epoch(&mut self, _: usize, first: usize) -> Result<BatchIter<'_, Self::Batch>, BoxError> {
         Ok(Box::new((first..2).map(|number| Ok(squares(number)))))
     }
 }
 
 fn trainer(steps: usize, store: &ParamStore) -> Trainer<'static> {
-    let optimizer = AdamW::new(LAYER_DECAY.parameters(store, 4), AdamWConfig::default()).unwrap();
+    let optimizer = AdamW::new(parameters(store, WEIGHT_DECAY), AdamWConfig::default()).unwrap();
     let settings = TrainerConfig {
         epochs: 150,
         max_steps: Some(steps),
@@ -199,9 +201,9 @@ fn it_learns_where_a_square_is() {
     trainer(240, &store).run(&DetectionTask::new(&detector), &mut Squares).unwrap();
     assert!(loss() < 0.5 * before, "{} after {before}", loss());
     let batch = squares(0);
-    let found = detector.predict(&batch.images, &batch.sizes).unwrap();
+    let found = detector.detect(&batch.images, &batch.labels.sizes).unwrap();
     let best = found[0].first().expect("the square");
-    let overlap = pad_ops::box_iou(&[best.bbox], &batch.targets[0].boxes)[0];
+    let overlap = pad_ops::box_iou(&[best.bbox], &batch.labels.targets[0].boxes)[0];
     assert!(best.label == 1 && overlap > 0.5, "{best:?} overlaps by {overlap}");
 }
 
@@ -231,13 +233,13 @@ fn it_learns_which_pixels_of_a_square_count() {
     assert!((mask_loss() - 2_f32.ln()).abs() < 0.02, "{}", mask_loss());
     trainer(240, &store).run(&DetectionTask::new(&detector), &mut Squares).unwrap();
     let batch = squares(0);
-    let found = detector.segment(&batch.images, &batch.sizes).unwrap();
+    let found = detector.detect_with_masks(&batch.images, &batch.labels.sizes).unwrap();
     let best = found[0].first().expect("the square");
-    assert_eq!(detector.predict(&batch.images, &batch.sizes).unwrap()[0][0], best.detection);
-    let mask = best.mask.paste(best.detection.bbox, batch.sizes[0]).unwrap();
-    let [x1, y1, x2, y2] = batch.targets[0].boxes[0].map(|edge| edge as usize);
+    assert_eq!(detector.detect(&batch.images, &batch.labels.sizes).unwrap()[0][0], best.detection);
+    let mask = best.mask.paste(best.detection.bbox, batch.labels.sizes[0]).unwrap();
+    let [x1, y1, x2, y2] = batch.labels.targets[0].boxes[0].map(|edge| edge as usize);
     let window = Rect { top: y1, left: x1, height: y2 - y1, width: (x2 - x1) / 2 };
-    let wanted = Rle::within(batch.sizes[0], window, |_, _| true).unwrap();
+    let wanted = Rle::within(batch.labels.sizes[0], window, |_, _| true).unwrap();
     let both = mask.intersection(&wanted).unwrap();
     let overlap = both as f64 / (mask.area() + wanted.area() - both) as f64;
     assert!(overlap > 0.6, "{overlap} of {best:?}");
@@ -246,16 +248,17 @@ fn it_learns_which_pixels_of_a_square_count() {
 #[test]
 fn masks_that_are_missing_are_refused() {
     let config = DetectorConfig { masks: true, ..config() };
-    let store = ParamStore::scratch(&Device::Cpu, Key::new(2)).roles(role_of);
+    let store = ParamStore::scratch(&Device::Cpu, Key::new(2)).with_roles(role_of);
     let detector = store.build(|vb| Detector::new(&config, vb)).unwrap();
     let mut batch = squares(0);
-    batch.targets[0].masks.clear();
+    batch.labels.targets[0].masks.clear();
     assert_eq!(
         detector.losses(&batch, Mode::Eval).unwrap_err().to_string(),
         "batch: image 0 with 0 masks, expected one for each of its 1 boxes"
     );
-    let store = ParamStore::scratch(&Device::Cpu, Key::new(2)).roles(role_of);
+    let store = ParamStore::scratch(&Device::Cpu, Key::new(2)).with_roles(role_of);
     let boxes_only = store.build(|vb| Detector::new(&super::network::config(), vb)).unwrap();
-    let refused = boxes_only.segment(&batch.images, &batch.sizes).unwrap_err().to_string();
+    let refused =
+        boxes_only.detect_with_masks(&batch.images, &batch.labels.sizes).unwrap_err().to_string();
     assert!(refused.contains("`masks` is false, expected true"), "{refused}");
 }

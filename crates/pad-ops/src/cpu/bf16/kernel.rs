@@ -1,27 +1,16 @@
 //! One tile of the product: a few rows times 32 columns over a run of pairs of `k`, at every level.
 //!
-//! Every level adds to an `f32` sum first the product of the pair's high half (odd `k`), then of its low half (even
-//! `k`), pair after pair. A product of two bf16 is exact in `f32`, so whether a level multiplies and adds in one
-//! instruction or in two, the sum's bits are the same, as long as nothing falls below the smallest normal `f32`
-//! (1.2e-38), which the AVX512-BF16 instruction takes and returns as zero.
+//! Every level adds to an `f32` sum first the product of the pair's high half (odd `k`), then of
+//! its low half (even `k`), pair after pair. A product of two bf16 is exact in `f32`, so whether a
+//! level multiplies and adds in one instruction or in two, the sum's bits are the same, as long as
+//! nothing falls below the smallest normal `f32` (1.2e-38), which the AVX512-BF16 instruction takes
+//! and returns as zero.
 
-use super::{LANES, Lanes};
+use super::tile::{LANES, Lanes, Row, TILE_ROWS};
 use crate::cpu::level::{Level, multiversioned};
 
-/// Most rows of a tile: with two registers of columns 24 sums, 2 of `b` and the broadcast `a` fill the 32 registers
-/// and keep both multipliers busy.
-pub(super) const TILE_ROWS: usize = 12;
-
-/// Columns of a tile.
-pub(super) const TILE_COLS: usize = 2 * LANES;
-
-/// The sums of a tile's row.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-pub(crate) struct Row(pub(super) [f32; TILE_COLS]);
-
-/// Adds to `sums` (one row per row of the tile) the product of a strip `a`, `width` rows wide, and a strip `b`, 32
-/// columns wide. Both hold the same pairs.
+/// Adds to `sums` (one row per row of the tile) the product of a strip `a`, `width` rows wide, and
+/// a strip `b`, 32 columns wide. Both hold the same pairs.
 ///
 /// # Panics
 /// If `sums` has more rows than `width` or [`TILE_ROWS`].

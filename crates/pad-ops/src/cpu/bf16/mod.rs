@@ -1,20 +1,23 @@
 //! Matrix products in bf16: operands rounded to bf16, sums in `f32`, on AVX512-BF16 and without.
 //!
-//! `out = a b (+ bias)` where `a` (m, k) and `b` (k, n) are `f32` or bf16, of either order in memory. Both operands are
-//! packed ([`pack`]); `b` may be packed once and used again ([`Packed`]), which is what frozen weights are for. Packed
-//! operands are multiplied in tiles of 12 x 32 ([`kernel`]).
+//! `out = a b (+ bias)` where `a` (m, k) and `b` (k, n) are `f32` or bf16, of either order in
+//! memory. Both operands are packed ([`pack`]); `b` may be packed once and used again ([`Packed`]),
+//! which is what frozen weights are for. Packed operands are multiplied in tiles of 12 x 32
+//! ([`kernel`]).
 //!
 //! # What is guaranteed
-//! Every sum runs over `k` in one fixed order, from zero, whatever the number of threads and the shape of the rest of
-//! the product: the same bits for any number of threads, for a row alone and for the row among others, for operands
-//! packed once or each time. Every processor gives the same bits too, but for sums and values below 1.2e-38, which the
-//! AVX512-BF16 instruction takes for zero.
+//! Every sum runs over `k` in one fixed order, from zero, whatever the number of threads and the
+//! shape of the rest of the product: the same bits for any number of threads, for a row alone and
+//! for the row among others, for operands packed once or each time. Every processor gives the same
+//! bits too, but for sums and values below 1.2e-38, which the AVX512-BF16 instruction takes for
+//! zero.
 #![allow(unsafe_code)]
 
 mod kernel;
 mod pack;
 #[cfg(test)]
 mod tests;
+mod tile;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
@@ -23,17 +26,18 @@ use std::mem::MaybeUninit;
 use half::bf16;
 use rayon::prelude::*;
 
-use self::kernel::{Row, TILE_COLS, TILE_ROWS, tile};
 pub(crate) use self::pack::round;
+use self::{
+    kernel::tile,
+    tile::{LANES, Lanes, Row, TILE_COLS, TILE_ROWS},
+};
 use super::{
     level::{Level, level, multiversioned},
-    matmul::{Into, Mat, Threads},
+    mat::{Into, Mat, Threads},
 };
 
-/// Values of a register of 512 bits.
-const LANES: usize = 16;
-
-/// Pairs of `k` that are multiplied before the next tile: a strip of `b` of so many takes 48 KiB.
+/// Pairs of `k` that are multiplied before the next tile: a strip of `b` of this many pairs takes
+/// 48 KiB.
 const BLOCK_PAIRS: usize = 384;
 
 /// Strips of `a` in a task: with [`BLOCK_PAIRS`], 216 KiB of the second-level cache.
@@ -41,11 +45,6 @@ const TASK_STRIPS: usize = 12;
 
 /// Strips of `b` in a task: few enough to share work evenly.
 const TASK_PANELS: usize = 6;
-
-/// Pairs, as many as a register holds.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Lanes([u32; LANES]);
 
 /// The values of an operand.
 #[derive(Clone, Copy)]
@@ -67,7 +66,7 @@ impl Values<'_> {
     fn pack(self, mat: Mat, rows: (usize, usize), width: usize, out: &mut [MaybeUninit<u32>]) {
         #[cfg(target_arch = "x86_64")]
         if level() == Level::Avx512Bf16 && mat.col_stride == 1 && mat.cols > 0 {
-            // SAFETY: the level says that the processor has the instructions.
+            // SAFETY: the level guarantees that the processor has the instructions.
             return unsafe {
                 match self {
                     Values::F32(values) => x86::strips(values, mat, rows, width, out),
@@ -84,7 +83,8 @@ impl Values<'_> {
 
 /// A value that a product can be written as.
 pub(crate) trait Element: Copy + Send + Sync {
-    /// Writes `sums` (one row per row of `out`) plus `bias` over the first columns of `out`, or adds them to it.
+    /// Writes `sums` (one row per row of `out`) plus `bias` over the first columns of `out`, or
+    /// adds them to it.
     fn finish(sums: &[Row], bias: Option<&[f32]>, into: Into, out: &mut [&mut [MaybeUninit<Self>]]);
 }
 
@@ -107,7 +107,8 @@ impl Packed {
         let mut lanes: Vec<Lanes> = Vec::with_capacity(n.div_ceil(TILE_COLS) * per_strip);
         let count = lanes.capacity().min(n.div_ceil(TILE_COLS) * per_strip);
         let spare = &mut lanes.spare_capacity_mut()[..count];
-        // SAFETY: `Lanes` is an array of `LANES` values without padding, and a pointer to one is aligned for `u32`.
+        // SAFETY: `Lanes` is an array of `LANES` values without padding, and a pointer to one is
+        // aligned for `u32`.
         let flat = unsafe {
             std::slice::from_raw_parts_mut(
                 spare.as_mut_ptr().cast::<MaybeUninit<u32>>(),
@@ -121,7 +122,8 @@ impl Packed {
     }
 }
 
-/// Strips that one task packs: neighbours, because reading across rows fetches whole lines of memory.
+/// Strips that one task packs: neighbours, because reading across rows fetches whole lines of
+/// memory.
 const PACK_STRIPS: usize = 8;
 
 /// Packs all rows of `mat` (strip dimension x k) into `out`, which holds exactly their strips.
@@ -149,7 +151,8 @@ fn pack_all(
 /// `a b + bias`, dense and row major. `a` is (m, k), `bias` has n values.
 ///
 /// # Panics
-/// If the shapes do not chain or a slice is shorter than its matrix; callers derive both from checked tensors.
+/// If the shapes do not chain or a slice is shorter than its matrix; callers derive both from
+/// checked tensors.
 pub(crate) fn product<T: Element>(
     (a, a_mat): (Values, Mat),
     b: &Packed,
@@ -201,8 +204,8 @@ pub(crate) fn add(
     multiply(level(), (out, out_mat), Into::Add, (a, a_mat), b, None, threads);
 }
 
-/// The product, at a given level. The destination's rows are dense; with [`Into::Replace`] all of them are written,
-/// with [`Into::Add`] they must hold values.
+/// The product, at a given level. The destination's rows are dense; with [`Into::Replace`] all of
+/// them are written, with [`Into::Add`] they must hold values.
 fn multiply<T: Element>(
     level: Level,
     (out, out_mat): (&mut [MaybeUninit<T>], Mat),
@@ -242,7 +245,8 @@ fn multiply<T: Element>(
         let (row_task, col_task) = (index / col_tasks, index % col_tasks);
         let strips = row_task * strips..((row_task + 1) * strips).min(m.div_ceil(width));
         let panels = col_task * panels..((col_task + 1) * panels).min(n.div_ceil(TILE_COLS));
-        // SAFETY: `out` has m rows of n values (asserted above), and no two tasks share a strip and a panel.
+        // SAFETY: `out` has m rows of n values (asserted above), and no two tasks share a strip and
+        // a panel.
         unsafe { job.run(strips, panels, &out) };
     };
     match threads {
@@ -251,9 +255,10 @@ fn multiply<T: Element>(
     }
 }
 
-/// How many tasks of how many units, of near equal size and at most `most` units each.
-fn even(units: usize, most: usize) -> (usize, usize) {
-    let size = units.div_ceil(units.div_ceil(most).max(1)).max(1);
+/// Splits `units` into tasks of nearly equal size, at most `max` units each:
+/// `(tasks, units per task)`.
+fn even(units: usize, max: usize) -> (usize, usize) {
+    let size = units.div_ceil(units.div_ceil(max).max(1)).max(1);
     (units.div_ceil(size), size)
 }
 
@@ -282,7 +287,8 @@ impl Job<'_> {
     /// The part of the product that a range of strips of `a` and of `b` make.
     ///
     /// # Safety
-    /// `out` must be valid for the rows and columns of the strips, and no other thread may touch them.
+    /// `out` must be valid for the rows and columns of the strips, and no other thread may touch
+    /// them.
     unsafe fn run<T: Element>(
         &self,
         strips: std::ops::Range<usize>,

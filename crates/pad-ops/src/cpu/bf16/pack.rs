@@ -1,16 +1,17 @@
 //! Operands of the bf16 product, rounded and put into the order in which the kernels read them.
 //!
-//! A *strip* holds `width` rows of an operand over the whole of `k`: for each pair `p` of neighbouring `k`, one `u32`
-//! per row, with `k = 2p` in its low half and `k = 2p + 1` in its high half. Rows and the last pair are filled up with
-//! zeros, which add nothing.
+//! A *strip* holds `width` rows of an operand over the whole of `k`: for each pair `p` of
+//! neighbouring `k`, one `u32` per row, with `k = 2p` in its low half and `k = 2p + 1` in its high
+//! half. Rows and the last pair are filled up with zeros, which add nothing.
 
 use std::mem::MaybeUninit;
 
 use half::bf16;
 
-use crate::cpu::{level::multiversioned, matmul::Mat};
+use crate::cpu::{level::multiversioned, mat::Mat};
 
-/// `x` rounded to the nearest bf16 (ties to even), as bits; NaN stays NaN. The same at every level, denormals included.
+/// `x` rounded to the nearest bf16 (ties to even), as bits; NaN stays NaN. The same at every level,
+/// denormals included.
 #[inline(always)]
 pub(crate) fn round(x: f32) -> u32 {
     let bits = x.to_bits();
@@ -87,8 +88,8 @@ fn strips<S: Source>(
     }
 }
 
-/// [`strips`] of an operand whose neighbouring rows are neighbours in memory. Pairs of `k` are the outer loop, so that
-/// each line of memory is read once for all the strips.
+/// [`strips`] of an operand whose neighbouring rows are neighbours in memory. Pairs of `k` are the
+/// outer loop, so that each line of memory is read once for all the strips.
 #[inline(always)]
 fn interleave<S: Source>(
     values: &[S],

@@ -14,7 +14,8 @@ fn rounded(x: f32) -> f64 {
     f64::from(bf16::from_f32(x).to_f32())
 }
 
-/// `a b + bias` in `f64` of rounded operands, and with it the sum of absolute terms: what rounding errors scale with.
+/// `a b + bias` in `f64` of rounded operands, and with it the sum of absolute terms: what rounding
+/// errors scale with.
 fn oracle(a: (&[f32], Mat), b: (&[f32], Mat), bias: Option<&[f32]>) -> Vec<(f64, f64)> {
     let at = |(values, mat): (&[f32], Mat), i: usize, j: usize| {
         rounded(values[i * mat.row_stride + j * mat.col_stride])
@@ -85,7 +86,8 @@ fn every_level_and_order_agrees_with_exact_sums() {
                     Some(&bias),
                     Threads::All,
                 );
-                // Each of k + 1 additions rounds by at most half a unit in the last place of a partial sum.
+                // Each of k + 1 additions rounds by at most half a unit in the last place of a
+                // partial sum.
                 let unit = (k + 2) as f64 * f64::from(f32::EPSILON);
                 for (i, (&got, &(want, scale))) in got.iter().zip(&want).enumerate() {
                     let off = (f64::from(got) - want).abs();

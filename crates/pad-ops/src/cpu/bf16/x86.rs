@@ -1,16 +1,14 @@
-//! The tile with AVX512-BF16, where one instruction multiplies and adds 32 pairs, and the packing of rows for it.
+//! The tile with AVX512-BF16, where one instruction multiplies and adds 32 pairs, and the packing
+//! of rows for it.
 #![allow(unsafe_code)]
 
 use std::{arch::x86_64::*, mem::MaybeUninit};
 
 use half::bf16;
 
-use super::{
-    Lanes,
-    kernel::{Row, TILE_ROWS},
-};
+use super::tile::{Lanes, Row, TILE_ROWS};
 use crate::cpu::{
-    matmul::Mat,
+    mat::Mat,
     transpose::{BLOCK, transpose},
 };
 
@@ -33,7 +31,8 @@ impl Source for f32 {
     #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
     unsafe fn load(from: *const f32, count: usize) -> __m512i {
         let mask = bits(count);
-        // SAFETY: masked lanes are not read; two vectors of 512 bits, and every pattern of bits is a value of either.
+        // SAFETY: masked lanes are not read; two vectors of 512 bits, and every pattern of bits is
+        // a value of either.
         unsafe {
             let low = _mm512_maskz_loadu_ps(mask as u16, from);
             let high = _mm512_maskz_loadu_ps((mask >> 16) as u16, from.wrapping_add(16));
@@ -78,7 +77,8 @@ pub(super) unsafe fn strips<S: Source>(
                 let count = (mat.cols - 2 * pair).min(2 * BLOCK);
                 let present = rows.saturating_sub(row).min(width - from).min(BLOCK);
                 for (i, block) in block.iter_mut().enumerate().take(present) {
-                    // SAFETY: the row and its values exist in `mat`, which lies inside `values` (asserted).
+                    // SAFETY: the row and its values exist in `mat`, which lies inside `values`
+                    // (asserted).
                     unsafe {
                         let at = (first + row + i) * mat.row_stride + 2 * pair;
                         *block = S::load(values.as_ptr().add(at), count);
@@ -102,7 +102,7 @@ pub(super) fn tile(a: &[u32], width: usize, b: &[Lanes], sums: &mut [Row]) {
     macro_rules! of_rows {
         ($($rows:literal)*) => {
             match sums.len() {
-                // SAFETY: the caller's level says that the processor has AVX-512 F and BF16.
+                // SAFETY: the caller's level guarantees that the processor has AVX-512 F and BF16.
                 $($rows => unsafe { rows::<$rows>(a, width, b, sums) },)*
                 _ => {}
             }

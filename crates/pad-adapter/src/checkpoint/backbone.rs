@@ -1,0 +1,337 @@
+//! One way to open pre-trained weights: files, folders, the hub, runs, adapters on the backbone
+//! that they name.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::{Path, PathBuf},
+};
+
+use pad_ops::text::near_name;
+
+use super::{AdapterFile, Checkpoint, ConversionReport, Format, InputStats, index::FILES};
+use crate::{Error, Result, Scale, params::Role, vit::ViTConfig};
+
+/// The settings of a run, in its folder.
+const RUN: &str = "config.toml";
+
+/// The adapters of a run, in its folder.
+const ADAPTER: &str = "adapter.safetensors";
+
+/// Reads a file that another crate wrote, with a whole model in it: returns the configuration of
+/// its vision transformer, or `None` for a file of another kind. It may remove tensors that are no
+/// part of the backbone; names with the prefixes of the original (`backbone.`, `backbone.net.`) are
+/// renamed afterwards.
+pub type Reader = fn(&mut Checkpoint) -> Result<Option<ViTConfig>>;
+
+/// How [`Backbone::open`] reads weights.
+///
+/// ```
+/// use pad_adapter::{Scale, checkpoint::BackboneOptions};
+/// let options = BackboneOptions::default().with_scale(Some(Scale::Fixed(0.5)));
+/// # let _ = options;
+/// ```
+#[derive(Clone, Default)]
+pub struct BackboneOptions {
+    format: Option<Format>,
+    backbone: Option<String>,
+    allow_other_backbone: bool,
+    scale: Option<Scale>,
+    named: BTreeMap<String, &'static [u8]>,
+    readers: Vec<Reader>,
+}
+
+impl fmt::Debug for BackboneOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BackboneOptions")
+            .field("format", &self.format)
+            .field("backbone", &self.backbone)
+            .field("allow_other_backbone", &self.allow_other_backbone)
+            .field("scale", &self.scale)
+            .field("named", &self.named.keys())
+            .finish_non_exhaustive()
+    }
+}
+
+impl BackboneOptions {
+    /// Sets the format of the file. Default: detected from its names.
+    #[must_use]
+    pub fn with_format(self, format: Option<Format>) -> Self {
+        Self { format, ..self }
+    }
+
+    /// Sets the backbone of an adapter file, as [`Backbone::open`] takes it. Default: the one that
+    /// the file names, or the `weights` in the `config.toml` beside it.
+    #[must_use]
+    pub fn with_backbone(self, source: Option<String>) -> Self {
+        Self { backbone: source, ..self }
+    }
+
+    /// Sets whether adapters may be used on another backbone than the one they were trained on.
+    /// Default: they may not.
+    #[must_use]
+    pub fn with_any_backbone(self, allow: bool) -> Self {
+        Self { allow_other_backbone: allow, ..self }
+    }
+
+    /// Sets the scale of adapters in files that do not tell it.
+    #[must_use]
+    pub fn with_scale(self, scale: Option<Scale>) -> Self {
+        Self { scale, ..self }
+    }
+
+    /// Adds weights in memory, the bytes of a safetensors file, under a name.
+    #[must_use]
+    pub fn with_named(mut self, name: impl Into<String>, bytes: &'static [u8]) -> Self {
+        self.named.insert(name.into(), bytes);
+        self
+    }
+
+    /// Adds a reader for files of another crate.
+    #[must_use]
+    pub fn with_reader(mut self, reader: Reader) -> Self {
+        self.readers.push(reader);
+        self
+    }
+}
+
+/// Pre-trained weights of a vision transformer, under this project's names.
+#[derive(Clone, Debug)]
+pub struct Backbone {
+    source: String,
+    checkpoint: Checkpoint,
+    /// The model, or why it is unknown.
+    config: Result<ViTConfig, String>,
+    input_stats: Option<InputStats>,
+    report: ConversionReport,
+    adapter: Option<AdapterFile>,
+}
+
+impl Backbone {
+    /// Opens weights. `source` is
+    /// - a name of [`BackboneOptions::with_named`];
+    /// - a file, a folder or a hub address, as [`Checkpoint::open`] takes them, in any [`Format`];
+    /// - the folder of a run: with `model.safetensors`, with `adapter.safetensors`, or with one
+    ///   `.safetensors` file;
+    /// - an adapter file, whose adapters are added to the backbone that it names; the backbone's
+    ///   digest must be the one in the file.
+    ///
+    /// # Errors
+    /// [`Error::Io`] and [`Error::Format`] for what cannot be read; [`Error::OtherBackbone`];
+    /// errors of a reader.
+    pub fn open(source: &str, options: &BackboneOptions) -> Result<Self> {
+        let opened = locate(source, options)?;
+        if !AdapterFile::is_one(&opened) {
+            return Self::from_checkpoint(source, opened, options);
+        }
+        let adapter = AdapterFile::from_checkpoint(opened)?;
+        let below = backbone_of(&adapter, options)?;
+        let found = locate(&below, options)?;
+        if AdapterFile::is_one(&found) {
+            return Err(Error::Format {
+                path: found.path().to_path_buf(),
+                what: "an adapter file, expected a whole backbone".into(),
+            });
+        }
+        let whole = Self::from_checkpoint(&below, found, options)?;
+        let checkpoint = match options.allow_other_backbone {
+            true => adapter.onto_any(whole.checkpoint)?,
+            false => adapter.onto(whole.checkpoint)?,
+        };
+        Ok(Self {
+            source: source.to_string(),
+            input_stats: checkpoint.input_stats()?,
+            checkpoint,
+            config: Ok(*adapter.config()),
+            report: whole.report,
+            adapter: Some(adapter),
+        })
+    }
+
+    /// Takes weights that are in memory, as [`Backbone::open`] takes those of a file.
+    ///
+    /// # Errors
+    /// [`Error::Format`] for names of no known format or metadata that cannot be read; errors of a
+    /// reader.
+    pub fn from_checkpoint(
+        source: &str,
+        mut checkpoint: Checkpoint,
+        options: &BackboneOptions,
+    ) -> Result<Self> {
+        for reader in &options.readers {
+            if let Some(config) = reader(&mut checkpoint)? {
+                checkpoint.describe(&config)?;
+                break;
+            }
+        }
+        let (checkpoint, report) = checkpoint.to_ours_with(options.format, options.scale)?;
+        let config = match &report.unresolved {
+            Some(why) => Err(why.clone()),
+            None => Ok(checkpoint.vit_config()?),
+        };
+        Ok(Self {
+            source: source.to_string(),
+            input_stats: checkpoint.input_stats()?,
+            checkpoint,
+            config,
+            report,
+            adapter: None,
+        })
+    }
+
+    /// Where the weights came from, as given.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// The tensors and metadata: a decoder, heads and adapters are among them if the file has some.
+    pub fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
+    }
+
+    /// The tensors and metadata.
+    pub fn into_checkpoint(self) -> Checkpoint {
+        self.checkpoint
+    }
+
+    /// The model that the file says it holds.
+    ///
+    /// # Errors
+    /// [`Error::Format`], which says what is unknown, for a file that does not tell it.
+    pub fn config(&self) -> Result<ViTConfig> {
+        self.config.clone().map_err(|why| Error::Format {
+            path: self.checkpoint.path().to_path_buf(),
+            what: format!("the model cannot be inferred: {why}"),
+        })
+    }
+
+    /// Whether there are adapters among the tensors.
+    pub fn has_adapters(&self) -> bool {
+        self.checkpoint.names().any(|name| Role::of(name).is_adapter())
+    }
+
+    /// The statistics of the images that the weights were trained on, if they are known.
+    pub fn input_stats(&self) -> Option<InputStats> {
+        self.input_stats
+    }
+
+    /// The conversion of the file's names.
+    pub fn report(&self) -> &ConversionReport {
+        &self.report
+    }
+
+    /// The adapter file, if the source was one or named one.
+    pub fn adapter_file(&self) -> Option<&AdapterFile> {
+        self.adapter.as_ref()
+    }
+
+    /// The backbone's digest ([`Checkpoint::backbone_digest`]).
+    ///
+    /// # Errors
+    /// As [`Checkpoint::backbone_digest`].
+    pub fn digest(&self) -> Result<String> {
+        self.checkpoint.backbone_digest()
+    }
+}
+
+/// Reads the file that `source` names.
+fn locate(source: &str, options: &BackboneOptions) -> Result<Checkpoint> {
+    if let Some(bytes) = options.named.get(source) {
+        return Checkpoint::from_safetensors(bytes, source);
+    }
+    let path = Path::new(source);
+    if path.is_dir() {
+        return Checkpoint::open(file_in(path)?);
+    }
+    let named = options.named.keys().map(String::as_str);
+    if let (false, Some(near)) = (path.exists(), near_name(source, named)) {
+        return Err(Error::Format {
+            path: path.into(),
+            what: format!("no such file (did you mean `{near}`?)"),
+        });
+    }
+    Checkpoint::open(path)
+}
+
+/// The file with weights in a folder, or the folder itself if it has one under the hub's names.
+fn file_in(folder: &Path) -> Result<PathBuf> {
+    let has = |name: &str| folder.join(name).is_file();
+    if FILES.iter().any(|name| has(name)) {
+        return Ok(folder.to_path_buf());
+    }
+    if has(ADAPTER) {
+        return Ok(folder.join(ADAPTER));
+    }
+    let entries = std::fs::read_dir(folder)
+        .map_err(|cause| Error::Io { path: folder.to_path_buf(), cause })?;
+    let mut files: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "safetensors"))
+        .collect();
+    match (files.pop(), files.is_empty()) {
+        (Some(file), true) => Ok(file),
+        (None, _) if has(RUN) => Err(Error::Format {
+            path: folder.to_path_buf(),
+            what: "a run without final weights: it has not ended (continue it with --resume)"
+                .into(),
+        }),
+        _ => Err(Error::Format {
+            path: folder.to_path_buf(),
+            what: format!("expected a folder with one of {}, {ADAPTER}", FILES.join(", ")),
+        }),
+    }
+}
+
+/// The source of an adapter file's backbone.
+fn backbone_of(adapter: &AdapterFile, options: &BackboneOptions) -> Result<String> {
+    if let Some(source) = &options.backbone {
+        return Ok(source.clone());
+    }
+    let folder = adapter.path().parent().unwrap_or(Path::new(""));
+    let named = adapter.backbone().map(str::to_string).or_else(|| weights_of_run(folder));
+    let source = named.filter(|source| source != "none").ok_or_else(|| Error::Format {
+        path: adapter.path().to_path_buf(),
+        what: "it names no backbone: expected the option `backbone`".into(),
+    })?;
+    let beside = folder.join(&source);
+    Ok(match (options.named.contains_key(&source), beside.exists(), beside.to_str()) {
+        (false, true, Some(beside)) => beside.to_string(),
+        _ => source,
+    })
+}
+
+/// The entry `weights` in a run's settings. Runs of the first versions name their backbone there
+/// and not in the adapter file.
+fn weights_of_run(folder: &Path) -> Option<String> {
+    let settings = std::fs::read_to_string(folder.join(RUN)).ok()?;
+    let top = settings.lines().map(str::trim).take_while(|line| !line.starts_with('['));
+    let mut values = top.filter_map(|line| {
+        let (key, value) = line.split_once('=')?;
+        (key.trim() == "weights").then_some(value.trim())
+    });
+    let value = values.next()?;
+    match value.strip_prefix('\'') {
+        Some(literal) => literal.split('\'').next().map(str::to_string),
+        // A basic string, which TOML writes as JSON does; a comment may follow.
+        None => serde_json::Deserializer::from_str(value).into_iter::<String>().next()?.ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_in_settings() {
+        let folder = tempfile::tempdir().unwrap();
+        let weights = |text: &str| {
+            std::fs::write(folder.path().join(RUN), text).unwrap();
+            weights_of_run(folder.path())
+        };
+        assert_eq!(weights("data = \"x\"\nweights = \"a/b.pth\"\n").as_deref(), Some("a/b.pth"));
+        assert_eq!(weights("weights='c:\\d' # there").as_deref(), Some("c:\\d"));
+        assert_eq!(weights("weights = \"a \\\"b\\\"\" # there").as_deref(), Some("a \"b\""));
+        assert_eq!(weights("[model]\nweights = \"a\"\n"), None);
+        assert_eq!(weights("weights_decay = 1"), None);
+    }
+}

@@ -1,0 +1,65 @@
+//! Samples that could not be read.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+};
+
+use tracing::warn;
+
+use crate::{Error, Result};
+
+/// A sample that could not be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnreadableImage {
+    /// Its index.
+    pub index: usize,
+    /// Its name.
+    pub name: String,
+    /// The text of the error.
+    pub reason: String,
+}
+
+/// Samples that could not be read, over all epochs of a loader.
+#[derive(Default)]
+pub(super) struct Unreadable(Mutex<BTreeMap<usize, UnreadableImage>>);
+
+impl Unreadable {
+    pub(super) fn list(&self) -> Vec<UnreadableImage> {
+        let files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        files.values().cloned().collect()
+    }
+
+    /// Adds the failures of one batch.
+    ///
+    /// # Errors
+    /// [`Error::TooManyUnreadable`] if their share of `images` is above `allowed` now.
+    pub(super) fn add(
+        &self,
+        failed: Vec<UnreadableImage>,
+        images: usize,
+        allowed: f64,
+    ) -> Result<()> {
+        let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for failure in failed {
+            files.entry(failure.index).or_insert_with(|| {
+                warn!(
+                    image = failure.name,
+                    reason = failure.reason,
+                    "unreadable image is left out"
+                );
+                failure
+            });
+        }
+        let bad = files.len();
+        match files.values().next() {
+            Some(first) if bad as f64 > allowed * images as f64 => Err(Error::TooManyUnreadable {
+                bad,
+                seen: images,
+                allowed,
+                first: first.reason.clone(),
+            }),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! Formats of images with boxes. A new one is a file here and a line in [`FORMATS`].
+
+pub(super) mod coco;
+mod flir;
+mod hit_uav;
+mod llvip;
+pub(super) mod voc;
+pub(super) mod yolo;
+
+use std::path::Path;
+
+use super::entry::{DetectionOptions, Opened};
+use crate::{
+    Result,
+    sets::format::{Format, chosen, named_format},
+};
+
+/// All formats. Where a folder is opened without a name of one, the first that it looks like is taken.
+static FORMATS: [Format<DetectionOptions, Opened>; 6] =
+    [flir::FORMAT, llvip::FORMAT, coco::FORMAT, voc::FORMAT, yolo::FORMAT, hit_uav::FORMAT];
+
+named_format! {
+    /// How a folder of images with boxes is arranged, by name: see
+    /// [`DetectionSet::open`](super::DetectionSet::open).
+    DetectionFormat, FORMATS
+}
+
+/// Reads a split of a folder.
+pub(super) fn open(
+    root: &Path,
+    split: &str,
+    format: DetectionFormat,
+    options: &DetectionOptions,
+) -> Result<Opened> {
+    (chosen(&FORMATS, format.0, root, split)?.open)(root, split, options)
+}

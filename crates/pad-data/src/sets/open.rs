@@ -1,0 +1,27 @@
+//! Images of a folder or of shards.
+
+use std::{fs, path::Path, sync::Arc};
+
+use super::folder::ImageFolder;
+use crate::{Error, Result, dataset::SharedDataset, image::Image, shards::ShardSet};
+
+/// Opens the images of a folder, or of shards: a folder with files `*.tar` directly in it, or one such file.
+///
+/// # Errors
+/// As [`ImageFolder::open`] and [`ShardSet::open`].
+pub fn open_images(path: impl AsRef<Path>) -> Result<SharedDataset<Image>> {
+    let path = path.as_ref();
+    match holds_shards(path)? {
+        true => Ok(Arc::new(ShardSet::open(path)?)),
+        false => Ok(Arc::new(ImageFolder::open(path)?)),
+    }
+}
+
+fn holds_shards(path: &Path) -> Result<bool> {
+    let is_tar = |path: &Path| path.extension().is_some_and(|found| found == "tar");
+    if !path.is_dir() {
+        return Ok(is_tar(path));
+    }
+    let entries = fs::read_dir(path).map_err(|cause| Error::Io { path: path.into(), cause })?;
+    Ok(entries.flatten().any(|entry| is_tar(&entry.path())))
+}

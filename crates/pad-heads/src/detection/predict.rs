@@ -1,0 +1,114 @@
+//! The objects in an image, from the stored image on.
+
+use std::time::Instant;
+
+use pad_data::{
+    draw::{Canvas, DrawnBox},
+    image::Image,
+    rle::{Rle, Segmentation},
+    sets::detection::BoxClasses,
+    transform::detection::{DetectionPipeline, batch_of},
+};
+use pad_ops::ImageSize;
+
+use super::{Detection, DetectionModel, coco::CocoResult};
+use crate::Result;
+
+/// Sides of the network's input are multiples of this, pixels, so that with patches of 16 each
+/// level of the pyramid is half of the one before it.
+const SIZE_DIVISIBILITY: usize = 64;
+
+/// Opacity of masks in pictures.
+pub(super) const MASK_OPACITY: f32 = 0.45;
+
+/// An object found, in the pixels of its image.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PredictedObject {
+    /// Box, score and class.
+    pub detection: Detection,
+    /// Its pixels, from a detector with a mask head.
+    pub mask: Option<Rle>,
+}
+
+/// The objects in an image.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct PredictedObjects {
+    /// The objects, best score first, in the pixels of the image.
+    pub objects: Vec<PredictedObject>,
+    /// Time from the prepared image to the objects, seconds.
+    pub seconds: f64,
+    /// Multiply-adds of the forward pass.
+    pub macs: f64,
+}
+
+impl PredictedObject {
+    /// As a box to draw.
+    pub fn drawn(&self) -> DrawnBox {
+        let Detection { bbox, score, label } = self.detection;
+        DrawnBox { bbox, class: label, score: Some(score) }
+    }
+
+    /// Colours its pixels in a picture of its image; does nothing without a mask.
+    ///
+    /// # Errors
+    /// A picture of another size.
+    pub fn paint(&self, canvas: &mut Canvas) -> Result<()> {
+        if let Some(mask) = &self.mask {
+            canvas.overlay_mask(mask, BoxClasses::color(self.detection.label), MASK_OPACITY)?;
+        }
+        Ok(())
+    }
+
+    /// As an entry of COCO's results files, with the category number that `classes` has for its
+    /// class. Returns `None` for a class that is not among them.
+    pub fn to_coco(&self, image_id: i64, classes: &BoxClasses) -> Option<CocoResult> {
+        let Detection { bbox, score, label } = self.detection;
+        let [x1, y1, x2, y2] = bbox.map(f64::from);
+        Some(CocoResult {
+            image_id,
+            category_id: classes.id(label)?,
+            bbox: [x1, y1, x2 - x1, y2 - y1],
+            score: f64::from(score),
+            segmentation: self.mask.clone().map(Segmentation::Runs),
+        })
+    }
+}
+
+impl DetectionModel {
+    /// Finds the objects in an image of any size, with masks if the detector has a mask head.
+    ///
+    /// # Errors
+    /// An image that the pipeline refuses; as [`Detector::detect`](super::Detector::detect).
+    pub fn predict(&self, image: Image, pipeline: &DetectionPipeline) -> Result<PredictedObjects> {
+        let config = self.detector.config();
+        let image = pipeline.test(image)?;
+        let (images, sizes) = batch_of(std::slice::from_ref(&image), SIZE_DIVISIBILITY)?;
+        let start = Instant::now();
+        let images = images.to_device(self.device())?;
+        let found: Vec<_> = match config.masks {
+            true => {
+                let found = self.detector.detect_with_masks(&images, &sizes)?.pop();
+                let found = found.unwrap_or_default().into_iter();
+                found.map(|one| (one.detection, Some(one.mask))).collect()
+            }
+            false => {
+                let found = self.detector.detect(&images, &sizes)?.pop().unwrap_or_default();
+                found.into_iter().map(|detection| (detection, None)).collect()
+            }
+        };
+        let seconds = start.elapsed().as_secs_f64();
+        let mut objects = Vec::with_capacity(found.len());
+        for (found, mask) in found {
+            let detection = Detection { bbox: image.to_original(found.bbox), ..found };
+            // Clipping to the image may leave nothing of a box.
+            if super::boxes::has_area(detection.bbox) {
+                let paste = |mask: super::SoftMask| mask.paste(detection.bbox, image.original);
+                objects.push(PredictedObject { detection, mask: mask.map(paste).transpose()? });
+            }
+        }
+        let (_, _, height, width) = images.dims4()?;
+        let macs = config.macs(ImageSize { height, width });
+        Ok(PredictedObjects { objects, seconds, macs })
+    }
+}

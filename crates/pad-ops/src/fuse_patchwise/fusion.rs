@@ -1,0 +1,25 @@
+//! The input of the gate.
+
+use serde::{Deserialize, Serialize};
+
+/// The input of the gate (`fusion_method` in the original).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Fusion {
+    /// Both branches side by side, gate (1, 2 D): MLP first, adapter second.
+    #[default]
+    Concat,
+    /// Their sum, gate (1, D).
+    Sum,
+    /// The adapter's output alone, gate (1, D).
+    Side,
+    /// The MLP's output alone, gate (1, D).
+    Gside,
+}
+
+impl Fusion {
+    /// Returns the length of the gate's weight for tokens of `embed_dim` values.
+    pub fn gate_width(self, embed_dim: usize) -> usize {
+        if self == Fusion::Concat { 2 * embed_dim } else { embed_dim }
+    }
+}

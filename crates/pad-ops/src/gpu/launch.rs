@@ -1,0 +1,60 @@
+//! What is launched, as data.
+
+use candle_core::{DType, Result, Shape, bail};
+
+/// Threads of a block; a warp is 32 of them, everywhere.
+pub(crate) const BLOCK: usize = 256;
+/// Warps of a block: rows that a block works on, where a warp takes a row.
+pub(crate) const WARPS: usize = BLOCK / 32;
+/// What every kernel begins with.
+const PRELUDE: &str = include_str!("prelude.cuh");
+
+/// A file of kernels.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Source {
+    /// Of the module.
+    pub(crate) name: &'static str,
+    /// CUDA C, without the prelude.
+    pub(crate) text: &'static str,
+}
+
+/// A number that a kernel takes behind its arrays.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Number {
+    /// `int`.
+    Int(i32),
+    /// `float`.
+    Float(f32),
+}
+
+/// A launch: `function(inputs.., output, numbers..)`.
+#[derive(Clone, Debug)]
+pub(crate) struct Launch {
+    pub(crate) source: Source,
+    pub(crate) function: &'static str,
+    /// What `T` is: f32 or bf16.
+    pub(crate) values: DType,
+    pub(crate) blocks: usize,
+    pub(crate) numbers: Vec<Number>,
+    pub(crate) output: (DType, Shape),
+}
+
+impl Launch {
+    /// The whole source, with `T`.
+    pub(super) fn text(&self) -> Result<String> {
+        let values = match self.values {
+            DType::F32 => "float",
+            DType::BF16 => "bf16",
+            other => bail!("{}: a kernel for f32 and bf16, found {other:?}", self.function),
+        };
+        Ok(format!("{PRELUDE}\ntypedef {values} T;\n{}", self.source.text))
+    }
+}
+
+/// A size as a kernel's `int`.
+pub(crate) fn int(size: usize) -> Result<Number> {
+    match i32::try_from(size) {
+        Ok(size) => Ok(Number::Int(size)),
+        Err(_) => bail!("a kernel takes sizes up to {}, found {size}", i32::MAX),
+    }
+}

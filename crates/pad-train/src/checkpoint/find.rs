@@ -1,0 +1,154 @@
+//! Checkpoints of a folder: the latest, the best, one by its number of steps.
+
+use std::{
+    collections::BTreeMap,
+    fmt, fs,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use super::{
+    format::{BEST, folder_name, step_of},
+    load::TrainingCheckpoint,
+};
+use crate::{Error, Result};
+
+/// A choice among the checkpoints of a folder.
+///
+/// ```
+/// use pad_train::checkpoint::Which;
+/// assert_eq!("best".parse::<Which>().unwrap(), Which::Best);
+/// assert_eq!("checkpoint-00000120".parse::<Which>().unwrap(), Which::Step(120));
+/// assert_eq!("120".parse::<Which>().unwrap().to_string(), "checkpoint-00000120");
+/// assert_eq!(
+///     "newest".parse::<Which>().unwrap_err().to_string(),
+///     "settings: checkpoint: expected latest, best, a folder such as checkpoint-00000120 or a number of steps, found `newest`"
+/// );
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Which {
+    /// The complete one with the highest number of steps.
+    #[default]
+    Latest,
+    /// The one that was marked as the best ([`Flow::Best`](crate::Flow::Best)).
+    Best,
+    /// The one after this many steps.
+    Step(usize),
+}
+
+/// `latest`, `best`, or the name of a checkpoint's folder.
+impl fmt::Display for Which {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Which::Latest => f.write_str("latest"),
+            Which::Best => f.write_str("best"),
+            Which::Step(step) => f.write_str(&folder_name(*step)),
+        }
+    }
+}
+
+/// Parses what [`Display`](fmt::Display) writes, or a bare number of steps.
+impl FromStr for Which {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "latest" => return Ok(Which::Latest),
+            "best" => return Ok(Which::Best),
+            _ => {}
+        }
+        let step = step_of(name).or_else(|| name.parse().ok());
+        step.map(Which::Step).ok_or_else(|| Error::Settings {
+            faults: vec![format!(
+                "checkpoint: expected latest, best, a folder such as {} or a number of steps, found `{name}`",
+                folder_name(120)
+            )],
+        })
+    }
+}
+
+/// Opens one of the checkpoints in `folder`, e.g. to evaluate it:
+/// [`TrainingCheckpoint::load_evaluated`], [`TrainingCheckpoint::evaluated_tensors`]. A run may
+/// still be writing others.
+///
+/// # Errors
+/// [`Error::NoCheckpoint`] with the names of those that exist; [`Error::Io`] or [`Error::Damaged`]
+/// for one that cannot be read.
+pub fn open(folder: &Path, which: Which) -> Result<TrainingCheckpoint> {
+    let found = match which {
+        Which::Latest => latest(folder)?,
+        Which::Best => best(folder)?,
+        Which::Step(step) => match numbered(folder)?.get(&step) {
+            Some(path) => Some(TrainingCheckpoint::open(path)?),
+            None => None,
+        },
+    };
+    let known =
+        || -> Result<Vec<String>> { Ok(numbered(folder)?.into_keys().map(folder_name).collect()) };
+    match found {
+        Some(checkpoint) => Ok(checkpoint),
+        None => Err(Error::NoCheckpoint {
+            folder: folder.to_path_buf(),
+            wanted: which.to_string(),
+            known: known()?,
+        }),
+    }
+}
+
+/// Returns the newest complete checkpoint in `folder`; `None` if it holds none or does not exist.
+/// Damaged ones are skipped with a warning.
+///
+/// # Errors
+/// [`Error::Io`] if the folder cannot be listed.
+pub fn latest(folder: &Path) -> Result<Option<TrainingCheckpoint>> {
+    for (_, path) in numbered(folder)?.into_iter().rev() {
+        match TrainingCheckpoint::open(&path) {
+            Ok(checkpoint) => return Ok(Some(checkpoint)),
+            Err(error) => tracing::warn!("checkpoint {} is skipped: {error}", path.display()),
+        }
+    }
+    Ok(None)
+}
+
+/// Returns the checkpoint that was marked as best in `folder`; `None` if none was.
+///
+/// # Errors
+/// [`Error::Io`] or [`Error::Damaged`] if one was marked but cannot be read.
+pub fn best(folder: &Path) -> Result<Option<TrainingCheckpoint>> {
+    match best_path(folder)? {
+        Some(path) => TrainingCheckpoint::open(&path).map(Some),
+        None => Ok(None),
+    }
+}
+
+pub(super) fn best_path(folder: &Path) -> Result<Option<PathBuf>> {
+    let pointer = folder.join(BEST);
+    let name = match fs::read_to_string(&pointer) {
+        Ok(text) => text.trim().to_string(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Error::io(&pointer)(error)),
+    };
+    if step_of(&name).is_none() {
+        let what = format!("expected the name of a checkpoint, found `{name}`");
+        return Err(Error::Damaged { path: pointer, what });
+    }
+    Ok(Some(folder.join(name)))
+}
+
+/// Lists checkpoint folders by step, complete or not; empty if `folder` does not exist.
+pub(super) fn numbered(folder: &Path) -> Result<BTreeMap<usize, PathBuf>> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        Err(error) => return Err(Error::io(folder)(error)),
+    };
+    let mut found = BTreeMap::new();
+    for entry in entries {
+        let path = entry.map_err(Error::io(folder))?.path();
+        let step = path.file_name().and_then(|name| step_of(name.to_str()?));
+        if let Some(step) = step.filter(|_| path.is_dir()) {
+            found.insert(step, path);
+        }
+    }
+    Ok(found)
+}
