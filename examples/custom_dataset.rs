@@ -13,9 +13,11 @@ use pad::{
     BoxError, ImageSize,
     data::{
         Dataset, Error, Loader, LoaderConfig, Result,
+        dataset::{Repeat, Subset},
         image::{DecodeOptions, Image, Pixels},
         scenes::{SceneConfig, Size, render},
-        sets::{ImageInfo, ImagePipeline},
+        sets::ImageInfo,
+        transform::ImagePipeline,
     },
 };
 
@@ -86,11 +88,11 @@ fn main() -> Result<(), BoxError> {
     }
 
     let recording = Recording::open(&path, ImageSize::new(120, 160))?;
-    let (training, held_out) = recording.split(0.25, None, 0)?;
+    let (training, held_out) = Subset::all(recording).split(0.25, None, 0)?;
     println!("{} frames for training, {} held out", training.len(), held_out.len());
     let pipeline = ImagePipeline { size: ImageSize::square(64), ..Default::default() };
     let config = LoaderConfig { batch_size: 8, ..Default::default() };
-    let loader: Loader = Loader::new(training.repeat(2), pipeline, config)?;
+    let loader: Loader = Loader::new(Repeat::new(training, 2), pipeline, config)?;
     for batch in loader.epoch(0, 0)? {
         let batch = batch?;
         let mean = batch.images.mean_all()?.to_scalar::<f32>()?;

@@ -9,13 +9,14 @@ use pad::{
     AdapterConfig, BoxError, ImageSize, Mode,
     checkpoint::{Backbone, BackboneOptions},
     data::{
-        Dataset, Loader, LoaderConfig,
+        Loader, LoaderConfig,
+        dataset::Subset,
         scenes::{SceneConfig, SceneSet, Size},
-        sets::ImagePipeline,
+        transform::ImagePipeline,
     },
     params::{ParamStore, Role},
     rng::{Key, Purpose},
-    ssl::{HeldOutLoss, Objective, Pretraining},
+    ssl::{HeldOutLoss, Objective, Pretraining, read_backbone},
     train::{
         AdamW, AdamWConfig, EpochStream, Losses, Parameter, Schedule, Trainer, TrainerConfig,
         log::ProgressBar,
@@ -68,7 +69,7 @@ fn main() -> Result<(), BoxError> {
     pad::ops::join_workers(None)?;
     let size = ImageSize::square(112);
     let scenes = SceneSet::render(&SceneConfig::new(Size::new(192, 256), 0), 200)?;
-    let (training, held_out) = scenes.split(0.1, None, 0)?;
+    let (training, held_out) = Subset::all(scenes).split(0.1, None, 0)?;
     let config = LoaderConfig { batch_size: 16, ..Default::default() };
     let pipeline = ImagePipeline { size, ..Default::default() };
     let loader: Loader = Loader::new(training, pipeline, config.clone())?;
@@ -76,10 +77,13 @@ fn main() -> Result<(), BoxError> {
     let held_out: Loader = Loader::new(held_out, ImagePipeline::evaluation(size), in_order)?;
 
     // The frozen backbone of this repository; adapters and the new head train.
-    let options = BackboneOptions::default().with_named("asset", pad::assets::VIT_PICO_RGB);
-    let mut weights = Backbone::open("asset", &options)?.into_checkpoint();
+    let options = BackboneOptions::default()
+        .with_named("asset", pad::assets::VIT_PICO_RGB)
+        .with_reader(read_backbone);
+    let backbone = Backbone::open("asset", &options)?;
+    let mut vit = backbone.config()?;
+    let mut weights = backbone.into_checkpoint();
     weights.retain(|name| !Role::of(name).is_decoder());
-    let mut vit = weights.vit_config()?;
     vit.image_size = size;
     vit.adapter = Some(AdapterConfig { bottleneck: 16, ..Default::default() });
     weights.fit(&vit)?;

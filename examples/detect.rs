@@ -77,7 +77,9 @@ fn main() -> Result<(), BoxError> {
     let loader: Loader<DetectionTargets> = Loader::new(training, pipeline.clone(), config)?;
 
     // The backbone of this repository in windows of 7 x 7 patches, and small heads.
-    let options = BackboneOptions::default().with_named("asset", pad::assets::VIT_PICO_RGB);
+    let options = BackboneOptions::default()
+        .with_named("asset", pad::assets::VIT_PICO_RGB)
+        .with_reader(pad::ssl::read_backbone);
     let backbone = Backbone::open("asset", &options)?;
     let mut vit = backbone.config()?;
     (vit.image_size, vit.drop_path) = (pipeline.crop, 0.0);

@@ -14,13 +14,13 @@ use pad::{
     BoxError, ImageSize,
     checkpoint::{BackboneOptions, FloatType},
     data::{
-        Dataset, Loader, LoaderConfig, SharedDataset,
+        Loader, LoaderConfig, SharedDataset,
         image::Image,
         scenes::{SceneConfig, SceneSet, Size},
-        sets::{ImagePipeline, open_images},
-        transform::Normalize,
+        sets::open_images,
+        transform::{ImagePipeline, Normalize},
     },
-    ssl::{embed::embed, open_encoder, probe::Pool},
+    ssl::{OpenOptions, Pool, embed, open_encoder},
 };
 
 #[derive(Parser)]
@@ -45,15 +45,19 @@ fn main() -> Result<(), BoxError> {
         None => Arc::new(SceneSet::render(&SceneConfig::new(Size::new(256, 320), 0), 60)?),
     };
     let options = BackboneOptions::default().with_named("asset", pad::assets::VIT_PICO_RGB);
-    let encoder = open_encoder(&weights, &options, &device)?;
+    let options = OpenOptions::default().with_backbone(options);
+    let encoder = open_encoder(&weights, &options)?;
     // Features mean something only under the statistics that the weights were trained with.
     let normalize = encoder.input_stats.clone().unwrap_or_else(Normalize::msip);
     println!("{weights}: input statistics {normalize}");
-    let pipeline = ImagePipeline { normalize, ..ImagePipeline::evaluation(ImageSize::square(224)) };
+    let pipeline = ImagePipeline {
+        normalize: normalize.clone(),
+        ..ImagePipeline::evaluation(ImageSize::square(224))
+    };
     let config = LoaderConfig { shuffle: false, drop_last: false, ..Default::default() };
     let loader: Loader = Loader::new(images, pipeline, config)?;
-    let batches = loader.epoch(0, 0)?;
-    let found = embed(&encoder.vit, batches, Pool::Mean, &device, |_| true)?;
+    let found = embed(&encoder.vit, &loader, Pool::Mean, &device, |_| true)?;
+    let found = found.ok_or("stopped")?.with_input_stats(normalize);
     found.save(&out, FloatType::F32, &Default::default())?;
     println!("wrote {}: {:?}", out.display(), found.features.dims());
 

@@ -15,18 +15,18 @@ use pad::{
     checkpoint::{Backbone, BackboneOptions},
     data::{
         Dataset, Loader, LoaderConfig, SharedDataset, Transform,
-        image::DecodeOptions,
-        image::Image,
+        dataset::Subset,
+        image::{DecodeOptions, Image},
         roi::RoiConfig,
         scenes::{SceneConfig, SceneSet, Size},
-        sets::{ImagePipeline, WithRois, open_images, search_rois},
-        transform::Normalize,
+        sets::{WithRois, open_images, search_rois},
+        transform::{ImagePipeline, Normalize},
         window::Window,
     },
     rng::Key,
     ssl::{
-        HeldOutLoss, Pretraining, PretrainingConfig, PretrainingModel, SaveOptions, pictures,
-        stored_mae,
+        HeldOutLoss, NetworkConfig, ObjectiveKind, Paradigm, Pretraining, PretrainingConfig,
+        PretrainingModel, SaveOptions, StoredMae, pictures, read_backbone,
     },
     train::{
         AdamW, AdamWConfig, EpochStream, Schedule, Trainer, TrainerConfig, log::ProgressBar,
@@ -57,7 +57,7 @@ fn main() -> Result<(), BoxError> {
         Some(folder) => open_images(&folder)?,
         None => Arc::new(SceneSet::render(&SceneConfig::new(Size::new(256, 320), 0), 600)?),
     };
-    let (training, held_out) = images.split(0.1, Some(500), 0)?;
+    let (training, held_out) = Subset::all(images).split(0.1, Some(500), 0)?;
     println!("{} images for training, {} held out", training.len(), held_out.len());
     let rois = search_rois(
         &training,
@@ -80,17 +80,21 @@ fn main() -> Result<(), BoxError> {
     let held_out: Loader = Loader::new(held_out, evaluation.clone(), in_order)?;
 
     // The small RGB backbone of this repository, frozen, with new adapters.
-    let options = BackboneOptions::default().with_named("asset", pad::assets::VIT_PICO_RGB);
-    let weights = Backbone::open("asset", &options)?.into_checkpoint();
-    let mut mae = stored_mae(&weights)?.config.ok_or("the asset names its autoencoder")?;
+    let options = BackboneOptions::default()
+        .with_named("asset", pad::assets::VIT_PICO_RGB)
+        .with_reader(read_backbone);
+    let backbone = Backbone::open("asset", &options)?;
+    let mut mae = StoredMae::of(backbone.checkpoint(), backbone.config()?)?.config;
     mae.encoder.image_size = size;
     mae.encoder.adapter = Some(AdapterConfig { bottleneck: 32, ..Default::default() });
     let config = PretrainingConfig {
-        mae,
+        objective: ObjectiveKind::Mae,
+        paradigm: Paradigm::Pad { gate_frozen: 0.4, decoder_embed: false },
+        network: NetworkConfig::new(mae),
         epochs,
-        input_stats: Some(normalize.clone()),
-        ..Default::default()
+        seed: 0,
     };
+    let weights = backbone.into_checkpoint();
     let model = PretrainingModel::start(config, Some(weights), None, &device)?;
     println!("{}", model.store.summary());
 
@@ -100,7 +104,7 @@ fn main() -> Result<(), BoxError> {
     let optimizer = AdamW::new(model.parameters(0.05), AdamWConfig::default())?;
     let (warmup, epochs_f) = (0.1 * epochs as f64, epochs as f64);
     let schedule = Schedule::warmup_cosine(lr_for_batch(4e-3, 32), 0.0, warmup, epochs_f);
-    let mut loss = HeldOutLoss::new(&task, &held_out).with_every_epochs(Some(5));
+    let mut loss = HeldOutLoss::new(&task, &held_out).with_every(Some(5));
     let config = TrainerConfig { epochs, ..Default::default() };
     Trainer::new(config, schedule, optimizer)?
         .with_hook(&mut loss)
@@ -116,8 +120,12 @@ fn main() -> Result<(), BoxError> {
     }
 
     // What is left: a file of adapters, and pictures of held-out images.
-    let mut files =
-        model.save(&out, &SaveOptions { backbone: Some("asset".into()), ..Default::default() })?;
+    let notes = SaveOptions {
+        backbone: Some("asset".into()),
+        input_stats: Some(normalize.clone()),
+        ..Default::default()
+    };
+    let mut files = model.save(&out, &notes)?;
     let mut shown = Vec::new();
     for index in 0..examples.len() {
         let image = examples.get(index, &DecodeOptions::default())?;

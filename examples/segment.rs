@@ -78,7 +78,9 @@ fn main() -> Result<(), BoxError> {
     let loader: Loader<Tensor> = Loader::new(training, pipeline.clone(), config)?;
 
     // The backbone of this repository with new adapters, and a small UPerNet on four of its blocks.
-    let options = BackboneOptions::default().with_named("asset", pad::assets::VIT_PICO_RGB);
+    let options = BackboneOptions::default()
+        .with_named("asset", pad::assets::VIT_PICO_RGB)
+        .with_reader(pad::ssl::read_backbone);
     let backbone = Backbone::open("asset", &options)?;
     let mut vit = backbone.config()?;
     (vit.image_size, vit.drop_path) = (crop, 0.1);
