@@ -24,7 +24,7 @@ use pad::{
     heads::{
         Evaluation, Start,
         detection::{
-            DetectionEvaluator, DetectionModel, DetectionTask, DetectorConfig, RoiConfig,
+            DetectionEvaluator, DetectionModel, DetectionTask, DetectorConfig, RoiHeadsConfig,
             RpnConfig, measure,
         },
     },
@@ -89,7 +89,7 @@ fn main() -> Result<(), BoxError> {
         head_dim: 256,
         rpn: RpnConfig { anchor_sizes: vec![16.0, 32.0, 64.0, 128.0, 256.0], ..Default::default() }
             .with_proposals(200),
-        roi: RoiConfig { batch_size_per_image: 128, ..Default::default() },
+        roi: RoiHeadsConfig { batch_size_per_image: 128, ..Default::default() },
         ..DetectorConfig::on_backbone(vit, classes.len())
     };
     let start = Start::new(&device, Key::new(0)).with_layer_decay(0.8);
@@ -110,7 +110,7 @@ fn main() -> Result<(), BoxError> {
     };
     let config = TrainerConfig { epochs, clip_norm: Some(1.0), ..Default::default() };
     Trainer::new(config, schedule, optimizer)?
-        .with_hook(Evaluation::new(evaluator).with_every(Some(4)).with_start(false))
+        .with_hook(Evaluation::new(evaluator).with_every_epochs(Some(4)).with_start(false))
         .with_hook(ProgressBar::new(50))
         .run(
             &DetectionTask::new(&model.detector),

@@ -20,7 +20,7 @@ use pad::{
         sets::open_images,
         transform::{ImagePipeline, Normalize},
     },
-    ssl::{OpenOptions, Pool, embed, open_encoder},
+    ssl::{OpenOptions, Pool, embed::embed, open_encoder},
 };
 
 #[derive(Parser)]

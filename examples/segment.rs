@@ -106,7 +106,7 @@ fn main() -> Result<(), BoxError> {
     let config = TrainerConfig { epochs: 4, ..Default::default() };
     let interval = steps.div_ceil(4);
     Trainer::new(config, Schedule::poly(2e-3, 0.4, 4.0), optimizer)?
-        .with_hook(Evaluation::new(evaluator).with_every(Some(2)).with_start(false))
+        .with_hook(Evaluation::new(evaluator).with_every_epochs(Some(2)).with_start(false))
         .with_hook(ProgressBar::new(20))
         .run(
             &SegmentationTask::new(&model.segmentor),
