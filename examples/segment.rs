@@ -100,7 +100,7 @@ fn main() -> Result<(), BoxError> {
         mode: InferenceMode::Sliding(SlidingWindow::new(crop, None)),
         augmentation: Augmentation::default(),
     };
-    let evaluator = SegmentationEvaluator::new(&model, &held_out, inference.clone());
+    let evaluator = SegmentationEvaluator::new(&model, &held_out, inference.clone())?;
     let adamw = AdamWConfig { beta2: 0.999, ..Default::default() };
     let optimizer = AdamW::new(model.parameters(0.05), adamw)?;
     let config = TrainerConfig { epochs: 4, ..Default::default() };
