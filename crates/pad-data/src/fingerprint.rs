@@ -12,8 +12,8 @@ use crate::{
     sets::folder::{is_image, list},
 };
 
-/// A list of files with their sizes or contents. Files must be added in an order of their names; where the set lies
-/// makes no difference.
+/// A list of files with their sizes or contents. Files must be added in an order of their names;
+/// where the set lies makes no difference.
 ///
 /// ```
 /// use pad_data::fingerprint::Fingerprint;
@@ -51,8 +51,9 @@ impl Fingerprint {
         self.hash.update(contents);
     }
 
-    /// All files below a folder that are not hidden: images by name and size, all others (labels, lists) by their
-    /// contents. Folders of runs, which hold `config.toml` and `checkpoints`, are no part of a set.
+    /// All files below a folder that are not hidden: images by name and size, all others (labels,
+    /// lists) by their contents. Folders of runs, which hold `config.toml` and `checkpoints`, are
+    /// no part of a set.
     ///
     /// # Errors
     /// [`Error::Io`] for a file or folder that cannot be read.
@@ -62,8 +63,8 @@ impl Fingerprint {
         Ok(all)
     }
 
-    /// Names and sizes of the files of all images, in order: whether two sets are the same, without reading the images.
-    /// Images that are not from files count by their names.
+    /// Names and sizes of the files of all images, in order: whether two sets are the same, without
+    /// reading the images. Images that are not from files count by their names.
     ///
     /// # Errors
     /// [`Error::Io`] for a file that is missing.
@@ -110,7 +111,8 @@ impl Fingerprint {
     }
 }
 
-/// For people, and for comparison: number of files, bytes, and the first 16 digits of the list's SHA-256.
+/// For people, and for comparison: number of files, bytes, and the first 16 digits of the list's
+/// SHA-256.
 impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plural = if self.files == 1 { "" } else { "s" };

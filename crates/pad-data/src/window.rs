@@ -1,7 +1,8 @@
 //! From counts or kelvin to levels of 0 to 255.
 //!
-//! A thermal detector uses a narrow band of its 16 bits (a few hundred counts of 65,536). A window stretches a band
-//! of values over 0 to 255 without rounding, so that the band keeps the precision it has.
+//! A thermal detector uses a narrow band of its 16 bits (a few hundred counts of 65,536). A window
+//! stretches a band of values over 0 to 255 without rounding, so that the band keeps the precision
+//! it has.
 
 use std::{fmt, str::FromStr};
 
@@ -12,7 +13,8 @@ use crate::{
     image::{Image, Pixels},
 };
 
-/// Which band of values becomes 0 to 255; what lies outside is clipped. 8-bit images pass unchanged.
+/// Which band of values becomes 0 to 255; what lies outside is clipped. 8-bit images pass
+/// unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Window {
@@ -39,8 +41,8 @@ impl Default for Window {
     }
 }
 
-/// What the counts of a detector mean: `kelvin = count * kelvin_per_count`. Cameras that measure give such linear
-/// counts; others give counts that only a window by percentile can use.
+/// What the counts of a detector mean: `kelvin = count * kelvin_per_count`. Cameras that measure
+/// give such linear counts; others give counts that only a window by percentile can use.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sensor {
@@ -51,7 +53,8 @@ pub struct Sensor {
 impl Sensor {
     /// Files in kelvin: float TIFF, radiometric JPEG.
     pub const KELVIN: Self = Self { kelvin_per_count: 1.0 };
-    /// Hundredths of a kelvin: FLIR's TLinear of high resolution (Lepton, Boson, Tau, A-series at 10 mK).
+    /// Hundredths of a kelvin: FLIR's TLinear of high resolution (Lepton, Boson, Tau, A-series at
+    /// 10 mK).
     pub const TLINEAR_10_MK: Self = Self { kelvin_per_count: 0.01 };
     /// 40 mK: FLIR's TLinear of low resolution (Tau, Quark), for scenes beyond 382 degrees Celsius.
     pub const TLINEAR_40_MK: Self = Self { kelvin_per_count: 0.04 };
@@ -108,9 +111,9 @@ impl Window {
         })
     }
 
-    /// The same image in levels of 0 to 255: 16-bit and float images become floats, `(value - low) / (high - low)`
-    /// times 255, clipped and not rounded; 8-bit ones pass. An image whose band is empty (all values equal) becomes
-    /// zeros.
+    /// The same image in levels of 0 to 255: 16-bit and float images become floats,
+    /// `(value - low) / (high - low)` times 255, clipped and not rounded; 8-bit ones pass. An image
+    /// whose band is empty (all values equal) becomes zeros.
     ///
     /// # Errors
     /// [`Error::Setting`] as [`Window::validate`].
@@ -184,7 +187,8 @@ fn stretched<T: Copy + Into<f32>>(values: &[T], low: f64, high: f64) -> Vec<f32>
     if low >= high {
         return vec![0.0; values.len()];
     }
-    // f32 holds every 16-bit count; the difference of neighbours is exact, so a narrow band keeps its precision.
+    // f32 holds every 16-bit count; the difference of neighbours is exact, so a narrow band keeps
+    // its precision.
     let (offset, factor) = (low as f32, (255.0 / (high - low)) as f32);
     let level = |&value: &T| ((value.into() - offset) * factor).clamp(0.0, 255.0);
     values.iter().map(level).collect()
@@ -225,8 +229,8 @@ impl Counts {
     }
 }
 
-/// The `percent`-th percentile (0 to 100) of finite values, interpolated linearly between the two nearest ranks, as
-/// numpy's default. `values` is reordered. 0 for no values.
+/// The `percent`-th percentile (0 to 100) of finite values, interpolated linearly between the two
+/// nearest ranks, as numpy's default. `values` is reordered. 0 for no values.
 pub fn percentile(values: &mut [f32], percent: f64) -> f64 {
     let place = Place::of(percent, values.len());
     if values.is_empty() {
