@@ -75,7 +75,11 @@ fn run() -> Result<()> {
             format!("{}: expected a name that ends with .safetensors", output.display()).into()
         );
     }
-    let (mut checkpoint, report) = Checkpoint::open(&program.input)?.to_ours(program.from)?;
+    let mut input = Checkpoint::open(&program.input)?;
+    if let Some(config) = cli::model::stored_config(&input)? {
+        input.describe(&config.encoder)?;
+    }
+    let (mut checkpoint, report) = input.to_ours(program.from)?;
     let mut said = vec![report.to_string()];
     if let Some(path) = &program.adapter {
         let adapter = AdapterFile::open(path)?;
@@ -120,15 +124,10 @@ fn with_adapters(
     force: bool,
 ) -> Result<(Checkpoint, Vec<String>)> {
     let changes = backbone.fit(adapter.config())?;
-    let mut whole = adapter.onto(backbone);
+    let whole = if force { adapter.onto_any(backbone)? } else { adapter.onto(backbone)? };
     let store = ParamStore::from_checkpoint(whole.clone(), &Device::Cpu, Key::new(0))
         .with_unused(Role::is_decoder);
     store.build(|vb| ViT::new(adapter.config(), vb))?;
-    if !force {
-        adapter.check(&store)?;
-    }
-    whole.remove_metadata("mae");
-    whole.set_metadata("vit", serde_json::to_string(adapter.config())?);
     Ok((whole, changes))
 }
 

@@ -248,8 +248,8 @@ fn mistakes_are_told_in_one_line() {
     );
     assert_eq!(
         error(&["--adapters=sometimes"]),
-        "`adapters` is sometimes, expected auto, none, concat, sum, side, gside, fixed=S, fixed-decay=S, \
-         fixed-linear=S or learnable=S"
+        "adapters: expected auto, none, concat, sum, side, gside, fixed=S, fixed-decay=S, fixed-linear=S, \
+         learnable=S, found `sometimes`"
     );
     assert_eq!(
         error(&["--trained=nothing"]),

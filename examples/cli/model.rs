@@ -45,8 +45,13 @@ pub fn open_weights(path: &str) -> Result<Checkpoint> {
 }
 
 /// A checkpoint of any format that the library knows, under our names.
-pub fn ours(checkpoint: Checkpoint) -> Result<Checkpoint> {
+pub fn ours(mut checkpoint: Checkpoint) -> Result<Checkpoint> {
     let path = checkpoint.path().display().to_string();
+    if let Some(json) = checkpoint.metadata().get("mae") {
+        let config: MaeConfig = serde_json::from_str(json)
+            .map_err(|error| format!("{path}: metadata `mae`: {error}"))?;
+        checkpoint.describe(&config.encoder)?;
+    }
     let (checkpoint, report) = checkpoint.to_ours(None)?;
     let [_, renamed, joined, dropped, _] = report.counts();
     if renamed + joined + dropped > 0 {
@@ -202,17 +207,17 @@ pub fn save_run(
 pub fn of_run(folder: &Path, device: &Device, force: bool) -> Result<Model> {
     let settings = Settings::of_run(folder)?;
     let whole = folder.join(MODEL);
-    let (mut checkpoint, adapter) = if whole.exists() {
-        (Checkpoint::open(&whole)?, None)
+    let (mut checkpoint, has_adapter) = if whole.exists() {
+        (Checkpoint::open(&whole)?, false)
     } else {
         let backbone = weights(&settings)?
             .ok_or_else(|| format!("{}: no {MODEL} and no weights named", folder.display()))?;
         let adapter = AdapterFile::open(folder.join(ADAPTER))?;
-        let mut all = adapter.onto(backbone);
+        let mut all = if force { adapter.onto_any(backbone)? } else { adapter.onto(backbone)? };
         all.merge(Checkpoint::open(folder.join(DECODER))?);
-        (all, Some(adapter))
+        (all, true)
     };
-    let own = if adapter.is_some() { DECODER } else { MODEL };
+    let own = if has_adapter { DECODER } else { MODEL };
     let config = stored_config(&Checkpoint::open(folder.join(own))?)?
         .ok_or_else(|| format!("{}: no metadata `mae`", folder.join(own).display()))?;
     checkpoint.fit(&config.encoder)?;
@@ -228,10 +233,5 @@ pub fn of_run(folder: &Path, device: &Device, force: bool) -> Result<Model> {
         "mae" => Mae::new(&config, vb).map(Network::Mae),
         _ => ViT::new(&config.encoder, vb).map(Network::Encoder).map_err(Into::into),
     })?;
-    if let Some(adapter) = adapter
-        && !force
-    {
-        adapter.check(&store)?;
-    }
     Ok(Model { network, taught: None, store, config, paradigm })
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use pad::{
-    AdapterConfig, AdapterNorm, Fusion, ImageSize, Scale,
+    AdapterConfig, AdapterNorm, ImageSize,
     data::{transform::Normalize, window::Window},
     ssl::{MaeConfig, Masking, Paradigm},
     vit::ViTConfig,
@@ -84,27 +84,7 @@ impl Settings {
     }
 
     pub fn adapter(&self) -> Result<AdapterConfig> {
-        let (kind, value) = self.scale.split_once('=').unwrap_or((&self.scale, "0.5"));
-        let value: f64 =
-            value.parse().map_err(|_| format!("`scale` is {}: no number", self.scale))?;
-        let scale = match kind {
-            "concat" => Scale::Patchwise(Fusion::Concat),
-            "sum" => Scale::Patchwise(Fusion::Sum),
-            "side" => Scale::Patchwise(Fusion::Side),
-            "gside" => Scale::Patchwise(Fusion::Gside),
-            "fixed" => Scale::Fixed(value),
-            "fixed-decay" => Scale::FixedDecay { last: value },
-            "fixed-linear" => Scale::FixedLinear { last: value },
-            "learnable" => Scale::Learnable { init: value },
-            _ => {
-                return Err(format!(
-                    "`scale` is {}, expected concat, sum, side, gside, fixed=S, fixed-decay=S, fixed-linear=S or \
-                     learnable=S",
-                    self.scale
-                )
-                .into());
-            }
-        };
+        let scale = self.scale.parse()?;
         let norm = if self.adapter_norm { AdapterNorm::In } else { AdapterNorm::None };
         Ok(AdapterConfig { bottleneck: self.bottleneck, norm, dropout: self.dropout, scale })
     }
@@ -146,11 +126,7 @@ impl Settings {
             }
             ("pico", _) => pico,
             (name, _) => {
-                let encoder = ViTConfig::preset(name, self.patch_size).ok_or_else(|| {
-                    format!(
-                        "`model` is {name}, expected auto, pico, tiny, small, base, large, huge or dinov2-small"
-                    )
-                })?;
+                let encoder = ViTConfig::preset(name, self.patch_size)?;
                 MaeConfig { encoder, ..Default::default() }
             }
         };

@@ -54,7 +54,7 @@ fn backbone(path: &str) -> Result<(Checkpoint, ViTConfig)> {
             .ok_or_else(|| format!("{path}: no {MODEL} and no weights named"))?;
         let adapter = AdapterFile::open(folder.join(ADAPTER))?;
         let config = *adapter.config();
-        (adapter.onto(below), config)
+        (adapter.onto(below)?, config)
     };
     let names: Vec<String> = checkpoint.names().map(String::from).collect();
     for name in names.iter().filter(|name| Role::of(name).is_decoder()) {
@@ -142,11 +142,7 @@ fn configured(
                 .into());
         }
         (name, stored) => {
-            let preset = ViTConfig::preset(name, settings.patch_size).ok_or_else(|| {
-                format!(
-                    "`model` is {name}, expected auto, pico, tiny, small, base, large, huge or dinov2-small"
-                )
-            })?;
+            let preset = ViTConfig::preset(name, settings.patch_size)?;
             ViTConfig { adapter: stored.and_then(|stored| stored.adapter), ..preset }
         }
     };

@@ -420,8 +420,8 @@ impl Settings {
                     ..Default::default()
                 };
                 let adapter = pretrain.adapter().map_err(|error| {
-                    let text = error.to_string().replace("`scale`", "`adapters`");
-                    text.replace("expected concat", "expected auto, none, concat")
+                    let text = error.to_string();
+                    text.replace("scale: expected one of ", "adapters: expected auto, none, ")
                 })?;
                 Ok(Some(adapter))
             }

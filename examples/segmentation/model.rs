@@ -19,7 +19,7 @@ use pad::{
     params::{ParamStore, Role},
     rng::Key,
     train::Parameter,
-    vit::{ViT, ViTConfig, sin_cos_table},
+    vit::{ViTConfig, sin_cos_table},
 };
 use serde::{Deserialize, Serialize};
 
@@ -72,14 +72,8 @@ fn with_adapters(path: &Path, backbone: Option<Checkpoint>) -> Result<Backbone> 
     let name = path.display();
     let file = AdapterFile::open(path)?;
     let backbone = backbone.ok_or_else(|| format!("{name}: adapters without a backbone"))?;
-    let checkpoint = file.onto(backbone);
+    let checkpoint = file.onto(backbone)?;
     let config = *file.config();
-    let mut fitted = checkpoint.clone();
-    fitted.fit(&config)?;
-    let store =
-        ParamStore::from_checkpoint(fitted, &Device::Cpu, Key::new(0)).with_unused(|_| true);
-    store.build(|vb| ViT::new(&config, vb))?;
-    file.check(&store)?;
     Ok(Backbone { checkpoint, config: Some(config) })
 }
 
@@ -126,16 +120,14 @@ fn vit(settings: &Settings, backbone: Option<&Backbone>) -> Result<ViTConfig> {
     let base = match (settings.model.as_str(), backbone) {
         ("auto", Some(backbone)) => backbone.config()?,
         ("auto", None) => {
-            return Err("without weights the model must be named with --model (pico, tiny, small, \
+            return Err(
+                "without weights the model must be named with --model (pico, tiny, small, \
                         base, large, huge, dinov2-small)"
-                .into());
+                    .into(),
+            );
         }
         ("pico", _) => ViTConfig::pico(settings.patch_size),
-        (name, _) => ViTConfig::preset(name, settings.patch_size).ok_or_else(|| {
-            format!(
-                "`model` is {name}, expected auto, pico, tiny, small, base, large, huge or dinov2-small"
-            )
-        })?,
+        (name, _) => ViTConfig::preset(name, settings.patch_size)?,
     };
     let adapter = match (settings.paradigm.as_str(), base.adapter) {
         ("pad", Some(stored)) => Some(stored),

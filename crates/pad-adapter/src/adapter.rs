@@ -13,7 +13,7 @@ use crate::{
     vit::layers,
 };
 
-/// What stands in front of the bottleneck (`layernorm_option` in the original).
+/// The norm in front of the bottleneck (`layernorm_option` in the original).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -21,7 +21,7 @@ pub enum AdapterNorm {
     /// The adapter's own layer norm, eps 1e-5.
     #[default]
     In,
-    /// Nothing.
+    /// No norm.
     None,
 }
 
@@ -115,15 +115,17 @@ impl AdapterConfig {
     }
 }
 
-/// `A(x)` = LayerNorm → down → ReLU → dropout → up, and its scale `s`, to stand parallel to a block's MLP:
-/// `x + s * A(x) + MLP(LN(x))`.
+/// `A(x)` = LayerNorm → down → ReLU → dropout → up, and its scale `s`, to stand parallel to a
+/// block's MLP: `x + s * A(x) + MLP(LN(x))`.
 ///
-/// At first `up` and all biases are zero, so a network with fresh adapters computes exactly what it did without.
+/// At first `up` and all biases are zero, so a network with fresh adapters gives the same output as
+/// without.
 ///
 /// Its tensors (`vb` stands at the block, names as in the original repository):
-/// `adaptmlp.adapter_layer_norm_before.{weight,bias}` (D), `adaptmlp.down_proj.{weight (K, D), bias (K)}`,
-/// `adaptmlp.up_proj.{weight (D, K), bias (D)}`, `adaptmlp.scale` (1) for learnable scales (and for
-/// fixed ones, where a file has it), `scalar_pred.weight` (1, 2 D) or (1, D) for patchwise ones.
+/// `adaptmlp.adapter_layer_norm_before.{weight,bias}` (D), `adaptmlp.down_proj.{weight (K, D), bias
+/// (K)}`, `adaptmlp.up_proj.{weight (D, K), bias (D)}`, `adaptmlp.scale` (1) for learnable scales
+/// (and for fixed ones, where a file has it), `scalar_pred.weight` (1, 2 D) or (1, D) for patchwise
+/// ones.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -150,11 +152,13 @@ impl Adapter {
     /// Eps of the adapter's own norm: PyTorch's default, unlike the 1e-6 of a ViT's norms.
     const NORM_EPS: f64 = 1e-5;
 
-    /// An adapter for tokens of `embed_dim` values. Per-block scales ([`Scale::FixedDecay`], [`Scale::FixedLinear`])
-    /// must have been resolved with [`AdapterConfig::at`]; unresolved they count as the last block's.
+    /// An adapter for tokens of `embed_dim` values. Per-block scales ([`Scale::FixedDecay`],
+    /// [`Scale::FixedLinear`]) must have been resolved with [`AdapterConfig::at`]; unresolved they
+    /// count as the last block's.
     ///
     /// # Errors
-    /// [`Error::Config`]; [`Error::FixedScale`] if a checkpoint holds another fixed scale; whatever `vb` refuses.
+    /// [`Error::Config`]; [`Error::FixedScale`] if a checkpoint holds another fixed scale; errors
+    /// of `vb`.
     pub fn new(embed_dim: usize, config: &AdapterConfig, vb: VarBuilder) -> Result<Self> {
         config.validate()?;
         let (d, k) = (embed_dim, config.bottleneck);
@@ -202,8 +206,9 @@ impl Adapter {
     /// What the adapter adds to the block, `s * A(x)`.
     ///
     /// # Shapes
-    /// `x` (.., D), the residual stream after attention; `mlp` (.., D), the *raw* output `MLP(LN(x))`, before layer
-    /// scale or drop path (the gate looks at it); result (.., D). Any leading axes.
+    /// `x` (.., D), the residual stream after attention; `mlp` (.., D), the *raw* output
+    /// `MLP(LN(x))`, before layer scale or drop path (the gate looks at it); result (.., D). Any
+    /// leading axes.
     ///
     /// # Errors
     /// Shapes, dtypes or devices that do not fit.

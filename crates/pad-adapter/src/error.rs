@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use crate::params::LoadReport;
 
-/// A fault of a configuration, a file or an input. Every variant names the thing, expected before found.
+/// A fault of a configuration, a file or an input. Every variant names the thing, expected before
+/// found.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -13,7 +14,7 @@ pub enum Error {
     Config {
         /// Which configuration.
         what: &'static str,
-        /// What is wrong with it, one entry per fault.
+        /// Its faults.
         faults: Vec<String>,
     },
     /// A name is not one of a list; the text has the list and a near name.
@@ -40,8 +41,8 @@ pub enum Error {
     Tensors(LoadReport),
     /// An adapter file belongs to another backbone.
     #[error(
-        "{}: this adapter belongs to the backbone {expected}, found the backbone {found} (force the load to use it \
-         all the same)",
+        "{}: this adapter belongs to the backbone {expected}, found the backbone {found} (the option \
+         `any_backbone` uses it all the same)",
         path.display()
     )]
     OtherBackbone {

@@ -1,17 +1,20 @@
 //! Patchwise-scale adapters for vision transformers in candle, and the ViT that hosts them.
 //!
-//! An [`Adapter`] stands parallel to a block's MLP, `x + s * A(x) + MLP(LN(x))`, and brings about 1% of the weights;
-//! the rest stays frozen. It fits any transformer: [`Adapter::delta`] takes the residual stream after attention and the
-//! MLP's raw output and returns what to add.
+//! An [`Adapter`] stands parallel to a block's MLP, `x + s * A(x) + MLP(LN(x))`, and brings about
+//! 1% of the weights; the rest stays frozen. It fits any transformer: [`Adapter::delta`] takes the
+//! residual stream after attention and the MLP's raw output and returns what to add.
 //!
-//! - [`AdapterConfig`], [`Scale`], [`Fusion`]: what the paper compares, and its default.
+//! - [`AdapterConfig`], [`Scale`], [`Fusion`]: the variants that the paper compares, and its
+//!   default.
 //! - [`vit`]: a ViT with presets, any image size, features of chosen blocks, scales for pictures.
-//! - [`params`]: a `VarBuilder` backend through which strict loading, freezing and counting hold by construction.
-//! - [`checkpoint`]: safetensors and `.pth` in, safetensors out, adapter-only files that know their backbone.
+//! - [`params`]: a `VarBuilder` backend with strict loading, plans of what trains, and counts.
+//! - [`checkpoint`]: weights from files, folders, the hub and runs; safetensors out; adapter-only
+//!   files that know their backbone.
 //!
-//! Models of candle-transformers use candle's layer norm and softmax, which have no backward and cut the graph in
-//! silence: adapters inside them get *wrong* gradients. Use them for inference only, or put [`vit::layers`] and
-//! [`pad_ops::attention_packed`] in their place; the example `adapter_in_your_vit` shows both.
+//! Models of candle-transformers use candle's layer norm and softmax, which have no backward and
+//! cut the graph in silence: adapters inside them get *wrong* gradients. Use them for inference
+//! only, or replace those layers by [`vit::layers`] and [`pad_ops::attention_packed`]; the example
+//! `adapter_in_your_vit` shows both.
 
 mod adapter;
 pub mod checkpoint;

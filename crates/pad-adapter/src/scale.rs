@@ -1,5 +1,6 @@
-//! How strongly an adapter acts: fixed, learnt, or predicted per patch. All that is known of a scale stands in this file:
-//! its names, its tensors, its counts, how it is applied and how it is inferred from a file.
+//! How strongly an adapter acts: fixed, learnt, or predicted per patch. All that is known of a
+//! scale stands in this file: its names, its tensors, its counts, how it is applied and how it is
+//! inferred from a file.
 
 use std::{fmt, str::FromStr};
 
@@ -14,8 +15,9 @@ use crate::{Error, Result};
 
 /// The factor `s` in `x + s * A(x) + MLP(LN(x))`.
 ///
-/// In TOML: `{ patchwise = "concat" }`, `{ fixed = 0.1 }`, `{ learnable = { init = 0.5 } }`,
-/// `{ fixed_decay = { last = 0.5 } }`, `{ fixed_linear = { last = 0.5 } }`. As text, for flags: [`Scale::NAMES`].
+/// In TOML: `{ patchwise = "concat" }`, `{ fixed = 0.1 }`, `{ learnable = { init = 0.5 } }`, `{
+/// fixed_decay = { last = 0.5 } }`, `{ fixed_linear = { last = 0.5 } }`. As text, for flags:
+/// [`Scale::NAMES`].
 ///
 /// ```
 /// use pad_adapter::{Fusion, Scale};
@@ -29,7 +31,8 @@ use crate::{Error, Result};
 pub enum Scale {
     /// One constant for every block.
     Fixed(f64),
-    /// A constant that falls towards the input: block `i` of `depth` has `last * 0.8^(depth - 1 - i)`.
+    /// A constant that falls towards the input: block `i` of `depth` has `last * 0.8^(depth - 1 -
+    /// i)`.
     FixedDecay {
         /// The last block's scale.
         last: f64,
@@ -44,7 +47,8 @@ pub enum Scale {
         /// Its first value.
         init: f64,
     },
-    /// One number per patch, predicted by a gate from the block's own branches (section 3.2 of the paper).
+    /// One number per patch, predicted by a gate from the block's own branches (section 3.2 of the
+    /// paper).
     Patchwise(Fusion),
 }
 
@@ -89,7 +93,8 @@ impl Scale {
         "learnable=S",
     ];
 
-    /// The scale of block `block` in a network of `depth` blocks: the two per-block rules become [`Scale::Fixed`].
+    /// The scale of block `block` in a network of `depth` blocks: the two per-block rules become
+    /// [`Scale::Fixed`].
     #[must_use]
     pub fn at(self, block: usize, depth: usize) -> Self {
         let from_last = depth.saturating_sub(1 + block);
@@ -113,7 +118,7 @@ impl Scale {
         }
     }
 
-    /// What is wrong with it, if anything.
+    /// Its fault, if it has one.
     pub(crate) fn fault(self) -> Option<String> {
         let value = self.value().filter(|value| !value.is_finite())?;
         Some(format!("`scale` is {value}, expected a finite number"))
@@ -128,7 +133,8 @@ impl Scale {
         }
     }
 
-    /// The number of them that are a gate's ([`Role::Gate`](crate::params::Role::Gate)): 0 without a gate.
+    /// The number of them that are a gate's ([`Role::Gate`](crate::params::Role::Gate)): 0 without
+    /// a gate.
     pub fn gate_width(self, embed_dim: usize) -> usize {
         match self {
             Scale::Patchwise(fusion) => fusion.gate_width(embed_dim),
@@ -139,7 +145,7 @@ impl Scale {
     /// The scale with its tensors; `vb` stands at the block.
     ///
     /// # Errors
-    /// [`Error::FixedScale`] if a checkpoint holds another fixed scale; whatever `vb` refuses.
+    /// [`Error::FixedScale`] if a checkpoint holds another fixed scale; errors of `vb`.
     pub(crate) fn build(self, embed_dim: usize, vb: &VarBuilder) -> Result<AdapterScale> {
         Ok(match self {
             Scale::Fixed(value)
@@ -164,7 +170,7 @@ impl Scale {
     /// The scale of a block whose tensors have the shapes that `dims` returns for their names.
     ///
     /// # Errors
-    /// In words, if the tensors do not tell it.
+    /// A description of the fault, if the tensors do not tell it.
     pub(crate) fn infer<'a>(
         dims: impl Fn(&str) -> Option<&'a [usize]>,
         embed_dim: usize,
@@ -186,8 +192,8 @@ impl Scale {
     }
 }
 
-/// Compares a fixed scale, which is a constant of the configuration, with the file's, if it holds one as the original's
-/// files do.
+/// Compares a fixed scale, which is a constant of the configuration, with the file's, if it holds
+/// one as the original's files do.
 fn check_fixed(value: f64, vb: &VarBuilder) -> Result<()> {
     if !vb.contains_tensor("scale") {
         return Ok(());
@@ -213,7 +219,8 @@ pub(crate) fn apply(scale: &AdapterScale, branch: &Tensor, mlp: &Tensor) -> Resu
     })
 }
 
-/// Returns the patchwise scales on the adapter's output that `branch` computes; `None` for other scales.
+/// Returns the patchwise scales on the adapter's output that `branch` computes; `None` for other
+/// scales.
 pub(crate) fn patchwise(
     scale: &AdapterScale,
     branch: impl FnOnce(Mode) -> Result<Tensor>,

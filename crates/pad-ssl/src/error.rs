@@ -42,6 +42,24 @@ pub enum Error {
         /// The teacher's.
         found: Vec<usize>,
     },
+    /// An objective or a masking that learns from a teacher was given none.
+    #[error("{what} needs a teacher")]
+    MissingTeacher {
+        /// What needs it, e.g. `objective milan`.
+        what: String,
+    },
+    /// A paradigm that starts from weights was given none.
+    #[error("paradigm {paradigm} needs weights to start from")]
+    MissingWeights {
+        /// The paradigm.
+        paradigm: String,
+    },
+    /// A file or folder holds no decoder of a masked autoencoder.
+    #[error("{model}: no decoder of a masked autoencoder, which reconstructions need")]
+    MissingDecoder {
+        /// The file or folder.
+        model: String,
+    },
     /// Labelled images that no probe can learn from.
     #[error("{what}")]
     Probe {

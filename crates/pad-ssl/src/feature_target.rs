@@ -1,7 +1,7 @@
 //! Masked prediction of a frozen encoder's features: any [`Teacher`], DINOv2 for one (MVP, EVA and data2vec are of
 //! this kind).
 
-use std::sync::Arc;
+use std::{any::Any, sync::Arc};
 
 use candle_core::{D, Tensor};
 use candle_nn::VarBuilder;
@@ -9,14 +9,49 @@ use pad_adapter::vit::{
     ViT, ViTConfig,
     layers::{Linear, xavier_uniform},
 };
-use pad_ops::{Keep, MatmulPrecision, Mode, rng::Key};
+use pad_ops::{MatmulPrecision, Mode, rng::Key};
 use pad_train::Losses;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Error, Mask, Masking, Objective, Result, Teacher, masked_encoder::MaskedEncoder,
-    masking::faults_of_ratio, milan::cosine_distance,
+    Error, Mask, Masking, Objective, Result, Teacher,
+    cosine::cosine_distance,
+    masked_encoder::MaskedEncoder,
+    student::{Spec, Student, missing_teacher},
 };
+
+/// Feature targets in the table of objectives.
+pub(crate) const SPEC: Spec = Spec {
+    name: "features",
+    mask_ratio: 0.4,
+    masking: Masking::Block,
+    needs_teacher: true,
+    decoder_tensor: None,
+    build: |config, teacher, vb| {
+        let teacher = teacher.ok_or_else(|| missing_teacher(SPEC.name))?;
+        let features = FeatureTargetConfig {
+            encoder: config.mae.encoder,
+            target_dim: teacher.target_dim,
+            masking: config.masking.unwrap_or(SPEC.masking),
+            mask_ratio: config.mae.mask_ratio,
+            ..Default::default()
+        };
+        let features = FeatureTarget::new(&features, Arc::clone(&teacher.teacher), vb)?
+            .with_checkpointing(config.checkpointing)
+            .with_matmul_precision(config.matmul_precision);
+        Ok(Box::new(features))
+    },
+};
+
+impl Student for FeatureTarget {
+    fn encoder(&self) -> &ViT {
+        self.encoder.vit()
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
 
 /// How a prediction is compared with the teacher's features.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,8 +87,8 @@ impl Default for FeatureTargetConfig {
         Self {
             encoder: ViTConfig::base(16),
             target_dim: 384,
-            masking: Masking::Block,
-            mask_ratio: 0.4,
+            masking: SPEC.masking,
+            mask_ratio: SPEC.mask_ratio,
             loss: FeatureLoss::Cosine,
             all_patches: false,
         }
@@ -67,7 +102,7 @@ impl FeatureTargetConfig {
     /// [`Error::Config`], or the encoder's own.
     pub fn validate(&self) -> Result<()> {
         self.encoder.validate()?;
-        let mut faults = faults_of_ratio(self.encoder.grid()?.len(), self.mask_ratio);
+        let mut faults = Mask::ratio_faults(self.encoder.grid()?.len(), self.mask_ratio);
         if self.target_dim == 0 {
             faults.push("`target_dim` is 0, expected at least 1".into());
         }
@@ -118,15 +153,16 @@ impl FeatureTarget {
         })
     }
 
-    /// The same network whose blocks keep what `keep` says for their backward.
+    /// Sets whether the encoder's blocks keep only their inputs for the backward and compute the rest again
+    /// (activation checkpointing): less memory, more time, the same bits.
     #[must_use]
-    pub fn keeping(self, keep: Keep) -> Self {
-        Self { encoder: self.encoder.with_checkpointing(keep == Keep::Nothing), ..self }
+    pub fn with_checkpointing(self, checkpointing: bool) -> Self {
+        Self { encoder: self.encoder.with_checkpointing(checkpointing), ..self }
     }
 
-    /// The same network whose blocks' linear layers multiply in `precision`.
+    /// Sets what the encoder's linear layers multiply in.
     #[must_use]
-    pub fn multiplying(self, precision: MatmulPrecision) -> Self {
+    pub fn with_matmul_precision(self, precision: MatmulPrecision) -> Self {
         Self { encoder: self.encoder.with_matmul_precision(precision), ..self }
     }
 

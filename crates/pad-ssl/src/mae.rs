@@ -1,83 +1,53 @@
 //! Masked autoencoding (He et al., 2021): encode the kept patches, decode all, compare the removed ones.
 
+use std::any::Any;
+
 use candle_core::{D, Tensor};
 use candle_nn::{Init, VarBuilder};
 use pad_adapter::vit::{
-    Block, ViT, ViTConfig,
+    Block, ViT,
     layers::{LayerNorm, Linear, xavier_uniform},
     patchify, sin_cos_table, unpatchify,
 };
-use pad_ops::{Keep, MatmulPrecision, Mode, rng::Key};
+use pad_ops::{MatmulPrecision, Mode, rng::Key};
 use pad_train::Losses;
-use serde::{Deserialize, Serialize};
 
-use crate::{Error, Mask, Objective, Result};
+use crate::{
+    Error, MaeConfig, Mask, MaskedBy, Masking, Objective, Result,
+    student::{Spec, Student},
+};
 
-/// A masked autoencoder's hyperparameters; the default is the paper's, on a ViT-B/16.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct MaeConfig {
-    /// The encoder.
-    pub encoder: ViTConfig,
-    /// Values per token in the decoder. Default 512.
-    pub decoder_embed_dim: usize,
-    /// Blocks of the decoder. Default 8.
-    pub decoder_depth: usize,
-    /// Heads of the decoder. Default 16.
-    pub decoder_num_heads: usize,
-    /// Share of patches that are removed. Default 0.75.
-    pub mask_ratio: f64,
-    /// Whether targets are normalised patch by patch. Default: yes.
-    pub norm_pix_loss: bool,
-}
+/// MAE in the table of objectives.
+pub(crate) const SPEC: Spec = Spec {
+    name: "mae",
+    mask_ratio: 0.75,
+    masking: Masking::Random,
+    needs_teacher: false,
+    decoder_tensor: Some("decoder_blocks.0.attn.qkv.weight"),
+    build: |config, teacher, vb| {
+        let mae = Mae::new(&config.mae, vb)?
+            .with_checkpointing(config.checkpointing)
+            .with_matmul_precision(config.matmul_precision);
+        let masking = match config.masking {
+            None | Some(Masking::Random) => return Ok(Box::new(mae)),
+            Some(masking) => masking,
+        };
+        let patch_size = config.mae.encoder.patch_size;
+        let masked = MaskedBy::new(mae, masking, patch_size, config.mae.mask_ratio);
+        Ok(match teacher {
+            Some(model) => Box::new(masked.with_teacher(model.teacher.clone())),
+            None => Box::new(masked),
+        })
+    },
+};
 
-impl Default for MaeConfig {
-    fn default() -> Self {
-        Self {
-            encoder: ViTConfig::base(16),
-            decoder_embed_dim: 512,
-            decoder_depth: 8,
-            decoder_num_heads: 16,
-            mask_ratio: 0.75,
-            norm_pix_loss: true,
-        }
-    }
-}
-
-impl MaeConfig {
-    /// Every fault of the configuration at once.
-    ///
-    /// # Errors
-    /// [`Error::Config`], or the encoder's own.
-    pub fn validate(&self) -> Result<()> {
-        self.encoder.validate()?;
-        self.decoder().validate()?;
-        let patches = self.encoder.grid()?.len();
-        let kept = Mask::kept(patches, self.mask_ratio);
-        if (0.0..1.0).contains(&self.mask_ratio) && kept > 0 && kept < patches {
-            return Ok(());
-        }
-        let fault = format!(
-            "`mask_ratio` is {}, which keeps {kept} of {patches} patches, expected at least one kept and one removed",
-            self.mask_ratio
-        );
-        Err(Error::Config { what: "mae", faults: vec![fault] })
+impl Student for Mae {
+    fn encoder(&self) -> &ViT {
+        &self.encoder
     }
 
-    /// The decoder's blocks as a ViT configuration: plain ones.
-    pub(crate) fn decoder(&self) -> ViTConfig {
-        ViTConfig {
-            embed_dim: self.decoder_embed_dim,
-            depth: self.decoder_depth,
-            num_heads: self.decoder_num_heads,
-            mlp_ratio: 4.0,
-            activation: Default::default(),
-            layer_scale: None,
-            drop_path: 0.0,
-            adapter: None,
-            pos_grid: None,
-            ..self.encoder
-        }
+    fn as_any(&self) -> &dyn Any {
+        self
     }
 }
 
@@ -146,26 +116,21 @@ impl Mae {
         Ok([("pos_embed", pos_table), ("decoder_pos_embed", decoder_table)])
     }
 
-    /// The same network whose blocks keep what `keep` says for their backward ([`Keep::Nothing`]: activation
-    /// checkpointing). It has no effect on results.
+    /// Sets whether the blocks keep only their inputs for the backward and compute the rest again (activation
+    /// checkpointing): less memory, more time, the same bits.
     #[must_use]
-    pub fn keeping(self, keep: Keep) -> Self {
-        let blocks = self
-            .decoder_blocks
-            .into_iter()
-            .map(|block| block.with_checkpointing(keep == Keep::Nothing));
-        Self {
-            decoder_blocks: blocks.collect(),
-            encoder: self.encoder.with_checkpointing(keep == Keep::Nothing),
-            ..self
-        }
+    pub fn with_checkpointing(self, checkpointing: bool) -> Self {
+        let blocks = self.decoder_blocks.into_iter();
+        let blocks = blocks.map(|block| block.with_checkpointing(checkpointing));
+        let encoder = self.encoder.with_checkpointing(checkpointing);
+        Self { decoder_blocks: blocks.collect(), encoder, ..self }
     }
 
-    /// The same network whose blocks' linear layers multiply in `precision`.
+    /// Sets what the blocks' linear layers multiply in.
     #[must_use]
-    pub fn multiplying(self, precision: MatmulPrecision) -> Self {
-        let blocks =
-            self.decoder_blocks.into_iter().map(|block| block.with_matmul_precision(precision));
+    pub fn with_matmul_precision(self, precision: MatmulPrecision) -> Self {
+        let blocks = self.decoder_blocks.into_iter();
+        let blocks = blocks.map(|block| block.with_matmul_precision(precision));
         let encoder = self.encoder.with_matmul_precision(precision);
         Self { decoder_blocks: blocks.collect(), encoder, ..self }
     }
@@ -266,8 +231,20 @@ impl Mae {
         Ok(pad_ops::normalize_patches(&patches)?)
     }
 
-    /// The prediction as images, with the kept patches' place left to the decoder's own guess; under `norm_pix_loss`
-    /// each patch gets the true mean and variance back, as in the reference's pictures.
+    /// Predicts every patch: pixels, or under `norm_pix_loss` pixels of patches normalised one by one.
+    ///
+    /// # Shapes
+    /// `images` (B, C, H, W) -> (B, L, p p C).
+    ///
+    /// # Errors
+    /// Images or a mask that do not fit.
+    pub fn predict(&self, images: &Tensor, mask: &Mask) -> Result<Tensor> {
+        let latent = self.forward_encoder(images, mask, Mode::Eval)?;
+        Ok(self.forward_decoder(&latent, mask, Mode::Eval)?.detach())
+    }
+
+    /// Returns the prediction of every patch, kept ones too, as images. Under `norm_pix_loss` each patch gets its true
+    /// mean and variance back, as in the reference's pictures.
     ///
     /// # Shapes
     /// `images` (B, C, H, W) -> the same.
@@ -275,8 +252,7 @@ impl Mae {
     /// # Errors
     /// Images or a mask that do not fit.
     pub fn reconstruct(&self, images: &Tensor, mask: &Mask) -> Result<Tensor> {
-        let latent = self.forward_encoder(images, mask, Mode::Eval)?;
-        let mut pred = self.forward_decoder(&latent, mask, Mode::Eval)?.detach();
+        let mut pred = self.predict(images, mask)?;
         let patch_size = self.config.encoder.patch_size;
         if self.config.norm_pix_loss {
             let (mean, std) = patch_statistics(&patchify(images, patch_size)?)?;

@@ -136,7 +136,19 @@ impl Mask {
         })
     }
 
-    /// Asks that it is for images of so many patches.
+    /// Returns what is wrong with removing the fraction `mask_ratio` of `patches`; empty if nothing is.
+    pub(crate) fn ratio_faults(patches: usize, mask_ratio: f64) -> Vec<String> {
+        let kept = Self::kept(patches, mask_ratio);
+        if (0.0..1.0).contains(&mask_ratio) && kept > 0 && kept < patches {
+            return Vec::new();
+        }
+        vec![format!(
+            "`mask_ratio` is {mask_ratio}, which keeps {kept} of {patches} patches, expected at \
+             least one kept and one removed"
+        )]
+    }
+
+    /// Checks that the mask covers `expected` patches.
     pub(crate) fn expect_patches(&self, expected: usize) -> Result<()> {
         let found = self.patches();
         if found == expected { Ok(()) } else { Err(Error::Mask { expected, found }) }

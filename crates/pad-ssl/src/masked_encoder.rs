@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 use candle_nn::{Init, VarBuilder};
 use pad_adapter::vit::{ViT, ViTConfig};
-use pad_ops::{Keep, MatmulPrecision, Mode};
+use pad_ops::{MatmulPrecision, Mode};
 
 use crate::{Mask, Result};
 
@@ -25,11 +25,11 @@ impl MaskedEncoder {
         &self.vit
     }
 
-    pub(crate) fn keeping(self, keep: Keep) -> Self {
-        Self { vit: self.vit.with_checkpointing(keep == Keep::Nothing), ..self }
+    pub(crate) fn with_checkpointing(self, checkpointing: bool) -> Self {
+        Self { vit: self.vit.with_checkpointing(checkpointing), ..self }
     }
 
-    pub(crate) fn multiplying(self, precision: MatmulPrecision) -> Self {
+    pub(crate) fn with_matmul_precision(self, precision: MatmulPrecision) -> Self {
         Self { vit: self.vit.with_matmul_precision(precision), ..self }
     }
 

@@ -1,7 +1,6 @@
 //! What a training step will take, before anything is built.
 
 use pad_adapter::{
-    AdapterNorm, Scale,
     params::Role,
     vit::{Activation, ViTConfig},
 };

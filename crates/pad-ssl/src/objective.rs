@@ -86,8 +86,9 @@ impl<O: Objective + ?Sized> Objective for &O {
     }
 }
 
-/// The draw and the loss in one: what an objective is once its draws need not be seen.
-trait KeyedLoss {
+/// The draw and the loss in one: an objective whose draws need not be seen.
+pub(crate) trait KeyedLoss {
+    /// Returns the loss on a batch, its decisions drawn from `keys`.
     fn keyed_loss(&self, images: &Tensor, keys: &[Key], mode: Mode) -> Result<Losses>;
 }
 

@@ -1,5 +1,7 @@
 //! SimMIM (Xie et al., 2022): mask tokens inside the encoder, one linear layer as decoder, L1 on the removed pixels.
 
+use std::any::Any;
+
 use candle_core::Tensor;
 use candle_nn::VarBuilder;
 use pad_adapter::vit::{
@@ -7,14 +9,45 @@ use pad_adapter::vit::{
     layers::{Linear, xavier_uniform},
     patchify,
 };
-use pad_ops::{Keep, MatmulPrecision, Mode, rng::Key};
+use pad_ops::{MatmulPrecision, Mode, rng::Key};
 use pad_train::Losses;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Error, Mask, Masking, Objective, Result, masked_encoder::MaskedEncoder,
-    masking::faults_of_ratio,
+    Error, Mask, Masking, Objective, Result,
+    masked_encoder::MaskedEncoder,
+    student::{Spec, Student},
 };
+
+/// SimMIM in the table of objectives.
+pub(crate) const SPEC: Spec = Spec {
+    name: "simmim",
+    mask_ratio: 0.6,
+    masking: Masking::CELLS,
+    needs_teacher: false,
+    decoder_tensor: None,
+    build: |config, _, vb| {
+        let simmim = SimMimConfig {
+            encoder: config.mae.encoder,
+            masking: config.masking.unwrap_or(SPEC.masking),
+            mask_ratio: config.mae.mask_ratio,
+        };
+        let simmim = SimMim::new(&simmim, vb)?
+            .with_checkpointing(config.checkpointing)
+            .with_matmul_precision(config.matmul_precision);
+        Ok(Box::new(simmim))
+    },
+};
+
+impl Student for SimMim {
+    fn encoder(&self) -> &ViT {
+        self.encoder.vit()
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
 
 /// SimMIM's hyperparameters; the default is the paper's, on a ViT-B/16.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,15 +55,19 @@ use crate::{
 pub struct SimMimConfig {
     /// The encoder.
     pub encoder: ViTConfig,
-    /// Which patches. Default: cells of 2 x 2 patches, 32 pixels.
+    /// Masking strategy. Default [`Masking::CELLS`].
     pub masking: Masking,
-    /// Share of patches that are removed. Default 0.6.
+    /// Fraction of patches removed. Default 0.6.
     pub mask_ratio: f64,
 }
 
 impl Default for SimMimConfig {
     fn default() -> Self {
-        Self { encoder: ViTConfig::base(16), masking: Masking::Cells(2), mask_ratio: 0.6 }
+        Self {
+            encoder: ViTConfig::base(16),
+            masking: SPEC.masking,
+            mask_ratio: SPEC.mask_ratio,
+        }
     }
 }
 
@@ -41,7 +78,7 @@ impl SimMimConfig {
     /// [`Error::Config`], or the encoder's own.
     pub fn validate(&self) -> Result<()> {
         self.encoder.validate()?;
-        let faults = faults_of_ratio(self.encoder.grid()?.len(), self.mask_ratio);
+        let faults = Mask::ratio_faults(self.encoder.grid()?.len(), self.mask_ratio);
         if faults.is_empty() { Ok(()) } else { Err(Error::Config { what: "simmim", faults }) }
     }
 }
@@ -70,15 +107,16 @@ impl SimMim {
         })
     }
 
-    /// The same network whose blocks keep what `keep` says for their backward.
+    /// Sets whether the encoder's blocks keep only their inputs for the backward and compute the rest again
+    /// (activation checkpointing): less memory, more time, the same bits.
     #[must_use]
-    pub fn keeping(self, keep: Keep) -> Self {
-        Self { encoder: self.encoder.with_checkpointing(keep == Keep::Nothing), ..self }
+    pub fn with_checkpointing(self, checkpointing: bool) -> Self {
+        Self { encoder: self.encoder.with_checkpointing(checkpointing), ..self }
     }
 
-    /// The same network whose blocks' linear layers multiply in `precision`.
+    /// Sets what the encoder's linear layers multiply in.
     #[must_use]
-    pub fn multiplying(self, precision: MatmulPrecision) -> Self {
+    pub fn with_matmul_precision(self, precision: MatmulPrecision) -> Self {
         Self { encoder: self.encoder.with_matmul_precision(precision), ..self }
     }
 

@@ -1,22 +1,33 @@
 //! Frozen encoders that a student learns from.
 
+use std::sync::Arc;
+
 use candle_core::Tensor;
 use pad_adapter::vit::{PatchGrid, ViT};
 use pad_ops::Mode;
 
 use crate::{Error, Result};
 
-/// What a teacher says about a batch.
+/// A teacher and the width of its features.
+#[derive(Clone)]
+pub struct TeacherModel {
+    /// The frozen encoder.
+    pub teacher: Arc<dyn Teacher>,
+    /// Values of one feature.
+    pub target_dim: usize,
+}
+
+/// A teacher's output for a batch.
 #[derive(Clone, Debug)]
 pub struct TeacherTokens {
     /// (B, 1 + L, T), class token first; (B, L, T) for teachers without one.
     pub features: Tensor,
-    /// Where each token looks, (B, 1 + L, 1 + L), rows that sum to 1; `None` if the teacher does not say.
+    /// Attention of each token, (B, 1 + L, 1 + L), rows that sum to 1; `None` if the teacher has none.
     pub attention: Option<Tensor>,
 }
 
 impl TeacherTokens {
-    /// Asks for a class token and the patches of `grid`.
+    /// Checks that there is a class token and one token per patch of `grid`.
     ///
     /// # Errors
     /// [`Error::TeacherGrid`].
@@ -25,7 +36,7 @@ impl TeacherTokens {
         if found == 1 + grid.len() { Ok(()) } else { Err(Error::TeacherGrid { grid, found }) }
     }
 
-    /// The features of the patches of `grid`, without the class token if there is one: (B, L, T).
+    /// Returns the features of the patches of `grid`, (B, L, T), without a class token.
     ///
     /// # Errors
     /// [`Error::TeacherGrid`].
@@ -38,10 +49,10 @@ impl TeacherTokens {
         Ok(self.features.narrow(1, 1, grid.len())?.contiguous()?)
     }
 
-    /// What the class token looks at, (B, L); `None` without attention.
+    /// Returns the attention of the class token, (B, L); `None` if the teacher has none.
     ///
     /// # Errors
-    /// An attention that is no (B, N, N).
+    /// An attention of another shape than (B, N, N).
     pub fn importance(&self) -> Result<Option<Tensor>> {
         let Some(attention) = &self.attention else { return Ok(None) };
         let row = attention.narrow(1, 0, 1)?.squeeze(1)?;
@@ -54,20 +65,20 @@ impl TeacherTokens {
 /// Implemented by [`ClipTeacher`](crate::ClipTeacher), by our own [`ViT`] (with DINOv2's weights, say), and through
 /// [`TeacherFn`] by any function.
 pub trait Teacher: Send + Sync {
-    /// Features of every token.
+    /// Returns the features of every token.
     ///
     /// # Shapes
     /// `images` (B, C, H, W), normalised as the student sees them; result (B, 1 + L, T), class token first, or
     /// (B, L, T), on the student's patch grid.
     ///
     /// # Errors
-    /// Images that do not fit.
+    /// Images of a shape that the teacher does not take.
     fn features(&self, images: &Tensor) -> Result<Tensor>;
 
-    /// Features and, where the teacher has it, attention, from one forward.
+    /// Returns the features and, if the teacher has it, the attention, from one forward pass.
     ///
     /// # Errors
-    /// Images that do not fit.
+    /// Images of a shape that the teacher does not take.
     fn tokens(&self, images: &Tensor) -> Result<TeacherTokens> {
         Ok(TeacherTokens { features: self.features(images)?, attention: None })
     }

@@ -1,4 +1,4 @@
-//! Adapter-only files: what was trained, with its configuration and the digest of the backbone it belongs to.
+//! Adapter-only files: adapters and gates, their configuration, and the digest of their backbone.
 
 use std::{
     collections::BTreeMap,
@@ -15,16 +15,17 @@ use crate::{
 const FORMAT: &str = "pad-adapter/1";
 
 /// The entry of an adapter file's metadata that names the backbone it was trained on, as
-/// [`Backbone::open`](super::Backbone::open) takes it. A relative path is looked up in the folder of the adapter file
-/// first, then in the working directory.
+/// [`Backbone::open`](super::Backbone::open) takes it. A relative path is looked up in the folder
+/// of the adapter file first, then in the working directory.
 pub const BACKBONE: &str = "backbone";
 
 /// Digits of a digest that are shown.
 const SHOWN: usize = 12;
 
-/// Writes the adapters and gates of `store` to a safetensors file (about 4.9 MB for ViT-B), atomically. Its metadata
-/// hold the format, the configuration of ViT and adapter (JSON) and the backbone's digest; `notes` are added to them,
-/// [`BACKBONE`] and [`InputStats`](super::InputStats) among them.
+/// Writes the adapters and gates of `store` to a safetensors file (about 4.9 MB for ViT-B),
+/// atomically. Its metadata hold the format, the configuration of ViT and adapter (JSON) and the
+/// backbone's digest; `notes` are added to them, [`BACKBONE`] and [`InputStats`](super::InputStats)
+/// among them.
 ///
 /// # Errors
 /// [`Error::Config`] if `config` has no adapter or `store` no backbone; [`Error::Io`].
@@ -61,7 +62,8 @@ impl AdapterFile {
     /// Reads an adapter file.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Format`] for any other file, and for one without a backbone's digest.
+    /// [`Error::Io`]; [`Error::Format`] for any other file, and for one without a backbone's
+    /// digest.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Self::from_checkpoint(Checkpoint::open(path)?)
     }
@@ -121,11 +123,11 @@ impl AdapterFile {
         self.checkpoint.metadata().get(BACKBONE).map(String::as_str)
     }
 
-    /// Adds the adapters to the backbone that they were trained on. Its names are this project's; whether it has been
-    /// fitted to another image size ([`Checkpoint::fit`]) makes no difference.
+    /// Adds the adapters to the backbone that they were trained on. Its names are this project's;
+    /// whether it has been fitted to another image size ([`Checkpoint::fit`]) makes no difference.
     ///
-    /// Of the metadata, `vit` is the adapter file's, and the input statistics stay; others, which describe the backbone's
-    /// own model, do not.
+    /// Of the metadata, `vit` is the adapter file's, and the input statistics stay; others, which
+    /// describe the backbone's own model, do not.
     ///
     /// # Errors
     /// [`Error::OtherBackbone`]; [`Error::Format`] for a checkpoint without a backbone.
@@ -134,8 +136,8 @@ impl AdapterFile {
         self.onto_any(backbone)
     }
 
-    /// [`AdapterFile::onto`] for any backbone with tensors of the same shapes: the adapters then act on features that they
-    /// were not trained on.
+    /// [`AdapterFile::onto`] for any backbone with tensors of the same shapes: the adapters then
+    /// act on features that they were not trained on.
     ///
     /// # Errors
     /// [`Error::Format`] for input statistics that cannot be read.

@@ -1,4 +1,5 @@
-//! One way to open pre-trained weights: files, folders, the hub, runs, adapters on the backbone that they name.
+//! One way to open pre-trained weights: files, folders, the hub, runs, adapters on the backbone
+//! that they name.
 
 use std::{
     collections::BTreeMap,
@@ -17,9 +18,10 @@ const RUN: &str = "config.toml";
 /// The adapters of a run, in its folder.
 const ADAPTER: &str = "adapter.safetensors";
 
-/// Reads a file that another crate wrote, with a whole model in it: returns the configuration of its vision transformer,
-/// or `None` for a file of another kind. It may remove tensors that are no part of the backbone; names with the prefixes
-/// of the original (`backbone.`, `backbone.net.`) are renamed afterwards.
+/// Reads a file that another crate wrote, with a whole model in it: returns the configuration of
+/// its vision transformer, or `None` for a file of another kind. It may remove tensors that are no
+/// part of the backbone; names with the prefixes of the original (`backbone.`, `backbone.net.`) are
+/// renamed afterwards.
 pub type Reader = fn(&mut Checkpoint) -> Result<Option<ViTConfig>>;
 
 /// How [`Backbone::open`] reads weights.
@@ -58,14 +60,15 @@ impl BackboneOptions {
         Self { format, ..self }
     }
 
-    /// Sets the backbone of an adapter file, as [`Backbone::open`] takes it. Default: the one that the file names, or
-    /// the `weights` in the `config.toml` beside it.
+    /// Sets the backbone of an adapter file, as [`Backbone::open`] takes it. Default: the one that
+    /// the file names, or the `weights` in the `config.toml` beside it.
     #[must_use]
     pub fn with_backbone(self, source: Option<String>) -> Self {
         Self { backbone: source, ..self }
     }
 
-    /// Sets whether adapters may be used on another backbone than the one they were trained on. Default: they may not.
+    /// Sets whether adapters may be used on another backbone than the one they were trained on.
+    /// Default: they may not.
     #[must_use]
     pub fn with_any_backbone(self, allow: bool) -> Self {
         Self { allow_other_backbone: allow, ..self }
@@ -108,12 +111,14 @@ impl Backbone {
     /// Opens weights. `source` is
     /// - a name of [`BackboneOptions::with_named`];
     /// - a file, a folder or a hub address, as [`Checkpoint::open`] takes them, in any [`Format`];
-    /// - the folder of a run: with `model.safetensors`, with `adapter.safetensors`, or with one `.safetensors` file;
-    /// - an adapter file, which is laid on the backbone that it names, once it is certain that it is the one that it was
-    ///   trained on.
+    /// - the folder of a run: with `model.safetensors`, with `adapter.safetensors`, or with one
+    ///   `.safetensors` file;
+    /// - an adapter file, whose adapters are added to the backbone that it names; the backbone's
+    ///   digest must be the one in the file.
     ///
     /// # Errors
-    /// [`Error::Io`] and [`Error::Format`] for what cannot be read; [`Error::OtherBackbone`]; whatever a reader returns.
+    /// [`Error::Io`] and [`Error::Format`] for what cannot be read; [`Error::OtherBackbone`];
+    /// errors of a reader.
     pub fn open(source: &str, options: &BackboneOptions) -> Result<Self> {
         let opened = locate(source, options)?;
         if !AdapterFile::is_one(&opened) {
@@ -146,7 +151,8 @@ impl Backbone {
     /// Takes weights that are in memory, as [`Backbone::open`] takes those of a file.
     ///
     /// # Errors
-    /// [`Error::Format`] for names of no known format or metadata that cannot be read; whatever a reader returns.
+    /// [`Error::Format`] for names of no known format or metadata that cannot be read; errors of a
+    /// reader.
     pub fn from_checkpoint(
         source: &str,
         mut checkpoint: Checkpoint,
@@ -209,7 +215,7 @@ impl Backbone {
         self.input_stats
     }
 
-    /// What became of the file's names.
+    /// The conversion of the file's names.
     pub fn report(&self) -> &ConversionReport {
         &self.report
     }
@@ -276,7 +282,7 @@ fn file_in(folder: &Path) -> Result<PathBuf> {
     }
 }
 
-/// The backbone that an adapter file is laid on.
+/// The source of an adapter file's backbone.
 fn backbone_of(adapter: &AdapterFile, options: &BackboneOptions) -> Result<String> {
     if let Some(source) = &options.backbone {
         return Ok(source.clone());
@@ -294,8 +300,8 @@ fn backbone_of(adapter: &AdapterFile, options: &BackboneOptions) -> Result<Strin
     })
 }
 
-/// The entry `weights` in a run's settings. Runs of the first versions name their backbone there and not in the adapter
-/// file.
+/// The entry `weights` in a run's settings. Runs of the first versions name their backbone there
+/// and not in the adapter file.
 fn weights_of_run(folder: &Path) -> Option<String> {
     let settings = std::fs::read_to_string(folder.join(RUN)).ok()?;
     let top = settings.lines().map(str::trim).take_while(|line| !line.starts_with('['));

@@ -1,4 +1,5 @@
-//! The model that a file holds: from its own metadata, from the `config.json` beside it, from names and shapes.
+//! The model that a file holds: from its own metadata, from the `config.json` beside it, from names
+//! and shapes.
 
 use pad_ops::ImageSize;
 use serde_json::Value;
@@ -10,15 +11,18 @@ use crate::{
 };
 
 impl Checkpoint {
-    /// The encoder that the file holds, under this project's names (see [`Checkpoint::to_ours`]): from its metadata
-    /// `vit`, or else from shapes, with heads of 64 values and a norm eps of 1e-6.
+    /// The encoder that the file holds, under this project's names (see [`Checkpoint::to_ours`]):
+    /// from its metadata `vit`, or else from shapes, with heads of 64 values and a norm eps of
+    /// 1e-6.
     ///
-    /// Names and shapes tell patch size, channels, depth, widths, the grid of the position table (a square one), layer
-    /// scale, the kind of MLP, of adapters and of most scales. They do not tell the number of heads and the norms' eps:
-    /// these come from the `config.json` of transformers, from the format, or are the usual ones.
+    /// Names and shapes tell patch size, channels, depth, widths, the grid of the position table (a
+    /// square one), layer scale, the kind of MLP, of adapters and of most scales. They do not tell
+    /// the number of heads and the norms' eps: these come from the `config.json` of transformers,
+    /// from the format, or are the usual ones.
     ///
     /// # Errors
-    /// [`Error::Config`] with everything that cannot be inferred; [`Error::Format`] for metadata that cannot be read.
+    /// [`Error::Config`] with everything that cannot be inferred; [`Error::Format`] for metadata
+    /// that cannot be read.
     pub fn vit_config(&self) -> Result<ViTConfig> {
         let refuse = |what: String| Error::Format { path: self.path().to_path_buf(), what };
         match self.metadata().get("vit") {
@@ -28,8 +32,8 @@ impl Checkpoint {
         }
     }
 
-    /// The encoder, from `config.json`, format and shapes; names are this project's already. `scale` is used where the
-    /// tensors do not tell it.
+    /// The encoder, from `config.json`, format and shapes; names are this project's already.
+    /// `scale` is used where the tensors do not tell it.
     ///
     /// # Errors
     /// [`Error::Config`] with everything that cannot be inferred.
@@ -38,7 +42,8 @@ impl Checkpoint {
         format: Format,
         scale: Option<Scale>,
     ) -> Result<ViTConfig> {
-        // A file of this project has its configuration under a key of the crate that wrote it, if not under `vit`.
+        // A file of this project has its configuration under a key of the crate that wrote it, if
+        // not under `vit`.
         if let Some(own) = self.own_format() {
             let fault = format!("a file of the format {own} without metadata `vit`");
             return Err(Error::Config { what: "vit", faults: vec![fault] });

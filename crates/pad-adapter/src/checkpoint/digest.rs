@@ -6,8 +6,8 @@ use sha2::{Digest, Sha256};
 use super::Checkpoint;
 use crate::{Error, Result, params::Role};
 
-/// Whether relative position tables count. They depend on the input size, so they do not; the first adapter files
-/// counted them.
+/// Whether relative position tables count. They depend on the input size, so they do not; the first
+/// adapter files counted them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tables {
     With,
@@ -26,7 +26,8 @@ fn is_table(name: &str) -> bool {
         .any(|table| name.ends_with(table))
 }
 
-/// SHA-256 of the parts of a backbone, sorted by name, as 64 hexadecimal digits; `None` without any part.
+/// SHA-256 of the parts of a backbone, sorted by name, as 64 hexadecimal digits; `None` without any
+/// part.
 pub(crate) fn backbone<'a>(
     parts: impl Iterator<Item = (&'a String, &'a Tensor)>,
     tables: Tables,
@@ -49,11 +50,11 @@ pub(crate) fn backbone<'a>(
 }
 
 impl Checkpoint {
-    /// The digest of the backbone in the checkpoint, whose names are this project's: SHA-256, as 64 hexadecimal digits, of
-    /// names, shapes and `f32` values of class token, blocks and final norm.
+    /// The digest of the backbone in the checkpoint, whose names are this project's: SHA-256, as 64
+    /// hexadecimal digits, of names, shapes and `f32` values of class token, blocks and final norm.
     ///
-    /// Patch embedding and position tables are left out, since [`Checkpoint::fit`] changes them for other image sizes
-    /// and channel counts: the digest is the same before and after.
+    /// Patch embedding and position tables are left out, since [`Checkpoint::fit`] changes them for
+    /// other image sizes and channel counts: the digest is the same before and after.
     ///
     /// # Errors
     /// [`Error::Format`] for a checkpoint without a tensor of a backbone.

@@ -1,4 +1,4 @@
-//! What a checkpoint may differ in from a model and still be its own: position grid and input channels.
+//! Fits checkpoints to models with another position grid or number of input channels.
 
 use candle_core::{DType, Tensor};
 
@@ -9,13 +9,15 @@ use crate::{
 };
 
 impl Checkpoint {
-    /// Fits the checkpoint to `config`, and says in words what was changed:
+    /// Fits the checkpoint to `config` and returns a description of each change:
     /// - a square `pos_embed` of another grid is interpolated bicubically, as the reference does;
-    /// - square `relative_position_bias_table`s of another grid are interpolated as the original does,
-    ///   [`interpolate_relative_table`];
-    /// - RGB patch weights are summed for a model of one channel (a grey image repeated three times gives the same
-    ///   tokens), and one-channel weights are spread over three channels in equal parts;
-    /// - a `decoder_pos_embed` of another grid is dropped, since it is a fixed table that the model draws itself.
+    /// - square `relative_position_bias_table`s of another grid are interpolated as the original
+    ///   does, [`interpolate_relative_table`];
+    /// - RGB patch weights are summed for a model of one channel (a grey image repeated three times
+    ///   gives the same tokens), and one-channel weights are spread over three channels in equal
+    ///   parts;
+    /// - a `decoder_pos_embed` of another grid is dropped, since it is a fixed table that the model
+    ///   computes itself.
     ///
     /// # Errors
     /// [`Error::Config`](crate::Error::Config) for an image size that the patch does not divide.
@@ -57,12 +59,12 @@ impl Checkpoint {
         let rows = config.grid()?.len() + 1;
         if self.get("decoder_pos_embed").is_some_and(|table| table.dims().get(1) != Some(&rows)) {
             self.remove("decoder_pos_embed");
-            changes.push(format!("decoder_pos_embed drawn anew for {} rows", rows));
+            changes.push(format!("decoder_pos_embed computed for {rows} rows"));
         }
         Ok(changes)
     }
 
-    /// Brings every BEiT table to the grid `wanted`: how many, and from which grid.
+    /// Interpolates every BEiT table to the grid `wanted`; returns their number and former grid.
     fn fit_relative_tables(&mut self, wanted: PatchGrid) -> Result<Option<(usize, PatchGrid)>> {
         let mut fitted = None;
         let tables = self.tensors().iter().filter(|(name, _)| name.ends_with(RELATIVE_TABLE));

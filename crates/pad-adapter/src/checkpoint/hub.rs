@@ -46,7 +46,7 @@ impl Address {
         &self.repo
     }
 
-    /// The file asked for.
+    /// The file in the repository, if one is given.
     #[cfg(feature = "hub")]
     pub(super) fn file(&self) -> Option<&str> {
         self.file.as_deref()

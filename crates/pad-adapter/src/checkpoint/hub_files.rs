@@ -13,8 +13,8 @@ use super::{
 };
 use crate::{Error, Result};
 
-/// The file of `address` on this machine, from the hub's cache or downloaded into it; the shards of an index,
-/// `config.json` and `preprocessor_config.json` come with it.
+/// The file of `address` on this machine, from the hub's cache or downloaded into it; the shards of
+/// an index, `config.json` and `preprocessor_config.json` come with it.
 ///
 /// # Errors
 /// [`Error::Format`] with the error of the hub or the network.
@@ -36,7 +36,7 @@ struct Source {
 enum Refusal {
     /// The hub has no such file.
     Absent,
-    /// Any other error, in words.
+    /// A description of any other error.
     Other(String),
 }
 

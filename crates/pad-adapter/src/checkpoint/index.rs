@@ -15,13 +15,14 @@ pub(super) const FILES: [&str; 4] = [
 /// The settings beside weights: transformers' or timm's.
 pub(super) const CONFIG: &str = "config.json";
 
-/// What transformers does with an image in front of the network.
+/// The preprocessing of images by transformers.
 pub(super) const PREPROCESSOR: &str = "preprocessor_config.json";
 
 /// The files that an index of shards names, each with its tensors, both sorted.
 ///
 /// # Errors
-/// [`Error::Io`]; [`Error::Format`] for anything but such an index, or one that names a file elsewhere.
+/// [`Error::Io`]; [`Error::Format`] for anything but such an index, or one that names a file
+/// elsewhere.
 pub(super) fn shards(path: &Path) -> Result<BTreeMap<String, Vec<String>>> {
     let refuse = |what: String| Error::Format { path: path.to_path_buf(), what };
     #[derive(serde::Deserialize)]

@@ -1,5 +1,5 @@
-//! Checkpoints in and out: safetensors and `.pth`, fitted to a model, and adapter-only files; [`Backbone`] opens weights
-//! from anywhere.
+//! Checkpoints in and out: safetensors and `.pth`, fitted to a model, and adapter-only files;
+//! [`Backbone`] opens weights from anywhere.
 
 mod adapter_file;
 mod backbone;

@@ -1,17 +1,17 @@
 //! A reader of Python pickles that builds a description and executes nothing.
 //!
-//! Objects lie in one arena and name each other by index, so memory grows with the file's bytes and no more, and
-//! nothing here recurses: a file made to exhaust a reader cannot.
+//! Objects lie in one arena and name each other by index, so memory grows with the file's bytes and
+//! no more, and nothing here recurses: no file can exhaust the stack.
 
 use std::collections::BTreeMap;
 
 /// An object's place in [`Pickle::objects`].
 pub(super) type Id = usize;
 
-/// What a pickle describes.
+/// An object that a pickle describes.
 #[derive(Clone, Debug)]
 pub(super) enum Object {
-    /// Numbers that are not integers, bytes, `None`: nothing that is asked for here.
+    /// Numbers that are not integers, bytes, `None`: not needed here.
     Other,
     /// An integer or a truth value.
     Int(i64),
@@ -29,7 +29,7 @@ pub(super) enum Object {
     Stored(Id),
 }
 
-/// A pickle, read.
+/// A pickle in memory.
 #[derive(Debug, Default)]
 pub(super) struct Pickle {
     objects: Vec<Object>,
@@ -40,7 +40,8 @@ impl Pickle {
     /// Reads `bytes` up to the end of the first pickle in them.
     ///
     /// # Errors
-    /// In words: a damaged pickle, or one that names a function or class no checkpoint needs.
+    /// A description of the fault: a damaged pickle, or one with a function or class that no
+    /// checkpoint needs.
     pub(super) fn read(bytes: &[u8]) -> Result<Self, String> {
         let mut reader = Reader { bytes, ..Default::default() };
         while reader.step()? {}
@@ -48,7 +49,7 @@ impl Pickle {
         Ok(Self { objects: reader.objects, root })
     }
 
-    /// The object that the pickle stands for.
+    /// The outermost object.
     pub(super) fn root(&self) -> Id {
         self.root
     }
@@ -98,8 +99,8 @@ impl Pickle {
     }
 }
 
-/// Functions and classes that state dictionaries and what training programs put beside them are made of. None of them
-/// is ever run here; a file that names anything else was made for something else than weights.
+/// Functions and classes that state dictionaries and what training programs put beside them are
+/// made of. None of them is ever run here; a file that names anything else is refused.
 fn is_known(module: &str, name: &str) -> bool {
     match module {
         "collections" => matches!(name, "OrderedDict" | "defaultdict" | "Counter"),
@@ -210,7 +211,7 @@ impl<'a> Reader<'a> {
     }
 
     fn pop(&mut self) -> Step<Id> {
-        // An object below the last mark belongs to whoever set it.
+        // An object below the last mark belongs to an outer collection.
         let floor = self.marks.last().copied().unwrap_or(0);
         if self.stack.len() <= floor {
             return Err("the pickle takes more from its stack than is there".into());
@@ -234,7 +235,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Adds to the list on top of the stack; what is added to anything else is not asked for.
+    /// Adds to the list on top of the stack; additions to other objects are skipped.
     fn append(&mut self, members: Vec<Id>) -> Step<()> {
         let id = self.last()?;
         if let Some(Object::Sequence(list)) = self.objects.get_mut(id) {

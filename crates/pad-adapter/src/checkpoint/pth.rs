@@ -1,4 +1,5 @@
-//! PyTorch's `.pth` files (1.6 and later): a zip of one pickle and the storages. Nothing in them is executed.
+//! PyTorch's `.pth` files (1.6 and later): a zip of one pickle and the storages. Nothing in them is
+//! executed.
 
 use std::{
     collections::BTreeMap,
@@ -21,7 +22,7 @@ const STATE_KEYS: [&str; 3] = ["model", "state_dict", "teacher"];
 
 type Archive = ZipArchive<BufReader<File>>;
 
-/// Where and how a tensor lies in its storage.
+/// The layout of a tensor in its storage.
 #[derive(Debug)]
 struct Place {
     key: String,
@@ -50,9 +51,9 @@ pub(super) fn read(path: &Path) -> Result<BTreeMap<String, Tensor>> {
         return Err(refuse("not a PyTorch file: no zip archive".into()));
     }
     let file = File::open(path).map_err(io)?;
-    // Left to look for the archive's start, the zip crate (9.8) takes the second entry of some sound files for the
-    // first: torch.save writes zip64 records that the archive does not need, and where the first entry's record is as
-    // long as they are (76 bytes), both places look alike.
+    // Left to look for the archive's start, the zip crate (9.8) takes the second entry of some
+    // sound files for the first: torch.save writes zip64 records that the archive does not need,
+    // and where the first entry's record is as long as they are (76 bytes), both places look alike.
     let config = Config { archive_offset: ArchiveOffset::Known(0) };
     let mut archive = ZipArchive::with_config(config, BufReader::new(file))
         .map_err(|error| refuse(format!("not a PyTorch file: {error}")))?;
@@ -156,7 +157,7 @@ fn place(pickle: &Pickle, arguments: Id) -> Result<Place, String> {
     Ok(Place { key, dtype, offset, shape, stride })
 }
 
-/// Elements that a tensor spans in its storage, from its first to its last, and how many it has.
+/// The number of elements that a tensor spans in its storage, and the number that it has.
 fn extent(place: &Place) -> Option<(usize, usize)> {
     let mut last = 0_usize;
     let mut count = 1_usize;

@@ -65,18 +65,20 @@ fn fetch(address: &Address) -> Result<PathBuf> {
 impl Checkpoint {
     /// Reads tensors from
     /// - a `.safetensors` file;
-    /// - a `.pth` / `.pt` / `.bin` file of PyTorch 1.6 or later (nothing in it is executed, and a file that names
-    ///   functions which no checkpoint needs is refused; weights at the top or under `model`, `state_dict` or
-    ///   `teacher`);
+    /// - a `.pth` / `.pt` / `.bin` file of PyTorch 1.6 or later (nothing in it is executed, and a
+    ///   file that names functions which no checkpoint needs is refused; weights at the top or
+    ///   under `model`, `state_dict` or `teacher`);
     /// - a `.index.json` file that spreads the weights over several such files;
-    /// - a folder with one of these under the hub's names (`model.safetensors`, `pytorch_model.bin`, ..);
-    /// - `hf://owner/repo[/file][@revision]`, fetched from the Hugging Face hub (feature `hub`; its cache and its
-    ///   environment variables are honoured, `HF_HUB_OFFLINE` among them).
+    /// - a folder with one of these under the hub's names (`model.safetensors`,
+    ///   `pytorch_model.bin`, ..);
+    /// - `hf://owner/repo[/file][@revision]`, fetched from the Hugging Face hub (feature `hub`; its
+    ///   cache and its environment variables are honoured, `HF_HUB_OFFLINE` among them).
     ///
     /// A `config.json` beside the file is kept with it, see [`Checkpoint::vit_config`].
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Format`] for a file that is truncated, damaged, of another kind, or without a tensor.
+    /// [`Error::Io`]; [`Error::Format`] for a file that is truncated, damaged, of another kind, or
+    /// without a tensor.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let fetched = match path.to_str().map(Address::parse).transpose()?.flatten() {
@@ -232,9 +234,9 @@ impl Checkpoint {
         self.hub_config.as_ref()
     }
 
-    /// The statistics of the images that the weights were trained on: from the metadata `input_mean` and `input_std`, or
-    /// else from transformers' `preprocessor_config.json` or timm's `config.json` beside the file.
-    /// [`Checkpoint::to_ours`] adds those of the format.
+    /// The statistics of the images that the weights were trained on: from the metadata
+    /// `input_mean` and `input_std`, or else from transformers' `preprocessor_config.json` or
+    /// timm's `config.json` beside the file. [`Checkpoint::to_ours`] adds those of the format.
     ///
     /// # Errors
     /// [`Error::Format`] for metadata that cannot be read.

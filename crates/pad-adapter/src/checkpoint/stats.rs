@@ -10,8 +10,8 @@ use super::Format;
 const MEAN: &str = "input_mean";
 const STD: &str = "input_std";
 
-/// Mean and standard deviation, of levels between 0 and 1, that a network's input was normalised with: a property of its
-/// weights, one value per channel.
+/// Mean and standard deviation, of levels between 0 and 1, that a network's input was normalised
+/// with: a property of its weights, one value per channel.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InputStats {
@@ -37,7 +37,7 @@ impl InputStats {
     /// Reads the entries `input_mean` and `input_std` of a file's metadata; `None` without either.
     ///
     /// # Errors
-    /// In words, if one of the two is missing or is not three numbers.
+    /// A description of the fault, if one of the two is missing or is not three numbers.
     pub fn read(metadata: &BTreeMap<String, String>) -> Result<Option<Self>, String> {
         let (mean, std) = match (metadata.get(MEAN), metadata.get(STD)) {
             (None, None) => return Ok(None),
@@ -88,8 +88,8 @@ impl InputStats {
         stats.is_valid().then_some(stats)
     }
 
-    /// The statistics that all published weights of a format share. timm publishes weights of several; those with layer
-    /// scale (DINOv2, DeiT III) have ImageNet's.
+    /// The statistics that all published weights of a format share. timm publishes weights of
+    /// several; those with layer scale (DINOv2, DeiT III) have ImageNet's.
     pub(super) fn of_format(format: Format, has_layer_scale: bool) -> Option<Self> {
         match format {
             Format::Mae | Format::MmSelfSup | Format::VitMae | Format::Dinov2 => {

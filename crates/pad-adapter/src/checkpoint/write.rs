@@ -6,7 +6,7 @@ use candle_core::{DType, Tensor};
 
 use crate::{Error, Result};
 
-/// How floating values are stored.
+/// The type that floating-point values are stored in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FloatType {
@@ -57,8 +57,8 @@ pub fn save(
     .map_err(|cause| Error::Io { path: path.to_path_buf(), cause })
 }
 
-/// The header of a safetensors file with its entries sorted, and the values behind it: metadata come out of a hash map
-/// in another order each time, and equal contents should be equal files.
+/// The header of a safetensors file with its entries sorted, and the values behind it: metadata
+/// come out of a hash map in another order each time, and equal contents should be equal files.
 fn sorted_header(bytes: &[u8]) -> std::result::Result<(Vec<u8>, &[u8]), String> {
     let (length, rest) = bytes.split_first_chunk::<8>().ok_or("no header")?;
     let length = usize::try_from(u64::from_le_bytes(*length)).map_err(|e| e.to_string())?;

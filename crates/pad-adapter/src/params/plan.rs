@@ -9,7 +9,8 @@ use super::Role;
 pub struct Rate {
     /// Factor on the run's learning rate. Default 1.
     pub lr_factor: f64,
-    /// Last epoch (from 0) in which the parameter stays frozen. Default: it trains from the first step.
+    /// Last epoch (from 0) in which the parameter stays frozen. Default: it trains from the first
+    /// step.
     pub frozen_through: Option<usize>,
 }
 
@@ -55,8 +56,9 @@ impl Plan {
         Self::of_roles(|_| false)
     }
 
-    /// Multiplies the learning rates by `decay^(depth + 1 - layer)`, with [`Role::layer`] in a network of `depth`
-    /// blocks: they fall from the head (factor 1) down to the patch embedding, BEiT's and MAE's rule.
+    /// Multiplies the learning rates by `decay^(depth + 1 - layer)`, with [`Role::layer`] in a
+    /// network of `depth` blocks: they fall from the head (factor 1) down to the patch embedding,
+    /// BEiT's and MAE's rule.
     #[must_use]
     pub fn with_layer_decay(self, decay: f64, depth: usize) -> Self {
         Self::new(move |role| {

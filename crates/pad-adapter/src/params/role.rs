@@ -14,8 +14,9 @@ pub enum Role {
     Block(usize),
     /// `norm.*`.
     FinalNorm,
-    /// `blocks.{i}.adaptmlp.*`, learnable scales among them. In a network with names of its own, `adaptmlp` at any
-    /// place (`encoder.layer.3.adaptmlp.*`); the number is the last one before it, or 0.
+    /// `blocks.{i}.adaptmlp.*`, learnable scales among them. In a network with other names,
+    /// `adaptmlp` at any place (`encoder.layer.3.adaptmlp.*`); the number is the last one before
+    /// it, or 0.
     Adapter(usize),
     /// `blocks.{i}.scalar_pred.*`, the gate of patchwise scales; at any place, as adapters.
     Gate(usize),
@@ -54,7 +55,7 @@ impl Role {
         }
     }
 
-    /// Adapters keep their names in networks that call their blocks otherwise.
+    /// The role of an adapter's parameter in a network whose blocks have other names.
     fn foreign(segments: &[&str]) -> Self {
         let Some(place) = segments.iter().position(|s| matches!(*s, "adaptmlp" | "scalar_pred"))
         else {
@@ -64,12 +65,12 @@ impl Role {
         if segments[place] == "adaptmlp" { Role::Adapter(block) } else { Role::Gate(block) }
     }
 
-    /// Adapters and their gates.
+    /// Whether it is an adapter's or its gate's.
     pub fn is_adapter(self) -> bool {
         matches!(self, Role::Adapter(_) | Role::Gate(_))
     }
 
-    /// The encoder without adapters.
+    /// Whether it is the encoder's without adapters.
     pub fn is_backbone(self) -> bool {
         matches!(
             self,
@@ -77,13 +78,14 @@ impl Role {
         )
     }
 
-    /// Everything behind the encoder in a masked autoencoder.
+    /// Whether it is of the part behind the encoder in a masked autoencoder.
     pub fn is_decoder(self) -> bool {
         matches!(self, Role::MaskToken | Role::DecoderEmbed | Role::DecoderPosTable | Role::Decoder)
     }
 
-    /// The layer of a network of `depth` blocks that the role belongs to: 0 for the embeddings and the position table,
-    /// `i + 1` for block `i` with its adapter, `depth + 1` for all that follows.
+    /// The layer of a network of `depth` blocks that the role belongs to: 0 for the embeddings and
+    /// the position table, `i + 1` for block `i` with its adapter, `depth + 1` for all that
+    /// follows.
     pub fn layer(self, depth: usize) -> usize {
         match self {
             Role::PatchEmbed | Role::ClassToken | Role::PosTable => 0,

@@ -72,12 +72,13 @@ struct Inner {
     misshapen: Vec<Misshapen>,
 }
 
-/// Serves a model its parameters by name, from a checkpoint or an initialiser, and hands out a variable only where the
-/// role trains: every other tensor is plain, so no gradient of it is ever computed.
+/// Serves a model its parameters by name, from a checkpoint or an initialiser, and hands out a
+/// variable only where the role trains: every other tensor is plain, so no gradient of it is ever
+/// computed.
 ///
-/// Ordinary candle code builds on it (`candle_nn::linear(d, 3 * d, vb.pp("qkv"))`), a foreign model's too; strict
-/// loading, freezing and counting then hold by construction. Random first values depend on the key and on the
-/// parameter's name alone, not on the order of construction.
+/// Ordinary candle code builds on it (`candle_nn::linear(d, 3 * d, vb.pp("qkv"))`), a foreign
+/// model's too; strict loading, freezing and counting then hold by construction. Random first
+/// values depend on the key and on the parameter's name alone, not on the order of construction.
 ///
 /// ```
 /// use candle_core::{Device, DType};
@@ -142,14 +143,16 @@ impl ParamStore {
         self.with_plan(Plan::of_roles(rule))
     }
 
-    /// Sets which roles may be missing from the checkpoint and are then initialised (adapters on an RGB backbone).
+    /// Sets which roles may be missing from the checkpoint and are then initialised (adapters on an
+    /// RGB backbone).
     #[must_use]
     pub fn with_fresh(self, rule: impl Fn(Role) -> bool + Send + Sync + 'static) -> Self {
         self.lock().may_be_fresh = Box::new(rule);
         self
     }
 
-    /// Sets which roles of the checkpoint the model need not have (a decoder, when only the encoder is built).
+    /// Sets which roles of the checkpoint the model need not have (a decoder, when only the encoder
+    /// is built).
     #[must_use]
     pub fn with_unused(self, rule: impl Fn(Role) -> bool + Send + Sync + 'static) -> Self {
         self.lock().may_be_unused = Box::new(rule);
@@ -163,7 +166,8 @@ impl ParamStore {
         self
     }
 
-    /// Adds a first value for `name`, used where the checkpoint has none: sine-cosine tables, for one.
+    /// Adds a first value for `name`, used where the checkpoint has none: sine-cosine tables, for
+    /// one.
     #[must_use]
     pub fn with_value(self, name: impl Into<String>, value: Tensor) -> Self {
         self.lock().values.insert(name.into(), value);
@@ -173,7 +177,8 @@ impl ParamStore {
     /// Builds a model on this store and checks that checkpoint and model agree.
     ///
     /// # Errors
-    /// [`Error::Tensors`] with everything that is missing, unexpected and misshapen; whatever `build` returns.
+    /// [`Error::Tensors`] with everything that is missing, unexpected and misshapen; errors of
+    /// `build`.
     pub fn build<M, E: From<Error>>(
         &self,
         build: impl FnOnce(VarBuilder<'static>) -> Result<M, E>,
@@ -183,7 +188,8 @@ impl ParamStore {
         Ok(model)
     }
 
-    /// The `VarBuilder` of this store, in `f32`. Call [`ParamStore::check`] when the model is built.
+    /// The `VarBuilder` of this store, in `f32`. Call [`ParamStore::check`] when the model is
+    /// built.
     pub fn var_builder(&self) -> VarBuilder<'static> {
         let device = self.lock().device.clone();
         VarBuilder::from_backend(Box::new(self.clone()), DType::F32, device)
@@ -244,11 +250,12 @@ impl ParamStore {
         chosen.map(|param| (param.name.clone(), param.tensor.clone())).collect()
     }
 
-    /// The digest of the backbone, as [`Checkpoint::backbone_digest`] gives it for a checkpoint with these tensors.
+    /// The digest of the backbone, as [`Checkpoint::backbone_digest`] gives it for a checkpoint
+    /// with these tensors.
     ///
     /// # Errors
-    /// [`Error::Config`] if the store has no parameter of a backbone; candle's errors when values are copied from a
-    /// device.
+    /// [`Error::Config`] if the store has no parameter of a backbone; candle's errors when values
+    /// are copied from a device.
     pub fn backbone_digest(&self) -> Result<String> {
         let backbone = self.tensors(digest::is_part);
         digest::backbone(backbone.iter(), digest::Tables::Without)?.ok_or_else(|| Error::Config {
@@ -289,7 +296,8 @@ impl Inner {
         Ok((initial(shape, name, init, self.key)?, Origin::Init))
     }
 
-    /// The tensor `name`, made and recorded on first request; a variable if its role trains and `may_train`.
+    /// The tensor `name`, made and recorded on first request; a variable if its role trains and
+    /// `may_train`.
     fn serve(
         &mut self,
         shape: Shape,
@@ -357,7 +365,7 @@ impl SimpleBackend for ParamStore {
         self.lock().serve(shape, name, init, (dtype, device), true)
     }
 
-    /// Serves a constant: a tensor of the checkpoint or a given value, which never trains, whatever its role.
+    /// Serves a constant: a tensor of the checkpoint or a given value, which never trains.
     fn get_unchecked(&self, name: &str, dtype: DType, device: &Device) -> CandleResult<Tensor> {
         let mut inner = self.lock();
         let known = inner.served.get(name).map(|param| param.tensor.shape().clone());

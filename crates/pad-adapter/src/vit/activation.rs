@@ -1,4 +1,4 @@
-//! What stands between the two layers of an MLP, by name.
+//! The activations of an MLP.
 
 use candle_core::{D, Tensor};
 
@@ -10,7 +10,8 @@ use crate::Result;
 pub(super) fn apply(activation: Activation, x: &Tensor) -> Result<Tensor> {
     Ok(match activation {
         Activation::Gelu => pad_ops::gelu(x)?,
-        // x sigmoid(1.702 x), by way of the one function of the kind that candle differentiates in one step.
+        // x sigmoid(1.702 x), by way of the one function of the kind that candle differentiates in
+        // one step.
         Activation::QuickGelu => ((x * 1.702)?.silu()? / 1.702)?,
         Activation::SwiGlu => {
             let half = x.dim(D::Minus1)? / 2;

@@ -1,4 +1,5 @@
-//! One transformer block, with or without an adapter: pre-training, segmentation and detection share it.
+//! One transformer block, with or without an adapter: pre-training, segmentation and detection
+//! share it.
 
 use candle_core::Tensor;
 use candle_nn::{Init, VarBuilder};
@@ -22,7 +23,7 @@ impl Attention {
     /// Builds the layer from `qkv.{weight,bias}` and `proj.{weight,bias}` of `vb`.
     ///
     /// # Errors
-    /// Whatever `vb` refuses.
+    /// Errors of `vb`: missing tensors or other shapes.
     pub fn new(dim: usize, num_heads: usize, vb: VarBuilder) -> Result<Self> {
         Ok(Self {
             qkv: Linear::new(dim, 3 * dim, true, xavier_uniform(dim, 3 * dim), vb.pp("qkv"))?,
@@ -41,14 +42,14 @@ impl Attention {
         self.proj.forward(&heads)
     }
 
-    /// [`Attention::forward`] with a bias on the logits, which may come from the packed queries, keys and values
-    /// (B, N, 3 D) that it is given.
+    /// [`Attention::forward`] with a bias on the logits, which may come from the packed queries,
+    /// keys and values (B, N, 3 D) that it is given.
     ///
     /// # Shapes
     /// `x` (B, N, D) -> the same.
     ///
     /// # Errors
-    /// An `x` or a bias that does not fit; whatever `bias` returns.
+    /// An `x` or a bias that does not fit; errors of `bias`.
     pub fn forward_biased(
         &self,
         x: &Tensor,
@@ -96,7 +97,7 @@ impl Mlp {
     /// Builds the layers from `fc1.{weight,bias}` and `fc2.{weight,bias}` of `vb`.
     ///
     /// # Errors
-    /// Whatever `vb` refuses.
+    /// Errors of `vb`: missing tensors or other shapes.
     pub fn new(dim: usize, hidden: usize, vb: VarBuilder) -> Result<Self> {
         Self::with_activation(dim, hidden, Activation::Gelu, vb)
     }
@@ -104,7 +105,7 @@ impl Mlp {
     /// [`Mlp::new`] with another activation. `fc1` is twice as wide for [`Activation::SwiGlu`].
     ///
     /// # Errors
-    /// Whatever `vb` refuses.
+    /// Errors of `vb`: missing tensors or other shapes.
     pub fn with_activation(
         dim: usize,
         hidden: usize,
@@ -161,8 +162,8 @@ impl Branch {
 
 /// A pre-norm block: `x = x + branch1(Attention(LN(x)))`, then `x + s A(x) + branch2(MLP(LN(x)))`.
 ///
-/// The adapter looks at the MLP's output before layer scale and drop path, and its own part is neither scaled nor
-/// dropped, as downstream in the original.
+/// The adapter looks at the MLP's output before layer scale and drop path, and its own part is
+/// neither scaled nor dropped, as downstream in the original.
 #[derive(Clone, Debug)]
 pub struct Block {
     norm1: LayerNorm,
@@ -181,7 +182,7 @@ impl Block {
     /// Block `index` of the network that `config` describes; `vb` stands at the block.
     ///
     /// # Errors
-    /// Whatever `vb` refuses.
+    /// Errors of `vb`: missing tensors or other shapes.
     pub fn new(config: &ViTConfig, index: usize, vb: VarBuilder) -> Result<Self> {
         let (dim, eps) = (config.embed_dim, config.norm_eps);
         let drop_path =
@@ -204,16 +205,16 @@ impl Block {
         })
     }
 
-    /// Sets activation checkpointing: the block keeps its input alone for the backward and computes the rest again. It has
-    /// no effect on results. Default: off.
+    /// Sets activation checkpointing: the block keeps its input alone for the backward and computes
+    /// the rest again. It has no effect on results. Default: off.
     #[must_use]
     pub fn with_checkpointing(self, checkpointing: bool) -> Self {
         let keep = if checkpointing { Keep::Nothing } else { Keep::Activations };
         Self { keep, ..self }
     }
 
-    /// Sets the precision of the linear layers' matrix products. Default: `f32`. Blocks with layer scale, drop path in
-    /// training, another attention or another activation stay in `f32`.
+    /// Sets the precision of the linear layers' matrix products. Default: `f32`. Blocks with layer
+    /// scale, drop path in training, another attention or another activation stay in `f32`.
     #[must_use]
     pub fn with_matmul_precision(self, precision: MatmulPrecision) -> Self {
         Self { precision, ..self }
@@ -228,14 +229,14 @@ impl Block {
         self.tail(&self.attend(x, mode)?, mode)
     }
 
-    /// [`Block::forward`] with another way to attend: windows, relative positions. `attend` gets this block's
-    /// attention and the normalised tokens.
+    /// [`Block::forward`] with another way to attend: windows, relative positions. `attend` gets
+    /// this block's attention and the normalised tokens.
     ///
     /// # Shapes
     /// `x` (B, N, D) -> the same; so must `attend`.
     ///
     /// # Errors
-    /// An `x` that does not fit; whatever `attend` returns.
+    /// An `x` that does not fit; errors of `attend`.
     pub fn forward_with(
         &self,
         x: &Tensor,
@@ -270,7 +271,8 @@ impl Block {
         Ok((x + self.branch1.forward(attention, mode)?)?)
     }
 
-    /// The attention weights of this block, the mean over the heads ([`Attention::map`] of the normalised tokens).
+    /// The attention weights of this block, the mean over the heads ([`Attention::map`] of the
+    /// normalised tokens).
     ///
     /// # Shapes
     /// `x` (B, N, D), the block's input -> (B, N, N), rows that sum to 1.
@@ -281,7 +283,8 @@ impl Block {
         self.attn.map(&self.norm1.forward(x)?)
     }
 
-    /// The second half, `x + s A(x) + branch2(MLP(LN(x)))`: each token by itself, so any subset of them.
+    /// The second half, `x + s A(x) + branch2(MLP(LN(x)))`: each token by itself, so any subset of
+    /// them.
     ///
     /// # Shapes
     /// `x` (B, N, D) from [`Block::attend`] -> the same.
@@ -313,7 +316,8 @@ impl Block {
         mode.layer(2 * self.index as u32)
     }
 
-    /// The adapter's patchwise scales on input `x`; `None` without an adapter or with another scale.
+    /// The adapter's patchwise scales on input `x`; `None` without an adapter or with another
+    /// scale.
     ///
     /// # Shapes
     /// `x` (B, N, D) -> (B, N).

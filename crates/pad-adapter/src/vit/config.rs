@@ -63,17 +63,19 @@ pub enum Activation {
     Gelu,
     /// `x * sigmoid(1.702 x)`, CLIP's.
     QuickGelu,
-    /// `silu(a) * b` with `a` and `b` the halves of `fc1`'s output, which is twice as wide (DINOv2's largest models;
-    /// timm's packed layout).
+    /// `silu(a) * b` with `a` and `b` the halves of `fc1`'s output, which is twice as wide
+    /// (DINOv2's largest models; timm's packed layout).
     SwiGlu,
 }
 
-/// A ViT's hyperparameters; presets are functions, such as [`ViTConfig::base`], or named ([`ViTConfig::preset`]).
+/// A ViT's hyperparameters; presets are functions, such as [`ViTConfig::base`], or named
+/// ([`ViTConfig::preset`]).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 // The derived functions are called by the implementations below, which also read an older field.
 #[serde(remote = "Self", default, deny_unknown_fields)]
 pub struct ViTConfig {
-    /// Image size that the position table is made for; other sizes work too, with the table interpolated.
+    /// Image size that the position table is made for; other sizes work too, with the table
+    /// interpolated.
     pub image_size: ImageSize,
     /// Grid of the position table where it is not that of `image_size` (DINOv2: 37 x 37).
     pub pos_grid: Option<PatchGrid>,
@@ -100,7 +102,8 @@ pub struct ViTConfig {
     pub patch_bias: bool,
     /// First value of the layer scale (`ls1.gamma`, `ls2.gamma`). Default: no layer scale.
     pub layer_scale: Option<f64>,
-    /// Largest rate of stochastic depth, that of the last block; it grows linearly from 0 in the first. Default 0.
+    /// Largest rate of stochastic depth, that of the last block; it grows linearly from 0 in the
+    /// first. Default 0.
     pub drop_path: f64,
     /// Eps of the norms.
     pub norm_eps: f64,
@@ -197,8 +200,9 @@ impl ViTConfig {
         Self::new(patch_size, 1280, 32, 16)
     }
 
-    /// CLIP's image tower of this shape: norm in front of the blocks, its own GELU, no bias in the patch embedding. The
-    /// tower's tokens come from [`ViT::run_blocks`](super::ViT::run_blocks), since only its class token is normed.
+    /// CLIP's image tower of this shape: norm in front of the blocks, its own GELU, no bias in the
+    /// patch embedding. The tower's tokens come from [`ViT::run_blocks`](super::ViT::run_blocks),
+    /// since only its class token is normed.
     #[must_use]
     pub fn clip(self) -> Self {
         Self {
@@ -219,7 +223,8 @@ impl ViTConfig {
     pub const PRESETS: [&str; 7] =
         ["pico", "tiny", "small", "base", "large", "huge", "dinov2-small"];
 
-    /// A preset by its name, one of [`ViTConfig::PRESETS`], with patches of `patch_size`; `dinov2-small` has its own.
+    /// A preset by its name, one of [`ViTConfig::PRESETS`], with patches of `patch_size`;
+    /// `dinov2-small` has its own.
     ///
     /// ```
     /// use pad_adapter::vit::ViTConfig;

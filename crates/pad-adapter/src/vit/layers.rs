@@ -1,4 +1,4 @@
-//! The two layers everything is made of, over pad-ops' differentiable operators.
+//! Linear layers and layer norms, over pad-ops' differentiable operators.
 
 use candle_core::Tensor;
 use candle_nn::{Init, VarBuilder};
@@ -11,11 +11,11 @@ use crate::Result;
 pub struct Linear(LinearWeights);
 
 impl Linear {
-    /// Builds the layer from `weight` (`outputs`, `inputs`) of `vb`, initialised by `init`, and `bias` (`outputs`),
-    /// initialised to zero.
+    /// Builds the layer from `weight` (`outputs`, `inputs`) of `vb`, initialised by `init`, and
+    /// `bias` (`outputs`), initialised to zero.
     ///
     /// # Errors
-    /// Whatever `vb` refuses.
+    /// Errors of `vb`: missing tensors or other shapes.
     pub fn new(
         inputs: usize,
         outputs: usize,
@@ -58,10 +58,11 @@ pub struct LayerNorm {
 }
 
 impl LayerNorm {
-    /// Builds the layer from `weight` (`dim`) of `vb`, initialised to one, and `bias` (`dim`), initialised to zero.
+    /// Builds the layer from `weight` (`dim`) of `vb`, initialised to one, and `bias` (`dim`),
+    /// initialised to zero.
     ///
     /// # Errors
-    /// Whatever `vb` refuses.
+    /// Errors of `vb`: missing tensors or other shapes.
     pub fn new(dim: usize, eps: f64, vb: VarBuilder) -> Result<Self> {
         let weight = vb.get_with_hints(dim, "weight", Init::Const(1.0))?;
         let bias = vb.get_with_hints(dim, "bias", Init::Const(0.0))?;
@@ -83,7 +84,8 @@ impl LayerNorm {
     }
 }
 
-/// Xavier uniform, MAE's initialisation of every linear layer: bound `sqrt(6 / (inputs + outputs))`.
+/// Xavier uniform, MAE's initialisation of every linear layer: bound `sqrt(6 / (inputs +
+/// outputs))`.
 pub fn xavier_uniform(inputs: usize, outputs: usize) -> Init {
     let bound = (6.0 / (inputs + outputs) as f64).sqrt();
     Init::Uniform { lo: -bound, up: bound }

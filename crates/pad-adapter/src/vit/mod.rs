@@ -1,7 +1,8 @@
-//! The vision transformer that hosts the adapters (Dosovitskiy et al., 2020), for any image size and subset of tokens.
+//! The vision transformer that hosts the adapters (Dosovitskiy et al., 2020), for any image size
+//! and subset of tokens.
 //!
-//! Masking happens outside: [`ViT::embed`] makes tokens of all patches or of those that are kept, [`ViT::encode`] takes
-//! whatever tokens it is given.
+//! Masking happens outside: [`ViT::embed`] makes tokens of all patches or of those that are kept,
+//! [`ViT::encode`] takes any set of tokens.
 
 mod activation;
 mod block;
@@ -33,8 +34,8 @@ pub struct FeatureMap {
     pub stride: usize,
 }
 
-/// A vision transformer. Parameter names are timm's: `patch_embed.proj`, `cls_token`, `pos_embed`, `blocks.{i}.*`,
-/// `norm`; `norm_pre` where the configuration has one.
+/// A vision transformer. Parameter names are timm's: `patch_embed.proj`, `cls_token`, `pos_embed`,
+/// `blocks.{i}.*`, `norm`; `norm_pre` where the configuration has one.
 #[derive(Clone, Debug)]
 pub struct ViT {
     config: ViTConfig,
@@ -47,10 +48,11 @@ pub struct ViT {
 }
 
 impl ViT {
-    /// Builds the network from `vb`'s tensors. Without a `pos_embed` there, the table is the 2D sine-cosine one.
+    /// Builds the network from `vb`'s tensors. Without a `pos_embed` there, the table is the 2D
+    /// sine-cosine one.
     ///
     /// # Errors
-    /// [`Error::Config`]; whatever `vb` refuses.
+    /// [`Error::Config`]; errors of `vb`.
     pub fn new(config: &ViTConfig, vb: VarBuilder) -> Result<Self> {
         config.validate()?;
         let (dim, grid) = (config.embed_dim, config.pos_table_grid()?);
@@ -73,8 +75,8 @@ impl ViT {
         Ok(Self { config: *config, patch_embed, cls_token, pos_table, norm_pre, blocks, norm })
     }
 
-    /// Sets activation checkpointing: blocks keep their input alone for the backward and compute the rest again. It has
-    /// no effect on results. Default: off.
+    /// Sets activation checkpointing: blocks keep their input alone for the backward and compute
+    /// the rest again. It has no effect on results. Default: off.
     #[must_use]
     pub fn with_checkpointing(mut self, checkpointing: bool) -> Self {
         let blocks = self.blocks.into_iter();
@@ -98,7 +100,8 @@ impl ViT {
     /// Patch grid of `images` (B, C, H, W).
     ///
     /// # Errors
-    /// [`Error::ImageShape`] for another rank, another number of channels, or sides that the patch does not divide.
+    /// [`Error::ImageShape`] for another rank, another number of channels, or sides that the patch
+    /// does not divide.
     pub fn grid_of(&self, images: &Tensor) -> Result<PatchGrid> {
         self.patch_embed.grid_of(images)
     }
@@ -106,8 +109,8 @@ impl ViT {
     /// Tokens of all patches, or of the patches `keep`, with positions added and no class token.
     ///
     /// # Shapes
-    /// `images` (B, C, H, W); `keep` (B, K) `u32` patch indices, row major; result (B, L, D) or (B, K, D), and the
-    /// whole grid.
+    /// `images` (B, C, H, W); `keep` (B, K) `u32` patch indices, row major; result (B, L, D) or (B,
+    /// K, D), and the whole grid.
     ///
     /// # Errors
     /// [`Error::ImageShape`]; an index beyond the grid.
@@ -148,7 +151,8 @@ impl ViT {
     /// [`ViT::encode`], and the attention of the last block ([`Block::attention_map`]).
     ///
     /// # Shapes
-    /// `tokens` (B, N, D) as for [`ViT::encode`]; results (B, 1 + N, D) and (B, 1 + N, 1 + N), class token first.
+    /// `tokens` (B, N, D) as for [`ViT::encode`]; results (B, 1 + N, D) and (B, 1 + N, 1 + N),
+    /// class token first.
     ///
     /// # Errors
     /// Tokens that do not fit.
@@ -162,10 +166,11 @@ impl ViT {
         Ok((self.norm.forward(&last.forward(&x, mode)?)?, attention))
     }
 
-    /// Like [`ViT::encode`] but without the final norm; `after(i, x)` sees every block's output (B, 1 + N, D).
+    /// Like [`ViT::encode`] but without the final norm; `after(i, x)` sees every block's output (B,
+    /// 1 + N, D).
     ///
     /// # Errors
-    /// Tokens that do not fit, or whatever `after` returns.
+    /// Tokens that do not fit; errors of `after`.
     pub fn run_blocks(
         &self,
         tokens: &Tensor,
@@ -202,7 +207,8 @@ impl ViT {
         self.encode(&self.embed(images, None)?.0, mode)
     }
 
-    /// Feature maps after the chosen blocks (no final norm, class token dropped), in the order of `blocks`.
+    /// Feature maps after the chosen blocks (no final norm, class token dropped), in the order of
+    /// `blocks`.
     ///
     /// # Shapes
     /// `images` (B, C, H, W) -> (B, D, H / patch, W / patch) each.
@@ -234,8 +240,8 @@ impl ViT {
         Ok(found.map(|data| FeatureMap { data, stride }).collect())
     }
 
-    /// The patchwise scales of every block on whole images: per block (B, 1 + L), class token first; `None` where a
-    /// block has no patchwise adapter.
+    /// The patchwise scales of every block on whole images: per block (B, 1 + L), class token
+    /// first; `None` where a block has no patchwise adapter.
     ///
     /// # Errors
     /// [`Error::ImageShape`].

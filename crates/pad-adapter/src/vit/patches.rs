@@ -1,4 +1,5 @@
-//! Images cut into patches, in both orders that are in use, and the layer that makes tokens of them.
+//! Images cut into patches, in both orders that are in use, and the layer that makes tokens of
+//! them.
 
 use candle_core::Tensor;
 use candle_nn::{Init, VarBuilder};
@@ -10,8 +11,8 @@ use super::{
 };
 use crate::{Error, Result};
 
-/// The patch embedding: a convolution of stride = kernel as a linear layer on flat patches. The file keeps the
-/// convolution's shape.
+/// The patch embedding: a convolution of stride = kernel as a linear layer on flat patches. The
+/// file keeps the convolution's shape.
 #[derive(Clone, Debug)]
 pub struct PatchEmbed {
     proj: Linear,
@@ -20,10 +21,11 @@ pub struct PatchEmbed {
 }
 
 impl PatchEmbed {
-    /// Builds the layer from `proj.weight` (D, C, p, p) and, with [`ViTConfig::patch_bias`], `proj.bias` (D) of `vb`.
+    /// Builds the layer from `proj.weight` (D, C, p, p) and, with [`ViTConfig::patch_bias`],
+    /// `proj.bias` (D) of `vb`.
     ///
     /// # Errors
-    /// Whatever `vb` refuses.
+    /// Errors of `vb`: missing tensors or other shapes.
     pub fn new(config: &ViTConfig, vb: VarBuilder) -> Result<Self> {
         let (dim, patch_size, in_channels) =
             (config.embed_dim, config.patch_size, config.in_channels);
@@ -42,7 +44,8 @@ impl PatchEmbed {
     /// Patch grid of `images` (B, C, H, W).
     ///
     /// # Errors
-    /// [`Error::ImageShape`] for another rank, another number of channels, or sides that the patch does not divide.
+    /// [`Error::ImageShape`] for another rank, another number of channels, or sides that the patch
+    /// does not divide.
     pub fn grid_of(&self, images: &Tensor) -> Result<PatchGrid> {
         let refuse = || Error::ImageShape {
             expected: format!(
@@ -107,8 +110,8 @@ pub fn patchify(images: &Tensor, patch_size: usize) -> Result<Tensor> {
     cut(images, patch_size, [3, 5, 1])
 }
 
-/// Flat patches whose values are in the order `inside` of the axes (image, channel, row of patches, row, column of
-/// patches, column).
+/// Flat patches whose values are in the order `inside` of the axes (image, channel, row of patches,
+/// row, column of patches, column).
 fn cut(images: &Tensor, patch_size: usize, inside: [usize; 3]) -> Result<Tensor> {
     let (b, c, height, width) = images.dims4()?;
     let grid = PatchGrid::of(ImageSize { height, width }, patch_size)?;

@@ -7,8 +7,8 @@ use crate::{Error, Result};
 
 /// The fixed 2D sine-cosine table of MAE, with a zero row for the class token in front.
 ///
-/// The first half of a row encodes the column (the original's "w goes first"), the second half the row; each half is
-/// sines, then cosines, of `position / 10000^(i / (D / 4))`.
+/// The first half of a row encodes the column (the original's "w goes first"), the second half the
+/// row; each half is sines, then cosines, of `position / 10000^(i / (D / 4))`.
 ///
 /// # Shapes
 /// (1, 1 + L, `embed_dim`), `f32`.
@@ -34,9 +34,9 @@ pub fn sin_cos_table(embed_dim: usize, grid: PatchGrid, device: &Device) -> Resu
     Ok(Tensor::from_vec(table, (1, 1 + grid.len(), embed_dim), device)?)
 }
 
-/// A position table on another grid: the class token's row unchanged, the rest interpolated bicubically as PyTorch's
-/// `interpolate(mode="bicubic", align_corners=False)` does (a = -0.75, half-pixel centres, edges repeated). Written as
-/// two matrix products, so it is differentiable.
+/// A position table on another grid: the class token's row unchanged, the rest interpolated
+/// bicubically as PyTorch's `interpolate(mode="bicubic", align_corners=False)` does (a = -0.75,
+/// half-pixel centres, edges repeated). Written as two matrix products, so it is differentiable.
 ///
 /// # Shapes
 /// `table` (1, 1 + L, D) on grid `from`; result (1, 1 + L', D) on grid `to`.
@@ -68,7 +68,7 @@ pub fn interpolate_table(table: &Tensor, from: PatchGrid, to: PatchGrid) -> Resu
     Ok(Tensor::cat(&[class, patches], 1)?.to_dtype(dtype)?)
 }
 
-/// Row `i`: how much each of `from` samples counts in sample `i` of `to`.
+/// Row `i`: the weights of the `from` samples in sample `i` of `to`.
 fn bicubic_weights(from: usize, to: usize, device: &Device) -> Result<Tensor> {
     const A: f64 = -0.75;
     let kernel = |x: f64| {

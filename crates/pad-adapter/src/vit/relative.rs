@@ -1,5 +1,5 @@
-//! Relative position tables on other grids: BEiT's, as the original's segmentation interpolates them, and the decomposed
-//! ones of its detection.
+//! Relative position tables on other grids: BEiT's, as the original's segmentation interpolates
+//! them, and the decomposed ones of its detection.
 
 use candle_core::{DType, Tensor};
 
@@ -18,19 +18,20 @@ fn refuse(fault: String) -> Error {
     Error::Config { what: "relative position table", faults: vec![fault] }
 }
 
-/// A table `relative_position_bias_table` on another grid, as the original's segmentation does it (`checkpoint.py`).
+/// A table `relative_position_bias_table` on another grid, as the original's segmentation does it
+/// (`checkpoint.py`).
 ///
-/// The offsets of `from` are laid out in a geometric progression that reaches as far as those of `to`, so that near
-/// patches keep their biases; a bicubic spline through them (not-a-knot, as FITPACK's) is read at whole offsets. The
-/// class token's three rows stay. The original takes square grids only; here each axis has its own progression, which is
-/// the same on squares.
+/// The offsets of `from` are laid out in a geometric progression that reaches as far as those of
+/// `to`, so that near patches keep their biases; a bicubic spline through them (not-a-knot, as
+/// FITPACK's) is read at whole offsets. The class token's three rows stay. The original takes
+/// square grids only; here each axis has its own progression, which is the same on squares.
 ///
 /// # Shapes
 /// `table` ((2 h - 1)(2 w - 1) + 3, H) of `from` -> the same of `to`.
 ///
 /// # Errors
-/// [`Error::Config`] if `table` does not belong to `from`, or for a side of less than 3 patches in `from` (no cubic goes
-/// through fewer than 4 offsets) or none in `to`.
+/// [`Error::Config`] if `table` does not belong to `from`, or for a side of less than 3 patches in
+/// `from` (no cubic goes through fewer than 4 offsets) or none in `to`.
 pub fn interpolate_relative_table(
     table: &Tensor,
     from: PatchGrid,
@@ -70,9 +71,10 @@ pub fn interpolate_relative_table(
     Ok(Tensor::cat(&[&places, &table.narrow(0, rows - CLASS_ROWS, CLASS_ROWS)?], 0)?)
 }
 
-/// A table `rel_pos_h` or `rel_pos_w` for another number of patches along its side, as the original's detection
-/// (detectron2's `get_rel_pos`) does it: linearly, as PyTorch's `interpolate(mode="linear")` (half-pixel centres, edges
-/// repeated). A matrix product, so it is differentiable.
+/// A table `rel_pos_h` or `rel_pos_w` for another number of patches along its side, as the
+/// original's detection (detectron2's `get_rel_pos`) does it: linearly, as PyTorch's
+/// `interpolate(mode="linear")` (half-pixel centres, edges repeated). A matrix product, so it is
+/// differentiable.
 ///
 /// # Shapes
 /// `table` (2 s - 1, D) -> (2 `to` - 1, D).
@@ -101,7 +103,7 @@ pub fn interpolate_decomposed_table(table: &Tensor, to: usize) -> Result<Tensor>
     Ok(weights.matmul(&table.to_dtype(DType::F32)?)?.to_dtype(dtype)?)
 }
 
-/// Row `i`: how much each of the offsets of `from` counts in offset `i` of `to`. Row major.
+/// Row `i`: the weights of the offsets of `from` in offset `i` of `to`. Row major.
 fn spline_weights(from: usize, to: usize) -> Vec<f64> {
     let axis = geometric_axis(from, to);
     let count = axis.len();
@@ -119,8 +121,9 @@ fn spline_weights(from: usize, to: usize) -> Vec<f64> {
     weights
 }
 
-/// Where the offsets of `from` are laid: 0, and to either side 1, 1 + q, 1 + q + q^2, .. with the `q` between 1.01 and 1.5
-/// for which the last comes to the largest offset of `to`, by bisection down to 1e-6.
+/// The places of the offsets of `from`: 0, and to either side 1, 1 + q, 1 + q + q^2, .. with the
+/// `q` between 1.01 and 1.5 for which the last is the largest offset of `to`, by bisection down to
+/// 1e-6.
 fn geometric_axis(from: usize, to: usize) -> Vec<f64> {
     let steps = from.saturating_sub(1);
     let reach = to.saturating_sub(1) as f64;
@@ -143,8 +146,9 @@ fn geometric_axis(from: usize, to: usize) -> Vec<f64> {
     side.iter().rev().map(|place| -place).chain([0.0]).chain(side.iter().copied()).collect()
 }
 
-/// The cubic B-splines over `axis` at `x`, clamped to its ends: as many as it has points, at least 4. The second and the
-/// last but one point are no knots, which makes the spline through all points unique.
+/// The cubic B-splines over `axis` at `x`, clamped to its ends: as many as it has points, at least
+/// 4. The second and the last but one point are no knots, which makes the spline through all points
+/// unique.
 fn basis(axis: &[f64], x: f64) -> Vec<f64> {
     let count = axis.len();
     let (first, last) = (axis[0], axis[count - 1]);
@@ -172,7 +176,8 @@ fn basis(axis: &[f64], x: f64) -> Vec<f64> {
     row
 }
 
-/// The inverse of a square matrix that has one, by elimination with the largest pivot. `matrix` is used up.
+/// The inverse of a square matrix that has one, by elimination with the largest pivot. `matrix` is
+/// used up.
 fn inverse(matrix: &mut [Vec<f64>]) -> Vec<Vec<f64>> {
     let count = matrix.len();
     let unit = |i: usize| (0..count).map(|j| f64::from(u8::from(i == j))).collect::<Vec<_>>();

@@ -1,4 +1,5 @@
-//! Backbones from files, folders, runs and adapter files, and the digest that ties an adapter to its backbone.
+//! Backbones from files, folders, runs and adapter files, and the digest that ties an adapter to
+//! its backbone.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -58,7 +59,8 @@ fn refusal(source: &Path) -> String {
     open(source).map(|_| ()).unwrap_err().to_string().replace(source.to_str().unwrap(), "FILE")
 }
 
-/// The digest as the first adapter files have it: of every tensor of class token, blocks and final norm.
+/// The digest as the first adapter files have it: of every tensor of class token, blocks and final
+/// norm.
 fn first_digest(checkpoint: &Checkpoint) -> String {
     let mut hash = Sha256::new();
     for (name, tensor) in checkpoint.tensors() {
@@ -101,7 +103,8 @@ fn the_digest_is_that_of_the_first_files() {
 fn other_input_sizes_are_the_same_backbone() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("adapter.safetensors");
-    // With relative position tables, which have the size of the grid and which the first digests counted.
+    // With relative position tables, which have the size of the grid and which the first digests
+    // counted.
     let mut file = backbone(3);
     let table = "blocks.1.attn.relative_position_bias_table";
     file.insert(table, numbers(&[7 * 7 + 3, 1], DType::F32, 5));
@@ -170,8 +173,8 @@ fn adapters_find_the_backbone_that_they_name() {
     assert_eq!(
         error,
         format!(
-            "{}: this adapter belongs to the backbone {}, found the backbone {} (force the load to use it all the \
-             same)",
+            "{}: this adapter belongs to the backbone {}, found the backbone {} (the option `any_backbone` \
+             uses it all the same)",
             adapter.display(),
             short(3),
             short(4)

@@ -1,4 +1,5 @@
-//! Foreign checkpoints: each format by name, features equal to its own framework's, the way back, and bad files.
+//! Foreign checkpoints: each format by name, features equal to its own framework's, the way back,
+//! and bad files.
 //!
 //! The fixtures and where they come from: `tests/golden/README.md`.
 
@@ -35,7 +36,7 @@ fn ours(name: &str, format: Format) -> (Checkpoint, ConversionReport) {
     (file, report)
 }
 
-/// Strictly: every tensor is asked for and every one is there.
+/// Loads strictly: every tensor of the file is one of the model's, and the reverse.
 fn vit(file: &Checkpoint, config: &ViTConfig) -> ViT {
     let store = ParamStore::from_checkpoint(file.clone(), &CPU, Key::new(0));
     store.build(|vb| ViT::new(config, vb)).unwrap()

@@ -1,6 +1,6 @@
 //! Real backbones, which are too large for the repository: set `PAD_DINOV2_DIR` to a folder with
-//! `dinov2_vits14_f16.safetensors` (timm names) and `dinov2_vits14_reference_224.safetensors` (`input`,
-//! `last_norm_output`).
+//! `dinov2_vits14_f16.safetensors` (timm names) and `dinov2_vits14_reference_224.safetensors`
+//! (`input`, `last_norm_output`).
 
 use candle_core::Device;
 use pad_adapter::{

@@ -20,7 +20,8 @@ fn tables_on_other_grids() {
     let other = interpolate_table(&table, from, to).unwrap();
     assert_eq!(other.dims(), [1, 1 + 36, 8]);
     close("same grid", &interpolate_table(&table, from, from).unwrap(), &table, 0.0);
-    // A table that is constant along columns stays so, and keeps its rows under a change of width alone.
+    // A table that is constant along columns stays so, and keeps its rows under a change of width
+    // alone.
     let rows = numbers(&[5, 1, 8], DType::F32, 2).broadcast_as((5, 7, 8)).unwrap();
     let rows = rows.contiguous().unwrap().reshape((1, 35, 8)).unwrap();
     let class = numbers(&[1, 1, 8], DType::F32, 3);

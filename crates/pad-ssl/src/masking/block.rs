@@ -3,7 +3,7 @@
 use pad_adapter::vit::PatchGrid;
 use pad_ops::rng::Stream;
 
-use super::kept_first;
+use super::order::kept_first;
 use crate::{Error, Result};
 
 /// Patches of the smallest rectangle (BEiT's default).

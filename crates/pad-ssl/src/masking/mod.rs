@@ -1,50 +1,61 @@
-//! Strategies that choose which patches are removed. Every one draws from a key per image.
+//! Masking strategies: which patches of an image are removed. All of them draw from one key per image.
 
 mod block;
 mod intensity;
-mod masked_by;
+mod order;
 mod weighted;
+
+use std::{fmt, str::FromStr};
 
 use candle_core::Tensor;
 use pad_adapter::vit::{PatchGrid, patches};
 use pad_ops::rng::{Key, Purpose};
 use serde::{Deserialize, Serialize};
 
-pub use masked_by::MaskedBy;
+use crate::{Error, Mask, Result, names};
 
-use crate::{Error, Mask, Result};
-
-/// How patches are chosen.
+/// How the removed patches are chosen. As a string: `random`, `block`, `cells` or `cells=PIXELS`, `attention`,
+/// `intensity`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(into = "String", try_from = "String")]
+#[non_exhaustive]
 pub enum Masking {
-    /// Each patch by itself (MAE).
+    /// Each patch independently (MAE).
     #[default]
     Random,
-    /// Rectangles of at least 16 patches with an aspect ratio of 0.3 to 3.3 are removed until enough are (BEiT,
-    /// algorithm 1); what no rectangle fits any more is removed patch by patch, so that the share is exact.
+    /// Rectangles of at least 16 patches with an aspect ratio of 0.3 to 3.3 (BEiT, algorithm 1). Once no
+    /// rectangle fits, single patches are removed, so that the ratio is exact.
     Block,
-    /// Square cells of so many patches a side are removed as a whole (SimMIM: 32 pixels; 2 at patch 16), rounded up to
-    /// whole cells.
-    Cells(usize),
-    /// Kept patches are drawn without replacement in proportion to the attention that a teacher's class token pays
-    /// them (MILAN).
+    /// Square cells, removed as a whole (SimMIM); the ratio is rounded up to whole cells.
+    Cells {
+        /// Side of a cell, pixels; at least one patch. SimMIM's is 32.
+        pixels: usize,
+    },
+    /// Kept patches are drawn without replacement in proportion to the attention of a teacher's class token
+    /// (MILAN).
     Attention,
-    /// Infrared: patches are ranked by their mean intensity, and one of each of K equal ranges of ranks is kept, so
-    /// that cold background and hot objects are both seen (InfMAE's information-aware masking; there always the first
-    /// of each range, here drawn from the key).
+    /// For infrared: patches are ranked by mean intensity and one of each of K equal ranges of ranks is kept, so
+    /// that both cold background and hot objects are seen. InfMAE's information-aware masking keeps the first of
+    /// each range; here the key draws it.
     Intensity,
 }
 
 impl Masking {
+    /// SimMIM's cells of 32 x 32 pixels.
+    pub const CELLS: Self = Self::Cells { pixels: 32 };
+
+    /// The names of all strategies.
+    pub const NAMES: [&str; 5] = ["random", "block", "cells", "attention", "intensity"];
+
     /// Draws the mask of a batch.
     ///
     /// # Shapes
-    /// `images` (B, C, H, W) on `grid`; `importance` (B, L), any scale, only for [`Masking::Attention`]; a key each.
+    /// `images` (B, C, H, W) on `grid`; `importance` (B, L), any scale, for [`Masking::Attention`] only; one key
+    /// per image.
     ///
     /// # Errors
-    /// [`Error::Config`] for a ratio that keeps or removes nothing, for cells that do not divide the grid, for an
-    /// importance that is missing, misshapen, negative or no number.
+    /// [`Error::Config`] for a ratio that keeps or removes nothing, for cells that do not divide the grid, and for
+    /// an importance that is missing, misshapen, negative or not finite.
     pub fn draw(
         self,
         images: &Tensor,
@@ -57,12 +68,16 @@ impl Masking {
         if self == Masking::Random {
             return Mask::random(keys, patches, mask_ratio, device);
         }
-        let faults = faults_of_ratio(patches, mask_ratio);
+        let faults = Mask::ratio_faults(patches, mask_ratio);
         if !faults.is_empty() {
             return Err(Error::Config { what: "mask", faults });
         }
+        let side = match self {
+            Masking::Cells { pixels } => cell_side(pixels, images, grid)?,
+            _ => 1,
+        };
         let kept = match self {
-            Masking::Cells(side) => block::kept_by_cells(grid, side, mask_ratio)?,
+            Masking::Cells { .. } => block::kept_by_cells(grid, side, mask_ratio)?,
             _ => Mask::kept(patches, mask_ratio),
         };
         let rows = match self {
@@ -77,7 +92,7 @@ impl Masking {
             order.extend(match self {
                 Masking::Random => Vec::new(), // drawn above
                 Masking::Block => block::rectangles(grid, kept, &mut stream),
-                Masking::Cells(side) => block::cells(grid, side, kept, &mut stream),
+                Masking::Cells { .. } => block::cells(grid, side, kept, &mut stream),
                 Masking::Attention => weighted::without_replacement(row, &mut stream),
                 Masking::Intensity => intensity::one_of_each_range(row, kept, &mut stream),
             });
@@ -86,19 +101,63 @@ impl Masking {
     }
 }
 
-/// What is wrong with a share of removed patches.
-pub(crate) fn faults_of_ratio(patches: usize, mask_ratio: f64) -> Vec<String> {
-    let kept = Mask::kept(patches, mask_ratio);
-    if (0.0..1.0).contains(&mask_ratio) && kept > 0 && kept < patches {
-        return Vec::new();
+impl fmt::Display for Masking {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match *self {
+            Self::Random => "random",
+            Self::Block => "block",
+            Self::Cells { pixels } if *self != Self::CELLS => return write!(f, "cells={pixels}"),
+            Self::Cells { .. } => "cells",
+            Self::Attention => "attention",
+            Self::Intensity => "intensity",
+        };
+        f.write_str(name)
     }
-    vec![format!(
-        "`mask_ratio` is {mask_ratio}, which keeps {kept} of {patches} patches, expected at least one kept and one \
-         removed"
-    )]
 }
 
-/// Mean of each patch over pixels and channels, a row an image.
+impl FromStr for Masking {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Ok(match text {
+            "random" => Self::Random,
+            "block" => Self::Block,
+            "cells" => Self::CELLS,
+            "attention" => Self::Attention,
+            "intensity" => Self::Intensity,
+            _ => {
+                let pixels = text.strip_prefix("cells=").and_then(|side| side.parse().ok());
+                match pixels.filter(|&pixels| pixels > 0) {
+                    Some(pixels) => Self::Cells { pixels },
+                    None => return Err(names::unknown("masking", text, &Self::NAMES)),
+                }
+            }
+        })
+    }
+}
+
+impl From<Masking> for String {
+    fn from(masking: Masking) -> Self {
+        masking.to_string()
+    }
+}
+
+impl TryFrom<String> for Masking {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
+    }
+}
+
+/// Returns the side of a cell of `pixels` pixels in patches, at least 1.
+fn cell_side(pixels: usize, images: &Tensor, grid: PatchGrid) -> Result<usize> {
+    let (_, _, height, _) = images.dims4()?;
+    let patch_size = (height / grid.height.max(1)).max(1);
+    Ok((pixels / patch_size).max(1))
+}
+
+/// Returns the mean of each patch over pixels and channels, one row per image.
 fn intensities(images: &Tensor, grid: PatchGrid) -> Result<Vec<Vec<f32>>> {
     let (_, _, height, _) = images.dims4()?;
     let patches = patches(&images.detach(), height / grid.height.max(1))?;
@@ -106,15 +165,6 @@ fn intensities(images: &Tensor, grid: PatchGrid) -> Result<Vec<Vec<f32>>> {
         return Err(Error::Mask { expected: patches.dim(1)?, found: grid.len() });
     }
     Ok(patches.mean(2)?.to_dtype(candle_core::DType::F32)?.to_vec2()?)
-}
-
-/// The patches that `removed` says, after those that it does not: both in the order of the grid.
-fn kept_first(removed: &[bool]) -> Vec<u32> {
-    let pick = |wanted: bool| {
-        let chosen = removed.iter().enumerate().filter(move |&(_, &removed)| removed == wanted);
-        chosen.map(|(patch, _)| patch as u32)
-    };
-    pick(false).chain(pick(true)).collect()
 }
 
 #[cfg(test)]
@@ -146,7 +196,7 @@ mod tests {
     const ALL: [Masking; 5] = [
         Masking::Random,
         Masking::Block,
-        Masking::Cells(2),
+        Masking::Cells { pixels: 4 },
         Masking::Attention,
         Masking::Intensity,
     ];
@@ -170,7 +220,7 @@ mod tests {
 
     #[test]
     fn cells_fall_as_a_whole() {
-        let mask = Masking::Cells(2).draw(&images(3), GRID, 0.6, None, &keys(3)).unwrap();
+        let mask = Masking::Cells { pixels: 4 }.draw(&images(3), GRID, 0.6, None, &keys(3)).unwrap();
         for row in removed(&mask) {
             for patch in 0..80 {
                 let corner = (patch / 10 / 2 * 2) * 10 + (patch % 10) / 2 * 2;
@@ -225,7 +275,25 @@ mod tests {
     }
 
     #[test]
-    fn refusals() {
+    fn names_round_trip() {
+        for masking in ALL {
+            assert_eq!(masking.to_string().parse::<Masking>().unwrap(), masking);
+        }
+        for name in Masking::NAMES {
+            assert_eq!(name.parse::<Masking>().unwrap().to_string(), name);
+        }
+        let json = serde_json::to_string(&Masking::Cells { pixels: 64 }).unwrap();
+        assert_eq!(json, "\"cells=64\"");
+        assert_eq!(
+            "blok".parse::<Masking>().unwrap_err().to_string(),
+            "masking: expected random, block, cells, attention or intensity, found `blok` (did you mean \
+             `block`?)"
+        );
+        assert!("cells=0".parse::<Masking>().is_err());
+    }
+
+    #[test]
+    fn errors() {
         let draw = |masking: Masking, ratio, importance: Option<&Tensor>| {
             masking.draw(&images(1), GRID, ratio, importance, &keys(1)).unwrap_err().to_string()
         };
@@ -234,7 +302,7 @@ mod tests {
             "mask: `mask_ratio` is 1, which keeps 0 of 80 patches, expected at least one kept and one removed"
         );
         assert_eq!(
-            draw(Masking::Cells(3), 0.5, None),
+            draw(Masking::Cells { pixels: 6 }, 0.5, None),
             "mask: cells of 3x3 patches, expected a side that divides the patch grid 8x10"
         );
         assert_eq!(

@@ -1,5 +1,5 @@
-//! The image tower of CLIP (Radford et al., 2021) as a teacher: per-token features in the space shared with text, and
-//! where the class token looks.
+//! The image tower of CLIP (Radford et al., 2021) as a teacher: features of every token in the space shared with text,
+//! and the attention of the class token.
 
 use candle_core::{Device, Tensor};
 use pad_adapter::{
@@ -45,7 +45,7 @@ impl ClipConfig {
         Self { grid, patch_size: 14, width: 1024, layers: 24, heads: 16, projection: Some(768) }
     }
 
-    /// The tower as this project's network.
+    /// Returns the tower's configuration as a ViT.
     fn vit(&self) -> ViTConfig {
         let side = |patches: usize| patches.saturating_mul(self.patch_size);
         let plain = ViTConfig::new(self.patch_size, self.width, self.layers, self.heads);
@@ -53,7 +53,7 @@ impl ClipConfig {
         ViTConfig { image_size, ..plain.clip() }
     }
 
-    /// The tower that `vit` is.
+    /// Returns the configuration of the tower `vit`.
     fn of(vit: &ViTConfig, projection: Option<usize>) -> Result<Self> {
         Ok(Self {
             grid: vit.pos_table_grid()?,
@@ -65,33 +65,33 @@ impl ClipConfig {
         })
     }
 
-    /// Values of a feature.
+    /// Returns the width of a feature.
     pub fn features(&self) -> usize {
         self.projection.unwrap_or(self.width)
     }
 }
 
-/// CLIP's image tower with frozen weights: it tracks nothing, so a forward keeps nothing for a backward.
+/// CLIP's image tower with frozen weights: no tensor is tracked, so a forward pass keeps nothing for a backward.
 #[derive(Clone, Debug)]
 pub struct ClipTeacher {
     config: ClipConfig,
     vit: ViT,
     /// To the space that images share with text.
     projection: Option<Linear>,
-    seen: Option<Normalize>,
-    input: Option<ImageSize>,
+    input_stats: Option<Normalize>,
+    image_size: Option<ImageSize>,
 }
 
 impl ClipTeacher {
-    /// What CLIP was trained with.
+    /// The statistics of CLIP's training images.
     pub const NORMALIZE: Normalize = Normalize {
         mean: [0.481_454_66, 0.457_827_5, 0.408_210_73],
         std: [0.268_629_55, 0.261_302_6, 0.275_777_1],
     };
 
-    /// Reads a teacher whose configuration follows from the shapes of its tensors, heads of 64 values, or from
-    /// transformers' `config.json` where that says otherwise. Names: OpenAI's (`visual.*`, or without `visual.`) or
-    /// Hugging Face's (`vision_model.*`, `visual_projection`); the text tower is passed over.
+    /// Reads a teacher. Its configuration follows from the shapes of its tensors with heads of 64 values, or from
+    /// transformers' `config.json` beside the file. Names are OpenAI's (`visual.*`, or without `visual.`) or
+    /// Hugging Face's (`vision_model.*`, `visual_projection`); the text tower is ignored.
     ///
     /// # Errors
     /// [`Error::Config`] if the tensors are not those of an image tower; a report of all that are missing or
@@ -99,15 +99,15 @@ impl ClipTeacher {
     pub fn load(checkpoint: &Checkpoint, device: &Device) -> Result<Self> {
         let (tower, unresolved) = image_tower(checkpoint)?;
         if let Some(why) = unresolved {
-            return Err(refuse(&tower, why));
+            return Err(fault(&tower, why));
         }
         let vit = tower.vit_config()?;
         let projection = tower.get(PROJECTION).and_then(|weight| weight.dims().last().copied());
         Self::build(ClipConfig::of(&vit, projection)?, &vit, tower, device)
     }
 
-    /// [`ClipTeacher::load`] for a configuration that is known: [`ClipConfig::base16`], or heads of another width.
-    /// Activation and eps of the norms are OpenAI's.
+    /// Reads a teacher of a known configuration: [`ClipConfig::base16`], or heads of another width. Activation and
+    /// eps of the norms are OpenAI's.
     ///
     /// # Errors
     /// As [`ClipTeacher::load`].
@@ -130,35 +130,36 @@ impl ClipTeacher {
                 }
                 None => None,
             };
-            Ok(Self { config, vit: ViT::new(vit, vb)?, projection, seen: None, input: None })
+            Ok(Self { config, vit: ViT::new(vit, vb)?, projection, input_stats: None, image_size: None })
         })
     }
 
-    /// The same teacher for images that were normalised by `normalize`: it brings them to CLIP's own statistics first.
+    /// Sets the statistics that images were normalised with; the teacher brings them to CLIP's own. Default:
+    /// images are normalised with [`ClipTeacher::NORMALIZE`].
     #[must_use]
-    pub fn seeing(self, normalize: Normalize) -> Self {
-        Self { seen: Some(normalize), ..self }
+    pub fn with_input_stats(self, normalize: Normalize) -> Self {
+        Self { input_stats: Some(normalize), ..self }
     }
 
-    /// The same teacher on images resized (bilinear) to `size`: ViT-L/14 sees 196 x 196 pixels beside a student of
-    /// patch 16 on 224 x 224, so that both have 14 x 14 patches.
+    /// Sets the size that images are resized to (bilinear). ViT-L/14 takes 196 x 196 pixels beside a student of
+    /// patch 16 on 224 x 224, so that both have 14 x 14 patches. Default: images are not resized.
     #[must_use]
-    pub fn at(self, size: ImageSize) -> Self {
-        Self { input: Some(size), ..self }
+    pub fn with_image_size(self, size: ImageSize) -> Self {
+        Self { image_size: Some(size), ..self }
     }
 
-    /// The same teacher whose attention layers multiply in `precision`.
+    /// Sets what the linear layers of the attention multiply in.
     #[must_use]
-    pub fn multiplying(self, precision: MatmulPrecision) -> Self {
+    pub fn with_matmul_precision(self, precision: MatmulPrecision) -> Self {
         Self { vit: self.vit.with_matmul_precision(precision), ..self }
     }
 
-    /// The configuration it was built from.
+    /// Returns the configuration.
     pub fn config(&self) -> &ClipConfig {
         &self.config
     }
 
-    /// Images as CLIP wants them: three channels, its statistics, the size asked for.
+    /// Returns the images with three channels, CLIP's statistics and the configured size.
     #[allow(clippy::disallowed_methods)] // the resize has no backward: images are detached, nothing flows to them
     fn prepare(&self, images: &Tensor) -> Result<Tensor> {
         let (b, channels, height, width) = images.dims4()?;
@@ -166,7 +167,7 @@ impl ClipTeacher {
         if channels == 1 {
             images = images.broadcast_as((b, 3, height, width))?.contiguous()?;
         }
-        if let Some(seen) = &self.seen {
+        if let Some(seen) = &self.input_stats {
             let own = Self::NORMALIZE;
             let factor: Vec<f32> = (0..3).map(|c| seen.std[c] / own.std[c]).collect();
             let shift: Vec<f32> =
@@ -177,7 +178,7 @@ impl ClipTeacher {
             };
             images = images.broadcast_mul(&column(factor)?)?.broadcast_add(&column(shift)?)?;
         }
-        match self.input {
+        match self.image_size {
             Some(size) if (height, width) != (size.height, size.width) => {
                 Ok(images.upsample_bilinear2d(size.height, size.width, false)?)
             }
@@ -186,7 +187,7 @@ impl ClipTeacher {
     }
 }
 
-/// The image tower under this project's names, and why its configuration cannot be told if it cannot.
+/// Returns the image tower under this project's names, and why its configuration is unknown if it is.
 fn image_tower(checkpoint: &Checkpoint) -> Result<(Checkpoint, Option<String>)> {
     let format = Format::detect(checkpoint).ok();
     if !matches!(format, Some(Format::Clip | Format::ClipVision)) {
@@ -194,20 +195,20 @@ fn image_tower(checkpoint: &Checkpoint) -> Result<(Checkpoint, Option<String>)> 
             Some(format) => format!("names of the format {format}"),
             None => "names of no known format".into(),
         };
-        return Err(refuse(
+        return Err(fault(
             checkpoint,
             format!("{what}, expected CLIP's image tower (`conv1.weight` or `vision_model.*`)"),
         ));
     }
     let (tower, report) = checkpoint.clone().to_ours(format)?;
-    // A table that is absent would be drawn: not CLIP's, whose positions were learnt.
+    // A missing table would be replaced by a sine-cosine one, but CLIP's positions are learnt.
     match tower.get("pos_embed") {
         Some(_) => Ok((tower, report.unresolved)),
-        None => Err(refuse(&tower, "no table of positions".into())),
+        None => Err(fault(&tower, "no `pos_embed`, expected a table of positions".into())),
     }
 }
 
-fn refuse(checkpoint: &Checkpoint, what: String) -> Error {
+fn fault(checkpoint: &Checkpoint, what: String) -> Error {
     let fault = format!("{}: {what}", checkpoint.path().display());
     Error::Config { what: "clip", faults: vec![fault] }
 }

@@ -4,16 +4,16 @@
 mod clip;
 mod decoder;
 
-use std::sync::Arc;
+use std::{any::Any, sync::Arc};
 
-use candle_core::{D, Tensor};
+use candle_core::Tensor;
 use candle_nn::{Init, VarBuilder};
 use pad_adapter::vit::{
     ViT, ViTConfig,
     layers::{LayerNorm, Linear, xavier_uniform},
     sin_cos_table,
 };
-use pad_ops::{Keep, MatmulPrecision, Mode, rng::Key};
+use pad_ops::{MatmulPrecision, Mode, rng::Key};
 use pad_train::Losses;
 use serde::{Deserialize, Serialize};
 
@@ -21,8 +21,45 @@ pub use clip::{ClipConfig, ClipTeacher};
 use decoder::{PromptedBlock, in_grid_order};
 
 use crate::{
-    Error, Mask, Masking, Objective, Result, Teacher, TeacherTokens, masking::faults_of_ratio,
+    Error, Mask, Masking, Objective, Result, Teacher, TeacherTokens,
+    cosine::cosine_distance,
+    student::{Spec, Student, missing_teacher},
 };
+
+/// MILAN in the table of objectives.
+pub(crate) const SPEC: Spec = Spec {
+    name: "milan",
+    mask_ratio: 0.75,
+    masking: Masking::Attention,
+    needs_teacher: true,
+    decoder_tensor: Some("decoder_blocks.0.attn.q.weight"),
+    build: |config, teacher, vb| {
+        let teacher = teacher.ok_or_else(|| missing_teacher(SPEC.name))?;
+        let milan = MilanConfig {
+            encoder: config.mae.encoder,
+            decoder_embed_dim: config.mae.decoder_embed_dim,
+            decoder_depth: config.mae.decoder_depth,
+            decoder_num_heads: config.mae.decoder_num_heads,
+            mask_ratio: config.mae.mask_ratio,
+            target_dim: teacher.target_dim,
+        };
+        let milan = Milan::new(&milan, Arc::clone(&teacher.teacher), vb)?
+            .with_masking(config.masking.unwrap_or(SPEC.masking))
+            .with_checkpointing(config.checkpointing)
+            .with_matmul_precision(config.matmul_precision);
+        Ok(Box::new(milan))
+    },
+};
+
+impl Student for Milan {
+    fn encoder(&self) -> &ViT {
+        &self.encoder
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
 
 /// MILAN's hyperparameters; the default is the paper's, on a ViT-B/16 with CLIP's ViT-B/16 as teacher.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -63,7 +100,7 @@ impl MilanConfig {
     pub fn validate(&self) -> Result<()> {
         self.encoder.validate()?;
         let (dim, heads) = (self.decoder_embed_dim, self.decoder_num_heads);
-        let mut faults = faults_of_ratio(self.encoder.grid()?.len(), self.mask_ratio);
+        let mut faults = Mask::ratio_faults(self.encoder.grid()?.len(), self.mask_ratio);
         if dim == 0 || !dim.is_multiple_of(4) || heads == 0 || !dim.is_multiple_of(heads) {
             faults.push(format!(
                 "`decoder_embed_dim` is {dim} and `decoder_num_heads` {heads}, expected a multiple of 4 and a divisor \
@@ -142,21 +179,22 @@ impl Milan {
         })
     }
 
-    /// The same with another masking than the paper's semantic-aware one.
+    /// Sets another masking strategy than the paper's semantic-aware one.
     #[must_use]
-    pub fn masked_by(self, masking: Masking) -> Self {
+    pub fn with_masking(self, masking: Masking) -> Self {
         Self { masking, ..self }
     }
 
-    /// The same network whose encoder keeps what `keep` says for its backward.
+    /// Sets whether the encoder's blocks keep only their inputs for the backward and compute the rest again
+    /// (activation checkpointing): less memory, more time, the same bits.
     #[must_use]
-    pub fn keeping(self, keep: Keep) -> Self {
-        Self { encoder: self.encoder.with_checkpointing(keep == Keep::Nothing), ..self }
+    pub fn with_checkpointing(self, checkpointing: bool) -> Self {
+        Self { encoder: self.encoder.with_checkpointing(checkpointing), ..self }
     }
 
-    /// The same network whose encoder's linear layers multiply in `precision`.
+    /// Sets what the encoder's linear layers multiply in.
     #[must_use]
-    pub fn multiplying(self, precision: MatmulPrecision) -> Self {
+    pub fn with_matmul_precision(self, precision: MatmulPrecision) -> Self {
         Self { encoder: self.encoder.with_matmul_precision(precision), ..self }
     }
 
@@ -234,15 +272,4 @@ impl Objective for Milan {
         }
         Ok(Losses::new(cosine_distance(&pred, &draw.features)?.mean_all()?))
     }
-}
-
-/// `2 - 2 cos` of each pair of vectors, the squared distance of both at length 1: (.., D), (.., D) -> (..).
-pub(crate) fn cosine_distance(pred: &Tensor, target: &Tensor) -> Result<Tensor> {
-    let unit = |x: &Tensor| -> Result<Tensor> {
-        // A vector of zeros has no direction: the eps keeps it, and its gradient, finite.
-        let norm = (x.sqr()?.sum_keepdim(D::Minus1)? + 1e-12)?.sqrt()?;
-        Ok(x.broadcast_div(&norm)?)
-    };
-    let cosine = (unit(pred)? * unit(target)?)?.sum(D::Minus1)?;
-    Ok(((cosine * -2.0)? + 2.0)?)
 }

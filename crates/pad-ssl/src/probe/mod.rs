@@ -2,16 +2,18 @@
 
 mod features;
 mod knn;
+mod lbfgs;
 mod linear;
+mod logistic;
 mod scores;
 
-pub use features::{Features, Pool};
+pub use features::FeatureSet;
 pub use knn::NearestNeighbours;
-pub use linear::LinearProbe;
+pub use linear::{LinearFit, LinearProbe};
 pub use scores::Scores;
 
 use crate::Error;
 
-fn refuse(what: impl Into<String>) -> Error {
+fn fault(what: impl Into<String>) -> Error {
     Error::Probe { what: what.into() }
 }

@@ -11,7 +11,8 @@ pub(super) const CLIP: Table = Table {
     groups: &[
         Group::top(&[
             Token("class_embedding", "cls_token"),
-            // The whole model's text half has one of this name as well; with the prefix it is left out below.
+            // The whole model's text half has one of this name as well; with the prefix it is left
+            // out below.
             Token("positional_embedding", "pos_embed"),
             Name("conv1.weight", "patch_embed.proj.weight"),
             Name("ln_pre.*", "norm_pre.*"),
@@ -34,7 +35,7 @@ pub(super) const CLIP: Table = Table {
     ],
 };
 
-/// What of the whole model stands outside `visual.`.
+/// The parts of the whole model outside `visual.`.
 pub(super) const TEXT: &[Group] = &[Group::top(&[
     Drop("positional_embedding", "CLIP's text half"),
     Drop("text_projection", "CLIP's text half"),

@@ -17,15 +17,18 @@ use crate::{
 };
 
 impl Checkpoint {
-    /// Renames the tensors to this project's names, and reports what became of each. `format` is detected from the names
-    /// if it is not given. Where the file tells its model ([`Checkpoint::vit_config`]) and its input statistics
-    /// ([`Checkpoint::input_stats`]), the metadata hold them afterwards.
+    /// Renames the tensors to this project's names, and reports what became of each. `format` is
+    /// detected from the names if it is not given. Where the file tells its model
+    /// ([`Checkpoint::vit_config`]) and its input statistics ([`Checkpoint::input_stats`]), the
+    /// metadata hold them afterwards.
     ///
-    /// Tensors that the format's table does not know keep their names, so that strict loading names them.
+    /// Tensors that the format's table does not know keep their names, so that strict loading names
+    /// them.
     ///
     /// # Errors
-    /// [`Error::Format`] for names of no known format or of another one than `format`, for two tensors that get the same
-    /// name, for queries, keys and values that are incomplete or do not fit each other.
+    /// [`Error::Format`] for names of no known format or of another one than `format`, for two
+    /// tensors that get the same name, for queries, keys and values that are incomplete or do not
+    /// fit each other.
     pub fn to_ours(self, format: Option<Format>) -> Result<(Self, ConversionReport)> {
         self.to_ours_with(format, None)
     }
@@ -65,7 +68,7 @@ impl Checkpoint {
         if let Some(stats) = stats.or_else(|| InputStats::of_format(format, has_layer_scale)) {
             converted.set_input_stats(&stats);
         }
-        // What the file says of itself counts.
+        // The file's own description takes precedence.
         if converted.metadata().contains_key("vit") {
             return Ok((converted, report));
         }
@@ -81,9 +84,10 @@ impl Checkpoint {
         Ok((converted, report))
     }
 
-    /// Renames the tensors to the original PAD repository's names, so that its pre-training code loads them; with
-    /// `prefix` (`backbone.` for its segmentation, `backbone.net.` for its detection) in front of the encoder's and the
-    /// adapters' names, and without the decoder, for the downstream code. [`Checkpoint::to_ours`] is the way back.
+    /// Renames the tensors to the original PAD repository's names, so that its pre-training code
+    /// loads them; with `prefix` (`backbone.` for its segmentation, `backbone.net.` for its
+    /// detection) in front of the encoder's and the adapters' names, and without the decoder, for
+    /// the downstream code. [`Checkpoint::to_ours`] is the way back.
     ///
     /// # Errors
     /// [`Error::Format`] for two tensors that get the same name.
@@ -111,10 +115,12 @@ impl Checkpoint {
         Ok((converted, report))
     }
 
-    /// The encoder under timm's names, without adapters and decoder. Of the metadata, only those of the encoder stay.
+    /// The encoder under timm's names, without adapters and decoder. Of the metadata, only those of
+    /// the encoder stay.
     ///
     /// # Errors
-    /// [`Error::Format`] for two tensors that get the same name, and for metadata that cannot be read.
+    /// [`Error::Format`] for two tensors that get the same name, and for metadata that cannot be
+    /// read.
     pub fn to_timm(self) -> Result<(Self, ConversionReport)> {
         let title = format!("{} -> {}", Format::Ours, Format::Timm);
         let (config, stats) = (self.vit_config().ok(), self.input_stats()?);
@@ -144,7 +150,8 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// Gives every tensor the fate that `of` returns; with the fate comes the prefix of its parts' names in the file.
+    /// Applies to every tensor the fate that `of` returns; with the fate comes the prefix of its
+    /// parts' names in the file.
     fn renamed(
         self,
         title: String,
@@ -247,7 +254,7 @@ fn source(change: &Change) -> &str {
     }
 }
 
-/// Axes of one in front until there are three.
+/// Adds leading axes of length one up to rank three.
 fn with_rank_three(tensor: &Tensor) -> Result<Tensor> {
     let mut tensor = tensor.clone();
     while tensor.rank() < 3 {

@@ -7,10 +7,10 @@ use pad_ops::text::unknown_name;
 use super::{clip, mmselfsup, ours, rule::Table, transformers};
 use crate::{Error, Result, checkpoint::Checkpoint};
 
-/// The entry of a file's metadata that says whose names its tensors have.
+/// The metadata entry with the naming scheme of a file that this project exported.
 pub(super) const NAMES: &str = "names";
 
-/// What programs that train on several devices or compile put in front of every name.
+/// Prefixes of programs that train on several devices or compile.
 const WRAPPERS: [&str; 2] = ["module.", "_orig_mod."];
 
 /// The wrapper's prefix that all names have; empty without one.
@@ -19,7 +19,7 @@ pub(super) fn wrapper(checkpoint: &Checkpoint) -> &'static str {
     WRAPPERS.into_iter().find(|prefix| all(prefix)).unwrap_or("")
 }
 
-/// Whose names a checkpoint's tensors have.
+/// The naming scheme of a checkpoint's tensors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Format {
@@ -73,7 +73,7 @@ impl Format {
         Self::Timm,
     ];
 
-    /// Its name on the command line.
+    /// Its name, as in flags.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Ours => "ours",
@@ -89,11 +89,12 @@ impl Format {
         }
     }
 
-    /// Detects the format of a checkpoint from its names; of files that this project wrote, from their metadata.
+    /// Detects the format of a checkpoint from its names; of files that this project wrote, from
+    /// their metadata.
     ///
     /// # Errors
-    /// [`Error::Format`] with some of the names if they are of no known format; [`Error::UnknownName`] for metadata with
-    /// an unknown format.
+    /// [`Error::Format`] with some of the names if they are of no known format;
+    /// [`Error::UnknownName`] for metadata with an unknown format.
     pub fn detect(checkpoint: &Checkpoint) -> Result<Self> {
         // Our own exports say whose names they have, and may carry our metadata beside them.
         if let Some(name) = checkpoint.metadata().get(NAMES) {
@@ -118,7 +119,7 @@ impl Format {
         })
     }
 
-    /// All names, for errors and help.
+    /// All names, for errors.
     fn names() -> String {
         Self::ALL.map(Self::name).join(", ")
     }

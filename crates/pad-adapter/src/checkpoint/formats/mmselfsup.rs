@@ -11,8 +11,8 @@ const BLOCK: &[super::rule::Rule] = &[
     Name("ffn.layers.1.*", "mlp.fc2.*"),
 ];
 
-/// <https://github.com/open-mmlab/mmselfsup>. MILAN's decoder has the same names; its `decoder_pred` has as many rows as
-/// the teacher's features have values.
+/// <https://github.com/open-mmlab/mmselfsup>. MILAN's decoder has the same names; its
+/// `decoder_pred` has as many rows as the teacher's features have values.
 pub(super) const MMSELFSUP: Table = Table {
     marks: &["backbone.patch_embed.projection.weight", "backbone.layers.0.attn.qkv.weight"],
     evidence: &[],

@@ -1,4 +1,5 @@
-//! Names that are ours already, or nearly: facebookresearch's MAE, timm, the original PAD repository.
+//! Names that are ours already, or nearly: facebookresearch's MAE, timm, the original PAD
+//! repository.
 
 use super::rule::{Group, Rule::*, Table};
 
@@ -67,8 +68,8 @@ pub(super) const MAE: Table = Table {
     groups: &[ENCODER, BLOCKS, DECODER, CLASSIFIER],
 };
 
-/// <https://github.com/huggingface/pytorch-image-models> (`vision_transformer.py`), and DINOv2 as its authors publish it,
-/// which has the same names.
+/// <https://github.com/huggingface/pytorch-image-models> (`vision_transformer.py`), and DINOv2 as
+/// its authors publish it, which has the same names.
 pub(super) const TIMM: Table = Table {
     marks: &["patch_embed.proj.weight", "blocks.0.attn.qkv.weight"],
     evidence: &[],
@@ -87,8 +88,8 @@ pub(super) const TIMM: Table = Table {
     ],
 };
 
-/// The original PAD repository: pre-training as [`MAE`] with adapters; downstream with a prefix, its own names of the
-/// layer scale, relative positions, pyramid and heads.
+/// The original PAD repository: pre-training as [`MAE`] with adapters; downstream with a prefix,
+/// its own names of the layer scale, relative positions, pyramid and heads.
 pub(super) const ORIGINAL: Table = Table {
     marks: &["patch_embed.proj.weight"],
     evidence: &[

@@ -2,20 +2,21 @@
 
 use std::fmt;
 
-/// What became of one tensor, or of three that were joined.
+/// The change to one tensor, or to three that were joined.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Change {
     /// It keeps its name.
     Kept(String),
-    /// It gets another name, and for some tensors leading axes of length one or exchanged rows and columns.
+    /// It gets another name, and for some tensors leading axes of length one or exchanged rows and
+    /// columns.
     Renamed {
         /// Name in the file.
         from: String,
         /// New name.
         to: String,
     },
-    /// Their rows follow each other in one tensor.
+    /// They are joined along the first axis.
     Joined {
         /// Names in the file.
         from: [String; 3],
@@ -26,10 +27,11 @@ pub enum Change {
     Dropped {
         /// Name in the file.
         name: String,
-        /// Why nothing here needs it.
+        /// Why it is not needed.
         why: &'static str,
     },
-    /// The format's table does not know it: it keeps its name, and a model without such a tensor does not load the file.
+    /// The format's table does not know it: it keeps its name, and a model without such a tensor
+    /// does not load the file.
     Unknown(String),
 }
 
@@ -37,7 +39,7 @@ pub enum Change {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConversionReport {
-    /// From which names to which, in words.
+    /// The names before and after: `timm -> ours`.
     pub title: String,
     /// Every tensor of the file, sorted by its name there.
     pub changes: Vec<Change>,
@@ -46,7 +48,8 @@ pub struct ConversionReport {
 }
 
 impl ConversionReport {
-    /// The number of tensors that were kept, renamed, joined (three each), dropped, and that are unknown.
+    /// The number of tensors that were kept, renamed, joined (three each), dropped, and that are
+    /// unknown.
     pub fn counts(&self) -> [usize; 5] {
         let mut counts = [0; 5];
         for change in &self.changes {

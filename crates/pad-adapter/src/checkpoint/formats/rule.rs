@@ -1,12 +1,14 @@
 //! The engine: patterns of tensor names, and what becomes of a tensor whose name fits one.
 
-/// What a format's table says of the tensors whose names fit a pattern. In a pattern `*` stands for one segment between
-/// dots and a last `**` for all that follow; the new name has as many, filled in order.
+/// What a format's table says of the tensors whose names fit a pattern. In a pattern `*` stands for
+/// one segment between dots and a last `**` for all that follow; the new name has as many, filled
+/// in order.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Rule {
     /// Another name (or the same).
     Name(&'static str, &'static str),
-    /// Another name, and leading axes of one until there are three: class tokens and position tables.
+    /// Another name, and leading axes of one until there are three: class tokens and position
+    /// tables.
     Token(&'static str, &'static str),
     /// Another name, rows and columns exchanged.
     Transposed(&'static str, &'static str),
@@ -39,8 +41,8 @@ impl Group {
 pub(super) struct Table {
     /// Names that must be there, behind the prefix.
     pub(super) marks: &'static [&'static str],
-    /// Names of which one must be there, unless the list is empty or a prefix is there: they tell the format from its
-    /// relatives.
+    /// Names of which one must be there, unless the list is empty or a prefix is there: they tell
+    /// the format from its relatives.
     pub(super) evidence: &'static [&'static str],
     /// Prefixes that every name of the backbone may have.
     pub(super) prefixes: &'static [&'static str],

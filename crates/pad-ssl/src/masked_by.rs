@@ -1,14 +1,13 @@
-//! Any objective that draws a mask, with another masking strategy than its own.
+//! An objective that draws a mask, with another masking strategy than its own.
 
-use std::sync::Arc;
+use std::{any::Any, sync::Arc};
 
 use candle_core::Tensor;
-use pad_adapter::vit::PatchGrid;
+use pad_adapter::vit::{PatchGrid, ViT};
 use pad_ops::{ImageSize, Mode, rng::Key};
 use pad_train::Losses;
 
-use super::Masking;
-use crate::{Mask, Objective, Result, Teacher};
+use crate::{Mask, Masking, Objective, Result, Teacher, student::Student};
 
 /// An objective whose masks are drawn by a [`Masking`]: `MaskedBy::new(&mae, Masking::Intensity, 16, 0.75)`.
 #[derive(Clone)]
@@ -21,12 +20,13 @@ pub struct MaskedBy<O> {
 }
 
 impl<O: Objective<Draw = Mask>> MaskedBy<O> {
-    /// `objective`, an encoder of patches of `patch_size` pixels, with a share `mask_ratio` removed by `masking`.
+    /// Wraps `objective`, whose encoder has patches of `patch_size` pixels: `masking` removes the fraction
+    /// `mask_ratio`.
     pub fn new(objective: O, masking: Masking, patch_size: usize, mask_ratio: f64) -> Self {
         Self { objective, masking, patch_size, mask_ratio, teacher: None }
     }
 
-    /// The same with a teacher whose attention [`Masking::Attention`] follows.
+    /// Sets the teacher whose attention [`Masking::Attention`] follows.
     #[must_use]
     pub fn with_teacher(self, teacher: Arc<dyn Teacher>) -> Self {
         Self { teacher: Some(teacher), ..self }
@@ -52,5 +52,15 @@ impl<O: Objective<Draw = Mask>> Objective for MaskedBy<O> {
 
     fn loss(&self, images: &Tensor, mask: &Mask, mode: Mode) -> Result<Losses> {
         self.objective.loss(images, mask, mode)
+    }
+}
+
+impl<O: Student + Objective<Draw = Mask>> Student for MaskedBy<O> {
+    fn encoder(&self) -> &ViT {
+        self.objective.encoder()
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self.objective.as_any()
     }
 }

@@ -1,0 +1,66 @@
+//! Hyperparameters of a masked autoencoder.
+
+use pad_adapter::vit::ViTConfig;
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Mask, Result};
+
+/// A masked autoencoder's hyperparameters; the default is the paper's, on a ViT-B/16.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MaeConfig {
+    /// The encoder.
+    pub encoder: ViTConfig,
+    /// Decoder width, values per token. Default 512.
+    pub decoder_embed_dim: usize,
+    /// Blocks of the decoder. Default 8.
+    pub decoder_depth: usize,
+    /// Heads of the decoder. Default 16.
+    pub decoder_num_heads: usize,
+    /// Fraction of patches removed. Default 0.75.
+    pub mask_ratio: f64,
+    /// Whether each target patch is normalised to mean 0 and variance 1. Default `true`.
+    pub norm_pix_loss: bool,
+}
+
+impl Default for MaeConfig {
+    fn default() -> Self {
+        Self {
+            encoder: ViTConfig::base(16),
+            decoder_embed_dim: 512,
+            decoder_depth: 8,
+            decoder_num_heads: 16,
+            mask_ratio: 0.75,
+            norm_pix_loss: true,
+        }
+    }
+}
+
+impl MaeConfig {
+    /// Checks the configuration and returns every fault at once.
+    ///
+    /// # Errors
+    /// [`Error::Config`], or the encoder's own.
+    pub fn validate(&self) -> Result<()> {
+        self.encoder.validate()?;
+        self.decoder().validate()?;
+        let faults = Mask::ratio_faults(self.encoder.grid()?.len(), self.mask_ratio);
+        if faults.is_empty() { Ok(()) } else { Err(Error::Config { what: "mae", faults }) }
+    }
+
+    /// Returns the configuration of the decoder's blocks: plain ones, without adapters.
+    pub(crate) fn decoder(&self) -> ViTConfig {
+        ViTConfig {
+            embed_dim: self.decoder_embed_dim,
+            depth: self.decoder_depth,
+            num_heads: self.decoder_num_heads,
+            mlp_ratio: 4.0,
+            activation: Default::default(),
+            layer_scale: None,
+            drop_path: 0.0,
+            adapter: None,
+            pos_grid: None,
+            ..self.encoder
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! A network of any objective.
+
+use candle_core::Tensor;
+use candle_nn::VarBuilder;
+use pad_adapter::vit::ViT;
+use pad_ops::{Mode, rng::Key};
+use pad_train::Losses;
+
+use crate::{
+    Error, Mae, Masking, NetworkConfig, Objective, ObjectiveKind, Result, TeacherModel,
+    student::{Student, missing_teacher},
+};
+
+/// A network whose objective is chosen while the program runs. Its draw is the keys themselves.
+///
+/// ```
+/// use candle_core::Device;
+/// use pad_adapter::{params::ParamStore, vit::ViTConfig};
+/// use pad_ops::{ImageSize, rng::Key};
+/// use pad_ssl::{MaeConfig, Network, NetworkConfig, ObjectiveKind};
+///
+/// let encoder = ViTConfig { image_size: ImageSize::square(64), ..ViTConfig::new(16, 16, 2, 2) };
+/// let kind: ObjectiveKind = "simmim".parse()?;
+/// let mae = MaeConfig { encoder, mask_ratio: kind.mask_ratio(), ..Default::default() };
+/// let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
+/// let network = store.build(|vb| Network::new(kind, &NetworkConfig::new(mae), None, vb))?;
+/// assert_eq!(network.encoder().config().depth, 2);
+/// assert!(network.mae().is_none());
+/// # Ok::<(), pad_ssl::Error>(())
+/// ```
+pub struct Network {
+    kind: ObjectiveKind,
+    student: Box<dyn Student>,
+}
+
+impl Network {
+    /// Builds the network of the objective `kind` from `vb`'s tensors. A `teacher` is used where objective or
+    /// masking learn from one.
+    ///
+    /// # Errors
+    /// [`Error::MissingTeacher`]; [`Error::Config`]; whatever `vb` refuses.
+    pub fn new(
+        kind: ObjectiveKind,
+        config: &NetworkConfig,
+        teacher: Option<&TeacherModel>,
+        vb: VarBuilder,
+    ) -> Result<Self> {
+        if teacher.is_none() {
+            if kind.needs_teacher() {
+                return Err(missing_teacher(kind.name()));
+            }
+            if config.masking == Some(Masking::Attention) {
+                let what = format!("masking {}", Masking::Attention);
+                return Err(Error::MissingTeacher { what });
+            }
+        }
+        let student = (kind.spec().build)(config, teacher, vb)?;
+        Ok(Self { kind, student })
+    }
+
+    /// Returns the objective.
+    pub fn kind(&self) -> ObjectiveKind {
+        self.kind
+    }
+
+    /// Returns the encoder.
+    pub fn encoder(&self) -> &ViT {
+        self.student.encoder()
+    }
+
+    /// Returns the autoencoder of [`ObjectiveKind::Mae`], for reconstructions; `None` for other objectives.
+    pub fn mae(&self) -> Option<&Mae> {
+        self.student.as_any().downcast_ref()
+    }
+}
+
+impl Objective for Network {
+    type Draw = Vec<Key>;
+
+    fn draw(&self, _: &Tensor, keys: &[Key]) -> Result<Vec<Key>> {
+        Ok(keys.to_vec())
+    }
+
+    fn loss(&self, images: &Tensor, keys: &Vec<Key>, mode: Mode) -> Result<Losses> {
+        self.student.keyed_loss(images, keys, mode)
+    }
+}

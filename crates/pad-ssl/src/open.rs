@@ -1,0 +1,166 @@
+//! Pre-trained models from files.
+
+use std::path::Path;
+
+use candle_core::Device;
+use pad_adapter::{
+    checkpoint::{Backbone, BackboneOptions, Checkpoint},
+    params::{ParamStore, Role},
+    vit::{ViT, ViTConfig},
+};
+use pad_data::transform::Normalize;
+use pad_ops::{ImageSize, rng::Key};
+
+use crate::{
+    Error, Mae, Result,
+    files::{ADAPTER, DECODER},
+    stored::{StoredMae, normalize, read_backbone},
+};
+
+/// How a pre-trained model is opened.
+#[derive(Clone, Default)]
+pub struct OpenOptions {
+    backbone: BackboneOptions,
+    config: Option<ViTConfig>,
+    image_size: Option<ImageSize>,
+    device: Option<Device>,
+}
+
+impl OpenOptions {
+    /// Sets how the backbone is found and checked. Default: [`BackboneOptions::default`]. A reader for this crate's
+    /// files is added.
+    #[must_use]
+    pub fn with_backbone(self, backbone: BackboneOptions) -> Self {
+        Self { backbone, ..self }
+    }
+
+    /// Sets the encoder's configuration. Default `None`: what the file says.
+    #[must_use]
+    pub fn with_config(self, config: Option<ViTConfig>) -> Self {
+        Self { config, ..self }
+    }
+
+    /// Sets the size of the images that the model will take; the position table is fitted to it. Default `None`:
+    /// what the file says.
+    #[must_use]
+    pub fn with_image_size(self, image_size: Option<ImageSize>) -> Self {
+        Self { image_size, ..self }
+    }
+
+    /// Sets where the weights go. Default: the CPU.
+    #[must_use]
+    pub fn with_device(self, device: &Device) -> Self {
+        Self { device: Some(device.clone()), ..self }
+    }
+
+    fn backbone(&self, source: &str) -> Result<Backbone> {
+        Ok(Backbone::open(source, &self.backbone.clone().with_reader(read_backbone))?)
+    }
+
+    /// Returns the encoder's configuration: the given one or that of `backbone`, at the wanted size.
+    fn encoder(&self, backbone: &Backbone) -> Result<ViTConfig> {
+        let config = match self.config {
+            Some(config) => config,
+            None => backbone.config()?,
+        };
+        Ok(ViTConfig { image_size: self.image_size.unwrap_or(config.image_size), ..config })
+    }
+
+    fn device(&self) -> Device {
+        self.device.clone().unwrap_or(Device::Cpu)
+    }
+}
+
+/// An opened encoder.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct OpenedEncoder {
+    /// The encoder, adapters included.
+    pub vit: ViT,
+    /// Its parameters.
+    pub store: ParamStore,
+    /// Statistics of the images that the weights were trained on, if the file says so.
+    pub input_stats: Option<Normalize>,
+    /// Lines for the log: what was converted, fitted or assumed.
+    pub notes: Vec<String>,
+}
+
+/// Opens an encoder for inference: a file of any format, a run folder, or an adapter file with its backbone (see
+/// [`Backbone::open`]).
+///
+/// # Errors
+/// A file that cannot be read or does not say which model it holds; an adapter of another backbone; a report of
+/// missing, unexpected and misshapen tensors.
+pub fn open_encoder(source: &str, options: &OpenOptions) -> Result<OpenedEncoder> {
+    let backbone = options.backbone(source)?;
+    let config = options.encoder(&backbone)?;
+    let config = ViTConfig { adapter: config.adapter.filter(|_| backbone.has_adapters()), ..config };
+    let (input_stats, mut notes) = described(&backbone);
+    let mut checkpoint = backbone.into_checkpoint();
+    // CLIP's projection to the space of its texts is not part of the encoder.
+    checkpoint.remove("proj");
+    notes.extend(checkpoint.fit(&config)?);
+    let store = ParamStore::from_checkpoint(checkpoint, &options.device(), Key::new(0))
+        .with_unused(|role: Role| role.is_decoder());
+    let vit = store.build(|vb| ViT::new(&config, vb))?;
+    Ok(OpenedEncoder { vit, store, input_stats, notes })
+}
+
+/// An opened autoencoder.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct OpenedMae {
+    /// The autoencoder, adapters included.
+    pub mae: Mae,
+    /// Its parameters.
+    pub store: ParamStore,
+    /// Statistics of the images that the weights were trained on, if the file says so.
+    pub input_stats: Option<Normalize>,
+    /// Lines for the log: what was converted, fitted or assumed.
+    pub notes: Vec<String>,
+}
+
+impl Mae {
+    /// Opens an autoencoder with its decoder: a file that holds both, or a run folder (the whole model, or backbone,
+    /// adapter and decoder).
+    ///
+    /// # Errors
+    /// As [`open_encoder`]; [`Error::MissingDecoder`] if there is no decoder, or one of another objective.
+    pub fn open(source: &str, options: &OpenOptions) -> Result<OpenedMae> {
+        let backbone = options.backbone(source)?;
+        let encoder = options.encoder(&backbone)?;
+        let (input_stats, mut notes) = described(&backbone);
+        let mut checkpoint = backbone.into_checkpoint();
+        let folder = Path::new(source);
+        let beside = folder.join(DECODER);
+        if folder.join(ADAPTER).is_file() && beside.is_file() {
+            let decoder = Checkpoint::open(&beside)?;
+            if let Some(json) = decoder.metadata().get("mae") {
+                checkpoint.set_metadata("mae", json.clone());
+            }
+            checkpoint.merge(decoder);
+        }
+        let stored = StoredMae::of(&checkpoint, encoder)?;
+        notes.extend(stored.assumption());
+        if !crate::ObjectiveKind::Mae.has_decoder(&checkpoint) {
+            return Err(Error::MissingDecoder { model: source.into() });
+        }
+        let config = crate::MaeConfig { encoder, ..stored.config };
+        notes.extend(checkpoint.fit(&config.encoder)?);
+        let device = options.device();
+        let mut store = ParamStore::from_checkpoint(checkpoint, &device, Key::new(0));
+        for (name, table) in Self::tables(&config, &device)? {
+            store = store.with_value(name, table);
+        }
+        let store = store.with_fresh(|role| role == Role::DecoderPosTable);
+        let mae = store.build(|vb| Self::new(&config, vb))?;
+        Ok(OpenedMae { mae, store, input_stats, notes })
+    }
+}
+
+/// Returns the input statistics of `backbone`, and what its conversion changed.
+fn described(backbone: &Backbone) -> (Option<Normalize>, Vec<String>) {
+    let report = backbone.report();
+    let notes = if report.is_unchanged() { Vec::new() } else { vec![report.summary()] };
+    (backbone.input_stats().map(normalize), notes)
+}
