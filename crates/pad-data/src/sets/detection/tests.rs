@@ -251,7 +251,7 @@ fn masks_are_read_where_they_are_requested() {
         (json!([]), "segmentation: expected at least one pixel, found none"),
         (
             json!([[1, 2, 3]]),
-            "segmentation: `polygon` is 3 coordinates, expected an even number of coordinates, 6 at least",
+            "segmentation: `polygon` is 3 coordinates, expected an even number of at least 6",
         ),
         (
             json!({"size": [40, 61], "counts": [2440]}),
@@ -259,7 +259,7 @@ fn masks_are_read_where_they_are_requested() {
         ),
         (
             json!({"size": [40, 60], "counts": "44"}),
-            "segmentation: `mask` is runs of 8, expected runs of the pixels of 40x60",
+            "segmentation: `mask` is a sum of 8, expected runs that add up to the pixels of 40x60",
         ),
     ] {
         let mut bad = told.clone();
