@@ -11,17 +11,14 @@ use pad_adapter::{
 };
 use pad_data::{
     Error as DataError,
-    dataset::Dataset,
-    image::{DecodeOptions, Image, Pixels},
-    loader::{Batch, Loader, LoaderConfig},
-    sets::ImageInfo,
-    transform::{SampleShape, Transform},
+    dataset::{Dataset, SampleShape},
+    loader::{Loader, LoaderConfig},
 };
 use pad_ops::{ImageSize, Keep, MatmulPrecision, Mode, rng::Key};
-use pad_ssl::{HeldOutLoss, Mae, MaeConfig, Mask, Objective, Paradigm, Pretraining};
+use pad_ssl::{HeldOutLoss, LoaderBatches, Mae, MaeConfig, Mask, Objective, Paradigm, Pretraining};
 use pad_train::{
-    AdamW, AdamWConfig, Batches, Collective, EpochStream, LocalGroup, Schedule, SingleProcess,
-    Task, Trainer, TrainerConfig,
+    AdamW, AdamWConfig, Batches, Collective, LocalGroup, Schedule, SingleProcess, Task, Trainer,
+    TrainerConfig,
 };
 
 const SIDE: usize = 16;
@@ -40,31 +37,14 @@ impl Dataset for Blobs {
     fn name(&self, index: usize) -> String {
         format!("blob {index}")
     }
-    fn classes(&self) -> &() {
-        &()
+    fn shape(&self) -> SampleShape {
+        SampleShape { channels: 1, size: ImageSize::square(SIDE) }
     }
-    fn info(&self, _: usize) -> pad_data::Result<ImageInfo> {
-        Ok(ImageInfo::default())
-    }
-    fn get(&self, index: usize, _: &DecodeOptions) -> pad_data::Result<Image> {
+    fn write(&self, index: usize, key: Key, out: &mut [f32]) -> pad_data::Result<()> {
         if self.unreadable.contains(&index) {
             let found = ImageSize::square(1);
             return Err(DataError::TooSmall { path: self.name(index).into(), found, min: 2 });
         }
-        Image::new(ImageSize::square(SIDE), 1, Pixels::U8(vec![0; SIDE * SIDE]))
-    }
-}
-
-/// A blob at a random place instead of the image.
-struct Blob;
-
-impl Transform<Image> for Blob {
-    type Label = ();
-    type Labels = ();
-    fn shape(&self) -> SampleShape {
-        SampleShape { channels: 1, size: ImageSize::square(SIDE) }
-    }
-    fn write(&self, _: Image, key: Key, out: &mut [f32]) -> pad_data::Result<()> {
         let mut stream = key.stream();
         let (x0, y0) = (stream.range_f64(4.0, 12.0) as f32, stream.range_f64(4.0, 12.0) as f32);
         for (i, out) in out.iter_mut().enumerate() {
@@ -73,15 +53,6 @@ impl Transform<Image> for Blob {
         }
         Ok(())
     }
-    fn collate(&self, images: Tensor, _: Vec<()>) -> pad_data::Result<(Tensor, ())> {
-        Ok((images, ()))
-    }
-}
-
-/// The batches of a loader.
-fn batches(loader: &Loader) -> EpochStream<'_, Batch> {
-    let open = |epoch, first, stride| loader.epoch_strided(epoch, first, stride);
-    EpochStream::new(loader.batches_per_epoch(), open)
 }
 
 fn loader(count: usize, unreadable: std::ops::Range<usize>, batch_size: usize) -> Loader {
@@ -94,7 +65,7 @@ fn loader(count: usize, unreadable: std::ops::Range<usize>, batch_size: usize) -
         seed: SEED,
         ..Default::default()
     };
-    Loader::new(Blobs { count, unreadable }, Blob, config).unwrap()
+    Loader::new(Arc::new(Blobs { count, unreadable }), config).unwrap()
 }
 
 fn config(adapter: bool) -> MaeConfig {
@@ -149,7 +120,7 @@ fn train_by(
     Trainer::new(config, schedule, optimizer)
         .unwrap()
         .with_hook(&mut evaluation)
-        .run(&task, &mut batches(&training))
+        .run(&task, &mut LoaderBatches::new(&training))
         .unwrap();
     (evaluation.before().unwrap(), evaluation.after().unwrap())
 }
@@ -162,8 +133,7 @@ fn train_in(
 ) -> (Vec<(String, Vec<f32>)>, [f64; 2]) {
     let (mae, store) = model(Paradigm::Scratch, None);
     let training = Loader::new(
-        Blobs { count: 48, unreadable: 0..0 },
-        Blob,
+        Arc::new(Blobs { count: 48, unreadable: 0..0 }),
         LoaderConfig { batch_size, workers: 1, seed: SEED, ..Default::default() },
     );
     let (training, held_out) = (training.unwrap(), loader(14, 3..4, 4));
@@ -182,7 +152,7 @@ fn train_in(
         .unwrap()
         .with_group(group)
         .with_hook(&mut evaluation);
-    trainer.run(&task, &mut batches(&training)).unwrap();
+    trainer.run(&task, &mut LoaderBatches::new(&training)).unwrap();
     let values = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
     let parameters = trainer.optimizer().parameters().iter();
     let parameters = parameters.map(|p| (p.name.clone(), values(&p.var))).collect();
@@ -316,19 +286,19 @@ fn held_out_losses_repeat() {
 #[test]
 fn unreadable_images_shrink_batches_and_keep_their_numbers() {
     let loader = loader(12, 3..9, 3); // batches 1 and 2 hold not one readable image
-    let mut batches = batches(&loader);
+    let mut batches = LoaderBatches::new(&loader);
     assert_eq!(batches.per_epoch(), 4);
-    let mut sizes = |first: usize| -> Vec<usize> {
-        batches.epoch(0, first).unwrap().map(|batch| batch.unwrap().len()).collect()
+    let sizes = |first: usize, batches: &mut LoaderBatches| -> Vec<usize> {
+        let epoch = batches.epoch(0, first).unwrap();
+        epoch.map(|batch| LoaderBatches::images_in(&batch.unwrap())).collect()
     };
-    assert_eq!(sizes(0), [3, 0, 0, 3]);
-    assert_eq!(sizes(2), [0, 3]);
-    // Of an empty batch the trainer computes no loss.
+    assert_eq!(sizes(0, &mut batches), [3, 0, 0, 3]);
+    assert_eq!(sizes(2, &mut batches), [0, 3]);
     let (mae, _) = model(Paradigm::Scratch, None);
     let task = Pretraining::new(&mae, Key::new(SEED), &Device::Cpu);
     let empty = batches.epoch(0, 1).unwrap().next().unwrap().unwrap();
-    assert_eq!(task.images_in(&empty), 0);
-    assert!(task.held_out_loss(&loader).unwrap().is_finite());
+    let loss = task.losses(&empty, Mode::Eval).unwrap().total;
+    assert_eq!(loss.to_scalar::<f32>().unwrap(), 0.0);
 }
 
 #[test]
