@@ -15,7 +15,7 @@
 //! | [`embed`], [`probe`] | features of images, and what they are worth: nearest neighbours and a linear layer |
 
 mod cosine;
-
+pub mod embed;
 mod error;
 mod feature_target;
 pub mod files;
@@ -64,7 +64,7 @@ pub use open::{OpenOptions, OpenedEncoder, OpenedMae, open_encoder};
 pub use pad_adapter::vit::{patchify, unpatchify};
 pub use paradigm::{Paradigm, ParadigmKind, parameters};
 pub use pool::Pool;
-pub use pretraining::{LoaderBatches, Pretraining, ImageBatch};
+pub use pretraining::Pretraining;
 pub use simmim::{SimMim, SimMimConfig};
 pub use stored::{DecoderSource, StoredMae, read_backbone};
 pub use student::NetworkConfig;

@@ -45,38 +45,32 @@ impl FeatureSet {
         Ok(Self { values, labels, classes })
     }
 
-    /// Runs a frozen encoder over a loader that neither shuffles nor drops; `labels[i]` belongs to its image `i`.
-    /// Unreadable images within the loader's tolerance are left out.
+    /// Computes the features of labelled images. The loader neither shuffles nor drops; `classes` is the number of
+    /// classes of its set. Unreadable images within the loader's tolerance are left out.
     ///
     /// # Errors
-    /// Whatever the loader or the encoder faults; as [`FeatureSet::new`].
+    /// More unreadable images than the loader tolerates; images that do not fit the encoder; as [`FeatureSet::new`].
     pub fn extract(
         encoder: &ViT,
-        loader: &Loader,
-        labels: &[usize],
+        loader: &Loader<Vec<usize>>,
         classes: usize,
         pool: Pool,
         device: &Device,
     ) -> Result<Self> {
-        let (mut rows, mut found) = (Vec::new(), Vec::new());
+        let (mut rows, mut labels) = (Vec::new(), Vec::new());
         for batch in loader.epoch(0, 0)? {
             let batch = batch?;
-            if batch.indices.is_empty() {
+            if batch.is_empty() {
                 continue;
             }
             let tokens = encoder.forward(&batch.images.to_device(device)?, Mode::Eval)?.detach();
             rows.push(pool.apply(&tokens)?);
-            for &index in &batch.indices {
-                let label = labels.get(index).ok_or_else(|| {
-                    fault(format!("no label for image {index}, found {}", labels.len()))
-                })?;
-                found.push(*label);
-            }
+            labels.extend(batch.labels);
         }
         if rows.is_empty() {
             return Err(fault("no readable image, expected at least 1"));
         }
-        Self::new(&Tensor::cat(&rows, 0)?, found, classes)
+        Self::new(&Tensor::cat(&rows, 0)?, labels, classes)
     }
 
     /// Returns the features, (N, D), `f32`, on the CPU.

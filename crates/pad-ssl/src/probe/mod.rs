@@ -2,7 +2,6 @@
 
 mod features;
 mod knn;
-mod labelled;
 mod lbfgs;
 mod linear;
 mod logistic;
@@ -10,7 +9,6 @@ mod scores;
 
 pub use features::FeatureSet;
 pub use knn::NearestNeighbours;
-pub use labelled::{Labelled, LabelledPart};
 pub use linear::{LinearFit, LinearProbe};
 pub use scores::Scores;
 

@@ -1,0 +1,125 @@
+//! Features of images, with their names.
+
+use std::{collections::BTreeMap, path::Path};
+
+use candle_core::{Device, Tensor};
+use pad_adapter::{
+    checkpoint::{Checkpoint, FloatType, save},
+    vit::ViT,
+};
+use pad_data::{loader::Loader, transform::Normalize};
+use pad_ops::Mode;
+
+use crate::{
+    Pool, Result,
+    stored::{input_stats, normalize},
+};
+
+/// The tensor of a file of features.
+const FEATURES: &str = "features";
+/// Metadata keys: names as a JSON array, and how tokens were pooled.
+const NAMES: &str = "names";
+const POOL: &str = "pool";
+
+/// Features of images.
+#[derive(Clone, Debug)]
+pub struct ImageFeatures {
+    /// (N, D), or (N, 1 + L, D) for [`Pool::Tokens`].
+    pub features: Tensor,
+    /// Name of each image.
+    pub names: Vec<String>,
+    /// Which tokens make a feature.
+    pub pool: Pool,
+    /// Statistics that the images were normalised with. `None`: unknown.
+    pub input_stats: Option<Normalize>,
+}
+
+/// Computes the features of all images of a loader that neither shuffles nor drops, in their order. Unreadable images
+/// within the loader's tolerance are left out ([`Loader::unreadable`] lists them). `progress` is called after each batch
+/// with the number of images so far; returns `None` once it returns `false`.
+///
+/// # Errors
+/// More unreadable images than the loader tolerates, no readable image, or images that do not fit the encoder.
+pub fn embed<L: Send + 'static>(
+    encoder: &ViT,
+    loader: &Loader<L>,
+    pool: Pool,
+    device: &Device,
+    mut progress: impl FnMut(usize) -> bool,
+) -> Result<Option<ImageFeatures>> {
+    let (mut rows, mut names) = (Vec::new(), Vec::new());
+    for batch in loader.epoch(0, 0)? {
+        let batch = batch?;
+        if !batch.is_empty() {
+            let tokens = encoder.forward(&batch.images.to_device(device)?, Mode::Eval)?.detach();
+            rows.push(pool.apply(&tokens)?.to_device(&Device::Cpu)?);
+            names.extend(batch.names);
+        }
+        if !progress(names.len()) {
+            return Ok(None);
+        }
+    }
+    if rows.is_empty() {
+        let what = "no readable image, expected at least 1".into();
+        return Err(crate::Error::Probe { what });
+    }
+    let features = Tensor::cat(&rows, 0)?;
+    Ok(Some(ImageFeatures { features, names, pool, input_stats: None }))
+}
+
+impl ImageFeatures {
+    /// Sets the statistics that the images were normalised with, to be stored.
+    #[must_use]
+    pub fn with_input_stats(self, normalize: Normalize) -> Self {
+        Self { input_stats: Some(normalize), ..self }
+    }
+
+    /// Writes a safetensors file, atomically: the tensor `features`, and as metadata the names (a JSON array), the pooling
+    /// and the input statistics. `notes` are further metadata.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn save(
+        &self,
+        path: impl AsRef<Path>,
+        float_type: FloatType,
+        notes: &BTreeMap<String, String>,
+    ) -> Result<()> {
+        let path = path.as_ref();
+        let names = serde_json::to_string(&self.names).map_err(|error| {
+            pad_adapter::Error::Format { path: path.to_path_buf(), what: error.to_string() }
+        })?;
+        let mut metadata = notes.clone();
+        metadata.insert(NAMES.into(), names);
+        metadata.insert(POOL.into(), self.pool.to_string());
+        if let Some(normalize) = &self.input_stats {
+            input_stats(normalize).write(&mut metadata);
+        }
+        let tensors = BTreeMap::from([(FEATURES.to_string(), self.features.clone())]);
+        Ok(save(path, &tensors, &metadata, float_type)?)
+    }
+
+    /// Reads a file that [`ImageFeatures::save`] wrote.
+    ///
+    /// # Errors
+    /// A file that cannot be read or is of another kind.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let mut file = Checkpoint::open(path)?;
+        let path = file.path().to_path_buf();
+        let fault = |what: String| pad_adapter::Error::Format { path: path.clone(), what };
+        let names = file.metadata().get(NAMES).map_or("[]", String::as_str);
+        let names: Vec<String> = serde_json::from_str(names)
+            .map_err(|error| fault(format!("metadata `{NAMES}`: {error}")))?;
+        // Files of earlier versions do not say how tokens were pooled.
+        let pool = file.metadata().get(POOL).map_or(Ok(Pool::default()), |name| name.parse())?;
+        let input_stats = file.input_stats().map(normalize);
+        let features = file
+            .remove(FEATURES)
+            .ok_or_else(|| fault(format!("no tensor `{FEATURES}`, expected a file of features")))?;
+        let rows = features.dims().first().copied().unwrap_or(0);
+        if rows != names.len() {
+            return Err(fault(format!("{rows} features and {} names", names.len())).into());
+        }
+        Ok(Self { features, names, pool, input_stats })
+    }
+}
