@@ -45,10 +45,9 @@ where
             }
         }
     };
-    let thread = Builder::new()
-        .name("pad-ahead".into())
-        .spawn(run)
-        .map_err(|source| Error::Worker { what: format!("a thread could not be started: {source}") })?;
+    let thread = Builder::new().name("pad-ahead".into()).spawn(run).map_err(|source| {
+        Error::Worker { what: format!("a thread could not be started: {source}") }
+    })?;
     Ok(Ahead { items: Some(take), thread: Some(thread) })
 }
 

@@ -42,7 +42,7 @@ pub enum Error {
         what: &'static str,
         /// The limit.
         limit: u64,
-        /// What the file asks for.
+        /// What the file needs.
         found: u64,
     },
     /// An image is smaller than can be used.

@@ -291,7 +291,7 @@ fn other_files_are_refused_by_name() {
     let path = folder.file("notes.txt", b"no image at all");
     assert_eq!(
         fault(&path, &options),
-        "notes.txt: a file that is none of PNG, JPEG, BMP and TIFF is not supported"
+        "notes.txt: a file other than PNG, JPEG, BMP and TIFF is not supported"
     );
     let path = folder.file("a.png", b"GIF89a and so on");
     assert_eq!(fault(&path, &options), "a.png: a file of the format Gif is not supported");
@@ -309,7 +309,7 @@ fn other_files_are_refused_by_name() {
 #[test]
 fn a_pipe_is_refused_and_not_waited_for() {
     let error = decode(Path::new("/dev/null"), &DecodeOptions::default()).unwrap_err();
-    assert_eq!(error.to_string(), "/dev/null: a file that is no regular file is not supported");
+    assert_eq!(error.to_string(), "/dev/null: a file that is not a regular file is not supported");
 }
 
 #[test]

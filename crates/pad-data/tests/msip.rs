@@ -7,12 +7,13 @@ use std::{
 
 use pad_data::{
     Error, Result,
+    dataset::Dataset,
     image::{DecodeOptions, Pixels, decode},
     msip::{
         BuildConfig, Built, Entry, MANIFEST, Manifest, Order, Placing, Plan, SOURCES, SourceSpec,
         build, verify,
     },
-    sets::{ImageFolder, ImageList, Layout},
+    sets::{ImageFolder, Layout},
 };
 use tempfile::TempDir;
 

@@ -11,8 +11,8 @@ use pad::{
     checkpoint::{AdapterFile, Checkpoint, FloatType, save},
     data::sets::detection::BoxClasses,
     heads::detection::{
-        Detection, Detector, DetectorConfig, LayerDecay, MaskConfig, RoiConfig, RpnConfig,
-        DetectionWithMask, SoftMask, Trained, pretrained, role_of,
+        Detection, DetectionWithMask, Detector, DetectorConfig, LayerDecay, MaskConfig, RoiConfig,
+        RpnConfig, SoftMask, Trained, pretrained, role_of,
     },
     params::{ParamStore, Role},
     rng::Key,

@@ -138,7 +138,7 @@ impl Settings {
             HardPixels { threshold: self.ohem_threshold, min_kept }
         });
         Ok(CrossEntropy {
-            ignore: u32::from(ignore),
+            ignore_index: Some(u32::from(ignore)),
             mean: if self.valid_mean { PixelMean::Valid } else { PixelMean::All },
             class_weights: (!weights.is_empty()).then_some(weights),
             hard,

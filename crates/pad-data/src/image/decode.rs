@@ -26,7 +26,7 @@ pub const EXTENSIONS: [&str; 6] = ["png", "jpg", "jpeg", "bmp", "tif", "tiff"];
 /// # Errors
 /// [`Error::Io`] if the file cannot be read, [`Error::Decode`] if it is empty, truncated, damaged or makes its
 /// decoder panic, [`Error::Unsupported`] for other formats and layouts, [`Error::Limit`], [`Error::TooSmall`], and
-/// [`Error::NotFinite`] for floats that are no numbers, [`Error::Structure`] for a damaged radiometric JPEG.
+/// [`Error::NotFinite`] for floats that are not finite, [`Error::Structure`] for a damaged radiometric JPEG.
 pub fn decode(path: &Path, options: &DecodeOptions) -> Result<Image> {
     decode_bytes(&read(path, options)?, path, options)
 }
@@ -95,7 +95,7 @@ fn format(bytes: &[u8], path: &Path) -> Result<ImageFormat> {
     let unsupported = |what: String| Error::Unsupported { path: path.into(), what };
     let format = image::guess_format(bytes)
         .or_else(|_| ImageFormat::from_path(path))
-        .map_err(|_| unsupported("a file that is none of PNG, JPEG, BMP and TIFF".into()))?;
+        .map_err(|_| unsupported("a file other than PNG, JPEG, BMP and TIFF".into()))?;
     match format {
         ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::Bmp | ImageFormat::Tiff => Ok(format),
         other => Err(unsupported(format!("a file of the format {other:?}"))),

@@ -1,6 +1,11 @@
 //! Limits of decoding, and the errors of files that are outside of them or damaged.
 
-use std::{any::Any, fs, panic::{AssertUnwindSafe, catch_unwind}, path::Path};
+use std::{
+    any::Any,
+    fs,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+};
 
 use image::{
     ImageError, ImageFormat,
@@ -67,7 +72,7 @@ pub(crate) fn read(path: &Path, options: &DecodeOptions) -> Result<Vec<u8>> {
     let metadata = fs::metadata(path).map_err(io)?;
     if !metadata.is_file() {
         // Opening a pipe would wait for ever.
-        let what = if metadata.is_dir() { "a folder" } else { "a file that is no regular file" };
+        let what = if metadata.is_dir() { "a folder" } else { "a file that is not a regular file" };
         return Err(Error::Unsupported { path: path.into(), what: what.into() });
     }
     limit(path, "bytes of file", options.max_alloc_bytes, metadata.len())?;

@@ -11,13 +11,13 @@ use std::sync::Arc;
 
 use pad_ops::ImageSize;
 
-pub(crate) use self::{
-    decode::{decode_bytes_collapsed, decode_collapsed},
-    limits::{damaged, panic_text, read},
-};
 pub use self::{
     decode::{EXTENSIONS, decode, decode_bytes},
     limits::DecodeOptions,
+};
+pub(crate) use self::{
+    decode::{decode_bytes_collapsed, decode_collapsed},
+    limits::{damaged, panic_text, read},
 };
 use crate::{Error, Result};
 
@@ -42,7 +42,7 @@ impl Pixels {
         }
     }
 
-    /// Whether there is no sample.
+    /// Whether there are no samples.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -78,7 +78,7 @@ pub(super) fn decode(bytes: &[u8], path: &Path, options: &DecodeOptions) -> Resu
         DecodingResult::I16(values) => {
             floats(arrange.run(values.iter().map(|&value| f32::from(value)).collect()))
         }
-        // Beyond 2^24 counts the lowest bits are lost; no detector has so many.
+        // Beyond 2^24 counts the lowest bits are lost; no detector has that many.
         DecodingResult::I32(values) => {
             floats(arrange.run(values.iter().map(|&value| value as f32).collect()))
         }

@@ -15,24 +15,30 @@ mod unreadable;
 
 use std::sync::{Arc, atomic::AtomicBool};
 
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 use pad_ops::rng::{Key, Purpose};
 use serde::{Deserialize, Serialize};
 
+pub use self::{batch::Batch, unreadable::UnreadableImage};
 use self::{
     cache::Cache,
     pool::{Plan, Pool},
     reader::{Reader, Source},
     unreadable::Unreadable,
 };
-pub use self::{batch::Batch, unreadable::UnreadableImage};
 use crate::{
     Error, Result,
     ahead::{OnDevice, ToDevice, to_device},
     dataset::Dataset,
     image::DecodeOptions,
-    transform::Transform,
+    transform::{Transform, detection::DetectionTargets},
 };
+
+/// A batch of [`SegmentationPipeline`](crate::transform::segmentation::SegmentationPipeline): labels are `(B, H, W)`, u8.
+pub type SegmentationBatch = Batch<Tensor>;
+
+/// A batch of [`DetectionPipeline`](crate::transform::detection::DetectionPipeline).
+pub type DetectionBatch = Batch<DetectionTargets>;
 
 /// How a set is read.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -168,7 +174,12 @@ impl<L: Send + 'static> Loader<L> {
     ///
     /// # Errors
     /// [`Error::Worker`] if a thread cannot be started.
-    pub fn epoch_strided(&self, epoch: u64, first: usize, stride: usize) -> Result<EpochBatches<L>> {
+    pub fn epoch_strided(
+        &self,
+        epoch: u64,
+        first: usize,
+        stride: usize,
+    ) -> Result<EpochBatches<L>> {
         let stride = stride.max(1);
         let key = Key::new(self.config.seed).epoch(epoch);
         let mut order: Vec<usize> = (0..self.len()).collect();

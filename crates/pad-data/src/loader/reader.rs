@@ -39,13 +39,8 @@ pub(super) trait Reader<L>: Send + Sync {
 
     /// Reads a batch: the samples `indices`, whose keys refine `key`. Once `stop` is set the batch is not used any more,
     /// and may be short.
-    fn read(
-        &self,
-        place: Place,
-        indices: &[usize],
-        key: Key,
-        stop: &AtomicBool,
-    ) -> Result<Read<L>>;
+    fn read(&self, place: Place, indices: &[usize], key: Key, stop: &AtomicBool)
+    -> Result<Read<L>>;
 }
 
 /// A set and its transform.

@@ -6,7 +6,10 @@ use std::{
     sync::Arc,
 };
 
-use super::{ImageFolder, layout::{ROI, THERMAL}};
+use super::{
+    ImageFolder,
+    layout::{ROI, THERMAL},
+};
 use crate::{
     Error, Result,
     dataset::{Dataset, Sample, Subset},

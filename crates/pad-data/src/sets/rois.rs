@@ -146,7 +146,8 @@ fn check_own_files(images: &(impl Dataset<Sample = Image> + ?Sized)) -> Result<(
     let mut first_with: BTreeMap<PathBuf, PathBuf> = BTreeMap::new();
     for index in 0..images.len() {
         let ImageInfo { file, roi_file: Some(roi_file) } = images.info(index)? else { continue };
-        let second: PathBuf = file.map_or_else(|| images.name(index).into(), |file| file.path().into());
+        let second: PathBuf =
+            file.map_or_else(|| images.name(index).into(), |file| file.path().into());
         let roi = roi_file.path().to_path_buf();
         if let Some(first) = first_with.insert(roi.clone(), second.clone()) {
             return Err(Error::SharedRoiFile { first, second, roi });

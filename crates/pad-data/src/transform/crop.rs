@@ -31,7 +31,7 @@ impl RandomResizedCrop {
     /// Tries before the centre crop is taken.
     const TRIES: usize = 10;
 
-    /// Asks for `0 < low <= high`, and a scale of at most 1.
+    /// Checks that `0 < low <= high`, and that the scale is at most 1.
     ///
     /// # Errors
     /// [`Error::Setting`].
@@ -127,7 +127,7 @@ impl CenterCrop {
         Self { short_side: size.height.max(size.width) }
     }
 
-    /// What becomes of an image of size `image` for a result of size `size`; nothing is random.
+    /// The resampling of an image of size `image` to a result of size `size`, without random steps.
     ///
     /// # Errors
     /// [`Error::Setting`] if the resized short side is smaller than a side of `size`.

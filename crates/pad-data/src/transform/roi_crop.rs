@@ -11,7 +11,7 @@ use crate::{Error, Result, rect::Rect, roi::Roi};
 ///
 /// After `RandomRoiCrop` of the reference code (`pre-training/mae/util/msip_dataset.py`), draw by draw: a region
 /// that is refused still uses up one try and one draw; the right and lower edge of the image (its last row and
-/// column) are never reached by a moved crop; a region that is taken unmoved (`jitter` off) is not asked for its
+/// column) are never reached by a moved crop; a region that is taken unmoved (`jitter` off) is not checked for its
 /// size again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -40,7 +40,7 @@ impl RoiCrop {
     /// Share of the image's area that a crop must cover when it may not be of any size.
     const MIN_SHARE: f64 = 0.15;
 
-    /// Asks for a probability and a valid fallback.
+    /// Checks that the probability is 0 to 1, and the fallback valid.
     ///
     /// # Errors
     /// [`Error::Setting`].
@@ -56,7 +56,8 @@ impl RoiCrop {
         })
     }
 
-    /// Decides the crop of an image of size `size` with these regions (none: the fallback, and nothing else drawn).
+    /// Decides the crop of an image of size `size` with these regions; without any, the fallback
+    /// alone draws.
     /// Regions that leave the image are refused.
     pub fn draw(&self, size: ImageSize, rois: &[Roi], draws: &mut impl Draws) -> Rect {
         if !rois.is_empty() {

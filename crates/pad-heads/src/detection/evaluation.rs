@@ -169,8 +169,7 @@ impl DetectionModel {
                 object.paint(&mut predicted)?;
             }
             let mut labelled = labelled.enlarged(factor);
-            let truth: Vec<DrawnBox> =
-                DrawnBox::truth(&labels).into_iter().map(enlarged).collect();
+            let truth: Vec<DrawnBox> = DrawnBox::truth(&labels).into_iter().map(enlarged).collect();
             labelled.boxes(&truth, dataset.classes(), 1);
             let mut predicted = predicted.enlarged(factor);
             let found: Vec<DrawnBox> =

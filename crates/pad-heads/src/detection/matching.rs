@@ -173,7 +173,8 @@ mod tests {
             [99.0, 99.0, 109.0, 109.0],
             [200.0, 0.0, 210.0, 9.0],
         ];
-        let matcher = Matcher { low_threshold: 0.3, high_threshold: 0.7, allow_low_quality_matches: true };
+        let matcher =
+            Matcher { low_threshold: 0.3, high_threshold: 0.7, allow_low_quality_matches: true };
         let matches = matcher.boxes(&objects, &boxes);
         assert_eq!(matches.objects, [0, 0, 1, 0]);
         use Label::{Background, Ignored, Object};

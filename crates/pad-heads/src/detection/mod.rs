@@ -10,7 +10,7 @@ pub mod boxes;
 pub mod coco;
 mod config;
 mod detector;
-//WAIT mod evaluation;
+mod evaluation;
 mod losses;
 mod macs;
 mod mask_head;
@@ -25,10 +25,10 @@ mod training;
 
 use training::key_of;
 
-pub use batch::{Boxes, Detection, DetectionBatch, Target, rescaled};
+pub use batch::{Boxes, Detection, DetectionBatch, DetectionTargets, Target, rescaled};
 pub use config::{DetectorConfig, MaskConfig, RoiConfig, RpnConfig, Thresholds, TopN};
 pub use detector::{Detector, LossSamples};
-//WAIT pub use evaluation::{DetectionDataset, DetectionEvaluator, measure};
+pub use evaluation::{DetectionDataset, DetectionEvaluator, measure};
 pub use mask_head::{DetectionWithMask, SoftMask};
 pub use model::{DetectionModel, read_backbone};
 pub use predict::{PredictedObject, PredictedObjects};

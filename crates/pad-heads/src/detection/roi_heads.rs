@@ -236,7 +236,11 @@ impl RoiHeads {
 
     /// Matches every box to its class and object.
     fn labelled(&self, boxes: Boxes, target: &Target, overlap: f32) -> RoiSamples {
-        let matcher = Matcher { low_threshold: overlap, high_threshold: overlap, allow_low_quality_matches: false };
+        let matcher = Matcher {
+            low_threshold: overlap,
+            high_threshold: overlap,
+            allow_low_quality_matches: false,
+        };
         let matches = matcher.boxes(&target.boxes, &boxes);
         let background = self.config.classes as u32;
         let of = |(&object, &label): (&usize, &Label)| match label {
@@ -270,7 +274,7 @@ impl RoiHeads {
         let targets = Tensor::from_vec(labels.clone(), (labels.len(), 1, 1), device)?;
         let logits = output.logits.to_dtype(DType::F32)?.reshape((count, classes, 1, 1))?;
         // No label is ignored, not even 255.
-        let options = CrossEntropy { ignore: u32::MAX, ..CrossEntropy::default() };
+        let options = CrossEntropy { ignore_index: None, ..CrossEntropy::default() };
         let classification = cross_entropy2d(&logits, &targets, &options)?;
         let coder = self.stages[stage].coder;
         let background = self.config.classes as u32;
@@ -355,7 +359,8 @@ impl RoiHeads {
         if boxes.iter().all(|boxes| boxes.is_empty()) {
             return Ok(Some(nothing(&maps[0])?));
         }
-        let logits = head.forward(&self.pooled_to(self.config.mask.pooler_resolution, maps, &boxes)?)?;
+        let logits =
+            head.forward(&self.pooled_to(self.config.mask.pooler_resolution, maps, &boxes)?)?;
         Ok(Some(mask_head::loss(&logits, &objects, targets)?))
     }
 
@@ -380,7 +385,8 @@ impl RoiHeads {
                 .map(|image| image.iter().map(|found| found.bbox).collect())
                 .collect();
             let boxes: Vec<&[[f32; 4]]> = boxes.iter().map(Vec::as_slice).collect();
-            let logits = head.forward(&self.pooled_to(self.config.mask.pooler_resolution, maps, &boxes)?)?;
+            let logits =
+                head.forward(&self.pooled_to(self.config.mask.pooler_resolution, maps, &boxes)?)?;
             masks = mask_head::probabilities(&logits, &labels)?;
         }
         let mut masks = masks.into_iter();

@@ -40,4 +40,8 @@ impl Task for DetectionTask<'_> {
     fn losses(&self, batch: &DetectionBatch, mode: Mode) -> Result<Losses, BoxError> {
         Ok(self.detector.losses(batch, mode)?)
     }
+
+    fn images_in(&self, batch: &DetectionBatch) -> usize {
+        batch.len()
+    }
 }

@@ -187,12 +187,7 @@ impl SegmentorConfig {
     /// config.validate()?;
     /// # Ok::<(), pad_heads::Error>(())
     /// ```
-    pub fn on_backbone(
-        vit: ViTConfig,
-        form: BackboneForm,
-        head: HeadKind,
-        classes: usize,
-    ) -> Self {
+    pub fn on_backbone(vit: ViTConfig, form: BackboneForm, head: HeadKind, classes: usize) -> Self {
         Self {
             backbone: BackboneKind::new(form, vit),
             blocks: head.default_blocks(vit.depth),
@@ -262,10 +257,7 @@ mod tests {
             assert_eq!(name.parse::<HeadKind>().unwrap().to_string(), *name);
         }
         let refused = "upper".parse::<HeadKind>().unwrap_err().to_string();
-        assert_eq!(
-            refused,
-            "head: expected uper or linear, found `upper` (did you mean `uper`?)"
-        );
+        assert_eq!(refused, "head: expected uper or linear, found `upper` (did you mean `uper`?)");
     }
 
     #[test]

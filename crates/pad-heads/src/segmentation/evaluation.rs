@@ -34,8 +34,7 @@ pub fn measure(
         if stopped() {
             return Ok(None);
         }
-        let SegmentationImage { image, classes: labels } =
-            dataset.get(index, &DecodeOptions::default())?;
+        let SegmentationImage { image, labels } = dataset.get(index, &DecodeOptions::default())?;
         let found = model.predict(image, inference)?;
         confusion
             .add(found.classes.classes(), labels.classes())
@@ -104,7 +103,7 @@ impl SegmentationModel {
         let mut tiles = Vec::with_capacity(count);
         for place in 0..count {
             let index = place * dataset.len() / count;
-            let SegmentationImage { image, classes: labels } =
+            let SegmentationImage { image, labels } =
                 dataset.get(index, &DecodeOptions::default())?;
             let plain = Canvas::from_image(&image, Some(&inference.pipeline.window))?;
             let found = self.predict(image, inference)?.classes;

@@ -39,9 +39,8 @@ fn uper(config: &UperConfig, patches: f64, dim: f64, classes: f64) -> f64 {
     let channels = config.channels as f64;
     let places = [16.0 * patches, 4.0 * patches, patches, patches / 4.0];
     let [first, .., last] = places;
-    let pools: f64 = (config.pool_scales.iter())
-        .map(|&side| conv((side * side) as f64, dim, channels, 1))
-        .sum();
+    let pools: f64 =
+        (config.pool_scales.iter()).map(|&side| conv((side * side) as f64, dim, channels, 1)).sum();
     let pooled = dim + config.pool_scales.len() as f64 * channels;
     let bottleneck = conv(last, pooled, channels, 3);
     let levels: f64 = places[..Pyramid::LEVELS - 1]

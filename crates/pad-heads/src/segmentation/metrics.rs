@@ -213,7 +213,8 @@ impl Confusion {
         let iou: Vec<Option<f64>> = (0..n)
             .map(|class| ratio(hit(class), row(class) + column(class) - hit(class)))
             .collect();
-        let accuracy: Vec<Option<f64>> = (0..n).map(|class| ratio(hit(class), row(class))).collect();
+        let accuracy: Vec<Option<f64>> =
+            (0..n).map(|class| ratio(hit(class), row(class))).collect();
         SegmentationMetrics {
             mean_iou: mean(&iou),
             mean_accuracy: mean(&accuracy),

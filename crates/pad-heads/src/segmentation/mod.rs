@@ -5,7 +5,7 @@
 //! the original (mmsegmentation): `backbone.*`, `decode_head.*`, `auxiliary_head.*`, so files go both ways.
 
 mod config;
-//WAIT mod evaluation;
+mod evaluation;
 mod fcn;
 mod inference;
 mod linear;
@@ -20,7 +20,7 @@ mod training;
 mod uper;
 
 pub use config::{BackboneForm, BackboneKind, HeadKind, SegmentorConfig};
-//WAIT pub use evaluation::{SegmentationDataset, SegmentationEvaluator, measure};
+pub use evaluation::{SegmentationDataset, SegmentationEvaluator, measure};
 pub use fcn::{FcnConfig, FcnHead};
 pub use inference::{
     Augmentation, InferenceMode, SlidingWindow, predict, predict_logits, resized_logits,

@@ -1,7 +1,7 @@
 //! A segmentor as a training task.
 
-use candle_core::Tensor;
 use pad_adapter::params::Role;
+pub use pad_data::loader::SegmentationBatch;
 use pad_ops::Mode;
 use pad_train::{BoxError, Losses, Task};
 
@@ -12,15 +12,6 @@ use super::Segmentor;
 /// `backbone.`; the pyramid counts as head, since no pre-training has it.
 pub fn role_of(name: &str) -> Role {
     name.strip_prefix("backbone.").map_or(Role::Head, Role::of)
-}
-
-/// Images with a class for every pixel.
-#[derive(Clone, Debug)]
-pub struct SegmentationBatch {
-    /// (B, C, H, W), normalised, sides that the patch divides.
-    pub images: Tensor,
-    /// (B, H, W), `u8` or `u32`.
-    pub labels: Tensor,
 }
 
 /// Trains a segmentor.
@@ -41,5 +32,9 @@ impl Task for SegmentationTask<'_> {
 
     fn losses(&self, batch: &SegmentationBatch, mode: Mode) -> Result<Losses, BoxError> {
         Ok(self.segmentor.losses(&batch.images, &batch.labels, mode)?)
+    }
+
+    fn images_in(&self, batch: &SegmentationBatch) -> usize {
+        batch.len()
     }
 }

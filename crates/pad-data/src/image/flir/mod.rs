@@ -143,7 +143,7 @@ impl Planck {
         self.r1 / (self.r2 * ((self.b / kelvin).exp() - self.f)) - self.o
     }
 
-    /// The temperature of the black body that gives `raw` counts, kelvin; NaN or infinite where there is none.
+    /// The temperature of the black body that gives `raw` counts, kelvin; NaN or infinite if no temperature does.
     pub fn kelvin(&self, raw: f64) -> f64 {
         self.b / (self.r1 / (self.r2 * (raw + self.o)) + self.f).ln()
     }
@@ -164,7 +164,7 @@ impl Atmosphere {
 }
 
 impl Calibration {
-    /// Asks that the constants can give temperatures.
+    /// Checks that the constants give temperatures.
     fn validate(&self) -> Result<()> {
         let Planck { r1, r2, b, f, o } = self.planck;
         let finite =
@@ -184,7 +184,7 @@ impl Calibration {
         })
     }
 
-    /// The object's temperature for `count`, kelvin; NaN or infinite where there is none.
+    /// The object's temperature for `count`, kelvin; NaN or infinite if no temperature gives it.
     fn kelvin(&self, count: f64, transmission: f64, air: f64) -> f64 {
         let mirrored = self.planck.raw(self.reflected);
         let foreign =
@@ -192,13 +192,13 @@ impl Calibration {
         self.planck.kelvin((count - foreign) / (self.emissivity * transmission))
     }
 
-    /// Temperatures of all counts, kelvin; NaN where there is none.
+    /// Temperatures of all counts, kelvin; NaN if no temperature gives a count.
     ///
     /// # Errors
-    /// [`Error::Setting`] for constants that can give none.
+    /// [`Error::Setting`] for constants that give no temperatures.
     pub fn table(&self) -> Result<Vec<f32>> {
         self.validate()?;
-        // Air that lets nothing through, or gives a share that is none, was not measured.
+        // A transmission outside of 0 to 1 was not measured.
         let (transmission, air) = match self.atmosphere {
             Some(air) if air.transmission() > 0.0 && air.transmission() <= 1.0 => {
                 (air.transmission(), self.planck.raw(air.temperature))
@@ -232,7 +232,7 @@ fn counts_of_png(
         }
         _ => Err(Error::Unsupported {
             path: path.into(),
-            what: "a radiometric JPEG whose raw image is no grey PNG of 16 bits".into(),
+            what: "a radiometric JPEG whose raw image is not a grey PNG of 16 bits".into(),
         }),
     }
 }

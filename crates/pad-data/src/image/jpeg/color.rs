@@ -27,7 +27,7 @@ fn upsample(plane: &Plane, size: ImageSize, row: usize, sums: &mut Vec<i32>, out
     let chroma_row = |row: usize| &plane.samples[row * plane.stride..][..plane.size.width];
     let halved = |whole: usize, part: usize| part < whole;
     if !halved(size.width, plane.size.width) {
-        // Neither is halved (only the rows alone is none of the kinds that are decoded here).
+        // Neither is halved (halved rows alone are not decoded here).
         out[..size.width].copy_from_slice(chroma_row(row));
         return;
     }

@@ -142,7 +142,7 @@ struct Blocks<'a> {
 }
 
 impl NullaryFnOnce for Blocks<'_> {
-    /// `None` if the bits are no sequence of blocks.
+    /// `None` if the bits are not a sequence of blocks.
     type Output = Option<()>;
 
     #[inline(always)]
@@ -279,7 +279,7 @@ fn coefficients(
     (at == 64).then_some(())
 }
 
-/// Place of the n-th coded coefficient in a block (row-major), with room for a run beyond the end.
+/// Place of the n-th coded coefficient in a block (row-major), padded for a run beyond the end.
 const ORDER: [u8; 64 + 16] = {
     let mut order = [63; 64 + 16];
     let (mut index, mut diagonal) = (0, 0);

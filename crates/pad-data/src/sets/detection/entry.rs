@@ -1,4 +1,4 @@
-//! What the reader of a format gives, and what it is asked for.
+//! Input and output of the readers of formats.
 
 use std::{
     path::{Path, PathBuf},

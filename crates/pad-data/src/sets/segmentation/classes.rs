@@ -180,7 +180,7 @@ impl Classes {
         classes.ignore = file.ignore_index;
         if usize::from(classes.ignore) < classes.len() {
             return Err(fault(format!(
-                "`ignore_index`: expected a number that is no class (at least {}), found {}",
+                "`ignore_index`: expected a number above the classes (at least {}), found {}",
                 classes.len(),
                 classes.ignore
             )));

@@ -1,4 +1,4 @@
-//! What the reader of a format gives, and what it is asked for.
+//! Input and output of the readers of formats.
 
 use std::{
     collections::BTreeMap,
@@ -42,8 +42,7 @@ pub(super) struct Opened {
 /// [`Error::Io`]; [`Error::Entry`] for an empty list; [`Error::Line`] for a name without an image or mask, or named
 /// twice.
 pub(super) fn entries(list: &Path, images: &Path, masks: &Path) -> Result<Vec<Entry>> {
-    let text =
-        fs::read_to_string(list).map_err(|cause| Error::Io { path: list.into(), cause })?;
+    let text = fs::read_to_string(list).map_err(|cause| Error::Io { path: list.into(), cause })?;
     let (image_files, mask_files) = (by_stem(images)?, by_stem(masks)?);
     let mut entries = Vec::new();
     let mut lines = BTreeMap::new();

@@ -6,7 +6,7 @@ use super::Geometry;
 use crate::{rect::Rect, rle::Rle};
 
 /// The pixels of an object as a crop shows them. The mask itself stays as it was labelled; it is sampled once, straight into
-/// the box that is asked for.
+/// the requested box.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ObjectMask {
     mask: Arc<Rle>,
@@ -30,7 +30,7 @@ impl ObjectMask {
         let samples = [0, 1].map(|axis: usize| {
             let pixels = (last[axis] - first[axis]).abs() / side as f64;
             // Boxes of the network lie inside the crop; one that does not must not cost more for it.
-            // What is no number becomes 0 in the conversion.
+            // NaN becomes 0 in the conversion.
             (pixels.ceil().min(64.0) as usize).max(1)
         });
         let window = self.window(first, last);

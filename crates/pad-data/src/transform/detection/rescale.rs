@@ -6,13 +6,13 @@ use serde::{Deserialize, Serialize};
 use crate::{Error, Result, rect::Rect, transform::Draws};
 
 /// Largest side of anything, pixels.
-const MOST: usize = 16_384;
+const MAX_SIDE: usize = 16_384;
 
 fn check_side(name: &'static str, side: usize) -> Result<()> {
-    if (1..=MOST).contains(&side) {
+    if (1..=MAX_SIDE).contains(&side) {
         return Ok(());
     }
-    Err(Error::Setting { name, expected: format!("1 to {MOST}"), found: side.to_string() })
+    Err(Error::Setting { name, expected: format!("1 to {MAX_SIDE}"), found: side.to_string() })
 }
 
 /// Large-scale jitter: the image, in its aspect, fitted into a target times a random scale (detectron2's
@@ -33,7 +33,7 @@ impl Default for ScaleJitter {
 }
 
 impl ScaleJitter {
-    /// Asks for sides of 1 to 16,384 pixels and scales of 0.01 to 100 in order.
+    /// Checks that sides are 1 to 16,384 pixels, and scales 0.01 to 100 in order.
     ///
     /// # Errors
     /// [`Error::Setting`].
@@ -71,7 +71,7 @@ impl ScaleJitter {
 pub(super) fn draw_crop(crop: ImageSize, scaled: ImageSize, draws: &mut impl Draws) -> Rect {
     let share = draws.uniform(0.0, 1.0);
     let (height, width) = (crop.height.min(scaled.height), crop.width.min(scaled.width));
-    let start = |room: usize| ((room as f64 * share).round_ties_even() as usize).min(room);
+    let start = |slack: usize| ((slack as f64 * share).round_ties_even() as usize).min(slack);
     Rect { top: start(scaled.height - height), left: start(scaled.width - width), height, width }
 }
 
@@ -93,7 +93,7 @@ impl Default for ShortestEdge {
 }
 
 impl ShortestEdge {
-    /// Asks for sides of 1 to 16,384 pixels.
+    /// Checks that sides are 1 to 16,384 pixels.
     ///
     /// # Errors
     /// [`Error::Setting`].

@@ -16,7 +16,7 @@ pub struct LimitedCrop {
     pub max_class_share: f64,
 }
 
-/// How often a crop is asked whether it will do.
+/// Number of crops that are checked.
 const TRIES: usize = 10;
 
 impl Default for LimitedCrop {
@@ -26,7 +26,7 @@ impl Default for LimitedCrop {
 }
 
 impl LimitedCrop {
-    /// Asks for sides of 1 to 16,384 pixels and a share.
+    /// Checks that sides are 1 to 16,384 pixels, and the share above 0 and at most 1.
     ///
     /// # Errors
     /// [`Error::Setting`].
@@ -70,7 +70,7 @@ impl LimitedCrop {
         rect
     }
 
-    /// Whether at least two classes are in `rect`, and none has too much of it.
+    /// Whether `rect` shows at least two classes, none of them above the maximum share.
     fn is_mixed(&self, labels: &[u8], size: ImageSize, rect: Rect, ignore: u8) -> bool {
         let mut counts = [0_u64; 256];
         for row in labels.chunks_exact(size.width).skip(rect.top).take(rect.height) {
@@ -80,8 +80,9 @@ impl LimitedCrop {
         }
         counts[usize::from(ignore)] = 0;
         let classes = counts.iter().filter(|&&count| count > 0).count();
-        let (sum, most) = (counts.iter().sum::<u64>(), counts.iter().max().copied().unwrap_or(0));
-        classes > 1 && (most as f64) / (sum as f64) < self.max_class_share
+        let (sum, largest) =
+            (counts.iter().sum::<u64>(), counts.iter().max().copied().unwrap_or(0));
+        classes > 1 && (largest as f64) / (sum as f64) < self.max_class_share
     }
 }
 

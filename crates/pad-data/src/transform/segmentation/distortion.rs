@@ -36,7 +36,7 @@ impl PhotometricDistortion {
     /// One that changes nothing.
     pub const NEVER: Self = Self { brightness: 0.0, contrast: [1.0, 1.0] };
 
-    /// Asks for a brightness of 0 to 255, and factors of 0 to 100 in order.
+    /// Checks that brightness is 0 to 255, and factors 0 to 100 in order.
     ///
     /// # Errors
     /// [`Error::Setting`].

@@ -10,7 +10,7 @@ use crate::{Error, Result, rect::Rect, transform::Draws};
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rescale {
-    /// Largest long and short side at ratio 1, pixels, in any order; none for the image's own size. Default 2048, 512.
+    /// Largest long and short side at ratio 1, pixels, in any order; `None` for the image's own size. Default 2048, 512.
     pub scale: Option<[usize; 2]>,
     /// Smallest and largest ratio. Default 0.5 and 2.
     pub ratio: [f64; 2],
@@ -23,7 +23,7 @@ impl Default for Rescale {
 }
 
 impl Rescale {
-    /// Asks for sides of 1 to 65,536 pixels and ratios of 0.01 to 100 in order.
+    /// Checks that sides are 1 to 65,536 pixels, and ratios 0.01 to 100 in order.
     ///
     /// # Errors
     /// [`Error::Setting`].

@@ -431,7 +431,11 @@ mod tests {
             let expected: serde_json::Value =
                 serde_json::from_slice(&std::fs::read(file("expected")).unwrap()).unwrap();
             for (place, found) in found.stats.iter().enumerate() {
-                assert_eq!(recorded(*found), expected["stats"][place].as_f64(), "case {case}, {place}");
+                assert_eq!(
+                    recorded(*found),
+                    expected["stats"][place].as_f64(),
+                    "case {case}, {place}"
+                );
             }
             let mut categories = truth.categories.clone();
             categories.sort_by_key(|category| category.id);

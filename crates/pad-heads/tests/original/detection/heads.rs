@@ -45,8 +45,10 @@ fn maps(recorded: &Recorded) -> (Vec<Var>, Vec<Tensor>) {
 
 fn equals_the_original(file: &str, class_agnostic: bool, max_detections: usize) {
     let recorded = open(file);
-    let heads =
-        recorded.store.build(|vb| RoiHeads::new(&config(class_agnostic, max_detections), vb)).unwrap();
+    let heads = recorded
+        .store
+        .build(|vb| RoiHeads::new(&config(class_agnostic, max_detections), vb))
+        .unwrap();
     let (vars, maps) = maps(&recorded);
     // Evaluation.
     let proposals: Vec<Boxes> =
