@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use pad::data::{
+    Dataset,
     draw::Canvas,
     image::{DecodeOptions, decode},
     roi,
