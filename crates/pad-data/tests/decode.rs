@@ -328,7 +328,8 @@ fn limits_hold_before_memory_is_taken() {
     assert_eq!(fault(&path, &side), "a.png: the image is 20x33, at least 21x21 is needed");
     assert_eq!(fault(&tiff, &side), "a.tif: the image is 20x33, at least 21x21 is needed");
 
-    // A header that asks for 65535 x 65535 pixels: refused by its word, not by running out of memory.
+    // A header that asks for 65535 x 65535 pixels: refused by its word, not by running out of
+    // memory.
     let mut bmp = fs::read(&big).unwrap();
     bmp[18..22].copy_from_slice(&65_535_i32.to_le_bytes());
     bmp[22..26].copy_from_slice(&65_535_i32.to_le_bytes());

@@ -100,7 +100,8 @@ fn smallest_images_are_one_region() {
     }
 }
 
-/// One segment, nothing to group. It is the image itself, and as in the reference a RoI if it is large enough.
+/// One segment, nothing to group. It is the image itself, and as in the reference a RoI if it is
+/// large enough.
 #[test]
 fn constant_image_is_one_region() {
     let search = SelectiveSearchConfig::default();

@@ -26,7 +26,8 @@ fn gray(path: &Path, size: (u32, u32), data: &[u8]) {
     write(path, size, ColorType::Grayscale, BitDepth::Eight, data);
 }
 
-/// A folder set of three images: grey mask, palette mask, 4-bit palette mask; the second image has 16 bits.
+/// A folder set of three images: grey mask, palette mask, 4-bit palette mask; the second image has
+/// 16 bits.
 fn folder(root: &Path) {
     let size = (16, 16);
     fs::write(

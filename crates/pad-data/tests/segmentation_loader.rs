@@ -1,4 +1,5 @@
-//! Samples for segmentation: the same bits for any number of workers, labels that stay with their pixels.
+//! Samples for segmentation: the same bits for any number of workers, labels that stay with their
+//! pixels.
 
 use candle_core::Tensor;
 use pad_data::{
@@ -125,7 +126,8 @@ fn labels_stay_with_their_pixels() {
             let level = Normalize::downstream().invert(sample.pixels[pixel], 0);
             wrong += usize::from((level - f32::from(label) * 10.0).abs() > 0.01);
         }
-        // Between the halves levels are mixed; nearest and bilinear may differ by a column or two there.
+        // Between the halves levels are mixed; nearest and bilinear may differ by a column or two
+        // there.
         assert!(wrong <= 3 * 32, "image {index}: {wrong} of {} pixels", sample.labels.len());
         mirrored += usize::from(sample.labels[0] == 0);
         let area = 32 * 36;

@@ -140,7 +140,8 @@ fn crops_follow_the_files() {
     let image = set.get(0, &DecodeOptions::default()).unwrap();
     let (sample, ()) = config().apply(image, Key::new(3)).unwrap();
     let sample = sample.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-    // Brightness rises by 2 a column, from column 40 to 100: normalised, the first and last column say so.
+    // Brightness rises by 2 a column, from column 40 to 100: normalised, the first and last column
+    // say so.
     let level = |value: f32| (value * 0.1871 + 0.3801) * 255.0;
     let (first, last) = (level(sample[32 * 16]), level(sample[32 * 16 + 31]));
     assert!((first - 82.0).abs() < 5.0 && (last - 200.0).abs() < 5.0, "{first} {last}");

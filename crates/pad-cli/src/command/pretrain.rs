@@ -36,8 +36,8 @@ use pad::{
     ssl::{HeldOutLoss, LoaderBatches, Pretraining},
     train::{
         AdamW, AdamWConfig, CheckpointConfig, Checkpoints, Collective, EmaConfig, Every, Outcome,
-        ParameterSummary, Schedule, Trainer, TrainerConfig,
-        log::{EventFile, JsonLines, ProgressBar, TensorBoard},
+        Schedule, Summary, Trainer, TrainerConfig,
+        log::{EventFile, JsonLines, Progress, TensorBoard},
         lr_for_batch,
     },
 };
@@ -153,7 +153,7 @@ fn train(
     // The optimiser: groups by role, the scaled learning rate.
     let (depth, epochs) = (model.config.encoder.depth, settings.epochs);
     let parameters = model.paradigm.parameters(&model.store, depth, epochs, settings.weight_decay);
-    for line in ParameterSummary::new(&parameters).to_string().lines() {
+    for line in Summary::new(&parameters).to_string().lines() {
         tracing::info!("{line}");
     }
     let accumulate = settings.accumulation(training.batches_per_epoch(), group.world_size());
@@ -210,7 +210,7 @@ fn train(
     trainer = trainer
         .with_hook(JsonLines::new(folder.join("log.jsonl")))
         .with_hook(TensorBoard::new(folder.join("tensorboard")))
-        .with_hook(ProgressBar::new(50));
+        .with_hook(Progress::new(50));
     if program.resume.is_some() {
         run_folder::resume(&mut trainer, &checkpoints)?;
     }

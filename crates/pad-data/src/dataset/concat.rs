@@ -44,7 +44,8 @@ impl<D: Dataset> Concat<D> {
     }
 }
 
-// Origins stay those of the whole: two parts may be subsets of different sets with the same origins.
+// Origins stay those of the whole: two parts may be subsets of different sets with the same
+// origins.
 impl<D: Dataset> Dataset for Concat<D> {
     type Sample = D::Sample;
 

@@ -27,8 +27,8 @@ pub struct DecodeOptions {
     pub max_alloc_bytes: u64,
     /// Minimum side, pixels. Default 16, one patch.
     pub min_side: usize,
-    /// Whether a radiometric JPEG of a FLIR camera gives its temperatures, kelvin, instead of its coloured picture
-    /// (which may be of another size). Default true.
+    /// Whether a radiometric JPEG of a FLIR camera gives its temperatures, kelvin, instead of its
+    /// coloured picture (which may be of another size). Default true.
     pub radiometric: bool,
 }
 

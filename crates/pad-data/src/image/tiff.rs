@@ -101,7 +101,8 @@ pub(super) fn decode(bytes: &[u8], path: &Path, options: &DecodeOptions) -> Resu
     }
 }
 
-/// Whether the extra sample is an alpha channel (associated or not), to be dropped, and not a second band.
+/// Whether the extra sample is an alpha channel (associated or not), to be dropped, and not a
+/// second band.
 fn has_alpha<R: std::io::Read + std::io::Seek>(decoder: &mut Decoder<R>) -> bool {
     let kinds = decoder.find_tag_unsigned_vec::<u16>(Tag::ExtraSamples);
     matches!(kinds.ok().flatten().as_deref(), Some([1 | 2, ..]))

@@ -14,21 +14,9 @@ use crate::{Error, Result};
 /// [`Error::Io`]; [`Error::Line`] with the line's number for a line other than four whole numbers,
 /// a width or height of 0, and a rectangle outside the image.
 pub fn read(path: &Path, size: ImageSize) -> Result<Vec<Roi>> {
-    read_lines(path, Some(size))
-}
-
-/// [`read`] without the size of the image: rectangles are not checked against it.
-///
-/// # Errors
-/// As [`read`], except for rectangles outside the image.
-pub fn read_unbounded(path: &Path) -> Result<Vec<Roi>> {
-    read_lines(path, None)
-}
-
-fn read_lines(path: &Path, size: Option<ImageSize>) -> Result<Vec<Roi>> {
     let bytes =
         std::fs::read(path).map_err(|cause| Error::Io { path: path.to_path_buf(), cause })?;
-    parse_file(&bytes, path, size)
+    parse_file(&bytes, path, Some(size))
 }
 
 /// [`read`] from memory; `path` names the file in errors. Without a size rectangles are not checked

@@ -63,7 +63,7 @@ use pad_ops::ImageSize;
 use serde::{Deserialize, Serialize};
 
 pub use felzenszwalb::{FelzenszwalbConfig, Labels, felzenszwalb};
-pub use file::{parse_file, read, read_unbounded, write};
+pub use file::{parse_file, read, write};
 pub use filter::{RoiFilter, filter};
 pub use regions::{Histograms, Merge, Region};
 pub use selective_search::{SelectiveSearchConfig, selective_search};

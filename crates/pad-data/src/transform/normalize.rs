@@ -8,11 +8,11 @@ use crate::{Error, Result};
 
 /// `(level / 255 - mean) / std`, for each channel.
 ///
-/// The two infrared presets are those of the reference code, which disagree. The mean and standard deviation of MSIP
-/// were given as 0.3801 and 0.1871 of the full range, and pre-training uses just these ([`Normalize::msip`]). The
-/// downstream configurations use levels: mean 96.9255 is 0.3801 x 255, but standard deviation 47.8976 is
-/// 0.1871 x 256; against levels of 0 to 255 that is 0.18783. [`Normalize::downstream`] keeps what the published
-/// downstream results were trained with.
+/// The two infrared presets are those of the reference code, which disagree. The mean and standard
+/// deviation of MSIP were given as 0.3801 and 0.1871 of the full range, and pre-training uses just
+/// these ([`Normalize::msip`]). The downstream configurations use levels: mean 96.9255 is 0.3801 x
+/// 255, but standard deviation 47.8976 is 0.1871 x 256; against levels of 0 to 255 that is 0.18783.
+/// [`Normalize::downstream`] keeps what the published downstream results were trained with.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Normalize {
@@ -34,8 +34,8 @@ impl Normalize {
         Self { mean: [0.3801; 3], std: [0.1871; 3] }
     }
 
-    /// Segmentation and detection: mean 96.9255 / 255 = 0.3801, standard deviation 47.8976 / 255 = 0.18783 (and not
-    /// 0.1871: it was multiplied by 256, see [`Normalize`]).
+    /// Segmentation and detection: mean 96.9255 / 255 = 0.3801, standard deviation 47.8976 / 255 =
+    /// 0.18783 (and not 0.1871: it was multiplied by 256, see [`Normalize`]).
     pub const fn downstream() -> Self {
         Self { mean: [(96.9255 / 255.0) as f32; 3], std: [(47.8976 / 255.0) as f32; 3] }
     }
@@ -49,7 +49,7 @@ impl Normalize {
     pub const fn clip() -> Self {
         Self {
             mean: [0.481_454_66, 0.457_827_5, 0.408_210_73],
-            std: [0.268_629_54, 0.261_302_58, 0.275_777_11],
+            std: [0.268_629_54, 0.261_302_6, 0.275_777_1],
         }
     }
 
@@ -78,8 +78,8 @@ impl Normalize {
         Ok(())
     }
 
-    /// The normalised `level` (0 to 255) of channel `channel` (0 to 2). The operations and their order, all in f32,
-    /// are those of torchvision's `ToTensor` and `Normalize`.
+    /// The normalised `level` (0 to 255) of channel `channel` (0 to 2). The operations and their
+    /// order, all in f32, are those of torchvision's `ToTensor` and `Normalize`.
     #[inline(always)]
     pub fn apply(&self, level: f32, channel: usize) -> f32 {
         let channel = channel % 3;
@@ -103,7 +103,8 @@ impl Normalize {
     }
 }
 
-/// The name of a preset; else `MEAN,STD` where channels are alike, else three means and three standard deviations.
+/// The name of a preset; else `MEAN,STD` where channels are alike, else three means and three
+/// standard deviations.
 impl fmt::Display for Normalize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some((name, _)) = Self::PRESETS.iter().find(|(_, preset)| preset == self) {

@@ -6,17 +6,18 @@ use serde::{Deserialize, Serialize};
 use super::{Draws, RandomResizedCrop};
 use crate::{Error, Result, rect::Rect, roi::Roi};
 
-/// A crop around a random region of interest: its centre is moved, its sides are scaled; where that does not work,
-/// the usual random crop.
+/// A crop around a random region of interest: its centre is moved, its sides are scaled; where that
+/// does not work, the usual random crop.
 ///
-/// After `RandomRoiCrop` of the reference code (`pre-training/mae/util/msip_dataset.py`), draw by draw: a region
-/// that is refused still uses up one try and one draw; the right and lower edge of the image (its last row and
-/// column) are never reached by a moved crop; a region that is taken unmoved (`jitter` off) is not checked for its
-/// size again.
+/// After `RandomRoiCrop` of the reference code (`pre-training/mae/util/msip_dataset.py`), draw by
+/// draw: a region that is refused still uses up one try and one draw; the right and lower edge of
+/// the image (its last row and column) are never reached by a moved crop; a region that is taken
+/// unmoved (`jitter` off) is not checked for its size again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RoiCrop {
-    /// Probability that a crop of any size is allowed; else it must cover 15% of the image. Default 0.85.
+    /// Probability that a crop of any size is allowed; else it must cover 15% of the image. Default
+    /// 0.85.
     pub any_size: f64,
     /// Smallest side of a moved crop, pixels. Default 60.
     pub min_side: usize,

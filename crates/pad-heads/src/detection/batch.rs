@@ -1,4 +1,4 @@
-//! What goes into a detector and what comes out of it.
+//! Inputs and outputs of a detector.
 
 pub use pad_data::{
     loader::DetectionBatch,
@@ -6,10 +6,11 @@ pub use pad_data::{
 };
 use pad_ops::ImageSize;
 
-/// Boxes: left, top, right and bottom edge, pixels, continuous (the box of one pixel has sides of 1).
+/// Boxes: left, top, right and bottom edge, pixels, continuous (the box of one pixel has sides of
+/// 1).
 pub type Boxes = Vec<[f32; 4]>;
 
-/// An object found.
+/// A detected object.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Detection {
     /// Left, top, right and bottom edge, pixels of the detector's input, inside the image.
@@ -20,8 +21,8 @@ pub struct Detection {
     pub label: u32,
 }
 
-/// Detections of an image of size `from` in the pixels of the same image at size `to`, clipped to it, those left
-/// without an area dropped (detectron2's `detector_postprocess`).
+/// Returns the detections of an image of size `from` in pixels of the same image at size `to`,
+/// clipped to it, without those that have no area left (detectron2's `detector_postprocess`).
 pub fn rescaled(detections: &[Detection], from: ImageSize, to: ImageSize) -> Vec<Detection> {
     let horizontal = to.width as f32 / from.width as f32;
     let vertical = to.height as f32 / from.height as f32;

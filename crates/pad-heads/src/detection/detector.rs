@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Tensor};
 use candle_nn::VarBuilder;
-use pad_ops::{ImageSize, Mode};
+use pad_ops::{ImageSize, MatmulPrecision, Mode};
 use pad_train::Losses;
 
 use super::{
@@ -23,8 +23,8 @@ pub struct LossSamples {
     pub roi: Vec<RoiSamples>,
 }
 
-/// A network that detects objects. Parameter names are the original's (detectron2): `backbone.net.*`, `backbone.simfp_*`,
-/// `proposal_generator.rpn_head.*`, `roi_heads.*`.
+/// A network that detects objects. Parameter names are the original's (detectron2):
+/// `backbone.net.*`, `backbone.simfp_*`, `proposal_generator.rpn_head.*`, `roi_heads.*`.
 pub struct Detector {
     config: DetectorConfig,
     net: WindowedViT,
@@ -49,6 +49,22 @@ impl Detector {
             heads: RoiHeads::new(config, vb.pp("roi_heads"))?,
             config: config.clone(),
         })
+    }
+
+    /// Sets activation checkpointing of the backbone's blocks, see
+    /// [`FeatureExtractor::set_checkpointing`]. Default: off.
+    #[must_use]
+    pub fn with_checkpointing(mut self, checkpointing: bool) -> Self {
+        self.net.set_checkpointing(checkpointing);
+        self
+    }
+
+    /// Sets the precision of the matrix products of the backbone's blocks; those with relative
+    /// positions or layer scale stay in `f32`. Default: `f32`.
+    #[must_use]
+    pub fn with_matmul_precision(mut self, precision: MatmulPrecision) -> Self {
+        self.net.set_matmul_precision(precision);
+        self
     }
 
     /// Replaces the thresholds of detections that are given.
@@ -83,8 +99,8 @@ impl Detector {
         &self.heads
     }
 
-    /// Returns the transformer's last map. Images whose sides the patch does not divide, or of a single patch, are padded with
-    /// zeros at the right and the bottom.
+    /// Returns the transformer's last map. Images whose sides the patch does not divide, or of a
+    /// single patch, are padded with zeros at the right and the bottom.
     ///
     /// # Shapes
     /// `images` (B, C, H, W), normalised -> (B, D, h, w).
@@ -117,8 +133,8 @@ impl Detector {
         self.pyramid.forward(&self.features(images, mode)?)
     }
 
-    /// Returns the losses of a batch: `rpn_cls`, `rpn_loc`, `cls` and `box_reg`, and `mask` with a mask head; their sum
-    /// is minimised. Samples are drawn from `mode`'s key.
+    /// Returns the losses of a batch: `rpn_cls`, `rpn_loc`, `cls` and `box_reg`, and `mask` with a
+    /// mask head; their sum is minimised. Samples are drawn from `mode`'s key.
     ///
     /// # Errors
     /// [`Error::Batch`]; images that do not fit.

@@ -9,8 +9,8 @@ use crate::{
 };
 
 impl SegmentorConfig {
-    /// The multiply-adds of the logits of one image of size `image`, counted as published tables do: products of
-    /// matrices and convolutions.
+    /// Counts the multiply-adds of the logits of one image of size `image` as published tables do:
+    /// products of matrices and convolutions.
     pub fn macs(&self, image: ImageSize) -> f64 {
         let vit = self.backbone.vit();
         let patch = vit.patch_size.max(1);

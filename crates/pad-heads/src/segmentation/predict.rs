@@ -13,7 +13,8 @@ use crate::Result;
 /// How images are prepared and go through a segmentor.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SegmentationInference {
-    /// From an image to the network's input: base scale, input statistics, window of counts, channels.
+    /// From an image to the network's input: base scale, input statistics, window of counts,
+    /// channels.
     pub pipeline: SegmentationPipeline,
     /// Whole, or in sliding windows.
     pub mode: InferenceMode,

@@ -8,8 +8,8 @@ use serde::{Serialize, Serializer, ser::SerializeStruct};
 use super::metrics::{Confusion, SegmentationMetrics};
 use crate::{EvaluationReport, Speed};
 
-/// The evaluation of a segmentor on a dataset. `Display` prints a table of IoU and accuracy, `Serialize` gives all
-/// numbers; an undefined one is `-` or null.
+/// The evaluation of a segmentor on a dataset. `Display` prints a table of IoU and accuracy,
+/// `Serialize` gives all numbers; an undefined one is `-` or null.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SegmentationReport {

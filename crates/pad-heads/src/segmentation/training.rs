@@ -8,8 +8,8 @@ use pad_train::{BoxError, Losses, Task};
 use super::Segmentor;
 
 /// Returns the role of a segmentor's parameter by its full name, for
-/// [`ParamStore::with_roles`](pad_adapter::params::ParamStore::with_roles). The names of the backbone start with
-/// `backbone.`; the pyramid counts as head, since no pre-training has it.
+/// [`ParamStore::with_roles`](pad_adapter::params::ParamStore::with_roles). The names of the
+/// backbone start with `backbone.`; the pyramid counts as head, since no pre-training has it.
 pub fn role_of(name: &str) -> Role {
     name.strip_prefix("backbone.").map_or(Role::Head, Role::of)
 }
@@ -21,7 +21,7 @@ pub struct SegmentationTask<'a> {
 }
 
 impl<'a> SegmentationTask<'a> {
-    /// The task of training `segmentor`.
+    /// Creates the task of training `segmentor`.
     pub fn new(segmentor: &'a Segmentor) -> Self {
         Self { segmentor }
     }

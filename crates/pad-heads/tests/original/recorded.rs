@@ -1,4 +1,5 @@
-//! A recorded case of the original: its tensors, and a store that serves its parameters under their own names.
+//! A recorded case of the original: its tensors, and a store that serves its parameters under their
+//! own names.
 
 use std::collections::BTreeMap;
 

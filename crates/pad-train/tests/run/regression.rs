@@ -107,6 +107,10 @@ impl Task for StopDuring {
         self.seen.set(self.seen.get() + 1);
         self.task.losses(batch, mode)
     }
+
+    fn images_in(&self, batch: &Pairs) -> usize {
+        self.task.images_in(batch)
+    }
 }
 
 /// Batches of `size` pairs, a function of epoch and sample alone. Sample `poison` of epoch 1 is

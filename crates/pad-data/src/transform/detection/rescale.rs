@@ -15,8 +15,8 @@ fn check_side(name: &'static str, side: usize) -> Result<()> {
     Err(Error::Setting { name, expected: format!("1 to {MAX_SIDE}"), found: side.to_string() })
 }
 
-/// Large-scale jitter: the image, in its aspect, fitted into a target times a random scale (detectron2's
-/// `ResizeScale`).
+/// Large-scale jitter: the image, in its aspect, fitted into a target times a random scale
+/// (detectron2's `ResizeScale`).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ScaleJitter {
@@ -56,7 +56,8 @@ impl ScaleJitter {
         self.fitted(size, draws.uniform(self.scale[0], self.scale[1]))
     }
 
-    /// The size of an image of `size` at a given scale; sides are rounded half to even, as NumPy does.
+    /// The size of an image of `size` at a given scale; sides are rounded half to even, as NumPy
+    /// does.
     pub fn fitted(&self, size: ImageSize, scale: f64) -> ImageSize {
         let (height, width) = (size.height as f64, size.width as f64);
         let factor = (self.target.height as f64 * scale / height)
@@ -66,8 +67,9 @@ impl ScaleJitter {
     }
 }
 
-/// A crop of at most `crop`, at a random place between the upper left and the lower right corner: one draw moves both
-/// axes (detectron2's `FixedSizeCrop`). Of a smaller image the whole side is kept.
+/// A crop of at most `crop`, at a random place between the upper left and the lower right corner:
+/// one draw moves both axes (detectron2's `FixedSizeCrop`). Of a smaller image the whole side is
+/// kept.
 pub(super) fn draw_crop(crop: ImageSize, scaled: ImageSize, draws: &mut impl Draws) -> Rect {
     let share = draws.uniform(0.0, 1.0);
     let (height, width) = (crop.height.min(scaled.height), crop.width.min(scaled.width));
@@ -75,8 +77,8 @@ pub(super) fn draw_crop(crop: ImageSize, scaled: ImageSize, draws: &mut impl Dra
     Rect { top: start(scaled.height - height), left: start(scaled.width - width), height, width }
 }
 
-/// Scales an image so that its short side has a given length, unless the long side would become too long
-/// (detectron2's `ResizeShortestEdge`).
+/// Scales an image so that its short side has a given length, unless the long side would become too
+/// long (detectron2's `ResizeShortestEdge`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ShortestEdge {

@@ -5,14 +5,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result, rect::Rect, transform::Draws};
 
-/// A crop of fixed size at a random place, drawn again while one class fills too much of it (mmsegmentation's
-/// `RandomCrop` with `cat_max_ratio`).
+/// A crop of fixed size at a random place, drawn again while one class fills too much of it
+/// (mmsegmentation's `RandomCrop` with `cat_max_ratio`).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LimitedCrop {
     /// Height and width. Default 512 x 512.
     pub size: ImageSize,
-    /// Share of labelled pixels that one class may have, below which a crop is taken. 1: any crop. Default 0.75.
+    /// Share of labelled pixels that one class may have, below which a crop is taken. 1: any crop.
+    /// Default 0.75.
     pub max_class_share: f64,
 }
 
@@ -49,9 +50,9 @@ impl LimitedCrop {
         Ok(())
     }
 
-    /// Decides on a part of an image of `size` with these `labels` (row-major): two draws for each try, first the
-    /// row, then the column. After ten crops that will not do, the next one is taken as it is. Of a smaller image the
-    /// whole side is kept.
+    /// Decides on a part of an image of `size` with these `labels` (row-major): two draws for each
+    /// try, first the row, then the column. After ten crops that will not do, the next one is taken
+    /// as it is. Of a smaller image the whole side is kept.
     pub fn draw(&self, labels: &[u8], size: ImageSize, ignore: u8, draws: &mut impl Draws) -> Rect {
         let (height, width) = (self.size.height.min(size.height), self.size.width.min(size.width));
         let mut next = || {

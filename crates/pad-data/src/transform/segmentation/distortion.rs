@@ -4,10 +4,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result, transform::Draws};
 
-/// Random brightness and contrast, each with probability 0.5 (mmsegmentation's `PhotoMetricDistortion`).
+/// Random brightness and contrast, each with probability 0.5 (mmsegmentation's
+/// `PhotoMetricDistortion`).
 ///
-/// The original also changes saturation and hue, and draws whether contrast comes before or after these. On grey
-/// images both leave every pixel as it is, so neither they nor their order are here.
+/// The original also changes saturation and hue, and draws whether contrast comes before or after
+/// these. On grey images both leave every pixel as it is, so neither they nor their order are here.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PhotometricDistortion {
@@ -65,8 +66,8 @@ impl PhotometricDistortion {
 }
 
 impl Distortion {
-    /// Changes levels of 0 to 255; clipped after each step, and cut to whole levels if they are `whole`, as bytes
-    /// are in the original.
+    /// Changes levels of 0 to 255; clipped after each step, and cut to whole levels if they are
+    /// `whole`, as bytes are in the original.
     pub fn apply(self, levels: &mut [f32], whole: bool) {
         let mut convert = |factor: f32, offset: f32| {
             for level in levels.iter_mut() {

@@ -1,4 +1,5 @@
-//! Detection metrics of COCO: the twelve numbers of pycocotools (`COCOeval`), of boxes and of masks.
+//! Detection metrics of COCO: the twelve numbers of pycocotools (`COCOeval`), of boxes and of
+//! masks.
 
 mod dataset;
 mod evaluate;

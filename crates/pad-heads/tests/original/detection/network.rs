@@ -4,7 +4,7 @@ use candle_core::{DType, Device, Tensor};
 use pad_adapter::{AdapterConfig, vit::ViTConfig};
 use pad_heads::detection::{
     Boxes, Detection, DetectionBatch, DetectionTargets, Detector, DetectorConfig, LossSamples,
-    RoiConfig, RoiSamples, RpnConfig, RpnSamples, Target, TopN, rescaled,
+    RoiHeadsConfig, RoiSamples, RpnConfig, RpnSamples, Target, TopN, rescaled,
 };
 use pad_ops::{ImageSize, Mode};
 use pad_testkit::close;
@@ -33,7 +33,7 @@ pub(super) fn config() -> DetectorConfig {
             post_nms_top_n: TopN { train: 120, test: 80 },
             ..RpnConfig::default()
         },
-        roi: RoiConfig { batch_size_per_image: 32, ..RoiConfig::default() },
+        roi: RoiHeadsConfig { batch_size_per_image: 32, ..RoiHeadsConfig::default() },
         ..DetectorConfig::default()
     }
 }

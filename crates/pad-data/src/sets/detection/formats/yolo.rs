@@ -26,8 +26,8 @@ pub(super) const FORMAT: Format<DetectionOptions, Opened> = Format {
     },
 };
 
-/// Reads the images of a folder and their text files. Names, unless given, are those of `classes.txt` in the first of
-/// the folders `names` that has one.
+/// Reads the images of a folder and their text files. Names, unless given, are those of
+/// `classes.txt` in the first of the folders `names` that has one.
 pub(in super::super) fn read(
     images: &Path,
     labels: &Path,
