@@ -78,19 +78,18 @@ pub(crate) fn run(program: &Program) -> Result<()> {
     let bar = ProgressBar::new(count as u64)
         .with_style(ProgressStyle::with_template("{bar:30} {pos}/{len} images, {eta} left")?);
     let start = Instant::now();
-    let embedded = embed(&encoder.vit, loader.epoch(0, 0)?, program.pool, &device, |done| {
+    let embedded = embed(&encoder.vit, &loader, program.pool, &device, |done| {
         bar.set_position(done as u64);
         !signals.stop.load(Ordering::Relaxed)
-    });
+    })?;
     bar.finish_and_clear();
-    signals.stopped()?;
-    let mut embedded = embedded?;
+    let Some(embedded) = embedded else { return signals.stopped() };
     for bad in loader.unreadable() {
         tracing::warn!("left out: {}", bad.reason);
     }
     let images_per_s = embedded.names.len() as f64 / start.elapsed().as_secs_f64().max(1e-9);
 
-    embedded.input_stats = Some(input.pipeline.normalize.clone());
+    let embedded = embedded.with_input_stats(input.pipeline.normalize.clone());
     let mut notes = input.notes();
     notes.insert("weights".into(), program.weights.source().into());
     let float_type = if program.half { FloatType::F16 } else { FloatType::F32 };

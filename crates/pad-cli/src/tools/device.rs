@@ -6,7 +6,7 @@ use candle_core::Device;
 use clap::Args;
 
 use super::values::count;
-use crate::run::{self, Result};
+use crate::run::Result;
 
 /// A device by its name: `cpu`, `cuda`, `cuda:N` or `metal`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -82,7 +82,7 @@ pub struct Compute {
 impl Compute {
     /// Starts the threads and opens the device.
     pub fn start(&self) -> Result<Device> {
-        run::threads(self.threads)?;
+        pad::ops::join_workers(self.threads)?;
         self.device.open()
     }
 }

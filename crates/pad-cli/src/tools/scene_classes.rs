@@ -22,7 +22,7 @@ const FAMILIES: [(&str, Family); 7] = [
 ];
 
 /// Scenes of every kind.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct SceneClasses {
     /// A set per class.
     sets: Arc<Vec<SceneSet>>,

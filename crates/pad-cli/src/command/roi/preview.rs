@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use pad::data::{
-    draw::{Canvas, outline_rois},
+    Dataset,
+    draw::Canvas,
     image::{DecodeOptions, decode},
     roi,
     sets::ImageFolder,
@@ -43,7 +44,7 @@ pub fn preview(
         };
         let rois = roi::read(&roi, image.size())?;
         let mut canvas = Canvas::from_image(&image, Some(levels))?;
-        outline_rois(&mut canvas, &rois);
+        canvas.outline_rois(&rois);
         let stem = roi.file_stem().unwrap_or_default().to_string_lossy();
         canvas.save_png(folder.join(format!("{index:06}-{stem}.png")))?;
         drawn += 1;
