@@ -9,7 +9,7 @@ use pad::{
     data::{sets::detection::BoxClasses, transform::Normalize},
     heads::{
         Start,
-        detection::{DetectionModel, DetectorConfig, RoiConfig, RpnConfig, Thresholds},
+        detection::{DetectionModel, DetectorConfig, RoiHeadsConfig, RpnConfig, Thresholds},
     },
     rng::Key,
     vit::ViTConfig,
@@ -63,7 +63,7 @@ fn config(
         cascade: own.cascade,
         masks: own.masks,
         rpn,
-        roi: RoiConfig { batch_size_per_image: own.batch_size_per_image, ..Default::default() },
+        roi: RoiHeadsConfig { batch_size_per_image: own.batch_size_per_image, ..Default::default() },
         score_threshold: own.score_threshold,
         nms_threshold: own.nms_threshold,
         max_detections: own.max_detections,

@@ -7,7 +7,7 @@ use pad::{
     data::transform::Normalize,
     rng::Key,
     ssl::{
-        HeldOutLoss, MemorySettings, ObjectiveKind, ParadigmKind, Pretraining, PretrainingModel,
+        HeldOutLoss, ObjectiveKind, ParadigmKind, Pretraining, PretrainingModel,
         SaveOptions,
     },
     train::{EpochStream, Hook},
@@ -135,11 +135,8 @@ fn memory(
     if own.objective.0 != ObjectiveKind::Mae {
         return Ok(None);
     }
-    let memory = MemorySettings {
-        checkpointing: run.checkpoint_blocks,
-        matmul_precision: run.dtype.0,
-        ema: run.ema.is_some(),
-        ..MemorySettings::new(model.config().paradigm, batch_size)
-    };
-    Ok(Some(model.mae_config().step_memory(&memory)?.total()))
+    let keep = if run.checkpoint_blocks { pad::ops::Keep::Nothing } else { pad::ops::Keep::Activations };
+    let paradigm = model.config().paradigm;
+    let memory = model.mae_config().step_memory(paradigm, batch_size, keep, run.dtype.0)?;
+    Ok(Some(memory.total()))
 }

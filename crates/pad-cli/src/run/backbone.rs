@@ -1,8 +1,6 @@
 //! Pre-trained weights under a run, and the transformer that they make.
 
-use candle_core::Device;
 use pad::{
-    ImageSize,
     checkpoint::{Backbone, BackboneOptions},
     data::transform::Normalize,
     vit::ViTConfig,
@@ -78,17 +76,4 @@ pub fn normalize(run: &RunSettings, backbone: Option<&Backbone>, usual: Normaliz
 /// Logs what fitting weights to a model changed.
 pub fn log_changes(run: &RunSettings, changes: &[String]) {
     changes.iter().for_each(|change| tracing::info!("{}: {change}", run.weights));
-}
-
-/// The size of a square of `side` pixels, or an error that names the setting.
-pub fn divisible(name: &str, size: ImageSize, patch: usize) -> Result<()> {
-    if size.height.is_multiple_of(patch.max(1)) && size.width.is_multiple_of(patch.max(1)) {
-        return Ok(());
-    }
-    Err(format!("`{name}` is {size}, expected multiples of the patch, {patch} pixels").into())
-}
-
-/// Opens the device of a tool of this run.
-pub fn device(run: &RunSettings) -> Result<Device> {
-    run.device.0.open()
 }

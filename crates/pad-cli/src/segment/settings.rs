@@ -217,7 +217,7 @@ impl Segment {
             HardPixels { threshold: self.ohem_threshold, min_kept }
         });
         Ok(CrossEntropy {
-            ignore: u32::from(ignore),
+            ignore_index: Some(u32::from(ignore)),
             mean: if self.valid_mean { PixelMean::Valid } else { PixelMean::All },
             class_weights: weights.map(|list| list.iter().map(|&weight| weight as f32).collect()),
             hard,

@@ -183,8 +183,9 @@ impl<P: Trainer> Settings<P> {
 
     /// As the text of `config.toml`.
     pub fn to_toml(&self) -> Result<String> {
-        let table = toml::to_string(&self.to_table()?)?;
-        Ok(format!("program = \"{}\"\n{table}", P::NAME))
+        let mut table = self.to_table()?;
+        table.remove("stop_after"); // of this session alone
+        Ok(format!("program = \"{}\"\n{}", P::NAME, toml::to_string(&table)?))
     }
 }
 
