@@ -156,7 +156,8 @@ impl Detect {
             window: run.levels.0,
             channels: run.in_channels,
         };
-        pipeline.validate()?;
+        let named = |error: pad::data::Error| error.to_string().replace("`scale`", "`jitter`");
+        pipeline.validate().map_err(named)?;
         Ok(pipeline)
     }
 }

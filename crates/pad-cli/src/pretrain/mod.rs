@@ -6,4 +6,7 @@ pub mod pictures;
 pub mod settings;
 pub mod train;
 
+#[cfg(test)]
+mod recipe_tests;
+
 pub use settings::Pretrain;
