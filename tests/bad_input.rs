@@ -198,3 +198,47 @@ fn features_of_a_folder() {
     let names: Vec<String> = serde_json::from_str(&file.metadata()["names"]).unwrap();
     assert_eq!((names.len(), names[3].as_str()), (9, "003.png"));
 }
+
+/// Every command that lays adapters on a backbone refuses another one in the same line.
+#[test]
+fn an_adapter_of_another_backbone_is_refused_in_the_same_words_everywhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = data(folder.path(), 12);
+    let at = |name: &str| folder.path().join(name);
+    success(pretrain(&data, &at("scratch"), &["--max-steps=1"]));
+    let weights = at("weights.safetensors");
+    std::fs::copy(at("scratch/model.safetensors"), &weights).unwrap();
+    let source = format!("--weights={}", weights.display());
+    let more = ["--paradigm=pad", "--model=auto", "--max-steps=1", &source];
+    success(pretrain(&data, &at("adapters"), &more));
+    // The same file with another norm.
+    let good = Checkpoint::open(&weights).unwrap();
+    let other = BTreeMap::from_iter(good.tensors().iter().map(|(name, tensor)| {
+        let moved = if name == "norm.bias" { (tensor + 0.5).unwrap() } else { tensor.clone() };
+        (name.clone(), moved)
+    }));
+    save(&weights, &other, good.metadata(), FloatType::AsIs).unwrap();
+
+    let adapter = at("adapters/adapter.safetensors").display().to_string();
+    let backbone = weights.display().to_string();
+    let out = at("refused").display().to_string();
+    let data = data.display().to_string();
+    let with = ["--weights", &adapter, "--backbone", &backbone];
+    let refused = |arguments: &[&str]| {
+        let mut command = program(arguments[0]);
+        let error = error_line(&command.args(&arguments[1..]).output().unwrap());
+        assert!(!at("refused").exists(), "{error}");
+        error
+    };
+    let pretrain = refused(&[&["pretrain", "--data", &data, "--out", &out], &with[..]].concat());
+    assert!(pretrain.contains("this adapter belongs to the backbone "), "{pretrain}");
+    assert!(pretrain.contains("--any-backbone"), "{pretrain}");
+    for arguments in [
+        [&["segment", "train", "--out", &out], &with[..]].concat(),
+        [&["detect", "train", "--out", &out], &with[..]].concat(),
+        [&["embed", data.as_str()], &with[..]].concat(),
+        vec!["convert", &backbone, "refused.safetensors", "--adapter", &adapter],
+    ] {
+        assert_eq!(refused(&arguments), pretrain, "{arguments:?}");
+    }
+}

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     run::{
         Result, backbone,
-        cost::Cost,
+        cost::{Cost, Memory},
         peak_mib,
         schedule::Length,
         session::{Ended, Session, Training},
@@ -75,7 +75,7 @@ fn train(session: &Session<Detect>) -> Result<()> {
         eval_seconds,
         // Before the first update, between, and once more with the best weights.
         evaluations: 2 + every.map_or(1, |every| length.epochs.div_ceil(every)),
-        memory: None,
+        memory: Memory::with_optimizer(&parameters),
     };
     let mut facts = BTreeMap::from([("frozen".to_string(), model.store.backbone_digest()?)]);
     if let Some(data) = &run.data {

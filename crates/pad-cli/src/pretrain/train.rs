@@ -17,7 +17,7 @@ use super::{images::Images, model, pictures, settings::Pretrain};
 use crate::{
     run::{
         Result, backbone,
-        cost::Cost,
+        cost::{Cost, Memory},
         peak_mib,
         schedule::Length,
         session::{Ended, Session, Training},
@@ -130,13 +130,13 @@ fn memory(
     settings: &Settings<Pretrain>,
     model: &PretrainingModel,
     batch_size: usize,
-) -> Result<Option<usize>> {
+) -> Result<Memory> {
     let Settings { run, own } = settings;
     if own.objective.0 != ObjectiveKind::Mae {
-        return Ok(None);
+        return Ok(Memory::Unknown);
     }
     let keep = if run.checkpoint_blocks { pad::ops::Keep::Nothing } else { pad::ops::Keep::Activations };
     let paradigm = model.config().paradigm;
     let memory = model.mae_config().step_memory(paradigm, batch_size, keep, run.dtype.0)?;
-    Ok(Some(memory.total()))
+    Ok(Memory::About(memory.total()))
 }

@@ -18,7 +18,7 @@ fn options(run: &RunSettings) -> BackboneOptions {
         .with_reader(pad::ssl::read_backbone)
         .with_backbone(run.backbone.clone())
         .with_any_backbone(run.any_backbone)
-        .with_scale(Some(run.adapter_scale.0))
+        .with_scale(run.adapter_scale.given().copied())
 }
 
 /// The weights that the settings name; `None` for `none`.

@@ -1,6 +1,6 @@
 //! What a run costs: time and memory, said before it starts and after its first updates.
 
-use pad::train::{BoxError, Flow, Hook, StepInfo, TrainerView, log::duration};
+use pad::train::{BoxError, Flow, Hook, Parameter, StepInfo, TrainerView, log::duration};
 
 use super::{peak_mib, schedule::Length};
 
@@ -19,7 +19,32 @@ pub struct Cost {
     /// Number of evaluations between the updates, the one before the first included.
     pub evaluations: usize,
     /// Peak memory of the process, evaluation included, bytes.
-    pub memory: Option<usize>,
+    pub memory: Memory,
+}
+
+/// What is known of the peak memory, bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Memory {
+    /// Nothing.
+    #[default]
+    Unknown,
+    /// An estimate.
+    About(usize),
+    /// A lower bound.
+    AtLeast(usize),
+}
+
+impl Memory {
+    /// The peak of this process so far, with gradients and moments of `parameters` on top: what the
+    /// forward keeps for the backward is not known yet.
+    pub fn with_optimizer(parameters: &[Parameter]) -> Self {
+        const VALUES: usize = 3; // a gradient and two moments
+        let values: usize = parameters.iter().map(|parameter| parameter.var.elem_count()).sum();
+        match peak_mib() {
+            Some(mib) => Self::AtLeast(((mib as usize) << 20) + VALUES * values * size_of::<f32>()),
+            None => Self::Unknown,
+        }
+    }
 }
 
 impl Cost {
@@ -47,8 +72,10 @@ impl Cost {
         if let Some(total) = total {
             text += &format!(": about {} in all", duration(total));
         }
-        if let Some(bytes) = self.memory {
-            text += &format!(", about {} MiB of memory", bytes >> 20);
+        match self.memory {
+            Memory::Unknown => {}
+            Memory::About(bytes) => text += &format!(", about {} MiB of memory", bytes >> 20),
+            Memory::AtLeast(bytes) => text += &format!(", at least {} MiB of memory", bytes >> 20),
         }
         match total.is_some_and(|total| total > LONG) {
             true => tracing::warn!(

@@ -2,6 +2,7 @@
 
 pub mod backbone;
 pub mod cost;
+pub mod ending;
 pub mod folder;
 pub mod group;
 pub mod schedule;

@@ -9,15 +9,15 @@ use std::{
 
 use candle_core::Device;
 use pad::train::{
-    AdamW, AdamWConfig, BoxError, CheckpointConfig, Checkpoints, Collective, EmaConfig, EpochStream,
-    Every, Flow, Hook, Outcome, Parameter, ParameterSummary, StepInfo, Task,
-    Trainer as TrainingLoop, TrainerView,
+    AdamW, AdamWConfig, CheckpointConfig, Checkpoints, Collective, EmaConfig, EpochStream, Every,
+    Hook, Outcome, Parameter, ParameterSummary, Task, Trainer as TrainingLoop,
     log::{JsonLines, ProgressBar, TensorBoard},
 };
 
 use super::{
     Result,
     cost::{Cost, MemoryLog},
+    ending::{Deadline, StopAfter, TimedSave},
     folder::{self, CHECKPOINTS, CONFIG, SUMMARY},
     group::{self, on_first},
     schedule::Length,
@@ -185,7 +185,12 @@ impl<P: Trainer> Session<P> {
             .with_hook(JsonLines::new(self.folder.join("log.jsonl")))
             .with_hook(TensorBoard::new(self.folder.join("tensorboard")))
             .with_hook(ProgressBar::new(run.log_every))
-            .with_hook(MemoryLog::default());
+            .with_hook(MemoryLog::default())
+            .with_hook(TimedSave::new());
+        if self.group.world_size() == 1 {
+            let folder = self.folder.display().to_string();
+            training = training.with_hook(Deadline::watch(&self.signals, &folder));
+        }
         if let Some(step) = run.stop_after {
             training = training.with_hook(StopAfter(step));
         }
@@ -220,22 +225,5 @@ impl<P: Trainer> Session<P> {
     /// A path in the run's folder.
     pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
         self.folder.join(name)
-    }
-}
-
-/// Ends a session after an update of the run.
-struct StopAfter(usize);
-
-impl Hook for StopAfter {
-    fn name(&self) -> &str {
-        "stop_after"
-    }
-
-    fn on_every_rank(&self) -> bool {
-        true
-    }
-
-    fn after_step(&mut self, step: &StepInfo, _: &TrainerView<'_>) -> Result<Flow, BoxError> {
-        Ok(if step.step >= self.0 { Flow::Stop } else { Flow::Continue })
     }
 }

@@ -17,7 +17,7 @@ use signal_hook::{
 use super::Result;
 
 /// The signals that end a program.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Signals {
     /// True from the first signal on.
     pub stop: Arc<AtomicBool>,
@@ -35,6 +35,11 @@ impl Signals {
             flag::register(number, Arc::clone(&stop))?;
         }
         Ok(Self { stop, signal })
+    }
+
+    /// The exit status after the signal that came, as shells expect it.
+    pub fn exit_status(&self) -> i32 {
+        128 + i32::try_from(self.signal.load(Ordering::Relaxed)).unwrap_or(0)
     }
 
     /// Whether a signal has come.

@@ -53,9 +53,9 @@ settings! {
         model: Auto<String> = Auto::Auto, value_name = "NAME", value_parser = model;
         /// Side of a patch of a model that is named, pixels
         patch_size: usize = 16, value_name = "PIXELS", value_parser = values::count;
-        /// Scale of new adapters: concat, sum, side, gside, fixed=S, fixed-decay=S, fixed-linear=S or
-        /// learnable=S
-        adapter_scale: Text<Scale> = Text(Scale::default()), value_name = "SCALE";
+        /// Scale of adapters that are new or in a file that does not tell it: concat, sum, side, gside,
+        /// fixed=S, fixed-decay=S, fixed-linear=S, learnable=S, or auto (concat for new ones)
+        adapter_scale: Auto<Scale> = Auto::Auto, value_name = "SCALE";
         /// Width of new adapters
         bottleneck: usize = 64, value_name = "N", value_parser = values::count;
         /// Whether new adapters have a layer norm of their own
@@ -230,7 +230,7 @@ impl RunSettings {
             bottleneck: self.bottleneck,
             norm: if self.adapter_norm { AdapterNorm::In } else { AdapterNorm::None },
             dropout: self.adapter_dropout,
-            scale: self.adapter_scale.0,
+            scale: self.adapter_scale.given().copied().unwrap_or_default(),
         }
     }
 
