@@ -153,7 +153,10 @@ fn settings_that_make_no_sense() {
         (&["--dtype=f16"], "expected f32 or bf16, found `f16`"),
         (&["--in-channels=2"], "`in_channels` is 2, expected 1 or 3"),
         (&["--paradigm=magic"], "expected pad, full, scratch or decoder-only, found `magic`"),
-        (&["--normalize=nonsense"], "normalize: expected msip, downstream, imagenet, clip or MEAN,STD"),
+        (
+            &["--normalize=nonsense"],
+            "normalize: expected msip, downstream, imagenet, clip or MEAN,STD",
+        ),
         (&["--device=tpu"], "expected cpu, cuda, cuda:N or metal"),
         (&["--paradigm=pad", "--weights=none"], "paradigm pad needs weights to start from"),
         (&["--sources=nowhere"], "`source` is nowhere, expected one of ."),
@@ -167,7 +170,10 @@ fn settings_that_make_no_sense() {
     std::fs::write(&recipe, "epochz = 3\n").unwrap();
     let mut command = program("pretrain");
     let error = error_line(&command.arg("--recipe").arg(&recipe).output().unwrap());
-    assert!(error.contains("recipe.toml:1: unknown setting `epochz` (did you mean `epochs`?)"), "{error}");
+    assert!(
+        error.contains("recipe.toml:1: unknown setting `epochz` (did you mean `epochs`?)"),
+        "{error}"
+    );
 }
 
 #[test]

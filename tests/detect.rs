@@ -308,5 +308,8 @@ fn recipes_are_read() {
     let mut command = program("detect");
     command.arg("train").arg("--config").arg(&typo);
     let text = error_line(&command.output().unwrap());
-    assert!(text.contains("typo.toml:1: unknown setting `epoch` (did you mean `epochs`?)"), "{text}");
+    assert!(
+        text.contains("typo.toml:1: unknown setting `epoch` (did you mean `epochs`?)"),
+        "{text}"
+    );
 }

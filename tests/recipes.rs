@@ -44,18 +44,52 @@ fn flags_of_every_run_are_in_all_trainers() {
         let flag = |line: &str| {
             let flag = line.trim_start().split_once("--")?.1;
             let end = flag.find(|c: char| !(c.is_ascii_alphanumeric() || c == '-'));
-            line.trim_start().starts_with('-').then(|| flag[..end.unwrap_or(flag.len())].to_string())
+            line.trim_start()
+                .starts_with('-')
+                .then(|| flag[..end.unwrap_or(flag.len())].to_string())
         };
         text.lines().filter_map(flag).collect::<std::collections::BTreeSet<String>>()
     };
     let (pretrain, segment, detect) =
         (help(&["pretrain"]), help(&["segment", "train"]), help(&["detect", "train"]));
     for flag in [
-        "data", "workers", "cache-mib", "max-unreadable", "levels", "normalize", "weights", "model",
-        "adapter-scale", "epochs", "max-steps", "stop-after", "batch-size", "accumulate", "lr",
-        "blr", "schedule", "warmup-steps", "layer-decay", "weight-decay", "clip-norm", "ema", "seed",
-        "eval-every", "eval-steps", "checkpoint-every", "keep", "log-every", "device", "threads",
-        "dtype", "checkpoint-blocks", "group", "out", "resume", "recipe", "preset",
+        "data",
+        "workers",
+        "cache-mib",
+        "max-unreadable",
+        "levels",
+        "normalize",
+        "weights",
+        "model",
+        "adapter-scale",
+        "epochs",
+        "max-steps",
+        "stop-after",
+        "batch-size",
+        "accumulate",
+        "lr",
+        "blr",
+        "schedule",
+        "warmup-steps",
+        "layer-decay",
+        "weight-decay",
+        "clip-norm",
+        "ema",
+        "seed",
+        "eval-every",
+        "eval-steps",
+        "checkpoint-every",
+        "keep",
+        "log-every",
+        "device",
+        "threads",
+        "dtype",
+        "checkpoint-blocks",
+        "group",
+        "out",
+        "resume",
+        "recipe",
+        "preset",
     ] {
         for flags in [&pretrain, &segment, &detect] {
             assert!(flags.contains(flag), "--{flag}");

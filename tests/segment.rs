@@ -159,7 +159,8 @@ fn trained_resumed_measured_and_predicted() {
         .sum();
     assert_eq!(pixels, 3 * SIZE.area() as u64);
     assert_eq!(own["classes"][1]["name"], "top");
-    let fuller = eval(&["--test-scales", "1,1.5", "--test-flip", "--slide-window=32", "--stride=16"]);
+    let fuller =
+        eval(&["--test-scales", "1,1.5", "--test-flip", "--slide-window=32", "--stride=16"]);
     assert!(fuller["mean_iou"].is_number() && fuller != own);
 
     // Predictions: an overlay, a class map that reads back as labels, numbers.
@@ -203,7 +204,8 @@ fn heads_forms_and_paradigms() {
     };
     let full = run("rgb", &["--paradigm=rgb-only"]);
     assert_eq!(full["frozen"], 0);
-    let probe = run("probe", &["--paradigm=rgb-only", "--head=linear", "--trained=adapters-and-heads"]);
+    let probe =
+        run("probe", &["--paradigm=rgb-only", "--head=linear", "--trained=adapters-and-heads"]);
     // Two numbers of batch norm and two of its state a channel, and a classifier.
     assert_eq!(probe["trained"], 4 * 160 + 2 * 160 + 2);
     let frozen = run("frozen", &["--trained=adapters-and-heads"]);
@@ -261,7 +263,10 @@ fn wrong_settings_are_refused_before_anything_is_written() {
     std::fs::write(&recipe, "haed = \"uper\"\n").unwrap();
     let config = format!("--recipe={}", recipe.display());
     let error = refused(&data, &[&config]);
-    assert!(error.contains("recipe.toml:1: unknown setting `haed` (did you mean `head`?)"), "{error}");
+    assert!(
+        error.contains("recipe.toml:1: unknown setting `haed` (did you mean `head`?)"),
+        "{error}"
+    );
 }
 
 #[test]

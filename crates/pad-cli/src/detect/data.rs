@@ -99,7 +99,8 @@ fn describe(what: &str, images: &Images) -> Result<()> {
         }
     }
     let named = classes.classes().iter().zip(&counts);
-    let counts: Vec<String> = named.map(|(class, count)| format!("{count} {}", class.name)).collect();
+    let counts: Vec<String> =
+        named.map(|(class, count)| format!("{count} {}", class.name)).collect();
     let images = images.len();
     tracing::info!("{what}: {images} images ({empty} without a box), {}", counts.join(", "));
     Ok(())

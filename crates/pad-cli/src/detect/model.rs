@@ -63,7 +63,10 @@ fn config(
         cascade: own.cascade,
         masks: own.masks,
         rpn,
-        roi: RoiHeadsConfig { batch_size_per_image: own.batch_size_per_image, ..Default::default() },
+        roi: RoiHeadsConfig {
+            batch_size_per_image: own.batch_size_per_image,
+            ..Default::default()
+        },
         score_threshold: own.score_threshold,
         nms_threshold: own.nms_threshold,
         max_detections: own.max_detections,

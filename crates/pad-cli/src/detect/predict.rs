@@ -88,7 +88,8 @@ pub fn run(predict: &Predict) -> Result<()> {
         canvas.boxes(&boxes, &model.classes, predict.line_width);
         let name = images.name(index);
         canvas.save_png(out.join(format!("{}.png", file_name(&name))))?;
-        results.extend(objects.iter().filter_map(|object| object.to_coco(image_id, &model.classes)));
+        results
+            .extend(objects.iter().filter_map(|object| object.to_coco(image_id, &model.classes)));
         listed.push(serde_json::json!({
             "id": image_id,
             "file_name": name,
@@ -101,9 +102,8 @@ pub fn run(predict: &Predict) -> Result<()> {
         return Err(format!("{folder}: none of {failed} images could be read").into());
     }
     let categories = model.classes.classes().iter();
-    let categories: Vec<serde_json::Value> = categories
-        .map(|class| serde_json::json!({ "id": class.id, "name": class.name }))
-        .collect();
+    let categories: Vec<serde_json::Value> =
+        categories.map(|class| serde_json::json!({ "id": class.id, "name": class.name })).collect();
     let path = out.join("results.json");
     write_results(&path, &results)?;
     let list = serde_json::json!({ "images": listed, "categories": categories });

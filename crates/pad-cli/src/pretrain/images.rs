@@ -16,11 +16,7 @@ use pad::{
 };
 
 use super::settings::{CropKind, Pretrain};
-use crate::{
-    run::Result,
-    settings::Settings,
-    tools::images::scenes,
-};
+use crate::{run::Result, settings::Settings, tools::images::scenes};
 
 /// Regions of interest of a set's images, in order.
 type Rois = Arc<[Vec<Roi>]>;
@@ -71,8 +67,7 @@ impl Images {
             ..Default::default()
         };
         let centre = ImagePipeline::evaluation(own.image_size.0);
-        let evaluation =
-            ImagePipeline { crop: centre.crop, flip: centre.flip, ..base.clone() };
+        let evaluation = ImagePipeline { crop: centre.crop, flip: centre.flip, ..base.clone() };
         evaluation.validate()?;
         let Parts { training, rois, held_out, facts } = parts(settings)?;
         tracing::info!("{} images for training, {} held out", training.len(), held_out.len());
@@ -95,8 +90,7 @@ impl Images {
         let eval_loader = match held_out.is_empty() {
             true => None,
             false => {
-                let config =
-                    LoaderConfig { cache_bytes: cache / 10, ..config.clone().in_order() };
+                let config = LoaderConfig { cache_bytes: cache / 10, ..config.clone().in_order() };
                 Some(Loader::new(Arc::clone(&held_out), evaluation.clone(), config)?)
             }
         };

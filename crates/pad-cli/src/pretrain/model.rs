@@ -3,11 +3,11 @@
 use candle_core::Device;
 use pad::{
     checkpoint::Backbone,
+    data::transform::Normalize,
     ssl::{
         MaeConfig, NetworkConfig, ParadigmKind, PretrainingConfig, PretrainingModel, StoredMae,
         TeacherModel, TeacherOptions,
     },
-    data::transform::Normalize,
     vit::ViTConfig,
 };
 
@@ -93,11 +93,8 @@ fn teacher(
         Auto::Auto => None,
         Auto::Given(name) => Some(ViTConfig::preset(name, student.patch_size)?),
     };
-    let options = TeacherOptions {
-        config,
-        input_stats: normalize.clone(),
-        matmul_precision: run.dtype.0,
-    };
+    let options =
+        TeacherOptions { config, input_stats: normalize.clone(), matmul_precision: run.dtype.0 };
     Ok(Some(TeacherModel::open(checkpoint, student, &options, device)?))
 }
 

@@ -34,8 +34,11 @@ pub fn draw(
             let path = session.path("reconstruction.png");
             reconstructions(mae, &few, normalize, seed)?.save_png(&path)?;
             let png = std::fs::read(&path)?;
-            EventFile::create(&session.path("tensorboard"), step)?
-                .png(step, "reconstruction", &png)?;
+            EventFile::create(&session.path("tensorboard"), step)?.png(
+                step,
+                "reconstruction",
+                &png,
+            )?;
             files.push(path);
         }
         if let Some(picture) = scales(model.network.encoder(), &few, normalize)? {

@@ -6,10 +6,7 @@ use pad::{
     checkpoint::FloatType,
     data::transform::Normalize,
     rng::Key,
-    ssl::{
-        HeldOutLoss, ObjectiveKind, ParadigmKind, Pretraining, PretrainingModel,
-        SaveOptions,
-    },
+    ssl::{HeldOutLoss, ObjectiveKind, ParadigmKind, Pretraining, PretrainingModel, SaveOptions},
     train::{EpochStream, Hook},
 };
 
@@ -48,8 +45,8 @@ fn train(session: &Session<Pretrain>) -> Result<()> {
 
     let task = Pretraining::new(&model.network, Key::new(run.seed), device);
     let held_out = images.held_out.as_ref();
-    let mut evaluation = held_out
-        .map(|loader| HeldOutLoss::new(&task, loader).with_every(length.eval_every(run)));
+    let mut evaluation =
+        held_out.map(|loader| HeldOutLoss::new(&task, loader).with_every(length.eval_every(run)));
     let mut stream = EpochStream::new(batches, |pass, first, stride| {
         loader.epoch_on(device, pass, first, stride)
     });
@@ -135,7 +132,8 @@ fn memory(
     if own.objective.0 != ObjectiveKind::Mae {
         return Ok(Memory::Unknown);
     }
-    let keep = if run.checkpoint_blocks { pad::ops::Keep::Nothing } else { pad::ops::Keep::Activations };
+    let keep =
+        if run.checkpoint_blocks { pad::ops::Keep::Nothing } else { pad::ops::Keep::Activations };
     let paradigm = model.config().paradigm;
     let memory = model.mae_config().step_memory(paradigm, batch_size, keep, run.dtype.0)?;
     Ok(Memory::About(memory.total()))

@@ -8,11 +8,7 @@ use std::{
 use pad::train::{Trainer as TrainingLoop, checkpoint::latest};
 
 use super::{Result, free_run_folder, write_text};
-use crate::settings::{
-    Settings, Trainer,
-    merge::expect_program,
-    run::WITHOUT_EFFECT,
-};
+use crate::settings::{Settings, Trainer, merge::expect_program, run::WITHOUT_EFFECT};
 
 /// The settings of the run.
 pub const CONFIG: &str = "config.toml";
@@ -65,7 +61,8 @@ pub fn identity<P: Trainer>(
     settings: &Settings<P>,
     facts: BTreeMap<String, String>,
 ) -> Result<BTreeMap<String, String>> {
-    let matters = |name: &str| !WITHOUT_EFFECT.contains(&name) && !P::WITHOUT_EFFECT.contains(&name);
+    let matters =
+        |name: &str| !WITHOUT_EFFECT.contains(&name) && !P::WITHOUT_EFFECT.contains(&name);
     let table = settings.to_table()?.into_iter().filter(|(name, _)| matters(name));
     let mut identity: BTreeMap<String, String> =
         table.map(|(name, value)| (name, value.to_string())).collect();

@@ -127,9 +127,8 @@ impl Length {
 
     /// The learning rate over the run, for updates of `effective_batch` images.
     pub fn schedule(&self, run: &RunSettings, effective_batch: usize) -> Schedule {
-        let peak_lr = run.lr.unwrap_or_else(|| {
-            lr_for_batch(run.blr.unwrap_or_default(), effective_batch)
-        });
+        let peak_lr =
+            run.lr.unwrap_or_else(|| lr_for_batch(run.blr.unwrap_or_default(), effective_batch));
         let per_epoch = self.steps_per_epoch as f64;
         let all = self.steps as f64;
         let warmup = match (run.warmup_steps, run.warmup_epochs) {
@@ -152,9 +151,18 @@ impl Length {
                     shorter(warmup, (self.steps / 2) as f64)
                 };
                 match Schedule::poly(peak_lr, warmup / per_epoch, epochs) {
-                    Schedule::Poly { peak_lr, power, warmup_epochs, warmup_ratio, epochs, .. } => {
+                    Schedule::Poly {
+                        peak_lr, power, warmup_epochs, warmup_ratio, epochs, ..
+                    } => {
                         let min_lr = run.min_lr;
-                        Schedule::Poly { peak_lr, min_lr, power, warmup_epochs, warmup_ratio, epochs }
+                        Schedule::Poly {
+                            peak_lr,
+                            min_lr,
+                            power,
+                            warmup_epochs,
+                            warmup_ratio,
+                            epochs,
+                        }
                     }
                     other => other,
                 }

@@ -148,8 +148,7 @@ impl<P: Trainer> Session<P> {
             training = training.with_ema(EmaConfig { decay, ..Default::default() })?;
         }
         let identity = folder::identity(&self.settings, facts)?;
-        let saving =
-            CheckpointConfig { every: Every::Steps(run.checkpoint_every), keep: run.keep };
+        let saving = CheckpointConfig { every: Every::Steps(run.checkpoint_every), keep: run.keep };
         let checkpoints = Checkpoints::new(self.checkpoints(), saving)?;
         training = training.with_checkpoints(checkpoints.with_metadata(identity.clone()));
         if self.resumed {

@@ -63,9 +63,8 @@ impl ModelSource {
             Some(best) => Some(best),
             None => latest(&checkpoints)?,
         };
-        let checkpoint = checkpoint.ok_or_else(|| {
-            format!("{}: no {file} and no checkpoint yet", run.display())
-        })?;
+        let checkpoint = checkpoint
+            .ok_or_else(|| format!("{}: no {file} and no checkpoint yet", run.display()))?;
         tracing::info!(
             "{}: the run has not ended, using {}",
             run.display(),

@@ -49,8 +49,9 @@ fn classes_of_run(folder: &std::path::Path) -> Result<Classes> {
         serde_json::from_str(&text).map_err(|error| fault(error.to_string()))?;
     let mut classes = Classes::new(stored.names)?;
     if stored.palette.len() != classes.len() {
-        return Err(fault(format!("{} colours, expected one of each class", stored.palette.len()))
-            .into());
+        return Err(
+            fault(format!("{} colours, expected one of each class", stored.palette.len())).into()
+        );
     }
     (classes.palette, classes.ignore) = (stored.palette, stored.ignore);
     Ok(classes)
@@ -131,8 +132,7 @@ fn config(
     };
     let base = SegmentorConfig::on_backbone(vit, form, head, classes.len());
     let auxiliary = base.auxiliary.filter(|_| own.auxiliary);
-    let auxiliary =
-        auxiliary.map(|fcn| FcnConfig { channels: own.auxiliary_channels, ..fcn });
+    let auxiliary = auxiliary.map(|fcn| FcnConfig { channels: own.auxiliary_channels, ..fcn });
     let blocks = own.blocks.as_ref().map_or(base.blocks, |blocks| blocks.0.clone());
     let loss = own.loss(classes.ignore, classes.len())?;
     let config = SegmentorConfig { auxiliary, blocks, loss, ..base };

@@ -13,8 +13,8 @@ use pad::{
     heads::{
         Trained,
         segmentation::{
-            Augmentation, BackboneForm, HeadKind, InferenceMode, LAYER_DECAY, SegmentationInference,
-            SlidingWindow, WEIGHT_DECAY,
+            Augmentation, BackboneForm, HeadKind, InferenceMode, LAYER_DECAY,
+            SegmentationInference, SlidingWindow, WEIGHT_DECAY,
         },
     },
     ops::{CrossEntropy, HardPixels, PixelMean, text::unknown_name},

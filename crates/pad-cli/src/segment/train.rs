@@ -23,7 +23,6 @@ use crate::{
         schedule::Length,
         session::{Ended, Session, Training},
         warm_up::step_seconds,
-
     },
     settings::{Flags, Settings, Start},
     tools::output::print,

@@ -111,7 +111,13 @@ impl<P: Trainer> Settings<P> {
                 let preset = match (&start.preset, &flags.run.data) {
                     (Some(preset), _) => preset.as_str(),
                     (None, None) => "demo",
-                    (None, Some(_)) => if on_cpu { "small" } else { "paper" },
+                    (None, Some(_)) => {
+                        if on_cpu {
+                            "small"
+                        } else {
+                            "paper"
+                        }
+                    }
                 };
                 match preset {
                     "paper" => {
@@ -204,11 +210,8 @@ pub fn expect_program(file: &str, found: &str, expected: &str) -> Result<()> {
 
 /// Renames entries that the first versions wrote for every program.
 fn upgrade(table: &mut toml::Table) {
-    let renamed = [
-        ("scale", "adapter_scale"),
-        ("dropout", "adapter_dropout"),
-        ("dataset", "format"),
-    ];
+    let renamed =
+        [("scale", "adapter_scale"), ("dropout", "adapter_dropout"), ("dataset", "format")];
     for (old, new) in renamed {
         rename(table, old, new);
     }

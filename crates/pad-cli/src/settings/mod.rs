@@ -6,6 +6,8 @@ pub mod list;
 pub mod merge;
 pub mod recipes;
 pub mod run;
+#[cfg(test)]
+mod tests;
 pub mod values;
 
 pub use flags::{Flags, Start};

@@ -302,9 +302,7 @@ impl fmt::Display for EvalEvery {
 fn text_of(value: &toml::Value) -> String {
     match value {
         toml::Value::String(text) => text.clone(),
-        toml::Value::Array(values) => {
-            values.iter().map(text_of).collect::<Vec<_>>().join(",")
-        }
+        toml::Value::Array(values) => values.iter().map(text_of).collect::<Vec<_>>().join(","),
         other => other.to_string(),
     }
 }
