@@ -1,7 +1,5 @@
 //! The settings that detection alone has.
 
-use std::{fmt, str::FromStr};
-
 use pad::{
     ImageSize, Scale,
     data::{
@@ -15,17 +13,18 @@ use pad::{
         Trained,
         detection::{LAYER_DECAY, WEIGHT_DECAY},
     },
-    ops::text::unknown_name,
 };
 
 use crate::{
-    run::{Result, schedule::ScheduleKind},
+    run::Result,
     settings::{
         RunSettings, Trainer,
         list::settings,
         merge::rename,
-        recipes::{Recipe, recipes},
-        values::{Auto, EvalEvery, List, OrNone, Pair, Setting, Text},
+        names::{ScheduleKind, names},
+        recipes::recipes,
+        trainer::Recipe,
+        values::{Auto, EvalEvery, List, OrNone, Pair, Text},
     },
     tools::values,
 };
@@ -101,43 +100,15 @@ settings! {
     }
 }
 
-/// Where a detector's adapters come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Adapters {
+names! {
+    /// Where a detector's adapters come from.
+    Adapters, "adapters";
     /// As the weights have them.
-    Auto,
+    Auto = "auto",
     /// None, even if the weights have some.
-    None,
+    None = "none",
     /// New ones.
-    New,
-}
-
-impl Setting for Adapters {
-    type Flag = Self;
-}
-
-impl fmt::Display for Adapters {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Auto => "auto",
-            Self::None => "none",
-            Self::New => "new",
-        })
-    }
-}
-
-impl FromStr for Adapters {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "auto" => Ok(Self::Auto),
-            "none" => Ok(Self::None),
-            "new" => Ok(Self::New),
-            found => Err(unknown_name("adapters", found, ["auto", "none", "new"])),
-        }
-    }
+    New = "new",
 }
 
 impl Detect {

@@ -1,20 +1,17 @@
 //! The settings that pre-training alone has.
 
-use std::{fmt, str::FromStr};
-
-use pad::{
-    ops::text::unknown_name,
-    ssl::{Masking, ObjectiveKind, Paradigm, ParadigmKind},
-};
+use pad::ssl::{Masking, ObjectiveKind, Paradigm, ParadigmKind};
 
 use crate::{
-    run::{Result, schedule::ScheduleKind},
+    run::Result,
     settings::{
         RunSettings, Trainer,
         list::settings,
         merge::rename,
-        recipes::{Recipe, recipes},
-        values::{Auto, EvalEvery, List, Pixels, Setting, Text},
+        names::{ScheduleKind, names},
+        recipes::recipes,
+        trainer::Recipe,
+        values::{Auto, EvalEvery, List, Pixels, Text},
     },
     tools::values,
 };
@@ -80,39 +77,13 @@ settings! {
     }
 }
 
-/// Where training crops are taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum CropKind {
+names! {
+    /// Where training crops are taken.
+    CropKind, "crop";
     /// Around regions of interest.
-    Roi,
+    Roi = "roi",
     /// Anywhere.
-    Random,
-}
-
-impl Setting for CropKind {
-    type Flag = Self;
-}
-
-impl fmt::Display for CropKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Roi => "roi",
-            Self::Random => "random",
-        })
-    }
-}
-
-impl FromStr for CropKind {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "roi" => Ok(Self::Roi),
-            "random" => Ok(Self::Random),
-            found => Err(unknown_name("crop", found, ["roi", "random"])),
-        }
-    }
+    Random = "random",
 }
 
 impl Pretrain {

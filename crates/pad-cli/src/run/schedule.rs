@@ -1,52 +1,9 @@
 //! The length of a run and the course of its learning rate.
 
-use std::{fmt, str::FromStr};
-
-use pad::{
-    ops::text::unknown_name,
-    train::{Schedule, TrainerConfig, lr_for_batch},
-};
+use pad::train::{Schedule, TrainerConfig, lr_for_batch};
 
 use super::Result;
-use crate::settings::{RunSettings, values::EvalEvery};
-
-/// The course of the learning rate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ScheduleKind {
-    /// MAE's: linear warm-up, half a cosine.
-    Cosine,
-    /// mmsegmentation's: linear warm-up, a straight line.
-    Poly,
-    /// detectron2's: linear warm-up, twice a tenth.
-    Steps,
-}
-
-impl ScheduleKind {
-    const ALL: [(Self, &'static str); 3] =
-        [(Self::Cosine, "cosine"), (Self::Poly, "poly"), (Self::Steps, "steps")];
-}
-
-impl crate::settings::values::Setting for ScheduleKind {
-    type Flag = Self;
-}
-
-impl fmt::Display for ScheduleKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = Self::ALL.iter().find(|(kind, _)| kind == self).map_or("", |(_, name)| name);
-        f.write_str(name)
-    }
-}
-
-impl FromStr for ScheduleKind {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let found = Self::ALL.iter().find(|(_, name)| *name == text).map(|(kind, _)| *kind);
-        let names = Self::ALL.iter().map(|(_, name)| *name);
-        found.ok_or_else(|| unknown_name("schedule", text, names))
-    }
-}
+use crate::settings::{RunSettings, names::ScheduleKind, values::EvalEvery};
 
 /// The length of a run in updates, and the trainer's epochs in it: passes over the data, or what
 /// lies between two evaluations.

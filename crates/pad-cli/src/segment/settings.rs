@@ -1,7 +1,5 @@
 //! The settings that segmentation alone has.
 
-use std::{fmt, str::FromStr};
-
 use pad::{
     data::{
         sets::segmentation::SegmentationFormat,
@@ -17,17 +15,19 @@ use pad::{
             SegmentationInference, SlidingWindow, WEIGHT_DECAY,
         },
     },
-    ops::{CrossEntropy, HardPixels, PixelMean, text::unknown_name},
+    ops::{CrossEntropy, HardPixels, PixelMean},
 };
 
 use crate::{
-    run::{Result, schedule::ScheduleKind},
+    run::Result,
     settings::{
         RunSettings, Trainer,
         list::settings,
         merge::rename,
-        recipes::{Recipe, recipes},
-        values::{Auto, BaseScale, EvalEvery, List, Pair, Pixels, Setting, Text},
+        names::{ScheduleKind, names},
+        recipes::recipes,
+        trainer::Recipe,
+        values::{Auto, BaseScale, EvalEvery, List, Pair, Pixels, Text},
     },
     tools::values,
 };
@@ -110,49 +110,6 @@ settings! {
         /// See every size mirrored, too
         test_flip: bool = false, value_name = "BOOL";
     }
-}
-
-/// Declares an enum of names for settings.
-macro_rules! names {
-    ($(#[doc = $doc:literal])* $name:ident, $what:literal; $( $(#[doc = $help:literal])* $variant:ident = $text:literal ),* $(,)?) => {
-        $(#[doc = $doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum $name { $( $(#[doc = $help])* $variant ),* }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(match self { $( Self::$variant => $text ),* })
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = String;
-
-            fn from_str(text: &str) -> Result<Self, String> {
-                match text {
-                    $( $text => Ok(Self::$variant), )*
-                    found => Err(unknown_name($what, found, [$( $text ),*])),
-                }
-            }
-        }
-
-        impl Setting for $name {
-            type Flag = Self;
-        }
-
-        impl serde::Serialize for $name {
-            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
-            }
-        }
-
-        impl<'de> serde::Deserialize<'de> for $name {
-            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = String::deserialize(deserializer)?;
-                text.parse().map_err(serde::de::Error::custom)
-            }
-        }
-    };
 }
 
 names! {

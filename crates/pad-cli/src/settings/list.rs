@@ -1,6 +1,6 @@
 //! One list for the settings of a program, their defaults, their flags and their keys in TOML files.
 
-use super::Result;
+use crate::run::Result;
 
 /// A setting as files and the command line know it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +83,7 @@ macro_rules! settings {
             fn read(
                 &mut self,
                 table: &mut toml::Table,
-            ) -> $crate::settings::Result<(), $crate::settings::list::Fault> {
+            ) -> $crate::run::Result<(), $crate::settings::list::Fault> {
                 $($(
                     if let Some(value) = table.remove(stringify!($field)) {
                         self.$field = value.try_into().map_err(|error: toml::de::Error| {
@@ -95,7 +95,7 @@ macro_rules! settings {
                 Ok(())
             }
 
-            fn given(flags: &$flags) -> $crate::settings::Result<toml::Table> {
+            fn given(flags: &$flags) -> $crate::run::Result<toml::Table> {
                 let mut table = toml::Table::new();
                 $($(
                     if let Some(value) = &flags.$field {

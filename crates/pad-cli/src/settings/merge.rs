@@ -5,38 +5,13 @@ use std::path::Path;
 use pad::ops::text::near_name;
 
 use super::{
-    Flags, Result, RunSettings, Start,
+    flags::{Flags, Start},
     list::{Fault, Part},
-    recipes::{self, Recipe},
-    run::EXCLUSIVE,
+    recipes,
+    run::{EXCLUSIVE, RunSettings},
+    trainer::{Recipe, Trainer},
 };
-use crate::tools::device::DeviceName;
-
-/// A program that trains: the settings that it alone has.
-pub trait Trainer: Part {
-    /// Its name: of the subcommand, of its run folders.
-    const NAME: &'static str;
-
-    /// Its recipes. `demo` is what it does without data, `small` what it does on a CPU.
-    const RECIPES: &'static [Recipe];
-
-    /// Its own settings that do not change what the updates of a run do.
-    const WITHOUT_EFFECT: &'static [&'static str];
-
-    /// What every run has, with the defaults of this program: the paper's.
-    fn run_defaults() -> RunSettings;
-
-    /// Renames entries of files that an earlier version wrote.
-    fn upgrade(table: &mut toml::Table) {
-        let _ = table;
-    }
-
-    /// Checks what neither flags nor the libraries check.
-    ///
-    /// # Errors
-    /// The faults.
-    fn validate(&self, run: &RunSettings) -> Result<()>;
-}
+use crate::{run::Result, tools::device::DeviceName};
 
 /// The effective settings of a run; written to its folder as `config.toml`.
 #[derive(Clone, Debug, PartialEq)]

@@ -2,16 +2,18 @@
 //! from defaults, a recipe and flags.
 
 pub mod flags;
+mod help;
 pub mod list;
 pub mod merge;
+pub mod names;
 pub mod recipes;
 pub mod run;
 #[cfg(test)]
 mod tests;
+pub mod trainer;
 pub mod values;
 
 pub use flags::{Flags, Start};
-pub use merge::{Settings, Trainer};
+pub use merge::Settings;
 pub use run::RunSettings;
-
-pub use crate::run::Result;
+pub use trainer::Trainer;

@@ -2,19 +2,11 @@
 
 use pad::ops::text::unknown_name;
 
-use super::{Result, Trainer};
+use super::trainer::{Recipe, Trainer};
+use crate::run::Result;
 
 /// The sizes of a run that `--preset` takes.
 pub const PRESETS: [&str; 2] = ["small", "paper"];
-
-/// Settings with a name, as the text of a TOML file.
-#[derive(Clone, Copy, Debug)]
-pub struct Recipe {
-    /// The name that `--recipe` takes.
-    pub name: &'static str,
-    /// The file.
-    pub text: &'static str,
-}
 
 /// The recipe of a name.
 pub fn named<P: Trainer>(name: &str) -> Option<&'static Recipe> {
@@ -30,7 +22,7 @@ pub fn expect<P: Trainer>(name: &str) -> Result<&'static Recipe> {
 /// Makes the table of recipes out of the files of the folder `recipes`.
 macro_rules! recipes {
     ($($name:literal: $file:literal),* $(,)?) => {
-        &[ $( $crate::settings::recipes::Recipe {
+        &[ $( $crate::settings::trainer::Recipe {
             name: $name,
             text: include_str!(concat!("../../recipes/", $file, ".toml")),
         } ),* ]

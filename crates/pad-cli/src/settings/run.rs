@@ -8,12 +8,12 @@ use pad::{
 };
 
 use super::{
-    Result,
     list::settings,
+    names::ScheduleKind,
     values::{Auto, EvalEvery, Pair, Text},
 };
 use crate::{
-    run::{group::GroupName, schedule::ScheduleKind},
+    run::{Result, group::GroupName},
     tools::{device::DeviceName, values},
 };
 

@@ -28,7 +28,10 @@ fn merged<P: Trainer>(recipe: Option<&Path>, arguments: &[&str]) -> Settings<P> 
     try_merged(recipe, arguments).unwrap()
 }
 
-fn try_merged<P: Trainer>(recipe: Option<&Path>, arguments: &[&str]) -> super::Result<Settings<P>> {
+fn try_merged<P: Trainer>(
+    recipe: Option<&Path>,
+    arguments: &[&str],
+) -> crate::run::Result<Settings<P>> {
     let recipe = recipe.map(|path| path.display().to_string());
     Settings::of(&Start { recipe, ..Default::default() }, &flags(arguments))
 }
