@@ -261,8 +261,9 @@ fn wrong_settings_are_refused_before_anything_is_written() {
     }
     let recipe = folder.path().join("recipe.toml");
     std::fs::write(&recipe, "haed = \"uper\"\n").unwrap();
-    let config = format!("--recipe={}", recipe.display());
-    let error = refused(&data, &[&config]);
+    let mut command = program("segment");
+    command.arg("train").arg("--recipe").arg(&recipe);
+    let error = error_line(&command.output().unwrap());
     assert!(
         error.contains("recipe.toml:1: unknown setting `haed` (did you mean `head`?)"),
         "{error}"
