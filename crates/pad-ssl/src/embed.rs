@@ -112,7 +112,7 @@ impl ImageFeatures {
             .map_err(|error| fault(format!("metadata `{NAMES}`: {error}")))?;
         // Files of earlier versions do not say how tokens were pooled.
         let pool = file.metadata().get(POOL).map_or(Ok(Pool::default()), |name| name.parse())?;
-        let input_stats = file.input_stats().map(normalize);
+        let input_stats = file.input_stats()?.map(normalize);
         let features = file
             .remove(FEATURES)
             .ok_or_else(|| fault(format!("no tensor `{FEATURES}`, expected a file of features")))?;

@@ -55,7 +55,7 @@ pub use mae_config::MaeConfig;
 pub use mask::Mask;
 pub use masked_by::MaskedBy;
 pub use masking::Masking;
-pub use memory::StepMemory;
+pub use memory::{MemorySettings, StepMemory};
 pub use milan::{ClipConfig, ClipTeacher, Milan, MilanConfig, MilanDraw};
 pub use model::{PretrainingConfig, PretrainingModel};
 pub use network::Network;
