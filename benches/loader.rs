@@ -5,12 +5,14 @@
 //! `NAME/roi`; example `roi` makes them) by itself. `benches/peers/loader_reference.py FOLDER` does the same work with
 //! Pillow and numpy; `benches/data_peers.sh` runs both and prints the ratios.
 
-use std::{error::Error, sync::Arc, time::Instant};
+use std::{error::Error, time::Instant};
 
 use pad_data::{
-    loader::{Loader, LoaderConfig},
+    Dataset, Loader, LoaderConfig,
+    dataset::Subset,
     roi::Roi,
-    sets::{ImageDataset, ImageDatasetConfig, ImageFolder, ImageList},
+    sets::{ImageFolder, WithRois, read_rois},
+    transform::ImagePipeline,
 };
 
 /// Epochs; the best counts, for the machine may be busy. The first also warms the file cache.
@@ -22,24 +24,24 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("loader: needs a folder of images: cargo bench --bench loader -- FOLDER");
         return Ok(());
     };
-    // One thread in all: workers are none, and nothing below may use others.
+    // One thread in all: no workers, and nothing below may use others.
     rayon::ThreadPoolBuilder::new().num_threads(1).build_global()?;
-    let images = ImageFolder::open(&folder)?;
+    let images = Subset::all(ImageFolder::open(&folder)?);
     for source in images.sources() {
         let part = images.only(&[source.name.as_str()])?;
-        let lists = part.read_rois()?;
+        let lists = read_rois(&part)?;
         let with_rois = lists.iter().flatten().filter(|list| !list.is_empty()).count();
         let lists: Vec<Vec<Roi>> = lists.into_iter().map(Option::unwrap_or_default).collect();
-        let set = ImageDataset::new(part, ImageDatasetConfig::default())?.with_rois(lists)?;
+        let set = WithRois::new(part, lists)?;
         let config =
             LoaderConfig { workers: 0, batch_size: 32, drop_last: false, ..Default::default() };
-        let loader = Loader::new(Arc::new(set), config)?;
+        let loader: Loader = Loader::new(set, ImagePipeline::default(), config)?;
         let mut best = 0.0_f64;
         for epoch in 0..EPOCHS {
             let start = Instant::now();
             let mut read = 0;
             for batch in loader.epoch(epoch, 0)? {
-                read += batch?.indices.len();
+                read += batch?.len();
             }
             best = best.max(read as f64 / start.elapsed().as_secs_f64());
         }

@@ -14,8 +14,9 @@ use clap::{Parser, ValueEnum};
 use pad::{
     AdapterConfig, ImageSize, Mode,
     heads::{
+        Trained,
         backbone::DownstreamConfig,
-        Trained, parameters,
+        parameters,
         segmentation::{
             BackboneKind, LAYER_DECAY, Segmentor, SegmentorConfig, SlidingWindow, WEIGHT_DECAY,
             role_of,

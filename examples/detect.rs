@@ -1,225 +1,131 @@
-//! Trains an object detector (ViTDet) on labelled infrared images, evaluates it the COCO way, and finds objects in
-//! images without labels.
+//! Trains a detector (ViTDet on a pre-trained ViT) and draws what it finds. All knobs: `pad detect`.
 //!
-//!     cargo run --release --example detect -- train                     # some minutes, needs nothing
-//!     cargo run --release --example detect -- train --data DIR          # your images; formats: docs/detection.md
-//!     cargo run --release --example detect -- train --data DIR --weights runs/pretrain-1
-//!     cargo run --release --example detect -- train --resume runs/detect-1
-//!     cargo run --release --example detect -- eval --run runs/detect-1
-//!     cargo run --release --example detect -- show --data DIR --out labels    # look at the labels first
-//!     cargo run --release --example detect -- predict --run runs/detect-1 --images DIR --out found
+//!     cargo run --release --example detect                       # some minutes: rendered scenes
+//!     cargo run --release --example detect -- --data DIR         # COCO, YOLO, Pascal VOC, FLIR, HIT-UAV, LLVIP
 //!
-//! `train` writes a run folder: `config.toml`, `log.jsonl`, `tensorboard/`, `checkpoints/` (with the best by AP),
-//! `detector.safetensors` (the best one), `results.json` (its detections), `detections.png`, `summary.json`.
+//! Writes `runs/example-detect/`: `detector.safetensors`, `detections.png`.
 
-mod cli;
-mod detection;
+use std::{path::PathBuf, sync::Arc};
 
-use std::{path::PathBuf, process::ExitCode};
-
-use clap::{Args, Parser, Subcommand};
-use cli::Result;
-use detection::{
-    data, evaluation, model, predict, report,
-    settings::{Flags, Settings},
-    train,
+use candle_core::Device;
+use clap::Parser;
+use pad::{
+    BoxError,
+    checkpoint::{Backbone, BackboneOptions},
+    data::{
+        Dataset, Loader, LoaderConfig, SharedDataset,
+        scenes::{FamilyWeights, SceneConfig, Size},
+        sets::detection::{DetectionImage, DetectionScenes, DetectionSet},
+        transform::{
+            Normalize,
+            detection::{DetectionPipeline, DetectionTargets},
+        },
+    },
+    heads::{
+        Evaluation, Start,
+        detection::{
+            DetectionEvaluator, DetectionModel, DetectionTask, DetectorConfig, RoiHeadsConfig,
+            RpnConfig, measure,
+        },
+    },
+    rng::Key,
+    train::{AdamW, AdamWConfig, EpochStream, Schedule, Trainer, TrainerConfig, log::ProgressBar},
 };
 
-/// Object detection in infrared images.
-#[derive(Parser, Debug)]
+#[derive(Parser)]
 struct Program {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand, Debug)]
-enum Command {
-    /// Trains a detector
-    Train(Box<Train>),
-    /// AP, AP50, AP75 and the rest of COCO's numbers, AP of each class, multiply-adds and time of an image
-    Eval(Eval),
-    /// Finds objects in a folder of images: pictures with boxes, and a COCO results file
-    Predict(Predict),
-    /// Draws the labels of a set, and what training sees of it
-    Show(Box<Show>),
-}
-
-#[derive(Args, Debug)]
-struct Train {
-    /// Settings in a TOML file; flags override its entries
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Folder of the run [default: runs/detect-1, or the next that is free]
-    #[arg(long, value_name = "DIR", conflicts_with = "resume")]
-    out: Option<PathBuf>,
-    /// Continue the run in this folder
-    #[arg(long, value_name = "DIR", conflicts_with = "config")]
-    resume: Option<PathBuf>,
-    #[command(flatten)]
-    flags: Flags,
-}
-
-#[derive(Args, Debug)]
-struct Eval {
-    /// Folder of a run of `train`
-    #[arg(long, value_name = "DIR")]
-    run: PathBuf,
-    /// Labelled images [default: those of the run]
+    /// Folder of labelled images [default: rendered scenes]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Part of DATA [default: the run's for evaluation]
-    #[arg(long, value_name = "NAME")]
-    val_split: Option<String>,
-    /// Only the first so many images
-    #[arg(long)]
-    val_images: Option<usize>,
-    /// File for the numbers
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// File for the detections, COCO results
-    #[arg(long, value_name = "FILE")]
-    results: Option<PathBuf>,
-    #[command(flatten)]
-    detecting: Detecting,
-}
-
-#[derive(Args, Debug)]
-struct Predict {
-    /// Folder of a run of `train`
-    #[arg(long, value_name = "DIR")]
-    run: PathBuf,
-    /// Folder of infrared images (8 or 16 bit; PNG, JPEG, BMP, TIFF), in any depth
-    #[arg(long, value_name = "DIR")]
-    images: PathBuf,
-    /// Folder for pictures and results
-    #[arg(long, value_name = "DIR")]
+    /// Folder of the results
+    #[arg(long, value_name = "DIR", default_value = "runs/example-detect")]
     out: PathBuf,
-    /// Pixels of lines and of the letters' dots
-    #[arg(long, default_value_t = 1)]
-    scale: usize,
-    #[command(flatten)]
-    detecting: Detecting,
+    /// Passes over the images
+    #[arg(long, default_value_t = 12)]
+    epochs: usize,
 }
 
-#[derive(Args, Debug)]
-struct Show {
-    /// Settings in a TOML file; flags override its entries
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Folder for the pictures
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
-    /// Pictures, spread over the set
-    #[arg(long, default_value_t = 10)]
-    count: usize,
-    /// Pixels of lines and of the letters' dots
-    #[arg(long, default_value_t = 1)]
-    scale: usize,
-    #[command(flatten)]
-    flags: Flags,
-}
+fn main() -> Result<(), BoxError> {
+    let Program { data, out, epochs } = Program::parse();
+    let device = Device::Cpu;
+    pad::ops::join_workers(None)?;
 
-/// What may differ from training.
-#[derive(Args, Debug)]
-struct Detecting {
-    /// Smallest score of a detection, 0 to 1 [default: the run's for `eval`, 0.3 for `predict`]
-    #[arg(long)]
-    score: Option<f64>,
-    /// Overlap above which the lower of two detections of a class is dropped, 0 to 1 [default: the run's]
-    #[arg(long)]
-    nms: Option<f64>,
-    /// Most detections of an image [default: the run's]
-    #[arg(long)]
-    most: Option<usize>,
-    /// Side that images are fitted into, pixels [default: the run's]
-    #[arg(long)]
-    test_size: Option<usize>,
-    /// cpu, cuda, cuda:N, metal
-    #[arg(long, default_value = "cpu")]
-    device: String,
-    /// Threads of the operators; 0 = all cores
-    #[arg(long, default_value_t = 0)]
-    threads: usize,
-}
-
-impl Detecting {
-    /// The settings of a run with these in place of its own.
-    fn over(&self, mut settings: Settings) -> Settings {
-        settings.score = self.score.unwrap_or(settings.score);
-        settings.nms = self.nms.unwrap_or(settings.nms);
-        settings.most = self.most.unwrap_or(settings.most);
-        settings.test_size = self.test_size.or(settings.test_size);
-        settings.device.clone_from(&self.device);
-        settings.threads = self.threads;
-        settings
-    }
-}
-
-fn eval(eval: &Eval) -> Result<()> {
-    let mut settings = eval.detecting.over(Settings::of_run(&eval.run)?);
-    if eval.data.is_some() {
-        settings.data.clone_from(&eval.data);
-    }
-    settings.val_split = eval.val_split.clone().unwrap_or(settings.val_split);
-    settings.val_images = eval.val_images.or(settings.val_images);
-    cli::threads(settings.threads)?;
-    let device = cli::device(&settings.device)?;
-    let network = model::of_run(&eval.run, &settings, &device)?;
-    let source = data::evaluation(&settings, Some(network.classes()))?;
-    let truth = data::truth(source.as_ref())?;
-    let pipeline = settings.pipeline()?;
-    let found = evaluation::measure(&network, source.as_ref(), &truth, &pipeline)?;
-    let speed = report::Speed::of(found.times_ms.clone(), found.gmacs);
-    println!("{}", report::table(&found, network.classes(), &truth, speed.as_ref()));
-    if let Some(path) = &eval.json {
-        let numbers = report::json(&found, network.classes(), source.len(), speed.as_ref());
-        cli::write_text(path, &format!("{numbers:#}\n"))?;
-    }
-    if let Some(path) = &eval.results {
-        pad::heads::detection::coco::write_results(path, &found.results)?;
-    }
-    Ok(())
-}
-
-fn predict(predict: &Predict) -> Result<()> {
-    let mut settings = predict.detecting.over(Settings::of_run(&predict.run)?);
-    // Evaluation counts on weak detections; in pictures they are a nuisance.
-    settings.score = predict.detecting.score.unwrap_or(0.3);
-    cli::threads(settings.threads)?;
-    let device = cli::device(&settings.device)?;
-    let network = model::of_run(&predict.run, &settings, &device)?;
-    let pipeline = settings.pipeline()?;
-    let found = predict::folder(&network, &pipeline, &predict.images, &predict.out, predict.scale)?;
-    println!("{} objects in {} images", found.detections, found.images);
-    for file in found.files.iter().rev().take(2) {
-        println!("wrote {}", file.display());
-    }
-    println!("wrote {} pictures to {}", found.images, predict.out.display());
-    Ok(())
-}
-
-fn show(show: &Show) -> Result<()> {
-    let settings = Settings::merge(show.config.as_deref(), &show.flags)?;
-    let source = data::training(&settings)?;
-    let pipeline = settings.pipeline()?;
-    let written =
-        data::show(source.as_ref(), &pipeline, &show.out, show.count, show.scale, settings.seed)?;
-    println!("wrote {written} pictures to {}", show.out.display());
-    Ok(())
-}
-
-fn run() -> Result<()> {
-    match Program::parse().command {
-        Command::Train(arguments) => {
-            let Train { config, out, resume, flags } = *arguments;
-            train::run(config.as_deref(), out, resume, &flags)
+    let (training, held_out): (SharedDataset<DetectionImage>, SharedDataset<_>) = match data {
+        Some(folder) => {
+            let open =
+                |split| DetectionSet::open(&folder, split, Default::default(), &Default::default());
+            (Arc::new(open("train")?), Arc::new(open("val")?))
         }
-        Command::Eval(arguments) => eval(&arguments),
-        Command::Predict(arguments) => predict(&arguments),
-        Command::Show(arguments) => show(&arguments),
-    }
-}
+        None => {
+            // Streets, car parks and fields: where there are things with boxes.
+            let families =
+                FamilyWeights { room: 0.0, close_up: 0.0, plant: 0.0, ..Default::default() };
+            let scenes = SceneConfig { families, ..SceneConfig::new(Size::new(192, 240), 0) };
+            let render = |first, count| DetectionScenes::render(&scenes, first, count);
+            (Arc::new(render(0, 300)?), Arc::new(render(1_000_000, 60)?))
+        }
+    };
+    let classes = training.classes().clone();
+    println!("{} images for training, {} for evaluation", training.len(), held_out.len());
+    let mut pipeline = DetectionPipeline {
+        min_side: 4.0,
+        normalize: Normalize::msip(),
+        ..DetectionPipeline::square(256)
+    };
+    pipeline.jitter.scale = [0.85, 1.2];
+    let config = LoaderConfig { batch_size: 2, ..Default::default() };
+    let loader: Loader<DetectionTargets> = Loader::new(training, pipeline.clone(), config)?;
 
-fn main() -> ExitCode {
-    cli::main(run)
+    // The backbone of this repository in windows of 7 x 7 patches, and small heads.
+    let options = BackboneOptions::default()
+        .with_named("asset", pad::assets::VIT_PICO_RGB)
+        .with_reader(pad::ssl::read_backbone);
+    let backbone = Backbone::open("asset", &options)?;
+    let mut vit = backbone.config()?;
+    (vit.image_size, vit.drop_path) = (pipeline.crop, 0.0);
+    let config = DetectorConfig {
+        window: Some(7),
+        channels: 64,
+        head_dim: 256,
+        rpn: RpnConfig { anchor_sizes: vec![16.0, 32.0, 64.0, 128.0, 256.0], ..Default::default() }
+            .with_proposals(200),
+        roi: RoiHeadsConfig { batch_size_per_image: 128, ..Default::default() },
+        ..DetectorConfig::on_backbone(vit, classes.len())
+    };
+    let start = Start::new(&device, Key::new(0)).with_layer_decay(0.8);
+    let model = DetectionModel::new(&config, classes, Some(backbone.into_checkpoint()), &start)?
+        .with_normalize(pipeline.normalize.clone());
+    println!("{}", model.store.summary());
+
+    let evaluator = DetectionEvaluator::new(&model, &held_out, pipeline.clone())?;
+    let adamw = AdamWConfig { beta2: 0.999, ..Default::default() };
+    let optimizer = AdamW::new(model.parameters(0.05), adamw)?;
+    let all = epochs as f64;
+    let schedule = Schedule::Steps {
+        peak_lr: 5e-4,
+        gamma: 0.1,
+        at_epochs: [0.8 * all, 0.93 * all],
+        warmup_epochs: 0.3,
+        warmup_ratio: 1e-3,
+    };
+    let config = TrainerConfig { epochs, clip_norm: Some(1.0), ..Default::default() };
+    Trainer::new(config, schedule, optimizer)?
+        .with_hook(Evaluation::new(evaluator).with_every_epochs(Some(4)).with_start(false))
+        .with_hook(ProgressBar::new(50))
+        .run(
+            &DetectionTask::new(&model.detector),
+            &mut EpochStream::new(loader.batches_per_epoch(), |epoch, first, stride| {
+                loader.epoch_on(&device, epoch, first, stride)
+            }),
+        )?;
+
+    if let Some(report) = measure(&model, &held_out, &pipeline, &|| false)? {
+        println!("{report}");
+    }
+    let (file, picture) = (out.join("detector.safetensors"), out.join("detections.png"));
+    std::fs::create_dir_all(&out)?;
+    model.save(&file)?;
+    model.pictures(&held_out, &pipeline, 8, 0.3)?.save_png(&picture)?;
+    println!("wrote {}\nwrote {}", file.display(), picture.display());
+    Ok(())
 }

@@ -1,100 +1,77 @@
-//! Features of all images of a folder, to a safetensors file.
+//! Turns a folder of infrared images into feature vectors and finds the most similar images.
 //!
-//!     cargo run --release --example embed -- DIR features.safetensors --run runs/pretrain-1
-//!     cargo run --release --example embed -- DIR features.safetensors --weights vit.safetensors --model base
+//!     cargo run --release --example embed                                        # rendered scenes
+//!     cargo run --release --example embed -- --data DIR --weights FILE           # any ViT that `pad` opens
+//!     cargo run --release --example embed -- --data DIR --weights runs/example-pretrain
 //!
-//! The file holds `features` (images, D) for `--pool mean` and `class`, (images, 1 + L, D) for `tokens`; its metadata
-//! `names` lists the images as a JSON array, in the same order. Unreadable images are reported and left out.
+//! Writes `features.safetensors`: `features` (images, D), names in its metadata.
 
-mod cli;
+use std::{path::PathBuf, sync::Arc};
 
-use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
-
-use candle_core::Tensor;
-use clap::{Parser, ValueEnum};
-use cli::{
-    Result, model,
-    settings::{Flags, Settings},
-};
-use indicatif::ProgressIterator;
+use candle_core::Device;
+use clap::Parser;
 use pad::{
-    Mode,
-    checkpoint::{FloatType, save},
+    BoxError, ImageSize,
+    checkpoint::{BackboneOptions, FloatType},
+    data::{
+        Loader, LoaderConfig, SharedDataset,
+        image::Image,
+        scenes::{SceneConfig, SceneSet, Size},
+        sets::open_images,
+        transform::{ImagePipeline, Normalize},
+    },
+    ssl::{OpenOptions, Pool, embed::embed, open_encoder},
 };
 
-/// Which tokens make an image's feature.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Pool {
-    /// The mean over the patches
-    Mean,
-    /// The class token
-    Class,
-    /// All tokens, class token first
-    Tokens,
-}
-
-/// Writes features of all images of a folder to a safetensors file.
-#[derive(Parser, Debug)]
+#[derive(Parser)]
 struct Program {
-    /// Folder of images
-    images: PathBuf,
-    /// File to write
-    output: PathBuf,
-    /// Folder of a run of `pretrain`; without it the weights named by --weights
+    /// Folder of infrared images [default: rendered scenes]
     #[arg(long, value_name = "DIR")]
-    run: Option<PathBuf>,
-    /// Which tokens make a feature
-    #[arg(long, value_enum, default_value = "mean")]
-    pool: Pool,
-    /// Use adapters of another backbone all the same
-    #[arg(long)]
-    force: bool,
-    /// Store 16-bit floats
-    #[arg(long)]
-    half: bool,
-    #[command(flatten)]
-    flags: Flags,
+    data: Option<PathBuf>,
+    /// Weights: a file of any known format, a run folder, or `asset`, the small backbone of this repository
+    #[arg(long, default_value = "asset")]
+    weights: String,
+    /// File to write
+    #[arg(long, value_name = "FILE", default_value = "features.safetensors")]
+    out: PathBuf,
 }
 
-fn run() -> Result<()> {
-    let program = Program::parse();
-    let flags = Flags { data: Some(program.images.clone()), ..program.flags.clone() };
-    let config = program.run.as_ref().map(|folder| folder.join("config.toml"));
-    let settings = Settings::merge(config.as_deref(), &flags)?;
-    cli::threads(settings.threads)?;
-    let device = cli::device(&settings.device)?;
-    let vit = match &program.run {
-        Some(folder) => model::of_run(folder, &device, program.force)?.network.encoder().clone(),
-        None => model::encoder(&settings, &device)?,
+fn main() -> Result<(), BoxError> {
+    let Program { data, weights, out } = Program::parse();
+    let device = Device::Cpu;
+    pad::ops::join_workers(None)?;
+    let images: SharedDataset<Image> = match data {
+        Some(folder) => open_images(&folder)?,
+        None => Arc::new(SceneSet::render(&SceneConfig::new(Size::new(256, 320), 0), 60)?),
     };
-    let dataset = cli::images::evaluation(&settings, Some(&program.images))?;
-    let loader = cli::images::in_order(&settings, dataset)?;
-    let (mut features, mut names) = (Vec::new(), Vec::new());
-    let start = std::time::Instant::now();
-    for batch in loader.epoch(0, 0)?.progress_count(loader.batches_per_epoch() as u64) {
-        let batch = batch?;
-        let tokens = vit.forward(&batch.images.to_device(&device)?, Mode::Eval)?;
-        let patches = tokens.dim(1)? - 1;
-        features.push(match program.pool {
-            Pool::Mean => tokens.narrow(1, 1, patches)?.mean(1)?,
-            Pool::Class => tokens.narrow(1, 0, 1)?.squeeze(1)?,
-            Pool::Tokens => tokens,
-        });
-        names.extend(batch.indices.iter().map(|&index| loader.dataset().name(index)));
-    }
-    if features.is_empty() {
-        return Err(format!("{}: not one readable image", program.images.display()).into());
-    }
-    let features = Tensor::cat(&features, 0)?;
-    let images_per_s = names.len() as f64 / start.elapsed().as_secs_f64();
-    let metadata = BTreeMap::from([("names".to_string(), serde_json::to_string(&names)?)]);
-    let float_type = if program.half { FloatType::F16 } else { FloatType::F32 };
-    let shape = features.dims().to_vec();
-    save(&program.output, &BTreeMap::from([("features".into(), features)]), &metadata, float_type)?;
-    println!("wrote {}: features {shape:?}, {images_per_s:.1} images/s", program.output.display());
-    Ok(())
-}
+    let options = BackboneOptions::default().with_named("asset", pad::assets::VIT_PICO_RGB);
+    let options = OpenOptions::default().with_backbone(options);
+    let encoder = open_encoder(&weights, &options)?;
+    // Features mean something only under the statistics that the weights were trained with.
+    let normalize = encoder.input_stats.clone().unwrap_or_else(Normalize::msip);
+    println!("{weights}: input statistics {normalize}");
+    let pipeline = ImagePipeline {
+        normalize: normalize.clone(),
+        ..ImagePipeline::evaluation(ImageSize::square(224))
+    };
+    let config = LoaderConfig { shuffle: false, drop_last: false, ..Default::default() };
+    let loader: Loader = Loader::new(images, pipeline, config)?;
+    let found = embed(&encoder.vit, &loader, Pool::Mean, &device, |_| true)?;
+    let found = found.ok_or("stopped")?.with_input_stats(normalize);
+    found.save(&out, FloatType::F32, &Default::default())?;
+    println!("wrote {}: {:?}", out.display(), found.features.dims());
 
-fn main() -> ExitCode {
-    cli::main(run)
+    // The nearest neighbour of a few images, by cosine.
+    let lengths = found.features.sqr()?.sum_keepdim(1)?.sqrt()?;
+    let unit = found.features.broadcast_div(&lengths)?;
+    let similar = unit.matmul(&unit.t()?)?;
+    let order: Vec<Vec<u32>> = similar.arg_sort_last_dim(false)?.to_vec2()?;
+    for (index, order) in order.iter().enumerate().step_by(order.len().div_ceil(5)) {
+        if let Some(&nearest) = order.iter().find(|&&other| other as usize != index) {
+            let cosine: f32 = similar.get(index)?.get(nearest as usize)?.to_scalar()?;
+            let names = &found.names;
+            println!("{} is most like {} ({cosine:.3})", names[index], names[nearest as usize]);
+        }
+    }
+    Ok(())
 }

@@ -1,221 +1,128 @@
-//! Trains, measures and uses a segmentation network on infrared images: a class for every pixel.
+//! Trains a segmentor (UPerNet on a pre-trained ViT with adapters) and draws what it finds. All knobs: `pad segment`.
 //!
-//!     cargo run --release --example segment -- train                  # minutes, needs nothing: rendered scenes
-//!     cargo run --release --example segment -- train --data DIR       # your images: images/, masks/, classes.toml
-//!     cargo run --release --example segment -- train --data DIR --weights runs/pretrain-1
-//!     cargo run --release --example segment -- train --config examples/recipes/segment_soda.toml --data DIR
-//!     cargo run --release --example segment -- train --resume runs/segment-1
-//!     cargo run --release --example segment -- eval --run runs/segment-1 --flip --scales 0.75,1,1.25
-//!     cargo run --release --example segment -- predict --run runs/segment-1 --images DIR --out OUT
+//!     cargo run --release --example segment                      # three minutes: rendered scenes of ten classes
+//!     cargo run --release --example segment -- --data DIR        # images/, masks/, train.txt, val.txt, classes.toml
 //!
-//! A run folder holds `config.toml`, `metrics.jsonl`, `tensorboard/`, `checkpoints/`, `model.safetensors` (the best by
-//! mIoU), `overlays.png` and `summary.json`. Everything is explained in docs/segmentation.md.
+//! Writes `runs/example-segment/`: `model.safetensors`, `overlays.png`.
 
-mod cli;
-mod segmentation;
+use std::{path::PathBuf, sync::Arc};
 
-use std::{path::PathBuf, process::ExitCode};
-
-use clap::{Args, Parser, Subcommand};
-use cli::Result;
-use segmentation::{
-    data,
-    evaluation::{Looking, measure},
-    model, report,
-    settings::{Flags, Settings},
-    train,
+use candle_core::{Device, Tensor};
+use clap::Parser;
+use pad::{
+    AdapterConfig, BoxError, ImageSize,
+    checkpoint::{Backbone, BackboneOptions},
+    data::{
+        Dataset, Loader, LoaderConfig, SharedDataset,
+        scenes::{SceneConfig, Size},
+        sets::segmentation::{SegmentationImage, SegmentationScenes, SegmentationSet},
+        transform::{
+            Normalize,
+            segmentation::{LimitedCrop, Rescale, SegmentationPipeline},
+        },
+    },
+    heads::{
+        Evaluation, Start,
+        segmentation::{
+            Augmentation, BackboneForm, FcnConfig, HeadKind, InferenceMode, SegmentationEvaluator,
+            SegmentationInference, SegmentationModel, SegmentationTask, SegmentorConfig,
+            SlidingWindow, UperConfig, measure,
+        },
+    },
+    rng::Key,
+    train::{AdamW, AdamWConfig, EpochStream, Schedule, Trainer, TrainerConfig, log::ProgressBar},
 };
 
-/// Trains, measures and uses a segmentation network on infrared images.
-#[derive(Parser, Debug)]
+#[derive(Parser)]
 struct Program {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand, Debug)]
-enum Command {
-    /// Trains a network
-    Train(Box<Train>),
-    /// IoU and accuracy of each class, their means, the confusion matrix
-    Eval(Eval),
-    /// Classes of a folder of images: overlays, class maps, and a JSON file for each image
-    Predict(Predict),
-}
-
-#[derive(Args, Debug)]
-struct Train {
-    /// Settings in a TOML file; flags override its entries
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Folder of the run [default: runs/segment-1, or the next that is free]
-    #[arg(long, value_name = "DIR", conflicts_with = "resume")]
-    out: Option<PathBuf>,
-    /// Continue the run in this folder
-    #[arg(long, value_name = "DIR", conflicts_with = "config")]
-    resume: Option<PathBuf>,
-    #[command(flatten)]
-    flags: Flags,
-}
-
-#[derive(Args, Debug)]
-struct Eval {
-    /// Folder of a run of `train`
-    #[arg(long, value_name = "DIR")]
-    run: PathBuf,
-    /// Labelled images [default: those of the run]
+    /// Folder of labelled images [default: rendered scenes]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Layout of the folder: folder, soda, mfnet [default: the run's]
-    #[arg(long)]
-    dataset: Option<String>,
-    /// List of the images [default: the run's for evaluation]
-    #[arg(long, value_name = "NAME")]
-    val_split: Option<String>,
-    /// Only the first so many images
-    #[arg(long)]
-    val_images: Option<usize>,
-    /// File for the numbers
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    #[command(flatten)]
-    looking: LookingFlags,
-}
-
-#[derive(Args, Debug)]
-struct Predict {
-    /// Folder of a run of `train`
-    #[arg(long, value_name = "DIR")]
-    run: PathBuf,
-    /// Folder of infrared images (8 or 16 bit; PNG, JPEG, BMP, TIFF), in any depth
-    #[arg(long, value_name = "DIR")]
-    images: PathBuf,
-    /// Folder for `overlays/`, `classes/`, `json/` and `legend.png`
-    #[arg(long, value_name = "DIR")]
+    /// Folder of the results
+    #[arg(long, value_name = "DIR", default_value = "runs/example-segment")]
     out: PathBuf,
-    /// Share of the colours in overlays, 0 to 1
-    #[arg(long, default_value_t = 0.5)]
-    opacity: f32,
-    #[command(flatten)]
-    looking: LookingFlags,
+    /// Updates
+    #[arg(long, default_value_t = 200)]
+    steps: usize,
 }
 
-/// What may differ from training.
-#[derive(Args, Debug)]
-struct LookingFlags {
-    /// slide (windows) or whole [default: the run's]
-    #[arg(long)]
-    extent: Option<String>,
-    /// Height,width of a window, or one number, pixels [default: the run's]
-    #[arg(long, value_delimiter = ',', value_name = "PIXELS")]
-    window: Vec<usize>,
-    /// Between windows [default: the run's]
-    #[arg(long, value_delimiter = ',', value_name = "PIXELS")]
-    stride: Vec<usize>,
-    /// Sizes whose probabilities are averaged, over the image's own [default: the run's]
-    #[arg(long, value_delimiter = ',')]
-    scales: Vec<f64>,
-    /// See every size mirrored, too
-    #[arg(long)]
-    flip: bool,
-    /// cpu, cuda, cuda:N, metal
-    #[arg(long, default_value = "cpu")]
-    device: String,
-    /// Threads of the operators; 0 = all cores
-    #[arg(long, default_value_t = 0)]
-    threads: usize,
-}
+fn main() -> Result<(), BoxError> {
+    let Program { data, out, steps } = Program::parse();
+    let device = Device::Cpu;
+    pad::ops::join_workers(None)?;
 
-impl LookingFlags {
-    /// The settings of a run with these in place of its own.
-    fn over(&self, mut settings: Settings) -> Settings {
-        if let Some(extent) = &self.extent {
-            settings.extent.clone_from(extent);
+    let (training, held_out): (SharedDataset<SegmentationImage>, SharedDataset<_>) = match data {
+        Some(folder) => {
+            let open = |split| {
+                SegmentationSet::open(&folder, split, Default::default(), &Default::default())
+            };
+            (Arc::new(open("train")?), Arc::new(open("val")?))
         }
-        for (given, own) in
-            [(&self.window, &mut settings.window), (&self.stride, &mut settings.stride)]
-        {
-            if !given.is_empty() {
-                own.clone_from(given);
-            }
+        None => {
+            let scenes = SceneConfig::new(Size::new(192, 256), 0);
+            let render = |first, count| SegmentationScenes::render(&scenes, first, count);
+            (Arc::new(render(0, 300)?), Arc::new(render(1_000_000, 30)?))
         }
-        if !self.scales.is_empty() {
-            settings.scales.clone_from(&self.scales);
-        }
-        settings.flip_test |= self.flip;
-        settings.device.clone_from(&self.device);
-        settings.threads = self.threads;
-        settings
-    }
-}
+    };
+    let classes = training.classes().clone();
+    println!("{} images for training, {} for evaluation", training.len(), held_out.len());
+    let crop = ImageSize::square(160);
+    let pipeline = SegmentationPipeline {
+        rescale: Rescale { scale: None, ratio: [0.75, 1.5] },
+        crop: LimitedCrop { size: crop, ..Default::default() },
+        normalize: Normalize::msip(),
+        ignore: classes.ignore,
+        ..Default::default()
+    };
+    let config = LoaderConfig { batch_size: 8, ..Default::default() };
+    let loader: Loader<Tensor> = Loader::new(training, pipeline.clone(), config)?;
 
-fn eval(eval: &Eval) -> Result<()> {
-    let mut settings = eval.looking.over(Settings::of_run(&eval.run)?);
-    if eval.data.is_some() {
-        settings.data.clone_from(&eval.data);
-        if settings.dataset == "scenes" {
-            settings.dataset = "folder".into();
-        }
+    // The backbone of this repository with new adapters, and a small UPerNet on four of its blocks.
+    let options = BackboneOptions::default()
+        .with_named("asset", pad::assets::VIT_PICO_RGB)
+        .with_reader(pad::ssl::read_backbone);
+    let backbone = Backbone::open("asset", &options)?;
+    let mut vit = backbone.config()?;
+    (vit.image_size, vit.drop_path) = (crop, 0.1);
+    vit.adapter = Some(AdapterConfig { bottleneck: 32, ..Default::default() });
+    let uper = HeadKind::Uper(UperConfig { channels: 64, ..Default::default() });
+    let config = SegmentorConfig {
+        auxiliary: Some(FcnConfig { channels: 32, ..Default::default() }),
+        ..SegmentorConfig::on_backbone(vit, BackboneForm::Downstream, uper, classes.len())
+    };
+    let start = Start::new(&device, Key::new(0)).with_layer_decay(0.8);
+    let model = SegmentationModel::new(&config, classes, Some(backbone.into_checkpoint()), &start)?
+        .with_normalize(pipeline.normalize.clone());
+    println!("{}", model.store.summary());
+
+    let inference = SegmentationInference {
+        pipeline,
+        mode: InferenceMode::Sliding(SlidingWindow::new(crop, None)),
+        augmentation: Augmentation::default(),
+    };
+    let evaluator = SegmentationEvaluator::new(&model, &held_out, inference.clone())?;
+    let adamw = AdamWConfig { beta2: 0.999, ..Default::default() };
+    let optimizer = AdamW::new(model.parameters(0.05), adamw)?;
+    let config = TrainerConfig { epochs: 4, ..Default::default() };
+    let interval = steps.div_ceil(4);
+    Trainer::new(config, Schedule::poly(2e-3, 0.4, 4.0), optimizer)?
+        .with_hook(Evaluation::new(evaluator).with_every_epochs(Some(2)).with_start(false))
+        .with_hook(ProgressBar::new(20))
+        .run(
+            &SegmentationTask::new(&model.segmentor),
+            &mut EpochStream::new(loader.batches_per_epoch(), |epoch, first, stride| {
+                loader.epoch_on(&device, epoch, first, stride)
+            })
+            .with_epoch_len(interval),
+        )?;
+
+    if let Some(report) = measure(&model, &held_out, &inference, &|| false)? {
+        println!("{report}");
     }
-    settings.dataset = eval.dataset.clone().unwrap_or(settings.dataset);
-    settings.val_split = eval.val_split.clone().unwrap_or(settings.val_split);
-    settings.val_images = eval.val_images.or(settings.val_images);
-    cli::threads(settings.threads)?;
-    let device = cli::device(&settings.device)?;
-    let network = model::of_run(&eval.run, &device)?;
-    let source = data::evaluation(&settings)?;
-    let classes = source.classes();
-    if classes.names != network.classes.names {
-        let (expected, found) = (network.classes.names.join(", "), classes.names.join(", "));
-        return Err(format!(
-            "classes of the images are {found}; expected those of the run, {expected}"
-        )
-        .into());
-    }
-    let looking = Looking::new(&settings, classes.ignore, &device)?;
-    let start = std::time::Instant::now();
-    let found = measure(&network.segmentor, &source, &looking)?;
-    let seconds = start.elapsed().as_secs_f64();
-    println!(
-        "{}\n\n{}",
-        report::confusion(&found, classes),
-        report::table(&found.metrics(), classes)
-    );
-    println!("{} images, {:.3} s each", source.len(), seconds / source.len().max(1) as f64);
-    if let Some(path) = &eval.json {
-        let numbers = report::json(&found, classes, source.len());
-        cli::write_text(path, &format!("{numbers:#}\n"))?;
-    }
+    let (file, picture) = (out.join("model.safetensors"), out.join("overlays.png"));
+    std::fs::create_dir_all(&out)?;
+    model.save(&file)?;
+    model.pictures(&held_out, &inference, 6, 0.6)?.save_png(&picture)?;
+    println!("wrote {}\nwrote {}", file.display(), picture.display());
     Ok(())
-}
-
-fn predict(predict: &Predict) -> Result<()> {
-    let settings = predict.looking.over(Settings::of_run(&predict.run)?);
-    cli::threads(settings.threads)?;
-    let device = cli::device(&settings.device)?;
-    let network = model::of_run(&predict.run, &device)?;
-    let looking = Looking::new(&settings, network.classes.ignore, &device)?;
-    let (read, unreadable) = segmentation::predict::run(
-        &network,
-        &looking,
-        &predict.images,
-        &predict.out,
-        predict.opacity,
-    )?;
-    println!("{read} images, {unreadable} unreadable; wrote {}", predict.out.display());
-    Ok(())
-}
-
-fn run() -> Result<()> {
-    match Program::parse().command {
-        Command::Train(train) => {
-            train::run(train.config.as_deref(), train.out, train.resume, &train.flags)
-        }
-        Command::Eval(flags) => eval(&flags),
-        Command::Predict(flags) => predict(&flags),
-    }
-}
-
-fn main() -> ExitCode {
-    cli::main(run)
 }

@@ -6,7 +6,7 @@ use std::{path::Path, process::Command};
 
 use pad::data::{
     scenes::{SceneConfig, Size},
-    sets::detection::{DetectionScenes, DetectionSource, Object},
+    sets::detection::{DetectionScenes, Object},
 };
 use programs::{bytes, error_line, program, stderr, success};
 use serde_json::{Value, json};
@@ -40,7 +40,7 @@ fn write_set(root: &Path) {
         std::fs::create_dir_all(root.join("annotations")).unwrap();
         let (mut images, mut annotations) = (Vec::new(), Vec::new());
         for index in 0..scenes.len() {
-            let labelled = scenes.labelled(index).unwrap();
+            let labelled = scenes.info(index).unwrap();
             let file = format!("{}.png", labelled.name);
             let scene = pad::data::scenes::render(&config, first + index as u64).unwrap();
             image::GrayImage::from_raw(80, 64, scene.gray)

@@ -126,7 +126,7 @@ fn settings_and_folders_that_make_no_sense() {
     let folder = tempfile::tempdir().unwrap();
     let set = set(folder.path(), 3);
     let table: [(&[&str], &str); 7] = [
-        (&["--scale=-1"], "`scale` is -1, expected a finite number from 0"),
+        (&["--scale=-1"], "`scale` is -1, expected a finite number of at least 0"),
         (&["--max-aspect=0.5"], "`max_aspect` is 0.5, expected at least 1"),
         (&["--max-unreadable=2"], "`max_unreadable` is 2, expected 0 to 1"),
         (
@@ -276,11 +276,17 @@ fn faulty_roi_files_are_named_with_their_line() {
         error("1,1,40,40\n1,2,3\n"),
         "FILE:2: expected 4 numbers `x,y,width,height`, found 3"
     );
-    assert_eq!(error("1,-1,40,40\n"), "FILE:1: expected a whole number from 0 for y, found `-1`");
-    assert_eq!(error("1,1,0,40\n"), "FILE:1: expected a width and a height from 1, found 0 and 40");
+    assert_eq!(
+        error("1,-1,40,40\n"),
+        "FILE:1: expected an integer of at least 0 for y, found `-1`"
+    );
+    assert_eq!(
+        error("1,1,0,40\n"),
+        "FILE:1: expected a width and a height of at least 1, found 0 and 40"
+    );
     assert_eq!(
         error("\n\n\u{feff}1,1,40,40\n"),
-        "FILE:3: expected a whole number from 0 for x, found `\u{feff}1`"
+        "FILE:3: expected an integer of at least 0 for x, found `\u{feff}1`"
     );
     assert!(!out.exists(), "a run that cannot begin leaves no folder");
     // Outside the image, or the image is another now: seen when it is read, and counted as unreadable.

@@ -1,4 +1,4 @@
-//! The examples, run as a user runs them.
+//! The `pad` command, run as a user runs it.
 #![allow(dead_code)] // every test uses a part
 
 use std::{
@@ -8,15 +8,10 @@ use std::{
 
 use pad::data::scenes::{SceneConfig, Size};
 
-/// The program of an example. `cargo test` builds examples beside its tests.
+/// A subcommand of `pad`.
 pub(crate) fn program(name: &str) -> Command {
-    let mut folder = std::env::current_exe().unwrap();
-    folder.pop(); // deps
-    folder.pop();
-    let path = folder.join("examples").join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
-    assert!(path.exists(), "{} is not built: cargo build --examples", path.display());
-    let mut command = Command::new(path);
-    command.env("RUST_LOG", "info").env_remove("RUST_BACKTRACE");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pad"));
+    command.arg(name).env("RUST_LOG", "info").env_remove("RUST_BACKTRACE");
     command
 }
 

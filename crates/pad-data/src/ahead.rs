@@ -1,5 +1,5 @@
-//! Work on the next item of an iterator on a thread of its own: how a batch is copied to a GPU while the one before it
-//! is used.
+//! Work on the next item of an iterator on a thread of its own: how a batch is copied to a GPU
+//! while the one before it is used.
 
 use std::{
     sync::mpsc::{Receiver, sync_channel},
@@ -16,7 +16,8 @@ pub struct Ahead<T> {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Applies `work` to every item of `items`, in order, one ahead of the caller. Dropping the result ends the thread.
+/// Applies `work` to every item of `items`, in order, one ahead of the caller. Dropping the result
+/// ends the thread.
 ///
 /// # Errors
 /// [`Error::Worker`] if the thread cannot be started.
@@ -45,10 +46,9 @@ where
             }
         }
     };
-    let thread = Builder::new()
-        .name("pad-ahead".into())
-        .spawn(run)
-        .map_err(|source| Error::Worker { what: format!("a thread could not be started: {source}") })?;
+    let thread = Builder::new().name("pad-ahead".into()).spawn(run).map_err(|source| {
+        Error::Worker { what: format!("a thread could not be started: {source}") }
+    })?;
     Ok(Ahead { items: Some(take), thread: Some(thread) })
 }
 

@@ -29,7 +29,7 @@ use crate::{
 /// Red, green and blue, 0 to 255.
 pub type Color = [u8; 3];
 
-/// A picture of 8-bit RGB pixels to draw on. What would fall outside is cut off.
+/// A picture of 8-bit RGB pixels to draw on. Everything outside is clipped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Canvas {
     size: ImageSize,
@@ -37,16 +37,16 @@ pub struct Canvas {
 }
 
 impl Canvas {
-    /// A canvas of one colour.
+    /// Returns a canvas of one colour.
     pub fn new(size: ImageSize, color: Color) -> Self {
         Self { size, pixels: vec![color; size.area()] }
     }
 
-    /// An image as it is seen: 8 bits unchanged, counts and kelvin through `window`, floats being levels of 0 to 255
-    /// if `window` is none; grey is repeated.
+    /// Converts an image: 8 bits unchanged, counts and kelvin through `window`. Floats are levels
+    /// of 0 to 255 if `window` is `None`. Grey is repeated over the channels.
     ///
     /// # Errors
-    /// [`Error::Setting`] for an impossible window, and for 16-bit counts without one.
+    /// [`Error::Setting`] for an invalid window, and for 16-bit counts without a window.
     pub fn from_image(image: &Image, window: Option<&Window>) -> Result<Self> {
         let image = match window {
             Some(window) => window.apply(image.clone())?,
@@ -62,18 +62,18 @@ impl Canvas {
                 return Err(Error::Setting {
                     name: "window",
                     expected: "a window for 16-bit counts".into(),
-                    found: "none".into(),
+                    found: "missing".into(),
                 });
             }
         };
         Ok(Self { size, pixels })
     }
 
-    /// A sample as a network sees it, `(C, H, W)` or `(1, C, H, W)` with C = 1 or 3, of any floating dtype and
-    /// device, with `normalize` undone.
+    /// Converts the input of a network, `(C, H, W)` or `(1, C, H, W)` with C = 1 or 3, of any
+    /// floating dtype and device; inverts `normalize`.
     ///
     /// # Errors
-    /// [`Error::Setting`] for another shape; candle's.
+    /// [`Error::Setting`] for another shape; [`Error::Candle`].
     pub fn from_tensor(sample: &Tensor, normalize: &Normalize) -> Result<Self> {
         let (channels, height, width) = match *sample.dims() {
             [channels @ (1 | 3), height, width] | [1, channels @ (1 | 3), height, width] => {
@@ -97,23 +97,23 @@ impl Canvas {
         Ok(Self { size, pixels: pixels.collect() })
     }
 
-    /// A map of `values` (row-major, as many as `size` has pixels) in the colours of [`heat`], `range.0` coldest and
-    /// `range.1` hottest. Values that are no numbers stay black.
+    /// Returns a map of `values` (row-major, one per pixel of `size`) in the colours of [`heat`],
+    /// from `range.0` (cold) to `range.1` (hot). NaN is black.
     ///
     /// # Errors
-    /// [`Error::Setting`] if the number of values does not fit.
+    /// [`Error::Setting`] if the number of values differs from the number of pixels.
     pub fn from_heat(size: ImageSize, values: &[f32], range: (f32, f32)) -> Result<Self> {
         expect_values(size, values)?;
         let color = |&value: &f32| share(value, range).map_or([0; 3], heat);
         Ok(Self { size, pixels: values.iter().map(color).collect() })
     }
 
-    /// Height and width.
+    /// Returns height and width.
     pub fn size(&self) -> ImageSize {
         self.size
     }
 
-    /// The pixel at this row and column, if it is inside.
+    /// Returns the pixel at this row and column; `None` outside.
     pub fn pixel(&self, row: usize, column: usize) -> Option<Color> {
         self.index(row, column).map(|index| self.pixels[index])
     }
@@ -134,14 +134,14 @@ impl Canvas {
         }
     }
 
-    /// The same picture with every pixel `factor` times as wide and as high (0 counts as 1).
+    /// Returns the picture enlarged by the whole factor `factor` (0 counts as 1).
     #[must_use]
     pub fn enlarged(&self, factor: usize) -> Self {
         let factor = factor.max(1);
         self.stretched(ImageSize::new(self.size.height * factor, self.size.width * factor))
     }
 
-    /// The same picture at another size, each pixel taken from the nearest one.
+    /// Returns the picture at another size, by nearest neighbour.
     #[must_use]
     pub fn stretched(&self, size: ImageSize) -> Self {
         if self.size.area() == 0 {
@@ -156,11 +156,12 @@ impl Canvas {
         Self { size, pixels: pixels.collect() }
     }
 
-    /// Lays a heat map over the picture: `values` (row-major) on a grid of `grid` patches that covers it, blended with
-    /// weight `alpha` (0 shows the picture, 1 the map). Patches whose value is no number keep the picture.
+    /// Blends a heat map over the picture: `values` (row-major) on a grid of `grid` patches that
+    /// covers it, with weight `alpha` (0 shows the picture, 1 the map). Patches whose value is NaN
+    /// stay unchanged.
     ///
     /// # Errors
-    /// [`Error::Setting`] if the number of values does not fit the grid.
+    /// [`Error::Setting`] if the number of values differs from the number of patches.
     pub fn overlay_heat(
         &mut self,
         grid: ImageSize,
@@ -182,7 +183,8 @@ impl Canvas {
         Ok(())
     }
 
-    /// Colours the pixels of an object, blended with weight `alpha` (0 shows the picture, 1 the colour).
+    /// Colours the pixels of an object, blended with weight `alpha` (0 shows the picture, 1 the
+    /// colour).
     ///
     /// # Errors
     /// [`Error::Setting`] for a mask of another size than the picture.
@@ -205,7 +207,7 @@ impl Canvas {
     /// Fills the patches of a grid that covers the picture where `removed` (row-major) is true.
     ///
     /// # Errors
-    /// [`Error::Setting`] if the number of flags does not fit the grid.
+    /// [`Error::Setting`] if the number of flags differs from the number of patches.
     pub fn cover_patches(&mut self, grid: ImageSize, removed: &[bool], color: Color) -> Result<()> {
         if removed.len() != grid.area() || removed.is_empty() {
             return Err(wrong_count(grid, removed.len()));
@@ -220,15 +222,16 @@ impl Canvas {
         Ok(())
     }
 
-    /// Draws the outline of a box `[x1, y1, x2, y2]` (pixels, continuous; the right and lower edge excluded), its
-    /// line `thickness` pixels wide and inside the box. A box that is no box (NaN, reversed) is not drawn.
+    /// Draws the outline of a box `[x1, y1, x2, y2]` (pixels, continuous; right and lower edge
+    /// exclusive), with a line `thickness` pixels wide inside the box. Invalid boxes (NaN,
+    /// reversed) are not drawn.
     pub fn outline(&mut self, corners: [f32; 4], color: Color, thickness: usize) {
         let [x1, y1, x2, y2] = corners;
         // Also false for NaN.
         if !(x1 < x2 && y1 < y2) {
             return;
         }
-        // Casts saturate: what lies outside stays outside and is cut off below.
+        // Casts saturate: coordinates outside stay outside and are clipped below.
         let inside = |value: f32, side: usize| (value.round().max(0.0) as usize).min(side);
         let (left, right) = (inside(x1, self.size.width), inside(x2, self.size.width));
         let (top, bottom) = (inside(y1, self.size.height), inside(y2, self.size.height));
@@ -249,8 +252,8 @@ impl Canvas {
         }
     }
 
-    /// Pictures in rows, with gaps of `gap` pixels of `background` between them. Rows are as high and columns as wide
-    /// as their largest picture.
+    /// Returns the pictures arranged in rows, with gaps of `gap` pixels of `background`. Rows are
+    /// as high and columns as wide as their largest picture.
     pub fn tiled(rows: &[Vec<Canvas>], gap: usize, background: Color) -> Self {
         let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
         let heights: Vec<usize> = rows
@@ -278,7 +281,7 @@ impl Canvas {
         canvas
     }
 
-    /// Writes the picture as a PNG file, whole or not at all.
+    /// Writes the picture as a PNG file, atomically.
     ///
     /// # Errors
     /// [`Error::Setting`] for a canvas without pixels, [`Error::Io`].
@@ -301,12 +304,12 @@ impl Canvas {
     }
 }
 
-/// The cell of `cells` that place `place` of `places` falls into.
+/// Returns which of `cells` cells contains position `place` of `places`.
 fn nearest(place: usize, places: usize, cells: usize) -> usize {
     (place * cells / places.max(1)).min(cells.saturating_sub(1))
 }
 
-/// `alpha` of `over` on `below`.
+/// Returns `over` blended on `below` with weight `alpha`.
 fn blend(below: Color, over: Color, alpha: f32) -> Color {
     std::array::from_fn(|channel| {
         let (below, over) = (f32::from(below[channel]), f32::from(over[channel]));
@@ -436,7 +439,7 @@ mod tests {
         let image = Image::new(ImageSize::new(1, 2), 1, Pixels::U16(vec![1000, 1100])).unwrap();
         assert_eq!(
             Canvas::from_image(&image, None).unwrap_err().to_string(),
-            "`window` is none, expected a window for 16-bit counts"
+            "`window` is missing, expected a window for 16-bit counts"
         );
         let window = Window::Fixed { low: 1000.0, high: 1100.0 };
         let canvas = Canvas::from_image(&image, Some(&window)).unwrap();

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use pad_ops::{ImageSize, text::unknown_name};
 
-/// A fault of a file, a folder or a setting. Every variant names the place. The text of a cause is part of the text of
-/// the variant; [`source`](std::error::Error::source) does not repeat it.
+/// A fault of a file, a folder or a setting. Every variant names the place. The text of a cause is
+/// part of the text of the variant; [`source`](std::error::Error::source) does not repeat it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -42,7 +42,7 @@ pub enum Error {
         what: &'static str,
         /// The limit.
         limit: u64,
-        /// What the file asks for.
+        /// What the file needs.
         found: u64,
     },
     /// An image is smaller than can be used.

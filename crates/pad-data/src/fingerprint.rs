@@ -1,4 +1,4 @@
-//! What a set consists of, in one line: so that a resumed run notices that its data changed.
+//! Fingerprints of data sets, by which a resumed run notices that its data changed.
 
 use std::{fmt, fs, path::Path};
 
@@ -12,8 +12,8 @@ use crate::{
     sets::folder::{is_image, list},
 };
 
-/// A list of files with their sizes or contents. Files must be added in an order of their names; where the set lies
-/// makes no difference.
+/// A digest of a list of files with their sizes or contents. Files must be added in the order of
+/// their names; the location of the set does not matter.
 ///
 /// ```
 /// use pad_data::fingerprint::Fingerprint;
@@ -30,14 +30,14 @@ pub struct Fingerprint {
 }
 
 impl Fingerprint {
-    /// Of no file.
+    /// Returns the fingerprint of no files.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A file of which name and size count.
+    /// Adds a file by its name and size.
     pub fn add(&mut self, name: &str, bytes: u64) {
-        // Lengths first: no two lists give the same bytes.
+        // The length comes first, so that different lists give different bytes.
         self.hash.update((name.len() as u64).to_le_bytes());
         self.hash.update(name.as_bytes());
         self.hash.update(bytes.to_le_bytes());
@@ -45,14 +45,15 @@ impl Fingerprint {
         self.bytes += bytes;
     }
 
-    /// A file whose contents count, too.
+    /// Adds a file by its name, size and contents.
     pub fn add_contents(&mut self, name: &str, contents: &[u8]) {
         self.add(name, contents.len() as u64);
         self.hash.update(contents);
     }
 
-    /// All files below a folder that are not hidden: images by name and size, all others (labels, lists) by their
-    /// contents. Folders of runs, which hold `config.toml` and `checkpoints`, are no part of a set.
+    /// Returns the fingerprint of all files below a folder that are not hidden: images by name and
+    /// size, all others (labels, lists) by their contents. Run folders (with `config.toml` and
+    /// `checkpoints`) are skipped.
     ///
     /// # Errors
     /// [`Error::Io`] for a file or folder that cannot be read.
@@ -88,7 +89,8 @@ impl Fingerprint {
     }
 
     fn below(&mut self, folder: &Path, relative: &str, depth: usize) -> Result<()> {
-        /// Deeper than any set; a link that leads back to a folder above would never end.
+        /// Maximum depth, beyond that of any set: a link to a parent folder would otherwise recurse
+        /// forever.
         const DEEPEST: usize = 32;
         let is_run = folder.join("config.toml").is_file() && folder.join("checkpoints").is_dir();
         if depth > DEEPEST || is_run {
@@ -110,7 +112,7 @@ impl Fingerprint {
     }
 }
 
-/// For people, and for comparison: number of files, bytes, and the first 16 digits of the list's SHA-256.
+/// The number of files, their bytes, and the first 16 digits of the list's SHA-256.
 impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plural = if self.files == 1 { "" } else { "s" };

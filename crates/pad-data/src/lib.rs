@@ -1,4 +1,5 @@
-//! Infrared image data for training: 8- and 16-bit images, MSIP, augmentations, a threaded loader, rendered scenes.
+//! Infrared image data for training: 8- and 16-bit images, MSIP, augmentations, a threaded loader,
+//! rendered scenes.
 //!
 //! | module | what |
 //! |---|---|

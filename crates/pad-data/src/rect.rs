@@ -2,7 +2,8 @@
 
 use pad_ops::ImageSize;
 
-/// A rectangle of whole pixels inside an image: rows `top..top + height`, columns `left..left + width`.
+/// A rectangle of whole pixels inside an image: rows `top..top + height`, columns
+/// `left..left + width`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Rect {
     /// First row.
@@ -21,8 +22,9 @@ impl Rect {
         Self { top: 0, left: 0, height: size.height, width: size.width }
     }
 
-    /// The rectangle of size `inner` in the middle of `outer`; an odd rest is rounded half to even, as Python's
-    /// `round` and so torchvision's `center_crop` do. Sides of `inner` beyond `outer` are cut.
+    /// The rectangle of size `inner` in the middle of `outer`; an odd rest is rounded half to even,
+    /// as Python's `round` and so torchvision's `center_crop` do. Sides of `inner` beyond `outer`
+    /// are cut.
     pub fn centred(outer: ImageSize, inner: ImageSize) -> Self {
         let height = inner.height.min(outer.height);
         let width = inner.width.min(outer.width);

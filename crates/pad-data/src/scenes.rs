@@ -17,9 +17,9 @@ use std::sync::Arc;
 
 use pad_ops::ImageSize;
 pub use pad_scenes::{
-    CLASSES, Class, Family, FamilyWeights, GainConfig, IGNORE, MAX_OBJECTS, MAX_SIDE, MIN_SIDE,
-    PALETTE, Radiometry, Scene, SceneBox, SceneConfig, Season, SensorConfig, SettingFault, Size,
-    render, render_many,
+    CLASSES, Class, Error as SceneError, Family, FamilyWeights, GainConfig, IGNORE, MAX_OBJECTS,
+    MAX_SIDE, MIN_SIDE, PALETTE, Radiometry, Scene, SceneBox, SceneConfig, Season, SensorConfig,
+    SettingFault, Size, render, render_many,
 };
 use rayon::prelude::*;
 

@@ -1,4 +1,4 @@
-//! Statistics of a set of images: what to normalise with, and where to put a fixed window.
+//! Statistics of a set of images, for normalisation and fixed windows.
 
 use std::collections::BTreeMap;
 
@@ -13,40 +13,41 @@ use crate::{
     window::{Window, percentile},
 };
 
-/// Pixels that are kept for the percentiles, all images together.
+/// The number of pixels kept for the percentiles, all images together.
 const KEPT_PIXELS: usize = 1 << 24;
 
-/// Statistics of a set of images, each taken as grey.
+/// The statistics of a set of images, each converted to grey.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Statistics {
-    /// Images that were read.
+    /// The number of images read.
     pub images: usize,
-    /// Their pixels.
+    /// The number of their pixels.
     pub pixels: u64,
-    /// Mean of all pixels after the window, as a share of 255: what [`Normalize`](crate::transform::Normalize) asks
-    /// for.
+    /// Mean of all pixels after the window, as a share of 255, as in
+    /// [`Normalize`](crate::transform::Normalize).
     pub mean: f64,
-    /// Standard deviation of the same.
+    /// Standard deviation of all pixels after the window, as a share of 255.
     pub std: f64,
-    /// The percentiles asked for, before the window, in the files' own units (levels, counts, kelvin): what
-    /// [`Window::Fixed`] asks for. Exact up to 2^24 pixels; beyond, of so many pixels, evenly spaced in each image.
+    /// The requested percentiles before the window, in the files' own units (levels, counts,
+    /// kelvin), as in [`Window::Fixed`]. Exact up to 2^24 pixels; beyond, of 2^24 pixels evenly
+    /// spaced in each image.
     pub percentiles: Vec<f64>,
     /// The smallest and the largest value, in the files' own units.
     pub range: (f32, f32),
-    /// Images of each kind of samples, most frequent first.
+    /// The number of images per kind of samples, most frequent first.
     pub kinds: Vec<(Samples, usize)>,
-    /// Images of each size, most frequent first.
+    /// The number of images per size, most frequent first.
     pub sizes: Vec<(ImageSize, usize)>,
-    /// Files that could not be read, and why.
+    /// The errors of files that could not be read.
     pub unreadable: Vec<String>,
 }
 
-/// How an image stores its samples.
+/// The type of an image's samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Samples {
-    /// Levels of 8 bits.
+    /// 8-bit levels.
     U8,
-    /// Counts of 16 bits.
+    /// 16-bit counts.
     U16,
     /// Floats: kelvin, or counts of another width.
     F32,
@@ -62,7 +63,7 @@ impl std::fmt::Display for Samples {
     }
 }
 
-/// What one image adds.
+/// The contribution of one image.
 struct Part {
     pixels: u64,
     size: ImageSize,
@@ -74,11 +75,12 @@ struct Part {
 }
 
 impl Statistics {
-    /// Reads all images of a set, on all threads; the numbers do not depend on how many. `percents` are from 0 to
-    /// 100. Unreadable files are listed and left out.
+    /// Reads all images of a set on all threads; the result does not depend on their number.
+    /// `percents` are numbers from 0 to 100. Unreadable files are listed and skipped.
     ///
     /// # Errors
-    /// [`Error::Setting`] for an impossible window or percentile; and an empty set; the first file's fault if none can be read.
+    /// [`Error::Setting`] for an invalid window or percentile and for an empty set; the first
+    /// file's error if no file can be read.
     pub fn of(
         images: &(impl Dataset<Sample = Image> + ?Sized),
         decode_options: &DecodeOptions,
@@ -96,12 +98,10 @@ impl Statistics {
         let kept_each = (KEPT_PIXELS / images.len().max(1)).max(1);
         let parts: Vec<Result<Part>> = (0..images.len())
             .into_par_iter()
-            .map(|index| {
-                Part::of(images.get(index, decode_options)?.to_gray(), window, kept_each)
-            })
+            .map(|index| Part::of(images.get(index, decode_options)?.to_gray(), window, kept_each))
             .collect();
 
-        // Added in the order of the files: floats depend on it.
+        // In the order of the files: sums of floats depend on the order.
         let (mut count, mut pixels, mut sum, mut squares) = (0, 0_u64, 0.0, 0.0);
         let mut range = (f32::INFINITY, f32::NEG_INFINITY);
         let (mut kinds, mut sizes) = (BTreeMap::new(), BTreeMap::new());
@@ -151,7 +151,7 @@ impl Statistics {
     }
 }
 
-/// Most frequent first; equally frequent ones stay in order.
+/// Sorts by frequency, most frequent first; equally frequent items keep their order.
 fn by_frequency<T>(mut counts: Vec<(T, usize)>) -> Vec<(T, usize)> {
     counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
     counts
@@ -176,7 +176,7 @@ impl Part {
     }
 }
 
-/// Every `step`-th value, the smallest and the largest one.
+/// Returns every `step`-th value, the smallest and the largest.
 fn of_values<T: Copy + Into<f32>>(
     values: &[T],
     step: usize,
@@ -189,7 +189,7 @@ fn of_values<T: Copy + Into<f32>>(
     (kept, range, samples)
 }
 
-/// Sum and sum of squares of levels as shares of 255.
+/// Returns sum and sum of squares of the levels as shares of 255.
 fn sums(levels: impl Iterator<Item = f64>) -> (f64, f64) {
     let (sum, squares) =
         levels.fold((0.0, 0.0), |(sum, squares), level| (sum + level, squares + level * level));

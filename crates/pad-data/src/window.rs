@@ -1,7 +1,9 @@
-//! From counts or kelvin to levels of 0 to 255.
+//! Windows: counts or kelvin to levels of 0 to 255.
 //!
-//! A thermal detector uses a narrow band of its 16 bits (a few hundred counts of 65,536). A window stretches a band
-//! of values over 0 to 255 without rounding, so that the band keeps the precision it has.
+//! A thermal detector uses a narrow band of its 16 bits (a few hundred counts of 65,536). A window
+//! maps a band of values to 0 to 255 without rounding, so that the band keeps its precision.
+
+use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
@@ -10,22 +12,23 @@ use crate::{
     image::{Image, Pixels},
 };
 
-/// Which band of values becomes 0 to 255; what lies outside is clipped. 8-bit images pass unchanged.
+/// The band of values that is mapped to 0 to 255. Values outside are clipped; 8-bit images stay
+/// unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Window {
-    /// From the `low`-th to the `high`-th percentile of each image by itself (0 to 100).
+    /// From the `low`-th to the `high`-th percentile (0 to 100), separately for each image.
     Percentile {
-        /// Percentile that becomes 0.
+        /// Percentile mapped to 0.
         low: f64,
-        /// Percentile that becomes 255.
+        /// Percentile mapped to 255.
         high: f64,
     },
     /// The same band for every image, in the file's own units: counts or kelvin.
     Fixed {
-        /// Value that becomes 0.
+        /// Value mapped to 0.
         low: f64,
-        /// Value that becomes 255.
+        /// Value mapped to 255.
         high: f64,
     },
 }
@@ -37,8 +40,8 @@ impl Default for Window {
     }
 }
 
-/// What the counts of a detector mean: `kelvin = count * kelvin_per_count`. Cameras that measure give such linear
-/// counts; others give counts that only a window by percentile can use.
+/// The calibration of linear counts: `kelvin = count * kelvin_per_count`. Radiometric cameras give
+/// such counts; for the counts of others only a percentile window makes sense.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sensor {
@@ -49,7 +52,8 @@ pub struct Sensor {
 impl Sensor {
     /// Files in kelvin: float TIFF, radiometric JPEG.
     pub const KELVIN: Self = Self { kelvin_per_count: 1.0 };
-    /// Hundredths of a kelvin: FLIR's TLinear of high resolution (Lepton, Boson, Tau, A-series at 10 mK).
+    /// Hundredths of a kelvin: FLIR's TLinear of high resolution (Lepton, Boson, Tau, A-series at
+    /// 10 mK).
     pub const TLINEAR_10_MK: Self = Self { kelvin_per_count: 0.01 };
     /// 40 mK: FLIR's TLinear of low resolution (Tau, Quark), for scenes beyond 382 degrees Celsius.
     pub const TLINEAR_40_MK: Self = Self { kelvin_per_count: 0.04 };
@@ -58,10 +62,11 @@ impl Sensor {
     /// 1/64 kelvin: modules of InfiRay.
     pub const INFIRAY: Self = Self { kelvin_per_count: 1.0 / 64.0 };
 
-    /// The fixed window, in counts, from `low` to `high` degrees Celsius.
+    /// Returns the fixed window, in counts, from `low` to `high` degrees Celsius.
     ///
     /// # Errors
-    /// [`Error::Setting`] if `low` is not below `high`, or a count is no positive number of kelvin.
+    /// [`Error::Setting`] if `low` is not below `high`, or `kelvin_per_count` is not positive and
+    /// finite.
     pub fn celsius(self, low: f64, high: f64) -> Result<Window> {
         if !(self.kelvin_per_count > 0.0 && self.kelvin_per_count.is_finite()) {
             return Err(Error::Setting {
@@ -83,7 +88,7 @@ impl Window {
     /// Streets and fields in all weathers, -40 to 85 degrees Celsius, for files in kelvin.
     pub const OUTDOOR_KELVIN: Self = Window::Fixed { low: 233.15, high: 358.15 };
 
-    /// Asks that the band is one.
+    /// Checks that `low` is below `high`.
     ///
     /// # Errors
     /// [`Error::Setting`] if `low` is not below `high`, or a percentile is outside 0 to 100.
@@ -106,12 +111,12 @@ impl Window {
         })
     }
 
-    /// The same image in levels of 0 to 255: 16-bit and float images become floats, `(value - low) / (high - low)`
-    /// times 255, clipped and not rounded; 8-bit ones pass. An image whose band is empty (all values equal) becomes
-    /// zeros.
+    /// Returns the image in levels of 0 to 255: 16-bit and float images become floats,
+    /// `255 (value - low) / (high - low)`, clipped and not rounded; 8-bit images stay unchanged. If
+    /// the band is empty (all values equal), all levels are 0.
     ///
     /// # Errors
-    /// [`Error::Setting`] as [`Window::validate`].
+    /// As [`Window::validate`].
     pub fn apply(&self, image: Image) -> Result<Image> {
         self.validate()?;
         let (size, channels) = (image.size(), image.channels());
@@ -142,17 +147,54 @@ impl Window {
     }
 }
 
+/// `LOW%,HIGH%` for percentiles, `LOW,HIGH` for a fixed band.
+impl fmt::Display for Window {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Window::Percentile { low, high } => write!(f, "{low}%,{high}%"),
+            Window::Fixed { low, high } => write!(f, "{low},{high}"),
+        }
+    }
+}
+
+/// As [`Display`](fmt::Display) writes it.
+impl FromStr for Window {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let parts: Vec<&str> = text.split(',').map(str::trim).collect();
+        let number = |part: &str| part.trim().parse::<f64>().ok();
+        let percent = |part: &str| part.strip_suffix('%').and_then(number);
+        let window = match parts[..] {
+            [low, high] => match (number(low), number(high), percent(low), percent(high)) {
+                (Some(low), Some(high), ..) => Some(Window::Fixed { low, high }),
+                (.., Some(low), Some(high)) => Some(Window::Percentile { low, high }),
+                _ => None,
+            },
+            _ => None,
+        };
+        let window = window.ok_or_else(|| Error::Setting {
+            name: "window",
+            expected: "LOW,HIGH in the files' units, or LOW%,HIGH% for percentiles".into(),
+            found: format!("`{text}`"),
+        })?;
+        window.validate()?;
+        Ok(window)
+    }
+}
+
 fn stretched<T: Copy + Into<f32>>(values: &[T], low: f64, high: f64) -> Vec<f32> {
     if low >= high {
         return vec![0.0; values.len()];
     }
-    // f32 holds every 16-bit count; the difference of neighbours is exact, so a narrow band keeps its precision.
+    // f32 represents every 16-bit count and the difference of close ones exactly: a narrow band
+    // keeps its precision.
     let (offset, factor) = (low as f32, (255.0 / (high - low)) as f32);
     let level = |&value: &T| ((value.into() - offset) * factor).clamp(0.0, 255.0);
     values.iter().map(level).collect()
 }
 
-/// How often each 16-bit value occurs.
+/// The number of occurrences of each 16-bit value.
 struct Counts {
     of_value: Vec<usize>,
     total: usize,
@@ -172,7 +214,7 @@ impl Counts {
         place.between(self.ranked(place.below), self.ranked(place.below + 1))
     }
 
-    /// The value at `rank` of the sorted ones (the largest beyond the end).
+    /// Returns the value at `rank` in sorted order (the largest beyond the end).
     fn ranked(&self, rank: usize) -> f64 {
         let mut seen = 0;
         let mut last = 0;
@@ -187,8 +229,8 @@ impl Counts {
     }
 }
 
-/// The `percent`-th percentile (0 to 100) of finite values, interpolated linearly between the two nearest ranks, as
-/// numpy's default. `values` is reordered. 0 for no values.
+/// Returns the `percent`-th percentile (0 to 100) of finite values, interpolated linearly between
+/// the two nearest ranks (numpy's default); 0 without values. `values` is reordered.
 pub fn percentile(values: &mut [f32], percent: f64) -> f64 {
     let place = Place::of(percent, values.len());
     if values.is_empty() {
@@ -200,7 +242,7 @@ pub fn percentile(values: &mut [f32], percent: f64) -> f64 {
     place.between(f64::from(below), f64::from(above))
 }
 
-/// A place between two ranks of a sorted list.
+/// A position between two ranks of a sorted list.
 struct Place {
     below: usize,
     share: f64,
@@ -212,7 +254,7 @@ impl Place {
         Self { below: place.floor() as usize, share: place.fract() }
     }
 
-    /// numpy's interpolation: from the nearer end, so that neither end is overshot.
+    /// Interpolates as numpy does, from the nearer end, so that neither end is overshot.
     fn between(&self, low: f64, high: f64) -> f64 {
         let step = high - low;
         if self.share < 0.5 { low + step * self.share } else { high - step * (1.0 - self.share) }
@@ -307,13 +349,32 @@ mod tests {
     }
 
     #[test]
-    fn eight_bits_pass() {
+    fn eight_bits_stay_unchanged() {
         let image = image(Pixels::U8(vec![3, 200]));
         assert_eq!(Window::default().apply(image.clone()).unwrap(), image);
     }
 
     #[test]
-    fn impossible_bands_are_refused() {
+    fn texts_come_back() {
+        for text in ["1%,99%", "0.5%,100%", "28000,31000.5", "-10,45"] {
+            assert_eq!(text.parse::<Window>().unwrap().to_string(), text);
+        }
+        assert_eq!("1 %, 99 %".parse::<Window>().unwrap(), Window::default());
+        for text in ["1", "1%,99", "a,b", "1,2,3", ""] {
+            assert_eq!(
+                text.parse::<Window>().unwrap_err().to_string(),
+                format!(
+                    "`window` is `{text}`, expected LOW,HIGH in the files' units, or LOW%,HIGH% for percentiles"
+                )
+            );
+        }
+        assert!(
+            "5%,101%".parse::<Window>().unwrap_err().to_string().contains("expected percentiles")
+        );
+    }
+
+    #[test]
+    fn invalid_bands_are_errors() {
         let text = |window: Window| window.validate().unwrap_err().to_string();
         assert_eq!(
             text(Window::Percentile { low: 5.0, high: 101.0 }),

@@ -291,7 +291,7 @@ fn other_files_are_refused_by_name() {
     let path = folder.file("notes.txt", b"no image at all");
     assert_eq!(
         fault(&path, &options),
-        "notes.txt: a file that is none of PNG, JPEG, BMP and TIFF is not supported"
+        "notes.txt: a file other than PNG, JPEG, BMP and TIFF is not supported"
     );
     let path = folder.file("a.png", b"GIF89a and so on");
     assert_eq!(fault(&path, &options), "a.png: a file of the format Gif is not supported");
@@ -309,7 +309,7 @@ fn other_files_are_refused_by_name() {
 #[test]
 fn a_pipe_is_refused_and_not_waited_for() {
     let error = decode(Path::new("/dev/null"), &DecodeOptions::default()).unwrap_err();
-    assert_eq!(error.to_string(), "/dev/null: a file that is no regular file is not supported");
+    assert_eq!(error.to_string(), "/dev/null: a file that is not a regular file is not supported");
 }
 
 #[test]
@@ -328,7 +328,8 @@ fn limits_hold_before_memory_is_taken() {
     assert_eq!(fault(&path, &side), "a.png: the image is 20x33, at least 21x21 is needed");
     assert_eq!(fault(&tiff, &side), "a.tif: the image is 20x33, at least 21x21 is needed");
 
-    // A header that asks for 65535 x 65535 pixels: refused by its word, not by running out of memory.
+    // A header that asks for 65535 x 65535 pixels: refused by its word, not by running out of
+    // memory.
     let mut bmp = fs::read(&big).unwrap();
     bmp[18..22].copy_from_slice(&65_535_i32.to_le_bytes());
     bmp[22..26].copy_from_slice(&65_535_i32.to_le_bytes());

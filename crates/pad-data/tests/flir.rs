@@ -251,7 +251,7 @@ fn damage_is_named() {
     write(&mut many, 0x1C, 5_000_u32.to_le_bytes());
     assert_eq!(
         refused(&jpeg(&many, 60_000)),
-        "a.jpg: byte 28: (of the FFF file) expected 4096 records at most, found 5000"
+        "a.jpg: byte 28: (of the FFF file) expected at most 4096 records, found 5000"
     );
     // A segment is lost.
     let whole = jpeg(&fff(&good, false), 900);

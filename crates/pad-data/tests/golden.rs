@@ -1,4 +1,5 @@
-//! Crops and resizes against what Pillow, torchvision and the reference code gave for the same decisions.
+//! Crops and resizes against what Pillow, torchvision and the reference code gave for the same
+//! decisions.
 
 use std::path::PathBuf;
 
@@ -197,8 +198,9 @@ fn roi_crops_equal_the_reference() {
     }
 }
 
-/// A recorded region. The reference refuses one with a negative corner; ours cannot be negative, so such a region
-/// becomes one beyond the other side, which is refused for the same reason: it leaves the image.
+/// A recorded region. The reference refuses one with a negative corner; ours cannot be negative, so
+/// such a region becomes one beyond the other side, which is refused for the same reason: it leaves
+/// the image.
 fn roi(value: &Value) -> Roi {
     let side = |index: usize| u32::try_from(int(&value[index])).unwrap_or(u32::MAX);
     Roi { x: side(0), y: side(1), width: side(2), height: side(3) }

@@ -10,10 +10,13 @@ use std::{
     time::Duration,
 };
 
+use candle_core::Tensor;
 use pad_data::{
     Error, Result,
-    dataset::{Dataset, SampleShape},
+    dataset::{Dataset, Repeat, Sample},
+    image::DecodeOptions,
     loader::{Batch, Loader, LoaderConfig},
+    transform::{SampleShape, Transform},
 };
 use pad_ops::{ImageSize, rng::Key};
 
@@ -28,9 +31,24 @@ struct Noise {
     read: AtomicUsize,
 }
 
+/// Number of a sample.
+#[derive(Clone)]
+struct Number(usize);
+
+impl Sample for Number {
+    type Classes = ();
+    type Info = ();
+
+    fn bytes(&self) -> u64 {
+        10
+    }
+}
+
 const SHAPE: SampleShape = SampleShape { channels: 2, size: ImageSize::new(3, 4) };
 
 impl Dataset for Noise {
+    type Sample = Number;
+
     fn len(&self) -> usize {
         self.samples
     }
@@ -39,43 +57,77 @@ impl Dataset for Noise {
         format!("{index}.png")
     }
 
-    fn shape(&self) -> SampleShape {
-        SHAPE
+    fn classes(&self) -> &() {
+        &()
     }
 
-    fn write(&self, index: usize, key: Key, out: &mut [f32]) -> Result<()> {
+    fn info(&self, _: usize) -> Result<()> {
+        Ok(())
+    }
+
+    fn get(&self, index: usize, _: &DecodeOptions) -> Result<Number> {
         self.read.fetch_add(1, Ordering::Relaxed);
         // Later samples are faster, so that batches overtake each other.
         thread::sleep(self.wait * (self.samples - index) as u32 / self.samples as u32);
-        if self.unreadable.contains(&index) {
-            out.fill(f32::NAN);
-            let what = "a broken thing".into();
-            return Err(Error::Unsupported { path: self.name(index).into(), what });
-        }
         if self.refuses == Some(index) {
             let expected = "something else".into();
             return Err(Error::Setting { name: "noise", expected, found: "this".into() });
         }
         assert!(self.panics != Some(index), "the disk is on fire");
-        key.stream().fill_uniform(out);
-        out[0] = index as f32;
-        Ok(())
+        Ok(Number(index))
     }
 }
 
-fn loader(set: Noise, config: LoaderConfig) -> Loader {
-    Loader::new(Arc::new(set), config).unwrap()
+/// Noise after the number of the sample; some samples are broken.
+#[derive(Clone, Default)]
+struct Pixels {
+    unreadable: Vec<usize>,
 }
 
-fn values(batch: &Batch) -> Vec<u32> {
+impl Transform<Number> for Pixels {
+    type Label = usize;
+    type Labels = Vec<usize>;
+
+    fn shape(&self) -> SampleShape {
+        SHAPE
+    }
+
+    fn write(&self, Number(index): Number, key: Key, out: &mut [f32]) -> Result<usize> {
+        if self.unreadable.contains(&index) {
+            out.fill(f32::NAN);
+            let path = format!("{index}.png").into();
+            return Err(Error::Unsupported { path, what: "a broken thing".into() });
+        }
+        key.stream().fill_uniform(out);
+        out[0] = index as f32;
+        Ok(100 + index)
+    }
+
+    fn collate(&self, images: Tensor, labels: Vec<usize>) -> Result<(Tensor, Vec<usize>)> {
+        Ok((images, labels))
+    }
+}
+
+type Numbered = Loader<Vec<usize>>;
+
+fn loader(set: Noise, config: LoaderConfig) -> Numbered {
+    let pixels = Pixels { unreadable: set.unreadable.clone() };
+    Loader::new(set, pixels, config).unwrap()
+}
+
+fn values(batch: &Batch<Vec<usize>>) -> Vec<u32> {
     let values = batch.images.flatten_all().unwrap().to_vec1::<f32>().unwrap();
     values.into_iter().map(f32::to_bits).collect()
 }
 
 type Seen = Vec<(usize, Vec<usize>, Vec<u32>)>;
 
-fn epoch(loader: &Loader, epoch: u64, first: usize) -> Seen {
+fn epoch(loader: &Numbered, epoch: u64, first: usize) -> Seen {
     let batches = loader.epoch(epoch, first).unwrap().map(Result::unwrap);
+    let batches = batches.inspect(|batch| {
+        let labels: Vec<usize> = batch.indices.iter().map(|index| 100 + index).collect();
+        assert_eq!((&batch.labels, batch.epoch), (&labels, epoch));
+    });
     batches.map(|batch| (batch.number, batch.indices.clone(), values(&batch))).collect()
 }
 
@@ -127,8 +179,10 @@ fn tensors_hold_the_samples_of_their_indices() {
         for (row, &index) in batch.indices.iter().enumerate() {
             let sample = batch.images.get(row).unwrap().flatten_all().unwrap();
             let key = Key::new(3).epoch(4).sample(index as u64);
-            let expected = loader.dataset().get(index, key).unwrap().pixels;
+            let (expected, _) = Pixels::default().apply(Number(index), key).unwrap();
+            let expected = expected.flatten_all().unwrap().to_vec1::<f32>().unwrap();
             assert_eq!(sample.to_vec1::<f32>().unwrap(), expected);
+            assert_eq!(batch.names[row], format!("{index}.png"));
             rows += 1;
         }
     }
@@ -212,11 +266,37 @@ fn unreadable_images_are_counted_once_until_they_are_too_many() {
 }
 
 #[test]
-fn a_batch_without_any_readable_image_is_passed_over() {
-    let set = Noise { samples: 24, unreadable: (8..16).collect(), ..Default::default() };
-    let loader = loader(set, LoaderConfig { shuffle: false, max_unreadable: 0.5, ..config(2) });
-    let numbers: Vec<usize> = epoch(&loader, 0, 0).into_iter().map(|(number, ..)| number).collect();
-    assert_eq!(numbers, [0, 2]);
+fn a_batch_without_any_readable_image_is_empty() {
+    for workers in [0, 2] {
+        let set = Noise { samples: 24, unreadable: (8..16).collect(), ..Default::default() };
+        let config = LoaderConfig { shuffle: false, max_unreadable: 0.5, ..config(workers) };
+        let batches: Vec<_> =
+            loader(set, config).epoch(0, 0).unwrap().map(Result::unwrap).collect();
+        let sizes: Vec<_> = batches.iter().map(|batch| (batch.number, batch.len())).collect();
+        assert_eq!(sizes, [(0, 8), (1, 0), (2, 8)]);
+        assert!(batches[1].is_empty());
+        assert_eq!(batches[1].images.dims(), [0, 2, 3, 4]);
+    }
+}
+
+#[test]
+fn a_cache_reads_every_sample_once_and_changes_nothing() {
+    let set = || Repeat::new(Arc::new(Noise { samples: 12, ..Default::default() }), 3);
+    let plain = Numbered::new(set(), Pixels::default(), config(0)).unwrap();
+    let inner = Arc::new(Noise { samples: 12, ..Default::default() });
+    let repeated = Repeat::new(Arc::clone(&inner), 3);
+    // Seven of the twelve fit.
+    let caching = LoaderConfig { cache_bytes: 75, ..config(0) };
+    let cached = Numbered::new(repeated, Pixels::default(), caching).unwrap();
+    for number in 0..2 {
+        let images = |loader: &Numbered| {
+            let batches = loader.epoch(number, 0).unwrap().map(Result::unwrap);
+            batches.map(|batch| values(&batch)).collect::<Vec<_>>()
+        };
+        assert_eq!(images(&plain), images(&cached));
+    }
+    // 36 samples an epoch: seven are read once, the others each time.
+    assert_eq!(inner.read.load(Ordering::Relaxed), 7 + 5 * 6);
 }
 
 #[test]
@@ -248,34 +328,35 @@ fn dropping_the_iterator_ends_its_threads_promptly() {
     let config = LoaderConfig { batch_size: 1000, ..config(4) };
     within(Duration::from_secs(4), move || {
         // A whole batch would take 5 s.
-        let loader = Loader::new(held, config).unwrap();
+        let loader = Numbered::new(held, Pixels::default(), config).unwrap();
         let batches = loader.epoch(0, 0).unwrap();
         thread::sleep(Duration::from_millis(50));
         drop(batches);
     });
     let read = set.read.load(Ordering::Relaxed);
     thread::sleep(Duration::from_millis(50));
-    assert_eq!(set.read.load(Ordering::Relaxed), read, "nobody reads on");
+    assert_eq!(set.read.load(Ordering::Relaxed), read, "no thread reads on");
     assert_eq!(Arc::strong_count(&set), 1, "no thread holds the set");
 }
 
 #[test]
-fn no_more_is_read_ahead_than_asked_for() {
+fn no_more_is_read_ahead_than_configured() {
     let set = Arc::new(Noise { samples: 400, ..Default::default() });
     let config = LoaderConfig { batch_size: 10, prefetch: 3, ..config(2) };
-    let loader = Loader::new(Arc::clone(&set) as Arc<dyn Dataset>, config).unwrap();
+    let shared: Arc<dyn Dataset<Sample = Number>> = set.clone();
+    let loader = Numbered::new(shared, Pixels::default(), config).unwrap();
     let mut batches = loader.epoch(0, 0).unwrap();
     batches.next().unwrap().unwrap();
     thread::sleep(Duration::from_millis(200));
-    // The one that was given out, two under way, three ahead.
+    // The one that was taken, two in flight, three ahead.
     assert_eq!(set.read.load(Ordering::Relaxed), 60);
 }
 
 #[test]
 fn configurations_that_give_no_batch_are_refused() {
     let text = |samples, config| {
-        let set = Arc::new(Noise { samples, ..Default::default() });
-        Loader::new(set, config).err().unwrap().to_string()
+        let set = Noise { samples, ..Default::default() };
+        Numbered::new(set, Pixels::default(), config).err().unwrap().to_string()
     };
     let base = LoaderConfig::default();
     assert_eq!(
@@ -292,6 +373,6 @@ fn configurations_that_give_no_batch_are_refused() {
     );
     assert_eq!(
         text(0, LoaderConfig { drop_last: false, ..base }),
-        "`dataset` is none, expected at least one image"
+        "`dataset` is empty, expected at least one image"
     );
 }

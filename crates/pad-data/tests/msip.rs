@@ -7,12 +7,13 @@ use std::{
 
 use pad_data::{
     Error, Result,
+    dataset::Dataset,
     image::{DecodeOptions, Pixels, decode},
     msip::{
         BuildConfig, Built, Entry, MANIFEST, Manifest, Order, Placing, Plan, SOURCES, SourceSpec,
         build, verify,
     },
-    sets::{ImageFolder, ImageList, Layout},
+    sets::{ImageFolder, Layout},
 };
 use tempfile::TempDir;
 
@@ -153,7 +154,8 @@ fn all_eight_sources_are_built_as_the_paper_builds_them() {
     let folder = ImageFolder::open(&set).unwrap();
     assert_eq!((folder.layout(), folder.len()), (Layout::Msip, 34));
     assert_eq!(folder.sources().len(), 8);
-    // Frames in numeric order, counted from the first of each video; the dark one is left out after the count.
+    // Frames in numeric order, counted from the first of each video; the dark one is left out after
+    // the count.
     assert_eq!(
         originals(&set, "scut_fir_pedestrian"),
         ["set00/V000/1.jpg", "set00/V000/21.jpg", "set01/V002/1.jpg", "set01/V002/11.jpg"]

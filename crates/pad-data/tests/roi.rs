@@ -67,11 +67,11 @@ fn refuses_settings_out_of_range() {
     for (config, expected) in [
         (
             FelzenszwalbConfig { scale: -1.0, ..base },
-            "`scale` is -1, expected a finite number from 0",
+            "`scale` is -1, expected a finite number of at least 0",
         ),
         (
             FelzenszwalbConfig { scale: f64::INFINITY, ..base },
-            "`scale` is inf, expected a finite number from 0",
+            "`scale` is inf, expected a finite number of at least 0",
         ),
         (FelzenszwalbConfig { sigma: f64::NAN, ..base }, "`sigma` is NaN, expected 0 to 64"),
         (FelzenszwalbConfig { sigma: 65.0, ..base }, "`sigma` is 65, expected 0 to 64"),
@@ -100,7 +100,8 @@ fn smallest_images_are_one_region() {
     }
 }
 
-/// One segment, nothing to group. It is the image itself, and as in the reference a RoI if it is large enough.
+/// One segment, nothing to group. It is the image itself, and as in the reference a RoI if it is
+/// large enough.
 #[test]
 fn constant_image_is_one_region() {
     let search = SelectiveSearchConfig::default();
@@ -318,12 +319,15 @@ fn files_are_read_strictly() {
     for (text, expected) in [
         (&b"1,2,3,4\n5,6,7\n"[..], "2: expected 4 numbers `x,y,width,height`, found 3"),
         (b"1,2,3,4,5", "1: expected 4 numbers `x,y,width,height`, found 5"),
-        (b"\n\n1,-2,3,4", "3: expected a whole number from 0 for y, found `-2`"),
-        (b"1,2,3.5,4", "1: expected a whole number from 0 for width, found `3.5`"),
-        (b"a,2,3,4", "1: expected a whole number from 0 for x, found `a`"),
-        (b"1,2,3,", "1: expected a whole number from 0 for height, found ``"),
-        (b"1,2,3,4294967296", "1: expected a whole number from 0 for height, found `4294967296`"),
-        (b"1,2,0,4", "1: expected a width and a height from 1, found 0 and 4"),
+        (b"\n\n1,-2,3,4", "3: expected an integer of at least 0 for y, found `-2`"),
+        (b"1,2,3.5,4", "1: expected an integer of at least 0 for width, found `3.5`"),
+        (b"a,2,3,4", "1: expected an integer of at least 0 for x, found `a`"),
+        (b"1,2,3,", "1: expected an integer of at least 0 for height, found ``"),
+        (
+            b"1,2,3,4294967296",
+            "1: expected an integer of at least 0 for height, found `4294967296`",
+        ),
+        (b"1,2,0,4", "1: expected a width and a height of at least 1, found 0 and 4"),
         (
             b"600,2,41,4",
             "1: expected a rectangle inside the image of 512x640 (height x width) pixels, \

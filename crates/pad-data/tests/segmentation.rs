@@ -3,9 +3,10 @@
 use std::{fs, io::BufWriter, path::Path};
 
 use pad_data::{
+    dataset::Dataset,
     image::{DecodeOptions, Pixels},
     scenes::{SceneConfig, Size},
-    sets::segmentation::{Classes, SegmentationScenes, SegmentationSet, SegmentationSource},
+    sets::segmentation::{Classes, SegmentationFormat, SegmentationScenes, SegmentationSet},
 };
 use png::{BitDepth, ColorType, Encoder};
 
@@ -25,7 +26,8 @@ fn gray(path: &Path, size: (u32, u32), data: &[u8]) {
     write(path, size, ColorType::Grayscale, BitDepth::Eight, data);
 }
 
-/// A folder set of three images: grey mask, palette mask, 4-bit palette mask; the second image has 16 bits.
+/// A folder set of three images: grey mask, palette mask, 4-bit palette mask; the second image has
+/// 16 bits.
 fn folder(root: &Path) {
     let size = (16, 16);
     fs::write(
@@ -45,9 +47,13 @@ fn folder(root: &Path) {
     fs::write(root.join("train.txt"), "a\n\nb.png\r\nc.d.png\n").unwrap();
 }
 
+fn open(root: &Path, split: &str, format: &str) -> pad_data::Result<SegmentationSet> {
+    SegmentationSet::open(root, split, format.parse()?, &Default::default())
+}
+
 fn load(set: &SegmentationSet, index: usize) -> Result<Vec<u8>, String> {
-    set.load(index, &DecodeOptions::default())
-        .map(|(_, labels)| labels.into_classes())
+    set.get(index, &DecodeOptions::default())
+        .map(|sample| sample.labels.into_classes())
         .map_err(|error| error.to_string())
 }
 
@@ -56,13 +62,13 @@ fn masks_are_numbers_whatever_their_colours() {
     let temporary = tempfile::tempdir().unwrap();
     let root = temporary.path();
     folder(root);
-    let set = SegmentationSet::folder(root, "train").unwrap();
+    let set = open(root, "train", "folder").unwrap();
     assert_eq!((set.len(), set.name(1), set.name(2)), (3, "b".into(), "c.d".into()));
     assert_eq!(set.classes().palette[1], [9, 9, 9]);
     assert_eq!(load(&set, 0).unwrap()[..4], [2, 1, 255, 2]);
     assert_eq!(load(&set, 1).unwrap(), [1; 256]);
     assert_eq!(load(&set, 2).unwrap()[..4], [1, 2, 1, 2]);
-    let (image, _) = set.load(1, &DecodeOptions::default()).unwrap();
+    let image = set.get(1, &DecodeOptions::default()).unwrap().image;
     assert!(matches!(image.pixels(), Pixels::U16(counts) if counts[1] == 3001));
     assert_eq!(load(&set, 3).unwrap_err(), "`index` is 3, expected below 3");
 }
@@ -72,7 +78,7 @@ fn wrong_masks_are_refused() {
     let temporary = tempfile::tempdir().unwrap();
     let root = temporary.path();
     folder(root);
-    let set = SegmentationSet::folder(root, "train").unwrap();
+    let set = open(root, "train", "folder").unwrap();
     let path = root.join("masks/a.png");
     let refused = || {
         let text = load(&set, 0).unwrap_err();
@@ -101,7 +107,7 @@ fn wrong_lists_and_classes_are_refused() {
     let root = temporary.path();
     folder(root);
     let list = root.join("train.txt");
-    let refused = || SegmentationSet::folder(root, "train").unwrap_err().to_string();
+    let refused = || open(root, "train", "folder").unwrap_err().to_string();
     fs::write(&list, "a\nz\n").unwrap();
     let images = root.join("images");
     assert_eq!(
@@ -136,7 +142,7 @@ fn wrong_lists_and_classes_are_refused() {
     );
     assert_eq!(
         text("classes = [\"a\", \"b\"]\nignore_index = 1"),
-        "`ignore_index`: expected a number that is no class (at least 2), found 1"
+        "`ignore_index`: expected a number above the classes (at least 2), found 1"
     );
     assert_eq!(
         text("classes = [\"a\"]\n[remap]\n300 = 0"),
@@ -159,15 +165,15 @@ fn soda_and_mfnet_have_their_layouts() {
     gray(&root.join("SegmentationClass/1.png"), (16, 16), &[20; 256]);
     fs::create_dir_all(root.join("ImageSets/Segmentation")).unwrap();
     fs::write(root.join("ImageSets/Segmentation/val.txt"), "1\n").unwrap();
-    let soda = SegmentationSet::soda(root, "val").unwrap();
+    let soda = open(root, "val", "soda").unwrap();
     assert_eq!((load(&soda, 0).unwrap()[0], soda.classes().len()), (20, 21));
 
     let pixels: Vec<u8> = (0..256).flat_map(|pixel| [1, 2, 3, pixel as u8]).collect();
     write(&root.join("images/n.png"), (16, 16), ColorType::Rgba, BitDepth::Eight, &pixels);
     gray(&root.join("labels/n.png"), (16, 16), &[8; 256]);
     fs::write(root.join("test.txt"), "n\n").unwrap();
-    let mfnet = SegmentationSet::mfnet(root, "test").unwrap();
-    let (image, _) = mfnet.load(0, &DecodeOptions::default()).unwrap();
+    let mfnet = open(root, "test", "mfnet").unwrap();
+    let image = mfnet.get(0, &DecodeOptions::default()).unwrap().image;
     assert_eq!(image.pixels(), &Pixels::U8((0..=255).collect()));
     gray(&root.join("images/n.png"), (16, 16), &[1; 256]);
     let text = load(&mfnet, 0).unwrap_err();
@@ -176,9 +182,36 @@ fn soda_and_mfnet_have_their_layouts() {
         "{text}"
     );
     gray(&root.join("thermal/n.png"), (16, 16), &[77; 256]);
-    let mfnet = SegmentationSet::mfnet(root, "test").unwrap();
-    let (image, labels) = mfnet.load(0, &DecodeOptions::default()).unwrap();
-    assert_eq!((image.pixels(), labels.classes()[0]), (&Pixels::U8(vec![77; 256]), 8));
+    let mfnet = open(root, "test", "mfnet").unwrap();
+    let sample = mfnet.get(0, &DecodeOptions::default()).unwrap();
+    assert_eq!(
+        (sample.image.pixels(), sample.labels.classes()[0]),
+        (&Pixels::U8(vec![77; 256]), 8)
+    );
+}
+
+#[test]
+fn formats_are_recognised_by_content() {
+    let temporary = tempfile::tempdir().unwrap();
+    let root = temporary.path();
+    let unknown = open(root, "train", "auto").unwrap_err().to_string();
+    assert!(
+        unknown.ends_with(
+            ": expected labelled images, found none of classes.toml (folder), ImageSets/Segmentation/train.txt (soda), \
+             train.txt and labels (mfnet)"
+        ),
+        "{unknown}"
+    );
+    gray(&root.join("thermal/n.png"), (16, 16), &[1; 256]);
+    gray(&root.join("labels/n.png"), (16, 16), &[8; 256]);
+    fs::write(root.join("train.txt"), "n\n").unwrap();
+    assert_eq!(open(root, "train", "auto").unwrap().classes(), &Classes::mfnet());
+    folder(root);
+    assert_eq!(open(root, "train", "auto").unwrap().classes().names[1], "cow");
+    assert_eq!(
+        "sodda".parse::<SegmentationFormat>().unwrap_err().to_string(),
+        "format: expected auto, folder, soda or mfnet, found `sodda` (did you mean `soda`?)"
+    );
 }
 
 #[test]
@@ -186,8 +219,9 @@ fn scenes_have_labels() {
     let config = SceneConfig::new(Size::new(64, 80), 3);
     let set = SegmentationScenes::render(&config, 5, 2).unwrap();
     assert_eq!((set.len(), set.name(1)), (2, "scene_00006".into()));
-    let (image, labels) = set.load(1, &DecodeOptions::default()).unwrap();
-    assert_eq!(image.size(), labels.size());
+    let sample = set.get(1, &DecodeOptions::default()).unwrap();
+    let labels = sample.labels;
+    assert_eq!(sample.image.size(), labels.size());
     let scene = pad_data::scenes::render(&config, 6).unwrap();
     assert_eq!(labels.classes(), scene.classes);
     assert_eq!(set.classes(), &Classes::scenes());

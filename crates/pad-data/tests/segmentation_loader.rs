@@ -1,12 +1,13 @@
-//! Samples for segmentation: the same bits for any number of workers, labels that stay with their pixels.
+//! Samples for segmentation: the same bits for any number of workers, labels that stay with their
+//! pixels.
 
-use std::sync::Arc;
-
+use candle_core::Tensor;
 use pad_data::{
     Error, Result,
+    dataset::Dataset,
     image::{DecodeOptions, Image, Pixels},
-    loader::LoaderConfig,
-    sets::segmentation::{ClassMap, Classes, SegmentationLoader, SegmentationSource},
+    loader::{Loader, LoaderConfig},
+    sets::segmentation::{ClassMap, Classes, SegmentationImage},
     transform::{
         HorizontalFlip, Normalize,
         segmentation::{LimitedCrop, PhotometricDistortion, Rescale, SegmentationPipeline},
@@ -29,7 +30,9 @@ impl Halves {
     }
 }
 
-impl SegmentationSource for Halves {
+impl Dataset for Halves {
+    type Sample = SegmentationImage;
+
     fn len(&self) -> usize {
         self.count
     }
@@ -42,7 +45,11 @@ impl SegmentationSource for Halves {
         &self.classes
     }
 
-    fn load(&self, index: usize, _: &DecodeOptions) -> Result<(Image, ClassMap)> {
+    fn info(&self, _: usize) -> Result<()> {
+        Ok(())
+    }
+
+    fn get(&self, index: usize, _: &DecodeOptions) -> Result<SegmentationImage> {
         let path = self.name(index).into();
         if self.faults.0 == Some(index) {
             return Err(Error::Unsupported { path, what: "a painting".into() });
@@ -54,7 +61,8 @@ impl SegmentationSource for Halves {
         let class = |pixel: usize| if pixel % 40 < 20 { 1 + index as u8 } else { 0 };
         let labels: Vec<u8> = (0..size.area()).map(class).collect();
         let pixels = labels.iter().map(|class| class * 10).collect();
-        Ok((Image::new(size, 1, Pixels::U8(pixels))?, ClassMap::new(size, labels)?))
+        let image = Image::new(size, 1, Pixels::U8(pixels))?;
+        Ok(SegmentationImage { image, labels: ClassMap::new(size, labels)? })
     }
 }
 
@@ -71,8 +79,7 @@ type Read = (Vec<f32>, Vec<u8>, Vec<String>);
 
 fn read(workers: usize, source: Halves, epoch: u64, first: usize) -> Result<Vec<Read>> {
     let config = LoaderConfig { batch_size: 3, workers, max_unreadable: 0.2, ..Default::default() };
-    let loader =
-        SegmentationLoader::new(Arc::new(source), pipeline(), config, DecodeOptions::default())?;
+    let loader: Loader<Tensor> = Loader::new(source, pipeline(), config)?;
     loader
         .epoch(epoch, first)?
         .map(|batch| {
@@ -106,7 +113,8 @@ fn labels_stay_with_their_pixels() {
     let source = Halves::new(20);
     let (mut padded, mut mirrored) = (0, 0);
     for index in 0..20 {
-        let (image, labels) = source.load(index, &DecodeOptions::default()).unwrap();
+        let SegmentationImage { image, labels } =
+            source.get(index, &DecodeOptions::default()).unwrap();
         let sample = pipeline.train(image, &labels, Key::new(1).sample(index as u64)).unwrap();
         let mut wrong = 0;
         for (pixel, &label) in sample.labels.iter().enumerate() {
@@ -118,7 +126,8 @@ fn labels_stay_with_their_pixels() {
             let level = Normalize::downstream().invert(sample.pixels[pixel], 0);
             wrong += usize::from((level - f32::from(label) * 10.0).abs() > 0.01);
         }
-        // Between the halves levels are mixed; nearest and bilinear may differ by a column or two there.
+        // Between the halves levels are mixed; nearest and bilinear may differ by a column or two
+        // there.
         assert!(wrong <= 3 * 32, "image {index}: {wrong} of {} pixels", sample.labels.len());
         mirrored += usize::from(sample.labels[0] == 0);
         let area = 32 * 36;
@@ -141,9 +150,8 @@ fn unreadable_images_are_left_out_and_wrong_labels_are_not() {
 #[test]
 fn impossible_settings_are_refused() {
     let refused = |pipeline: SegmentationPipeline| {
-        let source = Arc::new(Halves::new(3));
         let config = LoaderConfig { batch_size: 1, ..Default::default() };
-        match SegmentationLoader::new(source, pipeline, config, DecodeOptions::default()) {
+        match Loader::new(Halves::new(3), pipeline, config) {
             Ok(_) => panic!("accepted"),
             Err(error) => error.to_string(),
         }

@@ -4,15 +4,12 @@ use std::{collections::BTreeSet, fs, path::Path};
 
 use pad_data::{
     Error,
-    dataset::Dataset,
+    dataset::{Dataset, Subset},
     image::{DecodeOptions, Image, Pixels},
     roi::{Roi, RoiConfig, rois, write},
     scenes::{SceneConfig, SceneSet, Size},
-    sets::{
-        Crop, ImageDataset, ImageDatasetConfig, ImageFolder, ImageList, ImageSource, gray_levels,
-        search_rois,
-    },
-    transform::{HorizontalFlip, RoiCrop},
+    sets::{ImageFolder, WithRois, gray_levels, read_rois, search_rois},
+    transform::{Crop, HorizontalFlip, ImagePipeline, RoiCrop, Transform},
     window::Window,
 };
 use pad_ops::{ImageSize, rng::Key};
@@ -32,8 +29,8 @@ fn text_file(root: &Path, name: &str, text: &str) {
     fs::write(path, text).unwrap();
 }
 
-fn config() -> ImageDatasetConfig {
-    ImageDatasetConfig {
+fn config() -> ImagePipeline {
+    ImagePipeline {
         size: ImageSize::square(32),
         crop: Crop::Roi(RoiCrop { jitter: false, ..Default::default() }),
         flip: HorizontalFlip::NEVER,
@@ -67,10 +64,10 @@ fn files_are_read_strictly_and_absent_ones_are_none() {
         image_file(root.path(), name);
     }
     let folder = ImageFolder::open(root.path()).unwrap();
-    assert_eq!(folder.read_rois().unwrap(), [None, None, None]);
+    assert_eq!(read_rois(&folder).unwrap(), [None, None, None]);
     text_file(root.path(), "a/roi/2.txt", "1,2,50,60\n\n3,4,50,40\n");
     text_file(root.path(), "a/roi/3.txt", "");
-    let found = folder.read_rois().unwrap();
+    let found = read_rois(&folder).unwrap();
     let roi = |x, y, width, height| Roi { x, y, width, height };
     let second = vec![roi(1, 2, 50, 60), roi(3, 4, 50, 40)];
     assert_eq!(found, [None, Some(second), Some(vec![])]);
@@ -79,7 +76,7 @@ fn files_are_read_strictly_and_absent_ones_are_none() {
     text_file(root.path(), "a/roi/3.txt", "x");
     let path = root.path().join("a/roi/2.txt");
     assert_eq!(
-        folder.read_rois().unwrap_err().to_string(),
+        read_rois(&folder).unwrap_err().to_string(),
         format!("{}:2: expected 4 numbers `x,y,width,height`, found 3", path.display())
     );
 }
@@ -90,7 +87,7 @@ fn images_that_share_a_file_are_refused_where_it_exists() {
     image_file(root.path(), "a/thermal/1.jpg");
     image_file(root.path(), "a/thermal/1.png");
     let folder = ImageFolder::open(root.path()).unwrap();
-    assert_eq!(folder.read_rois().unwrap(), [None, None]);
+    assert_eq!(read_rois(&folder).unwrap(), [None, None]);
     text_file(root.path(), "a/roi/1.txt", "1,2,50,60\n");
     let at = |name: &str| root.path().join(name).display().to_string();
     let want = format!(
@@ -99,7 +96,7 @@ fn images_that_share_a_file_are_refused_where_it_exists() {
         at("a/thermal/1.png"),
         at("a/roi/1.txt")
     );
-    assert_eq!(folder.read_rois().unwrap_err().to_string(), want);
+    assert_eq!(read_rois(&folder).unwrap_err().to_string(), want);
     assert_eq!(folder.roi_paths().unwrap_err().to_string(), want);
 }
 
@@ -109,9 +106,10 @@ fn an_image_that_was_replaced_is_noticed() {
     image_file(root.path(), "a/thermal/1.png");
     text_file(root.path(), "a/roi/1.txt", "\n0,0,50,60\n70,20,60,60\n");
     let folder = ImageFolder::open(root.path()).unwrap();
-    let lists: Vec<Vec<Roi>> = folder.read_rois().unwrap().into_iter().flatten().collect();
-    let set = ImageDataset::new(folder, config()).unwrap().with_rois(lists.clone()).unwrap();
-    let error = set.get(0, Key::new(0)).unwrap_err();
+    let lists: Vec<Vec<Roi>> = read_rois(&folder).unwrap().into_iter().flatten().collect();
+    let options = DecodeOptions::default();
+    let set = WithRois::new(folder, lists.clone()).unwrap();
+    let error = set.get(0, &options).unwrap_err();
     assert!(error.is_of_one_file());
     assert_eq!(
         error.to_string(),
@@ -122,9 +120,9 @@ fn an_image_that_was_replaced_is_noticed() {
     );
     // Without a file to name: the caller's mistake.
     let scenes = SceneSet::render(&SceneConfig::new(Size::new(64, 64), 0), 1).unwrap();
-    let set = ImageDataset::from_source(std::sync::Arc::new(scenes), config()).unwrap();
+    let set = WithRois::new(scenes, lists).unwrap();
     assert_eq!(
-        set.with_rois(lists).unwrap().get(0, Key::new(0)).unwrap_err().to_string(),
+        set.get(0, &options).unwrap_err().to_string(),
         "`rois` is 70,20,60,60, expected rectangles inside scene 0 of 64x64 pixels"
     );
 }
@@ -137,12 +135,15 @@ fn crops_follow_the_files() {
     let roi = Roi { x: 40, y: 10, width: 60, height: 50 };
     fs::create_dir(root.path().join("roi")).unwrap();
     write(&folder.roi_path(0).unwrap(), &[roi]).unwrap();
-    let lists: Vec<Vec<Roi>> = folder.read_rois().unwrap().into_iter().flatten().collect();
-    let set = ImageDataset::new(folder, config()).unwrap().with_rois(lists).unwrap();
-    let sample = set.get(0, Key::new(3)).unwrap();
-    // Brightness rises by 2 a column, from column 40 to 100: normalised, the first and last column say so.
+    let lists: Vec<Vec<Roi>> = read_rois(&folder).unwrap().into_iter().flatten().collect();
+    let set = WithRois::new(folder, lists).unwrap();
+    let image = set.get(0, &DecodeOptions::default()).unwrap();
+    let (sample, ()) = config().apply(image, Key::new(3)).unwrap();
+    let sample = sample.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    // Brightness rises by 2 a column, from column 40 to 100: normalised, the first and last column
+    // say so.
     let level = |value: f32| (value * 0.1871 + 0.3801) * 255.0;
-    let (first, last) = (level(sample.pixels[32 * 16]), level(sample.pixels[32 * 16 + 31]));
+    let (first, last) = (level(sample[32 * 16]), level(sample[32 * 16 + 31]));
     assert!((first - 82.0).abs() < 5.0 && (last - 200.0).abs() < 5.0, "{first} {last}");
 }
 
@@ -155,7 +156,7 @@ fn searched_regions_are_those_of_each_image() {
     assert_eq!(found.len(), 20);
     assert!(found.iter().any(|rois| !rois.is_empty()));
     for (index, list) in found.iter().enumerate() {
-        let image = scenes.load(index, &options).unwrap();
+        let image = scenes.get(index, &options).unwrap();
         let (gray, size) = gray_levels(image, &window).unwrap();
         assert_eq!(*list, rois(&gray, size, &RoiConfig::default()).unwrap(), "scene {index}");
     }
@@ -174,10 +175,10 @@ fn a_share_is_of_every_source_and_nested() {
     for index in 0..3 {
         text_file(root.path(), &format!("b/{index}.png"), "");
     }
-    let folder = ImageFolder::open(root.path()).unwrap();
+    let folder = Subset::all(ImageFolder::open(root.path()).unwrap());
     let names = |ratio: f64, seed: u64| -> BTreeSet<String> {
         let part = folder.share(ratio, seed).unwrap();
-        (0..part.len()).map(|index| part.name(index).unwrap().to_string()).collect()
+        (0..part.len()).map(|index| part.name(index)).collect()
     };
     let (tenth, half) = (names(0.1, 0), names(0.5, 0));
     assert_eq!((tenth.len(), half.len(), names(1.0, 0).len()), (4 + 1, 20 + 2, 43));

@@ -3,12 +3,14 @@
 use std::{fs, path::Path, sync::Arc};
 
 use pad_data::{
-    dataset::Dataset,
+    dataset::{Dataset, SharedDataset, Subset},
     draw::Canvas,
-    image::DecodeOptions,
+    fingerprint::Fingerprint,
+    image::{DecodeOptions, Image},
     roi::Roi,
-    sets::{ImageDataset, ImageDatasetConfig, ImageFolder, ImageList, ImageSource},
+    sets::{ImageFolder, WithRois, open_images, read_rois},
     shards::{ShardSet, write},
+    transform::{ImagePipeline, Transform},
 };
 use pad_ops::{ImageSize, rng::Key};
 
@@ -34,7 +36,7 @@ fn set(root: &Path) -> ImageFolder {
 fn samples_are_those_of_the_folder() {
     let root = tempfile::tempdir().unwrap();
     let folder = set(&root.path().join("set"));
-    let rois: Vec<_> = folder.read_rois().unwrap();
+    let rois: Vec<_> = read_rois(&folder).unwrap();
     assert_eq!(rois.iter().flatten().count(), 6);
     for shards in [1, 4] {
         let out = root.path().join(format!("shards{shards}"));
@@ -44,21 +46,20 @@ fn samples_are_those_of_the_folder() {
         let sharded = ShardSet::open(&out).unwrap();
         assert_eq!(sharded.len(), folder.len());
         for (index, rois) in rois.iter().enumerate() {
-            assert_eq!(Some(ImageSource::name(&sharded, index).as_str()), folder.name(index));
-            assert_eq!(&sharded.rois(index).unwrap(), rois);
+            assert_eq!(sharded.name(index), folder.name(index));
+            assert_eq!(sharded.info(index).unwrap().roi_file.is_some(), rois.is_some());
         }
-        let config = || ImageDatasetConfig { size: ImageSize::square(32), ..Default::default() };
+        assert_eq!(read_rois(&sharded).unwrap(), rois);
+        let pipeline = ImagePipeline { size: ImageSize::square(32), ..Default::default() };
         let lists: Vec<_> = rois.iter().cloned().map(Option::unwrap_or_default).collect();
-        let of = |source: Arc<dyn ImageSource>| {
-            ImageDataset::from_source(source, config()).unwrap().with_rois(lists.clone()).unwrap()
-        };
-        let (a, b) = (of(Arc::new(folder.clone())), of(Arc::new(sharded)));
+        let of = |set: SharedDataset<Image>| WithRois::new(set, lists.clone()).unwrap();
+        let (a, b) = (of(Arc::new(folder.clone())), of(open_images(&out).unwrap()));
         for index in 0..folder.len() {
             let key = Key::new(7).sample(index as u64);
-            let sample = |set: &ImageDataset| {
-                let mut out = vec![0.0; set.shape().len()];
-                set.write(index, key, &mut out).unwrap();
-                out
+            let sample = |set: &WithRois<_>| {
+                let image = set.get(index, &DecodeOptions::default()).unwrap();
+                let (sample, ()) = pipeline.apply(image, key).unwrap();
+                sample.flatten_all().unwrap().to_vec1::<f32>().unwrap()
             };
             assert_eq!(sample(&a), sample(&b), "{index}");
         }
@@ -108,12 +109,12 @@ fn refusals() {
     // A shard that shrinks while it is in use.
     let sharded = ShardSet::open(&out).unwrap();
     fs::OpenOptions::new().write(true).open(out.join("0.tar")).unwrap().set_len(100).unwrap();
-    let error = sharded.load(0, &DecodeOptions::default()).unwrap_err().to_string();
+    let error = sharded.get(0, &DecodeOptions::default()).unwrap_err().to_string();
     let place = out.join("0.tar/one/thermal/0.png");
     assert!(error.starts_with(&format!("{}: failed to fill", place.display())), "{error}");
     let limits = DecodeOptions { max_alloc_bytes: 10, ..Default::default() };
-    assert!(sharded.load(0, &limits).unwrap_err().to_string().contains("the limit is 10"));
-    assert_eq!(sharded.rois(11).unwrap_err().to_string(), "`index` is 11, expected below 11");
+    assert!(sharded.get(0, &limits).unwrap_err().to_string().contains("the limit is 10"));
+    assert_eq!(sharded.info(11).unwrap_err().to_string(), "`index` is 11, expected below 11");
     let error = write(&folder, &out.join("0.tar"), 1, &mut |_| {}).unwrap_err();
     assert!(matches!(error, pad_data::Error::Io { .. }), "{error}");
 }
@@ -136,10 +137,10 @@ fn archives_of_the_system_are_read() {
     assert!(status.success());
     let sharded = ShardSet::open(&out).unwrap();
     assert_eq!(sharded.len(), 11);
-    assert_eq!(ImageSource::name(&sharded, 4), folder.name(4).unwrap());
-    assert_eq!(sharded.rois(0).unwrap().unwrap().len(), 1);
+    assert_eq!(sharded.name(4), folder.name(4));
+    assert_eq!(read_rois(&sharded).unwrap()[0].as_ref().unwrap().len(), 1);
     let options = DecodeOptions::default();
-    assert_eq!(sharded.load(5, &options).unwrap(), folder.load(5, &options).unwrap());
+    assert_eq!(sharded.get(5, &options).unwrap(), folder.get(5, &options).unwrap());
 }
 
 #[test]
@@ -162,8 +163,12 @@ fn shards_give_the_parts_and_the_fingerprint_of_their_folder() {
     let shards = ShardSet::open(&out).unwrap();
 
     assert_eq!(files.sources(), shards.sources());
-    let names = |list: &dyn ImageSource| (0..list.len()).map(|i| list.name(i)).collect::<Vec<_>>();
-    let (of_files, of_shards) = (files.split(0.3, 5).unwrap(), shards.split(0.3, 5).unwrap());
+    let names = |list: &dyn Dataset<Sample = Image>| {
+        (0..list.len()).map(|i| list.name(i)).collect::<Vec<_>>()
+    };
+    let (files, shards) = (Subset::all(files), Subset::all(shards));
+    let (of_files, of_shards) =
+        (files.split(0.3, None, 5).unwrap(), shards.split(0.3, None, 5).unwrap());
     assert!(!of_files.1.is_empty());
     assert_eq!(names(&of_files.0), names(&of_shards.0));
     assert_eq!(names(&of_files.1), names(&of_shards.1));
@@ -173,24 +178,25 @@ fn shards_give_the_parts_and_the_fingerprint_of_their_folder() {
     assert!(shards.only(&["c"]).unwrap_err().to_string().contains("one of a, b"));
     let last = few.len() - 1;
     let (image, options) = (few.name(last), Default::default());
-    let index = (0..files.len()).find(|&i| files.name(i) == Some(&image)).unwrap();
-    let (one, other) = (few.load(last, &options).unwrap(), files.load(index, &options).unwrap());
+    let index = (0..files.len()).find(|&i| files.name(i) == image).unwrap();
+    let (one, other) = (few.get(last, &options).unwrap(), files.get(index, &options).unwrap());
     assert_eq!(one.pixels(), other.pixels(), "a part reads its own images");
 
-    let rois = |list: &dyn Fn() -> Vec<Option<Vec<Roi>>>| -> Vec<Vec<Roi>> {
-        list().into_iter().map(Option::unwrap_or_default).collect()
+    let rois = |set: &dyn Dataset<Sample = Image>| -> Vec<Vec<Roi>> {
+        read_rois(set).unwrap().into_iter().map(Option::unwrap_or_default).collect()
     };
-    let found = rois(&|| files.read_rois().unwrap());
-    assert_eq!(found, rois(&|| shards.read_rois().unwrap()));
+    let found = rois(&files);
+    assert_eq!(found, rois(&shards));
     assert_eq!(found.iter().map(Vec::len).sum::<usize>(), 1);
-    let print = |list: &ImageFolder| list.fingerprint().unwrap().to_string();
-    assert_eq!(print(&files), shards.fingerprint().unwrap().to_string());
-    let regions = files.rois_fingerprint(&found).to_string();
-    assert_eq!(regions, shards.rois_fingerprint(&found).to_string());
+    let print =
+        |set: &dyn Dataset<Sample = Image>| Fingerprint::of_images(set).unwrap().to_string();
+    assert_eq!(print(&files), print(&shards));
+    let regions = Fingerprint::of_rois(&files, &found).to_string();
+    assert_eq!(regions, Fingerprint::of_rois(&shards, &found).to_string());
     // What a run depends on changes them.
     let mut moved = found.clone();
     moved.iter_mut().flatten().for_each(|roi| roi.width += 1);
-    assert_ne!(regions, files.rois_fingerprint(&moved).to_string());
+    assert_ne!(regions, Fingerprint::of_rois(&files, &moved).to_string());
     fs::copy(folder.join("b/thermal/1.png"), folder.join("b/thermal/1b.png")).unwrap();
     assert_ne!(print(&files), print(&ImageFolder::open(&folder).unwrap()));
 }

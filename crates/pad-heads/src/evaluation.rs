@@ -11,7 +11,8 @@ pub trait Evaluator {
     /// The result.
     type Report: EvaluationReport;
 
-    /// Measures the model as it is now. Calls `stopped` between images and returns `None` once it is true.
+    /// Measures the model as it is now. Calls `stopped` between images and returns `None` once it
+    /// is true.
     ///
     /// # Errors
     /// An image that cannot be read; a model that fails.
@@ -52,9 +53,10 @@ impl From<Best> for (f64, usize) {
     }
 }
 
-/// Evaluates before the first update, every few epochs and after the last update, and marks the checkpoint of the
-/// highest score as the best. The metrics reach the logs as `val/<name>`. What is measured before the first update is
-/// logged and is never the best, since there is no checkpoint of it.
+/// Evaluates before the first update, every few epochs and after the last update, and marks the
+/// checkpoint of the highest score as the best. The metrics reach the logs as `val/<name>`. What is
+/// measured before the first update is logged and is never the best, since there is no checkpoint
+/// of it.
 pub struct Evaluation<E: Evaluator> {
     evaluator: E,
     every_epochs: Option<usize>,
@@ -69,7 +71,8 @@ impl<E: Evaluator> Evaluation<E> {
         Self { evaluator, every_epochs: Some(1), at_start: true, best: None, newest: None }
     }
 
-    /// Sets the number of epochs from one evaluation to the next; `None` evaluates after the last update only.
+    /// Sets the number of epochs from one evaluation to the next; `None` evaluates after the last
+    /// update only.
     #[must_use]
     pub fn with_every_epochs(self, every_epochs: Option<usize>) -> Self {
         Self { every_epochs, ..self }
@@ -91,7 +94,8 @@ impl<E: Evaluator> Evaluation<E> {
         self.newest.as_ref()
     }
 
-    /// Measures and fills `info`. Returns the score, if it is defined and the run was not stopped meanwhile.
+    /// Measures and fills `info`. Returns the score, if it is defined and the run was not stopped
+    /// meanwhile.
     fn measure(&mut self, info: &mut EpochInfo, view: &TrainerView<'_>) -> Result<Option<f64>> {
         let Some(report) = self.evaluator.evaluate(&|| view.stop_requested())? else {
             return Ok(None);

@@ -1,4 +1,5 @@
-//! The layers of heads and pyramids, over pad-ops' differentiable operators. Names and initial values are mmcv's.
+//! The layers of heads and pyramids, over pad-ops' differentiable operators. Names and initial
+//! values are mmcv's.
 
 use std::sync::Arc;
 
@@ -19,8 +20,8 @@ pub struct Conv2d {
 }
 
 impl Conv2d {
-    /// Takes `weight` (`outputs`, `inputs`, `kernel`, `kernel`), initialised by `init`, and `bias` (`outputs`),
-    /// initialised to zero, from `vb`. `kernel` is odd.
+    /// Takes `weight` (`outputs`, `inputs`, `kernel`, `kernel`), initialised by `init`, and `bias`
+    /// (`outputs`), initialised to zero, from `vb`. `kernel` is odd.
     ///
     /// # Errors
     /// Tensors that `vb` lacks.
@@ -56,7 +57,8 @@ pub struct ConvTranspose2x2 {
 }
 
 impl ConvTranspose2x2 {
-    /// Takes `weight` (`channels`, `channels`, 2, 2) and `bias` (`channels`), initialised as PyTorch does, from `vb`.
+    /// Takes `weight` (`channels`, `channels`, 2, 2) and `bias` (`channels`), initialised as
+    /// PyTorch does, from `vb`.
     ///
     /// # Errors
     /// Tensors that `vb` lacks.
@@ -64,12 +66,14 @@ impl ConvTranspose2x2 {
         Self::between(channels, channels, vb)
     }
 
-    /// [`ConvTranspose2x2::new`] from `inputs` to `outputs` channels: `weight` (`inputs`, `outputs`, 2, 2).
+    /// [`ConvTranspose2x2::new`] from `inputs` to `outputs` channels: `weight` (`inputs`,
+    /// `outputs`, 2, 2).
     ///
     /// # Errors
     /// Tensors that `vb` lacks.
     pub fn between(inputs: usize, outputs: usize, vb: VarBuilder) -> Result<Self> {
-        // Kaiming uniform with a = sqrt(5) over PyTorch's fan in of this layout, outputs times kernel.
+        // Kaiming uniform with a = sqrt(5) over PyTorch's fan in of this layout, outputs times
+        // kernel.
         let bound = 1.0 / (4.0 * outputs as f64).sqrt();
         let uniform = Init::Uniform { lo: -bound, up: bound };
         Ok(Self {
@@ -119,7 +123,8 @@ impl ChannelNorm {
     }
 }
 
-/// PyTorch's initial values of a convolution's weight: Kaiming uniform with a = sqrt(5) over the fan in.
+/// PyTorch's initial values of a convolution's weight: Kaiming uniform with a = sqrt(5) over the
+/// fan in.
 pub(crate) fn torch_conv(inputs: usize, kernel: usize) -> Init {
     let bound = 1.0 / ((inputs * kernel * kernel).max(1) as f64).sqrt();
     Init::Uniform { lo: -bound, up: bound }
@@ -130,11 +135,12 @@ pub(crate) fn msra(outputs: usize, kernel: usize) -> Init {
     Init::Randn { mean: 0.0, stdev: (2.0 / (outputs * kernel * kernel).max(1) as f64).sqrt() }
 }
 
-/// Batch norm. Its running statistics are updated by every forward pass in [`Mode::Train`] and used in [`Mode::Eval`].
+/// Batch norm. Its running statistics are updated by every forward pass in [`Mode::Train`] and used
+/// in [`Mode::Eval`].
 ///
-/// The statistics are tensors of the `VarBuilder` (`running_mean`, `running_var`), updated in place, so a
-/// [`ParamStore`](pad_adapter::params::ParamStore) that serves them saves their current values. Clones share them.
-/// [`is_running_statistic`] tells them from trained parameters.
+/// The statistics are tensors of the `VarBuilder` (`running_mean`, `running_var`), updated in
+/// place, so a [`ParamStore`](pad_adapter::params::ParamStore) that serves them saves their current
+/// values. Clones share them. [`is_running_statistic`] tells them from trained parameters.
 #[derive(Clone, Debug)]
 pub struct BatchNorm {
     weight: Tensor,
@@ -166,8 +172,8 @@ impl BatchNorm {
         })
     }
 
-    /// Shares the statistics of training among all processes of a group, as [`pad_ops::batch_norm2d_synced`] does. Every
-    /// process must call it.
+    /// Shares the statistics of training among all processes of a group, as
+    /// [`pad_ops::batch_norm2d_synced`] does. Every process must call it.
     pub fn synchronize(&mut self, over: &SumOver) {
         self.over = Some(over.clone());
     }
@@ -211,7 +217,8 @@ pub fn sum_over(group: &Arc<dyn Collective>) -> SumOver {
     SumOver::new(move |values| Ok(group.all_reduce_sum(values)?))
 }
 
-/// Returns whether a parameter of this name holds running statistics of a batch norm, which are never trained.
+/// Returns whether a parameter of this name holds running statistics of a batch norm, which are
+/// never trained.
 pub fn is_running_statistic(name: &str) -> bool {
     name.ends_with(".running_mean") || name.ends_with(".running_var")
 }

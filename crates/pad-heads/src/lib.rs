@@ -1,13 +1,15 @@
 //! Detection and segmentation heads for vision transformers in candle.
 //!
-//! - [`backbone`]: feature maps of any ViT: the downstream forms of the original (relative positions, learned position
-//!   table, attention in windows) or a plain one, and the pyramids over them.
+//! - [`backbone`]: feature maps of any ViT: the downstream forms of the original (relative
+//!   positions, learned position table, attention in windows) or a plain one, and the pyramids over
+//!   them.
 //! - [`detection`]: proposals, box and mask heads, losses, training; COCO evaluation.
 //! - [`layers`]: the convolutions and norms of heads.
-//! - [`segmentation`]: UPerNet, FCN and linear heads, losses, inference in windows, training, metrics.
+//! - [`segmentation`]: UPerNet, FCN and linear heads, losses, inference in windows, training,
+//!   metrics.
 //!
-//! What both tasks share: [`Start`] and [`Trained`] say how a model starts and what trains, [`parameters`] is what an
-//! optimiser gets, [`Evaluation`] measures between epochs.
+//! What both tasks share: [`Start`] and [`Trained`] say how a model starts and what trains,
+//! [`parameters`] is what an optimiser gets, [`Evaluation`] measures between epochs.
 
 pub mod backbone;
 pub mod detection;

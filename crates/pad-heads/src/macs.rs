@@ -1,5 +1,5 @@
-//! Multiply-adds, counted layer by layer as published tables do: products of matrices and convolutions; norms,
-//! activations, resampling and suppression are left out.
+//! Multiply-adds, counted layer by layer as published tables do: products of matrices and
+//! convolutions; norms, activations, resampling and suppression are left out.
 
 use pad_adapter::vit::ViTConfig;
 
@@ -8,8 +8,8 @@ pub(crate) fn patch_embed(vit: &ViTConfig, patches: f64) -> f64 {
     patches * vit.patch_values() as f64 * vit.embed_dim as f64
 }
 
-/// One block on `tokens` tokens. Attention has `attended` queries (padding of windows included), each against
-/// `per_query` keys.
+/// One block on `tokens` tokens. Attention has `attended` queries (padding of windows included),
+/// each against `per_query` keys.
 pub(crate) fn block(vit: &ViTConfig, tokens: f64, attended: f64, per_query: f64) -> f64 {
     let dim = vit.embed_dim as f64;
     let attention = 4.0 * attended * dim * dim + 2.0 * attended * per_query * dim;

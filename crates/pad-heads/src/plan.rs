@@ -46,9 +46,10 @@ impl Trained {
         self == Trained::Everything
     }
 
-    /// The plan for a network of `depth` blocks whose learning rate falls by the factor `layer_decay` from each layer
-    /// to the one below it (1: the same rate everywhere). Heads and pyramid have factor 1, block `i` and its adapter
-    /// `layer_decay ^ (depth - i)`, patch embedding, class token and position table `layer_decay ^ (depth + 1)`.
+    /// The plan for a network of `depth` blocks whose learning rate falls by the factor
+    /// `layer_decay` from each layer to the one below it (1: the same rate everywhere). Heads and
+    /// pyramid have factor 1, block `i` and its adapter `layer_decay ^ (depth - i)`, patch
+    /// embedding, class token and position table `layer_decay ^ (depth + 1)`.
     pub fn plan(self, layer_decay: f64, depth: usize) -> Plan {
         Plan::of_roles(move |role| self.includes(role)).with_layer_decay(layer_decay, depth)
     }
@@ -88,11 +89,13 @@ pub(crate) fn unknown_name(
 
 /// Returns the parameters of `store` for an optimiser, at the rates of the store's plan.
 ///
-/// Weight decay goes to all tensors of two or more axes. The original means to spare `pos_embed` and `cls_token`, but
-/// compares names without their prefix `backbone.` and decays them all the same, relative position tables too. This
-/// does as the original does, not as it says: its published results were made so.
+/// Weight decay goes to all tensors of two or more axes. The original means to spare `pos_embed`
+/// and `cls_token`, but compares names without their prefix `backbone.` and decays them all the
+/// same, relative position tables too. This does as the original does, not as it says: its
+/// published results were made so.
 ///
-/// Running statistics of batch norms are among the parameters, so that checkpoints hold them, but get no update.
+/// Running statistics of batch norms are among the parameters, so that checkpoints hold them, but
+/// get no update.
 pub fn parameters(store: &ParamStore, weight_decay: f64) -> Vec<Parameter> {
     let parameter = |planned: pad_adapter::params::Planned| {
         if is_running_statistic(&planned.name) {

@@ -19,8 +19,8 @@ pub struct Speed {
 }
 
 impl Speed {
-    /// Computes the speed from the time of each image, seconds, in any order, and the multiply-adds of all. Returns
-    /// `None` without images.
+    /// Computes the speed from the time of each image, seconds, in any order, and the multiply-adds
+    /// of all. Returns `None` without images.
     pub fn new(seconds: &[f64], macs: f64) -> Option<Self> {
         let images = seconds.len();
         let mut sorted = seconds.to_vec();

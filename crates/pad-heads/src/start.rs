@@ -24,8 +24,8 @@ pub struct Start {
     pub trained: Trained,
     /// Factor on the learning rate from each layer to the one below it. Default: 1.
     pub layer_decay: f64,
-    /// Whether adapters of the checkpoint are dropped and new ones initialised, as is needed where they have another
-    /// configuration. Default: false.
+    /// Whether adapters of the checkpoint are dropped and new ones initialised, as is needed where
+    /// they have another configuration. Default: false.
     pub fresh_adapters: bool,
 }
 
@@ -74,7 +74,8 @@ impl Start {
         (dropped > 0).then(|| format!("{dropped} tensors of adapters dropped"))
     }
 
-    /// The store of a model of `depth` blocks. Heads may be absent from the checkpoint, and adapters if all are.
+    /// The store of a model of `depth` blocks. Heads may be absent from the checkpoint, and
+    /// adapters if all are.
     pub(crate) fn store(
         &self,
         checkpoint: Option<Checkpoint>,
@@ -151,7 +152,8 @@ pub(crate) fn stored_config<T: DeserializeOwned>(
     })
 }
 
-/// Leaves the backbone's tensors in the file of a whole network, under their names behind `prefix`, renamed.
+/// Leaves the backbone's tensors in the file of a whole network, under their names behind `prefix`,
+/// renamed.
 pub(crate) fn strip(
     checkpoint: &mut Checkpoint,
     prefix: &str,

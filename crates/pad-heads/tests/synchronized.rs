@@ -1,4 +1,5 @@
-//! Batch norm over several processes equals batch norm of the joined batch: outputs, running statistics, gradients.
+//! Batch norm over several processes equals batch norm of the joined batch: outputs, running
+//! statistics, gradients.
 
 use std::{sync::Arc, thread};
 
@@ -43,8 +44,8 @@ fn layer() -> (BatchNorm, [Var; 4]) {
     (norm, vars)
 }
 
-/// Twice through the layer, so that gradients of the second pass reach the first one's statistics. The loss is a mean
-/// over `rows` rows, as that of one process.
+/// Twice through the layer, so that gradients of the second pass reach the first one's statistics.
+/// The loss is a mean over `rows` rows, as that of one process.
 fn pass(norm: &BatchNorm, vars: &[Var; 4], from: usize, rows: usize) -> Found {
     let (_, c, h, w) = SHAPE;
     let all = [SHAPE.0, c, h, w];
@@ -116,7 +117,8 @@ fn on_two(synchronized: bool) -> Vec<Found> {
     })
 }
 
-/// A process that is gone is an error of the layer, not a hang; one value a process is enough, one in all is not.
+/// A process that is gone is an error of the layer, not a hang; one value a process is enough, one
+/// in all is not.
 #[test]
 fn what_it_refuses() {
     let mut members = LocalGroup::members(2);

@@ -2,6 +2,7 @@
 //! same, but only a nightly compiler writes it, and its form changes between versions. What macros
 //! expand to is not seen; no public item of these crates comes from one.
 
+mod circles;
 mod crate_tree;
 mod imports;
 mod text;
@@ -11,6 +12,7 @@ use std::{
     path::Path,
 };
 
+pub use circles::import_circles;
 use crate_tree::{Found, Module, Tree, cfgs, is_public};
 use imports::{Leaf, leaves_of};
 use syn::{Fields, ImplItem, Item, TraitItem, Type};

@@ -9,7 +9,7 @@ mod forbidden;
 mod golden;
 mod gradcheck;
 
-pub use api::{public_api, public_types};
+pub use api::{import_circles, public_api, public_types};
 pub use close::{close, largest, relative_difference};
 pub use crates::{LibraryCrate, library_crates, repository};
 pub use golden::{expect_cases, golden, golden_folder, index};

@@ -248,8 +248,12 @@ fn last_good(checkpoint: Option<&Path>) -> String {
     }
 }
 
+/// Maximum number of tensors of each kind that an error lists.
+const LISTED: usize = 10;
+
 /// Differences between the expected tensors and those that were found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct TensorFaults {
     /// Expected, not found.
     pub missing: Vec<String>,
@@ -261,6 +265,7 @@ pub struct TensorFaults {
 
 /// A tensor of another shape or dtype than expected.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct WrongTensor {
     /// Its name.
     pub name: String,
@@ -288,7 +293,7 @@ impl TensorFaults {
     }
 }
 
-/// One line:
+/// One line, at most ten tensors of each kind:
 /// `2 tensors missing (a, b); 1 unexpected (c); 1 wrong (d: expected [2] f32, found [3] f32)`.
 impl fmt::Display for TensorFaults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -302,7 +307,10 @@ impl fmt::Display for TensorFaults {
         let mut separator = "";
         for (kind, items) in kinds.into_iter().filter(|(_, items)| !items.is_empty()) {
             let noun = if items.len() == 1 { "tensor" } else { "tensors" };
-            write!(f, "{separator}{} {noun} {kind} ({})", items.len(), items.join(", "))?;
+            let listed = items[..items.len().min(LISTED)].join(", ");
+            let more = items.len().saturating_sub(LISTED);
+            let more = if more > 0 { format!(", and {more} more") } else { String::new() };
+            write!(f, "{separator}{} {noun} {kind} ({listed}{more})", items.len())?;
             separator = "; ";
         }
         Ok(())
@@ -330,6 +338,11 @@ mod tests {
              1 tensor wrong (d: expected [2] f32, found [3] f32)"
         );
         TensorFaults::default().into_result("x").unwrap();
+        let missing = (0..13).map(|i| format!("w{i}")).collect();
+        assert_eq!(
+            TensorFaults { missing, ..TensorFaults::default() }.to_string(),
+            "13 tensors missing (w0, w1, w2, w3, w4, w5, w6, w7, w8, w9, and 3 more)"
+        );
         let diverged = |last_checkpoint| {
             Error::Diverged { step: 7, epoch: 1, what: "the loss is NaN".into(), last_checkpoint }
                 .to_string()

@@ -12,6 +12,7 @@ use crate::{BoxError, Collective, Parameter, TrainerConfig, TrainerState};
 
 /// What a hook requests after a call. The requests of all hooks are combined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Flow {
     /// Continue.
     Continue,

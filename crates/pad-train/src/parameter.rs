@@ -87,6 +87,7 @@ pub fn weight_decay_for(shape: &Shape, decay: f64) -> f64 {
 /// # }
 /// ```
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct ParameterSummary {
     /// Groups, sorted by learning-rate factor, weight decay and thaw, ascending.
     pub groups: Vec<ParameterGroup>,
@@ -96,6 +97,7 @@ pub struct ParameterSummary {
 
 /// Parameters with the same settings.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct ParameterGroup {
     /// See [`Parameter::lr_factor`].
     pub lr_factor: f64,

@@ -47,6 +47,7 @@ impl TrainerConfig {
 /// The state of a run between two optimisation steps. Saved in every checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct TrainerState {
     /// Seed of the run.
     pub seed: u64,

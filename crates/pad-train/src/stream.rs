@@ -86,8 +86,7 @@ impl<B> Batches for EpochStream<'_, B> {
             return Err("a pass has no batches, expected at least 1".into());
         }
         let start = epoch * self.per_epoch;
-        let mut numbers =
-            (start + first + share.rank..start + self.per_epoch).step_by(stride);
+        let mut numbers = (start + first + share.rank..start + self.per_epoch).step_by(stride);
         let open = &mut self.open;
         // The pass that is open, and its batches that are left.
         let mut current: Option<(usize, BatchIter<'_, B>)> = None;
@@ -151,7 +150,8 @@ mod tests {
             assert_eq!(all(batches.epoch(epoch, first).unwrap()), rest);
             let mut shares: Vec<_> = (0..3)
                 .flat_map(|rank| {
-                    let share = all(batches.epoch_share(epoch, first, Share { rank, of: 3 }).unwrap());
+                    let share =
+                        all(batches.epoch_share(epoch, first, Share { rank, of: 3 }).unwrap());
                     share.into_iter().enumerate().map(move |(i, batch)| (3 * i + rank, batch))
                 })
                 .collect();
@@ -177,7 +177,8 @@ mod tests {
             .collect();
         let expected = [Ok(1), Err("broken".to_string()), Err("no such folder".to_string())];
         assert_eq!(texts, expected);
-        let mut empty = EpochStream::new(0, |_, _, _| Ok::<_, String>(iter::empty::<Result<(), _>>()));
+        let mut empty =
+            EpochStream::new(0, |_, _, _| Ok::<_, String>(iter::empty::<Result<(), _>>()));
         let refused = empty.epoch(0, 0).err().unwrap().to_string();
         assert_eq!(refused, "a pass has no batches, expected at least 1");
     }

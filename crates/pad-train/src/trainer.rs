@@ -41,6 +41,7 @@ use crate::{
 
 /// The end of a run without error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Outcome {
     /// All steps are done.
     Finished,

@@ -1,10 +1,16 @@
 #![doc = include_str!("../README.md")]
 
+pub mod assets;
+mod error;
+
+pub use candle_core as candle;
+pub use candle_nn;
+pub use error::{Error, Result};
 pub use pad_adapter::{
-    Adapter, AdapterConfig, AdapterNorm, Error, Fusion, Result, Scale, checkpoint, params, vit,
+    Adapter, AdapterConfig, AdapterNorm, Fusion, Scale, checkpoint, params, vit,
 };
 pub use pad_data as data;
 pub use pad_heads as heads;
-pub use pad_ops::{self as ops, ImageSize, Keep, MatmulPrecision, Mode, rng};
+pub use pad_ops::{self as ops, ImageSize, MatmulPrecision, Mode, rng};
 pub use pad_ssl as ssl;
-pub use pad_train as train;
+pub use pad_train::{self as train, BoxError};

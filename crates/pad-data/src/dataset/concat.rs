@@ -19,11 +19,7 @@ where
     /// [`Error::Setting`] without parts, and for parts of different classes.
     pub fn new(parts: Vec<D>) -> Result<Self> {
         let fault = |expected: &str, found: &str| {
-            Err(Error::Setting {
-                name: "parts",
-                expected: expected.into(),
-                found: found.into(),
-            })
+            Err(Error::Setting { name: "parts", expected: expected.into(), found: found.into() })
         };
         match parts.split_first() {
             None => fault("at least one set", "empty"),
@@ -48,7 +44,8 @@ impl<D: Dataset> Concat<D> {
     }
 }
 
-// Origins stay those of the whole: two parts may be subsets of different sets with the same origins.
+// Origins stay those of the whole: two parts may be subsets of different sets with the same
+// origins.
 impl<D: Dataset> Dataset for Concat<D> {
     type Sample = D::Sample;
 

@@ -64,7 +64,8 @@ use crate::{Error, Result, image::DecodeOptions};
 
 /// A sample of a [`Dataset`]. Clones are cheap: images share their pixels.
 pub trait Sample: Clone + Send + Sync + 'static {
-    /// What the whole set says of its labels, such as the names of its classes; `()` without labels.
+    /// What the whole set says of its labels, such as the names of its classes; `()` without
+    /// labels.
     type Classes: Send + Sync;
 
     /// What is known of one sample without decoding it.
@@ -76,8 +77,9 @@ pub trait Sample: Clone + Send + Sync + 'static {
 
 /// A set of samples.
 ///
-/// What a sample is depends on its index alone, never on the calls before: loaders call from several threads, in any
-/// order. A set can be shared as `Arc<dyn Dataset<Sample = Image>>`, see [`SharedDataset`].
+/// What a sample is depends on its index alone, never on the calls before: loaders call from
+/// several threads, in any order. A set can be shared as `Arc<dyn Dataset<Sample = Image>>`, see
+/// [`SharedDataset`].
 pub trait Dataset: Send + Sync {
     /// What it gives.
     type Sample: Sample;
@@ -90,8 +92,8 @@ pub trait Dataset: Send + Sync {
         self.len() == 0
     }
 
-    /// Name of a sample: its path below the root of the set, with `/` on every system. Any string for an index beyond
-    /// the end.
+    /// Name of a sample: its path below the root of the set, with `/` on every system. Any string
+    /// for an index beyond the end.
     fn name(&self, index: usize) -> String;
 
     /// Classes of the set.

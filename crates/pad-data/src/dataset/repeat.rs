@@ -3,8 +3,8 @@
 use super::{Dataset, Sample, no_such_sample};
 use crate::{Result, image::DecodeOptions};
 
-/// A set that is seen several times in an epoch, with other random decisions each time: for few large images, from
-/// which many different crops can be cut.
+/// A set that is seen several times in an epoch, with other random decisions each time: for few
+/// large images, from which many different crops can be cut.
 #[derive(Clone, Debug)]
 pub struct Repeat<D> {
     dataset: D,

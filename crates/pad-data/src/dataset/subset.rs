@@ -12,8 +12,8 @@ use crate::{Error, Result, image::DecodeOptions};
 
 /// Some samples of a set. Clones and further subsets share the set.
 ///
-/// Names decide which samples [`Subset::share`] and [`Subset::split`] choose, not places on a disk, so that a folder and
-/// the shards made of it give the same subsets.
+/// Names decide which samples [`Subset::share`] and [`Subset::split`] choose, not places on a disk,
+/// so that a folder and the shards made of it give the same subsets.
 #[derive(Debug)]
 pub struct Subset<D> {
     dataset: Arc<D>,
@@ -91,9 +91,10 @@ impl<D: Dataset> Subset<D> {
         Ok(self.chosen(|place| names.contains(&self.source(place).as_str())))
     }
 
-    /// About `ratio` (above 0, up to 1) of each source: `ratio` times the number of its samples, rounded, but at least
-    /// one. The choice depends on `seed`, the name of the sample and the other samples of the source; a smaller ratio
-    /// keeps a subset of what a larger one keeps. The order stays.
+    /// About `ratio` (above 0, up to 1) of each source: `ratio` times the number of its samples,
+    /// rounded, but at least one. The choice depends on `seed`, the name of the sample and the
+    /// other samples of the source; a smaller ratio keeps a subset of what a larger one keeps. The
+    /// order stays.
     ///
     /// # Errors
     /// [`Error::Setting`] for a ratio out of range.
@@ -105,7 +106,8 @@ impl<D: Dataset> Subset<D> {
                 found: ratio.to_string(),
             });
         }
-        // Not the purpose of `split`: a subset must not consist of samples that were nearly held out.
+        // Not the purpose of `split`: a subset must not consist of samples that were nearly held
+        // out.
         let key = Key::new(seed).purpose(Purpose::Sampler);
         let mut ranked: BTreeMap<String, Vec<(u64, usize)>> = BTreeMap::new();
         for place in 0..self.len() {
@@ -121,11 +123,12 @@ impl<D: Dataset> Subset<D> {
         Ok(self.chosen(|place| kept.contains(&place)))
     }
 
-    /// Splits into a training part and a held-out part of about `held_out_share` (0 to 1) of the samples, at most `max`
-    /// of them; the rest trains. Either part may be empty.
+    /// Splits into a training part and a held-out part of about `held_out_share` (0 to 1) of the
+    /// samples, at most `max` of them; the rest trains. Either part may be empty.
     ///
-    /// Without `max` the part of a sample depends on `seed` and its name alone: samples that are added later do not move
-    /// the others. With `max` the held-out part is a subset of the one without.
+    /// Without `max` the part of a sample depends on `seed` and its name alone: samples that are
+    /// added later do not move the others. With `max` the held-out part is a subset of the one
+    /// without.
     ///
     /// # Errors
     /// [`Error::Setting`] for a share outside 0 to 1.

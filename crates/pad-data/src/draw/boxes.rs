@@ -15,12 +15,12 @@ pub struct DrawnBox {
     pub bbox: [f32; 4],
     /// Class, for name and colour.
     pub class: u32,
-    /// Score, 0 to 1; none for what a person labelled.
+    /// Score, 0 to 1; `None` for ground truth.
     pub score: Option<f32>,
 }
 
 impl DrawnBox {
-    /// What a person labelled, crowds left out.
+    /// Returns the ground truth boxes of an image, without crowds.
     pub fn truth(labelled: &LabelledImage) -> Vec<Self> {
         let single = labelled.objects.iter().filter(|object| !object.crowd);
         single
@@ -32,7 +32,7 @@ impl DrawnBox {
             .collect()
     }
 
-    /// Name and score, as they are written beside the box.
+    /// Returns the caption: name and score.
     fn caption(&self, classes: &BoxClasses) -> String {
         let name = classes.name(self.class);
         match self.score {
@@ -41,13 +41,13 @@ impl DrawnBox {
         }
     }
 
-    /// Whether it has an area. False for NaN.
+    /// Returns whether the box has an area; false for NaN.
     fn is_box(&self) -> bool {
         let [x1, y1, x2, y2] = self.bbox;
         x1 < x2 && y1 < y2
     }
 
-    /// Rank in drawing: high scores last, so that they lie above; what is no number, first.
+    /// Returns the drawing order: high scores last, so that they are on top; NaN first.
     fn rank(&self) -> f32 {
         self.score.filter(|score| !score.is_nan()).unwrap_or(0.0)
     }
@@ -57,17 +57,18 @@ impl DrawnBox {
 const INK: Color = [10; 3];
 
 impl Canvas {
-    /// Draws boxes in the colours of their classes, each with its name and, where it has one, its score: `scale` (0
-    /// counts as 1) is the width of lines and of the letters' dots, pixels. Boxes that are none (NaN, reversed) are
-    /// left out.
+    /// Draws boxes in the colours of their classes, each with its name and, if present, its score.
+    /// `scale` (0 counts as 1) is the width of lines and of the letters' dots, pixels. Invalid
+    /// boxes (NaN, reversed) are skipped.
     ///
-    /// Lines lie outside a box, so that small objects stay to be seen. A caption stands above its box, or below, right
-    /// or left of it, where it hides no other object and no caption; the highest scores choose first.
+    /// Lines lie outside the box, so that small objects stay visible. A caption is placed above,
+    /// below, right or left of its box, where it hides no other object or caption; the highest
+    /// scores are placed first.
     pub fn boxes(&mut self, boxes: &[DrawnBox], classes: &BoxClasses, scale: usize) {
         let scale = scale.max(1);
         let mut order: Vec<&DrawnBox> = boxes.iter().filter(|drawn| drawn.is_box()).collect();
         order.sort_by(|a, b| a.rank().total_cmp(&b.rank()));
-        // Captions after all lines: a line through a number makes another number of it.
+        // Captions after all lines: a line through a digit changes it.
         for drawn in &order {
             let [x1, y1, x2, y2] = drawn.bbox;
             let out = scale as f32;
@@ -82,10 +83,11 @@ impl Canvas {
             let hidden = |place: &Rect| {
                 let others = objects.iter().enumerate().filter(|(other, _)| *other != index);
                 let objects: usize = others.map(|(_, object)| common(place, object)).sum();
-                // Two captions on one another are no caption; a hidden object can still be guessed.
+                // Overlapping captions are unreadable; a partly hidden object can still be
+                // recognised.
                 objects + 4 * captions.iter().map(|(other, _)| common(place, other)).sum::<usize>()
             };
-            // The first of those that hide least.
+            // The first of those with the smallest overlap.
             if let Some(place) = places.into_iter().min_by_key(hidden) {
                 captions.push((place, drawn));
             }
@@ -98,22 +100,23 @@ impl Canvas {
         }
     }
 
-    /// The pixels that a box covers.
+    /// Returns the pixels that a box covers.
     fn pixels_of(&self, [x1, y1, x2, y2]: [f32; 4]) -> Rect {
-        // Casts saturate: what lies outside ends at the edge.
+        // Casts saturate: coordinates outside end at the edge.
         let edge = |value: f32, side: usize| (value.round().max(0.0) as usize).min(side);
         let ImageSize { height, width } = self.size();
         let (top, left) = (edge(y1, height), edge(x1, width));
         Rect { top, left, height: edge(y2, height) - top, width: edge(x2, width) - left }
     }
 
-    /// Size of a caption with a rim around its letters.
+    /// Returns the size of a caption with a margin around its letters.
     fn plate(&self, text: &str, scale: usize) -> ImageSize {
         let size = Self::text_size(text, scale);
         ImageSize::new(size.height + 2 * scale, size.width + 2 * scale)
     }
 
-    /// Where a caption may stand, the best place first, all inside the picture where it is large enough.
+    /// Returns the possible positions of a caption, the best first, inside the picture if it is
+    /// large enough.
     fn places(&self, object: Rect, plate: ImageSize, scale: usize) -> [Rect; 4] {
         let bottom_room = self.size().height.saturating_sub(plate.height);
         let right_room = self.size().width.saturating_sub(plate.width);
@@ -128,14 +131,14 @@ impl Canvas {
         let below = at(top + height + scale, left.saturating_sub(scale));
         let right = at(top, left + width + scale);
         let left = at(top, left.saturating_sub(plate.width + scale));
-        // A caption that is pushed into its own box is none of the good places.
+        // A position shifted into the box itself ranks last.
         let mut places = [above, below, right, left];
         places.sort_by_key(|place| common(place, &object) > 0);
         places
     }
 }
 
-/// Pixels of both.
+/// Returns the number of common pixels.
 fn common(a: &Rect, b: &Rect) -> usize {
     let length = |start: (usize, usize), size: (usize, usize)| {
         (start.0 + size.0).min(start.1 + size.1).saturating_sub(start.0.max(start.1))

@@ -1,4 +1,4 @@
-//! Class maps as pictures and in numbers.
+//! Class maps as pictures, and their statistics.
 
 use std::{io, path::Path};
 
@@ -15,15 +15,16 @@ use crate::{
     sets::segmentation::{ClassMap, Classes},
 };
 
-/// Pixels of a dot of the legend's letters, and the height of its lines.
+/// Size of a dot of the legend's letters and height of its lines, pixels.
 const DOT: usize = 2;
 const LINE: usize = 14;
 
 impl Canvas {
-    /// This picture with the colours of classes over it, `opacity` (0 to 1) of them; ignored pixels stay as they are.
+    /// Returns the picture blended with the colours of the classes, `opacity` from 0 to 1. Ignored
+    /// pixels stay unchanged.
     ///
     /// # Errors
-    /// [`Error::Setting`] if the map is of another size, or `opacity` no share.
+    /// [`Error::Setting`] if the map is of another size, or `opacity` outside 0 to 1.
     pub fn overlay_classes(&self, map: &ClassMap, classes: &Classes, opacity: f32) -> Result<Self> {
         if map.size() != self.size {
             return Err(Error::Setting {
@@ -50,8 +51,8 @@ impl Canvas {
         Ok(out)
     }
 
-    /// Names and colours of these classes, one a line (numbers that are no class are passed over). Letters and
-    /// figures are drawn, other characters are blank.
+    /// Returns a legend of these classes, one per line; unknown numbers are skipped. Letters and
+    /// digits are drawn, other characters are blank.
     pub fn legend(classes: &Classes, shown: &[u8]) -> Self {
         let lines: Vec<(&str, Color)> = shown
             .iter()
@@ -72,8 +73,9 @@ impl Canvas {
     }
 }
 
-/// Writes a class map as a PNG whose numbers are the classes and whose palette is theirs (ignored pixels white):
-/// any viewer shows colours, [`read_mask`](crate::sets::segmentation::read_mask) gives the classes back.
+/// Writes a class map as an indexed PNG with the colours of the classes as its palette (ignored
+/// pixels white): viewers show colours, [`read_mask`](crate::sets::segmentation::read_mask) reads
+/// the classes.
 ///
 /// # Errors
 /// [`Error::Setting`] for sides of 2^32 and more, [`Error::Io`].
@@ -100,7 +102,7 @@ pub fn save_class_png(path: &Path, map: &ClassMap, classes: &Classes) -> Result<
     .map_err(|cause| Error::Io { path: path.into(), cause })
 }
 
-/// What was found in one image.
+/// The classes predicted in one image.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ImageClasses {
     /// Name of the image.
@@ -109,7 +111,7 @@ pub struct ImageClasses {
     pub height: usize,
     /// Width, pixels.
     pub width: usize,
-    /// The classes that occur, by number.
+    /// The classes that occur, in order of their numbers.
     pub classes: Vec<ClassShare>,
 }
 
@@ -127,10 +129,11 @@ pub struct ClassShare {
 }
 
 impl ImageClasses {
-    /// The classes of a predicted map; `scores` are those of the predicted class, one for each pixel, row-major.
+    /// Returns the classes of a predicted map; `scores` are those of the predicted class, one per
+    /// pixel, row-major.
     ///
     /// # Errors
-    /// [`Error::Setting`] if the number of scores is not that of pixels.
+    /// [`Error::Setting`] if the number of scores differs from the number of pixels.
     pub fn of(
         name: impl Into<String>,
         map: &ClassMap,

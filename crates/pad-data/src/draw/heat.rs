@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use super::{Color, to_level};
 
-/// Where `value` lies in the range, 0 to 1; none if it is no number. An empty range is all cold.
+/// Returns the position of `value` in the range, 0 to 1; `None` for NaN. An empty range gives 0.
 pub(super) fn share(value: f32, (low, high): (f32, f32)) -> Option<f32> {
     if value.is_nan() {
         return None;
@@ -13,12 +13,13 @@ pub(super) fn share(value: f32, (low, high): (f32, f32)) -> Option<f32> {
     Some(if share.is_nan() { 0.0 } else { share.clamp(0.0, 1.0) })
 }
 
-/// The colour of a heat map at `share` (0 cold to 1 hot; values beyond are clipped).
+/// Returns the colour of a heat map at `share` (0 cold to 1 hot; clipped).
 ///
-/// The path is built in Oklab (B. Ottosson, 2020), where equal steps look equal: lightness rises linearly from 0.16
-/// to 0.97, the hue turns from blue (270 degrees) over magenta and red to yellow (105 degrees), and the chroma is
-/// that of a sine arch, most in the middle and none at the ends, lowered where the colour would leave sRGB. So it
-/// runs from near black to near white, and stays in order when printed in grey.
+/// The path is built in Oklab (B. Ottosson, 2020), where equal steps look equal: lightness rises
+/// linearly from 0.16 to 0.97, the hue turns from blue (270 degrees) over magenta and red to yellow
+/// (105 degrees), and the chroma is a sine arch, largest in the middle and 0 at the ends, reduced
+/// where the colour would leave sRGB. The map runs from near black to near white, and stays
+/// monotonic when printed in grey.
 pub fn heat(share: f32) -> Color {
     static COLORS: OnceLock<[Color; 256]> = OnceLock::new();
     let colors = COLORS
@@ -43,7 +44,7 @@ fn heat_color(share: f64) -> Color {
     color(low).map(|level| to_level((srgb(level.clamp(0.0, 1.0)) * 255.0) as f32))
 }
 
-/// Oklab to linear sRGB; the matrices are those that define the space.
+/// Converts Oklab to linear sRGB, by the matrices that define Oklab.
 fn linear_rgb(lightness: f64, a: f64, b: f64) -> [f64; 3] {
     let l = (lightness + 0.396_337_777_4 * a + 0.215_803_757_3 * b).powi(3);
     let m = (lightness - 0.105_561_345_8 * a - 0.063_854_172_8 * b).powi(3);
@@ -76,7 +77,8 @@ mod tests {
     #[test]
     fn heat_rises_in_lightness_from_near_black_to_near_white() {
         let colors: Vec<Color> = (0..256).map(|step| heat(step as f32 / 255.0)).collect();
-        // Neighbours may differ by less than a level of 8 bits; four steps apart the order is strict.
+        // Neighbours may differ by less than a level of 8 bits; four steps apart the order is
+        // strict.
         assert!(colors.windows(5).all(|five| luminance(five[4]) > luminance(five[0])));
         assert!(luminance(colors[0]) < 0.01 && luminance(colors[255]) > 0.85);
         let [r, g, b] = colors[140];

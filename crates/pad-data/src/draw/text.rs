@@ -1,10 +1,10 @@
-//! Letters.
+//! A built-in font.
 
 use pad_ops::ImageSize;
 
 use super::{Canvas, Color};
 
-/// Letters, figures and what separates them: five rows of three dots each, the left one highest.
+/// Letters, digits and punctuation: five rows of three dots each, the left one in the highest bit.
 const GLYPHS: [(char, [u8; 5]); 42] = [
     ('a', [2, 5, 7, 5, 5]),
     ('b', [6, 5, 6, 5, 6]),
@@ -50,14 +50,14 @@ const GLYPHS: [(char, [u8; 5]); 42] = [
     ('%', [5, 1, 2, 4, 5]),
 ];
 
-/// Dots of a letter's height, and from one letter to the next.
+/// Height of a letter and distance between letters, dots.
 const HEIGHT: usize = 5;
 const STEP: usize = 4;
 
 impl Canvas {
-    /// Writes a line whose upper left corner is at row `top`, column `left`. A letter is three dots wide and five high,
-    /// a dot `dot` pixels (0 counts as 1) each way. Small and capital letters look alike; characters that are not known
-    /// are blank.
+    /// Writes a line whose upper left corner is at row `top`, column `left`. A letter is three dots
+    /// wide and five high, a dot `dot` pixels (0 counts as 1) wide and high. Lower and upper case
+    /// look alike; unknown characters are blank.
     pub fn text(&mut self, text: &str, top: usize, left: usize, dot: usize, color: Color) {
         let dot = dot.max(1);
         let mark = Self::new(ImageSize::square(dot), color);
@@ -75,7 +75,7 @@ impl Canvas {
         }
     }
 
-    /// Height and width of a line that [`Canvas::text`] writes.
+    /// Returns height and width of a line that [`Canvas::text`] writes.
     pub fn text_size(text: &str, dot: usize) -> ImageSize {
         let (dot, letters) = (dot.max(1), text.chars().count());
         ImageSize::new(HEIGHT * dot, (letters * STEP).saturating_sub(1) * dot)
@@ -98,7 +98,7 @@ mod tests {
         assert_eq!(row(0), [0; 10]);
         assert_eq!(row(1), [0, 0, 9, 9, 9, 0, 9, 9, 9, 0]);
         assert_eq!(row(2), [0, 0, 0, 9, 0, 0, 0, 0, 9, 0]);
-        // What would be outside is cut off.
+        // Everything outside is clipped.
         let before = canvas.clone();
         canvas.text("a", 100, 100, 3, [9; 3]);
         canvas.text("a", usize::MAX, usize::MAX, 3, [9; 3]);

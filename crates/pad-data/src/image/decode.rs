@@ -1,7 +1,7 @@
 //! Files to images. The format is taken from the content, then from the extension.
 //!
-//! A file comes from outside: its size is checked before memory is taken for it, a truncated one is refused, and a
-//! decoder that panics is caught.
+//! A file comes from outside: its size is checked before memory is taken for it, a truncated one is
+//! refused, and a decoder that panics is caught.
 
 use std::path::Path;
 
@@ -19,20 +19,22 @@ use crate::{Error, Result};
 /// Extensions of the formats that [`decode`] reads, lower case.
 pub const EXTENSIONS: [&str; 6] = ["png", "jpg", "jpeg", "bmp", "tif", "tiff"];
 
-/// Reads an image file: PNG, JPEG, BMP or TIFF; 8 or 16 bits, grey or RGB; palettes become RGB, an alpha channel is
-/// dropped; radiometric JPEG of FLIR as kelvin; TIFF also with floats and signed or 32-bit counts, which become floats. Of a TIFF with several pages the
-/// first is read. An EXIF orientation is not applied (boxes and masks refer to the pixels as stored).
+/// Reads an image file: PNG, JPEG, BMP or TIFF; 8 or 16 bits, grey or RGB; palettes become RGB, an
+/// alpha channel is dropped; radiometric JPEG of FLIR as kelvin; TIFF also with floats and signed
+/// or 32-bit counts, which become floats. Of a TIFF with several pages the first is read. An EXIF
+/// orientation is not applied (boxes and masks refer to the pixels as stored).
 ///
 /// # Errors
-/// [`Error::Io`] if the file cannot be read, [`Error::Decode`] if it is empty, truncated, damaged or makes its
-/// decoder panic, [`Error::Unsupported`] for other formats and layouts, [`Error::Limit`], [`Error::TooSmall`], and
-/// [`Error::NotFinite`] for floats that are no numbers, [`Error::Structure`] for a damaged radiometric JPEG.
+/// [`Error::Io`] if the file cannot be read, [`Error::Decode`] if it is empty, truncated, damaged
+/// or makes its decoder panic, [`Error::Unsupported`] for other formats and layouts,
+/// [`Error::Limit`], [`Error::TooSmall`], and [`Error::NotFinite`] for floats that are not finite,
+/// [`Error::Structure`] for a damaged radiometric JPEG.
 pub fn decode(path: &Path, options: &DecodeOptions) -> Result<Image> {
     decode_bytes(&read(path, options)?, path, options)
 }
 
-/// [`decode`] of a file that is already in memory. `path` names it in errors, and gives the format where the content
-/// does not.
+/// [`decode`] of a file that is already in memory. `path` names it in errors, and gives the format
+/// where the content does not.
 ///
 /// # Errors
 /// As [`decode`].
@@ -95,7 +97,7 @@ fn format(bytes: &[u8], path: &Path) -> Result<ImageFormat> {
     let unsupported = |what: String| Error::Unsupported { path: path.into(), what };
     let format = image::guess_format(bytes)
         .or_else(|_| ImageFormat::from_path(path))
-        .map_err(|_| unsupported("a file that is none of PNG, JPEG, BMP and TIFF".into()))?;
+        .map_err(|_| unsupported("a file other than PNG, JPEG, BMP and TIFF".into()))?;
     match format {
         ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::Bmp | ImageFormat::Tiff => Ok(format),
         other => Err(unsupported(format!("a file of the format {other:?}"))),

@@ -1,6 +1,11 @@
 //! Limits of decoding, and the errors of files that are outside of them or damaged.
 
-use std::{any::Any, fs, panic::{AssertUnwindSafe, catch_unwind}, path::Path};
+use std::{
+    any::Any,
+    fs,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+};
 
 use image::{
     ImageError, ImageFormat,
@@ -22,8 +27,8 @@ pub struct DecodeOptions {
     pub max_alloc_bytes: u64,
     /// Minimum side, pixels. Default 16, one patch.
     pub min_side: usize,
-    /// Whether a radiometric JPEG of a FLIR camera gives its temperatures, kelvin, instead of its coloured picture
-    /// (which may be of another size). Default true.
+    /// Whether a radiometric JPEG of a FLIR camera gives its temperatures, kelvin, instead of its
+    /// coloured picture (which may be of another size). Default true.
     pub radiometric: bool,
 }
 
@@ -67,7 +72,7 @@ pub(crate) fn read(path: &Path, options: &DecodeOptions) -> Result<Vec<u8>> {
     let metadata = fs::metadata(path).map_err(io)?;
     if !metadata.is_file() {
         // Opening a pipe would wait for ever.
-        let what = if metadata.is_dir() { "a folder" } else { "a file that is no regular file" };
+        let what = if metadata.is_dir() { "a folder" } else { "a file that is not a regular file" };
         return Err(Error::Unsupported { path: path.into(), what: what.into() });
     }
     limit(path, "bytes of file", options.max_alloc_bytes, metadata.len())?;

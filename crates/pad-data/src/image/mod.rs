@@ -11,24 +11,26 @@ use std::sync::Arc;
 
 use pad_ops::ImageSize;
 
-pub(crate) use self::{
-    decode::{decode_bytes_collapsed, decode_collapsed},
-    limits::{damaged, panic_text, read},
-};
 pub use self::{
     decode::{EXTENSIONS, decode, decode_bytes},
     limits::DecodeOptions,
 };
+pub(crate) use self::{
+    decode::{decode_bytes_collapsed, decode_collapsed},
+    limits::{damaged, panic_text, read},
+};
 use crate::{Error, Result};
 
-/// Samples of an image, interleaved: row after row, in a row pixel after pixel, in a pixel channel after channel.
+/// Samples of an image, interleaved: row after row, in a row pixel after pixel, in a pixel channel
+/// after channel.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Pixels {
     /// 8-bit levels, 0 to 255.
     U8(Vec<u8>),
     /// 16-bit counts of a detector, 0 to 65535.
     U16(Vec<u16>),
-    /// Floats: kelvin, counts of another width, or levels of 0 to 255 after a [`Window`](crate::window::Window).
+    /// Floats: kelvin, counts of another width, or levels of 0 to 255 after a
+    /// [`Window`](crate::window::Window).
     F32(Vec<f32>),
 }
 
@@ -42,7 +44,7 @@ impl Pixels {
         }
     }
 
-    /// Whether there is no sample.
+    /// Whether there are no samples.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -58,9 +60,11 @@ impl Pixels {
     }
 }
 
-/// An image of `size.height x size.width` pixels with one channel (grey) or three (red, green, blue).
+/// An image of `size.height x size.width` pixels with one channel (grey) or three (red, green,
+/// blue).
 ///
-/// An `Image` always holds at least one pixel, and exactly `height * width * channels` samples. Clones share them.
+/// An `Image` always holds at least one pixel, and exactly `height * width * channels` samples.
+/// Clones share them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Image {
     size: ImageSize,
@@ -84,7 +88,8 @@ impl Image {
     /// An image from its samples in `(height, width, channel)` order.
     ///
     /// # Errors
-    /// [`Error::Setting`] if `channels` is neither 1 nor 3, a side is 0, or the number of samples does not fit.
+    /// [`Error::Setting`] if `channels` is neither 1 nor 3, a side is 0, or the number of samples
+    /// does not fit.
     pub fn new(size: ImageSize, channels: usize, pixels: Pixels) -> Result<Self> {
         expect_channels(channels)?;
         let samples =
@@ -119,8 +124,9 @@ impl Image {
         Arc::unwrap_or_clone(self.pixels)
     }
 
-    /// The same image as one channel: the luma of ITU-R BT.601 in 16-bit fixed point, which for 8-bit images is
-    /// what PIL's mode `L` holds: `(19595 R + 38470 G + 7471 B + 32768) >> 16`. Floats are not rounded.
+    /// The same image as one channel: the luma of ITU-R BT.601 in 16-bit fixed point, which for
+    /// 8-bit images is what PIL's mode `L` holds: `(19595 R + 38470 G + 7471 B + 32768) >> 16`.
+    /// Floats are not rounded.
     #[must_use]
     pub fn to_gray(self) -> Self {
         if self.channels == 1 {
@@ -154,8 +160,9 @@ impl Image {
         Self { channels: 3, pixels: Arc::new(pixels), ..self }
     }
 
-    /// The same image with one channel if its three are equal everywhere (thermal images are often stored so),
-    /// else unchanged. Nothing is lost: every later step treats the channels alike and apart.
+    /// The same image with one channel if its three are equal everywhere (thermal images are often
+    /// stored so), else unchanged. Nothing is lost: every later step treats the channels alike and
+    /// apart.
     #[must_use]
     pub fn collapse_gray(self) -> Self {
         if self.channels == 1 {

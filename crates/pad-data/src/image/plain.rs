@@ -1,4 +1,5 @@
-//! The formats that the `image` crate decodes: PNG, BMP, and JPEG of the kinds that our own decoder leaves to it.
+//! The formats that the `image` crate decodes: PNG, BMP, and JPEG of the kinds that our own decoder
+//! leaves to it.
 
 use std::{io::Cursor, path::Path};
 

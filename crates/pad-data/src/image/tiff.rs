@@ -78,7 +78,7 @@ pub(super) fn decode(bytes: &[u8], path: &Path, options: &DecodeOptions) -> Resu
         DecodingResult::I16(values) => {
             floats(arrange.run(values.iter().map(|&value| f32::from(value)).collect()))
         }
-        // Beyond 2^24 counts the lowest bits are lost; no detector has so many.
+        // Beyond 2^24 counts the lowest bits are lost; no detector has that many.
         DecodingResult::I32(values) => {
             floats(arrange.run(values.iter().map(|&value| value as f32).collect()))
         }
@@ -101,7 +101,8 @@ pub(super) fn decode(bytes: &[u8], path: &Path, options: &DecodeOptions) -> Resu
     }
 }
 
-/// Whether the extra sample is an alpha channel (associated or not), to be dropped, and not a second band.
+/// Whether the extra sample is an alpha channel (associated or not), to be dropped, and not a
+/// second band.
 fn has_alpha<R: std::io::Read + std::io::Seek>(decoder: &mut Decoder<R>) -> bool {
     let kinds = decoder.find_tag_unsigned_vec::<u16>(Tag::ExtraSamples);
     matches!(kinds.ok().flatten().as_deref(), Some([1 | 2, ..]))

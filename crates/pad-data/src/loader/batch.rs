@@ -9,21 +9,23 @@ use crate::{Result, ahead::ToDevice};
 pub struct Batch<L = ()> {
     /// Epoch of the loader that it belongs to.
     pub epoch: u64,
-    /// Place of the batch in its epoch, from 0: a run that is resumed after it begins at `number + 1`.
+    /// Place of the batch in its epoch, from 0: a run that is resumed after it begins at
+    /// `number + 1`.
     pub number: usize,
     /// Index of each sample.
     pub indices: Vec<usize>,
     /// Name of each sample.
     pub names: Vec<String>,
-    /// `(B, C, H, W)`, f32. `B` is smaller than the batch size where images were unreadable, and in an incomplete last
-    /// batch; 0 if no image of the batch could be read.
+    /// `(B, C, H, W)`, f32. `B` is smaller than the batch size where images were unreadable, and in
+    /// an incomplete last batch; 0 if no image of the batch could be read.
     pub images: Tensor,
     /// Labels of the samples.
     pub labels: L,
 }
 
 impl<L> Batch<L> {
-    /// A batch that is not from a loader: `images` of `(B, C, H, W)` with the indices and names 0 to `B - 1`.
+    /// A batch that is not from a loader: `images` of `(B, C, H, W)` with the indices and names 0
+    /// to `B - 1`.
     pub fn new(images: Tensor, labels: L) -> Self {
         let count = images.dims().first().copied().unwrap_or(0);
         let names = (0..count).map(|index| index.to_string()).collect();

@@ -7,8 +7,8 @@ use std::{
 
 use crate::dataset::Sample;
 
-/// Decoded samples, up to a number of bytes, by their origins. They are not replaced: an epoch visits each sample once,
-/// so that the oldest is the one that is needed soonest.
+/// Decoded samples, up to a number of bytes, by their origins. They are not replaced: an epoch
+/// visits each sample once, so that the oldest is the one that is needed soonest.
 pub(super) struct Cache<S> {
     limit: u64,
     kept: Mutex<Kept<S>>,

@@ -1,11 +1,13 @@
 //! Batches from worker threads, the same bits for any number of them.
 //!
-//! A worker takes one batch at a time, allocates it, and the [`Transform`] writes each sample straight into its place;
-//! the batch then becomes the tensor without a copy. Batches come in order, whichever is finished first. Every random
-//! decision depends on (seed, epoch, index of the sample) alone, and unreadable files are counted in the order of
-//! batches, so not even the place of an error depends on threads.
+//! A worker takes one batch at a time, allocates it, and the [`Transform`] writes each sample
+//! straight into its place; the batch then becomes the tensor without a copy. Batches come in
+//! order, whichever is finished first. Every random decision depends on (seed, epoch, index of the
+//! sample) alone, and unreadable files are counted in the order of batches, so not even the place
+//! of an error depends on threads.
 //!
-//! Every batch of an epoch comes, also one of which no image could be read: it is [empty](Batch::is_empty).
+//! Every batch of an epoch comes, also one of which no image could be read: it is
+//! [empty](Batch::is_empty).
 
 mod batch;
 mod cache;
@@ -15,24 +17,31 @@ mod unreadable;
 
 use std::sync::{Arc, atomic::AtomicBool};
 
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 use pad_ops::rng::{Key, Purpose};
 use serde::{Deserialize, Serialize};
 
+pub use self::{batch::Batch, unreadable::UnreadableImage};
 use self::{
     cache::Cache,
     pool::{Plan, Pool},
     reader::{Reader, Source},
     unreadable::Unreadable,
 };
-pub use self::{batch::Batch, unreadable::UnreadableImage};
 use crate::{
     Error, Result,
     ahead::{OnDevice, ToDevice, to_device},
     dataset::Dataset,
     image::DecodeOptions,
-    transform::Transform,
+    transform::{Transform, detection::DetectionTargets},
 };
+
+/// A batch of [`SegmentationPipeline`](crate::transform::segmentation::SegmentationPipeline):
+/// labels are `(B, H, W)`, u8.
+pub type SegmentationBatch = Batch<Tensor>;
+
+/// A batch of [`DetectionPipeline`](crate::transform::detection::DetectionPipeline).
+pub type DetectionBatch = Batch<DetectionTargets>;
 
 /// How a set is read.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -54,7 +63,8 @@ pub struct LoaderConfig {
     pub seed: u64,
     /// Limits of decoding.
     pub decode: DecodeOptions,
-    /// Memory for decoded samples, bytes. Samples are kept until it is full, and not replaced. Default 0.
+    /// Memory for decoded samples, bytes. Samples are kept until it is full, and not replaced.
+    /// Default 0.
     pub cache_bytes: u64,
 }
 
@@ -112,8 +122,8 @@ impl<L: Send + 'static> Loader<L> {
     /// A loader of `dataset`. Threads are only started by [`Loader::epoch`].
     ///
     /// # Errors
-    /// [`Error::Setting`] for an empty set, a transform that does not suit the set, and a configuration under which an
-    /// epoch has no batch.
+    /// [`Error::Setting`] for an empty set, a transform that does not suit the set, and a
+    /// configuration under which an epoch has no batch.
     pub fn new<D, T>(dataset: D, transform: T, config: LoaderConfig) -> Result<Self>
     where
         D: Dataset + 'static,
@@ -153,8 +163,8 @@ impl<L: Send + 'static> Loader<L> {
         &self.config
     }
 
-    /// The batches of epoch `epoch`, from batch `first` on: a resumed run sees the rest of the epoch as the interrupted
-    /// one would have.
+    /// The batches of epoch `epoch`, from batch `first` on: a resumed run sees the rest of the
+    /// epoch as the interrupted one would have.
     ///
     /// # Errors
     /// [`Error::Worker`] if a thread cannot be started.
@@ -162,13 +172,18 @@ impl<L: Send + 'static> Loader<L> {
         self.epoch_strided(epoch, first, 1)
     }
 
-    /// The batches `first`, `first + stride`, … of epoch `epoch`, the same bits as in [`Loader::epoch`]; the others are not
-    /// read. For one of `stride` processes that share an epoch; each process counts unreadable images by itself. A
-    /// `stride` of 0 is taken as 1.
+    /// The batches `first`, `first + stride`, … of epoch `epoch`, the same bits as in
+    /// [`Loader::epoch`]; the others are not read. For one of `stride` processes that share an
+    /// epoch; each process counts unreadable images by itself. A `stride` of 0 is taken as 1.
     ///
     /// # Errors
     /// [`Error::Worker`] if a thread cannot be started.
-    pub fn epoch_strided(&self, epoch: u64, first: usize, stride: usize) -> Result<EpochBatches<L>> {
+    pub fn epoch_strided(
+        &self,
+        epoch: u64,
+        first: usize,
+        stride: usize,
+    ) -> Result<EpochBatches<L>> {
         let stride = stride.max(1);
         let key = Key::new(self.config.seed).epoch(epoch);
         let mut order: Vec<usize> = (0..self.len()).collect();
@@ -201,7 +216,8 @@ impl<L: Send + 'static> Loader<L> {
         })
     }
 
-    /// [`Loader::epoch_strided`] on `device`; to a GPU each batch is copied while the one before it is used.
+    /// [`Loader::epoch_strided`] on `device`; to a GPU each batch is copied while the one before it
+    /// is used.
     ///
     /// # Errors
     /// [`Error::Worker`] if a thread cannot be started.
@@ -224,7 +240,8 @@ impl<L: Send + 'static> Loader<L> {
     }
 }
 
-/// The batches of one epoch, in order. Dropping it ends its threads. After an error nothing more comes.
+/// The batches of one epoch, in order. Dropping it ends its threads. After an error nothing more
+/// comes.
 pub struct EpochBatches<L = ()> {
     plan: Arc<Plan<L>>,
     pool: Option<Pool<L>>,

@@ -58,7 +58,8 @@ impl<L: Send + 'static> Pool<L> {
         prefetch: usize,
         batches: StepBy<Range<usize>>,
     ) -> Result<Self> {
-        // Maximum number of batches in flight. The channels hold all of them, so that sending never waits.
+        // Maximum number of batches in flight. The channels hold all of them, so that sending never
+        // waits.
         let in_flight = workers.saturating_add(prefetch).min(batches.len());
         let (tasks, todo) = bounded::<usize>(in_flight);
         let (done, results) = bounded(in_flight);

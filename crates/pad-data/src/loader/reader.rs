@@ -37,15 +37,10 @@ pub(super) trait Reader<L>: Send + Sync {
     /// Name of a sample.
     fn name(&self, index: usize) -> String;
 
-    /// Reads a batch: the samples `indices`, whose keys refine `key`. Once `stop` is set the batch is not used any more,
-    /// and may be short.
-    fn read(
-        &self,
-        place: Place,
-        indices: &[usize],
-        key: Key,
-        stop: &AtomicBool,
-    ) -> Result<Read<L>>;
+    /// Reads a batch: the samples `indices`, whose keys refine `key`. Once `stop` is set the batch
+    /// is not used any more, and may be short.
+    fn read(&self, place: Place, indices: &[usize], key: Key, stop: &AtomicBool)
+    -> Result<Read<L>>;
 }
 
 /// A set and its transform.

@@ -1,4 +1,4 @@
-//! From downloads to a set: placed, hashed, compared; resumable.
+//! Builds the set from the downloads: files are placed, hashed and compared; resumable.
 
 use std::{
     collections::BTreeSet,
@@ -21,27 +21,29 @@ use crate::{
     image::{DecodeOptions, Image, Pixels, decode_bytes, read},
 };
 
-/// Images between two writes of the manifest: what a run that is stopped must do again at most.
+/// Number of images between two writes of the manifest: the most that a stopped run must repeat.
 const CHUNK: usize = 512;
 
-/// How files come into the set.
+/// How files are placed in the set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Placing {
-    /// As hard links, which take no room; as copies where the system gives no link (another disk). Who writes into a
-    /// linked file in place changes the download too.
+    /// As hard links, which take no space; as copies where links are impossible (another disk).
+    /// Writing to a linked file in place changes the download too.
     Link,
     /// As copies.
     Copy,
 }
 
-/// How a set is built.
+/// The configuration of a build.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BuildConfig {
-    /// How files come into the set. Default as links.
+    /// How files are placed in the set. Default: as links.
     pub placing: Placing,
-    /// Bits of [`Likeness`] by which near duplicates differ at most, of 128. Default 2.
+    /// Maximum number of differing bits of [`Likeness`] (of 128) between near duplicates. Default
+    /// 2.
     pub near: u32,
-    /// Whether near duplicates are taken out. Default no, as in the paper: frames of a video resemble each other.
+    /// Whether near duplicates are removed. Default false, as in the paper: frames of a video
+    /// resemble each other.
     pub dedup: bool,
     /// Limits of decoding.
     pub decode: DecodeOptions,
@@ -53,49 +55,52 @@ impl Default for BuildConfig {
     }
 }
 
-/// How far a build is.
+/// The progress of a build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress<'a> {
     /// The source.
     pub source: &'a str,
-    /// Its images that are done.
+    /// The number of its finished images.
     pub done: usize,
-    /// Its images.
+    /// The number of its images.
     pub total: usize,
 }
 
-/// What became of a source.
+/// The result of building one source.
 #[derive(Debug)]
 pub struct Built {
     /// The source.
     pub source: SourceSpec,
-    /// Images that belong to the set by the source's rules: to be compared with [`SourceSpec::expected`].
+    /// The number of images that belong to the set by the source's rules; compare it with
+    /// [`SourceSpec::expected`].
     pub found: usize,
-    /// Images left out because they are dark.
+    /// The number of images left out because they are dark.
     pub dark: usize,
-    /// Images that were there from an earlier run.
+    /// The number of images kept from an earlier run.
     pub reused: usize,
-    /// Images that resemble an earlier one.
+    /// The number of images that resemble an earlier one.
     pub near: usize,
-    /// Images that were taken out because of that.
+    /// The number of images removed because of that.
     pub removed: usize,
-    /// Files that cannot be images of the set, each with its reason.
+    /// The errors of files that cannot be images of the set.
     pub unreadable: Vec<Error>,
 }
 
 impl Built {
-    /// Whether every image was readable and their number is the expected one.
+    /// Returns whether every image was readable and their number is as expected.
     pub fn is_as_expected(&self) -> bool {
         self.unreadable.is_empty() && self.found == self.source.expected
     }
 }
 
-/// Brings the planned images into `set`, in the layout `NAME/thermal/*`, with a manifest per source. All threads work;
-/// the result does not depend on how many. What an earlier run has done is kept; a file that is there is whole.
+/// Places the planned images in `set`, in the layout `NAME/thermal/*`, with a manifest per source.
+/// Runs on all threads; the result does not depend on their number. Results of an earlier run are
+/// kept. Files are written atomically.
 ///
 /// # Errors
-/// [`Error::Foreign`] if a source's folder holds other files; [`Error::Io`] if the set cannot be written;
-/// [`Error::Line`] for a damaged manifest. Downloaded files that cannot be read are listed in [`Built::unreadable`].
+/// [`Error::Foreign`] if a source's folder holds other files; [`Error::Io`] if the set cannot be
+/// written; [`Error::Line`] for a damaged manifest. Downloaded files that cannot be read are listed
+/// in [`Built::unreadable`].
 pub fn build(
     plans: &[Plan],
     set: &Path,
@@ -125,7 +130,7 @@ pub fn build(
             entry.removed = config.dedup && entry.near.is_some();
             report.removed += usize::from(entry.removed);
         }
-        // The manifest first: a run that is stopped in between finds what is to be taken out.
+        // The manifest first: a stopped run then knows which files are to be removed.
         manifest.write(&set.join(plan.source.name).join(MANIFEST))?;
         for (entry, image) in manifest.entries.iter().zip(planned(plan, manifest)) {
             let path = set.join(&entry.path);
@@ -137,7 +142,7 @@ pub fn build(
                     _ => {}
                 }
             } else if !path.exists() {
-                // An earlier run has taken out more.
+                // An earlier run removed more.
                 let link = config.placing == Placing::Link && plan.source.border == 0;
                 if let Some((bytes, _)) = content(image, &plan.source, config)? {
                     place(image, &path, &bytes, link)?;
@@ -148,13 +153,13 @@ pub fn build(
     Ok(built)
 }
 
-/// The planned image of each entry: the entries are those of the plan, in its order, less some.
+/// Returns the planned image of each entry: the entries are a subsequence of the plan.
 fn planned<'a>(plan: &'a Plan, manifest: &'a Manifest) -> impl Iterator<Item = &'a Planned> {
     let mut images = plan.images.iter();
     manifest.entries.iter().filter_map(move |entry| images.find(|image| image.to == entry.path))
 }
 
-/// What became of one file.
+/// The result of placing one file.
 enum Outcome {
     Placed { entry: Entry, reused: bool },
     Dark,
@@ -204,7 +209,7 @@ fn build_one(
         let last = (chunk + 1) * CHUNK >= plan.images.len();
         if is_new && !last {
             let mut so_far = manifest.clone();
-            // What an earlier, longer run has done further on is still to be found.
+            // Keep the later entries of an earlier, longer run.
             let done: BTreeSet<&str> =
                 manifest.entries.iter().map(|one| one.path.as_str()).collect();
             let further = earlier.values().filter(|one| !done.contains(one.path.as_str()));
@@ -217,7 +222,7 @@ fn build_one(
     Ok((built, manifest))
 }
 
-/// Brings one file in, if it belongs to the set.
+/// Places one file, if it belongs to the set.
 fn bring(
     image: &Planned,
     source: &SourceSpec,
@@ -253,7 +258,7 @@ fn bring(
     Ok(Outcome::Placed { entry, reused: false })
 }
 
-/// What the file of the set holds, and what it looks like; `None` for an image that is too dark.
+/// Returns the bytes of the file in the set and its likeness; `None` for an image that is too dark.
 fn content(
     planned: &Planned,
     source: &SourceSpec,
@@ -281,7 +286,8 @@ fn is_brighter(pixels: &Pixels, limit: u8) -> bool {
     }
 }
 
-/// The 8-bit image without its frame, which must be white: an image that has lost it already would lose what it shows.
+/// Returns the 8-bit image without its border, which must be white: an image without a border would
+/// lose content.
 fn without_border(
     image: Image,
     border: usize,
@@ -321,7 +327,7 @@ fn without_border(
     Image::new(inner, 1, Pixels::U8(kept))
 }
 
-/// As PNG: a second JPEG would lose more.
+/// Encodes the image as PNG: another JPEG would lose more.
 fn encode(image: &Image, path: &Path) -> Result<Vec<u8>> {
     let Pixels::U8(levels) = image.pixels() else {
         let what = "writing an image of more than 8 bits".into();
@@ -335,14 +341,14 @@ fn encode(image: &Image, path: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Puts the file in its place, whole or not at all.
+/// Writes the file atomically.
 fn place(image: &Planned, to: &Path, bytes: &[u8], link: bool) -> Result<()> {
     let io = |cause| Error::Io { path: to.into(), cause };
     if to.exists() && fs::read(to).map_err(io)? == bytes {
         return Ok(());
     }
     if link && !to.exists() {
-        // A link to a symbolic link would be one to a name, not to a file.
+        // A hard link to a symbolic link would refer to a name, not to a file.
         let from: PathBuf = image
             .from
             .canonicalize()

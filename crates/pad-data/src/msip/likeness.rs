@@ -1,4 +1,4 @@
-//! Pictures that look alike: a hash of which parts are brighter than their neighbours.
+//! Near duplicates, by a hash of which parts of an image are brighter than their neighbours.
 
 use std::collections::BTreeMap;
 
@@ -6,16 +6,16 @@ use pad_ops::ImageSize;
 
 use crate::image::{Image, Pixels};
 
-/// Rows and columns of comparisons.
+/// Number of rows and columns of comparisons.
 const SIDE: usize = 8;
 
-/// 128 comparisons of neighbouring parts of an image: 8 x 8 across, 8 x 8 down (the difference hash). Images that
-/// differ by a resize, their compression or their contrast differ in few bits.
+/// The difference hash of an image: 128 comparisons of adjacent parts, 8 x 8 across and 8 x 8 down.
+/// Images that differ by a resize, by compression or by contrast differ in few bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Likeness(pub u128);
 
 impl Likeness {
-    /// The hash of an image; of a coloured one, of its first channel.
+    /// Returns the hash of an image (of its first channel).
     pub fn of(image: &Image) -> Self {
         let (size, channels) = (image.size(), image.channels());
         match image.pixels() {
@@ -38,13 +38,13 @@ impl Likeness {
         Self(bits)
     }
 
-    /// Bits that differ, 0 to 128.
+    /// Returns the number of differing bits, 0 to 128.
     pub fn distance(self, other: Self) -> u32 {
         (self.0 ^ other.0).count_ones()
     }
 }
 
-/// Means of the parts of an image that is cut into `grid` (each part at least one pixel).
+/// Returns the means of the parts of an image divided by `grid` (each part at least one pixel).
 fn means<T: Copy + Into<f64>>(
     values: &[T],
     size: ImageSize,
@@ -72,10 +72,11 @@ fn means<T: Copy + Into<f64>>(
     means
 }
 
-/// For each hash the first earlier one within `distance` bits that has none itself: what remains when those with one
-/// are taken away are pictures of which no two are so close. `distance` is at most 127 (more counts as 127).
+/// Returns for each hash the first earlier hash within `distance` bits that is no near duplicate
+/// itself. Without the near duplicates, no two hashes are within `distance`. `distance` is at most
+/// 127 (larger values count as 127).
 pub fn near_duplicates(hashes: &[Likeness], distance: u32) -> Vec<Option<usize>> {
-    // Two hashes that differ in d bits agree in one of d + 1 bands at least.
+    // Two hashes that differ in d bits agree in at least one of d + 1 bands.
     let bands = distance.min(127) + 1;
     let band = |hash: Likeness, index: u32| {
         let (start, end) = (index * 128 / bands, (index + 1) * 128 / bands);

@@ -1,4 +1,4 @@
-//! What a set holds, file by file: a table with tabs, and the check against it.
+//! The manifest of a source: a tab-separated table of its files, and verification against it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use super::likeness::Likeness;
 use crate::{Error, Result, sets::folder::list};
 
-/// Name of the manifest in the folder of each source.
+/// The name of the manifest in the folder of each source.
 pub const MANIFEST: &str = "manifest.tsv";
 
 const FIRST_LINE: &str = "# MSIP manifest 1";
@@ -21,19 +21,19 @@ const COLUMNS: [&str; 7] = ["path", "original", "bytes", "sha256", "likeness", "
 /// One image of a set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Where it is, below the set's folder, with `/` on every system.
+    /// Path below the set's folder, with `/` on every system.
     pub path: String,
-    /// Where it came from, below the folder of the source's download.
+    /// Original path below the folder of the source's download.
     pub original: String,
-    /// Size of the file.
+    /// Size of the file, bytes.
     pub bytes: u64,
     /// SHA-256 of the file, 64 hexadecimal digits.
     pub sha256: String,
-    /// What it looks like.
+    /// Hash of its appearance.
     pub likeness: Likeness,
     /// Path of an earlier image that looks alike.
     pub near: Option<String>,
-    /// Whether it was taken out of the set again, because of [`Entry::near`].
+    /// Whether it was removed from the set because of [`Entry::near`].
     pub removed: bool,
 }
 
@@ -57,8 +57,9 @@ impl Manifest {
     /// Reads a manifest from memory; `path` names it in errors.
     ///
     /// # Errors
-    /// [`Error::Line`] with the line's number for anything that [`Manifest::to_text`] does not write: another
-    /// header, columns missing, numbers that are none, paths that leave the set, a path twice, a missing last line end.
+    /// [`Error::Line`] with the line's number for anything that [`Manifest::to_text`] does not
+    /// write: another header, missing columns, invalid numbers, paths that leave the set, a
+    /// repeated path, a missing last line end.
     pub fn parse(bytes: &[u8], path: &Path) -> Result<Self> {
         let refuse = |line: usize, what: String| Error::Line { path: path.into(), line, what };
         let text = std::str::from_utf8(bytes).map_err(|error| {
@@ -69,7 +70,7 @@ impl Manifest {
         let mut header = |number: usize, expected: String| match lines.next() {
             Some(found) if found == expected => Ok(()),
             Some(found) => Err(refuse(number, format!("expected {expected:?}, found {found:?}"))),
-            // The first line is always there, if empty; the error names one that exists.
+            // The first line always exists, possibly empty; the error names an existing line.
             None => Err(refuse(
                 number - 1,
                 format!("expected a line {expected:?} after it, found the end"),
@@ -108,7 +109,7 @@ impl Manifest {
         Ok(Self { entries })
     }
 
-    /// The manifest as text, as [`Manifest::parse`] reads it.
+    /// Returns the manifest as text, as [`Manifest::parse`] reads it.
     pub fn to_text(&self) -> String {
         let mut text = format!("{FIRST_LINE}\n{}\n", COLUMNS.join("\t"));
         for entry in &self.entries {
@@ -125,7 +126,7 @@ impl Manifest {
         text
     }
 
-    /// Writes the manifest, whole or not at all.
+    /// Writes the manifest atomically.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -146,7 +147,7 @@ impl Entry {
                 fields.len()
             ));
         };
-        // Downloads may be laid out in any way, so long as a line can tell it.
+        // Downloads may have any layout that fits into a line.
         if original.is_empty() || original.contains('\r') {
             return Err(format!("expected a path for original, found {original:?}"));
         }
@@ -154,7 +155,7 @@ impl Entry {
             let inside = !text.is_empty()
                 && !text.contains(['\\', '\r'])
                 && Path::new(text).components().all(|part| matches!(part, Component::Normal(_)));
-            // `a//b` and `a/./b` have normal parts alone, but are not written so.
+            // `a//b` and `a/./b` have only normal components, but are never written.
             let plain = text.split('/').all(|part| !part.is_empty() && part != ".");
             if !(inside && plain) {
                 return Err(format!("expected a path below the set for {name}, found {text:?}"));
@@ -195,7 +196,7 @@ impl Entry {
     }
 }
 
-/// SHA-256 of bytes, 64 hexadecimal digits.
+/// Returns the SHA-256 of bytes, 64 hexadecimal digits.
 pub(super) fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().fold(String::with_capacity(64), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
@@ -203,11 +204,11 @@ pub(super) fn sha256(bytes: &[u8]) -> String {
     })
 }
 
-/// Compares a set with its manifests: every image is there with its size and hash, and no other. Gives the number of
-/// images that were compared, and what is wrong, in the order of the manifests.
+/// Checks a set against its manifests: every image exists with its size and hash, and no other
+/// file. Returns the number of compared images and the errors, in the order of the manifests.
 ///
 /// # Errors
-/// [`Error::NoImages`] if there is no manifest; the fault of a manifest or folder that cannot be read.
+/// [`Error::NoImages`] without a manifest; the error of a manifest or folder that cannot be read.
 pub fn verify(set: &Path) -> Result<(usize, Vec<Error>)> {
     let (mut images, mut faults, mut manifests) = (0, Vec::new(), 0);
     for source in list(set)? {
@@ -233,7 +234,7 @@ pub fn verify(set: &Path) -> Result<(usize, Vec<Error>)> {
     Ok((images, faults))
 }
 
-/// Asks that the folder of a source holds no file that is not `known` by its path below the set.
+/// Checks that the folder of a source holds only files whose paths below the set are `known`.
 pub(super) fn foreign(thermal: &Path, source: &str, known: impl Fn(&str) -> bool) -> Result<()> {
     if !thermal.exists() {
         return Ok(());
@@ -251,7 +252,7 @@ pub(super) fn foreign(thermal: &Path, source: &str, known: impl Fn(&str) -> bool
 }
 
 impl Entry {
-    /// Asks that the file is the one that the manifest means.
+    /// Checks that the file matches its entry.
     pub(super) fn compare(&self, set: &Path) -> Result<()> {
         let path = set.join(&self.path);
         let io = |cause| Error::Io { path: path.clone(), cause };
@@ -273,7 +274,7 @@ impl Entry {
     }
 }
 
-/// Entries by path.
+/// Indexes entries by path.
 pub(super) fn by_path(manifest: Manifest) -> BTreeMap<String, Entry> {
     manifest.entries.into_iter().map(|entry| (entry.path.clone(), entry)).collect()
 }
@@ -364,7 +365,7 @@ mod tests {
             "m.tsv:3: expected kept or removed for state, found `gone`"
         );
         assert_eq!(refused("kept\n", "kept\n\n"), "m.tsv:4: expected no empty line");
-        // Found by the fuzz target: a line that is not there has no number.
+        // Found by the fuzz target: a missing line has no number.
         let error = Manifest::parse(b"# MSIP manifest 1", Path::new("m.tsv")).unwrap_err();
         assert_eq!(
             error.to_string(),

@@ -1,8 +1,10 @@
-//! MSIP, the multi-source infrared pre-training set of the paper (section III): 178,756 images of eight public sources.
+//! MSIP, the multi-source infrared pre-training set of the paper (section III): 178,756 images of
+//! eight public sources.
 //!
-//! The sources are downloaded by hand (their licences ask for it) and unpacked below one folder; the table [`SOURCES`]
-//! says what of each belongs to the set. [`Plan`] finds the files, [`build`] brings them into the layout
-//! `NAME/thermal/*` with a [`Manifest`] per source, [`verify`] checks the set later.
+//! The sources are downloaded by hand (as their licences require) and unpacked below one folder;
+//! the table [`SOURCES`] says which of their images belong to the set. [`Plan`] finds the files,
+//! [`build`] brings them into the layout `NAME/thermal/*` with a [`Manifest`] per source,
+//! [`verify`] checks the set later.
 //!
 //! ```
 //! use pad_data::msip::{EXPECTED, SOURCES};

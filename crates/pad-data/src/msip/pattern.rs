@@ -1,4 +1,4 @@
-//! Folders by pattern: names, `*` for one folder, `**` for any number.
+//! Search of folders by pattern: names, `*` for one folder, `**` for any number.
 
 use std::path::{Path, PathBuf};
 
@@ -7,40 +7,40 @@ use crate::{
     sets::folder::{Visited, is_image, list},
 };
 
-/// An image in a folder that fits.
+/// An image in a matching folder.
 pub(super) struct Found {
     pub(super) path: PathBuf,
     /// Its folder below the start, with `/` on every system; empty for the start itself.
     pub(super) folder: String,
     pub(super) name: String,
-    /// Names of the folders that stars stood for.
+    /// Names of the folders matched by stars.
     pub(super) stars: Vec<String>,
 }
 
-/// A folder on the way.
+/// A folder to be searched.
 struct Open {
     path: PathBuf,
     relative: String,
     stars: Vec<String>,
-    /// Segments of the pattern that are done.
+    /// Number of matched segments of the pattern.
     done: usize,
 }
 
-/// The images directly in the folders below `start` that fit `pattern`, in no order that means anything. Hidden files
-/// and folders are ignored, symbolic links are followed.
+/// Returns the images directly in the folders below `start` that match `pattern`, in arbitrary
+/// order. Hidden files and folders are ignored, symbolic links are followed.
 ///
 /// # Errors
-/// [`Error::Io`](crate::Error::Io) for a folder that cannot be read, and one that is reached twice.
+/// [`Error::Io`](crate::Error::Io) for a folder that cannot be read or is reached twice.
 pub(super) fn find(start: &Path, pattern: &str) -> Result<Vec<Found>> {
     let segments: Vec<&str> = pattern.split('/').filter(|segment| !segment.is_empty()).collect();
     let mut found = Vec::new();
     let mut visited = Visited::default();
-    // Not recursive: a deep tree must not end the stack.
+    // Not recursive: a deep tree must not overflow the stack.
     let mut open =
         vec![Open { path: start.into(), relative: String::new(), stars: Vec::new(), done: 0 }];
     while let Some(folder) = open.pop() {
         visited.enter(&folder.path)?;
-        // `**` may also stand for nothing: the folder then fits what follows it.
+        // `**` also matches no folder: then the next segment applies.
         let mut ways = vec![folder.done];
         while let Some(&done) = ways.last()
             && segments.get(done) == Some(&"**")
@@ -82,7 +82,7 @@ pub(super) fn find(start: &Path, pattern: &str) -> Result<Vec<Found>> {
     Ok(found)
 }
 
-/// A path with `/` between its parts.
+/// Returns the path with `/` between its components.
 pub(super) fn joined(folder: &str, name: &str) -> String {
     match folder {
         "" => name.to_string(),

@@ -1,4 +1,4 @@
-//! Which files of a download become which files of the set.
+//! The mapping from downloaded files to files of the set.
 
 use std::{
     collections::BTreeMap,
@@ -14,30 +14,30 @@ use crate::{
     sets::{folder::list, natural},
 };
 
-/// One image that is to be brought in.
+/// An image to be placed in the set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Planned {
     /// The downloaded file.
     pub from: PathBuf,
-    /// The same below the download's folder, with `/` on every system.
+    /// Its path below the download's folder, with `/` on every system.
     pub original: String,
-    /// Where it goes, below the set's folder: `NAME/thermal/...`.
+    /// Its path below the set's folder: `NAME/thermal/...`.
     pub to: String,
 }
 
-/// What is to be brought in from one source, before a look into the images.
+/// The images to be placed from one source, before any image is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// The rules of the source.
     pub source: SourceSpec,
-    /// Folder of its download.
+    /// The folder of its download.
     pub download: PathBuf,
     /// The images, in the order of their frames.
     pub images: Vec<Planned>,
 }
 
 impl Plan {
-    /// The folder of a source's download below the folder of all downloads.
+    /// Returns the folder of a source's download below the folder of all downloads.
     ///
     /// # Errors
     /// [`Error::NoDownload`]; [`Error::Io`].
@@ -56,14 +56,16 @@ impl Plan {
         })
     }
 
-    /// Lists the images of `source` in `download`, takes every [`step`](SourceSpec::step)-th and names them. A name is
-    /// made of the folders that the pattern's stars stood for and the file's own name, so that it does not depend on
-    /// what else is there: `set00/V001/00010.jpg` becomes `set00_V001_00010.jpg`. Dots within become dashes.
+    /// Lists the images of `source` in `download`, selects every [`step`](SourceSpec::step)-th and
+    /// names them. A name consists of the folders matched by the pattern's stars and the file's own
+    /// name, so that it does not depend on other files: `set00/V001/00010.jpg` becomes
+    /// `set00_V001_00010.jpg`. Inner dots become dashes.
     ///
     /// # Errors
-    /// [`Error::Io`] for a folder that cannot be read or is reached twice by links; [`Error::NoDownload`] if no
-    /// pattern finds an image; [`Error::SameStem`]; [`Error::Unsupported`] for a name with control characters or backslashes;
-    /// [`Error::Setting`] for a step of 0.
+    /// [`Error::Io`] for a folder that cannot be read or is reached twice by links;
+    /// [`Error::NoDownload`] if no pattern finds an image; [`Error::SameStem`];
+    /// [`Error::Unsupported`] for a name with control characters or backslashes; [`Error::Setting`]
+    /// for a step of 0.
     pub fn new(source: &SourceSpec, download: &Path) -> Result<Self> {
         if source.step == 0 {
             return Err(Error::Setting {
@@ -92,7 +94,7 @@ impl Plan {
             files.into_iter().map(|file| (joined(&file.folder, &file.name), file)).collect();
         match source.order {
             Order::Whole => files.sort_by(|a, b| natural::compare(&a.0, &b.0)),
-            // By folder first: a folder within a folder must not come between the frames of the outer one.
+            // By folder first: files of a subfolder must not come between the frames of its parent.
             Order::EachFolder => files.sort_by(|(_, a), (_, b)| {
                 natural::compare(&a.folder, &b.folder)
                     .then_with(|| natural::compare(&a.name, &b.name))
@@ -124,7 +126,7 @@ impl Plan {
             let mut parts = file.stars.clone();
             parts.push(stem.to_string());
             let stem = parts.join("_").replace('.', "-");
-            // Neither can stand in a manifest that every system reads.
+            // A manifest that is read on every system can hold neither.
             if original.chars().any(|letter| letter.is_control() || letter == '\\') {
                 let what = "a name with a control character or backslash".into();
                 return Err(Error::Unsupported { path: file.path, what });

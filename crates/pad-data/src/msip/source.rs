@@ -1,12 +1,12 @@
-//! What of each download belongs to MSIP: one row per source.
+//! The rules of the eight sources: which images of each download belong to MSIP.
 
-/// Within what frames are numbered, and every `step`-th is taken. The order is always the natural one: frame 2 before
-/// frame 10.
+/// The sequences within which every `step`-th frame is selected. Frames are in natural order: 2
+/// before 10.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// Each folder is a video of its own: its first frame is taken, then every `step`-th.
+    /// Each folder is a sequence.
     EachFolder,
-    /// All files in one sequence.
+    /// All files are one sequence.
     Whole,
 }
 
@@ -15,28 +15,29 @@ pub enum Order {
 pub struct SourceSpec {
     /// Name of its folder in the set.
     pub name: &'static str,
-    /// Names that the unpacked download may have below the folder of all downloads, in any case.
+    /// Possible names of the unpacked download below the folder of all downloads, in any case.
     pub downloads: &'static [&'static str],
-    /// Folders of images below the download, as patterns: names in any case, `*` one folder of any name, `**` folders
-    /// of any depth, the empty pattern the download itself. The first pattern that finds images is the one used.
+    /// Folders of images below the download, as patterns: names in any case, `*` one folder of any
+    /// name, `**` folders of any depth, the empty pattern the download itself. The first pattern
+    /// that finds images is the one used.
     pub folders: &'static [&'static str],
-    /// Every how manieth frame is taken, from the first.
+    /// Frame stride: the first frame and every `step`-th after it are selected.
     pub step: usize,
-    /// Within what `step` counts.
+    /// The sequences within which `step` counts.
     pub order: Order,
-    /// Only images whose brightest level is above this one (of 255).
+    /// Minimum brightest level (of 255), exclusive: darker images are left out.
     pub brighter_than: Option<u8>,
-    /// Width of the white border that is cut off, pixels.
+    /// Width of the white border to be cut off, pixels.
     pub border: usize,
-    /// Images that MSIP has of it.
+    /// The number of its images in MSIP.
     pub expected: usize,
-    /// Where it is to be had.
+    /// The web page of the source.
     pub page: &'static str,
-    /// What for and how it is given; the page decides.
+    /// A summary of its terms of use; the page is authoritative.
     pub terms: &'static str,
 }
 
-/// Images of MSIP.
+/// The number of images of MSIP.
 pub const EXPECTED: usize = 178_756;
 
 const PLAIN: SourceSpec = SourceSpec {
@@ -56,10 +57,10 @@ const IMAGES_SOMEWHERE: &[&str] = &["images", "JPEGImages", "**/JPEGImages", "",
 const TERMS: &str = "research; terms on the page";
 const RAYTRON: &str = "research; on application at the page";
 
-/// The eight sources, in the paper's order. Counts and rules: table I of the paper and `docs/DATASET.md` with the
-/// scripts in `pre-training/dataset/extract` of the original.
+/// The eight sources, in the paper's order. Counts and rules: table I of the paper and
+/// `docs/DATASET.md` with the scripts in `pre-training/dataset/extract` of the original.
 pub const SOURCES: [SourceSpec; 8] = [
-    // 840x712 pixels, of which 640x512 show something. Of three parts MSIP has the training part.
+    // 840x712 pixels, of which 640x512 are the image. MSIP uses the training part of three.
     SourceSpec {
         name: "dronevehicle",
         downloads: &["DroneVehicle", "VisDrone-DroneVehicle"],
@@ -155,7 +156,7 @@ pub const SOURCES: [SourceSpec; 8] = [
 ];
 
 impl SourceSpec {
-    /// The row of this name.
+    /// Returns the source of this name.
     pub fn named(name: &str) -> Option<&'static SourceSpec> {
         SOURCES.iter().find(|source| source.name == name)
     }

@@ -4,17 +4,18 @@ use std::{collections::BTreeMap, rc::Rc};
 
 use super::{Filter, Resampling};
 
-/// Bits behind the point of an 8-bit weight: 32, less 8 of the sample, less 2 of headroom for negative lobes.
+/// Fractional bits of a fixed-point weight: 32, minus 8 of the sample, minus 2 of headroom for
+/// negative lobes.
 pub(super) const PRECISION_BITS: u32 = 32 - 8 - 2;
 
-/// How a weight is held.
+/// The type of a weight.
 pub(super) trait Weight: Copy {
     fn from_f64(weight: f64) -> Self;
 }
 
 impl Weight for i32 {
     fn from_f64(weight: f64) -> Self {
-        // Half away from zero, by truncation as in C.
+        // Rounds half away from zero, by truncation as in C.
         let scaled = weight * f64::from(1_u32 << PRECISION_BITS);
         (if weight < 0.0 { scaled - 0.5 } else { scaled + 0.5 }) as i32
     }
@@ -26,7 +27,7 @@ impl Weight for f32 {
     }
 }
 
-/// For every output position, the first input position and the weights from there on.
+/// The first input position and the weights of every output position.
 pub(super) struct Axis<W> {
     starts: Vec<usize>,
     ends: Vec<usize>, // into `weights`
@@ -61,7 +62,7 @@ impl<W: Weight> Axis<W> {
         axis
     }
 
-    /// First input position and weights of output `position`.
+    /// Returns the first input position and the weights of output `position`.
     #[inline(always)]
     pub(super) fn at(&self, position: usize) -> (usize, &[W]) {
         let begin = if position == 0 { 0 } else { self.ends[position - 1] };
@@ -89,13 +90,13 @@ impl Filter {
     }
 }
 
-/// Rows and columns; `None` where nothing is scaled.
+/// The weights of rows and columns; `None` for an axis that is not scaled.
 pub(super) struct Axes<W> {
     pub(super) rows: Option<Rc<Axis<W>>>,
     pub(super) columns: Option<Rc<Axis<W>>>,
 }
 
-/// Weights that were computed before, by (input, output, filter). Random crops have a few hundred different sides.
+/// A cache of weights by (input, output, filter). Random crops have a few hundred different sides.
 pub(super) struct AxisCache<W> {
     known: BTreeMap<(usize, usize, Filter), Rc<Axis<W>>>,
     held: usize,
@@ -108,7 +109,7 @@ impl<W> Default for AxisCache<W> {
 }
 
 impl<W: Weight> AxisCache<W> {
-    /// Most weights kept, 8 MiB.
+    /// Maximum number of cached weights, 8 MiB.
     const CAPACITY: usize = 2 << 20;
 
     pub(super) fn both(&mut self, resampling: &Resampling, filter: Filter) -> Axes<W> {

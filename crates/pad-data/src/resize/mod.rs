@@ -1,16 +1,19 @@
-//! Resizing as Pillow does it, bit for bit on 8-bit images.
+//! Pillow's resize, bit for bit on 8-bit images.
 //!
-//! For every output row and column a window of input samples is weighted by a filter whose support grows with the
-//! scale (so shrinking does not alias). What makes it equal to Pillow (11.3 and before):
+//! For every output row and column a window of input samples is weighted by a filter whose support
+//! grows with the scale (so that shrinking does not alias). Details that make it equal to Pillow
+//! (11.3 and before):
 //!
-//! 1. the crop is cut first, so pixels outside it are never seen;
-//! 2. weights are computed in f64, normalised to a sum of one, and rounded half away from zero to 22 bits;
+//! 1. the crop is cut out first, so that pixels outside have no influence;
+//! 2. weights are computed in f64, normalised to a sum of one, and rounded half away from zero to
+//!    22 bits;
 //! 3. columns first, rounded and clipped to 8 bits, then rows, rounded and clipped again.
 //!
-//! Floats take the same filter in f32 without rounding, and are clipped to 0..=255 after each pass, as 8 bits are.
+//! Floats take the same filter in f32 without rounding, and are clipped to 0..=255 after each pass,
+//! as 8 bits are.
 //!
-//! Each pass is written so that the vector lanes run over independent outputs. Sums are formed in the order of the
-//! samples on every machine, so the instruction set never changes a bit.
+//! Each pass is written so that the vector lanes run over independent outputs. Sums are formed in
+//! the order of the samples on every machine, so the instruction set never changes a bit.
 
 mod axis;
 mod pass;
@@ -27,7 +30,7 @@ use crate::{
     rect::Rect,
 };
 
-/// The weighting of neighbouring samples.
+/// The resampling filter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Filter {
@@ -38,25 +41,25 @@ pub enum Filter {
     Bicubic,
 }
 
-/// Which part of an image is seen, and how large: `source` is cut out and scaled to `scaled`, of which `window` is
-/// kept. Only what is kept is computed.
+/// A crop with a resize: `source` is cut out and scaled to `scaled`, of which `window` is kept.
+/// Only the window is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Resampling {
-    /// Part of the image that is cut out first.
+    /// The part of the image that is cut out first.
     pub source: Rect,
-    /// Size to which it is scaled.
+    /// The size to which it is scaled.
     pub scaled: ImageSize,
-    /// Part of the scaled image that is kept.
+    /// The part of the scaled image that is kept.
     pub window: Rect,
 }
 
 impl Resampling {
-    /// `source`, scaled to `size` and kept whole.
+    /// Returns the resampling of `source` to `size`, without a second crop.
     pub const fn new(source: Rect, size: ImageSize) -> Self {
         Self { source, scaled: size, window: Rect::whole(size) }
     }
 
-    /// Size of the result.
+    /// Returns the size of the result.
     pub const fn size(&self) -> ImageSize {
         self.window.size()
     }
@@ -85,12 +88,12 @@ pub fn resize(image: &Image, size: ImageSize, filter: Filter) -> Result<Image> {
     resample(image, &Resampling::new(Rect::whole(image.size()), size), filter)
 }
 
-/// Cuts out, scales, and keeps what `resampling` says. 8-bit images give 8 bits; floats must be levels of 0 to 255
-/// (see [`Window`](crate::window::Window)) and give such levels.
+/// Crops and resizes as `resampling` says. 8-bit images give 8 bits; floats must be levels of 0 to
+/// 255 (see [`Window`](crate::window::Window)) and give such levels.
 ///
 /// # Errors
-/// [`Error::Setting`] if a rectangle is empty or lies outside, or the image holds 16-bit counts, which have no fixed
-/// range to be clipped to: a [`Window`](crate::window::Window) first makes levels of them.
+/// [`Error::Setting`] if a rectangle is empty or lies outside, or the image holds 16-bit counts,
+/// which have no fixed range to be clipped to: apply a [`Window`](crate::window::Window) first.
 pub fn resample(image: &Image, resampling: &Resampling, filter: Filter) -> Result<Image> {
     let (size, channels) = (resampling.size(), image.channels());
     let pixels = with_planes(image, resampling, filter, |planes| match planes {
@@ -113,14 +116,14 @@ fn interleaved<T: Copy + Default>(planes: &[T], channels: usize) -> Vec<T> {
     out
 }
 
-/// A resampled image, one channel after the other, each row-major.
+/// A resampled image, planar, each channel row-major.
 #[derive(Clone, Copy)]
 pub(crate) enum Planes<'a> {
     U8(&'a [u8]),
     F32(&'a [f32]),
 }
 
-/// Buffers and weights of one thread, kept from image to image.
+/// Buffers and weights of one thread, reused for every image.
 #[derive(Default)]
 struct Workspace {
     weights_u8: AxisCache<i32>,
@@ -133,7 +136,7 @@ thread_local! {
     static WORKSPACE: Cell<Option<Box<Workspace>>> = const { Cell::new(None) };
 }
 
-/// [`resample`] whose result is only lent, planar and without an allocation of its own.
+/// [`resample`] with a borrowed planar result, without an allocation.
 pub(crate) fn with_planes<R>(
     image: &Image,
     resampling: &Resampling,

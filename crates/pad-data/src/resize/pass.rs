@@ -1,8 +1,9 @@
 //! The two passes.
 //!
-//! Columns are hard on vectors: neighbouring outputs begin at irregular inputs. So [`LANES`] rows are transposed
-//! into columns of lanes first; then every output column is a weighted sum of whole columns, and the result is
-//! transposed back. Rows need none of this: their lanes are neighbouring columns.
+//! The pass along rows does not vectorise directly, because adjacent outputs start at irregular
+//! inputs. So [`LANES`] rows are transposed into columns of lanes first; every output column is
+//! then a weighted sum of whole columns, and the result is transposed back. The pass along columns
+//! needs no transposition: its lanes are adjacent columns.
 
 use pulp::{Arch, NullaryFnOnce};
 
@@ -12,11 +13,11 @@ use super::{
 };
 use crate::image::Image;
 
-/// Rows (in the first pass) or columns (in the second) that are summed together.
+/// Number of rows (first pass) or columns (second pass) that are summed together.
 const LANES: usize = 32;
 
-/// A sample that can be weighted. Overflow cannot occur (the weights' magnitudes sum to less than 2) but is spelt
-/// out, because checks would keep the loops from vectorising.
+/// A sample that can be weighted. Overflow cannot occur (the magnitudes of the weights sum to less
+/// than 2); wrapping operations are explicit, because checks would keep the loops from vectorising.
 pub(super) trait Sample: Copy + Default {
     type Weight: Weight + Copy;
     type Sum: Copy;
@@ -60,9 +61,9 @@ pub(super) struct Scratch<T> {
     lanes_in: Vec<[T; LANES]>,
     /// Output columns of one block of rows.
     lanes_out: Vec<[T; LANES]>,
-    /// Between the passes: the rows that the second one needs, kept columns only.
+    /// Between the passes: the rows that the second pass needs, kept columns only.
     middle: Vec<T>,
-    /// The result, channel after channel.
+    /// The result, planar.
     planes: Vec<T>,
 }
 
@@ -99,7 +100,7 @@ impl<T: Sample> Scratch<T> {
                 width: resampling.source.width,
             };
             let plane = &mut self.planes[channel * area..][..area];
-            // Without a second pass the first writes the result.
+            // Without a second pass the first one writes the result.
             let middle = if axes.rows.is_some() { &mut self.middle[..] } else { &mut *plane };
             match &axes.columns {
                 Some(axis) => Arch::new().dispatch(Columns {
@@ -133,7 +134,7 @@ impl<T: Sample> Scratch<T> {
 struct Source<'a, T> {
     samples: &'a [T],
     row_stride: usize,
-    /// Distance of neighbouring pixels in a row, and place of the first.
+    /// Distance of adjacent pixels in a row, and offset of the first.
     step: usize,
     offset: usize,
     first_row: usize,

@@ -1,5 +1,5 @@
-//! Masks as lengths of runs, the way COCO keeps them: columns from left to right, each from top to bottom, lengths of
-//! background and object in turn, background first.
+//! Run-length encoded masks in COCO's order: columns from left to right, each from top to bottom,
+//! alternating lengths of background and object, background first.
 
 mod polygon;
 mod text;
@@ -9,27 +9,27 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result, rect::Rect};
 
-/// The pixels of one object.
+/// The mask of one object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Stored", into = "Stored")]
 pub struct Rle {
     size: ImageSize,
-    /// Background, object, background, ..; the sum is the size's area.
+    /// Background, object, background, ...; the sum is the area of `size`.
     counts: Vec<u32>,
 }
 
-/// How a COCO file tells the pixels of an object.
+/// A `segmentation` of a COCO file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Segmentation {
-    /// Outlines `x, y, x, y, ..` in pixels; the object is what any of them encloses.
+    /// Polygons `x, y, x, y, ...` in pixels; the object is their union.
     Polygons(Vec<Vec<f64>>),
     /// Runs, compressed or not.
     Runs(Rle),
 }
 
 impl Segmentation {
-    /// The mask in an image of `size`.
+    /// Returns the mask in an image of `size`.
     ///
     /// # Errors
     /// [`Error::Setting`] for runs of another size, and as [`Rle::of_polygons`].
@@ -77,34 +77,37 @@ impl From<Rle> for Stored {
     }
 }
 
-/// Pixels that a mask may have: four times those of the largest image that is read.
-const MOST_PIXELS: usize = 1 << 30;
+/// Maximum number of pixels of a mask: four times that of the largest image that is read.
+const MAX_PIXELS: usize = 1 << 30;
 
-fn fault(expected: &str, wanted: ImageSize, found: impl ToString) -> Error {
-    let expected = format!("{expected} {wanted}");
+fn fault(expected: &str, size: ImageSize, found: impl ToString) -> Error {
+    let expected = format!("{expected} {size}");
     Error::Setting { name: "mask", expected, found: found.to_string() }
 }
 
 impl Rle {
-    /// A mask of `size` from the lengths of its runs, background first.
+    /// Returns a mask of `size` from the lengths of its runs, background first.
     ///
     /// # Errors
-    /// [`Error::Setting`] if they do not add up to the area of `size`, or that is above 2^30.
+    /// [`Error::Setting`] if they do not add up to the area of `size`, or the area is above 2^30.
     pub fn new(size: ImageSize, counts: Vec<u32>) -> Result<Self> {
-        let area = size.height.checked_mul(size.width).filter(|&area| area <= MOST_PIXELS);
+        let area = size.height.checked_mul(size.width).filter(|&area| area <= MAX_PIXELS);
         let sum: u64 = counts.iter().map(|&count| u64::from(count)).sum();
         match area {
             Some(area) if sum == area as u64 => Ok(Self { size, counts }),
-            Some(_) => Err(fault("runs of the pixels of", size, format!("runs of {sum}"))),
+            Some(_) => {
+                Err(fault("runs that add up to the pixels of", size, format!("a sum of {sum}")))
+            }
             None => Err(Error::Setting {
                 name: "mask",
-                expected: format!("at most {MOST_PIXELS} pixels"),
+                expected: format!("at most {MAX_PIXELS} pixels"),
                 found: size.to_string(),
             }),
         }
     }
 
-    /// A mask of `size` that is `inside(row, column)` within `window` and background around it.
+    /// Returns a mask of `size` that is `inside(row, column)` within `window` and background
+    /// elsewhere.
     ///
     /// # Errors
     /// [`Error::Setting`] if the window reaches beyond `size`, or as [`Rle::new`].
@@ -129,7 +132,7 @@ impl Rle {
         Self::new(size, runs.counts)
     }
 
-    /// A mask of background alone.
+    /// Returns a mask without object pixels.
     ///
     /// # Errors
     /// As [`Rle::new`].
@@ -138,7 +141,7 @@ impl Rle {
         Self::new(size, vec![u32::try_from(area).unwrap_or(u32::MAX)])
     }
 
-    /// What any of `masks` covers.
+    /// Returns the union of `masks`.
     ///
     /// # Errors
     /// [`Error::Setting`] for masks of another size than `size`.
@@ -152,22 +155,22 @@ impl Rle {
         Ok(all)
     }
 
-    /// Height and width of the image.
+    /// Returns height and width of the image.
     pub fn size(&self) -> ImageSize {
         self.size
     }
 
-    /// Lengths of the runs, background first.
+    /// Returns the lengths of the runs, background first.
     pub fn counts(&self) -> &[u32] {
         &self.counts
     }
 
-    /// Pixels of the object.
+    /// Returns the number of pixels of the object.
     pub fn area(&self) -> u64 {
         self.counts.iter().skip(1).step_by(2).map(|&count| u64::from(count)).sum()
     }
 
-    /// Pixels that both masks have.
+    /// Returns the number of pixels in both masks.
     ///
     /// # Errors
     /// [`Error::Setting`] for masks of different sizes.
@@ -177,13 +180,13 @@ impl Rle {
         Ok(both)
     }
 
-    /// The smallest window that holds the object; none without a pixel.
+    /// Returns the smallest window that contains the object; `None` for an empty mask.
     pub fn bounds(&self) -> Option<Rect> {
         let height = self.size.height;
         let mut bounds: Option<[usize; 4]> = None;
         for (start, end) in self.objects() {
             let (left, right) = (start / height, (end - 1) / height + 1);
-            // A run that goes on in the next column has touched both edges.
+            // A run that continues in the next column touches both edges.
             let (top, bottom) = match right - left {
                 1 => (start % height, (end - 1) % height + 1),
                 _ => (0, height),
@@ -199,7 +202,7 @@ impl Rle {
         })
     }
 
-    /// The part of the mask in `window`, row by row; what lies outside of the image is background.
+    /// Returns the mask inside `window`, row by row; pixels outside the image are background.
     pub fn window(&self, window: Rect) -> Vec<bool> {
         let mut pixels = vec![false; window.height * window.width];
         let height = self.size.height;
@@ -217,7 +220,7 @@ impl Rle {
         pixels
     }
 
-    /// Beginning and end of each run of the object.
+    /// Returns start and end of each run of the object.
     fn objects(&self) -> impl Iterator<Item = (usize, usize)> {
         let mut at = 0;
         let runs = self.counts.iter().enumerate().map(move |(place, &count)| {
@@ -228,7 +231,7 @@ impl Rle {
         runs.filter(|&(object, ..)| object).map(|(_, start, end)| (start, end))
     }
 
-    /// Walks through two masks at once, in pieces in which neither changes.
+    /// Iterates over two masks at once, in pieces in which neither changes.
     fn beside(&self, other: &Self, mut piece: impl FnMut(bool, bool, u32)) -> Result<()> {
         if self.size != other.size {
             return Err(fault("a mask of", self.size, other.size));
@@ -254,7 +257,7 @@ impl Rle {
     }
 }
 
-/// Runs as they are found, neighbours of one kind made one.
+/// Builds runs; adjacent runs of one kind are joined.
 #[derive(Default)]
 struct Runs {
     counts: Vec<u32>,
@@ -265,7 +268,7 @@ impl Runs {
         if length == 0 {
             return;
         }
-        // An even number of runs: the last is of the object.
+        // With an even number of runs, the last one belongs to the object.
         let last = self.counts.len().is_multiple_of(2);
         match self.counts.last_mut() {
             Some(count) if last == object => *count += length as u32,

@@ -1,22 +1,24 @@
-//! Outlines filled as pycocotools does, pixel for pixel, so that areas and overlaps are those of its metrics.
+//! Polygons rasterised as pycocotools does, pixel for pixel, so that areas and overlaps equal those
+//! of its metrics.
 //!
-//! An outline is walked on a grid five times as fine as the pixels. Where it steps from one column of the fine grid to the
-//! next at the middle of a pixel's column, the mask changes from there on downwards.
+//! The outline is followed on a grid five times as fine as the pixels. Where it steps from one fine
+//! column to the next at the centre of a pixel column, the mask changes from that row downwards.
 
 use pad_ops::ImageSize;
 
 use super::{Rle, Runs};
 use crate::{Error, Result};
 
-/// Points of the fine grid in a pixel.
+/// Number of fine grid points per pixel and axis.
 const FINE: f64 = 5.0;
 
 impl Rle {
-    /// The mask of what any of the outlines `x, y, x, y, ..` (pixels, the upper left corner of the image at 0) encloses.
+    /// Returns the union of the polygons `x, y, x, y, ...` (pixels, the upper left corner of the
+    /// image at 0) as a mask.
     ///
     /// # Errors
-    /// [`Error::Setting`] for an outline of fewer than three corners or an odd number of coordinates, and coordinates that
-    /// are no numbers or lie further out than the image is large.
+    /// [`Error::Setting`] for a polygon with fewer than three corners or an odd number of
+    /// coordinates, and coordinates that are NaN or outside the image by more than its size.
     pub fn of_polygons(size: ImageSize, polygons: &[Vec<f64>]) -> Result<Self> {
         let masks =
             polygons.iter().map(|polygon| filled(size, polygon)).collect::<Result<Vec<_>>>()?;
@@ -35,14 +37,14 @@ fn filled(size: ImageSize, polygon: &[f64]) -> Result<Rle> {
     let (corners, rest) = polygon.as_chunks::<2>();
     if corners.len() < 3 || !rest.is_empty() {
         let found = format!("{} coordinates", polygon.len());
-        return refuse("an even number of coordinates, 6 at least", found);
+        return refuse("an even number of at least 6", found);
     }
-    // Whoever is further out draws no outline of this image, only a long way to walk.
+    // Coordinates far outside belong to no outline of this image and only cost time.
     let sides = [size.width as f64, size.height as f64];
     for (corner, (&at, side)) in polygon.iter().zip(sides.iter().cycle()).enumerate() {
         if !(-side..=2.0 * side).contains(&at) {
             let expected = format!("coordinates of {} to {}", -side, 2.0 * side);
-            return refuse(&expected, format!("{at} at place {corner}"));
+            return refuse(&expected, format!("{at} at index {corner}"));
         }
     }
     let fine = |at: f64| (FINE * at + 0.5) as i64;
@@ -67,7 +69,8 @@ fn filled(size: ImageSize, polygon: &[f64]) -> Result<Rle> {
     Rle::new(size, runs.counts)
 }
 
-/// Where the mask changes, if it does, as the outline steps from one point of the fine grid to the next.
+/// Returns where the mask changes, if it does, as the outline steps from one fine grid point to the
+/// next.
 fn change([before, above]: [i64; 2], [x, y]: [i64; 2], size: ImageSize) -> Option<usize> {
     if x == before {
         return None;
@@ -81,11 +84,11 @@ fn change([before, above]: [i64; 2], [x, y]: [i64; 2], size: ImageSize) -> Optio
     Some(column as usize * size.height + row as usize)
 }
 
-/// The points of the fine grid from one corner to the next, both included.
+/// Returns the fine grid points from one corner to the next, both included.
 fn walk(from: [i64; 2], to: [i64; 2]) -> impl Iterator<Item = [i64; 2]> {
     let steps = [(to[0] - from[0]).abs(), (to[1] - from[1]).abs()];
     let along = usize::from(steps[0] < steps[1]);
-    // The rounding of the other coordinate begins at the smaller end, whichever way the outline goes.
+    // The other coordinate is rounded from the smaller end, whatever the direction of the outline.
     let (low, high) = if from[along] > to[along] { (to, from) } else { (from, to) };
     let length = steps[along];
     let across = 1 - along;

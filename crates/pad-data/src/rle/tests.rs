@@ -3,7 +3,7 @@ use serde::Deserialize;
 
 use super::*;
 
-/// What pycocotools makes of outlines.
+/// Polygons and their masks by pycocotools.
 #[derive(Deserialize)]
 struct Fill {
     size: [usize; 2],
@@ -69,24 +69,27 @@ fn both_forms_of_runs_are_read_and_bad_ones_refused() {
     assert_eq!(serde_json::from_str::<Rle>(&written).unwrap(), expected);
     let size = ImageSize::new(3, 4);
     let refused = |text| Rle::parse(size, text).unwrap_err().to_string();
-    assert_eq!(refused("44"), "`mask` is runs of 8, expected runs of the pixels of 3x4");
-    assert_eq!(refused("44\u{7f}"), "`counts` is byte 127, expected letters from `0` to `o`");
-    assert_eq!(refused("4d"), "`counts` is the end inside a number, expected a last letter");
+    assert_eq!(
+        refused("44"),
+        "`mask` is a sum of 8, expected runs that add up to the pixels of 3x4"
+    );
+    assert_eq!(refused("44\u{7f}"), "`counts` is byte 127, expected characters from `0` to `o`");
+    assert_eq!(refused("4d"), "`counts` is cut off inside a number, expected whole numbers");
     assert_eq!(refused("4L"), "`counts` is a length of -4, expected lengths of at least 0");
     assert_eq!(
         refused("ooooooooooooo"),
-        "`counts` is a longer one, expected numbers of at most 7 letters"
+        "`counts` is a longer number, expected numbers of at most 7 characters"
     );
     let outline = |polygon: &[f64]| {
         Segmentation::Polygons(vec![polygon.to_vec()]).rle(size).unwrap_err().to_string()
     };
     assert_eq!(
         outline(&[0.0, 0.0, 2.0, 2.0]),
-        "`polygon` is 4 coordinates, expected an even number of coordinates, 6 at least"
+        "`polygon` is 4 coordinates, expected an even number of at least 6"
     );
     assert_eq!(
         outline(&[0.0, 0.0, 2.0, f64::NAN, 1.0, 1.0]),
-        "`polygon` is NaN at place 3, expected coordinates of -3 to 6"
+        "`polygon` is NaN at index 3, expected coordinates of -3 to 6"
     );
     let other = Segmentation::Runs(expected).rle(ImageSize::new(4, 3)).unwrap_err().to_string();
     assert_eq!(other, "`mask` is 3x4, expected a mask of the image's 4x3");

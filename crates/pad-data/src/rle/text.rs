@@ -1,20 +1,21 @@
-//! Runs as COCO writes them in one word: from the fourth on, the difference from the last run of the same kind; five bits a
-//! letter, the lowest first, the sixth bit says that more follow, the highest of the last letter's five is the sign.
+//! COCO's compressed runs. From the fourth run on, the difference to the last run of the same kind
+//! is stored. A character holds five bits, lowest first; its sixth bit says that more follow; the
+//! highest of the last five bits is the sign.
 
 use pad_ops::ImageSize;
 
 use super::Rle;
 use crate::{Error, Result};
 
-/// The letter of the value 0.
+/// The character of the value 0.
 const ZERO: u8 = b'0';
 
 impl Rle {
     /// Reads compressed runs.
     ///
     /// # Errors
-    /// [`Error::Setting`] for letters outside `0` to `o`, a word that ends inside a number, a negative length, and as
-    /// [`Rle::new`].
+    /// [`Error::Setting`] for characters outside `0` to `o`, a text that ends inside a number, a
+    /// negative length, and as [`Rle::new`].
     pub fn parse(size: ImageSize, text: &str) -> Result<Self> {
         let refuse = |expected: &str, found: String| Error::Setting {
             name: "counts",
@@ -26,11 +27,11 @@ impl Rle {
         for letter in text.bytes() {
             let bits = letter.wrapping_sub(ZERO);
             if bits > 0x3f {
-                return Err(refuse("letters from `0` to `o`", format!("byte {letter}")));
+                return Err(refuse("characters from `0` to `o`", format!("byte {letter}")));
             }
-            // 2^30 pixels have six letters, and one for the sign.
+            // 2^30 pixels take six characters, and one for the sign.
             if shift > 30 {
-                return Err(refuse("numbers of at most 7 letters", "a longer one".into()));
+                return Err(refuse("numbers of at most 7 characters", "a longer number".into()));
             }
             value |= i64::from(bits & 0x1f) << shift;
             shift += 5;
@@ -51,12 +52,12 @@ impl Rle {
             (value, shift) = (0, 0);
         }
         if shift > 0 {
-            return Err(refuse("a last letter", "the end inside a number".into()));
+            return Err(refuse("whole numbers", "cut off inside a number".into()));
         }
         Self::new(size, counts)
     }
 
-    /// The compressed runs.
+    /// Returns the compressed runs.
     pub fn to_text(&self) -> String {
         let mut text = String::new();
         for (place, &count) in self.counts().iter().enumerate() {

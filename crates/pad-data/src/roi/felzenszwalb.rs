@@ -1,4 +1,4 @@
-//! Graph-based segmentation as a function of its own.
+//! Graph-based segmentation.
 
 use pad_ops::ImageSize;
 use serde::{Deserialize, Serialize};
@@ -6,14 +6,14 @@ use serde::{Deserialize, Serialize};
 use super::{check_image, segments::Segmenter, smooth::MAX_SIGMA};
 use crate::{Error, Result};
 
-/// Settings of [`felzenszwalb()`]. The defaults are the paper's.
+/// The configuration of [`felzenszwalb()`]. The defaults are the paper's.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FelzenszwalbConfig {
-    /// Larger values give larger segments: a segment of `n` pixels stays open for costs up to `scale / 255 / n` above
-    /// the largest inside it. Default 600.
+    /// Larger values give larger segments: a segment of `n` pixels can be joined at costs up to
+    /// `scale / 255 / n` above its largest inner cost. Default 600.
     pub scale: f64,
-    /// Standard deviation of the blur before, pixels, 0 to 64. Default 0.9.
+    /// Standard deviation of the Gaussian blur applied first, pixels, 0 to 64. Default 0.9.
     pub sigma: f64,
     /// Segments with fewer pixels are joined to a neighbour. Default 30.
     pub min_size: u32,
@@ -26,6 +26,8 @@ impl Default for FelzenszwalbConfig {
 }
 
 impl FelzenszwalbConfig {
+    /// Checks the settings.
+    ///
     /// # Errors
     /// [`Error::Setting`] for a scale or a sigma outside its range.
     pub(super) fn check(&self) -> Result<()> {
@@ -33,7 +35,7 @@ impl FelzenszwalbConfig {
             Err(Error::Setting { name, expected, found: found.to_string() })
         };
         if !(self.scale.is_finite() && self.scale >= 0.0) {
-            return refuse("scale", "a finite number from 0".into(), self.scale);
+            return refuse("scale", "a finite number of at least 0".into(), self.scale);
         }
         if !(0.0..=MAX_SIGMA).contains(&self.sigma) {
             return refuse("sigma", format!("0 to {MAX_SIGMA}"), self.sigma);
@@ -42,29 +44,32 @@ impl FelzenszwalbConfig {
     }
 }
 
-/// A segment number for each pixel.
+/// A segment label for each pixel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Labels {
     /// Size of the image.
     pub size: ImageSize,
-    /// Segments; every number below is used.
+    /// The number of segments; labels are below it.
     pub count: u32,
-    /// Row by row, one number per pixel, in the order in which segments first appear.
+    /// The label of each pixel, row-major. Segments are numbered in order of their first pixel.
     pub labels: Vec<u32>,
 }
 
-/// Segments of an 8-bit grey image, taken as three equal channels: scikit-image's `felzenszwalb`, label for label.
+/// Segments an 8-bit grey image, treated as three equal channels: scikit-image's `felzenszwalb`,
+/// label for label.
 ///
-/// Edges join each pixel with its eight neighbours and are visited by rising cost `sqrt(3 d²)` of the blurred image in
-/// 0..1. Two segments become one if the cost is below `inner + scale / 255 / size` of both, rounded to `f32`, where
-/// `inner` is the last cost that was accepted inside. A second visit joins whatever has fewer than `min_size` pixels.
-/// Source: Felzenszwalb and Huttenlocher, "Efficient Graph-Based Image Segmentation", 2004.
+/// Edges join each pixel with its eight neighbours and are visited by increasing cost `sqrt(3 d²)`
+/// of the blurred image in 0..1. Two segments become one if the cost is below
+/// `inner + scale / 255 / size` of both, rounded to `f32`, where `inner` is the last cost accepted
+/// inside. A second visit joins segments of fewer than `min_size` pixels. Source: Felzenszwalb and
+/// Huttenlocher, "Efficient Graph-Based Image Segmentation", 2004.
 ///
-/// Equal costs are visited by direction (right, down, down-right, up-right), then by row and column; the reference
-/// leaves their order to an unstable sort.
+/// Equal costs are visited by direction (right, down, down-right, up-right), then by row and
+/// column; the reference leaves their order to an unstable sort.
 ///
 /// # Errors
-/// [`Error::Setting`] if `gray` is empty, too large (2^30 pixels) or not of that size, or a setting is out of range.
+/// [`Error::Setting`] if `gray` is empty, above 2^30 pixels or not of that size, or a setting is
+/// out of range.
 pub fn felzenszwalb(gray: &[u8], size: ImageSize, config: &FelzenszwalbConfig) -> Result<Labels> {
     check_image(gray, size)?;
     config.check()?;

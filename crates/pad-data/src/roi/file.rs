@@ -7,30 +7,19 @@ use pad_ops::ImageSize;
 use super::Roi;
 use crate::{Error, Result};
 
-/// Reads the RoI file of an image of `size`. No line means no RoI; blank lines are skipped, spaces around numbers too.
+/// Reads the RoI file of an image of `size`. An empty file holds no RoI; blank lines and spaces
+/// around numbers are skipped.
 ///
 /// # Errors
-/// [`Error::Io`]; [`Error::Line`] with the line's number for anything but four whole numbers, a width or height of 0,
-/// and a rectangle that leaves the image.
+/// [`Error::Io`]; [`Error::Line`] with the line's number for a line other than four whole numbers,
+/// a width or height of 0, and a rectangle outside the image.
 pub fn read(path: &Path, size: ImageSize) -> Result<Vec<Roi>> {
-    read_lines(path, Some(size))
-}
-
-/// [`read`] where the image's size is not known yet: rectangles are not held against it.
-///
-/// # Errors
-/// As [`read`], but for rectangles that leave the image.
-pub fn read_unbounded(path: &Path) -> Result<Vec<Roi>> {
-    read_lines(path, None)
-}
-
-fn read_lines(path: &Path, size: Option<ImageSize>) -> Result<Vec<Roi>> {
     let bytes =
         std::fs::read(path).map_err(|cause| Error::Io { path: path.to_path_buf(), cause })?;
-    parse_file(&bytes, path, size)
+    parse_file(&bytes, path, Some(size))
 }
 
-/// [`read`] of a file that is already in memory; `path` names it in errors. Without a size rectangles are not held
+/// [`read`] from memory; `path` names the file in errors. Without a size rectangles are not checked
 /// against the image.
 ///
 /// # Errors
@@ -47,7 +36,7 @@ pub fn parse_file(bytes: &[u8], path: &Path, size: Option<ImageSize>) -> Result<
     Ok(rois)
 }
 
-/// One line. The error says what was expected, then what was found.
+/// Parses one line.
 fn parse(line: &str, size: Option<ImageSize>) -> Result<Roi, String> {
     let mut numbers = [0; 4];
     let mut count = 0;
@@ -56,7 +45,7 @@ fn parse(line: &str, size: Option<ImageSize>) -> Result<Roi, String> {
             let field = field.trim();
             *number = field.parse::<u32>().map_err(|_| {
                 let names = ["x", "y", "width", "height"];
-                format!("expected a whole number from 0 for {}, found `{field}`", names[count])
+                format!("expected an integer of at least 0 for {}, found `{field}`", names[count])
             })?;
         }
         count += 1;
@@ -66,7 +55,9 @@ fn parse(line: &str, size: Option<ImageSize>) -> Result<Roi, String> {
     }
     let [x, y, width, height] = numbers;
     if width == 0 || height == 0 {
-        return Err(format!("expected a width and a height from 1, found {width} and {height}"));
+        return Err(format!(
+            "expected a width and a height of at least 1, found {width} and {height}"
+        ));
     }
     let roi = Roi { x, y, width, height };
     match size {
@@ -77,7 +68,7 @@ fn parse(line: &str, size: Option<ImageSize>) -> Result<Roi, String> {
     }
 }
 
-/// Writes a RoI file, whole or not at all.
+/// Writes a RoI file atomically.
 ///
 /// # Errors
 /// [`Error::Io`].

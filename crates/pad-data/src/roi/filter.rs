@@ -1,19 +1,19 @@
-//! Which regions are worth a crop.
+//! The filter from regions to regions of interest.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Region, Roi};
 use crate::{Error, Result};
 
-/// What a region needs to become a region of interest. The defaults are the paper's.
+/// The conditions for a region to become a region of interest. The defaults are the paper's.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RoiFilter {
-    /// Fewest pixels of the region itself (not of its rectangle). Default 600.
+    /// Minimum number of pixels of the region itself (not of its rectangle). Default 600.
     pub min_pixels: u32,
-    /// Smallest width and height of the rectangle. Default 40.
+    /// Minimum width and height of the rectangle. Default 40.
     pub min_side: u32,
-    /// Largest ratio of the longer to the shorter side. Default 3.
+    /// Maximum ratio of the longer to the shorter side. Default 3.
     pub max_aspect: f64,
 }
 
@@ -24,10 +24,12 @@ impl Default for RoiFilter {
 }
 
 impl RoiFilter {
+    /// Checks the settings.
+    ///
     /// # Errors
-    /// [`Error::Setting`] for an aspect that no rectangle can have.
+    /// [`Error::Setting`] for a `max_aspect` below 1.
     pub(super) fn check(&self) -> Result<()> {
-        // NaN must fail too.
+        // Also fails for NaN.
         if self.max_aspect >= 1.0 {
             return Ok(());
         }
@@ -41,7 +43,7 @@ impl RoiFilter {
     fn keeps(&self, region: &Region) -> bool {
         let Roi { width, height, .. } = region.rect;
         let longer = f64::from(width.max(height));
-        // A rectangle without area has no aspect: it is left out whatever `min_side` says.
+        // A rectangle without area has no aspect ratio: it is left out for any `min_side`.
         let shorter = width.min(height);
         region.pixels >= self.min_pixels
             && shorter >= self.min_side.max(1)
@@ -49,7 +51,8 @@ impl RoiFilter {
     }
 }
 
-/// The rectangles of the regions that pass, each once, by rising `(x, y, width, height)`.
+/// Returns the rectangles of the regions that pass, without duplicates, sorted by
+/// `(x, y, width, height)`.
 pub fn filter(regions: &[Region], filter: &RoiFilter) -> Vec<Roi> {
     let mut rois: Vec<Roi> =
         regions.iter().filter(|region| filter.keeps(region)).map(|region| region.rect).collect();

@@ -1,14 +1,15 @@
 //! The pixel graph of the segmentation: each pixel joined with its eight neighbours.
 //!
-//! An edge costs `sqrt(3 d²)` if its pixels differ by `d` (three equal channels). The segmentation visits edges by
-//! rising cost; equal costs by direction (right, down, down-right, up-right), then by row and column of the 2x2 block
-//! that holds them.
+//! An edge costs `sqrt(3 d²)` if its pixels differ by `d` (three equal channels). The segmentation
+//! visits edges by rising cost; equal costs by direction (right, down, down-right, up-right), then
+//! by row and column of the 2x2 block that holds them.
 //!
-//! Each triangle of a 2x2 block tells in advance what happens to its costliest edge. When it is visited, both cheaper
-//! edges have been; if each of those ended inside one segment, so do the ends of the costliest one, and the visit
-//! changes nothing. So such an edge is hidden: left out at first, and brought back ([`Graph::hidden_behind`]) when one
-//! of the cheaper two is refused. This holds for any image and any setting: the two ways around a hidden edge that
-//! was never brought back end inside one segment, be they visited or, by induction over the cost, hidden themselves.
+//! In each triangle of a 2x2 block the result for its costliest edge is known in advance. When it
+//! is visited, both cheaper edges have been; if each of those ended inside one segment, so do the
+//! ends of the costliest one, and the visit changes nothing. So such an edge is hidden: left out at
+//! first, and brought back ([`Graph::hidden_behind`]) when one of the cheaper two is refused. This
+//! holds for any image and any setting: the two ways around a hidden edge that was never brought
+//! back end inside one segment, be they visited or, by induction over the cost, hidden themselves.
 
 /// Sides of the tiles that the image is cut into. Only triangles inside a tile hide edges.
 pub(super) const TILE: usize = 128;
@@ -22,30 +23,31 @@ pub(super) const UP_RIGHT: u32 = 3;
 /// Bits of an edge's number that hold the pixel.
 const PIXEL_BITS: u32 = 30;
 const PIXEL_MASK: u32 = (1 << PIXEL_BITS) - 1;
-/// Most pixels of an image.
+/// Maximum number of pixels of an image.
 pub(super) const MAX_PIXELS: usize = 1 << PIXEL_BITS;
 
-/// An edge: its direction above [`PIXEL_BITS`], below it the block's top left pixel. Among equal costs, numbers rise in
-/// visiting order.
+/// An edge: its direction above [`PIXEL_BITS`], below it the block's top left pixel. Among equal
+/// costs, numbers rise in visiting order.
 pub(super) type EdgeId = u32;
 
-/// The number of an edge.
+/// Returns the number of an edge.
 #[inline(always)]
 pub(super) fn edge(direction: u32, corner: usize) -> EdgeId {
     (direction << PIXEL_BITS) | corner as u32
 }
 
-/// `|d|` as bits of an `f32`: a quick stand-in for the cost. Where two keys differ by more than [`CLOSE`], costs differ
-/// the same way.
+/// `|d|` as bits of an `f32`: a quick stand-in for the cost. Where two keys differ by more than
+/// [`CLOSE`], costs differ the same way.
 pub(super) type Key = u32;
 
-/// Rounding to `f32` can take apart or push together equal costs by one unit in the last place.
+/// Rounding to `f32` can separate or join equal costs by one unit in the last place.
 pub(super) const CLOSE: Key = 1;
 
 /// `sqrt 3`: what a key's number must be multiplied by to be a cost.
 pub(super) const SQRT_3: f64 = 1.732_050_807_568_877_2;
 
-/// Larger than the relative error of a cost or limit that was computed from keys in `f32`, a few times 2^-24.
+/// Larger than the relative error of a cost or limit that was computed from keys in `f32`, a few
+/// times 2^-24.
 pub(super) const MARGIN: f32 = 1e-6;
 
 /// The key of the edge between two blurred pixels.
@@ -89,8 +91,9 @@ impl Graph<'_> {
         key(self.smooth[a], self.smooth[b])
     }
 
-    /// Calls `found` with each edge that is hidden by a triangle in which `edge`, between the segments `ends`, is one
-    /// of the cheaper two, unless it lies inside one segment: the edge, its key, its segments.
+    /// Calls `found` with each edge that is hidden by a triangle in which `edge`, between the
+    /// segments `ends`, is one of the cheaper two, unless it lies inside one segment: the edge, its
+    /// key, its segments.
     pub(super) fn hidden_behind(
         self,
         edge: EdgeId,
@@ -100,7 +103,8 @@ impl Graph<'_> {
     ) {
         let width = self.width;
         let corner = (edge & PIXEL_MASK) as usize;
-        // Blocks hold the corners 0 1 / 2 3; an edge lies in one or two of them: its two corners, the other two.
+        // Blocks hold the corners 0 1 / 2 3; an edge lies in one or two of them: its two corners,
+        // the other two.
         let (blocks, count) = match edge >> PIXEL_BITS {
             RIGHT => ([(corner, 0, 1, [2, 3]), (corner.wrapping_sub(width), 2, 3, [0, 1])], 2),
             DOWN => ([(corner, 0, 2, [1, 3]), (corner.wrapping_sub(1), 1, 3, [0, 2])], 2),
@@ -130,7 +134,7 @@ impl Graph<'_> {
         }
     }
 
-    /// Whether the 2x2 block with this top left pixel exists and lies inside one tile.
+    /// Returns whether the 2x2 block with this top left pixel exists and lies inside one tile.
     fn inside_a_tile(self, block: usize) -> bool {
         // A number that wrapped below zero lies beyond the image.
         if block >= self.smooth.len() - self.smooth.len().min(self.width + 1) {

@@ -1,10 +1,10 @@
-//! Edges in visiting order: a radix sort by key, then exact costs where keys are too close to tell.
+//! Edges in visiting order: a radix sort by key, then exact costs where keys are too close.
 
 use super::graph::{CLOSE, EdgeId, Graph, Key};
 
-/// Something that stands for an edge.
+/// A value that represents an edge.
 pub(super) trait Ranked: Copy {
-    /// The key above 32 bits that rise with the edge's number.
+    /// Returns the key above 32 bits that increase with the edge's number.
     fn rank(&self) -> u64;
 }
 
@@ -125,7 +125,8 @@ fn sort_run<T: Ranked>(run: &mut [T]) {
     }
 }
 
-/// Puts edges that are sorted by rank into visiting order. `number` is the edge's number in the graph.
+/// Puts edges that are sorted by rank into visiting order. `number` is the edge's number in the
+/// graph.
 pub(super) fn settle<T: Ranked>(edges: &mut [T], graph: Graph<'_>, number: impl Fn(&T) -> EdgeId) {
     let close = |a: &T, b: &T| key_of(b.rank()) - key_of(a.rank()) <= CLOSE;
     let mut i = 1;

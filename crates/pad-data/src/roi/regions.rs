@@ -10,26 +10,27 @@ pub(super) const BRIGHTNESS: usize = 25;
 /// Bins of the texture histogram.
 pub(super) const TEXTURE: usize = 10;
 
-/// Which patterns the texture histograms count.
+/// The patterns that the texture histograms count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Histograms {
-    /// The reference's: the range is set to 0..1 although patterns are 0..255, so that only the patterns 0 (first bin)
-    /// and 1 (last bin) count. Colour is the brightness in 25 bins; hue and saturation of grey are 0 everywhere.
+    /// The reference's: the range is set to 0..1 although patterns are 0..255, so that only the
+    /// patterns 0 (first bin) and 1 (last bin) count. Colour is the brightness in 25 bins; hue and
+    /// saturation of grey are 0 everywhere.
     #[default]
     Exact,
     /// All patterns, over their range 0..255. Not the reference's regions.
     Corrected,
 }
 
-/// How a region came from two others.
+/// The merge that created a region.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Merge {
     /// Index of the region named first in the pair.
     pub first: u32,
     /// Index of the other one.
     pub second: u32,
-    /// Their similarity, 0 to 8 at the most: colour (3), texture (3), size (1), fill (1).
+    /// Their similarity, 0 to 8: colour (3), texture (3), size (1), fill (1).
     pub similarity: f64,
 }
 
@@ -38,9 +39,9 @@ pub struct Merge {
 pub struct Region {
     /// Its bounding box.
     pub rect: Roi,
-    /// Its pixels.
+    /// The number of its pixels.
     pub pixels: u32,
-    /// What it was made from; `None` for a segment.
+    /// The merge that created it; `None` for a segment.
     pub merged: Option<Merge>,
 }
 
@@ -83,7 +84,7 @@ impl Bounds {
     }
 }
 
-/// What regions are compared by.
+/// The features by which regions are compared.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Features {
     pub(super) bounds: Bounds,
@@ -191,7 +192,8 @@ impl Extractor {
     }
 }
 
-/// The bin of each byte: 25 bins over 0..=255, each including its lower edge, the last its upper edge too.
+/// The bin of each byte: 25 bins over 0..=255, each including its lower edge, the last its upper
+/// edge too.
 fn brightness_bins() -> [u8; 256] {
     let mut bins = [0; 256];
     let mut bin = 0;

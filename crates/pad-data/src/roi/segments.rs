@@ -1,4 +1,4 @@
-//! The segmentation: what the tiles leave open, in order over the whole image.
+//! The segmentation: visits the edges that the tiles left open, in order over the whole image.
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
@@ -59,9 +59,10 @@ impl Segmenter {
         self.label()
     }
 
-    /// The second visit: joins segments of fewer than `min_size` pixels to a neighbour. Edges accepted before lie inside
-    /// segments, edges between two large ones change nothing now or later, and hidden ones would come when the
-    /// cheaper edges of their triangle have already joined a small segment to both others.
+    /// The second visit: joins segments of fewer than `min_size` pixels to a neighbour. Edges
+    /// accepted before lie inside segments, edges between two large ones change nothing now or
+    /// later, and hidden ones would come when the cheaper edges of their triangle have already
+    /// joined a small segment to both others.
     fn join_small(&mut self, width: usize, min_size: u32) {
         let Self { smooth, nodes, forest, refused, small, small_sorter, .. } = self;
         let graph = Graph { smooth, width };
@@ -81,7 +82,7 @@ impl Segmenter {
         }
     }
 
-    /// Numbers the segments by their first pixel and returns how many there are.
+    /// Numbers the segments by their first pixel and returns their number.
     fn label(&mut self) -> u32 {
         let Self { forest, nodes, root_of, label_of, labels, .. } = self;
         root_of.clear();
@@ -158,8 +159,9 @@ impl Visit<'_> {
             let root = |pixel: usize| forest.root(node_of[pixel]);
             graph.hidden_behind(edge, ends, root, |hidden, key, ends| {
                 if ends.iter().any(|&root| forest.is_closed(root, cost)) {
-                    // It will be refused too, for a segment that refuses once never changes again; and the second
-                    // visit, which joins over the cheaper edges first, has no use for it.
+                    // It will be refused too, for a segment that refuses once never changes again;
+                    // and the second visit, which joins over the cheaper edges first, has no use
+                    // for it.
                     stack.push((hidden, ends));
                 } else {
                     queue.push(Reverse((graph.cost(hidden).to_bits(), hidden)));
@@ -173,11 +175,13 @@ impl Visit<'_> {
 /// Hidden edges that must be visited after all. All cost more than the edge that brought them back.
 #[derive(Debug, Default)]
 struct Late {
-    /// Those to visit, by exact cost and number. One that was brought back twice is visited twice, to no effect.
+    /// Those to visit, by exact cost and number. One that was brought back twice is visited twice,
+    /// to no effect.
     queue: BinaryHeap<Reverse<(u64, EdgeId)>>,
     /// The smallest key of `queue`, or less.
     soonest: Key,
-    /// Those that are refused for sure, with their segments: they in turn bring back what hides behind them.
+    /// Those that are refused for sure, with their segments: they in turn bring back what hides
+    /// behind them.
     stack: Vec<(EdgeId, [u32; 2])>,
     /// Those that have done so.
     noted: EdgeSet,
@@ -193,7 +197,7 @@ impl EdgeSet {
         self.0.resize(pixels.div_ceil(64) * 4, 0);
     }
 
-    /// Adds an edge and says whether it is new.
+    /// Adds an edge and returns whether it is new.
     fn insert(&mut self, edge: EdgeId) -> bool {
         // The direction goes into the word's number, so that the bits are dense.
         let corner = (edge << 2 >> 2) as usize;
@@ -250,7 +254,7 @@ struct Forest {
     scale: f64,
 }
 
-/// What a segment is known by.
+/// The state of a segment.
 #[derive(Clone, Copy, Debug)]
 struct Root {
     /// The cost from which on it refuses, to [`MARGIN`].
@@ -270,7 +274,8 @@ impl Forest {
         }));
     }
 
-    /// The root above a node. Trees are hardly ever more than two high, so three steps are taken without asking.
+    /// The root above a node. Trees are hardly ever more than two high, so three steps are taken
+    /// without asking.
     #[inline(always)]
     fn find(&mut self, node: u32) -> u32 {
         let parent = &self.parent[..];
@@ -303,7 +308,8 @@ impl Forest {
         self.roots[root as usize].node.pixels
     }
 
-    /// Whether both segments accept an edge: its cost is below `inner + scale / pixels` of both, rounded to `f32`.
+    /// Whether both segments accept an edge: its cost is below `inner + scale / pixels` of both,
+    /// rounded to `f32`.
     #[inline(always)]
     fn accepts(&self, a: u32, b: u32, edge: EdgeId, key: Key, graph: Graph<'_>) -> bool {
         let limit = self.roots[a as usize].limit.min(self.roots[b as usize].limit);
@@ -328,7 +334,8 @@ impl Forest {
         })
     }
 
-    /// Whether a segment refuses everything from this cost (to [`MARGIN`]) on; `false` if that is too close to tell.
+    /// Whether a segment refuses everything from this cost (to [`MARGIN`]) on; `false` if that is
+    /// too close to tell.
     fn is_closed(&self, root: u32, cost: f32) -> bool {
         cost > self.roots[root as usize].limit * (1.0 + MARGIN)
     }

@@ -11,26 +11,28 @@ use super::{
 };
 use crate::Result;
 
-/// Settings of [`selective_search()`]. The defaults are the paper's.
+/// The configuration of [`selective_search()`]. The defaults are the paper's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SelectiveSearchConfig {
-    /// How the segments are found.
+    /// The segmentation.
     pub felzenszwalb: FelzenszwalbConfig,
-    /// What the texture histograms count.
+    /// The texture histograms.
     pub histograms: Histograms,
 }
 
-/// All regions of an 8-bit grey image, taken as three equal channels, in order of creation: the segments by their
-/// first pixel, then the merged ones. Those of selectivesearch 0.4, one for one.
+/// Returns all regions of an 8-bit grey image, treated as three equal channels, in order of
+/// creation: the segments by their first pixel, then the merged regions. They equal those of
+/// selectivesearch 0.4.
 ///
-/// As there, two segments are neighbours if the box of the later has a corner strictly inside the box of the earlier;
-/// a merged region inherits the neighbours of both. The most similar pair is merged; among equals, the pair that became
-/// known last. Source: Uijlings et al., "Selective Search for Object Recognition", 2013.
+/// As there, two segments are neighbours if the box of the later has a corner strictly inside the
+/// box of the earlier; a merged region inherits the neighbours of both. The most similar pair is
+/// merged; among equals, the pair that became known last. Source: Uijlings et al., "Selective
+/// Search for Object Recognition", 2013.
 ///
 /// # Errors
-/// [`Error::Setting`](crate::Error::Setting) if `gray` is empty, too large (2^30 pixels) or not of that size, or a
-/// setting is out of range.
+/// [`Error::Setting`](crate::Error::Setting) if `gray` is empty, above 2^30 pixels or not of that
+/// size, or a setting is out of range.
 pub fn selective_search(
     gray: &[u8],
     size: ImageSize,
@@ -43,7 +45,7 @@ pub fn selective_search(
 #[derive(Clone, Copy, Debug)]
 struct Pair {
     similarity: f64,
-    /// Pairs known before.
+    /// Number of pairs added before.
     known: u64,
     first: u32,
     second: u32,
@@ -85,7 +87,8 @@ const END: u32 = u32::MAX;
 pub(super) struct Grouping {
     extractor: Extractor,
     features: Vec<Features>,
-    /// Whether a region has not been merged yet. A pair with a merged region is void and skipped when it comes up.
+    /// Whether a region has not been merged yet. A pair with a merged region is void and skipped
+    /// when it comes up.
     open: Vec<bool>,
     pairs: BinaryHeap<Pair>,
     links: Vec<Link>,
@@ -150,8 +153,8 @@ impl Grouping {
         regions
     }
 
-    /// Closes two regions and pairs the new one with the neighbours of both, in the order in which those pairs were
-    /// known.
+    /// Closes two regions and pairs the new one with the neighbours of both, in the order in which
+    /// those pairs were known.
     fn merge(&mut self, first: u32, second: u32, features: Features, pixels: f64) {
         let merged = self.features.len() as u32;
         self.features.push(features);
@@ -201,7 +204,8 @@ impl Grouping {
 /// Colour, texture, size and fill, added in this order.
 fn similarity(a: &Features, b: &Features, pixels: f64) -> f64 {
     let common = |sum: f64, (&a, &b): (&f64, &f64)| sum + if b < a { b } else { a };
-    // Hue and saturation of grey: everything is in their first bins, which so have 1 in common each.
+    // Hue and saturation of grey: everything is in their first bins, which so have 1 in common
+    // each.
     let colour = a.brightness.iter().zip(&b.brightness).fold(2.0, common);
     let mut texture = 0.0;
     for _channel in 0..3 {

@@ -1,8 +1,9 @@
-//! The Gaussian blur in front of the segmentation, with scipy's order of additions, so that every bit is the same.
+//! The Gaussian blur in front of the segmentation, with scipy's order of additions, so that every
+//! bit is the same.
 
 use pulp::Arch;
 
-/// Widest blur that is accepted, pixels.
+/// Maximum standard deviation of the blur, pixels.
 pub(super) const MAX_SIGMA: f64 = 64.0;
 
 /// Standard deviations that the kernel reaches on each side.
@@ -22,7 +23,8 @@ pub(super) struct Smoother {
 impl Smoother {
     /// Writes the blurred image to `out`. `gray` has `height` rows of `width` bytes, neither is 0.
     ///
-    /// First along the columns, then along the rows; beyond the border the image is mirrored, its edge repeated.
+    /// First along the columns, then along the rows; beyond the border the image is mirrored, its
+    /// edge repeated.
     pub(super) fn run(&mut self, gray: &[u8], width: usize, sigma: f64, out: &mut Vec<f64>) {
         let height = gray.len() / width;
         kernel(sigma, &mut self.weights);

@@ -1,8 +1,10 @@
-//! Local binary patterns: which of the eight points at distance 1 are at least as bright as the pixel.
+//! Local binary patterns: which of the eight points at distance 1 are at least as bright as the
+//! pixel.
 //!
-//! As scikit-image computes them for `P = 8`, `R = 1` on numbers 0..255: points run counter-clockwise from the right,
-//! their offsets rounded to five decimals; points between pixels are interpolated in `f64`, and so may differ from
-//! the pixel by a rounding error even where the image is flat: the order of operations matters. Outside is 0.
+//! As scikit-image computes them for `P = 8`, `R = 1` on numbers 0..255: points run
+//! counter-clockwise from the right, their offsets rounded to five decimals; points between pixels
+//! are interpolated in `f64`, and so may differ from the pixel by a rounding error even where the
+//! image is flat: the order of operations matters. Outside is 0.
 
 use pad_ops::ImageSize;
 
@@ -10,7 +12,7 @@ use pad_ops::ImageSize;
 #[expect(clippy::approx_constant, reason = "five decimals, as the reference rounds it")]
 const DIAGONAL: f64 = 0.70711;
 
-/// An image whose patterns are asked for.
+/// An image whose patterns are computed.
 #[derive(Clone, Copy)]
 pub(super) struct Texture<'a> {
     pub(super) gray: &'a [u8],
@@ -26,7 +28,8 @@ impl Texture<'_> {
         if inside { f64::from(self.gray[y as usize * self.size.width + x as usize]) } else { 0.0 }
     }
 
-    /// Whether the diagonal point of that direction (-1 or 1 each) is at least as bright as the pixel.
+    /// Whether the diagonal point of that direction (-1 or 1 each) is at least as bright as the
+    /// pixel.
     #[inline]
     fn diagonal(self, y: usize, x: usize, (down, right): (isize, isize)) -> bool {
         let (top, left) = (y as isize + down.min(0), x as isize + right.min(0));
@@ -60,8 +63,9 @@ impl Texture<'_> {
         bits.iter().rev().fold(0, |code, &bit| code << 1 | u8::from(bit))
     }
 
-    /// Calls `found(pixel, code)` where the pattern is 0 or 1, row by row: the pixel is brighter than all points, but
-    /// for the right one in pattern 1. Rare, and most pixels are refused by three comparisons of bytes.
+    /// Calls `found(pixel, code)` where the pattern is 0 or 1, row by row: the pixel is brighter
+    /// than all points, but for the right one in pattern 1. Rare, and most pixels are refused by
+    /// three comparisons of bytes.
     pub(super) fn darker_around(self, bright: &mut Vec<u8>, mut found: impl FnMut(usize, u8)) {
         let ImageSize { height, width } = self.size;
         let outside = &vec![0; width][..];

@@ -1,10 +1,11 @@
 //! The cheap half of the segmentation, tile by tile in the first-level cache.
 //!
-//! Inside a tile, edges are visited in order, and an edge is accepted at once if that is sure to be what the whole
-//! image's visit does: both segments are as they will be then (nothing that touches them is left open at a lower cost,
-//! inside the tile or across its border), and they are so small that neither can refuse. Any other edge is left open,
-//! and so is whatever costs more at the two segments. What is left are far fewer nodes than pixels, and the edges
-//! between them, for [`segments`](super::segments).
+//! Inside a tile, edges are visited in order, and an edge is accepted at once if that is sure to be
+//! what the whole image's visit does: both segments are as they will be then (nothing that touches
+//! them is left open at a lower cost, inside the tile or across its border), and they are so small
+//! that neither can refuse. Any other edge is left open, and so is whatever costs more at the two
+//! segments. What is left are far fewer nodes than pixels, and the edges between them, for
+//! [`segments`](super::segments).
 
 use pulp::Arch;
 
@@ -22,11 +23,13 @@ const LEN: usize = TILE * TILE;
 const LOCAL_BITS: u32 = LEN.trailing_zeros();
 /// More than the edges of a tile.
 const LIST: usize = 4 * LEN;
-/// Key of an edge that does not exist. Some units below the largest, so that [`CLOSE`] can be added.
+/// Key of an edge that does not exist. Some units below the largest, so that [`CLOSE`] can be
+/// added.
 const NEVER: i32 = i32::MAX - 8;
-/// Share of the edges that a tile visits: beyond it most are left open anyway. Changes the speed only.
+/// Share of the edges that a tile visits: beyond it most are left open anyway. Changes the speed
+/// only.
 const VISITED: f64 = 0.50;
-/// A tile stops where fewer than one in so many edges is accepted. Changes the speed only.
+/// A tile stops when fewer than one in this number of edges is accepted. Changes the speed only.
 const STOP: usize = 4;
 /// Edges between two looks at that.
 const CHUNK: usize = 512;
@@ -130,7 +133,8 @@ impl Default for Tile {
 }
 
 impl Nodes {
-    /// Fills this with what `graph`'s tiles leave to do; costs are refused from `scale / pixels` on.
+    /// Fills this with what `graph`'s tiles leave to do; costs are refused from `scale / pixels`
+    /// on.
     pub(super) fn find(&mut self, graph: Graph<'_>, scale: f64, tile: &mut Tile) {
         let width = graph.width;
         let height = graph.smooth.len() / width;
@@ -254,7 +258,8 @@ impl Tile {
                 let first = direction << LOCAL_BITS | corner;
                 for (i, (&key, &around)) in keys.iter().zip(around).enumerate().take(count) {
                     let edge = (key as u64) << 32 | u64::from(first + i as u32);
-                    // Written before it is known whether it counts: a branch here could not be foreseen.
+                    // Written before it is known whether it counts: a branch here could not be
+                    // foreseen.
                     self.cheap[cheap % LIST] = edge;
                     self.dear[dear % LIST] = edge;
                     // No triangle hides an edge that costs no more than the way around it.
@@ -328,7 +333,8 @@ impl Tile {
                 let open = root_a.open.min(root_b.open);
                 let pixels = root_a.pixels + root_b.pixels;
                 if key + CLOSE < open && f32::from_bits(key) * f32::from(pixels) < sure {
-                    // The larger one's root stays. Without a branch: which one it is cannot be foreseen.
+                    // The larger one's root stays. Without a branch: which one it is cannot be
+                    // foreseen.
                     let swap = (a ^ b) & usize::from(root_a.pixels < root_b.pixels).wrapping_neg();
                     let (root, child) = (a ^ swap, b ^ swap);
                     self.parent[child % LEN] = root as u16;
@@ -359,8 +365,8 @@ fn ends(edge: u32) -> (usize, usize) {
     ((corner + FROM[direction]) % LEN, (corner + TO[direction]) % LEN)
 }
 
-/// The root above a pixel. Trees are hardly ever more than two high, so three steps are taken without asking; loops
-/// whose length cannot be foreseen cost more than the steps.
+/// The root above a pixel. Trees are hardly ever more than two high, so three steps are taken
+/// without asking; loops whose length cannot be foreseen cost more than the steps.
 #[inline(always)]
 fn find(parent: &mut [u16; LEN], pixel: usize) -> usize {
     let above = usize::from(parent[pixel % LEN]) % LEN;
@@ -446,8 +452,8 @@ impl Rows {
         self.ways_around();
     }
 
-    /// The cheapest way around each edge of a row of blocks: over one of the block's other corners, at the cost of the
-    /// costlier of the two edges passed.
+    /// The cheapest way around each edge of a row of blocks: over one of the block's other corners,
+    /// at the cost of the costlier of the two edges passed.
     #[inline(always)]
     fn ways_around(&mut self) {
         let blocks = self.blocks;

@@ -6,7 +6,10 @@ use std::{
     sync::Arc,
 };
 
-use super::{ImageFolder, layout::{ROI, THERMAL}};
+use super::{
+    ImageFolder,
+    layout::{ROI, THERMAL},
+};
 use crate::{
     Error, Result,
     dataset::{Dataset, Sample, Subset},
@@ -43,12 +46,12 @@ pub struct ClassFolder {
 }
 
 impl ClassFolder {
-    /// Opens `root/CLASS/..`: at least two classes, sorted by name, each with images. Hidden folders, and a folder `roi`
-    /// of regions of interest, are not classes.
+    /// Opens `root/CLASS/..`: at least two classes, sorted by name, each with images. Hidden
+    /// folders, and a folder `roi` of regions of interest, are not classes.
     ///
     /// # Errors
-    /// [`Error::Entry`] for fewer than two classes, a class without images, and an image outside of the classes;
-    /// [`Error::Io`] for folders that cannot be read.
+    /// [`Error::Entry`] for fewer than two classes, a class without images, and an image outside of
+    /// the classes; [`Error::Io`] for folders that cannot be read.
     pub fn open(root: impl AsRef<Path>) -> Result<Self> {
         let root = image_root(root.as_ref());
         let folder = ImageFolder::open(&root);
@@ -63,12 +66,12 @@ impl ClassFolder {
         Ok(set)
     }
 
-    /// Opens `root/train/CLASS/..` and `root/val/CLASS/..`; without these folders `root/CLASS/..`, of which a share
-    /// `val_share` is validated on, chosen by `seed`.
+    /// Opens `root/train/CLASS/..` and `root/val/CLASS/..`; without these folders `root/CLASS/..`,
+    /// of which a share `val_share` is validated on, chosen by `seed`.
     ///
     /// # Errors
-    /// As [`ClassFolder::open`]; [`Error::Entry`] for a class of `val` that `train` does not have, a class without
-    /// training images, and no validation images.
+    /// As [`ClassFolder::open`]; [`Error::Entry`] for a class of `val` that `train` does not have,
+    /// a class without training images, and no validation images.
     pub fn open_split(root: impl AsRef<Path>, val_share: f64, seed: u64) -> Result<(Self, Self)> {
         let root = root.as_ref();
         let (train_root, val_root) = (root.join("train"), root.join("val"));
@@ -129,13 +132,15 @@ impl ClassFolder {
     }
 }
 
-/// The folder that holds the folders of classes: `thermal` where regions of interest may stand beside it.
+/// The folder that holds the folders of classes: `thermal` where regions of interest may stand
+/// beside it.
 fn image_root(root: &Path) -> PathBuf {
     let thermal = root.join(THERMAL);
     if thermal.is_dir() { thermal } else { root.to_path_buf() }
 }
 
-/// The folders in `root`, sorted: at least two. A folder `roi` is one of them only if it has `images`.
+/// The folders in `root`, sorted: at least two. A folder `roi` is one of them only if it has
+/// `images`.
 fn classes_of(root: &Path, images: Option<&ImageFolder>) -> Result<Arc<Vec<String>>> {
     let io = |cause| Error::Io { path: root.into(), cause };
     let is_in_roi = |name: &str| name.split_once('/').is_some_and(|(folder, _)| folder == ROI);

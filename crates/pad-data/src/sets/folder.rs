@@ -47,14 +47,14 @@ struct File {
 const LOOKED_FOR: &str = "png, jpg, jpeg, bmp, tif, tiff";
 
 impl ImageFolder {
-    /// Lists the images below `root`, in any depth. If `root` holds folders `NAME/thermal`, or `thermal` itself, only
-    /// these are listed ([`Layout::Msip`]). Hidden files and folders (of a name that begins with a dot) are ignored;
-    /// symbolic links are followed.
+    /// Lists the images below `root`, in any depth. If `root` holds folders `NAME/thermal`, or
+    /// `thermal` itself, only these are listed ([`Layout::Msip`]). Hidden files and folders (of a
+    /// name that begins with a dot) are ignored; symbolic links are followed.
     ///
     /// # Errors
-    /// [`Error::Io`] for a folder that cannot be read, and for a symbolic link that leads to a folder which is listed
-    /// already (a loop, or the same images twice, which would leak from one part of a
-    /// [split](crate::dataset::Subset::split) to the other); [`Error::NoImages`].
+    /// [`Error::Io`] for a folder that cannot be read, and for a symbolic link that leads to a
+    /// folder which is listed already (a loop, or the same images twice, which would leak from one
+    /// part of a [split](crate::dataset::Subset::split) to the other); [`Error::NoImages`].
     pub fn open(root: impl AsRef<Path>) -> Result<Self> {
         let root = root.as_ref();
         let mut walk = Walk { files: Vec::new(), folders: Visited::default() };
@@ -96,7 +96,8 @@ impl ImageFolder {
         self.files.get(index).map(|file| file.path.as_path())
     }
 
-    /// Path of image `index` below [`ImageFolder::root`], with `/` on every system; `None` beyond the end.
+    /// Path of image `index` below [`ImageFolder::root`], with `/` on every system; `None` beyond
+    /// the end.
     pub fn relative(&self, index: usize) -> Option<&str> {
         self.files.get(index).map(|file| file.relative.as_str())
     }
@@ -106,12 +107,14 @@ impl ImageFolder {
         self.files.iter().map(|file| (file.path.as_path(), file.relative.as_str()))
     }
 
-    /// Path of the file that keeps the regions of interest of image `index`. The file need not exist.
+    /// Path of the file that keeps the regions of interest of image `index`. The file need not
+    /// exist.
     ///
-    /// In MSIP's layout `NAME/roi/FOLDERS/STEM.txt` for `NAME/thermal/FOLDERS/FILE`, else `ROOT/roi/FOLDERS/STEM.txt`
-    /// for `ROOT/FOLDERS/FILE`. As in the reference (`pre-training/mae/util/msip_dataset.py`), `STEM` is the file's
-    /// name up to its *first* dot: `frame.01.png` and `frame.02.png` share `frame.txt`, which
-    /// [`ImageFolder::roi_paths`] refuses.
+    /// In MSIP's layout `NAME/roi/FOLDERS/STEM.txt` for `NAME/thermal/FOLDERS/FILE`, else
+    /// `ROOT/roi/FOLDERS/STEM.txt` for `ROOT/FOLDERS/FILE`. As in the reference
+    /// (`pre-training/mae/util/msip_dataset.py`), `STEM` is the file's name up to its *first* dot:
+    /// `frame.01.png` and `frame.02.png` share `frame.txt`, which [`ImageFolder::roi_paths`]
+    /// refuses.
     pub fn roi_path(&self, index: usize) -> Option<PathBuf> {
         Some(self.root().join(roi_name(self.relative(index)?)?))
     }
@@ -119,8 +122,8 @@ impl ImageFolder {
     /// [`ImageFolder::roi_path`] of all images, in order.
     ///
     /// # Errors
-    /// [`Error::SharedRoiFile`] if two images have the same one (`a.png` and `a.jpg`): the regions of one would be
-    /// used for the other.
+    /// [`Error::SharedRoiFile`] if two images have the same one (`a.png` and `a.jpg`): the regions
+    /// of one would be used for the other.
     pub fn roi_paths(&self) -> Result<Vec<PathBuf>> {
         let mut first_with: BTreeMap<&Path, usize> = BTreeMap::new();
         let paths: Vec<PathBuf> =
@@ -228,7 +231,8 @@ struct Walk {
 pub(crate) struct Visited(BTreeSet<PathBuf>);
 
 impl Walk {
-    /// Lists `start`, which lies at `relative` below the root; the source is the first folder if not given.
+    /// Lists `start`, which lies at `relative` below the root; the source is the first folder if
+    /// not given.
     fn below(&mut self, start: &Path, relative: &str, source: Option<&str>) -> Result<()> {
         // Not recursive: a deep tree must not end the stack.
         let mut open = vec![(start.to_path_buf(), relative.to_string())];

@@ -4,11 +4,13 @@ use std::path::Path;
 
 use crate::{Error, Result};
 
-/// A way to arrange labelled images in a folder; `O` are the options of reading it, `S` what is read.
+/// A way to arrange labelled images in a folder; `O` are the options of reading it, `S` what is
+/// read.
 pub(super) struct Format<O, S> {
     /// The name that it is chosen by.
     pub(super) name: &'static str,
-    /// What it is recognised by, for messages; `SPLIT` stands for the split. `None` if it is never recognised.
+    /// What it is recognised by, for messages; `SPLIT` stands for the split. `None` if it is never
+    /// recognised.
     pub(super) looks_for: Option<&'static str>,
     /// Whether a folder looks like it.
     pub(super) matches: fn(root: &Path, split: &str) -> bool,

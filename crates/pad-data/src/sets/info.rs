@@ -8,7 +8,8 @@ use std::{
 
 use crate::{Error, Result, dataset::Sample, image::Image};
 
-/// What is known of an image without decoding it: where its files are. Images that are not from files have none.
+/// What is known of an image without decoding it: where its files are. Images that are not from
+/// files have none.
 #[derive(Clone, Debug, Default)]
 pub struct ImageInfo {
     /// Its file.

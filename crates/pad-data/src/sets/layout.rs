@@ -7,8 +7,8 @@ pub(crate) const THERMAL: &str = "thermal";
 pub(crate) const ROI: &str = "roi";
 
 /// The name of the RoI file of an image of this name below the root; see
-/// [`ImageFolder::roi_path`](super::ImageFolder::roi_path). MSIP's layout is recognised by `thermal` as the first folder or
-/// the second.
+/// [`ImageFolder::roi_path`](super::ImageFolder::roi_path). MSIP's layout is recognised by
+/// `thermal` as the first folder or the second.
 pub(crate) fn roi_name(image: &str) -> Option<String> {
     let mut folders: Vec<&str> = image.split('/').collect();
     let stem = folders.pop()?.split('.').next().unwrap_or_default();

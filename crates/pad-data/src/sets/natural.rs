@@ -2,7 +2,8 @@
 
 use std::cmp::Ordering;
 
-/// Compares paths with `/` between their parts, part by part; runs of digits by their number, of any length.
+/// Compares paths with `/` between their parts, part by part; runs of digits by their number, of
+/// any length.
 pub(crate) fn compare(a: &str, b: &str) -> Ordering {
     let mut parts = (a.split('/'), b.split('/'));
     loop {

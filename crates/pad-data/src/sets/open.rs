@@ -5,7 +5,8 @@ use std::{fs, path::Path, sync::Arc};
 use super::folder::ImageFolder;
 use crate::{Error, Result, dataset::SharedDataset, image::Image, shards::ShardSet};
 
-/// Opens the images of a folder, or of shards: a folder with files `*.tar` directly in it, or one such file.
+/// Opens the images of a folder, or of shards: a folder with files `*.tar` directly in it, or one
+/// such file.
 ///
 /// # Errors
 /// As [`ImageFolder::open`] and [`ShardSet::open`].

@@ -1,4 +1,5 @@
-//! Regions of interest of whole sets: read from the files beside the images, or searched in the images themselves.
+//! Regions of interest of whole sets: read from the files beside the images, or searched in the
+//! images themselves.
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
@@ -37,9 +38,9 @@ impl Sample for RoiImage {
 
 /// Images with regions of interest.
 ///
-/// A region that leaves its image (which was replaced after its regions were found) makes that image unreadable, with an
-/// error that names the file and the line, where the regions are from a file. In the reference the crop skips such
-/// regions in silence.
+/// A region that leaves its image (which was replaced after its regions were found) makes that
+/// image unreadable, with an error that names the file and the line, where the regions are from a
+/// file. In the reference the crop skips such regions in silence.
 #[derive(Clone, Debug)]
 pub struct WithRois<D> {
     images: D,
@@ -114,17 +115,20 @@ impl<D: Dataset<Sample = Image>> Dataset for WithRois<D> {
     }
 }
 
-/// The regions in a file, `None` if the file is missing. Without a size rectangles may lie anywhere.
+/// The regions in a file, `None` if the file is missing. Without a size rectangles may lie
+/// anywhere.
 fn parse_rois(file: &StoredFile, size: Option<ImageSize>) -> Result<Option<Vec<Roi>>> {
     file.read()?.map(|bytes| roi::parse_file(&bytes, file.path(), size)).transpose()
 }
 
-/// Reads the regions of interest of every image from their files, in order, on all cores; `None` where an image has no
-/// file. [`WithRois`] checks that they lie inside their images when these are decoded.
+/// Reads the regions of interest of every image from their files, in order, on all cores; `None`
+/// where an image has no file. [`WithRois`] checks that they lie inside their images when these are
+/// decoded.
 ///
 /// # Errors
-/// [`Error::Line`] for the first file (in the order of images) with a malformed line, [`Error::Io`] for one that exists
-/// and cannot be read, [`Error::SharedRoiFile`] if two images share one although regions exist.
+/// [`Error::Line`] for the first file (in the order of images) with a malformed line, [`Error::Io`]
+/// for one that exists and cannot be read, [`Error::SharedRoiFile`] if two images share one
+/// although regions exist.
 pub fn read_rois(
     images: &(impl Dataset<Sample = Image> + ?Sized),
 ) -> Result<Vec<Option<Vec<Roi>>>> {
@@ -146,7 +150,8 @@ fn check_own_files(images: &(impl Dataset<Sample = Image> + ?Sized)) -> Result<(
     let mut first_with: BTreeMap<PathBuf, PathBuf> = BTreeMap::new();
     for index in 0..images.len() {
         let ImageInfo { file, roi_file: Some(roi_file) } = images.info(index)? else { continue };
-        let second: PathBuf = file.map_or_else(|| images.name(index).into(), |file| file.path().into());
+        let second: PathBuf =
+            file.map_or_else(|| images.name(index).into(), |file| file.path().into());
         let roi = roi_file.path().to_path_buf();
         if let Some(first) = first_with.insert(roi.clone(), second.clone()) {
             return Err(Error::SharedRoiFile { first, second, roi });
@@ -155,8 +160,8 @@ fn check_own_files(images: &(impl Dataset<Sample = Image> + ?Sized)) -> Result<(
     Ok(())
 }
 
-/// The pixels that the region search uses: 8-bit grey, row by row. RGB becomes luma as PIL's mode `L`; 16-bit and
-/// float images go through `window` and are rounded; 8-bit grey passes unchanged.
+/// The pixels that the region search uses: 8-bit grey, row by row. RGB becomes luma as PIL's mode
+/// `L`; 16-bit and float images go through `window` and are rounded; 8-bit grey passes unchanged.
 ///
 /// # Errors
 /// [`Error::Setting`] for an invalid window.
@@ -171,8 +176,8 @@ pub fn gray_levels(image: Image, window: &Window) -> Result<(Vec<u8>, ImageSize)
     Ok((levels, size))
 }
 
-/// Searches the regions of interest of every image of a set, in order, on all cores: about 20 ms of one core for
-/// 640x512 pixels. For sets in memory; for folders, write files once (`pad roi`).
+/// Searches the regions of interest of every image of a set, in order, on all cores: about 20 ms of
+/// one core for 640x512 pixels. For sets in memory; for folders, write files once (`pad roi`).
 ///
 /// # Errors
 /// The first image's (in order) that cannot be loaded or searched.

@@ -1,7 +1,8 @@
-//! Sets in a few large tar files: network disks read those faster than a hundred thousand small ones.
+//! Sets in a few large tar files, which network disks read faster than many small files.
 //!
-//! A shard is a plain ustar archive, as `tar --format=ustar` makes it, with the paths of the folder: `NAME/thermal/*`
-//! and `NAME/roi/*`. Opening a set reads the headers once; an image is then one read at a known place.
+//! A shard is a plain ustar archive, as `tar --format=ustar` makes it, with the paths of the
+//! folder: `NAME/thermal/*` and `NAME/roi/*`. Opening a set reads the headers once; an image is
+//! then one read at a known offset.
 //!
 //! ```
 //! use pad_data::{Dataset, draw::Canvas, sets::ImageFolder, shards::{ShardSet, write}};
@@ -47,15 +48,15 @@ use crate::{
     },
 };
 
-/// The images of all tar files of a folder, in the order of an [`ImageFolder`](crate::sets::ImageFolder) with the same
-/// files.
+/// The images of all tar files of a folder, in the order of an
+/// [`ImageFolder`](crate::sets::ImageFolder) with the same files.
 ///
 /// Clones and parts share the open files.
 #[derive(Clone, Debug)]
 pub struct ShardSet {
     shards: Arc<Vec<Shard>>,
     images: Vec<Place>,
-    /// Places of all other files, by name.
+    /// Positions of all other files, by name.
     others: Arc<BTreeMap<String, Place>>,
 }
 
@@ -76,8 +77,8 @@ impl ShardSet {
     /// Reads the headers of all files `*.tar` in a folder, or of one such file.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Structure`] and [`Error::Unsupported`] as [`index`]; [`Error::NoImages`];
-    /// [`Error::SameStem`] for a name that occurs twice.
+    /// [`Error::Io`]; [`Error::Structure`] and [`Error::Unsupported`] as [`index`];
+    /// [`Error::NoImages`]; [`Error::SameStem`] for a name that occurs twice.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let mut paths = vec![path.to_path_buf()];
@@ -99,7 +100,7 @@ impl ShardSet {
                     return Err(Error::SameStem { first, second: path, stem: member.name });
                 }
                 let name = member.name.clone();
-                // As in folders, what is hidden is no part of the set.
+                // As in folders, hidden files are ignored.
                 let hidden = name.split('/').any(|part| part.starts_with('.'));
                 let place = Place { shard, member };
                 if is_image(&name) && !hidden {
@@ -142,13 +143,13 @@ fn read(shards: &[Shard], place: &Place) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Fills `bytes` from a place, without moving a position that threads would share.
+/// Fills `bytes` from an offset, without a file position that threads would share.
 #[cfg(unix)]
 fn read_at(shard: &Shard, bytes: &mut [u8], at: u64) -> std::io::Result<()> {
     std::os::unix::fs::FileExt::read_exact_at(&shard.file, bytes, at)
 }
 
-/// Fills `bytes` from a place, by a handle of its own: two threads must not share a position.
+/// Fills `bytes` from an offset, through a new handle: two threads must not share a file position.
 #[cfg(not(unix))]
 fn read_at(shard: &Shard, bytes: &mut [u8], at: u64) -> std::io::Result<()> {
     use std::io::{Read, Seek, SeekFrom};

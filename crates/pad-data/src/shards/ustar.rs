@@ -9,7 +9,7 @@ use crate::{Error, Result};
 
 pub(super) const BLOCK: usize = 512;
 
-/// Largest file that eleven octal digits can tell.
+/// Largest file size of eleven octal digits.
 pub(super) const MAX_BYTES: u64 = 0o77_777_777_777;
 
 /// A file in an archive.
@@ -17,18 +17,19 @@ pub(super) const MAX_BYTES: u64 = 0o77_777_777_777;
 pub struct Member {
     /// Its path, with `/` between the parts.
     pub name: String,
-    /// Where its bytes begin, from the start of the archive.
+    /// Offset of its data from the start of the archive, bytes.
     pub at: u64,
-    /// How many they are.
+    /// Size of its data, bytes.
     pub bytes: u64,
 }
 
-/// Lists the files of a tar archive by its headers; the files themselves are passed over. `path` names it in errors.
+/// Lists the files of a tar archive by its headers, skipping their data. `path` names the archive
+/// in errors.
 ///
 /// # Errors
-/// [`Error::Io`]; [`Error::Structure`] for a header with a wrong checksum, numbers that are none, names that are empty
-/// or lead out of the folder, and an archive that ends too early; [`Error::Unsupported`] for links, devices and the
-/// extensions of GNU tar and pax.
+/// [`Error::Io`]; [`Error::Structure`] for a header with a wrong checksum, invalid numbers, names
+/// that are empty or lead out of the folder, and a truncated archive; [`Error::Unsupported`] for
+/// links, devices and the extensions of GNU tar and pax.
 pub fn index(archive: &mut (impl Read + Seek), path: &Path) -> Result<Vec<Member>> {
     let io = |cause| Error::Io { path: path.into(), cause };
     let end = archive.seek(SeekFrom::End(0)).map_err(io)?;
@@ -99,7 +100,7 @@ impl Header {
                 .map_err(|_| "expected a name in UTF-8".to_string())
         };
         let (prefix, name) = (text(&block[345..500])?, text(&block[..100])?);
-        // GNU's own format uses the place of the prefix for times.
+        // GNU's format stores times in the field of the prefix.
         let prefix = if block[257..].starts_with(b"ustar\0") { prefix } else { String::new() };
         let name = if prefix.is_empty() { name } else { format!("{prefix}/{name}") };
         let kind = block[156];
@@ -113,7 +114,8 @@ impl Header {
     }
 }
 
-/// Octal digits, ended by a space or a zero, or by the end of the field; spaces may precede.
+/// Parses octal digits, terminated by a space, a zero or the end of the field; leading spaces are
+/// allowed.
 fn octal(field: &[u8], name: &str) -> Result<u64, String> {
     let wrong = || format!("expected octal digits for the {name}");
     let text = std::str::from_utf8(field).map_err(|_| wrong())?;
@@ -124,22 +126,22 @@ fn octal(field: &[u8], name: &str) -> Result<u64, String> {
     u64::from_str_radix(text, 8).map_err(|_| wrong())
 }
 
-/// Sum of all bytes, those of the checksum itself taken as spaces.
+/// Returns the sum of all bytes, with those of the checksum itself replaced by spaces.
 fn checksum(block: &[u8; BLOCK]) -> u64 {
     let sum: u64 = block.iter().map(|&byte| u64::from(byte)).sum();
     let own: u64 = block[148..156].iter().map(|&byte| u64::from(byte)).sum();
     sum - own + 8 * u64::from(b' ')
 }
 
-/// The header of a file. It holds no time and no owner: equal files make equal archives. `None` for a name or size that
-/// does not fit.
+/// Returns the header of a file, without time and owner, so that equal files give equal archives;
+/// `None` for a name or size that does not fit.
 pub(super) fn header(name: &str, bytes: u64) -> Option<[u8; BLOCK]> {
     let mut block = [0; BLOCK];
     let mut put = |at: usize, text: &[u8]| block[at..at + text.len()].copy_from_slice(text);
     let (prefix, rest) = match name.len() {
         0..=100 => ("", name),
         length => {
-            // The earliest place at which the rest fits.
+            // The first split at which the rest fits.
             let from = length.saturating_sub(101);
             let (at, _) = name.match_indices('/').find(|(at, _)| *at >= from)?;
             (&name[..at], &name[at + 1..])

@@ -1,4 +1,4 @@
-//! From a folder to shards.
+//! Writes a folder as shards.
 
 use std::{
     fs,
@@ -15,14 +15,15 @@ use crate::{
     sets::{ImageFolder, folder::list, layout::roi_name},
 };
 
-/// Writes the images of `folder` and their RoI files into `shards` tar files `NUMBER.tar` in `out`, images in turn
-/// (the first into the first shard, the second into the second), so that all shards are as long. Equal folders give
-/// equal files. A shard that is there is whole; `progress` is told the number of images that are done.
+/// Writes the images of `folder` and their RoI files into `shards` tar files `NUMBER.tar` in `out`,
+/// images in turn (the first into the first shard, the second into the second), so that all shards
+/// have equal lengths. Equal folders give equal files. Shards are written atomically; `progress` is
+/// called with the number of finished images.
 ///
 /// # Errors
-/// [`Error::Setting`] for no shards, or more than images; [`Error::Foreign`] if `out` holds other tar files;
-/// [`Error::Unsupported`] for a path that is too long for the format (about 100 bytes of name, 155 of folders);
-/// [`Error::Io`].
+/// [`Error::Setting`] for no shards, or more than images; [`Error::Foreign`] if `out` holds other
+/// tar files; [`Error::Unsupported`] for a path that is too long for the format (about 100 bytes of
+/// name, 155 of folders); [`Error::Io`].
 pub fn write(
     folder: &ImageFolder,
     out: &Path,
@@ -51,7 +52,7 @@ pub fn write(
     }
     let mut done = 0;
     for (shard, path) in paths.iter().enumerate() {
-        // What went wrong in the words of this crate; the closure can only say it in those of the system.
+        // The closure can only return an `io::Error`; this keeps the error of this crate.
         let mut fault = None;
         let written = write_atomic(path, |archive| {
             for index in (shard..folder.len()).step_by(shards) {
@@ -74,7 +75,7 @@ pub fn write(
     Ok(paths)
 }
 
-/// An image and its RoI file, if there is one: name in the archive, path.
+/// An image and its RoI file, if it exists: name in the archive, path.
 fn files_of(folder: &ImageFolder, index: usize) -> Vec<(String, PathBuf)> {
     let mut files = Vec::new();
     if let (Some(name), Some(path)) = (folder.relative(index), folder.path(index)) {

@@ -11,7 +11,8 @@ use crate::{
     resize::{Filter, Resampling, resample},
 };
 
-/// A crop of random area and aspect, resized (torchvision's `RandomResizedCrop`; its `get_params` draw by draw).
+/// A crop of random area and aspect, resized (torchvision's `RandomResizedCrop`; its `get_params`
+/// draw by draw).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RandomResizedCrop {
@@ -31,7 +32,7 @@ impl RandomResizedCrop {
     /// Tries before the centre crop is taken.
     const TRIES: usize = 10;
 
-    /// Asks for `0 < low <= high`, and a scale of at most 1.
+    /// Checks that `0 < low <= high`, and that the scale is at most 1.
     ///
     /// # Errors
     /// [`Error::Setting`].
@@ -51,8 +52,8 @@ impl RandomResizedCrop {
 
     /// Decides the crop of an image of size `size`.
     ///
-    /// Arithmetic is that of Python with torch scalars: the aspect is the exponential, in f32, of a uniform number;
-    /// everything else is f64, rounded half to even.
+    /// Arithmetic is that of Python with torch scalars: the aspect is the exponential, in f32, of a
+    /// uniform number; everything else is f64, rounded half to even.
     pub fn draw(&self, size: ImageSize, draws: &mut impl Draws) -> Rect {
         let (height, width) = (size.height as f64, size.width as f64);
         let log_ratio = |ratio: f64| f64::from(f64::from(ratio as f32).ln() as f32);
@@ -106,8 +107,8 @@ impl RandomResizedCrop {
     }
 }
 
-/// The middle of an image for evaluation: the short side is resized to `short_side`, then the centre is kept
-/// (torchvision's `Resize(short_side)` and `CenterCrop(size)`).
+/// The middle of an image for evaluation: the short side is resized to `short_side`, then the
+/// centre is kept (torchvision's `Resize(short_side)` and `CenterCrop(size)`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CenterCrop {
@@ -127,7 +128,7 @@ impl CenterCrop {
         Self { short_side: size.height.max(size.width) }
     }
 
-    /// What becomes of an image of size `image` for a result of size `size`; nothing is random.
+    /// The resampling of an image of size `image` to a result of size `size`, without random steps.
     ///
     /// # Errors
     /// [`Error::Setting`] if the resized short side is smaller than a side of `size`.

@@ -35,7 +35,7 @@ impl HorizontalFlip {
     /// One that never mirrors.
     pub const NEVER: Self = Self { probability: 0.0 };
 
-    /// Asks for a probability.
+    /// Checks that the probability is 0 to 1.
     ///
     /// # Errors
     /// [`Error::Setting`].

@@ -33,8 +33,9 @@ pub enum Crop {
 
 /// From an image to a sample: window, crop, resize, mirror, normalise.
 ///
-/// Grey images (also those stored as RGB with equal channels) stay one channel through crop and resize, and are
-/// repeated when the sample is written. Crops draw from `key.purpose(Crop)`, mirroring from `key.purpose(Flip)`.
+/// Grey images (also those stored as RGB with equal channels) stay one channel through crop and
+/// resize, and are repeated when the sample is written. Crops draw from `key.purpose(Crop)`,
+/// mirroring from `key.purpose(Flip)`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ImagePipeline {
@@ -50,7 +51,8 @@ pub struct ImagePipeline {
     pub filter: Filter,
     /// Mean and standard deviation of levels. Default [`Normalize::msip`].
     pub normalize: Normalize,
-    /// Conversion of counts and kelvin to levels. Default the 1st to the 99th percentile of each image.
+    /// Conversion of counts and kelvin to levels. Default the 1st to the 99th percentile of each
+    /// image.
     pub window: Window,
 }
 
@@ -69,7 +71,8 @@ impl Default for ImagePipeline {
 }
 
 impl ImagePipeline {
-    /// A pipeline without random steps: the centre, not mirrored. The short side is resized to `size * 256 / 224`.
+    /// A pipeline without random steps: the centre, not mirrored. The short side is resized to
+    /// `size * 256 / 224`.
     pub fn evaluation(size: ImageSize) -> Self {
         let short_side = size.height.max(size.width) * 256 / 224;
         Self {
@@ -103,8 +106,8 @@ impl ImagePipeline {
         self.window.validate()
     }
 
-    /// An image before the crop: in levels of 0 to 255, with one channel where that loses nothing, or where samples have
-    /// one.
+    /// An image before the crop: in levels of 0 to 255, with one channel where that loses nothing,
+    /// or where samples have one.
     ///
     /// # Errors
     /// [`Error::Setting`] for an invalid window.

@@ -1,8 +1,8 @@
 //! From decoded samples to the pixels and labels of a batch.
 //!
-//! Each augmentation is a `draw`, which only decides, and an `apply`, which is a pure function of the decision: tests can
-//! replay decisions that another framework made. A pipeline puts them together and is a [`Transform`], which a
-//! [`Loader`](crate::loader::Loader) takes:
+//! Each augmentation is a `draw`, which only decides, and an `apply`, which is a pure function of
+//! the decision: tests can replay decisions that another framework made. A pipeline puts them
+//! together and is a [`Transform`], which a [`Loader`](crate::loader::Loader) takes:
 //!
 //! | pipeline | of | labels of a batch |
 //! |---|---|---|
@@ -67,7 +67,8 @@ impl SampleShape {
 
 /// Writes samples into their places of a batch.
 ///
-/// What is written depends on the sample and the key alone: loaders call from several threads, in any order.
+/// What is written depends on the sample and the key alone: loaders call from several threads, in
+/// any order.
 pub trait Transform<S: Sample>: Send + Sync {
     /// What a sample has beside its pixels.
     type Label: Send;
@@ -87,7 +88,8 @@ pub trait Transform<S: Sample>: Send + Sync {
         Ok(())
     }
 
-    /// The steps before anything random, such as a conversion to grey levels. A loader may keep the result in memory.
+    /// The steps before anything random, such as a conversion to grey levels. A loader may keep the
+    /// result in memory.
     ///
     /// # Errors
     /// [`Error::Setting`] for invalid settings.
@@ -95,17 +97,17 @@ pub trait Transform<S: Sample>: Send + Sync {
         Ok(sample)
     }
 
-    /// Writes the pixels of a prepared sample to `out`, which holds `shape().len()` values in `(channel, row, column)`
-    /// order and may hold a part of another sample. Random decisions are drawn from `key` (of this seed, epoch and
-    /// sample), refined by their purpose.
+    /// Writes the pixels of a prepared sample to `out`, which holds `shape().len()` values in
+    /// `(channel, row, column)` order and may hold a part of another sample. Random decisions are
+    /// drawn from `key` (of this seed, epoch and sample), refined by their purpose.
     ///
     /// # Errors
-    /// [`Error::Setting`] for invalid settings and another length of `out`; faults of the sample. The content of `out`
-    /// is unspecified then.
+    /// [`Error::Setting`] for invalid settings and another length of `out`; faults of the sample.
+    /// The content of `out` is unspecified then.
     fn write(&self, sample: S, key: Key, out: &mut [f32]) -> Result<Self::Label>;
 
-    /// Puts the labels of a batch together. `images` is `(B, C, H, W)`, with `B` of 0 if no sample could be read; a
-    /// transform may cut it, for example to the size of its largest image.
+    /// Puts the labels of a batch together. `images` is `(B, C, H, W)`, with `B` of 0 if no sample
+    /// could be read; a transform may cut it, for example to the size of its largest image.
     ///
     /// # Errors
     /// candle's.

@@ -1,4 +1,6 @@
-//! From levels of 0 to 255 to the numbers a network is trained with.
+//! Mean and standard deviation of the input of a network.
+
+use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
@@ -6,11 +8,11 @@ use crate::{Error, Result};
 
 /// `(level / 255 - mean) / std`, for each channel.
 ///
-/// The two infrared presets are those of the reference code, which disagree. The mean and standard deviation of MSIP
-/// were given as 0.3801 and 0.1871 of the full range, and pre-training uses just these ([`Normalize::msip`]). The
-/// downstream configurations use levels: mean 96.9255 is 0.3801 x 255, but standard deviation 47.8976 is
-/// 0.1871 x 256; against levels of 0 to 255 that is 0.18783. [`Normalize::downstream`] keeps what the published
-/// downstream results were trained with.
+/// The two infrared presets are those of the reference code, which disagree. The mean and standard
+/// deviation of MSIP were given as 0.3801 and 0.1871 of the full range, and pre-training uses just
+/// these ([`Normalize::msip`]). The downstream configurations use levels: mean 96.9255 is 0.3801 x
+/// 255, but standard deviation 47.8976 is 0.1871 x 256; against levels of 0 to 255 that is 0.18783.
+/// [`Normalize::downstream`] keeps what the published downstream results were trained with.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Normalize {
@@ -32,8 +34,8 @@ impl Normalize {
         Self { mean: [0.3801; 3], std: [0.1871; 3] }
     }
 
-    /// Segmentation and detection: mean 96.9255 / 255 = 0.3801, standard deviation 47.8976 / 255 = 0.18783 (and not
-    /// 0.1871: it was multiplied by 256, see [`Normalize`]).
+    /// Segmentation and detection: mean 96.9255 / 255 = 0.3801, standard deviation 47.8976 / 255 =
+    /// 0.18783 (and not 0.1871: it was multiplied by 256, see [`Normalize`]).
     pub const fn downstream() -> Self {
         Self { mean: [(96.9255 / 255.0) as f32; 3], std: [(47.8976 / 255.0) as f32; 3] }
     }
@@ -43,7 +45,23 @@ impl Normalize {
         Self { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] }
     }
 
-    /// Asks for finite means and positive, finite standard deviations.
+    /// CLIP: 0.48145466, 0.4578275, 0.40821073 and 0.26862954, 0.26130258, 0.27577711.
+    pub const fn clip() -> Self {
+        Self {
+            mean: [0.481_454_66, 0.457_827_5, 0.408_210_73],
+            std: [0.268_629_54, 0.261_302_6, 0.275_777_1],
+        }
+    }
+
+    /// The presets by name.
+    pub const PRESETS: [(&'static str, Self); 4] = [
+        ("msip", Self::msip()),
+        ("downstream", Self::downstream()),
+        ("imagenet", Self::imagenet()),
+        ("clip", Self::clip()),
+    ];
+
+    /// Checks that means are finite, and standard deviations finite and above 0.
     ///
     /// # Errors
     /// [`Error::Setting`].
@@ -60,8 +78,8 @@ impl Normalize {
         Ok(())
     }
 
-    /// The normalised `level` (0 to 255) of channel `channel` (0 to 2). The operations and their order, all in f32,
-    /// are those of torchvision's `ToTensor` and `Normalize`.
+    /// The normalised `level` (0 to 255) of channel `channel` (0 to 2). The operations and their
+    /// order, all in f32, are those of torchvision's `ToTensor` and `Normalize`.
     #[inline(always)]
     pub fn apply(&self, level: f32, channel: usize) -> f32 {
         let channel = channel % 3;
@@ -82,6 +100,46 @@ impl Normalize {
     /// Whether channels `a` and `b` are normalised alike.
     pub(crate) fn same(&self, a: usize, b: usize) -> bool {
         self.mean[a % 3] == self.mean[b % 3] && self.std[a % 3] == self.std[b % 3]
+    }
+}
+
+/// The name of a preset; else `MEAN,STD` where channels are alike, else three means and three
+/// standard deviations.
+impl fmt::Display for Normalize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some((name, _)) = Self::PRESETS.iter().find(|(_, preset)| preset == self) {
+            return f.write_str(name);
+        }
+        let Self { mean: [r, g, b], std: [dr, dg, db] } = self;
+        match r == g && g == b && dr == dg && dg == db {
+            true => write!(f, "{r},{dr}"),
+            false => write!(f, "{r},{g},{b},{dr},{dg},{db}"),
+        }
+    }
+}
+
+/// As [`Display`](fmt::Display) writes it; numbers are shares of 255.
+impl FromStr for Normalize {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        if let Some((_, preset)) = Self::PRESETS.iter().find(|(name, _)| *name == text) {
+            return Ok(preset.clone());
+        }
+        let numbers: Vec<f32> =
+            text.split(',').map_while(|part| part.trim().parse().ok()).collect();
+        let all = numbers.len() == text.split(',').count();
+        let normalize = match numbers[..] {
+            [mean, std] if all => Self { mean: [mean; 3], std: [std; 3] },
+            [r, g, b, dr, dg, db] if all => Self { mean: [r, g, b], std: [dr, dg, db] },
+            _ => {
+                let names = Self::PRESETS.map(|(name, _)| name);
+                let known = names.into_iter().chain(["MEAN,STD"]);
+                return Err(Error::unknown_name("normalize", text, known));
+            }
+        };
+        normalize.validate()?;
+        Ok(normalize)
     }
 }
 
@@ -115,6 +173,24 @@ mod tests {
                 assert!((normalize.invert(value, channel) - level as f32).abs() < 1e-3);
             }
         }
+    }
+
+    #[test]
+    fn texts_come_back() {
+        let own = Normalize { mean: [0.1, 0.2, 0.3], std: [0.5; 3] };
+        let alike = Normalize { mean: [0.4; 3], std: [0.25; 3] };
+        let presets = Normalize::PRESETS.map(|(_, preset)| preset);
+        for normalize in presets.into_iter().chain([own, alike]) {
+            assert_eq!(normalize.to_string().parse::<Normalize>().unwrap(), normalize);
+        }
+        assert_eq!("0.4, 0.25".parse::<Normalize>().unwrap().to_string(), "0.4,0.25");
+        let text = |text: &str| text.parse::<Normalize>().unwrap_err().to_string();
+        assert_eq!(
+            text("imagnet"),
+            "normalize: expected msip, downstream, imagenet, clip or MEAN,STD, found `imagnet` (did you mean `imagenet`?)"
+        );
+        assert!(text("0.4").ends_with("found `0.4`") && text("0.4,x").ends_with("found `0.4,x`"));
+        assert!(text("0.4,0").starts_with("`std` is "));
     }
 
     #[test]

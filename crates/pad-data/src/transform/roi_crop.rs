@@ -6,17 +6,18 @@ use serde::{Deserialize, Serialize};
 use super::{Draws, RandomResizedCrop};
 use crate::{Error, Result, rect::Rect, roi::Roi};
 
-/// A crop around a random region of interest: its centre is moved, its sides are scaled; where that does not work,
-/// the usual random crop.
+/// A crop around a random region of interest: its centre is moved, its sides are scaled; where that
+/// does not work, the usual random crop.
 ///
-/// After `RandomRoiCrop` of the reference code (`pre-training/mae/util/msip_dataset.py`), draw by draw: a region
-/// that is refused still uses up one try and one draw; the right and lower edge of the image (its last row and
-/// column) are never reached by a moved crop; a region that is taken unmoved (`jitter` off) is not asked for its
-/// size again.
+/// After `RandomRoiCrop` of the reference code (`pre-training/mae/util/msip_dataset.py`), draw by
+/// draw: a region that is refused still uses up one try and one draw; the right and lower edge of
+/// the image (its last row and column) are never reached by a moved crop; a region that is taken
+/// unmoved (`jitter` off) is not checked for its size again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RoiCrop {
-    /// Probability that a crop of any size is allowed; else it must cover 15% of the image. Default 0.85.
+    /// Probability that a crop of any size is allowed; else it must cover 15% of the image. Default
+    /// 0.85.
     pub any_size: f64,
     /// Smallest side of a moved crop, pixels. Default 60.
     pub min_side: usize,
@@ -40,7 +41,7 @@ impl RoiCrop {
     /// Share of the image's area that a crop must cover when it may not be of any size.
     const MIN_SHARE: f64 = 0.15;
 
-    /// Asks for a probability and a valid fallback.
+    /// Checks that the probability is 0 to 1, and the fallback valid.
     ///
     /// # Errors
     /// [`Error::Setting`].
@@ -56,7 +57,8 @@ impl RoiCrop {
         })
     }
 
-    /// Decides the crop of an image of size `size` with these regions (none: the fallback, and nothing else drawn).
+    /// Decides the crop of an image of size `size` with these regions; without any, the fallback
+    /// alone draws.
     /// Regions that leave the image are refused.
     pub fn draw(&self, size: ImageSize, rois: &[Roi], draws: &mut impl Draws) -> Rect {
         if !rois.is_empty() {

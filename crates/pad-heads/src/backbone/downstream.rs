@@ -1,16 +1,18 @@
-//! The ViT with adapters in the original's downstream form (`backbone/mae_adapt.py` of its segmentation part).
+//! The ViT with adapters in the original's downstream form (`backbone/mae_adapt.py` of its
+//! segmentation part).
 //!
-//! Unlike in pre-training it has a learned position table, relative position biases in every block, layer scale
-//! (`gamma_1`, `gamma_2`), drop path and no final norm. Without layer scale the original's block skips its attention; ours
-//! attends, as its plain backbone does: with `layer_scale = None` results differ from the original on purpose.
+//! Unlike in pre-training it has a learned position table, relative position biases in every block,
+//! layer scale (`gamma_1`, `gamma_2`), drop path and no final norm. Without layer scale the
+//! original's block skips its attention; ours attends, as its plain backbone does: with
+//! `layer_scale = None` results differ from the original on purpose.
 
 use candle_core::Tensor;
 use candle_nn::{Init, VarBuilder};
 use pad_adapter::vit::{Block, PatchEmbed, PatchGrid, ViTConfig, interpolate_table};
-use pad_ops::{AttentionBias, ImageSize, Mode};
+use pad_ops::{AttentionBias, ImageSize, MatmulPrecision, Mode};
 use serde::{Deserialize, Serialize};
 
-use super::{FeatureExtractor, relative};
+use super::{FeatureExtractor, change_blocks, relative};
 use crate::{Error, Result};
 
 /// Hyperparameters of a [`DownstreamViT`].
@@ -24,7 +26,8 @@ pub struct DownstreamConfig {
 }
 
 impl Default for DownstreamConfig {
-    /// The original's: ViT-B/16 for 512 x 512 images, layer scale 1, drop path 0.1, patchwise adapters.
+    /// The original's: ViT-B/16 for 512 x 512 images, layer scale 1, drop path 0.1, patchwise
+    /// adapters.
     fn default() -> Self {
         let vit = ViTConfig {
             image_size: ImageSize::square(512),
@@ -81,8 +84,8 @@ impl DownstreamViT {
         let vit = &config.vit;
         let (dim, grid) = (vit.embed_dim, vit.pos_table_grid()?);
         let normal = Init::Randn { mean: 0.0, stdev: 0.02 };
-        // The original's names of the layer scales. Renaming starts at the root, because a renamed builder would add its
-        // prefix to a name that has it already.
+        // The original's names of the layer scales. Renaming starts at the root, because a renamed
+        // builder would add its prefix to a name that has it already.
         let root = vb.root().rename_f(|name| {
             name.replace(".ls1.gamma", ".gamma_1").replace(".ls2.gamma", ".gamma_2")
         });
@@ -114,7 +117,7 @@ impl DownstreamViT {
         &self.config
     }
 
-    /// Tokens of whole images with positions, class token first, and their grid.
+    /// Returns the tokens of whole images with positions, class token first, and their grid.
     fn embed(&self, images: &Tensor) -> Result<(Tensor, PatchGrid)> {
         let (tokens, grid) = self.patch_embed.forward(images)?;
         let (batch, _, dim) = tokens.dims3()?;
@@ -177,5 +180,13 @@ impl FeatureExtractor for DownstreamViT {
 
     fn in_channels(&self) -> usize {
         self.config.vit.in_channels
+    }
+
+    fn set_checkpointing(&mut self, checkpointing: bool) {
+        change_blocks(&mut self.blocks, |block| block.with_checkpointing(checkpointing));
+    }
+
+    fn set_matmul_precision(&mut self, precision: MatmulPrecision) {
+        change_blocks(&mut self.blocks, |block| block.with_matmul_precision(precision));
     }
 }

@@ -1,8 +1,8 @@
 //! Feature maps of a ViT for dense heads.
 //!
-//! [`FeatureExtractor`] is implemented by the original's downstream ViT ([`DownstreamViT`]), by any [`ViT`] of pad-adapter
-//! (e.g. a frozen DINOv2) and by the ViT of detection ([`WindowedViT`]). [`Pyramid`] makes four sizes of four maps,
-//! [`SimplePyramid`] five of one.
+//! [`FeatureExtractor`] is implemented by the original's downstream ViT ([`DownstreamViT`]), by any
+//! [`ViT`] of pad-adapter (e.g. a frozen DINOv2) and by the ViT of detection ([`WindowedViT`]).
+//! [`Pyramid`] makes four sizes of four maps, [`SimplePyramid`] five of one.
 
 mod downstream;
 mod pyramid;
@@ -11,8 +11,8 @@ mod simple_pyramid;
 mod windowed;
 
 use candle_core::Tensor;
-use pad_adapter::vit::ViT;
-use pad_ops::Mode;
+use pad_adapter::vit::{Block, ViT};
+use pad_ops::{MatmulPrecision, Mode};
 
 pub use downstream::{DownstreamConfig, DownstreamViT};
 pub use pyramid::Pyramid;
@@ -25,7 +25,8 @@ use crate::Result;
 
 /// A network whose blocks return maps of one size and width.
 pub trait FeatureExtractor: Send + Sync {
-    /// Returns the maps after the given blocks, in their order, without the class token and without the final norm.
+    /// Returns the maps after the given blocks, in their order, without the class token and without
+    /// the final norm.
     ///
     /// # Shapes
     /// `images` (B, C, H, W), sides that the patch divides -> (B, D, H / patch, W / patch) each.
@@ -45,6 +46,24 @@ pub trait FeatureExtractor: Send + Sync {
 
     /// Number of channels of an image.
     fn in_channels(&self) -> usize;
+
+    /// Sets activation checkpointing where the network's blocks have it: they keep their input
+    /// alone for the backward pass and compute the rest again. It has no effect on results.
+    /// Default: nothing is set.
+    fn set_checkpointing(&mut self, checkpointing: bool) {
+        let _ = checkpointing;
+    }
+
+    /// Sets the precision of matrix products where the network's blocks have a choice. Default:
+    /// nothing is set.
+    fn set_matmul_precision(&mut self, precision: MatmulPrecision) {
+        let _ = precision;
+    }
+}
+
+/// Replaces every block by what `change` makes of it.
+fn change_blocks(blocks: &mut Vec<Block>, change: impl Fn(Block) -> Block) {
+    *blocks = std::mem::take(blocks).into_iter().map(change).collect();
 }
 
 impl FeatureExtractor for ViT {
@@ -67,5 +86,13 @@ impl FeatureExtractor for ViT {
 
     fn in_channels(&self) -> usize {
         self.config().in_channels
+    }
+
+    fn set_checkpointing(&mut self, checkpointing: bool) {
+        *self = self.clone().with_checkpointing(checkpointing);
+    }
+
+    fn set_matmul_precision(&mut self, precision: MatmulPrecision) {
+        *self = self.clone().with_matmul_precision(precision);
     }
 }

@@ -1,4 +1,5 @@
-//! Four sizes from four maps of one size (the `fpn1` .. `fpn4` of the original's and of BEiT's segmentation backbones).
+//! Four sizes from four maps of one size (the `fpn1` .. `fpn4` of the original's and of BEiT's
+//! segmentation backbones).
 
 use candle_core::Tensor;
 use candle_nn::VarBuilder;
@@ -9,8 +10,8 @@ use crate::{
     layers::{BatchNorm, ConvTranspose2x2},
 };
 
-/// Times 4 (transposed convolution, batch norm, GELU, transposed convolution), times 2 (transposed convolution), as it
-/// is, and half (maximum over 2 x 2).
+/// Times 4 (transposed convolution, batch norm, GELU, transposed convolution), times 2 (transposed
+/// convolution), as it is, and half (maximum over 2 x 2).
 #[derive(Clone, Debug)]
 pub struct Pyramid {
     first: ConvTranspose2x2,
@@ -43,10 +44,12 @@ impl Pyramid {
     }
 
     /// # Shapes
-    /// Four maps (B, D, h, w) -> (B, D, 4 h, 4 w), (B, D, 2 h, 2 w), (B, D, h, w), (B, D, h / 2, w / 2).
+    /// Four maps (B, D, h, w) -> (B, D, 4 h, 4 w), (B, D, 2 h, 2 w), (B, D, h, w), (B, D, h / 2, w
+    /// / 2).
     ///
     /// # Errors
-    /// [`Error::Maps`] for another number of maps; maps that do not fit, or with a side of one patch.
+    /// [`Error::Maps`] for another number of maps; maps that do not fit, or with a side of one
+    /// patch.
     pub fn forward(&self, maps: &[Tensor], mode: Mode) -> Result<Vec<Tensor>> {
         let [quadruple, double, same, half] = maps else {
             return Err(Error::Maps { head: "pyramid", expected: Self::LEVELS, found: maps.len() });

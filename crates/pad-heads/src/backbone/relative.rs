@@ -1,5 +1,5 @@
-//! Relative position biases as in BEiT: a table of one row per offset between two patches, and three rows for the class
-//! token.
+//! Relative position biases as in BEiT: a table of one row per offset between two patches, and
+//! three rows for the class token.
 
 use candle_core::{Device, Tensor};
 use pad_adapter::vit::PatchGrid;
@@ -12,10 +12,12 @@ pub fn relative_bias_rows(grid: PatchGrid) -> usize {
     offsets(grid.height) * offsets(grid.width) + 3
 }
 
-/// Returns the row of the table of grid `table` for each pair of tokens of an image of grid `image`, class token first:
-/// query row minus key row, then columns; the last three rows are class to patch, patch to class, class to itself.
+/// Returns the row of the table of grid `table` for each pair of tokens of an image of grid
+/// `image`, class token first: query row minus key row, then columns; the last three rows are class
+/// to patch, patch to class, class to itself.
 ///
-/// The offsets of a smaller grid are among those of a larger one, so smaller images need no other table.
+/// The offsets of a smaller grid are among those of a larger one, so smaller images need no other
+/// table.
 ///
 /// # Shapes
 /// (N * N), `u32`, `N = 1 + L` of `image`, queries first.

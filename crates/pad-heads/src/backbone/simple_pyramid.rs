@@ -44,7 +44,8 @@ impl Lateral {
     }
 }
 
-/// Maps of 4, 2, 1, 1/2 and 1/4 times the size of one. Parameter names are detectron2's, `simfp_2` .. `simfp_5`.
+/// Maps of 4, 2, 1, 1/2 and 1/4 times the size of one. Parameter names are detectron2's, `simfp_2`
+/// .. `simfp_5`.
 #[derive(Clone, Debug)]
 pub struct SimplePyramid {
     quadruple: (ConvTranspose2x2, ChannelNorm, ConvTranspose2x2, Lateral),
@@ -82,8 +83,8 @@ impl SimplePyramid {
     }
 
     /// # Shapes
-    /// `map` (B, `inputs`, h, w), both sides at least 2 -> (B, `outputs`, 4 h, 4 w), .., (B, `outputs`, h / 2, w / 2),
-    /// and every second pixel of the last.
+    /// `map` (B, `inputs`, h, w), both sides at least 2 -> (B, `outputs`, 4 h, 4 w), .., (B,
+    /// `outputs`, h / 2, w / 2), and every second pixel of the last.
     ///
     /// # Errors
     /// A map that does not fit.

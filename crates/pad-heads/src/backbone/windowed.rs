@@ -1,7 +1,9 @@
-//! The ViT of detection (ViTDet, Li et al., 2022; the original's `vit_adapt.py`): attention in windows except for a few
-//! blocks, relative positions decomposed into rows and columns, images of any size.
+//! The ViT of detection (ViTDet, Li et al., 2022; the original's `vit_adapt.py`): attention in
+//! windows except for a few blocks, relative positions decomposed into rows and columns, images of
+//! any size.
 //!
-//! No class token, no final norm. The position table is that of pre-training, interpolated to each image's grid.
+//! No class token, no final norm. The position table is that of pre-training, interpolated to each
+//! image's grid.
 
 use candle_core::Tensor;
 use candle_nn::{Init, VarBuilder};
@@ -9,27 +11,31 @@ use pad_adapter::vit::{
     Attention, Block, PatchEmbed, PatchGrid, ViTConfig, interpolate_decomposed_table,
     interpolate_table,
 };
-use pad_ops::{AttentionBias, ImageSize, Mode, Windows, window_partition, window_unpartition};
+use pad_ops::{
+    AttentionBias, ImageSize, MatmulPrecision, Mode, Windows, window_partition, window_unpartition,
+};
 use serde::{Deserialize, Serialize};
 
-use super::FeatureExtractor;
+use super::{FeatureExtractor, change_blocks};
 use crate::{Error, Result};
 
 /// Hyperparameters of a [`WindowedViT`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WindowedConfig {
-    /// The transformer; its `image_size` (or `pos_grid`) is that of pre-training and gives the position table.
+    /// The transformer; its `image_size` (or `pos_grid`) is that of pre-training and gives the
+    /// position table.
     pub vit: ViTConfig,
-    /// Rows and columns of a window, tokens; `None` makes every block attend globally (0 in files). Default: 14.
+    /// Rows and columns of a window, tokens; `None` makes every block attend globally (0 in files).
+    /// Default: 14.
     #[serde(with = "zero_is_none")]
     pub window: Option<usize>,
     /// Blocks that attend globally. Default: 2, 5, 8, 11.
     pub global_blocks: Vec<usize>,
     /// Whether blocks have relative positions. Default: true.
     pub relative_positions: bool,
-    /// Image size that the relative position tables of global blocks are made for; those of other sizes are
-    /// interpolated. Default: 1024 x 1024.
+    /// Image size that the relative position tables of global blocks are made for; those of other
+    /// sizes are interpolated. Default: 1024 x 1024.
     pub relative_size: ImageSize,
 }
 
@@ -182,7 +188,7 @@ impl WindowedViT {
         &self.config
     }
 
-    /// Tokens of whole images with positions, and their grid.
+    /// Returns the tokens of whole images with positions, and their grid.
     fn embed(&self, images: &Tensor) -> Result<(Tensor, PatchGrid)> {
         let (tokens, grid) = self.patch_embed.forward(images)?;
         let positions =
@@ -196,7 +202,8 @@ impl WindowedViT {
     fn block(&self, i: usize, x: &Tensor, grid: PatchGrid, mode: Mode) -> Result<Tensor> {
         let block = &self.blocks[i];
         let window = self.config.window_of(i);
-        // A window as large as the grid needs its padding all the same: padded tokens are attended to.
+        // A window as large as the grid needs its padding all the same: padded tokens are attended
+        // to.
         let attended = window.map_or(grid, |side| PatchGrid::new(side, side));
         let relative = self.relative.get(i);
         let attend = |attention: &Attention, x: &Tensor| match relative {
@@ -218,7 +225,8 @@ impl WindowedViT {
     }
 }
 
-/// Returns what each query adds to the logits of its grid's rows and columns: `q . table[offset]`, `q` without the scale.
+/// Returns what each query adds to the logits of its grid's rows and columns: `q . table[offset]`,
+/// `q` without the scale.
 fn bias(
     qkv: &Tensor,
     heads: usize,
@@ -246,7 +254,8 @@ fn bias(
     })
 }
 
-/// The table's entries for every query and key along a side, (query, head width, key): query minus key.
+/// The table's entries for every query and key along a side, (query, head width, key): query minus
+/// key.
 fn offsets(table: &Tensor, side: usize) -> pad_adapter::Result<Tensor> {
     let table = interpolate_decomposed_table(table, side)?;
     let pairs = (0..side * side).map(|pair| (pair / side + side - 1 - pair % side) as u32);
@@ -290,5 +299,13 @@ impl FeatureExtractor for WindowedViT {
 
     fn in_channels(&self) -> usize {
         self.config.vit.in_channels
+    }
+
+    fn set_checkpointing(&mut self, checkpointing: bool) {
+        change_blocks(&mut self.blocks, |block| block.with_checkpointing(checkpointing));
+    }
+
+    fn set_matmul_precision(&mut self, precision: MatmulPrecision) {
+        change_blocks(&mut self.blocks, |block| block.with_matmul_precision(precision));
     }
 }

@@ -1,4 +1,5 @@
-//! Clipping of boxes, and the encoding of one box relative to another (R-CNN's, with the clamp of detectron2).
+//! Clipping of boxes, and the encoding of one box relative to another (R-CNN's, with the clamp of
+//! detectron2).
 
 use pad_ops::ImageSize;
 
@@ -22,8 +23,8 @@ pub fn area([x1, y1, x2, y2]: [f32; 4]) -> f32 {
     (x2 - x1) * (y2 - y1)
 }
 
-/// Encodes boxes relative to others: centre offsets in units of the reference's sides and logarithms of the ratios of
-/// sides, each times its weight.
+/// Encodes boxes relative to others: centre offsets in units of the reference's sides and
+/// logarithms of the ratios of sides, each times its weight.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BoxCoder {
     /// Weights of dx, dy, dw, dh.
@@ -34,14 +35,16 @@ impl BoxCoder {
     /// The coder of anchors: all weights 1.
     pub const ANCHORS: Self = Self { weights: [1.0; 4] };
 
-    /// Returns `target` relative to `reference`. Both must have an area above 0, else the result is not finite.
+    /// Returns `target` relative to `reference`. Both must have an area above 0, else the result is
+    /// not finite.
     pub fn encode(&self, reference: [f32; 4], target: [f32; 4]) -> [f32; 4] {
         let ((x, y, w, h), (tx, ty, tw, th)) = (centred(reference), centred(target));
         let [wx, wy, ww, wh] = self.weights;
         [wx * (tx - x) / w, wy * (ty - y) / h, ww * (tw / w).ln(), wh * (th / h).ln()]
     }
 
-    /// Returns the box that `deltas` describe relative to `reference`. Sides are at most 62.5 times the reference's.
+    /// Returns the box that `deltas` describe relative to `reference`. Sides are at most 62.5 times
+    /// the reference's.
     pub fn decode(&self, reference: [f32; 4], deltas: &[f32; 4]) -> [f32; 4] {
         let (x, y, w, h) = centred(reference);
         let [wx, wy, ww, wh] = self.weights;

@@ -1,4 +1,5 @@
-//! The hyperparameters of a detector. Names are detectron2's; those of files written before 0.1 are read too.
+//! The hyperparameters of a detector. Names are detectron2's; those of files written before 0.1 are
+//! read too.
 
 use pad_adapter::vit::ViTConfig;
 use pad_ops::ImageSize;
@@ -9,7 +10,8 @@ use crate::{
     backbone::{SimplePyramid, WindowedConfig, zero_is_none},
 };
 
-/// A number of boxes in training and in evaluation. Read from `{ train = 2000, test = 1000 }` or `[2000, 1000]`.
+/// A number of boxes in training and in evaluation. Read from `{ train = 2000, test = 1000 }` or
+/// `[2000, 1000]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "TopNForm")]
 pub struct TopN {
@@ -41,12 +43,13 @@ impl From<TopNForm> for TopN {
 pub struct RpnConfig {
     /// Number of 3 x 3 convolutions in front of the two outputs. Default: 2.
     pub convs: usize,
-    /// Side of the square anchor of each level, pixels; there is an anchor of the same area for each aspect ratio.
-    /// Default: 32, 64, 128, 256, 512.
+    /// Side of the square anchor of each level, pixels; there is an anchor of the same area for
+    /// each aspect ratio. Default: 32, 64, 128, 256, 512.
     pub anchor_sizes: Vec<f64>,
     /// Height over width of the anchors. Default: 0.5, 1, 2.
     pub aspect_ratios: Vec<f64>,
-    /// Number of best-scoring proposals of each level that go into suppression. Default: 2000, 1000.
+    /// Number of best-scoring proposals of each level that go into suppression. Default: 2000,
+    /// 1000.
     #[serde(alias = "before_nms")]
     pub pre_nms_top_n: TopN,
     /// Number of best-scoring proposals of each image that are kept. Default: 1000, 1000.
@@ -55,8 +58,8 @@ pub struct RpnConfig {
     /// IoU above which the worse of two proposals of a level is suppressed. Default: 0.7.
     #[serde(alias = "nms")]
     pub nms_threshold: f64,
-    /// Anchors whose IoU with every object is below the first threshold are background, those from the second one on
-    /// are objects, the others are ignored. Default: 0.3, 0.7.
+    /// Anchors whose IoU with every object is below the first threshold are background, those from
+    /// the second one on are objects, the others are ignored. Default: 0.3, 0.7.
     #[serde(alias = "overlaps")]
     pub iou_thresholds: [f64; 2],
     /// Number of anchors sampled per image for the losses. Default: 256.
@@ -88,7 +91,8 @@ impl Default for RpnConfig {
 }
 
 impl RpnConfig {
-    /// Keeps `count` proposals per image, chosen from `2 * count` per level in training and `count` in evaluation.
+    /// Keeps `count` proposals per image, chosen from `2 * count` per level in training and `count`
+    /// in evaluation.
     #[must_use]
     pub fn with_proposals(self, count: usize) -> Self {
         Self {
@@ -102,13 +106,14 @@ impl RpnConfig {
 /// Hyperparameters of the box heads.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct RoiConfig {
+pub struct RoiHeadsConfig {
     /// Rows and columns of a box's features. Default: 7.
     #[serde(alias = "pool")]
     pub pooler_resolution: usize,
     /// Number of 3 x 3 convolutions in front of the linear layer. Default: 4.
     pub convs: usize,
-    /// Whether one box is predicted for all classes instead of one for each; always so in a cascade. Default: false.
+    /// Whether one box is predicted for all classes instead of one for each; always so in a
+    /// cascade. Default: false.
     pub class_agnostic: bool,
     /// Number of boxes sampled per image for the losses. Default: 512.
     #[serde(alias = "samples")]
@@ -116,8 +121,8 @@ pub struct RoiConfig {
     /// Largest share of objects among the sampled boxes. Default: 0.25.
     #[serde(alias = "positive_share")]
     pub positive_fraction: f64,
-    /// IoU from which a box is an object (in the first stage of a cascade; 0.1 more in each following one).
-    /// Default: 0.5.
+    /// IoU from which a box is an object (in the first stage of a cascade; 0.1 more in each
+    /// following one). Default: 0.5.
     #[serde(alias = "overlap")]
     pub iou_threshold: f64,
     /// Where smooth L1 turns linear; 0 is L1. Default: 0.
@@ -125,7 +130,7 @@ pub struct RoiConfig {
     pub smooth_l1_beta: f64,
 }
 
-impl Default for RoiConfig {
+impl Default for RoiHeadsConfig {
     fn default() -> Self {
         Self {
             pooler_resolution: 7,
@@ -162,7 +167,8 @@ impl Default for MaskConfig {
 pub struct DetectorConfig {
     /// The transformer; its `image_size` (or `pos_grid`) is that of pre-training.
     pub vit: ViTConfig,
-    /// Rows and columns of a window of attention, tokens; `None` makes every block attend globally (0 in files).
+    /// Rows and columns of a window of attention, tokens; `None` makes every block attend globally
+    /// (0 in files).
     #[serde(with = "zero_is_none")]
     pub window: Option<usize>,
     /// Blocks that attend globally.
@@ -177,14 +183,16 @@ pub struct DetectorConfig {
     pub head_dim: usize,
     /// Number of classes, without the background.
     pub classes: usize,
-    /// Whether three box heads refine each other's boxes (Cascade R-CNN, Cai and Vasconcelos, 2018).
+    /// Whether three box heads refine each other's boxes (Cascade R-CNN, Cai and Vasconcelos,
+    /// 2018).
     pub cascade: bool,
-    /// Whether there is a mask head beside the box heads (Mask R-CNN, He et al., 2017). The original has none.
+    /// Whether there is a mask head beside the box heads (Mask R-CNN, He et al., 2017). The
+    /// original has none.
     pub masks: bool,
     /// The region proposal network.
     pub rpn: RpnConfig,
     /// The box heads.
-    pub roi: RoiConfig,
+    pub roi: RoiHeadsConfig,
     /// The mask head; unused unless `masks` is set.
     pub mask: MaskConfig,
     /// Detections of a lower or equal score are dropped. Default: 0.05.
@@ -214,7 +222,7 @@ impl Default for DetectorConfig {
             cascade: false,
             masks: false,
             rpn: RpnConfig::default(),
-            roi: RoiConfig::default(),
+            roi: RoiHeadsConfig::default(),
             mask: MaskConfig::default(),
             score_threshold: 0.05,
             nms_threshold: 0.5,
@@ -224,13 +232,15 @@ impl Default for DetectorConfig {
 }
 
 impl DetectorConfig {
-    /// A detector on the transformer `vit`; of each quarter of its blocks the last one attends globally.
+    /// A detector on the transformer `vit`; of each quarter of its blocks the last one attends
+    /// globally.
     ///
     /// ```
     /// use pad_adapter::vit::ViTConfig;
     /// use pad_heads::detection::DetectorConfig;
     ///
-    /// let config = DetectorConfig { masks: true, ..DetectorConfig::on_backbone(ViTConfig::base(16), 4) };
+    /// let vit = ViTConfig::base(16);
+    /// let config = DetectorConfig { masks: true, ..DetectorConfig::on_backbone(vit, 4) };
     /// assert_eq!(config.global_blocks, [2, 5, 8, 11]);
     /// config.validate()?;
     /// # Ok::<(), pad_heads::Error>(())
@@ -344,7 +354,8 @@ impl DetectorConfig {
     }
 }
 
-/// Thresholds of detections that replace those of a configuration; `None` keeps the configuration's.
+/// Thresholds of detections that replace those of a configuration; `None` keeps the
+/// configuration's.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Thresholds {
     /// Replaces [`DetectorConfig::score_threshold`].
@@ -396,7 +407,7 @@ mod tests {
                 smooth_l1_beta: 0.1,
                 ..Default::default()
             },
-            roi: RoiConfig {
+            roi: RoiHeadsConfig {
                 pooler_resolution: 5,
                 batch_size_per_image: 32,
                 positive_fraction: 0.3,

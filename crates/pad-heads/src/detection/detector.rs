@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Tensor};
 use candle_nn::VarBuilder;
-use pad_ops::{ImageSize, Mode};
+use pad_ops::{ImageSize, MatmulPrecision, Mode};
 use pad_train::Losses;
 
 use super::{
@@ -23,8 +23,8 @@ pub struct LossSamples {
     pub roi: Vec<RoiSamples>,
 }
 
-/// A network that detects objects. Parameter names are the original's (detectron2): `backbone.net.*`, `backbone.simfp_*`,
-/// `proposal_generator.rpn_head.*`, `roi_heads.*`.
+/// A network that detects objects. Parameter names are the original's (detectron2):
+/// `backbone.net.*`, `backbone.simfp_*`, `proposal_generator.rpn_head.*`, `roi_heads.*`.
 pub struct Detector {
     config: DetectorConfig,
     net: WindowedViT,
@@ -49,6 +49,22 @@ impl Detector {
             heads: RoiHeads::new(config, vb.pp("roi_heads"))?,
             config: config.clone(),
         })
+    }
+
+    /// Sets activation checkpointing of the backbone's blocks, see
+    /// [`FeatureExtractor::set_checkpointing`]. Default: off.
+    #[must_use]
+    pub fn with_checkpointing(mut self, checkpointing: bool) -> Self {
+        self.net.set_checkpointing(checkpointing);
+        self
+    }
+
+    /// Sets the precision of the matrix products of the backbone's blocks; those with relative
+    /// positions or layer scale stay in `f32`. Default: `f32`.
+    #[must_use]
+    pub fn with_matmul_precision(mut self, precision: MatmulPrecision) -> Self {
+        self.net.set_matmul_precision(precision);
+        self
     }
 
     /// Replaces the thresholds of detections that are given.
@@ -83,8 +99,8 @@ impl Detector {
         &self.heads
     }
 
-    /// Returns the transformer's last map. Images whose sides the patch does not divide, or of a single patch, are padded with
-    /// zeros at the right and the bottom.
+    /// Returns the transformer's last map. Images whose sides the patch does not divide, or of a
+    /// single patch, are padded with zeros at the right and the bottom.
     ///
     /// # Shapes
     /// `images` (B, C, H, W), normalised -> (B, D, h, w).
@@ -117,8 +133,8 @@ impl Detector {
         self.pyramid.forward(&self.features(images, mode)?)
     }
 
-    /// Returns the losses of a batch: `rpn_cls`, `rpn_loc`, `cls` and `box_reg`, and `mask` with a mask head; their sum
-    /// is minimised. Samples are drawn from `mode`'s key.
+    /// Returns the losses of a batch: `rpn_cls`, `rpn_loc`, `cls` and `box_reg`, and `mask` with a
+    /// mask head; their sum is minimised. Samples are drawn from `mode`'s key.
     ///
     /// # Errors
     /// [`Error::Batch`]; images that do not fit.
@@ -127,11 +143,11 @@ impl Detector {
         let maps = self.maps(&batch.images, mode)?;
         let output = self.rpn.forward(&maps)?;
         let anchors = self.rpn.anchors(&output)?;
-        let rpn = self.rpn.sample(&anchors, &batch.targets, mode);
+        let rpn = self.rpn.sample(&anchors, &batch.labels.targets, mode);
         // Proposals are constants to the heads: no gradient goes through them.
-        let proposals = self.rpn.proposals(&output, &anchors, &batch.sizes, mode)?;
+        let proposals = self.rpn.proposals(&output, &anchors, &batch.labels.sizes, mode)?;
         let proposals: Vec<Boxes> = proposals.into_iter().map(|image| image.boxes).collect();
-        let roi = self.heads.sample(&proposals, &batch.targets, mode);
+        let roi = self.heads.sample(&proposals, &batch.labels.targets, mode);
         self.summed(batch, &maps, (&output, &anchors), LossSamples { rpn, roi })
     }
 
@@ -161,8 +177,9 @@ impl Detector {
         samples: LossSamples,
     ) -> Result<Losses> {
         let (rpn_cls, rpn_loc) = self.rpn.losses(output, anchors, &samples.rpn)?;
-        let mask = self.heads.mask_loss(maps, &samples.roi, &batch.targets)?;
-        let (cls, box_reg) = self.heads.train(maps, samples.roi, &batch.targets, &batch.sizes)?;
+        let mask = self.heads.mask_loss(maps, &samples.roi, &batch.labels.targets)?;
+        let (cls, box_reg) =
+            self.heads.train(maps, samples.roi, &batch.labels.targets, &batch.labels.sizes)?;
         let parts =
             [("rpn_cls", rpn_cls), ("rpn_loc", rpn_loc), ("cls", cls), ("box_reg", box_reg)];
         let mut total = Tensor::zeros((), DType::F32, batch.images.device())?;
@@ -193,7 +210,11 @@ impl Detector {
     ///
     /// # Errors
     /// As [`Detector::detect`]; [`Error::Config`] without a mask head.
-    pub fn detect_with_masks(&self, images: &Tensor, sizes: &[ImageSize]) -> Result<Vec<Vec<DetectionWithMask>>> {
+    pub fn detect_with_masks(
+        &self,
+        images: &Tensor,
+        sizes: &[ImageSize],
+    ) -> Result<Vec<Vec<DetectionWithMask>>> {
         check_sizes(images, sizes)?;
         let maps = self.maps(images, Mode::Eval)?;
         self.heads.with_masks(&maps, &self.found(&maps, sizes)?)
@@ -208,16 +229,18 @@ impl Detector {
     }
 
     fn check(&self, batch: &DetectionBatch) -> Result<()> {
-        check_sizes(&batch.images, &batch.sizes)?;
+        check_sizes(&batch.images, &batch.labels.sizes)?;
         let refuse = |found: String, expected: String| Err(Error::Batch { found, expected });
-        let (images, targets) = (batch.sizes.len(), batch.targets.len());
+        let (images, targets) = (batch.labels.sizes.len(), batch.labels.targets.len());
         if images != targets {
             return refuse(
                 format!("{targets} targets"),
                 format!("one for each of {images} images"),
             );
         }
-        for (image, (target, size)) in batch.targets.iter().zip(&batch.sizes).enumerate() {
+        for (image, (target, size)) in
+            batch.labels.targets.iter().zip(&batch.labels.sizes).enumerate()
+        {
             let Target { boxes, labels, masks } = target;
             if boxes.len() != labels.len() {
                 let expected = format!("one for each of its {} boxes", boxes.len());

@@ -18,12 +18,12 @@ use crate::{Error, Evaluator, Result, Speed, titles::titled};
 /// Labelled images for detection.
 pub type DetectionDataset<'a> = dyn Dataset<Sample = DetectionImage> + 'a;
 
-/// Measures a detector on a whole dataset. Calls `stopped` before each image and returns `None` once it is true. An
-/// image that cannot be read is an error: its objects would count as not found.
+/// Measures a detector on a whole dataset. Calls `stopped` before each image and returns `None`
+/// once it is true. An image that cannot be read is an error: its objects would count as not found.
 ///
 /// # Errors
-/// [`Error::Classes`] if the dataset has other classes than the model; as [`DetectionModel::predict`] and
-/// [`CocoTruth::from_dataset`].
+/// [`Error::Classes`] if the dataset has other classes than the model; as
+/// [`DetectionModel::predict`] and [`CocoTruth::from_dataset`].
 pub fn measure(
     model: &DetectionModel,
     dataset: &DetectionDataset<'_>,
@@ -94,8 +94,8 @@ fn expect_same(model: &BoxClasses, dataset: &BoxClasses) -> Result<()> {
     Err(Error::Classes { expected: expected.join(", "), found: found.join(", ") })
 }
 
-/// Measures a detector during training, for [`Evaluation`](crate::Evaluation): metrics `AP`, `AP50`, …, `mask AP`, … and
-/// `AP <class>`, score AP of boxes.
+/// Measures a detector during training, for [`Evaluation`](crate::Evaluation): metrics `AP`,
+/// `AP50`, …, `mask AP`, … and `AP <class>`, score AP of boxes.
 pub struct DetectionEvaluator<'a> {
     model: &'a DetectionModel,
     dataset: &'a DetectionDataset<'a>,
@@ -131,7 +131,8 @@ impl Evaluator for DetectionEvaluator<'_> {
 }
 
 impl DetectionModel {
-    /// Draws `count` images of a dataset: each with its labels, beside it with the detections of at least a score.
+    /// Draws `count` images of a dataset: each with its labels, beside it with the detections of at
+    /// least a score.
     ///
     /// # Errors
     /// An image that cannot be read; as [`DetectionModel::predict`].
@@ -169,8 +170,7 @@ impl DetectionModel {
                 object.paint(&mut predicted)?;
             }
             let mut labelled = labelled.enlarged(factor);
-            let truth: Vec<DrawnBox> =
-                DrawnBox::truth(&labels).into_iter().map(enlarged).collect();
+            let truth: Vec<DrawnBox> = DrawnBox::truth(&labels).into_iter().map(enlarged).collect();
             labelled.boxes(&truth, dataset.classes(), 1);
             let mut predicted = predicted.enlarged(factor);
             let found: Vec<DrawnBox> =

@@ -2,7 +2,8 @@
 
 use candle_core::{DType, Device, Result, Tensor};
 
-/// Returns `sum(|x|)`, or its smooth form: `x^2 / (2 beta)` below `beta`, `|x| - beta / 2` from there on.
+/// Returns `sum(|x|)`, or its smooth form: `x^2 / (2 beta)` below `beta`, `|x| - beta / 2` from
+/// there on.
 pub(super) fn smooth_l1_sum(x: &Tensor, beta: f64) -> Result<Tensor> {
     let x = x.to_dtype(DType::F32)?.abs()?;
     if beta <= 0.0 {

@@ -6,9 +6,9 @@ use super::DetectorConfig;
 use crate::macs::{block, conv, conv_transpose2x2, patch_embed};
 
 impl DetectorConfig {
-    /// The multiply-adds of the detections of one image whose padded size is `image`, counted as published tables do:
-    /// products of matrices and convolutions. Box heads are counted for all proposals, the mask head for
-    /// `max_detections`.
+    /// Counts the multiply-adds of the detections of one image whose padded size is `image` as
+    /// published tables do: products of matrices and convolutions. Box heads are counted for all
+    /// proposals, the mask head for `max_detections`.
     pub fn macs(&self, image: ImageSize) -> f64 {
         let patch = self.vit.patch_size.max(1);
         let grid = (image.height.div_ceil(patch), image.width.div_ceil(patch));

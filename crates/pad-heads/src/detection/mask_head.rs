@@ -1,4 +1,5 @@
-//! The mask head: which pixels of a box belong to its object (Mask R-CNN, He et al., 2017, with ViTDet's norms).
+//! The mask head: which pixels of a box belong to its object (Mask R-CNN, He et al., 2017, with
+//! ViTDet's norms).
 
 use candle_core::{DType, Tensor};
 use candle_nn::{Init, VarBuilder};
@@ -14,7 +15,8 @@ use crate::{
     layers::{ChannelNorm, Conv2d, ConvTranspose2x2, msra},
 };
 
-/// Convolutions with norm over channels, a transposed one that doubles the sides, and a map of logits for each class.
+/// Convolutions with norm over channels, a transposed one that doubles the sides, and a map of
+/// logits for each class.
 #[derive(Clone, Debug)]
 pub(super) struct MaskHead {
     convs: Vec<(Conv2d, ChannelNorm)>,
@@ -44,9 +46,9 @@ impl SoftMask {
     /// Probability from which a pixel belongs to the object.
     pub const THRESHOLD: f32 = 0.5;
 
-    /// Returns the object's pixels in an image of `size` in which `bbox` (left, top, right, bottom edge, pixels) is its
-    /// box: those at whose centre the bilinear interpolation of the bins, 0 outside of them, is at least 0.5
-    /// (detectron2's `paste_masks_in_image`).
+    /// Returns the object's pixels in an image of `size` in which `bbox` (left, top, right, bottom
+    /// edge, pixels) is its box: those at whose centre the bilinear interpolation of the bins, 0
+    /// outside of them, is at least 0.5 (detectron2's `paste_masks_in_image`).
     ///
     /// # Errors
     /// As [`Rle::new`].
@@ -64,7 +66,8 @@ impl SoftMask {
         let ((left, width), (top, height)) =
             (range(x1, x2, size.width), range(y1, y2, size.height));
         let side = self.side as f32;
-        // The first of two bins and the weight of the second, for a pixel's centre; -1 and `side` are outside.
+        // The first of two bins and the weight of the second, for a pixel's centre; -1 and `side`
+        // are outside.
         let between = |pixel: usize, low: f32, high: f32| {
             let at = (pixel as f32 + 0.5 - low) / (high - low) * side - 0.5;
             (at.floor() as isize, at - at.floor())
@@ -114,7 +117,8 @@ impl MaskHead {
     }
 }
 
-/// Returns the samples of each image that are objects: boxes, classes, and indices among the image's objects.
+/// Returns the samples of each image that are objects: boxes, classes, and indices among the
+/// image's objects.
 pub(super) fn objects(samples: &[RoiSamples], classes: usize) -> Vec<RoiSamples> {
     let background = classes as u32;
     let of_image = |image: &RoiSamples| {

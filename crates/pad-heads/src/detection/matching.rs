@@ -16,7 +16,8 @@ pub enum Label {
     Object,
 }
 
-/// The object that each box overlaps most (the first of equals; 0 without objects), and the box's label.
+/// The object that each box overlaps most (the first of equals; 0 without objects), and the box's
+/// label.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Matches {
     /// Index of the object.
@@ -48,8 +49,8 @@ impl Matcher {
         self.overlaps(objects.len(), boxes.len(), |range| box_iou(objects, &boxes[range]))
     }
 
-    /// Matches `boxes` boxes to `objects` objects by their overlaps; `of` returns those of a range of boxes, one row per
-    /// object.
+    /// Matches `boxes` boxes to `objects` objects by their overlaps; `of` returns those of a range
+    /// of boxes, one row per object.
     pub fn overlaps(
         &self,
         objects: usize,
@@ -110,8 +111,8 @@ impl Matcher {
     }
 }
 
-/// Samples at most `count` boxes, at most a share of `positive_fraction` of them objects; returns the indices of objects
-/// and of background, each in rising order.
+/// Samples at most `count` boxes, at most a share of `positive_fraction` of them objects; returns
+/// the indices of objects and of background, each in rising order.
 pub fn sample(
     labels: &[Label],
     count: usize,
@@ -173,7 +174,8 @@ mod tests {
             [99.0, 99.0, 109.0, 109.0],
             [200.0, 0.0, 210.0, 9.0],
         ];
-        let matcher = Matcher { low_threshold: 0.3, high_threshold: 0.7, allow_low_quality_matches: true };
+        let matcher =
+            Matcher { low_threshold: 0.3, high_threshold: 0.7, allow_low_quality_matches: true };
         let matches = matcher.boxes(&objects, &boxes);
         assert_eq!(matches.objects, [0, 0, 1, 0]);
         use Label::{Background, Ignored, Object};

@@ -1,8 +1,10 @@
-//! Object detection: ViTDet's Faster R-CNN, Mask R-CNN and Cascade R-CNN (Li et al., 2022), and COCO evaluation.
+//! Object detection: ViTDet's Faster R-CNN, Mask R-CNN and Cascade R-CNN (Li et al., 2022), and
+//! COCO evaluation.
 //!
-//! [`Detector`] finds objects on images of any size; [`DetectionTask`] trains it; [`DetectionModel`] is a detector with
-//! its classes and parameters, which opens and saves files and takes stored images. Parameter names are those of the
-//! original (detectron2), so files go both ways. Boxes are left, top, right and bottom edge, pixels, continuous.
+//! [`Detector`] finds objects on images of any size; [`DetectionTask`] trains it;
+//! [`DetectionModel`] is a detector with its classes and parameters, which opens and saves files
+//! and takes stored images. Parameter names are those of the original (detectron2), so files go
+//! both ways. Boxes are left, top, right and bottom edge, pixels, continuous.
 
 mod anchors;
 mod batch;
@@ -10,7 +12,7 @@ pub mod boxes;
 pub mod coco;
 mod config;
 mod detector;
-//WAIT mod evaluation;
+mod evaluation;
 mod losses;
 mod macs;
 mod mask_head;
@@ -25,10 +27,10 @@ mod training;
 
 use training::key_of;
 
-pub use batch::{Boxes, Detection, DetectionBatch, Target, rescaled};
-pub use config::{DetectorConfig, MaskConfig, RoiConfig, RpnConfig, Thresholds, TopN};
+pub use batch::{Boxes, Detection, DetectionBatch, DetectionTargets, Target, rescaled};
+pub use config::{DetectorConfig, MaskConfig, RoiHeadsConfig, RpnConfig, Thresholds, TopN};
 pub use detector::{Detector, LossSamples};
-//WAIT pub use evaluation::{DetectionDataset, DetectionEvaluator, measure};
+pub use evaluation::{DetectionDataset, DetectionEvaluator, measure};
 pub use mask_head::{DetectionWithMask, SoftMask};
 pub use model::{DetectionModel, read_backbone};
 pub use predict::{PredictedObject, PredictedObjects};

@@ -9,7 +9,7 @@ use pad_adapter::{
     vit::ViTConfig,
 };
 use pad_data::{sets::detection::BoxClasses, transform::Normalize};
-use pad_ops::rng::Key;
+use pad_ops::{MatmulPrecision, rng::Key};
 use pad_train::Parameter;
 
 use super::{Detector, DetectorConfig, Thresholds, pretrained, role_of};
@@ -38,7 +38,8 @@ const FORMAT: &str = "pad-detector/1";
 ///     ..DetectorConfig::on_backbone(vit, 2)
 /// };
 /// let classes = BoxClasses::named(["person", "car"])?;
-/// let model = DetectionModel::new(&config, classes, None, &Start::new(&Device::Cpu, Key::new(0)))?;
+/// let start = Start::new(&Device::Cpu, Key::new(0));
+/// let model = DetectionModel::new(&config, classes, None, &start)?;
 ///
 /// let folder = tempfile::tempdir()?;
 /// let path = folder.path().join("model.safetensors");
@@ -63,12 +64,12 @@ pub struct DetectionModel {
 
 impl DetectionModel {
     /// Builds a new detector, on the checkpoint of a pre-trained backbone (as
-    /// [`Backbone::into_checkpoint`](pad_adapter::checkpoint::Backbone::into_checkpoint) gives it) or from random first
-    /// values. Adapters that the checkpoint lacks are initialised.
+    /// [`Backbone::into_checkpoint`](pad_adapter::checkpoint::Backbone::into_checkpoint) gives it)
+    /// or from random first values. Adapters that the checkpoint lacks are initialised.
     ///
     /// # Errors
-    /// [`Error::Config`]; [`Error::Classes`] for another number of classes; as [`pretrained`]; whatever the checkpoint
-    /// lacks.
+    /// [`Error::Config`]; [`Error::Classes`] for another number of classes; as [`pretrained`];
+    /// whatever the checkpoint lacks.
     pub fn new(
         config: &DetectorConfig,
         classes: BoxClasses,
@@ -96,7 +97,8 @@ impl DetectionModel {
     /// Opens a file that [`DetectionModel::save`] wrote, strictly. Nothing trains.
     ///
     /// # Errors
-    /// [`Error::Metadata`] for another kind of file; [`Error::Classes`]; what is missing, unexpected or misshapen.
+    /// [`Error::Metadata`] for another kind of file; [`Error::Classes`]; what is missing,
+    /// unexpected or misshapen.
     pub fn open(path: impl AsRef<Path>, device: &Device) -> Result<Self> {
         const KIND: &str = "detector";
         let checkpoint = Checkpoint::open(path)?;
@@ -113,8 +115,8 @@ impl DetectionModel {
         Ok(Self { detector, store, classes, normalize, device, changes: Vec::new() })
     }
 
-    /// Writes the whole detector to a safetensors file, atomically. Its metadata hold configuration, classes and input
-    /// statistics.
+    /// Writes the whole detector to a safetensors file, atomically. Its metadata hold
+    /// configuration, classes and input statistics.
     ///
     /// # Errors
     /// [`Error::Adapter`] if the file cannot be written.
@@ -147,6 +149,20 @@ impl DetectionModel {
         Ok(Self { detector: self.detector.with_thresholds(thresholds)?, ..self })
     }
 
+    /// Sets activation checkpointing of the backbone's blocks. It has no effect on results.
+    /// Default: off.
+    #[must_use]
+    pub fn with_checkpointing(self, checkpointing: bool) -> Self {
+        Self { detector: self.detector.with_checkpointing(checkpointing), ..self }
+    }
+
+    /// Sets the precision of the matrix products of the backbone's blocks; those with relative
+    /// positions or layer scale stay in `f32`. Default: `f32`.
+    #[must_use]
+    pub fn with_matmul_precision(self, precision: MatmulPrecision) -> Self {
+        Self { detector: self.detector.with_matmul_precision(precision), ..self }
+    }
+
     /// What was changed to fit the checkpoint to the detector, one line each.
     pub fn changes(&self) -> &[String] {
         &self.changes
@@ -173,8 +189,8 @@ fn expect_classes(config: &DetectorConfig, classes: &BoxClasses) -> Result<()> {
 }
 
 /// Reads the backbone of a detector's file, for
-/// [`BackboneOptions::with_reader`](pad_adapter::checkpoint::BackboneOptions::with_reader): pyramid and heads are
-/// removed, names lose their prefix. Returns `None` for a file of another kind.
+/// [`BackboneOptions::with_reader`](pad_adapter::checkpoint::BackboneOptions::with_reader): pyramid
+/// and heads are removed, names lose their prefix. Returns `None` for a file of another kind.
 ///
 /// # Errors
 /// A file whose configuration is invalid.

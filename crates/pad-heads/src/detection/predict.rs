@@ -14,8 +14,8 @@ use pad_ops::ImageSize;
 use super::{Detection, DetectionModel, coco::CocoResult};
 use crate::Result;
 
-/// Sides of the network's input are multiples of this, pixels, so that with patches of 16 each level of the pyramid is
-/// half of the one before it.
+/// Sides of the network's input are multiples of this, pixels, so that with patches of 16 each
+/// level of the pyramid is half of the one before it.
 const SIZE_DIVISIBILITY: usize = 64;
 
 /// Opacity of masks in pictures.
@@ -60,8 +60,8 @@ impl PredictedObject {
         Ok(())
     }
 
-    /// As an entry of COCO's results files, with the category number that `classes` has for its class. Returns `None`
-    /// for a class that is not among them.
+    /// As an entry of COCO's results files, with the category number that `classes` has for its
+    /// class. Returns `None` for a class that is not among them.
     pub fn to_coco(&self, image_id: i64, classes: &BoxClasses) -> Option<CocoResult> {
         let Detection { bbox, score, label } = self.detection;
         let [x1, y1, x2, y2] = bbox.map(f64::from);

@@ -8,14 +8,16 @@ use pad_adapter::{checkpoint::Checkpoint, params::Role};
 use super::{DetectorConfig, role_of};
 use crate::Result;
 
-/// Fits the checkpoint of a pre-trained ViT (names without prefix) to the backbone of a detector, and returns a line for
-/// each change. A checkpoint whose names start with `backbone.` is a detector's own and stays as it is.
+/// Fits the checkpoint of a pre-trained ViT (names without prefix) to the backbone of a detector,
+/// and returns a line for each change. A checkpoint whose names start with `backbone.` is a
+/// detector's own and stays as it is.
 ///
-/// Names get the prefix `backbone.net.`; positions and input channels are fitted as [`Checkpoint::fit`] does; class token,
-/// final norm and decoder are dropped, as in the original, and relative position tables of another form; missing relative
-/// position tables start at zero.
+/// Names get the prefix `backbone.net.`; positions and input channels are fitted as
+/// [`Checkpoint::fit`] does; class token, final norm and decoder are dropped, as in the original,
+/// and relative position tables of another form; missing relative position tables start at zero.
 ///
-/// Serve it with [`role_of`] as roles and [`Role::Head`] fresh, and adapters if the checkpoint has none.
+/// Serve it with [`role_of`] as roles and [`Role::Head`] fresh, and adapters if the checkpoint has
+/// none.
 ///
 /// # Errors
 /// As [`Checkpoint::fit`].

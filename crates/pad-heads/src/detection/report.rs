@@ -8,8 +8,8 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 use super::coco::{CocoMetrics, CocoResult};
 use crate::{EvaluationReport, Speed};
 
-/// The evaluation of a detector on a dataset. `Display` prints a table, `Serialize` gives all numbers; an undefined one
-/// is `-` or null.
+/// The evaluation of a detector on a dataset. `Display` prints a table, `Serialize` gives all
+/// numbers; an undefined one is `-` or null.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct DetectionReport {
@@ -35,7 +35,8 @@ fn percent(share: Option<f64>) -> String {
 }
 
 impl DetectionReport {
-    /// The classes with their AP, in the order of the detector's outputs; metrics have them in that of their ids.
+    /// The classes with their AP, in the order of the detector's outputs; metrics have them in that
+    /// of their ids.
     fn by_class<'a>(
         &'a self,
         metrics: &'a CocoMetrics,

@@ -1,5 +1,5 @@
-//! Box heads: a class and a refined box for each proposal (Fast R-CNN's, with ViTDet's four convolutions), alone or as a
-//! cascade.
+//! Box heads: a class and a refined box for each proposal (Fast R-CNN's, with ViTDet's four
+//! convolutions), alone or as a cascade.
 
 use candle_core::{D, DType, Tensor};
 use candle_nn::{Init, VarBuilder};
@@ -58,7 +58,8 @@ pub struct RoiOutput {
     pub deltas: Tensor,
 }
 
-/// Convolutions with norm over channels, a linear layer, then a linear layer each for classes and boxes.
+/// Convolutions with norm over channels, a linear layer, then a linear layer each for classes and
+/// boxes.
 #[derive(Clone, Debug)]
 struct Stage {
     convs: Vec<(Conv2d, ChannelNorm)>,
@@ -122,8 +123,9 @@ impl Stage {
     }
 }
 
-/// The box heads and the mask head. Parameter names are detectron2's: `box_head.conv{i}.{weight,norm}`, `box_head.fc1`,
-/// `box_predictor.{cls_score,bbox_pred}`; in a cascade `box_head.{stage}.*` and so on;
+/// The box heads and the mask head. Parameter names are detectron2's:
+/// `box_head.conv{i}.{weight,norm}`, `box_head.fc1`, `box_predictor.{cls_score,bbox_pred}`; in a
+/// cascade `box_head.{stage}.*` and so on;
 /// `mask_head.{mask_fcn{i}.{weight,norm},deconv,predictor}`.
 #[derive(Clone, Debug)]
 pub struct RoiHeads {
@@ -160,7 +162,7 @@ impl RoiHeads {
     /// Returns the features of each image's boxes, one image after the other.
     ///
     /// # Shapes
-    /// `maps` (B, C, H, W), four at least -> (R, C, `pool`, `pool`).
+    /// `maps` (B, C, H, W), four at least -> (R, C, side, side), side = `pooler_resolution`.
     ///
     /// # Errors
     /// [`Error::Maps`](crate::Error::Maps); maps or boxes that do not fit.
@@ -206,8 +208,8 @@ impl RoiHeads {
         head.forward(&pooled)
     }
 
-    /// Samples boxes for the losses among an image's proposals and its objects' own boxes. The draw depends on the
-    /// image's index and `mode` alone.
+    /// Samples boxes for the losses among an image's proposals and its objects' own boxes. The draw
+    /// depends on the image's index and `mode` alone.
     pub fn sample(&self, proposals: &[Boxes], targets: &[Target], mode: Mode) -> Vec<RoiSamples> {
         let roi = &self.config.roi;
         let image = |(image, (proposals, target)): (usize, (&Boxes, &Target))| {
@@ -236,7 +238,11 @@ impl RoiHeads {
 
     /// Matches every box to its class and object.
     fn labelled(&self, boxes: Boxes, target: &Target, overlap: f32) -> RoiSamples {
-        let matcher = Matcher { low_threshold: overlap, high_threshold: overlap, allow_low_quality_matches: false };
+        let matcher = Matcher {
+            low_threshold: overlap,
+            high_threshold: overlap,
+            allow_low_quality_matches: false,
+        };
         let matches = matcher.boxes(&target.boxes, &boxes);
         let background = self.config.classes as u32;
         let of = |(&object, &label): (&usize, &Label)| match label {
@@ -250,8 +256,8 @@ impl RoiHeads {
         RoiSamples { boxes, labels, targets, objects: matches.objects }
     }
 
-    /// Returns the mean cross-entropy of the samples of all images, and the L1 loss of the objects' boxes over the
-    /// number of all samples.
+    /// Returns the mean cross-entropy of the samples of all images, and the L1 loss of the objects'
+    /// boxes over the number of all samples.
     ///
     /// # Errors
     /// Samples that do not fit the output.
@@ -270,7 +276,7 @@ impl RoiHeads {
         let targets = Tensor::from_vec(labels.clone(), (labels.len(), 1, 1), device)?;
         let logits = output.logits.to_dtype(DType::F32)?.reshape((count, classes, 1, 1))?;
         // No label is ignored, not even 255.
-        let options = CrossEntropy { ignore: u32::MAX, ..CrossEntropy::default() };
+        let options = CrossEntropy { ignore_index: None, ..CrossEntropy::default() };
         let classification = cross_entropy2d(&logits, &targets, &options)?;
         let coder = self.stages[stage].coder;
         let background = self.config.classes as u32;
@@ -339,7 +345,8 @@ impl RoiHeads {
         }
     }
 
-    /// Returns the loss of the mask head on the samples that are objects; `None` without a mask head.
+    /// Returns the loss of the mask head on the samples that are objects; `None` without a mask
+    /// head.
     ///
     /// # Errors
     /// Maps that do not fit; [`Error::Batch`](crate::Error::Batch) for objects without a mask.
@@ -355,7 +362,8 @@ impl RoiHeads {
         if boxes.iter().all(|boxes| boxes.is_empty()) {
             return Ok(Some(nothing(&maps[0])?));
         }
-        let logits = head.forward(&self.pooled_to(self.config.mask.pooler_resolution, maps, &boxes)?)?;
+        let logits =
+            head.forward(&self.pooled_to(self.config.mask.pooler_resolution, maps, &boxes)?)?;
         Ok(Some(mask_head::loss(&logits, &objects, targets)?))
     }
 
@@ -380,7 +388,8 @@ impl RoiHeads {
                 .map(|image| image.iter().map(|found| found.bbox).collect())
                 .collect();
             let boxes: Vec<&[[f32; 4]]> = boxes.iter().map(Vec::as_slice).collect();
-            let logits = head.forward(&self.pooled_to(self.config.mask.pooler_resolution, maps, &boxes)?)?;
+            let logits =
+                head.forward(&self.pooled_to(self.config.mask.pooler_resolution, maps, &boxes)?)?;
             masks = mask_head::probabilities(&logits, &labels)?;
         }
         let mut masks = masks.into_iter();
@@ -419,8 +428,8 @@ impl RoiHeads {
         Ok(boxes.iter().zip(sizes).map(image).collect())
     }
 
-    /// Returns the detections among each image's proposals, best first: boxes inside the image with a score above
-    /// `score_threshold`, suppressed within their class, at most `max_detections`.
+    /// Returns the detections among each image's proposals, best first: boxes inside the image with
+    /// a score above `score_threshold`, suppressed within their class, at most `max_detections`.
     ///
     /// # Errors
     /// Maps that do not fit.
@@ -465,7 +474,7 @@ impl RoiHeads {
         boxes.iter().zip(sizes).map(image).collect()
     }
 
-    /// The detections of one image from the boxes and scores of its rows.
+    /// Returns the detections of one image from the boxes and scores of its rows.
     fn best(&self, decoded: &[Boxes], scores: &[f32], size: ImageSize) -> Result<Vec<Detection>> {
         let classes = self.config.classes;
         let mut found: Vec<Detection> = Vec::new();

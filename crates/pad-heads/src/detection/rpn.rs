@@ -65,8 +65,9 @@ pub struct RpnSamples {
     pub negatives: Vec<usize>,
 }
 
-/// Convolutions that all levels share, a logit and a box for each anchor. Parameter names are detectron2's:
-/// `rpn_head.conv.conv{i}` (`rpn_head.conv` if there is one), `rpn_head.objectness_logits`, `rpn_head.anchor_deltas`.
+/// Convolutions that all levels share, a logit and a box for each anchor. Parameter names are
+/// detectron2's: `rpn_head.conv.conv{i}` (`rpn_head.conv` if there is one),
+/// `rpn_head.objectness_logits`, `rpn_head.anchor_deltas`.
 #[derive(Clone, Debug)]
 pub struct Rpn {
     config: RpnConfig,
@@ -78,7 +79,8 @@ pub struct Rpn {
 }
 
 impl Rpn {
-    /// Builds a network over maps of `channels` channels and the given strides, one for each anchor size.
+    /// Builds a network over maps of `channels` channels and the given strides, one for each anchor
+    /// size.
     ///
     /// # Errors
     /// Tensors that `vb` lacks.
@@ -128,7 +130,7 @@ impl Rpn {
         Ok(RpnOutput { logits, deltas })
     }
 
-    /// The anchors of each level, the same for every image: rows, columns, aspect ratios.
+    /// Returns the anchors of each level, the same for every image: rows, columns, aspect ratios.
     ///
     /// # Errors
     /// Maps that do not fit.
@@ -141,9 +143,9 @@ impl Rpn {
         levels.map(level).collect()
     }
 
-    /// Returns the best boxes of each image, clipped to `sizes`: of each level the best `pre_nms_top_n`, suppressed within their
-    /// level, then the best `post_nms_top_n` of all. Boxes that are not finite or have no area are
-    /// dropped.
+    /// Returns the best boxes of each image, clipped to `sizes`: of each level the best
+    /// `pre_nms_top_n`, suppressed within their level, then the best `post_nms_top_n` of all. Boxes
+    /// that are not finite or have no area are dropped.
     ///
     /// # Errors
     /// [`Error::Batch`] for an output that does not fit `anchors` and `sizes`.
@@ -194,8 +196,8 @@ impl Rpn {
         sizes.iter().enumerate().map(image).collect()
     }
 
-    /// Samples the anchors that the losses of each image are computed on. The draw depends on the image's index and
-    /// `mode` alone.
+    /// Samples the anchors that the losses of each image are computed on. The draw depends on the
+    /// image's index and `mode` alone.
     pub fn sample(&self, anchors: &[Boxes], targets: &[Target], mode: Mode) -> Vec<RpnSamples> {
         let anchors = anchors.concat();
         let [low_threshold, high_threshold] =
@@ -212,8 +214,8 @@ impl Rpn {
         targets.iter().enumerate().map(image).collect()
     }
 
-    /// Returns the binary cross-entropy of the samples and the L1 loss of the objects' boxes, each a sum divided by
-    /// `batch_size_per_image` times the number of images.
+    /// Returns the binary cross-entropy of the samples and the L1 loss of the objects' boxes, each
+    /// a sum divided by `batch_size_per_image` times the number of images.
     ///
     /// # Errors
     /// Samples that are not anchors.
@@ -261,7 +263,8 @@ impl Rpn {
     }
 }
 
-/// Returns the indices of the `count` largest finite values, largest first, the first of equals first.
+/// Returns the indices of the `count` largest finite values, largest first, the first of equals
+/// first.
 fn best(values: &[f32], count: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..values.len()).filter(|&at| values[at].is_finite()).collect();
     let compare = |a: &usize, b: &usize| values[*b].total_cmp(&values[*a]).then(a.cmp(b));

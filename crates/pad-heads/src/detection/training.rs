@@ -7,8 +7,9 @@ use pad_train::{BoxError, Losses, Task};
 use super::{DetectionBatch, Detector};
 
 /// Returns the role of a detector's parameter by its full name, for
-/// [`ParamStore::with_roles`](pad_adapter::params::ParamStore::with_roles). The names of the transformer start with
-/// `backbone.net.`; the pyramid counts as head, since no pre-training has it.
+/// [`ParamStore::with_roles`](pad_adapter::params::ParamStore::with_roles). The names of the
+/// transformer start with `backbone.net.`; the pyramid counts as head, since no pre-training has
+/// it.
 pub fn role_of(name: &str) -> Role {
     name.strip_prefix("backbone.net.").map_or(Role::Head, Role::of)
 }
@@ -28,7 +29,7 @@ pub struct DetectionTask<'a> {
 }
 
 impl<'a> DetectionTask<'a> {
-    /// The task of training `detector`.
+    /// Creates the task of training `detector`.
     pub fn new(detector: &'a Detector) -> Self {
         Self { detector }
     }
@@ -39,5 +40,9 @@ impl Task for DetectionTask<'_> {
 
     fn losses(&self, batch: &DetectionBatch, mode: Mode) -> Result<Losses, BoxError> {
         Ok(self.detector.losses(batch, mode)?)
+    }
+
+    fn images_in(&self, batch: &DetectionBatch) -> usize {
+        batch.len()
     }
 }

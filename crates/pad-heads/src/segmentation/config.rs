@@ -61,8 +61,8 @@ pub enum BackboneKind {
 }
 
 impl BackboneKind {
-    /// The transformer `vit` in a form. The downstream form gets relative positions, a position table of the image's
-    /// grid, and layer scales that start at 1 where `vit` has none.
+    /// The transformer `vit` in a form. The downstream form gets relative positions, a position
+    /// table of the image's grid, and layer scales that start at 1 where `vit` has none.
     pub fn new(form: BackboneForm, vit: ViTConfig) -> Self {
         match form {
             BackboneForm::Plain => BackboneKind::Plain(vit),
@@ -106,8 +106,8 @@ impl HeadKind {
     /// The names, as [`FromStr`] reads them.
     pub const NAMES: &[&str] = &["uper", "linear"];
 
-    /// The blocks whose maps the head takes by default in a transformer of `depth` blocks: for UPerNet four, spread as
-    /// 3, 5, 7 and 11 are over 12; for a linear head the last.
+    /// The blocks whose maps the head takes by default in a transformer of `depth` blocks: for
+    /// UPerNet four, spread as 3, 5, 7 and 11 are over 12; for a linear head the last.
     pub fn default_blocks(&self, depth: usize) -> Vec<usize> {
         match self {
             HeadKind::Linear => vec![depth.saturating_sub(1)],
@@ -160,7 +160,8 @@ pub struct SegmentorConfig {
 }
 
 impl SegmentorConfig {
-    /// The original's: ViT-B in the downstream form, blocks 3, 5, 7 and 11, UPerNet, auxiliary head.
+    /// The original's: ViT-B in the downstream form, blocks 3, 5, 7 and 11, UPerNet, auxiliary
+    /// head.
     pub fn original(classes: usize) -> Self {
         let vit = DownstreamConfig::default().vit;
         let head = HeadKind::Uper(UperConfig::default());
@@ -172,7 +173,8 @@ impl SegmentorConfig {
         Self::on_backbone(vit, BackboneForm::Plain, HeadKind::Linear, classes)
     }
 
-    /// A head on the transformer `vit` in a form, over its default blocks; UPerNet gets the auxiliary head.
+    /// A head on the transformer `vit` in a form, over its default blocks; UPerNet gets the
+    /// auxiliary head.
     ///
     /// ```
     /// use pad_adapter::vit::ViTConfig;
@@ -187,12 +189,7 @@ impl SegmentorConfig {
     /// config.validate()?;
     /// # Ok::<(), pad_heads::Error>(())
     /// ```
-    pub fn on_backbone(
-        vit: ViTConfig,
-        form: BackboneForm,
-        head: HeadKind,
-        classes: usize,
-    ) -> Self {
+    pub fn on_backbone(vit: ViTConfig, form: BackboneForm, head: HeadKind, classes: usize) -> Self {
         Self {
             backbone: BackboneKind::new(form, vit),
             blocks: head.default_blocks(vit.depth),
@@ -262,10 +259,7 @@ mod tests {
             assert_eq!(name.parse::<HeadKind>().unwrap().to_string(), *name);
         }
         let refused = "upper".parse::<HeadKind>().unwrap_err().to_string();
-        assert_eq!(
-            refused,
-            "head: expected uper or linear, found `upper` (did you mean `uper`?)"
-        );
+        assert_eq!(refused, "head: expected uper or linear, found `upper` (did you mean `uper`?)");
     }
 
     #[test]

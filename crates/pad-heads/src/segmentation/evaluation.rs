@@ -13,11 +13,13 @@ use crate::{Error, Evaluator, Result, Speed, titles::titled};
 /// Labelled images for segmentation.
 pub type SegmentationDataset<'a> = dyn Dataset<Sample = SegmentationImage> + 'a;
 
-/// Measures a segmentor on a whole dataset. Calls `stopped` before each image and returns `None` once it is true. An
-/// image that cannot be read is an error: the numbers would be those of another set.
+/// Measures a segmentor on a whole dataset. Calls `stopped` before each image and returns `None`
+/// once it is true. An image that cannot be read is an error: the numbers would be those of another
+/// set.
 ///
 /// # Errors
-/// [`Error::Classes`] if the dataset has other classes than the model; as [`SegmentationModel::predict`].
+/// [`Error::Classes`] if the dataset has other classes than the model; as
+/// [`SegmentationModel::predict`].
 pub fn measure(
     model: &SegmentationModel,
     dataset: &SegmentationDataset<'_>,
@@ -34,8 +36,7 @@ pub fn measure(
         if stopped() {
             return Ok(None);
         }
-        let SegmentationImage { image, classes: labels } =
-            dataset.get(index, &DecodeOptions::default())?;
+        let SegmentationImage { image, labels } = dataset.get(index, &DecodeOptions::default())?;
         let found = model.predict(image, inference)?;
         confusion
             .add(found.classes.classes(), labels.classes())
@@ -55,8 +56,8 @@ fn expect_same(model: &Classes, dataset: &Classes) -> Result<()> {
     Err(Error::Classes { expected: model.names.join(", "), found: dataset.names.join(", ") })
 }
 
-/// Measures a segmentor during training, for [`Evaluation`](crate::Evaluation): metrics `mIoU`, `mAcc`, `aAcc` and
-/// `IoU <class>`, score mIoU.
+/// Measures a segmentor during training, for [`Evaluation`](crate::Evaluation): metrics `mIoU`,
+/// `mAcc`, `aAcc` and `IoU <class>`, score mIoU.
 pub struct SegmentationEvaluator<'a> {
     model: &'a SegmentationModel,
     dataset: &'a SegmentationDataset<'a>,
@@ -67,7 +68,8 @@ impl<'a> SegmentationEvaluator<'a> {
     /// Measures `model` on `dataset`.
     ///
     /// # Errors
-    /// As [`SegmentationInference::validate`]; [`Error::Classes`] if the dataset has other classes than the model.
+    /// As [`SegmentationInference::validate`]; [`Error::Classes`] if the dataset has other classes
+    /// than the model.
     pub fn new(
         model: &'a SegmentationModel,
         dataset: &'a SegmentationDataset<'a>,
@@ -88,8 +90,8 @@ impl Evaluator for SegmentationEvaluator<'_> {
 }
 
 impl SegmentationModel {
-    /// Draws `count` images of a dataset: each image, beside it its labels, beside them the prediction, both with
-    /// colours of the given opacity.
+    /// Draws `count` images of a dataset: each image, beside it its labels, beside them the
+    /// prediction, both with colours of the given opacity.
     ///
     /// # Errors
     /// An image that cannot be read; as [`SegmentationModel::predict`].
@@ -104,7 +106,7 @@ impl SegmentationModel {
         let mut tiles = Vec::with_capacity(count);
         for place in 0..count {
             let index = place * dataset.len() / count;
-            let SegmentationImage { image, classes: labels } =
+            let SegmentationImage { image, labels } =
                 dataset.get(index, &DecodeOptions::default())?;
             let plain = Canvas::from_image(&image, Some(&inference.pipeline.window))?;
             let found = self.predict(image, inference)?.classes;

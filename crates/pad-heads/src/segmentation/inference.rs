@@ -7,14 +7,15 @@ use serde::{Deserialize, Serialize};
 use super::size_of;
 use crate::{Error, Result};
 
-/// Windows that cover an image of any size, mmsegmentation's `slide` mode. An image smaller than the window is one
-/// window.
+/// Windows that cover an image of any size, mmsegmentation's `slide` mode. An image smaller than
+/// the window is one window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SlidingWindow {
     /// Size of a window. Default 512 x 512.
     pub window: ImageSize,
-    /// Distance of neighbouring windows, pixels; the last one is moved back to the border. Default 341 x 341.
+    /// Distance of neighbouring windows, pixels; the last one is moved back to the border. Default
+    /// 341 x 341.
     pub stride: ImageSize,
     /// Number of windows per forward pass; no effect on results beyond rounding. Default 1.
     #[serde(alias = "together")]
@@ -69,7 +70,8 @@ impl SlidingWindow {
     /// Returns the logits of every pixel, averaged over the windows that contain it.
     ///
     /// # Shapes
-    /// `images` (B, C, H, W) -> (B, classes, H, W), `f32` on the CPU; `model` gives logits of a window's size.
+    /// `images` (B, C, H, W) -> (B, classes, H, W), `f32` on the CPU; `model` gives logits of a
+    /// window's size.
     ///
     /// # Errors
     /// [`Error::Config`]; whatever `model` returns; [`Error::Logits`] for logits of another size.
@@ -140,7 +142,8 @@ pub enum InferenceMode {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Augmentation {
-    /// Sizes over the image's own. Default 1 alone; mmsegmentation's six are 0.5 to 1.75 in steps of 0.25.
+    /// Sizes over the image's own. Default 1 alone; mmsegmentation's six are 0.5 to 1.75 in steps
+    /// of 0.25.
     pub scales: Vec<f64>,
     /// Whether each size is also mirrored. Default: false.
     pub flip: bool,

@@ -9,8 +9,8 @@ use crate::{
 };
 
 impl SegmentorConfig {
-    /// The multiply-adds of the logits of one image of size `image`, counted as published tables do: products of
-    /// matrices and convolutions.
+    /// Counts the multiply-adds of the logits of one image of size `image` as published tables do:
+    /// products of matrices and convolutions.
     pub fn macs(&self, image: ImageSize) -> f64 {
         let vit = self.backbone.vit();
         let patch = vit.patch_size.max(1);
@@ -39,9 +39,8 @@ fn uper(config: &UperConfig, patches: f64, dim: f64, classes: f64) -> f64 {
     let channels = config.channels as f64;
     let places = [16.0 * patches, 4.0 * patches, patches, patches / 4.0];
     let [first, .., last] = places;
-    let pools: f64 = (config.pool_scales.iter())
-        .map(|&side| conv((side * side) as f64, dim, channels, 1))
-        .sum();
+    let pools: f64 =
+        (config.pool_scales.iter()).map(|&side| conv((side * side) as f64, dim, channels, 1)).sum();
     let pooled = dim + config.pool_scales.len() as f64 * channels;
     let bottleneck = conv(last, pooled, channels, 3);
     let levels: f64 = places[..Pyramid::LEVELS - 1]

@@ -1,8 +1,9 @@
 //! Intersection over union and accuracies, from a confusion matrix.
 //!
-//! The numbers are those of mmsegmentation 0.x's `mIoU` metric (`mmseg/core/evaluation/metrics.py`): pixels whose
-//! label is the ignored one are left out, whatever is predicted there; a class that is neither labelled nor
-//! predicted has no IoU (`None`) and is left out of the means.
+//! The numbers are those of mmsegmentation 0.x's `mIoU` metric
+//! (`mmseg/core/evaluation/metrics.py`): pixels whose label is the ignored one are left out,
+//! whatever is predicted there; a class that is neither labelled nor predicted has no IoU (`None`)
+//! and is left out of the means.
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -61,7 +62,8 @@ pub enum MetricsError {
     },
 }
 
-/// A confusion matrix: how often each class was predicted where each class is labelled, over any number of images.
+/// A confusion matrix: how often each class was predicted where each class is labelled, over any
+/// number of images.
 ///
 /// Counts are integers, so results do not depend on the order of images or the number of threads.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,7 +104,8 @@ impl Confusion {
         self.add_all(&[(prediction, labels)])
     }
 
-    /// Counts several images, `(prediction, labels)` each, on all threads of the current rayon pool.
+    /// Counts several images, `(prediction, labels)` each, on all threads of the current rayon
+    /// pool.
     ///
     /// # Errors
     /// As [`Confusion::add`], for the first invalid image; the matrix is then unchanged.
@@ -131,8 +134,8 @@ impl Confusion {
             let (predicted, labelled) = (prediction.len(), labels.len());
             return Err(MetricsError::Size { image, predicted, labelled });
         }
-        // Counts all pairs of bytes first and checks them afterwards. Four tables, because neighbours are mostly equal
-        // and one counter would wait for itself.
+        // Counts all pairs of bytes first and checks them afterwards. Four tables, because
+        // neighbours are mostly equal and one counter would wait for itself.
         let mut tables = vec![[0_u32; 1 << 16]; 4];
         let mut all = vec![0_u64; 1 << 16];
         // Chunks keep the 32-bit counters from overflowing.
@@ -213,7 +216,8 @@ impl Confusion {
         let iou: Vec<Option<f64>> = (0..n)
             .map(|class| ratio(hit(class), row(class) + column(class) - hit(class)))
             .collect();
-        let accuracy: Vec<Option<f64>> = (0..n).map(|class| ratio(hit(class), row(class))).collect();
+        let accuracy: Vec<Option<f64>> =
+            (0..n).map(|class| ratio(hit(class), row(class))).collect();
         SegmentationMetrics {
             mean_iou: mean(&iou),
             mean_accuracy: mean(&accuracy),

@@ -1,11 +1,13 @@
-//! Semantic segmentation: heads over feature maps, losses, inference in windows, training, evaluation.
+//! Semantic segmentation: heads over feature maps, losses, inference in windows, training,
+//! evaluation.
 //!
-//! [`Segmentor`] is any ViT with a decode head and, in training, an auxiliary one; [`SegmentationModel`] is a segmentor
-//! with its classes and parameters, which opens and saves files and takes stored images. Parameter names are those of
-//! the original (mmsegmentation): `backbone.*`, `decode_head.*`, `auxiliary_head.*`, so files go both ways.
+//! [`Segmentor`] is any ViT with a decode head and, in training, an auxiliary one;
+//! [`SegmentationModel`] is a segmentor with its classes and parameters, which opens and saves
+//! files and takes stored images. Parameter names are those of the original (mmsegmentation):
+//! `backbone.*`, `decode_head.*`, `auxiliary_head.*`, so files go both ways.
 
 mod config;
-//WAIT mod evaluation;
+mod evaluation;
 mod fcn;
 mod inference;
 mod linear;
@@ -20,7 +22,7 @@ mod training;
 mod uper;
 
 pub use config::{BackboneForm, BackboneKind, HeadKind, SegmentorConfig};
-//WAIT pub use evaluation::{SegmentationDataset, SegmentationEvaluator, measure};
+pub use evaluation::{SegmentationDataset, SegmentationEvaluator, measure};
 pub use fcn::{FcnConfig, FcnHead};
 pub use inference::{
     Augmentation, InferenceMode, SlidingWindow, predict, predict_logits, resized_logits,
@@ -34,19 +36,20 @@ pub use segmentor::Segmentor;
 pub use training::{SegmentationBatch, SegmentationTask, role_of};
 pub use uper::{UperConfig, UperHead};
 
-/// Factor on the learning rate from each layer to the one below it, BEiT's and the original's.
-pub const LAYER_DECAY: f64 = 0.65;
-
-/// Weight decay of the original.
-pub const WEIGHT_DECAY: f64 = 0.05;
-
 use candle_core::Tensor;
 use candle_nn::{Init, VarBuilder};
 use pad_ops::{ImageSize, Mode};
 
 use crate::{Error, Result, layers::Conv2d};
 
-/// The last layer of every head: dropout of whole channels, then one linear map per pixel (`conv_seg`).
+/// Factor on the learning rate from each layer to the one below it, BEiT's and the original's.
+pub const LAYER_DECAY: f64 = 0.65;
+
+/// Weight decay of the original.
+pub const WEIGHT_DECAY: f64 = 0.05;
+
+/// The last layer of every head: dropout of whole channels, then one linear map per pixel
+/// (`conv_seg`).
 #[derive(Clone, Debug)]
 struct Classifier {
     conv: Conv2d,
@@ -55,7 +58,8 @@ struct Classifier {
 }
 
 impl Classifier {
-    /// Dropout draws from `layer` of the mode's key; heads count down from the largest number, blocks up from 0.
+    /// Dropout draws from `layer` of the mode's key; heads count down from the largest number,
+    /// blocks up from 0.
     fn new(
         channels: usize,
         classes: usize,

@@ -9,7 +9,7 @@ use pad_adapter::{
     vit::{ViTConfig, sin_cos_table},
 };
 use pad_data::{draw::Color, sets::segmentation::Classes, transform::Normalize};
-use pad_ops::rng::Key;
+use pad_ops::{MatmulPrecision, rng::Key};
 use pad_train::Parameter;
 use serde::{Deserialize, Serialize};
 
@@ -68,12 +68,12 @@ pub struct SegmentationModel {
 
 impl SegmentationModel {
     /// Builds a new segmentor, on the checkpoint of a pre-trained backbone (as
-    /// [`Backbone::into_checkpoint`](pad_adapter::checkpoint::Backbone::into_checkpoint) gives it) or from random first
-    /// values. Adapters that the checkpoint lacks are initialised.
+    /// [`Backbone::into_checkpoint`](pad_adapter::checkpoint::Backbone::into_checkpoint) gives it)
+    /// or from random first values. Adapters that the checkpoint lacks are initialised.
     ///
     /// # Errors
-    /// [`Error::Config`]; [`Error::Classes`] for another number of classes; as [`pretrained`]; whatever the checkpoint
-    /// lacks.
+    /// [`Error::Config`]; [`Error::Classes`] for another number of classes; as [`pretrained`];
+    /// whatever the checkpoint lacks.
     pub fn new(
         config: &SegmentorConfig,
         classes: Classes,
@@ -107,7 +107,8 @@ impl SegmentationModel {
     /// Opens a file that [`SegmentationModel::save`] wrote, strictly. Nothing trains.
     ///
     /// # Errors
-    /// [`Error::Metadata`] for another kind of file; [`Error::Classes`]; what is missing, unexpected or misshapen.
+    /// [`Error::Metadata`] for another kind of file; [`Error::Classes`]; what is missing,
+    /// unexpected or misshapen.
     pub fn open(path: impl AsRef<Path>, device: &Device) -> Result<Self> {
         const KIND: &str = "segmentor";
         let checkpoint = Checkpoint::open(path)?;
@@ -132,8 +133,8 @@ impl SegmentationModel {
         Ok(Self { segmentor, store, classes, normalize, device, changes: Vec::new() })
     }
 
-    /// Writes the whole segmentor to a safetensors file, atomically. Its metadata hold configuration, classes and input
-    /// statistics.
+    /// Writes the whole segmentor to a safetensors file, atomically. Its metadata hold
+    /// configuration, classes and input statistics.
     ///
     /// # Errors
     /// [`Error::Adapter`] if the file cannot be written.
@@ -158,6 +159,20 @@ impl SegmentationModel {
     #[must_use]
     pub fn with_normalize(self, normalize: Normalize) -> Self {
         Self { normalize: Some(normalize), ..self }
+    }
+
+    /// Sets activation checkpointing of the backbone's blocks. It has no effect on results.
+    /// Default: off.
+    #[must_use]
+    pub fn with_checkpointing(self, checkpointing: bool) -> Self {
+        Self { segmentor: self.segmentor.with_checkpointing(checkpointing), ..self }
+    }
+
+    /// Sets the precision of the matrix products of the backbone's blocks; those with relative
+    /// positions or layer scale stay in `f32`. Default: `f32`.
+    #[must_use]
+    pub fn with_matmul_precision(self, precision: MatmulPrecision) -> Self {
+        Self { segmentor: self.segmentor.with_matmul_precision(precision), ..self }
     }
 
     /// What was changed to fit the checkpoint to the segmentor, one line each.
@@ -186,8 +201,8 @@ fn expect_classes(config: &SegmentorConfig, classes: &Classes) -> Result<()> {
 }
 
 /// Reads the backbone of a segmentor's file, for
-/// [`BackboneOptions::with_reader`](pad_adapter::checkpoint::BackboneOptions::with_reader): pyramid and heads are
-/// removed, names lose their prefix. Returns `None` for a file of another kind.
+/// [`BackboneOptions::with_reader`](pad_adapter::checkpoint::BackboneOptions::with_reader): pyramid
+/// and heads are removed, names lose their prefix. Returns `None` for a file of another kind.
 ///
 /// # Errors
 /// A file whose configuration is invalid.

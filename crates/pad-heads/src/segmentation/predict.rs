@@ -13,7 +13,8 @@ use crate::Result;
 /// How images are prepared and go through a segmentor.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SegmentationInference {
-    /// From an image to the network's input: base scale, input statistics, window of counts, channels.
+    /// From an image to the network's input: base scale, input statistics, window of counts,
+    /// channels.
     pub pipeline: SegmentationPipeline,
     /// Whole, or in sliding windows.
     pub mode: InferenceMode,
@@ -70,9 +71,11 @@ impl SegmentationModel {
             macs.set(macs.get() + images.dim(0)? as f64 * per_image);
             self.segmentor.logits(&images.to_device(self.device())?)
         };
-        let probabilities = predict(&images, size, inference.mode, &inference.augmentation, &model)?;
+        let probabilities =
+            predict(&images, size, inference.mode, &inference.augmentation, &model)?;
         let probabilities = probabilities.squeeze(0)?.to_device(&Device::Cpu)?;
-        let classes = probabilities.argmax(0)?.to_dtype(DType::U8)?.flatten_all()?.to_vec1::<u8>()?;
+        let classes =
+            probabilities.argmax(0)?.to_dtype(DType::U8)?.flatten_all()?.to_vec1::<u8>()?;
         let scores = probabilities.max(0)?.flatten_all()?.to_vec1::<f32>()?;
         Ok(PredictedClasses {
             classes: ClassMap::new(size, classes)?,

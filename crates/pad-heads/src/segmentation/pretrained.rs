@@ -28,16 +28,18 @@ fn fitted_own(mut checkpoint: Checkpoint, vit: &ViTConfig) -> Result<(Checkpoint
     Ok((checkpoint, changes))
 }
 
-/// Fits the checkpoint of a pre-trained ViT (names without prefix) to the backbone of a segmentor, and returns a line for
-/// each change. A checkpoint whose names start with `backbone.` is a segmentor's own: its position tables are fitted to the
-/// grid, the rest stays as it is.
+/// Fits the checkpoint of a pre-trained ViT (names without prefix) to the backbone of a segmentor,
+/// and returns a line for each change. A checkpoint whose names start with `backbone.` is a
+/// segmentor's own: its position tables are fitted to the grid, the rest stays as it is.
 ///
-/// Names get the prefix; position tables (relative ones too, see [`interpolate_relative_table`]) and input channels are
-/// fitted as [`Checkpoint::fit`] does; decoder, mask token and relative position tables of another form are dropped. For
-/// the downstream form the final norm is dropped, layer scales get the original's names, missing ones start at
-/// `layer_scale`, missing relative position tables at zero: the network then computes what the pre-trained one computes.
+/// Names get the prefix; position tables (relative ones too, see [`interpolate_relative_table`])
+/// and input channels are fitted as [`Checkpoint::fit`] does; decoder, mask token and relative
+/// position tables of another form are dropped. For the downstream form the final norm is dropped,
+/// layer scales get the original's names, missing ones start at `layer_scale`, missing relative
+/// position tables at zero: the network then computes what the pre-trained one computes.
 ///
-/// Serve it with [`role_of`] as roles and [`Role::Head`] fresh, and adapters if the checkpoint has none.
+/// Serve it with [`role_of`] as roles and [`Role::Head`] fresh, and adapters if the checkpoint has
+/// none.
 ///
 /// [`interpolate_relative_table`]: pad_adapter::vit::interpolate_relative_table
 ///

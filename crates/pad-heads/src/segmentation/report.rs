@@ -8,8 +8,8 @@ use serde::{Serialize, Serializer, ser::SerializeStruct};
 use super::metrics::{Confusion, SegmentationMetrics};
 use crate::{EvaluationReport, Speed};
 
-/// The evaluation of a segmentor on a dataset. `Display` prints a table of IoU and accuracy, `Serialize` gives all
-/// numbers; an undefined one is `-` or null.
+/// The evaluation of a segmentor on a dataset. `Display` prints a table of IoU and accuracy,
+/// `Serialize` gives all numbers; an undefined one is `-` or null.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SegmentationReport {
@@ -62,11 +62,11 @@ impl SegmentationReport {
     /// Name, IoU and accuracy of each class.
     fn by_class(&self) -> impl Iterator<Item = ClassNumbers<'_>> {
         let numbers = self.metrics.iou.iter().zip(&self.metrics.accuracy);
-        self.classes
-            .names
-            .iter()
-            .zip(numbers)
-            .map(|(name, (&iou, &accuracy))| ClassNumbers { name, iou, accuracy })
+        self.classes.names.iter().zip(numbers).map(|(name, (&iou, &accuracy))| ClassNumbers {
+            name,
+            iou,
+            accuracy,
+        })
     }
 }
 
@@ -83,11 +83,8 @@ impl fmt::Display for SegmentationReport {
         let longest = self.classes.names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
         let width = longest.max("class".len());
         writeln!(f, "{:<width$}  {:>6}  {:>8}", "class", "IoU", "accuracy")?;
-        let mean = ClassNumbers {
-            name: "mean",
-            iou: metrics.mean_iou,
-            accuracy: metrics.mean_accuracy,
-        };
+        let mean =
+            ClassNumbers { name: "mean", iou: metrics.mean_iou, accuracy: metrics.mean_accuracy };
         for ClassNumbers { name, iou, accuracy } in self.by_class().chain([mean]) {
             writeln!(f, "{name:<width$}  {:>6}  {:>8}", percent(iou), percent(accuracy))?;
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::{DType, Tensor};
 use candle_nn::VarBuilder;
 use pad_adapter::vit::ViT;
-use pad_ops::{ImageSize, Mode, cross_entropy2d, resize_bilinear};
+use pad_ops::{ImageSize, MatmulPrecision, Mode, cross_entropy2d, resize_bilinear};
 use pad_train::{Collective, Losses};
 
 use super::{
@@ -75,7 +75,8 @@ impl Segmentor {
         Ok(Self { config: config.clone(), backbone, pyramid, head, auxiliary })
     }
 
-    /// Takes the statistics of every batch norm over all processes of `group`, as mmsegmentation's `SyncBN`.
+    /// Shares the statistics of every batch norm among all processes of `group`, as
+    /// mmsegmentation's `SyncBN` does.
     pub fn synchronize(&mut self, group: &Arc<dyn Collective>) {
         let over = crate::layers::sum_over(group);
         if let Some(pyramid) = &mut self.pyramid {
@@ -90,17 +91,33 @@ impl Segmentor {
         }
     }
 
+    /// Sets activation checkpointing of the backbone's blocks, see
+    /// [`FeatureExtractor::set_checkpointing`]. Default: off.
+    #[must_use]
+    pub fn with_checkpointing(mut self, checkpointing: bool) -> Self {
+        self.backbone.set_checkpointing(checkpointing);
+        self
+    }
+
+    /// Sets the precision of the matrix products of the backbone's blocks; those with relative
+    /// positions or layer scale stay in `f32`. Default: `f32`.
+    #[must_use]
+    pub fn with_matmul_precision(mut self, precision: MatmulPrecision) -> Self {
+        self.backbone.set_matmul_precision(precision);
+        self
+    }
+
     /// The configuration it was built from.
     pub fn config(&self) -> &SegmentorConfig {
         &self.config
     }
 
-    /// The network under the heads.
+    /// The backbone.
     pub fn backbone(&self) -> &dyn FeatureExtractor {
         &*self.backbone
     }
 
-    /// The maps that the heads see.
+    /// Returns the input maps of the heads.
     ///
     /// # Shapes
     /// `images` (B, C, H, W), sides that the patch divides.
@@ -126,8 +143,9 @@ impl Segmentor {
         matches!(&self.config.head, HeadKind::Uper(UperConfig { align_corners: true, .. }))
     }
 
-    /// Logits of whole images at their own size. Images whose sides the patch does not divide are padded with zeros (the
-    /// mean of normalised images) at the right and the bottom, and what was padded is cut off again.
+    /// Returns the logits of whole images at their own size. Images whose sides the patch does not
+    /// divide are padded with zeros (the mean of normalised images) at the right and the bottom;
+    /// the padding is cut off the result.
     ///
     /// # Shapes
     /// `images` (B, C, H, W), normalised -> (B, classes, H, W).
@@ -154,10 +172,12 @@ impl Segmentor {
         self.backbone.patch_size() * if self.pyramid.is_some() { 2 } else { 1 }
     }
 
-    /// The losses of a batch: `decode`, and `auxiliary` times its weight; their sum is what is minimised.
+    /// Returns the losses of a batch: `decode`, and `auxiliary` times its weight; their sum is
+    /// minimised.
     ///
     /// # Shapes
-    /// `images` (B, C, H, W), normalised, sides that the patch divides; `labels` (B, H, W) `u8` or `u32`.
+    /// `images` (B, C, H, W), normalised, sides that the patch divides; `labels` (B, H, W) `u8` or
+    /// `u32`.
     ///
     /// # Errors
     /// Images or labels that do not fit.
@@ -172,7 +192,7 @@ impl Segmentor {
         Ok(Losses::new(total).with_part("decode", decode).with_part("auxiliary", auxiliary))
     }
 
-    /// Logits of any size against labels.
+    /// Returns the loss of logits of any size.
     fn loss(&self, logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
         let (_, height, width) = labels.dims3()?;
         let size = ImageSize { height, width };

@@ -1,26 +1,17 @@
 //! A segmentor as a training task.
 
-use candle_core::Tensor;
 use pad_adapter::params::Role;
+pub use pad_data::loader::SegmentationBatch;
 use pad_ops::Mode;
 use pad_train::{BoxError, Losses, Task};
 
 use super::Segmentor;
 
 /// Returns the role of a segmentor's parameter by its full name, for
-/// [`ParamStore::with_roles`](pad_adapter::params::ParamStore::with_roles). The names of the backbone start with
-/// `backbone.`; the pyramid counts as head, since no pre-training has it.
+/// [`ParamStore::with_roles`](pad_adapter::params::ParamStore::with_roles). The names of the
+/// backbone start with `backbone.`; the pyramid counts as head, since no pre-training has it.
 pub fn role_of(name: &str) -> Role {
     name.strip_prefix("backbone.").map_or(Role::Head, Role::of)
-}
-
-/// Images with a class for every pixel.
-#[derive(Clone, Debug)]
-pub struct SegmentationBatch {
-    /// (B, C, H, W), normalised, sides that the patch divides.
-    pub images: Tensor,
-    /// (B, H, W), `u8` or `u32`.
-    pub labels: Tensor,
 }
 
 /// Trains a segmentor.
@@ -30,7 +21,7 @@ pub struct SegmentationTask<'a> {
 }
 
 impl<'a> SegmentationTask<'a> {
-    /// The task of training `segmentor`.
+    /// Creates the task of training `segmentor`.
     pub fn new(segmentor: &'a Segmentor) -> Self {
         Self { segmentor }
     }
@@ -41,5 +32,9 @@ impl Task for SegmentationTask<'_> {
 
     fn losses(&self, batch: &SegmentationBatch, mode: Mode) -> Result<Losses, BoxError> {
         Ok(self.segmentor.losses(&batch.images, &batch.labels, mode)?)
+    }
+
+    fn images_in(&self, batch: &SegmentationBatch) -> usize {
+        batch.len()
     }
 }

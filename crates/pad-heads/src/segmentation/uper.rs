@@ -1,4 +1,5 @@
-//! UPerNet (Xiao et al., 2018): a pooling pyramid over the smallest map, a feature pyramid over all.
+//! UPerNet (Xiao et al., 2018): a pooling pyramid over the smallest map, a feature pyramid over
+//! all.
 
 use candle_core::Tensor;
 use candle_nn::VarBuilder;

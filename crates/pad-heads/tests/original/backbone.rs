@@ -77,8 +77,8 @@ fn fixed_scale() {
     equals_the_original("backbone_fixed_scale_eval", &config, Mode::Eval);
 }
 
-/// Without layer scale the original leaves attention out; ours attends. It equals the original where attention adds
-/// nothing, and only there.
+/// Without layer scale the original leaves attention out; ours attends. It equals the original
+/// where attention adds nothing, and only there.
 #[test]
 fn without_layer_scale_attention_counts_all_the_same() {
     let config = config(ImageSize::square(64), Scale::default(), None);

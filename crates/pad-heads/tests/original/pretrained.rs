@@ -141,20 +141,16 @@ impl Batches for Halves {
         2
     }
 
-    fn images_in(_: &SegmentationBatch) -> usize {
-        2
-    }
-
     fn epoch(&mut self, _: usize, first: usize) -> Result<BatchIter<'_, Self::Batch>, BoxError> {
         Ok(Box::new((first..2).map(|number| {
             let left = |i: usize| (i % 64 < 32) == (number == 0);
             let pixels = 2 * 3 * 64 * 64;
             let images: Vec<f32> = (0..pixels).map(|i| if left(i) { 1.0 } else { -1.0 }).collect();
             let labels: Vec<u8> = (0..2 * 64 * 64).map(|i| u8::from(left(i)) * 2).collect();
-            Ok(SegmentationBatch {
-                images: Tensor::from_vec(images, (2, 3, 64, 64), &Device::Cpu)?,
-                labels: Tensor::from_vec(labels, (2, 64, 64), &Device::Cpu)?,
-            })
+            Ok(SegmentationBatch::new(
+                Tensor::from_vec(images, (2, 3, 64, 64), &Device::Cpu)?,
+                Tensor::from_vec(labels, (2, 64, 64), &Device::Cpu)?,
+            ))
         })))
     }
 }

@@ -1,9 +1,13 @@
-//! A recorded case of the original: its tensors, and a store that serves its parameters under their own names.
+//! A recorded case of the original: its tensors, and a store that serves its parameters under their
+//! own names.
 
 use std::collections::BTreeMap;
 
 use candle_core::{Device, Tensor};
-use pad_adapter::{checkpoint::Checkpoint, params::{ParamStore, Planned}};
+use pad_adapter::{
+    checkpoint::Checkpoint,
+    params::{ParamStore, Planned},
+};
 use pad_heads::layers::is_running_statistic;
 use pad_ops::rng::Key;
 use pad_testkit::{close, golden, largest};
@@ -74,7 +78,9 @@ impl Recorded {
         let scale = scale.fold(0.0, f64::max);
         for Planned { name, var, .. } in &trained {
             let Some(want) = self.tensors.get(&format!("grad.{name}")) else {
-                assert!(is_running_statistic(name) || name.contains("attn.") || name.contains("norm1"));
+                assert!(
+                    is_running_statistic(name) || name.contains("attn.") || name.contains("norm1")
+                );
                 continue;
             };
             let name = format!("{} gradient of {name}", self.file);

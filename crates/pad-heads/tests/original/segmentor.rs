@@ -62,7 +62,7 @@ fn losses_and_gradients_equal_the_original() {
     let segmentor = recorded.store.build(|vb| Segmentor::new(&config(), vb)).unwrap();
     let labels = recorded.get("input.labels").squeeze(1).unwrap();
     let images = recorded.get("input.images").clone();
-    let batch = SegmentationBatch { images, labels };
+    let batch = SegmentationBatch::new(images, labels);
     let task = SegmentationTask::new(&segmentor);
     let losses = task.losses(&batch, Mode::Train(Key::new(0))).unwrap();
     for (name, part) in &losses.parts {
@@ -91,7 +91,8 @@ fn probe(trained: Trained) -> (ParamStore, Segmentor) {
 fn what_trains() {
     let roles = |trained| -> Vec<Role> {
         let (store, _) = probe(trained);
-        let mut roles: Vec<Role> = store.planned().into_iter().map(|planned| planned.role).collect();
+        let mut roles: Vec<Role> =
+            store.planned().into_iter().map(|planned| planned.role).collect();
         roles.sort();
         roles.dedup();
         roles
@@ -140,7 +141,7 @@ fn a_probe_learns_from_frozen_features() {
     // Left of the middle class 0, right of it class 2.
     let labels: Vec<u8> = (0..2 * 28 * 42).map(|i| if i % 42 < 14 { 0 } else { 2 }).collect();
     let labels = Tensor::from_vec(labels, (2, 28, 42), &Device::Cpu).unwrap();
-    let batch = SegmentationBatch { images, labels };
+    let batch = SegmentationBatch::new(images, labels);
     let mut seen = Vec::new();
     for step in 0..30 {
         let losses = task.losses(&batch, Mode::Train(Key::new(7).epoch(step))).unwrap();

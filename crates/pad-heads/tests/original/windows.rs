@@ -3,7 +3,9 @@
 use candle_core::{DType, Tensor};
 use pad_heads::{
     Result,
-    segmentation::{Augmentation, InferenceMode, SlidingWindow, predict, predict_logits, resized_logits},
+    segmentation::{
+        Augmentation, InferenceMode, SlidingWindow, predict, predict_logits, resized_logits,
+    },
 };
 use pad_ops::{ImageSize, resize_bilinear};
 use pad_testkit::{close, golden, numbers};

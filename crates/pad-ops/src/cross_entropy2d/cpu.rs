@@ -39,7 +39,7 @@ impl Pixels {
         let loss = |pixel: usize| {
             let (image, place) = (pixel / area, pixel % area);
             let label = labels[pixel];
-            if label == options.ignore {
+            if Some(label) == options.ignore_index {
                 return 0.0;
             }
             log_sums[pixel] - x[(image * classes + label as usize) * area + place]

@@ -33,8 +33,9 @@ pub struct HardPixels {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CrossEntropy {
-    /// Label of pixels that do not count. Default 255.
-    pub ignore: u32,
+    /// Label of pixels that do not count; `None`: all pixels count. Default 255.
+    #[serde(alias = "ignore")]
+    pub ignore_index: Option<u32>,
     /// The divisor of the sum. Default: all pixels.
     pub mean: PixelMean,
     /// A weight per class, if not all are equal.
@@ -45,7 +46,7 @@ pub struct CrossEntropy {
 
 impl Default for CrossEntropy {
     fn default() -> Self {
-        Self { ignore: 255, mean: PixelMean::All, class_weights: None, hard: None }
+        Self { ignore_index: Some(255), mean: PixelMean::All, class_weights: None, hard: None }
     }
 }
 
@@ -75,7 +76,7 @@ pub(super) fn checked_labels(
         }
     }
     let labels = labels.flatten_all()?.to_dtype(DType::U32)?.to_vec1::<u32>()?;
-    let beyond = |label: u32| label != options.ignore && label as usize >= classes;
+    let beyond = |label: u32| Some(label) != options.ignore_index && label as usize >= classes;
     if let Some(place) = labels.iter().position(|&label| beyond(label)) {
         let (image, pixel) = (place / (height * width), place % (height * width));
         let found = format!(
@@ -84,7 +85,10 @@ pub(super) fn checked_labels(
             pixel / width,
             pixel % width
         );
-        let expected = format!("a label below {classes}, or {} to be ignored", options.ignore);
+        let expected = match options.ignore_index {
+            Some(ignored) => format!("a label below {classes}, or {ignored} to be ignored"),
+            None => format!("a label below {classes}"),
+        };
         return Err(value("labels", expected, found));
     }
     Ok(labels)

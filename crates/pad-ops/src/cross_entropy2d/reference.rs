@@ -36,7 +36,8 @@ pub(super) fn with_labels(
     let rows = logits.permute((0, 2, 3, 1))?.contiguous()?.reshape((pixels, classes))?;
     let peak = rows.detach().max_keepdim(D::Minus1)?;
     let sums = rows.broadcast_sub(&peak)?.exp()?.sum_keepdim(D::Minus1)?;
-    let own = labels.iter().map(|&label| if label == options.ignore { 0 } else { label });
+    let own =
+        labels.iter().map(|&label| if Some(label) == options.ignore_index { 0 } else { label });
     let own = Tensor::from_vec(own.collect::<Vec<u32>>(), (pixels, 1), logits.device())?;
     let losses = ((sums.log()? + peak)? - rows.gather(&own, 1)?)?.flatten_all()?;
     let values = losses.detach().to_dtype(DType::F32)?.to_vec1::<f32>()?;

@@ -14,11 +14,13 @@ pub(super) fn pixel_weights(
         Some(weights) => weights.get(label as usize).copied().unwrap_or(0.0),
         None => 1.0,
     };
-    let weight = |label: u32| if label == options.ignore { 0.0 } else { of_class(label) };
+    let weight =
+        |label: u32| if Some(label) == options.ignore_index { 0.0 } else { of_class(label) };
     let mut weights: Vec<f32> = labels.iter().map(|&label| weight(label)).collect();
     if let Some(hard) = options.hard {
-        let valid: Vec<usize> =
-            (0..labels.len()).filter(|&pixel| labels[pixel] != options.ignore).collect();
+        let valid: Vec<usize> = (0..labels.len())
+            .filter(|&pixel| Some(labels[pixel]) != options.ignore_index)
+            .collect();
         keep_hard(&mut weights, &valid, losses, images, hard);
     }
     let divisor = match options.mean {

@@ -13,6 +13,8 @@ use super::imports::{Leaf, leaves_of};
 pub(super) struct Module {
     /// From the crate's root, without the crate's name.
     pub(super) path: Vec<String>,
+    /// The source file that it stands in.
+    pub(super) file: PathBuf,
     /// Whether it and all above it are `pub mod`.
     public: bool,
     pub(super) items: Vec<Item>,
@@ -35,10 +37,10 @@ impl Module {
     fn read(file: &Path, folder: &Path, path: Vec<String>, public: bool) -> Self {
         let source = fs::read_to_string(file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
         let source = syn::parse_file(&source).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
-        Self::new(source.items, folder, path, public)
+        Self::new(source.items, file, folder, path, public)
     }
 
-    fn new(items: Vec<Item>, folder: &Path, path: Vec<String>, public: bool) -> Self {
+    fn new(items: Vec<Item>, file: &Path, folder: &Path, path: Vec<String>, public: bool) -> Self {
         let items: Vec<_> = items.into_iter().filter(|item| !only_for_tests(item)).collect();
         let mut children = Vec::new();
         for item in &items {
@@ -48,11 +50,11 @@ impl Module {
             let public = public && is_public(item);
             let folder = folder.join(&name);
             children.push(match &declared.content {
-                Some((_, items)) => Self::new(items.clone(), &folder, below, public),
+                Some((_, items)) => Self::new(items.clone(), file, &folder, below, public),
                 None => Self::read(&file_of(&folder), &folder, below, public),
             });
         }
-        Self { path, public, items, children }
+        Self { path, file: file.to_path_buf(), public, items, children }
     }
 
     pub(super) fn child(&self, name: &str) -> Option<&Self> {
@@ -81,6 +83,12 @@ impl Tree {
 
     fn module(&self, path: &[String]) -> Option<&Module> {
         path.iter().try_fold(&self.root, |module, name| module.child(name))
+    }
+
+    /// The module around `module`; `None` for the root.
+    pub(super) fn parent(&self, module: &Module) -> Option<&Module> {
+        let (_, above) = module.path.split_last()?;
+        self.module(above)
     }
 
     /// Whether items of `module` can be named from outside without a re-export.

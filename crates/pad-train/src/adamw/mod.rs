@@ -70,6 +70,7 @@ impl AdamWConfig {
 
 /// Numbers of one update.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct StepReport {
     /// Norm over all gradients, as they were given (after clipping, if they were clipped).
     pub grad_norm: f64,

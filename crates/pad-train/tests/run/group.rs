@@ -1,6 +1,7 @@
 //! Several members of a group train what one process trains.
 
 use std::{
+    cell::Cell,
     path::Path,
     sync::{
         Arc,
@@ -17,7 +18,7 @@ use pad_train::{
     checkpoint::latest, collective::agree, log::JsonLines,
 };
 
-use crate::regression::{Regression, Samples, bits};
+use crate::regression::{Regression, Samples, StopDuring, bits};
 
 const SCHEDULE: Schedule = Schedule::warmup_cosine(0.05, 0.001, 0.5, 3.0);
 
@@ -182,6 +183,32 @@ fn a_stop_of_one_stops_all_and_another_number_of_processes_goes_on() {
     assert_eq!(bits(resumed.optimizer()), expected);
     let log = std::fs::read_to_string(folder.path().join("log.jsonl")).unwrap();
     assert_eq!(log.lines().count(), 9, "{log}");
+}
+
+/// A stop that one member sees inside an update, between its micro-batches: all discard the update.
+#[test]
+fn a_stop_of_one_inside_an_update_discards_it_on_all() {
+    let ends = on_all(2, |group| {
+        let (rank, stop) = (group.rank(), Arc::<AtomicBool>::default());
+        // Four micro-batches a step, two of each member; the second member's third is in step 2.
+        let at = if rank == 1 { 2 } else { usize::MAX };
+        let task =
+            StopDuring { task: Regression::new(), at, seen: Cell::new(0), stop: stop.clone() };
+        let mut trainer = trainer(&task.task, 4, Some(group)).with_stop(stop);
+        let outcome = trainer.run(&task, &mut Samples::new(12, 4)).unwrap();
+        (outcome, trainer.state().step, bits(trainer.optimizer()))
+    });
+    let one_step = on_all(2, |group| {
+        let task = Regression::new();
+        let config = TrainerConfig { max_steps: Some(1), ..config(4) };
+        let trainer = Trainer::new(config, SCHEDULE, task.optimizer()).unwrap();
+        let mut trainer = trainer.with_group(Arc::new(group));
+        trainer.run(&task, &mut Samples::new(12, 4)).unwrap();
+        bits(trainer.optimizer())
+    });
+    for (end, bits) in ends.into_iter().zip(one_step) {
+        assert_eq!(end, (Outcome::Stopped, 1, bits));
+    }
 }
 
 #[test]

@@ -4,4 +4,5 @@ mod ema;
 mod group;
 mod regression;
 mod resume;
+mod stream;
 mod training;

@@ -11,11 +11,10 @@ use std::{
     },
 };
 
-use crate::regression::{Pairs, Regression, Samples, bits};
-use pad_ops::Mode;
+use crate::regression::{Regression, Samples, StopDuring, bits};
 use pad_train::{
-    BoxError, CheckpointConfig, Checkpoints, Every, Flow, Hook, Losses, Outcome, Schedule,
-    StepInfo, Task, Trainer, TrainerConfig, TrainerView,
+    BoxError, CheckpointConfig, Checkpoints, Every, Flow, Hook, Outcome, Schedule, StepInfo,
+    Trainer, TrainerConfig, TrainerView,
     checkpoint::{Which, latest, open},
     log::{JsonLines, TensorBoard},
 };
@@ -228,24 +227,6 @@ fn a_new_run_does_not_overwrite_an_old_one() {
         "{error}"
     );
     assert_eq!(logged(folder.path()).len(), 9, "the log is untouched");
-}
-
-/// Requests a stop while micro-batch number `at` (from 0) of the run is worked on.
-struct StopDuring {
-    task: Regression,
-    at: usize,
-    seen: Cell<usize>,
-    stop: Arc<AtomicBool>,
-}
-
-impl Task for StopDuring {
-    type Batch = Pairs;
-
-    fn losses(&self, batch: &Pairs, mode: Mode) -> Result<Losses, BoxError> {
-        self.stop.store(self.seen.get() == self.at, Ordering::Relaxed);
-        self.seen.set(self.seen.get() + 1);
-        self.task.losses(batch, mode)
-    }
 }
 
 #[test]

@@ -208,6 +208,10 @@ impl Task for Root {
     fn losses(&self, (): &(), _: Mode) -> Result<Losses, BoxError> {
         Ok(Losses::new(self.0.sqrt()?.sum_all()?))
     }
+
+    fn images_in(&self, (): &()) -> usize {
+        1
+    }
 }
 
 /// What one fault of a task or of data looks like.
@@ -263,6 +267,10 @@ impl Task for Modes {
         self.1.borrow_mut().push(mode);
         Ok(Losses::new(self.0.sum_all()?))
     }
+
+    fn images_in(&self, (): &()) -> usize {
+        1
+    }
 }
 
 #[test]
@@ -287,6 +295,10 @@ impl Task for Odd {
             return Err("the image is too small".into());
         }
         Ok(Losses::new(self.0.sum_all()?).with_part("each", self.0.as_tensor().clone()))
+    }
+
+    fn images_in(&self, (): &()) -> usize {
+        1
     }
 }
 
@@ -366,6 +378,10 @@ fn half_precision_and_f64_losses_are_read() {
             type Batch = ();
             fn losses(&self, (): &(), _: Mode) -> Result<Losses, BoxError> {
                 Ok(Losses::new(self.0.sum_all()?))
+            }
+
+            fn images_in(&self, (): &()) -> usize {
+                1
             }
         }
         let start = Tensor::new(&[1_f32], &Device::Cpu).unwrap().to_dtype(dtype).unwrap();

@@ -26,7 +26,7 @@ fn segments(bytes: &[u8]) -> impl Iterator<Item = (u8, usize, &[u8])> {
         }
         let &[0xFF, marker, high, low] = bytes.get(at..at + 4)? else { return None };
         let end = at + 2 + usize::from(u16::from_be_bytes([high, low]));
-        // The picture begins: what follows is no list of segments.
+        // The picture begins: no segments follow.
         if marker == 0xDA || marker == 0xD9 {
             return None;
         }
@@ -158,7 +158,7 @@ impl Records {
         };
         if count > MAX_RECORDS {
             return self
-                .refuse(0x1C, format!("expected {MAX_RECORDS} records at most, found {count}"));
+                .refuse(0x1C, format!("expected at most {MAX_RECORDS} records, found {count}"));
         }
         let mut directory = Vec::new();
         for index in 0..count as usize {

@@ -1,11 +1,12 @@
-//! Radiometric JPEG of FLIR cameras: beside the coloured picture the file carries the detector's counts and what turns
-//! them into temperatures.
+//! Radiometric JPEG of FLIR cameras: beside the coloured picture the file carries the detector's
+//! counts and what turns them into temperatures.
 //!
-//! Layout (as documented by ExifTool's FLIR tag tables): `APP1` segments that begin with `FLIR` hold, in pieces, an FFF
-//! file, whose directory lists records; one is the raw image, one describes the camera.
+//! Layout (as documented by ExifTool's FLIR tag tables): `APP1` segments that begin with `FLIR`
+//! hold, in pieces, an FFF file, whose directory lists records; one is the raw image, one describes
+//! the camera.
 //!
-//! With the count `s`, Planck's constants `R1 R2 B F O` of the calibration, emissivity `e`, the atmosphere's transmission
-//! `t`, and `raw(T) = R1 / (R2 (exp(B / T) - F)) - O`:
+//! With the count `s`, Planck's constants `R1 R2 B F O` of the calibration, emissivity `e`, the
+//! atmosphere's transmission `t`, and `raw(T) = R1 / (R2 (exp(B / T) - F)) - O`:
 //!
 //! ```text
 //! object = (s - (1 - t) raw(T_atmosphere) - (1 - e) t raw(T_reflected)) / (e t)
@@ -83,14 +84,17 @@ pub struct Radiometric {
 }
 
 impl Radiometric {
-    /// Reads the thermal part of a JPEG file in memory; `None` if it has none. `path` names it in errors.
+    /// Reads the thermal part of a JPEG file in memory; `None` if it has none. `path` names it in
+    /// errors.
     ///
-    /// A raw image stored as PNG mostly has its bytes swapped, and nothing says whether: of both orders the smoother
-    /// image is taken, since the wrong one turns the noisy low bytes into the high ones.
+    /// A raw image stored as PNG mostly has its bytes swapped, and nothing says whether: of both
+    /// orders the smoother image is taken, since the wrong one turns the noisy low bytes into the
+    /// high ones.
     ///
     /// # Errors
-    /// [`Error::Structure`] for anything that contradicts the layout, [`Error::Unsupported`] for raw images other than
-    /// 16-bit samples or PNG, [`Error::Limit`], [`Error::TooSmall`], and the faults of the PNG.
+    /// [`Error::Structure`] for anything that contradicts the layout, [`Error::Unsupported`] for
+    /// raw images other than 16-bit samples or PNG, [`Error::Limit`], [`Error::TooSmall`], and the
+    /// faults of the PNG.
     pub fn parse(bytes: &[u8], path: &Path, options: &DecodeOptions) -> Result<Option<Self>> {
         if !contains(bytes) {
             return Ok(None);
@@ -111,7 +115,8 @@ impl Radiometric {
     /// Temperatures, kelvin, one channel of floats.
     ///
     /// # Errors
-    /// [`Error::Setting`] if the calibration is impossible or gives no temperature for a count that occurs.
+    /// [`Error::Setting`] if the calibration is impossible or gives no temperature for a count that
+    /// occurs.
     pub fn kelvin(&self) -> Result<Image> {
         let Pixels::U16(counts) = self.counts.pixels() else {
             return Err(Error::Setting {
@@ -143,7 +148,8 @@ impl Planck {
         self.r1 / (self.r2 * ((self.b / kelvin).exp() - self.f)) - self.o
     }
 
-    /// The temperature of the black body that gives `raw` counts, kelvin; NaN or infinite where there is none.
+    /// The temperature of the black body that gives `raw` counts, kelvin; NaN or infinite if no
+    /// temperature does.
     pub fn kelvin(&self, raw: f64) -> f64 {
         self.b / (self.r1 / (self.r2 * (raw + self.o)) + self.f).ln()
     }
@@ -164,7 +170,7 @@ impl Atmosphere {
 }
 
 impl Calibration {
-    /// Asks that the constants can give temperatures.
+    /// Checks that the constants give temperatures.
     fn validate(&self) -> Result<()> {
         let Planck { r1, r2, b, f, o } = self.planck;
         let finite =
@@ -184,7 +190,7 @@ impl Calibration {
         })
     }
 
-    /// The object's temperature for `count`, kelvin; NaN or infinite where there is none.
+    /// The object's temperature for `count`, kelvin; NaN or infinite if no temperature gives it.
     fn kelvin(&self, count: f64, transmission: f64, air: f64) -> f64 {
         let mirrored = self.planck.raw(self.reflected);
         let foreign =
@@ -192,13 +198,13 @@ impl Calibration {
         self.planck.kelvin((count - foreign) / (self.emissivity * transmission))
     }
 
-    /// Temperatures of all counts, kelvin; NaN where there is none.
+    /// Temperatures of all counts, kelvin; NaN if no temperature gives a count.
     ///
     /// # Errors
-    /// [`Error::Setting`] for constants that can give none.
+    /// [`Error::Setting`] for constants that give no temperatures.
     pub fn table(&self) -> Result<Vec<f32>> {
         self.validate()?;
-        // Air that lets nothing through, or gives a share that is none, was not measured.
+        // A transmission outside of 0 to 1 was not measured.
         let (transmission, air) = match self.atmosphere {
             Some(air) if air.transmission() > 0.0 && air.transmission() <= 1.0 => {
                 (air.transmission(), self.planck.raw(air.temperature))
@@ -232,7 +238,7 @@ fn counts_of_png(
         }
         _ => Err(Error::Unsupported {
             path: path.into(),
-            what: "a radiometric JPEG whose raw image is no grey PNG of 16 bits".into(),
+            what: "a radiometric JPEG whose raw image is not a grey PNG of 16 bits".into(),
         }),
     }
 }

@@ -21,13 +21,14 @@ pub(super) fn rgb(luma: &Plane, blue: &Plane, red: &Plane, size: ImageSize) -> V
     out
 }
 
-/// One row of a colour difference in full resolution. Where the resolution is halved, a sample lies between two of
-/// the plane (or between four) and weighs the nearer 3 to 1; the roundings alternate, as libjpeg's do.
+/// One row of a colour difference in full resolution. Where the resolution is halved, a sample lies
+/// between two of the plane (or between four) and weighs the nearer 3 to 1; the roundings
+/// alternate, as libjpeg's do.
 fn upsample(plane: &Plane, size: ImageSize, row: usize, sums: &mut Vec<i32>, out: &mut [u8]) {
     let chroma_row = |row: usize| &plane.samples[row * plane.stride..][..plane.size.width];
     let halved = |whole: usize, part: usize| part < whole;
     if !halved(size.width, plane.size.width) {
-        // Neither is halved (only the rows alone is none of the kinds that are decoded here).
+        // Neither is halved (halved rows alone are not decoded here).
         out[..size.width].copy_from_slice(chroma_row(row));
         return;
     }

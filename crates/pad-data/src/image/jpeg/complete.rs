@@ -3,12 +3,12 @@
 const START_OF_SCAN: u8 = 0xDA;
 const END_OF_IMAGE: u8 = 0xD9;
 
-/// Whether the end-of-image marker of the image itself is there. (One inside a thumbnail of the headers does not
-/// count.) Decoders fill what is missing with grey, so that a half-copied file would train a network on half an
-/// image.
+/// Whether the end-of-image marker of the image itself is there. (One inside a thumbnail of the
+/// headers does not count.) Decoders fill what is missing with grey, so that a half-copied file
+/// would train a network on half an image.
 pub(in crate::image) fn is_complete(bytes: &[u8]) -> bool {
-    // Nearly all files: nothing follows the marker. Inside a scan the two bytes cannot occur, and a file cut within
-    // its headers has no scan, so the decoder refuses it.
+    // Nearly all files: nothing follows the marker. Inside a scan the two bytes cannot occur, and a
+    // file cut within its headers has no scan, so the decoder refuses it.
     if bytes.ends_with(&[0xFF, END_OF_IMAGE]) {
         return true;
     }

@@ -83,10 +83,10 @@ impl Header {
 
     /// Planes to be filled.
     pub(super) fn planes(&self) -> Vec<Plane> {
-        let most = |side: fn(&Component) -> usize| self.components.iter().map(side).max();
+        let largest = |side: fn(&Component) -> usize| self.components.iter().map(side).max();
         let (across, down) = (
-            most(|component| component.horizontal).unwrap_or(1),
-            most(|component| component.vertical).unwrap_or(1),
+            largest(|component| component.horizontal).unwrap_or(1),
+            largest(|component| component.vertical).unwrap_or(1),
         );
         let plane = |component: &Component| {
             let stride = self.mcus.width * component.horizontal * 8;
@@ -203,9 +203,9 @@ impl Tables {
             });
             (id == listed_one.id).then_some(())?;
         }
-        let most = |side: fn(&Component) -> usize| components.iter().map(side).max();
-        let down = 8 * most(|component| component.vertical)?;
-        let across = 8 * most(|component| component.horizontal)?;
+        let largest = |side: fn(&Component) -> usize| components.iter().map(side).max();
+        let down = 8 * largest(|component| component.vertical)?;
+        let across = 8 * largest(|component| component.horizontal)?;
         let mcus = ImageSize::new(size.height.div_ceil(down), size.width.div_ceil(across));
         Some(Header { size, components, mcus, restart: self.restart, scan_at })
     }

@@ -7,7 +7,8 @@ const LOOK: u32 = 11;
 pub(super) struct Bits<'a> {
     bytes: &'a [u8],
     at: usize,
-    /// The next bits, from the highest down. Below the `count` valid ones there may be more, which are right too.
+    /// The next bits, from the highest down. Below the `count` valid ones there may be more, which
+    /// are right too.
     buffer: u64,
     count: u32,
 }
@@ -89,8 +90,9 @@ pub(super) enum Next {
 /// A Huffman code.
 #[derive(Clone)]
 pub(super) struct Table {
-    /// By the next [`LOOK`] bits, from the lowest byte: length, then run and in the upper half the value of a
-    /// coefficient that fits in; or length, symbol and no value; or nothing, for longer codes.
+    /// By the next [`LOOK`] bits, from the lowest byte: length, then run and in the upper half the
+    /// value of a coefficient that fits in; or length, symbol and no value; or nothing, for longer
+    /// codes.
     fast: Box<[u32; 1 << LOOK]>,
     /// For every length, the first 16-bit string beyond its codes.
     ends: [u32; 17],
@@ -100,8 +102,8 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// The code whose `counts[n]` codes of `n + 1` bits stand for `symbols`, in order. `None` if there are more than
-    /// can be told apart.
+    /// The code whose `counts[n]` codes of `n + 1` bits stand for `symbols`, in order. `None` if
+    /// there are more than can be told apart.
     pub(super) fn new(counts: &[u8; 16], symbols: &[u8]) -> Option<Self> {
         let mut fast = Box::new([0_u32; 1 << LOOK]);
         let (mut ends, mut offsets) = ([0_u32; 17], [0_i32; 17]);
@@ -241,7 +243,8 @@ mod tests {
 
     #[test]
     fn codes_and_values_of_every_length() {
-        // Value 5 of 3 bits, sixteen zeros, a value of 15 bits, a code of 13 bits, a negative value, the end.
+        // Value 5 of 3 bits, sixteen zeros, a value of 15 bits, a code of 13 bits, a negative
+        // value, the end.
         let text =
             ["00", "101", "100", "1010", "100000000000001", "1011000000000", "1", "00010", "01"];
         let (found, overrun) = read(&text.concat());

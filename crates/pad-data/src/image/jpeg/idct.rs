@@ -1,8 +1,8 @@
 //! The inverse cosine transform of an 8x8 block, in integers.
 //!
-//! Loeffler, Ligtenberg and Moschytz (1989), with the constants, the order and the roundings of libjpeg's accurate
-//! method (`islow`): 13 bits behind the point of a constant, 2 bits kept between the passes. So samples are those of
-//! every program that uses libjpeg.
+//! Loeffler, Ligtenberg and Moschytz (1989), with the constants, the order and the roundings of
+//! libjpeg's accurate method (`islow`): 13 bits behind the point of a constant, 2 bits kept between
+//! the passes. So samples are those of every program that uses libjpeg.
 
 const CONSTANT_BITS: u32 = 13;
 const KEPT_BITS: u32 = 2;
@@ -13,7 +13,8 @@ pub(super) const LANES: usize = 16;
 /// The same number of each block.
 type Lanes = [i32; LANES];
 
-// Plain loops: the closures of `map` and `from_fn` are not inlined everywhere, and then nothing vectorises.
+// Plain loops: the closures of `map` and `from_fn` are not inlined everywhere, and then nothing
+// vectorises.
 
 #[inline(always)]
 fn add(mut a: Lanes, b: Lanes) -> Lanes {
@@ -49,7 +50,8 @@ fn round(mut a: Lanes, shift: u32) -> Lanes {
     a
 }
 
-/// The one-dimensional transform of `rows`, scaled up by [`CONSTANT_BITS`]; rounded down by `shift` bits.
+/// The one-dimensional transform of `rows`, scaled up by [`CONSTANT_BITS`]; rounded down by `shift`
+/// bits.
 #[inline(always)]
 fn transform(rows: [Lanes; 8], shift: u32) -> [Lanes; 8] {
     let [x0, x1, x2, x3, x4, x5, x6, x7] = rows;
@@ -92,8 +94,9 @@ fn sample(value: i32) -> u8 {
     value.wrapping_add(128).clamp(0, 255) as u8
 }
 
-/// Transforms the first `count` of [`LANES`] neighbouring blocks (`group`: for each place in a block, row-major, one
-/// coefficient of every block) to samples: 8 rows of `8 * count`, at the front of `out`.
+/// Transforms the first `count` of [`LANES`] neighbouring blocks (`group`: for each place in a
+/// block, row-major, one coefficient of every block) to samples: 8 rows of `8 * count`, at the
+/// front of `out`.
 #[inline(always)]
 pub(super) fn blocks(
     group: &[i16; 64 * LANES],

@@ -1,12 +1,13 @@
 //! Baseline JPEG, fast, with the samples of libjpeg (and so of PIL) bit for bit.
 //!
-//! Thermal frames are mostly stored as baseline JPEG, and decoding them is most of a loader's work. This decoder
-//! takes the common ones: Huffman-coded, 8 bits, one scan; grey, or YCbCr with chroma in full, half or quarter
-//! resolution. Everything else (progressive, CMYK, damaged) is [left](decode) to the general decoder.
+//! Thermal frames are mostly stored as baseline JPEG, and decoding them is most of a loader's work.
+//! This decoder takes the common ones: Huffman-coded, 8 bits, one scan; grey, or YCbCr with chroma
+//! in full, half or quarter resolution. Everything else (progressive, CMYK, damaged) is
+//! [left](decode) to the general decoder.
 //!
-//! The entropy-coded bytes are unstuffed first, so that the bit reader knows no markers; one table look-up gives run,
-//! value and length of most coefficients; the inverse transform is libjpeg's accurate integer one, run on as many
-//! blocks at a time as there are vector lanes.
+//! The entropy-coded bytes are unstuffed first, so that the bit reader knows no markers; one table
+//! look-up gives run, value and length of most coefficients; the inverse transform is libjpeg's
+//! accurate integer one, run on as many blocks at a time as there are vector lanes.
 
 mod color;
 mod complete;
@@ -28,15 +29,15 @@ use self::{
 use super::{DecodeOptions, Image, Pixels};
 use crate::Result;
 
-/// An image and what its file calls it: `channels` is 3 for a YCbCr file whose chroma is exactly neutral and which
-/// therefore came out as one channel.
+/// An image and what its file calls it: `channels` is 3 for a YCbCr file whose chroma is exactly
+/// neutral and which therefore came out as one channel.
 pub(super) struct Decoded {
     pub(super) image: Image,
     pub(super) channels: usize,
 }
 
-/// Decodes a baseline file. `None` for a file of another kind, or one that is damaged: the general decoder may know
-/// more, and words the error.
+/// Decodes a baseline file. `None` for a file of another kind, or one that is damaged: the general
+/// decoder may know more, and words the error.
 ///
 /// # Errors
 /// Those of the limits.
@@ -98,7 +99,8 @@ impl Plane {
 /// The entropy-coded bytes without stuffing and restart markers.
 struct Scan {
     bytes: Vec<u8>,
-    /// End of each restart segment in `bytes`; zeros follow it, as many as the bit reader looks ahead.
+    /// End of each restart segment in `bytes`; zeros follow it, as many as the bit reader looks
+    /// ahead.
     segments: Vec<std::ops::Range<usize>>,
 }
 
@@ -142,7 +144,7 @@ struct Blocks<'a> {
 }
 
 impl NullaryFnOnce for Blocks<'_> {
-    /// `None` if the bits are no sequence of blocks.
+    /// `None` if the bits are not a sequence of blocks.
     type Output = Option<()>;
 
     #[inline(always)]
@@ -188,7 +190,8 @@ impl NullaryFnOnce for Blocks<'_> {
     }
 }
 
-/// The coefficients of [`LANES`] neighbouring blocks: for each place in a block (row-major), one of every block.
+/// The coefficients of [`LANES`] neighbouring blocks: for each place in a block (row-major), one of
+/// every block.
 type Group = [i16; 64 * LANES];
 
 /// The coefficients of one component in one row of units.
@@ -279,7 +282,7 @@ fn coefficients(
     (at == 64).then_some(())
 }
 
-/// Place of the n-th coded coefficient in a block (row-major), with room for a run beyond the end.
+/// Place of the n-th coded coefficient in a block (row-major), padded for a run beyond the end.
 const ORDER: [u8; 64 + 16] = {
     let mut order = [63; 64 + 16];
     let (mut index, mut diagonal) = (0, 0);

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BadBoxes {
-    /// The set is refused. Boxes may reach one pixel beyond the image, because tools round and count from 0 or from 1;
-    /// they are clipped.
+    /// The set is refused. Boxes may reach one pixel beyond the image, because tools round and
+    /// count from 0 or from 1; they are clipped.
     #[default]
     Refuse,
     /// They are clipped to the image, and left out where nothing remains. [`LeftOut`] counts them.

@@ -30,8 +30,8 @@ impl BoxClass {
         Self { name: name.into(), id, also }
     }
 
-    /// Whether a file's category of this name is this class: letters and digits are compared, case and separators are
-    /// not (`OtherVehicle` is `other_vehicle`).
+    /// Whether a file's category of this name is this class: letters and digits are compared, case
+    /// and separators are not (`OtherVehicle` is `other_vehicle`).
     pub fn is_called(&self, name: &str) -> bool {
         let wanted = plain(name);
         plain(&self.name) == wanted || self.also.iter().any(|also| plain(also) == wanted)
@@ -124,7 +124,8 @@ impl BoxClasses {
         Self::new(classes.collect(), Others::Refuse)
     }
 
-    /// The classes of these names, in this order, with their numbers; boxes of all others are left out.
+    /// The classes of these names, in this order, with their numbers; boxes of all others are left
+    /// out.
     ///
     /// # Errors
     /// [`Error::ClassNotFound`] for an unknown name; as [`BoxClasses::new`] for none or one twice.
@@ -156,8 +157,8 @@ impl BoxClasses {
         self
     }
 
-    /// FLIR ADAS as detectors are compared on it: person, bicycle, car; everything else is left out. Version 2 calls
-    /// bicycles `bike`.
+    /// FLIR ADAS as detectors are compared on it: person, bicycle, car; everything else is left
+    /// out. Version 2 calls bicycles `bike`.
     pub fn flir() -> Self {
         Self {
             classes: vec![
@@ -226,8 +227,8 @@ impl BoxClasses {
         names.join(", ")
     }
 
-    /// A colour for class `class`, bright enough to be seen on grey. The hues go round by the golden ratio, so that
-    /// any few classes in a row are far apart.
+    /// A colour for class `class`, bright enough to be seen on grey. The hues go round by the
+    /// golden ratio, so that any few classes in a row are far apart.
     pub fn color(class: u32) -> Color {
         const GOLDEN: f32 = 0.618_034;
         let turn = 6.0 * (f64::from(class) * f64::from(GOLDEN) + 0.02).fract() as f32;

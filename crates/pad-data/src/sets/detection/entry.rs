@@ -1,4 +1,4 @@
-//! What the reader of a format gives, and what it is asked for.
+//! Input and output of the readers of formats.
 
 use std::{
     path::{Path, PathBuf},
@@ -15,10 +15,11 @@ use crate::{Error, Result};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DetectionOptions {
-    /// The classes. `None`: those of the format, or of the set (of COCO files: all categories, in the order of their
-    /// numbers; of VOC files: all names that occur, in alphabetical order).
+    /// The classes. `None`: those of the format, or of the set (of COCO files: all categories, in
+    /// the order of their numbers; of VOC files: all names that occur, in alphabetical order).
     pub classes: Option<BoxClasses>,
-    /// Names of the classes to keep, in this order; boxes of others are left out, their images stay. `None`: all.
+    /// Names of the classes to keep, in this order; boxes of others are left out, their images
+    /// stay. `None`: all.
     pub select: Option<Vec<String>>,
     /// What is done with boxes outside their image and without area.
     pub bad_boxes: BadBoxes,
@@ -39,7 +40,8 @@ impl DetectionOptions {
         }
     }
 
-    /// The classes of a set whose files hold the classes `found` and whose format has the classes `preset`.
+    /// The classes of a set whose files hold the classes `found` and whose format has the classes
+    /// `preset`.
     pub(super) fn classes_of(
         &self,
         preset: Option<&BoxClasses>,

@@ -43,8 +43,8 @@ impl DetectionSet {
     /// [`BoxClasses::flir`], [`BoxClasses::hit_uav`], [`BoxClasses::llvip`].
     ///
     /// # Errors
-    /// [`Error::Entry`] for a folder of no known format; else as [`DetectionSet::coco`], [`DetectionSet::voc`] and
-    /// [`DetectionSet::yolo`].
+    /// [`Error::Entry`] for a folder of no known format; else as [`DetectionSet::coco`],
+    /// [`DetectionSet::voc`] and [`DetectionSet::yolo`].
     pub fn open(
         root: impl AsRef<Path>,
         split: &str,
@@ -54,13 +54,14 @@ impl DetectionSet {
         formats::open(root.as_ref(), split, format, options).map(Self::new)
     }
 
-    /// A COCO file, and the folder that its file names begin at. Images are in the order of their numbers.
+    /// A COCO file, and the folder that its file names begin at. Images are in the order of their
+    /// numbers.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::ClassNotFound`]; [`Error::Entry`] naming the file and the entry: another kind of file or
-    /// a truncated one, a duplicate number, a box without its image or category, a category without its class, a box
-    /// that [`BadBoxes`](super::BadBoxes) refuses, an image without its file, a set without images; with masks, an object
-    /// without a valid one.
+    /// [`Error::Io`]; [`Error::ClassNotFound`]; [`Error::Entry`] naming the file and the entry:
+    /// another kind of file or a truncated one, a duplicate number, a box without its image or
+    /// category, a category without its class, a box that [`BadBoxes`](super::BadBoxes) refuses, an
+    /// image without its file, a set without images; with masks, an object without a valid one.
     pub fn coco(
         annotations: impl AsRef<Path>,
         images: impl AsRef<Path>,
@@ -69,14 +70,14 @@ impl DetectionSet {
         coco::read(annotations.as_ref(), images.as_ref(), options, None).map(Self::new)
     }
 
-    /// The images of a folder, each with a Pascal VOC file `NAME.xml` in another. Columns and rows count from 1 there
-    /// and the last ones belong to the box, so `xmin = 1`, `xmax = 10` is a width of 10 from 0 to 10. Numbers are those
-    /// of the natural order of names, from 1.
+    /// The images of a folder, each with a Pascal VOC file `NAME.xml` in another. Columns and rows
+    /// count from 1 there and the last ones belong to the box, so `xmin = 1`, `xmax = 10` is a
+    /// width of 10 from 0 to 10. Numbers are those of the natural order of names, from 1.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::ClassNotFound`]; [`Error::Entry`] naming the file and the object: no such XML, a name
-    /// without its class, a box that [`BadBoxes`](super::BadBoxes) refuses, a file of another image's size;
-    /// [`Error::NoImages`].
+    /// [`Error::Io`]; [`Error::ClassNotFound`]; [`Error::Entry`] naming the file and the object: no
+    /// such XML, a name without its class, a box that [`BadBoxes`](super::BadBoxes) refuses, a file
+    /// of another image's size; [`Error::NoImages`].
     pub fn voc(
         images: impl AsRef<Path>,
         annotations: impl AsRef<Path>,
@@ -85,13 +86,15 @@ impl DetectionSet {
         voc::read(images.as_ref(), annotations.as_ref(), options, None).map(Self::new)
     }
 
-    /// The images of a folder, each with a text file `NAME.txt` in another: a line `class x y width height` for each
-    /// box, classes from 0, the middle and the sides as shares of the image's. An image without a file has no box.
-    /// Names, unless given, are the lines of `classes.txt` beside the text files.
+    /// The images of a folder, each with a text file `NAME.txt` in another: a line
+    /// `class x y width height` for each box, classes from 0, the middle and the sides as shares of
+    /// the image's. An image without a file has no box. Names, unless given, are the lines of
+    /// `classes.txt` beside the text files.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::ClassNotFound`]; [`Error::Line`] for a malformed line, a number without its class, and a
-    /// box that [`BadBoxes`](super::BadBoxes) refuses; [`Error::NoImages`].
+    /// [`Error::Io`]; [`Error::ClassNotFound`]; [`Error::Line`] for a malformed line, a number
+    /// without its class, and a box that [`BadBoxes`](super::BadBoxes) refuses;
+    /// [`Error::NoImages`].
     pub fn yolo(
         images: impl AsRef<Path>,
         labels: impl AsRef<Path>,

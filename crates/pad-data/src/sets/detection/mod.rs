@@ -8,8 +8,8 @@
 //! | [`DetectionSet::yolo`] | a text file for each image, lines of `class x y width height` |
 //! | [`DetectionScenes`] | rendered scenes: person, car, bicycle, animal |
 //!
-//! Files are checked when a set is opened: a contradiction is an error that names file and place. Images without a box
-//! stay: a detector learns the background from them.
+//! Files are checked when a set is opened: a contradiction is an error that names file and place.
+//! Images without a box stay: a detector learns the background from them.
 //!
 //! ```no_run
 //! use pad_data::{Dataset, sets::detection::{DetectionOptions, DetectionSet}};
@@ -52,15 +52,16 @@ use crate::{dataset::Sample, image::Image, rle::Rle};
 /// A labelled object.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Object {
-    /// Left, top, right and bottom edge, pixels, continuous: the box of one pixel has sides of 1. Always inside the
-    /// image and of an area above 0.
+    /// Left, top, right and bottom edge, pixels, continuous: the box of one pixel has sides of 1.
+    /// Always inside the image and of an area above 0.
     pub bbox: [f64; 4],
     /// Class: an index into the classes of its set.
     pub class: u32,
-    /// Area, square pixels, by which COCO's metrics separate small from large: of the outline where the file gives it,
-    /// else of the box.
+    /// Area, square pixels, by which COCO's metrics separate small from large: of the outline where
+    /// the file gives it, else of the box.
     pub area: f64,
-    /// Whether the box holds many objects; such boxes are not trained on, and metrics ignore detections on them.
+    /// Whether the box holds many objects; such boxes are not trained on, and metrics ignore
+    /// detections on them.
     pub crowd: bool,
     /// Its number in the file, or its place.
     pub id: i64,

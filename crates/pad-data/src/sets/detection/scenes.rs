@@ -23,8 +23,8 @@ pub struct DetectionScenes {
 }
 
 impl DetectionScenes {
-    /// Renders scenes `first` to `first + count - 1` of `config`, on all cores. Ranges that do not overlap make
-    /// training and validation sets.
+    /// Renders scenes `first` to `first + count - 1` of `config`, on all cores. Ranges that do not
+    /// overlap make training and validation sets.
     ///
     /// # Errors
     /// As [`render`].

@@ -3,7 +3,6 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use serde_json::{Value, json};
@@ -11,11 +10,13 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
+    Error, Result,
+    dataset::{Dataset, Subset},
     draw::Canvas,
     image::Pixels,
-    loader::LoaderConfig,
+    loader::{DetectionBatch, Loader, LoaderConfig},
     scenes::{SceneConfig, Size},
-    transform::detection::{DetectionPipeline, batch_of},
+    transform::detection::{DetectionPipeline, DetectionTargets, batch_of},
 };
 
 /// A folder with pictures of 40 x 60 (`a.png`, `b.png`, `c.png`).
@@ -85,13 +86,14 @@ fn coco_files_are_read() {
     let classes = set.classes();
     assert_eq!(classes.list(), "person, car, dog");
     assert_eq!([0, 1, 2, 3].map(|class| classes.id(class)), [Some(2), Some(7), Some(9), None]);
-    let ids: Vec<i64> = (0..set.len()).map(|index| set.labelled(index).unwrap().id).collect();
+    let ids: Vec<i64> = (0..set.len()).map(|index| set.info(index).unwrap().id).collect();
     assert_eq!(ids, [12, 40, 907]);
     // `b` has no box and stays; its size is that of the file.
-    let empty = set.labelled(1).unwrap();
+    let empty = set.info(1).unwrap();
     assert_eq!((empty.name.as_str(), empty.size), ("b.png", ImageSize::new(40, 60)));
     assert!(empty.objects.is_empty());
-    let full = &set.labelled(2).unwrap().objects;
+    let full = set.info(2).unwrap();
+    let full = &full.objects;
     let expected = Object {
         bbox: [5.0, 10.0, 35.0, 30.0],
         class: 1,
@@ -105,13 +107,13 @@ fn coco_files_are_read() {
     // Without an area, the box's.
     assert_eq!(full[1].area, 59.5 * 40.0);
     assert_eq!(set.left_out(), &LeftOut::default());
-    let image = set.load(2, &Default::default()).unwrap();
+    let image = set.get(2, &Default::default()).unwrap().image;
     assert_eq!((image.size(), image.channels()), (ImageSize::new(40, 60), 1));
     assert_eq!(
-        set.load(3, &Default::default()).unwrap_err().to_string(),
+        set.get(3, &Default::default()).unwrap_err().to_string(),
         "`index` is 3, expected below 3"
     );
-    assert_eq!(set.first(1).len(), 1);
+    assert_eq!(Subset::all(set).first(1).len(), 1);
 }
 
 #[test]
@@ -119,8 +121,7 @@ fn categories_go_to_classes() {
     let classes = BoxClasses::new(vec![BoxClass::new("Person", 1)], Others::LeaveOut).unwrap();
     let options = DetectionOptions { classes: Some(classes.clone()), ..Default::default() };
     let set = coco(&annotations(), &options).unwrap();
-    let objects: Vec<usize> =
-        (0..3).map(|index| set.labelled(index).unwrap().objects.len()).collect();
+    let objects: Vec<usize> = (0..3).map(|index| set.info(index).unwrap().objects.len()).collect();
     assert_eq!(objects, [0, 0, 1]);
     let left_out = &set.left_out().categories;
     assert_eq!((left_out["car"], left_out["dog"], left_out.len()), (1, 1, 2));
@@ -134,6 +135,29 @@ fn categories_go_to_classes() {
         ),
         "{refused}"
     );
+}
+
+#[test]
+fn selected_classes_keep_the_numbers_of_the_file() {
+    let select = |names: &[&str]| {
+        let select = Some(names.iter().map(ToString::to_string).collect());
+        coco(&annotations(), &DetectionOptions { select, ..Default::default() })
+    };
+    let set = select(&["Dog", "person"]).unwrap();
+    assert_eq!(set.classes().list(), "dog, person");
+    assert_eq!([0, 1].map(|class| set.classes().id(class)), [Some(9), Some(2)]);
+    assert_eq!(set.left_out().categories["car"], 1);
+    assert_eq!(
+        select(&["persn"]).unwrap_err().to_string(),
+        "class: expected person, car or dog, found `persn` (did you mean `person`?)"
+    );
+    assert!(matches!(select(&["tree"]).unwrap_err(), Error::ClassNotFound { .. }));
+    // A format's own names count beside those of the file.
+    let found =
+        BoxClasses::new(vec![BoxClass::new("bike", 7), BoxClass::new("dog", 18)], Others::Refuse);
+    let found = found.unwrap().with_names_of(&BoxClasses::flir());
+    let selected = found.select(&["bicycle", "dog"]).unwrap();
+    assert_eq!((selected.id(0), selected.name(0), selected.id(1)), (Some(7), "bike", Some(18)));
 }
 
 #[test]
@@ -204,29 +228,30 @@ fn bad_coco_files_are_refused() {
 }
 
 #[test]
-fn masks_are_read_where_they_are_asked_for() {
+fn masks_are_read_where_they_are_requested() {
     let mut told = annotations();
     told["annotations"][0]["segmentation"] = json!([[5, 10, 35, 10, 35, 30, 5, 30]]);
     told["annotations"][1]["segmentation"] = json!({"size": [40, 60], "counts": [20, 100, 2280]});
     told["annotations"][2]["segmentation"] = json!([[1, 2, 4, 2, 4, 6, 1, 6], [1, 2, 2, 2, 2, 3]]);
     let masks = DetectionOptions { masks: true, ..Default::default() };
     let set = coco(&told, &masks).unwrap();
-    let [first, crowd] = &set.labelled(2).unwrap().objects[..] else { panic!("two objects") };
+    let labels = set.info(2).unwrap();
+    let [first, crowd] = &labels.objects[..] else { panic!("two objects") };
     let mask = first.mask.as_ref().unwrap();
     let expected = crate::rect::Rect { top: 10, left: 5, height: 20, width: 30 };
     assert_eq!((mask.area(), mask.bounds()), (600, Some(expected)));
     assert_eq!(crowd.mask.as_ref().unwrap().area(), 100);
-    assert_eq!(set.labelled(0).unwrap().objects[0].mask.as_ref().unwrap().area(), 12);
-    // Not asked for, they may be anything.
+    assert_eq!(set.info(0).unwrap().objects[0].mask.as_ref().unwrap().area(), 12);
+    // Not requested, they may be anything.
     told["annotations"][2]["segmentation"] = json!("none");
     let set = coco(&told, &Default::default()).unwrap();
-    assert!(set.labelled(2).unwrap().objects.iter().all(|object| object.mask.is_none()));
+    assert!(set.info(2).unwrap().objects.iter().all(|object| object.mask.is_none()));
     for (value, expected) in [
-        (Value::Null, "expected a segmentation, since masks are asked for, found none"),
+        (Value::Null, "expected a segmentation, since masks are requested, found none"),
         (json!([]), "segmentation: expected at least one pixel, found none"),
         (
             json!([[1, 2, 3]]),
-            "segmentation: `polygon` is 3 coordinates, expected an even number of coordinates, 6 at least",
+            "segmentation: `polygon` is 3 coordinates, expected an even number of at least 6",
         ),
         (
             json!({"size": [40, 61], "counts": [2440]}),
@@ -234,7 +259,7 @@ fn masks_are_read_where_they_are_asked_for() {
         ),
         (
             json!({"size": [40, 60], "counts": "44"}),
-            "segmentation: `mask` is runs of 8, expected runs of the pixels of 40x60",
+            "segmentation: `mask` is a sum of 8, expected runs that add up to the pixels of 40x60",
         ),
     ] {
         let mut bad = told.clone();
@@ -245,7 +270,7 @@ fn masks_are_read_where_they_are_asked_for() {
     }
     let folder = pictures();
     let refused = DetectionSet::voc(folder.path(), folder.path(), &masks).unwrap_err().to_string();
-    let expected = "`masks` is asked of VOC files, expected a COCO file, which alone tells the pixels of objects";
+    let expected = "`masks` is requested of VOC files, expected a COCO file, the only format with the pixels of objects";
     assert_eq!(refused, expected);
 }
 
@@ -277,8 +302,8 @@ fn repaired_boxes_are_cut_and_counted() {
     changed["annotations"][2]["bbox"] = json!([1, 2, 0, 4]);
     let options = DetectionOptions { bad_boxes: BadBoxes::Repair, ..Default::default() };
     let set = coco(&changed, &options).unwrap();
-    assert_eq!(set.labelled(2).unwrap().objects[0].bbox, [50.0, 10.0, 60.0, 30.0]);
-    assert!(set.labelled(0).unwrap().objects.is_empty());
+    assert_eq!(set.info(2).unwrap().objects[0].bbox, [50.0, 10.0, 60.0, 30.0]);
+    assert!(set.info(0).unwrap().objects.is_empty());
     assert_eq!(set.left_out(), &LeftOut { cut: 1, without_area: 1, ..Default::default() });
 }
 
@@ -289,7 +314,7 @@ fn images_of_another_size_are_refused() {
     let folder = pictures();
     let path = write(&folder, &changed);
     let set = DetectionSet::coco(path, folder.path().join("images"), &Default::default()).unwrap();
-    let refused = set.load(0, &Default::default()).unwrap_err().to_string();
+    let refused = set.get(0, &Default::default()).unwrap_err().to_string();
     assert!(
         refused.ends_with("a.png: expected an image of 40x61 by its annotations, found 40x60"),
         "{refused}"
@@ -319,19 +344,22 @@ fn layouts_of_flir_and_hit_uav_are_found() {
     fs::write(at("train/thermal_annotations.json"), first).unwrap();
     let check = |set: DetectionSet, left_out: &str| {
         assert_eq!(set.classes().list(), "person, bicycle, car");
-        let objects = &set.labelled(0).unwrap().objects;
+        let labels = set.info(0).unwrap();
+        let objects = &labels.objects;
         assert_eq!((objects.len(), objects[0].class, objects[0].id), (1, 1, 0));
         assert_eq!(set.left_out().categories[left_out], 1);
-        assert!(set.load(0, &Default::default()).is_ok());
+        assert!(set.get(0, &Default::default()).is_ok());
     };
-    let options = DetectionOptions::default();
-    check(DetectionSet::flir(root.path(), "train", &options).unwrap(), "dog");
+    let open = |split: &str, format: &str| {
+        DetectionSet::open(root.path(), split, format.parse().unwrap(), &Default::default())
+    };
+    check(open("train", "flir").unwrap(), "dog");
     // Version 2 goes before.
     picture(&at("images_thermal_train/data/video-1.png"), 9);
     let second = file("data/video-1.png", [(1, "person"), (2, "bike"), (18, "other vehicle")]);
     fs::write(at("images_thermal_train/coco.json"), second).unwrap();
-    check(DetectionSet::flir(root.path(), "train", &options).unwrap(), "other vehicle");
-    let missing = DetectionSet::flir(root.path(), "val", &options).unwrap_err().to_string();
+    check(open("train", "flir").unwrap(), "other vehicle");
+    let missing = open("val", "flir").unwrap_err().to_string();
     assert!(missing.contains("val/thermal_annotations.json: No such file"), "{missing}");
 
     // HIT-UAV, with its images in a folder of their own and without.
@@ -339,12 +367,12 @@ fn layouts_of_flir_and_hit_uav_are_found() {
     let hit = file("h.png", [(1, "Person"), (2, "OtherVehicle"), (18, "DontCare")]);
     fs::write(at("annotations/val.json"), hit).unwrap();
     picture(&at("val/h.png"), 9);
-    let set = DetectionSet::hit_uav(root.path(), "val", &options).unwrap();
-    assert_eq!(set.labelled(0).unwrap().objects[0].class, 3);
+    let set = open("val", "hit-uav").unwrap();
+    assert_eq!(set.info(0).unwrap().objects[0].class, 3);
     assert_eq!(set.left_out().categories["DontCare"], 1);
     fs::create_dir_all(at("val/images")).unwrap();
     fs::rename(at("val/h.png"), at("val/images/h.png")).unwrap();
-    assert!(DetectionSet::hit_uav(root.path(), "val", &options).is_ok());
+    assert!(open("val", "hit-uav").is_ok());
 }
 
 #[test]
@@ -356,19 +384,27 @@ fn folders_are_known_by_their_look() {
         DetectionSet::open(root.path(), "train", format, &Default::default())
     };
     let unknown = open("auto").unwrap_err().to_string();
-    assert!(unknown.contains(": expected annotations/train.json (COCO), images_"), "{unknown}");
+    assert!(
+        unknown.contains(
+            ": expected labelled images, found none of images_thermal_train/coco.json or \
+             train/thermal_annotations.json (flir), infrared and Annotations (llvip), annotations/train.json (coco), "
+        ),
+        "{unknown}"
+    );
     assert_eq!(
         "coca".parse::<DetectionFormat>().unwrap_err().to_string(),
-        "`format` is coca, expected auto, coco, flir, hit-uav, llvip, voc, yolo"
+        "format: expected auto, flir, llvip, coco, voc, yolo or hit-uav, found `coca` (did you mean `coco`?)"
     );
-    assert_eq!(DetectionFormat::HitUav.to_string(), "hit-uav");
+    let named: DetectionFormat = serde_json::from_str("\"hit-uav\"").unwrap();
+    assert_eq!(serde_json::to_string(&named).unwrap(), "\"hit-uav\"");
+    assert_eq!(DetectionFormat::default().to_string(), "auto");
     // YOLO.
     picture(&at("images/train/a.png"), 9);
     fs::create_dir_all(at("labels/train")).unwrap();
     fs::write(at("labels/train/a.txt"), "0 0.5 0.5 0.5 0.5").unwrap();
     assert!(open("auto").unwrap_err().to_string().contains("labels/train/classes.txt: No such"));
     fs::write(at("classes.txt"), "person").unwrap();
-    assert_eq!(open("auto").unwrap().labelled(0).unwrap().objects.len(), 1);
+    assert_eq!(open("auto").unwrap().info(0).unwrap().objects.len(), 1);
     // VOC goes before it, COCO before that, and LLVIP and FLIR first.
     fs::create_dir_all(at("Annotations")).unwrap();
     fs::write(at("Annotations/a.xml"), voc_file(&voc_object("van", ["1", "1", "9", "9"]))).unwrap();
@@ -417,13 +453,15 @@ fn voc_files_are_read_and_checked() {
         |name: &str, text: String| fs::write(at(&format!("Annotations/{name}")), text).unwrap();
     put("190001.xml", voc_file(&voc_object("person", ["1", "11", "30", "40"])));
     put("190002.xml", voc_file(""));
-    let open = || DetectionSet::llvip(root.path(), "train", &Default::default());
+    let llvip = "llvip".parse().unwrap();
+    let open = || DetectionSet::open(root.path(), "train", llvip, &Default::default());
     let set = open().unwrap();
-    let objects = &set.labelled(0).unwrap().objects;
+    let labels = set.info(0).unwrap();
+    let objects = &labels.objects;
     // Counted from 1, the last ones included.
     assert_eq!((objects[0].bbox, objects[0].area), ([0.0, 10.0, 30.0, 40.0], 900.0));
-    assert_eq!((set.len(), set.labelled(1).unwrap().objects.len()), (2, 0));
-    assert_eq!(set.labelled(1).unwrap().id, 2);
+    assert_eq!((set.len(), set.info(1).unwrap().objects.len()), (2, 0));
+    assert_eq!(set.info(1).unwrap().id, 2);
 
     let refused = |object: String| {
         put("190002.xml", object);
@@ -476,7 +514,7 @@ fn voc_classes_are_the_names_that_occur() {
     let images = folder.path().join("images");
     let set = DetectionSet::voc(images, annotations, &Default::default()).unwrap();
     assert_eq!(set.classes().list(), "bus, van");
-    assert_eq!(set.labelled(0).unwrap().objects[0].class, 1);
+    assert_eq!(set.info(0).unwrap().objects[0].class, 1);
 }
 
 #[test]
@@ -489,10 +527,11 @@ fn yolo_files_are_read_and_checked() {
     let images = folder.path().join("images");
     let open = || DetectionSet::yolo(&images, &labels, &Default::default());
     let set = open().unwrap();
-    let objects = &set.labelled(0).unwrap().objects;
+    let found = set.info(0).unwrap();
+    let objects = &found.objects;
     assert_eq!((objects[0].class, objects[0].bbox), (1, [15.0, 15.0, 45.0, 25.0]));
     assert_eq!((objects[1].class, objects[1].bbox), (0, [0.0, 0.0, 30.0, 40.0]));
-    assert!(set.labelled(1).unwrap().objects.is_empty());
+    assert!(set.info(1).unwrap().objects.is_empty());
     let refused = |text: &str| {
         fs::write(labels.join("b.txt"), text).unwrap();
         let text = open().unwrap_err().to_string();
@@ -540,11 +579,11 @@ fn scenes(first: u64, count: usize) -> DetectionScenes {
 #[test]
 fn scenes_have_boxes_of_things() {
     let set = scenes(2, 6);
-    let boxes: usize = (0..6).map(|index| set.labelled(index).unwrap().objects.len()).sum();
+    let boxes: usize = (0..6).map(|index| set.info(index).unwrap().objects.len()).sum();
     assert!(boxes > 3, "{boxes}");
     for index in 0..6 {
-        let labelled = set.labelled(index).unwrap();
-        assert_eq!(labelled.size, set.load(index, &Default::default()).unwrap().size());
+        let labelled = set.info(index).unwrap();
+        assert_eq!(labelled.size, set.get(index, &Default::default()).unwrap().image.size());
         for Object { bbox: [x1, y1, x2, y2], class, .. } in &labelled.objects {
             assert!(0.0 <= *x1 && x1 < x2 && *x2 <= 80.0 && 0.0 <= *y1 && y1 < y2 && *y2 <= 64.0);
             assert!(*class < 4);
@@ -559,27 +598,31 @@ fn scenes_have_boxes_of_things() {
             assert!(object.area > 0.0 && object.area <= ((x2 - x1) * (y2 - y1)) as f64);
         }
     }
-    assert_eq!(set.labelled(0).unwrap().name, "scene_00002");
-    assert_eq!(scenes(3, 1).labelled(0).unwrap(), set.labelled(1).unwrap());
-    assert!(set.labelled(6).is_err());
+    assert_eq!(set.info(0).unwrap().name, "scene_00002");
+    assert_eq!(scenes(3, 1).info(0).unwrap(), set.info(1).unwrap());
+    assert!(set.info(6).is_err());
 }
 
-/// Everything of an epoch's batches, from `first` on.
-fn batches(workers: usize, pad_to: Option<usize>, first: usize) -> Vec<BoxBatch> {
+/// All batches of an epoch, from `first` on.
+fn batches(workers: usize, pad_to: Option<usize>, first: usize) -> Vec<DetectionBatch> {
     let mut pipeline = DetectionPipeline { pad_to, ..DetectionPipeline::square(64) };
     pipeline.jitter.scale = [0.1, 0.9];
     let config = LoaderConfig { batch_size: 2, workers, seed: 5, ..Default::default() };
-    let source = Arc::new(scenes(0, 8));
-    let loader = DetectionLoader::new(source, pipeline, config, Default::default()).unwrap();
+    let loader: Loader<DetectionTargets> = Loader::new(scenes(0, 8), pipeline, config).unwrap();
     assert_eq!(loader.batches_per_epoch(), 4);
     loader.epoch(2, first).unwrap().collect::<Result<_>>().unwrap()
 }
 
-fn bits(batches: &[BoxBatch]) -> Vec<u32> {
-    let pixels = |batch: &BoxBatch| {
+/// Boxes of all images of a batch.
+fn boxes_of(batch: &DetectionBatch) -> Vec<Vec<[f32; 4]>> {
+    batch.labels.targets.iter().map(|target| target.boxes.clone()).collect()
+}
+
+fn bits(batches: &[DetectionBatch]) -> Vec<u32> {
+    let pixels = |batch: &DetectionBatch| {
         let pixels = batch.images.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        let boxes = batch.boxes.iter().flatten().flatten().copied();
-        let labels = batch.labels.iter().flatten().copied();
+        let boxes = boxes_of(batch).into_iter().flatten().flatten();
+        let labels = batch.labels.targets.iter().flat_map(|target| target.labels.clone());
         let numbers = pixels.into_iter().chain(boxes).map(f32::to_bits);
         numbers.chain(labels).chain(batch.indices.iter().map(|&i| i as u32)).collect::<Vec<_>>()
     };
@@ -593,12 +636,12 @@ fn batches_do_not_depend_on_workers_and_go_on_where_they_ended() {
     assert_eq!(bits(&one), bits(&batches(1, None, 0)));
     assert_eq!(bits(&one), bits(&batches(3, None, 0)));
     assert_eq!(bits(&one[2..]), bits(&batches(2, None, 2)));
-    let boxes: usize = one.iter().flat_map(|batch| &batch.boxes).map(Vec::len).sum();
+    let boxes: usize = one.iter().flat_map(boxes_of).map(|boxes| boxes.len()).sum();
     assert!(boxes > 0);
     for batch in &one {
         assert_eq!(batch.images.dims(), [2, 3, 64, 64]);
-        for (boxes, size) in batch.boxes.iter().zip(&batch.sizes) {
-            for [x1, y1, x2, y2] in boxes {
+        for (target, size) in batch.labels.targets.iter().zip(&batch.labels.sizes) {
+            for [x1, y1, x2, y2] in &target.boxes {
                 assert!(*x1 >= 0.0 && x1 < x2 && *x2 <= size.width as f32);
                 assert!(*y1 >= 0.0 && y1 < y2 && *y2 <= size.height as f32);
             }
@@ -611,19 +654,21 @@ fn batches_hold_what_the_pipeline_makes_of_their_images() {
     let set = scenes(0, 8);
     let mut pipeline = DetectionPipeline::square(64);
     pipeline.jitter.scale = [0.1, 0.9];
-    // Pixels pass through the loader, boxes beside it: both must come from the same decision.
+    // Pixels and boxes must come from the same decision.
     for batch in batches(2, None, 0) {
         for (place, &index) in batch.indices.iter().enumerate() {
             let key = pad_ops::rng::Key::new(5).epoch(2).sample(index as u64);
-            let image = set.load(index, &Default::default()).unwrap();
-            let objects = &set.labelled(index).unwrap().objects;
+            let image = set.get(index, &Default::default()).unwrap().image;
+            let labels = set.info(index).unwrap();
+            let objects = &labels.objects;
             let sample = pipeline.train(image, objects, key).unwrap();
             let pixels = batch.images.get(place).unwrap().flatten_all().unwrap();
             assert_eq!(pixels.to_vec1::<f32>().unwrap(), sample.pixels);
-            assert_eq!(batch.sizes[place], sample.size);
-            assert_eq!(batch.boxes[place], sample.boxes);
-            assert_eq!(batch.labels[place], sample.labels);
-            assert_eq!(batch.masks[place], sample.masks);
+            assert_eq!(batch.labels.sizes[place], sample.size);
+            let target = &batch.labels.targets[place];
+            assert_eq!(target.boxes, sample.boxes);
+            assert_eq!(target.labels, sample.labels);
+            assert_eq!(target.masks, sample.masks);
             assert_eq!(sample.masks.len(), sample.boxes.len());
             for (mask, &bbox) in sample.masks.iter().zip(&sample.boxes) {
                 // Some of a box is its object's.
@@ -640,14 +685,15 @@ fn batches_are_as_large_as_their_samples() {
     let mut smaller = 0;
     for (whole, small) in whole.iter().zip(&small) {
         let (_, _, height, width) = small.images.dims4().unwrap();
-        let most = |side: fn(&ImageSize) -> usize| small.sizes.iter().map(side).max().unwrap();
+        let most =
+            |side: fn(&ImageSize) -> usize| small.labels.sizes.iter().map(side).max().unwrap();
         assert_eq!(height, most(|size| size.height).next_multiple_of(16));
         assert_eq!(width, most(|size| size.width).next_multiple_of(16));
         smaller += usize::from(height * width < 64 * 64);
         let part = whole.images.narrow(2, 0, height).unwrap().narrow(3, 0, width).unwrap();
         let part = part.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         assert_eq!(part, small.images.flatten_all().unwrap().to_vec1::<f32>().unwrap());
-        assert_eq!(small.boxes, whole.boxes);
+        assert_eq!(boxes_of(small), boxes_of(whole));
     }
     assert!(smaller > 0);
 }
@@ -662,8 +708,8 @@ fn boxes_stay_on_their_objects() {
     let mut seen = 0;
     for draw in 0..40 {
         let key = key.sample(draw);
-        let image = set.load(0, &Default::default()).unwrap();
-        let sample = pipeline.train(image, &set.labelled(0).unwrap().objects, key).unwrap();
+        let image = set.get(0, &Default::default()).unwrap().image;
+        let sample = pipeline.train(image, &set.info(0).unwrap().objects, key).unwrap();
         let Some(&[x1, y1, x2, y2]) = sample.boxes.first() else { continue };
         if x2 - x1 < 6.0 || y2 - y1 < 6.0 {
             continue;
@@ -717,10 +763,7 @@ fn test_images_keep_their_shape_and_boxes_come_back() {
     let values = batch.narrow(0, 1, 1).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
     let filled = values.iter().filter(|value| **value != 0.0).count();
     assert_eq!(filled, 3 * 120 * 40);
-    assert_eq!(
-        batch_of(&[], 32).unwrap_err().to_string(),
-        "`images` is none, expected at least one"
-    );
+    assert_eq!(batch_of(&[], 32).unwrap_err().to_string(), "`images` is 0, expected at least one");
     assert_eq!(
         batch_of(&images, 0).unwrap_err().to_string(),
         "`multiple` is 0, expected at least 1"
@@ -798,7 +841,7 @@ fn damaged_files_are_errors_or_sets_whose_boxes_are_inside() {
             let Ok(set) = set else { continue };
             opened += 1;
             for index in 0..set.len() {
-                let labelled = set.labelled(index).unwrap();
+                let labelled = set.info(index).unwrap();
                 for Object { bbox: [x1, y1, x2, y2], class, .. } in &labelled.objects {
                     assert!(0.0 <= *x1 && x1 < x2 && *x2 <= labelled.size.width as f64);
                     assert!(0.0 <= *y1 && y1 < y2 && *y2 <= labelled.size.height as f64);

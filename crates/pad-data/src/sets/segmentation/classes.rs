@@ -8,7 +8,8 @@ use crate::{Error, Result, draw::Color};
 
 /// The classes of a set.
 ///
-/// In the folder format they are read from `classes.toml`. For MSRS, whose infrared pictures are in `ir/`:
+/// In the folder format they are read from `classes.toml`. For MSRS, whose infrared pictures are in
+/// `ir/`:
 ///
 /// ```toml
 /// classes = ["unlabelled", "car", "person", "bike", "curve", "car stop", "guardrail", "colour cone", "bump"]
@@ -180,7 +181,7 @@ impl Classes {
         classes.ignore = file.ignore_index;
         if usize::from(classes.ignore) < classes.len() {
             return Err(fault(format!(
-                "`ignore_index`: expected a number that is no class (at least {}), found {}",
+                "`ignore_index`: expected a number above the classes (at least {}), found {}",
                 classes.len(),
                 classes.ignore
             )));
@@ -202,7 +203,8 @@ impl Classes {
     }
 }
 
-/// Colour `class` of Pascal VOC: the bits of the number, dealt to red, green and blue in turn, highest first.
+/// Colour `class` of Pascal VOC: the bits of the number, dealt to red, green and blue in turn,
+/// highest first.
 fn voc_color(class: usize) -> Color {
     let mut color = [0; 3];
     for bit in 0..8 {

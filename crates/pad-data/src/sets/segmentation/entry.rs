@@ -1,4 +1,4 @@
-//! What the reader of a format gives, and what it is asked for.
+//! Input and output of the readers of formats.
 
 use std::{
     collections::BTreeMap,
@@ -39,11 +39,10 @@ pub(super) struct Opened {
 /// The entries that a list names, one a line, with or without an extension.
 ///
 /// # Errors
-/// [`Error::Io`]; [`Error::Entry`] for an empty list; [`Error::Line`] for a name without an image or mask, or named
-/// twice.
+/// [`Error::Io`]; [`Error::Entry`] for an empty list; [`Error::Line`] for a name without an image
+/// or mask, or named twice.
 pub(super) fn entries(list: &Path, images: &Path, masks: &Path) -> Result<Vec<Entry>> {
-    let text =
-        fs::read_to_string(list).map_err(|cause| Error::Io { path: list.into(), cause })?;
+    let text = fs::read_to_string(list).map_err(|cause| Error::Io { path: list.into(), cause })?;
     let (image_files, mask_files) = (by_stem(images)?, by_stem(masks)?);
     let mut entries = Vec::new();
     let mut lines = BTreeMap::new();
@@ -80,7 +79,8 @@ fn stem(name: &str) -> &str {
     name.rsplit_once('.').map_or(name, |(stem, _)| stem)
 }
 
-/// The image files of a folder, by the name without its extension; the first in order, where several share it.
+/// The image files of a folder, by the name without its extension; the first in order, where
+/// several share it.
 fn by_stem(folder: &Path) -> Result<BTreeMap<String, String>> {
     let io = |cause| Error::Io { path: folder.into(), cause };
     let mut names = Vec::new();

@@ -20,8 +20,8 @@ use crate::{
 pub struct SegmentationSet(Opened);
 
 impl SegmentationSet {
-    /// The part `split` (`train`, `val`, ..) of a folder: the images that a list names, one a line, with or without an
-    /// extension.
+    /// The part `split` (`train`, `val`, ..) of a folder: the images that a list names, one a line,
+    /// with or without an extension.
     ///
     /// | format | files |
     /// |---|---|
@@ -30,9 +30,9 @@ impl SegmentationSet {
     /// | `mfnet` | MFNet: `SPLIT.txt`, `labels`, and the thermal images of `thermal`; without that folder the fourth channel of the pictures in `images` |
     ///
     /// # Errors
-    /// [`Error::Entry`](crate::Error::Entry) for a folder of no known format, a malformed `classes.toml` and an empty
-    /// list; [`Error::Line`](crate::Error::Line) for a name without an image or mask, or named twice;
-    /// [`Error::Io`](crate::Error::Io).
+    /// [`Error::Entry`](crate::Error::Entry) for a folder of no known format, a malformed
+    /// `classes.toml` and an empty list; [`Error::Line`](crate::Error::Line) for a name without an
+    /// image or mask, or named twice; [`Error::Io`](crate::Error::Io).
     pub fn open(
         root: impl AsRef<Path>,
         split: &str,

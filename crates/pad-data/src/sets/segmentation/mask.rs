@@ -56,13 +56,13 @@ fn stored(path: &Path, options: &DecodeOptions) -> Result<Stored> {
     Ok(Stored { size, color, depth, samples })
 }
 
-/// Reads the labels of an image of `size` from an 8-bit PNG (or one of fewer bits), grey or with a palette, whose
-/// numbers are classes; `classes.remap` is applied.
+/// Reads the labels of an image of `size` from an 8-bit PNG (or one of fewer bits), grey or with a
+/// palette, whose numbers are classes; `classes.remap` is applied.
 ///
 /// # Errors
-/// [`Error::Entry`] for a PNG of another kind or size, and for a number that is neither a class nor the ignored label
-/// (naming the first pixel): faults of the set, which a loader does not pass over. [`Error::Decode`] for a damaged
-/// file, [`Error::Io`], [`Error::Limit`].
+/// [`Error::Entry`] for a PNG of another kind or size, and for a number that is neither a class nor
+/// the ignored label (naming the first pixel): faults of the set, which a loader does not pass
+/// over. [`Error::Decode`] for a damaged file, [`Error::Io`], [`Error::Limit`].
 pub fn read_mask(
     path: &Path,
     size: ImageSize,

@@ -20,11 +20,8 @@ use pad_ops::ImageSize;
 #[cfg(feature = "scenes")]
 pub use self::scenes::SegmentationScenes;
 pub use self::{
-    classes::Classes,
-    entry::SegmentationOptions,
-    files::SegmentationSet,
-    formats::SegmentationFormat,
-    mask::read_mask,
+    classes::Classes, entry::SegmentationOptions, files::SegmentationSet,
+    formats::SegmentationFormat, mask::read_mask,
 };
 use crate::{Error, Result, dataset::Sample, image::Image};
 

@@ -22,8 +22,8 @@ pub struct SegmentationScenes {
 }
 
 impl SegmentationScenes {
-    /// Renders scenes `first` to `first + count - 1` of `config`, on all cores. Ranges that do not overlap make
-    /// training and validation sets.
+    /// Renders scenes `first` to `first + count - 1` of `config`, on all cores. Ranges that do not
+    /// overlap make training and validation sets.
     ///
     /// # Errors
     /// As [`render`].

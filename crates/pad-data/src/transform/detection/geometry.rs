@@ -7,7 +7,8 @@ use pad_ops::ImageSize;
 use super::{ObjectMask, Target};
 use crate::{rect::Rect, sets::detection::Object, transform::Flip};
 
-/// The part of an image that a sample shows, and its scale: the image is mirrored, scaled, and cropped.
+/// The part of an image that a sample shows, and its scale: the image is mirrored, scaled, and
+/// cropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Geometry {
     /// Size of the image.
@@ -36,8 +37,8 @@ impl Geometry {
         [x(x1), y(y1), x(x2), y(y2)]
     }
 
-    /// The single objects of which the kept part shows more than `min_side` pixels each way. Masks are those of the
-    /// objects that have one.
+    /// The single objects of which the kept part shows more than `min_side` pixels each way. Masks
+    /// are those of the objects that have one.
     pub fn target(&self, objects: &[Object], min_side: f64) -> Target {
         let mut target = Target::default();
         for (object, bbox) in self.shown(objects, min_side) {
@@ -63,7 +64,8 @@ impl Geometry {
             .filter(|(_, [x1, y1, x2, y2])| x1 < x2 && y1 < y2)
     }
 
-    /// The place of a point of the kept part in the image, pixels: column, row. It may be outside of the image.
+    /// The place of a point of the kept part in the image, pixels: column, row. It may be outside
+    /// of the image.
     pub fn source(&self, x: f64, y: f64) -> [f64; 2] {
         let (height, width) = (self.from.height as f64, self.from.width as f64);
         let x = (x + self.window.left as f64) * (width / self.scaled.width as f64);
@@ -102,7 +104,8 @@ mod tests {
 
     #[test]
     fn boxes_are_mirrored_scaled_moved_and_cut() {
-        // Mirrored: 70 to 90 of 100; times 3: 210 to 270; minus 30: 180 to 240, beyond 120: outside.
+        // Mirrored: 70 to 90 of 100; times 3: 210 to 270; minus 30: 180 to 240, beyond 120:
+        // outside.
         let outside = object([10.0, 10.0, 30.0, 20.0], 0);
         // Mirrored: 20 to 60; 60 to 180; 30 to 150, cut to 120. Rows 10 to 20: 20 to 40; 10 to 30.
         let cut = object([40.0, 10.0, 80.0, 20.0], 1);
@@ -127,8 +130,8 @@ mod tests {
     }
 
     proptest! {
-        /// What a decision shows of a box is inside the window, and goes back into the box; a box that is shown whole
-        /// goes back to itself.
+        /// What a decision shows of a box is inside the window, and goes back into the box; a box
+        /// that is shown whole goes back to itself.
         #[test]
         fn shown_boxes_go_back(
             from in (1_usize..200, 1_usize..200),
@@ -161,7 +164,8 @@ mod tests {
                 prop_assert!(0.0 <= x1 && x1 < x2 && x2 <= width as f64, "{shown:?}");
                 prop_assert!(0.0 <= y1 && y1 < y2 && y2 <= height as f64, "{shown:?}");
                 let back = geometry.undo(shown).map(f64::from);
-                // f32 knows these numbers to 1e-5 or better; scaling back makes it up to 200 times more.
+                // f32 knows these numbers to 1e-5 or better; scaling back makes it up to 200 times
+                // more.
                 let slack = 1e-4 * (wide / scaled.width as f64 + high / scaled.height as f64 + 1.0);
                 for (place, (back, edge)) in back.iter().zip(bbox).enumerate() {
                     let inside = if place < 2 { *back >= edge - slack } else { *back <= edge + slack };

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::Geometry;
 use crate::{rect::Rect, rle::Rle};
 
-/// The pixels of an object as a crop shows them. The mask itself stays as it was labelled; it is sampled once, straight into
-/// the box that is asked for.
+/// The pixels of an object as a crop shows them. The mask itself stays as it was labelled; it is
+/// sampled once, straight into the requested box.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ObjectMask {
     mask: Arc<Rle>,
@@ -19,8 +19,9 @@ impl ObjectMask {
         Self { mask, geometry }
     }
 
-    /// The mask in a box of the crop, `side` rows of `side` bins: 1 where it covers at least half of a bin, else 0. A bin is
-    /// the mean of bilinear samples, one a pixel of the image or more (RoIAlign of the mask, as detectron2 takes it).
+    /// The mask in a box of the crop, `side` rows of `side` bins: 1 where it covers at least half
+    /// of a bin, else 0. A bin is the mean of bilinear samples, one a pixel of the image or more
+    /// (RoIAlign of the mask, as detectron2 takes it).
     pub fn within(&self, [x1, y1, x2, y2]: [f32; 4], side: usize) -> Vec<f32> {
         let (x1, y1) = (f64::from(x1), f64::from(y1));
         let bin = [(f64::from(x2) - x1) / side as f64, (f64::from(y2) - y1) / side as f64];
@@ -29,8 +30,8 @@ impl ObjectMask {
         // Samples of a bin along each axis, and bins in all.
         let samples = [0, 1].map(|axis: usize| {
             let pixels = (last[axis] - first[axis]).abs() / side as f64;
-            // Boxes of the network lie inside the crop; one that does not must not cost more for it.
-            // What is no number becomes 0 in the conversion.
+            // Boxes of the network lie inside the crop; one that does not must not cost more for
+            // it. NaN becomes 0 in the conversion.
             (pixels.ceil().min(64.0) as usize).max(1)
         });
         let window = self.window(first, last);
@@ -77,7 +78,8 @@ impl ObjectMask {
     }
 }
 
-/// The two pixels beside a point and the weight of the second; points beyond the outer ones take these.
+/// The two pixels beside a point and the weight of the second; points beyond the outer ones take
+/// these.
 fn neighbours(at: f64, count: usize) -> (usize, usize, f64) {
     let last = count.saturating_sub(1);
     let at = (at - 0.5).clamp(0.0, last as f64);

@@ -1,7 +1,8 @@
 //! From an image with boxes to a sample for detection: the steps of ViTDet in detectron2.
 //!
-//! Order (as there): mirror, resize, crop, normalise, pad. The decision is a [`Geometry`], drawn from the sample's key and
-//! applied to pixels and boxes alike, so a sample is the same on any thread.
+//! Order (as there): mirror, resize, crop, normalise, pad. The decision is a [`Geometry`], drawn
+//! from the sample's key and applied to pixels and boxes alike, so a sample is the same on any
+//! thread.
 
 mod geometry;
 mod mask;
@@ -39,15 +40,16 @@ use crate::{
 pub struct DetectionPipeline {
     /// Sizes in training. Default: into 1024 x 1024, times 0.1 to 2.
     pub jitter: ScaleJitter,
-    /// Size of a training sample: larger images are cropped to it, smaller ones padded. Default 1024 x 1024.
+    /// Size of a training sample: larger images are cropped to it, smaller ones padded. Default
+    /// 1024 x 1024.
     pub crop: ImageSize,
     /// Mirroring in training. Default with probability 0.5.
     pub flip: HorizontalFlip,
-    /// Boxes of training are left out if the crop shows less of their width or height, pixels. Default 1e-5, as there:
-    /// boxes outside.
+    /// Boxes of training are left out if the crop shows less of their width or height, pixels.
+    /// Default 1e-5, as there: boxes outside.
     pub min_side: f64,
-    /// Training batches are padded to the smallest multiple of this that holds their samples, a divisor of the crop's
-    /// sides. `None`: to the full size of the crop. Default `None`.
+    /// Training batches are padded to the smallest multiple of this that holds their samples, a
+    /// divisor of the crop's sides. `None`: to the full size of the crop. Default `None`.
     pub pad_to: Option<usize>,
     /// Sizes in evaluation. Default: short side 1024, long side at most 1024.
     pub test: ShortestEdge,
@@ -78,7 +80,8 @@ impl Default for DetectionPipeline {
 /// A training sample.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DetectionSample {
-    /// Normalised values, `(channel, row, column)`, of the crop's full size; 0 where the image does not reach.
+    /// Normalised values, `(channel, row, column)`, of the crop's full size; 0 where the image does
+    /// not reach.
     pub pixels: Vec<f32>,
     /// Channels of `pixels`.
     pub channels: usize,
@@ -168,8 +171,8 @@ impl DetectionPipeline {
         Geometry { from: size, flip, scaled, window }
     }
 
-    /// The training sample that `key` decides on. Boxes of crowds are left out, and those that the crop does not show;
-    /// a sample may have none.
+    /// The training sample that `key` decides on. Boxes of crowds are left out, and those that the
+    /// crop does not show; a sample may have none.
     ///
     /// # Errors
     /// [`Error::Setting`] as [`DetectionPipeline::validate`].
@@ -204,7 +207,8 @@ impl DetectionPipeline {
         Ok(TestImage { pixels, channels: self.channels, size, original })
     }
 
-    /// Writes the part of an image in levels that `geometry` shows to the upper left of `out`, planes of `padded`.
+    /// Writes the part of an image in levels that `geometry` shows to the upper left of `out`,
+    /// planes of `padded`.
     fn place(
         &self,
         levels: Image,
@@ -238,11 +242,13 @@ impl DetectionPipeline {
     }
 }
 
-/// Images of different sizes in one tensor: `(B, C, H, W)`, f32, on the CPU, each at the upper left, zeros beside and
-/// below; H and W are the smallest multiples of `multiple` that hold all. The sizes are those of the images.
+/// Images of different sizes in one tensor: `(B, C, H, W)`, f32, on the CPU, each at the upper
+/// left, zeros beside and below; H and W are the smallest multiples of `multiple` that hold all.
+/// The sizes are those of the images.
 ///
 /// # Errors
-/// [`Error::Setting`] without images, for images of different channels, and a multiple of 0; candle's.
+/// [`Error::Setting`] without images, for images of different channels, and a multiple of 0;
+/// candle's.
 pub fn batch_of(images: &[TestImage], multiple: usize) -> Result<(Tensor, Vec<ImageSize>)> {
     let fault = |name, expected: &str, found: &str| Error::Setting {
         name,

@@ -6,17 +6,17 @@ use serde::{Deserialize, Serialize};
 use crate::{Error, Result, rect::Rect, transform::Draws};
 
 /// Largest side of anything, pixels.
-const MOST: usize = 16_384;
+const MAX_SIDE: usize = 16_384;
 
 fn check_side(name: &'static str, side: usize) -> Result<()> {
-    if (1..=MOST).contains(&side) {
+    if (1..=MAX_SIDE).contains(&side) {
         return Ok(());
     }
-    Err(Error::Setting { name, expected: format!("1 to {MOST}"), found: side.to_string() })
+    Err(Error::Setting { name, expected: format!("1 to {MAX_SIDE}"), found: side.to_string() })
 }
 
-/// Large-scale jitter: the image, in its aspect, fitted into a target times a random scale (detectron2's
-/// `ResizeScale`).
+/// Large-scale jitter: the image, in its aspect, fitted into a target times a random scale
+/// (detectron2's `ResizeScale`).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ScaleJitter {
@@ -33,7 +33,7 @@ impl Default for ScaleJitter {
 }
 
 impl ScaleJitter {
-    /// Asks for sides of 1 to 16,384 pixels and scales of 0.01 to 100 in order.
+    /// Checks that sides are 1 to 16,384 pixels, and scales 0.01 to 100 in order.
     ///
     /// # Errors
     /// [`Error::Setting`].
@@ -56,7 +56,8 @@ impl ScaleJitter {
         self.fitted(size, draws.uniform(self.scale[0], self.scale[1]))
     }
 
-    /// The size of an image of `size` at a given scale; sides are rounded half to even, as NumPy does.
+    /// The size of an image of `size` at a given scale; sides are rounded half to even, as NumPy
+    /// does.
     pub fn fitted(&self, size: ImageSize, scale: f64) -> ImageSize {
         let (height, width) = (size.height as f64, size.width as f64);
         let factor = (self.target.height as f64 * scale / height)
@@ -66,17 +67,18 @@ impl ScaleJitter {
     }
 }
 
-/// A crop of at most `crop`, at a random place between the upper left and the lower right corner: one draw moves both
-/// axes (detectron2's `FixedSizeCrop`). Of a smaller image the whole side is kept.
+/// A crop of at most `crop`, at a random place between the upper left and the lower right corner:
+/// one draw moves both axes (detectron2's `FixedSizeCrop`). Of a smaller image the whole side is
+/// kept.
 pub(super) fn draw_crop(crop: ImageSize, scaled: ImageSize, draws: &mut impl Draws) -> Rect {
     let share = draws.uniform(0.0, 1.0);
     let (height, width) = (crop.height.min(scaled.height), crop.width.min(scaled.width));
-    let start = |room: usize| ((room as f64 * share).round_ties_even() as usize).min(room);
+    let start = |slack: usize| ((slack as f64 * share).round_ties_even() as usize).min(slack);
     Rect { top: start(scaled.height - height), left: start(scaled.width - width), height, width }
 }
 
-/// Scales an image so that its short side has a given length, unless the long side would become too long
-/// (detectron2's `ResizeShortestEdge`).
+/// Scales an image so that its short side has a given length, unless the long side would become too
+/// long (detectron2's `ResizeShortestEdge`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ShortestEdge {
@@ -93,7 +95,7 @@ impl Default for ShortestEdge {
 }
 
 impl ShortestEdge {
-    /// Asks for sides of 1 to 16,384 pixels.
+    /// Checks that sides are 1 to 16,384 pixels.
     ///
     /// # Errors
     /// [`Error::Setting`].

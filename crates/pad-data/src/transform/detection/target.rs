@@ -9,8 +9,8 @@ use crate::{Result, ahead::ToDevice};
 /// Objects of an image.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Target {
-    /// Left, top, right and bottom edge of each box, pixels, continuous (the box of one pixel has sides of 1): inside the
-    /// image, of an area above 0. May be empty.
+    /// Left, top, right and bottom edge of each box, pixels, continuous (the box of one pixel has
+    /// sides of 1): inside the image, of an area above 0. May be empty.
     pub boxes: Vec<[f32; 4]>,
     /// Class of each box.
     pub labels: Vec<u32>,

@@ -5,18 +5,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result, rect::Rect, transform::Draws};
 
-/// A crop of fixed size at a random place, drawn again while one class fills too much of it (mmsegmentation's
-/// `RandomCrop` with `cat_max_ratio`).
+/// A crop of fixed size at a random place, drawn again while one class fills too much of it
+/// (mmsegmentation's `RandomCrop` with `cat_max_ratio`).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LimitedCrop {
     /// Height and width. Default 512 x 512.
     pub size: ImageSize,
-    /// Share of labelled pixels that one class may have, below which a crop is taken. 1: any crop. Default 0.75.
+    /// Share of labelled pixels that one class may have, below which a crop is taken. 1: any crop.
+    /// Default 0.75.
     pub max_class_share: f64,
 }
 
-/// How often a crop is asked whether it will do.
+/// Number of crops that are checked.
 const TRIES: usize = 10;
 
 impl Default for LimitedCrop {
@@ -26,7 +27,7 @@ impl Default for LimitedCrop {
 }
 
 impl LimitedCrop {
-    /// Asks for sides of 1 to 16,384 pixels and a share.
+    /// Checks that sides are 1 to 16,384 pixels, and the share above 0 and at most 1.
     ///
     /// # Errors
     /// [`Error::Setting`].
@@ -49,9 +50,9 @@ impl LimitedCrop {
         Ok(())
     }
 
-    /// Decides on a part of an image of `size` with these `labels` (row-major): two draws for each try, first the
-    /// row, then the column. After ten crops that will not do, the next one is taken as it is. Of a smaller image the
-    /// whole side is kept.
+    /// Decides on a part of an image of `size` with these `labels` (row-major): two draws for each
+    /// try, first the row, then the column. After ten crops that will not do, the next one is taken
+    /// as it is. Of a smaller image the whole side is kept.
     pub fn draw(&self, labels: &[u8], size: ImageSize, ignore: u8, draws: &mut impl Draws) -> Rect {
         let (height, width) = (self.size.height.min(size.height), self.size.width.min(size.width));
         let mut next = || {
@@ -70,7 +71,7 @@ impl LimitedCrop {
         rect
     }
 
-    /// Whether at least two classes are in `rect`, and none has too much of it.
+    /// Whether `rect` shows at least two classes, none of them above the maximum share.
     fn is_mixed(&self, labels: &[u8], size: ImageSize, rect: Rect, ignore: u8) -> bool {
         let mut counts = [0_u64; 256];
         for row in labels.chunks_exact(size.width).skip(rect.top).take(rect.height) {
@@ -80,8 +81,9 @@ impl LimitedCrop {
         }
         counts[usize::from(ignore)] = 0;
         let classes = counts.iter().filter(|&&count| count > 0).count();
-        let (sum, most) = (counts.iter().sum::<u64>(), counts.iter().max().copied().unwrap_or(0));
-        classes > 1 && (most as f64) / (sum as f64) < self.max_class_share
+        let (sum, largest) =
+            (counts.iter().sum::<u64>(), counts.iter().max().copied().unwrap_or(0));
+        classes > 1 && (largest as f64) / (sum as f64) < self.max_class_share
     }
 }
 

@@ -4,10 +4,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result, transform::Draws};
 
-/// Random brightness and contrast, each with probability 0.5 (mmsegmentation's `PhotoMetricDistortion`).
+/// Random brightness and contrast, each with probability 0.5 (mmsegmentation's
+/// `PhotoMetricDistortion`).
 ///
-/// The original also changes saturation and hue, and draws whether contrast comes before or after these. On grey
-/// images both leave every pixel as it is, so neither they nor their order are here.
+/// The original also changes saturation and hue, and draws whether contrast comes before or after
+/// these. On grey images both leave every pixel as it is, so neither they nor their order are here.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PhotometricDistortion {
@@ -36,7 +37,7 @@ impl PhotometricDistortion {
     /// One that changes nothing.
     pub const NEVER: Self = Self { brightness: 0.0, contrast: [1.0, 1.0] };
 
-    /// Asks for a brightness of 0 to 255, and factors of 0 to 100 in order.
+    /// Checks that brightness is 0 to 255, and factors 0 to 100 in order.
     ///
     /// # Errors
     /// [`Error::Setting`].
@@ -65,8 +66,8 @@ impl PhotometricDistortion {
 }
 
 impl Distortion {
-    /// Changes levels of 0 to 255; clipped after each step, and cut to whole levels if they are `whole`, as bytes
-    /// are in the original.
+    /// Changes levels of 0 to 255; clipped after each step, and cut to whole levels if they are
+    /// `whole`, as bytes are in the original.
     pub fn apply(self, levels: &mut [f32], whole: bool) {
         let mut convert = |factor: f32, offset: f32| {
             for level in levels.iter_mut() {

@@ -1,7 +1,8 @@
-//! From an image with a class map to a sample for semantic segmentation: the steps of mmsegmentation 0.x.
+//! From an image with a class map to a sample for semantic segmentation: the steps of
+//! mmsegmentation 0.x.
 //!
-//! Order (as in its configurations): resize, crop, mirror, distort, normalise, pad. Every decision is drawn from the
-//! sample's key, so a sample is the same on any thread.
+//! Order (as in its configurations): resize, crop, mirror, distort, normalise, pad. Every decision
+//! is drawn from the sample's key, so a sample is the same on any thread.
 
 mod crop;
 mod distortion;
@@ -110,8 +111,8 @@ impl SegmentationPipeline {
         Ok(SegmentationSample { pixels, labels, channels, size })
     }
 
-    /// Writes a normalised crop, padded to the crop's full size on the right and below: 0 for the image (after
-    /// normalising), `ignore` for the labels, which are returned.
+    /// Writes a normalised crop, padded to the crop's full size on the right and below: 0 for the
+    /// image (after normalising), `ignore` for the labels, which are returned.
     fn place(
         &self,
         levels: &[f32],
@@ -147,8 +148,8 @@ impl SegmentationPipeline {
         classes
     }
 
-    /// The whole image for evaluation, resized to the base scale (its own size without one), without random steps. Labels
-    /// keep the image's own size, to which predictions are resized.
+    /// The whole image for evaluation, resized to the base scale (its own size without one),
+    /// without random steps. Labels keep the image's own size, to which predictions are resized.
     ///
     /// Returns `(channel, row, column)` values and their height and width.
     ///
@@ -208,7 +209,8 @@ impl Transform<SegmentationImage> for SegmentationPipeline {
         Ok(SegmentationImage { image: self.levels(sample.image)?, ..sample })
     }
 
-    /// The labels are resized first, because the crop depends on them; of the image only the crop is computed.
+    /// The labels are resized first, because the crop depends on them; of the image only the crop
+    /// is computed.
     fn write(&self, sample: SegmentationImage, key: Key, out: &mut [f32]) -> Result<Vec<u8>> {
         self.validate()?;
         self.shape().check_len(out)?;

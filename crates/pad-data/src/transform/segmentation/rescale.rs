@@ -5,12 +5,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result, rect::Rect, transform::Draws};
 
-/// Scales an image so that it fits into a base scale times a random ratio (mmsegmentation's `Resize` with
-/// `ratio_range` and `keep_ratio`).
+/// Scales an image so that it fits into a base scale times a random ratio (mmsegmentation's
+/// `Resize` with `ratio_range` and `keep_ratio`).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rescale {
-    /// Largest long and short side at ratio 1, pixels, in any order; none for the image's own size. Default 2048, 512.
+    /// Largest long and short side at ratio 1, pixels, in any order; `None` for the image's own
+    /// size. Default 2048, 512.
     pub scale: Option<[usize; 2]>,
     /// Smallest and largest ratio. Default 0.5 and 2.
     pub ratio: [f64; 2],
@@ -23,7 +24,7 @@ impl Default for Rescale {
 }
 
 impl Rescale {
-    /// Asks for sides of 1 to 65,536 pixels and ratios of 0.01 to 100 in order.
+    /// Checks that sides are 1 to 65,536 pixels, and ratios 0.01 to 100 in order.
     ///
     /// # Errors
     /// [`Error::Setting`].
@@ -53,8 +54,8 @@ impl Rescale {
         self.fitted(size, draws.uniform(self.ratio[0], self.ratio[1]))
     }
 
-    /// The size of an image of `size` at a given ratio. The base scale times the ratio is cut to whole pixels, the
-    /// sides are rounded half up, as mmcv's `imrescale` does.
+    /// The size of an image of `size` at a given ratio. The base scale times the ratio is cut to
+    /// whole pixels, the sides are rounded half up, as mmcv's `imrescale` does.
     pub fn fitted(&self, size: ImageSize, ratio: f64) -> ImageSize {
         let (height, width) = (size.height as f64, size.width as f64);
         let scale = self.scale.map_or([width, height], |scale| scale.map(|side| side as f64));
@@ -65,8 +66,8 @@ impl Rescale {
     }
 }
 
-/// Classes of the nearest pixels: output `x` shows input `floor(x * from / to)`, as OpenCV's `INTER_NEAREST`.
-/// `labels` are `from.area()` numbers, row-major; missing ones are 0.
+/// Classes of the nearest pixels: output `x` shows input `floor(x * from / to)`, as OpenCV's
+/// `INTER_NEAREST`. `labels` are `from.area()` numbers, row-major; missing ones are 0.
 pub fn resize_labels(labels: &[u8], from: ImageSize, to: ImageSize) -> Vec<u8> {
     let nearest = |to: usize, from: usize| -> Vec<usize> {
         let scale = 1.0 / (to as f64 / from as f64);
@@ -99,11 +100,12 @@ fn neighbours(to: usize, from: usize, start: usize, count: usize) -> Vec<(usize,
         .collect()
 }
 
-/// The part `window` of levels (`from.area()` of them, row-major; 0 to 255) resized to `to`: bilinear between pixel
-/// centres without antialiasing, as OpenCV's `INTER_LINEAR`. Levels that are `whole` are rounded to whole ones.
+/// The part `window` of levels (`from.area()` of them, row-major; 0 to 255) resized to `to`:
+/// bilinear between pixel centres without antialiasing, as OpenCV's `INTER_LINEAR`. Levels that are
+/// `whole` are rounded to whole ones.
 ///
-/// OpenCV mixes bytes in fixed point with 11-bit weights; here they are mixed in f32 and rounded half up, which
-/// differs by one level in few pixels.
+/// OpenCV mixes bytes in fixed point with 11-bit weights; here they are mixed in f32 and rounded
+/// half up, which differs by one level in few pixels.
 pub fn resize_levels(
     levels: &[f32],
     from: ImageSize,

@@ -10,8 +10,8 @@ use super::{CocoAnnotation, CocoCategory, CocoError, CocoImage, CocoTruth};
 use crate::Result;
 
 impl CocoTruth {
-    /// Makes annotations of the labels of a dataset, without decoding its images. Categories have the numbers of the
-    /// dataset's classes, so that results fit the dataset's own file.
+    /// Converts the labels of a dataset, without decoding its images. Categories have
+    /// the numbers of the dataset's classes, so that results fit the dataset's own file.
     ///
     /// # Errors
     /// Labels that cannot be read; [`CocoError::Unknown`] for an object of an unknown class.

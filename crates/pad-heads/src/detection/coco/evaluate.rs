@@ -1,4 +1,5 @@
-//! Matching, precision and recall, in pycocotools' order of operations, so that the last digit agrees.
+//! Matching, precision and recall, in pycocotools' order of operations, so that the last digit
+//! agrees.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,9 +12,9 @@ use rayon::prelude::*;
 
 use super::{CocoError, CocoResult, CocoTruth, known};
 
-/// Overlaps at which a detection counts: 0.5 to 0.95.
+/// Number of IoU thresholds, 0.5 to 0.95.
 const OVERLAPS: usize = 10;
-/// Recalls at which precision is read: 0 to 1.
+/// Number of recalls at which precision is read, 0 to 1.
 const RECALLS: usize = 101;
 /// Maximum number of detections of a class per image.
 const MAX_DETECTIONS: [usize; 3] = [1, 10, 100];
@@ -31,8 +32,8 @@ pub struct CocoMetrics {
 }
 
 impl CocoMetrics {
-    /// The names of the twelve metrics: average precision (AP) and average recall (AR) by IoU, area and number of
-    /// detections.
+    /// The names of the twelve metrics: average precision (AP) and average recall (AR) by IoU, area
+    /// and number of detections.
     pub const NAMES: [&str; 12] =
         ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"];
 
@@ -85,8 +86,8 @@ pub fn evaluate(truth: &CocoTruth, results: &[CocoResult]) -> Result<CocoMetrics
     Ok(compared(truth, results, &categories, &objects, &found))
 }
 
-/// Evaluates masks against annotations, classes in parallel. The area of a detection is that of its mask, as detectron2
-/// has it; pycocotools takes the box's where results have both.
+/// Evaluates masks against annotations, classes in parallel. The area of a detection is that of its
+/// mask, as detectron2 has it; pycocotools takes the box's where results have both.
 ///
 /// # Errors
 /// As [`evaluate`]; [`CocoError::NoMask`] and [`CocoError::Mask`].
@@ -99,7 +100,7 @@ pub fn evaluate_masks(truth: &CocoTruth, results: &[CocoResult]) -> Result<CocoM
         .collect();
     let mask = |what, place, image: i64, stored: Option<&Segmentation>| {
         let stored = stored.ok_or(CocoError::NoMask { what, place })?;
-        // Checked above to be known.
+        // `checked` has seen that the image is known.
         let size = sizes.get(&image).copied().unwrap_or(ImageSize::square(0));
         stored.rle(size).map_err(|cause| CocoError::Mask { what, place, cause })
     };
@@ -119,7 +120,7 @@ pub fn evaluate_masks(truth: &CocoTruth, results: &[CocoResult]) -> Result<CocoM
     Ok(compared(truth, results, &categories, &objects, &found))
 }
 
-/// The ids of the categories, in order, of annotations and results that fit each other.
+/// Checks that results fit the annotations, and returns the ids of the categories in order.
 fn checked(truth: &CocoTruth, results: &[CocoResult]) -> Result<Vec<i64>, CocoError> {
     truth.validate()?;
     let images: BTreeSet<i64> = truth.images.iter().map(|image| image.id).collect();
@@ -138,7 +139,7 @@ fn checked(truth: &CocoTruth, results: &[CocoResult]) -> Result<Vec<i64>, CocoEr
     Ok(categories.into_iter().collect())
 }
 
-/// The metrics of objects, one an annotation, and candidates, one a result.
+/// Computes the metrics of objects, one per annotation, and candidates, one per result.
 fn compared(
     truth: &CocoTruth,
     results: &[CocoResult],
@@ -163,14 +164,15 @@ fn compared(
     summary(&classes)
 }
 
-/// Precision `(area, IoU, recall)` with 100 detections, recall `(detections, area, IoU)`; `None` without objects.
+/// Precision `(area, IoU, recall)` with 100 detections, recall `(detections, area, IoU)`; `None`
+/// without objects.
 struct Class {
     precision: Vec<Option<Vec<[f64; RECALLS]>>>,
     recall: Vec<Vec<Option<Vec<f64>>>>,
 }
 
 impl Class {
-    /// The images of a class: its objects and what was found of it.
+    /// Evaluates the images of a class: its objects and detections.
     fn of(mut images: Vec<(Vec<&Object>, Vec<&Candidate>)>) -> Self {
         for (_, found) in &mut images {
             found.sort_by(|a, b| b.score.total_cmp(&a.score)); // stable, as numpy's mergesort
@@ -241,7 +243,7 @@ impl Shape {
     }
 }
 
-/// Intersection over union; over the detection's area for a crowd.
+/// Returns the intersection over union; over the detection's area for a crowd.
 fn iou(found: &Candidate, object: &Object) -> f64 {
     let (both, own, other) = found.shape.common(&object.shape);
     match both > 0.0 {
@@ -287,7 +289,7 @@ fn matches(
                 if taken[place] && !objects[object].crowd {
                     continue;
                 }
-                // An object that counts is not given up for one that does not.
+                // An object that counts is preferred to an ignored one.
                 if partner.is_some_and(|partner| partner < counting) && place >= counting {
                     break;
                 }
@@ -431,7 +433,11 @@ mod tests {
             let expected: serde_json::Value =
                 serde_json::from_slice(&std::fs::read(file("expected")).unwrap()).unwrap();
             for (place, found) in found.stats.iter().enumerate() {
-                assert_eq!(recorded(*found), expected["stats"][place].as_f64(), "case {case}, {place}");
+                assert_eq!(
+                    recorded(*found),
+                    expected["stats"][place].as_f64(),
+                    "case {case}, {place}"
+                );
             }
             let mut categories = truth.categories.clone();
             categories.sort_by_key(|category| category.id);

@@ -1,6 +1,7 @@
-//! Detection metrics of COCO: the twelve numbers of pycocotools (`COCOeval`), of boxes and of masks.
+//! Detection metrics of COCO: the twelve numbers of pycocotools (`COCOeval`), of boxes and of
+//! masks.
 
-//WAIT mod dataset;
+mod dataset;
 mod evaluate;
 
 use std::{

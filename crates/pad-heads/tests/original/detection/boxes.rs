@@ -70,8 +70,14 @@ fn matching_equals_the_original() {
         Label::Object => 1,
     };
     let matchers = [
-        ("rpn", Matcher { low_threshold: 0.3, high_threshold: 0.7, allow_low_quality_matches: true }),
-        ("roi", Matcher { low_threshold: 0.5, high_threshold: 0.5, allow_low_quality_matches: false }),
+        (
+            "rpn",
+            Matcher { low_threshold: 0.3, high_threshold: 0.7, allow_low_quality_matches: true },
+        ),
+        (
+            "roi",
+            Matcher { low_threshold: 0.5, high_threshold: 0.5, allow_low_quality_matches: false },
+        ),
     ];
     for (name, matcher) in matchers {
         let matches = matcher.overlaps(quality.len(), quality[0].len(), |range| {

@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Tensor, Var};
 use pad_adapter::params::{ParamStore, Planned};
 use pad_heads::detection::{
-    Boxes, DetectorConfig, RoiConfig, RoiHeads, RoiSamples, Target, level_of,
+    Boxes, DetectorConfig, RoiHeads, RoiHeadsConfig, RoiSamples, Target, level_of,
 };
 use pad_ops::{ImageSize, Mode, rng::Key};
 use pad_testkit::{close, largest, numbers};
@@ -17,13 +17,18 @@ fn config(class_agnostic: bool, max_detections: usize) -> DetectorConfig {
     DetectorConfig {
         channels: 8,
         head_dim: 20,
-        roi: RoiConfig { class_agnostic, batch_size_per_image: 32, ..RoiConfig::default() },
+        roi: RoiHeadsConfig {
+            class_agnostic,
+            batch_size_per_image: 32,
+            ..RoiHeadsConfig::default()
+        },
         max_detections,
         ..DetectorConfig::default()
     }
 }
 
-/// The recorded head's first convolution takes 4 channels, ours as many as the pyramid has: the other 4 are zero.
+/// The recorded head's first convolution takes 4 channels, ours as many as the pyramid has: the
+/// other 4 are zero.
 fn widened(map: &Tensor) -> Tensor {
     Tensor::cat(&[map, &map.zeros_like().unwrap()], 1).unwrap()
 }
@@ -45,8 +50,10 @@ fn maps(recorded: &Recorded) -> (Vec<Var>, Vec<Tensor>) {
 
 fn equals_the_original(file: &str, class_agnostic: bool, max_detections: usize) {
     let recorded = open(file);
-    let heads =
-        recorded.store.build(|vb| RoiHeads::new(&config(class_agnostic, max_detections), vb)).unwrap();
+    let heads = recorded
+        .store
+        .build(|vb| RoiHeads::new(&config(class_agnostic, max_detections), vb))
+        .unwrap();
     let (vars, maps) = maps(&recorded);
     // Evaluation.
     let proposals: Vec<Boxes> =
@@ -229,7 +236,7 @@ fn refusals() {
             aspect_ratios: vec![-1.0],
             ..Default::default()
         },
-        roi: RoiConfig { smooth_l1_beta: -1.0, ..RoiConfig::default() },
+        roi: RoiHeadsConfig { smooth_l1_beta: -1.0, ..RoiHeadsConfig::default() },
         ..DetectorConfig::default()
     };
     assert_eq!(

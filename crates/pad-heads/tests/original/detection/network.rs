@@ -3,8 +3,8 @@
 use candle_core::{DType, Device, Tensor};
 use pad_adapter::{AdapterConfig, vit::ViTConfig};
 use pad_heads::detection::{
-    Boxes, Detection, DetectionBatch, Detector, DetectorConfig, RoiConfig, RoiSamples, RpnConfig,
-    LossSamples, RpnSamples, Target, TopN, rescaled,
+    Boxes, Detection, DetectionBatch, DetectionTargets, Detector, DetectorConfig, LossSamples,
+    RoiHeadsConfig, RoiSamples, RpnConfig, RpnSamples, Target, TopN, rescaled,
 };
 use pad_ops::{ImageSize, Mode};
 use pad_testkit::close;
@@ -33,7 +33,7 @@ pub(super) fn config() -> DetectorConfig {
             post_nms_top_n: TopN { train: 120, test: 80 },
             ..RpnConfig::default()
         },
-        roi: RoiConfig { batch_size_per_image: 32, ..RoiConfig::default() },
+        roi: RoiHeadsConfig { batch_size_per_image: 32, ..RoiHeadsConfig::default() },
         ..DetectorConfig::default()
     }
 }
@@ -109,11 +109,8 @@ fn losses_and_gradients_equal_the_original() {
         targets: recorded.boxes(&format!("input.roi_gt_boxes{image}")),
         ..Default::default()
     };
-    let batch = DetectionBatch {
-        images: images(&recorded),
-        sizes: SIZES.to_vec(),
-        targets: vec![target(0), target(1)],
-    };
+    let labels = DetectionTargets { sizes: SIZES.to_vec(), targets: vec![target(0), target(1)] };
+    let batch = DetectionBatch::new(images(&recorded), labels);
     let samples = LossSamples { rpn: vec![rpn(0), rpn(1)], roi: vec![roi(0), roi(1)] };
     let losses = detector.losses_on(&batch, samples, Mode::Eval).unwrap();
     for (part, name) in [
@@ -133,14 +130,14 @@ fn losses_and_gradients_equal_the_original() {
 fn batches_that_do_not_fit_are_refused() {
     let recorded = Recorded::detection("faster_rcnn_eval");
     let detector = recorded.store.build(|vb| Detector::new(&config(), vb)).unwrap();
-    let good = DetectionBatch {
-        images: images(&recorded),
+    let labels = DetectionTargets {
         sizes: SIZES.to_vec(),
         targets: vec![
             Target { boxes: vec![[1.0, 1.0, 9.0, 9.0]], labels: vec![0], ..Default::default() },
             Target::default(),
         ],
     };
+    let good = DetectionBatch::new(images(&recorded), labels);
     detector.losses(&good, Mode::Eval).unwrap();
     let refused = |change: &dyn Fn(&mut DetectionBatch)| {
         let mut batch = good.clone();
@@ -148,28 +145,28 @@ fn batches_that_do_not_fit_are_refused() {
         detector.losses(&batch, Mode::Eval).unwrap_err().to_string()
     };
     assert_eq!(
-        refused(&|batch| batch.sizes.truncate(1)),
+        refused(&|batch| batch.labels.sizes.truncate(1)),
         "batch: 1 sizes, expected one for each of 2 images"
     );
     assert_eq!(
-        refused(&|batch| batch.sizes[1].height = 129),
+        refused(&|batch| batch.labels.sizes[1].height = 129),
         "batch: an image of size 129x101, expected at least 1x1, at most 128x128, the batch's"
     );
     assert_eq!(
-        refused(&|batch| batch.targets.truncate(1)),
+        refused(&|batch| batch.labels.targets.truncate(1)),
         "batch: 1 targets, expected one for each of 2 images"
     );
     assert_eq!(
-        refused(&|batch| batch.targets[0].labels.clear()),
+        refused(&|batch| batch.labels.targets[0].labels.clear()),
         "batch: image 0 with 0 labels, expected one for each of its 1 boxes"
     );
     assert_eq!(
-        refused(&|batch| batch.targets[0].labels[0] = 3),
+        refused(&|batch| batch.labels.targets[0].labels[0] = 3),
         "batch: image 0 with label 3, expected less than 3"
     );
     for bbox in [[1.0, 1.0, 129.0, 9.0], [5.0, 5.0, 5.0, 9.0], [f32::NAN, 0.0, 5.0, 5.0]] {
         assert_eq!(
-            refused(&|batch| batch.targets[0].boxes[0] = bbox),
+            refused(&|batch| batch.labels.targets[0].boxes[0] = bbox),
             format!(
                 "batch: image 0 with box {bbox:?}, expected boxes of an area above 0 inside its 96x128"
             )

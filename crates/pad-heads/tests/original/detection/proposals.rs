@@ -73,7 +73,8 @@ fn labels_losses_and_gradients_equal_the_original() {
     let output = rpn.forward(&maps).unwrap();
     let anchors = rpn.anchors(&output).unwrap();
     let all = anchors.concat();
-    let matcher = Matcher { low_threshold: 0.3, high_threshold: 0.7, allow_low_quality_matches: true };
+    let matcher =
+        Matcher { low_threshold: 0.3, high_threshold: 0.7, allow_low_quality_matches: true };
     let mut samples = Vec::new();
     for image in 0..3 {
         let matches = matcher.boxes(&objects(&recorded, image), &all);

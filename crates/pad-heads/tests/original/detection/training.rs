@@ -16,8 +16,8 @@ use pad_data::{
 use pad_heads::{
     Trained,
     detection::{
-        DetectionBatch, DetectionTask, Detector, DetectorConfig, LAYER_DECAY, Target, WEIGHT_DECAY,
-        pretrained, role_of,
+        DetectionBatch, DetectionTargets, DetectionTask, Detector, DetectorConfig, LAYER_DECAY,
+        Target, WEIGHT_DECAY, pretrained, role_of,
     },
     parameters,
 };
@@ -83,8 +83,7 @@ fn a_pretrained_vit_becomes_a_backbone() {
 fn rates_fall_from_the_heads_to_the_patches() {
     let config = config();
     let plan = Trained::Everything.plan(LAYER_DECAY, 4);
-    let store =
-        ParamStore::scratch(&Device::Cpu, Key::new(2)).with_roles(role_of).with_plan(plan);
+    let store = ParamStore::scratch(&Device::Cpu, Key::new(2)).with_roles(role_of).with_plan(plan);
     store.build(|vb| Detector::new(&config, vb)).unwrap();
     let parameters = parameters(&store, WEIGHT_DECAY);
     let of = |name: &str| parameters.iter().find(|parameter| parameter.name == name).unwrap();
@@ -121,14 +120,15 @@ fn squares(number: usize) -> DetectionBatch {
     };
     let pixels: Vec<f32> =
         (0..2 * 3 * 96 * 128).map(|i| if inside(i) { 2.0 } else { -0.5 }).collect();
-    DetectionBatch {
-        images: Tensor::from_vec(pixels, (2, 3, 96, 128), &Device::Cpu).unwrap(),
+    let labels = DetectionTargets {
         sizes: vec![ImageSize::new(96, 128); 2],
         targets: vec![
             Target { boxes: vec![bbox], labels: vec![1], masks: vec![left_half(bbox)] },
             Target::default(),
         ],
-    }
+    };
+    let images = Tensor::from_vec(pixels, (2, 3, 96, 128), &Device::Cpu).unwrap();
+    DetectionBatch::new(images, labels)
 }
 
 struct Squares;
@@ -137,10 +137,6 @@ impl Batches for Squares {
     type Batch = DetectionBatch;
 
     fn per_epoch(&self) -> usize {
-        2
-    }
-
-    fn images_in(_: &DetectionBatch) -> usize {
         2
     }
 
@@ -205,9 +201,9 @@ fn it_learns_where_a_square_is() {
     trainer(240, &store).run(&DetectionTask::new(&detector), &mut Squares).unwrap();
     assert!(loss() < 0.5 * before, "{} after {before}", loss());
     let batch = squares(0);
-    let found = detector.detect(&batch.images, &batch.sizes).unwrap();
+    let found = detector.detect(&batch.images, &batch.labels.sizes).unwrap();
     let best = found[0].first().expect("the square");
-    let overlap = pad_ops::box_iou(&[best.bbox], &batch.targets[0].boxes)[0];
+    let overlap = pad_ops::box_iou(&[best.bbox], &batch.labels.targets[0].boxes)[0];
     assert!(best.label == 1 && overlap > 0.5, "{best:?} overlaps by {overlap}");
 }
 
@@ -237,13 +233,13 @@ fn it_learns_which_pixels_of_a_square_count() {
     assert!((mask_loss() - 2_f32.ln()).abs() < 0.02, "{}", mask_loss());
     trainer(240, &store).run(&DetectionTask::new(&detector), &mut Squares).unwrap();
     let batch = squares(0);
-    let found = detector.detect_with_masks(&batch.images, &batch.sizes).unwrap();
+    let found = detector.detect_with_masks(&batch.images, &batch.labels.sizes).unwrap();
     let best = found[0].first().expect("the square");
-    assert_eq!(detector.detect(&batch.images, &batch.sizes).unwrap()[0][0], best.detection);
-    let mask = best.mask.paste(best.detection.bbox, batch.sizes[0]).unwrap();
-    let [x1, y1, x2, y2] = batch.targets[0].boxes[0].map(|edge| edge as usize);
+    assert_eq!(detector.detect(&batch.images, &batch.labels.sizes).unwrap()[0][0], best.detection);
+    let mask = best.mask.paste(best.detection.bbox, batch.labels.sizes[0]).unwrap();
+    let [x1, y1, x2, y2] = batch.labels.targets[0].boxes[0].map(|edge| edge as usize);
     let window = Rect { top: y1, left: x1, height: y2 - y1, width: (x2 - x1) / 2 };
-    let wanted = Rle::within(batch.sizes[0], window, |_, _| true).unwrap();
+    let wanted = Rle::within(batch.labels.sizes[0], window, |_, _| true).unwrap();
     let both = mask.intersection(&wanted).unwrap();
     let overlap = both as f64 / (mask.area() + wanted.area() - both) as f64;
     assert!(overlap > 0.6, "{overlap} of {best:?}");
@@ -255,13 +251,14 @@ fn masks_that_are_missing_are_refused() {
     let store = ParamStore::scratch(&Device::Cpu, Key::new(2)).with_roles(role_of);
     let detector = store.build(|vb| Detector::new(&config, vb)).unwrap();
     let mut batch = squares(0);
-    batch.targets[0].masks.clear();
+    batch.labels.targets[0].masks.clear();
     assert_eq!(
         detector.losses(&batch, Mode::Eval).unwrap_err().to_string(),
         "batch: image 0 with 0 masks, expected one for each of its 1 boxes"
     );
     let store = ParamStore::scratch(&Device::Cpu, Key::new(2)).with_roles(role_of);
     let boxes_only = store.build(|vb| Detector::new(&super::network::config(), vb)).unwrap();
-    let refused = boxes_only.detect_with_masks(&batch.images, &batch.sizes).unwrap_err().to_string();
+    let refused =
+        boxes_only.detect_with_masks(&batch.images, &batch.labels.sizes).unwrap_err().to_string();
     assert!(refused.contains("`masks` is false, expected true"), "{refused}");
 }

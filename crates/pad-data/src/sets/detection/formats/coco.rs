@@ -96,9 +96,8 @@ pub(in super::super) fn read(
     if coco.images.is_empty() {
         return Err(fault("expected images, found none".into()));
     }
-    let classes = options.classes_of(preset, || {
-        all(&coco.categories).map_err(|error| fault(error.to_string()))
-    })?;
+    let classes = options
+        .classes_of(preset, || all(&coco.categories).map_err(|error| fault(error.to_string())))?;
     let mut images = coco
         .images
         .iter()
@@ -109,9 +108,9 @@ pub(in super::super) fn read(
     images.sort_by_key(|image| image.id);
     let left_out =
         add(coco.annotations, &coco.categories, &classes, options, &mut images).map_err(fault)?;
-    let entries = images.into_iter().map(|image| {
-        Entry::new(image.path, image.id, image.name, image.size, image.objects)
-    });
+    let entries = images
+        .into_iter()
+        .map(|image| Entry::new(image.path, image.id, image.name, image.size, image.objects));
     Ok(Opened { entries: entries.collect(), classes, left_out })
 }
 

@@ -15,7 +15,8 @@ use crate::{
     sets::format::{Format, chosen, named_format},
 };
 
-/// All formats. Where a folder is opened without a name of one, the first that it looks like is taken.
+/// All formats. Where a folder is opened without a name of one, the first that it looks like is
+/// taken.
 static FORMATS: [Format<DetectionOptions, Opened>; 6] =
     [flir::FORMAT, llvip::FORMAT, coco::FORMAT, voc::FORMAT, yolo::FORMAT, hit_uav::FORMAT];
 

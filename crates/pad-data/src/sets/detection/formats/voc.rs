@@ -99,8 +99,7 @@ pub(in super::super) fn read(
 
 /// Reads one XML file.
 fn page(path: &Path) -> Result<Page> {
-    let text =
-        fs::read_to_string(path).map_err(|cause| Error::Io { path: path.into(), cause })?;
+    let text = fs::read_to_string(path).map_err(|cause| Error::Io { path: path.into(), cause })?;
     let fault = |what: String| Error::Entry { path: path.into(), what };
     let document = Document::parse(&text)
         .map_err(|error| fault(format!("expected a Pascal VOC file: {error}")))?;

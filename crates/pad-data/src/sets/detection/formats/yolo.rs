@@ -26,8 +26,8 @@ pub(super) const FORMAT: Format<DetectionOptions, Opened> = Format {
     },
 };
 
-/// Reads the images of a folder and their text files. Names, unless given, are those of `classes.txt` in the first of
-/// the folders `names` that has one.
+/// Reads the images of a folder and their text files. Names, unless given, are those of
+/// `classes.txt` in the first of the folders `names` that has one.
 pub(in super::super) fn read(
     images: &Path,
     labels: &Path,
@@ -48,7 +48,8 @@ pub(in super::super) fn read(
         return Err(Error::Io { path: labels.into(), cause });
     }
     let folder = ImageFolder::open(images)?;
-    let (mut entries, mut left_out) = (Vec::with_capacity(folder.files().len()), LeftOut::default());
+    let (mut entries, mut left_out) =
+        (Vec::with_capacity(folder.files().len()), LeftOut::default());
     let mut id = 0;
     for ((path, name), number) in folder.files().zip(1..) {
         let size = header_size(path)?;
@@ -63,11 +64,7 @@ pub(in super::super) fn read(
             if line.trim().is_empty() {
                 continue;
             }
-            let fault = |what| Error::Line {
-                path: text_file.clone(),
-                line: line_number,
-                what,
-            };
+            let fault = |what| Error::Line { path: text_file.clone(), line: line_number, what };
             let (class, corners) = object(line, size, &all).map_err(fault)?;
             let Some(class) = classes.by_name(all.name(class)) else {
                 if classes.others == Others::Refuse {
@@ -126,8 +123,7 @@ fn object(line: &str, size: ImageSize, classes: &BoxClasses) -> Result<(u32, [f6
 
 /// The names in a file, one a line.
 fn class_names(path: &Path) -> Result<BoxClasses> {
-    let text =
-        fs::read_to_string(path).map_err(|cause| Error::Io { path: path.into(), cause })?;
+    let text = fs::read_to_string(path).map_err(|cause| Error::Io { path: path.into(), cause })?;
     let names = text.lines().map(str::trim).filter(|name| !name.is_empty());
     BoxClasses::named(names)
         .map_err(|error| Error::Entry { path: path.into(), what: error.to_string() })

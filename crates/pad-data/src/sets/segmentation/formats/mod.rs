@@ -12,7 +12,8 @@ use crate::{
     sets::format::{Format, chosen, named_format},
 };
 
-/// All formats. Where a folder is opened without a name of one, the first that it looks like is taken.
+/// All formats. Where a folder is opened without a name of one, the first that it looks like is
+/// taken.
 static FORMATS: [Format<SegmentationOptions, Opened>; 3] =
     [folder::FORMAT, soda::FORMAT, mfnet::FORMAT];
 

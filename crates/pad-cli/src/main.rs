@@ -1,0 +1,97 @@
+//! The `pad` command.
+#![allow(unreachable_pub, missing_docs)] // a program, not a library
+
+mod command;
+mod detect;
+mod run;
+mod segment;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::run::{Result, group, signals};
+
+/// 25 to 40% on outputs of tens of megabytes: glibc maps and faults each of them anew.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Infrared vision with patchwise-scale adapters: pre-training, fine-tuning, evaluation, pictures.
+#[derive(Parser, Debug)]
+#[command(name = "pad", version, propagate_version = true, arg_required_else_help = true)]
+struct Program {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    Pretrain(Box<command::pretrain::Program>),
+    Roi(command::roi::Program),
+    Stats(command::stats::Program),
+    Shards(command::shards::Program),
+    Msip(command::msip::Program),
+    Reconstruct(command::reconstruct::Program),
+    Masks(command::masks::Program),
+    Embed(Box<command::embed::Program>),
+    Probe(Box<command::probe::Program>),
+    Segment(command::segment::Program),
+    Detect(command::detect::Program),
+    Convert(command::convert::Program),
+    /// Prints a script that completes the command's flags, for a shell
+    Completions {
+        /// bash, zsh, fish, elvish or powershell
+        shell: Shell,
+    },
+}
+
+fn run(program: Program) -> Result<()> {
+    use command as c;
+    match program.command {
+        Command::Pretrain(arguments) => c::pretrain::run(&arguments),
+        Command::Roi(arguments) => c::roi::run(&arguments),
+        Command::Stats(arguments) => c::stats::run(&arguments),
+        Command::Shards(arguments) => c::shards::run(&arguments),
+        Command::Msip(arguments) => c::msip::run(&arguments),
+        Command::Reconstruct(arguments) => c::reconstruct::run(&arguments),
+        Command::Masks(arguments) => c::masks::run(&arguments),
+        Command::Embed(arguments) => c::embed::run(&arguments),
+        Command::Probe(arguments) => c::probe::run(&arguments),
+        Command::Segment(arguments) => c::segment::run(arguments),
+        Command::Detect(arguments) => c::detect::run(arguments),
+        Command::Convert(arguments) => c::convert::run(&arguments),
+        Command::Completions { shell } => {
+            let mut command = Program::command();
+            clap_complete::generate(shell, &mut command, "pad", &mut std::io::stdout());
+            Ok(())
+        }
+    }
+}
+
+/// Starts the logs, runs the program, prints an error in one line and sets the exit code.
+fn main() -> ExitCode {
+    use tracing_subscriber::EnvFilter;
+    let program = Program::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| {
+        // Of several processes the first one logs.
+        let quiet = group::launched_rank().is_some_and(|rank| rank > 0);
+        EnvFilter::new(if quiet { "warn" } else { "info" })
+    });
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .without_time()
+        .init();
+    match run(program) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => match error.downcast_ref::<signals::Stopped>() {
+            Some(stopped) => stopped.exit_code(),
+            None => {
+                eprintln!("error: {}", error.to_string().replace('\n', " "));
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
