@@ -13,7 +13,8 @@ use crate::{MaeConfig, Mask, Paradigm, Result};
 const F32: usize = size_of::<f32>();
 /// Bytes of a program with its threads before a model is built (measured).
 const PROGRAM: usize = 64 << 20;
-/// What the allocator keeps of freed activations, as a fraction of those in use (measured with mimalloc).
+/// What the allocator keeps of freed activations, as a fraction of those in use (measured with
+/// mimalloc).
 const RETAINED: f64 = 0.07;
 
 /// What the memory of a run depends on beside the model.
@@ -27,17 +28,19 @@ pub struct MemorySettings {
     pub checkpointing: bool,
     /// What linear layers multiply in. Default `f32`.
     pub matmul_precision: MatmulPrecision,
-    /// Whether the first values come from a checkpoint, which stays in memory beside what trains. Default: unless the
-    /// paradigm is [`Paradigm::Scratch`].
+    /// Whether the first values come from a checkpoint, which stays in memory beside what trains.
+    /// Default: unless the paradigm is [`Paradigm::Scratch`].
     pub from_checkpoint: bool,
     /// Whether averages of the weights are kept. Default `false`.
     pub ema: bool,
-    /// Batches that the loader holds beside the one in use: its workers' and those that are ready. Default 4.
+    /// Batches that the loader holds beside the one in use: its workers' and those that are ready.
+    /// Default 4.
     pub loaded_batches: usize,
 }
 
 impl MemorySettings {
-    /// The settings of a run of `paradigm` with micro-batches of `batch_size` images, all else at its default.
+    /// The settings of a run of `paradigm` with micro-batches of `batch_size` images, all else at
+    /// its default.
     pub fn new(paradigm: Paradigm, batch_size: usize) -> Self {
         Self {
             paradigm,
@@ -51,15 +54,17 @@ impl MemorySettings {
     }
 }
 
-/// Peak memory of a training run of a [`Mae`](crate::Mae) on a CPU, in bytes. Evaluation on held-out images with the same
-/// batch size is included: it takes no more than a training step. What the dataset itself keeps (decoded images, regions)
-/// is not.
+/// Peak memory of a training run of a [`Mae`](crate::Mae) on a CPU, in bytes. Evaluation on
+/// held-out images with the same batch size is included: it takes no more than a training step.
+/// What the dataset itself keeps (decoded images, regions) is not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StepMemory {
-    /// All weights; in bf16 also the frozen ones' packed copies, and the first values of a checkpoint.
+    /// All weights; in bf16 also the frozen ones' packed copies, and the first values of a
+    /// checkpoint.
     pub weights: usize,
-    /// Gradients and both moments of the weights that train, the buffers of their update, and averages.
+    /// Gradients and both moments of the weights that train, the buffers of their update, and
+    /// averages.
     pub training: usize,
     /// What the forward keeps for the backward.
     pub kept: usize,
@@ -134,8 +139,8 @@ impl MaeConfig {
             kept += (decoder.depth - 1) * (attention + mlp) + attention;
             kept += passes.mlp(&decoder, predicted);
         }
-        // Tokens put back in order, with positions; the last tokens before and after the norm; prediction, target and
-        // the images themselves.
+        // Tokens put back in order, with positions; the last tokens before and after the norm;
+        // prediction, target and the images themselves.
         let stream = 3 * all * decoder.embed_dim + 2 * predicted * decoder.embed_dim;
         let pixels = self.encoder.patch_values();
         let compared = 2 * predicted * pixels + 2 * batch * patches * pixels;
@@ -143,8 +148,8 @@ impl MaeConfig {
 
         let largest = |config: &ViTConfig, rows: usize| {
             let (dim, hidden) = (config.embed_dim, widest(config));
-            // GELU's result and the hidden layer's gradient, or that of queries, keys and values; the gradients of
-            // the stream on both sides; operands packed for the product.
+            // GELU's result and the hidden layer's gradient, or that of queries, keys and values;
+            // the gradients of the stream on both sides; operands packed for the product.
             value * rows * 2 * hidden.max(3 * dim) + F32 * rows * 4 * dim
         };
         let working =
@@ -214,8 +219,9 @@ fn is_composed(config: &ViTConfig) -> bool {
 }
 
 impl Passes {
-    /// Returns the bytes that the attention half of a block keeps for `rows` tokens: its input; queries, keys and values;
-    /// the heads' output where the projection trains. Composed of single operators also norm, heads and projection.
+    /// Returns the bytes that the attention half of a block keeps for `rows` tokens: its input;
+    /// queries, keys and values; the heads' output where the projection trains. Composed of single
+    /// operators also norm, heads and projection.
     fn attention(self, config: &ViTConfig, rows: usize, trains: bool) -> usize {
         let dim = config.embed_dim;
         let input = F32 * rows * dim;
@@ -228,8 +234,9 @@ impl Passes {
         input + self.value * rows * 3 * dim + if trains { F32 * rows * dim } else { 0 }
     }
 
-    /// Returns the bytes that the MLP's half keeps: its input, the hidden layer, and of an adapter the bottleneck and what
-    /// its gate sees. Composed of single operators also the norms, the activation and the results of each part.
+    /// Returns the bytes that the MLP's half keeps: its input, the hidden layer, and of an adapter
+    /// the bottleneck and what its gate sees. Composed of single operators also the norms, the
+    /// activation and the results of each part.
     fn mlp(self, config: &ViTConfig, rows: usize) -> usize {
         let dim = config.embed_dim;
         let input = F32 * rows * dim;

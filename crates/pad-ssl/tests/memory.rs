@@ -11,9 +11,7 @@ use pad_data::{
     transform::ImagePipeline,
 };
 use pad_ops::{ImageSize, MatmulPrecision, rng::Key};
-use pad_ssl::{
-    HeldOutLoss, Mae, MaeConfig, MemorySettings, Paradigm, Pretraining, parameters,
-};
+use pad_ssl::{HeldOutLoss, Mae, MaeConfig, MemorySettings, Paradigm, Pretraining, parameters};
 use pad_train::{AdamW, AdamWConfig, EpochStream, Schedule, Trainer, TrainerConfig};
 
 /// In the environment of a process that measures: which case.
@@ -76,10 +74,8 @@ fn weights_are_counted() {
             store.build(|vb| Mae::new(&config, vb)).unwrap();
             let all: usize = store.tensors(|_| true).values().map(|t| t.elem_count()).sum();
             let trained: usize = store.planned().iter().map(|p| p.var.elem_count()).sum();
-            let settings = MemorySettings {
-                from_checkpoint: false,
-                ..MemorySettings::new(paradigm, 1)
-            };
+            let settings =
+                MemorySettings { from_checkpoint: false, ..MemorySettings::new(paradigm, 1) };
             let memory = config.step_memory(&settings).unwrap();
             assert_eq!(memory.weights, 4 * all, "{encoder:?} {paradigm:?}");
             assert_eq!(memory.training, 4 * 4 * trained, "{encoder:?} {paradigm:?}");

@@ -16,8 +16,8 @@ use pad_data::{
 use pad_ops::{ImageSize, MatmulPrecision, Mode, rng::Key};
 use pad_ssl::{HeldOutLoss, Mae, MaeConfig, Mask, Objective, Paradigm, Pretraining, parameters};
 use pad_train::{
-    AdamW, AdamWConfig, Collective, EpochStream, LocalGroup, Schedule, SingleProcess, Task, Trainer,
-    TrainerConfig,
+    AdamW, AdamWConfig, Collective, EpochStream, LocalGroup, Schedule, SingleProcess, Task,
+    Trainer, TrainerConfig,
 };
 
 const SIDE: usize = 16;
@@ -132,11 +132,7 @@ fn config(adapter: bool) -> MaeConfig {
 }
 
 /// A model, from scratch or on given weights.
-fn model(
-    paradigm: Paradigm,
-    weights: Option<Checkpoint>,
-    epochs: usize,
-) -> (Mae, ParamStore) {
+fn model(paradigm: Paradigm, weights: Option<Checkpoint>, epochs: usize) -> (Mae, ParamStore) {
     let config = config(paradigm.has_adapters());
     let store = match weights {
         Some(weights) => ParamStore::from_checkpoint(weights, &Device::Cpu, Key::new(SEED))
@@ -155,12 +151,7 @@ fn train(mae: &Mae, store: &ParamStore, epochs: usize) -> (f64, f64) {
     train_by(Schedule::Constant { lr: 5e-3 }, mae, store, epochs)
 }
 
-fn train_by(
-    schedule: Schedule,
-    mae: &Mae,
-    store: &ParamStore,
-    epochs: usize,
-) -> (f64, f64) {
+fn train_by(schedule: Schedule, mae: &Mae, store: &ParamStore, epochs: usize) -> (f64, f64) {
     let (training, held_out) = (loader(48, 0..0, 8), loader(16, 0..0, 8));
     let task = Pretraining::new(mae, Key::new(SEED), &Device::Cpu);
     let mut evaluation = HeldOutLoss::new(&task, &held_out).with_every(None);
@@ -175,7 +166,8 @@ fn train_by(
     (evaluation.before().unwrap(), evaluation.after().unwrap())
 }
 
-/// Trains scratch for two epochs of shuffled samples; names and values afterwards, and the held-out losses.
+/// Trains scratch for two epochs of shuffled samples; names and values afterwards, and the held-out
+/// losses.
 fn train_in(
     group: Arc<dyn Collective>,
     batch_size: usize,
@@ -207,8 +199,8 @@ fn train_in(
     (parameters, [evaluation.before().unwrap(), evaluation.after().unwrap()])
 }
 
-/// Two processes with batches of 4 train what one with batches of 8 trains: crops and masks belong to samples, not to
-/// places in a batch.
+/// Two processes with batches of 4 train what one with batches of 8 trains: crops and masks belong
+/// to samples, not to places in a batch.
 #[test]
 fn two_processes_equal_one_with_the_joined_batch() {
     let (expected, losses) = train_in(Arc::new(SingleProcess), 8, 1);
@@ -224,7 +216,8 @@ fn two_processes_equal_one_with_the_joined_batch() {
         }
         for ((name, found), (_, expected)) in found.iter().zip(&expected) {
             for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
-                // The gradient of the keys' biases is zero but for rounding, which AdamW makes steps of full length of.
+                // The gradient of the keys' biases is zero but for rounding, which AdamW makes
+                // steps of full length of.
                 let noise = is_key_bias(name, i);
                 assert!(
                     noise || (found - expected).abs() < 1e-5,
@@ -256,7 +249,8 @@ fn two_hundred_steps_in_bf16_end_where_f32_ends() {
     let paradigm = Paradigm::Scratch;
     let [f32, bf16] = [MatmulPrecision::F32, MatmulPrecision::Bf16].map(|precision| {
         let (mae, store) = model(paradigm, None, EPOCHS);
-        // 6 steps an epoch. The rate falls to zero: at a constant one the last step's noise would decide.
+        // 6 steps an epoch. The rate falls to zero: at a constant one the last step's noise would
+        // decide.
         let schedule = Schedule::warmup_cosine(2e-3, 0.0, 2.0, 34.0);
         train_by(schedule, &mae.with_matmul_precision(precision), &store, 34).1
     });
@@ -309,7 +303,8 @@ fn every_paradigm_learns_and_moves_only_what_it_may() {
 fn gates_wait_for_their_epoch() {
     let (_, store) = model(Paradigm::Scratch, None, EPOCHS);
     let weights = Checkpoint::from_tensors("weights", store.tensors(|_| true));
-    // round(0.6 * 5) = 3: the gates move in epoch 4 alone; with 3 epochs (0, 1, 2 <= 2) they never do.
+    // round(0.6 * 5) = 3: the gates move in epoch 4 alone; with 3 epochs (0, 1, 2 <= 2) they never
+    // do.
     for (epochs, moves) in [(5, true), (3, false)] {
         let paradigm = Paradigm::Pad { gate_frozen: 0.6, decoder_embed: false };
         let (mae, store) = model(paradigm, Some(weights.clone()), epochs);
@@ -326,7 +321,7 @@ fn held_out_losses_repeat() {
     let task = Pretraining::new(&mae, Key::new(SEED), &Device::Cpu);
     let first = task.held_out_loss(&loader(10, 0..0, 4)).unwrap();
     assert_eq!(first, task.held_out_loss(&loader(10, 0..0, 4)).unwrap());
-    // The mean is over images, whatever the batches.
+    // The mean is over images, for any batches.
     assert!((first - task.held_out_loss(&loader(10, 0..0, 3)).unwrap()).abs() < 1e-5);
 }
 

@@ -35,7 +35,8 @@ fn neighbours_vote_by_cosine() {
         scores.to_string(),
         "accuracy 75.0%, balanced accuracy 83.3% (most frequent class 75.0%)"
     );
-    // Two neighbours of class 0 outvote a nearer one of class 1 where votes hardly fall with distance.
+    // Two neighbours of class 0 outvote a nearer one of class 1 where votes hardly fall with
+    // distance.
     let flat = NearestNeighbours { k: 3, temperature: 100.0 };
     assert_eq!(flat.classify(&known(), &query).unwrap()[3], 0);
     assert_eq!(knn(3).classify(&known(), &query).unwrap()[3], 1);
@@ -73,7 +74,7 @@ fn a_linear_layer_separates_what_is_separable() {
 
 #[test]
 fn noise_asks_for_weight_decay() {
-    // 40 images a class in 60 dimensions, of which one says something.
+    // 40 images per class in 60 dimensions, one of which differs between classes.
     let set = |seed: u64, count: usize| {
         let mut stream = Key::new(seed).stream();
         let (mut values, mut labels) = (Vec::new(), Vec::new());

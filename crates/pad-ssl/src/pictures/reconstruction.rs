@@ -15,11 +15,11 @@ const REMOVED: [u8; 3] = [128; 3];
 /// - `input`: the image;
 /// - `kept`: without the removed patches;
 /// - `predicted`: the decoder's output for the removed patches. Under `norm_pix_loss` it predicts patches of mean 0 and
-///   variance 1, which are drawn with the mean and variance of the whole image: patches that show nothing but noise or a
-///   flat grey were not learnt;
+/// variance 1, which are drawn with the mean and variance of the whole image: patches that show
+/// nothing but noise or a flat grey were not learnt;
 /// - `pasted`: the prediction in the input. Under `norm_pix_loss` each removed patch gets its true mean and variance
-///   back, as in the reference's pictures, and the title says so: the outlines of a scene are visible then even for an
-///   untrained decoder.
+/// back, as in the reference's pictures, and the title says so: the outlines of a scene are visible
+/// then even for an untrained decoder.
 ///
 /// # Shapes
 /// `images` (B, C, H, W), normalised by `normalize`.
