@@ -1,8 +1,23 @@
-//! Probes of frozen features: exact answers on toy sets, refusals.
+//! Probes of frozen features: exact answers on toy sets, folders of labelled images, errors.
+
+use std::path::Path;
 
 use candle_core::{Device, Tensor};
-use pad_ops::rng::Key;
-use pad_ssl::probe::{FeatureSet, LinearProbe, NearestNeighbours, Scores};
+use pad_adapter::{
+    checkpoint::FloatType,
+    params::ParamStore,
+    vit::{ViT, ViTConfig},
+};
+use pad_data::{
+    Dataset, Loader, LoaderConfig, draw::Canvas, sets::classification::ClassFolder,
+    transform::ImagePipeline,
+};
+use pad_ops::{ImageSize, rng::Key};
+use pad_ssl::{
+    Pool,
+    embed::{ImageFeatures, embed},
+    probe::{FeatureSet, LinearProbe, NearestNeighbours, Scores},
+};
 
 fn features(rows: &[[f32; 2]], labels: &[usize], classes: usize) -> FeatureSet {
     let values = Tensor::from_vec(rows.concat(), (rows.len(), 2), &Device::Cpu).unwrap();
@@ -136,4 +151,124 @@ fn errors_of_features_and_settings() {
     );
     let few = Scores::new(&[0, 1], &known()).unwrap_err().to_string();
     assert_eq!(few, "2 predictions, expected 4");
+}
+
+fn image(folder: &Path, name: &str, level: u8) {
+    std::fs::create_dir_all(folder.join(name).parent().unwrap()).unwrap();
+    Canvas::new(ImageSize::square(40), [level; 3]).save_png(folder.join(name)).unwrap();
+}
+
+fn vit() -> ViT {
+    let config = ViTConfig { image_size: ImageSize::square(32), ..ViTConfig::new(16, 16, 1, 2) };
+    let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
+    store.build(|vb| ViT::new(&config, vb)).unwrap()
+}
+
+fn loader(set: ClassFolder, max_unreadable: f64) -> Loader<Vec<usize>> {
+    let pipeline = ImagePipeline::evaluation(ImageSize::square(32));
+    let config = LoaderConfig { batch_size: 4, workers: 1, max_unreadable, ..Default::default() };
+    Loader::new(set, pipeline, config.in_order()).unwrap()
+}
+
+fn extract(set: ClassFolder, max_unreadable: f64) -> pad_ssl::Result<FeatureSet> {
+    FeatureSet::extract(&vit(), &loader(set, max_unreadable), 2, Pool::Mean, &Device::Cpu)
+}
+
+#[test]
+fn folders_of_classes() {
+    let root = tempfile::tempdir().unwrap();
+    for i in 0..20 {
+        image(root.path(), &format!("dark/{i}.png"), 20 + i);
+        image(root.path(), &format!("bright/sub/{i}.png"), 200 + i);
+    }
+    let (train, val) = ClassFolder::open_split(root.path(), 0.3, 1).unwrap();
+    assert_eq!(*train.classes(), ["bright", "dark"]);
+    assert_eq!(train.len() + val.len(), 40);
+    assert!((4..=20).contains(&val.len()));
+    for index in 0..val.len() {
+        assert_eq!(val.name(index).starts_with("dark"), val.info(index).unwrap() == 1);
+    }
+    let (train, val) = (extract(train, 0.0).unwrap(), extract(val, 0.0).unwrap());
+    let knn = NearestNeighbours { k: 5, ..Default::default() }.classify(&train, &val).unwrap();
+    assert_eq!(Scores::new(&knn, &val).unwrap().accuracy(), 1.0);
+    // A given split is taken as it is.
+    let root = tempfile::tempdir().unwrap();
+    for (part, count) in [("train", 3), ("val", 2)] {
+        for i in 0..count {
+            image(root.path(), &format!("{part}/a/{i}.png"), 9);
+            image(root.path(), &format!("{part}/b/{i}.png"), 99);
+        }
+    }
+    let (train, val) = ClassFolder::open_split(root.path(), 0.0, 1).unwrap();
+    assert_eq!((train.len(), val.len()), (6, 4));
+}
+
+/// The error of opening a folder that holds `files`.
+fn error_of(files: &[&str], folders: &[&str], val_share: f64) -> String {
+    let root = tempfile::tempdir().unwrap();
+    files.iter().for_each(|name| image(root.path(), name, 3));
+    folders.iter().for_each(|name| std::fs::create_dir_all(root.path().join(name)).unwrap());
+    let error = ClassFolder::open_split(root.path(), val_share, 0).unwrap_err().to_string();
+    error.replace(&root.path().display().to_string(), "ROOT")
+}
+
+#[test]
+fn errors_of_folders() {
+    let two = ["a/0.png", "a/1.png", "b/0.png", "b/1.png"];
+    assert_eq!(error_of(&["0.png"], &[], 0.5), "ROOT: no folder in it, expected one per class");
+    assert_eq!(error_of(&two[..2], &[], 0.5), "ROOT: one class alone (`a`), expected at least two");
+    assert_eq!(error_of(&two, &["c"], 0.5), "ROOT/c: no image in it, expected some of class `c`");
+    assert_eq!(
+        error_of(&two, &[], 1.0),
+        "ROOT: no training image of class `a`, expected some (another seed or a smaller share of validation images)"
+    );
+    assert_eq!(error_of(&two, &[], 0.0), "ROOT: no validation image, expected some");
+    assert_eq!(
+        error_of(&["a/0.png", "b/0.png", "stray.png"], &[], 0.5),
+        "ROOT: `stray.png` is in no class's folder"
+    );
+    assert_eq!(
+        error_of(&["train/a/0.png", "train/b/0.png", "val/a/0.png", "val/c/0.png"], &[], 0.5),
+        "ROOT/val/c: class `c` is not in ROOT/train"
+    );
+}
+
+#[test]
+fn an_unreadable_image_is_named_or_left_out() {
+    let root = tempfile::tempdir().unwrap();
+    for i in 0..4 {
+        image(root.path(), &format!("train/a/{i}.png"), 20);
+        image(root.path(), &format!("train/b/{i}.png"), 200);
+        image(root.path(), &format!("val/a/{i}.png"), 20);
+        image(root.path(), &format!("val/b/{i}.png"), 200);
+    }
+    std::fs::write(root.path().join("train/b/2.png"), b"no picture").unwrap();
+    let train = || ClassFolder::open_split(root.path(), 0.0, 0).unwrap().0;
+    let error = extract(train(), 0.0).unwrap_err().to_string();
+    assert!(error.contains("b/2.png"), "{error}");
+    let features = extract(train(), 0.5).unwrap();
+    assert_eq!(features.labels(), [0, 0, 0, 0, 1, 1, 1]);
+}
+
+#[test]
+fn features_of_a_folder_come_back_from_their_file() {
+    let root = tempfile::tempdir().unwrap();
+    for i in 0..3 {
+        image(root.path(), &format!("a/{i}.png"), 20);
+        image(root.path(), &format!("b/{i}.png"), 200);
+    }
+    let loader = loader(ClassFolder::open(root.path()).unwrap(), 0.0);
+    let stats = pad_data::transform::Normalize::msip();
+    for pool in [Pool::Mean, Pool::Class, Pool::Tokens] {
+        let found = embed(&vit(), &loader, pool, &Device::Cpu, |_| true).unwrap().unwrap();
+        assert_eq!(found.names.len(), 6);
+        let path = root.path().join("features.safetensors");
+        let found = found.with_input_stats(stats.clone());
+        found.save(&path, FloatType::F32, &Default::default()).unwrap();
+        let back = ImageFeatures::open(&path).unwrap();
+        assert_eq!((back.pool, &back.names), (pool, &found.names));
+        assert_eq!(back.input_stats.as_ref(), Some(&stats));
+        assert_eq!(back.features.dims(), found.features.dims());
+    }
+    assert!(embed(&vit(), &loader, Pool::Mean, &Device::Cpu, |_| false).unwrap().is_none());
 }
