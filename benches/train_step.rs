@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, error::Error, time::Instant};
 use candle_core::{DType, Device, Tensor};
 use clap::{Parser, ValueEnum};
 use pad::{
-    Keep, MatmulPrecision, Mode,
+    MatmulPrecision, Mode,
     params::ParamStore,
     rng::Key,
     ssl::{Mae, MaeConfig, Objective, Paradigm, parameters},
