@@ -95,9 +95,8 @@ fn with_prefix(file: &BTreeMap<String, Tensor>, prefix: &str) -> BTreeMap<String
 
 fn model(name: &str, config: &MaeConfig, file: &BTreeMap<String, Tensor>) -> (Mae, ParamStore) {
     let checkpoint = Checkpoint::from_tensors(name, with_prefix(file, "param."));
-    let paradigm = paradigm(config);
-    let store = ParamStore::from_checkpoint(checkpoint, &Device::Cpu, Key::new(0))
-        .with_plan(paradigm.plan(config.encoder.depth, 1));
+    let plan = paradigm(config).plan(config.encoder.depth, 1);
+    let store = ParamStore::from_checkpoint(checkpoint, &Device::Cpu, Key::new(0)).with_plan(plan);
     let mae = store.build(|vb| Mae::new(config, vb)).unwrap();
     (mae, store)
 }
