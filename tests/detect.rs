@@ -5,6 +5,7 @@ mod programs;
 use std::{path::Path, process::Command};
 
 use pad::data::{
+    Dataset,
     scenes::{SceneConfig, Size},
     sets::detection::{DetectionScenes, Object},
 };

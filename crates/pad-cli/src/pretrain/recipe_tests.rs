@@ -112,7 +112,7 @@ fn groups_are_the_references() {
 
 #[test]
 fn every_recipe_is_valid() {
-    fn check<P: Trainer>() {
+    fn check<P: Trainer + PartialEq>() {
         for recipe in P::RECIPES {
             let settings = Settings::<P>::of_recipe(recipe).unwrap();
             // What a run writes is read back.
