@@ -72,7 +72,7 @@ pub enum CocoError {
         /// Its place in the list, from 0.
         place: usize,
         /// The fault.
-        cause: pad_data::Error,
+        cause: Box<pad_data::Error>,
     },
     /// A score or a box is not finite.
     #[error("result {place}: expected a finite {what}, found {value}")]
