@@ -4,7 +4,7 @@ use pad_train::{BoxError, EpochInfo, Flow, Hook, TrainerView};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::Result;
+use crate::error::Result;
 
 /// Something that measures a model.
 pub trait Evaluator {

@@ -10,7 +10,10 @@ use pad_data::transform::Normalize;
 use pad_ops::rng::Key;
 use serde::de::DeserializeOwned;
 
-use crate::{Error, Result, Trained};
+use crate::{
+    error::{Error, Result},
+    plan::Trained,
+};
 
 /// How the parameters of a new model start, and which of them train.
 #[derive(Clone, Debug)]

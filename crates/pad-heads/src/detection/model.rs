@@ -14,9 +14,9 @@ use pad_train::Parameter;
 
 use super::{Detector, DetectorConfig, Thresholds, pretrained, role_of};
 use crate::{
-    Error, Result, Start,
+    error::{Error, Result},
     plan::parameters,
-    start::{check_format, metadata, stored_config, stored_normalize, strip, to_json},
+    start::{Start, check_format, metadata, stored_config, stored_normalize, strip, to_json},
 };
 
 const FORMAT: &str = "pad-detector/1";

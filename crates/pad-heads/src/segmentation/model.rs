@@ -15,9 +15,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{BackboneKind, Segmentor, SegmentorConfig, pretrained, role_of};
 use crate::{
-    Error, Result, Start,
+    error::{Error, Result},
     plan::parameters,
-    start::{check_format, metadata, stored_config, stored_normalize, strip, to_json},
+    start::{Start, check_format, metadata, stored_config, stored_normalize, strip, to_json},
 };
 
 const FORMAT: &str = "pad-segmentor/1";
