@@ -1,4 +1,4 @@
-//! The example `convert`: every way in and out, and what it says of a bad file.
+//! `pad convert`: every way in and out, and what it says of a bad file.
 
 mod programs;
 
@@ -104,6 +104,16 @@ fn a_run_goes_to_the_original_and_comes_back() {
     }
     assert_eq!(back.vit_config().unwrap(), whole.vit_config().unwrap());
     assert!(back.vit_config().unwrap().adapter.is_some());
+    // The folder of the run is the same, and nothing is replaced in silence.
+    let of_run = at("of_run.safetensors");
+    convert(&at("pad"), &of_run, &[]);
+    assert_eq!(programs::bytes(of_run.clone()), programs::bytes(at("whole.safetensors")));
+    let text = refusal(&at("pad").display().to_string(), &[&of_run.display().to_string()]);
+    assert!(
+        text.ends_with("of_run.safetensors: the file exists (--overwrite replaces it)"),
+        "{text}"
+    );
+    convert(&at("pad"), &of_run, &["--overwrite", "--half"]);
 
     // Adapters of another backbone.
     let mut other = Checkpoint::open(&backbone).unwrap();
@@ -115,12 +125,12 @@ fn a_run_goes_to_the_original_and_comes_back() {
     let text = refusal(&path.display().to_string(), &[&output, &adapter]);
     assert!(text.contains("this adapter belongs to the backbone "), "{text}");
     assert!(!Path::new(&output).exists());
-    convert(&path, Path::new(&output), &[&adapter, "--force"]);
+    convert(&path, Path::new(&output), &[&adapter, "--any-backbone"]);
 }
 
 /// `pretrain` and `embed` take files of other programs as they are.
 #[test]
-fn the_other_examples_read_foreign_files() {
+fn the_other_programs_read_foreign_files() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     write_images(&data, 12);
@@ -129,8 +139,8 @@ fn the_other_examples_read_foreign_files() {
         let mut embed = program("embed");
         let weights = at(name).display().to_string();
         let size = if name.starts_with("dino") { "42" } else { "48" };
-        embed.arg(&data).arg(&output);
-        embed.args(["--weights", &weights, "--model=auto", "--image-size", size]);
+        embed.arg(&data).arg("--out").arg(&output);
+        embed.args(["--weights", &weights, "--image-size", size]);
         success(embed);
         let features = Checkpoint::open(&output).unwrap();
         assert_eq!(features.get("features").unwrap().dims(), [12, 24], "{name}");

@@ -23,9 +23,9 @@ fn builds_reports_wrong_counts_and_verifies() {
     pictures(&downloads.join("elsewhere/infrared/train"), 3);
     let msip = |more: &[&str]| {
         let mut command = program("msip");
-        command.arg(&set).arg("--from").arg(&downloads);
-        let llvip = format!("--download=llvip={}", downloads.join("elsewhere").display());
-        command.arg("--only=infrared_ship,llvip").arg(llvip).args(more);
+        command.arg(&set).arg("--downloads").arg(&downloads);
+        let llvip = format!("--downloads=llvip={}", downloads.join("elsewhere").display());
+        command.arg("--sources=infrared_ship,llvip").arg(llvip).args(more);
         command
     };
     let output = msip(&[]).output().unwrap();
@@ -41,8 +41,8 @@ fn builds_reports_wrong_counts_and_verifies() {
     };
     assert_eq!(row("llvip")[..4], ["llvip", "3", "12025", "-12022"]);
     assert_eq!(row("infrared_ship")[..4], ["infrared_ship", "5", "8402", "-8397"]);
-    assert_eq!(row("together")[..4], ["together", "8", "20427", "-20419"]);
-    success(msip(&["--allow-counts", "--copy"]));
+    assert_eq!(row("in all")[..5], ["in", "all", "8", "20427", "-20419"]);
+    success(msip(&["--allow-counts", "--place=copy"]));
 
     let verify = || {
         let mut command = program("msip");
@@ -68,18 +68,27 @@ fn flags_that_do_not_fit() {
         error_line(&command.output().unwrap())
     };
     let known = "dronevehicle, scut_fir_pedestrian, llvip, infrared_aerial, infrared_ship, \
-                 infrared_security, lsotb_tir, lasher";
-    assert_eq!(msip(&["--only=flir"]), format!("source `flir`, expected one of {known}"));
-    assert_eq!(msip(&["--download=llvip"]), "--download `llvip`, expected NAME=DIR");
-    assert_eq!(msip(&["--only=llvip"]), "llvip: expected --from DIR or --download llvip=DIR");
+                 infrared_security, lsotb_tir or lasher";
+    assert_eq!(msip(&["--sources=flir"]), "invalid value 'flir' for '--sources <NAMES>'");
+    assert_eq!(
+        msip(&["--downloads=llvpi=x"]),
+        format!(
+            "invalid value 'llvpi=x' for '--downloads <DIR|NAME=DIR>': source: expected {known}, found `llvpi` \
+             (did you mean `llvip`?)"
+        )
+    );
+    assert_eq!(
+        msip(&["--sources=llvip"]),
+        "llvip: expected --downloads DIR or --downloads llvip=DIR"
+    );
     let sources = success({
         let mut command = program("msip");
-        command.arg("--sources");
+        command.arg("--list");
         command
     });
     let table = String::from_utf8(sources.stdout).unwrap();
     assert_eq!(table.lines().count(), 9);
-    assert!(table.contains("together") && table.contains(" 178756"), "{table}");
+    assert!(table.contains("in all") && table.contains(" 178756"), "{table}");
 }
 
 #[test]
@@ -96,19 +105,46 @@ fn statistics_and_shards_of_a_set() {
     for part in ["8 bits", "16 bits", "72x90", "mean 0.", "min ", "percentile    50: "] {
         assert!(said.contains(part), "{part}: {said}");
     }
-    let shards = |flag: &str| {
+    let shards = |flags: &[&str]| {
         let mut command = program("shards");
-        command.arg(&images).arg(&out).arg(flag);
+        command.arg("--data").arg(&images).arg("--out").arg(&out).args(flags);
         command
     };
-    let said = String::from_utf8(success(shards("--shards=3")).stdout).unwrap();
+    let said = String::from_utf8(success(shards(&["--shards=3"])).stdout).unwrap();
     assert!(said.contains(": 7 images in 3 files, "), "{said}");
-    let said = String::from_utf8(success(shards("--verify")).stdout).unwrap();
+    let error = error_line(&shards(&["--shards=3"]).output().unwrap());
+    assert!(error.ends_with(".tar: the file exists (--overwrite replaces it)"), "{error}");
+    success(shards(&["--shards=3", "--overwrite"]));
+    let said = String::from_utf8(success(shards(&["--verify"])).stdout).unwrap();
     assert_eq!(said, "7 images are those of the folder\n");
     std::fs::remove_file(out.join("1.tar")).unwrap();
-    assert_eq!(error_line(&shards("--verify").output().unwrap()), "expected 7 images, found 5");
+    assert_eq!(error_line(&shards(&["--verify"]).output().unwrap()), "expected 7 images, found 5");
+    // Shards have the same statistics as the folder.
+    success(shards(&["--shards=3", "--overwrite"]));
+    let mut of_shards = program("stats");
+    let of_shards = String::from_utf8(
+        success({
+            of_shards.arg(&out);
+            of_shards
+        })
+        .stdout,
+    )
+    .unwrap();
+    assert_eq!(of_shards, text(program("stats")));
+
+    let json = folder.path().join("stats.json");
     std::fs::write(images.join("cut.png"), b"").unwrap();
-    let mut command = program("stats");
-    let error = error_line(&command.arg(&images).output().unwrap());
-    assert!(error.starts_with("1 files could not be read; first: "), "{error}");
+    let stats = |flags: &[&str]| {
+        let mut command = program("stats");
+        command.arg(&images).arg("--json").arg(&json).args(flags);
+        command
+    };
+    let error = error_line(&stats(&[]).output().unwrap());
+    let wanted = "1 of 8 images could not be read, more than the allowed share 0.05; first: ";
+    assert!(error.starts_with(wanted), "{error}");
+    success(stats(&["--max-unreadable=0.2", "--overwrite"]));
+    let report: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(&json).unwrap()).unwrap();
+    assert_eq!((&report["images"], &report["levels"]), (&7.into(), &"1%,99%".into()));
+    assert_eq!(report["unreadable"].as_array().unwrap().len(), 1);
 }

@@ -52,13 +52,17 @@ fn every_objective_trains_and_its_encoder_is_probed() {
         assert!(run.join("model.safetensors").exists());
         let json = run.join("probe.json");
         let mut probe = programs::program("probe");
-        probe.arg("--run").arg(&run).arg("--data").arg(&labelled).arg("--json").arg(&json);
-        let output = probe.args(["--k=3", "--epochs=20"]).output().unwrap();
+        probe.arg(&labelled).arg("--run").arg(&run).arg("--json").arg(&json);
+        let output = probe.arg("--k=3").output().unwrap();
         assert!(output.status.success(), "{objective}: {}", said(&output));
         let text = std::fs::read_to_string(&json).unwrap();
         let report: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(report["classes"], serde_json::json!(["bright", "dark"]));
         assert_eq!(report["knn"]["accuracy"], 1.0, "{objective}: {text}");
+        assert_eq!(report["linear"]["balanced_accuracy"], 1.0, "{objective}: {text}");
+        for printed in ["most frequent class", "predicted", "the centre of each image"] {
+            assert!(said(&output).contains(printed), "{objective}, {printed}: {}", said(&output));
+        }
     }
     let refused = [
         ("--objective=milan", "objective milan needs a teacher, expected --teacher FILE"),

@@ -45,7 +45,7 @@ fn listing(folder: &Path) -> Vec<(String, Vec<u8>)> {
 fn files_are_made_once_in_parts_and_again_on_demand() {
     let folder = tempfile::tempdir().unwrap();
     let set = set(folder.path(), 7);
-    let said = text(&roi(&set, &["--shard=2/2"]));
+    let said = text(&roi(&set, &["--part=2/2"]));
     assert!(said.starts_with("7 images (part 2 of 2): 3 searched, 0 skipped"), "{said}");
     let said = text(&roi(&set, &[]));
     assert!(
@@ -61,11 +61,11 @@ fn files_are_made_once_in_parts_and_again_on_demand() {
     assert!(files.iter().any(|(_, bytes)| !bytes.is_empty()));
     // The same again with one thread, file for file.
     fs::write(set.join("a/roi/003.txt"), "nonsense").unwrap();
-    let said = text(&roi(&set, &["--force", "--threads=1"]));
+    let said = text(&roi(&set, &["--overwrite", "--threads=1"]));
     assert!(said.starts_with("7 images: 7 searched, 0 skipped"), "{said}");
     assert_eq!(listing(&set.join("a/roi")), files);
     // Other histograms, other regions.
-    text(&roi(&set, &["--force", "--mode=corrected"]));
+    text(&roi(&set, &["--overwrite", "--histograms=corrected"]));
     assert_eq!(listing(&set.join("a/roi")).len(), 7);
     let pictures = folder.path().join("pictures");
     let said = text(&roi(&set, &["--preview=3", &format!("--preview-dir={}", pictures.display())]));
@@ -100,7 +100,7 @@ fn unreadable_images_are_reported_and_too_many_fail() {
             .starts_with("5 images: 4 searched, 0 skipped (RoI file exists), 1 unreadable")
     );
     assert!(!set.join("a/roi/zero.txt").exists());
-    let error = error_line(&roi(&set, &["--force"]));
+    let error = error_line(&roi(&set, &["--overwrite"]));
     let start = "1 of 5 images could not be read, more than the allowed share 0.05; first: ";
     assert!(error.starts_with(&format!("{start}{reason}")), "{error}");
 }
@@ -126,18 +126,15 @@ fn settings_and_folders_that_make_no_sense() {
     let folder = tempfile::tempdir().unwrap();
     let set = set(folder.path(), 3);
     let table: [(&[&str], &str); 7] = [
-        (&["--scale=-1"], "`scale` is -1, expected a finite number of at least 0"),
+        (&["--segment-scale=-1"], "`segment_scale` is -1, expected a finite number of at least 0"),
         (&["--max-aspect=0.5"], "`max_aspect` is 0.5, expected at least 1"),
-        (&["--max-unreadable=2"], "`max_unreadable` is 2, expected 0 to 1"),
         (
-            &["--percentiles=9,3"],
-            "`window` is low 9, high 3, expected percentiles with 0 <= low < high <= 100",
+            &["--max-unreadable=2"],
+            "invalid value '2' for '--max-unreadable <SHARE>': expected a number from 0 to 1",
         ),
-        (
-            &["--percentiles=1,9", "--fixed-window=1,2"],
-            "--percentiles and --fixed-window exclude each other",
-        ),
-        (&["--percentiles=9"], "--percentiles and --fixed-window take two numbers, LOW,HIGH"),
+        (&["--levels=9%,3%"], "invalid value '9%,3%' for '--levels <LOW,HIGH>': "),
+        (&["--levels=9%"], "invalid value '9%' for '--levels <LOW,HIGH>': "),
+        (&["--threads=0"], "expected a whole number of 1 or more"),
         (&["--out=x"], "the argument '[DIR]' cannot be used with '--out <DIR>'"),
     ];
     for (more, want) in table {
@@ -145,7 +142,7 @@ fn settings_and_folders_that_make_no_sense() {
         assert!(!output.status.success());
         assert!(stderr(&output).contains(want), "{more:?}: {}", stderr(&output));
     }
-    let said = stderr(&roi(&set, &["--shard=0/2"]));
+    let said = stderr(&roi(&set, &["--part=0/2"]));
     assert!(said.contains("expected I/N with I from 1 to N"), "{said}");
     assert!(!set.join("a/roi").exists(), "a run that cannot begin leaves nothing");
     // Two images with the same stem.
@@ -234,10 +231,10 @@ fn pretraining_uses_regions_unless_told_otherwise() {
         let output = success(pretrain(&set, &out, &[&["--max-steps=2"], more].concat()));
         (stderr(&output), out)
     };
-    let (said, out) = run("with", &["--held-out=0.1", "--percentiles=2,98"]);
+    let (said, out) = run("with", &["--held-out=0.1", "--levels=2%,98%"]);
     assert!(said.contains(" training images have RoIs, "), "{said}");
     assert!(out.join("crops.png").exists());
-    let (plain, without) = run("without", &["--no-roi"]);
+    let (plain, without) = run("without", &["--crop=random"]);
     assert!(!plain.contains("RoIs"), "{plain}");
     assert!(!without.join("crops.png").exists());
     let log = |folder: &Path| fs::read_to_string(folder.join("log.jsonl")).unwrap();
@@ -310,7 +307,7 @@ fn a_run_from_shards_is_the_run_from_the_folder_and_changed_regions_are_noticed(
     text(&roi(&set, &[]));
     let shards = folder.path().join("shards");
     let mut write = program("shards");
-    write.arg(&set).arg(&shards).args(["--shards", "3"]);
+    write.arg(&set).arg("--out").arg(&shards).args(["--shards", "3"]);
     success(write);
     let plan = ["--epochs=2", "--checkpoint-every=2"];
     let (one, two) = (folder.path().join("one"), folder.path().join("two"));
@@ -331,10 +328,10 @@ fn a_run_from_shards_is_the_run_from_the_folder_and_changed_regions_are_noticed(
     let path = set.join("a/roi").join(file.expect("a region").0);
     fs::write(&path, "1,1,40,40\n").unwrap();
     let error = error_line(&go_on(&set));
-    assert!(error.contains("metadata: `regions of interest`: expected `"), "{error}");
+    assert!(error.contains(": `regions of interest`: expected `"), "{error}");
     assert!(error.contains("`, found `"), "{error}");
     fs::copy(set.join("a/thermal/001.png"), set.join("a/thermal/001b.png")).unwrap();
     let error = error_line(&go_on(&set));
-    assert!(error.contains("`images`: expected `25 files, "), "{error}");
-    assert!(error.contains("`, found `24 files, "), "{error}");
+    assert!(error.contains("`images`: expected `24 files, "), "{error}");
+    assert!(error.contains("`, found `25 files, "), "{error}");
 }

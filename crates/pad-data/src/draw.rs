@@ -3,6 +3,7 @@
 mod boxes;
 mod classes;
 mod heat;
+mod rois;
 mod text;
 
 use std::{io, path::Path};

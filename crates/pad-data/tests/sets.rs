@@ -273,6 +273,28 @@ fn one_channel_is_the_luma_of_a_coloured_image() {
 }
 
 #[test]
+fn the_whole_image_is_the_sample() {
+    let root = tempfile::tempdir().unwrap();
+    let pixel = |x: u32, y: u32| image::Luma([(x * 6 + y) as u8]);
+    let image = image::GrayImage::from_fn(40, 32, pixel);
+    image.save(root.path().join("1.png")).unwrap();
+    let whole = |height, width| ImagePipeline {
+        size: ImageSize::new(height, width),
+        channels: 1,
+        crop: Crop::Whole,
+        ..ImagePipeline::evaluation(ImageSize::square(32))
+    };
+    // At its own size the image is not resized; corners stay corners at another aspect.
+    let sample = set(&root, whole(32, 40)).get(0, Key::new(1)).unwrap();
+    for (&value, &level) in sample.iter().zip(image.as_raw()) {
+        assert_eq!(value, Normalize::msip().apply(f32::from(level), 0));
+    }
+    let small = set(&root, whole(16, 16)).get(0, Key::new(1)).unwrap();
+    assert_eq!(small.len(), 16 * 16);
+    assert!(small[0] < small[15] && small[0] < small[15 * 16] && small[15 * 16] < small[255]);
+}
+
+#[test]
 fn counts_pass_their_window_unrounded() {
     let root = tempfile::tempdir().unwrap();
     let counts: Vec<u16> = (0..40 * 32).map(|index| 30_000 + index as u16).collect();

@@ -1,21 +1,26 @@
 //! Checkpoints of other programs into this project's names, and ours into theirs.
 //!
-//!     cargo run --release --example convert -- mae_pretrain_vit_base.pth vit.safetensors
-//!     cargo run --release --example convert -- hf://facebook/dinov2-base dinov2.safetensors
-//!     cargo run --release --example convert -- vit.safetensors pad.safetensors --adapter runs/pretrain-1/adapter.safetensors --to original --prefix backbone.
+//!     pad convert mae_pretrain_vit_base.pth vit.safetensors
+//!     pad convert hf://facebook/dinov2-base dinov2.safetensors
+//!     pad convert runs/pretrain-1 pad.safetensors --to original --prefix backbone.
+//!     pad convert vit.safetensors pad.safetensors --adapter runs/pretrain-1/adapter.safetensors
 //!
 //! Formats, names and what is read: docs/checkpoints.md.
 
-use std::{io::Write, path::PathBuf, };
+use std::path::PathBuf;
 
-use candle_core::Device;
 use clap::{Args, ValueEnum};
-use crate::run::Result;
 use pad::{
-    checkpoint::{AdapterFile, Checkpoint, FloatType, Format, save},
-    params::{ParamStore, Role},
-    rng::Key,
-    vit::ViT,
+    Scale,
+    checkpoint::{Backbone, BackboneOptions, FloatType, Format, save},
+};
+
+use crate::{
+    run::Result,
+    tools::{
+        output::{Replace, print},
+        weights::{ASSET, in_flags},
+    },
 };
 
 /// Whose names the output gets.
@@ -29,30 +34,37 @@ enum Names {
     Timm,
 }
 
-/// Converts a checkpoint and says what became of every tensor.
+/// Converts a checkpoint and says what became of every tensor
 #[derive(Args, Debug)]
 pub(crate) struct Program {
-    /// .safetensors, .pth, .bin, .index.json, a folder with one of them, or hf://owner/repo[/file][@revision]
+    /// .safetensors, .pth, .bin, .index.json, a folder with one of them, the folder of a run, or
+    /// hf://OWNER/REPO[/FILE][@REVISION]
     input: String,
     /// .safetensors file to write; not needed with --list
     #[arg(required_unless_present = "list")]
     output: Option<PathBuf>,
-    /// Whose names the input has; default: told from them
+    #[command(flatten)]
+    replace: Replace,
+    /// Format of the input's names [default: detected]
     #[arg(long, value_name = "FORMAT")]
     from: Option<Format>,
     /// Whose names the output gets
     #[arg(long, value_enum, default_value = "ours")]
     to: Names,
-    /// In front of encoder and adapters, with `--to original`: `backbone.` for its segmentation, `backbone.net.` for
-    /// its detection
-    #[arg(long, default_value = "")]
+    /// Prefix of encoder and adapters with `--to original`: `backbone.` for its segmentation,
+    /// `backbone.net.` for its detection
+    #[arg(long, value_name = "PREFIX", default_value = "")]
     prefix: String,
-    /// Lay the adapters of this file over the input
+    /// Lay the adapters of this file on the input
     #[arg(long, value_name = "FILE")]
-    adapter: Option<PathBuf>,
-    /// Use adapters of another backbone all the same
+    adapter: Option<String>,
+    /// Use adapters on a backbone that they were not trained on
     #[arg(long)]
-    force: bool,
+    any_backbone: bool,
+    /// Scale of adapters where the input does not tell it: concat, sum, side, gside, fixed=S,
+    /// fixed-decay=S, fixed-linear=S or learnable=S
+    #[arg(long, value_name = "SCALE")]
+    adapter_scale: Option<Scale>,
     /// Print the tensors that would be written, and write nothing
     #[arg(long)]
     list: bool,
@@ -65,6 +77,7 @@ pub(crate) fn run(program: &Program) -> Result<()> {
     if !program.prefix.is_empty() && program.to != Names::Original {
         return Err("--prefix goes with --to original".into());
     }
+    let output = program.output.as_ref().filter(|_| !program.list);
     if let Some(output) = &program.output
         && output.extension().is_none_or(|extension| extension != "safetensors")
     {
@@ -72,18 +85,12 @@ pub(crate) fn run(program: &Program) -> Result<()> {
             format!("{}: expected a name that ends with .safetensors", output.display()).into()
         );
     }
-    let (mut checkpoint, report) = Checkpoint::open(program.input)?.to_ours(program.from)?;
-    let mut said = vec![report.to_string()];
-    if let Some(path) = &program.adapter {
-        let adapter = AdapterFile::open(path)?;
-        let (whole, changes) = with_adapters(checkpoint, &adapter, program.force)?;
-        checkpoint = whole;
-        said.extend(changes);
-        said.push(format!("adapters of {}", path.display()));
-    }
+    program.replace.check_some(output)?;
+    let (opened, mut said) = open(program)?;
+    let mut checkpoint = opened.into_checkpoint();
     if program.to != Names::Ours {
         let (converted, report) = match program.to {
-            Names::Original => checkpoint.to_original(program.prefix)?,
+            Names::Original => checkpoint.to_original(&program.prefix)?,
             _ => checkpoint.to_timm()?,
         };
         said.push(report.to_string());
@@ -94,38 +101,39 @@ pub(crate) fn run(program: &Program) -> Result<()> {
             said.push(format!("{name} {:?} {:?}", tensor.dims(), tensor.dtype()));
         }
     }
-    if let (Some(output), false) = (program.output, program.list) {
+    if let Some(output) = output {
         let float_type = if program.half { FloatType::F16 } else { FloatType::AsIs };
         save(output, checkpoint.tensors(), checkpoint.metadata(), float_type)?;
         said.push(format!("wrote {}: {} tensors", output.display(), checkpoint.tensors().len()));
     }
-    print(&said)
+    print(said.join("\n"))
 }
 
-/// Prints lines, the file being written already; a reader that has seen enough (`head`) is no error.
-fn print(lines: &[String]) -> Result<()> {
-    match writeln!(std::io::stdout(), "{}", lines.join("\n")) {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        printed => Ok(printed?),
+/// The input, with the adapters laid on it, and what there is to say of them.
+fn open(program: &Program) -> Result<(Backbone, Vec<String>)> {
+    // Heads of downstream models are kept: no readers of their files, which take them away.
+    let options = BackboneOptions::default()
+        .with_named(ASSET, pad::assets::VIT_PICO_RGB)
+        .with_reader(pad::ssl::read_backbone)
+        .with_any_backbone(program.any_backbone)
+        .with_scale(program.adapter_scale);
+    let (source, input) = match &program.adapter {
+        Some(adapter) => (adapter, Some(program.input.clone())),
+        None => (&program.input, None),
+    };
+    let options = options.with_format(program.from).with_backbone(input);
+    let opened = Backbone::open(source, &options).map_err(in_flags)?;
+    let report = opened.report();
+    // Metadata with a guessed scale would be worse than no file.
+    if let Some(why) = &report.unresolved
+        && program.adapter_scale.is_none()
+        && opened.has_adapters()
+    {
+        return Err(in_flags(format_args!("{}: {why}", program.input)).into());
     }
-}
-
-/// The backbone with adapters, once it is certain that they belong to it.
-fn with_adapters(
-    mut backbone: Checkpoint,
-    adapter: &AdapterFile,
-    force: bool,
-) -> Result<(Checkpoint, Vec<String>)> {
-    let changes = backbone.fit(adapter.config())?;
-    let mut whole = adapter.onto(backbone);
-    let store = ParamStore::from_checkpoint(whole.clone(), &Device::Cpu, Key::new(0))
-        .unused(Role::is_decoder);
-    store.build(|vb| ViT::new(adapter.config(), vb))?;
-    if !force {
-        adapter.check(&store)?;
+    let mut said = vec![report.to_string()];
+    if let Some(adapter) = opened.adapter_file() {
+        said.push(format!("adapters of {}", adapter.path().display()));
     }
-    whole.remove_metadata("mae");
-    whole.set_metadata("vit", serde_json::to_string(adapter.config())?);
-    Ok((whole, changes))
+    Ok((opened, said))
 }
-

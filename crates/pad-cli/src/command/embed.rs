@@ -1,94 +1,103 @@
-//! Features of all images of a folder, to a safetensors file.
+//! Features of all images of a folder, in a safetensors file.
 //!
-//!     cargo run --release --example embed -- DIR features.safetensors --run runs/pretrain-1
-//!     cargo run --release --example embed -- DIR features.safetensors --weights vit.safetensors --model base
+//!     pad embed DIR --out features.safetensors --run runs/pretrain-1
+//!     pad embed DIR --weights hf://facebook/dinov2-small --image-size 224
 //!
-//! The file holds `features` (images, D) for `--pool mean` and `class`, (images, 1 + L, D) for `tokens`; its metadata
-//! `names` lists the images as a JSON array, in the same order. Unreadable images are reported and left out.
+//! The file holds `features`, (images, D) for `--pool mean` and `class`, (images, 1 + L, D) for
+//! `tokens`. Its metadata `names` lists the images as a JSON array in the same order; the others
+//! say how the images became input. Unreadable images are reported and left out.
 
-use std::{collections::BTreeMap, path::PathBuf, };
+use std::{path::PathBuf, sync::atomic::Ordering, time::Instant};
 
-use candle_core::Tensor;
-use clap::{Args, ValueEnum};
-use crate::run::{
-    Result, model,
-    settings::{Flags, Settings},
-};
-use indicatif::ProgressIterator;
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
 use pad::{
-    Mode,
-    checkpoint::{FloatType, save},
+    checkpoint::FloatType,
+    data::{Dataset, Loader, sets::open_images},
+    ssl::{Pool, embed::embed},
 };
 
-/// Which tokens make an image's feature.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Pool {
-    /// The mean over the patches
-    Mean,
-    /// The class token
-    Class,
-    /// All tokens, class token first
-    Tokens,
-}
+use crate::{
+    run::{Result, signals::Signals},
+    tools::{
+        data::Data,
+        device::Compute,
+        output::{Replace, print},
+        reading::Reading,
+        run_facts::RunFacts,
+        view::View,
+        weights::Weights,
+    },
+};
 
-/// Writes features of all images of a folder to a safetensors file.
+/// Writes features of all images of a folder to a safetensors file
 #[derive(Args, Debug)]
 pub(crate) struct Program {
-    /// Folder of images
-    images: PathBuf,
+    #[command(flatten)]
+    data: Data,
     /// File to write
-    output: PathBuf,
-    /// Folder of a run of `pretrain`; without it the weights named by --weights
-    #[arg(long, value_name = "DIR")]
-    run: Option<PathBuf>,
-    /// Which tokens make a feature
-    #[arg(long, value_enum, default_value = "mean")]
+    #[arg(long, value_name = "FILE", default_value = "features.safetensors")]
+    out: PathBuf,
+    #[command(flatten)]
+    replace: Replace,
+    /// Which tokens make a feature: mean (over the patches), class, or tokens (all of them, class
+    /// token first)
+    #[arg(long, value_name = "NAME", default_value_t)]
     pool: Pool,
-    /// Use adapters of another backbone all the same
-    #[arg(long)]
-    force: bool,
     /// Store 16-bit floats
     #[arg(long)]
     half: bool,
     #[command(flatten)]
-    flags: Flags,
+    weights: Weights,
+    #[command(flatten)]
+    view: View,
+    #[command(flatten)]
+    reading: Reading,
+    #[command(flatten)]
+    compute: Compute,
 }
 
 pub(crate) fn run(program: &Program) -> Result<()> {
-    let flags = Flags { data: Some(program.images.clone()), ..program.flags.clone() };
-    let config = program.run.as_ref().map(|folder| folder.join("config.toml"));
-    let settings = Settings::merge(config.as_deref(), &flags)?;
-    run::threads(settings.threads)?;
-    let device = run::device(&settings.device)?;
-    let vit = match &program.run {
-        Some(folder) => model::of_run(folder, &device, program.force)?.network.encoder().clone(),
-        None => model::encoder(&settings, &device)?,
-    };
-    let dataset = run::images::evaluation(&settings, Some(program.images))?;
-    let loader = run::images::in_order(&settings, dataset)?;
-    let (mut features, mut names) = (Vec::new(), Vec::new());
-    let start = std::time::Instant::now();
-    for batch in loader.epoch(0, 0)?.progress_count(loader.batches_per_epoch() as u64) {
-        let batch = batch?;
-        let tokens = vit.forward(&batch.images.to_device(&device)?, Mode::Eval)?;
-        let patches = tokens.dim(1)? - 1;
-        features.push(match program.pool {
-            Pool::Mean => tokens.narrow(1, 1, patches)?.mean(1)?,
-            Pool::Class => tokens.narrow(1, 0, 1)?.squeeze(1)?,
-            Pool::Tokens => tokens,
-        });
-        names.extend(batch.indices.iter().map(|&index| loader.dataset().name(index)));
+    let out = &program.out;
+    if out.extension().is_none_or(|extension| extension != "safetensors") {
+        return Err(
+            format!("{}: expected a name that ends with .safetensors", out.display()).into()
+        );
     }
-    if features.is_empty() {
-        return Err(format!("{}: not one readable image", program.images.display()).into());
-    }
-    let features = Tensor::cat(&features, 0)?;
-    let images_per_s = names.len() as f64 / start.elapsed().as_secs_f64();
-    let metadata = BTreeMap::from([("names".to_string(), serde_json::to_string(&names)?)]);
-    let float_type = if program.half { FloatType::F16 } else { FloatType::F32 };
-    let shape = features.dims().to_vec();
-    save(program.output, &BTreeMap::from([("features".into(), features)]), &metadata, float_type)?;
-    println!("wrote {}: features {shape:?}, {images_per_s:.1} images/s", program.output.display());
-    Ok(())
-}
+    program.replace.check(out)?;
+    let images = open_images(program.data.required()?)?;
+    let device = program.compute.start()?;
+    let facts = RunFacts::of(program.weights.source())?;
+    let encoder = program.weights.encoder(program.view.size(&facts), &device)?;
+    let input = program.view.input(&facts, encoder.vit.config(), encoder.input_stats.clone());
+    print(&input)?;
+    let signals = Signals::watch()?;
 
+    let count = images.len();
+    let loader: Loader = Loader::new(images, input.pipeline.clone(), program.reading.loader())?;
+    let bar = ProgressBar::new(count as u64)
+        .with_style(ProgressStyle::with_template("{bar:30} {pos}/{len} images, {eta} left")?);
+    let start = Instant::now();
+    let embedded = embed(&encoder.vit, &loader, program.pool, &device, |done| {
+        bar.set_position(done as u64);
+        !signals.stop.load(Ordering::Relaxed)
+    })?;
+    bar.finish_and_clear();
+    let Some(embedded) = embedded else { return signals.stopped() };
+    for bad in loader.unreadable() {
+        tracing::warn!("left out: {}", bad.reason);
+    }
+    let images_per_s = embedded.names.len() as f64 / start.elapsed().as_secs_f64().max(1e-9);
+
+    let embedded = embedded.with_input_stats(input.pipeline.normalize.clone());
+    let mut notes = input.notes();
+    notes.insert("weights".into(), program.weights.source().into());
+    let float_type = if program.half { FloatType::F16 } else { FloatType::F32 };
+    embedded.save(out, float_type, &notes)?;
+    print(format_args!(
+        "wrote {}: features {:?} of {} images, {images_per_s:.1} images/s",
+        out.display(),
+        embedded.features.dims(),
+        embedded.names.len()
+    ))
+}

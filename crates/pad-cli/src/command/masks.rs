@@ -1,113 +1,111 @@
-//! A picture of the masking strategies on rendered infrared scenes.
+//! A picture of the masking strategies.
 //!
-//!     cargo run --release --example masks -- masks.png
-//!     cargo run --release --example masks -- masks.png --teacher clip_vit_b16.safetensors
+//!     pad masks                                        # rendered scenes, needs nothing
+//!     pad masks DIR --teacher clip_vit_b16.safetensors
 //!
-//! Columns: scene, random, block, cells, attention, intensity. Without a teacher the attention is a stand-in: local
-//! contrast, which a class token tends to look at.
+//! Without a teacher, attention is replaced by local contrast, which a class token tends to look
+//! at.
 
-use std::{path::PathBuf, };
+use std::path::PathBuf;
 
-use candle_core::{Device, Tensor};
+use candle_core::Device;
 use clap::Args;
-use crate::run::Result;
 use pad::{
     ImageSize,
     checkpoint::Checkpoint,
     data::{
-        draw::Canvas,
-        scenes::{SceneConfig, SceneSet, Size},
-        sets::{ImageDataset, ImageDatasetConfig},
-        transform::Normalize,
+        sets::open_images,
+        transform::{ImagePipeline, Normalize},
+        window::Window,
     },
-    rng::Key,
-    ssl::{ClipTeacher, Masking, Teacher},
-    vit::{PatchGrid, patches},
+    ssl::{
+        TeacherModel, TeacherOptions,
+        pictures::{MaskPicture, masks},
+    },
+    vit::ViTConfig,
 };
 
-/// Draws the masking strategies.
+use crate::{
+    run::Result,
+    tools::{
+        data::Data,
+        images::{scenes, spread},
+        output::{Replace, print},
+        values::{count, image_size, inner_share},
+    },
+};
+
+/// Draws the masking strategies of pre-training
 #[derive(Args, Debug)]
+#[command(
+    after_help = "Without DIR scenes are rendered. Without --teacher, attention is replaced by local contrast."
+)]
 pub(crate) struct Program {
+    #[command(flatten)]
+    data: Data,
     /// PNG file to write
-    output: PathBuf,
-    /// Weights of CLIP's image tower, for attention masking
-    #[arg(long, value_name = "FILE")]
-    teacher: Option<PathBuf>,
-    /// Scenes, a row each
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, value_name = "FILE", default_value = "masks.png")]
+    out: PathBuf,
+    #[command(flatten)]
+    replace: Replace,
+    /// Weights of CLIP's image tower, for attention masking: a file, a folder, or
+    /// hf://OWNER/REPO[/FILE]
+    #[arg(long, value_name = "WEIGHTS")]
+    teacher: Option<String>,
+    /// Number of images, a row each
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = count)]
     count: usize,
-    /// Share of patches that are removed
-    #[arg(long, default_value_t = 0.6)]
+    /// Share of patches that are removed, above 0 and below 1
+    #[arg(long, value_name = "SHARE", default_value_t = 0.6, value_parser = inner_share)]
     mask_ratio: f64,
+    /// Side of a patch, pixels
+    #[arg(long, value_name = "PIXELS", default_value_t = 16, value_parser = count)]
+    patch_size: usize,
+    /// Height,width of the images, or one number for both, pixels
+    #[arg(long, value_name = "PIXELS", default_value = "224", value_parser = image_size)]
+    image_size: ImageSize,
+    /// Band of 16-bit and float images that becomes black to white: percentiles of each image
+    /// (1%,99%) or values of the file (28000,31000)
+    #[arg(long, value_name = "LOW,HIGH", default_value_t, allow_hyphen_values = true)]
+    levels: Window,
     /// Seed of scenes and masks
     #[arg(long, default_value_t = 0)]
     seed: u64,
 }
 
-const SIDE: usize = 224;
-const PATCH: usize = 16;
-const GRID: PatchGrid = PatchGrid::new(SIDE / PATCH, SIDE / PATCH);
-const REMOVED: [u8; 3] = [40, 60, 110];
-
-/// The teacher's attention, or each patch's standard deviation.
-fn importance(teacher: Option<&ClipTeacher>, images: &Tensor) -> Result<Tensor> {
-    if let Some(teacher) = teacher {
-        let tokens = teacher.tokens(images)?;
-        tokens.expect_grid(GRID)?;
-        return Ok(tokens.importance()?.ok_or("CLIP gives attention")?);
-    }
-    let patches = patches(images, PATCH)?;
-    let centred = patches.broadcast_sub(&patches.mean_keepdim(2)?)?;
-    Ok(centred.sqr()?.mean(2)?.sqrt()?)
-}
-
 pub(crate) fn run(program: &Program) -> Result<()> {
-    let device = Device::Cpu;
+    program.replace.check(&program.out)?;
+    let images = program.data.folder().map(open_images).transpose()?;
     let normalize = Normalize::msip();
+    let student =
+        ViTConfig { image_size: program.image_size, ..ViTConfig::pico(program.patch_size) };
+    // Patches that do not fill the image are an error before anything is read.
+    student.grid()?;
     let teacher = match &program.teacher {
-        Some(path) => {
-            let clip = ClipTeacher::load(&Checkpoint::open(path)?, &device)?;
-            let side = GRID.height * clip.config().patch_size;
-            Some(clip.seeing(normalize.clone()).at(ImageSize::square(side)))
+        Some(source) => {
+            let options = TeacherOptions { input_stats: normalize.clone(), ..Default::default() };
+            let opened =
+                TeacherModel::open(Checkpoint::open(source)?, &student, &options, &Device::Cpu)?;
+            Some(opened.teacher)
         }
         None => None,
     };
-    let scenes =
-        SceneSet::render(&SceneConfig::new(Size::new(256, 320), program.seed), program.count)?;
-    let config = ImageDatasetConfig::evaluation(ImageSize::square(SIDE));
-    let dataset = ImageDataset::from_source(std::sync::Arc::new(scenes), config)?;
-    let images = run::images::spread(&dataset, program.count)?;
-    let count = images.dim(0)?;
-    let keys: Vec<Key> = (0..count as u64).map(|i| Key::new(program.seed).sample(i)).collect();
-    let importance = importance(teacher.as_ref(), &images)?;
-    let mut rows: Vec<Vec<Canvas>> = Vec::new();
-    for i in 0..count {
-        rows.push(vec![Canvas::from_tensor(&images.get(i)?, &normalize)?]);
-    }
-    let maskings = [
-        Masking::Random,
-        Masking::Block,
-        Masking::Cells(2),
-        Masking::Attention,
-        Masking::Intensity,
-    ];
-    for masking in maskings {
-        let mask = masking.draw(&images, GRID, program.mask_ratio, Some(&importance), &keys)?;
-        for (row, removed) in rows.iter_mut().zip(mask.removed.to_vec2::<f32>()?) {
-            let removed: Vec<bool> = removed.iter().map(|&value| value > 0.5).collect();
-            let mut picture = row[0].clone();
-            let cells = ImageSize { height: GRID.height, width: GRID.width };
-            picture.cover_patches(cells, &removed, REMOVED)?;
-            row.push(picture);
-        }
-    }
-    let small = |picture: &Canvas| picture.stretched(ImageSize::square(SIDE * 5 / 14));
-    let rows: Vec<Vec<Canvas>> = rows.iter().map(|row| row.iter().map(small).collect()).collect();
-    Canvas::tiled(&rows, 4, [255; 3]).save_png(program.output)?;
-    println!(
-        "wrote {}: scene, random, block, cells, attention, intensity",
-        program.output.display()
-    );
-    Ok(())
+    let pipeline = ImagePipeline {
+        normalize: normalize.clone(),
+        window: program.levels,
+        ..ImagePipeline::evaluation(program.image_size)
+    };
+    let images = match images {
+        Some(images) => spread(&images, &pipeline, program.count)?,
+        None => spread(&scenes(program.count, program.seed)?, &pipeline, program.count)?,
+    };
+    let picture = MaskPicture {
+        patch_size: program.patch_size,
+        mask_ratio: program.mask_ratio,
+        seed: program.seed,
+        ..Default::default()
+    };
+    masks(&images, &normalize, teacher.as_deref(), &picture)?.save_png(&program.out)?;
+    let names: Vec<String> = picture.maskings.iter().map(ToString::to_string).collect();
+    print(format_args!("wrote {}: input, {}", program.out.display(), names.join(", ")))
 }
-

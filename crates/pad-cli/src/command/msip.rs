@@ -1,71 +1,112 @@
-//! Builds MSIP, the infrared pre-training set of the paper, from the eight public sources as they are downloaded.
+//! Builds MSIP, the infrared pre-training set of the paper, from the eight public sources as they
+//! are downloaded.
 //!
-//!     cargo run --release --example msip -- --sources
-//!     cargo run --release --example msip -- MSIP --from downloads
-//!     cargo run --release --example msip -- MSIP --verify
+//!     pad msip --list
+//!     pad msip MSIP --downloads downloads
+//!     pad msip MSIP --verify
 //!
-//! `docs/msip.md` says where the sources are and what of each is taken. A run can be stopped and started again.
+//! `docs/msip.md` says where the sources are and what of each is taken. A run can be stopped and
+//! started again.
 
-use std::{path::PathBuf, };
+use std::{path::PathBuf, str::FromStr};
 
-use clap::Args;
-use crate::run::Result;
+use clap::{
+    Args, ValueEnum,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 use indicatif::{ProgressBar, ProgressStyle};
 use pad::data::msip::{
     BuildConfig, Built, EXPECTED, Placing, Plan, SOURCES, SourceSpec, build, verify,
 };
 
-/// Builds MSIP from its eight public sources.
+use crate::{run::Result, tools::output::print};
+
+/// How images come into the set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Place {
+    /// As hard links to the downloads, as copies where a link is impossible
+    #[default]
+    Link,
+    /// As copies
+    Copy,
+}
+
+/// Where downloads are: of all sources, or of one.
+#[derive(Clone, Debug, PartialEq)]
+struct Download {
+    /// Name of the source; `None` for a folder with all of them.
+    source: Option<&'static str>,
+    folder: PathBuf,
+}
+
+impl FromStr for Download {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        // A path may have a `=` in it; the name of a source has no `/`.
+        match text.split_once('=') {
+            Some((name, folder)) if !name.contains(['/', '\\']) => {
+                let source = SourceSpec::named(name)
+                    .ok_or_else(|| pad::ops::text::unknown_name("source", name, names()))?;
+                Ok(Self { source: Some(source.name), folder: folder.into() })
+            }
+            _ => Ok(Self { source: None, folder: text.into() }),
+        }
+    }
+}
+
+fn names() -> impl Iterator<Item = &'static str> {
+    SOURCES.iter().map(|source| source.name)
+}
+
+fn source() -> impl TypedValueParser<Value = String> {
+    PossibleValuesParser::new(names())
+}
+
+/// Builds MSIP from its eight public sources
 #[derive(Args, Debug)]
 pub(crate) struct Program {
     /// Folder of the set
-    #[arg(required_unless_present = "sources", value_name = "MSIP")]
+    #[arg(required_unless_present = "list", value_name = "DIR")]
     set: Option<PathBuf>,
-    /// Folder below which the downloads are unpacked
-    #[arg(long, value_name = "DIR")]
-    from: Option<PathBuf>,
-    /// A source's download where it is not found below --from; may be repeated
-    #[arg(long, value_name = "NAME=DIR")]
-    download: Vec<String>,
-    /// Build these sources alone
-    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
-    only: Vec<String>,
-    /// Hard links to the downloads, copies where that is impossible (default)
-    #[arg(long, conflicts_with = "copy")]
-    link: bool,
-    /// Copies of the downloads
-    #[arg(long)]
-    copy: bool,
-    /// Take out images that look like an earlier one
+    /// Folder below which the downloads are unpacked, or NAME=DIR for one source; may be repeated
+    #[arg(long, value_name = "DIR|NAME=DIR")]
+    downloads: Vec<Download>,
+    /// Sources to build, separated by commas [default: all]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = source())]
+    sources: Vec<String>,
+    /// How images come into the set
+    #[arg(long, value_enum, default_value_t)]
+    place: Place,
+    /// Remove images that resemble an earlier one
     #[arg(long)]
     dedup: bool,
-    /// Bits (of 128) by which images differ at most that look alike
+    /// Bits (of 128) of their fingerprints in which images that resemble each other differ at most
     #[arg(long, value_name = "BITS", default_value_t = BuildConfig::default().near,
         value_parser = clap::value_parser!(u32).range(0..=32))]
     near: u32,
     /// Accept other numbers of images than the paper's
     #[arg(long)]
     allow_counts: bool,
-    /// Compare the set with its manifests; build nothing
-    #[arg(long, conflicts_with = "from")]
+    /// Compare the set with its manifests, and build nothing
+    #[arg(long, conflicts_with = "downloads")]
     verify: bool,
-    /// Print the sources and where they are to be had
-    #[arg(long)]
-    sources: bool,
+    /// Print the sources and where they are found, and build nothing
+    #[arg(long, conflicts_with_all = ["downloads", "verify"])]
+    list: bool,
 }
 
 pub(crate) fn run(program: &Program) -> Result<()> {
-    if program.sources {
+    if program.list {
         for source in &SOURCES {
-            println!(
+            print(format_args!(
                 "{:<20} {:>7}  {}  ({})",
                 source.name, source.expected, source.page, source.terms
-            );
+            ))?;
         }
-        println!("{:<20} {EXPECTED:>7}", "together");
-        return Ok(());
+        return print(format_args!("{:<20} {EXPECTED:>7}", "in all"));
     }
-    let Some(set) = &program.set else { return Err("no folder for the set".into()) };
+    let Some(set) = &program.set else { return Err("expected DIR, the folder of the set".into()) };
     if program.verify {
         let (images, faults) = verify(set)?;
         faults.iter().for_each(|fault| tracing::error!("{fault}"));
@@ -74,12 +115,17 @@ pub(crate) fn run(program: &Program) -> Result<()> {
                 format!("{} faults in {images} images; first: {first}", faults.len()).into()
             );
         }
-        println!("{}: {images} images are as their manifests say", set.display());
-        return Ok(());
+        return print(format_args!(
+            "{}: {images} images are as their manifests say",
+            set.display()
+        ));
     }
     let plans = plans(program)?;
     let config = BuildConfig {
-        placing: if program.copy { Placing::Copy } else { Placing::Link },
+        placing: match program.place {
+            Place::Link => Placing::Link,
+            Place::Copy => Placing::Copy,
+        },
         near: program.near,
         dedup: program.dedup,
         ..Default::default()
@@ -100,7 +146,7 @@ pub(crate) fn run(program: &Program) -> Result<()> {
         bar.set_position(before + progress.done as u64);
     })?;
     bar.finish_and_clear();
-    report(&built);
+    report(&built)?;
     let wrong: Vec<&str> =
         built.iter().filter(|one| !one.is_as_expected()).map(|one| one.source.name).collect();
     if !wrong.is_empty() && !program.allow_counts {
@@ -113,72 +159,57 @@ pub(crate) fn run(program: &Program) -> Result<()> {
     Ok(())
 }
 
-/// What is to be done, for all sources before any is touched.
+/// Plans all sources before any is touched.
 fn plans(program: &Program) -> Result<Vec<Plan>> {
-    let named = |name: &str| {
-        SourceSpec::named(name).ok_or_else(|| {
-            let names: Vec<&str> = SOURCES.iter().map(|source| source.name).collect();
-            format!("source `{name}`, expected one of {}", names.join(", "))
-        })
+    let below = |name: Option<&str>| {
+        program.downloads.iter().find(|download| download.source == name).map(|found| &found.folder)
     };
-    for name in &program.only {
-        named(name)?;
-    }
-    let mut given = Vec::new();
-    for pair in &program.download {
-        let Some((name, folder)) = pair.split_once('=') else {
-            return Err(format!("--download `{pair}`, expected NAME=DIR").into());
-        };
-        given.push((named(name)?.name, PathBuf::from(folder)));
-    }
     let mut plans = Vec::new();
     for source in &SOURCES {
-        if !program.only.is_empty() && !program.only.iter().any(|name| name == source.name) {
+        let name = source.name;
+        if !program.sources.is_empty() && !program.sources.iter().any(|wanted| wanted == name) {
             continue;
         }
-        let folder = match (given.iter().find(|(name, _)| *name == source.name), &program.from) {
-            (Some((_, folder)), _) => folder.clone(),
+        let folder = match (below(Some(name)), below(None)) {
+            (Some(folder), _) => folder.clone(),
             (None, Some(downloads)) => Plan::locate(source, downloads)?,
             (None, None) => {
                 return Err(
-                    format!("{}: expected --from DIR or --download {0}=DIR", source.name).into()
+                    format!("{name}: expected --downloads DIR or --downloads {name}=DIR").into()
                 );
             }
         };
         let plan = Plan::new(source, &folder)?;
-        tracing::info!("{}: {} files of {}", source.name, plan.images.len(), folder.display());
+        tracing::info!("{name}: {} files of {}", plan.images.len(), folder.display());
         plans.push(plan);
     }
     Ok(plans)
 }
 
-fn report(built: &[Built]) {
+/// Prints what became of each source.
+fn report(built: &[Built]) -> Result<()> {
     for error in built.iter().flat_map(|one| &one.unreadable) {
         tracing::error!("left out: {error}");
     }
     let head = ["found", "expected", "difference", "dark", "unreadable", "near", "removed"];
-    print!("{:<20}", "source");
-    head.iter().for_each(|name| print!(" {name:>10}"));
-    println!();
+    let cells: String = head.iter().map(|name| format!(" {name:>10}")).collect();
+    print(format_args!("{:<20}{cells}", "source"))?;
     let mut sums = [0_i64; 7];
     for one in built {
         let (found, expected) = (one.found as i64, one.source.expected as i64);
         let rest =
             [one.dark, one.unreadable.len(), one.near, one.removed].map(|count| count as i64);
         let numbers = [found, expected, found - expected, rest[0], rest[1], rest[2], rest[3]];
-        print_row(one.source.name, &numbers);
+        print(row(one.source.name, &numbers))?;
         sums.iter_mut().zip(numbers).for_each(|(sum, number)| *sum += number);
     }
-    print_row("together", &sums);
+    print(row("in all", &sums))
 }
 
-fn print_row(name: &str, numbers: &[i64; 7]) {
-    print!("{name:<20}");
-    for (column, number) in numbers.iter().enumerate() {
-        // The difference has its sign.
-        let text = if column == 2 { format!("{number:+}") } else { number.to_string() };
-        print!(" {text:>10}");
-    }
-    println!();
+fn row(name: &str, numbers: &[i64; 7]) -> String {
+    let cell = |(column, number): (usize, &i64)| match column {
+        2 => format!(" {number:>+10}"), // the difference has its sign
+        _ => format!(" {number:>10}"),
+    };
+    format!("{name:<20}{}", numbers.iter().enumerate().map(cell).collect::<String>())
 }
-

@@ -1,66 +1,103 @@
-//! Pictures of what a pre-trained model sees: input, what is kept of it, its reconstruction; and the patchwise scales
-//! of every block as heat maps.
+//! Pictures of what a pre-trained model sees: input, kept patches, prediction and reconstruction;
+//! and the patchwise scales of every block as heat maps.
 //!
-//!     cargo run --release --example reconstruct -- runs/pretrain-1 DIR
+//!     pad reconstruct --run runs/pretrain-1          # images of the run, or rendered scenes
+//!     pad reconstruct DIR --run runs/pretrain-1
 //!
-//! DIR is a folder of images; without it the run's own images (or rendered scenes) are used. Writes
-//! `reconstruction.png` and `scales.png` to the run folder, or to `--out`.
+//! Writes `reconstruction.png` and, for a model with patchwise scales, `scales.png`.
 
-use std::{path::PathBuf, };
+use std::path::PathBuf;
 
 use clap::Args;
-use crate::run::{Result, model, settings::Settings};
+use pad::{
+    data::{SharedDataset, image::Image, sets::open_images},
+    ssl::pictures::{reconstructions, scales},
+};
 
-/// Draws reconstructions and patchwise scales of a pre-trained model.
+use crate::{
+    run::{Result, free_run_folder},
+    tools::{
+        data::Data,
+        device::Compute,
+        images::{scenes, spread},
+        output::{Replace, make_folder, print},
+        run_facts::RunFacts,
+        values::count,
+        view::View,
+        weights::Weights,
+    },
+};
+
+/// Draws reconstructions and patchwise scales of a pre-trained model
 #[derive(Args, Debug)]
+#[command(after_help = "Without DIR the images are those of the run, or rendered scenes.")]
 pub(crate) struct Program {
-    /// Folder of a run of `pretrain`
-    run: PathBuf,
-    /// Folder of images [default: the run's own]
-    images: Option<PathBuf>,
-    /// Folder for the pictures [default: the run's]
+    #[command(flatten)]
+    data: Data,
+    /// Folder for the pictures [default: runs/reconstruct-1, or the next that is free]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Images in a picture, spread over the folder
-    #[arg(long, default_value_t = 6)]
+    #[command(flatten)]
+    replace: Replace,
+    /// Number of images in a picture, spread over the folder
+    #[arg(long, value_name = "N", default_value_t = 6, value_parser = count)]
     count: usize,
-    /// Seed of the masks
+    /// Seed of masks and scenes
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Use adapters of another backbone all the same
-    #[arg(long)]
-    force: bool,
-    /// cpu, cuda, cuda:N, metal
-    #[arg(long, default_value = "cpu")]
-    device: String,
+    #[command(flatten)]
+    weights: Weights,
+    #[command(flatten)]
+    view: View,
+    #[command(flatten)]
+    compute: Compute,
 }
 
 pub(crate) fn run(program: &Program) -> Result<()> {
-    let device = run::device(program.device)?;
-    let settings = Settings::of_run(program.run)?;
-    let model = model::of_run(program.run, &device, program.force)?;
-    let dataset = run::images::evaluation(&settings, program.images.as_deref())?;
-    let images = run::images::spread(&dataset, program.count)?.to_device(&device)?;
-    let normalize = settings.normalize()?;
-    let folder = program.out.unwrap_or(program.run);
-    std::fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-    let path = folder.join("reconstruction.png");
-    run::pictures::reconstructions(model.mae()?, &images, &normalize, program.seed)?
-        .save_png(&path)?;
-    println!("wrote {}: input, kept patches, reconstruction", path.display());
-    match run::pictures::scales(model.network.encoder(), &images, &normalize)? {
-        Some((canvas, (low, high))) => {
-            let path = folder.join("scales.png");
-            canvas.save_png(&path)?;
-            let blocks = model.config.encoder.depth;
-            println!(
-                "wrote {}: input, scales of blocks 0 to {}, from {low:.3} (dark) to {high:.3} (bright)",
-                path.display(),
-                blocks - 1
-            );
-        }
-        None => println!("no patchwise scales in this model"),
-    }
-    Ok(())
-}
+    let folder = program.out.clone().unwrap_or_else(|| free_run_folder("reconstruct"));
+    let (reconstruction, heat) = (folder.join("reconstruction.png"), folder.join("scales.png"));
+    program.replace.check(&reconstruction)?;
+    program.replace.check(&heat)?;
+    let source = program.weights.source();
+    let facts = RunFacts::of(source)?;
+    let data = program.data.folder().or(facts.data.as_deref());
+    let images: Option<SharedDataset<Image>> = data.map(open_images).transpose()?;
 
+    let device = program.compute.start()?;
+    let opened = program.weights.autoencoder(program.view.known_size(&facts), &device)?;
+    let config = *opened.mae.config();
+    let input = program.view.input(&facts, &config.encoder, opened.input_stats.clone());
+    print(&input)?;
+    let pipeline = &input.pipeline;
+    let images = match images {
+        Some(images) => spread(&images, pipeline, program.count)?,
+        None => spread(&scenes(program.count, program.seed)?, pipeline, program.count)?,
+    };
+    let images = images.to_device(&device)?;
+
+    make_folder(&folder)?;
+    reconstructions(&opened.mae, &images, &pipeline.normalize, program.seed)?
+        .save_png(&reconstruction)?;
+    print(format_args!(
+        "wrote {}: what {source} makes of removed patches",
+        reconstruction.display()
+    ))?;
+    if config.norm_pix_loss {
+        print(
+            "  The model predicts patches of mean 0 and variance 1. The last column gives each removed patch its true\n  \
+             mean and variance back, which shows outlines even for an untrained decoder: what was learnt is the column\n  \
+             `predicted`.",
+        )?;
+    }
+    match scales(opened.mae.encoder(), &images, &pipeline.normalize)? {
+        Some(picture) => {
+            picture.canvas.save_png(&heat)?;
+            let (low, high) = picture.range;
+            print(format_args!(
+                "wrote {}: patchwise scales of every block, from {low:.3} to {high:.3}",
+                heat.display()
+            ))
+        }
+        None => print(format_args!("{source} has no patchwise scales")),
+    }
+}

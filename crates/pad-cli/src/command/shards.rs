@@ -1,55 +1,68 @@
-//! Writes a set into tar files, which network disks read faster than many small files, and checks them.
+//! Writes a set into tar files, which network disks read faster than many small files, and checks
+//! them.
 //!
-//!     cargo run --release --example shards -- MSIP shards --shards 64
-//!     cargo run --release --example shards -- MSIP shards --verify
+//!     pad shards MSIP --out shards --shards 64
+//!     pad shards MSIP --out shards --verify
 
-use std::{path::PathBuf, };
+use std::path::PathBuf;
 
 use clap::Args;
-use crate::run::Result;
 use indicatif::ProgressBar;
 use pad::data::{
+    Dataset,
     image::DecodeOptions,
-    sets::{ImageFolder, ImageSource},
+    sets::ImageFolder,
     shards::{ShardSet, write},
 };
 use rayon::prelude::*;
 
-/// Writes the images of a folder, and their RoI files, into tar files.
+use crate::{
+    run::Result,
+    tools::{
+        data::Data,
+        output::{Replace, print},
+        values::count,
+    },
+};
+
+/// Writes the images of a folder, and their RoI files, into tar files
 #[derive(Args, Debug)]
 pub(crate) struct Program {
-    /// Folder of images, or a set in MSIP's layout
-    images: PathBuf,
+    #[command(flatten)]
+    data: Data,
     /// Folder of the tar files
+    #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// How many; images are dealt out in turn
-    #[arg(long, value_name = "N", default_value_t = 16)]
+    #[command(flatten)]
+    replace: Replace,
+    /// Number of tar files; image I goes into file I modulo N
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = count)]
     shards: usize,
-    /// Compare every image of the tar files with the folder's; write nothing
-    #[arg(long)]
+    /// Compare every image in the tar files with the folder's, and write nothing
+    #[arg(long, conflicts_with = "overwrite")]
     verify: bool,
 }
 
 pub(crate) fn run(program: &Program) -> Result<()> {
-    let folder = ImageFolder::open(program.images)?;
+    let folder = program.data.required()?;
     if program.verify {
-        let set = ShardSet::open(program.out)?;
-        return verify(&folder, &set);
+        return verify(&ImageFolder::open(folder)?, &ShardSet::open(&program.out)?);
     }
+    program.replace.check_folder(&program.out, "tar")?;
+    let folder = ImageFolder::open(folder)?;
     let bar = ProgressBar::new(folder.len() as u64);
     let paths = write(&folder, &program.out, program.shards, &mut |done| {
         bar.set_position(done as u64);
     })?;
     bar.finish_and_clear();
     let bytes: u64 = paths.iter().filter_map(|path| path.metadata().ok()).map(|m| m.len()).sum();
-    println!(
+    print(format_args!(
         "{}: {} images in {} files, {:.1} MB",
         program.out.display(),
         folder.len(),
         paths.len(),
         bytes as f64 / 1e6
-    );
-    Ok(())
+    ))
 }
 
 fn verify(folder: &ImageFolder, set: &ShardSet) -> Result<()> {
@@ -58,18 +71,16 @@ fn verify(folder: &ImageFolder, set: &ShardSet) -> Result<()> {
     }
     let options = DecodeOptions::default();
     let compare = |index: usize| -> Result<()> {
-        let name = ImageSource::name(folder, index);
-        if name != ImageSource::name(set, index) {
-            return Err(format!("expected {name}, found {}", ImageSource::name(set, index)).into());
+        let name = folder.name(index);
+        if name != set.name(index) {
+            return Err(format!("expected {name}, found {}", set.name(index)).into());
         }
-        if folder.load(index, &options)? != set.load(index, &options)? {
+        if folder.get(index, &options)? != set.get(index, &options)? {
             return Err(format!("{name}: the images differ").into());
         }
         Ok(())
     };
     let results: Vec<Result<()>> = (0..set.len()).into_par_iter().map(compare).collect();
     results.into_iter().collect::<Result<Vec<()>>>()?;
-    println!("{} images are those of the folder", set.len());
-    Ok(())
+    print(format_args!("{} images are those of the folder", set.len()))
 }
-

@@ -13,6 +13,7 @@ use super::{
 use crate::{
     Error, Result,
     image::{Image, expect_channels},
+    rect::Rect,
     resize::{Filter, Planes, Resampling, with_planes},
     roi::Roi,
     sets::{RoiImage, classification::ClassifiedImage},
@@ -29,6 +30,8 @@ pub enum Crop {
     Roi(RoiCrop),
     /// The middle, always the same.
     Center(CenterCrop),
+    /// The whole image, resized to the size of the sample: the aspect changes.
+    Whole,
 }
 
 /// From an image to a sample: window, crop, resize, mirror, normalise.
@@ -100,6 +103,7 @@ impl ImagePipeline {
             Crop::Random(crop) => crop.validate()?,
             Crop::Roi(crop) => crop.validate()?,
             Crop::Center(crop) => crop.draw(self.size, self.size).map(|_| ())?,
+            Crop::Whole => {}
         }
         self.flip.validate()?;
         self.normalize.validate()?;
@@ -130,6 +134,7 @@ impl ImagePipeline {
             Crop::Random(crop) => Resampling::new(crop.draw(size, &mut draws), self.size),
             Crop::Roi(crop) => Resampling::new(crop.draw(size, rois, &mut draws), self.size),
             Crop::Center(crop) => crop.draw(size, self.size)?,
+            Crop::Whole => Resampling::new(Rect::whole(size), self.size),
         };
         Ok((resampling, self.flip.draw(&mut key.purpose(Purpose::Flip).stream())))
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pad_data::{
-    draw::{Canvas, Color},
+    draw::Canvas,
     image::Image,
     resize::Filter,
     roi::Roi,
@@ -20,10 +20,6 @@ use crate::Result;
 
 /// Side of a crop in the picture, pixels.
 const SIDE: usize = 112;
-
-/// Colours of regions, used in turn.
-const OUTLINES: [Color; 6] =
-    [[255, 80, 60], [255, 190, 0], [70, 220, 90], [0, 200, 255], [120, 130, 255], [255, 90, 220]];
 
 /// An image and its regions of interest.
 #[derive(Clone, Debug)]
@@ -72,7 +68,7 @@ pub fn crops(examples: &[CropExample], picture: &CropPicture) -> Result<Canvas> 
         let image = picture.window.apply(image.as_ref().clone())?;
         let size = image.size();
         let mut canvas = Canvas::from_image(&image, None)?;
-        outline(&mut canvas, rois);
+        canvas.outline_rois(rois);
         let width = (SIDE * size.width / size.height.max(1)).max(1);
         let mut row = vec![canvas.stretched(ImageSize::new(SIDE, width))];
         for around in [false, true] {
@@ -94,14 +90,4 @@ pub fn crops(examples: &[CropExample], picture: &CropPicture) -> Result<Canvas> 
     }
     let titles = ["image and regions", "random crops", "crops around regions"];
     Ok(titled(&titles.map(String::from), rows))
-}
-
-/// Outlines regions, one colour after the other.
-fn outline(canvas: &mut Canvas, rois: &[Roi]) {
-    for (roi, &color) in rois.iter().zip(OUTLINES.iter().cycle()) {
-        // `width` and `height` are last minus first pixel.
-        let ends = [roi.x + roi.width + 1, roi.y + roi.height + 1];
-        let corners = [roi.x, roi.y, ends[0], ends[1]].map(|value| value as f32);
-        canvas.outline(corners, color, 1);
-    }
 }

@@ -1,0 +1,84 @@
+//! What a command leaves: text and files.
+
+use std::{
+    fmt::Display,
+    io::{ErrorKind, Write},
+    path::{Path, PathBuf},
+};
+
+use clap::Args;
+use serde::Serialize;
+
+use crate::run::{self, Result};
+
+/// Prints a line, or several. A reader that has closed the pipe (`| head`) is not an error.
+pub fn print(text: impl Display) -> Result<()> {
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        printed => Ok(printed?),
+    }
+}
+
+/// The flag without which no file is replaced.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Replace {
+    /// Replace files that exist
+    #[arg(long)]
+    pub overwrite: bool,
+}
+
+impl Replace {
+    /// Checks that `path` may be written: it does not exist, or `--overwrite` is given.
+    pub fn check(self, path: &Path) -> Result<()> {
+        if self.overwrite || !path.exists() {
+            return Ok(());
+        }
+        Err(format!("{}: the file exists (--overwrite replaces it)", path.display()).into())
+    }
+
+    /// Checks that a folder has no file with this extension, or that `--overwrite` is given.
+    pub fn check_folder(self, folder: &Path, extension: &str) -> Result<()> {
+        let Ok(entries) = std::fs::read_dir(folder) else { return Ok(()) };
+        let mut paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+        let existing = paths.find(|path| path.extension().is_some_and(|found| found == extension));
+        existing.map_or(Ok(()), |path| self.check(&path))
+    }
+
+    /// [`Replace::check`] of a file that may not be wanted.
+    pub fn check_some(self, path: Option<&PathBuf>) -> Result<()> {
+        path.map_or(Ok(()), |path| self.check(path))
+    }
+}
+
+/// Makes a folder and those above it.
+pub fn make_folder(folder: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()).into())
+}
+
+/// Writes a JSON file whole, and says so.
+pub fn write_json(path: &Path, report: &impl Serialize) -> Result<()> {
+    run::write_text(path, &format!("{}\n", serde_json::to_string_pretty(report)?))?;
+    print(format_args!("wrote {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_replaced_in_silence() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("features.safetensors");
+        let (keep, replace) = (Replace { overwrite: false }, Replace { overwrite: true });
+        keep.check(&path).unwrap();
+        std::fs::write(&path, b"x").unwrap();
+        replace.check(&path).unwrap();
+        let error = keep.check(&path).unwrap_err().to_string();
+        assert!(error.ends_with("features.safetensors: the file exists (--overwrite replaces it)"));
+        keep.check_some(None).unwrap();
+        assert!(keep.check_folder(folder.path(), "safetensors").is_err());
+        keep.check_folder(folder.path(), "png").unwrap();
+        keep.check_folder(&folder.path().join("absent"), "png").unwrap();
+        assert!(keep.check_some(Some(&path)).is_err());
+    }
+}

@@ -1,0 +1,131 @@
+//! Pre-trained weights from anywhere, for the commands that only use them.
+
+use std::fmt::Display;
+
+use candle_core::Device;
+use clap::{Args, builder::PossibleValuesParser};
+use pad::{
+    ImageSize, Scale,
+    checkpoint::BackboneOptions,
+    heads::{detection, segmentation},
+    ssl::{Mae, OpenOptions, OpenedEncoder, OpenedMae, open_encoder},
+    vit::ViTConfig,
+};
+
+use super::values::count;
+use crate::run::Result;
+
+/// The name of the backbone inside this program.
+pub const ASSET: &str = "asset";
+
+/// Flags of the weights.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Weights")]
+pub struct Weights {
+    /// Weights of any known format: a file, a folder, hf://OWNER/REPO[/FILE], the folder of a run,
+    /// an adapter file, or `asset`, the small backbone inside this program
+    #[arg(long, visible_alias = "run", value_name = "WEIGHTS", default_value = ASSET)]
+    weights: String,
+    /// Backbone under an adapter file [default: the one that the file names]
+    #[arg(long, value_name = "WEIGHTS")]
+    backbone: Option<String>,
+    /// Use adapters on a backbone that they were not trained on
+    #[arg(long)]
+    any_backbone: bool,
+    /// Scale of adapters in a file that does not tell it: concat, sum, side, gside, fixed=S,
+    /// fixed-decay=S, fixed-linear=S or learnable=S
+    #[arg(long, value_name = "SCALE")]
+    adapter_scale: Option<Scale>,
+    /// Model in a file that does not tell it
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(ViTConfig::PRESETS))]
+    model: Option<String>,
+    /// Side of a patch of that model, pixels [default: 16]
+    #[arg(long, value_name = "PIXELS", requires = "model", value_parser = count)]
+    patch_size: Option<usize>,
+}
+
+impl Weights {
+    /// The weights, as given.
+    pub fn source(&self) -> &str {
+        &self.weights
+    }
+
+    /// Opens the encoder, adapters included, for images of `image_size`.
+    pub fn encoder(&self, image_size: ImageSize, device: &Device) -> Result<OpenedEncoder> {
+        let opened = open_encoder(&self.weights, &self.options(Some(image_size), device)?);
+        let opened = opened.map_err(in_flags)?;
+        self.log(&opened.notes);
+        Ok(opened)
+    }
+
+    /// Opens the autoencoder for images of `image_size`, or else of the size that the weights say.
+    pub fn autoencoder(&self, image_size: Option<ImageSize>, device: &Device) -> Result<OpenedMae> {
+        let opened = Mae::open(&self.weights, &self.options(image_size, device)?);
+        let opened = opened.map_err(in_flags)?;
+        self.log(&opened.notes);
+        Ok(opened)
+    }
+
+    fn options(&self, image_size: Option<ImageSize>, device: &Device) -> Result<OpenOptions> {
+        let config = match &self.model {
+            Some(model) => Some(ViTConfig::preset(model, self.patch_size.unwrap_or(16))?),
+            None => None,
+        };
+        let backbone = backbone_options()
+            .with_backbone(self.backbone.clone())
+            .with_any_backbone(self.any_backbone)
+            .with_scale(self.adapter_scale);
+        Ok(OpenOptions::default()
+            .with_backbone(backbone)
+            .with_config(config)
+            .with_image_size(image_size)
+            .with_device(device))
+    }
+
+    fn log(&self, notes: &[String]) {
+        notes.iter().for_each(|note| tracing::info!("{}: {note}", self.weights));
+    }
+}
+
+/// How backbones are opened here: the asset by its name, files of downstream runs too.
+pub fn backbone_options() -> BackboneOptions {
+    BackboneOptions::default()
+        .with_named(ASSET, pad::assets::VIT_PICO_RGB)
+        .with_reader(segmentation::read_backbone)
+        .with_reader(detection::read_backbone)
+}
+
+/// The text of an error of the libraries, with the flags of this program in place of their options.
+pub fn in_flags(error: impl Display) -> String {
+    let mut text = error.to_string();
+    let flags = [
+        ("the option `scale`", "--adapter-scale"),
+        ("the option `backbone`", "--backbone"),
+        ("the option `any_backbone`", "--any-backbone"),
+    ];
+    let names_one = flags.iter().any(|(option, _)| text.contains(option));
+    for (option, flag) in flags {
+        text = text.replace(option, flag);
+    }
+    if !names_one && text.contains("the model cannot be inferred") {
+        text += " (--model names it)";
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_name_flags() {
+        assert_eq!(
+            in_flags("a.safetensors: it names no backbone: expected the option `backbone`"),
+            "a.safetensors: it names no backbone: expected --backbone"
+        );
+        assert_eq!(
+            in_flags("a.pth: the model cannot be inferred: vit: `num_heads` cannot be inferred"),
+            "a.pth: the model cannot be inferred: vit: `num_heads` cannot be inferred (--model names it)"
+        );
+    }
+}
