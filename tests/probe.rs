@@ -66,8 +66,14 @@ fn every_objective_trains_and_its_encoder_is_probed() {
     }
     let refused = [
         ("--objective=milan", "objective milan needs a teacher, expected --teacher FILE"),
-        ("--objective=simclr", "objective: expected mae, milan, simmim or features, found `simclr`"),
-        ("--masking=spiral", "masking: expected random, block, cells, attention or intensity, found `spiral`"),
+        (
+            "--objective=simclr",
+            "objective: expected mae, milan, simmim or features, found `simclr`",
+        ),
+        (
+            "--masking=spiral",
+            "masking: expected random, block, cells, attention or intensity, found `spiral`",
+        ),
         (
             "--masking=attention",
             "masking attention needs a teacher, expected --teacher FILE of CLIP",

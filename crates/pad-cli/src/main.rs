@@ -11,7 +11,7 @@ mod tools;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
 use clap_complete::Shell;
 
 use crate::{
@@ -82,10 +82,29 @@ fn run(program: Program) -> Result<()> {
     }
 }
 
+/// Prints what clap says: help as it is, an error in one line.
+fn refuse(error: &clap::Error) -> ExitCode {
+    let is_help = error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+    if is_help || !error.use_stderr() {
+        // A reader that has closed the pipe has read enough.
+        let _ = error.print();
+        return if is_help { ExitCode::from(2) } else { ExitCode::SUCCESS };
+    }
+    let text = error.to_string();
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let lines =
+        lines.take_while(|line| !["Usage:", "For more"].iter().any(|s| line.starts_with(s)));
+    eprintln!("{}", lines.collect::<Vec<_>>().join(" "));
+    ExitCode::from(2)
+}
+
 /// Starts the logs, runs the program, prints an error in one line and sets the exit code.
 fn main() -> ExitCode {
     use tracing_subscriber::EnvFilter;
-    let program = Program::parse();
+    let program = match Program::try_parse() {
+        Ok(program) => program,
+        Err(refused) => return refuse(&refused),
+    };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| {
         // Of several processes the first one logs.
         let other = group::launched_rank().is_some_and(|rank| rank > 0);

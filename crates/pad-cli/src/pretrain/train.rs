@@ -6,7 +6,10 @@ use pad::{
     checkpoint::FloatType,
     data::transform::Normalize,
     rng::Key,
-    ssl::{HeldOutLoss, ObjectiveKind, ParadigmKind, Pretraining, PretrainingModel, SaveOptions},
+    ssl::{
+        HeldOutLoss, MemorySettings, ObjectiveKind, ParadigmKind, Pretraining, PretrainingModel,
+        SaveOptions,
+    },
     train::{EpochStream, Hook},
 };
 
@@ -18,7 +21,6 @@ use crate::{
         peak_mib,
         schedule::Length,
         session::{Ended, Session, Training},
-        warm_up::step_seconds,
     },
     settings::{Flags, Settings, Start},
     tools::output::print,
@@ -47,21 +49,23 @@ fn train(session: &Session<Pretrain>) -> Result<()> {
     let held_out = images.held_out.as_ref();
     let mut evaluation =
         held_out.map(|loader| HeldOutLoss::new(&task, loader).with_every(length.eval_every(run)));
-    let mut stream = EpochStream::new(batches, |pass, first, stride| {
+    let stream = EpochStream::new(batches, |pass, first, stride| {
         loader.epoch_on(device, pass, first, stride)
     });
     let parameters = model.parameters(run.weight_decay);
     let frozen = model.store.summary().frozen;
-    let step = step_seconds(&task, &mut stream, &parameters, frozen, accumulate)?;
-    let trains = 3.0; // an image costs about a third of this in evaluation
-    let cost = Cost {
-        step_seconds: step,
-        eval_images: held_out.map_or(0, pad::data::Loader::len),
-        eval_seconds: held_out
-            .and(step)
-            .map(|step| step / trains / (batch_size * accumulate).max(1) as f64),
-        evaluations: 1 + length.eval_every(run).map_or(1, |every| length.epochs.div_ceil(every)),
-        memory: memory(settings, &model, batch_size)?,
+    let memory = memory(settings, &model, batch_size)?;
+    let cost = |step: Option<f64>| {
+        // Without its backward, an image costs about a third.
+        let per_image = |step: f64| step / 3.0 / (batch_size * accumulate).max(1) as f64;
+        let every = length.eval_every(run);
+        Ok(Cost {
+            step_seconds: step,
+            eval_images: held_out.map_or(0, pad::data::Loader::len),
+            eval_seconds: held_out.and(step).map(per_image),
+            evaluations: 1 + every.map_or(1, |every| length.epochs.div_ceil(every)),
+            memory,
+        })
     };
     let mut facts = images.facts.clone();
     facts.insert("backbone".into(), model.store.backbone_digest()?);
@@ -73,7 +77,8 @@ fn train(session: &Session<Pretrain>) -> Result<()> {
         batch_size,
         accumulate,
         evaluation: evaluation.as_mut().map(|hook| hook as &mut dyn Hook),
-        evaluation_cost: cost,
+        frozen,
+        cost: Box::new(cost),
         facts,
         texts: Vec::new(),
     })?;
@@ -132,9 +137,11 @@ fn memory(
     if own.objective.0 != ObjectiveKind::Mae {
         return Ok(Memory::Unknown);
     }
-    let keep =
-        if run.checkpoint_blocks { pad::ops::Keep::Nothing } else { pad::ops::Keep::Activations };
-    let paradigm = model.config().paradigm;
-    let memory = model.mae_config().step_memory(paradigm, batch_size, keep, run.dtype.0)?;
-    Ok(Memory::About(memory.total()))
+    let memory = MemorySettings {
+        checkpointing: run.checkpoint_blocks,
+        matmul_precision: run.dtype.0,
+        ema: run.ema.is_some(),
+        ..MemorySettings::new(model.config().paradigm, batch_size)
+    };
+    Ok(Memory::About(model.mae_config().step_memory(&memory)?.total()))
 }

@@ -63,7 +63,7 @@ pub fn normalize(run: &RunSettings, backbone: Option<&Backbone>, usual: Normaliz
         Some(Normalize { mean: stats.mean, std: stats.std })
     };
     let (normalize, origin) = match &run.normalize {
-        Auto::Given(normalize) => (normalize.clone(), "--normalize"),
+        Auto::Given(normalize) => (normalize.clone(), "as set"),
         Auto::Auto => match of_weights() {
             Some(normalize) => (normalize, "that of the weights"),
             None => (usual, "the weights do not say theirs"),

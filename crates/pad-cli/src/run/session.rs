@@ -22,6 +22,7 @@ use super::{
     group::{self, on_first},
     schedule::Length,
     signals::Signals,
+    warm_up::step_seconds,
 };
 use crate::settings::{Flags, Settings, Start, Trainer};
 
@@ -56,8 +57,11 @@ pub struct Training<'a, T: Task> {
     pub accumulate: usize,
     /// Measures the model between updates.
     pub evaluation: Option<&'a mut dyn Hook>,
-    /// Images of an evaluation and the time that one takes, where it is known.
-    pub evaluation_cost: Cost,
+    /// Number of parameters that do not train.
+    pub frozen: usize,
+    /// Estimates the cost of the run, given the time of an update, seconds. Called once it is clear
+    /// that the run can start.
+    pub cost: Box<dyn FnOnce(Option<f64>) -> Result<Cost> + 'a>,
     /// What a resumed run must find again beside the settings.
     pub facts: BTreeMap<String, String>,
     /// Files that the run's folder gets at once, by their names.
@@ -128,7 +132,7 @@ impl<P: Trainer> Session<P> {
     /// Trains to the end of the run, or of this session.
     pub fn train<T: Task>(&self, training: Training<'_, T>) -> Result<Ended> {
         let Training { task, batches, parameters, length, batch_size, accumulate, .. } = training;
-        let Training { evaluation, evaluation_cost, facts, texts, .. } = training;
+        let Training { evaluation, frozen, cost, facts, texts, .. } = training;
         let run = &self.settings.run;
         for line in ParameterSummary::new(&parameters).to_string().lines() {
             tracing::info!("{line}");
@@ -140,6 +144,7 @@ impl<P: Trainer> Session<P> {
             None => batches,
         };
         let adamw = AdamWConfig { beta2: run.beta2, ..Default::default() };
+        let trained: usize = parameters.iter().map(|parameter| parameter.var.elem_count()).sum();
         let optimizer = AdamW::new(parameters, adamw)?;
         let mut training = TrainingLoop::new(length.config(run, accumulate), schedule, optimizer)?
             .with_group(Arc::clone(&self.group))
@@ -163,6 +168,9 @@ impl<P: Trainer> Session<P> {
             return Ok(Ended::Before);
         }
 
+        let share = trained as f64 / (trained + frozen).max(1) as f64;
+        let cost = cost(step_seconds(task, &mut batches, share, accumulate)?)?;
+
         // The folder appears only when nothing can be wrong with the settings any more.
         on_first(&*self.group, || {
             std::fs::create_dir_all(&self.folder)
@@ -174,7 +182,7 @@ impl<P: Trainer> Session<P> {
         })?;
         if self.writes() {
             tracing::info!("run folder: {}", self.folder.display());
-            evaluation_cost.log(&length, length.steps - first_step.min(length.steps));
+            cost.log(&length, length.steps - first_step.min(length.steps));
         }
         // What measures comes before what writes.
         if let Some(evaluation) = evaluation {

@@ -4,18 +4,18 @@ use std::time::Instant;
 
 use pad::{
     Mode,
-    train::{Batches, EpochStream, Parameter, Task},
+    train::{Batches, EpochStream, Task},
 };
 
 use super::Result;
 
 /// The time of an update, seconds: that of a forward pass over the first batch, which changes
-/// nothing, times what a backward pass adds to it. `None` without a batch that can be read.
+/// nothing, times what a backward pass adds to it. `trained` is the share of the parameters that
+/// train. `None` without a batch that can be read.
 pub fn step_seconds<T: Task>(
     task: &T,
     batches: &mut EpochStream<'_, T::Batch>,
-    parameters: &[Parameter],
-    frozen: usize,
+    trained: f64,
     accumulate: usize,
 ) -> Result<Option<f64>> {
     // Enough to see a GPU's or the cache's first pass, which takes longer, go by.
@@ -35,8 +35,6 @@ pub fn step_seconds<T: Task>(
     if seconds < SHORT {
         seconds = forward()?;
     }
-    let trained: usize = parameters.iter().map(|parameter| parameter.var.elem_count()).sum();
-    let share = trained as f64 / (trained + frozen).max(1) as f64;
     // Gradients of activations cost a forward pass, those of weights another one.
-    Ok(Some(seconds * (2.0 + share) * accumulate as f64))
+    Ok(Some(seconds * (2.0 + trained) * accumulate as f64))
 }

@@ -22,7 +22,6 @@ use crate::{
         peak_mib,
         schedule::Length,
         session::{Ended, Session, Training},
-        warm_up::step_seconds,
     },
     settings::{Flags, Settings, Start},
     tools::output::print,
@@ -64,28 +63,29 @@ fn train(session: &Session<Segment>) -> Result<()> {
     let accumulate = run.accumulate.unwrap_or(1).next_multiple_of(group.world_size().max(1));
     let length = Length::new(run, batches, accumulate)?;
     let task = SegmentationTask::new(&model.segmentor);
-    let mut stream = EpochStream::new(batches, |pass, first, stride| {
+    let stream = EpochStream::new(batches, |pass, first, stride| {
         loader.epoch_on(device, pass, first, stride)
     });
     let parameters = model.parameters(run.weight_decay);
     let frozen = model.store.summary().frozen;
-    let step_seconds = step_seconds(&task, &mut stream, &parameters, frozen, accumulate)?;
-    let eval_seconds = match held_out.get(0, &DecodeOptions::default()) {
-        Ok(sample) => {
-            let start = Instant::now();
-            model.predict(sample.image, &inference)?;
-            Some(start.elapsed().as_secs_f64())
-        }
-        Err(_) => None, // evaluation will name it
-    };
     let every = length.eval_every(run);
-    let cost = Cost {
-        step_seconds,
-        eval_images: held_out.len(),
-        eval_seconds,
-        // Before the first update, between, and once more with the best weights.
-        evaluations: 2 + every.map_or(1, |every| length.epochs.div_ceil(every)),
-        memory: Memory::with_optimizer(&parameters),
+    let cost = |step_seconds: Option<f64>| {
+        let eval_seconds = match held_out.get(0, &DecodeOptions::default()) {
+            Ok(sample) => {
+                let start = Instant::now();
+                model.predict(sample.image, &inference)?;
+                Some(start.elapsed().as_secs_f64())
+            }
+            Err(_) => None, // evaluation will name it
+        };
+        Ok(Cost {
+            step_seconds,
+            eval_images: held_out.len(),
+            eval_seconds,
+            // Before the first update, between, and once more with the best weights.
+            evaluations: 2 + every.map_or(1, |every| length.epochs.div_ceil(every)),
+            memory: Memory::with_optimizer(&parameters),
+        })
     };
     let mut facts = BTreeMap::from([("frozen".to_string(), model.store.backbone_digest()?)]);
     if let Some(data) = &run.data {
@@ -101,7 +101,8 @@ fn train(session: &Session<Segment>) -> Result<()> {
         batch_size: run.batch_size,
         accumulate,
         evaluation: Some(&mut evaluation as &mut dyn Hook),
-        evaluation_cost: cost,
+        frozen,
+        cost: Box::new(cost),
         facts,
         texts: vec![(CLASSES, model::classes_to_json(&classes)?)],
     })?;

@@ -41,12 +41,19 @@ fn described<P: Trainer>(mut command: Command) -> Command {
         };
         command = command.mut_arg(name, |mut argument| {
             if switch {
-                argument = argument.num_args(0..=1).default_missing_value("true");
+                argument =
+                    argument.value_name("BOOL").num_args(0..=1).default_missing_value("true");
             }
             let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
-            match default {
-                Some(default) => argument.help(format!("{help} [default: {default}]")),
-                None => argument,
+            // A help text may describe what happens without a value.
+            let told = help.strip_suffix(']').filter(|help| help.contains("[default: "));
+            match (default, told) {
+                (Some(default), Some(told)) => {
+                    let default = default.trim_start_matches("none; ");
+                    argument.help(format!("{told}; {default}]"))
+                }
+                (Some(default), None) => argument.help(format!("{help} [default: {default}]")),
+                (None, _) => argument,
             }
         });
     }
@@ -58,6 +65,10 @@ fn plain(value: &toml::Value) -> String {
     match value {
         toml::Value::String(text) => text.clone(),
         toml::Value::Array(values) => values.iter().map(plain).collect::<Vec<_>>().join(","),
+        toml::Value::Float(number) => {
+            let exact = number.to_string();
+            if exact.len() > 8 { format!("{number:.3}") } else { exact }
+        }
         other => other.to_string(),
     }
 }

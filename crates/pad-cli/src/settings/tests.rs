@@ -152,7 +152,7 @@ fn help_tells_the_defaults() {
     let flat = help.split_whitespace().collect::<Vec<_>>().join(" ");
     for text in [
         "Images per micro-batch [default: 8]",
-        "one number for both, pixels [default: 512,512; small: 224,224]",
+        "one number for both, pixels [default: 512; small: 224]",
         "Length of the run in updates [default: 14400; small: 2000]",
         "Recipes: demo, small, soda, mfnet, table",
     ] {

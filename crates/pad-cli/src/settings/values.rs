@@ -352,7 +352,10 @@ impl Serialize for Pair {
 
 impl Serialize for Pixels {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        [self.0.height, self.0.width].serialize(serializer)
+        match self.0.height == self.0.width {
+            true => self.0.height.serialize(serializer),
+            false => [self.0.height, self.0.width].serialize(serializer),
+        }
     }
 }
 
