@@ -3,8 +3,9 @@
 #
 #   DATA=path/to/labelled INFRARED=path/to/unlabelled DINO=path/to/dinov2_vits14.safetensors benches/segment_table.sh [OUT]
 #
-# DATA is a folder with images/, masks/ and classes.toml; INFRARED holds images for the pre-training; without DINO the second
-# table is left out. SEEDS (0 1 2), ITERATIONS (120) and THREADS (1) may be set. Runs that are there already are not repeated.
+# DATA is a folder with images/, masks/ and classes.toml; INFRARED holds images for the pre-training; without DINO the
+# second table is left out. SEEDS (0 1 2), STEPS (120), THREADS (1) and PAD (the command) may be set. Runs that are there
+# already are not repeated.
 set -eu
 cd "$(dirname "$0")/.."
 out=${1:-runs/segment_table}
@@ -20,7 +21,7 @@ train() { # name, seed, flags
     [ -f "$out/$name/summary.json" ] && return
     rm -rf "${out:?}/$name"
     "$pad" segment train --recipe table --data "$DATA" --out "$out/$name" --seed "$seed" --crop-size "$crop" \
-        --max-steps "${ITERATIONS:-120}" --layer-decay "$decay" --class-weights "${WEIGHTS:-1,4}" --threads "$threads" "$@" \
+        --max-steps "${STEPS:-120}" --layer-decay "$decay" --class-weights "${WEIGHTS:-1,4}" --threads "$threads" "$@" \
         >"$out/$name.txt" 2>&1
     rm -rf "$out/$name/checkpoints"
     echo "$name: $(grep '^mIoU' "$out/$name.txt")"
