@@ -31,8 +31,8 @@ pretrain() { # name, flags
     [ -f "$out/$name/summary.json" ] && return
     rm -rf "${out:?}/$name"
     "$pad" pretrain --preset paper --data "$INFRARED" --out "$out/$name" --crop random --epochs "$epochs" --batch-size 32 \
-        --accumulate 1 --warmup-epochs 1 --image-size "$crop" --eval-every end --decoder-dim 128 --decoder-depth 2 --decoder-heads 4 \
-        --held-out 0.05 --threads "$threads" --workers 1 "$@" >"$out/$name.txt" 2>&1
+        --accumulate 1 --warmup-epochs 1 --image-size "$crop" --eval-every end --decoder-dim 128 --decoder-depth 2 \
+        --decoder-heads 4 --held-out 0.05 --threads "$threads" --workers 1 "$@" >"$out/$name.txt" 2>&1
     echo "$name: $(grep '^held-out' "$out/$name.txt")"
 }
 
@@ -51,10 +51,10 @@ if [ -n "${DINO:-}" ]; then
         --normalize imagenet --blr 4e-3
     for seed in $seeds; do
         for head in linear uper; do
-            frozen="--head $head --trained adapters-and-heads --normalize imagenet"
+            frozen="--head $head --trained heads --normalize imagenet"
             train "random-$head" "$seed" $frozen --paradigm scratch --model dinov2-small
             train "dino-$head" "$seed" $frozen --paradigm rgb-only --weights "$DINO" --model dinov2-small
-            train "dino-adapters-$head" "$seed" $frozen --paradigm pad --trained heads --weights "$out/pretrain-dino"
+            train "dino-adapters-$head" "$seed" $frozen --paradigm pad --weights "$out/pretrain-dino"
         done
     done
 fi
