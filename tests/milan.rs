@@ -256,7 +256,9 @@ fn refusals_of_teachers() {
         let config = MilanConfig { target_dim, ..milan_config() };
         store().build(|vb| Milan::new(&config, Arc::new(teacher), vb)).unwrap()
     };
-    let error = milan(teacher().with_image_size(ImageSize::square(24)), 24).draw(images, &keys).unwrap_err();
+    let error = milan(teacher().with_image_size(ImageSize::square(24)), 24)
+        .draw(images, &keys)
+        .unwrap_err();
     assert_eq!(
         error.to_string(),
         "the teacher gives 10 tokens per image, expected 17 (a class token and the student's patch grid 4x4): choose \
