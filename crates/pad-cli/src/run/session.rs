@@ -42,7 +42,7 @@ pub struct Session<P> {
 }
 
 /// What a program gives to be trained.
-pub struct Training<'a, T: Task> {
+pub struct Training<'a, 'c, T: Task> {
     /// From batches to losses.
     pub task: &'a T,
     /// The batches.
@@ -61,7 +61,7 @@ pub struct Training<'a, T: Task> {
     pub frozen: usize,
     /// Estimates the cost of the run, given the time of an update, seconds. Called once it is clear
     /// that the run can start.
-    pub cost: Box<dyn FnOnce(Option<f64>) -> Result<Cost> + 'a>,
+    pub cost: Box<dyn FnOnce(Option<f64>) -> Result<Cost> + 'c>,
     /// What a resumed run must find again beside the settings.
     pub facts: BTreeMap<String, String>,
     /// Files that the run's folder gets at once, by their names.
@@ -130,7 +130,7 @@ impl<P: Trainer> Session<P> {
     }
 
     /// Trains to the end of the run, or of this session.
-    pub fn train<T: Task>(&self, training: Training<'_, T>) -> Result<Ended> {
+    pub fn train<T: Task>(&self, training: Training<'_, '_, T>) -> Result<Ended> {
         let Training { task, batches, parameters, length, batch_size, accumulate, .. } = training;
         let Training { evaluation, frozen, cost, facts, texts, .. } = training;
         let run = &self.settings.run;
