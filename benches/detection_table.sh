@@ -3,8 +3,9 @@
 #
 #   DATA=path/to/HIT-UAV INFRARED=path/to/unlabelled [DINO=path/to/dinov2_vits14.safetensors] benches/detection_table.sh [OUT]
 #
-# DATA is a labelled set (FORMAT, hit-uav); INFRARED holds images for the pre-training; with DINO a detector stands on it once. SEEDS
-# (0 1 2), EPOCHS (6) and THREADS (all cores) may be set. Runs that are there already are not repeated.
+# DATA is a labelled set (FORMAT, hit-uav); INFRARED holds images for the pre-training; with DINO a detector is trained on
+# it once. SEEDS (0 1 2), EPOCHS (6), THREADS (all cores) and PAD (the command) may be set. Runs that are there already are
+# not repeated.
 set -eu
 cd "$(dirname "$0")/.."
 out=${1:-runs/detection_table}
@@ -13,8 +14,8 @@ pad=${PAD:-target/release/pad}
 [ -x "$pad" ] || cargo build --release -p pad-ir-cli
 mkdir -p "$out"
 
-# The same for all (the recipe `table`): crops of 448 from images at 1.1 to 1.3 times their size (objects of 17 pixels are smaller than a patch), one
-# image an update, evaluated at 800.
+# The same for all (the recipe `table`): crops of 448 from images at 1.1 to 1.3 times their size (objects of 17 pixels are
+# smaller than a patch), one image an update, evaluated at 800.
 train() { # name, seed, flags
     name=$1-$2; seed=$2; shift 2
     [ -f "$out/$name/summary.json" ] && return
@@ -29,8 +30,8 @@ pretrain() { # name, flags
     [ -f "$out/$name/summary.json" ] && return
     rm -rf "${out:?}/$name"
     "$pad" pretrain --preset paper --data "$INFRARED" --out "$out/$name" --crop random --epochs 10 --batch-size 32 \
-        --accumulate 1 --warmup-epochs 1 --image-size 128 --eval-every end --decoder-dim 128 --decoder-depth 2 --decoder-heads 4 --held-out 0.05 \
-        ${threads:+--threads "$threads"} --workers 1 "$@" >"$out/$name.txt" 2>&1
+        --accumulate 1 --warmup-epochs 1 --image-size 128 --eval-every end --decoder-dim 128 --decoder-depth 2 \
+        --decoder-heads 4 --held-out 0.05 ${threads:+--threads "$threads"} --workers 1 "$@" >"$out/$name.txt" 2>&1
     echo "$name: $(grep '^held-out' "$out/$name.txt")"
 }
 

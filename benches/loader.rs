@@ -2,7 +2,7 @@
 //! normalise, into a batch of 32 x 3 x 224 x 224.
 //!
 //! `cargo bench --bench loader -- FOLDER` takes each source of FOLDER (MSIP's layout: `NAME/thermal`, with RoI files in
-//! `NAME/roi`; example `roi` makes them) by itself. `benches/peers/loader_reference.py FOLDER` does the same work with
+//! `NAME/roi`; `pad roi` makes them) by itself. `benches/peers/loader_reference.py FOLDER` does the same work with
 //! Pillow and numpy; `benches/data_peers.sh` runs both and prints the ratios.
 
 use std::{error::Error, time::Instant};

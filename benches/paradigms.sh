@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# The table of docs/paradigms.md: every recipe of `pretrain`, small, with one budget for all, over several seeds.
+# The table of docs/paradigms.md: the rows that the paper compares (`pad pretrain --recipe`), small, with one budget for
+# all, over several seeds.
 #
-#   DATA=scenes|FOLDER benches/paradigms.sh [OUT] [more flags of pretrain ...]
+#   DATA=scenes|FOLDER benches/paradigms.sh [OUT] [more flags of pad pretrain ...]
 #
-# SEEDS ("0 1 2"), EPOCHS (10), RECIPES (all), THREADS (all cores) and PAD (the command) may be set. Runs that are there already are not
-# repeated. What is held out, its crops and its masks depend on the seed alone, so rows are compared within a seed.
+# SEEDS ("0 1 2"), EPOCHS (10), RECIPES (all), THREADS (all cores) and PAD (the command) may be set. Runs that are there
+# already are not repeated. What is held out, its crops and its masks depend on the seed alone, so rows are compared within
+# a seed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=${1:-runs/paradigms}

@@ -3,8 +3,9 @@
 #
 #   DATA=path/to/labelled INFRARED=path/to/unlabelled DINO=path/to/dinov2_vits14.safetensors benches/segment_table.sh [OUT]
 #
-# DATA is a folder with images/, masks/ and classes.toml; INFRARED holds images for the pre-training; without DINO the second
-# table is left out. SEEDS (0 1 2), ITERATIONS (120) and THREADS (1) may be set. Runs that are there already are not repeated.
+# DATA is a folder with images/, masks/ and classes.toml; INFRARED holds images for the pre-training; without DINO the
+# second table is left out. SEEDS (0 1 2), STEPS (120), THREADS (1) and PAD (the command) may be set. Runs that are there
+# already are not repeated.
 set -eu
 cd "$(dirname "$0")/.."
 out=${1:-runs/segment_table}
@@ -20,7 +21,7 @@ train() { # name, seed, flags
     [ -f "$out/$name/summary.json" ] && return
     rm -rf "${out:?}/$name"
     "$pad" segment train --recipe table --data "$DATA" --out "$out/$name" --seed "$seed" --crop-size "$crop" \
-        --max-steps "${ITERATIONS:-120}" --layer-decay "$decay" --class-weights "${WEIGHTS:-1,4}" --threads "$threads" "$@" \
+        --max-steps "${STEPS:-120}" --layer-decay "$decay" --class-weights "${WEIGHTS:-1,4}" --threads "$threads" "$@" \
         >"$out/$name.txt" 2>&1
     rm -rf "$out/$name/checkpoints"
     echo "$name: $(grep '^mIoU' "$out/$name.txt")"
@@ -30,8 +31,8 @@ pretrain() { # name, flags
     [ -f "$out/$name/summary.json" ] && return
     rm -rf "${out:?}/$name"
     "$pad" pretrain --preset paper --data "$INFRARED" --out "$out/$name" --crop random --epochs "$epochs" --batch-size 32 \
-        --accumulate 1 --warmup-epochs 1 --image-size "$crop" --eval-every end --decoder-dim 128 --decoder-depth 2 --decoder-heads 4 \
-        --held-out 0.05 --threads "$threads" --workers 1 "$@" >"$out/$name.txt" 2>&1
+        --accumulate 1 --warmup-epochs 1 --image-size "$crop" --eval-every end --decoder-dim 128 --decoder-depth 2 \
+        --decoder-heads 4 --held-out 0.05 --threads "$threads" --workers 1 "$@" >"$out/$name.txt" 2>&1
     echo "$name: $(grep '^held-out' "$out/$name.txt")"
 }
 
@@ -50,10 +51,10 @@ if [ -n "${DINO:-}" ]; then
         --normalize imagenet --blr 4e-3
     for seed in $seeds; do
         for head in linear uper; do
-            frozen="--head $head --trained adapters-and-heads --normalize imagenet"
+            frozen="--head $head --trained heads --normalize imagenet"
             train "random-$head" "$seed" $frozen --paradigm scratch --model dinov2-small
             train "dino-$head" "$seed" $frozen --paradigm rgb-only --weights "$DINO" --model dinov2-small
-            train "dino-adapters-$head" "$seed" $frozen --paradigm pad --trained heads --weights "$out/pretrain-dino"
+            train "dino-adapters-$head" "$seed" $frozen --paradigm pad --weights "$out/pretrain-dino"
         done
     done
 fi

@@ -5,9 +5,8 @@
 //!
 //!     cargo run --release --example adapter_in_your_vit
 //!
-//! Three marked lines of `Block` make the difference. `candle_nn::LayerNorm` and `softmax_last_dim` must be replaced in a
-//! network that is trained through: they have no backward and cut the graph in silence (docs/guides/adapter.md
-//! measures it). The models of candle-transformers are built on both.
+//! Three marked lines make the difference. `candle_nn::LayerNorm` and `softmax_last_dim` have no backward and cut the
+//! graph in silence (docs/guides/adapter.md measures it): replace them where training goes through.
 
 use candle_core::{D, DType, Device, Result, Tensor};
 use candle_nn::{AdamW, Init, Linear, Module, Optimizer, ParamsAdamW, VarBuilder, linear};
@@ -35,10 +34,9 @@ impl Block {
         let layer = |inputs, outputs, name| linear(inputs, outputs, vb.pp(name));
         let [qkv, proj] = [layer(DIM, 3 * DIM, "qkv")?, layer(DIM, DIM, "proj")?];
         let [fc1, fc2] = [layer(DIM, 4 * DIM, "fc1")?, layer(4 * DIM, DIM, "fc2")?];
-        let [w1, b1] = [norm("norm1.weight")?, vb.get(DIM, "norm1.bias")?];
-        let [w2, b2] = [norm("norm2.weight")?, vb.get(DIM, "norm2.bias")?];
-        // 2: built at the block's own place in the file
-        let adapter = adapter.map(|config| Adapter::new(DIM, config, vb.clone())).transpose()?;
+        let [w1, w2] = [norm("norm1.weight")?, norm("norm2.weight")?];
+        let [b1, b2] = [vb.get(DIM, "norm1.bias")?, vb.get(DIM, "norm2.bias")?];
+        let adapter = adapter.map(|config| Adapter::new(DIM, config, vb.clone())).transpose()?; // 2
         Ok(Self { norms: [w1, b1, w2, b2], linears: [qkv, proj, fc1, fc2], adapter })
     }
 
@@ -46,20 +44,17 @@ impl Block {
         let ([w1, b1, w2, b2], [qkv, proj, fc1, fc2]) = (&self.norms, &self.linears);
         let qkv = qkv.forward(&pad::ops::layer_norm(x, w1, b1, 1e-6)?)?; // not candle_nn::LayerNorm
         let x = (x + proj.forward(&pad::ops::attention_packed(&qkv, HEADS)?)?)?;
-        let hidden = fc1.forward(&pad::ops::layer_norm(&x, w2, b2, 1e-6)?)?.gelu_erf()?;
-        let mlp = fc2.forward(&hidden)?;
-        match &self.adapter {
-            Some(adapter) => Ok(adapter.forward(&x, &mlp, mode)?), // 3: x + s A(x) + mlp
-            None => x + mlp,
-        }
+        let normed = pad::ops::layer_norm(&x, w2, b2, 1e-6)?;
+        let mlp = fc2.forward(&fc1.forward(&normed)?.gelu_erf()?)?;
+        let Some(adapter) = &self.adapter else { return x + mlp };
+        Ok(adapter.forward(&x, &mlp, mode)?) // 3: x + s A(x) + mlp
     }
 }
 
 struct YourViT {
-    embed: Linear,
+    ends: [Linear; 2], // patch embedding and head
     positions: Tensor,
     blocks: Vec<Block>,
-    head: Linear,
 }
 
 impl YourViT {
@@ -67,28 +62,26 @@ impl YourViT {
         let normal = Init::Randn { mean: 0.0, stdev: 0.5 };
         let block = |i| Block::new(adapter, vb.pp("layer").pp(i));
         Ok(Self {
-            embed: linear(PATCH * PATCH, DIM, vb.pp("embed"))?,
+            ends: [linear(PATCH * PATCH, DIM, vb.pp("embed"))?, linear(DIM, 4, vb.pp("head"))?],
             positions: vb.get_with_hints((1, (SIDE / PATCH).pow(2), DIM), "positions", normal)?,
             blocks: (0..4).map(block).collect::<Result<_>>()?,
-            head: linear(DIM, 4, vb.pp("head"))?,
         })
     }
 
     /// `images` (B, 1, SIDE, SIDE) -> logits (B, 4).
     fn forward(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
         let patches = pad::vit::patches(images, PATCH)?;
-        let mut x = self.embed.forward(&patches)?.broadcast_add(&self.positions)?;
+        let mut x = self.ends[0].forward(&patches)?.broadcast_add(&self.positions)?;
         for (i, block) in self.blocks.iter().enumerate() {
             x = block.forward(&x, mode.layer(i as u32))?;
         }
-        self.head.forward(&x.mean(1)?)
+        self.ends[1].forward(&x.mean(1)?)
     }
 }
 
 /// `layer.{i}.adaptmlp...` and `layer.{i}.scalar_pred...` are adapters, the rest is the backbone.
 fn role_of(name: &str) -> Role {
-    let parts: Vec<&str> = name.split('.').collect();
-    match parts.as_slice() {
+    match name.split('.').collect::<Vec<_>>()[..] {
         ["layer", i, "adaptmlp", ..] => Role::Adapter(i.parse().unwrap_or(0)),
         ["layer", i, "scalar_pred", ..] => Role::Gate(i.parse().unwrap_or(0)),
         ["layer", i, ..] => Role::Block(i.parse().unwrap_or(0)),
@@ -101,11 +94,9 @@ fn batch(size: usize, polarity: f32, key: Key) -> Result<(Tensor, Tensor)> {
     let mut stream = key.purpose(Purpose::Scene).stream();
     let (mut pixels, mut quarters) = (Vec::new(), Vec::new());
     for _ in 0..size {
-        let mut place = || {
-            let place = stream.below(SIDE as u64 - 6) as f32;
-            if place < 13.0 { place } else { place + 6.0 } // not on the border of two quarters
-        };
-        let (x0, y0, cold_x, cold_y) = (place(), place(), place(), place());
+        // Not on the border of two quarters.
+        let places = [(); 4].map(|()| stream.below(26) as f32);
+        let [x0, y0, cold_x, cold_y] = places.map(|x| if x < 13.0 { x } else { x + 6.0 });
         quarters.push(u32::from(y0 >= 16.0) * 2 + u32::from(x0 >= 16.0));
         for i in 0..SIDE * SIDE {
             let (x, y) = ((i % SIDE) as f32, (i / SIDE) as f32);
@@ -127,8 +118,7 @@ fn accuracy(model: &YourViT, polarity: f32) -> Result<f32> {
 fn train(model: &YourViT, store: &ParamStore, polarity: f32, steps: u64, lr: f64) -> Result<()> {
     let vars = store.planned().into_iter().map(|one| one.var).collect();
     let mut optimizer = AdamW::new(vars, ParamsAdamW { lr, ..Default::default() })?;
-    for step in 0..steps {
-        let key = Key::new(1).epoch(step);
+    for key in (0..steps).map(|step| Key::new(1).epoch(step)) {
         let (images, quarters) = batch(32, polarity, key)?;
         let logits = model.forward(&images, Mode::Train(key))?;
         optimizer.backward_step(&candle_nn::loss::cross_entropy(&logits, &quarters)?)?;
@@ -137,13 +127,15 @@ fn train(model: &YourViT, store: &ParamStore, polarity: f32, steps: u64, lr: f64
 }
 
 fn main() -> Result<()> {
-    let scratch = ParamStore::scratch(&Device::Cpu, Key::new(7));
-    let store = scratch.with_roles(role_of).with_trained(|_| true);
+    let store = ParamStore::scratch(&Device::Cpu, Key::new(7)).with_trained(|_| true);
     let model = store.build(|vb| YourViT::new(None, vb))?;
     println!("1. your ViT learns white-hot images\n{}", store.summary());
     train(&model, &store, 1.0, 500, 2e-3)?;
-    println!("   white-hot accuracy {:.1}%", accuracy(&model, 1.0)?);
-    println!("   black-hot accuracy {:.1}%", accuracy(&model, -1.0)?);
+    println!(
+        "   white-hot {:.1}%, black-hot {:.1}%",
+        accuracy(&model, 1.0)?,
+        accuracy(&model, -1.0)?
+    );
 
     // The same weights, frozen, with adapters. Fresh ones change nothing.
     let weights = Checkpoint::from_tensors("white-hot", store.tensors(|_| true));
@@ -154,8 +146,8 @@ fn main() -> Result<()> {
         .with_trained(Role::is_adapter);
     let model = store.build(|vb| YourViT::new(Some(&config), vb))?;
     println!("2. adapters learn black-hot images, the rest is frozen\n{}", store.summary());
-    println!("   before: black-hot accuracy {:.1}%", accuracy(&model, -1.0)?);
+    println!("   before: black-hot {:.1}%", accuracy(&model, -1.0)?);
     train(&model, &store, -1.0, 600, 3e-3)?;
-    println!("   after:  black-hot accuracy {:.1}%", accuracy(&model, -1.0)?);
+    println!("   after: black-hot {:.1}%", accuracy(&model, -1.0)?);
     Ok(())
 }

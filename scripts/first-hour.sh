@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# A stranger's first hour, from the packaged crates alone: what crates.io would serve is packed and unpacked in an empty
-# folder, and then used as docs/guides says: an adapter in a ViT of one's own, pre-training on a folder of 16-bit PNGs,
-# segmentation on a labelled folder, the weights read back in Python.
+# The first hour of a new user, from the packaged crates alone: what crates.io would serve is packed and unpacked in an
+# empty folder, and then used as docs/guides says: an adapter in a ViT of one's own, the command `pad` built, pre-training
+# on a folder of 16-bit PNGs, segmentation on a labelled folder, the weights read back in Python.
 #   scripts/first-hour.sh [DIR]        DIR: the empty folder, outside of any cargo workspace (default: a temporary one)
 # CARGO_TARGET_DIR is shared with the repository's builds. PYTHON names an interpreter (default: python3); without its
 # module safetensors the last part is left out, and says so. CARGO_NET_OFFLINE=true works once the crates are there.
@@ -19,7 +19,7 @@ part "packages"
 rm -rf "$hour/packages" "$hour/own" "$hour/data" "$hour/runs"
 mkdir -p "$hour/packages" "$hour/.cargo"
 cargo package --workspace --exclude pad-testkit --no-verify --allow-dirty --quiet 2>/dev/null
-for crate in pad-ops pad-ir-adapter pad-train pad-scenes pad-data pad-ssl pad-heads pad-ir; do
+for crate in pad-ops pad-ir-adapter pad-train pad-scenes pad-data pad-ssl pad-heads pad-ir pad-ir-cli; do
     archive=$(ls -t "$CARGO_TARGET_DIR/package/$crate"-[0-9]*.crate | head -1)
     # Not -p: files keep no date that is older than what was built from them before.
     tar xzmf "$archive" -C "$hour/packages"
@@ -43,19 +43,21 @@ cd "$hour/own"
 cargo run --quiet --bin own
 cargo run --quiet --bin own_files -- "$hour/data"
 
-part "the programs"
-cd "$hour/packages"/pad-ir-[0-9]*
-cargo build --quiet --example pretrain --example segment
-programs=$CARGO_TARGET_DIR/debug/examples
+part "the command pad"
+cd "$hour/packages"/pad-ir-cli-[0-9]*
+cargo build --quiet
+pad=$CARGO_TARGET_DIR/debug/pad
+"$pad" --version
 
 cd "$hour"
 part "pre-training on a folder of 16-bit PNGs"
-"$programs/pretrain" --data data/frames --epochs 2 --warmup-epochs 1 --batch-size 8 --image-size 96 --out runs/pretrain
+"$pad" stats data/frames
+"$pad" pretrain --data data/frames --epochs 2 --warmup-epochs 1 --batch-size 8 --image-size 96 --out runs/pretrain
 ls runs/pretrain
 
 part "segmentation on a labelled folder"
-"$programs/segment" train --data data/labelled --weights runs/pretrain --iterations 20 --warmup-iterations 2 \
-    --lr 1e-3 --batch-size 4 --base-scale 0 --crop 96 --head-channels 32 --auxiliary-channels 16 --out runs/segment
+"$pad" segment train --data data/labelled --weights runs/pretrain --max-steps 20 --warmup-steps 2 --lr 1e-3 \
+    --batch-size 4 --base-scale none --crop-size 96 --head-channels 32 --auxiliary-channels 16 --out runs/segment
 ls runs/segment
 
 part "the weights in Python"

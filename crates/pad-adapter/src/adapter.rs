@@ -135,7 +135,8 @@ impl AdapterConfig {
 /// let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
 /// let config = AdapterConfig::default();
 /// let adapter = store.build(|vb| Adapter::new(8, &config, vb))?;
-/// let (x, mlp) = (Tensor::ones((2, 5, 8), DType::F32, &Device::Cpu)?, Tensor::zeros((2, 5, 8), DType::F32, &Device::Cpu)?);
+/// let x = Tensor::ones((2, 5, 8), DType::F32, &Device::Cpu)?;
+/// let mlp = x.zeros_like()?;
 /// assert_eq!(adapter.forward(&x, &mlp, Mode::Eval)?.to_vec3::<f32>()?, x.to_vec3::<f32>()?);
 /// # Ok::<(), pad_adapter::Error>(())
 /// ```

@@ -4,7 +4,7 @@ use pad_train::{BoxError, EpochInfo, Flow, Hook, TrainerView};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::Result;
+use crate::error::Result;
 
 /// Something that measures a model.
 pub trait Evaluator {
@@ -130,7 +130,8 @@ impl<E: Evaluator> Hook for Evaluation<E> {
         epoch: &mut EpochInfo,
         view: &TrainerView<'_>,
     ) -> Result<Flow, BoxError> {
-        let due = self.every_epochs.is_some_and(|every| (epoch.epoch + 1) % every.max(1) == 0);
+        let due =
+            self.every_epochs.is_some_and(|every| (epoch.epoch + 1).is_multiple_of(every.max(1)));
         if !due && epoch.step != view.last_step {
             return Ok(Flow::Continue);
         }

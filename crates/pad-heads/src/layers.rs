@@ -9,7 +9,7 @@ use pad_ops::{Mode, Moments, SumOver};
 
 use pad_train::Collective;
 
-use crate::Result;
+use crate::error::Result;
 
 /// A convolution of stride 1 that keeps the size of its input.
 #[derive(Clone, Debug)]

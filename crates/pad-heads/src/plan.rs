@@ -6,7 +6,10 @@ use pad_adapter::params::{ParamStore, Plan, Role};
 use pad_train::Parameter;
 use serde::{Deserialize, Serialize};
 
-use crate::layers::is_running_statistic;
+use crate::{
+    error::{Error, Result},
+    layers::is_running_statistic,
+};
 
 /// Which parts of a network train.
 ///
@@ -66,9 +69,9 @@ impl fmt::Display for Trained {
 }
 
 impl FromStr for Trained {
-    type Err = crate::Error;
+    type Err = Error;
 
-    fn from_str(name: &str) -> crate::Result<Self> {
+    fn from_str(name: &str) -> Result<Self> {
         match name {
             "everything" => Ok(Trained::Everything),
             "adapters-and-heads" => Ok(Trained::AdaptersAndHeads),
@@ -83,7 +86,7 @@ pub(crate) fn unknown_name(
     what: &'static str,
     known: &'static [&'static str],
     found: &str,
-) -> crate::Error {
+) -> Error {
     pad_ops::Error::UnknownName { what, known, found: found.to_string() }.into()
 }
 

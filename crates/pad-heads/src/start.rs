@@ -10,7 +10,10 @@ use pad_data::transform::Normalize;
 use pad_ops::rng::Key;
 use serde::de::DeserializeOwned;
 
-use crate::{Error, Result, Trained};
+use crate::{
+    error::{Error, Result},
+    plan::Trained,
+};
 
 /// How the parameters of a new model start, and which of them train.
 #[derive(Clone, Debug)]
@@ -150,23 +153,4 @@ pub(crate) fn stored_config<T: DeserializeOwned>(
         path: checkpoint.path().to_path_buf(),
         what: format!("metadata `{key}`: {error}"),
     })
-}
-
-/// Leaves the backbone's tensors in the file of a whole network, under their names behind `prefix`,
-/// renamed.
-pub(crate) fn strip(
-    checkpoint: &mut Checkpoint,
-    prefix: &str,
-    role_of: fn(&str) -> Role,
-    rename: impl Fn(&str) -> String,
-) {
-    let names: Vec<String> = checkpoint.names().map(String::from).collect();
-    for full in names {
-        let Some(tensor) = checkpoint.remove(&full) else { continue };
-        if let Some(name) = full.strip_prefix(prefix)
-            && role_of(&full) != Role::Head
-        {
-            checkpoint.insert(rename(name), tensor);
-        }
-    }
 }

@@ -135,7 +135,7 @@ fn a_segmentor_comes_back_from_its_file() {
     assert_eq!(opened.classes.names, model.classes.names);
     assert_eq!(opened.classes.palette, model.classes.palette);
     assert_eq!(opened.normalize, Some(Normalize::imagenet()));
-    let images = numbers(&[1, 3, 32, 48], DType::F32, 4);
+    let images = numbers(&[1, 3, 32, 32], DType::F32, 4);
     let logits = |model: &SegmentationModel| bits(&model.segmentor.logits(&images).unwrap());
     assert_eq!(logits(&opened), logits(&model));
     assert!(opened.store.planned().is_empty(), "nothing trains");

@@ -88,22 +88,22 @@ fn a_linear_layer_separates_what_is_separable() {
 }
 
 #[test]
-fn noise_asks_for_weight_decay() {
-    // 40 images per class in 60 dimensions, one of which differs between classes.
+fn noise_needs_weight_decay() {
+    // 100 images per class in 180 dimensions, one of which differs between classes.
     let set = |seed: u64, count: usize| {
         let mut stream = Key::new(seed).stream();
         let (mut values, mut labels) = (Vec::new(), Vec::new());
         for i in 0..count {
             let class = i % 2;
-            values.extend((0..60).map(|_| stream.normal() as f32));
-            let first = values.len() - 60;
+            values.extend((0..180).map(|_| stream.normal() as f32));
+            let first = values.len() - 180;
             values[first] += 3.0 * class as f32;
             labels.push(class);
         }
-        let values = Tensor::from_vec(values, (count, 60), &Device::Cpu).unwrap();
+        let values = Tensor::from_vec(values, (count, 180), &Device::Cpu).unwrap();
         FeatureSet::new(&values, labels, 2).unwrap()
     };
-    let (train, val) = (set(1, 80), set(2, 600));
+    let (train, val) = (set(1, 200), set(2, 600));
     let accuracy = |probe: &LinearProbe| {
         let predicted = probe.classify(&train, &val).unwrap();
         Scores::new(&predicted, &val).unwrap().accuracy()
@@ -225,7 +225,7 @@ fn errors_of_folders() {
     assert_eq!(error_of(&two, &[], 0.0), "ROOT: no validation image, expected some");
     assert_eq!(
         error_of(&["a/0.png", "b/0.png", "stray.png"], &[], 0.5),
-        "ROOT: `stray.png` is in no class's folder"
+        "ROOT: `stray.png` is not in the folder of a class"
     );
     assert_eq!(
         error_of(&["train/a/0.png", "train/b/0.png", "val/a/0.png", "val/c/0.png"], &[], 0.5),

@@ -82,10 +82,11 @@ struct Inner {
 ///
 /// ```
 /// use candle_core::{Device, DType};
-/// use pad_adapter::{params::{ParamStore, Role}, vit::{ViT, ViTConfig}, AdapterConfig};
+/// use pad_adapter::{AdapterConfig, params::{ParamStore, Role}, vit::{ViT, ViTConfig}};
 /// use pad_ops::rng::Key;
 ///
-/// let config = ViTConfig { adapter: Some(AdapterConfig::default()), ..ViTConfig::new(16, 32, 2, 2) };
+/// let adapter = Some(AdapterConfig::default());
+/// let config = ViTConfig { adapter, ..ViTConfig::new(16, 32, 2, 2) };
 /// let store = ParamStore::scratch(&Device::Cpu, Key::new(1)).with_trained(Role::is_adapter);
 /// let vit = store.build(|vb| ViT::new(&config, vb))?;
 /// assert_eq!(store.summary().trained, 2 * config.adapter.unwrap().parameter_count(32));

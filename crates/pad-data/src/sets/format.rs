@@ -45,13 +45,10 @@ pub(super) fn chosen<'a, O, S>(
     })
 }
 
-/// A public name of the entries of a table: `Copy`, by default chosen by content, from and to text.
+/// Makes a type around `Option<&'static str>` the name of an entry of a table: by default chosen by
+/// content, from and to text.
 macro_rules! named_format {
-    ($(#[$doc:meta])* $type:ident, $table:expr) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-        pub struct $type(Option<&'static str>);
-
+    ($type:ident, $table:expr) => {
         impl $type {
             /// Chosen by the content of the folder.
             pub const AUTO: Self = Self(None);
@@ -77,9 +74,9 @@ macro_rules! named_format {
                     return Ok(Self::AUTO);
                 }
                 let known = $table.iter().find(|format| format.name == text);
-                known.map(|format| Self(Some(format.name))).ok_or_else(|| {
-                    $crate::Error::unknown_name("format", text, Self::names())
-                })
+                known
+                    .map(|format| Self(Some(format.name)))
+                    .ok_or_else(|| $crate::Error::unknown_name("format", text, Self::names()))
             }
         }
 

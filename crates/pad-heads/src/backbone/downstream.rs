@@ -13,7 +13,7 @@ use pad_ops::{AttentionBias, ImageSize, MatmulPrecision, Mode};
 use serde::{Deserialize, Serialize};
 
 use super::{FeatureExtractor, change_blocks, relative};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Hyperparameters of a [`DownstreamViT`].
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

@@ -21,7 +21,7 @@ pub use simple_pyramid::SimplePyramid;
 pub(crate) use windowed::zero_is_none;
 pub use windowed::{WindowedConfig, WindowedViT};
 
-use crate::Result;
+use crate::error::Result;
 
 /// A network whose blocks return maps of one size and width.
 pub trait FeatureExtractor: Send + Sync {

@@ -6,7 +6,7 @@ use candle_nn::VarBuilder;
 use pad_ops::{Mode, SumOver};
 
 use crate::{
-    Error, Result,
+    error::{Error, Result},
     layers::{BatchNorm, ConvTranspose2x2},
 };
 

@@ -4,7 +4,7 @@
 use candle_core::{Device, Tensor};
 use pad_adapter::vit::PatchGrid;
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Returns the number of rows of the table of a grid: `(2 h - 1)(2 w - 1) + 3`.
 pub fn relative_bias_rows(grid: PatchGrid) -> usize {

@@ -4,7 +4,7 @@ use candle_core::Tensor;
 use candle_nn::{Init, VarBuilder};
 
 use crate::{
-    Result,
+    error::Result,
     layers::{ChannelNorm, Conv2d, ConvTranspose2x2, torch_conv},
 };
 

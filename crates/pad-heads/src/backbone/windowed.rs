@@ -17,7 +17,7 @@ use pad_ops::{
 use serde::{Deserialize, Serialize};
 
 use super::{FeatureExtractor, change_blocks};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Hyperparameters of a [`WindowedViT`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -6,8 +6,8 @@ use pad_ops::ImageSize;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Error, Result,
     backbone::{SimplePyramid, WindowedConfig, zero_is_none},
+    error::{Error, Result},
 };
 
 /// A number of boxes in training and in evaluation. Read from `{ train = 2000, test = 1000 }` or

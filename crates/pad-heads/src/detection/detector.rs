@@ -10,8 +10,8 @@ use super::{
     RpnOutput, RpnSamples, Target, Thresholds,
 };
 use crate::{
-    Error, Result,
     backbone::{FeatureExtractor, SimplePyramid, WindowedViT},
+    error::{Error, Result},
 };
 
 /// The samples that the losses of a batch are computed on, one entry per image.

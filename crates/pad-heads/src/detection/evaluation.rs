@@ -13,7 +13,12 @@ use super::{
     coco::{CocoError, CocoTruth, evaluate, evaluate_masks},
     predict::{MASK_OPACITY, PredictedObject},
 };
-use crate::{Error, Evaluator, Result, Speed, titles::titled};
+use crate::{
+    error::{Error, Result},
+    evaluation::Evaluator,
+    speed::Speed,
+    titles::titled,
+};
 
 /// Labelled images for detection.
 pub type DetectionDataset<'a> = dyn Dataset<Sample = DetectionImage> + 'a;

@@ -11,7 +11,7 @@ use super::{
     losses::{binary_cross_entropy_sum, nothing, rows},
 };
 use crate::{
-    Result,
+    error::{Error, Result},
     layers::{ChannelNorm, Conv2d, ConvTranspose2x2, msra},
 };
 
@@ -155,10 +155,7 @@ pub(super) fn loss(logits: &Tensor, objects: &[RoiSamples], targets: &[Target]) 
     }
     if places.len() != count {
         let found = format!("{} masks", places.len());
-        return Err(crate::Error::Batch {
-            found,
-            expected: format!("one for each of {count} objects"),
-        });
+        return Err(Error::Batch { found, expected: format!("one for each of {count} objects") });
     }
     let wanted = Tensor::from_vec(wanted, (count, side * side), logits.device())?;
     let own = rows(&logits.reshape((count * classes, side * side))?, places)?;

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use candle_core::Device;
 use pad_adapter::{
     checkpoint::{Checkpoint, FloatType, InputStats, save},
-    params::ParamStore,
+    params::{ParamStore, Role},
     vit::ViTConfig,
 };
 use pad_data::{sets::detection::BoxClasses, transform::Normalize};
@@ -14,9 +14,9 @@ use pad_train::Parameter;
 
 use super::{Detector, DetectorConfig, Thresholds, pretrained, role_of};
 use crate::{
-    Error, Result, Start,
+    error::{Error, Result},
     plan::parameters,
-    start::{check_format, metadata, stored_config, stored_normalize, strip, to_json},
+    start::{Start, check_format, metadata, stored_config, stored_normalize, to_json},
 };
 
 const FORMAT: &str = "pad-detector/1";
@@ -190,7 +190,7 @@ fn expect_classes(config: &DetectorConfig, classes: &BoxClasses) -> Result<()> {
 
 /// Reads the backbone of a detector's file, for
 /// [`BackboneOptions::with_reader`](pad_adapter::checkpoint::BackboneOptions::with_reader): pyramid
-/// and heads are removed, names lose their prefix. Returns `None` for a file of another kind.
+/// and heads are removed. Returns `None` for a file of another kind.
 ///
 /// # Errors
 /// A file whose configuration is invalid.
@@ -198,6 +198,6 @@ pub fn read_backbone(checkpoint: &mut Checkpoint) -> pad_adapter::Result<Option<
     let Some(config) = stored_config::<DetectorConfig>(checkpoint, "detector")? else {
         return Ok(None);
     };
-    strip(checkpoint, "backbone.net.", role_of, str::to_string);
+    checkpoint.retain(|name| role_of(name) != Role::Head);
     Ok(Some(config.vit))
 }

@@ -12,7 +12,7 @@ use pad_data::{
 use pad_ops::ImageSize;
 
 use super::{Detection, DetectionModel, coco::CocoResult};
-use crate::Result;
+use crate::error::Result;
 
 /// Sides of the network's input are multiples of this, pixels, so that with patches of 16 each
 /// level of the pyramid is half of the one before it.

@@ -6,7 +6,7 @@ use candle_core::{DType, Device, Tensor};
 use pad_adapter::{checkpoint::Checkpoint, params::Role};
 
 use super::{DetectorConfig, role_of};
-use crate::Result;
+use crate::error::Result;
 
 /// Fits the checkpoint of a pre-trained ViT (names without prefix) to the backbone of a detector,
 /// and returns a line for each change. A checkpoint whose names start with `backbone.` is a

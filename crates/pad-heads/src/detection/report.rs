@@ -6,7 +6,7 @@ use pad_data::sets::detection::{BoxClass, BoxClasses};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use super::coco::{CocoMetrics, CocoResult};
-use crate::{EvaluationReport, Speed};
+use crate::{evaluation::EvaluationReport, speed::Speed};
 
 /// The evaluation of a detector on a dataset. `Display` prints a table, `Serialize` gives all
 /// numbers; an undefined one is `-` or null.

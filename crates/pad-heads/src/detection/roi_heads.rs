@@ -18,7 +18,7 @@ use super::{
     matching::{Label, Matcher, sample},
 };
 use crate::{
-    Result,
+    error::{Error, Result},
     layers::{ChannelNorm, Conv2d, msra},
 };
 
@@ -173,7 +173,7 @@ impl RoiHeads {
     fn pooled_to(&self, side: usize, maps: &[Tensor], boxes: &[&[[f32; 4]]]) -> Result<Tensor> {
         let Some(maps) = maps.get(..POOLED) else {
             let found = maps.len();
-            return Err(crate::Error::Maps { head: "box head", expected: POOLED, found });
+            return Err(Error::Maps { head: "box head", expected: POOLED, found });
         };
         let of_image = |(image, boxes): (usize, &&[[f32; 4]])| {
             let roi = move |&bbox: &[f32; 4]| ImageBox { map: level_of(bbox), image, bbox };
@@ -196,7 +196,7 @@ impl RoiHeads {
     ) -> Result<RoiOutput> {
         let Some(head) = self.stages.get(stage) else {
             let fault = format!("stage {stage}, expected less than {}", self.stages.len());
-            return Err(crate::Error::Config { what: "detector", faults: vec![fault] });
+            return Err(Error::Config { what: "detector", faults: vec![fault] });
         };
         let pooled = self.pooled(maps, boxes)?;
         if self.stages.len() == 1 {
@@ -378,7 +378,7 @@ impl RoiHeads {
     ) -> Result<Vec<Vec<DetectionWithMask>>> {
         let Some(head) = &self.masks else {
             let faults = vec!["`masks` is false, expected true".into()];
-            return Err(crate::Error::Config { what: "detector", faults });
+            return Err(Error::Config { what: "detector", faults });
         };
         let labels: Vec<u32> = detections.iter().flatten().map(|found| found.label).collect();
         let mut masks = Vec::new();

@@ -13,7 +13,10 @@ use super::{
     losses::{binary_cross_entropy_sum, nothing, rows, smooth_l1_sum, table, values},
     matching::{Matcher, sample},
 };
-use crate::{Error, Result, layers::Conv2d};
+use crate::{
+    error::{Error, Result},
+    layers::Conv2d,
+};
 
 /// The outputs of each level.
 #[derive(Clone, Debug)]

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{FcnConfig, UperConfig};
 use crate::{
-    Error, Result,
     backbone::{DownstreamConfig, Pyramid},
+    error::{Error, Result},
     plan::unknown_name,
 };
 

@@ -8,7 +8,12 @@ use pad_data::{
 };
 
 use super::{SegmentationInference, SegmentationModel, SegmentationReport, metrics::Confusion};
-use crate::{Error, Evaluator, Result, Speed, titles::titled};
+use crate::{
+    error::{Error, Result},
+    evaluation::Evaluator,
+    speed::Speed,
+    titles::titled,
+};
 
 /// Labelled images for segmentation.
 pub type SegmentationDataset<'a> = dyn Dataset<Sample = SegmentationImage> + 'a;

@@ -6,7 +6,7 @@ use pad_ops::{Mode, SumOver};
 use serde::{Deserialize, Serialize};
 
 use super::{Classifier, map_at};
-use crate::{Result, layers::ConvNormRelu};
+use crate::{error::Result, layers::ConvNormRelu};
 
 /// Hyperparameters of an auxiliary [`FcnHead`]; the default is the original's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

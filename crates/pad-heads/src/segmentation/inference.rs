@@ -5,7 +5,7 @@ use pad_ops::{ImageSize, resize_bilinear};
 use serde::{Deserialize, Serialize};
 
 use super::size_of;
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Windows that cover an image of any size, mmsegmentation's `slide` mode. An image smaller than
 /// the window is one window.

@@ -5,7 +5,10 @@ use candle_nn::VarBuilder;
 use pad_ops::{Mode, SumOver};
 
 use super::{Classifier, map_at, size_of};
-use crate::{Error, Result, layers::BatchNorm};
+use crate::{
+    error::{Error, Result},
+    layers::BatchNorm,
+};
 
 /// Batch norm (`bn`) of the concatenated maps, then one linear map per pixel (`conv_seg`).
 #[derive(Clone, Debug)]

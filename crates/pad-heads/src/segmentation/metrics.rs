@@ -8,59 +8,7 @@
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-/// An error of class maps or of their number of classes.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum MetricsError {
-    /// 8-bit class maps cannot hold the number of classes.
-    #[error("`classes` is {found}, expected 1 to 255")]
-    Classes {
-        /// The number of classes.
-        found: usize,
-    },
-    /// A prediction and its labels differ in size.
-    #[error(
-        "image {image}: the prediction has {predicted} pixels, expected {labelled}, those of the labels"
-    )]
-    Size {
-        /// Place of the image in the call, from 0.
-        image: usize,
-        /// Pixels of the prediction.
-        predicted: usize,
-        /// Pixels of the labels.
-        labelled: usize,
-    },
-    /// A class map holds a value that is not a class.
-    #[error(
-        "image {image}: the {what} of pixel {pixel} is {value}, expected a class below {classes}"
-    )]
-    Class {
-        /// Place of the image in the call, from 0.
-        image: usize,
-        /// "label" or "prediction".
-        what: &'static str,
-        /// The pixel, row-major.
-        pixel: usize,
-        /// Its value.
-        value: u8,
-        /// Number of classes.
-        classes: usize,
-    },
-    /// Two matrices cannot be added.
-    #[error(
-        "expected a confusion matrix of {expected} classes that ignores {ignore:?}, found {found} and {found_ignore:?}"
-    )]
-    Merge {
-        /// Classes of the sum.
-        expected: usize,
-        /// Its ignored label.
-        ignore: Option<u8>,
-        /// Classes of the other one.
-        found: usize,
-        /// Its ignored label.
-        found_ignore: Option<u8>,
-    },
-}
+pub use crate::error::MetricsError;
 
 /// A confusion matrix: how often each class was predicted where each class is labelled, over any
 /// number of images.

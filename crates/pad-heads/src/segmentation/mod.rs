@@ -40,7 +40,10 @@ use candle_core::Tensor;
 use candle_nn::{Init, VarBuilder};
 use pad_ops::{ImageSize, Mode};
 
-use crate::{Error, Result, layers::Conv2d};
+use crate::{
+    error::{Error, Result},
+    layers::Conv2d,
+};
 
 /// Factor on the learning rate from each layer to the one below it, BEiT's and the original's.
 pub const LAYER_DECAY: f64 = 0.65;

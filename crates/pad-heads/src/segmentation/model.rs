@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use candle_core::Device;
 use pad_adapter::{
     checkpoint::{Checkpoint, FloatType, InputStats, save},
-    params::ParamStore,
+    params::{ParamStore, Role},
     vit::{ViTConfig, sin_cos_table},
 };
 use pad_data::{draw::Color, sets::segmentation::Classes, transform::Normalize};
@@ -15,9 +15,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{BackboneKind, Segmentor, SegmentorConfig, pretrained, role_of};
 use crate::{
-    Error, Result, Start,
+    error::{Error, Result},
     plan::parameters,
-    start::{check_format, metadata, stored_config, stored_normalize, strip, to_json},
+    start::{Start, check_format, metadata, stored_config, stored_normalize, to_json},
 };
 
 const FORMAT: &str = "pad-segmentor/1";
@@ -202,7 +202,7 @@ fn expect_classes(config: &SegmentorConfig, classes: &Classes) -> Result<()> {
 
 /// Reads the backbone of a segmentor's file, for
 /// [`BackboneOptions::with_reader`](pad_adapter::checkpoint::BackboneOptions::with_reader): pyramid
-/// and heads are removed, names lose their prefix. Returns `None` for a file of another kind.
+/// and heads are removed. Returns `None` for a file of another kind.
 ///
 /// # Errors
 /// A file whose configuration is invalid.
@@ -210,8 +210,6 @@ pub fn read_backbone(checkpoint: &mut Checkpoint) -> pad_adapter::Result<Option<
     let Some(config) = stored_config::<SegmentorConfig>(checkpoint, "segmentor")? else {
         return Ok(None);
     };
-    strip(checkpoint, "backbone.", role_of, |name| {
-        name.replace(".gamma_1", ".ls1.gamma").replace(".gamma_2", ".ls2.gamma")
-    });
+    checkpoint.retain(|name| role_of(name) != Role::Head);
     Ok(Some(*config.backbone.vit()))
 }

@@ -8,7 +8,7 @@ use pad_data::{
 };
 
 use super::{Augmentation, InferenceMode, SegmentationModel, predict, size_of};
-use crate::Result;
+use crate::error::Result;
 
 /// How images are prepared and go through a segmentor.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -6,7 +6,7 @@ use candle_core::{DType, Device, Tensor};
 use pad_adapter::{checkpoint::Checkpoint, params::Role, vit::ViTConfig};
 
 use super::{BackboneKind, role_of};
-use crate::{Result, backbone::relative_bias_rows};
+use crate::{backbone::relative_bias_rows, error::Result};
 
 /// Prefix of the backbone's names in a segmentor.
 const PREFIX: &str = "backbone.";

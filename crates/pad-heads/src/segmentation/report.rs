@@ -6,7 +6,7 @@ use pad_data::sets::segmentation::Classes;
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 
 use super::metrics::{Confusion, SegmentationMetrics};
-use crate::{EvaluationReport, Speed};
+use crate::{evaluation::EvaluationReport, speed::Speed};
 
 /// The evaluation of a segmentor on a dataset. `Display` prints a table of IoU and accuracy,
 /// `Serialize` gives all numbers; an undefined one is `-` or null.

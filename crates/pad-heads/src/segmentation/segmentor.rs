@@ -12,8 +12,8 @@ use super::{
     BackboneKind, FcnHead, HeadKind, LinearHead, SegmentorConfig, UperConfig, UperHead, size_of,
 };
 use crate::{
-    Result,
     backbone::{DownstreamViT, FeatureExtractor, Pyramid},
+    error::Result,
 };
 
 enum Head {

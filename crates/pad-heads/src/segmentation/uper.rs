@@ -7,7 +7,10 @@ use pad_ops::{ImageSize, Mode, SumOver};
 use serde::{Deserialize, Serialize};
 
 use super::{Classifier, size_of};
-use crate::{Error, Result, layers::ConvNormRelu};
+use crate::{
+    error::{Error, Result},
+    layers::ConvNormRelu,
+};
 
 /// Hyperparameters of a [`UperHead`]; the default is the original's on a ViT-B.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

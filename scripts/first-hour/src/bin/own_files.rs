@@ -1,4 +1,4 @@
-//! Stands for the files that a stranger has: `own_files DIR` writes `DIR/frames`, a folder of 16-bit PNGs as an infrared
+//! Writes the files that a new user brings: `own_files DIR` writes `DIR/frames`, a folder of 16-bit PNGs as an infrared
 //! camera gives them, and `DIR/labelled`, images with masks.
 
 use std::{error::Error, fs, path::PathBuf};

@@ -205,7 +205,7 @@ fn bad_coco_files_are_refused() {
     );
     assert_eq!(
         with("/categories/1/name", json!("Dog")),
-        "ROOT/train.json: `classes` is `dog`, expected names that differ in letters or figures"
+        "ROOT/train.json: `classes` is `dog`, expected names that differ in letters or digits"
     );
     assert_eq!(
         with("/images/1/file_name", json!("no.png")),

@@ -7,7 +7,7 @@ use pad_data::{
 };
 
 use super::{CocoAnnotation, CocoCategory, CocoError, CocoImage, CocoTruth};
-use crate::Result;
+use crate::error::Result;
 
 impl CocoTruth {
     /// Converts the labels of a dataset, without decoding its images. Categories have

@@ -102,7 +102,7 @@ pub fn evaluate_masks(truth: &CocoTruth, results: &[CocoResult]) -> Result<CocoM
         let stored = stored.ok_or(CocoError::NoMask { what, place })?;
         // `checked` has seen that the image is known.
         let size = sizes.get(&image).copied().unwrap_or(ImageSize::square(0));
-        stored.rle(size).map_err(|cause| CocoError::Mask { what, place, cause })
+        stored.rle(size).map_err(|cause| CocoError::Mask { what, place, cause: Box::new(cause) })
     };
     let objects = truth.annotations.par_iter().enumerate().map(|(place, one)| {
         let mask = mask("annotation", place, one.image_id, one.segmentation.as_ref())?;

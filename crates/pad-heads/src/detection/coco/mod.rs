@@ -4,87 +4,14 @@
 mod dataset;
 mod evaluate;
 
-use std::{
-    collections::BTreeSet,
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeSet, fs, path::Path};
 
 use pad_data::rle::Segmentation;
 use pad_ops::fs::write_atomic_bytes;
 use serde::{Deserialize, Serialize};
 
 pub use self::evaluate::{CocoMetrics, evaluate, evaluate_masks};
-
-/// An error of annotations or results.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CocoError {
-    /// A file cannot be read or written.
-    #[error("{}: {cause}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// The system's error.
-        cause: io::Error,
-    },
-    /// A file is not JSON of the expected form, or is truncated.
-    #[error("{}: {cause}", path.display())]
-    Json {
-        /// The file.
-        path: PathBuf,
-        /// What and where.
-        cause: serde_json::Error,
-    },
-    /// Two entries share an id.
-    #[error("{what} id {id}: expected once, found again")]
-    Duplicate {
-        /// "image", "category" or "annotation".
-        what: &'static str,
-        /// The id.
-        id: i64,
-    },
-    /// An annotation or result refers to an unknown image or category.
-    #[error("{what} {place}: expected a known {of}, found id {id}")]
-    Unknown {
-        /// "annotation" or "result".
-        what: &'static str,
-        /// Its place in the list, from 0.
-        place: usize,
-        /// "image" or "category".
-        of: &'static str,
-        /// The id.
-        id: i64,
-    },
-    /// An annotation or result has no mask where masks are compared.
-    #[error("{what} {place}: expected a segmentation, found none")]
-    NoMask {
-        /// "annotation" or "result".
-        what: &'static str,
-        /// Its place in the list, from 0.
-        place: usize,
-    },
-    /// A mask is invalid, or of another size than its image.
-    #[error("{what} {place}: segmentation: {cause}")]
-    Mask {
-        /// "annotation" or "result".
-        what: &'static str,
-        /// Its place in the list, from 0.
-        place: usize,
-        /// The fault.
-        cause: pad_data::Error,
-    },
-    /// A score or a box is not finite.
-    #[error("result {place}: expected a finite {what}, found {value}")]
-    NotFinite {
-        /// Place in the list, from 0.
-        place: usize,
-        /// "score" or "box".
-        what: &'static str,
-        /// NaN or an infinity.
-        value: f64,
-    },
-}
+pub use crate::error::CocoError;
 
 /// An image of a dataset.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -20,11 +20,12 @@ use crate::{
 static FORMATS: [Format<DetectionOptions, Opened>; 6] =
     [flir::FORMAT, llvip::FORMAT, coco::FORMAT, voc::FORMAT, yolo::FORMAT, hit_uav::FORMAT];
 
-named_format! {
-    /// How a folder of images with boxes is arranged, by name: see
-    /// [`DetectionSet::open`](super::DetectionSet::open).
-    DetectionFormat, FORMATS
-}
+/// How a folder of images with boxes is arranged, by name: see
+/// [`DetectionSet::open`](super::DetectionSet::open).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DetectionFormat(Option<&'static str>);
+
+named_format!(DetectionFormat, FORMATS);
 
 /// Reads a split of a folder.
 pub(super) fn open(

@@ -17,11 +17,12 @@ use crate::{
 static FORMATS: [Format<SegmentationOptions, Opened>; 3] =
     [folder::FORMAT, soda::FORMAT, mfnet::FORMAT];
 
-named_format! {
-    /// How a folder of images with class maps is arranged, by name: see
-    /// [`SegmentationSet::open`](super::SegmentationSet::open).
-    SegmentationFormat, FORMATS
-}
+/// How a folder of images with class maps is arranged, by name: see
+/// [`SegmentationSet::open`](super::SegmentationSet::open).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SegmentationFormat(Option<&'static str>);
+
+named_format!(SegmentationFormat, FORMATS);
 
 /// Reads a split of a folder.
 pub(super) fn open(
