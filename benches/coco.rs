@@ -24,7 +24,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         [("coco boxes", evaluate as fn(&_, &_) -> _), ("coco masks", evaluate_masks)]
     {
         let mut measured = Vec::with_capacity(times);
-        let mut stats = [0.0; 12];
+        let mut stats = [None; 12];
         for _ in 0..times.max(1) {
             let start = Instant::now();
             stats = metric(&truth, &results)?.stats;
@@ -32,6 +32,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         measured.sort_by(f64::total_cmp);
         let ms = measured[measured.len() / 2];
+        // pycocotools' -1 for what is undefined.
+        let stats = stats.map(|value| value.unwrap_or(-1.0));
         println!(r#"{{"peer":"pad","work":"{work}","ms":{ms:.3},"stats":{stats:?}}}"#);
     }
     Ok(())

@@ -11,10 +11,10 @@ use std::{collections::BTreeMap, error::Error, time::Instant};
 use candle_core::{DType, Device, Tensor};
 use clap::{Parser, ValueEnum};
 use pad::{
-    Keep, MatmulPrecision, Mode,
+    MatmulPrecision, Mode,
     params::ParamStore,
     rng::Key,
-    ssl::{Mae, MaeConfig, Objective, Paradigm},
+    ssl::{Mae, MaeConfig, Objective, Paradigm, parameters},
     train::{AdamW, AdamWConfig, Gradients},
     vit::{ViT, ViTConfig},
 };
@@ -173,11 +173,12 @@ fn train(flags: &Flags, images: &Tensor) -> Result<(usize, Vec<f64>), Box<dyn Er
         _ => Paradigm::Pad { gate_frozen: 0.0, decoder_embed: false },
     };
     let store = ParamStore::scratch(images.device(), Key::new(0))
-        .with_trained(move |role| paradigm.trains(role));
-    let keep = if flags.checkpoint_blocks { Keep::Nothing } else { Keep::Activations };
-    let mae = store.build(|vb| Mae::new(&config, vb))?;
-    let mae = mae.keeping(keep).multiplying(flags.dtype.precision());
-    let parameters = paradigm.parameters(&store, config.encoder.depth, 1, 0.05);
+        .with_plan(paradigm.plan(config.encoder.depth, 1));
+    let mae = store
+        .build(|vb| Mae::new(&config, vb))?
+        .with_checkpointing(flags.checkpoint_blocks)
+        .with_matmul_precision(flags.dtype.precision());
+    let parameters = parameters(&store, 0.05);
     let trainable = parameters.iter().map(|p| p.var.elem_count()).sum();
     let mut optimizer = AdamW::new(parameters, AdamWConfig::default())?;
     let mut seconds = Vec::new();

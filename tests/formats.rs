@@ -13,14 +13,14 @@ use pad::{
     ssl::{Mae, MaeConfig, Mask, Objective},
     vit::{ViT, ViTConfig},
 };
-use pad_testkit::{close, golden, golden_dir, numbers};
+use pad_testkit::{close, golden, golden_folder, numbers};
 
 /// Forward tolerance, relative to the tensor's largest value.
 const FORWARD: f64 = 1e-4;
 const CPU: Device = Device::Cpu;
 
 fn at(name: &str) -> PathBuf {
-    golden_dir().join("vit").join(name)
+    golden_folder().join("vit").join(name)
 }
 
 fn read(name: &str) -> Checkpoint {

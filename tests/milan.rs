@@ -121,7 +121,7 @@ fn clip_teacher_features_and_attention() {
     assert!(!tokens.features.track_op());
     let other = loaded.features(&file["input.images"]).unwrap();
     assert!(relative_difference(&other, &file["out.features"]) > 1e-2, "heads must matter");
-    let rounded = teacher.multiplying(MatmulPrecision::Bf16);
+    let rounded = teacher.with_matmul_precision(MatmulPrecision::Bf16);
     let rounded = rounded.features(&file["input.images"]).unwrap();
     let difference = relative_difference(&rounded, &file["out.features"]);
     assert!(difference > 0.0 && difference < 0.03, "{difference}");
@@ -209,14 +209,14 @@ fn clip_sees_its_own_statistics_three_channels_and_its_size() {
     let other = level.broadcast_sub(&column(from.mean)).unwrap();
     let other = other.broadcast_div(&column(from.std)).unwrap();
     let want = teacher().features(images).unwrap();
-    close("statistics", &teacher().seeing(from).features(&other).unwrap(), &want, 1e-4);
+    close("statistics", &teacher().with_input_stats(from).features(&other).unwrap(), &want, 1e-4);
     // Grey images are repeated.
     let grey = images.narrow(1, 0, 1).unwrap();
     let repeated = Tensor::cat(&[&grey, &grey, &grey], 1).unwrap();
     let want = teacher().features(&repeated).unwrap();
     assert_eq!(relative_difference(&teacher().features(&grey).unwrap(), &want), 0.0);
     // Resized images: another grid, the position table interpolated.
-    let small = teacher().at(ImageSize::square(24)).features(images).unwrap();
+    let small = teacher().with_image_size(ImageSize::square(24)).features(images).unwrap();
     assert_eq!(small.dims(), [2, 10, 24]);
 }
 
@@ -256,10 +256,12 @@ fn refusals_of_teachers() {
         let config = MilanConfig { target_dim, ..milan_config() };
         store().build(|vb| Milan::new(&config, Arc::new(teacher), vb)).unwrap()
     };
-    let error = milan(teacher().at(ImageSize::square(24)), 24).draw(images, &keys).unwrap_err();
+    let error = milan(teacher().with_image_size(ImageSize::square(24)), 24)
+        .draw(images, &keys)
+        .unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the teacher gives 10 tokens an image, expected 17 (a class token and the student's patch grid 4x4): choose \
+        "the teacher gives 10 tokens per image, expected 17 (a class token and the student's patch grid 4x4): choose \
          image size and patch size so that both grids are the same"
     );
     let student = milan(teacher(), 25);
@@ -276,7 +278,7 @@ fn refusals_of_teachers() {
         student.draw(images, &keys).unwrap_err().to_string(),
         "mask: attention masking without a teacher's attention, expected one that gives it (CLIP)"
     );
-    assert!(student.masked_by(Masking::Random).draw(images, &keys).is_ok());
+    assert!(student.with_masking(Masking::Random).draw(images, &keys).is_ok());
     // Not CLIP at all; a tensor missing.
     let error = ClipTeacher::load(
         &Checkpoint::from_tensors(

@@ -10,7 +10,7 @@ use pad::{
     checkpoint::Checkpoint,
     params::{ParamStore, Planned, Role},
     rng::Key,
-    ssl::{Mae, MaeConfig, Mask, Objective, Paradigm, patchify, unpatchify},
+    ssl::{Mae, MaeConfig, Mask, Objective, Paradigm, parameters, patchify, unpatchify},
     train::{AdamW, AdamWConfig, Gradients},
     vit::{PatchGrid, ViT, ViTConfig, sin_cos_table},
 };
@@ -95,9 +95,8 @@ fn with_prefix(file: &BTreeMap<String, Tensor>, prefix: &str) -> BTreeMap<String
 
 fn model(name: &str, config: &MaeConfig, file: &BTreeMap<String, Tensor>) -> (Mae, ParamStore) {
     let checkpoint = Checkpoint::from_tensors(name, with_prefix(file, "param."));
-    let paradigm = paradigm(config);
-    let store = ParamStore::from_checkpoint(checkpoint, &Device::Cpu, Key::new(0))
-        .with_trained(move |role| paradigm.trains(role));
+    let plan = paradigm(config).plan(config.encoder.depth, 1);
+    let store = ParamStore::from_checkpoint(checkpoint, &Device::Cpu, Key::new(0)).with_plan(plan);
     let mae = store.build(|vb| Mae::new(config, vb)).unwrap();
     (mae, store)
 }
@@ -176,7 +175,7 @@ fn six_steps_of_adamw() {
         let file = golden(name);
         let config = config(&facts[name]);
         let (mae, store) = model(name, &config, &file);
-        let parameters = paradigm(&config).parameters(&store, config.encoder.depth, 1, 0.05);
+        let parameters = parameters(&store, 0.05);
         let decayed = |decay: bool| -> BTreeSet<&str> {
             let chosen = parameters.iter().filter(|p| (p.weight_decay > 0.0) == decay);
             chosen.map(|p| p.name.as_str()).collect()

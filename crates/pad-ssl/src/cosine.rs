@@ -4,7 +4,8 @@ use candle_core::{D, Tensor};
 
 use crate::Result;
 
-/// `2 - 2 cos` of each pair of vectors, the squared distance of both at length 1: (.., D), (.., D) -> (..).
+/// Returns `2 - 2 cos` of each pair of vectors, the squared distance of their unit vectors: (..,
+/// D), (.., D) -> (..).
 pub(crate) fn cosine_distance(pred: &Tensor, target: &Tensor) -> Result<Tensor> {
     let unit = |x: &Tensor| -> Result<Tensor> {
         // A vector of zeros has no direction: the eps keeps it, and its gradient, finite.

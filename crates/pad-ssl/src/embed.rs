@@ -34,12 +34,14 @@ pub struct ImageFeatures {
     pub input_stats: Option<Normalize>,
 }
 
-/// Computes the features of all images of a loader that neither shuffles nor drops, in their order. Unreadable images
-/// within the loader's tolerance are left out ([`Loader::unreadable`] lists them). `progress` is called after each batch
-/// with the number of images so far; returns `None` once it returns `false`.
+/// Computes the features of all images of a loader that neither shuffles nor drops, in their order.
+/// Unreadable images within the loader's tolerance are left out ([`Loader::unreadable`] lists
+/// them). `progress` is called after each batch with the number of images so far; returns `None`
+/// once it returns `false`.
 ///
 /// # Errors
-/// More unreadable images than the loader tolerates, no readable image, or images that do not fit the encoder.
+/// More unreadable images than the loader tolerates, no readable image, or images that do not fit
+/// the encoder.
 pub fn embed<L: Send + 'static>(
     encoder: &ViT,
     loader: &Loader<L>,
@@ -74,8 +76,8 @@ impl ImageFeatures {
         Self { input_stats: Some(normalize), ..self }
     }
 
-    /// Writes a safetensors file, atomically: the tensor `features`, and as metadata the names (a JSON array), the pooling
-    /// and the input statistics. `notes` are further metadata.
+    /// Writes a safetensors file, atomically: the tensor `features`, and as metadata the names (a
+    /// JSON array), the pooling and the input statistics. `notes` are further metadata.
     ///
     /// # Errors
     /// The file cannot be written.

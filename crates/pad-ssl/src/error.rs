@@ -1,54 +1,54 @@
-//! What pre-training can refuse.
+//! Errors of pre-training.
 
 use pad_adapter::vit::PatchGrid;
 
-/// A fault of a configuration, a model or a batch.
+/// An error of a configuration, a model, a batch or a file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A configuration contradicts itself; all faults at once.
+    /// A configuration is invalid; holds all faults at once.
     #[error("{what}: {}", faults.join("; "))]
     Config {
-        /// Which configuration.
+        /// The configuration.
         what: &'static str,
-        /// What is wrong with it, one entry a fault.
+        /// Its faults.
         faults: Vec<String>,
     },
-    /// A mask does not fit the images.
+    /// A mask is for another number of patches than the images have.
     #[error("mask for {found} patches, expected {expected}")]
     Mask {
-        /// Patches of an image.
+        /// Number of patches of an image.
         expected: usize,
-        /// Patches of the mask.
+        /// Number of patches of the mask.
         found: usize,
     },
-    /// A teacher's patches are not the student's.
+    /// A teacher has another patch grid than the student.
     #[error(
-        "the teacher gives {found} tokens an image, expected {} (a class token and the student's patch grid {grid}): \
+        "the teacher gives {found} tokens per image, expected {} (a class token and the student's patch grid {grid}): \
          choose image size and patch size so that both grids are the same",
         grid.len() + 1
     )]
     TeacherGrid {
         /// The student's grid.
         grid: PatchGrid,
-        /// The teacher's tokens, a class token among them if it has one.
+        /// Number of the teacher's tokens, including a class token if it has one.
         found: usize,
     },
-    /// A teacher's features have another shape than predicted.
+    /// A teacher's features have another shape than the predictions.
     #[error("the teacher's features are {found:?}, expected {expected:?} (see `target_dim`)")]
     TeacherFeatures {
-        /// The prediction's shape.
+        /// Shape of the predictions.
         expected: Vec<usize>,
-        /// The teacher's.
+        /// Shape of the features.
         found: Vec<usize>,
     },
-    /// An objective or a masking that learns from a teacher was given none.
+    /// An objective or a masking needs a teacher and has none.
     #[error("{what} needs a teacher")]
     MissingTeacher {
-        /// What needs it, e.g. `objective milan`.
+        /// What needs one, e.g. `objective milan`.
         what: String,
     },
-    /// A paradigm that starts from weights was given none.
+    /// A paradigm needs weights to start from and has none.
     #[error("paradigm {paradigm} needs weights to start from")]
     MissingWeights {
         /// The paradigm.
@@ -60,22 +60,22 @@ pub enum Error {
         /// The file or folder.
         model: String,
     },
-    /// Labelled images that no probe can learn from.
+    /// Features or settings of a probe are invalid.
     #[error("{what}")]
     Probe {
-        /// What is wrong, expected before found.
+        /// What is wrong.
         what: String,
     },
-    /// A model or a checkpoint refused.
+    /// An error of a model or a checkpoint.
     #[error(transparent)]
     Adapter(#[from] pad_adapter::Error),
-    /// An operator refused its operands.
+    /// An error of an operator.
     #[error(transparent)]
     Ops(#[from] pad_ops::Error),
-    /// Data refused.
+    /// An error of images or data sets.
     #[error(transparent)]
     Data(#[from] pad_data::Error),
-    /// candle refused.
+    /// An error of candle.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
 }

@@ -1,5 +1,5 @@
-//! Masked prediction of a frozen encoder's features: any [`Teacher`], DINOv2 for one (MVP, EVA and data2vec are of
-//! this kind).
+//! Masked prediction of a frozen encoder's features: any [`Teacher`], DINOv2 for one (MVP, EVA and
+//! data2vec are of this kind).
 
 use std::{any::Any, sync::Arc};
 
@@ -57,7 +57,7 @@ impl Student for FeatureTarget {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FeatureLoss {
-    /// `2 - 2 cos`: directions alone.
+    /// `2 - 2 cos`, which ignores lengths.
     #[default]
     Cosine,
     /// Smooth L1 (beta 1) to features that are normalised token by token, as in data2vec.
@@ -70,15 +70,15 @@ pub enum FeatureLoss {
 pub struct FeatureTargetConfig {
     /// The student.
     pub encoder: ViTConfig,
-    /// Values of a teacher's feature. Default 384 (DINOv2 ViT-S).
+    /// Width of the teacher's features. Default 384 (DINOv2 ViT-S).
     pub target_dim: usize,
-    /// Which patches. Default [`Masking::Block`].
+    /// Masking strategy. Default [`Masking::Block`].
     pub masking: Masking,
-    /// Share of patches that are removed. Default 0.4 (EVA's).
+    /// Fraction of patches removed. Default 0.4 (EVA's).
     pub mask_ratio: f64,
-    /// Comparison. Default [`FeatureLoss::Cosine`].
+    /// Loss. Default [`FeatureLoss::Cosine`].
     pub loss: FeatureLoss,
-    /// Whether kept patches count too. Default: no.
+    /// Whether the loss includes kept patches. Default `false`.
     pub all_patches: bool,
 }
 
@@ -96,7 +96,7 @@ impl Default for FeatureTargetConfig {
 }
 
 impl FeatureTargetConfig {
-    /// Every fault of the configuration at once.
+    /// Checks the configuration and returns every fault at once.
     ///
     /// # Errors
     /// [`Error::Config`], or the encoder's own.
@@ -113,7 +113,7 @@ impl FeatureTargetConfig {
     }
 }
 
-/// What a feature-target objective decides about a batch before it learns from it.
+/// The random decisions of a feature-target objective about a batch, and the teacher's output.
 #[derive(Clone, Debug)]
 pub struct FeatureDraw {
     /// Removed patches.
@@ -122,8 +122,8 @@ pub struct FeatureDraw {
     pub features: Tensor,
 }
 
-/// A student that predicts a teacher's features behind a mask. Parameters: the encoder's, `mask_token`,
-/// `decoder_pred`.
+/// A student that predicts a teacher's features behind a mask. Parameters: the encoder's,
+/// `mask_token`, `decoder_pred`.
 #[derive(Clone)]
 pub struct FeatureTarget {
     config: FeatureTargetConfig,
@@ -133,10 +133,10 @@ pub struct FeatureTarget {
 }
 
 impl FeatureTarget {
-    /// Builds the student from `vb`'s tensors; the teacher is no part of its parameters.
+    /// Builds the student from the tensors of `vb`; the teacher is not among its parameters.
     ///
     /// # Errors
-    /// [`Error::Config`]; whatever `vb` refuses.
+    /// [`Error::Config`]; errors of `vb`, such as a tensor of another shape.
     pub fn new(
         config: &FeatureTargetConfig,
         teacher: Arc<dyn Teacher>,
@@ -153,8 +153,8 @@ impl FeatureTarget {
         })
     }
 
-    /// Sets whether the encoder's blocks keep only their inputs for the backward and compute the rest again
-    /// (activation checkpointing): less memory, more time, the same bits.
+    /// Sets whether the encoder's blocks keep only their inputs for the backward and compute the
+    /// rest again (activation checkpointing): less memory, more time, the same bits.
     #[must_use]
     pub fn with_checkpointing(self, checkpointing: bool) -> Self {
         Self { encoder: self.encoder.with_checkpointing(checkpointing), ..self }
@@ -166,12 +166,12 @@ impl FeatureTarget {
         Self { encoder: self.encoder.with_matmul_precision(precision), ..self }
     }
 
-    /// The configuration it was built from.
+    /// Returns the configuration.
     pub fn config(&self) -> &FeatureTargetConfig {
         &self.config
     }
 
-    /// The student's encoder.
+    /// Returns the student's encoder.
     pub fn encoder(&self) -> &ViT {
         self.encoder.vit()
     }
@@ -213,14 +213,14 @@ impl Objective for FeatureTarget {
     }
 }
 
-/// Each vector at mean 0 and variance 1.
+/// Normalises each vector to mean 0 and variance 1.
 fn normalized(x: &Tensor) -> Result<Tensor> {
     let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
     let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
     Ok(centred.broadcast_div(&(variance + 1e-6)?.sqrt()?)?)
 }
 
-/// `d^2 / 2` for `|d| < 1`, else `|d| - 1/2`.
+/// Returns `d^2 / 2` for `|d| < 1`, else `|d| - 1/2`.
 fn smooth_l1(pred: &Tensor, target: &Tensor) -> Result<Tensor> {
     let distance = (pred - target)?.abs()?;
     let beyond = (&distance - 1.0)?.relu()?;

@@ -23,12 +23,13 @@ pub const MODEL: &str = "model.safetensors";
 /// What is written beside a model's tensors.
 #[derive(Clone, Debug, Default)]
 pub struct SaveOptions {
-    /// How floating values of a whole model and of a decoder are stored; adapters are always `f32`. Default: as in
-    /// memory.
+    /// How floating values of a whole model and of a decoder are stored; adapters are always `f32`.
+    /// Default: as in memory.
     pub float_type: FloatType,
     /// Statistics that the images were normalised with. Default `None`: not stored.
     pub input_stats: Option<Normalize>,
-    /// Source of the backbone under adapters, so that the adapter file can be opened alone. Default `None`.
+    /// Source of the backbone under adapters, so that the adapter file can be opened alone. Default
+    /// `None`.
     pub backbone: Option<String>,
     /// Further metadata.
     pub notes: BTreeMap<String, String>,
@@ -46,8 +47,8 @@ impl SaveOptions {
 }
 
 impl Mae {
-    /// Writes the whole autoencoder on `store` to a safetensors file, atomically: tensors, configuration, input
-    /// statistics. [`Mae::open`] reads it.
+    /// Writes the whole autoencoder on `store` to a safetensors file, atomically: tensors,
+    /// configuration, input statistics. [`Mae::open`] reads it.
     ///
     /// # Errors
     /// The file cannot be written.

@@ -12,8 +12,9 @@ const NAME: &str = "held_out_loss";
 /// Name of the loss in the log.
 const METRIC: &str = "val/loss";
 
-/// Measures the loss on held-out images before the first update, after epochs, and after the last update. The log gets
-/// it as `val/loss`, and the checkpoint with the lowest loss is kept as the best.
+/// Measures the loss on held-out images before the first update, after epochs, and after the last
+/// update. The log gets it as `val/loss`, and the checkpoint with the lowest loss is kept as the
+/// best.
 pub struct HeldOutLoss<'a, O> {
     task: &'a Pretraining<'a, O>,
     loader: &'a Loader,
@@ -29,8 +30,8 @@ impl<'a, O: Objective> HeldOutLoss<'a, O> {
         Self { task, loader, every_epochs: Some(1), before: None, after: None, best: None }
     }
 
-    /// Sets the number of epochs from one measurement to the next. `None`: only before the first update and after the
-    /// last one. Default: 1.
+    /// Sets the number of epochs from one measurement to the next. `None`: only before the first
+    /// update and after the last one. Default: 1.
     #[must_use]
     pub fn with_every(self, epochs: Option<usize>) -> Self {
         Self { every_epochs: epochs.filter(|&epochs| epochs > 0), ..self }
@@ -51,17 +52,16 @@ impl<'a, O: Objective> HeldOutLoss<'a, O> {
         self.best
     }
 
-    /// Returns the mean loss over all images; `None` if the run is to stop before the end of the measurement. Each
-    /// process of a group measures its share of the batches; the mean is the same for any number of processes, up to
-    /// rounding.
+    /// Returns the mean loss over all images; `None` if the run is to stop before the end of the
+    /// measurement. Each process of a group measures its share of the batches; the mean is the same
+    /// for any number of processes, up to rounding.
     fn measure(&mut self, view: &TrainerView<'_>) -> Result<Option<f64>, BoxError> {
         let group = view.group;
         let share = Share { rank: group.rank(), of: group.world_size() };
         let sum = self.task.held_out_sum(self.loader, share, &|| view.stop_requested());
         // Floats as bits: a loss may be NaN, which the message could not carry.
         let sum = sum.map(|sum| (sum.loss.to_bits(), sum.images, sum.stopped));
-        let sum =
-            sum.map_err(|error| TrainError::Hook { hook: NAME.into(), cause: error.into() });
+        let sum = sum.map_err(|error| TrainError::Hook { hook: NAME.into(), cause: error.into() });
         let all = agree(group, sum)?;
         if all.iter().any(|&(_, _, stopped)| stopped) {
             return Ok(None);

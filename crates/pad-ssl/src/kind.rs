@@ -5,9 +5,7 @@ use std::{fmt, str::FromStr};
 use pad_adapter::checkpoint::Checkpoint;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    Error, Masking, Result, feature_target, mae, milan, names, simmim, student::Spec,
-};
+use crate::{Error, Masking, Result, feature_target, mae, milan, names, simmim, student::Spec};
 
 /// Which objective a network is trained with. A new one is a file with a `Spec` and an entry here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -1,18 +1,19 @@
-//! Self-supervised pre-training of vision transformers on infrared images: MAE with patchwise-scale adapters (PAD).
+//! Self-supervised pre-training of vision transformers on infrared images: MAE with patchwise-scale
+//! adapters (PAD).
 //!
 //! | | |
 //! |---|---|
-//! | [`Objective`] | what is learnt: a draw of random decisions and a loss. [`Mae`], [`Milan`], [`SimMim`] and [`FeatureTarget`] implement it |
+//! | [`Objective`] | an objective: a draw of random decisions and a loss. [`Mae`], [`Milan`], [`SimMim`] and [`FeatureTarget`] implement it |
 //! | [`ObjectiveKind`], [`Network`] | objectives by name, and a network of any of them |
 //! | [`Mask`], [`Masking`], [`MaskedBy`] | which patches are removed, and how they are chosen |
 //! | [`Paradigm`] | which weights train: PAD, all of them, from scratch, the decoder alone |
 //! | [`PretrainingModel`] | network and parameters at the start of a run, and the files it leaves |
-//! | [`Mae::open`], [`open_encoder`] | what a run, or any other program, has left |
+//! | [`Mae::open`], [`open_encoder`] | models from files of a run or of another program |
 //! | [`Pretraining`], [`HeldOutLoss`] | an objective as a task for pad-train, and its loss on held-out images |
 //! | [`Teacher`], [`TeacherModel`], [`ClipTeacher`] | frozen encoders to learn from |
 //! | [`StepMemory`] | the memory of a run before it starts |
 //! | [`pictures`] | reconstructions, patchwise scales, crops and masks as pictures |
-//! | [`embed`], [`probe`] | features of images, and what they are worth: nearest neighbours and a linear layer |
+//! | [`embed`], [`probe`] | features of images, and their evaluation by nearest neighbours and a linear layer |
 
 mod cosine;
 pub mod embed;
@@ -55,7 +56,7 @@ pub use mae_config::MaeConfig;
 pub use mask::Mask;
 pub use masked_by::MaskedBy;
 pub use masking::Masking;
-pub use memory::StepMemory;
+pub use memory::{MemorySettings, StepMemory};
 pub use milan::{ClipConfig, ClipTeacher, Milan, MilanConfig, MilanDraw};
 pub use model::{PretrainingConfig, PretrainingModel};
 pub use network::Network;

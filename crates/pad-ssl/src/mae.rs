@@ -1,4 +1,5 @@
-//! Masked autoencoding (He et al., 2021): encode the kept patches, decode all, compare the removed ones.
+//! Masked autoencoding (He et al., 2021): encode the kept patches, decode all, compare the removed
+//! ones.
 
 use std::any::Any;
 
@@ -51,8 +52,8 @@ impl Student for Mae {
     }
 }
 
-/// A masked autoencoder. Parameter names are MAE's: the encoder's at the top, `decoder_embed`, `mask_token`,
-/// `decoder_pos_embed`, `decoder_blocks.{i}`, `decoder_norm`, `decoder_pred`.
+/// A masked autoencoder. Parameter names are MAE's: the encoder's at the top, `decoder_embed`,
+/// `mask_token`, `decoder_pos_embed`, `decoder_blocks.{i}`, `decoder_norm`, `decoder_pred`.
 #[derive(Clone, Debug)]
 pub struct Mae {
     config: MaeConfig,
@@ -66,10 +67,11 @@ pub struct Mae {
 }
 
 impl Mae {
-    /// Builds the network from `vb`'s tensors. Tables that are not there are sine-cosine ones.
+    /// Builds the network from the tensors of `vb`. Missing position tables become sine-cosine
+    /// ones.
     ///
     /// # Errors
-    /// [`Error::Config`]; whatever `vb` refuses.
+    /// [`Error::Config`]; errors of `vb`, such as a tensor of another shape.
     pub fn new(config: &MaeConfig, vb: VarBuilder) -> Result<Self> {
         config.validate()?;
         let (dim, inner) = (config.encoder.embed_dim, config.decoder_embed_dim);
@@ -101,11 +103,12 @@ impl Mae {
         })
     }
 
-    /// The fixed tables of a fresh model, for [`ParamStore::preset`](pad_adapter::params::ParamStore::preset): with
-    /// them the tables are among the parameters and so in every file that is written.
+    /// Returns the fixed position tables of a new model, for
+    /// [`ParamStore::with_value`](pad_adapter::params::ParamStore::with_value): with them the
+    /// tables are parameters and so in every file that is written.
     ///
     /// # Errors
-    /// A configuration that does not hold together.
+    /// An invalid configuration.
     pub fn tables(
         config: &MaeConfig,
         device: &candle_core::Device,
@@ -116,8 +119,8 @@ impl Mae {
         Ok([("pos_embed", pos_table), ("decoder_pos_embed", decoder_table)])
     }
 
-    /// Sets whether the blocks keep only their inputs for the backward and compute the rest again (activation
-    /// checkpointing): less memory, more time, the same bits.
+    /// Sets whether the blocks keep only their inputs for the backward and compute the rest again
+    /// (activation checkpointing): less memory, more time, the same bits.
     #[must_use]
     pub fn with_checkpointing(self, checkpointing: bool) -> Self {
         let blocks = self.decoder_blocks.into_iter();
@@ -135,28 +138,28 @@ impl Mae {
         Self { decoder_blocks: blocks.collect(), encoder, ..self }
     }
 
-    /// The configuration it was built from.
+    /// Returns the configuration.
     pub fn config(&self) -> &MaeConfig {
         &self.config
     }
 
-    /// Where its weights are.
+    /// Returns the device of the weights.
     pub fn device(&self) -> &candle_core::Device {
         self.mask_token.device()
     }
 
-    /// The encoder.
+    /// Returns the encoder.
     pub fn encoder(&self) -> &ViT {
         &self.encoder
     }
 
-    /// The kept patches, encoded.
+    /// Encodes the kept patches.
     ///
     /// # Shapes
     /// `images` (B, C, H, W); result (B, 1 + K, D).
     ///
     /// # Errors
-    /// Images or a mask that do not fit.
+    /// Images or a mask that do not fit the model.
     pub fn forward_encoder(&self, images: &Tensor, mask: &Mask, mode: Mode) -> Result<Tensor> {
         let expected = self.encoder.grid_of(images)?.len();
         if mask.patches() != expected {
@@ -166,19 +169,19 @@ impl Mae {
         Ok(self.encoder.encode(&tokens, mode)?)
     }
 
-    /// A prediction for every patch.
+    /// Predicts every patch.
     ///
     /// # Shapes
     /// `latent` (B, 1 + K, D); result (B, L, p p C), pixel major, channel last.
     ///
     /// # Errors
-    /// A latent or a mask that do not fit.
+    /// A latent or a mask that do not fit the model.
     pub fn forward_decoder(&self, latent: &Tensor, mask: &Mask, mode: Mode) -> Result<Tensor> {
         self.decode(latent, mask, None, mode)
     }
 
-    /// A prediction for every patch, or for the patches `only` (B, M). After the last attention each token goes its
-    /// own way, so the others need not go on.
+    /// Predicts every patch, or only the patches `only` (B, M): after the last attention the tokens
+    /// are independent.
     fn decode(
         &self,
         latent: &Tensor,
@@ -215,13 +218,14 @@ impl Mae {
         Ok(self.decoder_pred.forward(&self.decoder_norm.forward(&x)?)?)
     }
 
-    /// What a prediction is compared with: the images' patches, normalised one by one under `norm_pix_loss`.
+    /// Returns the targets of the predictions: the patches of `images`, each normalised under
+    /// `norm_pix_loss`.
     ///
     /// # Shapes
     /// `images` (B, C, H, W) -> (B, L, p p C).
     ///
     /// # Errors
-    /// Images that do not fit.
+    /// Images that do not fit the model.
     pub fn target(&self, images: &Tensor) -> Result<Tensor> {
         self.encoder.grid_of(images)?;
         let patches = patchify(&images.detach(), self.config.encoder.patch_size)?;
@@ -231,26 +235,27 @@ impl Mae {
         Ok(pad_ops::normalize_patches(&patches)?)
     }
 
-    /// Predicts every patch: pixels, or under `norm_pix_loss` pixels of patches normalised one by one.
+    /// Predicts every patch: pixels, or under `norm_pix_loss` pixels of patches normalised one by
+    /// one.
     ///
     /// # Shapes
     /// `images` (B, C, H, W) -> (B, L, p p C).
     ///
     /// # Errors
-    /// Images or a mask that do not fit.
+    /// Images or a mask that do not fit the model.
     pub fn predict(&self, images: &Tensor, mask: &Mask) -> Result<Tensor> {
         let latent = self.forward_encoder(images, mask, Mode::Eval)?;
         Ok(self.forward_decoder(&latent, mask, Mode::Eval)?.detach())
     }
 
-    /// Returns the prediction of every patch, kept ones too, as images. Under `norm_pix_loss` each patch gets its true
-    /// mean and variance back, as in the reference's pictures.
+    /// Returns the prediction of every patch, kept ones too, as images. Under `norm_pix_loss` each
+    /// patch gets its true mean and variance back, as in the reference's pictures.
     ///
     /// # Shapes
     /// `images` (B, C, H, W) -> the same.
     ///
     /// # Errors
-    /// Images or a mask that do not fit.
+    /// Images or a mask that do not fit the model.
     pub fn reconstruct(&self, images: &Tensor, mask: &Mask) -> Result<Tensor> {
         let mut pred = self.predict(images, mask)?;
         let patch_size = self.config.encoder.patch_size;
@@ -283,7 +288,8 @@ impl Objective for Mae {
     }
 }
 
-/// Mean and standard deviation of each patch, (B, L, 1) both: unbiased variance, 1e-6 added under the root.
+/// Returns mean and standard deviation of each patch, both (B, L, 1): unbiased variance, 1e-6 added
+/// under the root.
 fn patch_statistics(patches: &Tensor) -> Result<(Tensor, Tensor)> {
     let pixels = patches.dim(D::Minus1)? as f64;
     let mean = patches.mean_keepdim(D::Minus1)?;

@@ -37,6 +37,20 @@ impl Default for MaeConfig {
 }
 
 impl MaeConfig {
+    /// Returns the configuration with an encoder of [`ViTConfig::preset`]. `pico` has the decoder
+    /// of the backbone that this project ships, 128 x 2 with 4 heads; all others have the paper's.
+    ///
+    /// # Errors
+    /// An unknown name.
+    pub fn preset(name: &str, patch_size: usize) -> Result<Self> {
+        let encoder = ViTConfig::preset(name, patch_size)?;
+        let config = Self { encoder, ..Self::default() };
+        if name != "pico" {
+            return Ok(config);
+        }
+        Ok(Self { decoder_embed_dim: 128, decoder_depth: 2, decoder_num_heads: 4, ..config })
+    }
+
     /// Checks the configuration and returns every fault at once.
     ///
     /// # Errors

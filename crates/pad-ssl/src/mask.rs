@@ -1,4 +1,5 @@
-//! Which patches are removed: a value that is drawn outside the network, so that tests and resumed runs can fix it.
+//! Which patches are removed. A mask is drawn outside the network, so that tests and resumed runs
+//! can fix it.
 
 use candle_core::{Device, Tensor};
 use pad_ops::rng::{Key, Purpose};
@@ -8,29 +9,31 @@ use crate::{Error, Result};
 /// A choice of kept patches for each image of a batch.
 #[derive(Clone, Debug)]
 pub struct Mask {
-    /// Kept patches, (B, K) `u32`, in the order in which the encoder sees them.
+    /// Kept patches, (B, K) `u32`, in the order of the encoder's tokens.
     pub ids_keep: Tensor,
     /// Removed patches, (B, L - K) `u32`, in the order of the shuffle.
     pub ids_removed: Tensor,
-    /// Where each patch stands in "kept, then removed", (B, L) `u32`: undoes the shuffle.
+    /// Position of each patch in "kept, then removed", (B, L) `u32`: undoes the shuffle.
     pub ids_restore: Tensor,
     /// 1 = removed, 0 = kept, (B, L) `f32`.
     pub removed: Tensor,
 }
 
 impl Mask {
-    /// Patches kept of `patches` at `mask_ratio`: `int(L (1 - ratio))`, as the reference counts.
+    /// Returns the number of patches kept of `patches`: `int(L (1 - ratio))`, as in the reference.
     pub fn kept(patches: usize, mask_ratio: f64) -> usize {
         (patches as f64 * (1.0 - mask_ratio)) as usize
     }
 
-    /// The mask that noise decides: the patches with the smallest values are kept, in ascending order.
+    /// Creates a mask from noise: the patches with the smallest values are kept, in ascending
+    /// order.
     ///
     /// # Shapes
     /// `noise`: (B, L), flat, row major.
     ///
     /// # Errors
-    /// [`Error::Config`] unless at least one patch is kept and one removed, or for noise of another length.
+    /// [`Error::Config`] unless at least one patch is kept and one removed, or for noise of another
+    /// length.
     pub fn from_noise(
         noise: &[f32],
         patches: usize,
@@ -77,7 +80,7 @@ impl Mask {
         })
     }
 
-    /// Uniformly random masks, one key per image (section 3 of the MAE paper).
+    /// Draws uniformly random masks, one key per image (section 3 of the MAE paper).
     ///
     /// # Errors
     /// As [`Mask::from_noise`].
@@ -89,14 +92,15 @@ impl Mask {
         Self::from_noise(&noise, patches, mask_ratio, device)
     }
 
-    /// The mask of a given order of the patches (`ids_shuffle` of the reference codes): the first `kept` are kept, in
-    /// that order.
+    /// Creates a mask from an order of the patches (`ids_shuffle` of the reference codes): the
+    /// first `kept` are kept, in that order.
     ///
     /// # Shapes
     /// `order`: (B, L), flat, row major; every row holds each of 0 to L - 1 once.
     ///
     /// # Errors
-    /// [`Error::Config`] for rows that are no permutation, or unless at least one patch is kept and one removed.
+    /// [`Error::Config`] for rows that are not a permutation, or unless at least one patch is kept
+    /// and one removed.
     pub fn from_order(order: &[u32], patches: usize, kept: usize, device: &Device) -> Result<Self> {
         let refuse = |fault: String| Err(Error::Config { what: "mask", faults: vec![fault] });
         if kept == 0 || kept >= patches || !order.len().is_multiple_of(patches) {
@@ -136,7 +140,8 @@ impl Mask {
         })
     }
 
-    /// Returns what is wrong with removing the fraction `mask_ratio` of `patches`; empty if nothing is.
+    /// Returns what is wrong with removing the fraction `mask_ratio` of `patches`; empty if nothing
+    /// is.
     pub(crate) fn ratio_faults(patches: usize, mask_ratio: f64) -> Vec<String> {
         let kept = Self::kept(patches, mask_ratio);
         if (0.0..1.0).contains(&mask_ratio) && kept > 0 && kept < patches {
@@ -154,7 +159,7 @@ impl Mask {
         if found == expected { Ok(()) } else { Err(Error::Mask { expected, found }) }
     }
 
-    /// Patches per image, `L`.
+    /// Returns the number of patches per image, `L`.
     pub fn patches(&self) -> usize {
         self.removed.dims().get(1).copied().unwrap_or(0)
     }

@@ -9,7 +9,8 @@ use pad_train::Losses;
 
 use crate::{Mask, Masking, Objective, Result, Teacher, student::Student};
 
-/// An objective whose masks are drawn by a [`Masking`]: `MaskedBy::new(&mae, Masking::Intensity, 16, 0.75)`.
+/// An objective whose masks are drawn by a [`Masking`]:
+/// `MaskedBy::new(&mae, Masking::Intensity, 16, 0.75)`.
 #[derive(Clone)]
 pub struct MaskedBy<O> {
     objective: O,
@@ -20,8 +21,8 @@ pub struct MaskedBy<O> {
 }
 
 impl<O: Objective<Draw = Mask>> MaskedBy<O> {
-    /// Wraps `objective`, whose encoder has patches of `patch_size` pixels: `masking` removes the fraction
-    /// `mask_ratio`.
+    /// Wraps `objective`, whose encoder has patches of `patch_size` pixels: `masking` removes the
+    /// fraction `mask_ratio`.
     pub fn new(objective: O, masking: Masking, patch_size: usize, mask_ratio: f64) -> Self {
         Self { objective, masking, patch_size, mask_ratio, teacher: None }
     }

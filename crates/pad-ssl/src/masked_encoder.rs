@@ -1,4 +1,5 @@
-//! An encoder that sees all places of an image, the removed ones as a learnt token (SimMIM, BEiT).
+//! An encoder of all patches of an image, with a learnt token in place of the removed ones (SimMIM,
+//! BEiT).
 
 use candle_core::Tensor;
 use candle_nn::{Init, VarBuilder};
@@ -33,7 +34,7 @@ impl MaskedEncoder {
         Self { vit: self.vit.with_matmul_precision(precision), ..self }
     }
 
-    /// (B, C, H, W) -> (B, 1 + L, D), every place encoded.
+    /// Encodes every place: (B, C, H, W) -> (B, 1 + L, D).
     pub(crate) fn forward(&self, images: &Tensor, mask: &Mask, mode: Mode) -> Result<Tensor> {
         let (tokens, grid) = self.vit.embed(images, None)?;
         mask.expect_patches(grid.len())?;

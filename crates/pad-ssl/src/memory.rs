@@ -1,69 +1,119 @@
-//! What a training step will take, before anything is built.
+//! The memory of a training run, before anything is built.
 
 use pad_adapter::{
+    Scale,
     params::Role,
     vit::{Activation, ViTConfig},
 };
-use pad_ops::{Keep, MatmulPrecision};
+use pad_ops::MatmulPrecision;
 
 use crate::{MaeConfig, Mask, Paradigm, Result};
 
 /// Bytes of a value of weights, gradients, moments and the residual stream.
 const F32: usize = size_of::<f32>();
+/// Bytes of a program with its threads before a model is built (measured).
+const PROGRAM: usize = 64 << 20;
+/// What the allocator keeps of freed activations, as a fraction of those in use (measured with
+/// mimalloc).
+const RETAINED: f64 = 0.07;
 
-/// Main memory of one training step of a [`Mae`](crate::Mae) at its fullest, in bytes, on a CPU. The program itself, the data and what
-/// the allocator keeps for later come on top.
+/// What the memory of a run depends on beside the model.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MemorySettings {
+    /// Which parameters train.
+    pub paradigm: Paradigm,
+    /// Images per micro-batch.
+    pub batch_size: usize,
+    /// Whether blocks keep only their inputs for the backward. Default `false`.
+    pub checkpointing: bool,
+    /// What linear layers multiply in. Default `f32`.
+    pub matmul_precision: MatmulPrecision,
+    /// Whether the first values come from a checkpoint, which stays in memory beside what trains.
+    /// Default: unless the paradigm is [`Paradigm::Scratch`].
+    pub from_checkpoint: bool,
+    /// Whether averages of the weights are kept. Default `false`.
+    pub ema: bool,
+    /// Batches that the loader holds beside the one in use: its workers' and those that are ready.
+    /// Default 4.
+    pub loaded_batches: usize,
+}
+
+impl MemorySettings {
+    /// The settings of a run of `paradigm` with micro-batches of `batch_size` images, all else at
+    /// its default.
+    pub fn new(paradigm: Paradigm, batch_size: usize) -> Self {
+        Self {
+            paradigm,
+            batch_size,
+            checkpointing: false,
+            matmul_precision: MatmulPrecision::F32,
+            from_checkpoint: paradigm != Paradigm::Scratch,
+            ema: false,
+            loaded_batches: 4,
+        }
+    }
+}
+
+/// Peak memory of a training run of a [`Mae`](crate::Mae) on a CPU, in bytes. Evaluation on
+/// held-out images with the same batch size is included: it takes no more than a training step.
+/// What the dataset itself keeps (decoded images, regions) is not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct StepMemory {
-    /// All weights, and in bf16 the frozen ones' copies in the order in which the forward reads them.
+    /// All weights; in bf16 also the frozen ones' packed copies, and the first values of a
+    /// checkpoint.
     pub weights: usize,
-    /// Gradients and both moments of the weights that train.
+    /// Gradients and both moments of the weights that train, the buffers of their update, and
+    /// averages.
     pub training: usize,
     /// What the forward keeps for the backward.
     pub kept: usize,
     /// The largest set of buffers that one operator of the backward works with.
     pub working: usize,
+    /// Batches that the loader holds.
+    pub batches: usize,
+    /// The program itself, and freed memory that the allocator keeps.
+    pub overhead: usize,
 }
 
 impl StepMemory {
-    /// All of it.
+    /// Returns the sum of all parts.
     pub fn total(self) -> usize {
-        self.weights + self.training + self.kept + self.working
+        self.weights + self.training + self.kept + self.working + self.batches + self.overhead
     }
 }
 
 /// How a block's passes go through memory.
 #[derive(Clone, Copy)]
 struct Passes {
-    keep: Keep,
+    checkpointing: bool,
     /// Bytes of a value of what linear layers pass to each other.
     value: usize,
 }
 
 impl MaeConfig {
-    /// What a step on `batch` images will take.
+    /// Estimates the peak memory of a training run, within about 15% of what the system counts.
     ///
     /// # Errors
-    /// A configuration that does not hold together.
-    pub fn step_memory(
-        &self,
-        paradigm: Paradigm,
-        batch: usize,
-        keep: Keep,
-        precision: MatmulPrecision,
-    ) -> Result<StepMemory> {
+    /// An invalid configuration.
+    pub fn step_memory(&self, settings: &MemorySettings) -> Result<StepMemory> {
         self.validate()?;
+        let &MemorySettings { paradigm, batch_size: batch, matmul_precision: precision, .. } =
+            settings;
         let encoder = ViTConfig {
             adapter: self.encoder.adapter.filter(|_| paradigm.has_adapters()),
             ..self.encoder
         };
         let decoder = self.decoder();
         let value = if precision == MatmulPrecision::Bf16 { 2 } else { F32 };
-        let passes = Passes { keep, value };
+        let passes = Passes { checkpointing: settings.checkpointing, value };
         let (mut weights, mut trained) = (0, 0);
         for (role, values) in self.parameters(&encoder, &decoder)? {
             weights += F32 * values;
             trained += if paradigm.trains(role) { values } else { 0 };
+        }
+        if settings.from_checkpoint {
+            weights += F32 * trained;
         }
 
         let patches = self.encoder.grid()?.len();
@@ -89,8 +139,8 @@ impl MaeConfig {
             kept += (decoder.depth - 1) * (attention + mlp) + attention;
             kept += passes.mlp(&decoder, predicted);
         }
-        // Tokens put back in order, with positions; the last tokens before and after the norm; prediction, target and
-        // the images themselves.
+        // Tokens put back in order, with positions; the last tokens before and after the norm;
+        // prediction, target and the images themselves.
         let stream = 3 * all * decoder.embed_dim + 2 * predicted * decoder.embed_dim;
         let pixels = self.encoder.patch_values();
         let compared = 2 * predicted * pixels + 2 * batch * patches * pixels;
@@ -98,16 +148,25 @@ impl MaeConfig {
 
         let largest = |config: &ViTConfig, rows: usize| {
             let (dim, hidden) = (config.embed_dim, widest(config));
-            // GELU's result and the hidden layer's gradient, or that of queries, keys and values; the gradients of
-            // the stream on both sides; operands packed for the product.
+            // GELU's result and the hidden layer's gradient, or that of queries, keys and values;
+            // the gradients of the stream on both sides; operands packed for the product.
             value * rows * 2 * hidden.max(3 * dim) + F32 * rows * 4 * dim
         };
         let working =
             largest(&decoder, all).max(if tracked { largest(&encoder, tokens) } else { 0 });
-        Ok(StepMemory { weights, training: 3 * F32 * trained, kept, working })
+        // Gradient, two moments, and a gradient or value that is on its way.
+        let sets = if settings.ema { 5 } else { 4 };
+        Ok(StepMemory {
+            weights,
+            training: sets * F32 * trained,
+            kept,
+            working,
+            batches: settings.loaded_batches * batch * patches * pixels * F32,
+            overhead: PROGRAM + (RETAINED * kept as f64) as usize,
+        })
     }
 
-    /// Values of every group of parameters.
+    /// Returns the number of values of every group of parameters.
     fn parameters(&self, encoder: &ViTConfig, decoder: &ViTConfig) -> Result<Vec<(Role, usize)>> {
         let (dim, inner) = (encoder.embed_dim, decoder.embed_dim);
         let pixels = encoder.patch_values();
@@ -154,31 +213,44 @@ fn block(config: &ViTConfig) -> usize {
     4 * (dim + 1) * dim + mlp + 4 * dim + scales
 }
 
+/// Whether the blocks run without the fused operators, so that every intermediate result is kept.
+fn is_composed(config: &ViTConfig) -> bool {
+    config.layer_scale.is_some()
+}
+
 impl Passes {
-    /// Bytes that the attention half of a block keeps for so many tokens: its input; queries, keys and values; the
-    /// heads' output where the projection trains.
+    /// Returns the bytes that the attention half of a block keeps for `rows` tokens: its input;
+    /// queries, keys and values; the heads' output where the projection trains. Composed of single
+    /// operators also norm, heads and projection.
     fn attention(self, config: &ViTConfig, rows: usize, trains: bool) -> usize {
         let dim = config.embed_dim;
         let input = F32 * rows * dim;
-        match self.keep {
-            Keep::Nothing => input,
-            Keep::Activations => {
-                input + self.value * rows * 3 * dim + if trains { F32 * rows * dim } else { 0 }
-            }
+        if is_composed(config) {
+            return input + F32 * rows * (3 + 3) * dim;
         }
+        if self.checkpointing {
+            return input;
+        }
+        input + self.value * rows * 3 * dim + if trains { F32 * rows * dim } else { 0 }
     }
 
-    /// The same of the MLP's half: its input, the hidden layer, and of an adapter the bottleneck and what its gate sees.
+    /// Returns the bytes that the MLP's half keeps: its input, the hidden layer, and of an adapter
+    /// the bottleneck and what its gate sees. Composed of single operators also the norms, the
+    /// activation and the results of each part.
     fn mlp(self, config: &ViTConfig, rows: usize) -> usize {
         let dim = config.embed_dim;
         let input = F32 * rows * dim;
-        if self.keep == Keep::Nothing {
-            return input;
-        }
         let adapter = config.adapter.map_or(0, |adapter| {
-            let seen = if adapter.scale.gate_width(dim) > 0 { dim } else { 0 };
+            let seen = if matches!(adapter.scale, Scale::Patchwise(_)) { dim } else { 0 };
             F32 * rows * (adapter.bottleneck + seen)
         });
+        if is_composed(config) {
+            let adapter = if config.adapter.is_some() { adapter + F32 * rows * dim } else { 0 };
+            return input + F32 * rows * (3 * dim + widest(config) + config.hidden_dim()) + adapter;
+        }
+        if self.checkpointing {
+            return input;
+        }
         input + self.value * rows * widest(config) + adapter
     }
 }

@@ -41,13 +41,14 @@ pub struct PretrainingModel {
 }
 
 impl PretrainingModel {
-    /// Builds the model at the start of a run. Encoder and, where the objective has one, decoder come from `weights`
-    /// (under this project's names, see [`Checkpoint::to_ours`]); what these lack of adapters and decoder is drawn
-    /// from the seed.
+    /// Builds the model at the start of a run. Encoder and, where the objective has one, decoder
+    /// come from `weights` (under this project's names, see [`Checkpoint::to_ours`]); what these
+    /// lack of adapters and decoder is drawn from the seed.
     ///
     /// # Errors
     /// [`Error::MissingWeights`] without `weights`, unless the paradigm is [`Paradigm::Scratch`];
-    /// [`Error::MissingTeacher`]; [`Error::Config`]; a report of missing, unexpected and misshapen tensors.
+    /// [`Error::MissingTeacher`]; [`Error::Config`]; a report of missing, unexpected and misshapen
+    /// tensors.
     pub fn start(
         config: PretrainingConfig,
         weights: Option<Checkpoint>,
@@ -115,8 +116,8 @@ impl PretrainingModel {
         crate::parameters(&self.store, weight_decay)
     }
 
-    /// Writes what was trained to `folder`: [`ADAPTER`] and [`DECODER`] for a model with adapters, else [`MODEL`].
-    /// Returns the paths of the files.
+    /// Writes what was trained to `folder`: [`ADAPTER`] and [`DECODER`] for a model with adapters,
+    /// else [`MODEL`]. Returns the paths of the files.
     ///
     /// # Errors
     /// A file cannot be written.

@@ -3,10 +3,6 @@
 use crate::Error;
 
 /// Returns the error for a name that is not among `known`.
-pub(crate) fn unknown(
-    what: &'static str,
-    found: &str,
-    known: &'static [&'static str],
-) -> Error {
+pub(crate) fn unknown(what: &'static str, found: &str, known: &'static [&'static str]) -> Error {
     pad_ops::Error::UnknownName { what, known, found: found.into() }.into()
 }

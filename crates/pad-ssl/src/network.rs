@@ -34,11 +34,12 @@ pub struct Network {
 }
 
 impl Network {
-    /// Builds the network of the objective `kind` from `vb`'s tensors. A `teacher` is used where objective or
-    /// masking learn from one.
+    /// Builds the network of the objective `kind` from `vb`'s tensors. A `teacher` is used where
+    /// objective or masking learn from one.
     ///
     /// # Errors
-    /// [`Error::MissingTeacher`]; [`Error::Config`]; whatever `vb` refuses.
+    /// [`Error::MissingTeacher`]; [`Error::Config`]; errors of `vb`, such as a tensor of another
+    /// shape.
     pub fn new(
         kind: ObjectiveKind,
         config: &NetworkConfig,
@@ -68,7 +69,8 @@ impl Network {
         self.student.encoder()
     }
 
-    /// Returns the autoencoder of [`ObjectiveKind::Mae`], for reconstructions; `None` for other objectives.
+    /// Returns the autoencoder of [`ObjectiveKind::Mae`], for reconstructions; `None` for other
+    /// objectives.
     pub fn mae(&self) -> Option<&Mae> {
         self.student.as_any().downcast_ref()
     }

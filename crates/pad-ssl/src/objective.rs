@@ -1,4 +1,5 @@
-//! What a self-supervised objective is: random decisions drawn as data, and a loss that contains no others.
+//! The interface of self-supervised objectives: random decisions as data, and a loss without
+//! others.
 
 use candle_core::Tensor;
 use pad_ops::{Mode, rng::Key};
@@ -7,7 +8,8 @@ use pad_train::Losses;
 use crate::Result;
 
 /// A self-supervised objective over a masked encoder. [`Mae`](crate::Mae), [`Milan`](crate::Milan),
-/// [`SimMim`](crate::SimMim) and [`FeatureTarget`](crate::FeatureTarget) implement it; so can a program:
+/// [`SimMim`](crate::SimMim) and [`FeatureTarget`](crate::FeatureTarget) implement it. A program
+/// can bring its own:
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -55,16 +57,18 @@ use crate::Result;
 /// # Ok::<(), pad_ssl::Error>(())
 /// ```
 pub trait Objective {
-    /// The random decisions of one batch (MAE: a mask). Data, so that a test can supply them.
+    /// The random decisions of one batch (MAE: a mask). They are data, so that a test can supply
+    /// them.
     type Draw;
 
-    /// Draws the decisions for a batch, one key per image: an image's decisions do not depend on its batch.
+    /// Draws the decisions for a batch, one key per image: an image's decisions do not depend on
+    /// its batch.
     ///
     /// # Errors
     /// Images that do not fit the model.
     fn draw(&self, images: &Tensor, keys: &[Key]) -> Result<Self::Draw>;
 
-    /// The loss on a batch. No randomness but dropout.
+    /// Returns the loss on a batch. The only randomness is dropout, drawn from `mode`.
     ///
     /// # Shapes
     /// `images` (B, C, H, W), normalised.
@@ -98,11 +102,12 @@ impl<O: Objective> KeyedLoss for O {
     }
 }
 
-/// An objective that is chosen while the program runs (`--objective milan`). Its draw is the keys themselves.
+/// An objective of any type, chosen while the program runs. Its draw is the keys themselves. See
+/// [`Network`](crate::Network) for the objectives of this crate.
 pub struct AnyObjective<'a>(Box<dyn KeyedLoss + 'a>);
 
 impl<'a> AnyObjective<'a> {
-    /// Hides which objective it is.
+    /// Wraps an objective.
     pub fn new(objective: impl Objective + 'a) -> Self {
         Self(Box::new(objective))
     }

@@ -27,21 +27,21 @@ pub struct OpenOptions {
 }
 
 impl OpenOptions {
-    /// Sets how the backbone is found and checked. Default: [`BackboneOptions::default`]. A reader for this crate's
-    /// files is added.
+    /// Sets how the backbone is found and checked. Default: [`BackboneOptions::default`]. A reader
+    /// for this crate's files is added.
     #[must_use]
     pub fn with_backbone(self, backbone: BackboneOptions) -> Self {
         Self { backbone, ..self }
     }
 
-    /// Sets the encoder's configuration. Default `None`: what the file says.
+    /// Sets the encoder's configuration. Default `None`: that of the file.
     #[must_use]
     pub fn with_config(self, config: Option<ViTConfig>) -> Self {
         Self { config, ..self }
     }
 
-    /// Sets the size of the images that the model will take; the position table is fitted to it. Default `None`:
-    /// what the file says.
+    /// Sets the size of the images that the model will take; the position table is fitted to it.
+    /// Default `None`: that of the file.
     #[must_use]
     pub fn with_image_size(self, image_size: Option<ImageSize>) -> Self {
         Self { image_size, ..self }
@@ -57,7 +57,8 @@ impl OpenOptions {
         Ok(Backbone::open(source, &self.backbone.clone().with_reader(read_backbone))?)
     }
 
-    /// Returns the encoder's configuration: the given one or that of `backbone`, at the wanted size.
+    /// Returns the encoder's configuration: the given one or that of `backbone`, at the wanted
+    /// size.
     fn encoder(&self, backbone: &Backbone) -> Result<ViTConfig> {
         let config = match self.config {
             Some(config) => config,
@@ -79,22 +80,23 @@ pub struct OpenedEncoder {
     pub vit: ViT,
     /// Its parameters.
     pub store: ParamStore,
-    /// Statistics of the images that the weights were trained on, if the file says so.
+    /// Statistics of the images that the weights were trained on, if the file has them.
     pub input_stats: Option<Normalize>,
     /// Lines for the log: what was converted, fitted or assumed.
     pub notes: Vec<String>,
 }
 
-/// Opens an encoder for inference: a file of any format, a run folder, or an adapter file with its backbone (see
-/// [`Backbone::open`]).
+/// Opens an encoder for inference: a file of any format, a run folder, or an adapter file with its
+/// backbone (see [`Backbone::open`]).
 ///
 /// # Errors
-/// A file that cannot be read or does not say which model it holds; an adapter of another backbone; a report of
-/// missing, unexpected and misshapen tensors.
+/// A file that cannot be read or does not say which model it holds; an adapter of another backbone;
+/// a report of missing, unexpected and misshapen tensors.
 pub fn open_encoder(source: &str, options: &OpenOptions) -> Result<OpenedEncoder> {
     let backbone = options.backbone(source)?;
     let config = options.encoder(&backbone)?;
-    let config = ViTConfig { adapter: config.adapter.filter(|_| backbone.has_adapters()), ..config };
+    let config =
+        ViTConfig { adapter: config.adapter.filter(|_| backbone.has_adapters()), ..config };
     let (input_stats, mut notes) = described(&backbone);
     let mut checkpoint = backbone.into_checkpoint();
     // CLIP's projection to the space of its texts is not part of the encoder.
@@ -114,18 +116,19 @@ pub struct OpenedMae {
     pub mae: Mae,
     /// Its parameters.
     pub store: ParamStore,
-    /// Statistics of the images that the weights were trained on, if the file says so.
+    /// Statistics of the images that the weights were trained on, if the file has them.
     pub input_stats: Option<Normalize>,
     /// Lines for the log: what was converted, fitted or assumed.
     pub notes: Vec<String>,
 }
 
 impl Mae {
-    /// Opens an autoencoder with its decoder: a file that holds both, or a run folder (the whole model, or backbone,
-    /// adapter and decoder).
+    /// Opens an autoencoder with its decoder: a file that holds both, or a run folder (the whole
+    /// model, or backbone, adapter and decoder).
     ///
     /// # Errors
-    /// As [`open_encoder`]; [`Error::MissingDecoder`] if there is no decoder, or one of another objective.
+    /// As [`open_encoder`]; [`Error::MissingDecoder`] if there is no decoder, or one of another
+    /// objective.
     pub fn open(source: &str, options: &OpenOptions) -> Result<OpenedMae> {
         let backbone = options.backbone(source)?;
         let encoder = options.encoder(&backbone)?;

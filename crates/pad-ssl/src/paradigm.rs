@@ -15,21 +15,23 @@ use crate::{Error, Result, names};
 pub enum Paradigm {
     /// PAD: the backbone is frozen; adapters, decoder and mask token train.
     Pad {
-        /// Fraction of the epochs in which the gates of patchwise scales stay at zero (all scales are 0.5): they are
-        /// frozen while `epoch <= round(fraction * epochs)`. 0.6 in the paper.
+        /// Fraction of the epochs in which the gates of patchwise scales stay at zero (all scales
+        /// are 0.5): they are frozen while `epoch <= round(fraction * epochs)`. 0.6 in the paper.
         gate_frozen: f64,
-        /// Whether the decoder's first layer trains. The paper freezes it, which suits a decoder that comes from a
-        /// checkpoint.
+        /// Whether the decoder's first layer trains. The paper freezes it, which suits a decoder
+        /// that comes from a checkpoint.
         decoder_embed: bool,
     },
     /// All weights train from a checkpoint, without adapters. The position tables are fixed.
     Full {
-        /// Factor on the learning rate per block towards the input. 0.7 in the paper's baseline; `None` = 1.
+        /// Factor on the learning rate per block towards the input. 0.7 in the paper's baseline;
+        /// `None` = 1.
         layer_decay: Option<f64>,
     },
     /// All weights train from random first values. The position tables are fixed.
     Scratch,
-    /// The backbone is frozen and has no adapters; only the decoder trains: the baseline without adapters.
+    /// The backbone is frozen and has no adapters; only the decoder trains: the baseline without
+    /// adapters.
     DecoderOnly,
 }
 
@@ -95,8 +97,8 @@ impl fmt::Display for Paradigm {
     }
 }
 
-/// Returns the parameters of `store` that its plan trains, for the optimiser: `weight_decay` on matrices and tensors of
-/// higher rank, none on vectors.
+/// Returns the parameters of `store` that its plan trains, for the optimiser: `weight_decay` on
+/// matrices and tensors of higher rank, none on vectors.
 pub fn parameters(store: &ParamStore, weight_decay: f64) -> Vec<Parameter> {
     let planned = store.planned().into_iter().map(|planned| {
         Parameter::new(planned.name, planned.var)
@@ -128,12 +130,8 @@ impl ParadigmKind {
     pub const ALL: [Self; 4] = [Self::Pad, Self::Full, Self::Scratch, Self::DecoderOnly];
 
     /// The names of all kinds.
-    pub const NAMES: [&str; 4] = [
-        Self::Pad.name(),
-        Self::Full.name(),
-        Self::Scratch.name(),
-        Self::DecoderOnly.name(),
-    ];
+    pub const NAMES: [&str; 4] =
+        [Self::Pad.name(), Self::Full.name(), Self::Scratch.name(), Self::DecoderOnly.name()];
 
     /// Returns the kind's name: `pad`, `full`, `scratch` or `decoder-only`.
     pub const fn name(self) -> &'static str {

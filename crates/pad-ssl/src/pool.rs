@@ -27,7 +27,8 @@ impl Pool {
     /// Pools an encoder's output.
     ///
     /// # Shapes
-    /// `tokens` (B, 1 + L, D), class token first; result (B, D), or (B, 1 + L, D) for [`Pool::Tokens`].
+    /// `tokens` (B, 1 + L, D), class token first; result (B, D), or (B, 1 + L, D) for
+    /// [`Pool::Tokens`].
     ///
     /// # Errors
     /// A tensor of another rank, or without patches.

@@ -15,8 +15,8 @@ pub struct Pretraining<'a, O> {
 }
 
 impl<'a, O: Objective> Pretraining<'a, O> {
-    /// Creates the task of training `objective` on `device`. Its random decisions are drawn from `key`, epoch and index
-    /// of each image.
+    /// Creates the task of training `objective` on `device`. Its random decisions are drawn from
+    /// `key`, epoch and index of each image.
     pub fn new(objective: &'a O, key: Key, device: &Device) -> Self {
         Self { objective, key, device: device.clone() }
     }
@@ -29,7 +29,8 @@ impl<'a, O: Objective> Pretraining<'a, O> {
         self.objective.loss(&images, &draw, mode)
     }
 
-    /// Returns the mean loss over the images of a held-out set; crops and masks are the same at every call.
+    /// Returns the mean loss over the images of a held-out set; crops and masks are the same at
+    /// every call.
     ///
     /// # Errors
     /// A batch that cannot be read or does not fit the objective.
@@ -38,7 +39,8 @@ impl<'a, O: Objective> Pretraining<'a, O> {
         Ok(sum.loss / sum.images.max(1) as f64)
     }
 
-    /// Returns the sum of the losses over a share of the set's batches, up to the one before which `stopped` is true.
+    /// Returns the sum of the losses over a share of the set's batches, up to the one before which
+    /// `stopped` is true.
     pub(crate) fn held_out_sum(
         &self,
         loader: &Loader,

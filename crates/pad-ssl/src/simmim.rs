@@ -1,4 +1,5 @@
-//! SimMIM (Xie et al., 2022): mask tokens inside the encoder, one linear layer as decoder, L1 on the removed pixels.
+//! SimMIM (Xie et al., 2022): mask tokens inside the encoder, one linear layer as decoder, L1 on
+//! the removed pixels.
 
 use std::any::Any;
 
@@ -63,16 +64,12 @@ pub struct SimMimConfig {
 
 impl Default for SimMimConfig {
     fn default() -> Self {
-        Self {
-            encoder: ViTConfig::base(16),
-            masking: SPEC.masking,
-            mask_ratio: SPEC.mask_ratio,
-        }
+        Self { encoder: ViTConfig::base(16), masking: SPEC.masking, mask_ratio: SPEC.mask_ratio }
     }
 }
 
 impl SimMimConfig {
-    /// Every fault of the configuration at once.
+    /// Checks the configuration and returns every fault at once.
     ///
     /// # Errors
     /// [`Error::Config`], or the encoder's own.
@@ -92,10 +89,10 @@ pub struct SimMim {
 }
 
 impl SimMim {
-    /// Builds the network from `vb`'s tensors.
+    /// Builds the network from the tensors of `vb`.
     ///
     /// # Errors
-    /// [`Error::Config`]; whatever `vb` refuses.
+    /// [`Error::Config`]; errors of `vb`, such as a tensor of another shape.
     pub fn new(config: &SimMimConfig, vb: VarBuilder) -> Result<Self> {
         config.validate()?;
         let (dim, pixels) = (config.encoder.embed_dim, config.encoder.patch_values());
@@ -107,8 +104,8 @@ impl SimMim {
         })
     }
 
-    /// Sets whether the encoder's blocks keep only their inputs for the backward and compute the rest again
-    /// (activation checkpointing): less memory, more time, the same bits.
+    /// Sets whether the encoder's blocks keep only their inputs for the backward and compute the
+    /// rest again (activation checkpointing): less memory, more time, the same bits.
     #[must_use]
     pub fn with_checkpointing(self, checkpointing: bool) -> Self {
         Self { encoder: self.encoder.with_checkpointing(checkpointing), ..self }
@@ -120,12 +117,12 @@ impl SimMim {
         Self { encoder: self.encoder.with_matmul_precision(precision), ..self }
     }
 
-    /// The configuration it was built from.
+    /// Returns the configuration.
     pub fn config(&self) -> &SimMimConfig {
         &self.config
     }
 
-    /// The encoder.
+    /// Returns the encoder.
     pub fn encoder(&self) -> &ViT {
         self.encoder.vit()
     }

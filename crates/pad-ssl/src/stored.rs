@@ -1,4 +1,4 @@
-//! What a file says of the autoencoder it holds.
+//! The configuration of an autoencoder in a file.
 
 use std::collections::BTreeMap;
 
@@ -40,7 +40,8 @@ pub enum DecoderSource {
 }
 
 impl StoredMae {
-    /// Returns what `checkpoint` (under this project's names) says of its autoencoder, beside the `encoder` in it.
+    /// Returns the configuration of the autoencoder in `checkpoint`, which has this project's
+    /// names. `encoder` is used where the metadata hold no configuration.
     ///
     /// # Errors
     /// Metadata `mae` that cannot be read.

@@ -1,4 +1,5 @@
-//! What every objective tells of itself: how it is called, what its paper chose, how its network is built.
+//! What every objective tells of itself: how it is called, what its paper chose, how its network is
+//! built.
 
 use std::any::Any;
 
@@ -24,7 +25,8 @@ pub struct NetworkConfig {
     pub mae: MaeConfig,
     /// Masking strategy. Default `None`: the objective's own.
     pub masking: Option<Masking>,
-    /// Whether blocks keep only their inputs for the backward and compute the rest again. Default `false`.
+    /// Whether blocks keep only their inputs for the backward and compute the rest again. Default
+    /// `false`.
     pub checkpointing: bool,
     /// What the blocks' linear layers multiply in. Default `f32`.
     pub matmul_precision: MatmulPrecision,

@@ -22,7 +22,8 @@ pub struct TeacherModel {
 pub struct TeacherTokens {
     /// (B, 1 + L, T), class token first; (B, L, T) for teachers without one.
     pub features: Tensor,
-    /// Attention of each token, (B, 1 + L, 1 + L), rows that sum to 1; `None` if the teacher has none.
+    /// Attention of each token, (B, 1 + L, 1 + L), rows that sum to 1; `None` if the teacher has
+    /// none.
     pub attention: Option<Tensor>,
 }
 
@@ -60,16 +61,17 @@ impl TeacherTokens {
     }
 }
 
-/// A frozen encoder. Its weights must track nothing (plain tensors, no variables); results are detached anyway.
+/// A frozen encoder. Its weights must track nothing (plain tensors, no variables); results are
+/// detached anyway.
 ///
-/// Implemented by [`ClipTeacher`](crate::ClipTeacher), by our own [`ViT`] (with DINOv2's weights, say), and through
-/// [`TeacherFn`] by any function.
+/// Implemented by [`ClipTeacher`](crate::ClipTeacher), by [`ViT`] (for example with DINOv2's
+/// weights), and through [`TeacherFn`] by any function.
 pub trait Teacher: Send + Sync {
     /// Returns the features of every token.
     ///
     /// # Shapes
-    /// `images` (B, C, H, W), normalised as the student sees them; result (B, 1 + L, T), class token first, or
-    /// (B, L, T), on the student's patch grid.
+    /// `images` (B, C, H, W), normalised as the student sees them; result (B, 1 + L, T), class
+    /// token first, or (B, L, T), on the student's patch grid.
     ///
     /// # Errors
     /// Images of a shape that the teacher does not take.
@@ -90,8 +92,9 @@ impl Teacher for ViT {
     }
 }
 
-/// A function as a teacher: any model of any crate, without a dependency on it. With candle-transformers' DINOv2
-/// (block 11 is the last of a ViT-S; its patches, without class token, after the norm):
+/// A function as a teacher: any model of any crate, without a dependency on it. With
+/// candle-transformers' DINOv2 (block 11 is the last of a ViT-S; its patches, without class token,
+/// after the norm):
 ///
 /// ```ignore
 /// let dino = dinov2::vit_small(vb)?;

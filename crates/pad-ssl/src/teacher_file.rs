@@ -16,23 +16,23 @@ use crate::{ClipTeacher, Result, TeacherModel, read_backbone};
 /// How a teacher is opened.
 #[derive(Clone, Debug, Default)]
 pub struct TeacherOptions {
-    /// Configuration of a teacher that is a plain ViT. Default `None`: what the file says.
+    /// Configuration of a teacher that is a plain ViT. Default `None`: that of the file.
     pub config: Option<ViTConfig>,
-    /// Statistics that the student's images are normalised with; CLIP's are restored from them. Default
-    /// [`Normalize::msip`].
+    /// Statistics that the student's images are normalised with; CLIP's are restored from them.
+    /// Default [`Normalize::msip`].
     pub input_stats: Normalize,
     /// What the teacher's linear layers multiply in. Default `f32`.
     pub matmul_precision: MatmulPrecision,
 }
 
 impl TeacherModel {
-    /// Builds the teacher that `checkpoint` holds: CLIP's image tower, recognised by the names of its tensors, or a
-    /// ViT of any format that pad-adapter reads. CLIP sees the images at the size that gives it the patch grid of
-    /// `student`.
+    /// Builds the teacher that `checkpoint` holds: CLIP's image tower, recognised by the names of
+    /// its tensors, or a ViT of any format that pad-adapter reads. CLIP sees the images at the size
+    /// that gives it the patch grid of `student`.
     ///
     /// # Errors
-    /// A file that does not say which model it holds, where the options name none; a report of missing, unexpected
-    /// and misshapen tensors.
+    /// A file that does not say which model it holds, unless the options name it; a report of
+    /// missing, unexpected and misshapen tensors.
     pub fn open(
         checkpoint: Checkpoint,
         student: &ViTConfig,

@@ -10,19 +10,20 @@ use pad_adapter::{
     vit::ViTConfig,
 };
 use pad_data::{
-    Error as DataError,
-    dataset::{Dataset, SampleShape},
-    loader::{Loader, LoaderConfig},
+    Dataset, Error as DataError, Loader, LoaderConfig, Sample, Transform, image::DecodeOptions,
+    transform::SampleShape,
 };
-use pad_ops::{ImageSize, Keep, MatmulPrecision, Mode, rng::Key};
-use pad_ssl::{HeldOutLoss, LoaderBatches, Mae, MaeConfig, Mask, Objective, Paradigm, Pretraining};
+use pad_ops::{ImageSize, MatmulPrecision, Mode, rng::Key};
+use pad_ssl::{HeldOutLoss, Mae, MaeConfig, Mask, Objective, Paradigm, Pretraining, parameters};
 use pad_train::{
-    AdamW, AdamWConfig, Batches, Collective, LocalGroup, Schedule, SingleProcess, Task, Trainer,
-    TrainerConfig,
+    AdamW, AdamWConfig, Collective, EpochStream, LocalGroup, Schedule, SingleProcess, Task,
+    Trainer, TrainerConfig,
 };
 
 const SIDE: usize = 16;
 const SEED: u64 = 3;
+/// Epochs of a plan where no gate depends on them.
+const EPOCHS: usize = 5;
 
 /// Blobs; some indices cannot be read.
 struct Blobs {
@@ -30,21 +31,53 @@ struct Blobs {
     unreadable: std::ops::Range<usize>,
 }
 
+#[derive(Clone)]
+struct Blob;
+
+impl Sample for Blob {
+    type Classes = ();
+    type Info = ();
+
+    fn bytes(&self) -> u64 {
+        0
+    }
+}
+
 impl Dataset for Blobs {
+    type Sample = Blob;
+
     fn len(&self) -> usize {
         self.count
     }
     fn name(&self, index: usize) -> String {
         format!("blob {index}")
     }
-    fn shape(&self) -> SampleShape {
-        SampleShape { channels: 1, size: ImageSize::square(SIDE) }
+    fn classes(&self) -> &() {
+        &()
     }
-    fn write(&self, index: usize, key: Key, out: &mut [f32]) -> pad_data::Result<()> {
+    fn info(&self, _: usize) -> pad_data::Result<()> {
+        Ok(())
+    }
+    fn get(&self, index: usize, _: &DecodeOptions) -> pad_data::Result<Blob> {
         if self.unreadable.contains(&index) {
             let found = ImageSize::square(1);
             return Err(DataError::TooSmall { path: self.name(index).into(), found, min: 2 });
         }
+        Ok(Blob)
+    }
+}
+
+/// Draws a blob's place from its key.
+struct Draw;
+
+impl Transform<Blob> for Draw {
+    type Label = ();
+    type Labels = ();
+
+    fn shape(&self) -> SampleShape {
+        SampleShape { channels: 1, size: ImageSize::square(SIDE) }
+    }
+    fn write(&self, _: Blob, key: Key, out: &mut [f32]) -> pad_data::Result<()> {
         let mut stream = key.stream();
         let (x0, y0) = (stream.range_f64(4.0, 12.0) as f32, stream.range_f64(4.0, 12.0) as f32);
         for (i, out) in out.iter_mut().enumerate() {
@@ -53,6 +86,13 @@ impl Dataset for Blobs {
         }
         Ok(())
     }
+    fn collate(&self, images: Tensor, _: Vec<()>) -> pad_data::Result<(Tensor, ())> {
+        Ok((images, ()))
+    }
+}
+
+fn loader_of(config: LoaderConfig, count: usize, unreadable: std::ops::Range<usize>) -> Loader {
+    Loader::new(Blobs { count, unreadable }, Draw, config).unwrap()
 }
 
 fn loader(count: usize, unreadable: std::ops::Range<usize>, batch_size: usize) -> Loader {
@@ -65,7 +105,14 @@ fn loader(count: usize, unreadable: std::ops::Range<usize>, batch_size: usize) -
         seed: SEED,
         ..Default::default()
     };
-    Loader::new(Arc::new(Blobs { count, unreadable }), config).unwrap()
+    loader_of(config, count, unreadable)
+}
+
+/// The batches of a loader for the trainer.
+fn batches(loader: &Loader) -> EpochStream<'_, pad_data::Batch> {
+    EpochStream::new(loader.batches_per_epoch(), |epoch, first, stride| {
+        loader.epoch_strided(epoch, first, stride)
+    })
 }
 
 fn config(adapter: bool) -> MaeConfig {
@@ -85,14 +132,14 @@ fn config(adapter: bool) -> MaeConfig {
 }
 
 /// A model, from scratch or on given weights.
-fn model(paradigm: Paradigm, weights: Option<Checkpoint>) -> (Mae, ParamStore) {
+fn model(paradigm: Paradigm, weights: Option<Checkpoint>, epochs: usize) -> (Mae, ParamStore) {
     let config = config(paradigm.has_adapters());
     let store = match weights {
         Some(weights) => ParamStore::from_checkpoint(weights, &Device::Cpu, Key::new(SEED))
             .with_fresh(Role::is_adapter),
         None => ParamStore::scratch(&Device::Cpu, Key::new(SEED)),
     };
-    let mut store = store.with_trained(move |role| paradigm.trains(role));
+    let mut store = store.with_plan(paradigm.plan(2, epochs));
     for (name, table) in Mae::tables(&config, &Device::Cpu).unwrap() {
         store = store.with_value(name, table);
     }
@@ -100,46 +147,38 @@ fn model(paradigm: Paradigm, weights: Option<Checkpoint>) -> (Mae, ParamStore) {
 }
 
 /// Trains for some epochs; held-out loss before and after.
-fn train(mae: &Mae, store: &ParamStore, paradigm: Paradigm, epochs: usize) -> (f64, f64) {
-    train_by(Schedule::Constant { lr: 5e-3 }, mae, store, paradigm, epochs)
+fn train(mae: &Mae, store: &ParamStore, epochs: usize) -> (f64, f64) {
+    train_by(Schedule::Constant { lr: 5e-3 }, mae, store, epochs)
 }
 
-fn train_by(
-    schedule: Schedule,
-    mae: &Mae,
-    store: &ParamStore,
-    paradigm: Paradigm,
-    epochs: usize,
-) -> (f64, f64) {
+fn train_by(schedule: Schedule, mae: &Mae, store: &ParamStore, epochs: usize) -> (f64, f64) {
     let (training, held_out) = (loader(48, 0..0, 8), loader(16, 0..0, 8));
     let task = Pretraining::new(mae, Key::new(SEED), &Device::Cpu);
-    let mut evaluation = HeldOutLoss::new(&task, &held_out, 0);
-    let parameters = paradigm.parameters(store, 2, epochs, 0.05);
+    let mut evaluation = HeldOutLoss::new(&task, &held_out).with_every(None);
+    let parameters = parameters(store, 0.05);
     let optimizer = AdamW::new(parameters, AdamWConfig::default()).unwrap();
     let config = TrainerConfig { epochs, seed: SEED, ..Default::default() };
     Trainer::new(config, schedule, optimizer)
         .unwrap()
         .with_hook(&mut evaluation)
-        .run(&task, &mut LoaderBatches::new(&training))
+        .run(&task, &mut batches(&training))
         .unwrap();
     (evaluation.before().unwrap(), evaluation.after().unwrap())
 }
 
-/// Trains scratch for two epochs of shuffled samples; names and values afterwards, and the held-out losses.
+/// Trains scratch for two epochs of shuffled samples; names and values afterwards, and the held-out
+/// losses.
 fn train_in(
     group: Arc<dyn Collective>,
     batch_size: usize,
     accumulate: usize,
 ) -> (Vec<(String, Vec<f32>)>, [f64; 2]) {
-    let (mae, store) = model(Paradigm::Scratch, None);
-    let training = Loader::new(
-        Arc::new(Blobs { count: 48, unreadable: 0..0 }),
-        LoaderConfig { batch_size, workers: 1, seed: SEED, ..Default::default() },
-    );
-    let (training, held_out) = (training.unwrap(), loader(14, 3..4, 4));
+    let (mae, store) = model(Paradigm::Scratch, None, EPOCHS);
+    let shuffled = LoaderConfig { batch_size, workers: 1, seed: SEED, ..Default::default() };
+    let (training, held_out) = (loader_of(shuffled, 48, 0..0), loader(14, 3..4, 4));
     let task = Pretraining::new(&mae, Key::new(SEED), &Device::Cpu);
-    let mut evaluation = HeldOutLoss::new(&task, &held_out, 0);
-    let parameters = Paradigm::Scratch.parameters(&store, 2, 2, 0.05);
+    let mut evaluation = HeldOutLoss::new(&task, &held_out).with_every(None);
+    let parameters = parameters(&store, 0.05);
     let optimizer = AdamW::new(parameters, AdamWConfig::default()).unwrap();
     let config = TrainerConfig {
         epochs: 2,
@@ -152,7 +191,7 @@ fn train_in(
         .unwrap()
         .with_group(group)
         .with_hook(&mut evaluation);
-    trainer.run(&task, &mut LoaderBatches::new(&training)).unwrap();
+    trainer.run(&task, &mut batches(&training)).unwrap();
     let values = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
     let parameters = trainer.optimizer().parameters().iter();
     let parameters = parameters.map(|p| (p.name.clone(), values(&p.var))).collect();
@@ -160,8 +199,8 @@ fn train_in(
     (parameters, [evaluation.before().unwrap(), evaluation.after().unwrap()])
 }
 
-/// Two processes with batches of 4 train what one with batches of 8 trains: crops and masks belong to samples, not to
-/// places in a batch.
+/// Two processes with batches of 4 train what one with batches of 8 trains: crops and masks belong
+/// to samples, not to places in a batch.
 #[test]
 fn two_processes_equal_one_with_the_joined_batch() {
     let (expected, losses) = train_in(Arc::new(SingleProcess), 8, 1);
@@ -177,7 +216,8 @@ fn two_processes_equal_one_with_the_joined_batch() {
         }
         for ((name, found), (_, expected)) in found.iter().zip(&expected) {
             for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
-                // The gradient of the keys' biases is zero but for rounding, which AdamW makes steps of full length of.
+                // The gradient of the keys' biases is zero but for rounding, which AdamW makes
+                // steps of full length of.
                 let noise = is_key_bias(name, i);
                 assert!(
                     noise || (found - expected).abs() < 1e-5,
@@ -196,9 +236,9 @@ fn is_key_bias(name: &str, i: usize) -> bool {
 #[test]
 fn recomputed_activations_give_the_same_bits() {
     let paradigm = Paradigm::Scratch;
-    let losses = [Keep::Activations, Keep::Nothing].map(|keep| {
-        let (mae, store) = model(paradigm, None);
-        let (_, after) = train(&mae.keeping(keep), &store, paradigm, 2);
+    let losses = [false, true].map(|checkpointing| {
+        let (mae, store) = model(paradigm, None, EPOCHS);
+        let (_, after) = train(&mae.with_checkpointing(checkpointing), &store, 2);
         after.to_bits()
     });
     assert_eq!(losses[0], losses[1]);
@@ -208,10 +248,11 @@ fn recomputed_activations_give_the_same_bits() {
 fn two_hundred_steps_in_bf16_end_where_f32_ends() {
     let paradigm = Paradigm::Scratch;
     let [f32, bf16] = [MatmulPrecision::F32, MatmulPrecision::Bf16].map(|precision| {
-        let (mae, store) = model(paradigm, None);
-        // 6 steps an epoch. The rate falls to zero: at a constant one the last step's noise would decide.
+        let (mae, store) = model(paradigm, None, EPOCHS);
+        // 6 steps an epoch. The rate falls to zero: at a constant one the last step's noise would
+        // decide.
         let schedule = Schedule::warmup_cosine(2e-3, 0.0, 2.0, 34.0);
-        train_by(schedule, &mae.multiplying(precision), &store, paradigm, 34).1
+        train_by(schedule, &mae.with_matmul_precision(precision), &store, 34).1
     });
     assert!(f32 != bf16, "bf16 must round");
     assert!((f32 - bf16).abs() < 0.01 * f32, "{f32} {bf16}");
@@ -220,7 +261,7 @@ fn two_hundred_steps_in_bf16_end_where_f32_ends() {
 /// The loss decodes removed patches alone after the last attention; `forward_decoder` decodes all.
 #[test]
 fn the_loss_is_that_of_all_predictions_where_patches_were_removed() {
-    let (mae, _) = model(Paradigm::Scratch, None);
+    let (mae, _) = model(Paradigm::Scratch, None, EPOCHS);
     let batch = loader(4, 0..0, 4).epoch(0, 0).unwrap().next().unwrap().unwrap();
     let keys: Vec<Key> = (0..4).map(|i| Key::new(9).sample(i)).collect();
     let mask = mae.draw(&batch.images, &keys).unwrap();
@@ -236,8 +277,8 @@ fn the_loss_is_that_of_all_predictions_where_patches_were_removed() {
 #[test]
 fn every_paradigm_learns_and_moves_only_what_it_may() {
     let scratch = Paradigm::Scratch;
-    let (mae, store) = model(scratch, None);
-    let (before, after) = train(&mae, &store, scratch, 6);
+    let (mae, store) = model(scratch, None, EPOCHS);
+    let (before, after) = train(&mae, &store, 6);
     assert!(after < 0.8 * before, "scratch: {before} {after}");
     let weights = Checkpoint::from_tensors("weights", store.tensors(|_| true));
     let values = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
@@ -247,9 +288,9 @@ fn every_paradigm_learns_and_moves_only_what_it_may() {
         Paradigm::Full { layer_decay: Some(0.7) },
         Paradigm::DecoderOnly,
     ] {
-        let (mae, store) = model(paradigm, Some(weights.clone()));
+        let (mae, store) = model(paradigm, Some(weights.clone()), EPOCHS);
         let start: Vec<Vec<f32>> = store.params().iter().map(|p| values(&p.tensor)).collect();
-        let (before, after) = train(&mae, &store, paradigm, 5);
+        let (before, after) = train(&mae, &store, 5);
         assert!(after < before, "{paradigm:?}: {before} {after}");
         for (param, start) in store.params().iter().zip(&start) {
             let moved = values(&param.tensor) != *start;
@@ -260,13 +301,14 @@ fn every_paradigm_learns_and_moves_only_what_it_may() {
 
 #[test]
 fn gates_wait_for_their_epoch() {
-    let (_, store) = model(Paradigm::Scratch, None);
+    let (_, store) = model(Paradigm::Scratch, None, EPOCHS);
     let weights = Checkpoint::from_tensors("weights", store.tensors(|_| true));
-    // round(0.6 * 5) = 3: the gates move in epoch 4 alone; with 3 epochs (0, 1, 2 <= 2) they never do.
+    // round(0.6 * 5) = 3: the gates move in epoch 4 alone; with 3 epochs (0, 1, 2 <= 2) they never
+    // do.
     for (epochs, moves) in [(5, true), (3, false)] {
         let paradigm = Paradigm::Pad { gate_frozen: 0.6, decoder_embed: false };
-        let (mae, store) = model(paradigm, Some(weights.clone()));
-        train(&mae, &store, paradigm, epochs);
+        let (mae, store) = model(paradigm, Some(weights.clone()), epochs);
+        train(&mae, &store, epochs);
         for (name, gate) in store.tensors(|role| matches!(role, Role::Gate(_))) {
             assert_eq!(pad_testkit::largest(&gate) > 0.0, moves, "{name} after {epochs} epochs");
         }
@@ -275,35 +317,30 @@ fn gates_wait_for_their_epoch() {
 
 #[test]
 fn held_out_losses_repeat() {
-    let (mae, _) = model(Paradigm::Scratch, None);
+    let (mae, _) = model(Paradigm::Scratch, None, EPOCHS);
     let task = Pretraining::new(&mae, Key::new(SEED), &Device::Cpu);
     let first = task.held_out_loss(&loader(10, 0..0, 4)).unwrap();
     assert_eq!(first, task.held_out_loss(&loader(10, 0..0, 4)).unwrap());
-    // The mean is over images, whatever the batches.
+    // The mean is over images, for any batches.
     assert!((first - task.held_out_loss(&loader(10, 0..0, 3)).unwrap()).abs() < 1e-5);
 }
 
 #[test]
 fn unreadable_images_shrink_batches_and_keep_their_numbers() {
     let loader = loader(12, 3..9, 3); // batches 1 and 2 hold not one readable image
-    let mut batches = LoaderBatches::new(&loader);
-    assert_eq!(batches.per_epoch(), 4);
-    let sizes = |first: usize, batches: &mut LoaderBatches| -> Vec<usize> {
-        let epoch = batches.epoch(0, first).unwrap();
-        epoch.map(|batch| LoaderBatches::images_in(&batch.unwrap())).collect()
-    };
-    assert_eq!(sizes(0, &mut batches), [3, 0, 0, 3]);
-    assert_eq!(sizes(2, &mut batches), [0, 3]);
-    let (mae, _) = model(Paradigm::Scratch, None);
+    let (mae, _) = model(Paradigm::Scratch, None, EPOCHS);
     let task = Pretraining::new(&mae, Key::new(SEED), &Device::Cpu);
-    let empty = batches.epoch(0, 1).unwrap().next().unwrap().unwrap();
-    let loss = task.losses(&empty, Mode::Eval).unwrap().total;
-    assert_eq!(loss.to_scalar::<f32>().unwrap(), 0.0);
+    let sizes = |first: usize| -> Vec<usize> {
+        let epoch = loader.epoch(0, first).unwrap();
+        epoch.map(|batch| task.images_in(&batch.unwrap())).collect()
+    };
+    assert_eq!(sizes(0), [3, 0, 0, 3]);
+    assert_eq!(sizes(2), [0, 3]);
 }
 
 #[test]
 fn a_mask_of_other_images_is_refused() {
-    let (mae, _) = model(Paradigm::Scratch, None);
+    let (mae, _) = model(Paradigm::Scratch, None, EPOCHS);
     let images = Tensor::zeros((2, 1, SIDE, SIDE), candle_core::DType::F32, &Device::Cpu).unwrap();
     let keys = [Key::new(1), Key::new(2)];
     let mask = Mask::random(&keys, 9, 0.5, &Device::Cpu).unwrap();

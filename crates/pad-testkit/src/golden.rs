@@ -39,8 +39,8 @@ pub fn index(name: &str) -> serde_json::Value {
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Asserts that a golden test has compared its cases: a number in `expected` with `tests/golden`, at
-/// least one with another [`golden_folder`].
+/// Asserts that a golden test has compared its cases: a number in `expected` with `tests/golden`,
+/// at least one with another [`golden_folder`].
 ///
 /// # Panics
 /// If there are fewer or more.

@@ -231,7 +231,7 @@ impl Error {
         move |cause| Error::Candle { doing: format!("{what} `{name}`"), cause }
     }
 
-    /// Returns all faults as one error, or `Ok` if there are none.
+    /// Returns all faults as one error, or `Ok` without a fault.
     pub(crate) fn settings(faults: Vec<String>) -> Result<()> {
         if faults.is_empty() { Ok(()) } else { Err(Error::Settings { faults }) }
     }
@@ -281,7 +281,7 @@ impl TensorFaults {
         self.missing.is_empty() && self.unexpected.is_empty() && self.wrong.is_empty()
     }
 
-    /// Returns all faults as one error, or `Ok` if there are none.
+    /// Returns all faults as one error, or `Ok` without a fault.
     ///
     /// # Errors
     /// [`Error::Tensors`] at `place`.

@@ -123,7 +123,7 @@ impl Gradients {
         &self.tensors
     }
 
-    /// Sum of squares of each gradient, without the factor; 0 where there is none.
+    /// Sum of squares of each gradient, without the factor; 0 for a missing one.
     pub(crate) fn squares(&self) -> Result<&[f64]> {
         if let Some(squares) = self.squares.get() {
             return Ok(squares);

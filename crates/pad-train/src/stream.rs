@@ -25,7 +25,7 @@ use std::iter;
 
 use crate::{BatchIter, Batches, BoxError, Share};
 
-/// Opens a pass: its batches from a number on, every so many.
+/// Opens a pass: its batches from a number on, at a stride.
 type Open<'a, B> = dyn FnMut(u64, usize, usize) -> Result<BatchIter<'a, B>, BoxError> + 'a;
 
 /// A source of batches over the passes of a loader.

@@ -14,7 +14,7 @@ use pad_adapter::{
     vit::{ViT, ViTConfig},
 };
 use pad_ops::{ImageSize, rng::Key};
-use pad_testkit::{golden_dir, numbers};
+use pad_testkit::{golden_folder, numbers};
 use sha2::{Digest, Sha256};
 
 const CPU: Device = Device::Cpu;
@@ -249,7 +249,7 @@ fn scales_that_tensors_do_not_tell_are_asked_for() {
 
 #[test]
 fn input_statistics_follow_the_weights() {
-    let at = |name: &str| golden_dir().join("vit").join(name);
+    let at = |name: &str| golden_folder().join("vit").join(name);
     let stats = |source: &Path| open(source).unwrap().input_stats();
     for name in ["mae_fair.pth", "mae_mmselfsup.pth", "vit_mae", "dinov2"] {
         assert_eq!(stats(&at(name)), Some(InputStats::IMAGENET), "{name}");

@@ -13,14 +13,14 @@ use pad_adapter::{
     vit::{Activation, ViT, ViTConfig},
 };
 use pad_ops::{ImageSize, Mode, rng::Key};
-use pad_testkit::{close, golden, golden_dir, numbers};
+use pad_testkit::{close, golden, golden_folder, numbers};
 
 /// Forward tolerance, relative to the tensor's largest value.
 const FORWARD: f64 = 1e-4;
 const CPU: Device = Device::Cpu;
 
 fn at(name: &str) -> PathBuf {
-    golden_dir().join("vit").join(name)
+    golden_folder().join("vit").join(name)
 }
 
 fn read(name: &str) -> Checkpoint {
@@ -336,7 +336,7 @@ fn the_published_shapes_tell_their_model() {
 
 #[test]
 fn tensors_as_pytorch_keeps_them() {
-    let file = Checkpoint::open(golden_dir().join("pth/views.pth")).unwrap();
+    let file = Checkpoint::open(golden_folder().join("pth/views.pth")).unwrap();
     let values = |name: &str| -> Vec<f64> {
         let tensor = file.get(name).unwrap_or_else(|| panic!("{name}")).to_dtype(DType::F64);
         tensor.unwrap().flatten_all().unwrap().to_vec1().unwrap()
@@ -387,7 +387,7 @@ fn shards_and_folders() {
     let index = at("model.safetensors.index.json");
     std::fs::write(&index, serde_json::json!({ "metadata": {}, "weight_map": map }).to_string())
         .unwrap();
-    std::fs::copy(golden_dir().join("vit/vit_mae/config.json"), at("config.json")).unwrap();
+    std::fs::copy(golden_folder().join("vit/vit_mae/config.json"), at("config.json")).unwrap();
     for path in [index.as_path(), folder.path()] {
         let file = Checkpoint::open(path).unwrap();
         same_tensors(&file, &whole);
@@ -401,7 +401,7 @@ fn shards_and_folders() {
          pytorch_model.bin.index.json"
     ), "{text}");
     let bin = folder.path().join("pytorch_model.bin");
-    std::fs::copy(golden_dir().join("vit/mae_fair.pth"), bin).unwrap();
+    std::fs::copy(golden_folder().join("vit/mae_fair.pth"), bin).unwrap();
     same_tensors(&Checkpoint::open(folder.path()).unwrap(), &read("mae_fair.pth"));
 }
 
@@ -413,7 +413,7 @@ fn refusal(path: &std::path::Path, format: Option<Format>) -> String {
 
 #[test]
 fn files_that_are_refused() {
-    let pth = |name: &str| refusal(&golden_dir().join("pth").join(name), None);
+    let pth = |name: &str| refusal(&golden_folder().join("pth").join(name), None);
     assert_eq!(
         pth("malicious.pth"),
         "FILE: the pickle names `posix.system`, which no checkpoint needs: refused, and nothing in it was executed"
@@ -476,7 +476,7 @@ fn files_that_are_refused() {
 fn every_cut_and_flip_of_a_pth_file_is_an_error_or_a_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("file.pth");
-    let sound = std::fs::read(golden_dir().join("pth/views.pth")).unwrap();
+    let sound = std::fs::read(golden_folder().join("pth/views.pth")).unwrap();
     for end in (0..sound.len()).step_by(37) {
         std::fs::write(&path, &sound[..end]).unwrap();
         assert!(Checkpoint::open(&path).is_err(), "{end}");

@@ -10,10 +10,10 @@ use crate::{Error, Result};
 const SMALLEST: usize = 16;
 /// Lowest aspect ratio; the highest is its inverse.
 const ASPECT: f64 = 0.3;
-/// Draws before a rectangle is given up.
+/// Maximum number of draws per rectangle.
 const ATTEMPTS: usize = 10;
 
-/// Rectangles until all but `kept` patches are removed.
+/// Removes rectangles until `kept` patches are left.
 pub(super) fn rectangles(grid: PatchGrid, kept: usize, stream: &mut Stream) -> Vec<u32> {
     let mut removed = vec![false; grid.len()];
     let mut left = grid.len() - kept;
@@ -25,14 +25,15 @@ pub(super) fn rectangles(grid: PatchGrid, kept: usize, stream: &mut Stream) -> V
         left -= patches.len();
         patches.into_iter().for_each(|patch| removed[patch] = true);
     }
-    // Where nothing fits any more, single patches.
+    // Single patches once no rectangle fits.
     let mut others: Vec<usize> = (0..grid.len()).filter(|&patch| !removed[patch]).collect();
     stream.shuffle(&mut others);
     others.into_iter().take(left).for_each(|patch| removed[patch] = true);
     kept_first(&removed)
 }
 
-/// The new patches of a random rectangle, if there are some and not more than `left`.
+/// Draws a rectangle and returns its patches that are not removed yet; `None` if there are 0 or
+/// more than `left`.
 fn rectangle(
     grid: PatchGrid,
     left: usize,
@@ -54,7 +55,8 @@ fn rectangle(
     (!new.is_empty() && new.len() <= left).then_some(new)
 }
 
-/// Patches that stay when whole cells are removed: the share is rounded up to cells, as in SimMIM.
+/// Returns the number of patches kept when whole cells are removed; the ratio is rounded up to
+/// cells, as in SimMIM.
 pub(super) fn kept_by_cells(grid: PatchGrid, side: usize, mask_ratio: f64) -> Result<usize> {
     let refuse = |fault: String| Err(Error::Config { what: "mask", faults: vec![fault] });
     if side == 0 || !grid.height.is_multiple_of(side) || !grid.width.is_multiple_of(side) {
@@ -63,7 +65,7 @@ pub(super) fn kept_by_cells(grid: PatchGrid, side: usize, mask_ratio: f64) -> Re
         ));
     }
     let cells = grid.len() / (side * side);
-    // 1e-9: 0.6 x 80 must not become 49 cells by its last bit.
+    // 1e-9: rounding must not make 49 cells of 0.6 x 80.
     let removed = (cells as f64 * mask_ratio - 1e-9).ceil() as usize;
     if removed == 0 || removed >= cells {
         return refuse(format!(
@@ -73,7 +75,7 @@ pub(super) fn kept_by_cells(grid: PatchGrid, side: usize, mask_ratio: f64) -> Re
     Ok((cells - removed) * side * side)
 }
 
-/// Whole cells, all but those of `kept` patches.
+/// Removes whole cells until `kept` patches are left.
 pub(super) fn cells(grid: PatchGrid, side: usize, kept: usize, stream: &mut Stream) -> Vec<u32> {
     let across = grid.width / side;
     let mut order: Vec<usize> = (0..grid.len() / (side * side)).collect();

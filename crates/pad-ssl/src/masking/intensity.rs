@@ -2,7 +2,7 @@
 
 use pad_ops::rng::Stream;
 
-/// Patches ranked by intensity (dark first); of each of `kept` equal ranges of ranks one is kept.
+/// Ranks patches by intensity, dark first, and keeps one of each of `kept` equal ranges of ranks.
 pub(super) fn one_of_each_range(intensity: &[f32], kept: usize, stream: &mut Stream) -> Vec<u32> {
     let patches = intensity.len();
     let mut ranked: Vec<u32> = (0..patches as u32).collect();

@@ -1,4 +1,5 @@
-//! Masking strategies: which patches of an image are removed. All of them draw from one key per image.
+//! Masking strategies: which patches of an image are removed. All of them draw from one key per
+//! image.
 
 mod block;
 mod intensity;
@@ -14,8 +15,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Mask, Result, names};
 
-/// How the removed patches are chosen. As a string: `random`, `block`, `cells` or `cells=PIXELS`, `attention`,
-/// `intensity`.
+/// How the removed patches are chosen. As a string: `random`, `block`, `cells` or `cells=PIXELS`,
+/// `attention`, `intensity`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 #[non_exhaustive]
@@ -23,20 +24,20 @@ pub enum Masking {
     /// Each patch independently (MAE).
     #[default]
     Random,
-    /// Rectangles of at least 16 patches with an aspect ratio of 0.3 to 3.3 (BEiT, algorithm 1). Once no
-    /// rectangle fits, single patches are removed, so that the ratio is exact.
+    /// Rectangles of at least 16 patches with an aspect ratio of 0.3 to 3.3 (BEiT, algorithm 1).
+    /// Once no rectangle fits, single patches are removed, so that the ratio is exact.
     Block,
     /// Square cells, removed as a whole (SimMIM); the ratio is rounded up to whole cells.
     Cells {
         /// Side of a cell, pixels; at least one patch. SimMIM's is 32.
         pixels: usize,
     },
-    /// Kept patches are drawn without replacement in proportion to the attention of a teacher's class token
-    /// (MILAN).
+    /// Kept patches are drawn without replacement in proportion to the attention of a teacher's
+    /// class token (MILAN).
     Attention,
-    /// For infrared: patches are ranked by mean intensity and one of each of K equal ranges of ranks is kept, so
-    /// that both cold background and hot objects are seen. InfMAE's information-aware masking keeps the first of
-    /// each range; here the key draws it.
+    /// For infrared: patches are ranked by mean intensity and one of each of K equal ranges of
+    /// ranks is kept, so that both cold background and hot objects are seen. InfMAE's
+    /// information-aware masking keeps the first of each range; here the key draws it.
     Intensity,
 }
 
@@ -50,12 +51,12 @@ impl Masking {
     /// Draws the mask of a batch.
     ///
     /// # Shapes
-    /// `images` (B, C, H, W) on `grid`; `importance` (B, L), any scale, for [`Masking::Attention`] only; one key
-    /// per image.
+    /// `images` (B, C, H, W) on `grid`; `importance` (B, L), any scale, for [`Masking::Attention`]
+    /// only; one key per image.
     ///
     /// # Errors
-    /// [`Error::Config`] for a ratio that keeps or removes nothing, for cells that do not divide the grid, and for
-    /// an importance that is missing, misshapen, negative or not finite.
+    /// [`Error::Config`] for a ratio that keeps or removes nothing, for cells that do not divide
+    /// the grid, and for an importance that is missing, misshapen, negative or not finite.
     pub fn draw(
         self,
         images: &Tensor,
@@ -220,7 +221,8 @@ mod tests {
 
     #[test]
     fn cells_fall_as_a_whole() {
-        let mask = Masking::Cells { pixels: 4 }.draw(&images(3), GRID, 0.6, None, &keys(3)).unwrap();
+        let mask =
+            Masking::Cells { pixels: 4 }.draw(&images(3), GRID, 0.6, None, &keys(3)).unwrap();
         for row in removed(&mask) {
             for patch in 0..80 {
                 let corner = (patch / 10 / 2 * 2) * 10 + (patch % 10) / 2 * 2;

@@ -1,12 +1,13 @@
-//! Sampling without replacement in proportion to weights (Efraimidis and Spirakis, 2006): patch `i` gets the key
-//! `-ln(u) / w`, an exponential waiting time of rate `w`; the first to arrive are kept.
+//! Sampling without replacement in proportion to weights (Efraimidis and Spirakis, 2006): patch `i`
+//! gets the key `-ln(u) / w`, an exponential waiting time of rate `w`; the first to arrive are
+//! kept.
 
 use candle_core::{DType, Tensor};
 use pad_ops::rng::Stream;
 
 use crate::{Error, Result};
 
-/// The importance of each image's patches.
+/// Returns the importance of the patches, one row per image, after checking it.
 pub(super) fn rows(
     importance: Option<&Tensor>,
     images: usize,
@@ -38,7 +39,7 @@ pub(super) fn rows(
     Ok(rows)
 }
 
-/// All patches in the order in which they are drawn; those of weight 0 come last.
+/// Returns all patches in the order in which they are drawn; those of weight 0 come last.
 pub(super) fn without_replacement(weights: &[f32], stream: &mut Stream) -> Vec<u32> {
     let mut drawn: Vec<(f64, f64, u32)> = Vec::with_capacity(weights.len());
     for (patch, &weight) in weights.iter().enumerate() {

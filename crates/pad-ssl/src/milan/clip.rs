@@ -1,5 +1,5 @@
-//! The image tower of CLIP (Radford et al., 2021) as a teacher: features of every token in the space shared with text,
-//! and the attention of the class token.
+//! The image tower of CLIP (Radford et al., 2021) as a teacher: features of every token in the
+//! space shared with text, and the attention of the class token.
 
 use candle_core::{Device, Tensor};
 use pad_adapter::{
@@ -28,7 +28,8 @@ pub struct ClipConfig {
     pub layers: usize,
     /// Attention heads; they divide `width`.
     pub heads: usize,
-    /// Values of a projected token; `None` = no projection (`CLIPVisionModel` files), features of `width`.
+    /// Values of a projected token; `None` = no projection (`CLIPVisionModel` files), features of
+    /// `width`.
     pub projection: Option<usize>,
 }
 
@@ -71,7 +72,8 @@ impl ClipConfig {
     }
 }
 
-/// CLIP's image tower with frozen weights: no tensor is tracked, so a forward pass keeps nothing for a backward.
+/// CLIP's image tower with frozen weights: no tensor is tracked, so a forward pass keeps nothing
+/// for a backward.
 #[derive(Clone, Debug)]
 pub struct ClipTeacher {
     config: ClipConfig,
@@ -89,13 +91,14 @@ impl ClipTeacher {
         std: [0.268_629_55, 0.261_302_6, 0.275_777_1],
     };
 
-    /// Reads a teacher. Its configuration follows from the shapes of its tensors with heads of 64 values, or from
-    /// transformers' `config.json` beside the file. Names are OpenAI's (`visual.*`, or without `visual.`) or
-    /// Hugging Face's (`vision_model.*`, `visual_projection`); the text tower is ignored.
+    /// Reads a teacher. Its configuration follows from the shapes of its tensors with heads of 64
+    /// values, or from transformers' `config.json` beside the file. Names are OpenAI's (`visual.*`,
+    /// or without `visual.`) or Hugging Face's (`vision_model.*`, `visual_projection`); the text
+    /// tower is ignored.
     ///
     /// # Errors
-    /// [`Error::Config`] if the tensors are not those of an image tower; a report of all that are missing or
-    /// misshapen.
+    /// [`Error::Config`] if the tensors are not those of an image tower; a report of all that are
+    /// missing or misshapen.
     pub fn load(checkpoint: &Checkpoint, device: &Device) -> Result<Self> {
         let (tower, unresolved) = image_tower(checkpoint)?;
         if let Some(why) = unresolved {
@@ -106,8 +109,8 @@ impl ClipTeacher {
         Self::build(ClipConfig::of(&vit, projection)?, &vit, tower, device)
     }
 
-    /// Reads a teacher of a known configuration: [`ClipConfig::base16`], or heads of another width. Activation and
-    /// eps of the norms are OpenAI's.
+    /// Reads a teacher of a known configuration: [`ClipConfig::base16`], or heads of another width.
+    /// Activation and eps of the norms are OpenAI's.
     ///
     /// # Errors
     /// As [`ClipTeacher::load`].
@@ -130,19 +133,26 @@ impl ClipTeacher {
                 }
                 None => None,
             };
-            Ok(Self { config, vit: ViT::new(vit, vb)?, projection, input_stats: None, image_size: None })
+            Ok(Self {
+                config,
+                vit: ViT::new(vit, vb)?,
+                projection,
+                input_stats: None,
+                image_size: None,
+            })
         })
     }
 
-    /// Sets the statistics that images were normalised with; the teacher brings them to CLIP's own. Default:
-    /// images are normalised with [`ClipTeacher::NORMALIZE`].
+    /// Sets the statistics that images were normalised with; the teacher brings them to CLIP's own.
+    /// Default: images are normalised with [`ClipTeacher::NORMALIZE`].
     #[must_use]
     pub fn with_input_stats(self, normalize: Normalize) -> Self {
         Self { input_stats: Some(normalize), ..self }
     }
 
-    /// Sets the size that images are resized to (bilinear). ViT-L/14 takes 196 x 196 pixels beside a student of
-    /// patch 16 on 224 x 224, so that both have 14 x 14 patches. Default: images are not resized.
+    /// Sets the size that images are resized to (bilinear). ViT-L/14 takes 196 x 196 pixels beside
+    /// a student of patch 16 on 224 x 224, so that both have 14 x 14 patches. Default: images are
+    /// not resized.
     #[must_use]
     pub fn with_image_size(self, size: ImageSize) -> Self {
         Self { image_size: Some(size), ..self }
@@ -187,7 +197,8 @@ impl ClipTeacher {
     }
 }
 
-/// Returns the image tower under this project's names, and why its configuration is unknown if it is.
+/// Returns the image tower under this project's names, and why its configuration is unknown if it
+/// is.
 fn image_tower(checkpoint: &Checkpoint) -> Result<(Checkpoint, Option<String>)> {
     let format = Format::detect(checkpoint).ok();
     if !matches!(format, Some(Format::Clip | Format::ClipVision)) {

@@ -41,8 +41,8 @@ impl PromptedBlock {
 
     /// `masked` (B, M, D), `prompts` (B, 1 + K, D) -> (B, M, D).
     pub(super) fn forward(&self, masked: &Tensor, prompts: &Tensor) -> Result<Tensor> {
-        // As in the original, the norm sees the masked tokens alone. Attention does not care for the order of keys,
-        // so the tokens need not be put back into the grid's.
+        // As in the original, the norm sees the masked tokens alone. Attention does not care for
+        // the order of keys, so the tokens need not be put back into the grid's.
         let queries = self.norm1.forward(masked)?;
         let all = Tensor::cat(&[prompts, &queries], 1)?;
         let (_, _, dim) = masked.dims3()?;
@@ -67,7 +67,8 @@ impl PromptedBlock {
     }
 }
 
-/// Class token, kept and masked tokens in the order of the grid: (B, 1 + K, D), (B, M, D) -> (B, 1 + L, D).
+/// Puts kept and masked tokens back into row-major order behind the class token: (B, 1 + K, D), (B,
+/// M, D) -> (B, 1 + L, D).
 pub(super) fn in_grid_order(prompts: &Tensor, masked: &Tensor, mask: &Mask) -> Result<Tensor> {
     let kept = prompts.dim(1)? - 1;
     let shuffled = Tensor::cat(&[&prompts.narrow(1, 1, kept)?, masked], 1)?;

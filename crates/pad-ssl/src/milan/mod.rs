@@ -1,5 +1,6 @@
-//! MILAN: masked image pre-training on language-assisted representation (Hou et al., 2022), with adapters in the
-//! encoder: a CLIP teacher says what matters in an image and what each token should mean.
+//! MILAN: masked image pre-training on language-assisted representation (Hou et al., 2022), with
+//! adapters in the encoder: a CLIP teacher gives the importance of each patch and the target of
+//! each token.
 
 mod clip;
 mod decoder;
@@ -61,21 +62,22 @@ impl Student for Milan {
     }
 }
 
-/// MILAN's hyperparameters; the default is the paper's, on a ViT-B/16 with CLIP's ViT-B/16 as teacher.
+/// MILAN's hyperparameters; the default is the paper's, on a ViT-B/16 with CLIP's ViT-B/16 as
+/// teacher.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MilanConfig {
     /// The encoder.
     pub encoder: ViTConfig,
-    /// Values per token in the decoder. Default 512.
+    /// Decoder width, values per token. Default 512.
     pub decoder_embed_dim: usize,
     /// Blocks of the decoder. Default 8.
     pub decoder_depth: usize,
     /// Heads of the decoder. Default 16.
     pub decoder_num_heads: usize,
-    /// Share of patches that are removed. Default 0.75.
+    /// Fraction of patches removed. Default 0.75.
     pub mask_ratio: f64,
-    /// Values of the teacher's features. Default 512.
+    /// Width of the teacher's features. Default 512.
     pub target_dim: usize,
 }
 
@@ -93,7 +95,7 @@ impl Default for MilanConfig {
 }
 
 impl MilanConfig {
-    /// Every fault of the configuration at once.
+    /// Checks the configuration and returns every fault at once.
     ///
     /// # Errors
     /// [`Error::Config`], or the encoder's own.
@@ -118,16 +120,17 @@ impl MilanConfig {
     }
 }
 
-/// What MILAN decides about a batch before it learns from it.
+/// The random decisions of MILAN about a batch, and the teacher's output.
 #[derive(Clone, Debug)]
 pub struct MilanDraw {
-    /// Kept patches: more often those that the teacher's class token looks at.
+    /// Kept patches, drawn in proportion to the attention of the teacher's class token.
     pub mask: Mask,
     /// The teacher's features, (B, 1 + L, T), class token first.
     pub features: Tensor,
 }
 
-/// MILAN's student. Parameter names are the original's: MAE's, with `decoder_blocks.{i}.attn.{q,kv,proj}`.
+/// MILAN's student. Parameter names are the original's: MAE's, with
+/// `decoder_blocks.{i}.attn.{q,kv,proj}`.
 #[derive(Clone)]
 pub struct Milan {
     config: MilanConfig,
@@ -143,10 +146,10 @@ pub struct Milan {
 }
 
 impl Milan {
-    /// Builds the student from `vb`'s tensors; the teacher is no part of its parameters.
+    /// Builds the student from the tensors of `vb`; the teacher is not among its parameters.
     ///
     /// # Errors
-    /// [`Error::Config`]; whatever `vb` refuses.
+    /// [`Error::Config`]; errors of `vb`, such as a tensor of another shape.
     pub fn new(config: &MilanConfig, teacher: Arc<dyn Teacher>, vb: VarBuilder) -> Result<Self> {
         config.validate()?;
         let (dim, inner) = (config.encoder.embed_dim, config.decoder_embed_dim);
@@ -185,8 +188,8 @@ impl Milan {
         Self { masking, ..self }
     }
 
-    /// Sets whether the encoder's blocks keep only their inputs for the backward and compute the rest again
-    /// (activation checkpointing): less memory, more time, the same bits.
+    /// Sets whether the encoder's blocks keep only their inputs for the backward and compute the
+    /// rest again (activation checkpointing): less memory, more time, the same bits.
     #[must_use]
     pub fn with_checkpointing(self, checkpointing: bool) -> Self {
         Self { encoder: self.encoder.with_checkpointing(checkpointing), ..self }
@@ -198,31 +201,31 @@ impl Milan {
         Self { encoder: self.encoder.with_matmul_precision(precision), ..self }
     }
 
-    /// The configuration it was built from.
+    /// Returns the configuration.
     pub fn config(&self) -> &MilanConfig {
         &self.config
     }
 
-    /// The encoder.
+    /// Returns the encoder.
     pub fn encoder(&self) -> &ViT {
         &self.encoder
     }
 
-    /// Semantic-aware masking: kept patches are drawn without replacement in proportion to the attention that the
-    /// teacher's class token pays them.
+    /// Draws the kept patches, by default in proportion to the attention of the teacher's class
+    /// token.
     fn mask(&self, images: &Tensor, teacher: &TeacherTokens, keys: &[Key]) -> Result<Mask> {
         let (grid, importance) = (self.encoder.grid_of(images)?, teacher.importance()?);
         self.masking.draw(images, grid, self.config.mask_ratio, importance.as_ref(), keys)
     }
 
-    /// The kept patches, encoded: (B, C, H, W) -> (B, 1 + K, D).
+    /// Encodes the kept patches: (B, C, H, W) -> (B, 1 + K, D).
     fn encode(&self, images: &Tensor, mask: &Mask, mode: Mode) -> Result<Tensor> {
         mask.expect_patches(self.encoder.grid_of(images)?.len())?;
         let (tokens, _) = self.encoder.embed(images, Some(&mask.ids_keep))?;
         Ok(self.encoder.encode(&tokens, mode)?)
     }
 
-    /// A prediction of the teacher's features for every token by the prompting decoder: (B, 1 + K, D) ->
+    /// Predicts the teacher's features of every token by the prompting decoder: (B, 1 + K, D) ->
     /// (B, 1 + L, T).
     fn decode(&self, latent: &Tensor, mask: &Mask) -> Result<Tensor> {
         let x = self.decoder_embed.forward(latent)?;
@@ -240,13 +243,13 @@ impl Milan {
         Ok(self.decoder_pred.forward(&self.decoder_norm.forward(&x)?)?)
     }
 
-    /// A prediction of the teacher's features for every token, class token first.
+    /// Predicts the teacher's features of every token, class token first.
     ///
     /// # Shapes
     /// `images` (B, C, H, W) -> (B, 1 + L, T).
     ///
     /// # Errors
-    /// Images or a mask that do not fit.
+    /// Images or a mask that do not fit the model.
     pub fn predict(&self, images: &Tensor, mask: &Mask, mode: Mode) -> Result<Tensor> {
         self.decode(&self.encode(images, mask, mode)?, mask)
     }

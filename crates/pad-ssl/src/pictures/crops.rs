@@ -57,8 +57,8 @@ impl Default for CropPicture {
     }
 }
 
-/// Draws each image with its regions, plain random crops of it, and crops around its regions from the same random
-/// numbers.
+/// Draws each image with its regions, plain random crops of it, and crops around its regions from
+/// the same random numbers.
 ///
 /// # Errors
 /// An image that the window does not fit; a region outside its image.

@@ -37,14 +37,16 @@ impl Default for MaskPicture {
     }
 }
 
-/// Draws each image and the masks that the strategies remove from it. Without a `teacher`, attention is replaced by the
-/// standard deviation of each patch, and the column's title says `local contrast`.
+/// Draws each image and the masks that the strategies remove from it. Without a `teacher`,
+/// attention is replaced by the standard deviation of each patch, and the column's title says
+/// `local contrast`.
 ///
 /// # Shapes
 /// `images` (B, C, H, W), normalised by `normalize`.
 ///
 /// # Errors
-/// Images whose sides the patch does not divide; as [`Masking::draw`]; a teacher without attention or of another grid.
+/// Images whose sides the patch does not divide; as [`Masking::draw`]; a teacher without attention
+/// or of another grid.
 pub fn masks(
     images: &Tensor,
     normalize: &Normalize,

@@ -11,15 +11,14 @@ use crate::{Mae, Mask, Result};
 /// Colour of removed patches.
 const REMOVED: [u8; 3] = [128; 3];
 
-/// Draws reconstructions, one row per image. The columns are
-/// - `input`: the image;
-/// - `kept`: without the removed patches;
-/// - `predicted`: the decoder's output for the removed patches. Under `norm_pix_loss` it predicts patches of mean 0 and
-///   variance 1, which are drawn with the mean and variance of the whole image: patches that show nothing but noise or a
-///   flat grey were not learnt;
-/// - `pasted`: the prediction in the input. Under `norm_pix_loss` each removed patch gets its true mean and variance
-///   back, as in the reference's pictures, and the title says so: the outlines of a scene are visible then even for an
-///   untrained decoder.
+/// Draws reconstructions, one row per image, in four columns: the image; the image without the removed
+/// patches; the decoder's prediction of these; and the prediction in the image.
+///
+/// Under `norm_pix_loss` the decoder predicts patches of mean 0 and variance 1. The third column shows
+/// them with the mean and variance of the whole image, so that what was not learnt is noise or a flat
+/// grey. In the fourth, each removed patch gets its true mean and variance back, as in the reference's
+/// pictures, and the title says so: the outlines of a scene are visible there even for an untrained
+/// decoder.
 ///
 /// # Shapes
 /// `images` (B, C, H, W), normalised by `normalize`.

@@ -23,8 +23,8 @@ pub struct ScalePicture {
     pub range: (f32, f32),
 }
 
-/// Draws the patchwise scales of every block over each image, all on one colour range. Returns `None` if the encoder has
-/// no patchwise scales.
+/// Draws the patchwise scales of every block over each image, all on one colour range. Returns
+/// `None` if the encoder has no patchwise scales.
 ///
 /// # Shapes
 /// `images` (B, C, H, W), normalised by `normalize`.
@@ -46,7 +46,8 @@ pub fn scales(
         maps.push(scales.narrow(1, 1, grid.len())?.to_vec2()?);
     }
     let all = || maps.iter().flatten().flatten().copied();
-    let (low, high) = (all().fold(f32::INFINITY, f32::min), all().fold(f32::NEG_INFINITY, f32::max));
+    let (low, high) =
+        (all().fold(f32::INFINITY, f32::min), all().fold(f32::NEG_INFINITY, f32::max));
     if low > high {
         return Ok(None);
     }

@@ -12,8 +12,8 @@ pub(super) const GAP: usize = 6;
 /// Pixels of a letter's dot.
 const DOT: usize = 2;
 
-/// Returns `rows` of pictures under `titles`, one per column. A title that is wider than its column is wrapped between
-/// words.
+/// Returns `rows` of pictures under `titles`, one per column. A title that is wider than its column
+/// is wrapped between words.
 pub(super) fn titled(titles: &[String], rows: Vec<Vec<Canvas>>) -> Canvas {
     let width = |column: usize| {
         let pictures = rows.iter().filter_map(|row| row.get(column));

@@ -20,8 +20,8 @@ impl FeatureSet {
     /// FeatureSet (N, D), any float dtype, with a label below `classes` each.
     ///
     /// # Errors
-    /// [`Error::Probe`](crate::Error::Probe) if there are none, if the counts differ, or for a label beyond the
-    /// classes or a feature that is not finite.
+    /// [`Error::Probe`](crate::Error::Probe) if there are none, if the counts differ, or for a
+    /// label beyond the classes or a feature that is not finite.
     pub fn new(values: &Tensor, labels: Vec<usize>, classes: usize) -> Result<Self> {
         let &[images, _] = values.dims() else {
             let found = values.dims();
@@ -37,7 +37,8 @@ impl FeatureSet {
             return Err(fault(format!("label {label}, expected below {classes}")));
         }
         let values = values.detach().to_device(&Device::Cpu)?.to_dtype(DType::F32)?.contiguous()?;
-        // The sum over a row is finite only if every value is (or overflows, which no feature does).
+        // The sum over a row is finite only if every value is (or overflows, which no feature
+        // does).
         let sums: Vec<f32> = values.abs()?.sum(D::Minus1)?.to_vec1()?;
         if let Some(image) = sums.iter().position(|sum| !sum.is_finite()) {
             return Err(fault(format!("feature of image {image} is not finite")));
@@ -45,11 +46,13 @@ impl FeatureSet {
         Ok(Self { values, labels, classes })
     }
 
-    /// Computes the features of labelled images. The loader neither shuffles nor drops; `classes` is the number of
-    /// classes of its set. Unreadable images within the loader's tolerance are left out.
+    /// Computes the features of labelled images. The loader neither shuffles nor drops; `classes`
+    /// is the number of classes of its set. Unreadable images within the loader's tolerance are
+    /// left out.
     ///
     /// # Errors
-    /// More unreadable images than the loader tolerates; images that do not fit the encoder; as [`FeatureSet::new`].
+    /// More unreadable images than the loader tolerates; images that do not fit the encoder; as
+    /// [`FeatureSet::new`].
     pub fn extract(
         encoder: &ViT,
         loader: &Loader<Vec<usize>>,

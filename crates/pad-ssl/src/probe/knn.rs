@@ -24,10 +24,12 @@ impl Default for NearestNeighbours {
 const CHUNK: usize = 256;
 
 impl NearestNeighbours {
-    /// Predicts the class of each image of `query`. Ties between classes and between neighbours go to the lower index.
+    /// Predicts the class of each image of `query`. Ties between classes and between neighbours go
+    /// to the lower index.
     ///
     /// # Errors
-    /// [`Error::Probe`](crate::Error::Probe) for `k` or `temperature` of 0 or less, or features of another width.
+    /// [`Error::Probe`](crate::Error::Probe) for `k` or `temperature` of 0 or less, or features of
+    /// another width.
     pub fn classify(&self, train: &FeatureSet, query: &FeatureSet) -> Result<Vec<usize>> {
         if self.k == 0 || !(self.temperature > 0.0 && self.temperature.is_finite()) {
             let (k, temperature) = (self.k, self.temperature);
@@ -50,7 +52,8 @@ impl NearestNeighbours {
 
     fn vote(&self, cosines: &[f32], train: &FeatureSet) -> usize {
         let mut order: Vec<usize> = (0..cosines.len()).collect();
-        let by_distance = |&a: &usize, &b: &usize| cosines[b].total_cmp(&cosines[a]).then(a.cmp(&b));
+        let by_distance =
+            |&a: &usize, &b: &usize| cosines[b].total_cmp(&cosines[a]).then(a.cmp(&b));
         let k = self.k.min(order.len());
         if k < order.len() {
             order.select_nth_unstable_by(k, by_distance);

@@ -1,4 +1,5 @@
-//! Limited-memory BFGS (Nocedal, 1980) with a backtracking line search, for smooth convex functions.
+//! Limited-memory BFGS (Nocedal, 1980) with a backtracking line search, for smooth convex
+//! functions.
 
 use crate::Result;
 
@@ -18,7 +19,8 @@ pub(super) struct Limits {
     pub(super) tolerance: f64,
 }
 
-/// Minimises `f`, which returns the value and the gradient at a point, from `x` on. Returns the point reached.
+/// Minimises `f`, which returns the value and the gradient at a point, from `x` on. Returns the
+/// point reached.
 pub(super) fn minimize(
     mut x: Vec<f64>,
     limits: Limits,

@@ -6,14 +6,14 @@ use pad_ops::rng::{Key, Purpose};
 use super::{FeatureSet, fault, lbfgs::Limits, logistic::Logistic};
 use crate::Result;
 
-/// A linear probe. For each weight decay of a grid, multinomial logistic regression is fitted on a part of the training
-/// features by L-BFGS and scored on the rest; the best weight decay then fits the classifier on all training features
-/// (the linear evaluation of CLIP and DINOv2).
+/// A linear probe. For each weight decay of a grid, multinomial logistic regression is fitted on a
+/// part of the training features by L-BFGS and scored on the rest; the best weight decay then fits
+/// the classifier on all training features (the linear evaluation of CLIP and DINOv2).
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct LinearProbe {
-    /// Weight decays that are tried: factors on half the squared norm of the weights beside the mean cross entropy. A
-    /// single one is used as it is. Default: powers of ten from 1e-6 to 10.
+    /// Weight decays that are tried: factors on half the squared norm of the weights beside the
+    /// mean cross entropy. A single one is used as it is. Default: powers of ten from 1e-6 to 10.
     pub weight_decays: Vec<f64>,
     /// Fraction of each class's training images that the weight decay is chosen on. Default 0.2.
     pub held_out_share: f64,
@@ -21,8 +21,8 @@ pub struct LinearProbe {
     pub max_iterations: usize,
     /// A fit has converged once no entry of the gradient is larger. Default 1e-5.
     pub tolerance: f64,
-    /// Whether features are brought to mean 0 and variance 1 with the statistics of the training set, as the batch norm
-    /// without weights does in MAE's evaluation. Default `true`.
+    /// Whether features are brought to mean 0 and variance 1 with the statistics of the training
+    /// set, as the batch norm without weights does in MAE's evaluation. Default `true`.
     pub normalize: bool,
     /// Seed of the held-out images. Default 0.
     pub seed: u64,
@@ -90,7 +90,8 @@ impl LinearProbe {
     /// Learns from `train` and predicts the class of each image of `query`.
     ///
     /// # Errors
-    /// [`Error::Probe`](crate::Error::Probe) for settings out of range or features of another width.
+    /// [`Error::Probe`](crate::Error::Probe) for settings out of range or features of another
+    /// width.
     pub fn classify(&self, train: &FeatureSet, query: &FeatureSet) -> Result<Vec<usize>> {
         train.check_like(query)?;
         self.fit(train)?.classify(query)
@@ -137,8 +138,8 @@ impl LinearProbe {
         Ok(LinearFit { weight_decay: chosen, tried, statistics, classifier })
     }
 
-    /// Splits images into those to learn from and those to choose on: of each class with at least two images a share,
-    /// at least one and never all.
+    /// Splits images into those to learn from and those to choose on: of each class with at least
+    /// two images a share, at least one and never all.
     fn split(&self, labels: &[usize], classes: usize) -> (Vec<u32>, Vec<u32>) {
         let (mut part, mut held_out) = (Vec::new(), Vec::new());
         for class in 0..classes {
@@ -172,7 +173,8 @@ impl LinearFit {
         self.weight_decay
     }
 
-    /// Returns each weight decay that was tried with its accuracy on the held-out images; empty if there was no choice.
+    /// Returns each weight decay that was tried with its accuracy on the held-out images; empty if
+    /// there was no choice.
     pub fn tried(&self) -> &[(f64, f64)] {
         &self.tried
     }

@@ -1,4 +1,5 @@
-//! Multinomial logistic regression with an L2 penalty on the weights, fitted on all examples at once.
+//! Multinomial logistic regression with an L2 penalty on the weights, fitted on all examples at
+//! once.
 
 use candle_core::{D, Device, Tensor};
 
@@ -20,8 +21,9 @@ impl Logistic {
         Self { values: vec![0.0; classes * (dim + 1)], classes, dim }
     }
 
-    /// Minimises the mean cross entropy plus `weight_decay / 2` times the squared norm of the weights, from these
-    /// values on. The problem is convex: the start decides only how long it takes.
+    /// Minimises the mean cross entropy plus `weight_decay / 2` times the squared norm of the
+    /// weights, from these values on. The problem is convex: the start decides only how long it
+    /// takes.
     ///
     /// # Shapes
     /// `x` (N, D), `f64`; N `labels`.

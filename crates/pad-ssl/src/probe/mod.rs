@@ -1,4 +1,4 @@
-//! What frozen features are worth: nearest neighbours and a linear layer on labelled images.
+//! Evaluation of frozen features on labelled images: nearest neighbours and a linear layer.
 
 mod features;
 mod knn;

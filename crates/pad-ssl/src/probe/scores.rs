@@ -18,8 +18,8 @@ impl Scores {
     /// Compares predicted classes with the labels of `val`.
     ///
     /// # Errors
-    /// [`Error::Probe`](crate::Error::Probe) unless there is one prediction per image, each below the number of
-    /// classes.
+    /// [`Error::Probe`](crate::Error::Probe) unless there is one prediction per image, each below
+    /// the number of classes.
     pub fn new(predicted: &[usize], val: &FeatureSet) -> Result<Self> {
         let (labels, classes) = (val.labels(), val.classes());
         if predicted.len() != labels.len() {
@@ -56,14 +56,16 @@ impl Scores {
         share(self.correct().iter().sum(), self.images().iter().sum())
     }
 
-    /// Returns the accuracy on the images of each class (its recall); `None` for a class without images.
+    /// Returns the accuracy on the images of each class (its recall); `None` for a class without
+    /// images.
     pub fn by_class(&self) -> Vec<Option<f64>> {
         let correct = self.correct();
         let classes = self.images().into_iter().zip(correct);
         classes.map(|(all, correct)| (all > 0).then(|| share(correct, all))).collect()
     }
 
-    /// Returns the mean of [`Scores::by_class`] over the classes that have images: every class counts the same.
+    /// Returns the mean of [`Scores::by_class`] over the classes that have images: every class
+    /// counts the same.
     pub fn balanced_accuracy(&self) -> f64 {
         let by_class: Vec<f64> = self.by_class().into_iter().flatten().collect();
         by_class.iter().sum::<f64>() / by_class.len().max(1) as f64
@@ -75,7 +77,8 @@ impl Scores {
         share(images.iter().copied().max().unwrap_or(0), images.iter().sum())
     }
 
-    /// Returns the confusion matrix as text, one row per true class, one column per predicted class.
+    /// Returns the confusion matrix as text, one row per true class, one column per predicted
+    /// class.
     pub fn confusion_table(&self, classes: &[String]) -> String {
         let name = |class: usize| classes.get(class).map_or("", String::as_str);
         let largest = self.confusion.iter().flatten().copied().max().unwrap_or(0);

@@ -40,7 +40,7 @@ fn plan(parameters: &[Parameter], epoch: usize, bucket_bytes: usize) -> Vec<Buck
 }
 
 impl Bucket {
-    /// Gradients end to end, zeros where there is none, then a flag each: 1 where there is one.
+    /// Gradients end to end, zeros for a missing one, then a flag each: 1 for a present one.
     fn pack(&self, parameters: &[Parameter], gradients: &Gradients) -> candle_core::Result<Tensor> {
         let mut pieces = Vec::with_capacity(self.members.len() + 1);
         let mut flags = Vec::with_capacity(self.members.len());
