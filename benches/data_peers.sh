@@ -17,7 +17,7 @@ cd "$here/.."
 work=$(mktemp -d)
 trap 'rm -r "$work"' EXIT
 
-cargo build --release --example roi
+cargo build --release -p pad-ir-cli
 cargo bench --no-run --bench roi --bench loader
 
 # The same frames as grey JPEG, RGB JPEG and grey PNG.
@@ -38,7 +38,7 @@ for name, mode, suffix, options in (
     for path in paths:
         Image.open(path).convert(mode).save(thermal / f"{path.stem.split('.')[0]}.{suffix}", **options)
 PYTHON
-target/release/examples/roi "$work/set"
+target/release/pad roi "$work/set"
 
 $run cargo bench -q --bench loader -- "$work/set" | tee "$work/loader.ours"
 $run "$python" benches/peers/loader_reference.py "$work/set" | tee "$work/loader.peer"

@@ -4,25 +4,23 @@
 #   DATA=path/to/HIT-UAV INFRARED=path/to/unlabelled [DINO=path/to/dinov2_vits14.safetensors] benches/detection_table.sh [OUT]
 #
 # DATA is a labelled set (FORMAT, hit-uav); INFRARED holds images for the pre-training; with DINO a detector stands on it once. SEEDS
-# (0 1 2), EPOCHS (6) and THREADS (0, all cores) may be set. Runs that are there already are not repeated.
+# (0 1 2), EPOCHS (6) and THREADS (all cores) may be set. Runs that are there already are not repeated.
 set -eu
 cd "$(dirname "$0")/.."
 out=${1:-runs/detection_table}
-threads=${THREADS:-0}
-bin=${BIN:-target/release/examples}
-[ -x "$bin/detect" ] && [ -x "$bin/pretrain" ] || cargo build --release --example detect --example pretrain
+threads=${THREADS:-}
+pad=${PAD:-target/release/pad}
+[ -x "$pad" ] || cargo build --release -p pad-ir-cli
 mkdir -p "$out"
 
-# The same for all: crops of 448 from images at 1.1 to 1.3 times their size (objects of 17 pixels are smaller than a patch), one
+# The same for all (the recipe `table`): crops of 448 from images at 1.1 to 1.3 times their size (objects of 17 pixels are smaller than a patch), one
 # image an update, evaluated at 800.
 train() { # name, seed, flags
     name=$1-$2; seed=$2; shift 2
     [ -f "$out/$name/summary.json" ] && return
     rm -rf "${out:?}/$name"
-    "$bin/detect" train --data "$DATA" --format "${FORMAT:-hit-uav}" --out "$out/$name" --seed "$seed" --min-side 2 --channels 48 \
-        --head-dim 192 --anchors 16,32,64,128,256 --proposals 200 --samples 64 --epochs "${EPOCHS:-6}" --batch-size 1 --lr 5e-4 \
-        --lr-steps 0.8,0.93 --weight-decay 0.05 --warmup-steps 50 --clip-norm 1 --drop-path 0 --window 7 --eval-every 0 \
-        --layer-decay 0.8 --threads "$threads" --workers 1 "$@" >"$out/$name.txt" 2>&1
+    "$pad" detect train --recipe table --data "$DATA" --format "${FORMAT:-hit-uav}" --out "$out/$name" --seed "$seed" \
+        --epochs "${EPOCHS:-6}" ${threads:+--threads "$threads"} "$@" >"$out/$name.txt" 2>&1
     rm -rf "$out/$name/checkpoints"
     echo "$name: $(grep '^   AP ' "$out/$name.txt") $(grep '^  AR1 ' "$out/$name.txt")"
 }
@@ -30,22 +28,21 @@ pretrain() { # name, flags
     name=$1; shift
     [ -f "$out/$name/summary.json" ] && return
     rm -rf "${out:?}/$name"
-    "$bin/pretrain" --data "$INFRARED" --out "$out/$name" --no-roi --epochs 10 --batch-size 32 --accumulate 1 --warmup-epochs 1 \
-        --image-size 128 --eval-every 0 --decoder-dim 128 --decoder-depth 2 --decoder-heads 4 --held-out 0.05 \
-        --threads "$threads" --workers 1 "$@" >"$out/$name.txt" 2>&1
+    "$pad" pretrain --preset paper --data "$INFRARED" --out "$out/$name" --crop random --epochs 10 --batch-size 32 \
+        --accumulate 1 --warmup-epochs 1 --image-size 128 --eval-every end --decoder-dim 128 --decoder-depth 2 --decoder-heads 4 --held-out 0.05 \
+        ${threads:+--threads "$threads"} --workers 1 "$@" >"$out/$name.txt" 2>&1
     echo "$name: $(grep '^held-out' "$out/$name.txt")"
 }
 
-small="--size 448 --jitter 1.6,1.9 --test-size 800"
 pretrain pretrain-full --paradigm full --blr 1e-3
 pretrain pretrain-pad --paradigm pad --bottleneck 32 --blr 4e-3
 for seed in ${SEEDS:-0 1 2}; do
-    train scratch "$seed" $small --weights none --model pico
-    train rgb-only "$seed" $small --weights asset --adapters none
-    train full "$seed" $small --weights "$out/pretrain-full"
-    train pad "$seed" $small --weights "$out/pretrain-pad"
+    train scratch "$seed" --weights none --model pico
+    train rgb-only "$seed" --weights asset --adapters none
+    train full "$seed" --weights "$out/pretrain-full"
+    train pad "$seed" --weights "$out/pretrain-pad"
 done
 if [ -n "${DINO:-}" ]; then
-    train dino 0 --size 448 --jitter 1.6,1.9 --test-size 798 --normalize imagenet --weights "$DINO" \
+    train dino 0 --test-size 798 --normalize imagenet --weights "$DINO" \
         --model dinov2-small --adapters none --trained heads
 fi

@@ -3,14 +3,14 @@
 #
 #   DATA=scenes|FOLDER benches/paradigms.sh [OUT] [more flags of pretrain ...]
 #
-# SEEDS ("0 1 2"), EPOCHS (10), RECIPES (all), THREADS (0, all cores) and BIN may be set. Runs that are there already are not
+# SEEDS ("0 1 2"), EPOCHS (10), RECIPES (all), THREADS (all cores) and PAD (the command) may be set. Runs that are there already are not
 # repeated. What is held out, its crops and its masks depend on the seed alone, so rows are compared within a seed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=${1:-runs/paradigms}
 shift || true
-bin=${BIN:-target/release/examples}
-[ -x "$bin/pretrain" ] || cargo build --release --quiet --example pretrain
+pad=${PAD:-target/release/pad}
+[ -x "$pad" ] || cargo build --release --quiet -p pad-ir-cli
 mkdir -p "$out"
 data=()
 [ "${DATA:-scenes}" = scenes ] || data=(--data "$DATA")
@@ -27,10 +27,10 @@ for seed in ${SEEDS:-0 1 2}; do
         [ "$recipe" = scratch ] && weights=none
         model=auto
         [ "$recipe" = scratch ] && model=pico
-        "$bin/pretrain" --recipe "$recipe" "${data[@]}" --weights "$weights" --model "$model" --bottleneck 32 \
+        "$pad" pretrain --recipe "$recipe" "${data[@]}" --weights "$weights" --model "$model" --bottleneck 32 \
             --decoder-dim 128 --decoder-depth 2 --decoder-heads 4 --epochs "$epochs" --batch-size 32 --accumulate 1 \
-            --blr "${BLR:-4e-3}" --warmup-epochs 2 --gate-frozen 0.4 --eval-every 0 --checkpoint-every 100000 --seed "$seed" \
-            --threads "${THREADS:-0}" --workers 1 --out "$run" "$@" >"$run.log" 2>&1 || { tail -1 "$run.log"; exit 1; }
+            --blr "${BLR:-4e-3}" --warmup-epochs 2 --gate-frozen 0.4 --eval-every end --checkpoint-every 100000 --seed "$seed" \
+            ${THREADS:+--threads "$THREADS"} --workers 1 --out "$run" "$@" >"$run.log" 2>&1 || { tail -1 "$run.log"; exit 1; }
         echo "$recipe, seed $seed: $(grep '^held-out' "$run.log")" >&2
     done
 done

@@ -10,18 +10,17 @@ cd "$(dirname "$0")/.."
 out=${1:-runs/segment_table}
 seeds=${SEEDS:-0 1 2}
 threads=${THREADS:-1}
-bin=${BIN:-target/release/examples}
-[ -x "$bin/segment" ] && [ -x "$bin/pretrain" ] || cargo build --release --example segment --example pretrain
+pad=${PAD:-target/release/pad}
+[ -x "$pad" ] || cargo build --release -p pad-ir-cli
 mkdir -p "$out"
 
-# The same for all: images of 192 x 144, crops of 128 (126 for patches of 14), 8 images an update.
+# The same for all (the recipe `table`): images of 192 x 144, crops of 128 (126 for patches of 14), 8 images an update.
 train() { # name, seed, flags
     name=$1-$2; seed=$2; shift 2
     [ -f "$out/$name/summary.json" ] && return
     rm -rf "${out:?}/$name"
-    "$bin/segment" train --data "$DATA" --out "$out/$name" --seed "$seed" --base-scale 192,144 --ratio 0.75,1.5 \
-        --crop "$crop" --head-channels 48 --auxiliary-channels 32 --iterations "${ITERATIONS:-120}" --batch-size 8 \
-        --lr 2e-3 --warmup-iterations 12 --layer-decay "$decay" --max-class-share 0.97 --class-weights ${WEIGHTS:-1,4} --valid-mean --threads "$threads" --workers 1 "$@" \
+    "$pad" segment train --recipe table --data "$DATA" --out "$out/$name" --seed "$seed" --crop-size "$crop" \
+        --max-steps "${ITERATIONS:-120}" --layer-decay "$decay" --class-weights "${WEIGHTS:-1,4}" --threads "$threads" "$@" \
         >"$out/$name.txt" 2>&1
     rm -rf "$out/$name/checkpoints"
     echo "$name: $(grep '^mIoU' "$out/$name.txt")"
@@ -30,8 +29,8 @@ pretrain() { # name, flags
     name=$1; shift
     [ -f "$out/$name/summary.json" ] && return
     rm -rf "${out:?}/$name"
-    "$bin/pretrain" --data "$INFRARED" --out "$out/$name" --no-roi --epochs "$epochs" --batch-size 32 --accumulate 1 \
-        --warmup-epochs 1 --image-size "$crop" --eval-every 0 --decoder-dim 128 --decoder-depth 2 --decoder-heads 4 \
+    "$pad" pretrain --preset paper --data "$INFRARED" --out "$out/$name" --crop random --epochs "$epochs" --batch-size 32 \
+        --accumulate 1 --warmup-epochs 1 --image-size "$crop" --eval-every end --decoder-dim 128 --decoder-depth 2 --decoder-heads 4 \
         --held-out 0.05 --threads "$threads" --workers 1 "$@" >"$out/$name.txt" 2>&1
     echo "$name: $(grep '^held-out' "$out/$name.txt")"
 }
@@ -51,10 +50,10 @@ if [ -n "${DINO:-}" ]; then
         --normalize imagenet --blr 4e-3
     for seed in $seeds; do
         for head in linear uper; do
-            frozen="--head $head --freeze-backbone --normalize imagenet"
+            frozen="--head $head --trained adapters-and-heads --normalize imagenet"
             train "random-$head" "$seed" $frozen --paradigm scratch --model dinov2-small
             train "dino-$head" "$seed" $frozen --paradigm rgb-only --weights "$DINO" --model dinov2-small
-            train "dino-adapters-$head" "$seed" $frozen --paradigm pad --freeze-adapters --weights "$out/pretrain-dino"
+            train "dino-adapters-$head" "$seed" $frozen --paradigm pad --trained heads --weights "$out/pretrain-dino"
         done
     done
 fi

@@ -30,7 +30,7 @@ fn folders_without_images() {
 }
 
 #[test]
-fn a_few_bad_images_among_good_ones_are_reported_and_passed_over() {
+fn a_few_bad_images_among_good_ones_are_reported_and_left_out() {
     let folder = tempfile::tempdir().unwrap();
     let data = data(folder.path(), 40);
     let cut = data.join("007.png");
@@ -149,12 +149,15 @@ fn settings_that_make_no_sense() {
     };
     let table: [(&[&str], &str); 9] = [
         (&["--image-size=70"], "`image_size` is 70x70, expected sides divisible by 16"),
-        (&["--mask-ratio=1"], "`mask_ratio` is 1, which keeps 0 of 16 patches"),
-        (&["--dtype=f16"], "`dtype` is f16, expected f32 or bf16"),
-        (&["--channels=2"], "`channels` is 2, expected 1 or 3"),
-        (&["--paradigm=magic"], "`paradigm` is magic, expected pad, full, scratch or decoder-only"),
-        (&["--normalize=nonsense"], "`normalize` is nonsense, expected msip, imagenet or MEAN,STD"),
-        (&["--device=tpu"], "device `tpu`, expected cpu, cuda, cuda:N or metal"),
+        (&["--mask-ratio=0.99"], "`mask_ratio` is 0.99, which keeps 0 of 16 patches"),
+        (&["--dtype=f16"], "expected f32 or bf16, found `f16`"),
+        (&["--in-channels=2"], "`in_channels` is 2, expected 1 or 3"),
+        (&["--paradigm=magic"], "expected pad, full, scratch or decoder-only, found `magic`"),
+        (
+            &["--normalize=nonsense"],
+            "normalize: expected msip, downstream, imagenet, clip or MEAN,STD",
+        ),
+        (&["--device=tpu"], "expected cpu, cuda, cuda:N or metal"),
         (&["--paradigm=pad", "--weights=none"], "paradigm pad needs weights to start from"),
         (&["--sources=nowhere"], "`source` is nowhere, expected one of ."),
     ];
@@ -166,8 +169,11 @@ fn settings_that_make_no_sense() {
     let recipe = folder.path().join("recipe.toml");
     std::fs::write(&recipe, "epochz = 3\n").unwrap();
     let mut command = program("pretrain");
-    let error = error_line(&command.arg("--config").arg(&recipe).output().unwrap());
-    assert!(error.contains("recipe.toml: unknown field `epochz`"), "{error}");
+    let error = error_line(&command.arg("--recipe").arg(&recipe).output().unwrap());
+    assert!(
+        error.contains("recipe.toml:1: unknown setting `epochz` (did you mean `epochs`?)"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -197,4 +203,48 @@ fn features_of_a_folder() {
     assert_eq!(file.get("features").unwrap().dims(), [9, 160]);
     let names: Vec<String> = serde_json::from_str(&file.metadata()["names"]).unwrap();
     assert_eq!((names.len(), names[3].as_str()), (9, "003.png"));
+}
+
+/// Every command that lays adapters on a backbone refuses another one in the same line.
+#[test]
+fn an_adapter_of_another_backbone_is_refused_in_the_same_words_everywhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = data(folder.path(), 12);
+    let at = |name: &str| folder.path().join(name);
+    success(pretrain(&data, &at("scratch"), &["--max-steps=1"]));
+    let weights = at("weights.safetensors");
+    std::fs::copy(at("scratch/model.safetensors"), &weights).unwrap();
+    let source = format!("--weights={}", weights.display());
+    let more = ["--paradigm=pad", "--model=auto", "--max-steps=1", &source];
+    success(pretrain(&data, &at("adapters"), &more));
+    // The same file with another norm.
+    let good = Checkpoint::open(&weights).unwrap();
+    let other = BTreeMap::from_iter(good.tensors().iter().map(|(name, tensor)| {
+        let moved = if name == "norm.bias" { (tensor + 0.5).unwrap() } else { tensor.clone() };
+        (name.clone(), moved)
+    }));
+    save(&weights, &other, good.metadata(), FloatType::AsIs).unwrap();
+
+    let adapter = at("adapters/adapter.safetensors").display().to_string();
+    let backbone = weights.display().to_string();
+    let out = at("refused").display().to_string();
+    let data = data.display().to_string();
+    let with = ["--weights", &adapter, "--backbone", &backbone];
+    let refused = |arguments: &[&str]| {
+        let mut command = program(arguments[0]);
+        let error = error_line(&command.args(&arguments[1..]).output().unwrap());
+        assert!(!at("refused").exists(), "{error}");
+        error
+    };
+    let pretrain = refused(&[&["pretrain", "--data", &data, "--out", &out], &with[..]].concat());
+    assert!(pretrain.contains("this adapter belongs to the backbone "), "{pretrain}");
+    assert!(pretrain.contains("--any-backbone"), "{pretrain}");
+    for arguments in [
+        [&["segment", "train", "--out", &out], &with[..]].concat(),
+        [&["detect", "train", "--out", &out], &with[..]].concat(),
+        [&["embed", data.as_str()], &with[..]].concat(),
+        vec!["convert", &backbone, "refused.safetensors", "--adapter", &adapter],
+    ] {
+        assert_eq!(refused(&arguments), pretrain, "{arguments:?}");
+    }
 }

@@ -1,4 +1,4 @@
-//! The detection example, run as a user runs it: on a set of its own making, in COCO's format.
+//! `pad detect`, run as a user runs it: on a set of its own making, in COCO's format.
 
 mod programs;
 
@@ -13,15 +13,16 @@ use serde_json::{Value, json};
 
 /// A detector of a few hundred thousand weights, trained for a few steps.
 const SMALL: &[&str] = &[
+    "--preset=paper",
     "--weights=none",
     "--model=pico",
     "--size=64",
-    "--window=2",
+    "--attention-window=2",
     "--drop-path=0",
-    "--channels=16",
+    "--pyramid-channels=16",
     "--head-dim=32",
     "--proposals=50",
-    "--samples=32",
+    "--batch-size-per-image=32",
     "--epochs=2",
     "--batch-size=2",
     "--warmup-steps=2",
@@ -89,7 +90,7 @@ fn trains_evaluates_predicts_and_goes_on() {
     let said = stderr(&output);
     assert!(said.contains("training: 6 images"), "{said}");
     let table = String::from_utf8(output.stdout).unwrap();
-    for part in ["AP50", "APs", "AR100", "person", "bicycle", "ms an image", "multiply-adds"] {
+    for part in ["AP50", "APs", "AR100", "person", "bicycle", "ms per image", "multiply-adds"] {
         assert!(table.contains(part), "{table}");
     }
     for file in ["config.toml", "detector.safetensors", "detections.png", "results.json"] {
@@ -101,13 +102,18 @@ fn trains_evaluates_predicts_and_goes_on() {
     assert!(
         summary["val"]["stats"]["AP"].is_number() && summary["val"]["speed"]["gmacs"].is_number()
     );
-    let log = String::from_utf8(bytes(at("run/log.jsonl"))).unwrap();
-    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let steps = lines.iter().filter(|line| line["train/loss"].is_number());
-    assert_eq!(steps.count(), 6);
-    assert!(log.contains("val/AP50"), "{log}");
+    let (updates, others) = programs::log_lines(&at("run"));
+    assert_eq!(updates.len(), 6);
+    let measured = others.iter().filter(|line| line["val/AP50"].is_number());
+    let measured: Vec<u64> = measured.map(|line| line["step"].as_u64().unwrap()).collect();
+    assert_eq!(measured, [0, 3, 6]);
 
-    // The same numbers again, from the files of the run.
+    // The same numbers again, from the files of the run; from a checkpoint, other ones may be.
+    let mut eval = program("detect");
+    eval.current_dir(folder.path());
+    eval.args(["eval", "--run", "run", "--checkpoint=latest", "--json", "latest.json"]);
+    success(eval);
+    assert_eq!(parsed(at("latest.json"))["images"], 3);
     let mut eval = program("detect");
     let flags = ["--json", "numbers.json", "--results", "found.json"];
     eval.current_dir(folder.path()).args(["eval", "--run", "run"]).args(flags);
@@ -139,7 +145,7 @@ fn trains_evaluates_predicts_and_goes_on() {
     // A folder of images, one of them broken.
     std::fs::write(at("data/val/broken.png"), b"no image").unwrap();
     let mut predict = program("detect");
-    let flags = ["--out", "found", "--score", "0.01"];
+    let flags = ["--out", "found", "--score-threshold", "0.01"];
     predict.current_dir(folder.path());
     predict.args(["predict", "--run", "run", "--images", "data/val"]).args(flags);
     let output = success(predict);
@@ -160,7 +166,7 @@ fn masks_are_trained_measured_and_drawn() {
     let folder = tempfile::tempdir().unwrap();
     let at = |path: &str| folder.path().join(path);
     write_set(&at("data"));
-    let output = success(train(&at("data"), &at("run"), &["--masks", "--score=0.01"]));
+    let output = success(train(&at("data"), &at("run"), &["--masks", "--score-threshold=0.01"]));
     let table = String::from_utf8(output.stdout).unwrap();
     for part in ["boxes:", "masks:", "   mask  objects"] {
         assert!(table.contains(part), "{table}");
@@ -168,9 +174,9 @@ fn masks_are_trained_measured_and_drawn() {
     let summary = parsed(at("run/summary.json"));
     assert!(summary["val"]["masks"]["stats"]["AP"].is_number(), "{summary}");
     let log = String::from_utf8(bytes(at("run/log.jsonl"))).unwrap();
-    assert!(log.contains("\"mask\"") && log.contains("val/mask AP50"), "{log}");
+    assert!(log.contains("\"train/mask\"") && log.contains("val/mask AP50"), "{log}");
     let mut predict = program("detect");
-    let flags = ["--out", "found", "--score", "0.01"];
+    let flags = ["--out", "found", "--score-threshold", "0.01"];
     predict.current_dir(folder.path());
     predict.args(["predict", "--run", "run", "--images", "data/val"]).args(flags);
     success(predict);
@@ -188,7 +194,7 @@ fn masks_are_trained_measured_and_drawn() {
     std::fs::write(&path, without.to_string()).unwrap();
     let error = error_line(&train(&at("data"), &at("without"), &["--masks"]).output().unwrap());
     assert!(
-        error.contains("expected a segmentation, since masks are asked for, found none"),
+        error.contains("expected a segmentation, since masks are requested, found none"),
         "{error}"
     );
 }
@@ -229,31 +235,30 @@ fn mistakes_are_told_in_one_line() {
         text.replace(folder.path().to_str().unwrap(), "ROOT")
     };
     assert_eq!(
-        error(&["--classes=person,sheep", "--val-split=test"]),
-        "ROOT/data: expected annotations/test.json (COCO), images_thermal_test/coco.json or \
-         test/thermal_annotations.json (FLIR), infrared and Annotations (LLVIP), Annotations (VOC) or labels (YOLO), \
-         found none"
+        error(&["--normalize=imagnet"]),
+        "invalid value 'imagnet' for '--normalize <NAME>': normalize: expected msip, downstream, imagenet, clip or \
+         MEAN,STD, found `imagnet` (did you mean `imagenet`?)"
     );
+    let split = error(&["--val-split=test"]);
+    assert!(split.starts_with("ROOT/data: expected labelled images, found none of "), "{split}");
+    let class = error(&["--classes=persn,car"]);
+    assert!(class.contains("persn") && class.contains("did you mean `person`?"), "{class}");
     assert_eq!(
         error(&["--jitter=2,0.1"]),
-        "`scale` is [2.0, 0.1], expected 0.01 <= low <= high <= 100"
+        "`jitter` is [2.0, 0.1], expected 0.01 <= low <= high <= 100"
     );
     assert_eq!(
         error(&["--pad-to=48"]),
         "`pad_to` is 48, expected a divisor of the crop's sides, 64x64"
     );
     assert_eq!(
-        error(&["--normalize=mean"]),
-        "`normalize` is mean, expected downstream, msip, imagenet or MEAN,STD"
-    );
-    assert_eq!(
         error(&["--adapters=sometimes"]),
-        "adapters: expected auto, none, concat, sum, side, gside, fixed=S, fixed-decay=S, fixed-linear=S, \
-         learnable=S, found `sometimes`"
+        "invalid value 'sometimes' for '--adapters <NAME>': adapters: expected auto, none or new, found `sometimes`"
     );
     assert_eq!(
         error(&["--trained=nothing"]),
-        "`trained` is nothing, expected everything, adapters-and-heads or heads"
+        "invalid value 'nothing' for '--trained <NAME>': trained parts: expected everything, adapters-and-heads or \
+         heads, found `nothing`"
     );
 
     // A box that reaches out of its image, and the flag that helps.
@@ -287,14 +292,13 @@ fn mistakes_are_told_in_one_line() {
 #[test]
 fn recipes_are_read() {
     let folder = tempfile::tempdir().unwrap();
-    let recipes = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/recipes");
     for (recipe, missing) in [
-        ("detect_flir", "train/thermal_annotations.json: No such file"),
-        ("detect_hit_uav", "annotations/train.json: No such file"),
-        ("detect_demo", ": expected annotations/train.json (COCO)"),
+        ("flir", "train/thermal_annotations.json: No such file"),
+        ("hit-uav", "annotations/train.json: No such file"),
+        ("demo", ": expected labelled images, found none of "),
     ] {
         let mut command = program("detect");
-        command.arg("train").arg("--config").arg(recipes.join(format!("{recipe}.toml")));
+        command.arg("train").arg("--recipe").arg(recipe);
         command.arg("--data").arg(folder.path()).arg("--out").arg(folder.path().join("out"));
         let text = error_line(&command.output().unwrap());
         assert!(text.contains(missing), "{recipe}: {text}");
@@ -304,5 +308,8 @@ fn recipes_are_read() {
     let mut command = program("detect");
     command.arg("train").arg("--config").arg(&typo);
     let text = error_line(&command.output().unwrap());
-    assert!(text.contains("typo.toml: unknown field `epoch`"), "{text}");
+    assert!(
+        text.contains("typo.toml:1: unknown setting `epoch` (did you mean `epochs`?)"),
+        "{text}"
+    );
 }

@@ -231,10 +231,10 @@ fn pretraining_uses_regions_unless_told_otherwise() {
         let output = success(pretrain(&set, &out, &[&["--max-steps=2"], more].concat()));
         (stderr(&output), out)
     };
-    let (said, out) = run("with", &["--held-out=0.1", "--percentiles=2,98"]);
+    let (said, out) = run("with", &["--held-out=0.1", "--levels=2%,98%"]);
     assert!(said.contains(" training images have RoIs, "), "{said}");
     assert!(out.join("crops.png").exists());
-    let (plain, without) = run("without", &["--no-roi"]);
+    let (plain, without) = run("without", &["--crop=random"]);
     assert!(!plain.contains("RoIs"), "{plain}");
     assert!(!without.join("crops.png").exists());
     let log = |folder: &Path| fs::read_to_string(folder.join("log.jsonl")).unwrap();
@@ -328,10 +328,10 @@ fn a_run_from_shards_is_the_run_from_the_folder_and_changed_regions_are_noticed(
     let path = set.join("a/roi").join(file.expect("a region").0);
     fs::write(&path, "1,1,40,40\n").unwrap();
     let error = error_line(&go_on(&set));
-    assert!(error.contains("metadata: `regions of interest`: expected `"), "{error}");
+    assert!(error.contains(": `regions of interest`: expected `"), "{error}");
     assert!(error.contains("`, found `"), "{error}");
     fs::copy(set.join("a/thermal/001.png"), set.join("a/thermal/001b.png")).unwrap();
     let error = error_line(&go_on(&set));
-    assert!(error.contains("`images`: expected `25 files, "), "{error}");
-    assert!(error.contains("`, found `24 files, "), "{error}");
+    assert!(error.contains("`images`: expected `24 files, "), "{error}");
+    assert!(error.contains("`, found `25 files, "), "{error}");
 }

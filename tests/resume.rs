@@ -4,13 +4,13 @@ mod programs;
 
 use std::time::{Duration, Instant};
 
-use programs::{bytes, pretrain, program, success, write_images};
+use programs::{bytes, log_lines, pretrain, program, success, write_images};
 
-/// Waits until the log of a run has `lines` lines.
-fn wait_for(log: &std::path::Path, lines: usize) {
+/// Waits until the log of a run has `updates` updates.
+fn wait_for(run: &std::path::Path, updates: usize) {
     let start = Instant::now();
-    while std::fs::read_to_string(log).unwrap_or_default().lines().count() < lines {
-        assert!(start.elapsed() < Duration::from_secs(120), "{} never came", log.display());
+    while log_lines(run).0.len() < updates {
+        assert!(start.elapsed() < Duration::from_secs(120), "{} never came", run.display());
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -28,7 +28,7 @@ fn killed_and_resumed_equals_uninterrupted() {
     for (round, steps) in [2, 4, 9, 13].into_iter().enumerate() {
         let run = folder.path().join(format!("killed-{round}"));
         let mut child = pretrain(&data, &run, &plan).spawn().unwrap();
-        wait_for(&run.join("log.jsonl"), steps);
+        wait_for(&run, steps);
         child.kill().unwrap(); // SIGKILL: nothing is flushed, nothing is said
         child.wait().unwrap();
         assert!(!run.join("model.safetensors").exists(), "killed too late to prove anything");
@@ -40,13 +40,8 @@ fn killed_and_resumed_equals_uninterrupted() {
         let place = if steps > 3 { "resumed from" } else { "no checkpoint yet" };
         assert!(said.contains(place), "{said}");
         assert!(bytes(run.join("model.safetensors")) == want, "killed after step {steps}");
-        let log = String::from_utf8(bytes(run.join("log.jsonl"))).unwrap();
-        let numbers: Vec<u64> = log
-            .lines()
-            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
-            .filter(|line| line["train/loss"].is_number()) // the others are evaluations
-            .map(|line| line["step"].as_u64().unwrap())
-            .collect();
+        let (updates, _) = log_lines(&run); // the others are evaluations
+        let numbers: Vec<u64> = updates.iter().map(|line| line["step"].as_u64().unwrap()).collect();
         assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>(), "each step once");
     }
 }
@@ -60,7 +55,7 @@ fn a_resumed_run_must_be_the_same_run() {
     let mut other = program("pretrain");
     other.arg("--resume").arg(&run).args(["--blr", "0.5"]);
     let error = programs::error_line(&other.output().unwrap());
-    assert!(error.ends_with("metadata: `blr`: expected `0.5`, found `0.0001`"), "{error}");
+    assert!(error.ends_with("`blr`: expected `0.0001`, found `0.5`"), "{error}");
     let error = programs::error_line(&pretrain(&data, &run, &[]).output().unwrap());
     let name = run.display();
     assert_eq!(error, format!("{name} holds a run: continue it with --resume {name}"));
@@ -80,7 +75,7 @@ fn signals_end_a_run_with_a_checkpoint_and_the_exit_code_of_shells() {
     for (signal, code) in [("TERM", 143), ("INT", 130)] {
         let run = folder.path().join(signal);
         let mut child = pretrain(&data, &run, &plan).spawn().unwrap();
-        wait_for(&run.join("log.jsonl"), 3);
+        wait_for(&run, 3);
         let sent = std::process::Command::new("kill")
             .args([format!("-{signal}"), child.id().to_string()])
             .status();
@@ -112,11 +107,12 @@ fn the_best_checkpoint_is_kept_beside_the_newest() {
     success(pretrain(&data, &run, &flags));
     let summary: serde_json::Value =
         serde_json::from_slice(&bytes(run.join("summary.json"))).unwrap();
-    let log = String::from_utf8(bytes(run.join("log.jsonl"))).unwrap();
-    let losses: Vec<(f64, u64)> = log
-        .lines()
-        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
-        .filter_map(|line| Some((line["held_out_loss"].as_f64()?, line["step"].as_u64()?)))
+    // Step 0 is before training: there is no checkpoint of it.
+    let losses: Vec<(f64, u64)> = log_lines(&run)
+        .1
+        .iter()
+        .filter_map(|line| Some((line["val/loss"].as_f64()?, line["step"].as_u64()?)))
+        .filter(|(_, step)| *step > 0)
         .collect();
     assert_eq!(losses.len(), 6);
     let lowest = losses.iter().copied().min_by(|a, b| a.0.total_cmp(&b.0)).unwrap();
@@ -131,4 +127,55 @@ fn the_best_checkpoint_is_kept_beside_the_newest() {
     let folders =
         std::fs::read_dir(&checkpoints).unwrap().flatten().filter(|entry| entry.path().is_dir());
     assert!(folders.count() <= 2, "the newest and the best");
+}
+
+/// A run that is extended goes on where it ended; the summary of the shorter run stays beside the
+/// new one.
+#[test]
+fn a_finished_run_is_left_alone_or_extended() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, run) = (folder.path().join("data"), folder.path().join("run"));
+    write_images(&data, 12);
+    success(pretrain(&data, &run, &["--epochs=2"]));
+    let first = bytes(run.join("summary.json"));
+    let steps = |name: &str| -> u64 {
+        let summary: serde_json::Value = serde_json::from_slice(&bytes(run.join(name))).unwrap();
+        summary["steps"].as_u64().unwrap()
+    };
+    let (done, model) = (steps("summary.json"), bytes(run.join("model.safetensors")));
+
+    // Nothing is left to do: nothing is written.
+    let mut again = program("pretrain");
+    again.arg("--resume").arg(&run);
+    let said = programs::stderr(&success(again));
+    assert!(said.contains("is finished after"), "{said}");
+    assert!(bytes(run.join("summary.json")) == first);
+    assert!(bytes(run.join("model.safetensors")) == model);
+
+    let mut longer = program("pretrain");
+    longer.arg("--resume").arg(&run).arg("--epochs=4");
+    let said = programs::stderr(&success(longer));
+    assert!(said.contains("resumed from"), "{said}");
+    assert_eq!(steps("summary.json"), 2 * done);
+    assert_eq!(steps(&format!("summary-{done}.json")), done);
+    assert!(bytes(run.join("model.safetensors")) != model);
+}
+
+#[test]
+fn a_run_of_another_program_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, run) = (folder.path().join("data"), folder.path().join("run"));
+    write_images(&data, 12);
+    success(pretrain(&data, &run, &["--max-steps=1"]));
+    let name = run.display();
+    for arguments in [["segment", "eval", "--run"], ["detect", "train", "--resume"]] {
+        let mut command = program(arguments[0]);
+        command.args(&arguments[1..]).arg(&run);
+        let error = programs::error_line(&command.output().unwrap());
+        let expected = arguments[0];
+        assert_eq!(
+            error,
+            format!("{name} is a run of `pad pretrain`, expected one of `pad {expected}`")
+        );
+    }
 }

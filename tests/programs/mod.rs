@@ -17,6 +17,7 @@ pub(crate) fn program(name: &str) -> Command {
 
 /// A model of a few thousand weights.
 pub(crate) const SMALL: &[&str] = &[
+    "--preset=paper",
     "--model=pico",
     "--paradigm=scratch",
     "--image-size=64",
@@ -27,7 +28,7 @@ pub(crate) const SMALL: &[&str] = &[
     "--accumulate=1",
     "--warmup-epochs=1",
     "--workers=1",
-    "--eval-every=0",
+    "--eval-every=end",
 ];
 
 /// Writes `count` rendered scenes as PNG files, 8-bit and, every third, 16-bit.
@@ -61,6 +62,13 @@ pub(crate) fn pretrain(data: &Path, out: &Path, more: &[&str]) -> Command {
 /// Standard error, which holds the log and the error.
 pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// The updates that a log tells of, and its other lines.
+pub(crate) fn log_lines(folder: &Path) -> (Vec<serde_json::Value>, Vec<serde_json::Value>) {
+    let log = std::fs::read_to_string(folder.join("log.jsonl")).unwrap_or_default();
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    lines.partition(|line| line["train/loss"].is_number())
 }
 
 /// The one line that begins with `error:`.

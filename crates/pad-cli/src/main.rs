@@ -3,8 +3,10 @@
 
 mod command;
 mod detect;
+mod pretrain;
 mod run;
 mod segment;
+mod settings;
 mod tools;
 
 use std::process::ExitCode;
@@ -12,7 +14,10 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::run::{Result, group, signals};
+use crate::{
+    run::{Result, group, signals},
+    tools::output::print,
+};
 
 /// 25 to 40% on outputs of tens of megabytes: glibc maps and faults each of them anew.
 #[global_allocator]
@@ -22,6 +27,12 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[derive(Parser, Debug)]
 #[command(name = "pad", version, propagate_version = true, arg_required_else_help = true)]
 struct Program {
+    /// Log warnings only
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+    /// Log details too
+    #[arg(short, long, global = true)]
+    verbose: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -37,8 +48,8 @@ enum Command {
     Masks(command::masks::Program),
     Embed(Box<command::embed::Program>),
     Probe(Box<command::probe::Program>),
-    Segment(command::segment::Program),
-    Detect(command::detect::Program),
+    Segment(Box<command::segment::Program>),
+    Detect(Box<command::detect::Program>),
     Convert(command::convert::Program),
     /// Prints a script that completes the command's flags, for a shell
     Completions {
@@ -59,13 +70,14 @@ fn run(program: Program) -> Result<()> {
         Command::Masks(arguments) => c::masks::run(&arguments),
         Command::Embed(arguments) => c::embed::run(&arguments),
         Command::Probe(arguments) => c::probe::run(&arguments),
-        Command::Segment(arguments) => c::segment::run(arguments),
-        Command::Detect(arguments) => c::detect::run(arguments),
+        Command::Segment(arguments) => c::segment::run(&arguments),
+        Command::Detect(arguments) => c::detect::run(&arguments),
         Command::Convert(arguments) => c::convert::run(&arguments),
         Command::Completions { shell } => {
             let mut command = Program::command();
-            clap_complete::generate(shell, &mut command, "pad", &mut std::io::stdout());
-            Ok(())
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut command, "pad", &mut script);
+            print(String::from_utf8_lossy(&script).trim_end())
         }
     }
 }
@@ -76,8 +88,12 @@ fn main() -> ExitCode {
     let program = Program::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| {
         // Of several processes the first one logs.
-        let quiet = group::launched_rank().is_some_and(|rank| rank > 0);
-        EnvFilter::new(if quiet { "warn" } else { "info" })
+        let other = group::launched_rank().is_some_and(|rank| rank > 0);
+        EnvFilter::new(match (program.quiet || other, program.verbose) {
+            (true, _) => "warn",
+            (false, true) => "debug",
+            (false, false) => "info",
+        })
     });
     tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -1,11 +1,12 @@
-//! What the subcommands of `detect` are made of.
-#![allow(unreachable_pub, missing_docs)] // a program, not a library
+//! Object detection: its settings, its images, a run of it, and what is done with the result.
 
 pub mod data;
-pub mod evaluation;
+pub mod eval;
 pub mod model;
 pub mod predict;
-pub mod report;
 pub mod settings;
+pub mod show;
+pub mod thresholds;
 pub mod train;
-pub mod work;
+
+pub use settings::Detect;

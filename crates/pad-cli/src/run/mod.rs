@@ -1,47 +1,29 @@
-//! What the subcommands share: flags and TOML, device, models and pictures.
+//! Runs of training: opened, resumed, stopped, logged and closed in one way for all programs.
 
-pub mod flags;
+pub mod backbone;
+pub mod cost;
+pub mod ending;
+pub mod folder;
 pub mod group;
-pub mod images;
-pub mod model;
-pub mod objective;
-pub mod overlay;
-pub mod pictures;
-pub mod run_folder;
-pub mod settings;
+pub mod schedule;
+pub mod session;
 pub mod signals;
+pub mod source;
+pub mod warm_up;
 
 use std::path::{Path, PathBuf};
-
-use candle_core::Device;
 
 /// Any error, printed in one line.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// The device called `cpu`, `cuda`, `cuda:N` or `metal`.
-pub fn device(name: &str) -> Result<Device> {
-    let (kind, index) = name.split_once(':').unwrap_or((name, "0"));
-    let index = index.parse().map_err(|_| format!("device `{name}`: `{index}` is no number"))?;
-    match kind {
-        "cpu" => Ok(Device::Cpu),
-        "cuda" => Device::new_cuda(index).map_err(|error| {
-            format!("device `{name}`: {error} (built with --features cuda?)").into()
-        }),
-        "metal" => Device::new_metal(index).map_err(|error| {
-            format!("device `{name}`: {error} (built with --features metal?)").into()
-        }),
-        _ => Err(format!("device `{name}`, expected cpu, cuda, cuda:N or metal").into()),
-    }
-}
-
-/// Makes this thread one of `count` workers of all operators; 0 = as many as there are cores.
-pub fn threads(count: usize) -> Result<()> {
-    pad::ops::join_workers((count > 0).then_some(count))?;
+/// Makes this thread one of `count` workers of all operators; `None`: one per core.
+pub fn threads(count: Option<usize>) -> Result<()> {
+    pad::ops::join_workers(count)?;
     Ok(())
 }
 
-/// Highest resident memory of this process so far, in MiB; none where there is no /proc.
+/// Highest resident memory of this process so far, in MiB; `None` where there is no /proc.
 pub fn peak_mib() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

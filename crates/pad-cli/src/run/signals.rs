@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM: the work ends at the next whole place, with the exit code that shells expect.
+//! Ctrl-C and SIGTERM: the work is saved and ends, with the exit code that shells expect.
 
 use std::{
     fmt,
@@ -16,8 +16,8 @@ use signal_hook::{
 
 use super::Result;
 
-/// What signals ask for.
-#[derive(Debug)]
+/// The signals that end a program.
+#[derive(Clone, Debug)]
 pub struct Signals {
     /// True from the first signal on.
     pub stop: Arc<AtomicBool>,
@@ -37,7 +37,17 @@ impl Signals {
         Ok(Self { stop, signal })
     }
 
-    /// The end of a program that was told to stop: an error that is none.
+    /// The exit status after the signal that came, as shells expect it.
+    pub fn exit_status(&self) -> i32 {
+        128 + i32::try_from(self.signal.load(Ordering::Relaxed)).unwrap_or(0)
+    }
+
+    /// Whether a signal has come.
+    pub fn is_raised(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// The error with the exit code of the signal that came; nothing without one.
     pub fn stopped(&self) -> Result<()> {
         match self.signal.load(Ordering::Relaxed) {
             0 => Ok(()),

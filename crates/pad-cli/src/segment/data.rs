@@ -3,65 +3,58 @@
 use std::sync::Arc;
 
 use pad::data::{
-    scenes::{SceneConfig, Size},
-    sets::segmentation::{SegmentationScenes, SegmentationSet, SegmentationSource},
+    Dataset, SharedDataset,
+    dataset::Subset,
+    scenes::{SceneConfig, scene_size},
+    sets::segmentation::{SegmentationImage, SegmentationScenes, SegmentationSet},
 };
 
-use super::settings::Settings;
-use crate::run::Result;
+use super::Segment;
+use crate::{run::Result, settings::Settings};
 
-pub type Source = Arc<dyn SegmentationSource>;
+/// Images of one part of a set.
+pub type Images = SharedDataset<SegmentationImage>;
 
-/// The images of a list.
-fn set(settings: &Settings, split: &str, count: Option<usize>) -> Result<Source> {
-    let root = settings
-        .data
-        .as_ref()
-        .ok_or_else(|| format!("`dataset` is {}, which needs --data", settings.dataset))?;
-    let set = match settings.dataset.as_str() {
-        "folder" => SegmentationSet::folder(root, split)?,
-        "soda" => SegmentationSet::soda(root, split)?,
-        "mfnet" => SegmentationSet::mfnet(root, split)?,
-        other => {
-            return Err(
-                format!("`dataset` is {other}, expected folder, soda, mfnet or scenes").into()
-            );
-        }
-    };
-    Ok(Arc::new(match count {
-        Some(0) => return Err(format!("0 images of `{split}`, expected at least 1").into()),
-        Some(count) => set.first(count),
-        None => set,
+/// A part of the folder, at most `count` images of it.
+fn part(settings: &Settings<Segment>, split: &str, count: Option<usize>) -> Result<Option<Images>> {
+    let Some(root) = &settings.run.data else { return Ok(None) };
+    let set = SegmentationSet::open(root, split, settings.own.format.0, &Default::default())?;
+    Ok(Some(match count {
+        Some(count) => Arc::new(Subset::all(set).first(count)),
+        None => Arc::new(set),
     }))
 }
 
-/// Scenes that are rendered; training and evaluation never share one.
-fn scenes(settings: &Settings, first: u64, count: usize) -> Result<Source> {
-    if count == 0 {
-        return Err("0 scenes, expected at least 1".into());
-    }
+/// Rendered scenes; training and evaluation never share one.
+fn scenes(settings: &Settings<Segment>, first: u64, count: usize) -> Result<Images> {
     tracing::info!("rendering {count} scenes");
-    let [height, width] = settings.scene_size;
-    let config = SceneConfig::new(Size { height, width }, 0);
+    let config = SceneConfig::new(scene_size(settings.own.scene_size.0), 0);
     Ok(Arc::new(SegmentationScenes::render(&config, first, count)?))
 }
 
-fn is_rendered(settings: &Settings) -> bool {
-    settings.dataset == "scenes"
-}
-
-pub fn training(settings: &Settings) -> Result<Source> {
-    if is_rendered(settings) {
-        return scenes(settings, 0, settings.train_images.unwrap_or(settings.scenes));
+/// The images to train on.
+pub fn training(settings: &Settings<Segment>) -> Result<Images> {
+    let own = &settings.own;
+    match part(settings, &own.train_split, own.train_images)? {
+        Some(images) => Ok(images),
+        None => scenes(settings, 0, own.train_images.unwrap_or(own.scenes)),
     }
-    set(settings, &settings.train_split, settings.train_images)
 }
 
-pub fn evaluation(settings: &Settings) -> Result<Source> {
+/// The images to evaluate on.
+pub fn evaluation(settings: &Settings<Segment>) -> Result<Images> {
     /// Far beyond any training set.
     const FIRST: u64 = 1 << 32;
-    if is_rendered(settings) {
-        return scenes(settings, FIRST, settings.val_images.unwrap_or(settings.val_scenes));
+    let own = &settings.own;
+    match part(settings, &own.val_split, own.val_images)? {
+        Some(images) => Ok(images),
+        None => scenes(settings, FIRST, own.val_images.unwrap_or(own.val_scenes)),
     }
-    set(settings, &settings.val_split, settings.val_images)
+}
+
+/// Whether two parts have the same classes, and how many images there are.
+pub fn describe(training: &Images, held_out: &Images) {
+    let (images, held_out) = (training.len(), held_out.len());
+    tracing::info!("{images} images for training, {held_out} for evaluation");
+    tracing::info!("classes: {}", training.classes().names.join(", "));
 }

@@ -1,11 +1,11 @@
-//! What the subcommands of `segment` are made of.
-#![allow(unreachable_pub, missing_docs)] // a program, not a library
+//! Semantic segmentation: its settings, its images, a run of it, and what is done with the result.
 
 pub mod data;
-pub mod evaluation;
-pub mod flags;
+pub mod eval;
+pub mod inference;
 pub mod model;
 pub mod predict;
-pub mod report;
 pub mod settings;
 pub mod train;
+
+pub use settings::Segment;

@@ -5,50 +5,69 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use clap::Args;
 use pad::data::{
+    Dataset,
     draw::{Canvas, ImageClasses, save_class_png},
-    image::{DecodeOptions, decode},
-    sets::ImageFolder,
+    image::{DecodeOptions, Image},
+    sets::open_images,
+    transform::Normalize,
 };
 
-use super::{evaluation::Looking, model::Network};
-use crate::run::Result;
+use super::{Segment, inference::InferenceFlags, model};
+use crate::{
+    run::{Result, signals::Signals, source::ModelSource},
+    settings::Trainer,
+    tools::{
+        device::Compute,
+        output::{Replace, make_folder, print},
+        values,
+    },
+};
 
-/// `SUB/NAME.EXT` for an image `.../NAME.*`; with the image's own extension inside where two images share a name.
-fn place(out: &Path, sub: &str, name: &str, extension: &str) -> Result<PathBuf> {
-    let path = out.join(sub).join(format!("{name}.{extension}"));
-    if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent)
-            .map_err(|error| format!("{}: {error}", parent.display()))?;
-    }
-    Ok(path)
+/// Flags of `pad segment predict`.
+#[derive(Args, Debug)]
+pub struct Predict {
+    #[command(flatten)]
+    source: ModelSource,
+    /// Folder of infrared images (8 or 16 bits; PNG, JPEG, BMP, TIFF), in any depth
+    #[arg(long, value_name = "DIR")]
+    images: PathBuf,
+    /// Folder for `overlays/`, `classes/`, `json/` and `legend.png`
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    #[command(flatten)]
+    replace: Replace,
+    /// Share of the colours in overlays, 0 to 1
+    #[arg(long, value_name = "SHARE", default_value_t = 0.5, value_parser = values::share)]
+    opacity: f64,
+    #[command(flatten)]
+    inference: InferenceFlags,
+    #[command(flatten)]
+    compute: Compute,
 }
 
-/// Names of results, one for each image: without the extension where that is enough.
-fn names(images: &ImageFolder) -> Vec<String> {
-    let mut taken = BTreeSet::new();
-    (0..images.len())
-        .map(|index| {
-            let full = images.name(index).unwrap_or_default().to_string();
-            let stem = full.rsplit_once('.').map_or(full.as_str(), |(stem, _)| stem).to_string();
-            if taken.insert(stem.clone()) { stem } else { full }
-        })
-        .collect()
-}
+/// Writes what a segmentor sees in the images of a folder.
+pub fn run(predict: &Predict) -> Result<()> {
+    let out = &predict.out;
+    predict.replace.check(&out.join("legend.png"))?;
+    let images = open_images(&predict.images)?;
+    let found = predict.source.find(Segment::NAME, model::FILE)?;
+    let settings = predict.inference.over(predict.source.settings()?);
+    let device = predict.compute.start()?;
+    let model = model::open(&settings, &found, predict.source.run(), &device)?;
+    let classes = &model.classes;
+    let normalize = model.normalize.clone().unwrap_or_else(Normalize::downstream);
+    let pipeline = settings.own.pipeline(&settings.run, &normalize, classes.ignore)?;
+    let inference = settings.own.inference(pipeline)?;
+    let signals = Signals::watch()?;
 
-/// Returns how many images were read and how many were not.
-pub fn run(
-    network: &Network,
-    looking: &Looking,
-    images: &Path,
-    out: &Path,
-    opacity: f32,
-) -> Result<(usize, usize)> {
-    let folder = ImageFolder::open(images)?;
     let (mut read, mut unreadable) = (0, 0);
-    for (index, name) in names(&folder).into_iter().enumerate() {
-        let Some(path) = folder.path(index) else { continue };
-        let image = match decode(path, &DecodeOptions::default()) {
+    for (index, name) in names(images.as_ref()).into_iter().enumerate() {
+        if signals.is_raised() {
+            return signals.stopped();
+        }
+        let image = match images.get(index, &DecodeOptions::default()) {
             Ok(image) => image,
             Err(error) => {
                 tracing::warn!("left out: {error}");
@@ -56,22 +75,42 @@ pub fn run(
                 continue;
             }
         };
-        let canvas = Canvas::from_image(&image, Some(&looking.pipeline.window))?;
-        let (map, scores) = looking.classes(&network.segmentor, image)?;
-        let classes = &network.classes;
-        let overlay = canvas.overlay_classes(&map, classes, opacity)?;
+        let canvas = Canvas::from_image(&image, Some(&inference.pipeline.window))?;
+        let predicted = model.predict(image, &inference)?;
+        let overlay =
+            canvas.overlay_classes(&predicted.classes, classes, predict.opacity as f32)?;
         overlay.save_png(&place(out, "overlays", &name, "png")?)?;
-        save_class_png(&place(out, "classes", &name, "png")?, &map, classes)?;
-        let found = ImageClasses::of(name.as_str(), &map, &scores, classes)?;
-        found.save(&place(out, "json", &name, "json")?)?;
+        save_class_png(&place(out, "classes", &name, "png")?, &predicted.classes, classes)?;
+        ImageClasses::of(name.as_str(), &predicted.classes, &predicted.scores, classes)?
+            .save(&place(out, "json", &name, "json")?)?;
         read += 1;
     }
     if read == 0 {
-        return Err(
-            format!("{}: not one of {unreadable} images could be read", images.display()).into()
-        );
+        let folder = predict.images.display();
+        return Err(format!("{folder}: none of {unreadable} images could be read").into());
     }
-    let everything: Vec<u8> = (0..network.classes.len()).map(|class| class as u8).collect();
-    Canvas::legend(&network.classes, &everything).save_png(&place(out, ".", "legend", "png")?)?;
-    Ok((read, unreadable))
+    let all: Vec<u8> = (0..classes.len()).map(|class| class as u8).collect();
+    Canvas::legend(classes, &all).save_png(&place(out, ".", "legend", "png")?)?;
+    print(format_args!("{read} images, {unreadable} unreadable; wrote {}", out.display()))
+}
+
+/// `SUB/NAME.EXT`, in a folder that exists.
+fn place(out: &Path, sub: &str, name: &str, extension: &str) -> Result<PathBuf> {
+    let path = out.join(sub).join(format!("{name}.{extension}"));
+    if let Some(parent) = path.parent() {
+        make_folder(parent)?;
+    }
+    Ok(path)
+}
+
+/// Names of results, one for each image: without the extension where that is enough.
+fn names(images: &(impl Dataset<Sample = Image> + ?Sized)) -> Vec<String> {
+    let mut taken = BTreeSet::new();
+    (0..images.len())
+        .map(|index| {
+            let full = images.name(index);
+            let stem = full.rsplit_once('.').map_or(full.as_str(), |(stem, _)| stem).to_string();
+            if taken.insert(stem.clone()) { stem } else { full }
+        })
+        .collect()
 }

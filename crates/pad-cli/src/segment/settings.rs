@@ -1,132 +1,168 @@
-//! From settings to the parts of a run.
-
-use std::path::Path;
+//! The settings that segmentation alone has.
 
 use pad::{
-    AdapterConfig, ImageSize,
     data::{
-        loader::LoaderConfig,
+        sets::segmentation::SegmentationFormat,
         transform::{
             HorizontalFlip, Normalize,
-            segmentation::{LimitedCrop, PhotometricDistortion, Rescale, SegmentationPipeline},
+            segmentation::{LimitedCrop, PhotometricDistortion, SegmentationPipeline},
         },
-        window::Window,
     },
-    heads::segmentation::{Augmentation, InferenceMode, SlidingWindow, Trained},
+    heads::{
+        Trained,
+        segmentation::{
+            Augmentation, BackboneForm, HeadKind, InferenceMode, LAYER_DECAY,
+            SegmentationInference, SlidingWindow, WEIGHT_DECAY,
+        },
+    },
     ops::{CrossEntropy, HardPixels, PixelMean},
-    train::Schedule,
 };
 
-pub use super::flags::{Flags, Settings};
-use crate::run::{self, Result, overlay};
+use crate::{
+    run::Result,
+    settings::{
+        RunSettings, Trainer,
+        list::settings,
+        merge::rename,
+        names::{ScheduleKind, names},
+        recipes::recipes,
+        trainer::Recipe,
+        values::{Auto, BaseScale, EvalEvery, List, Pair, Pixels, Text},
+    },
+    tools::values,
+};
 
-/// What the program does without `--data`: the small backbone with adapters on rendered scenes, in minutes.
-const DEMO: &str = include_str!("../../recipes/segment_demo.toml");
-
-/// One number for both sides, or height,width.
-fn size(name: &str, sides: &[usize]) -> Result<ImageSize> {
-    match *sides {
-        [side] => Ok(ImageSize::square(side)),
-        [height, width] => Ok(ImageSize { height, width }),
-        _ => Err(format!("`{name}` takes one number or height,width").into()),
+settings! {
+    /// The settings that segmentation alone has.
+    Segment, SegmentFlags;
+    "Data" {
+        /// Layout of DATA: auto, folder (classes.toml), soda or mfnet
+        format: Text<SegmentationFormat> = Text::default(), value_name = "NAME";
+        /// Part of DATA for training
+        train_split: String = "train".into(), value_name = "NAME";
+        /// Part of DATA for evaluation
+        val_split: String = "val".into(), value_name = "NAME";
+        /// Maximum number of images for training, the first ones [default: all]
+        train_images: Option<usize> = None, value_name = "N", value_parser = values::count;
+        /// Maximum number of images for evaluation, the first ones [default: all]
+        val_images: Option<usize> = None, value_name = "N", value_parser = values::count;
+        /// Rendered scenes for training, without DATA
+        scenes: usize = 300, value_name = "N", value_parser = values::count;
+        /// Rendered scenes for evaluation
+        val_scenes: usize = 40, value_name = "N", value_parser = values::count;
+        /// Height,width of rendered scenes, pixels
+        scene_size: Pixels = Pixels(pad::ImageSize { height: 192, width: 256 }), value_name = "PIXELS";
+        /// Long and short side that images are fitted into, pixels, or none: as they are
+        base_scale: BaseScale = BaseScale(Some([2048, 512])), value_name = "LONG,SHORT";
+        /// Range of the random ratio on it
+        ratio: Pair = Pair([0.5, 2.0]), value_name = "LOW,HIGH";
+        /// Height,width of a training crop, or one number for both, pixels
+        crop_size: Pixels = Pixels::square(512), value_name = "PIXELS";
+        /// Largest share of a crop that one class may have
+        max_class_share: f64 = 0.75, value_name = "SHARE", value_parser = values::share;
+        /// Whether brightness and contrast are changed at random
+        distortion: bool = true, value_name = "BOOL";
+    }
+    "Model" {
+        /// scratch (random weights), rgb-only (weights as they are), full (weights of a continued
+        /// pre-training) or pad (with adapters)
+        paradigm: SegmentParadigm = SegmentParadigm::Pad, value_name = "NAME";
+        /// Form of the backbone: downstream (relative positions, layer scale; the original's), plain (as
+        /// it was pre-trained) or auto (plain if frozen)
+        form: Auto<BackboneForm> = Auto::Auto, value_name = "NAME";
+        /// Head: uper or linear
+        head: Text<HeadKind> = Text(HeadKind::Uper(Default::default())), value_name = "NAME";
+        /// Channels inside UPerNet
+        head_channels: usize = 768, value_name = "N", value_parser = values::count;
+        /// Share of channels dropped in front of UPerNet's classifier
+        head_dropout: f64 = 0.1, value_name = "SHARE", value_parser = values::share;
+        /// Whether UPerNet has an auxiliary FCN in training
+        auxiliary: bool = true, value_name = "BOOL";
+        /// Channels inside the auxiliary head
+        auxiliary_channels: usize = 256, value_name = "N", value_parser = values::count;
+        /// Blocks whose outputs the head takes, from 0 [default: four spread as 3,5,7,11 of 12; the last
+        /// for a linear head]
+        blocks: Option<List<usize>> = None, value_name = "BLOCKS";
+        /// What trains: everything, adapters-and-heads or heads
+        trained: Text<Trained> = Text(Trained::Everything), value_name = "NAME";
+        /// Largest rate of stochastic depth in training; 0 where the backbone is frozen
+        drop_path: f64 = 0.1, value_name = "SHARE", value_parser = values::share;
+    }
+    "Loss" {
+        /// Average over labelled pixels; the original averages over all
+        valid_mean: bool = false, value_name = "BOOL";
+        /// A weight for each class [default: all equal]
+        class_weights: Option<List<f64>> = None, value_name = "WEIGHTS";
+        /// Hard pixels only: those whose own class has a probability below this
+        ohem_threshold: Option<f64> = None, value_name = "SHARE", value_parser = values::share;
+        /// Hard pixels only: minimum number of pixels of an image that count
+        ohem_min_kept: Option<usize> = None, value_name = "N";
+    }
+    "Inference" {
+        /// How large images are seen: slide (in windows) or whole
+        inference: InferenceKind = InferenceKind::Slide, value_name = "NAME";
+        /// Height,width of a sliding window, or one number for both, pixels [default: that of a crop]
+        slide_window: Option<Pixels> = None, value_name = "PIXELS";
+        /// Pixels from one window to the next [default: two thirds of a window]
+        stride: Option<Pixels> = None, value_name = "PIXELS";
+        /// Sizes whose probabilities are averaged, relative to the image's own
+        test_scales: List<f64> = List(vec![1.0]), value_name = "SCALES";
+        /// See every size mirrored, too
+        test_flip: bool = false, value_name = "BOOL";
     }
 }
 
-impl Settings {
-    /// Defaults, overlaid by `recipe` (or, without any data, by the demo's), overlaid by `flags`.
-    pub fn merge(recipe: Option<&Path>, flags: &Flags) -> Result<Self> {
-        let demo = flags.data.is_none().then_some(("segment_demo.toml", DEMO));
-        overlay::merge(recipe, demo, flags)
-    }
+names! {
+    /// What a segmentor starts from.
+    SegmentParadigm, "paradigm";
+    /// Random weights.
+    Scratch = "scratch",
+    /// Weights as they are.
+    RgbOnly = "rgb-only",
+    /// Weights of a continued pre-training.
+    Full = "full",
+    /// With adapters.
+    Pad = "pad",
+}
 
-    /// Reads the `config.toml` of a run.
-    pub fn of_run(folder: &Path) -> Result<Self> {
-        Self::merge(Some(&folder.join("config.toml")), &Flags::default())
-    }
+names! {
+    /// How images that are larger than a crop are seen.
+    InferenceKind, "inference";
+    /// In windows.
+    Slide = "slide",
+    /// As a whole.
+    Whole = "whole",
+}
 
-    /// As TOML.
-    pub fn to_toml(&self) -> Result<String> {
-        Ok(toml::to_string(self)?)
-    }
-
-    /// Size of a crop.
-    pub fn crop_size(&self) -> Result<ImageSize> {
-        size("crop", &self.crop)
-    }
-
+impl Segment {
     /// From images to samples; `ignore` is the label that the set ignores.
-    pub fn pipeline(&self, ignore: u8) -> Result<SegmentationPipeline> {
-        let scale = match self.base_scale[..] {
-            [0] => None,
-            [long, short] => Some([long, short]),
-            _ => return Err("`base_scale` takes LONG,SHORT, or 0".into()),
-        };
-        let normalize = match self.normalize.as_str() {
-            "downstream" => Normalize::downstream(),
-            "msip" => Normalize::msip(),
-            "imagenet" => Normalize::imagenet(),
-            other => {
-                return Err(format!(
-                    "`normalize` is {other}, expected downstream, msip or imagenet"
-                )
-                .into());
-            }
-        };
-        let [low, high] = self.percentiles;
+    pub fn pipeline(
+        &self,
+        run: &RunSettings,
+        normalize: &Normalize,
+        ignore: u8,
+    ) -> Result<SegmentationPipeline> {
         let pipeline = SegmentationPipeline {
-            rescale: Rescale { scale, ratio: self.ratio },
-            crop: LimitedCrop { size: self.crop_size()?, max_class_share: self.max_class_share },
-            flip: HorizontalFlip { probability: self.flip },
+            rescale: self.base_scale.rescale(self.ratio.0),
+            crop: LimitedCrop { size: self.crop_size.0, max_class_share: self.max_class_share },
+            flip: HorizontalFlip { probability: run.flip },
             distortion: match self.distortion {
                 true => PhotometricDistortion::default(),
                 false => PhotometricDistortion::NEVER,
             },
-            normalize,
-            window: match self.fixed_window {
-                Some([low, high]) => Window::Fixed { low, high },
-                None => Window::Percentile { low, high },
-            },
-            channels: self.channels,
+            normalize: normalize.clone(),
+            window: run.levels.0,
+            channels: run.in_channels,
             ignore,
         };
         pipeline.validate()?;
         Ok(pipeline)
     }
 
-    pub fn loader(&self) -> LoaderConfig {
-        LoaderConfig {
-            batch_size: self.batch_size,
-            workers: self.workers,
-            max_unreadable: self.max_unreadable,
-            seed: self.seed,
-            ..Default::default()
-        }
-    }
-
-    /// Updates between two evaluations: an epoch of the trainer.
-    pub fn interval(&self) -> Result<usize> {
-        let (all, every) = (self.iterations, self.eval_every);
-        match every {
-            0 => Ok(all),
-            every if all.is_multiple_of(every) => Ok(every),
-            _ => {
-                Err(format!("`eval_every` is {every}, expected a divisor of `iterations` {all}")
-                    .into())
-            }
-        }
-    }
-
-    /// A straight line to 0 after a linear rise, in the trainer's epochs.
-    pub fn schedule(&self) -> Result<Schedule> {
-        let interval = self.interval()?.max(1) as f64;
-        let warmup = self.warmup_iterations.min(self.iterations / 2);
-        Ok(Schedule::poly(self.lr, warmup as f64 / interval, self.iterations as f64 / interval))
-    }
-
-    /// How pixels count.
+    /// How pixels count, of `classes` classes and the ignored label.
     pub fn loss(&self, ignore: u8, classes: usize) -> Result<CrossEntropy> {
-        let weights = self.class_weights.clone();
-        if !weights.is_empty() && weights.len() != classes {
+        let weights = self.class_weights.as_ref();
+        if let Some(weights) = weights.filter(|weights| weights.len() != classes) {
             let found = weights.len();
             return Err(format!(
                 "`class_weights` has {found} numbers, expected {classes}, one for each class"
@@ -140,56 +176,119 @@ impl Settings {
         Ok(CrossEntropy {
             ignore_index: Some(u32::from(ignore)),
             mean: if self.valid_mean { PixelMean::Valid } else { PixelMean::All },
-            class_weights: (!weights.is_empty()).then_some(weights),
+            class_weights: weights.map(|list| list.iter().map(|&weight| weight as f32).collect()),
             hard,
         })
     }
 
-    /// What trains.
-    pub fn trained(&self) -> Result<Trained> {
-        match (self.freeze_backbone, self.freeze_adapters) {
-            (false, false) => Ok(Trained::Everything),
-            (true, false) => Ok(Trained::AdaptersAndHeads),
-            (true, true) => Ok(Trained::Heads),
-            (false, true) => Err("`freeze_adapters` needs `freeze_backbone`".into()),
-        }
-    }
-
-    /// Adapters that the weights lack.
-    pub fn adapter(&self) -> Result<AdapterConfig> {
-        // The same words as in pre-training.
-        let other = run::settings::Settings {
-            scale: self.scale.clone(),
-            bottleneck: self.bottleneck,
-            ..Default::default()
-        };
-        other.adapter()
-    }
-
-    /// Whole images, or windows.
-    pub fn extent(&self) -> Result<InferenceMode> {
-        match self.extent.as_str() {
-            "whole" => Ok(InferenceMode::Whole),
-            "slide" => {
-                let window = if self.window.is_empty() { &self.crop } else { &self.window };
-                let window = size("window", window)?;
-                let two_thirds = |side: usize| (2 * side / 3).max(1);
-                let stride = match self.stride[..] {
-                    [] => ImageSize::new(two_thirds(window.height), two_thirds(window.width)),
-                    ref given => size("stride", given)?,
-                };
-                let sliding = SlidingWindow { window, stride, ..Default::default() };
-                sliding.validate()?;
-                Ok(InferenceMode::Sliding(sliding))
+    /// How images go through the network in evaluation.
+    pub fn inference(&self, pipeline: SegmentationPipeline) -> Result<SegmentationInference> {
+        let mode = match self.inference {
+            InferenceKind::Whole => InferenceMode::Whole,
+            InferenceKind::Slide => {
+                let window = self.slide_window.unwrap_or(self.crop_size).0;
+                let stride = self.stride.map(|stride| stride.0);
+                InferenceMode::Sliding(SlidingWindow::new(window, stride))
             }
-            other => Err(format!("`extent` is {other}, expected slide or whole").into()),
+        };
+        let (scales, flip) = (self.test_scales.0.clone(), self.test_flip);
+        let augmentation = Augmentation { scales, flip };
+        let inference = SegmentationInference { pipeline, mode, augmentation };
+        inference.validate()?;
+        Ok(inference)
+    }
+}
+
+impl Trainer for Segment {
+    const NAME: &'static str = "segment";
+
+    const RECIPES: &'static [Recipe] = recipes! {
+        "demo": "segment_demo",
+        "small": "segment_small",
+        "soda": "segment_soda",
+        "mfnet": "segment_mfnet",
+        "table": "segment_table",
+    };
+
+    const WITHOUT_EFFECT: &'static [&'static str] = &[
+        "inference",
+        "slide_window",
+        "stride",
+        "test_scales",
+        "test_flip",
+        "val_split",
+        "val_images",
+        "val_scenes",
+    ];
+
+    fn run_defaults() -> RunSettings {
+        RunSettings {
+            normalize: Auto::Given(Normalize::downstream()),
+            max_steps: Some(14_400),
+            batch_size: 8,
+            lr: Some(2e-4),
+            schedule: ScheduleKind::Poly,
+            warmup_steps: Some(1500),
+            layer_decay: Some(LAYER_DECAY),
+            weight_decay: WEIGHT_DECAY,
+            eval_every: EvalEvery::End,
+            ..Default::default()
         }
     }
 
-    /// Variants of an image at inference.
-    pub fn augmentation(&self) -> Result<Augmentation> {
-        let augmentation = Augmentation { scales: self.scales.clone(), flip: self.flip_test };
-        augmentation.validate()?;
-        Ok(augmentation)
+    fn upgrade(table: &mut toml::Table) {
+        if let Some(iterations) = table.remove("iterations") {
+            // There, `max_steps` ended a session, and evaluations were counted in updates.
+            table.insert("max_steps".into(), iterations);
+            match table.remove("eval_every") {
+                Some(toml::Value::Integer(steps)) if steps > 0 => {
+                    table.insert("eval_steps".into(), steps.into());
+                }
+                Some(_) => {
+                    table.insert("eval_every".into(), "end".into());
+                }
+                None => {}
+            }
+        }
+        for (old, new) in [
+            ("warmup_iterations", "warmup_steps"),
+            ("channels", "in_channels"),
+            ("crop", "crop_size"),
+            ("extent", "inference"),
+            ("window", "slide_window"),
+            ("scales", "test_scales"),
+            ("flip_test", "test_flip"),
+        ] {
+            rename(table, old, new);
+        }
+        if table.get("format").and_then(toml::Value::as_str) == Some("scenes") {
+            table.remove("format");
+        }
+        let flag = |table: &mut toml::Table, name: &str| {
+            table.remove(name).and_then(|value| value.as_bool())
+        };
+        let frozen = (flag(table, "freeze_backbone"), flag(table, "freeze_adapters"));
+        let trained = match frozen {
+            (Some(true), Some(true)) => Some(Trained::Heads),
+            (Some(true), _) => Some(Trained::AdaptersAndHeads),
+            _ => None,
+        };
+        if let Some(trained) = trained {
+            table.entry("trained").or_insert_with(|| trained.to_string().into());
+        }
+        for name in ["blocks", "class_weights", "slide_window", "stride"] {
+            if table.get(name).and_then(toml::Value::as_array).is_some_and(Vec::is_empty) {
+                table.remove(name);
+            }
+        }
+    }
+
+    fn validate(&self, run: &RunSettings) -> Result<()> {
+        if run.batch_size < 2 {
+            let found = run.batch_size;
+            return Err(format!("`batch_size` is {found}, expected at least 2 (batch norm)").into());
+        }
+        self.inference(self.pipeline(run, &Normalize::downstream(), 255)?)?;
+        Ok(())
     }
 }

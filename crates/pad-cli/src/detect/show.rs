@@ -1,0 +1,150 @@
+//! The labels of a set, and what training sees of it.
+
+use std::path::PathBuf;
+
+use candle_core::{Device, Tensor};
+use clap::Args;
+use pad::{
+    data::{
+        Dataset,
+        draw::{Canvas, DrawnBox},
+        image::DecodeOptions,
+        sets::detection::{DetectionFormat, DetectionImage},
+        transform::Normalize,
+        window::Window,
+    },
+    rng::Key,
+};
+
+use super::{
+    Detect,
+    data::{file_name, training},
+    settings::DetectFlags,
+};
+use crate::{
+    run::Result,
+    settings::{
+        Flags, Settings, Start,
+        recipes::PRESETS,
+        run::RunFlags,
+        values::{List, Pair, Text},
+    },
+    tools::{
+        output::{Replace, make_folder, print},
+        values,
+    },
+};
+
+/// Flags of `pad detect show`.
+#[derive(Args, Debug)]
+pub struct Show {
+    /// Folder of labelled images; without it scenes are rendered
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Layout of the folder: auto, coco, flir, hit-uav, llvip, voc or yolo [default: auto]
+    #[arg(long, value_name = "NAME")]
+    format: Option<DetectionFormat>,
+    /// Part of the folder [default: train]
+    #[arg(long, value_name = "NAME")]
+    train_split: Option<String>,
+    /// Classes, separated by commas [default: those of the folder]
+    #[arg(long, value_name = "NAMES")]
+    classes: Option<List<String>>,
+    /// Cut boxes to their images and leave out empty ones
+    #[arg(long)]
+    clip_boxes: bool,
+    /// Rendered scenes, without DATA
+    #[arg(long, value_name = "N", value_parser = values::count)]
+    scenes: Option<usize>,
+    /// Settings by name or in a TOML file, as `pad detect train` takes them
+    #[arg(long, visible_alias = "config", value_name = "NAME|FILE")]
+    recipe: Option<String>,
+    /// Size of a run: small or paper
+    #[arg(long, value_name = "NAME", value_parser = PRESETS, conflicts_with = "recipe")]
+    preset: Option<String>,
+    /// Side of training crops, pixels
+    #[arg(long, value_name = "PIXELS", value_parser = values::count)]
+    size: Option<usize>,
+    /// Smallest and largest scale of training images
+    #[arg(long, value_name = "LOW,HIGH")]
+    jitter: Option<Pair>,
+    /// Minimum width and height of what a crop shows of a box, pixels
+    #[arg(long, value_name = "PIXELS", value_parser = values::not_negative)]
+    min_side: Option<f64>,
+    /// Probability of mirroring an image
+    #[arg(long, value_name = "SHARE", value_parser = values::share)]
+    flip: Option<f64>,
+    /// Band of 16-bit and float images that becomes black to white [default: 1%,99%]
+    #[arg(long, value_name = "LOW,HIGH", allow_hyphen_values = true)]
+    levels: Option<Window>,
+    /// Seed of crops and scenes
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Folder for the pictures
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    #[command(flatten)]
+    replace: Replace,
+    /// Pictures, spread over the set
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = values::count)]
+    count: usize,
+    /// Width of lines and of the dots of letters, pixels
+    #[arg(long, value_name = "PIXELS", default_value_t = 1, value_parser = values::count)]
+    line_width: usize,
+}
+
+impl Show {
+    fn settings(&self) -> Result<Settings<Detect>> {
+        let run = RunFlags {
+            data: self.data.clone(),
+            flip: self.flip,
+            levels: self.levels.map(Text),
+            seed: self.seed,
+            ..Default::default()
+        };
+        let own = DetectFlags {
+            format: self.format.map(Text),
+            train_split: self.train_split.clone(),
+            classes: self.classes.clone(),
+            clip_boxes: self.clip_boxes.then_some(true),
+            scenes: self.scenes,
+            size: self.size,
+            jitter: self.jitter,
+            min_side: self.min_side,
+            ..Default::default()
+        };
+        let (recipe, preset) = (self.recipe.clone(), self.preset.clone());
+        let start = Start { recipe, preset, ..Default::default() };
+        Settings::of(&start, &Flags { run, own })
+    }
+}
+
+/// Writes `OUT/NAME.png`: an image with its labels, and beside it a sample of the first epoch as the
+/// network sees it, with its boxes.
+pub fn run(show: &Show) -> Result<()> {
+    show.replace.check_folder(&show.out, "png")?;
+    let settings = show.settings()?;
+    let pipeline = settings.own.pipeline(&settings.run, &Normalize::downstream())?;
+    let images = training(&settings)?;
+    let classes = images.classes();
+    let count = show.count.min(images.len());
+    make_folder(&show.out)?;
+    for place in 0..count {
+        let index = place * images.len() / count;
+        let DetectionImage { image, labels } = images.get(index, &DecodeOptions::default())?;
+        let mut stored = Canvas::from_image(&image, Some(&pipeline.window))?;
+        stored.boxes(&DrawnBox::truth(&labels), classes, show.line_width);
+        let key = Key::new(settings.run.seed).epoch(0).sample(index as u64);
+        let sample = pipeline.train(image, &labels.objects, key)?;
+        let shape = (sample.channels, sample.padded.height, sample.padded.width);
+        let pixels = Tensor::from_vec(sample.pixels, shape, &Device::Cpu)?;
+        let mut seen = Canvas::from_tensor(&pixels, &pipeline.normalize)?;
+        let boxes = sample.boxes.iter().zip(&sample.labels);
+        let boxes: Vec<DrawnBox> =
+            boxes.map(|(&bbox, &class)| DrawnBox { bbox, class, score: None }).collect();
+        seen.boxes(&boxes, classes, show.line_width);
+        let file = format!("{}.png", file_name(&labels.name));
+        Canvas::tiled(&[vec![stored, seen]], 8, [255; 3]).save_png(show.out.join(file))?;
+    }
+    print(format_args!("wrote {count} pictures to {}", show.out.display()))
+}

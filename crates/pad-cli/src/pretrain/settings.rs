@@ -1,0 +1,185 @@
+//! The settings that pre-training alone has.
+
+use pad::ssl::{Masking, ObjectiveKind, Paradigm, ParadigmKind};
+
+use crate::{
+    run::Result,
+    settings::{
+        RunSettings, Trainer,
+        list::settings,
+        merge::rename,
+        names::{ScheduleKind, names},
+        recipes::recipes,
+        trainer::Recipe,
+        values::{Auto, EvalEvery, List, Pixels, Text},
+    },
+    tools::values,
+};
+
+settings! {
+    /// The settings that pre-training alone has.
+    Pretrain, PretrainFlags;
+    "Data" {
+        /// Sources (folders of DATA) to use, separated by commas [default: all]
+        sources: Option<List<String>> = None, value_name = "NAMES";
+        /// Share of each source's training images that is used, above 0, up to 1
+        ratio: f64 = 1.0, value_name = "SHARE";
+        /// Rendered scenes, without DATA
+        scenes: usize = 600, value_name = "N";
+        /// Share of the images that is held out for evaluation, 0 to 1
+        held_out: f64 = 0.1, value_name = "SHARE", value_parser = values::share;
+        /// Maximum number of images that are held out
+        held_out_max: usize = 2000, value_name = "N";
+        /// Crops of each image in an epoch: for few, large images
+        repeat: usize = 1, value_name = "N", value_parser = values::count;
+        /// Height,width of the input, or one number for both, pixels
+        image_size: Pixels = Pixels::square(224), value_name = "PIXELS";
+        /// Training crops: roi (around regions of interest, where the data have them) or random
+        crop: CropKind = CropKind::Roi, value_name = "NAME";
+        /// Probability that a crop around a region has any size; else it covers 15% of the image
+        roi_p: f64 = 0.85, value_name = "SHARE";
+        /// Smallest share of the image's area that a random crop covers
+        min_scale: f64 = 0.2, value_name = "SHARE", value_parser = values::share;
+    }
+    "Objective" {
+        /// What is learnt: mae (pixels), milan (CLIP's features; needs --teacher), simmim (pixels,
+        /// masked inside the encoder) or features (a frozen encoder's features; needs --teacher)
+        objective: Text<ObjectiveKind> = Text(ObjectiveKind::Mae), value_name = "NAME";
+        /// Which patches are removed: random, block, cells, attention (needs a CLIP teacher),
+        /// intensity, or auto (the objective's own)
+        masking: Auto<Masking> = Auto::Auto, value_name = "NAME";
+        /// Share of patches that is removed [default: the objective's]
+        mask_ratio: Option<f64> = None, value_name = "SHARE", value_parser = values::inner_share;
+        /// Whether each target patch is normalised to mean 0 and variance 1
+        norm_pix_loss: bool = true, value_name = "BOOL";
+        /// Weights of the teacher
+        teacher: Option<String> = None, value_name = "WEIGHTS";
+        /// Model of a teacher whose file does not tell it
+        teacher_model: Auto<String> = Auto::Auto, value_name = "NAME";
+        /// Values per token in the decoder [default: what the weights say, else 512; 128 for pico]
+        decoder_dim: Option<usize> = None, value_name = "N", value_parser = values::count;
+        /// Blocks of the decoder [default: what the weights say, else 8; 2 for pico]
+        decoder_depth: Option<usize> = None, value_name = "N";
+        /// Heads of the decoder [default: what the weights say, else 16; 4 for pico]
+        decoder_heads: Option<usize> = None, value_name = "N", value_parser = values::count;
+    }
+    "Paradigm" {
+        /// What trains: pad (adapters and decoder), full (all weights, from a checkpoint), scratch (all
+        /// weights, from random ones) or decoder-only
+        paradigm: Text<ParadigmKind> = Text(ParadigmKind::Pad), value_name = "NAME";
+        /// Share of the epochs in which the gates of adapters stay frozen (pad)
+        gate_frozen: f64 = 0.6, value_name = "SHARE", value_parser = values::share;
+        /// Whether the decoder's first layer trains (pad) [default: only if the weights hold no
+        /// decoder]
+        train_decoder_embed: Option<bool> = None, value_name = "BOOL";
+        /// Store the whole model (other paradigms than pad) in 16-bit floats
+        half: bool = false;
+    }
+}
+
+names! {
+    /// Where training crops are taken.
+    CropKind, "crop";
+    /// Around regions of interest.
+    Roi = "roi",
+    /// Anywhere.
+    Random = "random",
+}
+
+impl Pretrain {
+    /// The paradigm; `has_decoder`: whether the weights hold a decoder that trains further.
+    pub fn paradigm(&self, run: &RunSettings, has_decoder: bool) -> Paradigm {
+        match self.paradigm.0 {
+            ParadigmKind::Pad => Paradigm::Pad {
+                gate_frozen: self.gate_frozen,
+                decoder_embed: self.train_decoder_embed.unwrap_or(!has_decoder),
+            },
+            ParadigmKind::Full => Paradigm::Full { layer_decay: run.layer_decay },
+            kind => kind.into(),
+        }
+    }
+
+    /// Share of removed patches.
+    pub fn mask_ratio(&self) -> f64 {
+        self.mask_ratio.unwrap_or(self.objective.mask_ratio())
+    }
+
+    /// Micro-batches per update for an epoch of `batches` micro-batches, over all of `processes`:
+    /// what makes 4096 images, but at least 8 updates an epoch.
+    pub fn accumulation(&self, run: &RunSettings, batches: usize, processes: usize) -> usize {
+        const PAPER: usize = 4096;
+        const UPDATES: usize = 8;
+        run.accumulate.unwrap_or_else(|| {
+            let some = (PAPER / run.batch_size.max(1)).min(batches / UPDATES).max(1);
+            some.next_multiple_of(processes.max(1))
+        })
+    }
+}
+
+impl Trainer for Pretrain {
+    const NAME: &'static str = "pretrain";
+
+    const RECIPES: &'static [Recipe] = recipes! {
+        "demo": "demo",
+        "small": "pretrain_small",
+        "scratch": "pretrain_scratch",
+        "rgb-only": "pretrain_rgb_only",
+        "full": "pretrain_full",
+        "full-layer-decay": "pretrain_full_layer_decay",
+        "fixed-scale": "pretrain_fixed_scale",
+        "per-layer-scale": "pretrain_per_layer_scale",
+        "learnable-scale": "pretrain_learnable_scale",
+        "pad": "pretrain_pad",
+        "asset": "asset",
+    };
+
+    const WITHOUT_EFFECT: &'static [&'static str] = &["half"];
+
+    fn run_defaults() -> RunSettings {
+        RunSettings {
+            normalize: Auto::Given(pad::data::transform::Normalize::msip()),
+            epochs: Some(100),
+            batch_size: 64,
+            blr: Some(1e-4),
+            schedule: ScheduleKind::Cosine,
+            warmup_epochs: Some(30.0),
+            weight_decay: 0.05,
+            beta2: 0.95,
+            eval_every: EvalEvery::Epochs(1),
+            ..Default::default()
+        }
+    }
+
+    fn upgrade(table: &mut toml::Table) {
+        rename(table, "channels", "in_channels");
+        if let Some(toml::Value::Boolean(no_roi)) = table.remove("no_roi") {
+            let crop = if no_roi { CropKind::Random } else { CropKind::Roi };
+            table.entry("crop").or_insert(crop.to_string().into());
+        }
+        if table.get("sources").and_then(toml::Value::as_array).is_some_and(Vec::is_empty) {
+            table.remove("sources");
+        }
+    }
+
+    fn validate(&self, _: &RunSettings) -> Result<()> {
+        let mut faults = Vec::new();
+        if !(self.ratio > 0.0 && self.ratio <= 1.0) {
+            faults.push(format!("`ratio` is {}, expected above 0, up to 1", self.ratio));
+        }
+        for (name, share) in [("roi_p", self.roi_p), ("held_out", self.held_out)] {
+            if !(0.0..=1.0).contains(&share) {
+                faults.push(format!("`{name}` is {share}, expected 0 to 1"));
+            }
+        }
+        if self.objective.needs_teacher() && self.teacher.is_none() {
+            faults.push(format!("objective {} needs --teacher", self.objective));
+        }
+        if self.masking == Auto::Given(Masking::Attention) && self.teacher.is_none() {
+            faults.push("masking attention needs --teacher, the weights of CLIP".into());
+        }
+        if let Auto::Given(name) = &self.teacher_model {
+            faults.extend(pad::vit::ViTConfig::preset(name, 16).err().map(|e| e.to_string()));
+        }
+        if faults.is_empty() { Ok(()) } else { Err(faults.join("; ").into()) }
+    }
+}

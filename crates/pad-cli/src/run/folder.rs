@@ -1,0 +1,122 @@
+//! The folder of a run: what it holds, and how a run in it is resumed.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use pad::train::{Trainer as TrainingLoop, checkpoint::latest};
+
+use super::{Result, free_run_folder, write_text};
+use crate::settings::{Settings, Trainer, merge::expect_program, run::WITHOUT_EFFECT};
+
+/// The settings of the run.
+pub const CONFIG: &str = "config.toml";
+/// The results of a run that has ended.
+pub const SUMMARY: &str = "summary.json";
+/// The folder of checkpoints.
+pub const CHECKPOINTS: &str = "checkpoints";
+
+/// The folder asked for, or the next that is free, for a new run of `program`.
+///
+/// # Errors
+/// A folder that holds a run.
+pub fn new_folder(program: &str, out: Option<PathBuf>) -> Result<PathBuf> {
+    let folder = out.unwrap_or_else(|| free_run_folder(program));
+    if !folder.join(CONFIG).exists() {
+        return Ok(folder);
+    }
+    let name = folder.display();
+    expect_run(&folder, program)?;
+    Err(format!("{name} holds a run: continue it with --resume {name}").into())
+}
+
+/// Checks that a folder holds a run of a program.
+///
+/// # Errors
+/// No run; a run of another program.
+pub fn expect_run(folder: &Path, program: &str) -> Result<()> {
+    let path = folder.join(CONFIG);
+    let text = std::fs::read_to_string(&path)
+        .map_err(|error| format!("{}: {error} (expected the folder of a run)", path.display()))?;
+    let Ok(table) = text.parse::<toml::Table>() else { return Ok(()) };
+    match program_of(&table) {
+        Some(found) => expect_program(&path.display().to_string(), found, program),
+        None => Ok(()),
+    }
+}
+
+/// The program that wrote a run's settings; the first versions did not say it.
+fn program_of(table: &toml::Table) -> Option<&str> {
+    let by_setting =
+        [("objective", "pretrain"), ("head_channels", "segment"), ("anchors", "detect")];
+    let written = table.get("program").and_then(toml::Value::as_str);
+    let told = || by_setting.iter().find(|(name, _)| table.contains_key(*name));
+    written.or_else(|| told().map(|(_, program)| *program))
+}
+
+/// What a resumed run must share with its checkpoints: every setting that changes its updates, and
+/// `facts` about weights and data.
+pub fn identity<P: Trainer>(
+    settings: &Settings<P>,
+    facts: BTreeMap<String, String>,
+) -> Result<BTreeMap<String, String>> {
+    let matters =
+        |name: &str| !WITHOUT_EFFECT.contains(&name) && !P::WITHOUT_EFFECT.contains(&name);
+    let table = settings.to_table()?.into_iter().filter(|(name, _)| matters(name));
+    let mut identity: BTreeMap<String, String> =
+        table.map(|(name, value)| (name, value.to_string())).collect();
+    identity.extend(facts);
+    Ok(identity)
+}
+
+/// Continues from the newest checkpoint of a folder; from the beginning without one.
+///
+/// # Errors
+/// A setting, weights or data that differ from the checkpoint's.
+pub fn resume(
+    training: &mut TrainingLoop<'_>,
+    folder: &Path,
+    identity: &BTreeMap<String, String>,
+) -> Result<()> {
+    let Some(checkpoint) = latest(&folder.join(CHECKPOINTS))? else {
+        tracing::info!("no checkpoint yet: from the beginning");
+        return Ok(());
+    };
+    let stored = checkpoint.metadata()?;
+    let missing = || "nothing".to_string();
+    for name in stored.keys().chain(identity.keys()) {
+        let (expected, found) = (stored.get(name), identity.get(name));
+        if expected != found {
+            let expected = expected.cloned().unwrap_or_else(missing);
+            let found = found.cloned().unwrap_or_else(missing);
+            return Err(format!(
+                "{}: `{name}`: expected `{expected}`, found `{found}`",
+                checkpoint.path().display()
+            )
+            .into());
+        }
+    }
+    training.resume(&checkpoint)?;
+    tracing::info!("resumed from {}", checkpoint.path().display());
+    Ok(())
+}
+
+/// Writes the summary of a run. That of a shorter run in the same folder is kept beside it.
+pub fn write_summary(folder: &Path, summary: &serde_json::Value) -> Result<PathBuf> {
+    let path = folder.join(SUMMARY);
+    if let Ok(text) = std::fs::read_to_string(&path) {
+        let earlier: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+        let steps = earlier["steps"].as_u64().unwrap_or_default();
+        let kept = (0..)
+            .map(|number| match number {
+                0 => folder.join(format!("summary-{steps}.json")),
+                _ => folder.join(format!("summary-{steps}-{number}.json")),
+            })
+            .find(|path| !path.exists())
+            .unwrap_or_else(|| path.with_extension("json.earlier"));
+        std::fs::rename(&path, &kept).map_err(|error| format!("{}: {error}", kept.display()))?;
+    }
+    write_text(&path, &format!("{summary:#}\n"))?;
+    Ok(path)
+}

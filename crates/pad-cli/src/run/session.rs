@@ -1,0 +1,228 @@
+//! A session of a run: opened, trained, stopped, logged and closed in one way for all programs.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Instant,
+};
+
+use candle_core::Device;
+use pad::train::{
+    AdamW, AdamWConfig, CheckpointConfig, Checkpoints, Collective, EmaConfig, EpochStream, Every,
+    Hook, Outcome, Parameter, ParameterSummary, Task, Trainer as TrainingLoop,
+    log::{JsonLines, ProgressBar, TensorBoard},
+};
+
+use super::{
+    Result,
+    cost::{Cost, MemoryLog},
+    ending::{Deadline, StopAfter, TimedSave},
+    folder::{self, CHECKPOINTS, CONFIG, SUMMARY},
+    group::{self, on_first},
+    schedule::Length,
+    signals::Signals,
+};
+use crate::settings::{Flags, Settings, Start, Trainer};
+
+/// A run that is open in this process.
+pub struct Session<P> {
+    /// Its settings.
+    pub settings: Settings<P>,
+    /// Its folder.
+    pub folder: PathBuf,
+    /// The device.
+    pub device: Device,
+    /// The processes that train together.
+    pub group: Arc<dyn Collective>,
+    /// Signals that end it.
+    pub signals: Signals,
+    resumed: bool,
+}
+
+/// What a program gives to be trained.
+pub struct Training<'a, T: Task> {
+    /// From batches to losses.
+    pub task: &'a T,
+    /// The batches.
+    pub batches: EpochStream<'a, T::Batch>,
+    /// What trains.
+    pub parameters: Vec<Parameter>,
+    /// The length of the run.
+    pub length: Length,
+    /// Images of a micro-batch.
+    pub batch_size: usize,
+    /// Micro-batches of an update.
+    pub accumulate: usize,
+    /// Measures the model between updates.
+    pub evaluation: Option<&'a mut dyn Hook>,
+    /// Images of an evaluation and the time that one takes, where it is known.
+    pub evaluation_cost: Cost,
+    /// What a resumed run must find again beside the settings.
+    pub facts: BTreeMap<String, String>,
+    /// Files that the run's folder gets at once, by their names.
+    pub texts: Vec<(&'static str, String)>,
+}
+
+/// How a session ended.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Ended {
+    /// The run has its whole length.
+    Finished {
+        /// Updates of the run.
+        steps: usize,
+        /// Time of this session, seconds.
+        seconds: f64,
+        /// Speed of this session, evaluation included.
+        images_per_s: f64,
+    },
+    /// The run had its whole length before, and its results are there.
+    Before,
+    /// The run goes on with `--resume`.
+    Early,
+}
+
+impl<P: Trainer> Session<P> {
+    /// Opens a run: reads its settings, joins its group, finds its folder, starts threads and device.
+    /// Nothing is written yet.
+    pub fn open(start: &Start, flags: &Flags<P>) -> Result<Self> {
+        if let Some(folder) = &start.resume {
+            folder::expect_run(folder, P::NAME)?;
+        }
+        let settings = Settings::of(start, flags)?;
+        let joined = group::join(&settings.run.group, settings.run.device.0)?;
+        let (group, device) = (joined.group, joined.device);
+        let folder = match &start.resume {
+            Some(folder) => folder.clone(),
+            None => on_first(&*group, || folder::new_folder(P::NAME, start.out.clone()))?,
+        };
+        if group.world_size() > 1 {
+            tracing::info!("{} processes train together", group.world_size());
+        }
+        super::threads(settings.run.threads)?;
+        let (device, signals) = (device.open()?, Signals::watch()?);
+        tracing::debug!("operators: {}", pad::ops::cpu_level());
+        Ok(Self { settings, folder, device, group, signals, resumed: start.resume.is_some() })
+    }
+
+    /// Runs `work`, and tells the other processes of the group if it fails.
+    pub fn guarded<T>(&self, work: impl FnOnce(&Self) -> Result<T>) -> Result<T> {
+        work(self).inspect_err(|error| {
+            if self.group.world_size() > 1 {
+                // The others may be waiting for this process.
+                self.group.abort(&error.to_string());
+            }
+        })
+    }
+
+    /// Whether this process writes the results.
+    pub fn writes(&self) -> bool {
+        self.group.rank() == 0
+    }
+
+    /// The folder of checkpoints.
+    pub fn checkpoints(&self) -> PathBuf {
+        self.folder.join(CHECKPOINTS)
+    }
+
+    /// Trains to the end of the run, or of this session.
+    pub fn train<T: Task>(&self, training: Training<'_, T>) -> Result<Ended> {
+        let Training { task, batches, parameters, length, batch_size, accumulate, .. } = training;
+        let Training { evaluation, evaluation_cost, facts, texts, .. } = training;
+        let run = &self.settings.run;
+        for line in ParameterSummary::new(&parameters).to_string().lines() {
+            tracing::info!("{line}");
+        }
+        let effective_batch = batch_size * accumulate;
+        let schedule = length.schedule(run, effective_batch);
+        let mut batches = match length.batches_per_epoch(accumulate) {
+            Some(count) => batches.with_epoch_len(count),
+            None => batches,
+        };
+        let adamw = AdamWConfig { beta2: run.beta2, ..Default::default() };
+        let optimizer = AdamW::new(parameters, adamw)?;
+        let mut training = TrainingLoop::new(length.config(run, accumulate), schedule, optimizer)?
+            .with_group(Arc::clone(&self.group))
+            .with_stop(Arc::clone(&self.signals.stop));
+        if let Some(decay) = run.ema {
+            training = training.with_ema(EmaConfig { decay, ..Default::default() })?;
+        }
+        let identity = folder::identity(&self.settings, facts)?;
+        let saving = CheckpointConfig { every: Every::Steps(run.checkpoint_every), keep: run.keep };
+        let checkpoints = Checkpoints::new(self.checkpoints(), saving)?;
+        training = training.with_checkpoints(checkpoints.with_metadata(identity.clone()));
+        if self.resumed {
+            folder::resume(&mut training, &self.folder, &identity)?;
+        }
+        let first_step = training.state().step;
+        if first_step >= length.steps && self.folder.join(SUMMARY).is_file() {
+            tracing::info!(
+                "{} is finished after {first_step} updates; a longer --epochs or --max-steps extends it",
+                self.folder.display()
+            );
+            return Ok(Ended::Before);
+        }
+
+        // The folder appears only when nothing can be wrong with the settings any more.
+        on_first(&*self.group, || {
+            std::fs::create_dir_all(&self.folder)
+                .map_err(|error| format!("{}: {error}", self.folder.display()))?;
+            for (name, text) in &texts {
+                super::write_text(&self.folder.join(name), text)?;
+            }
+            super::write_text(&self.folder.join(CONFIG), &self.settings.to_toml()?)
+        })?;
+        if self.writes() {
+            tracing::info!("run folder: {}", self.folder.display());
+            evaluation_cost.log(&length, length.steps - first_step.min(length.steps));
+        }
+        // What measures comes before what writes.
+        if let Some(evaluation) = evaluation {
+            training = training.with_hook(evaluation);
+        }
+        training = training
+            .with_hook(JsonLines::new(self.folder.join("log.jsonl")))
+            .with_hook(TensorBoard::new(self.folder.join("tensorboard")))
+            .with_hook(ProgressBar::new(run.log_every))
+            .with_hook(MemoryLog::default())
+            .with_hook(TimedSave::new());
+        if self.group.world_size() == 1 {
+            let folder = self.folder.display().to_string();
+            training = training.with_hook(Deadline::watch(&self.signals, &folder));
+        }
+        if let Some(step) = run.stop_after {
+            training = training.with_hook(StopAfter(step));
+        }
+        let start = Instant::now();
+        let outcome = training.run(task, &mut batches)?;
+        let seconds = start.elapsed().as_secs_f64();
+        let steps = training.state().step;
+        drop(training);
+        if outcome == Outcome::Stopped {
+            tracing::info!(
+                "{steps} of {} updates; continue with --resume {}",
+                length.steps,
+                self.folder.display()
+            );
+            self.signals.stopped()?;
+            return Ok(Ended::Early);
+        }
+        let images = (steps - first_step) * effective_batch;
+        let images_per_s = images as f64 / seconds.max(1e-9);
+        Ok(Ended::Finished { steps, seconds, images_per_s })
+    }
+
+    /// Writes the summary and names the files that the run left.
+    pub fn close(&self, summary: &serde_json::Value, mut files: Vec<PathBuf>) -> Result<()> {
+        files.push(folder::write_summary(&self.folder, summary)?);
+        for file in files {
+            crate::tools::output::print(format_args!("wrote {}", file.display()))?;
+        }
+        Ok(())
+    }
+
+    /// A path in the run's folder.
+    pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.folder.join(name)
+    }
+}

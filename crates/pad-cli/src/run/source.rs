@@ -1,0 +1,92 @@
+//! The trained model that a command uses: of a run, of one of its checkpoints, or a file.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use pad::train::{
+    TrainingCheckpoint,
+    checkpoint::{Which, best, latest, open},
+};
+
+use super::{
+    Result,
+    folder::{CHECKPOINTS, CONFIG, expect_run},
+};
+use crate::settings::{Settings, Trainer};
+
+/// Flags of the model.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Model")]
+pub struct ModelSource {
+    /// Folder of a run of `train`, which need not have ended
+    #[arg(
+        long,
+        value_name = "DIR",
+        required_unless_present = "weights",
+        conflicts_with = "weights"
+    )]
+    run: Option<PathBuf>,
+    /// Checkpoint of the run: latest, best, or its name [default: the run's result; before its end
+    /// the best, or else the latest]
+    #[arg(long, value_name = "NAME", requires = "run")]
+    checkpoint: Option<Which>,
+    /// File of a trained model, as a run leaves it
+    #[arg(long, value_name = "FILE")]
+    weights: Option<PathBuf>,
+}
+
+/// Where the tensors of a trained model are.
+pub enum Found {
+    /// In a file of the whole model.
+    File(PathBuf),
+    /// In a checkpoint of a run.
+    Checkpoint(Box<TrainingCheckpoint>),
+}
+
+impl ModelSource {
+    /// Finds the model; `file` is the name of a run's result.
+    pub fn find(&self, program: &str, file: &str) -> Result<Found> {
+        let Some(run) = &self.run else {
+            let weights = self.weights.as_ref().ok_or("expected --run or --weights")?;
+            return Ok(Found::File(weights.clone()));
+        };
+        expect_run(run, program)?;
+        let checkpoints = run.join(CHECKPOINTS);
+        let result = run.join(file);
+        if let Some(which) = self.checkpoint {
+            return Ok(Found::Checkpoint(Box::new(open(&checkpoints, which)?)));
+        }
+        if result.is_file() {
+            return Ok(Found::File(result));
+        }
+        let checkpoint = match best(&checkpoints)? {
+            Some(best) => Some(best),
+            None => latest(&checkpoints)?,
+        };
+        let checkpoint = checkpoint
+            .ok_or_else(|| format!("{}: no {file} and no checkpoint yet", run.display()))?;
+        tracing::info!(
+            "{}: the run has not ended, using {}",
+            run.display(),
+            checkpoint.path().display()
+        );
+        Ok(Found::Checkpoint(Box::new(checkpoint)))
+    }
+
+    /// The settings of the run; for a file, those beside it, or else the paper's.
+    pub fn settings<P: Trainer>(&self) -> Result<Settings<P>> {
+        if let Some(run) = &self.run {
+            return Settings::of_run(run);
+        }
+        let folder = self.weights.as_deref().and_then(Path::parent).unwrap_or(Path::new("."));
+        match folder.join(CONFIG).is_file() {
+            true => Settings::of_run(folder),
+            false => Ok(Settings::defaults()),
+        }
+    }
+
+    /// The folder of the run, if it is one.
+    pub fn run(&self) -> Option<&Path> {
+        self.run.as_deref()
+    }
+}

@@ -1,0 +1,221 @@
+//! Settings from three places: defaults, overlaid by a recipe, overlaid by flags.
+
+use std::path::Path;
+
+use pad::ops::text::near_name;
+
+use super::{
+    flags::{Flags, Start},
+    list::{Fault, Part},
+    recipes,
+    run::{EXCLUSIVE, RunSettings},
+    trainer::{Recipe, Trainer},
+};
+use crate::{run::Result, tools::device::DeviceName};
+
+/// The effective settings of a run; written to its folder as `config.toml`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings<P> {
+    /// What every run has.
+    pub run: RunSettings,
+    /// What this program alone has.
+    pub own: P,
+}
+
+/// A text with settings and where it is from.
+struct Source<'a> {
+    name: &'a str,
+    text: &'a str,
+}
+
+impl Source<'_> {
+    /// An error at a place of the text.
+    fn fault(&self, line: Option<usize>, what: &str) -> String {
+        let what = what.trim().replace('\n', " ");
+        match line {
+            Some(line) => format!("{}:{line}: {what}", self.name),
+            None => format!("{}: {what}", self.name),
+        }
+    }
+
+    /// The line of an entry.
+    fn line_of(&self, key: &str) -> Option<usize> {
+        let is_key = |line: &str| {
+            let line = line.trim_start().trim_start_matches(['"', '\'']);
+            line.strip_prefix(key).is_some_and(|rest| {
+                rest.trim_start_matches(['"', '\'']).trim_start().starts_with(['=', '.'])
+            })
+        };
+        self.text.lines().position(is_key).map(|line| line + 1)
+    }
+
+    fn parse(&self) -> Result<toml::Table> {
+        self.text.parse().map_err(|error: toml::de::Error| {
+            let before = error.span().and_then(|span| self.text.get(..span.start));
+            let line = before.map(|before| before.matches('\n').count() + 1);
+            self.fault(line, error.message()).into()
+        })
+    }
+}
+
+impl<P: Trainer> Settings<P> {
+    /// The paper's.
+    pub fn defaults() -> Self {
+        Self { run: P::run_defaults(), own: P::default() }
+    }
+
+    /// A recipe alone.
+    pub fn of_recipe(recipe: &Recipe) -> Result<Self> {
+        let name = format!("recipe {}", recipe.name);
+        Self::overlaid(&Source { name: &name, text: recipe.text }, toml::Table::new())
+    }
+
+    /// The settings of a new run, or of one that is resumed.
+    pub fn of(start: &Start, flags: &Flags<P>) -> Result<Self> {
+        let given = flags.given()?;
+        if let Some(folder) = &start.resume {
+            return Self::of_file(&folder.join("config.toml"), given);
+        }
+        let recipe = match start.recipe.as_deref() {
+            Some(file) if file.ends_with(".toml") || Path::new(file).is_file() => {
+                return Self::of_file(Path::new(file), given);
+            }
+            Some(name) => recipes::expect::<P>(name)?,
+            None => {
+                let on_cpu = flags.run.device.is_none_or(|device| device.0 == DeviceName::Cpu);
+                let preset = match (&start.preset, &flags.run.data) {
+                    (Some(preset), _) => preset.as_str(),
+                    (None, None) => "demo",
+                    (None, Some(_)) => {
+                        if on_cpu {
+                            "small"
+                        } else {
+                            "paper"
+                        }
+                    }
+                };
+                match preset {
+                    "paper" => {
+                        return Self::overlaid(&Source { name: "settings", text: "" }, given);
+                    }
+                    name => recipes::expect::<P>(name)?,
+                }
+            }
+        };
+        let name = format!("recipe {}", recipe.name);
+        Self::overlaid(&Source { name: &name, text: recipe.text }, given)
+    }
+
+    /// The settings of a run.
+    pub fn of_run(folder: &Path) -> Result<Self> {
+        Self::of_file(&folder.join("config.toml"), toml::Table::new())
+    }
+
+    fn of_file(path: &Path, given: toml::Table) -> Result<Self> {
+        let name = path.display().to_string();
+        let text = std::fs::read_to_string(path).map_err(|error| format!("{name}: {error}"))?;
+        Self::overlaid(&Source { name: &name, text: &text }, given)
+    }
+
+    /// Defaults, overlaid by `source`, overlaid by the flags `given`.
+    fn overlaid(source: &Source<'_>, given: toml::Table) -> Result<Self> {
+        let mut table = source.parse()?;
+        if let Some(program) = table.remove("program") {
+            expect_program(source.name, program.as_str().unwrap_or_default(), P::NAME)?;
+        }
+        upgrade(&mut table);
+        P::upgrade(&mut table);
+        let mut settings = Self::defaults();
+        let clear = |table: &toml::Table, settings: &mut Self| {
+            for row in EXCLUSIVE {
+                if row.iter().any(|name| table.contains_key(*name)) {
+                    row.iter().for_each(|name| settings.run.clear(name));
+                }
+            }
+        };
+        clear(&table, &mut settings);
+        settings.read(table, source)?;
+        clear(&given, &mut settings);
+        settings.read(given, &Source { name: "flags", text: "" })?;
+        settings.run.validate()?;
+        settings.own.validate(&settings.run)?;
+        Ok(settings)
+    }
+
+    fn read(&mut self, mut table: toml::Table, source: &Source<'_>) -> Result<()> {
+        let misfit = |Fault { name, what }| -> crate::run::Error {
+            source.fault(source.line_of(name), &format!("`{name}`: {what}")).into()
+        };
+        self.run.read(&mut table).map_err(misfit)?;
+        self.own.read(&mut table).map_err(misfit)?;
+        let Some((key, _)) = table.iter().next() else { return Ok(()) };
+        let known = RunSettings::KEYS.iter().chain(P::KEYS).map(|key| key.name);
+        let near = near_name(key, known).map(|near| format!(" (did you mean `{near}`?)"));
+        let what = format!("unknown setting `{key}`{}", near.unwrap_or_default());
+        Err(source.fault(source.line_of(key), &what).into())
+    }
+
+    /// As the entries of a file, without what is not set.
+    pub fn to_table(&self) -> Result<toml::Table> {
+        let mut table = toml::Table::try_from(&self.run)?;
+        table.extend(toml::Table::try_from(&self.own)?);
+        Ok(table)
+    }
+
+    /// As the text of `config.toml`.
+    pub fn to_toml(&self) -> Result<String> {
+        let mut table = self.to_table()?;
+        table.remove("stop_after"); // of this session alone
+        Ok(format!("program = \"{}\"\n{}", P::NAME, toml::to_string(&table)?))
+    }
+}
+
+/// Checks which program a file of settings belongs to.
+pub fn expect_program(file: &str, found: &str, expected: &str) -> Result<()> {
+    if found == expected {
+        return Ok(());
+    }
+    let folder = Path::new(file);
+    let what = match folder.file_name().is_some_and(|name| name == "config.toml") {
+        true => folder.parent().unwrap_or(folder).display().to_string(),
+        false => file.to_string(),
+    };
+    Err(format!("{what} is a run of `pad {found}`, expected one of `pad {expected}`").into())
+}
+
+/// Renames entries that the first versions wrote for every program.
+fn upgrade(table: &mut toml::Table) {
+    let renamed =
+        [("scale", "adapter_scale"), ("dropout", "adapter_dropout"), ("dataset", "format")];
+    for (old, new) in renamed {
+        rename(table, old, new);
+    }
+    let percentiles = table.remove("percentiles").and_then(|value| pair(&value));
+    let fixed = table.remove("fixed_window").and_then(|value| pair(&value));
+    let levels = match (fixed, percentiles) {
+        (Some([low, high]), _) => Some(format!("{low},{high}")),
+        (None, Some([low, high])) => Some(format!("{low}%,{high}%")),
+        (None, None) => None,
+    };
+    if let Some(levels) = levels {
+        table.entry("levels").or_insert_with(|| levels.into());
+    }
+    // All cores.
+    if table.get("threads").is_some_and(|threads| threads.as_integer() == Some(0)) {
+        table.remove("threads");
+    }
+}
+
+/// Gives an entry its new name.
+pub fn rename(table: &mut toml::Table, old: &str, new: &str) {
+    if let Some(value) = table.remove(old) {
+        table.entry(new).or_insert(value);
+    }
+}
+
+/// Two numbers.
+fn pair(value: &toml::Value) -> Option<[f64; 2]> {
+    let number = |value: &toml::Value| value.as_float().or(value.as_integer().map(|n| n as f64));
+    let numbers: Option<Vec<f64>> = value.as_array()?.iter().map(number).collect();
+    numbers?.try_into().ok()
+}

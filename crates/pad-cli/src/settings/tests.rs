@@ -1,0 +1,161 @@
+//! Settings of all trainers, merged from files and flags.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Command, FromArgMatches};
+use pad::{
+    Fusion, Scale,
+    data::{transform::Normalize, window::Window},
+    heads::Trained,
+};
+
+use super::{
+    Flags, Settings, Start, Trainer,
+    values::{Auto, BaseScale, EvalEvery, OrNone, Pixels},
+};
+use crate::{
+    detect::{Detect, settings::Adapters},
+    pretrain::{Pretrain, settings::CropKind},
+    segment::{Segment, settings::InferenceKind},
+};
+
+fn flags<P: Trainer>(arguments: &[&str]) -> Flags<P> {
+    let command = Flags::<P>::augment_args(Command::new("pad").no_binary_name(true));
+    Flags::from_arg_matches(&command.try_get_matches_from(arguments).unwrap()).unwrap()
+}
+
+fn merged<P: Trainer>(recipe: Option<&Path>, arguments: &[&str]) -> Settings<P> {
+    try_merged(recipe, arguments).unwrap()
+}
+
+fn try_merged<P: Trainer>(
+    recipe: Option<&Path>,
+    arguments: &[&str],
+) -> crate::run::Result<Settings<P>> {
+    let recipe = recipe.map(|path| path.display().to_string());
+    Settings::of(&Start { recipe, ..Default::default() }, &flags(arguments))
+}
+
+fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config.toml");
+    std::fs::write(&path, text).unwrap();
+    (folder, path)
+}
+
+fn of_file<P: Trainer>(text: &str) -> Settings<P> {
+    let (folder, _) = file(text);
+    Settings::of_run(folder.path()).unwrap()
+}
+
+#[test]
+fn presets_and_flags() {
+    let demo = merged::<Segment>(None, &[]);
+    assert_eq!(demo.own.base_scale, BaseScale(None));
+    let small = merged::<Segment>(None, &["--data=x"]);
+    assert_eq!((small.run.max_steps, small.run.epochs), (Some(2000), None));
+    assert_eq!(small.run.normalize, Auto::Auto);
+    let paper = merged::<Segment>(None, &["--data=x", "--device=cuda"]);
+    assert_eq!(paper.run.max_steps, Some(14_400));
+    // A flag replaces the others of its row.
+    let epochs = merged::<Segment>(None, &["--data=x", "--epochs=7", "--blr=1e-3"]);
+    assert_eq!((epochs.run.max_steps, epochs.run.epochs), (None, Some(7)));
+    assert_eq!((epochs.run.lr, epochs.run.blr), (None, Some(1e-3)));
+    let both = merged::<Segment>(None, &["--data=x", "--epochs=7", "--max-steps=9"]);
+    assert_eq!((both.run.max_steps, both.run.epochs), (Some(9), Some(7)));
+    let eval = merged::<Segment>(None, &["--data=x", "--eval-every=end"]);
+    assert_eq!((eval.run.eval_steps, eval.run.eval_every), (None, EvalEvery::End));
+    // A switch alone, and with a value.
+    assert!(merged::<Detect>(None, &["--masks", "--cascade=true"]).own.masks);
+    assert!(!merged::<Pretrain>(None, &["--adapter-norm=false"]).run.adapter_norm);
+}
+
+#[test]
+fn faults_name_file_line_and_a_near_name() {
+    let fault = |text: &str| {
+        let (_folder, path) = file(text);
+        let error = try_merged::<Detect>(Some(&path), &[]).unwrap_err().to_string();
+        error.replace(&path.display().to_string(), "FILE")
+    };
+    assert_eq!(
+        fault("# a recipe\nepochs = 3\nachors = [1.0]\n"),
+        "FILE:3: unknown setting `achors` (did you mean `anchors`?)"
+    );
+    assert_eq!(
+        fault("epochs = \"many\"\n"),
+        "FILE:1: `epochs`: invalid type: string \"many\", expected usize"
+    );
+    assert_eq!(
+        fault("seed = 1\ntrained = \"head\"\n"),
+        "FILE:2: `trained`: trained parts: expected everything, adapters-and-heads or heads, found `head` (did you \
+         mean `heads`?)"
+    );
+    assert!(fault("epochs = 3\nlr = \n").starts_with("FILE:2: "));
+    assert_eq!(
+        fault("lr = 1e-3\nblr = 1e-3\n"),
+        "`lr` and `blr` are both given, expected one of them"
+    );
+    let (_folder, path) = file("program = \"segment\"\n");
+    let error = try_merged::<Detect>(Some(&path), &[]).unwrap_err().to_string();
+    assert!(error.ends_with(" is a run of `pad segment`, expected one of `pad detect`"), "{error}");
+    assert_eq!(
+        try_merged::<Detect>(Some(Path::new("flyr")), &[]).unwrap_err().to_string(),
+        "recipe: expected demo, small, flir, hit-uav or table, found `flyr` (did you mean `flir`?)"
+    );
+}
+
+#[test]
+fn settings_of_the_first_versions_are_read() {
+    let old = of_file::<Pretrain>(
+        "sources = []\nno_roi = true\npercentiles = [2.0, 98.0]\nnormalize = \"msip\"\nchannels = 1\n\
+         image_size = [96, 128]\nscale = \"learnable=0.5\"\ndropout = 0.0\neval_every = 0\nthreads = 0\n",
+    );
+    assert_eq!((old.own.sources, old.own.crop), (None, CropKind::Random));
+    assert_eq!(old.run.levels.0, Window::Percentile { low: 2.0, high: 98.0 });
+    assert_eq!(old.run.normalize, Auto::Given(Normalize::msip()));
+    assert_eq!((old.run.in_channels, old.run.adapter_dropout, old.run.threads), (1, 0.0, None));
+    assert_eq!(old.own.image_size.to_string(), "96,128");
+    assert_eq!(old.run.adapter().scale, Scale::Learnable { init: 0.5 });
+    assert_eq!(old.run.eval_every, EvalEvery::End);
+
+    let old = of_file::<Segment>(
+        "dataset = \"scenes\"\nbase_scale = [0]\ncrop = [160]\nscene_size = [192, 256]\niterations = 200\n\
+         max_steps = 4\neval_every = 100\nwarmup_iterations = 20\nextent = \"whole\"\nwindow = []\nstride = []\n\
+         scales = [1.0, 1.5]\nflip_test = true\nblocks = []\nclass_weights = []\nfreeze_backbone = true\n\
+         freeze_adapters = false\nfixed_window = [1.0, 9.0]\npercentiles = [1.0, 99.0]\n",
+    );
+    assert_eq!((old.run.max_steps, old.run.eval_steps), (Some(200), Some(100)));
+    assert_eq!(old.run.warmup_steps, Some(20));
+    assert_eq!((old.own.base_scale, old.own.crop_size), (BaseScale(None), Pixels::square(160)));
+    assert_eq!((old.own.inference, old.own.slide_window), (InferenceKind::Whole, None));
+    assert_eq!((old.own.test_scales.0, old.own.test_flip), (vec![1.0, 1.5], true));
+    assert_eq!(old.own.trained.0, Trained::AdaptersAndHeads);
+    assert_eq!(old.run.levels.0, Window::Fixed { low: 1.0, high: 9.0 });
+
+    let old = of_file::<Detect>(
+        "format = \"coco\"\nclasses = []\nimages = 10\nwindow = 0\nglobal_blocks = [1]\nchannels = 96\n\
+         samples = 64\nscore = 0.1\nnms = 0.4\nmost = 30\nadapters = \"concat\"\nlr_steps = [0.8, 0.93]\n",
+    );
+    assert_eq!((old.own.classes, old.own.train_images), (None, Some(10)));
+    assert_eq!((old.own.attention_window, old.own.pyramid_channels), (OrNone(None), 96));
+    assert_eq!(old.own.batch_size_per_image, 64);
+    assert_eq!((old.own.score_threshold, old.own.nms_threshold), (0.1, 0.4));
+    assert_eq!((old.own.max_detections, old.own.adapters), (30, Adapters::New));
+    assert_eq!(old.run.adapter().scale, Scale::Patchwise(Fusion::Concat));
+}
+
+/// A default that a flag's help tells is the default.
+#[test]
+fn help_tells_the_defaults() {
+    let mut command = Flags::<Segment>::augment_args(Command::new("pad"));
+    let help = command.render_long_help().to_string();
+    let flat = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    for text in [
+        "Images per micro-batch [default: 8]",
+        "one number for both, pixels [default: 512,512; small: 224,224]",
+        "Length of the run in updates [default: 14400; small: 2000]",
+        "Recipes: demo, small, soda, mfnet, table",
+    ] {
+        assert!(flat.contains(text), "{text}: {flat}");
+    }
+}
