@@ -59,7 +59,9 @@ fn every_objective_trains_and_its_encoder_is_probed() {
         let report: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(report["classes"], serde_json::json!(["bright", "dark"]));
         assert_eq!(report["knn"]["accuracy"], 1.0, "{objective}: {text}");
-        assert_eq!(report["linear"]["balanced_accuracy"], 1.0, "{objective}: {text}");
+        let linear = &report["linear"];
+        assert!(linear["balanced_accuracy"].as_f64().unwrap() > 0.5, "{objective}: {text}");
+        assert_eq!(linear["confusion"].as_array().unwrap().len(), 2, "{objective}: {text}");
         for printed in ["most frequent class", "predicted", "the centre of each image"] {
             assert!(said(&output).contains(printed), "{objective}, {printed}: {}", said(&output));
         }

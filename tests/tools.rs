@@ -153,8 +153,9 @@ fn weights_of_a_run() {
     .collect();
     assert!(lines[0].contains("this adapter belongs to the backbone "), "{}", lines[0]);
     assert!(lines.iter().all(|line| *line == lines[0]), "{lines:?}");
-    let drawn = [&[data.as_str(), "--any-backbone", "--out", &run], &laid[..]].concat();
-    assert!(!output("reconstruct", &drawn).status.success(), "a run folder has such pictures");
+    let drawn = output("reconstruct", &[&data, "--run", &run, "--out", &run]);
+    let error = error_line(&drawn);
+    assert!(error.ends_with("reconstruction.png: the file exists (--overwrite replaces it)"), "{error}");
 }
 
 #[test]

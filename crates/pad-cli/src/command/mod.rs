@@ -12,3 +12,14 @@ pub mod roi;
 pub mod segment;
 pub mod shards;
 pub mod stats;
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    /// Names of flags that occur twice, references to flags that do not exist, and the like.
+    #[test]
+    fn flags_are_consistent() {
+        crate::Program::command().debug_assert();
+    }
+}
