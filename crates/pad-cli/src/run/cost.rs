@@ -78,9 +78,9 @@ impl Cost {
             Memory::AtLeast(bytes) => text += &format!(", at least {} MiB of memory", bytes >> 20),
         }
         match total.is_some_and(|total| total > LONG) {
-            true => tracing::warn!(
-                "{text}; --preset small, a smaller model or smaller images take less"
-            ),
+            true => {
+                tracing::warn!("{text}; fewer updates, a smaller model or smaller images take less")
+            }
             false => tracing::info!("{text}"),
         }
     }

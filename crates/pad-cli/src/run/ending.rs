@@ -1,6 +1,7 @@
 //! How a session ends before its run does, and how little is lost then.
 
 use std::{
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -12,7 +13,7 @@ use std::{
 use pad::train::{BoxError, Flow, Hook, StepInfo, TrainerView};
 use serde_json::Value;
 
-use super::signals::Signals;
+use super::{folder::CONFIG, signals::Signals};
 
 /// Ends a session after an update of the run.
 pub struct StopAfter(pub usize);
@@ -34,7 +35,7 @@ impl Hook for StopAfter {
 /// Writes a checkpoint when the newest one is older than ten minutes, however long updates take.
 pub struct TimedSave {
     newest: Instant,
-    checkpoint: Option<std::path::PathBuf>,
+    checkpoint: Option<PathBuf>,
 }
 
 impl TimedSave {
@@ -64,26 +65,25 @@ impl Hook for TimedSave {
     }
 }
 
-/// Ends the program some seconds after a signal if the update under way takes longer: what it has
-/// computed so far would be discarded all the same.
-pub struct Deadline {
+/// Ends the program some seconds after a signal, if it has not ended in order by then: inside a long
+/// update, whose results would be discarded all the same, or while data are read.
+pub struct Watch {
     /// Whether the last checkpoint of the session is written, or was.
     ending: Arc<AtomicBool>,
     /// Whether the session is over.
     over: Arc<AtomicBool>,
 }
 
-impl Deadline {
+impl Watch {
     const PATIENCE: Duration = Duration::from_secs(8);
 
-    /// Watches the signals in a thread of its own.
-    pub fn watch(signals: &Signals, folder: &str) -> Self {
+    /// Watches the signals, in a thread of its own, for a session whose run is in `folder`.
+    pub fn start(signals: &Signals, folder: PathBuf) -> Self {
         let (ending, over) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
-        let deadline = Self { ending: Arc::clone(&ending), over: Arc::clone(&over) };
-        let (stop, signal) = (Arc::clone(&signals.stop), signals.clone());
-        let folder = folder.to_string();
+        let watch = Self { ending: Arc::clone(&ending), over: Arc::clone(&over) };
+        let signals = signals.clone();
         thread::spawn(move || {
-            while !stop.load(Ordering::Relaxed) {
+            while !signals.is_raised() {
                 if over.load(Ordering::Relaxed) {
                     return;
                 }
@@ -97,24 +97,38 @@ impl Deadline {
                 }
                 thread::sleep(Duration::from_millis(50));
             }
-            tracing::warn!(
-                "stopped inside an update; continue from the newest checkpoint with --resume {folder}"
-            );
-            std::process::exit(signal.exit_status());
+            let name = folder.display();
+            match folder.join(CONFIG).exists() {
+                true => tracing::warn!(
+                    "stopped; continue from the newest checkpoint with --resume {name}"
+                ),
+                false => tracing::warn!("stopped before the run began"),
+            }
+            std::process::exit(signals.exit_status());
         });
-        deadline
+        watch
+    }
+
+    /// The hook that tells when a session ends in order.
+    pub fn hook(&self) -> impl Hook + use<> {
+        InOrder { ending: Arc::clone(&self.ending) }
     }
 }
 
-impl Drop for Deadline {
+impl Drop for Watch {
     fn drop(&mut self) {
         self.over.store(true, Ordering::Relaxed);
     }
 }
 
-impl Hook for Deadline {
+/// Notes that the last checkpoint of a session is about to be written.
+struct InOrder {
+    ending: Arc<AtomicBool>,
+}
+
+impl Hook for InOrder {
     fn name(&self) -> &str {
-        "deadline"
+        "in_order"
     }
 
     fn finish(&mut self, _: &TrainerView<'_>) -> Result<(), BoxError> {

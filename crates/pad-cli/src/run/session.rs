@@ -17,7 +17,7 @@ use pad::train::{
 use super::{
     Result,
     cost::{Cost, MemoryLog},
-    ending::{Deadline, StopAfter, TimedSave},
+    ending::{StopAfter, TimedSave, Watch},
     folder::{self, CHECKPOINTS, CONFIG, SUMMARY},
     group::{self, on_first},
     schedule::Length,
@@ -39,6 +39,8 @@ pub struct Session<P> {
     /// Signals that end it.
     pub signals: Signals,
     resumed: bool,
+    /// Of a process that trains alone; others wait for each other.
+    watch: Option<Watch>,
 }
 
 /// What a program gives to be trained.
@@ -106,7 +108,9 @@ impl<P: Trainer> Session<P> {
         super::threads(settings.run.threads)?;
         let (device, signals) = (device.open()?, Signals::watch()?);
         tracing::debug!("operators: {}", pad::ops::cpu_level());
-        Ok(Self { settings, folder, device, group, signals, resumed: start.resume.is_some() })
+        let watch = (group.world_size() == 1).then(|| Watch::start(&signals, folder.clone()));
+        let resumed = start.resume.is_some();
+        Ok(Self { settings, folder, device, group, signals, resumed, watch })
     }
 
     /// Runs `work`, and tells the other processes of the group if it fails.
@@ -194,9 +198,8 @@ impl<P: Trainer> Session<P> {
             .with_hook(ProgressBar::new(run.log_every))
             .with_hook(MemoryLog::default())
             .with_hook(TimedSave::new());
-        if self.group.world_size() == 1 {
-            let folder = self.folder.display().to_string();
-            training = training.with_hook(Deadline::watch(&self.signals, &folder));
+        if let Some(watch) = &self.watch {
+            training = training.with_hook(watch.hook());
         }
         if let Some(step) = run.stop_after {
             training = training.with_hook(StopAfter(step));
