@@ -155,7 +155,10 @@ fn weights_of_a_run() {
     assert!(lines.iter().all(|line| *line == lines[0]), "{lines:?}");
     let drawn = output("reconstruct", &[&data, "--run", &run, "--out", &run]);
     let error = error_line(&drawn);
-    assert!(error.ends_with("reconstruction.png: the file exists (--overwrite replaces it)"), "{error}");
+    assert!(
+        error.ends_with("reconstruction.png: the file exists (--overwrite replaces it)"),
+        "{error}"
+    );
 }
 
 #[test]
