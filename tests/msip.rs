@@ -69,8 +69,11 @@ fn flags_that_do_not_fit() {
     };
     let known = "dronevehicle, scut_fir_pedestrian, llvip, infrared_aerial, infrared_ship, \
                  infrared_security, lsotb_tir or lasher";
-    assert_eq!(msip(&["--sources=flir"]), "invalid value 'flir' for '--sources <NAMES>' [possible values: dronevehicle, scut_fir_pedestrian, llvip, \
-         infrared_aerial, infrared_ship, infrared_security, lsotb_tir, lasher]");
+    assert_eq!(
+        msip(&["--sources=flir"]),
+        "invalid value 'flir' for '--sources <NAMES>' [possible values: dronevehicle, scut_fir_pedestrian, llvip, \
+         infrared_aerial, infrared_ship, infrared_security, lsotb_tir, lasher]"
+    );
     assert_eq!(
         msip(&["--downloads=llvpi=x"]),
         format!(

@@ -76,10 +76,7 @@ fn every_objective_trains_and_its_encoder_is_probed() {
             "--masking=spiral",
             "masking: expected random, block, cells, attention or intensity, found `spiral`",
         ),
-        (
-            "--masking=attention",
-            "masking attention needs --teacher, the weights of CLIP",
-        ),
+        ("--masking=attention", "masking attention needs --teacher, the weights of CLIP"),
     ];
     for (flag, want) in refused {
         let out = folder.path().join("refused");
