@@ -51,6 +51,19 @@ fn values_are_checked_first() {
     }
 }
 
+/// What does not exist is said to be missing, whatever it was meant to be.
+#[test]
+fn missing_weights_are_named() {
+    for (name, flags) in
+        [("reconstruct", ["--run", "runs/absent"]), ("probe", ["--weights", "absent"])]
+    {
+        let error = error_line(&output(name, &flags));
+        assert!(error.contains("absent: No such file or directory"), "{name}: {error}");
+    }
+    let error = error_line(&output("probe", &["--weights", "aset"]));
+    assert_eq!(error, "aset: no such file (did you mean `asset`?)");
+}
+
 /// Flags of training are not accepted where nothing trains.
 #[test]
 fn flags_of_training_are_unknown() {
@@ -107,8 +120,8 @@ fn features_say_how_they_were_made() {
     assert_eq!(metadata(&out)["input_mean"], "0.3801,0.3801,0.3801");
 }
 
-/// The folder of a run, its adapter file, and the same with the backbone by its name are one model; on another backbone
-/// every command says the same line.
+/// The folder of a run, its adapter file, and the same with the backbone by its name are one model;
+/// on another backbone every command says the same line.
 #[test]
 fn weights_of_a_run() {
     let folder = tempfile::tempdir().unwrap();

@@ -117,11 +117,16 @@ impl Checkpoint {
             "pth" | "pt" | "bin" => {
                 Self::with_tensors(path.to_path_buf(), pth::read(path)?, BTreeMap::new())
             }
-            _ => Err(Error::Format {
-                path: path.to_path_buf(),
-                what: "not a checkpoint: expected .safetensors, .pth, .pt, .bin or .index.json"
-                    .into(),
-            }),
+            _ => {
+                // The folder of a run that does not exist has no extension either.
+                std::fs::metadata(path)
+                    .map_err(|cause| Error::Io { path: path.to_path_buf(), cause })?;
+                Err(Error::Format {
+                    path: path.to_path_buf(),
+                    what: "not a checkpoint: expected .safetensors, .pth, .pt, .bin or .index.json"
+                        .into(),
+                })
+            }
         }
     }
 

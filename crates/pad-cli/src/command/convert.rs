@@ -53,8 +53,8 @@ pub(crate) struct Program {
     to: Names,
     /// Prefix of encoder and adapters with `--to original`: `backbone.` for its segmentation,
     /// `backbone.net.` for its detection
-    #[arg(long, value_name = "PREFIX", default_value = "")]
-    prefix: String,
+    #[arg(long, value_name = "PREFIX")]
+    prefix: Option<String>,
     /// Lay the adapters of this file on the input
     #[arg(long, value_name = "FILE")]
     adapter: Option<String>,
@@ -74,7 +74,7 @@ pub(crate) struct Program {
 }
 
 pub(crate) fn run(program: &Program) -> Result<()> {
-    if !program.prefix.is_empty() && program.to != Names::Original {
+    if program.prefix.is_some() && program.to != Names::Original {
         return Err("--prefix goes with --to original".into());
     }
     let output = program.output.as_ref().filter(|_| !program.list);
@@ -90,7 +90,7 @@ pub(crate) fn run(program: &Program) -> Result<()> {
     let mut checkpoint = opened.into_checkpoint();
     if program.to != Names::Ours {
         let (converted, report) = match program.to {
-            Names::Original => checkpoint.to_original(&program.prefix)?,
+            Names::Original => checkpoint.to_original(program.prefix.as_deref().unwrap_or(""))?,
             _ => checkpoint.to_timm()?,
         };
         said.push(report.to_string());

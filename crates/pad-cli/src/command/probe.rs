@@ -53,11 +53,15 @@ enum Method {
     Both,
 }
 
+/// What DIR is.
+const DATA: &str = "Folder with a folder of images per class, or with such folders in `train` and \
+                    `val` [default: rendered scenes, whose class is the kind of scene]";
+
 /// Measures what frozen features are worth on labelled images
 #[derive(Args, Debug)]
 #[command(
-    after_help = "DIR holds a folder per class, or `train` and `val` with such folders. Folders called `roi` are \
-                        no classes. Without DIR scenes are rendered; the class is the kind of scene."
+    mut_arg("folder", |arg| arg.help(DATA).long_help(DATA)),
+    after_help = "Folders called `roi` are not classes."
 )]
 pub(crate) struct Program {
     #[command(flatten)]
