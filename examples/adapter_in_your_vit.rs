@@ -2,9 +2,7 @@
 //!
 //! It learns in which quarter of a white-hot picture the warm object is. Then the camera shows black-hot pictures: the
 //! network fails. Its weights are frozen, every block gets an adapter, and only these learn the new camera.
-//!
-//!     cargo run --release --example adapter_in_your_vit
-//!
+//! Run it with `cargo run --release --example adapter_in_your_vit`.
 //! Three marked lines make the difference. `candle_nn::LayerNorm` and `softmax_last_dim` have no backward and cut the
 //! graph in silence (docs/guides/adapter.md measures it): replace them where training goes through.
 
@@ -42,7 +40,7 @@ impl Block {
 
     fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         let ([w1, b1, w2, b2], [qkv, proj, fc1, fc2]) = (&self.norms, &self.linears);
-        let qkv = qkv.forward(&pad::ops::layer_norm(x, w1, b1, 1e-6)?)?; // not candle_nn::LayerNorm
+        let qkv = qkv.forward(&pad::ops::layer_norm(x, w1, b1, 1e-6)?)?;
         let x = (x + proj.forward(&pad::ops::attention_packed(&qkv, HEADS)?)?)?;
         let normed = pad::ops::layer_norm(&x, w2, b2, 1e-6)?;
         let mlp = fc2.forward(&fc1.forward(&normed)?.gelu_erf()?)?;
@@ -94,7 +92,6 @@ fn batch(size: usize, polarity: f32, key: Key) -> Result<(Tensor, Tensor)> {
     let mut stream = key.purpose(Purpose::Scene).stream();
     let (mut pixels, mut quarters) = (Vec::new(), Vec::new());
     for _ in 0..size {
-        // Not on the border of two quarters.
         let places = [(); 4].map(|()| stream.below(26) as f32);
         let [x0, y0, cold_x, cold_y] = places.map(|x| if x < 13.0 { x } else { x + 6.0 });
         quarters.push(u32::from(y0 >= 16.0) * 2 + u32::from(x0 >= 16.0));
@@ -146,7 +143,6 @@ fn main() -> Result<()> {
         .with_trained(Role::is_adapter);
     let model = store.build(|vb| YourViT::new(Some(&config), vb))?;
     println!("2. adapters learn black-hot images, the rest is frozen\n{}", store.summary());
-    println!("   before: black-hot {:.1}%", accuracy(&model, -1.0)?);
     train(&model, &store, -1.0, 600, 3e-3)?;
     println!("   after: black-hot {:.1}%", accuracy(&model, -1.0)?);
     Ok(())

@@ -33,7 +33,7 @@ impl Recording {
         let io = |cause| Error::Io { path: path.into(), cause };
         let bytes = File::open(path).and_then(|file| file.metadata()).map_err(io)?.len() as usize;
         let frame = 2 * size.area();
-        if bytes == 0 || bytes % frame != 0 {
+        if bytes == 0 || !bytes.is_multiple_of(frame) {
             return Err(Error::Setting {
                 name: "recording",
                 expected: format!("a multiple of {frame} bytes"),

@@ -185,7 +185,7 @@ fn an_interrupted_search_ends_between_two_files() {
     let files = listing(&set.join("a/roi"));
     assert!((1..40).contains(&files.len()), "{} files", files.len());
     let left = 40 - files.len();
-    let said = format!("stopped with {left} images left; the same command goes on");
+    let said = format!("stopped with {left} images left; the same command continues");
     assert!(stderr(&output).contains(&said), "{}", stderr(&output));
     assert!(files.iter().all(|(name, _)| name.ends_with(".txt") && !name.starts_with('.')));
 }

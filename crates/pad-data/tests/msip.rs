@@ -10,8 +10,8 @@ use pad_data::{
     dataset::Dataset,
     image::{DecodeOptions, Pixels, decode},
     msip::{
-        BuildConfig, Built, Entry, MANIFEST, Manifest, Order, Placing, Plan, SOURCES, SourceSpec,
-        build, verify,
+        BuildConfig, Built, Entry, MANIFEST, Manifest, Order, Placing, SOURCES, SourcePlan,
+        SourceSpec, build, verify,
     },
     sets::{ImageFolder, Layout},
 };
@@ -95,15 +95,15 @@ const COUNTS: [(&str, usize); 8] = [
     ("lasher", 5),
 ];
 
-fn plans(downloads: &Path) -> Vec<Plan> {
+fn plans(downloads: &Path) -> Vec<SourcePlan> {
     let plan = |&(name, expected): &(&str, usize)| {
         let source = source(name, expected);
-        Plan::new(&source, &Plan::locate(&source, downloads).unwrap()).unwrap()
+        SourcePlan::new(&source, &SourcePlan::locate(&source, downloads).unwrap()).unwrap()
     };
     COUNTS.iter().map(plan).collect()
 }
 
-fn built(plans: &[Plan], set: &Path, config: &BuildConfig) -> Result<Vec<Built>> {
+fn built(plans: &[SourcePlan], set: &Path, config: &BuildConfig) -> Result<Vec<Built>> {
     build(plans, set, config, &mut |_| {})
 }
 
@@ -200,7 +200,7 @@ fn a_wrong_count_is_reported() {
 fn a_second_run_does_what_is_missing_alone() {
     let (root, source) = small(&["1.png", "2.png", "3.png"]);
     let out = tempfile::tempdir().unwrap();
-    let plan = [Plan::new(&source, root.path()).unwrap()];
+    let plan = [SourcePlan::new(&source, root.path()).unwrap()];
     let config = BuildConfig::default();
     assert_eq!(built(&plan, out.path(), &config).unwrap()[0].reused, 0);
     let text = fs::read_to_string(out.path().join("infrared_ship").join(MANIFEST)).unwrap();
@@ -232,7 +232,7 @@ fn links_share_the_file_and_copies_do_not() {
     let (root, source) = small(&["1.png", "real/2.png"]);
     fs::remove_file(root.path().join("1.png")).unwrap();
     std::os::unix::fs::symlink(root.path().join("real/2.png"), root.path().join("1.png")).unwrap();
-    let plan = [Plan::new(&source, root.path()).unwrap()];
+    let plan = [SourcePlan::new(&source, root.path()).unwrap()];
     let inode = |path: PathBuf| fs::symlink_metadata(path).unwrap().ino();
     let original = inode(root.path().join("real/2.png"));
     for (placing, same) in [(Placing::Link, true), (Placing::Copy, false)] {
@@ -247,7 +247,7 @@ fn links_share_the_file_and_copies_do_not() {
 fn a_changed_missing_or_foreign_file_is_found() {
     let (root, source) = small(&["1.png", "2.png", "3.png"]);
     let out = tempfile::tempdir().unwrap();
-    let plan = [Plan::new(&source, root.path()).unwrap()];
+    let plan = [SourcePlan::new(&source, root.path()).unwrap()];
     let config = BuildConfig { placing: Placing::Copy, ..Default::default() };
     built(&plan, out.path(), &config).unwrap();
     let thermal = out.path().join("infrared_ship/thermal");
@@ -296,7 +296,7 @@ fn copies_are_found_and_taken_out_on_demand() {
     let first = image::open(root.path().join("1.png")).unwrap();
     first.save(root.path().join("3.bmp")).unwrap();
     let out = tempfile::tempdir().unwrap();
-    let plan = [Plan::new(&source, root.path()).unwrap()];
+    let plan = [SourcePlan::new(&source, root.path()).unwrap()];
     let found = out.path().join("infrared_ship/thermal/3.bmp");
     let report = |dedup| {
         let config = BuildConfig { dedup, ..Default::default() };
@@ -319,7 +319,7 @@ fn unusable_files_are_listed_and_left_out() {
     fs::write(root.path().join("0.png"), b"").unwrap();
     image::GrayImage::new(8, 8).save(root.path().join("3.png")).unwrap();
     let out = tempfile::tempdir().unwrap();
-    let plan = [Plan::new(&source, root.path()).unwrap()];
+    let plan = [SourcePlan::new(&source, root.path()).unwrap()];
     let report = built(&plan, out.path(), &BuildConfig::default()).unwrap().remove(0);
     assert_eq!(report.found, 2);
     assert!(!report.is_as_expected(), "files that cannot be read are a fault");
@@ -344,7 +344,7 @@ fn a_border_that_is_not_white_is_no_border() {
     image::GrayImage::new(640, 512).save(root.path().join("trainimgr/2.jpg")).unwrap();
     picture(&root.path().join("trainimgr/3.jpg"), 3);
     let out = tempfile::tempdir().unwrap();
-    let plan = [Plan::new(&source("dronevehicle", 3), root.path()).unwrap()];
+    let plan = [SourcePlan::new(&source("dronevehicle", 3), root.path()).unwrap()];
     let report = built(&plan, out.path(), &BuildConfig::default()).unwrap().remove(0);
     let said: Vec<String> = report.unreadable.iter().map(ToString::to_string).collect();
     let place = |name: &str| root.path().join("trainimgr").join(name).display().to_string();
@@ -368,7 +368,7 @@ fn folders_within_videos_do_not_disturb_their_frames() {
     let (root, source) = small(&files);
     let order = Order::EachFolder;
     let source = SourceSpec { folders: &["**"], step: 10, order, ..source };
-    let plan = Plan::new(&source, root.path()).unwrap();
+    let plan = SourcePlan::new(&source, root.path()).unwrap();
     let taken: Vec<&str> = plan.images.iter().map(|image| image.original.as_str()).collect();
     assert_eq!(taken, ["v/1.png", "v/11.png", "v/5x/1.png"]);
 }
@@ -377,7 +377,7 @@ fn folders_within_videos_do_not_disturb_their_frames() {
 fn what_cannot_be_planned() {
     let (root, source) = small(&["a/1.png"]);
     picture(&root.path().join("a/1.jpg"), 9);
-    let error = Plan::new(&source, root.path()).unwrap_err();
+    let error = SourcePlan::new(&source, root.path()).unwrap_err();
     let file = |name: &str| root.path().join(name).display().to_string();
     assert_eq!(
         error.to_string(),
@@ -390,14 +390,14 @@ fn what_cannot_be_planned() {
     let (root, source) = small(&["notes/deep/1.png"]);
     let source = SourceSpec { folders: &["images", "*"], ..source };
     assert_eq!(
-        Plan::new(&source, root.path()).unwrap_err().to_string(),
+        SourcePlan::new(&source, root.path()).unwrap_err().to_string(),
         format!(
             "{}: infrared_ship is not found (looked for images in `images`, images in `*`)",
             root.path().display()
         )
     );
     assert_eq!(
-        Plan::locate(&source, root.path()).unwrap_err().to_string(),
+        SourcePlan::locate(&source, root.path()).unwrap_err().to_string(),
         format!(
             "{}: infrared_ship is not found (looked for infrared_ship, Infrared Ship, Sea_shipping)",
             root.path().display()
@@ -405,11 +405,11 @@ fn what_cannot_be_planned() {
     );
     let absent = root.path().join("absent");
     assert!(
-        matches!(Plan::new(&source, &absent).unwrap_err(), Error::Io { path, .. } if path == absent)
+        matches!(SourcePlan::new(&source, &absent).unwrap_err(), Error::Io { path, .. } if path == absent)
     );
     let source = SourceSpec { step: 0, ..source };
     assert_eq!(
-        Plan::new(&source, root.path()).unwrap_err().to_string(),
+        SourcePlan::new(&source, root.path()).unwrap_err().to_string(),
         "`step` is 0, expected at least 1"
     );
 }
@@ -421,7 +421,7 @@ fn loops_and_folders_that_cannot_be_listed() {
     let (root, source) = small(&["a/1.png"]);
     let source = SourceSpec { folders: &["**"], ..source };
     symlink(root.path(), root.path().join("a/up")).unwrap();
-    let error = Plan::new(&source, root.path()).unwrap_err();
+    let error = SourcePlan::new(&source, root.path()).unwrap_err();
     assert_eq!(
         error.to_string(),
         format!(
@@ -433,7 +433,7 @@ fn loops_and_folders_that_cannot_be_listed() {
     fs::remove_file(root.path().join("a/up")).unwrap();
     picture(&root.path().join("a/b\\c.png"), 1);
     assert_eq!(
-        Plan::new(&source, root.path()).unwrap_err().to_string(),
+        SourcePlan::new(&source, root.path()).unwrap_err().to_string(),
         format!(
             "{}: a name with a control character or backslash is not supported",
             root.path().join("a/b\\c.png").display()
@@ -441,7 +441,7 @@ fn loops_and_folders_that_cannot_be_listed() {
     );
     // A link to itself cannot be listed by anybody, whatever their rights.
     symlink(root.path().join("b"), root.path().join("b")).unwrap();
-    let error = Plan::new(&source, root.path()).unwrap_err().to_string();
+    let error = SourcePlan::new(&source, root.path()).unwrap_err().to_string();
     assert!(
         error.starts_with(&format!("{}: Too many levels", root.path().join("b").display())),
         "{error}"

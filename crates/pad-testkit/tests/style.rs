@@ -28,7 +28,7 @@ const WORDS: [(&str, &str); 15] = [
 ];
 
 /// Crates whose documentation has not been rewritten yet.
-const UNSWEPT: [&str; 2] = ["pad-cli", "pad-ssl"];
+const UNSWEPT: [&str; 0] = [];
 
 /// Lines of an example below which it teaches rather than applies.
 const EXAMPLE_LINES: usize = 150;

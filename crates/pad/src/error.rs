@@ -1,6 +1,7 @@
 //! One error for programs that use several of the crates.
 
-/// Any error of the crates below, by `?`. Its text is that of the error inside.
+/// Any error of the crates below, by `?`. Its text is that of the error inside. Large ones are boxed, so that a
+/// [`Result`] stays small.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -9,19 +10,19 @@ pub enum Error {
     Ops(#[from] pad_ops::Error),
     /// Of adapters, the ViT, parameters and checkpoints.
     #[error(transparent)]
-    Adapter(#[from] pad_adapter::Error),
+    Adapter(Box<pad_adapter::Error>),
     /// Of training runs.
     #[error(transparent)]
-    Train(#[from] pad_train::Error),
+    Train(Box<pad_train::Error>),
     /// Of images and sets.
     #[error(transparent)]
-    Data(#[from] pad_data::Error),
+    Data(Box<pad_data::Error>),
     /// Of objectives, teachers and probes.
     #[error(transparent)]
-    Ssl(#[from] pad_ssl::Error),
+    Ssl(Box<pad_ssl::Error>),
     /// Of segmentors and detectors.
     #[error(transparent)]
-    Heads(#[from] pad_heads::Error),
+    Heads(Box<pad_heads::Error>),
     /// Of rendered scenes.
     #[cfg(feature = "scenes")]
     #[error(transparent)]
@@ -33,6 +34,24 @@ pub enum Error {
     #[error(transparent)]
     Io(#[from] std::io::Error),
 }
+
+macro_rules! boxed {
+    ($($variant:ident: $error:ty),*) => {
+        $(impl From<$error> for Error {
+            fn from(error: $error) -> Self {
+                Self::$variant(Box::new(error))
+            }
+        })*
+    };
+}
+
+boxed!(
+    Adapter: pad_adapter::Error,
+    Train: pad_train::Error,
+    Data: pad_data::Error,
+    Ssl: pad_ssl::Error,
+    Heads: pad_heads::Error
+);
 
 /// [`std::result::Result`] with [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;

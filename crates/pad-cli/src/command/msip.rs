@@ -16,7 +16,7 @@ use clap::{
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use pad::data::msip::{
-    BuildConfig, Built, EXPECTED, Placing, Plan, SOURCES, SourceSpec, build, verify,
+    BuildConfig, Built, EXPECTED, Placing, SOURCES, SourcePlan, SourceSpec, build, verify,
 };
 
 use crate::{run::Result, tools::output::print};
@@ -160,7 +160,7 @@ pub(crate) fn run(program: &Program) -> Result<()> {
 }
 
 /// Plans all sources before any is touched.
-fn plans(program: &Program) -> Result<Vec<Plan>> {
+fn plans(program: &Program) -> Result<Vec<SourcePlan>> {
     let below = |name: Option<&str>| {
         program.downloads.iter().find(|download| download.source == name).map(|found| &found.folder)
     };
@@ -172,14 +172,14 @@ fn plans(program: &Program) -> Result<Vec<Plan>> {
         }
         let folder = match (below(Some(name)), below(None)) {
             (Some(folder), _) => folder.clone(),
-            (None, Some(downloads)) => Plan::locate(source, downloads)?,
+            (None, Some(downloads)) => SourcePlan::locate(source, downloads)?,
             (None, None) => {
                 return Err(
                     format!("{name}: expected --downloads DIR or --downloads {name}=DIR").into()
                 );
             }
         };
-        let plan = Plan::new(source, &folder)?;
+        let plan = SourcePlan::new(source, &folder)?;
         tracing::info!("{name}: {} files of {}", plan.images.len(), folder.display());
         plans.push(plan);
     }

@@ -35,7 +35,7 @@ struct Parts {
 pub struct Images {
     /// Random crops.
     pub training: Loader,
-    /// The centre of the images that are held out; `None` if there are none.
+    /// The centre of the images that are held out; `None` without any.
     pub held_out: Option<Loader>,
     /// The same images as a set.
     pub held_out_set: SharedDataset<Image>,

@@ -172,10 +172,14 @@ impl Trainer for Pretrain {
             }
         }
         if self.objective.needs_teacher() && self.teacher.is_none() {
-            faults.push(format!("objective {} needs --teacher", self.objective));
+            faults.push(format!(
+                "objective {} needs a teacher, expected --teacher FILE",
+                self.objective
+            ));
         }
         if self.masking == Auto::Given(Masking::Attention) && self.teacher.is_none() {
-            faults.push("masking attention needs --teacher, the weights of CLIP".into());
+            faults
+                .push("masking attention needs a teacher, expected --teacher FILE of CLIP".into());
         }
         if let Auto::Given(name) = &self.teacher_model {
             faults.extend(pad::vit::ViTConfig::preset(name, 16).err().map(|e| e.to_string()));

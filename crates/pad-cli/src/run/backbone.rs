@@ -42,7 +42,7 @@ pub fn open_as(source: &str, run: &RunSettings) -> Result<Backbone> {
 pub fn vit(run: &RunSettings, backbone: Option<&Backbone>) -> Result<ViTConfig> {
     match (&run.model, backbone) {
         (Auto::Given(name), backbone) => {
-            // Adapters stay, whoever names the rest.
+            // The name of a model does not say which adapters the weights have.
             let adapter = backbone.filter(|backbone| backbone.has_adapters());
             let adapter = adapter.and_then(|backbone| backbone.config().ok()?.adapter);
             Ok(ViTConfig { adapter, ..ViTConfig::preset(name, run.patch_size)? })

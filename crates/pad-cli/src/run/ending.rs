@@ -90,8 +90,8 @@ impl Deadline {
                 thread::sleep(Duration::from_millis(100));
             }
             ending.store(false, Ordering::Relaxed);
-            let told = Instant::now();
-            while told.elapsed() < Self::PATIENCE {
+            let since = Instant::now();
+            while since.elapsed() < Self::PATIENCE {
                 if ending.load(Ordering::Relaxed) || over.load(Ordering::Relaxed) {
                     return;
                 }
@@ -122,7 +122,7 @@ impl Hook for Deadline {
         Ok(())
     }
 
-    /// Asked for when a checkpoint is about to be written.
+    /// Called when a checkpoint is about to be written.
     fn state(&self) -> Value {
         self.ending.store(true, Ordering::Relaxed);
         Value::Null

@@ -17,7 +17,7 @@ pub const SUMMARY: &str = "summary.json";
 /// The folder of checkpoints.
 pub const CHECKPOINTS: &str = "checkpoints";
 
-/// The folder asked for, or the next that is free, for a new run of `program`.
+/// Returns the folder `out`, or the next that is free, for a new run of `program`.
 ///
 /// # Errors
 /// A folder that holds a run.
@@ -46,13 +46,13 @@ pub fn expect_run(folder: &Path, program: &str) -> Result<()> {
     }
 }
 
-/// The program that wrote a run's settings; the first versions did not say it.
+/// The program that wrote a run's settings; the first versions did not store it.
 fn program_of(table: &toml::Table) -> Option<&str> {
     let by_setting =
         [("objective", "pretrain"), ("head_channels", "segment"), ("anchors", "detect")];
     let written = table.get("program").and_then(toml::Value::as_str);
-    let told = || by_setting.iter().find(|(name, _)| table.contains_key(*name));
-    written.or_else(|| told().map(|(_, program)| *program))
+    let inferred = || by_setting.iter().find(|(name, _)| table.contains_key(*name));
+    written.or_else(|| inferred().map(|(_, program)| *program))
 }
 
 /// What a resumed run must share with its checkpoints: every setting that changes its updates, and

@@ -46,11 +46,11 @@ fn described<P: Trainer>(mut command: Command) -> Command {
             }
             let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
             // A help text may describe what happens without a value.
-            let told = help.strip_suffix(']').filter(|help| help.contains("[default: "));
-            match (default, told) {
-                (Some(default), Some(told)) => {
+            let described = help.strip_suffix(']').filter(|help| help.contains("[default: "));
+            match (default, described) {
+                (Some(default), Some(described)) => {
                     let default = default.trim_start_matches("none; ");
-                    argument.help(format!("{told}; {default}]"))
+                    argument.help(format!("{described}; {default}]"))
                 }
                 (Some(default), None) => argument.help(format!("{help} [default: {default}]")),
                 (None, _) => argument,

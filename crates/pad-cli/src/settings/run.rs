@@ -139,7 +139,7 @@ fn model(name: &str) -> Result<Auto<String>, String> {
     Ok(Auto::Given(name.into()))
 }
 
-/// Settings of which a run has at most one of each row: a later layer's replaces the others.
+/// Settings that replace each other: one of a row, in a later layer, removes the others of the row.
 pub const EXCLUSIVE: [&[&str]; 4] = [
     &["lr", "blr"],
     &["warmup_epochs", "warmup_steps"],

@@ -9,7 +9,7 @@ use pad::{
 
 use crate::run::Result;
 
-/// The settings of a run that matter to whoever uses its weights. Each is `None` where the run does
+/// The settings of a run that a program using its weights needs. Each is `None` where the run does
 /// not say it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RunFacts {

@@ -13,7 +13,7 @@ use rayon::prelude::*;
 use super::{
     likeness::{Likeness, near_duplicates},
     manifest::{Entry, MANIFEST, Manifest, by_path, foreign, sha256},
-    plan::{Plan, Planned},
+    plan::{PlacedImage, SourcePlan},
     source::SourceSpec,
 };
 use crate::{
@@ -102,7 +102,7 @@ impl Built {
 /// written; [`Error::Line`] for a damaged manifest. Downloaded files that cannot be read are listed
 /// in [`Built::unreadable`].
 pub fn build(
-    plans: &[Plan],
+    plans: &[SourcePlan],
     set: &Path,
     config: &BuildConfig,
     progress: &mut dyn FnMut(Progress<'_>),
@@ -154,7 +154,10 @@ pub fn build(
 }
 
 /// Returns the planned image of each entry: the entries are a subsequence of the plan.
-fn planned<'a>(plan: &'a Plan, manifest: &'a Manifest) -> impl Iterator<Item = &'a Planned> {
+fn planned<'a>(
+    plan: &'a SourcePlan,
+    manifest: &'a Manifest,
+) -> impl Iterator<Item = &'a PlacedImage> {
     let mut images = plan.images.iter();
     manifest.entries.iter().filter_map(move |entry| images.find(|image| image.to == entry.path))
 }
@@ -167,7 +170,7 @@ enum Outcome {
 }
 
 fn build_one(
-    plan: &Plan,
+    plan: &SourcePlan,
     set: &Path,
     config: &BuildConfig,
     progress: &mut dyn FnMut(Progress<'_>),
@@ -224,7 +227,7 @@ fn build_one(
 
 /// Places one file, if it belongs to the set.
 fn bring(
-    image: &Planned,
+    image: &PlacedImage,
     source: &SourceSpec,
     set: &Path,
     earlier: Option<&Entry>,
@@ -260,7 +263,7 @@ fn bring(
 
 /// Returns the bytes of the file in the set and its likeness; `None` for an image that is too dark.
 fn content(
-    planned: &Planned,
+    planned: &PlacedImage,
     source: &SourceSpec,
     config: &BuildConfig,
 ) -> Result<Option<(Vec<u8>, Likeness)>> {
@@ -342,7 +345,7 @@ fn encode(image: &Image, path: &Path) -> Result<Vec<u8>> {
 }
 
 /// Writes the file atomically.
-fn place(image: &Planned, to: &Path, bytes: &[u8], link: bool) -> Result<()> {
+fn place(image: &PlacedImage, to: &Path, bytes: &[u8], link: bool) -> Result<()> {
     let io = |cause| Error::Io { path: to.into(), cause };
     if to.exists() && fs::read(to).map_err(io)? == bytes {
         return Ok(());

@@ -2,7 +2,7 @@
 //! eight public sources.
 //!
 //! The sources are downloaded by hand (as their licences require) and unpacked below one folder;
-//! the table [`SOURCES`] says which of their images belong to the set. [`Plan`] finds the files,
+//! the table [`SOURCES`] says which of their images belong to the set. [`SourcePlan`] finds the files,
 //! [`build`] brings them into the layout `NAME/thermal/*` with a [`Manifest`] per source,
 //! [`verify`] checks the set later.
 //!
@@ -24,6 +24,6 @@ pub use self::{
     build::{BuildConfig, Built, Placing, Progress, build},
     likeness::{Likeness, near_duplicates},
     manifest::{Entry, MANIFEST, Manifest, verify},
-    plan::{Plan, Planned},
+    plan::{PlacedImage, SourcePlan},
     source::{EXPECTED, Order, SOURCES, SourceSpec},
 };

@@ -16,7 +16,7 @@ use crate::{
 
 /// An image to be placed in the set.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Planned {
+pub struct PlacedImage {
     /// The downloaded file.
     pub from: PathBuf,
     /// Its path below the download's folder, with `/` on every system.
@@ -27,16 +27,16 @@ pub struct Planned {
 
 /// The images to be placed from one source, before any image is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Plan {
+pub struct SourcePlan {
     /// The rules of the source.
     pub source: SourceSpec,
     /// The folder of its download.
     pub download: PathBuf,
     /// The images, in the order of their frames.
-    pub images: Vec<Planned>,
+    pub images: Vec<PlacedImage>,
 }
 
-impl Plan {
+impl SourcePlan {
     /// Returns the folder of a source's download below the folder of all downloads.
     ///
     /// # Errors
@@ -136,7 +136,7 @@ impl Plan {
             if let Some(first) = stems.insert(stem.clone(), file.path.clone()) {
                 return Err(Error::SameStem { first, second: file.path, stem });
             }
-            images.push(Planned { from: file.path, original, to });
+            images.push(PlacedImage { from: file.path, original, to });
         }
         Ok(Self { source: source.clone(), download: download.into(), images })
     }

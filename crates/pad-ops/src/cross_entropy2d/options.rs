@@ -29,7 +29,7 @@ pub struct HardPixels {
     pub min_kept: usize,
 }
 
-/// How [`cross_entropy2d`] counts pixels.
+/// How [`cross_entropy2d`](crate::cross_entropy2d()) counts pixels.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CrossEntropy {

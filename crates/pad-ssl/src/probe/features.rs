@@ -20,7 +20,7 @@ impl FeatureSet {
     /// FeatureSet (N, D), any float dtype, with a label below `classes` each.
     ///
     /// # Errors
-    /// [`Error::Probe`](crate::Error::Probe) if there are none, if the counts differ, or for a
+    /// [`Error::Probe`](crate::Error::Probe) without any, if the counts differ, or for a
     /// label beyond the classes or a feature that is not finite.
     pub fn new(values: &Tensor, labels: Vec<usize>, classes: usize) -> Result<Self> {
         let &[images, _] = values.dims() else {
