@@ -32,8 +32,8 @@ pub(crate) struct Program {
 enum Command {
     /// Trains a detector
     Train(Box<Train>),
-    /// AP, AP50, AP75 and the rest of COCO's numbers, AP of each class, multiply-adds and time of an
-    /// image
+    /// AP, AP50, AP75 and the rest of COCO's numbers, AP of each class, multiply-adds and time of
+    /// an image
     Eval(Box<eval::Eval>),
     /// Finds objects in a folder of images: pictures with boxes, and a COCO results file
     Predict(Box<predict::Predict>),
