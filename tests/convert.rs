@@ -159,6 +159,42 @@ fn the_other_programs_read_foreign_files() {
     assert!(said.contains("vit-mae -> ours: 94 tensors"), "{said}");
 }
 
+/// A fixed scale is in no tensor, and any scale would give a model.
+#[test]
+fn an_unknown_scale_must_be_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let shapes: [(&str, &[usize]); 8] = [
+        ("patch_embed.proj.weight", &[64, 3, 16, 16]),
+        ("patch_embed.proj.bias", &[64]),
+        ("cls_token", &[1, 1, 64]),
+        ("pos_embed", &[1, 5, 64]),
+        ("blocks.0.norm1.weight", &[64]),
+        ("blocks.0.mlp.fc1.weight", &[256, 64]),
+        ("blocks.0.mlp.fc2.weight", &[64, 256]),
+        ("blocks.0.adaptmlp.down_proj.weight", &[8, 64]),
+    ];
+    let tensors: std::collections::HashMap<String, Tensor> = shapes
+        .iter()
+        .map(|(name, shape)| {
+            let zeros = Tensor::zeros(*shape, candle_core::DType::F32, &candle_core::Device::Cpu);
+            ((*name).to_string(), zeros.unwrap())
+        })
+        .collect();
+    candle_core::safetensors::save(&tensors, at("fixed.safetensors")).unwrap();
+    let input = at("fixed.safetensors").display().to_string();
+    let out = at("out.safetensors").display().to_string();
+    assert_eq!(
+        refusal(&input, &[&out]),
+        "FILE: vit: adapter: `scale` cannot be inferred: a fixed one is not stored with the tensors; expected \
+         --adapter-scale, such as fixed=0.5"
+    );
+    assert!(!Path::new(&out).exists());
+    convert(Path::new(&input), Path::new(&out), &["--adapter-scale=fixed=0.1"]);
+    let adapter = Checkpoint::open(&out).unwrap().vit_config().unwrap().adapter.unwrap();
+    assert_eq!(adapter.scale, pad::Scale::Fixed(0.1));
+}
+
 #[test]
 fn bad_files_are_one_line_each() {
     let folder = tempfile::tempdir().unwrap();

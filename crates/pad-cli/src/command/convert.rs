@@ -19,7 +19,7 @@ use crate::{
     run::Result,
     tools::{
         output::{Replace, print},
-        weights::{ASSET, in_flags},
+        weights::{ASSET, SCALE_OPTION, in_flags},
     },
 };
 
@@ -124,11 +124,8 @@ fn open(program: &Program) -> Result<(Backbone, Vec<String>)> {
     let options = options.with_format(program.from).with_backbone(input);
     let opened = Backbone::open(source, &options).map_err(in_flags)?;
     let report = opened.report();
-    // Metadata with a guessed scale would be worse than no file.
-    if let Some(why) = &report.unresolved
-        && program.adapter_scale.is_none()
-        && opened.has_adapters()
-    {
+    // Any scale gives a model, and no tensor tells the right one.
+    if let Some(why) = report.unresolved.as_ref().filter(|why| why.contains(SCALE_OPTION)) {
         return Err(in_flags(format_args!("{}: {why}", program.input)).into());
     }
     let mut said = vec![report.to_string()];

@@ -18,6 +18,9 @@ use crate::run::Result;
 /// The name of the backbone inside this program.
 pub const ASSET: &str = "asset";
 
+/// What errors of the libraries say where the scale of adapters is unknown.
+pub const SCALE_OPTION: &str = "the option `scale`";
+
 /// Flags of the weights.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Weights")]
@@ -99,7 +102,7 @@ pub fn backbone_options() -> BackboneOptions {
 pub fn in_flags(error: impl Display) -> String {
     let mut text = error.to_string();
     let flags = [
-        ("the option `scale`", "--adapter-scale"),
+        (SCALE_OPTION, "--adapter-scale"),
         ("the option `backbone`", "--backbone"),
         ("the option `any_backbone`", "--any-backbone"),
     ];
