@@ -3,43 +3,11 @@
 use std::{cmp::Ordering, collections::BinaryHeap};
 
 use pad_ops::ImageSize;
-use serde::{Deserialize, Serialize};
 
 use super::{
-    FelzenszwalbConfig, Histograms, Merge, Region, Workspace,
+    Histograms, Merge, Region,
     regions::{Extractor, Features},
 };
-use crate::Result;
-
-/// The configuration of [`selective_search()`]. The defaults are the paper's.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct SelectiveSearchConfig {
-    /// The segmentation.
-    pub felzenszwalb: FelzenszwalbConfig,
-    /// The texture histograms.
-    pub histograms: Histograms,
-}
-
-/// Returns all regions of an 8-bit grey image, treated as three equal channels, in order of
-/// creation: the segments by their first pixel, then the merged regions. They equal those of
-/// selectivesearch 0.4.
-///
-/// As there, two segments are neighbours if the box of the later has a corner strictly inside the
-/// box of the earlier; a merged region inherits the neighbours of both. The most similar pair is
-/// merged; among equals, the pair that became known last. Source: Uijlings et al., "Selective
-/// Search for Object Recognition", 2013.
-///
-/// # Errors
-/// [`Error::Setting`](crate::Error::Setting) if `gray` is empty, above 2^30 pixels or not of that
-/// size, or a setting is out of range.
-pub fn selective_search(
-    gray: &[u8],
-    size: ImageSize,
-    config: &SelectiveSearchConfig,
-) -> Result<Vec<Region>> {
-    Workspace::new().selective_search(gray, size, config)
-}
 
 /// Two neighbours. The greatest is the pair to merge next.
 #[derive(Clone, Copy, Debug)]
