@@ -2,6 +2,7 @@
 
 mod boxes;
 mod classes;
+mod color;
 mod heat;
 mod rois;
 mod text;
@@ -12,12 +13,13 @@ use ::image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
 use candle_core::{DType, Tensor};
 use pad_ops::{ImageSize, fs::write_atomic};
 
-use self::heat::share;
 pub use self::{
     boxes::DrawnBox,
     classes::{ClassShare, ImageClasses, save_class_png},
+    color::Color,
     heat::heat,
 };
+use self::{color::to_level, heat::share};
 use crate::{
     Error, Result,
     image::{Image, Pixels},
@@ -26,9 +28,6 @@ use crate::{
     transform::Normalize,
     window::Window,
 };
-
-/// Red, green and blue, 0 to 255.
-pub type Color = [u8; 3];
 
 /// A picture of 8-bit RGB pixels to draw on. Everything outside is clipped.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -316,10 +315,6 @@ fn blend(below: Color, over: Color, alpha: f32) -> Color {
         let (below, over) = (f32::from(below[channel]), f32::from(over[channel]));
         to_level(below + (over - below) * alpha)
     })
-}
-
-fn to_level(value: f32) -> u8 {
-    value.round().clamp(0.0, 255.0) as u8 // NaN becomes 0
 }
 
 fn expect_values(size: ImageSize, values: &[f32]) -> Result<()> {

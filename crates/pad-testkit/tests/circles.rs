@@ -4,16 +4,10 @@ use std::fs;
 
 use pad_testkit::{import_circles, library_crates};
 
-/// Crates whose circles have not been dissolved yet.
-const CIRCULAR: [&str; 3] = ["pad-adapter", "pad-data", "pad-heads"];
-
 #[test]
 fn no_two_files_import_each_other() {
     let mut found = String::new();
     for library in library_crates() {
-        if CIRCULAR.contains(&library.folder.as_str()) {
-            continue;
-        }
         let source = library.root.parent().unwrap();
         for circle in import_circles(&library.root) {
             let files = circle.iter().map(|file| file.strip_prefix(source).unwrap().display());

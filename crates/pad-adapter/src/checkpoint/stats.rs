@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::Format;
-
 /// Entries of a file's metadata.
 const MEAN: &str = "input_mean";
 const STD: &str = "input_std";
@@ -86,19 +84,6 @@ impl InputStats {
         };
         let stats = Self { mean: values(mean)?, std: values(std)? };
         stats.is_valid().then_some(stats)
-    }
-
-    /// The statistics that all published weights of a format share. timm publishes weights of
-    /// several; those with layer scale (DINOv2, DeiT III) have ImageNet's.
-    pub(super) fn of_format(format: Format, has_layer_scale: bool) -> Option<Self> {
-        match format {
-            Format::Mae | Format::MmSelfSup | Format::VitMae | Format::Dinov2 => {
-                Some(Self::IMAGENET)
-            }
-            Format::Timm if has_layer_scale => Some(Self::IMAGENET),
-            Format::Clip | Format::ClipVision => Some(Self::CLIP),
-            Format::Timm | Format::Vit | Format::Ours | Format::Original => None,
-        }
     }
 }
 

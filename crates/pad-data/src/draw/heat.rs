@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use super::{Color, to_level};
+use super::color::{Color, to_level};
 
 /// Returns the position of `value` in the range, 0 to 1; `None` for NaN. An empty range gives 0.
 pub(super) fn share(value: f32, (low, high): (f32, f32)) -> Option<f32> {

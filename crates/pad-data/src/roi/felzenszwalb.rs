@@ -1,48 +1,9 @@
 //! Graph-based segmentation.
 
 use pad_ops::ImageSize;
-use serde::{Deserialize, Serialize};
 
-use super::{check_image, segments::Segmenter, smooth::MAX_SIGMA};
-use crate::{Error, Result};
-
-/// The configuration of [`felzenszwalb()`]. The defaults are the paper's.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct FelzenszwalbConfig {
-    /// Larger values give larger segments: a segment of `n` pixels can be joined at costs up to
-    /// `scale / 255 / n` above its largest inner cost. Default 600.
-    pub scale: f64,
-    /// Standard deviation of the Gaussian blur applied first, pixels, 0 to 64. Default 0.9.
-    pub sigma: f64,
-    /// Segments with fewer pixels are joined to a neighbour. Default 30.
-    pub min_size: u32,
-}
-
-impl Default for FelzenszwalbConfig {
-    fn default() -> Self {
-        Self { scale: 600.0, sigma: 0.9, min_size: 30 }
-    }
-}
-
-impl FelzenszwalbConfig {
-    /// Checks the settings.
-    ///
-    /// # Errors
-    /// [`Error::Setting`] for a scale or a sigma outside its range.
-    pub(super) fn check(&self) -> Result<()> {
-        let refuse = |name, expected: String, found: f64| {
-            Err(Error::Setting { name, expected, found: found.to_string() })
-        };
-        if !(self.scale.is_finite() && self.scale >= 0.0) {
-            return refuse("scale", "a finite number of at least 0".into(), self.scale);
-        }
-        if !(0.0..=MAX_SIGMA).contains(&self.sigma) {
-            return refuse("sigma", format!("0 to {MAX_SIGMA}"), self.sigma);
-        }
-        Ok(())
-    }
-}
+use super::{FelzenszwalbConfig, gray::check_image, segments::Segmenter};
+use crate::Result;
 
 /// A segment label for each pixel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,7 +29,7 @@ pub struct Labels {
 /// column; the reference leaves their order to an unstable sort.
 ///
 /// # Errors
-/// [`Error::Setting`] if `gray` is empty, above 2^30 pixels or not of that size, or a setting is
+/// [`Error::Setting`](crate::Error::Setting) if `gray` is empty, above 2^30 pixels or not of that size, or a setting is
 /// out of range.
 pub fn felzenszwalb(gray: &[u8], size: ImageSize, config: &FelzenszwalbConfig) -> Result<Labels> {
     check_image(gray, size)?;

@@ -45,143 +45,30 @@
 //! # Ok::<(), pad_data::Error>(())
 //! ```
 
+mod config;
 mod felzenszwalb;
 mod file;
 mod filter;
 #[cfg(test)]
 mod golden;
 mod graph;
+mod gray;
+mod grouping;
 mod order;
+mod rectangle;
 mod regions;
 mod segments;
 mod selective_search;
 mod smooth;
 mod texture;
 mod tile;
+mod workspace;
 
-use pad_ops::ImageSize;
-use serde::{Deserialize, Serialize};
-
-pub use felzenszwalb::{FelzenszwalbConfig, Labels, felzenszwalb};
+pub use config::{FelzenszwalbConfig, RoiConfig, SelectiveSearchConfig};
+pub use felzenszwalb::{Labels, felzenszwalb};
 pub use file::{parse_file, read, write};
 pub use filter::{RoiFilter, filter};
+pub use rectangle::Roi;
 pub use regions::{Histograms, Merge, Region};
-pub use selective_search::{SelectiveSearchConfig, selective_search};
-
-use crate::{Error, Result};
-use segments::Segmenter;
-use selective_search::Grouping;
-
-/// A rectangle of pixels. As in the reference, `width` and `height` are last minus first pixel: one
-/// less than the number of columns and rows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Roi {
-    /// First column.
-    pub x: u32,
-    /// First row.
-    pub y: u32,
-    /// Columns, less one.
-    pub width: u32,
-    /// Rows, less one.
-    pub height: u32,
-}
-
-impl Roi {
-    /// Returns whether the rectangle lies inside an image of `size`.
-    pub fn is_inside(&self, size: ImageSize) -> bool {
-        let inside = |first: u32, extent: u32, limit: usize| {
-            u64::from(first) + u64::from(extent) <= limit as u64
-        };
-        inside(self.x, self.width, size.width) && inside(self.y, self.height, size.height)
-    }
-}
-
-/// Formats a line of a RoI file: `x,y,width,height`.
-impl std::fmt::Display for Roi {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{},{},{},{}", self.x, self.y, self.width, self.height)
-    }
-}
-
-/// The configuration of [`rois`]. The defaults are the paper's.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct RoiConfig {
-    /// The search for regions.
-    pub search: SelectiveSearchConfig,
-    /// The filter of regions.
-    pub filter: RoiFilter,
-}
-
-/// The buffers of one thread, reused for every image: about 60 bytes per pixel of the largest
-/// image.
-#[derive(Debug, Default)]
-pub struct Workspace {
-    segmenter: Segmenter,
-    grouping: Grouping,
-}
-
-impl Workspace {
-    /// Returns an empty workspace; its buffers grow on use.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Runs [`selective_search()`] in these buffers.
-    ///
-    /// # Errors
-    /// As [`selective_search()`].
-    pub fn selective_search(
-        &mut self,
-        gray: &[u8],
-        size: ImageSize,
-        config: &SelectiveSearchConfig,
-    ) -> Result<Vec<Region>> {
-        check_image(gray, size)?;
-        config.felzenszwalb.check()?;
-        let count = self.segmenter.run(gray, size.width, &config.felzenszwalb);
-        let labels = &self.segmenter.labels;
-        Ok(self.grouping.run(gray, size, labels, count, config.histograms))
-    }
-
-    /// Runs [`rois`] in these buffers.
-    ///
-    /// # Errors
-    /// As [`rois`].
-    pub fn rois(&mut self, gray: &[u8], size: ImageSize, config: &RoiConfig) -> Result<Vec<Roi>> {
-        config.filter.check()?;
-        Ok(filter(&self.selective_search(gray, size, &config.search)?, &config.filter))
-    }
-}
-
-/// Returns the regions of interest of a grey image, without duplicates, sorted by
-/// `(x, y, width, height)`.
-///
-/// `gray` holds `size.height` rows of `size.width` bytes.
-///
-/// # Errors
-/// [`Error::Setting`] if `gray` is empty, above 2^30 pixels or not of that size, or a setting is
-/// out of range.
-pub fn rois(gray: &[u8], size: ImageSize, config: &RoiConfig) -> Result<Vec<Roi>> {
-    Workspace::new().rois(gray, size, config)
-}
-
-/// Checks that `gray` is an image of `size`.
-fn check_image(gray: &[u8], size: ImageSize) -> Result<()> {
-    let area = size.height.checked_mul(size.width);
-    let Some(area @ 1..=graph::MAX_PIXELS) = area else {
-        return Err(Error::Setting {
-            name: "size",
-            expected: format!("1 to {} pixels", graph::MAX_PIXELS),
-            found: size.to_string(),
-        });
-    };
-    if gray.len() != area {
-        return Err(Error::Setting {
-            name: "gray",
-            expected: format!("{area} bytes for {size} pixels"),
-            found: format!("{} bytes", gray.len()),
-        });
-    }
-    Ok(())
-}
+pub use selective_search::selective_search;
+pub use workspace::{Workspace, rois};

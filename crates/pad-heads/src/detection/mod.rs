@@ -23,9 +23,8 @@ mod pretrained;
 mod report;
 mod roi_heads;
 mod rpn;
+mod samples;
 mod training;
-
-use training::key_of;
 
 pub use batch::{Boxes, Detection, DetectionBatch, DetectionTargets, Target, rescaled};
 pub use config::{DetectorConfig, MaskConfig, RoiHeadsConfig, RpnConfig, Thresholds, TopN};
@@ -36,8 +35,9 @@ pub use model::{DetectionModel, read_backbone};
 pub use predict::{PredictedObject, PredictedObjects};
 pub use pretrained::pretrained;
 pub use report::DetectionReport;
-pub use roi_heads::{RoiHeads, RoiOutput, RoiSamples, level_of};
+pub use roi_heads::{RoiHeads, RoiOutput, level_of};
 pub use rpn::{Proposals, Rpn, RpnOutput, RpnSamples};
+pub use samples::RoiSamples;
 pub use training::{DetectionTask, role_of};
 
 /// Factor on the learning rate from each layer to the one below it in ViTDet-B.

@@ -10,12 +10,12 @@ use pad_ops::{
 };
 
 use super::{
-    Boxes, Detection, DetectorConfig, Target, Thresholds,
+    Boxes, Detection, DetectorConfig, RoiSamples, Target, Thresholds,
     boxes::{BoxCoder, area, clipped, has_area},
-    key_of,
     losses::{nothing, rows, smooth_l1_sum, table, values},
     mask_head::{self, DetectionWithMask, MaskHead},
     matching::{Label, Matcher, sample},
+    samples::key_of,
 };
 use crate::{
     error::{Error, Result},
@@ -34,19 +34,6 @@ pub fn level_of(bbox: [f32; 4]) -> usize {
     let level = level + 2.0 + (area(bbox).sqrt() / side + 1e-8).log2();
     // Levels count from 2 in the papers, from 0 here.
     (level.floor() - 2.0).clamp(0.0, (POOLED - 1) as f32) as usize
-}
-
-/// The boxes of an image that the losses are computed on.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct RoiSamples {
-    /// Boxes.
-    pub boxes: Boxes,
-    /// Class of each; the number of classes is the background.
-    pub labels: Vec<u32>,
-    /// Box of each one's object; meaningless for the background.
-    pub targets: Boxes,
-    /// Index of each one's object in the [`Target`]; meaningless for the background.
-    pub objects: Vec<usize>,
 }
 
 /// The output of one box head.

@@ -9,9 +9,9 @@ use super::{
     anchors::{cell, spread},
     boxes::{BoxCoder, clipped, has_area},
     config::{RpnConfig, TopN},
-    key_of,
     losses::{binary_cross_entropy_sum, nothing, rows, smooth_l1_sum, table, values},
     matching::{Matcher, sample},
+    samples::key_of,
 };
 use crate::{
     error::{Error, Result},

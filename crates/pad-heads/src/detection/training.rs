@@ -1,7 +1,7 @@
 //! A detector as a training task.
 
 use pad_adapter::params::Role;
-use pad_ops::{Mode, rng::Key};
+use pad_ops::Mode;
 use pad_train::{BoxError, Losses, Task};
 
 use super::{DetectionBatch, Detector};
@@ -12,14 +12,6 @@ use super::{DetectionBatch, Detector};
 /// it.
 pub fn role_of(name: &str) -> Role {
     name.strip_prefix("backbone.net.").map_or(Role::Head, Role::of)
-}
-
-/// The key that the samples of a pass are drawn from.
-pub(super) fn key_of(mode: Mode) -> Key {
-    match mode {
-        Mode::Train(key) => key,
-        Mode::Eval => Key::new(0),
-    }
 }
 
 /// Trains a detector.

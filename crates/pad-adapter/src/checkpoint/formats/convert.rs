@@ -65,7 +65,7 @@ impl Checkpoint {
         converted.remove_metadata(NAMES);
         let has_layer_scale = converted.get("blocks.0.ls1.gamma").is_some();
         let stats = converted.input_stats()?;
-        if let Some(stats) = stats.or_else(|| InputStats::of_format(format, has_layer_scale)) {
+        if let Some(stats) = stats.or_else(|| format.input_stats(has_layer_scale)) {
             converted.set_input_stats(&stats);
         }
         // The file's own description takes precedence.

@@ -5,7 +5,10 @@ use std::{fmt, str::FromStr};
 use pad_ops::text::unknown_name;
 
 use super::{clip, mmselfsup, ours, rule::Table, transformers};
-use crate::{Error, Result, checkpoint::Checkpoint};
+use crate::{
+    Error, Result,
+    checkpoint::{Checkpoint, InputStats},
+};
 
 /// The metadata entry with the naming scheme of a file that this project exported.
 pub(super) const NAMES: &str = "names";
@@ -160,6 +163,17 @@ impl Format {
                 prefix.is_empty() || table.marks.first().is_some_and(|mark| has(prefix, mark));
             marked && evident && used
         })
+    }
+
+    /// The statistics that all published weights of the format share. timm publishes weights of
+    /// several; those with layer scale (DINOv2, DeiT III) have ImageNet's.
+    pub(super) fn input_stats(self, has_layer_scale: bool) -> Option<InputStats> {
+        match self {
+            Self::Mae | Self::MmSelfSup | Self::VitMae | Self::Dinov2 => Some(InputStats::IMAGENET),
+            Self::Timm if has_layer_scale => Some(InputStats::IMAGENET),
+            Self::Clip | Self::ClipVision => Some(InputStats::CLIP),
+            Self::Timm | Self::Vit | Self::Ours | Self::Original => None,
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use pad_ops::ImageSize;
 
-use super::{Atmosphere, Calibration, Planck};
+use super::calibration::{Atmosphere, Calibration, Planck};
 use crate::{Error, Result};
 
 /// Begins the payload of a segment: name, zero, version.

@@ -3,7 +3,7 @@
 use pad_ops::ImageSize;
 use pulp::{Arch, NullaryFnOnce};
 
-use super::Plane;
+use super::plane::Plane;
 
 /// Interleaved RGB of an image of size `size`.
 pub(super) fn rgb(luma: &Plane, blue: &Plane, red: &Plane, size: ImageSize) -> Vec<u8> {

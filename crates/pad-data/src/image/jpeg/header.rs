@@ -2,7 +2,7 @@
 
 use pad_ops::ImageSize;
 
-use super::{ORDER, Plane, huffman::Table};
+use super::{huffman::Table, order::ORDER, plane::Plane};
 
 /// A baseline image with one scan.
 pub(super) struct Header {

@@ -14,6 +14,8 @@ mod complete;
 mod header;
 mod huffman;
 mod idct;
+mod order;
+mod plane;
 
 use std::path::Path;
 
@@ -25,6 +27,8 @@ use self::{
     header::{Component, Header},
     huffman::{Bits, Next},
     idct::LANES,
+    order::ORDER,
+    plane::Plane,
 };
 use super::{DecodeOptions, Image, Pixels};
 use crate::Result;
@@ -70,30 +74,6 @@ pub(super) fn decode(
         _ => Image::new(size, 1, Pixels::U8(luma.into_samples(size)))?,
     };
     Ok(Some(Decoded { image, channels }))
-}
-
-/// Samples of one component, padded to whole blocks.
-struct Plane {
-    samples: Vec<u8>,
-    stride: usize,
-    /// Samples that belong to the image.
-    size: ImageSize,
-    /// Whether any coefficient is not zero; a chroma plane without one is neutral.
-    coloured: bool,
-}
-
-impl Plane {
-    /// The samples of an image of size `size` without padding.
-    fn into_samples(mut self, size: ImageSize) -> Vec<u8> {
-        if self.stride != size.width {
-            for row in 1..size.height {
-                let start = row * self.stride;
-                self.samples.copy_within(start..start + size.width, row * size.width);
-            }
-        }
-        self.samples.truncate(size.area());
-        self.samples
-    }
 }
 
 /// The entropy-coded bytes without stuffing and restart markers.
@@ -281,27 +261,6 @@ fn coefficients(
     }
     (at == 64).then_some(())
 }
-
-/// Place of the n-th coded coefficient in a block (row-major), padded for a run beyond the end.
-const ORDER: [u8; 64 + 16] = {
-    let mut order = [63; 64 + 16];
-    let (mut index, mut diagonal) = (0, 0);
-    while diagonal < 15 {
-        let mut step = 0;
-        while step <= diagonal {
-            // Odd diagonals run downwards, even ones upwards.
-            let (row, column) =
-                if diagonal % 2 == 1 { (step, diagonal - step) } else { (diagonal - step, step) };
-            if row < 8 && column < 8 {
-                order[index] = (row * 8 + column) as u8;
-                index += 1;
-            }
-            step += 1;
-        }
-        diagonal += 1;
-    }
-    order
-};
 
 #[cfg(test)]
 mod tests {

@@ -1,11 +1,8 @@
 //! Where a pixel, and so a box, is moved to.
 
-use std::sync::Arc;
-
 use pad_ops::ImageSize;
 
-use super::{ObjectMask, Target};
-use crate::{rect::Rect, sets::detection::Object, transform::Flip};
+use crate::{rect::Rect, transform::Flip};
 
 /// The part of an image that a sample shows, and its scale: the image is mirrored, scaled, and
 /// cropped.
@@ -23,7 +20,7 @@ pub struct Geometry {
 
 impl Geometry {
     /// A box of the image in pixels of the kept part, clipped to it; its area may be 0.
-    fn place(&self, [x1, y1, x2, y2]: [f64; 4]) -> [f64; 4] {
+    pub(super) fn place(&self, [x1, y1, x2, y2]: [f64; 4]) -> [f64; 4] {
         let width = self.from.width as f64;
         let (x1, x2) = match self.flip {
             Flip::None => (x1, x2),
@@ -35,33 +32,6 @@ impl Geometry {
         let x = |x: f64| (x * wide - left as f64).clamp(0.0, width as f64);
         let y = |y: f64| (y * high - top as f64).clamp(0.0, height as f64);
         [x(x1), y(y1), x(x2), y(y2)]
-    }
-
-    /// The single objects of which the kept part shows more than `min_side` pixels each way. Masks
-    /// are those of the objects that have one.
-    pub fn target(&self, objects: &[Object], min_side: f64) -> Target {
-        let mut target = Target::default();
-        for (object, bbox) in self.shown(objects, min_side) {
-            target.boxes.push(bbox);
-            target.labels.push(object.class);
-            let mask = object.mask.as_ref();
-            target.masks.extend(mask.map(|mask| ObjectMask::new(Arc::clone(mask), *self)));
-        }
-        target
-    }
-
-    fn shown<'a>(
-        &self,
-        objects: &'a [Object],
-        min_side: f64,
-    ) -> impl Iterator<Item = (&'a Object, [f32; 4])> {
-        let single = objects.iter().filter(|object| !object.crowd);
-        single
-            .map(|object| (object, self.place(object.bbox)))
-            .filter(move |(_, [x1, y1, x2, y2])| x2 - x1 > min_side && y2 - y1 > min_side)
-            .map(|(object, bbox)| (object, bbox.map(|edge| edge as f32)))
-            // In f32 the sides of a small box may be equal.
-            .filter(|(_, [x1, y1, x2, y2])| x1 < x2 && y1 < y2)
     }
 
     /// The place of a point of the kept part in the image, pixels: column, row. It may be outside
@@ -90,6 +60,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::{sets::detection::Object, transform::detection::Target};
 
     fn object(bbox: [f64; 4], class: u32) -> Object {
         Object { bbox, class, area: 1.0, crowd: false, id: 1, mask: None }

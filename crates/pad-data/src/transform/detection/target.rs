@@ -1,10 +1,12 @@
 //! What a detector learns to find.
 
+use std::sync::Arc;
+
 use candle_core::Device;
 use pad_ops::ImageSize;
 
-use super::ObjectMask;
-use crate::{Result, ahead::ToDevice};
+use super::{Geometry, ObjectMask};
+use crate::{Result, ahead::ToDevice, sets::detection::Object};
 
 /// Objects of an image.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -16,6 +18,35 @@ pub struct Target {
     pub labels: Vec<u32>,
     /// Pixels of each box's object, where the set has them.
     pub masks: Vec<ObjectMask>,
+}
+
+impl Geometry {
+    /// The single objects of which the kept part shows more than `min_side` pixels each way. Masks
+    /// are those of the objects that have one.
+    pub fn target(&self, objects: &[Object], min_side: f64) -> Target {
+        let mut target = Target::default();
+        for (object, bbox) in self.shown(objects, min_side) {
+            target.boxes.push(bbox);
+            target.labels.push(object.class);
+            let mask = object.mask.as_ref();
+            target.masks.extend(mask.map(|mask| ObjectMask::new(Arc::clone(mask), *self)));
+        }
+        target
+    }
+
+    fn shown<'a>(
+        &self,
+        objects: &'a [Object],
+        min_side: f64,
+    ) -> impl Iterator<Item = (&'a Object, [f32; 4])> {
+        let single = objects.iter().filter(|object| !object.crowd);
+        single
+            .map(|object| (object, self.place(object.bbox)))
+            .filter(move |(_, [x1, y1, x2, y2])| x2 - x1 > min_side && y2 - y1 > min_side)
+            .map(|(object, bbox)| (object, bbox.map(|edge| edge as f32)))
+            // In f32 the sides of a small box may be equal.
+            .filter(|(_, [x1, y1, x2, y2])| x1 < x2 && y1 < y2)
+    }
 }
 
 /// Labels of a batch of images that are at the upper left of their places, zeros beside and below.
