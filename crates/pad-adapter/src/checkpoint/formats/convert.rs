@@ -10,11 +10,7 @@ use super::{
     report::{Change, ConversionReport},
     rule::{Fate, fate},
 };
-use crate::{
-    Error, Result, Scale,
-    checkpoint::{Checkpoint, InputStats},
-    vit::ViTConfig,
-};
+use crate::{Error, Result, Scale, checkpoint::Checkpoint, vit::ViTConfig};
 
 impl Checkpoint {
     /// Renames the tensors to this project's names, and reports what became of each. `format` is

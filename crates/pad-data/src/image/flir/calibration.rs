@@ -76,7 +76,7 @@ impl Atmosphere {
 
 impl Calibration {
     /// Checks that the constants give temperatures.
-    fn validate(&self) -> Result<()> {
+    pub(super) fn validate(&self) -> Result<()> {
         let Planck { r1, r2, b, f, o } = self.planck;
         let finite =
             [r1, r2, b, f, o, self.emissivity, self.reflected].iter().all(|x| x.is_finite());

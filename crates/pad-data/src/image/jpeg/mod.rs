@@ -19,7 +19,6 @@ mod plane;
 
 use std::path::Path;
 
-use pad_ops::ImageSize;
 use pulp::{Arch, NullaryFnOnce};
 
 pub(super) use self::complete::is_complete;
