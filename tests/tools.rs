@@ -54,11 +54,13 @@ fn values_are_checked_first() {
 /// What does not exist is said to be missing, whatever it was meant to be.
 #[test]
 fn missing_weights_are_named() {
-    for (name, flags) in
-        [("reconstruct", ["--run", "runs/absent"]), ("probe", ["--weights", "absent"])]
-    {
+    for (name, flags) in [
+        ("reconstruct", ["--run", "runs/absent"]),
+        ("probe", ["--weights", "absent.safetensors"]),
+    ] {
         let error = error_line(&output(name, &flags));
-        assert!(error.contains("absent: No such file or directory"), "{name}: {error}");
+        let want = format!("{}: No such file or directory", flags[1]);
+        assert!(error.contains(&want), "{name}: {error}");
     }
     let error = error_line(&output("probe", &["--weights", "aset"]));
     assert_eq!(error, "aset: no such file (did you mean `asset`?)");
