@@ -54,10 +54,9 @@ fn values_are_checked_first() {
 /// What does not exist is said to be missing, whatever it was meant to be.
 #[test]
 fn missing_weights_are_named() {
-    for (name, flags) in [
-        ("reconstruct", ["--run", "runs/absent"]),
-        ("probe", ["--weights", "absent.safetensors"]),
-    ] {
+    for (name, flags) in
+        [("reconstruct", ["--run", "runs/absent"]), ("probe", ["--weights", "absent.safetensors"])]
+    {
         let error = error_line(&output(name, &flags));
         let want = format!("{}: No such file or directory", flags[1]);
         assert!(error.contains(&want), "{name}: {error}");
