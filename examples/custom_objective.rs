@@ -65,6 +65,7 @@ impl Objective for Denoise {
 }
 
 fn main() -> Result<(), BoxError> {
+    tracing_subscriber::fmt().with_target(false).without_time().init(); // progress, where there is no terminal
     let device = Device::Cpu;
     pad::ops::join_workers(None)?;
     let size = ImageSize::square(112);
@@ -73,8 +74,8 @@ fn main() -> Result<(), BoxError> {
     let config = LoaderConfig { batch_size: 16, ..Default::default() };
     let pipeline = ImagePipeline { size, ..Default::default() };
     let loader: Loader = Loader::new(training, pipeline, config.clone())?;
-    let in_order = LoaderConfig { shuffle: false, drop_last: false, ..config };
-    let held_out: Loader = Loader::new(held_out, ImagePipeline::evaluation(size), in_order)?;
+    let held_out: Loader =
+        Loader::new(held_out, ImagePipeline::evaluation(size), config.in_order())?;
 
     // The frozen backbone of this repository; adapters and the new head train.
     let options = BackboneOptions::default()
@@ -102,7 +103,7 @@ fn main() -> Result<(), BoxError> {
     let config = TrainerConfig { epochs: 8, ..Default::default() };
     Trainer::new(config, Schedule::warmup_cosine(2e-3, 0.0, 1.0, 8.0), optimizer)?
         .with_hook(&mut loss)
-        .with_hook(ProgressBar::new(20))
+        .with_hook(ProgressBar::new(10))
         .run(
             &task,
             &mut EpochStream::new(loader.batches_per_epoch(), |epoch, first, stride| {

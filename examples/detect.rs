@@ -32,6 +32,9 @@ use pad::{
     train::{AdamW, AdamWConfig, EpochStream, Schedule, Trainer, TrainerConfig, log::ProgressBar},
 };
 
+#[global_allocator] // candle allocates every result anew, which costs the system's allocator a quarter of a step
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Parser)]
 struct Program {
     /// Folder of labelled images [default: rendered scenes]
@@ -47,6 +50,7 @@ struct Program {
 
 fn main() -> Result<(), BoxError> {
     let Program { data, out, epochs } = Program::parse();
+    tracing_subscriber::fmt().with_target(false).without_time().init(); // progress, where there is no terminal
     let device = Device::Cpu;
     pad::ops::join_workers(None)?;
 
@@ -111,7 +115,7 @@ fn main() -> Result<(), BoxError> {
     let config = TrainerConfig { epochs, clip_norm: Some(1.0), ..Default::default() };
     Trainer::new(config, schedule, optimizer)?
         .with_hook(Evaluation::new(evaluator).with_every_epochs(Some(4)).with_start(false))
-        .with_hook(ProgressBar::new(50))
+        .with_hook(ProgressBar::new(10))
         .run(
             &DetectionTask::new(&model.detector),
             &mut EpochStream::new(loader.batches_per_epoch(), |epoch, first, stride| {

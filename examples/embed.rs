@@ -54,7 +54,7 @@ fn main() -> Result<(), BoxError> {
         normalize: normalize.clone(),
         ..ImagePipeline::evaluation(ImageSize::square(224))
     };
-    let config = LoaderConfig { shuffle: false, drop_last: false, ..Default::default() };
+    let config = LoaderConfig::default().in_order();
     let loader: Loader = Loader::new(images, pipeline, config)?;
     let found = embed(&encoder.vit, &loader, Pool::Mean, &device, |_| true)?;
     let found = found.ok_or("stopped")?.with_input_stats(normalize);

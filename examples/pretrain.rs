@@ -34,6 +34,9 @@ use pad::{
     },
 };
 
+#[global_allocator] // candle allocates every result anew, which costs the system's allocator a quarter of a step
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Parser)]
 struct Program {
     /// Folder of infrared images (PNG, JPEG, BMP, TIFF; any layout) or of tar shards [default: rendered scenes]
@@ -43,15 +46,15 @@ struct Program {
     #[arg(long, value_name = "DIR", default_value = "runs/example-pretrain")]
     out: PathBuf,
     /// Passes over the images
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 12)]
     epochs: usize,
 }
 
 fn main() -> Result<(), BoxError> {
     let Program { data, out, epochs } = Program::parse();
+    tracing_subscriber::fmt().with_target(false).without_time().init(); // progress, where there is no terminal
     let device = Device::Cpu;
     pad::ops::join_workers(None)?; // this thread works in the pool of the operators
-
     // Images, and the regions of interest around which they are cropped.
     let images: SharedDataset<Image> = match data {
         Some(folder) => open_images(&folder)?,
@@ -67,17 +70,16 @@ fn main() -> Result<(), BoxError> {
     )?;
     let normalize = Normalize::msip();
     let size = ImageSize::square(224);
+    let batches = LoaderConfig { batch_size: 32, ..Default::default() };
     let loader: Loader = Loader::new(
         WithRois::new(training, rois)?,
         ImagePipeline { size, normalize: normalize.clone(), ..Default::default() },
-        LoaderConfig { batch_size: 32, ..Default::default() },
+        batches.clone(),
     )?;
     let evaluation =
         ImagePipeline { normalize: normalize.clone(), ..ImagePipeline::evaluation(size) };
-    let in_order =
-        LoaderConfig { batch_size: 32, shuffle: false, drop_last: false, ..Default::default() };
     let examples = held_out.every(held_out.len().div_ceil(6));
-    let held_out: Loader = Loader::new(held_out, evaluation.clone(), in_order)?;
+    let held_out: Loader = Loader::new(held_out, evaluation.clone(), batches.in_order())?;
 
     // The small RGB backbone of this repository, frozen, with new adapters.
     let options = BackboneOptions::default()
@@ -108,7 +110,7 @@ fn main() -> Result<(), BoxError> {
     let config = TrainerConfig { epochs, ..Default::default() };
     Trainer::new(config, schedule, optimizer)?
         .with_hook(&mut loss)
-        .with_hook(ProgressBar::new(50))
+        .with_hook(ProgressBar::new(10))
         .run(
             &task,
             &mut EpochStream::new(loader.batches_per_epoch(), |epoch, first, stride| {

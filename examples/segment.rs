@@ -33,6 +33,9 @@ use pad::{
     train::{AdamW, AdamWConfig, EpochStream, Schedule, Trainer, TrainerConfig, log::ProgressBar},
 };
 
+#[global_allocator] // candle allocates every result anew, which costs the system's allocator a quarter of a step
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Parser)]
 struct Program {
     /// Folder of labelled images [default: rendered scenes]
@@ -48,6 +51,7 @@ struct Program {
 
 fn main() -> Result<(), BoxError> {
     let Program { data, out, steps } = Program::parse();
+    tracing_subscriber::fmt().with_target(false).without_time().init(); // progress, where there is no terminal
     let device = Device::Cpu;
     pad::ops::join_workers(None)?;
 
@@ -107,7 +111,7 @@ fn main() -> Result<(), BoxError> {
     let interval = steps.div_ceil(4);
     Trainer::new(config, Schedule::poly(2e-3, 0.4, 4.0), optimizer)?
         .with_hook(Evaluation::new(evaluator).with_every_epochs(Some(2)).with_start(false))
-        .with_hook(ProgressBar::new(20))
+        .with_hook(ProgressBar::new(10))
         .run(
             &SegmentationTask::new(&model.segmentor),
             &mut EpochStream::new(loader.batches_per_epoch(), |epoch, first, stride| {
