@@ -35,9 +35,19 @@ fn killed_and_resumed_equals_uninterrupted() {
 
         let mut resume = program("pretrain");
         resume.arg("--resume").arg(&run).args(["--threads", "1", "--workers", "0"]);
+        if steps <= 3 {
+            // Without a checkpoint nothing is continued unless it is wanted.
+            let error = programs::error_line(&resume.output().unwrap());
+            let expected = format!(
+                "{}: no checkpoint that can be used; --resume-anyway starts from the beginning",
+                run.join("checkpoints").display()
+            );
+            assert_eq!(error, expected);
+            resume.arg("--resume-anyway");
+        }
         let output = success(resume);
         let said = programs::stderr(&output);
-        let place = if steps > 3 { "resumed from" } else { "no checkpoint yet" };
+        let place = if steps > 3 { "resumed from" } else { "from the beginning" };
         assert!(said.contains(place), "{said}");
         assert!(bytes(run.join("model.safetensors")) == want, "killed after step {steps}");
         let (updates, _) = log_lines(&run); // the others are evaluations
@@ -61,7 +71,7 @@ fn a_resumed_run_must_be_the_same_run() {
     assert_eq!(error, format!("{name} holds a run: continue it with --resume {name}"));
 }
 
-/// SIGTERM as a cluster sends it, SIGINT as Ctrl-C does.
+/// SIGTERM as a cluster sends it, SIGINT as Ctrl-C does, SIGHUP as a terminal that is closed.
 #[cfg(unix)]
 #[test]
 fn signals_end_a_run_with_a_checkpoint_and_the_exit_code_of_shells() {
@@ -72,7 +82,7 @@ fn signals_end_a_run_with_a_checkpoint_and_the_exit_code_of_shells() {
     let plan = ["--checkpoint-every=1000", "--ema=0.9"];
     success(pretrain(&data, &whole, &plan));
     let want = bytes(whole.join("model.safetensors"));
-    for (signal, code) in [("TERM", 143), ("INT", 130)] {
+    for (signal, code) in [("TERM", 143), ("INT", 130), ("HUP", 129)] {
         let run = folder.path().join(signal);
         let mut child = pretrain(&data, &run, &plan).spawn().unwrap();
         wait_for(&run, 3);

@@ -94,8 +94,14 @@ fn refuse(error: &clap::Error) -> ExitCode {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let lines =
         lines.take_while(|line| !["Usage:", "For more"].iter().any(|s| line.starts_with(s)));
-    eprintln!("{}", lines.collect::<Vec<_>>().join(" "));
+    complain(format_args!("{}", lines.collect::<Vec<_>>().join(" ")));
     ExitCode::from(2)
+}
+
+/// Prints an error; where it cannot be printed, the exit code says enough.
+fn complain(text: std::fmt::Arguments<'_>) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// Starts the logs, runs the program, prints an error in one line and sets the exit code.
@@ -119,13 +125,15 @@ fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .with_target(false)
         .without_time()
+        // Whoever closed the terminal or filled the disk wants the training, not the log.
+        .log_internal_errors(false)
         .init();
     match run(program) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => match error.downcast_ref::<signals::Stopped>() {
             Some(stopped) => stopped.exit_code(),
             None => {
-                eprintln!("error: {}", error.to_string().replace('\n', " "));
+                complain(format_args!("error: {}", error.to_string().replace('\n', " ")));
                 ExitCode::FAILURE
             }
         },

@@ -1,10 +1,24 @@
-//! Atomic file writes.
+//! Atomic file writes, and the folder operations that checkpoints are made of.
+//!
+//! With the feature `fault-injection`, [`fault`] lets any of them fail: for tests that what is on the
+//! disk stays usable after a crash or an error at any point.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, BufWriter, Write},
     path::Path,
 };
+
+#[cfg(feature = "fault-injection")]
+pub mod fault;
+
+/// A file operation is about to happen.
+#[cfg(feature = "fault-injection")]
+use fault::point;
+#[cfg(not(feature = "fault-injection"))]
+fn point(_operation: &str, _path: &Path) -> io::Result<()> {
+    Ok(())
+}
 
 /// Writes `path` so that it is never seen half-written: a temporary file in the same folder is
 /// filled, synced to the disk, renamed over `path`, and the folder synced. On an error the old file
@@ -23,6 +37,7 @@ pub fn write_atomic(
     let name = path.file_name().ok_or_else(|| io::Error::other("the path names no file"))?;
     let mut prefix = std::ffi::OsString::from(".");
     prefix.push(name);
+    point("create", path)?;
     let temporary = tempfile::Builder::new()
         .prefix(&prefix)
         .suffix(".tmp")
@@ -30,9 +45,12 @@ pub fn write_atomic(
         .tempfile_in(folder)?;
     let mut writer = BufWriter::with_capacity(1 << 20, temporary.as_file());
     fill(&mut writer)?;
+    point("write", path)?;
     writer.flush()?;
     drop(writer);
+    point("sync", path)?;
     temporary.as_file().sync_all()?;
+    point("rename", path)?;
     temporary.persist(path).map_err(|refused| refused.error)?;
     sync_folder(folder)
 }
@@ -52,9 +70,51 @@ pub fn write_atomic_bytes(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// Any error of the file system.
 pub fn sync_folder(folder: &Path) -> io::Result<()> {
     if cfg!(unix) {
+        point("sync", folder)?;
         File::open(folder)?.sync_all()?;
     }
     Ok(())
+}
+
+/// Creates `folder` and those above it that are missing.
+///
+/// # Errors
+/// Any error of the file system.
+pub fn create_folder(folder: &Path) -> io::Result<()> {
+    point("create", folder)?;
+    fs::create_dir_all(folder)
+}
+
+/// Renames a file or a folder; [`sync_folder`] makes it durable.
+///
+/// # Errors
+/// Any error of the file system.
+pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    point("rename", from)?;
+    fs::rename(from, to)
+}
+
+/// Removes `folder` with all that is in it.
+///
+/// # Errors
+/// Any error of the file system.
+pub fn remove_folder(folder: &Path) -> io::Result<()> {
+    point("remove", folder)?;
+    fs::remove_dir_all(folder)
+}
+
+/// Removes temporary files that a killed [`write_atomic`] left in `folder`, best effort. No other
+/// process may be writing into it.
+pub fn remove_temporary(folder: &Path) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        // `.NAME.EXT` and six random characters, then `.tmp`.
+        if name.starts_with('.') && name.ends_with(".tmp") && entry.path().is_file() {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// Temporary files are private by default; the result should have the rights of any other new file.
@@ -96,5 +156,18 @@ mod tests {
             1,
             "temporary files are gone"
         );
+    }
+
+    #[test]
+    fn what_a_killed_write_left_is_removed_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in [".a.bin1f3kQz.tmp", ".hidden", "notes.tmp", "a.bin"] {
+            std::fs::write(folder.path().join(name), "x").unwrap();
+        }
+        remove_temporary(folder.path());
+        let mut names: Vec<_> =
+            std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, [".hidden", "a.bin", "notes.tmp"]);
     }
 }

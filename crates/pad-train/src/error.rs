@@ -117,6 +117,24 @@ pub enum Error {
         /// What is wrong, expected before found.
         what: String,
     },
+    /// A checkpoint that a newer version of this crate wrote. Nothing in its folder is touched.
+    #[error("{}: expected format {newest} or older, found {found}: a newer version wrote it", path.display())]
+    NewerFormat {
+        /// The file.
+        path: PathBuf,
+        /// The newest format that is read.
+        newest: u32,
+        /// Its format.
+        found: u64,
+    },
+    /// Another process works in a folder.
+    #[error("{} is in use by {holder}", folder.display())]
+    Locked {
+        /// The folder.
+        folder: PathBuf,
+        /// The process that holds it.
+        holder: String,
+    },
     /// A run cannot be continued from this checkpoint with these settings or data.
     #[error("cannot resume from {}: {}", checkpoint.display(), faults.join("; "))]
     Resume {

@@ -7,7 +7,7 @@
 //! key made of the run's seed and the number of the micro-batch; batches are a function of seed and
 //! epoch; moments, variables and hooks are in the checkpoint. So the resumed run computes what the
 //! uninterrupted one would have computed, bit for bit where the operations themselves are
-//! deterministic.
+//! deterministic. An epoch whose evaluation failed, or was killed, is evaluated again then.
 //!
 //! # Extending
 //! A run that finished or was stopped can be resumed with other `epochs` or `max_steps`. Up to the
@@ -34,6 +34,7 @@ use crate::{
     AdamW, BatchIter, Batches, Checkpoints, Collective, Ema, EmaConfig, EpochInfo, Error,
     Gradients, Hook, Result, Schedule, Share, SingleProcess, StepInfo, Task, TrainerConfig,
     TrainerState, TrainerView, TrainingCheckpoint,
+    checkpoint::{FolderLock, Marks},
     collective::{agree, agree_by, check_parameters, sum_gradients},
     hook::Requests,
     tally::Tally,
@@ -59,6 +60,8 @@ pub struct Trainer<'h> {
     hook_states: BTreeMap<String, Value>,
     checkpoints: Option<Checkpoints>,
     last_checkpoint: Option<PathBuf>,
+    /// The epoch that ended with the checkpoint resumed from, if its hooks were not called.
+    hooks_due: Option<usize>,
     stop: Arc<AtomicBool>,
     group: Arc<dyn Collective>,
     ema: Option<Ema>,
@@ -81,6 +84,7 @@ impl<'h> Trainer<'h> {
             hook_states: BTreeMap::new(),
             checkpoints: None,
             last_checkpoint: None,
+            hooks_due: None,
             stop: Arc::default(),
             group: Arc::new(SingleProcess),
             ema: None,
@@ -158,6 +162,7 @@ impl<'h> Trainer<'h> {
         }
         self.state = saved.clone();
         self.hook_states = checkpoint.hook_states().clone();
+        self.hooks_due = checkpoint.hooks_due();
         self.last_checkpoint = Some(checkpoint.path().to_path_buf());
         Ok(())
     }
@@ -199,9 +204,15 @@ impl<'h> Trainer<'h> {
         let group = &*group;
         let share = Share { rank: group.rank(), of: group.world_size() };
         let started = self.start(batches.per_epoch());
-        let (last_step, _) = agree_by(group, started, |_| ())?;
+        let ((last_step, _lock), _) = agree_by(group, started, |_| ())?;
         self.check_equal(group, last_step)?;
         agree(group, self.start_hooks(last_step))?;
+        if let Some(epoch) = self.hooks_due.take() {
+            let stop = agree(group, self.after_epoch(epoch, last_step, Requests::default()))?;
+            if stop.contains(&true) && self.state.step < last_step {
+                return self.end(Outcome::Stopped, last_step);
+            }
+        }
         while self.state.step < last_step {
             let TrainerState { epoch, batch_in_epoch: first, .. } = self.state;
             let failed = |cause| Error::Data { epoch, batch: first, cause };
@@ -248,11 +259,65 @@ impl<'h> Trainer<'h> {
     /// Calls the hooks, and writes a checkpoint where it is due. Returns whether this process
     /// stops.
     fn after_step(&mut self, info: &StepInfo, epoch_ended: bool, last_step: usize) -> Result<bool> {
-        let requests = self.call_hooks(info, epoch_ended, last_step)?;
-        if requests.save || self.checkpoints.as_ref().is_some_and(|c| c.due(&self.state)) {
-            self.save(requests.best)?;
+        let mut requests = Requests::default();
+        let (hooks, view) = self.hooks_and_view(last_step);
+        for hook in hooks.iter_mut().filter(|hook| called(&***hook, &view)) {
+            let flow = hook.after_step(info, &view);
+            requests.add(flow.map_err(in_hook(&**hook))?);
+        }
+        requests.save |= self.checkpoints.as_ref().is_some_and(|c| c.due(&self.state));
+        if epoch_ended || info.step == last_step {
+            return self.after_epoch(info.epoch, last_step, requests);
+        }
+        if requests.save {
+            self.save(Marks { best: requests.best, hooks_due: None })?;
         }
         Ok(requests.stop || self.stop.load(Ordering::Relaxed))
+    }
+
+    /// Calls the hooks of an epoch that has ended. What was trained reaches the disk before them
+    /// where a checkpoint is due: an evaluation takes long, and may fail or be killed. A run that
+    /// is resumed from there calls them again.
+    fn after_epoch(
+        &mut self,
+        epoch: usize,
+        last_step: usize,
+        mut requests: Requests,
+    ) -> Result<bool> {
+        let (before, due) = (self.hook_states_now(), Marks { best: false, hooks_due: Some(epoch) });
+        let save_first = requests.save || self.state.step == last_step;
+        if save_first {
+            self.save_as(&before, due)?;
+        }
+        if let Err(error) = self.call_epoch_hooks(epoch, last_step, &mut requests) {
+            if !save_first && let Err(second) = self.save_as(&before, due) {
+                tracing::warn!("no checkpoint after the error below: {second}");
+            }
+            return Err(error);
+        }
+        if requests.save || save_first {
+            self.save(Marks { best: requests.best, hooks_due: None })?;
+        }
+        Ok(requests.stop || self.stop.load(Ordering::Relaxed))
+    }
+
+    fn call_epoch_hooks(
+        &mut self,
+        epoch: usize,
+        last_step: usize,
+        requests: &mut Requests,
+    ) -> Result<()> {
+        self.swap_averages()?;
+        let (hooks, view) = self.hooks_and_view(last_step);
+        let mut info = EpochInfo { epoch, step: view.state.step, ..EpochInfo::default() };
+        let mut called = hooks.iter_mut().filter(|hook| called(&***hook, &view));
+        let result = called.try_for_each(|hook| {
+            let flow = hook.after_epoch(&mut info, &view);
+            requests.add(flow.map_err(in_hook(&**hook))?);
+            Ok(())
+        });
+        self.swap_averages()?; // whatever the hooks say: what is saved next are the weights
+        result
     }
 
     /// Sums of gradients and losses over this process's part of the next step's micro-batches;
@@ -306,8 +371,9 @@ impl<'h> Trainer<'h> {
         Ok(Some((sum.unwrap_or_else(none), tally)))
     }
 
-    /// Checks settings against data and checkpoints, and returns the number of the last step.
-    fn start(&mut self, batches_per_epoch: usize) -> Result<usize> {
+    /// Checks settings against data and checkpoints, and returns the number of the last step and the
+    /// lock of the folder of checkpoints.
+    fn start(&mut self, batches_per_epoch: usize) -> Result<(usize, Option<FolderLock>)> {
         let now = TrainerState { batches_per_epoch, ..self.state.clone() };
         if let Some(checkpoint) = self.last_checkpoint.as_deref() {
             resumable(checkpoint, self.state.differences(&now))?;
@@ -334,10 +400,11 @@ impl<'h> Trainer<'h> {
                 )],
             });
         }
-        if let Some(checkpoints) = self.checkpoints.as_ref().filter(|_| self.group.rank() == 0) {
-            checkpoints.start(self.state.step)?;
-        }
-        Ok(last_step)
+        let lock = match self.checkpoints.as_ref().filter(|_| self.group.rank() == 0) {
+            Some(checkpoints) => Some(checkpoints.start(self.state.step)?),
+            None => None,
+        };
+        Ok((last_step, lock))
     }
 
     /// Checks that all processes are about to do the same with the same values.
@@ -395,32 +462,6 @@ impl<'h> Trainer<'h> {
         Ok(())
     }
 
-    fn call_hooks(
-        &mut self,
-        info: &StepInfo,
-        epoch_ended: bool,
-        last_step: usize,
-    ) -> Result<Requests> {
-        let mut requests = Requests::default();
-        let (hooks, view) = self.hooks_and_view(last_step);
-        for hook in hooks.iter_mut().filter(|hook| called(&***hook, &view)) {
-            let flow = hook.after_step(info, &view);
-            requests.add(flow.map_err(in_hook(&**hook))?);
-        }
-        if epoch_ended || info.step == last_step {
-            self.swap_averages()?;
-            let (hooks, view) = self.hooks_and_view(last_step);
-            let mut epoch =
-                EpochInfo { epoch: info.epoch, step: info.step, ..EpochInfo::default() };
-            for hook in hooks.iter_mut().filter(|hook| called(&***hook, &view)) {
-                let flow = hook.after_epoch(&mut epoch, &view);
-                requests.add(flow.map_err(in_hook(&**hook))?);
-            }
-            self.swap_averages()?;
-        }
-        Ok(requests)
-    }
-
     fn swap_averages(&mut self) -> Result<()> {
         self.ema.as_mut().map_or(Ok(()), Ema::swap)
     }
@@ -438,18 +479,30 @@ impl<'h> Trainer<'h> {
         (&mut self.hooks, view)
     }
 
-    fn save(&mut self, best: bool) -> Result<()> {
-        let Some(checkpoints) = &self.checkpoints else { return Ok(()) };
+    fn hook_states_now(&self) -> BTreeMap<String, Value> {
         let states = self.hooks.iter().map(|hook| (hook.name().to_string(), hook.state()));
-        let states = states.filter(|(_, state)| !state.is_null()).collect();
-        let averages = self.ema.as_ref().map(Ema::averages).transpose()?;
-        let path =
-            checkpoints.save_with(&self.optimizer, &self.state, &states, averages.as_ref())?;
-        if best {
-            checkpoints.mark_best(&path)?;
+        states.filter(|(_, state)| !state.is_null()).collect()
+    }
+
+    fn save(&mut self, marks: Marks) -> Result<()> {
+        let states = self.hook_states_now();
+        self.save_as(&states, marks)
+    }
+
+    /// Writes a checkpoint with these states of the hooks. One of this step that is there already
+    /// keeps its tensors.
+    fn save_as(&mut self, states: &BTreeMap<String, Value>, marks: Marks) -> Result<()> {
+        let Some(checkpoints) = &self.checkpoints else { return Ok(()) };
+        if checkpoints.is_at(self.last_checkpoint.as_deref(), self.state.step) {
+            checkpoints.update(&self.state, states, marks)?;
+        } else {
+            let averages = self.ema.as_ref().map(Ema::averages).transpose()?;
+            let averages = averages.as_ref();
+            let path =
+                checkpoints.save_with(&self.optimizer, &self.state, states, averages, marks)?;
+            self.last_checkpoint = Some(path);
         }
         checkpoints.prune();
-        self.last_checkpoint = Some(path);
         Ok(())
     }
 
@@ -463,7 +516,7 @@ impl<'h> Trainer<'h> {
     fn finish(&mut self, last_step: usize) -> Result<()> {
         let newest = self.last_checkpoint.as_deref();
         if !self.checkpoints.as_ref().is_some_and(|c| c.is_at(newest, self.state.step)) {
-            self.save(false)?;
+            self.save(Marks::default())?;
         }
         self.swap_averages()?;
         let (hooks, view) = self.hooks_and_view(last_step);

@@ -17,18 +17,53 @@ pub const SUMMARY: &str = "summary.json";
 /// The folder of checkpoints.
 pub const CHECKPOINTS: &str = "checkpoints";
 
-/// Returns the folder `out`, or the next that is free, for a new run of `program`.
+/// Returns the folder `out`, or makes the next that is free, for a new run of `program`.
 ///
 /// # Errors
 /// A folder that holds a run.
 pub fn new_folder(program: &str, out: Option<PathBuf>) -> Result<PathBuf> {
-    let folder = out.unwrap_or_else(|| free_run_folder(program));
-    if !folder.join(CONFIG).exists() {
-        return Ok(folder);
+    let Some(folder) = out else { return reserve(program) };
+    if folder.join(CONFIG).exists() {
+        expect_run(&folder, program)?;
+        expect_no_run(&folder)?;
     }
+    Ok(folder)
+}
+
+/// Checks that a folder holds no run.
+///
+/// # Errors
+/// A run.
+pub fn expect_no_run(folder: &Path) -> Result<()> {
     let name = folder.display();
-    expect_run(&folder, program)?;
-    Err(format!("{name} holds a run: continue it with --resume {name}").into())
+    match folder.join(CONFIG).exists() {
+        true => Err(format!("{name} holds a run: continue it with --resume {name}").into()),
+        false => Ok(()),
+    }
+}
+
+/// Makes `runs/PROGRAM-1`, or the first number that is free: of two programs that start at once each
+/// gets its own.
+fn reserve(program: &str) -> Result<PathBuf> {
+    loop {
+        let folder = free_run_folder(program);
+        let failed = |error: std::io::Error| format!("{}: {error}", folder.display());
+        std::fs::create_dir_all(folder.parent().unwrap_or(Path::new("."))).map_err(failed)?;
+        match std::fs::create_dir(&folder) {
+            Ok(()) => return Ok(folder),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(failed(error).into()),
+        }
+    }
+}
+
+/// The folder of a run that may not begin: if it stays empty it goes with this value.
+pub struct Reserved(pub PathBuf);
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir(&self.0); // fails for a run's, which is not empty
+    }
 }
 
 /// Checks that a folder holds a run of a program.
@@ -70,17 +105,23 @@ pub fn identity<P: Trainer>(
     Ok(identity)
 }
 
-/// Continues from the newest checkpoint of a folder; from the beginning without one.
+/// Continues from the newest checkpoint of a folder; without one from the beginning, if `anyway`.
 ///
 /// # Errors
-/// A setting, weights or data that differ from the checkpoint's.
+/// No checkpoint; a setting, weights or data that differ from the checkpoint's.
 pub fn resume(
     training: &mut TrainingLoop<'_>,
     folder: &Path,
     identity: &BTreeMap<String, String>,
+    anyway: bool,
 ) -> Result<()> {
-    let Some(checkpoint) = latest(&folder.join(CHECKPOINTS))? else {
-        tracing::info!("no checkpoint yet: from the beginning");
+    let checkpoints = folder.join(CHECKPOINTS);
+    let Some(checkpoint) = latest(&checkpoints)? else {
+        let what = format!("{}: no checkpoint that can be used", checkpoints.display());
+        if !anyway {
+            return Err(format!("{what}; --resume-anyway starts from the beginning").into());
+        }
+        tracing::warn!("{what}: from the beginning");
         return Ok(());
     };
     let stored = checkpoint.metadata()?;

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Instant,
 };
 
@@ -11,6 +11,7 @@ use candle_core::Device;
 use pad::train::{
     AdamW, AdamWConfig, CheckpointConfig, Checkpoints, Collective, EmaConfig, EpochStream, Every,
     Hook, Outcome, Parameter, ParameterSummary, Task, Trainer as TrainingLoop,
+    checkpoint::FolderLock,
     log::{JsonLines, ProgressBar, TensorBoard},
 };
 
@@ -18,7 +19,7 @@ use super::{
     Result,
     cost::{Cost, MemoryLog},
     ending::{StopAfter, TimedSave, Watch},
-    folder::{self, CHECKPOINTS, CONFIG, SUMMARY},
+    folder::{self, CHECKPOINTS, CONFIG, Reserved, SUMMARY},
     group::{self, on_first},
     schedule::Length,
     signals::Signals,
@@ -39,6 +40,11 @@ pub struct Session<P> {
     /// Signals that end it.
     pub signals: Signals,
     resumed: bool,
+    /// A resumed run without a checkpoint starts from the beginning.
+    resume_anyway: bool,
+    /// The folder is this process's alone until the session ends.
+    lock: OnceLock<FolderLock>,
+    _reserved: Option<Reserved>,
     /// Of a process that trains alone; others wait for each other.
     watch: Option<Watch>,
 }
@@ -70,6 +76,12 @@ pub struct Training<'a, 'c, T: Task> {
     pub texts: Vec<(&'static str, String)>,
 }
 
+/// Locks the folder of a run for the rest of a session.
+fn hold(lock: &OnceLock<FolderLock>, folder: &Path) -> Result<()> {
+    let held = FolderLock::acquire(folder)?;
+    lock.set(held).map_err(|_| "the folder of the run is locked twice".into())
+}
+
 /// How a session ended.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Ended {
@@ -98,10 +110,16 @@ impl<P: Trainer> Session<P> {
         let settings = Settings::of(start, flags)?;
         let joined = group::join(&settings.run.group, settings.run.device.0)?;
         let (group, device) = (joined.group, joined.device);
+        let lock = OnceLock::new();
         let folder = match &start.resume {
-            Some(folder) => folder.clone(),
+            Some(folder) => {
+                on_first(&*group, || hold(&lock, folder))?;
+                folder.clone()
+            }
             None => on_first(&*group, || folder::new_folder(P::NAME, start.out.clone()))?,
         };
+        let is_new = start.resume.is_none() && start.out.is_none() && group.rank() == 0;
+        let reserved = is_new.then(|| Reserved(folder.clone()));
         if group.world_size() > 1 {
             tracing::info!("{} processes train together", group.world_size());
         }
@@ -109,8 +127,19 @@ impl<P: Trainer> Session<P> {
         let (device, signals) = (device.open()?, Signals::watch()?);
         tracing::debug!("operators: {}", pad::ops::cpu_level());
         let watch = (group.world_size() == 1).then(|| Watch::start(&signals, folder.clone()));
-        let resumed = start.resume.is_some();
-        Ok(Self { settings, folder, device, group, signals, resumed, watch })
+        let (resumed, resume_anyway) = (start.resume.is_some(), start.resume_anyway);
+        Ok(Self {
+            settings,
+            folder,
+            device,
+            group,
+            signals,
+            resumed,
+            resume_anyway,
+            lock,
+            _reserved: reserved,
+            watch,
+        })
     }
 
     /// Runs `work`, and tells the other processes of the group if it fails.
@@ -161,7 +190,7 @@ impl<P: Trainer> Session<P> {
         let checkpoints = Checkpoints::new(self.checkpoints(), saving)?;
         training = training.with_checkpoints(checkpoints.with_metadata(identity.clone()));
         if self.resumed {
-            folder::resume(&mut training, &self.folder, &identity)?;
+            folder::resume(&mut training, &self.folder, &identity, self.resume_anyway)?;
         }
         let first_step = training.state().step;
         if first_step >= length.steps && self.folder.join(SUMMARY).is_file() {
@@ -179,6 +208,11 @@ impl<P: Trainer> Session<P> {
         on_first(&*self.group, || {
             std::fs::create_dir_all(&self.folder)
                 .map_err(|error| format!("{}: {error}", self.folder.display()))?;
+            if !self.resumed {
+                hold(&self.lock, &self.folder)?;
+                folder::expect_no_run(&self.folder)?; // another process may have been faster
+            }
+            pad::ops::fs::remove_temporary(&self.folder);
             for (name, text) in &texts {
                 super::write_text(&self.folder.join(name), text)?;
             }

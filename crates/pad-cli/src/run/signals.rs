@@ -1,4 +1,5 @@
-//! Ctrl-C and SIGTERM: the work is saved and ends, with the exit code that shells expect.
+//! Ctrl-C, SIGTERM and SIGHUP (a closed terminal): the work is saved and ends, with the exit code that
+//! shells expect.
 
 use std::{
     fmt,
@@ -10,7 +11,7 @@ use std::{
 };
 
 use signal_hook::{
-    consts::{SIGINT, SIGTERM},
+    consts::{SIGHUP, SIGINT, SIGTERM},
     flag,
 };
 
@@ -28,7 +29,8 @@ impl Signals {
     /// From now on a signal sets [`Signals::stop`]; a second one ends the program at once.
     pub fn watch() -> Result<Self> {
         let (stop, signal) = (Arc::new(AtomicBool::new(false)), Arc::default());
-        for number in [SIGINT, SIGTERM] {
+        let signals = [SIGINT, SIGTERM].into_iter().chain((!ignores_hangup()).then_some(SIGHUP));
+        for number in signals {
             // In this order: the first signal finds `stop` still false.
             flag::register_conditional_shutdown(number, 128 + number, Arc::clone(&stop))?;
             flag::register_usize(number, Arc::clone(&signal), number as usize)?;
@@ -56,6 +58,15 @@ impl Signals {
     }
 }
 
+/// Whether this process was started with SIGHUP ignored (`nohup`), and is to outlive its terminal.
+/// False where the system does not say.
+fn ignores_hangup() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (SIGHUP - 1) & 1 == 1)
+}
+
 /// The program ended because of a signal, with its work saved.
 #[derive(Clone, Copy, Debug)]
 pub struct Stopped {
@@ -63,7 +74,7 @@ pub struct Stopped {
 }
 
 impl Stopped {
-    /// 130 after Ctrl-C, 143 after SIGTERM.
+    /// 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP.
     pub fn exit_code(self) -> ExitCode {
         ExitCode::from(u8::try_from(128 + self.signal).unwrap_or(u8::MAX))
     }

@@ -23,6 +23,9 @@ pub struct Start {
     /// Continue the run in this folder; a longer --epochs or --max-steps extends it
     #[arg(long, value_name = "DIR", conflicts_with_all = ["recipe", "preset"])]
     pub resume: Option<PathBuf>,
+    /// Start from the beginning if the run that is resumed has no checkpoint that can be used
+    #[arg(long, requires = "resume")]
+    pub resume_anyway: bool,
     /// Settings by name (see the end of this help) or in a TOML file; flags override them
     #[arg(long, visible_alias = "config", value_name = "NAME|FILE")]
     pub recipe: Option<String>,

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    format::{BEST, folder_name, step_of},
+    format::{BEST, SavedState, folder_name, step_of},
     load::TrainingCheckpoint,
 };
 use crate::{Error, Result};
@@ -99,40 +99,77 @@ pub fn open(folder: &Path, which: Which) -> Result<TrainingCheckpoint> {
 /// Damaged ones are skipped with a warning.
 ///
 /// # Errors
-/// [`Error::Io`] if the folder cannot be listed.
+/// [`Error::Io`] if the folder cannot be listed or a file cannot be read; [`Error::NewerFormat`].
 pub fn latest(folder: &Path) -> Result<Option<TrainingCheckpoint>> {
     for (_, path) in numbered(folder)?.into_iter().rev() {
         match TrainingCheckpoint::open(&path) {
             Ok(checkpoint) => return Ok(Some(checkpoint)),
-            Err(error) => tracing::warn!("checkpoint {} is skipped: {error}", path.display()),
+            Err(error) if is_damage(&error) => {
+                tracing::warn!("checkpoint {} is skipped: {error}", path.display());
+            }
+            Err(error) => return Err(error),
         }
     }
     Ok(None)
 }
 
-/// Returns the checkpoint that was marked as best in `folder`; `None` if none was.
+/// Returns whether an error says that a checkpoint is incomplete or altered, and not that it could
+/// not be read now.
+pub(super) fn is_damage(error: &Error) -> bool {
+    match error {
+        Error::Damaged { .. } => true,
+        Error::Io { cause, .. } => cause.kind() == std::io::ErrorKind::NotFound,
+        _ => false,
+    }
+}
+
+/// Returns the checkpoint that was marked as best in `folder`; `None` if none was, or if it was
+/// damaged and set aside.
 ///
 /// # Errors
-/// [`Error::Io`] or [`Error::Damaged`] if one was marked but cannot be read.
+/// [`Error::Io`], [`Error::Damaged`] or [`Error::NewerFormat`] if one was marked but cannot be read.
 pub fn best(folder: &Path) -> Result<Option<TrainingCheckpoint>> {
-    match best_path(folder)? {
-        Some(path) => TrainingCheckpoint::open(&path).map(Some),
+    match best_step(folder)? {
+        Some(step) => {
+            let path = folder.join(folder_name(step));
+            if !path.exists() {
+                tracing::warn!("the best checkpoint {} is missing", path.display());
+                return Ok(None);
+            }
+            TrainingCheckpoint::open(&path).map(Some)
+        }
         None => Ok(None),
     }
 }
 
-pub(super) fn best_path(folder: &Path) -> Result<Option<PathBuf>> {
+/// Returns the step of the best checkpoint: the newest state knows it. The file [`BEST`] is for
+/// people, and for folders of format 1.
+pub(super) fn best_step(folder: &Path) -> Result<Option<usize>> {
+    for (_, path) in numbered(folder)?.into_iter().rev() {
+        match SavedState::read(&path) {
+            Ok(state) if state.format == 1 => return pointed(folder),
+            Ok(state) => return Ok(state.best),
+            Err(error) if is_damage(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    pointed(folder)
+}
+
+fn pointed(folder: &Path) -> Result<Option<usize>> {
     let pointer = folder.join(BEST);
     let name = match fs::read_to_string(&pointer) {
         Ok(text) => text.trim().to_string(),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Error::io(&pointer)(error)),
     };
-    if step_of(&name).is_none() {
-        let what = format!("expected the name of a checkpoint, found `{name}`");
-        return Err(Error::Damaged { path: pointer, what });
+    match step_of(&name) {
+        Some(step) => Ok(Some(step)),
+        None => {
+            let what = format!("expected the name of a checkpoint, found `{name}`");
+            Err(Error::Damaged { path: pointer, what })
+        }
     }
-    Ok(Some(folder.join(name)))
 }
 
 /// Lists checkpoint folders by step, complete or not; empty if `folder` does not exist.

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     path::{Path, PathBuf},
 };
 
@@ -10,7 +9,7 @@ use candle_core::{Device, Tensor, Var};
 use serde_json::Value;
 
 use super::{
-    format::{AVERAGES, FORMAT, MODEL, OPTIMIZER, STATE, SavedState},
+    format::{AVERAGES, MODEL, OPTIMIZER, STATE, SavedState},
     tensors_file::TensorsFile,
 };
 use crate::{
@@ -29,20 +28,10 @@ impl TrainingCheckpoint {
     ///
     /// # Errors
     /// [`Error::Io`] for a file that is missing or unreadable, [`Error::Damaged`] for one that is
-    /// not what was written; both name the file.
+    /// not what was written, [`Error::NewerFormat`]; all name the file.
     pub fn open(path: &Path) -> Result<Self> {
-        let state_path = path.join(STATE);
-        let text = fs::read(&state_path).map_err(Error::io(&state_path))?;
-        let damaged = |what| Error::Damaged { path: state_path.clone(), what };
-        let value: Value = serde_json::from_slice(&text)
-            .map_err(|error| damaged(format!("expected JSON: {error}")))?;
-        let format = value.get("format").and_then(Value::as_u64);
-        if format != Some(FORMAT.into()) {
-            let found = format.map_or("none".into(), |format| format.to_string());
-            return Err(damaged(format!("expected format {FORMAT}, found {found}")));
-        }
-        let state: SavedState = serde_json::from_value(value)
-            .map_err(|error| damaged(format!("expected a trainer's state: {error}")))?;
+        let state = SavedState::read(path)?;
+        let damaged = |what| Error::Damaged { path: path.join(STATE), what };
         for name in [MODEL, OPTIMIZER] {
             let facts = state.files.get(name);
             let facts = facts.ok_or_else(|| damaged(format!("no checksum of `{name}`")))?;
@@ -62,6 +51,19 @@ impl TrainingCheckpoint {
     /// Returns the state of the run.
     pub fn trainer_state(&self) -> &TrainerState {
         &self.state.trainer
+    }
+
+    /// Returns the step of the best checkpoint when this one was written ([`Flow::Best`]); `None`
+    /// if none was marked.
+    ///
+    /// [`Flow::Best`]: crate::Flow::Best
+    pub fn best_step(&self) -> Option<usize> {
+        self.state.best
+    }
+
+    /// Returns the epoch that ended with this checkpoint, if its hooks had not been called yet.
+    pub(crate) fn hooks_due(&self) -> Option<usize> {
+        self.state.hooks_due
     }
 
     /// Returns the hooks' states by name.

@@ -7,14 +7,21 @@ use std::{
 };
 
 use candle_core::Tensor;
-use pad_ops::fs::{sync_folder, write_atomic, write_atomic_bytes};
+use pad_ops::fs::{
+    create_folder, remove_folder, remove_temporary, rename, sync_folder, write_atomic,
+    write_atomic_bytes,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
-    find::{best_path, latest, numbered},
-    format::{AVERAGES, BEST, FORMAT, FileFacts, MODEL, OPTIMIZER, STATE, SavedState, folder_name},
+    find::{best_step, is_damage, latest, numbered},
+    format::{
+        AVERAGES, BEST, FORMAT, FileFacts, MODEL, OPTIMIZER, STATE, SavedState, folder_name,
+        step_of,
+    },
     load::TrainingCheckpoint,
+    lock::FolderLock,
     tensors_file,
 };
 use crate::{AdamW, Error, Result, TrainerState};
@@ -62,6 +69,15 @@ impl CheckpointConfig {
     }
 }
 
+/// What a checkpoint says beside the state of the run.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Marks {
+    /// It is the best so far.
+    pub(crate) best: bool,
+    /// The epoch that ended with it, if its hooks are still to be called.
+    pub(crate) hooks_due: Option<usize>,
+}
+
 /// The folder of a run's checkpoints. One process writes to it at a time.
 #[derive(Clone, Debug)]
 pub struct Checkpoints {
@@ -106,10 +122,17 @@ impl Checkpoints {
         }
     }
 
-    /// Creates the folder and removes what a crash left; fails if it holds a later checkpoint.
-    pub(crate) fn start(&self, step: usize) -> Result<()> {
-        fs::create_dir_all(&self.folder).map_err(Error::io(&self.folder))?;
+    /// Creates and locks the folder, removes what a crash left and sets damaged checkpoints aside;
+    /// fails if it holds a later checkpoint, or one of a newer format.
+    pub(crate) fn start(&self, step: usize) -> Result<FolderLock> {
+        create_folder(&self.folder).map_err(Error::io(&self.folder))?;
+        let lock = FolderLock::acquire(&self.folder)?;
         self.remove_partial();
+        remove_temporary(&self.folder);
+        self.set_damaged_aside()?;
+        if let Some(best) = best_step(&self.folder)? {
+            self.point_to_best(best)?;
+        }
         let later = latest(&self.folder)?.filter(|found| found.trainer_state().step > step);
         match later {
             Some(newest) => Err(Error::FolderInUse {
@@ -117,8 +140,29 @@ impl Checkpoints {
                 step,
                 newest: newest.path().to_path_buf(),
             }),
-            None => Ok(()),
+            None => Ok(lock),
         }
+    }
+
+    /// Gives damaged checkpoints another name: they would take the place of good ones among those
+    /// that are kept.
+    fn set_damaged_aside(&self) -> Result<()> {
+        for path in numbered(&self.folder)?.into_values() {
+            let error = match TrainingCheckpoint::open(&path) {
+                Err(error) if is_damage(&error) => error,
+                Err(error) => return Err(error),
+                Ok(_) => continue,
+            };
+            let mut aside = path.clone().into_os_string();
+            aside.push(".damaged");
+            let aside = PathBuf::from(aside);
+            if aside.exists() {
+                remove_folder(&aside).map_err(Error::io(&aside))?;
+            }
+            rename(&path, &aside).map_err(Error::io(&path))?;
+            tracing::warn!("{error}; set aside as {}", aside.display());
+        }
+        Ok(())
     }
 
     /// Whether `checkpoint` is the one of `step` in this folder.
@@ -136,22 +180,24 @@ impl Checkpoints {
         state: &TrainerState,
         hooks: &BTreeMap<String, Value>,
     ) -> Result<PathBuf> {
-        self.save_with(optimizer, state, hooks, None)
+        self.save_with(optimizer, state, hooks, None, Marks::default())
     }
 
-    /// [`Checkpoints::save`] with averages of the weights.
+    /// [`Checkpoints::save`] with averages of the weights, and marks.
     pub(crate) fn save_with(
         &self,
         optimizer: &AdamW,
         state: &TrainerState,
         hooks: &BTreeMap<String, Value>,
         averages: Option<&BTreeMap<String, Tensor>>,
+        marks: Marks,
     ) -> Result<PathBuf> {
         let model: BTreeMap<String, Tensor> = (optimizer.parameters().iter())
             .map(|parameter| (parameter.name.clone(), parameter.var.as_tensor().clone()))
             .collect();
         let moments = optimizer.state()?;
-        self.write_folder(state.step, |folder| {
+        let best = self.best_with(marks, state.step)?;
+        let path = self.write_folder(state.step, |folder| {
             let mut files = BTreeMap::new();
             let none = BTreeMap::new();
             let always = [(MODEL, &model, &self.metadata), (OPTIMIZER, &moments, &none)];
@@ -159,11 +205,55 @@ impl Checkpoints {
             for (name, tensors, metadata) in always.into_iter().chain(averages) {
                 files.insert(name.to_string(), write_tensors(folder, name, tensors, metadata)?);
             }
-            let state =
-                SavedState { format: FORMAT, trainer: state.clone(), hooks: hooks.clone(), files };
-            let text = serde_json::to_vec_pretty(&state).map_err(|e| (STATE, e.into()))?;
-            write_atomic_bytes(&folder.join(STATE), &text).map_err(|error| (STATE, error))
-        })
+            let state = SavedState {
+                format: FORMAT,
+                trainer: state.clone(),
+                hooks: hooks.clone(),
+                files,
+                best,
+                hooks_due: marks.hooks_due,
+            };
+            let text = state.to_text().map_err(|error| (STATE, error.into()))?;
+            write_atomic_bytes(&folder.join(STATE), text.as_bytes()).map_err(|error| (STATE, error))
+        })?;
+        if marks.best {
+            self.point_to_best(state.step)?;
+        }
+        Ok(path)
+    }
+
+    /// Replaces what the checkpoint of this step says beside its tensors, which are as they were.
+    pub(crate) fn update(
+        &self,
+        state: &TrainerState,
+        hooks: &BTreeMap<String, Value>,
+        marks: Marks,
+    ) -> Result<()> {
+        let folder = self.folder.join(folder_name(state.step));
+        let saved = SavedState {
+            format: FORMAT,
+            trainer: state.clone(),
+            hooks: hooks.clone(),
+            best: self.best_with(marks, state.step)?,
+            hooks_due: marks.hooks_due,
+            ..SavedState::read(&folder)?
+        };
+        self.write_state(&folder, &saved)?;
+        if marks.best {
+            self.point_to_best(state.step)?;
+        }
+        Ok(())
+    }
+
+    fn write_state(&self, folder: &Path, state: &SavedState) -> Result<()> {
+        let path = folder.join(STATE);
+        let text = state.to_text().map_err(|error| Error::io(&path)(error.into()))?;
+        write_atomic_bytes(&path, text.as_bytes()).map_err(Error::io(&path))
+    }
+
+    /// The best step after a checkpoint of `step` with these marks.
+    fn best_with(&self, marks: Marks, step: usize) -> Result<Option<usize>> {
+        if marks.best { Ok(Some(step)) } else { best_step(&self.folder) }
     }
 
     /// Fills a partial folder and gives it its name. `fill` names the file that failed.
@@ -175,7 +265,7 @@ impl Checkpoints {
         self.remove_partial();
         let target = self.folder.join(folder_name(step));
         let partial = self.partial(step, "");
-        fs::create_dir_all(&partial).map_err(Error::io(&target))?;
+        create_folder(&partial).map_err(Error::io(&target))?;
         let filled = fill(&partial)
             .map_err(|(file, error)| Error::io(&target.join(file))(error))
             .and_then(|()| self.put(&partial, &target, step).map_err(Error::io(&target)));
@@ -189,14 +279,14 @@ impl Checkpoints {
         sync_folder(partial)?;
         // Only a damaged one, or one that this run wrote at the same step. A folder cannot be
         // renamed over another.
-        let old = self.partial(step, "old.");
+        let old = self.partial(step, ".old");
         let replaced = target.exists();
         if replaced {
-            fs::rename(target, &old)?;
+            rename(target, &old)?;
         }
-        if let Err(error) = fs::rename(partial, target) {
+        if let Err(error) = rename(partial, target) {
             if replaced {
-                fs::rename(&old, target)?;
+                rename(&old, target)?;
             }
             return Err(error);
         }
@@ -206,17 +296,30 @@ impl Checkpoints {
     }
 
     fn partial(&self, step: usize, mark: &str) -> PathBuf {
-        self.folder.join(format!(".{}.{mark}partial", folder_name(step)))
+        self.folder.join(format!(".{}{mark}.partial", folder_name(step)))
     }
 
     /// Marks `checkpoint`, one of this folder, as the best so far.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Io`], [`Error::Damaged`].
     pub fn mark_best(&self, checkpoint: &Path) -> Result<()> {
+        let step = SavedState::read(checkpoint)?.trainer.step;
+        // The newest state is the one that counts.
+        let newest = numbered(&self.folder)?.into_values().next_back();
+        let newest = newest.as_deref().unwrap_or(checkpoint);
+        let state = SavedState::read(newest)?;
+        self.write_state(newest, &SavedState { format: FORMAT, best: Some(step), ..state })?;
+        self.point_to_best(step)
+    }
+
+    fn point_to_best(&self, step: usize) -> Result<()> {
         let pointer = self.folder.join(BEST);
-        let name = checkpoint.file_name().unwrap_or_default().to_string_lossy();
-        write_atomic_bytes(&pointer, format!("{name}\n").as_bytes()).map_err(Error::io(&pointer))
+        let text = format!("{}\n", folder_name(step));
+        if fs::read(&pointer).is_ok_and(|there| there == text.as_bytes()) {
+            return Ok(());
+        }
+        write_atomic_bytes(&pointer, text.as_bytes()).map_err(Error::io(&pointer))
     }
 
     /// Removes all but the newest ones and the best one. What cannot be removed stays, with a
@@ -228,26 +331,37 @@ impl Checkpoints {
     }
 
     fn prune_or_say(&self) -> Result<()> {
-        let best = best_path(&self.folder)?;
+        let best = best_step(&self.folder)?;
         let all = numbered(&self.folder)?;
         for (step, path) in all.into_iter().rev().skip(self.config.keep) {
-            if Some(&path) != best.as_ref() {
+            if Some(step) != best {
                 // Renamed first: a crash must not leave half a checkpoint under a whole one's name.
                 let partial = self.partial(step, "");
-                fs::rename(&path, &partial).map_err(Error::io(&path))?;
-                fs::remove_dir_all(&partial).map_err(Error::io(&partial))?;
+                rename(&path, &partial).map_err(Error::io(&path))?;
+                remove_folder(&partial).map_err(Error::io(&partial))?;
             }
         }
         Ok(())
     }
 
-    /// Best effort: what stays is ignored by readers.
+    /// Best effort: what stays is ignored by readers. One that a crash caught between its two names
+    /// gets its own back.
     fn remove_partial(&self) {
         let Ok(entries) = fs::read_dir(&self.folder) else { return };
         for path in entries.flatten().map(|entry| entry.path()) {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            let partial = name.starts_with(".checkpoint-") && name.ends_with(".partial");
-            if partial && let Err(error) = fs::remove_dir_all(&path) {
+            let Some(name) = name.strip_prefix('.').and_then(|name| name.strip_suffix(".partial"))
+            else {
+                continue;
+            };
+            let replaced = name.strip_suffix(".old").filter(|name| step_of(name).is_some());
+            let target = replaced.map(|name| self.folder.join(name));
+            let done = match target.filter(|target| !target.exists()) {
+                Some(target) => rename(&path, &target),
+                None if name.starts_with("checkpoint-") => remove_folder(&path),
+                None => continue,
+            };
+            if let Err(error) = done {
                 tracing::warn!("{} stays: {error}", path.display());
             }
         }

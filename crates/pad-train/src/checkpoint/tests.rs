@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
 use candle_core::{DType, Device, Tensor, Var};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{format::*, *};
 use crate::{AdamW, AdamWConfig, Gradients, Parameter, Result, TrainerConfig, TrainerState};
@@ -38,7 +38,8 @@ impl Run {
         let config = CheckpointConfig { keep: 2, ..Default::default() };
         let checkpoints = Checkpoints::new(folder.path().join("run"), config).unwrap();
         let checkpoints = checkpoints.with_metadata(metadata("1f"));
-        checkpoints.start(0).unwrap();
+        drop(checkpoints.start(0).unwrap());
+        fs::remove_file(checkpoints.folder().join(".lock")).unwrap();
         let optimizer = AdamW::new(parameters(&USUAL), AdamWConfig::default()).unwrap();
         Self { folder, checkpoints, optimizer }
     }
@@ -200,25 +201,132 @@ fn a_damaged_state_is_an_error_for_every_prefix() {
     let path = run.save(5);
     let file = path.join(STATE);
     let text = fs::read_to_string(&file).unwrap();
-    for length in 0..text.trim_end().len() {
+    for length in 0..text.len() {
         fs::write(&file, &text[..length]).unwrap();
         let refused = message(TrainingCheckpoint::open(&path));
-        assert!(refused.starts_with(&format!("{}: expected JSON: ", file.display())), "{refused}");
+        let refused = refused.strip_prefix(&format!("{}: ", file.display())).unwrap();
+        let whole = length >= text.trim_end().len();
+        let expected = if whole { "no checksum at its end" } else { "expected JSON: " };
+        assert!(refused.starts_with(expected), "{refused}");
     }
-    let refused = |from: &str, to: &str| {
-        assert!(text.contains(from), "{text}");
-        fs::write(&file, text.replace(from, to)).unwrap();
+    let state: SavedState = SavedState::parse(&file, text.as_bytes()).unwrap();
+    let refused = |text: &str| {
+        fs::write(&file, text).unwrap();
         let refused = message(TrainingCheckpoint::open(&path));
         refused.strip_prefix(&format!("{}: ", file.display())).unwrap().to_string()
     };
-    assert_eq!(refused("\"format\": 1", "\"format\": 9"), "expected format 1, found 9");
-    assert_eq!(refused("\"format\"", "\"formats\""), "expected format 1, found none");
-    assert_eq!(refused(OPTIMIZER, "x"), "no checksum of `optimizer.safetensors`");
+    // Format 1 had no checksum.
+    let plain = |from: &str, to: &str| {
+        let old = SavedState { format: 1, ..state.clone() };
+        let text = serde_json::to_string_pretty(&old).unwrap();
+        assert!(text.contains(from), "{text}");
+        refused(&text.replace(from, to))
+    };
+    assert_eq!(plain("\"format\"", "\"formats\""), "expected format 1 or 2, found none");
+    assert_eq!(plain(OPTIMIZER, "x"), "no checksum of `optimizer.safetensors`");
     assert_eq!(
-        refused("\"step\"", "\"steps\""),
+        plain("\"step\"", "\"steps\""),
         "expected a trainer's state: unknown field `steps`, expected one of `seed`, `step`, `epoch`, \
          `batch_in_epoch`, `batches_per_epoch`, `accumulate`"
     );
+    // An edit, and a checkpoint under the name of another step.
+    let edited = refused(&text.replace("\"step\": 5", "\"step\": 6"));
+    assert!(edited.starts_with("expected checksum "), "{edited}");
+    let mut later = state.clone();
+    later.trainer.step = 6;
+    let renamed = refused(&later.to_text().unwrap());
+    assert_eq!(renamed, "expected step 5 by the folder's name, found 6");
+}
+
+#[test]
+fn no_flipped_bit_of_a_state_opens() {
+    let run = Run::new();
+    let path = run.save(5);
+    let file = path.join(STATE);
+    let text = fs::read(&file).unwrap();
+    for bit in 0..8 * text.len() {
+        let mut flipped = text.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        let refused = SavedState::parse(&file, &flipped).unwrap_err();
+        assert!(matches!(refused, crate::Error::Damaged { .. }), "bit {bit}: {refused}");
+    }
+}
+
+#[test]
+fn a_newer_format_is_refused_and_left_alone() {
+    let run = Run::new();
+    run.save(5);
+    let path = run.save(6);
+    let file = path.join(STATE);
+    let state = SavedState { format: 3, ..SavedState::read(&path).unwrap() };
+    let text = state.to_text().unwrap();
+    fs::write(&file, &text).unwrap();
+    let expected = format!(
+        "{}: expected format 2 or older, found 3: a newer version wrote it",
+        file.display()
+    );
+    assert_eq!(message(TrainingCheckpoint::open(&path)), expected);
+    assert_eq!(message(latest(run.checkpoints.folder())), expected);
+    assert_eq!(message(run.checkpoints.start(0)), expected);
+    assert_eq!(fs::read_to_string(&file).unwrap(), text);
+}
+
+#[test]
+fn checkpoints_of_format_1_open_and_keep_their_best() {
+    let run = Run::new();
+    let old = |path: &std::path::Path| {
+        let state = SavedState { format: 1, best: None, ..SavedState::read(path).unwrap() };
+        let text = serde_json::to_string_pretty(&state).unwrap();
+        fs::write(path.join(STATE), text).unwrap();
+    };
+    for step in [5, 6] {
+        old(&run.save(step));
+    }
+    fs::write(run.checkpoints.folder().join(BEST), "checkpoint-00000005\n").unwrap();
+    let step = |found: Option<TrainingCheckpoint>| found.unwrap().trainer_state().step;
+    assert_eq!(step(best(run.checkpoints.folder()).unwrap()), 5);
+    assert_eq!(step(latest(run.checkpoints.folder()).unwrap()), 6);
+    run.save(7); // in the new format, which keeps what the pointer said
+    fs::remove_file(run.checkpoints.folder().join(BEST)).unwrap();
+    assert_eq!(step(best(run.checkpoints.folder()).unwrap()), 5);
+}
+
+#[test]
+fn damaged_ones_are_set_aside_and_do_not_count() {
+    let run = Run::new();
+    for step in [5, 6, 7] {
+        run.save(step);
+    }
+    let name = |step| run.checkpoints.folder().join(folder_name(step));
+    for step in [6, 7] {
+        let file = name(step).join(MODEL);
+        let bytes = fs::read(&file).unwrap();
+        fs::write(&file, &bytes[1..]).unwrap();
+    }
+    drop(run.checkpoints.start(5).unwrap());
+    run.save(8);
+    run.checkpoints.prune(); // keeps 2
+    assert_eq!(
+        run.names(),
+        [
+            ".lock",
+            "checkpoint-00000005",
+            "checkpoint-00000006.damaged",
+            "checkpoint-00000007.damaged",
+            "checkpoint-00000008"
+        ]
+    );
+}
+
+#[test]
+fn a_crash_between_two_renames_loses_nothing() {
+    let run = Run::new();
+    let path = run.save(5);
+    let aside = run.checkpoints.folder().join(".checkpoint-00000005.old.partial");
+    fs::rename(&path, &aside).unwrap();
+    drop(run.checkpoints.start(5).unwrap());
+    TrainingCheckpoint::open(&path).unwrap();
+    assert_eq!(run.names(), [".lock", "checkpoint-00000005"]);
 }
 
 #[test]
@@ -226,7 +334,7 @@ fn a_file_that_is_no_safetensors_is_an_error_even_with_the_right_checksum() {
     let run = Run::new();
     let path = run.save(5);
     let good = fs::read(path.join(MODEL)).unwrap();
-    let state: Value = serde_json::from_slice(&fs::read(path.join(STATE)).unwrap()).unwrap();
+    let state = SavedState::read(&path).unwrap();
     let prefixes = (0..good.len()).map(|length| good[..length].to_vec());
     let mut longer = good.clone();
     longer.push(0);
@@ -235,8 +343,9 @@ fn a_file_that_is_no_safetensors_is_an_error_even_with_the_right_checksum() {
     for bytes in prefixes.chain([longer, header]) {
         fs::write(path.join(MODEL), &bytes).unwrap();
         let mut state = state.clone();
-        state["files"][MODEL] = json!({"bytes": bytes.len(), "crc32c": crc32c::crc32c(&bytes)});
-        fs::write(path.join(STATE), state.to_string()).unwrap();
+        let facts = FileFacts { bytes: bytes.len() as u64, crc32c: crc32c::crc32c(&bytes) };
+        state.files.insert(MODEL.into(), facts);
+        fs::write(path.join(STATE), state.to_text().unwrap()).unwrap();
         let checkpoint = TrainingCheckpoint::open(&path).unwrap();
         let refused = message(checkpoint.load_parameters(run.optimizer.parameters(), None));
         assert!(refused.contains("checkpoint-00000005/model.safetensors: "), "{refused}");
@@ -322,10 +431,11 @@ fn the_newest_and_the_best_are_kept() {
     let found = best(run.checkpoints.folder()).unwrap().unwrap();
     assert_eq!(found.trainer_state().step, 2);
     fs::write(run.checkpoints.folder().join("best"), "../elsewhere\n").unwrap();
-    assert!(
-        message(best(run.checkpoints.folder()))
-            .ends_with("run/best: expected the name of a checkpoint, found `../elsewhere`")
-    );
+    let found = best(run.checkpoints.folder()).unwrap().unwrap();
+    assert_eq!(found.trainer_state().step, 2, "the states know it, the file is for people");
+    drop(run.checkpoints.start(5).unwrap());
+    let text = fs::read_to_string(run.checkpoints.folder().join("best")).unwrap();
+    assert_eq!(text, "checkpoint-00000002\n");
 }
 
 #[test]
@@ -341,9 +451,9 @@ fn a_run_does_not_write_before_a_later_checkpoint() {
             path.display()
         )
     );
-    run.checkpoints.start(5).unwrap();
+    drop(run.checkpoints.start(5).unwrap());
     fs::remove_file(path.join(STATE)).unwrap();
-    run.checkpoints.start(0).unwrap(); // a damaged one is nobody's
+    drop(run.checkpoints.start(0).unwrap()); // a damaged one is set aside
 }
 
 #[test]

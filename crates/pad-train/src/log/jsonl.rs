@@ -22,11 +22,16 @@ use crate::{BoxError, EpochInfo, Error, Flow, Hook, Result, StepInfo, TrainerVie
 /// {"step":40,"epoch":0,"val/accuracy":0.7}
 /// ```
 /// On resume, lines of later steps than the checkpoint's are dropped, so that no step is logged
-/// twice. A new run moves an existing log to `NAME.old`.
+/// twice. A new run moves an existing log to `NAME.old`. A log that can no longer be written (a full
+/// disk) ends with a warning; the run goes on.
 #[derive(Debug)]
 pub struct JsonLines {
     path: PathBuf,
     file: Option<File>,
+    /// The step of the last line of metrics.
+    measured: Option<usize>,
+    /// That of the checkpoint that the run was resumed from.
+    restored: Option<usize>,
 }
 
 /// A line: where it belongs, then the numbers under their names.
@@ -52,15 +57,18 @@ impl Serialize for Scalars<'_> {
 impl JsonLines {
     /// Creates a log in the file `path`, which is opened when the run starts.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), file: None }
+        Self { path: path.into(), file: None, measured: None, restored: None }
     }
 
     /// Writes a line. It reaches the system at once, so that it survives a crash of the program.
     fn write(&mut self, line: &Line<'_>) -> Result<Flow, BoxError> {
         let mut bytes = serde_json::to_vec(line)?;
         bytes.push(b'\n');
-        if let Some(file) = &mut self.file {
-            file.write_all(&bytes).map_err(Error::io(&self.path))?;
+        if let Some(file) = &mut self.file
+            && let Err(error) = file.write_all(&bytes)
+        {
+            tracing::warn!("{}: {error}; the run goes on without this log", self.path.display());
+            self.file = None;
         }
         Ok(Flow::Continue)
     }
@@ -70,6 +78,7 @@ impl JsonLines {
             return Ok(Flow::Continue);
         }
         let EpochInfo { step, epoch, metrics, .. } = info;
+        self.measured = Some(*step);
         let scalars = metrics.iter().map(|(name, value)| (name.as_str(), *value)).collect();
         self.write(&Line { step: *step, epoch: *epoch, progress: None, scalars: Scalars(scalars) })
     }
@@ -83,7 +92,7 @@ impl Hook for JsonLines {
     fn start(&mut self, view: &TrainerView<'_>) -> Result<(), BoxError> {
         match view.state.step {
             0 => move_away(&self.path)?,
-            step => drop_later(&self.path, step)?,
+            step => drop_later(&self.path, step, self.restored)?,
         }
         let mut options = OpenOptions::new();
         let file = options.create(true).append(true).open(&self.path);
@@ -118,6 +127,17 @@ impl Hook for JsonLines {
     ) -> Result<Flow, BoxError> {
         self.write_metrics(epoch)
     }
+
+    fn state(&self) -> Value {
+        serde_json::json!({ "measured": self.measured })
+    }
+
+    fn restore(&mut self, state: &Value) -> Result<(), BoxError> {
+        let step = state.get("measured").and_then(Value::as_u64);
+        self.measured = step.and_then(|step| step.try_into().ok());
+        self.restored = self.measured;
+        Ok(())
+    }
 }
 
 fn move_away(path: &Path) -> Result<()> {
@@ -131,15 +151,21 @@ fn move_away(path: &Path) -> Result<()> {
     fs::rename(path, &old).map_err(Error::io(path))
 }
 
-/// Rewrites the log without lines after `step` and without a half-written last line.
-fn drop_later(path: &Path, step: usize) -> Result<()> {
+/// Rewrites the log without lines after `step` and without a half-written last line. Metrics of
+/// `step` itself are lines after it unless the checkpoint has them (`measured`): they are measured
+/// again.
+fn drop_later(path: &Path, step: usize, measured: Option<usize>) -> Result<()> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(Error::io(path)(error)),
     };
     let lines = || bytes.split_inclusive(|&byte| byte == b'\n');
-    let stays = |line: &&[u8]| line.ends_with(b"\n") && step_of(line).is_none_or(|s| s <= step);
+    let again = measured.is_some_and(|measured| measured < step);
+    let stays = |line: &&[u8]| {
+        let is_later = |(of, metrics): (usize, bool)| of > step || of == step && metrics && again;
+        line.ends_with(b"\n") && !place_of(line).is_some_and(is_later)
+    };
     let dropped = lines().filter(|line| !stays(line)).count();
     if dropped == 0 {
         return Ok(());
@@ -149,10 +175,12 @@ fn drop_later(path: &Path, step: usize) -> Result<()> {
         .map_err(Error::io(path))
 }
 
-/// Returns the step of a line; `None` for a line of another program, which stays.
-fn step_of(line: &[u8]) -> Option<usize> {
+/// Returns the step of a line and whether it holds metrics; `None` for a line of another program,
+/// which stays.
+fn place_of(line: &[u8]) -> Option<(usize, bool)> {
     let line: Value = serde_json::from_slice(line).ok()?;
-    line.get("step")?.as_u64()?.try_into().ok()
+    let step = line.get("step")?.as_u64()?.try_into().ok()?;
+    Some((step, line.get("progress").is_none()))
 }
 
 #[cfg(test)]
@@ -165,10 +193,15 @@ mod tests {
         let path = folder.path().join("log.jsonl");
         let start = "{\"step\":1}\n# a remark\n{\"step\":2}\n{\"step\":2,\"metrics\":{}}\n";
         fs::write(&path, format!("{start}{{\"step\":3}}\n{{\"step\":2,\"lo")).unwrap();
-        drop_later(&path, 2).unwrap();
+        drop_later(&path, 2, None).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), start);
-        drop_later(&folder.path().join("none.jsonl"), 2).unwrap();
-        let error = drop_later(folder.path(), 2).unwrap_err().to_string();
+        // Metrics of step 2 that the checkpoint does not have yet come again.
+        let steps = "{\"step\":2,\"progress\":0.5}\n";
+        fs::write(&path, format!("{steps}{{\"step\":2,\"val/a\":1}}\n")).unwrap();
+        drop_later(&path, 2, Some(0)).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), steps);
+        drop_later(&folder.path().join("none.jsonl"), 2, None).unwrap();
+        let error = drop_later(folder.path(), 2, None).unwrap_err().to_string();
         assert!(error.starts_with(&folder.path().display().to_string()), "{error}");
     }
 

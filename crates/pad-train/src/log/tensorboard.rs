@@ -23,7 +23,8 @@ use crate::{BoxError, EpochInfo, Error, Flow, Hook, Result, StepInfo, TrainerVie
 /// Writes [`StepInfo::scalars`] after each step, and the metrics and pictures of each [`EpochInfo`]
 /// under their own names: before training (step 0), after epochs, after the last step. Each process
 /// begins a new file in the same folder, whose first record makes TensorBoard drop what earlier
-/// files hold beyond the step from which the run is resumed.
+/// files hold beyond the step from which the run is resumed. Files that can no longer be written (a
+/// full disk) end with a warning; the run goes on.
 #[derive(Debug)]
 pub struct TensorBoard {
     folder: PathBuf,
@@ -56,10 +57,9 @@ impl Hook for TensorBoard {
     }
 
     fn after_step(&mut self, step: &StepInfo, _: &TrainerView<'_>) -> Result<Flow, BoxError> {
-        let Some(events) = &mut self.events else { return Ok(Flow::Continue) };
         let scalars = step.scalars();
         let scalars: Vec<_> = scalars.iter().map(|(tag, value)| (tag.as_str(), *value)).collect();
-        events.scalars(step.step, &scalars)?;
+        self.log(|events| events.scalars(step.step, &scalars))?;
         Ok(Flow::Continue)
     }
 
@@ -75,15 +75,25 @@ impl Hook for TensorBoard {
 
 impl TensorBoard {
     fn write(&mut self, info: &EpochInfo) -> Result<()> {
-        let Some(events) = &mut self.events else { return Ok(()) };
         let metrics: Vec<_> = info.metrics.iter().map(|(tag, value)| (&**tag, *value)).collect();
-        if !metrics.is_empty() {
-            events.scalars(info.step, &metrics)?;
+        self.log(|events| {
+            if !metrics.is_empty() {
+                events.scalars(info.step, &metrics)?;
+            }
+            info.images.iter().try_for_each(|(tag, png)| events.png(info.step, tag, png))
+        })
+    }
+
+    /// Writes, until the file cannot be written any more.
+    fn log(&mut self, write: impl FnOnce(&mut EventFile) -> Result<()>) -> Result<()> {
+        match self.events.as_mut().map_or(Ok(()), write) {
+            Err(error @ Error::Io { .. }) => {
+                tracing::warn!("{error}; the run goes on without these logs");
+                self.events = None;
+                Ok(())
+            }
+            written => written,
         }
-        for (tag, png) in &info.images {
-            events.png(info.step, tag, png)?;
-        }
-        Ok(())
     }
 }
 

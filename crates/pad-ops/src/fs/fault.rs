@@ -1,0 +1,84 @@
+//! Failing file operations on purpose (feature `fault-injection`, for tests).
+//!
+//! Operations of this process are counted from 1: a file created, its bytes written, synced, renamed;
+//! a folder created, renamed, removed, synced. [`arm`] chooses those that fail;
+//! `PAD_FAIL_FILE_OPERATION=N` does so for a program, `N-` for all from the `N`th on, and `N!` ends
+//! the process there as a power cut would.
+
+use std::{
+    io,
+    path::Path,
+    sync::{Mutex, MutexGuard, Once, PoisonError},
+};
+
+/// Which operations fail.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Plan {
+    #[default]
+    None,
+    /// The one with this number.
+    Once(usize),
+    /// All from this number on.
+    From(usize),
+    /// The process ends at this number.
+    Abort(usize),
+}
+
+#[derive(Debug)]
+struct Counter {
+    plan: Plan,
+    reached: usize,
+}
+
+static COUNTER: Mutex<Counter> = Mutex::new(Counter { plan: Plan::None, reached: 0 });
+static ENVIRONMENT: Once = Once::new();
+
+fn counter() -> MutexGuard<'static, Counter> {
+    COUNTER.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Lets the operation `number` fail, counted from now; with `and_later` all after it too, as if the
+/// process had died there.
+pub fn arm(number: usize, and_later: bool) {
+    let plan = if and_later { Plan::From(number) } else { Plan::Once(number) };
+    *counter() = Counter { plan, reached: 0 };
+}
+
+/// Lets all operations succeed again, and returns how many there were since [`arm`].
+pub fn disarm() -> usize {
+    let mut counter = counter();
+    counter.plan = Plan::None;
+    counter.reached
+}
+
+fn from_environment() {
+    let Ok(text) = std::env::var("PAD_FAIL_FILE_OPERATION") else { return };
+    let plan = match (text.strip_suffix('-'), text.strip_suffix('!')) {
+        (Some(number), _) => number.parse().map(Plan::From),
+        (_, Some(number)) => number.parse().map(Plan::Abort),
+        _ => text.parse().map(Plan::Once),
+    };
+    counter().plan = plan.unwrap_or_default();
+}
+
+/// Counts an operation, and fails it if it is its turn.
+pub(super) fn point(operation: &str, path: &Path) -> io::Result<()> {
+    ENVIRONMENT.call_once(from_environment);
+    let mut counter = counter();
+    counter.reached += 1;
+    let now = counter.reached;
+    let fails = match counter.plan {
+        Plan::None => false,
+        Plan::Once(number) | Plan::Abort(number) => now == number,
+        Plan::From(number) => now >= number,
+    };
+    if !fails {
+        return Ok(());
+    }
+    let what = format!("injected: {operation} {} (operation {now})", path.display());
+    if matches!(counter.plan, Plan::Abort(_)) {
+        eprintln!("{what}");
+        std::process::abort();
+    }
+    Err(io::Error::other(what))
+}
