@@ -18,7 +18,10 @@ use pad_train::{
     checkpoint::latest, collective::agree, log::JsonLines,
 };
 
-use crate::regression::{Regression, Samples, StopDuring, bits};
+use crate::{
+    regression::{Regression, Samples, bits},
+    stopping::StopDuring,
+};
 
 const SCHEDULE: Schedule = Schedule::warmup_cosine(0.05, 0.001, 0.5, 3.0);
 

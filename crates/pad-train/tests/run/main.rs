@@ -4,5 +4,6 @@ mod ema;
 mod group;
 mod regression;
 mod resume;
+mod stopping;
 mod stream;
 mod training;

@@ -1,14 +1,6 @@
 //! A small regression with everything a real run has: dropout drawn from the mode, a gate that
 //! thaws late, decay on matrices only, parts of the loss.
 
-use std::{
-    cell::Cell,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-};
-
 use candle_core::{DType, Device, Tensor, Var};
 use pad_ops::{
     Mode,
@@ -88,28 +80,6 @@ impl Task for Regression {
 
     fn images_in(&self, batch: &Pairs) -> usize {
         batch.inputs.dims()[0]
-    }
-}
-
-/// Requests a stop while micro-batch number `at` (from 0) of the run is worked on.
-pub(crate) struct StopDuring {
-    pub(crate) task: Regression,
-    pub(crate) at: usize,
-    pub(crate) seen: Cell<usize>,
-    pub(crate) stop: Arc<AtomicBool>,
-}
-
-impl Task for StopDuring {
-    type Batch = Pairs;
-
-    fn losses(&self, batch: &Pairs, mode: Mode) -> Result<Losses, BoxError> {
-        self.stop.store(self.seen.get() == self.at, Ordering::Relaxed);
-        self.seen.set(self.seen.get() + 1);
-        self.task.losses(batch, mode)
-    }
-
-    fn images_in(&self, batch: &Pairs) -> usize {
-        self.task.images_in(batch)
     }
 }
 

@@ -11,7 +11,10 @@ use std::{
     },
 };
 
-use crate::regression::{Regression, Samples, StopDuring, bits};
+use crate::{
+    regression::{Regression, Samples, bits},
+    stopping::StopDuring,
+};
 use pad_train::{
     BoxError, CheckpointConfig, Checkpoints, Every, Flow, Hook, Outcome, Schedule, StepInfo,
     Trainer, TrainerConfig, TrainerView,
