@@ -1,0 +1,80 @@
+//! A model against labelled images.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use pad::heads::Evaluator;
+
+use super::{Downstream, model};
+use crate::{
+    run::{Result, signals::Signals, source::ModelSource},
+    tools::{
+        device::Compute,
+        output::{Replace, write_json},
+        values,
+    },
+};
+
+/// Flags of `eval`.
+#[derive(Args, Debug)]
+pub struct Eval<P: Downstream> {
+    #[command(flatten)]
+    source: ModelSource,
+    #[command(flatten)]
+    part: Part,
+    /// File for the numbers
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    #[command(flatten)]
+    replace: Replace,
+    #[command(flatten)]
+    own: P::EvalFlags,
+    #[command(flatten)]
+    compute: Compute,
+}
+
+/// The images of an evaluation.
+#[derive(Args, Clone, Debug)]
+pub struct Part {
+    /// Folder of labelled images [default: the run's]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Part of the folder [default: the run's for evaluation]
+    #[arg(long, value_name = "NAME")]
+    pub val_split: Option<String>,
+    /// Maximum number of images, the first ones [default: the run's]
+    #[arg(long, value_name = "N", value_parser = values::count)]
+    pub val_images: Option<usize>,
+}
+
+impl Part {
+    /// Replaces what a run has by what is given.
+    pub fn over(&self, val_split: &mut String, val_images: &mut Option<usize>) {
+        if let Some(name) = &self.val_split {
+            val_split.clone_from(name);
+        }
+        *val_images = self.val_images.or(*val_images);
+    }
+}
+
+/// Measures a model.
+pub fn run<P: Downstream>(eval: &Eval<P>) -> Result<()> {
+    eval.replace.check_some(eval.json.as_ref())?;
+    eval.replace.check_some(P::eval_file(&eval.own))?;
+    let found = eval.source.find(P::NAME, P::FILE)?;
+    let mut settings = P::for_eval(&eval.own, &eval.part, eval.source.settings()?);
+    settings.run.data = eval.part.data.clone().or(settings.run.data);
+    let device = eval.compute.start()?;
+    let (model, inference) = model::open(&mut settings, &found, eval.source.run(), &device)?;
+    let images = P::evaluation(&settings, &model.classes)?;
+    let evaluator = P::evaluator(&model, &images, inference)?;
+    let signals = Signals::watch()?;
+    let Some(report) = evaluator.evaluate(&|| signals.is_raised())? else {
+        return signals.stopped();
+    };
+    P::report(&eval.own, &report)?;
+    match &eval.json {
+        Some(path) => write_json(path, &report),
+        None => Ok(()),
+    }
+}
