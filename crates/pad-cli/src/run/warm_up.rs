@@ -5,6 +5,7 @@ use std::time::Instant;
 use candle_core::DType;
 use pad::{
     Mode,
+    rng::Key,
     train::{Batches, EpochStream, Parameter, Task},
 };
 
@@ -36,7 +37,8 @@ impl WarmUp {
         let values: usize = parameters.iter().map(|parameter| parameter.var.elem_count()).sum();
         let on_cpu = parameters.iter().all(|parameter| parameter.var.device().is_cpu());
         let optimizer = copies * values * size_of::<f32>();
-        let step_seconds = seconds(task, batches)?.map(|each| each * accumulate as f64);
+        let step_seconds =
+            unchanged(parameters, || seconds(task, batches))?.map(|each| each * accumulate as f64);
         Ok(Self { step_seconds, optimizer, on_cpu })
     }
 
@@ -51,6 +53,17 @@ impl WarmUp {
     }
 }
 
+/// Does `work`, which trains nothing, and gives buffers the values that they had before it: batch
+/// norms count each batch that they see in training.
+fn unchanged<T>(parameters: &[Parameter], work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let buffers = parameters.iter().filter(|parameter| !parameter.trainable);
+    let before = buffers.map(|buffer| Ok((&buffer.var, buffer.var.as_tensor().copy()?)));
+    let before: Vec<_> = before.collect::<Result<_>>()?;
+    let done = work()?;
+    before.iter().try_for_each(|(var, values)| var.set(values))?;
+    Ok(done)
+}
+
 /// The time of both passes over the first batch, seconds.
 fn seconds<T: Task>(task: &T, batches: &mut EpochStream<'_, T::Batch>) -> Result<Option<f64>> {
     // Enough to see a GPU's or the cache's first pass, which takes longer, go by.
@@ -62,8 +75,7 @@ fn seconds<T: Task>(task: &T, batches: &mut EpochStream<'_, T::Batch>) -> Result
     }
     let pass = || -> Result<f64> {
         let start = Instant::now();
-        // As in evaluation: batch norms keep their statistics.
-        let losses = task.losses(&batch, Mode::Eval)?;
+        let losses = task.losses(&batch, Mode::Train(Key::new(0)))?;
         losses.total.to_dtype(DType::F32)?.to_scalar::<f32>()?;
         let _gradients = losses.total.backward()?;
         losses.total.device().synchronize()?;
