@@ -268,6 +268,14 @@ pub struct NetworkTask<'a, N> {
     network: &'a N,
 }
 
+impl<N> Clone for NetworkTask<'_, N> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<N> Copy for NetworkTask<'_, N> {}
+
 impl<'a, N: TaskNetwork> NetworkTask<'a, N> {
     /// Creates the task of training `network`.
     pub fn new(network: &'a N) -> Self {

@@ -26,7 +26,7 @@ use super::{
     thresholds::ThresholdFlags,
 };
 use crate::{
-    downstream::{Downstream, Images, eval::Part},
+    downstream::{Downstream, Images, eval::Selection},
     run::{Result, session::Session},
     settings::{Settings, values::Text},
     tools::output::print,
@@ -164,11 +164,15 @@ impl Downstream for Detect {
         Ok(vec![results, picture])
     }
 
-    fn for_eval(flags: &EvalFlags, part: &Part, settings: Settings<Self>) -> Settings<Self> {
+    fn for_eval(
+        flags: &EvalFlags,
+        selection: &Selection,
+        settings: Settings<Self>,
+    ) -> Settings<Self> {
         let mut settings = flags.thresholds.over(settings, None);
         let own = &mut settings.own;
         own.format = flags.format.map_or(own.format, Text);
-        part.over(&mut own.val_split, &mut own.val_images);
+        selection.over(&mut own.val_split, &mut own.val_images);
         settings
     }
 

@@ -21,7 +21,7 @@ pub struct Eval<P: Downstream> {
     #[command(flatten)]
     source: ModelSource,
     #[command(flatten)]
-    part: Part,
+    selection: Selection,
     /// File for the numbers
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -35,11 +35,11 @@ pub struct Eval<P: Downstream> {
 
 /// The images of an evaluation.
 #[derive(Args, Clone, Debug)]
-pub struct Part {
+pub struct Selection {
     /// Folder of labelled images [default: the run's]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Part of the folder [default: the run's for evaluation]
+    /// Selection of the folder [default: the run's for evaluation]
     #[arg(long, value_name = "NAME")]
     pub val_split: Option<String>,
     /// Maximum number of images, the first ones [default: the run's]
@@ -47,7 +47,7 @@ pub struct Part {
     pub val_images: Option<usize>,
 }
 
-impl Part {
+impl Selection {
     /// Replaces what a run has by what is given.
     pub fn over(&self, val_split: &mut String, val_images: &mut Option<usize>) {
         if let Some(name) = &self.val_split {
@@ -62,8 +62,8 @@ pub fn run<P: Downstream>(eval: &Eval<P>) -> Result<()> {
     eval.replace.check_some(eval.json.as_ref())?;
     eval.replace.check_some(P::eval_file(&eval.own))?;
     let found = eval.source.find(P::NAME, P::FILE)?;
-    let mut settings = P::for_eval(&eval.own, &eval.part, eval.source.settings()?);
-    settings.run.data = eval.part.data.clone().or(settings.run.data);
+    let mut settings = P::for_eval(&eval.own, &eval.selection, eval.source.settings()?);
+    settings.run.data = eval.selection.data.clone().or(settings.run.data);
     let device = eval.compute.start()?;
     let (model, inference) = model::open(&mut settings, &found, eval.source.run(), &device)?;
     let images = P::evaluation(&settings, &model.classes)?;

@@ -18,7 +18,7 @@ use pad::{
     vit::ViTConfig,
 };
 
-use self::eval::Part;
+use self::eval::Selection;
 use crate::{
     run::{Result, backbone, session::Session},
     settings::{Settings, Trainer},
@@ -122,7 +122,11 @@ pub trait Downstream: Trainer {
 
     /// The settings of a run with the flags of `eval`, and the part of the folder that they name, in
     /// place of its own.
-    fn for_eval(flags: &Self::EvalFlags, part: &Part, settings: Settings<Self>) -> Settings<Self>;
+    fn for_eval(
+        flags: &Self::EvalFlags,
+        selection: &Selection,
+        settings: Settings<Self>,
+    ) -> Settings<Self>;
 
     /// Prints what `eval` finds, and writes what its flags name.
     fn report(flags: &Self::EvalFlags, report: &Self::Report) -> Result<()>;

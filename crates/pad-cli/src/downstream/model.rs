@@ -4,7 +4,10 @@ use std::path::Path;
 
 use candle_core::Device;
 use pad::{
-    checkpoint::Backbone, data::transform::Normalize, heads::Start, heads::TaskNetwork, rng::Key,
+    checkpoint::Backbone,
+    data::transform::Normalize,
+    heads::{Start, TaskNetwork},
+    rng::Key,
 };
 
 use super::{Classes, Downstream, Model};

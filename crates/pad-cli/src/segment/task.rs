@@ -26,7 +26,7 @@ use super::{
     settings::{Segment, SegmentParadigm},
 };
 use crate::{
-    downstream::{Downstream, Images, eval::Part},
+    downstream::{Downstream, Images, eval::Selection},
     run::{Result, backbone, session::Session},
     settings::{
         Settings,
@@ -193,11 +193,15 @@ impl Downstream for Segment {
         Ok(vec![picture])
     }
 
-    fn for_eval(flags: &EvalFlags, part: &Part, settings: Settings<Self>) -> Settings<Self> {
+    fn for_eval(
+        flags: &EvalFlags,
+        selection: &Selection,
+        settings: Settings<Self>,
+    ) -> Settings<Self> {
         let mut settings = flags.inference.over(settings);
         let own = &mut settings.own;
         own.format = flags.format.map_or(own.format, Text);
-        part.over(&mut own.val_split, &mut own.val_images);
+        selection.over(&mut own.val_split, &mut own.val_images);
         settings
     }
 
