@@ -26,7 +26,7 @@ use super::{
     thresholds::ThresholdFlags,
 };
 use crate::{
-    downstream::{Downstream, Images, eval::Selection},
+    downstream::{Downstream, Images, selection::Selection},
     run::{Result, session::Session},
     settings::{Settings, values::Text},
     tools::output::print,

@@ -3,6 +3,7 @@
 pub mod eval;
 pub mod model;
 pub mod predict;
+pub mod selection;
 pub mod train;
 
 use std::{
@@ -18,7 +19,7 @@ use pad::{
     vit::ViTConfig,
 };
 
-use self::eval::Selection;
+use self::selection::Selection;
 use crate::{
     run::{Result, backbone, session::Session},
     settings::{Settings, Trainer},

@@ -26,7 +26,7 @@ use super::{
     settings::{Segment, SegmentParadigm},
 };
 use crate::{
-    downstream::{Downstream, Images, eval::Selection},
+    downstream::{Downstream, Images, selection::Selection},
     run::{Result, backbone, session::Session},
     settings::{
         Settings,
