@@ -3,19 +3,16 @@
 use std::sync::Arc;
 
 use pad::data::{
-    Dataset, SharedDataset,
+    Dataset,
     dataset::Subset,
     scenes::{FamilyWeights, SceneConfig, Size},
-    sets::detection::{
-        BadBoxes, BoxClasses, DetectionImage, DetectionOptions, DetectionScenes, DetectionSet,
-    },
+    sets::detection::{BadBoxes, BoxClasses, DetectionOptions, DetectionScenes, DetectionSet},
 };
 
 use super::Detect;
-use crate::{run::Result, settings::Settings};
+use crate::{downstream, run::Result, settings::Settings};
 
-/// Images of one part of a set.
-pub type Images = SharedDataset<DetectionImage>;
+type Images = downstream::Images<Detect>;
 
 /// The images to train on.
 pub fn training(settings: &Settings<Detect>) -> Result<Images> {

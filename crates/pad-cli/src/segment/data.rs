@@ -3,17 +3,16 @@
 use std::sync::Arc;
 
 use pad::data::{
-    Dataset, SharedDataset,
+    Dataset,
     dataset::Subset,
     scenes::{SceneConfig, scene_size},
-    sets::segmentation::{SegmentationImage, SegmentationScenes, SegmentationSet},
+    sets::segmentation::{SegmentationScenes, SegmentationSet},
 };
 
 use super::Segment;
-use crate::{run::Result, settings::Settings};
+use crate::{downstream, run::Result, settings::Settings};
 
-/// Images of one part of a set.
-pub type Images = SharedDataset<SegmentationImage>;
+type Images = downstream::Images<Segment>;
 
 /// A part of the folder, at most `count` images of it.
 fn part(settings: &Settings<Segment>, split: &str, count: Option<usize>) -> Result<Option<Images>> {
@@ -35,10 +34,13 @@ fn scenes(settings: &Settings<Segment>, first: u64, count: usize) -> Result<Imag
 /// The images to train on.
 pub fn training(settings: &Settings<Segment>) -> Result<Images> {
     let own = &settings.own;
-    match part(settings, &own.train_split, own.train_images)? {
-        Some(images) => Ok(images),
-        None => scenes(settings, 0, own.train_images.unwrap_or(own.scenes)),
-    }
+    let images = match part(settings, &own.train_split, own.train_images)? {
+        Some(images) => images,
+        None => scenes(settings, 0, own.train_images.unwrap_or(own.scenes))?,
+    };
+    tracing::info!("training: {} images", images.len());
+    tracing::info!("classes: {}", images.classes().names.join(", "));
+    Ok(images)
 }
 
 /// The images to evaluate on.
@@ -46,15 +48,10 @@ pub fn evaluation(settings: &Settings<Segment>) -> Result<Images> {
     /// Far beyond any training set.
     const FIRST: u64 = 1 << 32;
     let own = &settings.own;
-    match part(settings, &own.val_split, own.val_images)? {
-        Some(images) => Ok(images),
-        None => scenes(settings, FIRST, own.val_images.unwrap_or(own.val_scenes)),
-    }
-}
-
-/// Whether two parts have the same classes, and how many images there are.
-pub fn describe(training: &Images, held_out: &Images) {
-    let (images, held_out) = (training.len(), held_out.len());
-    tracing::info!("{images} images for training, {held_out} for evaluation");
-    tracing::info!("classes: {}", training.classes().names.join(", "));
+    let images = match part(settings, &own.val_split, own.val_images)? {
+        Some(images) => images,
+        None => scenes(settings, FIRST, own.val_images.unwrap_or(own.val_scenes))?,
+    };
+    tracing::info!("evaluation: {} images", images.len());
+    Ok(images)
 }

@@ -46,6 +46,7 @@ fn plain(name: &str) -> String {
 /// What is done with boxes whose category is not one of the classes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Others {
     /// The set is refused.
     #[default]
