@@ -3,7 +3,7 @@
 //! A file comes from outside: its size is checked before memory is taken for it, a truncated one is
 //! refused, and a decoder that panics is caught.
 
-use std::{fs::File, io::Read, path::Path};
+use std::{fs::File, io::Read, ops::Range, path::Path};
 
 use image::ImageFormat;
 use pad_ops::ImageSize;
@@ -27,7 +27,7 @@ const HEAD: u64 = 64 << 10;
 /// sequence (`.seq`, `.csq`, `.fff`); 8 or 16 bits, floats, and other integers, which become
 /// floats; one channel or several. Palettes become RGB, an alpha channel is dropped, CMYK becomes
 /// RGB. Of a radiometric JPEG [`DecodeOptions::radiometric`] is read. The orientation that EXIF or
-/// TIFF states is applied, to the pixels and to [`image_size`]: labels refer to the upright image.
+/// TIFF states is applied, to the pixels and to [`decoded_size`]: labels refer to the upright image.
 ///
 /// Pixels without data are [masked](Image::masked): the nodata value of a GeoTIFF, NaN, absent
 /// tiles and strips, counts that the calibration of a radiometric file gives no temperature for.
@@ -121,7 +121,7 @@ fn picture(bytes: &[u8], path: &Path, options: &DecodeOptions, collapse: bool) -
 ///
 /// # Errors
 /// As [`decode`].
-pub fn image_size(path: &Path, options: &DecodeOptions) -> Result<ImageSize> {
+pub fn decoded_size(path: &Path, options: &DecodeOptions) -> Result<ImageSize> {
     let io = |cause| Error::Io { path: path.into(), cause };
     // PNG and BMP say it at the start. Of other files, what stands far behind may count: segments
     // of a JPEG, directories of a TIFF.
@@ -130,17 +130,17 @@ pub fn image_size(path: &Path, options: &DecodeOptions) -> Result<ImageSize> {
         let file = File::open(path).map_err(io)?;
         file.take(HEAD).read_to_end(&mut head).map_err(io)?;
         if matches!(Format::of(&head, path), Ok(Format::Known(ImageFormat::Bmp))) {
-            return image_size_bytes(&head, path, options);
+            return decoded_size_bytes(&head, path, options);
         }
     }
-    image_size_bytes(&read(path, options)?, path, options)
+    decoded_size_bytes(&read(path, options)?, path, options)
 }
 
-/// [`image_size`] of a file that is already in memory.
+/// [`decoded_size`] of a file that is already in memory.
 ///
 /// # Errors
 /// As [`decode`].
-pub fn image_size_bytes(bytes: &[u8], path: &Path, options: &DecodeOptions) -> Result<ImageSize> {
+pub fn decoded_size_bytes(bytes: &[u8], path: &Path, options: &DecodeOptions) -> Result<ImageSize> {
     let format = Format::of(bytes, path)?;
     if bytes.is_empty() {
         return Err(damaged(path, format, "the file is empty"));
@@ -158,6 +158,14 @@ pub fn image_size_bytes(bytes: &[u8], path: &Path, options: &DecodeOptions) -> R
         Format::Known(format) => plain::size(bytes, path, format),
         Format::Npy => npy::size(bytes, path, options),
         Format::Flir => frames::size(bytes, path, options),
+    })
+}
+
+/// Bytes of each frame of a file whose frames can be read alone; `None` for others.
+pub(crate) fn frame_places(bytes: &[u8], path: &Path) -> Result<Option<Vec<Range<usize>>>> {
+    Ok(match Format::of(bytes, path)? {
+        Format::Flir => Some(frames::places(bytes)).filter(|places| !places.is_empty()),
+        _ => None,
     })
 }
 

@@ -16,7 +16,6 @@ mod options;
 mod orientation;
 mod plain;
 mod png;
-mod sequence;
 mod thermal;
 mod tiff;
 mod units;
@@ -26,13 +25,12 @@ use std::sync::Arc;
 use pad_ops::ImageSize;
 
 pub use self::{
-    decode::{decode, decode_bytes, frame_count, image_size, image_size_bytes},
+    decode::{decode, decode_bytes, decoded_size, decoded_size_bytes, frame_count},
     format::EXTENSIONS,
     options::{DecodeOptions, RadiometricMode},
-    sequence::Sequence,
 };
 pub(crate) use self::{
-    decode::{decode_bytes_collapsed, decode_collapsed},
+    decode::{decode_bytes_collapsed, decode_collapsed, frame_places},
     limits::{damaged, panic_text, read},
 };
 use crate::{Error, Result};

@@ -50,7 +50,7 @@ impl Facts {
                 }
                 0xEE if body.starts_with(b"Adobe") => facts.adobe_at = Some(at),
                 // Frame headers of all kinds of coding; C4, C8 and CC are tables.
-                0xC0..=0xCF if !matches!(marker, 0xC4 | 0xC8 | 0xCC) => {
+                0xC0..=0xCF if facts.size.is_none() && !matches!(marker, 0xC4 | 0xC8 | 0xCC) => {
                     if let &[_, h1, h0, w1, w0, components, ..] = body {
                         let side = |high, low| usize::from(u16::from_be_bytes([high, low]));
                         facts.size = Some(ImageSize::new(side(h1, h0), side(w1, w0)));
