@@ -8,7 +8,11 @@ use pad::data::{Dataset, image::DecodeOptions, sets::open_images};
 use super::{Downstream, Predictions, model};
 use crate::{
     run::{Result, signals::Signals, source::ModelSource},
-    tools::{device::Compute, output::Replace},
+    tools::{
+        device::Compute,
+        output::Replace,
+        reading::{Files, read_as},
+    },
 };
 
 /// Flags of `predict`.
@@ -27,6 +31,8 @@ pub struct Predict<P: Downstream> {
     #[command(flatten)]
     own: P::PredictFlags,
     #[command(flatten)]
+    files: Files,
+    #[command(flatten)]
     compute: Compute,
 }
 
@@ -37,6 +43,7 @@ pub fn run<P: Downstream>(predict: &Predict<P>) -> Result<()> {
     let images = open_images(&predict.images)?;
     let found = predict.source.find(P::NAME, P::FILE)?;
     let mut settings = P::for_predict(&predict.own, predict.source.settings()?);
+    let images = read_as(images, predict.files.over(&settings.run.choice()));
     let device = predict.compute.start()?;
     let (model, inference) = model::open(&mut settings, &found, predict.source.run(), &device)?;
     let signals = Signals::watch()?;

@@ -83,6 +83,8 @@ pub struct Training<'a, 'c, T: Task> {
 fn hold(lock: &OnceLock<FolderLock>, folder: &Path) -> Result<()> {
     let held = FolderLock::acquire(folder)?;
     lock.set(held).map_err(|_| "the folder of the run is locked twice".into())
+}
+
 /// The end of a run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Finish {

@@ -9,7 +9,10 @@ use pad_ops::ImageSize;
 use serde::{Deserialize, Serialize};
 
 use super::{BadBoxes, BoxClasses, LabelledImage, LeftOut, Object};
-use crate::{Error, Result};
+use crate::{
+    Error, Result,
+    image::{DecodeOptions, decoded_size},
+};
 
 /// How a labelled set is read.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -86,16 +89,9 @@ pub(super) struct Opened {
     pub(super) left_out: LeftOut,
 }
 
-/// Size of an image, from its header.
+/// Size of an image, by the reader that gives its pixels.
 pub(super) fn header_size(path: &Path) -> Result<ImageSize> {
-    let io = |cause| Error::Io { path: path.into(), cause };
-    let reader = ::image::ImageReader::open(path).map_err(io)?;
-    let (width, height) = reader
-        .with_guessed_format()
-        .map_err(io)?
-        .into_dimensions()
-        .map_err(|cause| Error::Decode { path: path.into(), cause })?;
-    Ok(ImageSize::new(height as usize, width as usize))
+    decoded_size(path, &DecodeOptions::default())
 }
 
 /// The first of these folders below `root` that exists; else the last of them.
