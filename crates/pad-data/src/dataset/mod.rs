@@ -56,10 +56,11 @@
 mod concat;
 mod repeat;
 mod subset;
+mod tolerance;
 
 use std::sync::Arc;
 
-pub use self::{concat::Concat, repeat::Repeat, subset::Subset};
+pub use self::{concat::Concat, repeat::Repeat, subset::Subset, tolerance::tolerated};
 use crate::{Error, Result, image::DecodeOptions};
 
 /// A sample of a [`Dataset`]. Clones are cheap: images share their pixels.

@@ -91,6 +91,13 @@ fn both_forms_of_runs_are_read_and_bad_ones_refused() {
         outline(&[0.0, 0.0, 2.0, f64::NAN, 1.0, 1.0]),
         "`polygon` is NaN at index 3, expected coordinates of -3 to 6"
     );
+    let zigzag: Vec<f64> =
+        (0..4000).flat_map(|i| [f64::from(i % 2) * 8.0, f64::from(i % 3)]).collect();
+    let crossings = Segmentation::Polygons(vec![zigzag]).rle(ImageSize::new(4, 8)).unwrap_err();
+    assert_eq!(
+        crossings.to_string(),
+        "`polygon` is more than 4096 crossings, expected an outline that crosses few columns twice"
+    );
     let other = Segmentation::Runs(expected).rle(ImageSize::new(4, 3)).unwrap_err().to_string();
     assert_eq!(other, "`mask` is 3x4, expected a mask of the image's 4x3");
     assert!(Rle::empty(ImageSize::new(usize::MAX, 2)).is_err());

@@ -63,7 +63,7 @@ mod tests {
     use crate::{sets::detection::Object, transform::detection::Target};
 
     fn object(bbox: [f64; 4], class: u32) -> Object {
-        Object { bbox, class, area: 1.0, crowd: false, id: 1, mask: None }
+        Object { bbox, class, area: 1.0, crowd: false, difficult: false, id: 1, mask: None }
     }
 
     const GEOMETRY: Geometry = Geometry {
