@@ -59,6 +59,21 @@ fn masks_meet() {
 }
 
 #[test]
+fn masks_of_another_size_show_the_same() {
+    let small = mask(&["..#.", ".##.", "...."]);
+    let large = small.resized(ImageSize::new(6, 8)).unwrap();
+    assert_eq!(
+        large,
+        mask(&["....##..", "....##..", "..####..", "..####..", "........", "........"])
+    );
+    assert_eq!(large.resized(small.size()).unwrap(), small);
+    assert_eq!(small.resized(ImageSize::new(3, 4)).unwrap(), small);
+    let empty = Rle::empty(ImageSize::new(3, 4)).unwrap();
+    assert_eq!(empty.resized(ImageSize::new(9, 2)).unwrap().area(), 0);
+    assert!(small.resized(ImageSize::new(usize::MAX, 2)).is_err());
+}
+
+#[test]
 fn both_forms_of_runs_are_read_and_bad_ones_refused() {
     let read = |text: &str| serde_json::from_str::<Segmentation>(text);
     let runs = r#"{"size": [3, 4], "counts": [4, 4, 4]}"#;
