@@ -55,7 +55,7 @@ pub enum Error {
         /// Smallest usable side, pixels.
         min: usize,
     },
-    /// An image holds a value that is not finite.
+    /// An image holds an infinite value.
     #[error("{}: pixel (row {row}, column {column}) is {value}", path.display())]
     NotFinite {
         /// The file.
@@ -64,8 +64,14 @@ pub enum Error {
         row: usize,
         /// Its column.
         column: usize,
-        /// NaN or an infinity.
+        /// The infinity.
         value: f32,
+    },
+    /// All pixels of an image are without data.
+    #[error("{}: expected pixels with data, found nodata, NaN or absent tiles alone", path.display())]
+    NoData {
+        /// The file.
+        path: PathBuf,
     },
     /// A folder holds no image.
     #[error("{}: no image found (looked for {looked_for})", path.display())]
@@ -266,6 +272,7 @@ impl Error {
                 | Error::Limit { .. }
                 | Error::TooSmall { .. }
                 | Error::NotFinite { .. }
+                | Error::NoData { .. }
                 | Error::Line { .. }
                 | Error::Label { .. }
                 | Error::Structure { .. }

@@ -21,8 +21,11 @@ const KEPT_PIXELS: usize = 1 << 24;
 pub struct Statistics {
     /// The number of images read.
     pub images: usize,
-    /// The number of their pixels.
+    /// The number of their pixels, without those that are [masked](Image::masked).
     pub pixels: u64,
+    /// The number of masked pixels: nodata, NaN, absent tiles, dead pixels. They count for nothing
+    /// else here.
+    pub masked: u64,
     /// Mean of all pixels after the window, as a share of 255, as in
     /// [`Normalize`](crate::transform::Normalize).
     pub mean: f64,
@@ -66,6 +69,7 @@ impl std::fmt::Display for Samples {
 /// The contribution of one image.
 struct Part {
     pixels: u64,
+    masked: u64,
     size: ImageSize,
     samples: Samples,
     range: (f32, f32),
@@ -102,7 +106,8 @@ impl Statistics {
             .collect();
 
         // In the order of the files: sums of floats depend on the order.
-        let (mut count, mut pixels, mut sum, mut squares) = (0, 0_u64, 0.0, 0.0);
+        let (mut count, mut pixels, mut masked) = (0, 0_u64, 0_u64);
+        let (mut sum, mut squares) = (0.0, 0.0);
         let mut range = (f32::INFINITY, f32::NEG_INFINITY);
         let (mut kinds, mut sizes) = (BTreeMap::new(), BTreeMap::new());
         let (mut kept, mut unreadable, mut first_fault) = (Vec::new(), Vec::new(), None);
@@ -114,6 +119,7 @@ impl Statistics {
                     *kinds.entry(part.samples).or_insert(0) += 1;
                     *sizes.entry((part.size.height, part.size.width)).or_insert(0) += 1;
                     pixels += part.pixels;
+                    masked += part.masked;
                     sum += part.sum;
                     squares += part.squares;
                     kept.extend(part.kept);
@@ -140,6 +146,7 @@ impl Statistics {
         Ok(Self {
             images: count,
             pixels,
+            masked,
             mean,
             std,
             percentiles,
@@ -160,32 +167,44 @@ fn by_frequency<T>(mut counts: Vec<(T, usize)>) -> Vec<(T, usize)> {
 impl Part {
     fn of(image: Image, window: &Window, kept_each: usize) -> Result<Self> {
         let size = image.size();
-        let pixels = size.area();
-        let step = pixels.div_ceil(kept_each).max(1);
+        let area = size.area();
+        let mask = image.masked().map(<[bool]>::to_vec);
+        let masked = mask.iter().flatten().filter(|&&masked| masked).count();
+        let step = area.div_ceil(kept_each).max(1);
+        let mask = mask.as_deref();
         let (kept, range, samples) = match image.pixels() {
-            Pixels::U8(values) => of_values(values, step, Samples::U8),
-            Pixels::U16(values) => of_values(values, step, Samples::U16),
-            Pixels::F32(values) => of_values(values, step, Samples::F32),
+            Pixels::U8(values) => of_values(values, mask, step, Samples::U8),
+            Pixels::U16(values) => of_values(values, mask, step, Samples::U16),
+            Pixels::F32(values) => of_values(values, mask, step, Samples::F32),
         };
         let (sum, squares) = match window.apply(image)?.pixels() {
-            Pixels::U8(levels) => sums(levels.iter().map(|&level| f64::from(level))),
-            Pixels::U16(counts) => sums(counts.iter().map(|&count| f64::from(count))),
-            Pixels::F32(levels) => sums(levels.iter().map(|&level| f64::from(level))),
+            Pixels::U8(levels) => sums(valid(levels, mask).map(f64::from)),
+            Pixels::U16(counts) => sums(valid(counts, mask).map(f64::from)),
+            Pixels::F32(levels) => sums(valid(levels, mask).map(f64::from)),
         };
-        Ok(Self { pixels: pixels as u64, size, samples, range, sum, squares, kept })
+        let pixels = (area - masked) as u64;
+        Ok(Self { pixels, masked: masked as u64, size, samples, range, sum, squares, kept })
     }
+}
+
+/// The values that are not masked.
+fn valid<'a, T: Copy>(values: &'a [T], mask: Option<&'a [bool]>) -> impl Iterator<Item = T> + 'a {
+    let is_valid = move |pixel: usize| mask.is_none_or(|mask| !mask[pixel]);
+    values.iter().enumerate().filter(move |(pixel, _)| is_valid(*pixel)).map(|(_, &value)| value)
 }
 
 /// Returns every `step`-th value, the smallest and the largest.
 fn of_values<T: Copy + Into<f32>>(
     values: &[T],
+    mask: Option<&[bool]>,
     step: usize,
     samples: Samples,
 ) -> (Vec<f32>, (f32, f32), Samples) {
-    let kept = values.iter().step_by(step).map(|&value| value.into()).collect();
-    let range = values.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), &value| {
-        (low.min(value.into()), high.max(value.into()))
-    });
+    let kept = valid(values, mask).step_by(step).map(Into::into).collect();
+    let range = valid(values, mask)
+        .fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), value| {
+            (low.min(value.into()), high.max(value.into()))
+        });
     (kept, range, samples)
 }
 

@@ -1,19 +1,26 @@
 //! Windows: counts or kelvin to levels of 0 to 255.
 //!
 //! A thermal detector uses a narrow band of its 16 bits (a few hundred counts of 65,536). A window
-//! maps a band of values to 0 to 255 without rounding, so that the band keeps its precision.
+//! maps a band of values to 0 to 255 without rounding, so that the band keeps its precision. Gain
+//! controls as cameras have them spread values by how often they occur.
+
+mod gain;
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
+use self::gain::Samples;
 use crate::{
     Error, Result,
     image::{Image, Pixels},
 };
 
-/// The band of values that is mapped to 0 to 255. Values outside are clipped; 8-bit images stay
-/// unchanged.
+/// Percentiles of the band that a gain control spreads; a dead pixel must not stretch it.
+const GAIN_BAND: (f64, f64) = (0.1, 99.9);
+
+/// How values become levels of 0 to 255. Values outside of a band are clipped; 8-bit images stay
+/// unchanged: a gain control was applied to them before they were stored.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Window {
@@ -30,6 +37,24 @@ pub enum Window {
         low: f64,
         /// Value mapped to 255.
         high: f64,
+    },
+    /// Histogram equalisation with a plateau, separately for each image: the gain control of most
+    /// thermal cameras. 1024 bins lie between the 0.1st and the 99.9th percentile; the level of a
+    /// value is the share of values below it, where a bin counts at most `limit` per cent of the
+    /// values.
+    Plateau {
+        /// Largest share of a bin, per cent, above 0 to 100; 100 is plain equalisation.
+        limit: f64,
+    },
+    /// Contrast-limited adaptive histogram equalisation, separately for each image: a curve for
+    /// each of `tiles` x `tiles` parts, interpolated between their centres, over 256 bins of the
+    /// same band.
+    Clahe {
+        /// Parts per side, 1 to 64.
+        tiles: usize,
+        /// Largest count of a bin as a multiple of the mean one, at least 1; what exceeds it is
+        /// spread over all bins.
+        limit: f64,
     },
 }
 
@@ -88,76 +113,169 @@ impl Window {
     /// Streets and fields in all weathers, -40 to 85 degrees Celsius, for files in kelvin.
     pub const OUTDOOR_KELVIN: Self = Window::Fixed { low: 233.15, high: 358.15 };
 
-    /// Checks that `low` is below `high`.
+    /// [`Window::Plateau`] with a limit of 1 per cent.
+    pub const PLATEAU: Self = Window::Plateau { limit: 1.0 };
+    /// [`Window::Clahe`] with 8 x 8 tiles and a limit of 2.
+    pub const CLAHE: Self = Window::Clahe { tiles: 8, limit: 2.0 };
+
+    /// Checks that `low` is below `high`, and limits.
     ///
     /// # Errors
-    /// [`Error::Setting`] if `low` is not below `high`, or a percentile is outside 0 to 100.
+    /// [`Error::Setting`] if `low` is not below `high`, a percentile is outside 0 to 100, or a
+    /// limit or a number of tiles is outside its range.
     pub fn validate(&self) -> Result<()> {
-        let (low, high, within) = match *self {
-            Window::Percentile { low, high } => (low, high, low >= 0.0 && high <= 100.0),
-            Window::Fixed { low, high } => (low, high, low.is_finite() && high.is_finite()),
+        let (fine, expected, found) = match *self {
+            Window::Percentile { low, high } => (
+                low >= 0.0 && high <= 100.0 && low < high,
+                "percentiles with 0 <= low < high <= 100",
+                format!("low {low}, high {high}"),
+            ),
+            Window::Fixed { low, high } => (
+                low.is_finite() && high.is_finite() && low < high,
+                "finite values with low < high",
+                format!("low {low}, high {high}"),
+            ),
+            Window::Plateau { limit } => (
+                limit > 0.0 && limit <= 100.0,
+                "a plateau above 0 to 100 per cent",
+                format!("a limit of {limit}"),
+            ),
+            Window::Clahe { tiles, limit } => (
+                (1..=64).contains(&tiles) && limit >= 1.0 && limit.is_finite(),
+                "1 to 64 tiles and a limit of at least 1",
+                format!("{tiles} tiles, a limit of {limit}"),
+            ),
         };
-        if within && low < high {
-            return Ok(());
+        match fine {
+            true => Ok(()),
+            false => Err(Error::Setting { name: "window", expected: expected.into(), found }),
         }
-        let expected = match self {
-            Window::Percentile { .. } => "percentiles with 0 <= low < high <= 100",
-            Window::Fixed { .. } => "finite values with low < high",
-        };
-        Err(Error::Setting {
-            name: "window",
-            expected: expected.into(),
-            found: format!("low {low}, high {high}"),
-        })
     }
 
     /// Returns the image in levels of 0 to 255: 16-bit and float images become floats,
-    /// `255 (value - low) / (high - low)`, clipped and not rounded; 8-bit images stay unchanged. If
-    /// the band is empty (all values equal), all levels are 0.
+    /// `255 (value - low) / (high - low)`, clipped and not rounded, or as the gain control says;
+    /// 8-bit images stay unchanged. If the band is empty (all values equal), all levels are 0.
+    ///
+    /// [Masked](Image::masked) pixels count for no percentile and no histogram; their level is 0,
+    /// the low end. Bands other than grey and RGB (2, 4 and more) have a window each, since their
+    /// units may differ.
     ///
     /// # Errors
     /// As [`Window::validate`].
     pub fn apply(&self, image: Image) -> Result<Image> {
         self.validate()?;
-        let (size, channels) = (image.size(), image.channels());
-        let levels = match image.pixels() {
-            Pixels::U8(_) => return Ok(image),
-            Pixels::U16(values) => {
-                let (low, high) = match *self {
-                    Window::Fixed { low, high } => (low, high),
-                    Window::Percentile { low, high } => {
-                        let counts = Counts::of(values);
-                        (counts.percentile(low), counts.percentile(high))
-                    }
-                };
-                stretched(values, low, high)
+        let mut levels = match image.pixels() {
+            Pixels::U8(_) if image.masked().is_none() => return Ok(image),
+            Pixels::U8(levels) => {
+                let mut levels = levels.clone();
+                blacken(&mut levels, &image, 0);
+                return image.with_pixels(image.channels(), Pixels::U8(levels));
             }
-            Pixels::F32(values) => {
-                let (low, high) = match *self {
-                    Window::Fixed { low, high } => (low, high),
-                    Window::Percentile { low, high } => {
-                        let mut sorted = values.clone();
-                        (percentile(&mut sorted, low), percentile(&mut sorted, high))
-                    }
-                };
-                stretched(values, low, high)
+            Pixels::U16(values) => self.levels(values, &image, counts_percentiles),
+            Pixels::F32(values) => self.levels(values, &image, floats_percentiles),
+        };
+        blacken(&mut levels, &image, 0.0);
+        image.with_pixels(image.channels(), Pixels::F32(levels))
+    }
+
+    /// Levels of all samples. `percentiles` returns two percentiles of values.
+    fn levels<T: Copy + Into<f32>>(
+        &self,
+        values: &[T],
+        image: &Image,
+        percentiles: fn(&mut dyn Iterator<Item = T>, (f64, f64)) -> (f64, f64),
+    ) -> Vec<f32> {
+        let bands = image.channels();
+        if matches!(bands, 1 | 3) {
+            return self.levels_of_group(values, bands, image, percentiles);
+        }
+        let mut levels = vec![0.0; values.len()];
+        for band in 0..bands {
+            let of_band: Vec<T> = values.iter().skip(band).step_by(bands).copied().collect();
+            let found = self.levels_of_group(&of_band, 1, image, percentiles);
+            for (level, found) in levels.iter_mut().skip(band).step_by(bands).zip(found) {
+                *level = found;
+            }
+        }
+        levels
+    }
+
+    /// Levels of samples, `channels` a pixel, that share a window.
+    fn levels_of_group<T: Copy + Into<f32>>(
+        &self,
+        values: &[T],
+        channels: usize,
+        image: &Image,
+        percentiles: fn(&mut dyn Iterator<Item = T>, (f64, f64)) -> (f64, f64),
+    ) -> Vec<f32> {
+        let masked = image.masked();
+        let band = |percents| match masked {
+            None => percentiles(&mut values.iter().copied(), percents),
+            Some(masked) => {
+                let pixels = values.chunks_exact(channels).zip(masked);
+                let valid = pixels.filter(|(_, masked)| !**masked).flat_map(|(pixel, _)| pixel);
+                percentiles(&mut valid.copied(), percents)
             }
         };
-        Image::new(size, channels, Pixels::F32(levels))
+        let samples = |band| Samples { values, size: image.size(), channels, masked, band };
+        match *self {
+            Window::Fixed { low, high } => stretched(values, low, high),
+            Window::Percentile { low, high } => {
+                let (low, high) = band((low, high));
+                stretched(values, low, high)
+            }
+            Window::Plateau { limit } => match band(GAIN_BAND) {
+                (low, high) if low < high => samples((low, high)).plateau(limit),
+                _ => vec![0.0; values.len()],
+            },
+            Window::Clahe { tiles, limit } => match band(GAIN_BAND) {
+                (low, high) if low < high => samples((low, high)).clahe(tiles, limit),
+                _ => vec![0.0; values.len()],
+            },
+        }
     }
 }
 
-/// `LOW%,HIGH%` for percentiles, `LOW,HIGH` for a fixed band.
+fn counts_percentiles(
+    values: &mut dyn Iterator<Item = u16>,
+    (low, high): (f64, f64),
+) -> (f64, f64) {
+    let counts = Counts::of(values);
+    (counts.percentile(low), counts.percentile(high))
+}
+
+fn floats_percentiles(
+    values: &mut dyn Iterator<Item = f32>,
+    (low, high): (f64, f64),
+) -> (f64, f64) {
+    let mut values: Vec<f32> = values.collect();
+    (percentile(&mut values, low), percentile(&mut values, high))
+}
+
+/// Sets masked pixels of an image to the level `black`.
+fn blacken<T: Copy>(levels: &mut [T], image: &Image, black: T) {
+    let Some(masked) = image.masked() else { return };
+    for (pixel, masked) in levels.chunks_exact_mut(image.channels()).zip(masked) {
+        if *masked {
+            pixel.fill(black);
+        }
+    }
+}
+
+/// `LOW%,HIGH%` for percentiles, `LOW,HIGH` for a fixed band, `plateau:LIMIT%`,
+/// `clahe:TILES,LIMIT`.
 impl fmt::Display for Window {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Window::Percentile { low, high } => write!(f, "{low}%,{high}%"),
             Window::Fixed { low, high } => write!(f, "{low},{high}"),
+            Window::Plateau { limit } => write!(f, "plateau:{limit}%"),
+            Window::Clahe { tiles, limit } => write!(f, "clahe:{tiles},{limit}"),
         }
     }
 }
 
-/// As [`Display`](fmt::Display) writes it.
+/// As [`Display`](fmt::Display) writes it; `plateau` and `clahe` alone have their default limits.
 impl FromStr for Window {
     type Err = Error;
 
@@ -165,8 +283,19 @@ impl FromStr for Window {
         let parts: Vec<&str> = text.split(',').map(str::trim).collect();
         let number = |part: &str| part.trim().parse::<f64>().ok();
         let percent = |part: &str| part.strip_suffix('%').and_then(number);
-        let window = match parts[..] {
-            [low, high] => match (number(low), number(high), percent(low), percent(high)) {
+        let after = |name: &str| {
+            let rest = parts.first()?.strip_prefix(name)?.trim().strip_prefix(':')?;
+            Some(rest.trim())
+        };
+        let window = match (&parts[..], after("plateau"), after("clahe")) {
+            (["plateau"], ..) => Some(Window::PLATEAU),
+            (["clahe"], ..) => Some(Window::CLAHE),
+            ([_], Some(limit), _) => percent(limit).map(|limit| Window::Plateau { limit }),
+            ([_, limit], _, Some(tiles)) => {
+                let numbers = tiles.parse().ok().zip(number(limit));
+                numbers.map(|(tiles, limit)| Window::Clahe { tiles, limit })
+            }
+            ([low, high], ..) => match (number(low), number(high), percent(low), percent(high)) {
                 (Some(low), Some(high), ..) => Some(Window::Fixed { low, high }),
                 (.., Some(low), Some(high)) => Some(Window::Percentile { low, high }),
                 _ => None,
@@ -175,7 +304,8 @@ impl FromStr for Window {
         };
         let window = window.ok_or_else(|| Error::Setting {
             name: "window",
-            expected: "LOW,HIGH in the files' units, or LOW%,HIGH% for percentiles".into(),
+            expected: "LOW,HIGH in the files' units, LOW%,HIGH% for percentiles, plateau or clahe"
+                .into(),
             found: format!("`{text}`"),
         })?;
         window.validate()?;
@@ -201,12 +331,14 @@ struct Counts {
 }
 
 impl Counts {
-    fn of(values: &[u16]) -> Self {
+    fn of(values: &mut dyn Iterator<Item = u16>) -> Self {
         let mut of_value = vec![0_usize; 1 << 16];
-        for &value in values {
+        let mut total = 0;
+        for value in values {
             of_value[usize::from(value)] += 1;
+            total += 1;
         }
-        Self { of_value, total: values.len() }
+        Self { of_value, total }
     }
 
     fn percentile(&self, percent: f64) -> f64 {
@@ -281,7 +413,7 @@ mod tests {
         // numpy 2.4: np.percentile([3, 1, 4, 1, 5, 9, 2, 6], [0, 1, 33, 50, 99, 100]).
         let expected = [1.0, 1.0, 2.31, 3.5, 8.79, 9.0];
         let values = [3_u16, 1, 4, 1, 5, 9, 2, 6];
-        let counts = Counts::of(&values);
+        let counts = Counts::of(&mut values.into_iter());
         for (percent, expected) in [0.0, 1.0, 33.0, 50.0, 99.0, 100.0].into_iter().zip(expected) {
             assert!((counts.percentile(percent) - expected).abs() < 1e-12, "{percent}");
             let mut floats = values.map(f32::from);
@@ -349,6 +481,52 @@ mod tests {
     }
 
     #[test]
+    fn masked_pixels_count_for_nothing_and_are_black() {
+        // 100 values, and as many masked zeros.
+        let counts: Vec<u16> = (0..200).map(|i| if i % 2 == 0 { 0 } else { 1000 + i }).collect();
+        let masked: Vec<bool> = (0..200).map(|i| i % 2 == 0).collect();
+        let odd: Vec<u16> = counts.iter().copied().filter(|&count| count > 0).collect();
+        let floats = |counts: &[u16]| counts.iter().map(|&count| f32::from(count)).collect();
+        for window in
+            [Window::default(), Window::PLATEAU, Window::CLAHE, "1000,1200".parse().unwrap()]
+        {
+            for (with, without) in [
+                (Pixels::U16(counts.clone()), Pixels::U16(odd.clone())),
+                (Pixels::F32(floats(&counts)), Pixels::F32(floats(&odd))),
+            ] {
+                let masked = image(with).with_mask(masked.clone()).unwrap();
+                let found = window.apply(masked).unwrap();
+                assert_eq!(found.masked().unwrap().iter().filter(|&&masked| masked).count(), 100);
+                let found = levels(found);
+                let expected = levels(window.apply(image(without)).unwrap());
+                assert!(found.iter().step_by(2).all(|&level| level == 0.0), "{window}");
+                for (index, (found, expected)) in
+                    found.iter().skip(1).step_by(2).zip(&expected).enumerate()
+                {
+                    let near = if window == Window::CLAHE { 3.0 } else { 1e-3 };
+                    assert!(
+                        (found - expected).abs() < near,
+                        "{window} {index}: {found} {expected}"
+                    );
+                }
+            }
+        }
+        let bytes = image(Pixels::U8(vec![9, 7, 8])).with_mask(vec![true, false, false]).unwrap();
+        assert_eq!(Window::default().apply(bytes).unwrap().pixels(), &Pixels::U8(vec![0, 7, 8]));
+    }
+
+    #[test]
+    fn bands_have_a_window_each() {
+        let values =
+            (0..400).map(|i| if i % 4 == 3 { 290.0 + i as f32 } else { i as f32 }).collect();
+        let bands = Image::new(ImageSize::new(1, 100), 4, Pixels::F32(values)).unwrap();
+        let found = levels("0%,100%".parse::<Window>().unwrap().apply(bands).unwrap());
+        for band in 0..4 {
+            assert_eq!((found[band], found[396 + band]), (0.0, 255.0), "{band}");
+        }
+    }
+
+    #[test]
     fn eight_bits_stay_unchanged() {
         let image = image(Pixels::U8(vec![3, 200]));
         assert_eq!(Window::default().apply(image.clone()).unwrap(), image);
@@ -356,15 +534,21 @@ mod tests {
 
     #[test]
     fn texts_come_back() {
-        for text in ["1%,99%", "0.5%,100%", "28000,31000.5", "-10,45"] {
+        for text in
+            ["1%,99%", "0.5%,100%", "28000,31000.5", "-10,45", "plateau:0.5%", "clahe:4,2.5"]
+        {
             assert_eq!(text.parse::<Window>().unwrap().to_string(), text);
         }
         assert_eq!("1 %, 99 %".parse::<Window>().unwrap(), Window::default());
-        for text in ["1", "1%,99", "a,b", "1,2,3", ""] {
+        assert_eq!("plateau".parse::<Window>().unwrap(), Window::PLATEAU);
+        assert_eq!("clahe".parse::<Window>().unwrap(), Window::CLAHE);
+        assert!("plateau:0%".parse::<Window>().is_err() && "clahe:0,2".parse::<Window>().is_err());
+        for text in ["plateau:1", "clahe:8", "1", "1%,99", "a,b", "1,2,3", ""] {
             assert_eq!(
                 text.parse::<Window>().unwrap_err().to_string(),
                 format!(
-                    "`window` is `{text}`, expected LOW,HIGH in the files' units, or LOW%,HIGH% for percentiles"
+                    "`window` is `{text}`, expected LOW,HIGH in the files' units, LOW%,HIGH% for \
+                     percentiles, plateau or clahe"
                 )
             );
         }

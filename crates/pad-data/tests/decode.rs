@@ -184,17 +184,34 @@ fn tiff_floats_and_other_counts_become_floats() {
 }
 
 #[test]
-fn floats_that_are_no_numbers_are_refused_with_their_place() {
+fn infinite_floats_are_refused_with_their_place() {
     let folder = Folder::new();
-    for (bad, text) in [(f32::NAN, "NaN"), (f32::INFINITY, "inf")] {
-        let mut kelvin = vec![300.0_f32; pixels()];
-        kelvin[3 * WIDTH as usize + 5] = bad;
-        let path = folder.file("kelvin.tif", &tiff_of::<colortype::Gray32Float>(&kelvin));
-        assert_eq!(
-            fault(&path, &DecodeOptions::default()),
-            format!("kelvin.tif: pixel (row 3, column 5) is {text}")
-        );
-    }
+    let mut kelvin = vec![300.0_f32; pixels()];
+    kelvin[3 * WIDTH as usize + 5] = f32::INFINITY;
+    let path = folder.file("kelvin.tif", &tiff_of::<colortype::Gray32Float>(&kelvin));
+    assert_eq!(
+        fault(&path, &DecodeOptions::default()),
+        "kelvin.tif: pixel (row 3, column 5) is inf"
+    );
+}
+
+#[test]
+fn pixels_without_a_number_are_masked() {
+    let folder = Folder::new();
+    let mut kelvin: Vec<f32> = (0..pixels()).map(|index| 290.0 + index as f32).collect();
+    kelvin[3 * WIDTH as usize + 5] = f32::NAN;
+    let path = folder.file("kelvin.tif", &tiff_of::<colortype::Gray32Float>(&kelvin));
+    let image = read(&path).unwrap();
+    let masked: Vec<usize> =
+        (0..pixels()).filter(|&pixel| image.masked().unwrap()[pixel]).collect();
+    assert_eq!(masked, [3 * WIDTH as usize + 5]);
+    kelvin[3 * WIDTH as usize + 5] = 290.0;
+    assert_eq!(image.pixels(), &Pixels::F32(kelvin));
+    let path = folder.file("empty.tif", &tiff_of::<colortype::Gray32Float>(&vec![f32::NAN; 660]));
+    assert_eq!(
+        fault(&path, &DecodeOptions::default()),
+        "empty.tif: expected pixels with data, found nodata, NaN or absent tiles alone"
+    );
 }
 
 /// A minimal uncompressed TIFF of 8-bit samples.
@@ -267,21 +284,38 @@ fn tiff_layouts_are_told_apart() {
     let expected = (0..3 * pixels()).map(|i| stored(i / 3 + i % 3 * pixels())).collect();
     assert_eq!(image.pixels(), &Pixels::U8(expected));
 
-    let options = DecodeOptions::default();
-    for (name, bytes, text) in [
-        ("five.tif", raw_tiff(5, 1, 1, None), "five.tif: a 5-channel TIFF is not supported"),
-        (
-            "five_rgb.tif",
-            raw_tiff(5, 2, 1, None),
-            "five_rgb.tif: a 5-channel TIFF is not supported",
-        ),
-        ("two.tif", raw_tiff(2, 1, 1, None), "two.tif: a 2-channel TIFF is not supported"),
-        ("map.tif", raw_tiff(1, 3, 1, None), "map.tif: a TIFF with a palette is not supported"),
+    // Bands that are no colours are kept.
+    for (name, samples, photometric, extra, channels) in [
+        ("five.tif", 5, 1, None, 5),
+        ("rgb_thermal.tif", 4, 2, Some(0), 4),
+        ("rgba.tif", 4, 2, Some(2), 3),
+        ("rgb_unsaid.tif", 4, 2, None, 3),
+        ("two.tif", 2, 1, None, 2),
     ] {
-        let path = folder.file(name, &bytes);
-        assert_eq!(fault(&path, &options), text);
-        assert!(matches!(read(&path), Err(Error::Unsupported { .. })));
+        let image = read(&folder.file(name, &raw_tiff(samples, photometric, 1, extra))).unwrap();
+        assert_eq!(image.channels(), channels, "{name}");
+        let samples = usize::from(samples);
+        let expected = (0..pixels() * channels)
+            .map(|i| stored(i / channels * samples + i % channels))
+            .collect();
+        assert_eq!(image.pixels(), &Pixels::U8(expected), "{name}");
     }
+    let bands = DecodeOptions { alpha_is_band: true, ..Default::default() };
+    let path = folder.file("rgba.tif", &raw_tiff(4, 2, 1, Some(2)));
+    assert_eq!(decode(&path, &bands).unwrap().channels(), 4);
+
+    let options = DecodeOptions::default();
+    let path = folder.file("map.tif", &raw_tiff(1, 3, 1, None));
+    assert_eq!(
+        fault(&path, &options),
+        "map.tif: cannot decode: Format error decoding Tiff: expected a palette of 768 numbers, \
+         found 0"
+    );
+    let path = folder.file("many.tif", &raw_tiff(65, 1, 1, None));
+    assert_eq!(fault(&path, &options), "many.tif: a 65-channel TIFF is not supported");
+    assert!(matches!(read(&path), Err(Error::Unsupported { .. })));
+    let path = folder.file("lab.tif", &raw_tiff(3, 8, 1, None));
+    assert_eq!(fault(&path, &options), "lab.tif: a TIFF in CIELab is not supported");
 }
 
 #[test]
@@ -291,7 +325,8 @@ fn other_files_are_refused_by_name() {
     let path = folder.file("notes.txt", b"no image at all");
     assert_eq!(
         fault(&path, &options),
-        "notes.txt: a file other than PNG, JPEG, BMP and TIFF is not supported"
+        "notes.txt: a file other than PNG, JPEG, BMP, TIFF, NumPy arrays and sequences of FLIR \
+         cameras is not supported"
     );
     let path = folder.file("a.png", b"GIF89a and so on");
     assert_eq!(fault(&path, &options), "a.png: a file of the format Gif is not supported");

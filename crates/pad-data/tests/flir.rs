@@ -5,7 +5,7 @@ use std::{io::Cursor, path::Path};
 use image::{GrayImage, ImageBuffer, ImageFormat, Luma};
 use pad_data::{
     image::{
-        DecodeOptions, Image, Pixels, decode_bytes,
+        DecodeOptions, Image, Pixels, RadiometricMode, decode_bytes,
         flir::{Atmosphere, Calibration, Planck, Radiometric},
     },
     window::Window,
@@ -204,7 +204,7 @@ fn decoding_gives_kelvin_or_the_picture() {
     assert!(values[15 * WIDTH + 15] > values[15 * WIDTH + 25], "the square is warm");
     let levels = Window::OUTDOOR_KELVIN.apply(kelvin).unwrap();
     assert!(floats(&levels).iter().all(|level| (0.0..=255.0).contains(level)));
-    let options = DecodeOptions { radiometric: false, ..options };
+    let options = DecodeOptions { radiometric: RadiometricMode::Picture, ..options };
     let picture = decode_bytes(&bytes, Path::new("a.jpg"), &options).unwrap();
     assert_eq!((picture.size().height, picture.size().width), (48, 64));
     // A JPEG without a thermal part is its picture.

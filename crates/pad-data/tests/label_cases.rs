@@ -9,7 +9,7 @@ use std::{
 
 use pad_data::{
     Dataset, Error, Result,
-    image::DecodeOptions,
+    image::{DecodeOptions, RadiometricMode},
     sets::{
         ImageFolder,
         detection::{
@@ -925,6 +925,29 @@ fn every_image_of_a_mixed_folder_is_accounted_for() {
     // What is left out is a warning, whose text the command's test reads.
     assert_eq!(set.len(), 8);
     assert!((0..8).all(|index| set.relative(index).unwrap().starts_with("siteA/thermal/")));
+}
+
+#[test]
+fn labels_on_the_picture_fit_the_thermal_image() {
+    // Pictures of 240 x 320 with counts of 60 x 80; labels are drawn on the picture.
+    for (name, format) in [("I03/coco", "coco"), ("I03/yolo", "yolo")] {
+        for split in ["train", "val"] {
+            let set = open(name, split, format).unwrap();
+            for mode in [RadiometricMode::Auto, RadiometricMode::Picture] {
+                let options = DecodeOptions { radiometric: mode, ..Default::default() };
+                let sample = set.get(0, &options).unwrap();
+                let size = sample.image.size();
+                let expected = if mode == RadiometricMode::Auto { [60, 80] } else { [240, 320] };
+                assert_eq!([size.height, size.width], expected, "{name} {mode}");
+                assert_eq!(sample.labels.size, size);
+                // 120 to 200 of 320, 80 to 160 of 240.
+                let share = size.width as f64 / 320.0;
+                let [x1, y1, x2, y2] = sample.labels.objects[0].bbox.map(|edge| edge / share);
+                let off = [x1 - 120.0, y1 - 80.0, x2 - 200.0, y2 - 160.0];
+                assert!(off.iter().all(|off| off.abs() < 0.05), "{name} {mode}: {off:?}");
+            }
+        }
+    }
 }
 
 #[test]

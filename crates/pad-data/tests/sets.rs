@@ -101,7 +101,7 @@ fn folders_without_images_and_missing_ones_are_refused() {
     assert_eq!(
         empty.to_string(),
         format!(
-            "{}: no image found (looked for png, jpg, jpeg, bmp, tif, tiff)",
+            "{}: no image found (looked for png, jpg, jpeg, bmp, tif, tiff, npy, seq, csq, fff)",
             root.path().display()
         )
     );

@@ -23,7 +23,7 @@ use crate::{
         data::Data,
         device::Compute,
         output::{Replace, print},
-        reading::Reading,
+        reading::{Files, Reading, read_as},
         run_facts::RunFacts,
         view::View,
         weights::Weights,
@@ -54,6 +54,8 @@ pub(crate) struct Program {
     #[command(flatten)]
     reading: Reading,
     #[command(flatten)]
+    files: Files,
+    #[command(flatten)]
     compute: Compute,
 }
 
@@ -68,6 +70,7 @@ pub(crate) fn run(program: &Program) -> Result<()> {
     let images = open_images(program.data.required()?)?;
     let device = program.compute.start()?;
     let facts = RunFacts::of(program.weights.source())?;
+    let images = read_as(images, program.files.over(&facts.choice));
     let encoder = program.weights.encoder(program.view.size(&facts), &device)?;
     let input = program.view.input(&facts, encoder.vit.config(), encoder.input_stats.clone());
     print(&input)?;

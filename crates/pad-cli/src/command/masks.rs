@@ -31,6 +31,7 @@ use crate::{
         data::Data,
         images::{scenes, spread},
         output::{Replace, print},
+        reading::{Files, read_as},
         values::{count, image_size, inner_share},
     },
 };
@@ -41,6 +42,8 @@ use crate::{
     after_help = "Without DIR scenes are rendered. Without --teacher, attention is replaced by local contrast."
 )]
 pub(crate) struct Program {
+    #[command(flatten)]
+    files: Files,
     #[command(flatten)]
     data: Data,
     /// PNG file to write
@@ -96,7 +99,10 @@ pub(crate) fn run(program: &Program) -> Result<()> {
         ..ImagePipeline::evaluation(program.image_size)
     };
     let images = match images {
-        Some(images) => spread(&images, &pipeline, program.count)?,
+        Some(images) => {
+            let images = read_as(images, program.files.over(&Default::default()));
+            spread(&images, &pipeline, program.count)?
+        }
         None => spread(&scenes(program.count, program.seed)?, &pipeline, program.count)?,
     };
     let picture = MaskPicture {

@@ -16,7 +16,8 @@ use clap::{
 };
 use pad::{
     data::{
-        Dataset, Loader,
+        Dataset, Loader, LoaderConfig,
+        image::DecodeOptions,
         sets::classification::{ClassFolder, ClassifiedImage},
     },
     ssl::{
@@ -33,7 +34,7 @@ use crate::{
         data::Data,
         device::Compute,
         output::{Replace, print, write_json},
-        reading::Reading,
+        reading::{Files, Reading},
         run_facts::RunFacts,
         scene_classes::SceneClasses,
         values::{count, inner_share, not_negative},
@@ -64,6 +65,8 @@ const DATA: &str = "Folder with a folder of images per class, or with such folde
     after_help = "Folders called `roi` are not classes."
 )]
 pub(crate) struct Program {
+    #[command(flatten)]
+    files: Files,
     #[command(flatten)]
     data: Data,
     /// Which probe
@@ -114,6 +117,8 @@ struct Probed<'a> {
     encoder: &'a ViT,
     input: &'a Input,
     device: &'a Device,
+    /// What is read of a file.
+    choice: DecodeOptions,
 }
 
 impl Probed<'_> {
@@ -122,7 +127,7 @@ impl Probed<'_> {
         set: impl Dataset<Sample = ClassifiedImage> + 'static,
     ) -> Result<FeatureSet> {
         let classes = set.classes().len();
-        let config = self.program.reading.loader();
+        let config = LoaderConfig { decode: self.choice.clone(), ..self.program.reading.loader() };
         let loader: Loader<Vec<usize>> = Loader::new(set, self.input.pipeline.clone(), config)?;
         let features =
             FeatureSet::extract(self.encoder, &loader, classes, self.program.pool, self.device)?;
@@ -183,7 +188,8 @@ pub(crate) fn run(program: &Program) -> Result<()> {
     let input = program.view.input(&facts, encoder.vit.config(), encoder.input_stats.clone());
     print(&input)?;
 
-    let probed = Probed { program, encoder: &encoder.vit, input: &input, device: &device };
+    let choice = program.files.over(&facts.choice);
+    let probed = Probed { program, encoder: &encoder.vit, input: &input, device: &device, choice };
     let (train, val, classes) = match folders {
         Some((train, val)) => probed.both(train, val)?,
         None => {

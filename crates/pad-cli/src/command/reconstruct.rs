@@ -21,6 +21,7 @@ use crate::{
         device::Compute,
         images::{scenes, spread},
         output::{Replace, make_folder, print},
+        reading::{Files, read_as},
         run_facts::RunFacts,
         values::count,
         view::View,
@@ -32,6 +33,8 @@ use crate::{
 #[derive(Args, Debug)]
 #[command(after_help = "Without DIR the images are those of the run, or rendered scenes.")]
 pub(crate) struct Program {
+    #[command(flatten)]
+    files: Files,
     #[command(flatten)]
     data: Data,
     /// Folder for the pictures [default: runs/reconstruct-1, or the next that is free]
@@ -70,7 +73,10 @@ pub(crate) fn run(program: &Program) -> Result<()> {
     print(&input)?;
     let pipeline = &input.pipeline;
     let images = match images {
-        Some(images) => spread(&images, pipeline, program.count)?,
+        Some(images) => {
+            let images = read_as(images, program.files.over(&facts.choice));
+            spread(&images, pipeline, program.count)?
+        }
         None => spread(&scenes(program.count, program.seed)?, pipeline, program.count)?,
     };
     let images = images.to_device(&device)?;

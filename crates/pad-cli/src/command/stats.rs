@@ -17,6 +17,7 @@ use crate::{
     tools::{
         data::Data,
         output::{Replace, print, write_json},
+        reading::Files,
         values::{count, percentile, share},
     },
 };
@@ -42,12 +43,12 @@ pub(crate) struct Program {
     )]
     percentiles: Vec<f64>,
     /// Band of 16-bit and float images that becomes black to white, for mean and standard
-    /// deviation: percentiles of each image (1%,99%) or values of the file (28000,31000)
+    /// deviation: percentiles of each image (1%,99%) or values of the file (28000,31000); or a gain
+    /// control of each image: plateau, plateau:LIMIT%, clahe, clahe:TILES,LIMIT
     #[arg(long, value_name = "LOW,HIGH", default_value_t, allow_hyphen_values = true)]
     levels: Window,
-    /// Whether radiometric JPEG files give temperatures (true) or their coloured picture (false)
-    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
-    radiometric: bool,
+    #[command(flatten)]
+    files: Files,
     /// Share of unreadable images that is tolerated, 0 to 1
     #[arg(long, value_name = "SHARE", default_value_t = 0.05, value_parser = share)]
     max_unreadable: f64,
@@ -67,10 +68,16 @@ pub(crate) fn run(program: &Program) -> Result<()> {
         images = images.only(&names)?;
     }
     let images = images.every(program.every);
-    let options = DecodeOptions { radiometric: program.radiometric, ..Default::default() };
+    let options = program.files.over(&DecodeOptions::default());
     let found = Statistics::of(&images, &options, &program.levels, &program.percentiles)?;
 
     print(format_args!("{} images, {} pixels", found.images, found.pixels))?;
+    if found.masked > 0 {
+        print(format_args!(
+            "  {} more pixels are masked: nodata, NaN, absent or dead",
+            found.masked
+        ))?;
+    }
     for source in images.sources() {
         print(format_args!("  {:<30} {:>8} images", source.name, source.images))?;
     }

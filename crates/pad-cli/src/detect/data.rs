@@ -12,7 +12,7 @@ use pad::data::{
 };
 
 use super::Detect;
-use crate::{run::Result, settings::Settings};
+use crate::{run::Result, settings::Settings, tools::reading::read_as};
 
 /// Images of one part of a set.
 pub type Images = SharedDataset<DetectionImage>;
@@ -22,7 +22,7 @@ pub fn training(settings: &Settings<Detect>) -> Result<Images> {
     let own = &settings.own;
     let select = own.classes.as_ref().map(|names| names.0.clone());
     let images = match part(settings, &own.train_split, select)? {
-        Some(set) => first(set, own.train_images),
+        Some(set) => first(settings, set, own.train_images),
         None => scenes(settings, 0, own.train_images.unwrap_or(own.scenes))?,
     };
     describe("training", &images)?;
@@ -34,7 +34,7 @@ pub fn evaluation(settings: &Settings<Detect>, classes: &BoxClasses) -> Result<I
     let own = &settings.own;
     let names = classes.classes().iter().map(|class| class.name.clone()).collect();
     let images = match part(settings, &own.val_split, Some(names))? {
-        Some(set) => first(set, own.val_images),
+        Some(set) => first(settings, set, own.val_images),
         // Far from those of training, however many these are.
         None => scenes(settings, 1_000_000, own.val_images.unwrap_or(own.val_scenes))?,
     };
@@ -42,10 +42,11 @@ pub fn evaluation(settings: &Settings<Detect>, classes: &BoxClasses) -> Result<I
     Ok(images)
 }
 
-fn first(set: DetectionSet, count: Option<usize>) -> Images {
+fn first(settings: &Settings<Detect>, set: DetectionSet, count: Option<usize>) -> Images {
+    let set = read_as(set, settings.run.choice());
     match count {
         Some(count) => Arc::new(Subset::all(set).first(count)),
-        None => Arc::new(set),
+        None => set,
     }
 }
 

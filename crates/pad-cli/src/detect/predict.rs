@@ -21,6 +21,7 @@ use crate::{
     tools::{
         device::Compute,
         output::{Replace, make_folder, print},
+        reading::{Files, read_as},
         values,
     },
 };
@@ -44,6 +45,8 @@ pub struct Predict {
     #[command(flatten)]
     thresholds: ThresholdFlags,
     #[command(flatten)]
+    files: Files,
+    #[command(flatten)]
     compute: Compute,
 }
 
@@ -58,6 +61,7 @@ pub fn run(predict: &Predict) -> Result<()> {
     let images = open_images(&predict.images)?;
     let found = predict.source.find(Detect::NAME, model::FILE)?;
     let settings = predict.thresholds.over(predict.source.settings()?, Some(SHOWN));
+    let images = read_as(images, predict.files.over(&settings.run.choice()));
     let device = predict.compute.start()?;
     let model = model::open(&settings, &found, predict.source.run(), &device)?;
     let normalize = model.normalize.clone().unwrap_or_else(Normalize::downstream);

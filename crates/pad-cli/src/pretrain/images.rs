@@ -16,7 +16,11 @@ use pad::{
 };
 
 use super::settings::{CropKind, Pretrain};
-use crate::{run::Result, settings::Settings, tools::images::scenes};
+use crate::{
+    run::Result,
+    settings::Settings,
+    tools::{images::scenes, reading::read_as},
+};
 
 /// Regions of interest of a set's images, in order.
 type Rois = Arc<[Vec<Roi>]>;
@@ -166,7 +170,7 @@ fn parts(settings: &Settings<Pretrain>) -> Result<Parts> {
         let (training, held_out) = (Arc::new(training), Arc::new(held_out));
         return Ok(Parts { training, rois, held_out, facts: BTreeMap::new() });
     };
-    let mut images = Subset::all(open_images(folder)?);
+    let mut images = Subset::all(read_as(open_images(folder)?, run.choice()));
     if let Some(sources) = &own.sources {
         let names: Vec<&str> = sources.iter().map(String::as_str).collect();
         images = images.only(&names)?;

@@ -10,7 +10,7 @@ use pad::data::{
 };
 
 use super::Segment;
-use crate::{run::Result, settings::Settings};
+use crate::{run::Result, settings::Settings, tools::reading::read_as};
 
 /// Images of one part of a set.
 pub type Images = SharedDataset<SegmentationImage>;
@@ -19,9 +19,10 @@ pub type Images = SharedDataset<SegmentationImage>;
 fn part(settings: &Settings<Segment>, split: &str, count: Option<usize>) -> Result<Option<Images>> {
     let Some(root) = &settings.run.data else { return Ok(None) };
     let set = SegmentationSet::open(root, split, settings.own.format.0, &Default::default())?;
+    let set = read_as(set, settings.run.choice());
     Ok(Some(match count {
         Some(count) => Arc::new(Subset::all(set).first(count)),
-        None => Arc::new(set),
+        None => set,
     }))
 }
 

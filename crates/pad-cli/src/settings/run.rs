@@ -4,7 +4,12 @@ use std::path::PathBuf;
 
 use pad::{
     AdapterConfig, AdapterNorm, MatmulPrecision, Scale,
-    data::{LoaderConfig, transform::Normalize, window::Window},
+    data::{
+        LoaderConfig,
+        image::{DecodeOptions, RadiometricMode},
+        transform::Normalize,
+        window::Window,
+    },
 };
 
 use super::{
@@ -31,13 +36,21 @@ settings! {
         max_unreadable: f64 = 0.05, value_name = "SHARE", value_parser = values::share;
         /// Probability of mirroring an image in training
         flip: f64 = 0.5, value_name = "SHARE", value_parser = values::share;
+        /// What a radiometric file gives: auto (kelvin where the file states the constants, else
+        /// counts), raw (counts), kelvin, celsius, or picture (the coloured picture)
+        radiometric: Text<RadiometricMode> = Text(RadiometricMode::Auto), value_name = "MODE";
+        /// Page of a TIFF, frame of a sequence or of a NumPy array, from 0 [default: the first]
+        page: Option<usize> = None, value_name = "N";
+        /// The fourth sample of RGBA (the second of grey with alpha) is a band, and is kept
+        alpha_is_band: bool = false;
         /// Band of 16-bit and float images that becomes black to white: percentiles of each image
-        /// (1%,99%) or values of the file (28000,31000)
+        /// (1%,99%) or values of the file (28000,31000); or a gain control of each image: plateau,
+        /// plateau:LIMIT%, clahe, clahe:TILES,LIMIT
         levels: Text<Window> = Text(Window::default()), value_name = "LOW,HIGH", allow_hyphen_values = true;
         /// Normalisation: msip, downstream, imagenet, clip, MEAN,STD of values in 0..1, or auto
         /// (that of the weights, if they tell it)
         normalize: Auto<Normalize> = Auto::Auto, value_name = "NAME";
-        /// Channels of the input, 1 or 3
+        /// Channels of the input: 1, 3, or in pre-training the bands of the images
         in_channels: usize = 3, value_name = "N";
     }
     "Weights" {
@@ -170,6 +183,16 @@ pub const WITHOUT_EFFECT: [&str; 18] = [
 ];
 
 impl RunSettings {
+    /// What is read of a file.
+    pub fn choice(&self) -> DecodeOptions {
+        DecodeOptions {
+            radiometric: self.radiometric.0,
+            page: self.page,
+            alpha_is_band: self.alpha_is_band,
+            ..Default::default()
+        }
+    }
+
     /// Removes the default of `name`, because a layer has another setting of its row.
     pub fn clear(&mut self, name: &str) {
         match name {

@@ -1,7 +1,13 @@
-//! How all images of a set are read, in batches and in order.
+//! How all images of a set are read, in batches and in order, and what is read of a file.
+
+use std::sync::Arc;
 
 use clap::Args;
-use pad::data::LoaderConfig;
+use pad::data::{
+    Dataset, LoaderConfig, Sample, SharedDataset,
+    dataset::ReadAs,
+    image::{DecodeOptions, RadiometricMode},
+};
 
 use super::values::{count, share};
 
@@ -31,5 +37,67 @@ impl Reading {
             drop_last: false,
             ..Default::default()
         }
+    }
+}
+
+/// Flags of what is read of a file.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Files")]
+pub struct Files {
+    /// What a radiometric file gives: auto (kelvin where the file states the constants, else
+    /// counts), raw (counts; of a GeoTIFF without scale and offset), kelvin, celsius, or picture
+    /// (the coloured picture) [default: the run's, else auto]
+    #[arg(long, value_name = "MODE")]
+    radiometric: Option<RadiometricMode>,
+    /// Page of a TIFF, frame of a sequence or of a NumPy array, from 0 [default: the run's, else
+    /// the first]
+    #[arg(long, value_name = "N")]
+    page: Option<usize>,
+    /// The fourth sample of RGBA (the second of grey with alpha) is a band, e.g. thermal beside
+    /// RGB, and is kept
+    #[arg(long)]
+    alpha_is_band: bool,
+}
+
+impl Files {
+    /// The flags, over what a run says.
+    pub fn over(&self, run: &DecodeOptions) -> DecodeOptions {
+        DecodeOptions {
+            radiometric: self.radiometric.unwrap_or(run.radiometric),
+            page: self.page.or(run.page),
+            alpha_is_band: self.alpha_is_band || run.alpha_is_band,
+            ..run.clone()
+        }
+    }
+}
+
+/// A set whose files are read as `choice` says.
+pub fn read_as<S: Sample>(
+    images: impl Dataset<Sample = S> + 'static,
+    choice: DecodeOptions,
+) -> SharedDataset<S> {
+    Arc::new(ReadAs::new(images, choice))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_come_before_the_run() {
+        let run = DecodeOptions {
+            radiometric: RadiometricMode::Raw,
+            page: Some(3),
+            ..Default::default()
+        };
+        assert_eq!(Files::default().over(&run), run);
+        let flags = Files {
+            radiometric: Some(RadiometricMode::Picture),
+            page: Some(0),
+            alpha_is_band: true,
+        };
+        let found = flags.over(&run);
+        assert_eq!(found.radiometric, RadiometricMode::Picture);
+        assert_eq!((found.page, found.alpha_is_band), (Some(0), true));
     }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use pad::{
     ImageSize,
-    data::{transform::Normalize, window::Window},
+    data::{image::DecodeOptions, transform::Normalize, window::Window},
 };
 
 use crate::run::Result;
@@ -21,6 +21,8 @@ pub struct RunFacts {
     pub levels: Option<Window>,
     /// Normalisation of its input.
     pub normalize: Option<Normalize>,
+    /// What it reads of a file.
+    pub choice: DecodeOptions,
 }
 
 impl RunFacts {
@@ -54,7 +56,14 @@ impl RunFacts {
         let fixed = || pair("fixed_window").map(|(low, high)| Window::Fixed { low, high });
         let percentiles =
             || pair("percentiles").map(|(low, high)| Window::Percentile { low, high });
+        let choice = DecodeOptions {
+            radiometric: text("radiometric").and_then(|text| text.parse().ok()).unwrap_or_default(),
+            page: table.get("page").and_then(|page| usize::try_from(page.as_integer()?).ok()),
+            alpha_is_band: table.get("alpha_is_band").and_then(toml::Value::as_bool) == Some(true),
+            ..Default::default()
+        };
         Self {
+            choice,
             data: text("data").map(PathBuf::from),
             image_size: table.get("image_size").and_then(size),
             levels: text("levels")

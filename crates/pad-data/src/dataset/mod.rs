@@ -7,6 +7,7 @@
 //! | [`Subset`] | some samples of a set: the first, every n-th, a share, training and held out |
 //! | [`Repeat`] | every sample several times in an epoch |
 //! | [`Concat`] | several sets in a row |
+//! | [`ReadAs`] | a set whose files are read in a chosen way: raw counts, a page, the picture |
 //!
 //! ```
 //! use pad_data::{
@@ -54,13 +55,16 @@
 //! ```
 
 mod concat;
+mod read_as;
 mod repeat;
 mod subset;
 mod tolerance;
 
 use std::sync::Arc;
 
-pub use self::{concat::Concat, repeat::Repeat, subset::Subset, tolerance::tolerated};
+pub use self::{
+    concat::Concat, read_as::ReadAs, repeat::Repeat, subset::Subset, tolerance::tolerated,
+};
 use crate::{Error, Result, image::DecodeOptions};
 
 /// A sample of a [`Dataset`]. Clones are cheap: images share their pixels.

@@ -3,32 +3,42 @@
 //! A file comes from outside: its size is checked before memory is taken for it, a truncated one is
 //! refused, and a decoder that panics is caught.
 
-use std::path::Path;
+use std::{fs::File, io::Read, path::Path};
 
 use image::ImageFormat;
+use pad_ops::ImageSize;
 
 use super::{
     Image,
-    flir::Radiometric,
+    flir::frames,
+    format::Format,
     jpeg,
-    limits::{DecodeOptions, damaged, guarded, read},
-    plain, tiff,
+    limits::{damaged, guarded, read},
+    npy,
+    options::DecodeOptions,
+    plain, thermal, tiff,
 };
 use crate::{Error, Result};
 
-/// Extensions of the formats that [`decode`] reads, lower case.
-pub const EXTENSIONS: [&str; 6] = ["png", "jpg", "jpeg", "bmp", "tif", "tiff"];
+/// Bytes of a file in which the size of most images is found.
+const HEAD: u64 = 64 << 10;
 
-/// Reads an image file: PNG, JPEG, BMP or TIFF; 8 or 16 bits, grey or RGB; palettes become RGB, an
-/// alpha channel is dropped; radiometric JPEG of FLIR as kelvin; TIFF also with floats and signed
-/// or 32-bit counts, which become floats. Of a TIFF with several pages the first is read. An EXIF
-/// orientation is not applied (boxes and masks refer to the pixels as stored).
+/// Reads an image file: PNG, JPEG, BMP, TIFF, an array of NumPy (`.npy`), or a frame of a FLIR
+/// sequence (`.seq`, `.csq`, `.fff`); 8 or 16 bits, floats, and other integers, which become
+/// floats; one channel or several. Palettes become RGB, an alpha channel is dropped, CMYK becomes
+/// RGB. Of a radiometric JPEG [`DecodeOptions::radiometric`] is read. The orientation that EXIF or
+/// TIFF states is applied, to the pixels and to [`image_size`]: labels refer to the upright image.
+///
+/// Pixels without data are [masked](Image::masked): the nodata value of a GeoTIFF, NaN, absent
+/// tiles and strips, counts that the calibration of a radiometric file gives no temperature for.
+/// `docs/inputs.md` has all of this in one table.
 ///
 /// # Errors
 /// [`Error::Io`] if the file cannot be read, [`Error::Decode`] if it is empty, truncated, damaged
 /// or makes its decoder panic, [`Error::Unsupported`] for other formats and layouts,
-/// [`Error::Limit`], [`Error::TooSmall`], and [`Error::NotFinite`] for floats that are not finite,
-/// [`Error::Structure`] for a damaged radiometric JPEG.
+/// [`Error::Limit`], [`Error::TooSmall`], [`Error::NotFinite`] for infinite floats,
+/// [`Error::NoData`] if all pixels are without data, [`Error::Structure`] for a damaged radiometric
+/// part.
 pub fn decode(path: &Path, options: &DecodeOptions) -> Result<Image> {
     decode_bytes(&read(path, options)?, path, options)
 }
@@ -39,7 +49,7 @@ pub fn decode(path: &Path, options: &DecodeOptions) -> Result<Image> {
 /// # Errors
 /// As [`decode`].
 pub fn decode_bytes(bytes: &[u8], path: &Path, options: &DecodeOptions) -> Result<Image> {
-    let format = format(bytes, path)?;
+    let format = Format::of(bytes, path)?;
     guarded(path, format, || decode_known(bytes, path, format, options, false))
 }
 
@@ -60,7 +70,7 @@ pub(crate) fn decode_bytes_collapsed(
     path: &Path,
     options: &DecodeOptions,
 ) -> Result<Image> {
-    let format = format(bytes, path)?;
+    let format = Format::of(bytes, path)?;
     guarded(path, format, || decode_known(bytes, path, format, options, true))
         .map(Image::collapse_gray)
 }
@@ -68,38 +78,100 @@ pub(crate) fn decode_bytes_collapsed(
 fn decode_known(
     bytes: &[u8],
     path: &Path,
-    format: ImageFormat,
+    format: Format,
     options: &DecodeOptions,
     collapse: bool,
 ) -> Result<Image> {
     if bytes.is_empty() {
         return Err(damaged(path, format, "the file is empty"));
     }
-    if format == ImageFormat::Jpeg
-        && options.radiometric
-        && let Some(thermal) = Radiometric::parse(bytes, path, options)?
-    {
-        return thermal.kelvin().map_err(|error| damaged(path, format, error.to_string()));
-    }
-    if format == ImageFormat::Jpeg
-        && let Some(decoded) = jpeg::decode(bytes, path, options)?
-    {
-        let repeat = decoded.channels == 3 && !collapse;
-        return Ok(if repeat { decoded.image.to_rgb() } else { decoded.image });
-    }
     match format {
-        ImageFormat::Tiff => tiff::decode(bytes, path, options),
-        _ => plain::decode(bytes, path, format, options),
+        Format::Known(ImageFormat::Tiff) => tiff::decode(bytes, path, options),
+        Format::Known(ImageFormat::Jpeg) => {
+            options.page_of(path, 1)?;
+            match thermal::decode(bytes, path, options)? {
+                Some(image) => Ok(image),
+                None => picture(bytes, path, options, collapse),
+            }
+        }
+        Format::Known(format) => {
+            options.page_of(path, 1)?;
+            plain::decode(bytes, path, format, options)
+        }
+        Format::Npy => npy::decode(bytes, path, options),
+        Format::Flir => frames::decode(bytes, path, options),
     }
 }
 
-fn format(bytes: &[u8], path: &Path) -> Result<ImageFormat> {
-    let unsupported = |what: String| Error::Unsupported { path: path.into(), what };
-    let format = image::guess_format(bytes)
-        .or_else(|_| ImageFormat::from_path(path))
-        .map_err(|_| unsupported("a file other than PNG, JPEG, BMP and TIFF".into()))?;
-    match format {
-        ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::Bmp | ImageFormat::Tiff => Ok(format),
-        other => Err(unsupported(format!("a file of the format {other:?}"))),
+/// The picture of a JPEG file, upright.
+fn picture(bytes: &[u8], path: &Path, options: &DecodeOptions, collapse: bool) -> Result<Image> {
+    let facts = jpeg::Facts::of(bytes);
+    let image = match jpeg::decode(bytes, path, options)? {
+        Some(decoded) if decoded.channels == 3 && !collapse => decoded.image.to_rgb(),
+        Some(decoded) => decoded.image,
+        None => plain::decode(&jpeg::as_libjpeg(bytes), path, ImageFormat::Jpeg, options)?,
+    };
+    let upright = facts.exif.orientation.apply(image)?;
+    Ok(upright.with_companion(thermal::size(bytes, &facts, path)))
+}
+
+/// Height and width of the image that [`decode`] reads of a file, mostly without decoding it:
+/// upright, and of the thermal image or the picture as [`DecodeOptions::radiometric`] says. The
+/// limits are not checked.
+///
+/// # Errors
+/// As [`decode`].
+pub fn image_size(path: &Path, options: &DecodeOptions) -> Result<ImageSize> {
+    let io = |cause| Error::Io { path: path.into(), cause };
+    // PNG and BMP say it at the start. Of other files, what stands far behind may count: segments
+    // of a JPEG, directories of a TIFF.
+    let mut head = Vec::new();
+    if path.is_file() {
+        let file = File::open(path).map_err(io)?;
+        file.take(HEAD).read_to_end(&mut head).map_err(io)?;
+        if matches!(Format::of(&head, path), Ok(Format::Known(ImageFormat::Bmp))) {
+            return image_size_bytes(&head, path, options);
+        }
     }
+    image_size_bytes(&read(path, options)?, path, options)
+}
+
+/// [`image_size`] of a file that is already in memory.
+///
+/// # Errors
+/// As [`decode`].
+pub fn image_size_bytes(bytes: &[u8], path: &Path, options: &DecodeOptions) -> Result<ImageSize> {
+    let format = Format::of(bytes, path)?;
+    if bytes.is_empty() {
+        return Err(damaged(path, format, "the file is empty"));
+    }
+    guarded(path, format, || match format {
+        Format::Known(ImageFormat::Tiff) => tiff::size(bytes, path, options),
+        Format::Known(ImageFormat::Jpeg) => {
+            if let Some(size) = thermal::chosen_size(bytes, path, options)? {
+                return Ok(size);
+            }
+            let facts = jpeg::Facts::of(bytes);
+            let missing = || damaged(path, format, "the file has no frame header");
+            facts.upright_size().ok_or_else(missing)
+        }
+        Format::Known(format) => plain::size(bytes, path, format),
+        Format::Npy => npy::size(bytes, path, options),
+        Format::Flir => frames::size(bytes, path, options),
+    })
+}
+
+/// Number of images in a file: pages of a TIFF without thumbnails and masks, frames of a sequence
+/// or of a NumPy array; 1 for all other formats.
+///
+/// # Errors
+/// As [`decode`].
+pub fn frame_count(bytes: &[u8], path: &Path) -> Result<usize> {
+    let format = Format::of(bytes, path)?;
+    guarded(path, format, || match format {
+        Format::Known(ImageFormat::Tiff) => tiff::pages(bytes, path),
+        Format::Npy => npy::frames(bytes, path),
+        Format::Flir => Ok(frames::places(bytes).len().max(1)),
+        Format::Known(_) => Ok(1),
+    })
 }

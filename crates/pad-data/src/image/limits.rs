@@ -8,58 +8,15 @@ use std::{
 };
 
 use image::{
-    ImageError, ImageFormat,
+    ImageError,
     error::{DecodingError, ImageFormatHint},
 };
-use pad_ops::ImageSize;
-use serde::{Deserialize, Serialize};
 
-use super::Image;
+use super::{Image, Pixels, options::DecodeOptions};
 use crate::{Error, Result};
 
-/// Limits of [`decode`](super::decode), and what is read of a file.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct DecodeOptions {
-    /// Maximum number of pixels of an image. Default 100 million.
-    pub max_pixels: u64,
-    /// Maximum number of bytes of a file, and of its decoded samples. Default 512 MiB.
-    pub max_alloc_bytes: u64,
-    /// Minimum side, pixels. Default 16, one patch.
-    pub min_side: usize,
-    /// Whether a radiometric JPEG of a FLIR camera gives its temperatures, kelvin, instead of its
-    /// coloured picture (which may be of another size). Default true.
-    pub radiometric: bool,
-}
-
-impl Default for DecodeOptions {
-    fn default() -> Self {
-        Self {
-            max_pixels: 100_000_000,
-            max_alloc_bytes: 512 << 20,
-            min_side: 16,
-            radiometric: true,
-        }
-    }
-}
-
-impl DecodeOptions {
-    /// Checks that an image of `size` with `bytes` of samples is within the limits.
-    pub(crate) fn check(&self, path: &Path, size: ImageSize, bytes: u64) -> Result<()> {
-        if size.height.min(size.width) < self.min_side.max(1) {
-            return Err(Error::TooSmall {
-                path: path.into(),
-                found: size,
-                min: self.min_side.max(1),
-            });
-        }
-        let pixels = (size.height as u64).saturating_mul(size.width as u64);
-        limit(path, "pixels", self.max_pixels, pixels)?;
-        limit(path, "bytes of samples", self.max_alloc_bytes, bytes)
-    }
-}
-
-fn limit(path: &Path, what: &'static str, limit: u64, found: u64) -> Result<()> {
+/// Checks a number of a file against its limit.
+pub(super) fn limit(path: &Path, what: &'static str, limit: u64, found: u64) -> Result<()> {
     if found <= limit {
         return Ok(());
     }
@@ -92,19 +49,43 @@ pub(super) fn refused(path: &Path, source: ImageError) -> Error {
 /// A file that is not what it claims to be.
 pub(crate) fn damaged(
     path: &Path,
-    format: ImageFormat,
+    format: impl Into<ImageFormatHint>,
     what: impl Into<Box<dyn std::error::Error + Send + Sync>>,
 ) -> Error {
-    let cause = ImageError::Decoding(DecodingError::new(ImageFormatHint::Exact(format), what));
+    let cause = ImageError::Decoding(DecodingError::new(format.into(), what));
     Error::Decode { path: path.into(), cause }
 }
 
+/// An image of decoded samples, with the pixels of `masked` and those that hold NaN masked.
+///
+/// # Errors
+/// [`Error::NotFinite`] for an infinite sample of another pixel, [`Error::NoData`] if all pixels
+/// are masked.
+pub(super) fn finished(path: &Path, image: Image, mut masked: Vec<bool>) -> Result<Image> {
+    let (width, channels) = (image.size().width, image.channels());
+    if let Pixels::F32(values) = image.pixels() {
+        let pixels = values.chunks_exact(channels).zip(&mut masked).enumerate();
+        for (pixel, (samples, masked)) in pixels {
+            *masked |= samples.iter().any(|value| value.is_nan());
+            let infinite = samples.iter().find(|value| value.is_infinite());
+            if let Some(&value) = infinite.filter(|_| !*masked) {
+                let (row, column) = (pixel / width, pixel % width);
+                return Err(Error::NotFinite { path: path.into(), row, column, value });
+            }
+        }
+    }
+    match masked.iter().all(|&masked| masked) {
+        true => Err(Error::NoData { path: path.into() }),
+        false => image.with_mask(masked),
+    }
+}
+
 /// Runs a decoder; a panic becomes an error, because decoders see hostile input.
-pub(super) fn guarded(
+pub(super) fn guarded<T>(
     path: &Path,
-    format: ImageFormat,
-    decoder: impl FnOnce() -> Result<Image>,
-) -> Result<Image> {
+    format: impl Into<ImageFormatHint>,
+    decoder: impl FnOnce() -> Result<T>,
+) -> Result<T> {
     catch_unwind(AssertUnwindSafe(decoder)).unwrap_or_else(|panic| {
         let what = format!("the decoder panicked: {}", panic_text(panic.as_ref()));
         Err(damaged(path, format, what))
@@ -126,7 +107,8 @@ mod tests {
 
     #[test]
     fn a_panicking_decoder_is_an_error() {
-        let error = guarded(Path::new("a.bmp"), ImageFormat::Bmp, || panic!("index {}", 7));
+        let decoder = || -> Result<()> { panic!("index {}", 7) };
+        let error = guarded(Path::new("a.bmp"), image::ImageFormat::Bmp, decoder);
         assert_eq!(
             error.unwrap_err().to_string(),
             "a.bmp: cannot decode: Format error decoding Bmp: the decoder panicked: index 7"

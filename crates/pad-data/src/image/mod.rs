@@ -1,19 +1,35 @@
-//! An image in memory: one or three channels, 8 bits, 16 bits or floats.
+//! An image in memory: one channel or several, 8 bits, 16 bits or floats; pixels without data are
+//! masked.
 
 mod decode;
+mod dji;
+mod endian;
+mod exif;
 pub mod flir;
+mod format;
+mod hikmicro;
 mod jpeg;
 mod limits;
+mod notice;
+mod npy;
+mod options;
+mod orientation;
 mod plain;
+mod png;
+mod sequence;
+mod thermal;
 mod tiff;
+mod units;
 
 use std::sync::Arc;
 
 use pad_ops::ImageSize;
 
 pub use self::{
-    decode::{EXTENSIONS, decode, decode_bytes},
-    limits::DecodeOptions,
+    decode::{decode, decode_bytes, frame_count, image_size, image_size_bytes},
+    format::EXTENSIONS,
+    options::{DecodeOptions, RadiometricMode},
+    sequence::Sequence,
 };
 pub(crate) use self::{
     decode::{decode_bytes_collapsed, decode_collapsed},
@@ -60,20 +76,26 @@ impl Pixels {
     }
 }
 
-/// An image of `size.height x size.width` pixels with one channel (grey) or three (red, green,
-/// blue).
+/// The largest number of channels of an [`Image`].
+pub const MAX_CHANNELS: usize = 64;
+
+/// An image of `size.height x size.width` pixels with one channel (grey), three (red, green, blue)
+/// or any other number of bands up to [`MAX_CHANNELS`].
 ///
 /// An `Image` always holds at least one pixel, and exactly `height * width * channels` samples.
-/// Clones share them.
+/// Clones share them. Pixels without data (nodata of a GeoTIFF, NaN, an absent tile, a dead pixel)
+/// are [masked](Image::masked).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Image {
     size: ImageSize,
     channels: usize,
     pixels: Arc<Pixels>,
+    masked: Option<Arc<Vec<bool>>>,
+    companion: Option<ImageSize>,
 }
 
-/// Checks a number of channels: 1 (grey) or 3 (RGB).
-pub(crate) fn expect_channels(channels: usize) -> Result<()> {
+/// Checks the channels of samples that are made of grey levels: 1 or 3 equal ones.
+pub(crate) fn expect_gray_channels(channels: usize) -> Result<()> {
     match channels {
         1 | 3 => Ok(()),
         _ => Err(Error::Setting {
@@ -84,12 +106,36 @@ pub(crate) fn expect_channels(channels: usize) -> Result<()> {
     }
 }
 
+/// Checks that an image is grey or RGB, for what knows no other bands.
+pub(crate) fn expect_gray_or_rgb(image: &Image) -> Result<()> {
+    match image.channels() {
+        1 | 3 => Ok(()),
+        found => Err(Error::Setting {
+            name: "image",
+            expected: "1 or 3 channels".into(),
+            found: format!("of {found} channels"),
+        }),
+    }
+}
+
+/// Checks a number of channels: 1 to [`MAX_CHANNELS`].
+pub(crate) fn expect_channels(channels: usize) -> Result<()> {
+    match channels {
+        1..=MAX_CHANNELS => Ok(()),
+        _ => Err(Error::Setting {
+            name: "channels",
+            expected: format!("1 to {MAX_CHANNELS}"),
+            found: channels.to_string(),
+        }),
+    }
+}
+
 impl Image {
     /// An image from its samples in `(height, width, channel)` order.
     ///
     /// # Errors
-    /// [`Error::Setting`] if `channels` is neither 1 nor 3, a side is 0, or the number of samples
-    /// does not fit.
+    /// [`Error::Setting`] if `channels` is not 1 to [`MAX_CHANNELS`], a side is 0, or the number of
+    /// samples does not fit.
     pub fn new(size: ImageSize, channels: usize, pixels: Pixels) -> Result<Self> {
         expect_channels(channels)?;
         let samples =
@@ -101,7 +147,72 @@ impl Image {
                 found: format!("{} samples", pixels.len()),
             });
         }
-        Ok(Self { size, channels, pixels: Arc::new(pixels) })
+        Ok(Self { size, channels, pixels: Arc::new(pixels), masked: None, companion: None })
+    }
+
+    /// The same image with pixels marked as being without data. `masked` has an entry for each
+    /// pixel, row-major; true for a pixel without data, whose samples become the smallest of the
+    /// others in their channel, so that no later step meets a value that means nothing. A mask
+    /// without a true entry is left out.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for another number of entries, and if all pixels are masked.
+    ///
+    /// ```
+    /// use pad_data::image::{Image, Pixels};
+    /// use pad_ops::ImageSize;
+    ///
+    /// let kelvin = Pixels::F32(vec![290.0, 295.0, f32::NAN, 280.0]);
+    /// let image = Image::new(ImageSize::new(1, 4), 1, kelvin)?;
+    /// let image = image.with_mask(vec![false, false, true, false])?;
+    /// assert_eq!(image.pixels(), &Pixels::F32(vec![290.0, 295.0, 280.0, 280.0]));
+    /// assert_eq!(image.masked().unwrap(), [false, false, true, false]);
+    /// # Ok::<(), pad_data::Error>(())
+    /// ```
+    pub fn with_mask(self, masked: Vec<bool>) -> Result<Self> {
+        let count = masked.iter().filter(|&&masked| masked).count();
+        if masked.len() != self.size.area() || count == masked.len() {
+            return Err(Error::Setting {
+                name: "masked",
+                expected: format!("an entry for each pixel of {}, not all of them true", self.size),
+                found: format!("{} entries, {count} of them true", masked.len()),
+            });
+        }
+        if count == 0 {
+            return Ok(Self { masked: None, ..self });
+        }
+        let channels = self.channels;
+        let mut pixels = self.pixels;
+        match Arc::make_mut(&mut pixels) {
+            Pixels::U8(values) => fill_masked(values, channels, &masked, |a, b| a < b),
+            Pixels::U16(values) => fill_masked(values, channels, &masked, |a, b| a < b),
+            Pixels::F32(values) => fill_masked(values, channels, &masked, |a, b| a < b),
+        }
+        Ok(Self { pixels, masked: Some(Arc::new(masked)), ..self })
+    }
+
+    /// Which pixels are without data, row-major; `None` if all have some.
+    pub fn masked(&self) -> Option<&[bool]> {
+        self.masked.as_ref().map(|masked| masked.as_slice())
+    }
+
+    /// The same image with the [size of the other image](Image::companion_size) of its file.
+    #[must_use]
+    pub fn with_companion(self, companion: Option<ImageSize>) -> Self {
+        Self { companion, ..self }
+    }
+
+    /// Size of the other image of a radiometric file, upright: of the picture if this is the
+    /// thermal image, of the thermal image if this is the picture. Labels may have been made on
+    /// either; they are scaled by the ratio of the sizes. `None` for all other files.
+    pub fn companion_size(&self) -> Option<ImageSize> {
+        self.companion
+    }
+
+    /// This image with other samples and the same mask and companion.
+    pub(crate) fn with_pixels(&self, channels: usize, pixels: Pixels) -> Result<Self> {
+        let image = Self::new(self.size, channels, pixels)?;
+        Ok(Self { masked: self.masked.clone(), companion: self.companion, ..image })
     }
 
     /// Height and width, pixels.
@@ -109,7 +220,7 @@ impl Image {
         self.size
     }
 
-    /// 1 (grey) or 3 (red, green, blue).
+    /// 1 (grey), 3 (red, green, blue) or another number of bands.
     pub fn channels(&self) -> usize {
         self.channels
     }
@@ -126,11 +237,29 @@ impl Image {
 
     /// The same image as one channel: the luma of ITU-R BT.601 in 16-bit fixed point, which for
     /// 8-bit images is what PIL's mode `L` holds: `(19595 R + 38470 G + 7471 B + 32768) >> 16`.
-    /// Floats are not rounded.
+    /// Floats are not rounded. Bands that are not red, green and blue (2, 4 or more) give their
+    /// mean.
     #[must_use]
     pub fn to_gray(self) -> Self {
-        if self.channels == 1 {
-            return self;
+        match self.channels {
+            1 => return self,
+            3 => {}
+            channels => {
+                let pixels = match self.pixels() {
+                    Pixels::U8(values) => Pixels::U8(means(values, channels, |mean| mean as u8)),
+                    Pixels::U16(values) => Pixels::U16(means(values, channels, |mean| mean as u16)),
+                    Pixels::F32(values) => Pixels::F32(
+                        values
+                            .chunks_exact(channels)
+                            .map(|bands| {
+                                let sum: f64 = bands.iter().map(|&band| f64::from(band)).sum();
+                                (sum / channels as f64) as f32
+                            })
+                            .collect(),
+                    ),
+                };
+                return Self { channels: 1, pixels: Arc::new(pixels), ..self };
+            }
         }
         let pixels = match self.pixels() {
             Pixels::U8(values) => {
@@ -146,32 +275,35 @@ impl Image {
         Self { channels: 1, pixels: Arc::new(pixels), ..self }
     }
 
-    /// The same image as three channels; a grey one is repeated.
+    /// The same image as three channels: a grey one is repeated, of four and more bands the first
+    /// three are taken, of two the first.
     #[must_use]
     pub fn to_rgb(self) -> Self {
-        if self.channels == 3 {
+        let channels = self.channels;
+        if channels == 3 {
             return self;
         }
         let pixels = match self.pixels() {
-            Pixels::U8(values) => Pixels::U8(tripled(values)),
-            Pixels::U16(values) => Pixels::U16(tripled(values)),
-            Pixels::F32(values) => Pixels::F32(tripled(values)),
+            Pixels::U8(values) => Pixels::U8(tripled(values, channels)),
+            Pixels::U16(values) => Pixels::U16(tripled(values, channels)),
+            Pixels::F32(values) => Pixels::F32(tripled(values, channels)),
         };
         Self { channels: 3, pixels: Arc::new(pixels), ..self }
     }
 
-    /// The same image with one channel if its three are equal everywhere (thermal images are often
-    /// stored so), else unchanged. Nothing is lost: every later step treats the channels alike and
+    /// The same image with one channel if all are equal everywhere (thermal images are often stored
+    /// so), else unchanged. Nothing is lost: every later step treats the channels alike and
     /// apart.
     #[must_use]
     pub fn collapse_gray(self) -> Self {
         if self.channels == 1 {
             return self;
         }
+        let channels = self.channels;
         let pixels = match self.pixels() {
-            Pixels::U8(values) => first_if_equal(values).map(Pixels::U8),
-            Pixels::U16(values) => first_if_equal(values).map(Pixels::U16),
-            Pixels::F32(values) => first_if_equal(values).map(Pixels::F32),
+            Pixels::U8(values) => first_if_equal(values, channels).map(Pixels::U8),
+            Pixels::U16(values) => first_if_equal(values, channels).map(Pixels::U16),
+            Pixels::F32(values) => first_if_equal(values, channels).map(Pixels::F32),
         };
         match pixels {
             Some(pixels) => Self { channels: 1, pixels: Arc::new(pixels), ..self },
@@ -206,14 +338,51 @@ fn without_alpha<T: Copy, const ALL: usize, const KEPT: usize>(samples: &[T]) ->
     samples.as_chunks::<ALL>().0.iter().flat_map(|pixel| pixel[..KEPT].iter().copied()).collect()
 }
 
-fn tripled<T: Copy>(values: &[T]) -> Vec<T> {
-    values.iter().flat_map(|&value| [value; 3]).collect()
+fn tripled<T: Copy>(values: &[T], channels: usize) -> Vec<T> {
+    let color = |bands: &[T]| match *bands {
+        [r, g, b, ..] => Some([r, g, b]),
+        [first, ..] => Some([first; 3]),
+        [] => None,
+    };
+    values.chunks_exact(channels).filter_map(color).flatten().collect()
 }
 
-fn first_if_equal<T: Copy + PartialEq>(values: &[T]) -> Option<Vec<T>> {
-    let pixels = values.as_chunks::<3>().0;
-    let equal = pixels.iter().all(|[r, g, b]| r == g && g == b);
-    equal.then(|| pixels.iter().map(|[r, _, _]| *r).collect())
+/// The rounded mean of the bands of each pixel.
+fn means<T: Copy + Into<u32>>(values: &[T], channels: usize, back: fn(u32) -> T) -> Vec<T> {
+    let count = channels as u32;
+    let mean = |bands: &[T]| {
+        let sum: u32 = bands.iter().map(|&band| band.into()).sum();
+        back((sum + count / 2) / count)
+    };
+    values.chunks_exact(channels).map(mean).collect()
+}
+
+fn first_if_equal<T: Copy + PartialEq>(values: &[T], channels: usize) -> Option<Vec<T>> {
+    let pixels = || values.chunks_exact(channels);
+    let equal = pixels().all(|bands| bands.iter().all(|band| *band == bands[0]));
+    equal.then(|| pixels().map(|bands| bands[0]).collect())
+}
+
+/// Gives masked pixels the smallest value of the others, for each channel.
+fn fill_masked<T: Copy>(
+    values: &mut [T],
+    channels: usize,
+    masked: &[bool],
+    less: fn(T, T) -> bool,
+) {
+    for channel in 0..channels {
+        let others = values.iter().skip(channel).step_by(channels).zip(masked);
+        let smallest = others
+            .filter(|(_, masked)| !**masked)
+            .map(|(&value, _)| value)
+            .reduce(|a, b| if less(b, a) { b } else { a });
+        let Some(smallest) = smallest else { continue };
+        for (value, &masked) in values.iter_mut().skip(channel).step_by(channels).zip(masked) {
+            if masked {
+                *value = smallest;
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -261,10 +430,43 @@ mod tests {
             refused.to_string(),
             "`pixels` is 17 samples, expected at least one and exactly 2x3x3 samples"
         );
-        let refused = Image::new(ImageSize::new(2, 3), 4, Pixels::U8(vec![0; 24])).unwrap_err();
-        assert_eq!(refused.to_string(), "`channels` is 4, expected 1 or 3");
+        let refused = Image::new(ImageSize::new(2, 3), 65, Pixels::U8(vec![0; 390])).unwrap_err();
+        assert_eq!(refused.to_string(), "`channels` is 65, expected 1 to 64");
+        assert!(Image::new(ImageSize::new(2, 3), 0, Pixels::U8(vec![])).is_err());
         assert!(Image::new(ImageSize::new(0, 3), 1, Pixels::U8(vec![])).is_err());
         assert!(Image::new(ImageSize::new(usize::MAX, 3), 1, Pixels::U8(vec![0])).is_err());
+    }
+
+    #[test]
+    fn bands_are_kept_and_summarised() {
+        let size = ImageSize::new(1, 2);
+        let four = Image::new(size, 4, Pixels::U8(vec![1, 2, 3, 8, 4, 4, 4, 5])).unwrap();
+        assert_eq!(four.clone().to_rgb().pixels(), &Pixels::U8(vec![1, 2, 3, 4, 4, 4]));
+        // Means 3.5 and 4.25.
+        assert_eq!(four.clone().to_gray().pixels(), &Pixels::U8(vec![4, 4]));
+        assert_eq!(four.clone().collapse_gray(), four);
+        let two = Image::new(size, 2, Pixels::U16(vec![9, 9, 7, 7])).unwrap();
+        assert_eq!(two.clone().to_rgb().pixels(), &Pixels::U16(vec![9, 9, 9, 7, 7, 7]));
+        assert_eq!(two.collapse_gray().pixels(), &Pixels::U16(vec![9, 7]));
+    }
+
+    #[test]
+    fn masks_are_kept_by_other_samples_and_checked() {
+        let size = ImageSize::new(1, 3);
+        let image = Image::new(size, 1, Pixels::U16(vec![0, 900, 700])).unwrap();
+        let masked = image.clone().with_mask(vec![true, false, false]).unwrap();
+        assert_eq!(masked.pixels(), &Pixels::U16(vec![700, 900, 700]));
+        assert_eq!(masked.clone().to_rgb().masked().unwrap(), [true, false, false]);
+        assert_eq!(image.clone().with_mask(vec![false; 3]).unwrap(), image);
+        for (wrong, found) in [(vec![true; 3], "3 entries, 3"), (vec![false; 2], "2 entries, 0")] {
+            assert_eq!(
+                image.clone().with_mask(wrong).unwrap_err().to_string(),
+                format!(
+                    "`masked` is {found} of them true, expected an entry for each pixel of 1x3, \
+                     not all of them true"
+                )
+            );
+        }
     }
 
     #[test]

@@ -24,7 +24,7 @@
 //! | corner neighbours | two segments are neighbours if the box of the later has a corner strictly inside the box of the earlier: a box inside a later one, equal boxes and crossing boxes are not neighbours | segments that touch; as it is, some regions never merge |
 //! | one pixel short | `width` and `height` are last minus first pixel | a pixel more |
 //! | threshold in `f32` | a segment's threshold is rounded to `f32` before it is compared with a cost in `f64` | one precision |
-//! | first dot | the RoI file of `frame.01.png` is `frame.txt` ([`ImageFolder::roi_path`](crate::sets::ImageFolder::roi_path)) | `frame.01.txt`; shared files are refused |
+//! | first dot | the RoI file of `frame.01.png` is `frame.txt` ([`ImageFolder::roi_path`](crate::sets::ImageFolder::roi_path)) | `frame.01.txt`, which is used where several images would share a file |
 //!
 //! Not kept: RoI files are in sorted order, the reference's in that of a Python set (a crop draws
 //! from the list, so the draws of a run differ, not their distribution); a region outside its image

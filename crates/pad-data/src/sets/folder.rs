@@ -10,7 +10,7 @@ use tracing::warn;
 
 use super::{
     ImageInfo, StoredFile,
-    layout::{ROI, THERMAL, roi_name},
+    layout::{ROI, RoiNames, THERMAL},
     natural, no_image,
 };
 use crate::{
@@ -34,6 +34,7 @@ pub struct ImageFolder {
     root: PathBuf,
     layout: Layout,
     files: Vec<File>,
+    roi_names: RoiNames,
 }
 
 #[derive(Clone, Debug)]
@@ -44,7 +45,7 @@ struct File {
     source: String,
 }
 
-const LOOKED_FOR: &str = "png, jpg, jpeg, bmp, tif, tiff";
+const LOOKED_FOR: &str = "png, jpg, jpeg, bmp, tif, tiff, npy, seq, csq, fff";
 
 impl ImageFolder {
     /// Lists the images below `root`, in any depth. If `root` holds folders `NAME/thermal`, or
@@ -82,7 +83,8 @@ impl ImageFolder {
         }
         let mut files = walk.files;
         files.sort_by(|a, b| natural::compare(&a.relative, &b.relative));
-        Ok(Self { root: root.into(), layout, files })
+        let roi_names = RoiNames::of(files.iter().map(|file| file.relative.as_str()));
+        Ok(Self { root: root.into(), layout, files, roi_names })
     }
 
     /// The folder that was listed.
@@ -116,11 +118,12 @@ impl ImageFolder {
     ///
     /// In MSIP's layout `NAME/roi/FOLDERS/STEM.txt` for `NAME/thermal/FOLDERS/FILE`, else
     /// `ROOT/roi/FOLDERS/STEM.txt` for `ROOT/FOLDERS/FILE`. As in the reference
-    /// (`pre-training/mae/util/msip_dataset.py`), `STEM` is the file's name up to its *first* dot:
-    /// `frame.01.png` and `frame.02.png` share `frame.txt`, which [`ImageFolder::roi_paths`]
-    /// refuses.
+    /// (`pre-training/mae/util/msip_dataset.py`), `STEM` is the file's name up to its *first* dot,
+    /// unless several images share it (`frame.01.png` and `frame.02.png`) or a file of the whole
+    /// name exists (`frame.01.txt`): then it is the name without its extension.
     pub fn roi_path(&self, index: usize) -> Option<PathBuf> {
-        Some(self.root().join(roi_name(self.relative(index)?)?))
+        let exists = |name: &str| self.root.join(name).is_file();
+        Some(self.root.join(self.roi_names.name(self.relative(index)?, exists)?))
     }
 
     /// [`ImageFolder::roi_path`] of all images, in order.

@@ -43,7 +43,7 @@ use crate::{
     sets::{
         ImageInfo, StoredFile,
         folder::{is_image, list},
-        layout::roi_name,
+        layout::RoiNames,
         natural, no_image,
     },
 };
@@ -58,6 +58,7 @@ pub struct ShardSet {
     images: Vec<Place>,
     /// Positions of all other files, by name.
     others: Arc<BTreeMap<String, Place>>,
+    roi_names: Arc<RoiNames>,
 }
 
 #[derive(Debug)]
@@ -115,7 +116,13 @@ impl ShardSet {
             return Err(Error::NoImages { path: path.into(), looked_for: "images in *.tar" });
         }
         images.sort_by(|a, b| natural::compare(&a.member.name, &b.member.name));
-        Ok(Self { shards: Arc::new(shards), images, others: Arc::new(others) })
+        let roi_names = RoiNames::of(images.iter().map(|image| image.member.name.as_str()));
+        Ok(Self {
+            shards: Arc::new(shards),
+            images,
+            others: Arc::new(others),
+            roi_names: Arc::new(roi_names),
+        })
     }
 
     /// A file of the set.
@@ -176,7 +183,9 @@ impl Dataset for ShardSet {
 
     fn info(&self, index: usize) -> Result<ImageInfo> {
         let image = self.images.get(index).ok_or_else(|| no_image(index, self.images.len()))?;
-        let roi_file = roi_name(&image.member.name).and_then(|name| self.others.get(&name));
+        let exists = |name: &str| self.others.contains_key(name);
+        let name = self.roi_names.name(&image.member.name, exists);
+        let roi_file = name.and_then(|name| self.others.get(&name));
         Ok(ImageInfo {
             file: Some(self.stored(image)),
             roi_file: roi_file.map(|place| self.stored(place)),

@@ -12,7 +12,7 @@ use super::ustar::{BLOCK, header};
 use crate::{
     Error, Result,
     dataset::Dataset,
-    sets::{ImageFolder, folder::list, layout::roi_name},
+    sets::{ImageFolder, folder::list},
 };
 
 /// Writes the images of `folder` and their RoI files into `shards` tar files `NUMBER.tar` in `out`,
@@ -80,13 +80,22 @@ fn files_of(folder: &ImageFolder, index: usize) -> Vec<(String, PathBuf)> {
     let mut files = Vec::new();
     if let (Some(name), Some(path)) = (folder.relative(index), folder.path(index)) {
         files.push((name.to_string(), path.to_path_buf()));
-        if let (Some(name), Some(path)) = (roi_name(name), folder.roi_path(index))
+        // Under the name that it has: the reference's name stays the reference's.
+        if let Some(path) = folder.roi_path(index)
+            && let Some(name) = below(folder.root(), &path)
             && path.is_file()
         {
             files.push((name, path));
         }
     }
     files
+}
+
+/// A path below a folder, with `/` between the parts; `None` elsewhere.
+fn below(root: &Path, path: &Path) -> Option<String> {
+    let parts = path.strip_prefix(root).ok()?.iter();
+    let parts: Vec<_> = parts.map(|part| part.to_string_lossy()).collect();
+    Some(parts.join("/"))
 }
 
 fn append(archive: &mut impl Write, shard: &Path, name: &str, from: &Path) -> Result<()> {

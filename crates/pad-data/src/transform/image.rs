@@ -44,7 +44,8 @@ pub enum Crop {
 pub struct ImagePipeline {
     /// Height and width of the samples, pixels. Default 224x224.
     pub size: ImageSize,
-    /// 1 (RGB images become their luma) or 3 (grey images are repeated). Default 3.
+    /// 1 (RGB images become their luma), 3 (grey images are repeated) or the number of bands of the
+    /// images. Default 3.
     pub channels: usize,
     /// Part of the image. Default [`RoiCrop::default`].
     pub crop: Crop,
@@ -114,12 +115,20 @@ impl ImagePipeline {
     /// or where samples have one.
     ///
     /// # Errors
-    /// [`Error::Setting`] for an invalid window.
+    /// [`Error::Setting`] for an invalid window, and an image of other bands than the samples.
     pub fn levels(&self, image: Image) -> Result<Image> {
-        let image = match self.channels {
-            1 => image.to_gray(),
+        let image = match (self.channels, image.channels()) {
+            (1, 3) => image.to_gray(),
             _ => image.collapse_gray(),
         };
+        let bands = image.channels();
+        if bands != 1 && bands != self.channels {
+            return Err(Error::Setting {
+                name: "image",
+                expected: format!("1 or {} channels, as the samples have", self.channels),
+                found: format!("of {bands} channels"),
+            });
+        }
         self.window.apply(image)
     }
 

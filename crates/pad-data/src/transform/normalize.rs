@@ -13,6 +13,10 @@ use crate::{Error, Result};
 /// these ([`Normalize::msip`]). The downstream configurations use levels: mean 96.9255 is 0.3801 x
 /// 255, but standard deviation 47.8976 is 0.1871 x 256; against levels of 0 to 255 that is 0.18783.
 /// [`Normalize::downstream`] keeps what the published downstream results were trained with.
+///
+/// Of more than three channels the fourth has the numbers of the first, and so on in turn, as in
+/// timm. A masked pixel ([`Image::masked`](crate::image::Image::masked)) is a level of 0, the low
+/// end of the window, and is normalised as such.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Normalize {

@@ -38,6 +38,7 @@ use crate::{
     tools::{
         data::Data,
         output::{Replace, make_folder, print},
+        reading::Files,
         values::{count, share},
     },
 };
@@ -49,6 +50,8 @@ use crate::{
                         again at will."
 )]
 pub(crate) struct Program {
+    #[command(flatten)]
+    files: Files,
     #[command(flatten)]
     data: Data,
     /// Number of rendered scenes, where there is no DIR
@@ -127,7 +130,8 @@ pub(crate) fn run(program: &Program) -> Result<()> {
     }
     let start = Instant::now();
     let cores = || thread::available_parallelism().map_or(1, usize::from);
-    let decode = DecodeOptions { max_pixels: program.max_pixels, ..Default::default() };
+    let limits = DecodeOptions { max_pixels: program.max_pixels, ..Default::default() };
+    let decode = program.files.over(&limits);
     let searcher = Searcher {
         images: &images,
         config: &config,

@@ -1,5 +1,6 @@
 //! From counts to temperatures.
 
+use super::super::{Image, Pixels};
 use crate::{Error, Result};
 
 /// What turns counts into temperatures. Temperatures are in kelvin.
@@ -119,5 +120,30 @@ impl Calibration {
         let kelvin = |count: u16| self.kelvin(f64::from(count), transmission, air) as f32;
         let physical = |kelvin: f32| if kelvin > 0.0 { kelvin } else { f32::NAN };
         Ok((0..=u16::MAX).map(|count| physical(kelvin(count))).collect())
+    }
+
+    /// Temperatures of an image of counts, `offset` added to kelvin, and the number of pixels whose
+    /// count no temperature gives (dead pixels): these are masked.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for constants that give no temperatures, for none of the counts of the
+    /// image, and for samples other than one channel of 16 bits.
+    pub(in crate::image) fn apply(&self, counts: &Image, offset: f32) -> Result<(Image, usize)> {
+        let fault = |name, expected: &str, found: &str| {
+            Err(Error::Setting { name, expected: expected.into(), found: found.into() })
+        };
+        let (Pixels::U16(values), 1) = (counts.pixels(), counts.channels()) else {
+            return fault("counts", "one channel of 16 bits", "other samples");
+        };
+        let table = self.table()?;
+        let kelvin: Vec<f32> =
+            values.iter().map(|&count| table[usize::from(count)] + offset).collect();
+        let masked: Vec<bool> = kelvin.iter().map(|value| !value.is_finite()).collect();
+        let dead = masked.iter().filter(|&&masked| masked).count();
+        if dead == masked.len() {
+            return fault("calibration", "a temperature for some count of the image", "none");
+        }
+        let image = Image::new(counts.size(), 1, Pixels::F32(kelvin))?.with_mask(masked)?;
+        Ok((image, dead))
     }
 }

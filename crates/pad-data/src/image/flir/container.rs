@@ -1,10 +1,16 @@
-//! Segments of the JPEG file, the directory of the FFF file, its records.
+//! The FFF file, alone or in segments of a JPEG file: its directory and its records.
 
-use std::path::{Path, PathBuf};
+use std::{
+    borrow::Cow,
+    path::{Path, PathBuf},
+};
 
 use pad_ops::ImageSize;
 
-use super::calibration::{Atmosphere, Calibration, Planck};
+use super::{
+    super::{endian::Order, jpeg::segments},
+    calibration::{Atmosphere, Calibration, Planck},
+};
 use crate::{Error, Result};
 
 /// Begins the payload of a segment: name, zero, version.
@@ -17,24 +23,14 @@ const RAW_HEADER: usize = 32;
 /// Records are few (about ten); more is damage.
 const MAX_RECORDS: u32 = 4096;
 
-/// The segments before the picture: marker, offset and body of each.
-fn segments(bytes: &[u8]) -> impl Iterator<Item = (u8, usize, &[u8])> {
-    let mut at = if bytes.starts_with(&[0xFF, 0xD8]) { 2 } else { bytes.len() };
-    std::iter::from_fn(move || {
-        while bytes.get(at..at + 2)? == [0xFF, 0xFF] {
-            at += 1;
-        }
-        let &[0xFF, marker, high, low] = bytes.get(at..at + 4)? else { return None };
-        let end = at + 2 + usize::from(u16::from_be_bytes([high, low]));
-        // The picture begins: no segments follow.
-        if marker == 0xDA || marker == 0xD9 {
-            return None;
-        }
-        let body_at = at + 4;
-        let body = bytes.get(body_at..end)?;
-        at = end;
-        Some((marker, body_at, body))
-    })
+/// Begins an FFF file; the second in sequences of older cameras.
+pub(super) const MAGICS: [&[u8]; 2] = [b"FFF\0", b"AFF\0"];
+
+/// The order of the bytes of an FFF file: the version is 100 and a bit in one of both.
+pub(super) fn order_of_file(file: &[u8]) -> Option<Order> {
+    let known =
+        |order: &Order| order.u32(file, 0x14).is_some_and(|version| (100..200).contains(&version));
+    [Order::Big, Order::Little].into_iter().find(known)
 }
 
 /// Whether a JPEG file has a thermal part.
@@ -42,58 +38,36 @@ pub(crate) fn contains(bytes: &[u8]) -> bool {
     segments(bytes).any(|(marker, _, body)| marker == 0xE1 && body.starts_with(SEGMENT))
 }
 
-/// The order of the bytes of numbers.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Order {
-    Big,
-    Little,
-}
-
-impl Order {
-    fn u16(self, bytes: &[u8], at: usize) -> Option<u16> {
-        let bytes = *bytes.get(at..)?.first_chunk()?;
-        Some(match self {
-            Order::Big => u16::from_be_bytes(bytes),
-            Order::Little => u16::from_le_bytes(bytes),
-        })
-    }
-
-    fn u32(self, bytes: &[u8], at: usize) -> Option<u32> {
-        let bytes = *bytes.get(at..)?.first_chunk()?;
-        Some(match self {
-            Order::Big => u32::from_be_bytes(bytes),
-            Order::Little => u32::from_le_bytes(bytes),
-        })
-    }
-
-    fn f32(self, bytes: &[u8], at: usize) -> Option<f64> {
-        self.u32(bytes, at).map(|bits| f64::from(f32::from_bits(bits)))
-    }
-
-    /// The order in which the first two bytes are the number 2, as they are in both records.
-    fn of_record(record: &[u8]) -> Option<Self> {
-        [Order::Little, Order::Big].into_iter().find(|order| order.u16(record, 0) == Some(2))
-    }
+/// The order in which the first two bytes are the number 2, as they are in both records.
+fn order_of(record: &[u8]) -> Option<Order> {
+    [Order::Little, Order::Big].into_iter().find(|order| order.u16(record, 0) == Some(2))
 }
 
 /// An FFF file.
-pub(super) struct Records {
+pub(super) struct Records<'a> {
     path: PathBuf,
-    file: Vec<u8>,
+    file: Cow<'a, [u8]>,
     /// Kind, offset and length of each.
     directory: Vec<(u16, usize, usize)>,
 }
 
 /// The raw image as it is stored.
 pub(super) struct Raw<'a> {
-    records: &'a Records,
+    records: &'a Records<'a>,
     pub(super) size: ImageSize,
     pub(super) data: &'a [u8],
     order: Order,
     at: usize,
 }
 
-impl Records {
+impl<'a> Records<'a> {
+    /// Reads the directory of an FFF file.
+    pub(super) fn of_file(file: &'a [u8], path: &Path) -> Result<Self> {
+        let mut records = Self { path: path.into(), file: file.into(), directory: Vec::new() };
+        records.directory = records.read_directory()?;
+        Ok(records)
+    }
+
     /// Joins the segments and reads the directory.
     pub(super) fn of_jpeg(bytes: &[u8], path: &Path) -> Result<Self> {
         let refuse = |at: usize, what: String| {
@@ -130,7 +104,7 @@ impl Records {
                 format!("expected {segments} FLIR segments, found {joined}"),
             );
         }
-        let mut records = Self { path: path.into(), file, directory: Vec::new() };
+        let mut records = Self { path: path.into(), file: file.into(), directory: Vec::new() };
         records.directory = records.read_directory()?;
         Ok(records)
     }
@@ -142,14 +116,11 @@ impl Records {
     }
 
     fn read_directory(&self) -> Result<Vec<(u16, usize, usize)>> {
-        let file = self.file.as_slice();
-        if !file.starts_with(b"FFF\0") {
+        let file = &*self.file;
+        if !MAGICS.iter().any(|magic| file.starts_with(magic)) {
             return self.refuse(0, "expected \"FFF\" and a zero");
         }
-        // The version is 100 and a bit in one of both orders.
-        let order = [Order::Big, Order::Little].into_iter().find(|order| {
-            order.u32(file, 0x14).is_some_and(|version| (100..200).contains(&version))
-        });
+        let order = order_of_file(file);
         let header = order.and_then(|order| {
             Some((order, order.u32(file, 0x18)? as usize, order.u32(file, 0x1C)?))
         });
@@ -194,7 +165,7 @@ impl Records {
 
     pub(super) fn calibration(&self) -> Result<Calibration> {
         let (record, at) = self.record(CAMERA, "camera")?;
-        let Some(order) = Order::of_record(record) else {
+        let Some(order) = order_of(record) else {
             return self.refuse(at, "expected the number 2 at the start of the camera's record");
         };
         let float = |place: usize| match order.f32(record, place) {
@@ -239,9 +210,15 @@ impl Records {
         }
     }
 
+    /// Bytes from the start of the file to the end of its last record that lies inside.
+    pub(super) fn end(&self) -> usize {
+        let ends = self.directory.iter().filter_map(|(_, at, length)| at.checked_add(*length));
+        ends.filter(|&end| end <= self.file.len()).max().unwrap_or(0)
+    }
+
     pub(super) fn raw(&self) -> Result<Raw<'_>> {
         let (record, at) = self.record(RAW, "raw image")?;
-        let Some(order) = Order::of_record(record) else {
+        let Some(order) = order_of(record) else {
             return self.refuse(at, "expected the number 2 at the start of the raw record");
         };
         let side = |place| order.u16(record, place).map(usize::from);
@@ -256,6 +233,13 @@ impl Records {
 }
 
 impl Raw<'_> {
+    /// A fault of the samples.
+    pub(super) fn refuse(&self, what: &str) -> Error {
+        let what = format!("(of the FFF file) {what}");
+        let at = (self.at + RAW_HEADER) as u64;
+        Error::Structure { path: self.records.path.clone(), at, what }
+    }
+
     /// The samples of an image that is stored plainly.
     pub(super) fn samples(&self) -> Result<Vec<u16>> {
         let expected = self.size.area() * 2;
@@ -268,11 +252,6 @@ impl Raw<'_> {
                 ),
             );
         }
-        let order = self.order;
-        let sample = |pair: &[u8; 2]| match order {
-            Order::Big => u16::from_be_bytes(*pair),
-            Order::Little => u16::from_le_bytes(*pair),
-        };
-        Ok(self.data.as_chunks().0.iter().map(sample).collect())
+        Ok(self.order.words(self.data))
     }
 }

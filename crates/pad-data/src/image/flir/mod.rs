@@ -1,5 +1,6 @@
 //! Radiometric JPEG of FLIR cameras: beside the coloured picture the file carries the detector's
-//! counts and what turns them into temperatures.
+//! counts and what turns them into temperatures. Sequences of the same cameras (`.seq`, `.csq`)
+//! hold such data for frame after frame, without pictures.
 //!
 //! Layout (as documented by ExifTool's FLIR tag tables): `APP1` segments that begin with `FLIR`
 //! hold, in pieces, an FFF file, whose directory lists records; one is the raw image, one describes
@@ -15,6 +16,8 @@
 
 mod calibration;
 mod container;
+pub(super) mod frames;
+mod jpegls;
 
 use std::path::Path;
 
@@ -26,7 +29,8 @@ use self::container::Records;
 pub(crate) use self::container::contains;
 use super::{
     Image, Pixels,
-    limits::{DecodeOptions, damaged, guarded},
+    limits::{damaged, guarded},
+    options::DecodeOptions,
     plain,
 };
 use crate::{Error, Result};
@@ -58,45 +62,42 @@ impl Radiometric {
         }
         let records = Records::of_jpeg(bytes, path)?;
         let calibration = records.calibration()?;
-        let raw = records.raw()?;
-        options.check(path, raw.size, raw.size.area() as u64 * 2)?;
-        let counts = if raw.data.starts_with(b"\x89PNG\r\n\x1a\n") {
-            counts_of_png(raw.data, raw.size, path, options)?
-        } else {
-            raw.samples()?
-        };
-        let counts = Image::new(raw.size, 1, Pixels::U16(counts))?;
-        Ok(Some(Self { counts, calibration }))
+        Ok(Some(Self { counts: counts(&records, path, options)?, calibration }))
     }
 
-    /// Temperatures, kelvin, one channel of floats.
+    /// Temperatures, kelvin, one channel of floats. Pixels whose count no temperature gives (dead
+    /// ones) are [masked](Image::masked).
     ///
     /// # Errors
-    /// [`Error::Setting`] if the calibration is impossible or gives no temperature for a count that
-    /// occurs.
+    /// [`Error::Setting`] if the calibration is impossible or gives no temperature for any count of
+    /// the image.
     pub fn kelvin(&self) -> Result<Image> {
-        let Pixels::U16(counts) = self.counts.pixels() else {
-            return Err(Error::Setting {
-                name: "counts",
-                expected: "16 bits".into(),
-                found: "another width".into(),
-            });
-        };
-        let table = self.calibration.table()?;
-        let mut kelvin = Vec::with_capacity(counts.len());
-        for &count in counts {
-            let value = table[usize::from(count)];
-            if !value.is_finite() {
-                return Err(Error::Setting {
-                    name: "calibration",
-                    expected: "a temperature for every count of the image".into(),
-                    found: format!("none for {count}"),
-                });
-            }
-            kelvin.push(value);
-        }
-        Image::new(self.counts.size(), 1, Pixels::F32(kelvin))
+        self.calibration.apply(&self.counts, 0.0).map(|(image, _)| image)
     }
+}
+
+/// The counts of a JPEG file with a thermal part.
+pub(super) fn counts_of_jpeg(bytes: &[u8], path: &Path, options: &DecodeOptions) -> Result<Image> {
+    counts(&Records::of_jpeg(bytes, path)?, path, options)
+}
+
+/// Height and width of the thermal part of a JPEG file.
+pub(super) fn size_of_jpeg(bytes: &[u8], path: &Path) -> Result<ImageSize> {
+    Ok(Records::of_jpeg(bytes, path)?.raw()?.size)
+}
+
+/// The counts of an FFF file.
+fn counts(records: &Records, path: &Path, options: &DecodeOptions) -> Result<Image> {
+    let raw = records.raw()?;
+    options.check(path, raw.size, raw.size.area() as u64 * 2)?;
+    let counts = if raw.data.starts_with(b"\x89PNG\r\n\x1a\n") {
+        counts_of_png(raw.data, raw.size, path, options)?
+    } else if raw.data.starts_with(&[0xFF, 0xD8]) {
+        jpegls::decode(raw.data, raw.size).map_err(|what| raw.refuse(&what))?
+    } else {
+        raw.samples()?
+    };
+    Image::new(raw.size, 1, Pixels::U16(counts))
 }
 
 fn counts_of_png(

@@ -172,9 +172,11 @@ impl Tables {
             [_] => {}
             [(1, 1) | (2, 1) | (2, 2), (1, 1), (1, 1)] => {
                 let ids: Vec<u8> = listed.iter().map(|listed| listed.id).collect();
+                // As libjpeg decides: JFIF first, whatever an Adobe marker says.
                 let is_ycc = match self.adobe {
+                    _ if self.jfif => true,
                     Some(transform) => transform == 1,
-                    None => self.jfif || ids == [1, 2, 3],
+                    None => ids == [1, 2, 3],
                 };
                 is_ycc.then_some(())?;
                 // libjpeg interpolates chroma only where it is wider than two samples.

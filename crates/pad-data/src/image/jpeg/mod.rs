@@ -16,12 +16,16 @@ mod huffman;
 mod idct;
 mod order;
 mod plane;
+mod segments;
 
 use std::path::Path;
 
 use pulp::{Arch, NullaryFnOnce};
 
-pub(super) use self::complete::is_complete;
+pub(super) use self::{
+    complete::is_complete,
+    segments::{Facts, as_libjpeg, segments},
+};
 use self::{
     header::{Component, Header},
     huffman::{Bits, Next},

@@ -9,7 +9,10 @@ use pad_ops::ImageSize;
 use serde::{Deserialize, Serialize};
 
 use super::{BadBoxes, BoxClasses, LabelledImage, LeftOut, Object, Others};
-use crate::{Error, Result};
+use crate::{
+    Error, Result,
+    image::{DecodeOptions, RadiometricMode, image_size},
+};
 
 /// How a labelled set is read.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -145,16 +148,15 @@ pub(super) struct Opened {
     pub(super) left_out: LeftOut,
 }
 
-/// Size of an image, from its header.
+/// Size of an image, by the reader that gives its pixels.
 pub(super) fn header_size(path: &Path) -> Result<ImageSize> {
-    let io = |cause| Error::Io { path: path.into(), cause };
-    let reader = ::image::ImageReader::open(path).map_err(io)?;
-    let (width, height) = reader
-        .with_guessed_format()
-        .map_err(io)?
-        .into_dimensions()
-        .map_err(|cause| Error::Decode { path: path.into(), cause })?;
-    Ok(ImageSize::new(height as usize, width as usize))
+    image_size(path, &DecodeOptions::default())
+}
+
+/// Whether an image, or the picture of a radiometric file, has this size.
+pub(super) fn has_size(path: &Path, size: ImageSize) -> Result<bool> {
+    let picture = DecodeOptions { radiometric: RadiometricMode::Picture, ..Default::default() };
+    Ok(header_size(path)? == size || image_size(path, &picture)? == size)
 }
 
 /// The first of these folders below `root` that exists; else the last of them.

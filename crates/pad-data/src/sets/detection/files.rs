@@ -142,12 +142,20 @@ impl Dataset for DetectionSet {
         Ok(Arc::clone(&self.entry(index)?.labelled))
     }
 
+    /// Of a radiometric file whose labels are those of its picture, the labels are scaled to the
+    /// thermal image; [`info`](Dataset::info) has them as they are stored.
+    ///
     /// # Errors
     /// [`Error::Label`] for an image of another size than its annotations say.
     fn get(&self, index: usize, options: &DecodeOptions) -> Result<DetectionImage> {
         let Entry { path, labelled } = self.entry(index)?;
         let image = decode_collapsed(path, options)?;
         let (expected, found) = (labelled.size, image.size());
+        if expected != found && image.companion_size() == Some(expected) {
+            // Labels of a radiometric file's picture on its thermal image, or the other way round.
+            let labels = Arc::new(labelled.scaled(found)?);
+            return Ok(DetectionImage { image, labels });
+        }
         if expected != found {
             let what = format!("expected an image of {expected} by its annotations, found {found}");
             return Err(Error::Label { path: path.clone(), what });

@@ -53,7 +53,7 @@ pub use self::{
     files::DetectionSet,
     formats::DetectionFormat,
 };
-use crate::{dataset::Sample, image::Image, rle::Rle};
+use crate::{Result, dataset::Sample, image::Image, rle::Rle};
 
 /// A labelled object.
 #[derive(Clone, Debug, PartialEq)]
@@ -92,12 +92,41 @@ pub struct LabelledImage {
     pub objects: Vec<Object>,
 }
 
+impl LabelledImage {
+    /// The same labels in an image of another size.
+    ///
+    /// # Errors
+    /// As [`Rle::resized`].
+    fn scaled(&self, size: ImageSize) -> Result<Self> {
+        let across = size.width as f64 / self.size.width as f64;
+        let down = size.height as f64 / self.size.height as f64;
+        let (width, height) = (size.width as f64, size.height as f64);
+        let mut objects = Vec::with_capacity(self.objects.len());
+        for object in &self.objects {
+            let [x1, y1, x2, y2] = object.bbox;
+            let bbox = [
+                (x1 * across).min(width),
+                (y1 * down).min(height),
+                (x2 * across).min(width),
+                (y2 * down).min(height),
+            ];
+            let mask = object.mask.as_ref().map(|mask| mask.resized(size)).transpose()?;
+            // Nothing may be left of a small object's pixels.
+            if mask.as_ref().is_none_or(|mask| mask.area() > 0) {
+                let area = object.area * across * down;
+                objects.push(Object { bbox, area, mask: mask.map(Arc::new), ..object.clone() });
+            }
+        }
+        Ok(Self { size, objects, ..self.clone() })
+    }
+}
+
 /// An image with the boxes of its objects.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DetectionImage {
-    /// The image, of the size that its labels say.
+    /// The image.
     pub image: Image,
-    /// Its labels.
+    /// Its labels, in pixels of this image.
     pub labels: Arc<LabelledImage>,
 }
 

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
+use pad_ops::ImageSize;
 use rayon::prelude::*;
 
 use super::{
@@ -131,14 +132,24 @@ impl Dataset for SegmentationSet {
             false => decode_collapsed(&entry.image, options)?,
         };
         let (size, held) = held(&entry.mask, options)?;
-        if size != image.size() {
-            let expected = image.size();
+        let expected = image.size();
+        // Masks of a radiometric file may be those of its picture.
+        if size != expected && image.companion_size() != Some(size) {
             let what =
                 format!("expected a mask of {expected}, the size of its image, found {size}");
             return Err(Error::Label { path: entry.mask.clone(), what });
         }
         let classes = &self.opened.classes;
         let labels = labels(&entry.mask, size, held, classes, self.values.as_deref())?;
-        Ok(SegmentationImage { image, labels: ClassMap::new(size, labels)? })
+        let labels = if size == expected { labels } else { nearest(&labels, size, expected) };
+        Ok(SegmentationImage { image, labels: ClassMap::new(expected, labels)? })
     }
+}
+
+/// Labels of size `from` in an image of size `to`: each pixel has that of the nearest place.
+fn nearest(labels: &[u8], from: ImageSize, to: ImageSize) -> Vec<u8> {
+    let at = |place: usize, from: usize, to: usize| (2 * place + 1) * from / (2 * to);
+    let row = |row: usize| at(row, from.height, to.height) * from.width;
+    let pixel = |(y, x): (usize, usize)| labels[row(y) + at(x, from.width, to.width)];
+    (0..to.height).flat_map(|y| (0..to.width).map(move |x| (y, x))).map(pixel).collect()
 }

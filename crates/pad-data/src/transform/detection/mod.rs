@@ -26,7 +26,7 @@ pub use self::{
 use super::{HorizontalFlip, Normalize, SampleShape, Transform};
 use crate::{
     Error, Result,
-    image::{Image, expect_channels},
+    image::{Image, expect_gray_channels, expect_gray_or_rgb},
     rect::Rect,
     resize::{Filter, Planes, Resampling, with_planes},
     sets::detection::{BoxClasses, DetectionImage, Object},
@@ -136,7 +136,7 @@ impl DetectionPipeline {
     pub fn validate(&self) -> Result<()> {
         let fault =
             |name, expected: String, found: String| Err(Error::Setting { name, expected, found });
-        expect_channels(self.channels)?;
+        expect_gray_channels(self.channels)?;
         let fits = |side: usize| (1..=16_384).contains(&side);
         let ImageSize { height, width } = self.crop;
         if !fits(height) || !fits(width) {
@@ -160,6 +160,7 @@ impl DetectionPipeline {
 
     /// A grey image in levels of 0 to 255.
     fn levels(&self, image: Image) -> Result<Image> {
+        expect_gray_or_rgb(&image)?;
         self.window.apply(image.to_gray())
     }
 

@@ -23,7 +23,7 @@ pub use self::{
 use super::{Flip, HorizontalFlip, Normalize, SampleShape, Transform};
 use crate::{
     Error, Result,
-    image::{Image, Pixels, expect_channels},
+    image::{Image, Pixels, expect_gray_channels, expect_gray_or_rgb},
     rect::Rect,
     sets::segmentation::{ClassMap, Classes, SegmentationImage},
     window::Window,
@@ -85,7 +85,7 @@ impl SegmentationPipeline {
     /// # Errors
     /// [`Error::Setting`] naming the first invalid one.
     pub fn validate(&self) -> Result<()> {
-        expect_channels(self.channels)?;
+        expect_gray_channels(self.channels)?;
         self.rescale.validate()?;
         self.crop.validate()?;
         self.flip.validate()?;
@@ -96,6 +96,7 @@ impl SegmentationPipeline {
 
     /// A grey image in levels of 0 to 255.
     fn levels(&self, image: Image) -> Result<Image> {
+        expect_gray_or_rgb(&image)?;
         self.window.apply(image.to_gray())
     }
 

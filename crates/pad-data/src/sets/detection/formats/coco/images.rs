@@ -10,7 +10,7 @@ use pad_ops::ImageSize;
 use super::{
     super::super::{
         LeftOut, Object,
-        entry::{DetectionOptions, header_size},
+        entry::{DetectionOptions, has_size, header_size},
         pictures::Pictures,
     },
     file::Image,
@@ -136,14 +136,15 @@ fn listed(
     };
     let said = side(&image.height).zip(side(&image.width));
     let said = said.map(|(height, width)| ImageSize::new(height, width));
-    // Masks take memory by the size of their image, which must be the file's.
+    let found = || header_size(&path).map_err(|error| error.to_string());
     let size = match said {
-        Some(size) if !masks => size,
-        _ => header_size(&path).map_err(|error| error.to_string())?,
+        // Masks take memory by the size of their image, which must be the file's.
+        Some(size) if masks && !has_size(&path, size).map_err(|error| error.to_string())? => {
+            return Err(format!("expected an image of {size}, found {}", found()?));
+        }
+        Some(size) => size,
+        None => found()?,
     };
-    if let Some(said) = said.filter(|said| *said != size) {
-        return Err(format!("expected an image of {said}, found {size}"));
-    }
     Ok(Listed { path, id: 0, name: name.into(), size, objects: Vec::new() })
 }
 

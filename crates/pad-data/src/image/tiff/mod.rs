@@ -1,0 +1,196 @@
+//! TIFF and BigTIFF: the format that also carries floats (kelvin), wide counts, several bands and
+//! pages, and, as GeoTIFF, pixels without data.
+//!
+//! Directories and plain, LZW, deflate and PackBits data are read here, since pixels must be
+//! neither invented nor turned round: absent chunks, nodata and the photometric kind decide what a
+//! number means. JPEG and fax inside of TIFF are the `tiff` crate's.
+
+mod chunk;
+pub(super) mod ifd;
+mod metadata;
+mod page;
+mod samples;
+
+use std::{io::Cursor, path::Path};
+
+use image::ImageFormat;
+use pad_ops::ImageSize;
+use tiff::decoder::{Decoder, DecodingResult, Limits};
+
+use self::page::{Color, Page, Pages, upright_size};
+use super::{
+    Image, Pixels,
+    limits::{damaged, finished},
+    notice::warn_once,
+    options::DecodeOptions,
+};
+use crate::{Error, Result};
+
+/// Number of pages, without thumbnails and masks.
+pub(super) fn pages(bytes: &[u8], path: &Path) -> Result<usize> {
+    Ok(opened(bytes, path)?.full.len())
+}
+
+fn opened<'a>(bytes: &'a [u8], path: &Path) -> Result<Pages<'a>> {
+    Pages::of(bytes).map_err(|what| damaged_tiff(path, what))
+}
+
+fn damaged_tiff(path: &Path, what: String) -> Error {
+    damaged(path, ImageFormat::Tiff, what)
+}
+
+/// Height and width of the page that the options choose, upright.
+pub(super) fn size(bytes: &[u8], path: &Path, options: &DecodeOptions) -> Result<ImageSize> {
+    let pages = opened(bytes, path)?;
+    let (_, directory, _) = &pages.full[options.page_of(path, pages.full.len())?];
+    upright_size(directory).map_err(|what| damaged_tiff(path, what))
+}
+
+/// Reads the page that the options choose, upright.
+pub(super) fn decode(bytes: &[u8], path: &Path, options: &DecodeOptions) -> Result<Image> {
+    let pages = opened(bytes, path)?;
+    let count = pages.full.len();
+    let index = options.page_of(path, count)?;
+    if options.page.is_none() && count > 1 {
+        warn_once(path, "several pages", || {
+            format!("the first of {count} pages is read (see the page option)")
+        });
+    }
+    let (place, directory, mask) = &pages.full[index];
+    let page = Page::of(directory, pages.order, path, options)?;
+    let (pixels, mut masked) = match chunk::is_known(page.compression) {
+        true => own(bytes, path, &page)?,
+        false => foreign(bytes, path, &page, *place, options)?,
+    };
+    if let Some(mask) = mask {
+        let mask = Page::of(mask, pages.order, path, options)?;
+        if chunk::is_known(mask.compression) && mask.size == page.size {
+            // Zero stands for a pixel without data.
+            let (Pixels::U8(levels), _) = own(bytes, path, &mask)? else {
+                let what = "a TIFF whose mask has more than 8 bits".into();
+                return Err(Error::Unsupported { path: path.into(), what });
+            };
+            masked.iter_mut().zip(levels).for_each(|(masked, level)| *masked |= level == 0);
+        }
+    }
+    let (channels, pixels) = colored(&page, pixels);
+    let image = finished(path, Image::new(page.size, channels, pixels)?, masked)?;
+    page.orientation.apply(image)
+}
+
+/// Reads a page of a compression that is known here.
+fn own(bytes: &[u8], path: &Path, page: &Page) -> Result<(Pixels, Vec<bool>)> {
+    if page.color == Color::YCbCr {
+        let what = "a TIFF in YCbCr without JPEG".into();
+        return Err(Error::Unsupported { path: path.into(), what });
+    }
+    let samples = samples::read(bytes, page).map_err(|what| damaged_tiff(path, what))?;
+    let absent = samples.absent_chunks;
+    if absent > 0 {
+        warn_once(path, "absent chunks", || {
+            let kind = if page.tiled { "tiles" } else { "strips" };
+            format!("{absent} of {} {kind} are absent; their pixels are masked", page.chunks.len())
+        });
+    }
+    Ok(samples.finish(page))
+}
+
+/// Reads a page whose data the `tiff` crate unpacks: JPEG and fax.
+fn foreign(
+    bytes: &[u8],
+    path: &Path,
+    page: &Page,
+    place: usize,
+    options: &DecodeOptions,
+) -> Result<(Pixels, Vec<bool>)> {
+    let unsupported = |what: String| Error::Unsupported { path: path.into(), what };
+    let name = match page.compression {
+        2..=4 => "fax",
+        6 | 7 => "JPEG",
+        34_712 | 33_003 | 33_005 => "JPEG 2000",
+        34_887 => "LERC",
+        34_925 => "LZMA",
+        50_000 | 34_926 => "Zstandard",
+        50_001 => "WebP",
+        _ => "an unknown kind",
+    };
+    let what = || format!("a TIFF with the compression {} ({name})", page.compression);
+    let jpeg = page.compression == 7 && page.bits == 8;
+    let fax = matches!(page.compression, 2..=4) && page.bits == 1 && page.samples == 1;
+    if !jpeg && !fax {
+        return Err(unsupported(what()));
+    }
+    if page.chunks.iter().any(|&(offset, bytes)| offset == 0 || bytes == 0) {
+        return Err(unsupported(format!("an absent tile or strip in {}", what())));
+    }
+    let refused = |error: tiff::TiffError| match error {
+        tiff::TiffError::UnsupportedError(what) => {
+            unsupported(format!("this kind of TIFF ({what})"))
+        }
+        other => damaged(path, ImageFormat::Tiff, other),
+    };
+    let mut decoder = Decoder::new(Cursor::new(bytes)).map_err(refused)?;
+    let mut limits = Limits::default();
+    let most = usize::try_from(options.max_alloc_bytes).unwrap_or(usize::MAX);
+    (limits.decoding_buffer_size, limits.intermediate_buffer_size) = (most, most);
+    decoder = decoder.with_limits(limits);
+    decoder.seek_to_image(place).map_err(refused)?;
+    let DecodingResult::U8(values) = decoder.read_image().map_err(refused)? else {
+        return Err(unsupported(what()));
+    };
+    let area = page.size.area();
+    if fax {
+        // Rows of bits; the decoder has turned white to ones where the file says so.
+        let row_bytes = page.size.width.div_ceil(8);
+        let level = |pixel: usize| {
+            let (row, column) = (pixel / page.size.width, pixel % page.size.width);
+            let byte = values.get(row * row_bytes + column / 8).copied().unwrap_or(0);
+            if byte >> (7 - column % 8) & 1 == 1 { 255 } else { 0 }
+        };
+        return Ok((Pixels::U8((0..area).map(level).collect()), vec![false; area]));
+    }
+    if values.len() != area * page.samples {
+        return Err(damaged_tiff(path, "expected all planes, found fewer".into()));
+    }
+    let pixel = |pixel: usize| {
+        let values = &values;
+        page.kept.iter().map(move |&sample| match page.planar {
+            true => values[sample * area + pixel],
+            false => values[pixel * page.samples + sample],
+        })
+    };
+    Ok((Pixels::U8((0..area).flat_map(pixel).collect()), vec![false; area]))
+}
+
+/// Channels and samples in the colours of an image.
+fn colored(page: &Page, pixels: Pixels) -> (usize, Pixels) {
+    match (&page.color, pixels) {
+        (Color::Palette(colors), pixels) => {
+            let count = colors.len() / 3;
+            // Some writers fill in 8 bits where 16 are due.
+            let shift = if colors.iter().any(|&color| color > 255) { 8 } else { 0 };
+            let color = |index: usize| {
+                let index = index.min(count - 1);
+                [0, 1, 2].map(|channel| (colors[channel * count + index] >> shift) as u8)
+            };
+            let colors = match pixels {
+                Pixels::U8(values) => values.iter().flat_map(|&v| color(usize::from(v))).collect(),
+                Pixels::U16(values) => values.iter().flat_map(|&v| color(usize::from(v))).collect(),
+                Pixels::F32(values) => values.iter().flat_map(|&v| color(v as usize)).collect(),
+            };
+            (3, Pixels::U8(colors))
+        }
+        (Color::Cmyk, Pixels::U8(values)) => {
+            let rgb = values.as_chunks::<4>().0.iter().flat_map(|&[c, m, y, k]| {
+                let light = 255 - u32::from(k);
+                // As Pillow: what the ink leaves of the light, rounded.
+                [c, m, y].map(|ink| {
+                    let product = u32::from(ink) * light + 128;
+                    (light - ((product + (product >> 8)) >> 8)) as u8
+                })
+            });
+            (3, Pixels::U8(rgb.collect()))
+        }
+        (_, pixels) => (page.kept.len(), pixels),
+    }
+}
