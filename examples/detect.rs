@@ -113,7 +113,7 @@ fn main() -> Result<(), BoxError> {
         .with_hook(Evaluation::new(evaluator).with_every_epochs(Some(4)).with_start(false))
         .with_hook(ProgressBar::new(50))
         .run(
-            &DetectionTask::new(&model.detector),
+            &DetectionTask::new(&model.network),
             &mut EpochStream::new(loader.batches_per_epoch(), |epoch, first, stride| {
                 loader.epoch_on(&device, epoch, first, stride)
             }),

@@ -109,7 +109,7 @@ fn main() -> Result<(), BoxError> {
         .with_hook(Evaluation::new(evaluator).with_every_epochs(Some(2)).with_start(false))
         .with_hook(ProgressBar::new(20))
         .run(
-            &SegmentationTask::new(&model.segmentor),
+            &SegmentationTask::new(&model.network),
             &mut EpochStream::new(loader.batches_per_epoch(), |epoch, first, stride| {
                 loader.epoch_on(&device, epoch, first, stride)
             })

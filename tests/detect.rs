@@ -314,3 +314,13 @@ fn recipes_are_read() {
         "{text}"
     );
 }
+
+/// Large enough for activations to outweigh the program itself.
+#[test]
+fn memory_is_foretold() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, run) = (folder.path().join("data"), folder.path().join("run"));
+    write_set(&data);
+    let said = success(train(&data, &run, &["--size=256", "--max-steps=3"]));
+    programs::expect_memory(&stderr(&said), &run);
+}

@@ -159,6 +159,20 @@ fn a_finished_run_is_left_alone_or_extended() {
     assert_eq!(steps("summary.json"), 2 * done);
     assert_eq!(steps(&format!("summary-{done}.json")), done);
     assert!(bytes(run.join("model.safetensors")) != model);
+
+    // What is trained cannot be taken back.
+    let mut shorter = program("pretrain");
+    shorter.arg("--resume").arg(&run).arg("--epochs=2");
+    let error = programs::error_line(&shorter.output().unwrap());
+    let name = run.display();
+    assert_eq!(
+        error,
+        format!(
+            "{name} has {} updates already, expected a length of at least as many, found {done} \
+             updates (--epochs, --max-steps)",
+            2 * done
+        )
+    );
 }
 
 #[test]

@@ -324,3 +324,12 @@ fn images_without_a_label_train_nothing_and_break_nothing() {
     assert_eq!(losses, [0.0, 0.0]);
     assert!(json(&out.join("summary.json"))["val"]["mean_iou"].is_null());
 }
+
+/// Large enough for activations to outweigh the program itself.
+#[test]
+fn memory_is_foretold() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, run) = (write_set(&folder.path().join("data")), folder.path().join("run"));
+    let said = success(train(&data, &run, &["--crop-size=160", "--batch-size=4", "--max-steps=3"]));
+    programs::expect_memory(&programs::stderr(&said), &run);
+}

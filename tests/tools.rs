@@ -151,6 +151,17 @@ fn weights_of_a_run() {
     assert_eq!(features("b.safetensors", &["--weights", &adapter]), of_run);
     let named = features("c.safetensors", &["--weights", &adapter, "--backbone", &backbone]);
     assert_eq!(named, of_run);
+    // A model that is named has the adapters that the file has.
+    let named = features("e.safetensors", &["--weights", &adapter, "--model=pico"]);
+    assert_eq!(named, of_run);
+    let drawn = |name: &str, weights: &str| {
+        let out = at(name).display().to_string();
+        let flags = ["--count=1", "--weights", weights, "--out", &out];
+        let output = output("reconstruct", &flags);
+        assert!(output.status.success(), "{}", stderr(&output));
+        programs::bytes(at(name).join("reconstruction.png"))
+    };
+    assert!(drawn("of-run", &run) == drawn("of-adapter", &adapter), "the decoder is beside it");
     assert_ne!(features("d.safetensors", &["--run", at("scratch").to_str().unwrap()]), of_run);
 
     let other = at("other/model.safetensors").display().to_string();
@@ -209,4 +220,21 @@ fn a_closed_pipe_is_no_error() {
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
     assert!(!stderr(&output).contains("panicked"), "{}", stderr(&output));
+}
+
+/// What every command has stands behind the flags of its own.
+#[test]
+fn global_flags_come_last() {
+    for arguments in [&["stats"][..], &["reconstruct"], &["roi"], &["segment", "predict"]] {
+        let mut command = program(arguments[0]);
+        command.args(&arguments[1..]).arg("-h");
+        let help = said(&success(command));
+        let options = help.split_once("\nOptions:\n").unwrap().1;
+        let options = options.split("\n\n").next().unwrap();
+        let names: Vec<&str> =
+            options.lines().map(str::trim_start).filter(|line| line.starts_with('-')).collect();
+        let first = names.iter().position(|line| line.starts_with("-q")).unwrap();
+        let last: Vec<&str> = names[first..].iter().map(|line| &line[..2]).collect();
+        assert_eq!(last, ["-q", "-v", "-h", "-V"], "{help}");
+    }
 }

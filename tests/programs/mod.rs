@@ -91,3 +91,18 @@ pub(crate) fn success(mut command: Command) -> Output {
 pub(crate) fn bytes(path: PathBuf) -> Vec<u8> {
     std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
+
+/// Checks the peak memory that a run foretold against the one that the system counted.
+pub(crate) fn expect_memory(stderr: &str, run: &Path) {
+    let foretold = stderr.lines().find_map(|line| {
+        let before = line.strip_suffix(" MiB of memory")?;
+        before.rsplit_once("about ")?.1.parse::<f64>().ok()
+    });
+    let foretold = foretold.unwrap_or_else(|| panic!("no memory is foretold: {stderr}"));
+    let summary: serde_json::Value =
+        serde_json::from_slice(&bytes(run.join("summary.json"))).unwrap();
+    let counted = summary["peak_mib"].as_f64().unwrap();
+    assert!(counted > 0.0);
+    let ratio = foretold / counted;
+    assert!((0.75..1.25).contains(&ratio), "{foretold} MiB foretold, {counted} counted");
+}

@@ -3,6 +3,7 @@
 
 mod command;
 mod detect;
+mod downstream;
 mod pretrain;
 mod run;
 mod segment;
@@ -23,15 +24,18 @@ use crate::{
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Place in the help of what every command has: behind its own flags.
+const LAST: usize = 900;
+
 /// Infrared vision with patchwise-scale adapters: pre-training, fine-tuning, evaluation, pictures.
 #[derive(Parser, Debug)]
 #[command(name = "pad", version, propagate_version = true, arg_required_else_help = true)]
 struct Program {
     /// Log warnings only
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    #[arg(short, long, global = true, display_order = LAST, conflicts_with = "verbose")]
     quiet: bool,
     /// Log details too
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, display_order = LAST + 1)]
     verbose: bool,
     #[command(subcommand)]
     command: Command,

@@ -8,7 +8,8 @@
 //! - [`segmentation`]: UPerNet, FCN and linear heads, losses, inference in windows, training,
 //!   metrics.
 //!
-//! What both tasks share: [`Start`] and [`Trained`] say how a model starts and what trains,
+//! What both tasks share: [`TaskModel`] is a network with its classes and parameters, which opens
+//! and saves files; [`Start`] and [`Trained`] say how a model starts and what trains,
 //! [`parameters`] is what an optimiser gets, [`Evaluation`] measures between epochs.
 
 pub mod backbone;
@@ -17,6 +18,7 @@ mod error;
 mod evaluation;
 pub mod layers;
 mod macs;
+mod model;
 mod plan;
 pub mod segmentation;
 mod speed;
@@ -26,6 +28,7 @@ mod unreadable;
 
 pub use error::{Error, Result};
 pub use evaluation::{Best, Evaluation, EvaluationReport, Evaluator};
+pub use model::{NetworkTask, TaskModel, TaskNetwork};
 pub use plan::{Trained, parameters};
 pub use speed::Speed;
 pub use start::Start;

@@ -136,7 +136,7 @@ fn a_segmentor_comes_back_from_its_file() {
     assert_eq!(opened.classes.palette, model.classes.palette);
     assert_eq!(opened.normalize, Some(Normalize::imagenet()));
     let images = numbers(&[1, 3, 32, 32], DType::F32, 4);
-    let logits = |model: &SegmentationModel| bits(&model.segmentor.logits(&images).unwrap());
+    let logits = |model: &SegmentationModel| bits(&model.network.logits(&images).unwrap());
     assert_eq!(logits(&opened), logits(&model));
     assert!(opened.store.planned().is_empty(), "nothing trains");
 
@@ -178,7 +178,7 @@ fn a_detector_comes_back_from_its_file() {
     assert_eq!(opened.classes, model.classes);
     let images = numbers(&[1, 3, 64, 64], DType::F32, 4);
     let sizes = [SIZE];
-    let detect = |model: &DetectionModel| model.detector.detect(&images, &sizes).unwrap();
+    let detect = |model: &DetectionModel| model.network.detect(&images, &sizes).unwrap();
     let found = detect(&model);
     assert!(!found[0].is_empty());
     assert_eq!(detect(&opened), found);
@@ -202,8 +202,8 @@ fn backbones_come_out_of_the_files_of_both() {
     let detector = detection_model(Some(file.clone()));
     detector.save(&second).unwrap();
     let options = BackboneOptions::default()
-        .with_reader(segmentation::read_backbone)
-        .with_reader(detection::read_backbone);
+        .with_reader(SegmentationModel::read_backbone)
+        .with_reader(DetectionModel::read_backbone);
     let open = |path: &std::path::Path| Backbone::open(path.to_str().unwrap(), &options).unwrap();
     let name = "blocks.2.attn.qkv.weight";
     for path in [&first, &second] {
@@ -351,7 +351,7 @@ fn runs_are_evaluated_and_the_best_is_marked() {
     let mut batches = EpochStream::new(loader.batches_per_epoch(), |epoch, first, stride| {
         loader.epoch_strided(epoch, first, stride)
     });
-    let task = SegmentationTask::new(&model.segmentor);
+    let task = SegmentationTask::new(&model.network);
     let run = |trainer: &mut Trainer<'_>| {
         trainer.run(&task, &mut batches).unwrap();
     };
@@ -371,7 +371,7 @@ fn runs_are_evaluated_and_the_best_is_marked() {
     let mut batches = EpochStream::new(loader.batches_per_epoch(), |epoch, first, stride| {
         loader.epoch_strided(epoch, first, stride)
     });
-    let task = DetectionTask::new(&model.detector);
+    let task = DetectionTask::new(&model.network);
     let run = |trainer: &mut Trainer<'_>| {
         trainer.run(&task, &mut batches).unwrap();
     };

@@ -40,6 +40,7 @@ pub mod pictures;
 mod pool;
 mod pretraining;
 pub mod probe;
+mod renormalize;
 mod simmim;
 mod stored;
 mod student;

@@ -1,7 +1,5 @@
 //! Pre-trained models from files.
 
-use std::path::Path;
-
 use candle_core::Device;
 use pad_adapter::{
     checkpoint::{Backbone, BackboneOptions, Checkpoint},
@@ -13,7 +11,7 @@ use pad_ops::{ImageSize, rng::Key};
 
 use crate::{
     Error, Mae, Result,
-    files::{ADAPTER, DECODER},
+    files::DECODER,
     stored::{StoredMae, normalize, read_backbone},
 };
 
@@ -61,7 +59,7 @@ impl OpenOptions {
     /// size.
     fn encoder(&self, backbone: &Backbone) -> Result<ViTConfig> {
         let config = match self.config {
-            Some(config) => config,
+            Some(config) => backbone.config_as(config)?,
             None => backbone.config()?,
         };
         Ok(ViTConfig { image_size: self.image_size.unwrap_or(config.image_size), ..config })
@@ -123,8 +121,8 @@ pub struct OpenedMae {
 }
 
 impl Mae {
-    /// Opens an autoencoder with its decoder: a file that holds both, or a run folder (the whole
-    /// model, or backbone, adapter and decoder).
+    /// Opens an autoencoder with its decoder: a file that holds both, a run folder (the whole model,
+    /// or backbone, adapter and decoder), or an adapter file with a decoder beside it.
     ///
     /// # Errors
     /// As [`open_encoder`]; [`Error::MissingDecoder`] if there is no decoder, or one of another
@@ -133,10 +131,10 @@ impl Mae {
         let backbone = options.backbone(source)?;
         let encoder = options.encoder(&backbone)?;
         let (input_stats, mut notes) = described(&backbone);
+        // A run leaves its decoder beside its adapters.
+        let beside = backbone.adapter_file().map(|file| file.path().with_file_name(DECODER));
         let mut checkpoint = backbone.into_checkpoint();
-        let folder = Path::new(source);
-        let beside = folder.join(DECODER);
-        if folder.join(ADAPTER).is_file() && beside.is_file() {
+        if let Some(beside) = beside.filter(|path| path.is_file()) {
             let decoder = Checkpoint::open(&beside)?;
             if let Some(json) = decoder.metadata().get("mae") {
                 checkpoint.set_metadata("mae", json.clone());

@@ -105,6 +105,7 @@ pub struct Backbone {
     input_stats: Option<InputStats>,
     report: ConversionReport,
     adapter: Option<AdapterFile>,
+    scale: Option<Scale>,
 }
 
 impl Backbone {
@@ -145,6 +146,7 @@ impl Backbone {
             config: Ok(*adapter.config()),
             report: whole.report,
             adapter: Some(adapter),
+            scale: options.scale,
         })
     }
 
@@ -176,6 +178,7 @@ impl Backbone {
             config,
             report,
             adapter: None,
+            scale: options.scale,
         })
     }
 
@@ -203,6 +206,20 @@ impl Backbone {
             path: self.checkpoint.path().to_path_buf(),
             what: format!("the model cannot be inferred: {why}"),
         })
+    }
+
+    /// Returns the model `named` with the adapters that the weights have: the name of a model does
+    /// not say them.
+    ///
+    /// # Errors
+    /// [`Error::Format`] for adapters of an unknown scale.
+    pub fn config_as(&self, named: ViTConfig) -> Result<ViTConfig> {
+        let adapter = match (&self.config, self.has_adapters()) {
+            (_, false) => None,
+            (Ok(config), true) => config.adapter,
+            (Err(_), true) => self.checkpoint.adapter_config(self.scale)?,
+        };
+        Ok(ViTConfig { adapter, ..named })
     }
 
     /// Whether there are adapters among the tensors.

@@ -32,6 +32,26 @@ impl Checkpoint {
         }
     }
 
+    /// The adapters that the file says it holds, or else those of the first block's shapes, with
+    /// `scale` where the tensors do not tell it; `None` without adapters.
+    ///
+    /// # Errors
+    /// [`Error::Format`] for adapters of an unknown scale and metadata that cannot be read.
+    pub fn adapter_config(&self, scale: Option<Scale>) -> Result<Option<AdapterConfig>> {
+        if self.metadata().contains_key("vit") {
+            return Ok(self.vit_config()?.adapter);
+        }
+        let dim = match self.dims("patch_embed.proj.weight") {
+            Some(&[dim, ..]) => dim,
+            _ => 0,
+        };
+        let mut faults = Vec::new();
+        self.adapter(dim, scale, &mut faults).ok_or_else(|| Error::Format {
+            path: self.path().to_path_buf(),
+            what: faults.join("; "),
+        })
+    }
+
     /// The encoder, from `config.json`, format and shapes; names are this project's already.
     /// `scale` is used where the tensors do not tell it.
     ///

@@ -16,9 +16,13 @@
 use clap::{Args, Subcommand};
 
 use crate::{
-    detect::{Detect, eval, predict, show, train},
+    detect::{Detect, show},
+    downstream::{
+        eval::{self, Eval},
+        predict::{self, Predict},
+        train::{self, Train},
+    },
     run::Result,
-    settings::{Flags, Start},
 };
 
 /// Trains, measures and uses an object detector
@@ -31,27 +35,19 @@ pub(crate) struct Program {
 #[derive(Subcommand, Debug)]
 enum Command {
     /// Trains a detector
-    Train(Box<Train>),
+    Train(Box<Train<Detect>>),
     /// AP, AP50, AP75 and the rest of COCO's numbers, AP of each class, multiply-adds and time of
     /// an image
-    Eval(Box<eval::Eval>),
+    Eval(Box<Eval<Detect>>),
     /// Finds objects in a folder of images: pictures with boxes, and a COCO results file
-    Predict(Box<predict::Predict>),
+    Predict(Box<Predict<Detect>>),
     /// Draws the labels of a set, and what training sees of it
     Show(Box<show::Show>),
 }
 
-#[derive(Args, Debug)]
-struct Train {
-    #[command(flatten)]
-    start: Start,
-    #[command(flatten)]
-    flags: Flags<Detect>,
-}
-
 pub(crate) fn run(program: &Program) -> Result<()> {
     match &program.command {
-        Command::Train(program) => train::run(&program.start, &program.flags),
+        Command::Train(program) => train::run(program),
         Command::Eval(program) => eval::run(program),
         Command::Predict(program) => predict::run(program),
         Command::Show(program) => show::run(program),

@@ -15,9 +15,13 @@
 use clap::{Args, Subcommand};
 
 use crate::{
+    downstream::{
+        eval::{self, Eval},
+        predict::{self, Predict},
+        train::{self, Train},
+    },
     run::Result,
-    segment::{Segment, eval, predict, train},
-    settings::{Flags, Start},
+    segment::Segment,
 };
 
 /// Trains, measures and uses a segmentor: a class for every pixel
@@ -30,24 +34,16 @@ pub(crate) struct Program {
 #[derive(Subcommand, Debug)]
 enum Command {
     /// Trains a segmentor
-    Train(Box<Train>),
+    Train(Box<Train<Segment>>),
     /// IoU and accuracy of each class, their means, the confusion matrix
-    Eval(Box<eval::Eval>),
+    Eval(Box<Eval<Segment>>),
     /// Classes of a folder of images: overlays, class maps, and a JSON file for each image
-    Predict(Box<predict::Predict>),
-}
-
-#[derive(Args, Debug)]
-struct Train {
-    #[command(flatten)]
-    start: Start,
-    #[command(flatten)]
-    flags: Flags<Segment>,
+    Predict(Box<Predict<Segment>>),
 }
 
 pub(crate) fn run(program: &Program) -> Result<()> {
     match &program.command {
-        Command::Train(program) => train::run(&program.start, &program.flags),
+        Command::Train(program) => train::run(program),
         Command::Eval(program) => eval::run(program),
         Command::Predict(program) => predict::run(program),
     }

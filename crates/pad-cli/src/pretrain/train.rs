@@ -18,9 +18,9 @@ use crate::{
     run::{
         Result, backbone,
         cost::{Cost, Memory},
-        peak_mib,
         schedule::Length,
         session::{Ended, Session, Training},
+        warm_up::WarmUp,
     },
     settings::{Flags, Settings, Start},
     tools::output::print,
@@ -53,9 +53,9 @@ fn train(session: &Session<Pretrain>) -> Result<()> {
         loader.epoch_on(device, pass, first, stride)
     });
     let parameters = model.parameters(run.weight_decay);
-    let frozen = model.store.summary().frozen;
     let memory = memory(settings, &model, batch_size)?;
-    let cost = |step: Option<f64>| {
+    let cost = |warm_up: WarmUp| {
+        let step = warm_up.step_seconds;
         // Without its backward, an image costs about a third.
         let per_image = |step: f64| step / 3.0 / (batch_size * accumulate).max(1) as f64;
         let every = length.eval_every(run);
@@ -64,7 +64,7 @@ fn train(session: &Session<Pretrain>) -> Result<()> {
             eval_images: held_out.map_or(0, pad::data::Loader::len),
             eval_seconds: held_out.and(step).map(per_image),
             evaluations: 1 + every.map_or(1, |every| length.epochs.div_ceil(every)),
-            memory,
+            memory: memory.unwrap_or_else(|| warm_up.peak()),
         })
     };
     let mut facts = images.facts.clone();
@@ -77,12 +77,11 @@ fn train(session: &Session<Pretrain>) -> Result<()> {
         batch_size,
         accumulate,
         evaluation: evaluation.as_mut().map(|hook| hook as &mut dyn Hook),
-        frozen,
         cost: Box::new(cost),
         facts,
         texts: Vec::new(),
     })?;
-    let Ended::Finished { steps, seconds, images_per_s } = ended else { return Ok(()) };
+    let Ended::Finished(finish) = ended else { return Ok(()) };
     if !session.writes() {
         return Ok(()); // the first process writes the results
     }
@@ -94,28 +93,22 @@ fn train(session: &Session<Pretrain>) -> Result<()> {
         notes: BTreeMap::from([("made_by".to_string(), "pad pretrain".to_string())]),
     };
     let mut files = model.save(&session.folder, &options)?;
-    files.extend(pictures::draw(session, &model, &images, &normalize, steps)?);
+    files.extend(pictures::draw(session, &model, &images, &normalize, finish.steps)?);
     let losses = evaluation.as_ref().map(|hook| (hook.before(), hook.after()));
     let best = evaluation.as_ref().and_then(HeldOutLoss::best);
     if let Some((Some(before), Some(after))) = losses {
         print(format_args!("held-out loss: {before:.4} before, {after:.4} after"))?;
     }
+    let (images_per_s, seconds) = (finish.images_per_s, finish.seconds);
     print(format_args!("{images_per_s:.1} images/s over {seconds:.0} s (evaluation included)"))?;
-    let summary = serde_json::json!({
+    let found = serde_json::json!({
         "held_out_before": losses.and_then(|losses| losses.0),
         "held_out_after": losses.and_then(|losses| losses.1),
         "held_out_best": best.map(|(loss, _)| loss),
         "best_step": best.map(|(_, step)| step),
-        "images_per_s": images_per_s,
-        "seconds": seconds,
-        "peak_mib": peak_mib(),
-        "steps": steps,
-        "trained": model.store.summary().trained,
-        "frozen": model.store.summary().frozen,
         "images_with_rois": images.with_rois(),
-        "unreadable": loader.unreadable().iter().map(|bad| &bad.reason).collect::<Vec<_>>(),
     });
-    session.close(&summary, files)
+    session.close(found, &finish, &model.store.summary(), &loader.unreadable(), files)
 }
 
 /// The weights as an adapter file names them: a path that holds wherever the file is read.
@@ -127,15 +120,15 @@ fn source(weights: &str) -> String {
     }
 }
 
-/// Peak memory of the run, bytes, where it can be estimated.
+/// Peak memory of the run, where it can be predicted from the configuration.
 fn memory(
     settings: &Settings<Pretrain>,
     model: &PretrainingModel,
     batch_size: usize,
-) -> Result<Memory> {
+) -> Result<Option<Memory>> {
     let Settings { run, own } = settings;
     if own.objective.0 != ObjectiveKind::Mae {
-        return Ok(Memory::Unknown);
+        return Ok(None);
     }
     let memory = MemorySettings {
         checkpointing: run.checkpoint_blocks,
@@ -143,5 +136,5 @@ fn memory(
         ema: run.ema.is_some(),
         ..MemorySettings::new(model.config().paradigm, batch_size)
     };
-    Ok(Memory::About(model.mae_config().step_memory(&memory)?.total()))
+    Ok(Some(Memory::About(model.mae_config().step_memory(&memory)?.total())))
 }

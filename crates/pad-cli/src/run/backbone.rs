@@ -42,10 +42,9 @@ pub fn open_as(source: &str, run: &RunSettings) -> Result<Backbone> {
 pub fn vit(run: &RunSettings, backbone: Option<&Backbone>) -> Result<ViTConfig> {
     match (&run.model, backbone) {
         (Auto::Given(name), backbone) => {
-            // The name of a model does not say which adapters the weights have.
-            let adapter = backbone.filter(|backbone| backbone.has_adapters());
-            let adapter = adapter.and_then(|backbone| backbone.config().ok()?.adapter);
-            Ok(ViTConfig { adapter, ..ViTConfig::preset(name, run.patch_size)? })
+            let named = ViTConfig::preset(name, run.patch_size)?;
+            let known = backbone.map(|backbone| backbone.config_as(named));
+            known.unwrap_or(Ok(named)).map_err(|error| in_flags(error).into())
         }
         (Auto::Auto, Some(backbone)) => backbone.config().map_err(|error| in_flags(error).into()),
         (Auto::Auto, None) => Err(format!(

@@ -1,6 +1,6 @@
 //! What a run costs: time and memory, said before it starts and after its first updates.
 
-use pad::train::{BoxError, Flow, Hook, Parameter, StepInfo, TrainerView, log::duration};
+use pad::train::{BoxError, Flow, Hook, StepInfo, TrainerView, log::duration};
 
 use super::{peak_mib, schedule::Length};
 
@@ -10,7 +10,7 @@ const LONG: f64 = 86_400.0;
 /// What is known of a run's cost before its first update.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Cost {
-    /// Time of an update, seconds; measured on a forward pass.
+    /// Time of an update, seconds.
     pub step_seconds: Option<f64>,
     /// Images of an evaluation.
     pub eval_images: usize,
@@ -30,21 +30,6 @@ pub enum Memory {
     Unknown,
     /// An estimate.
     About(usize),
-    /// A lower bound.
-    AtLeast(usize),
-}
-
-impl Memory {
-    /// The peak of this process so far, with gradients and moments of `parameters` on top: what the
-    /// forward keeps for the backward is not known yet.
-    pub fn with_optimizer(parameters: &[Parameter]) -> Self {
-        const VALUES: usize = 3; // a gradient and two moments
-        let values: usize = parameters.iter().map(|parameter| parameter.var.elem_count()).sum();
-        match peak_mib() {
-            Some(mib) => Self::AtLeast(((mib as usize) << 20) + VALUES * values * size_of::<f32>()),
-            None => Self::Unknown,
-        }
-    }
 }
 
 impl Cost {
@@ -75,7 +60,6 @@ impl Cost {
         match self.memory {
             Memory::Unknown => {}
             Memory::About(bytes) => text += &format!(", about {} MiB of memory", bytes >> 20),
-            Memory::AtLeast(bytes) => text += &format!(", at least {} MiB of memory", bytes >> 20),
         }
         match total.is_some_and(|total| total > LONG) {
             true => {

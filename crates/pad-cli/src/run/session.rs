@@ -8,10 +8,14 @@ use std::{
 };
 
 use candle_core::Device;
-use pad::train::{
-    AdamW, AdamWConfig, CheckpointConfig, Checkpoints, Collective, EmaConfig, EpochStream, Every,
-    Hook, Outcome, Parameter, ParameterSummary, Task, Trainer as TrainingLoop,
-    log::{JsonLines, ProgressBar, TensorBoard},
+use pad::{
+    data::loader::UnreadableImage,
+    params::StoreSummary,
+    train::{
+        AdamW, AdamWConfig, CheckpointConfig, Checkpoints, Collective, EmaConfig, EpochStream,
+        Every, Hook, Outcome, Parameter, ParameterSummary, Task, Trainer as TrainingLoop,
+        log::{JsonLines, ProgressBar, TensorBoard},
+    },
 };
 
 use super::{
@@ -20,9 +24,10 @@ use super::{
     ending::{StopAfter, TimedSave, Watch},
     folder::{self, CHECKPOINTS, CONFIG, SUMMARY},
     group::{self, on_first},
+    peak_mib,
     schedule::Length,
     signals::Signals,
-    warm_up::step_seconds,
+    warm_up::WarmUp,
 };
 use crate::settings::{Flags, Settings, Start, Trainer};
 
@@ -59,29 +64,31 @@ pub struct Training<'a, 'c, T: Task> {
     pub accumulate: usize,
     /// Measures the model between updates.
     pub evaluation: Option<&'a mut dyn Hook>,
-    /// Number of parameters that do not train.
-    pub frozen: usize,
-    /// Estimates the cost of the run, given the time of an update, seconds. Called once it is clear
-    /// that the run can start.
-    pub cost: Box<dyn FnOnce(Option<f64>) -> Result<Cost> + 'c>,
+    /// Estimates the cost of the run, given what an update takes. Called once it is clear that the
+    /// run can start.
+    pub cost: Box<dyn FnOnce(WarmUp) -> Result<Cost> + 'c>,
     /// What a resumed run must find again beside the settings.
     pub facts: BTreeMap<String, String>,
     /// Files that the run's folder gets at once, by their names.
     pub texts: Vec<(&'static str, String)>,
 }
 
+/// The end of a run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Finish {
+    /// Updates of the run.
+    pub steps: usize,
+    /// Time of this session, seconds.
+    pub seconds: f64,
+    /// Speed of this session, evaluation included.
+    pub images_per_s: f64,
+}
+
 /// How a session ended.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Ended {
     /// The run has its whole length.
-    Finished {
-        /// Updates of the run.
-        steps: usize,
-        /// Time of this session, seconds.
-        seconds: f64,
-        /// Speed of this session, evaluation included.
-        images_per_s: f64,
-    },
+    Finished(Finish),
     /// The run had its whole length before, and its results are there.
     Before,
     /// The run goes on with `--resume`.
@@ -136,7 +143,7 @@ impl<P: Trainer> Session<P> {
     /// Trains to the end of the run, or of this session.
     pub fn train<T: Task>(&self, training: Training<'_, '_, T>) -> Result<Ended> {
         let Training { task, batches, parameters, length, batch_size, accumulate, .. } = training;
-        let Training { evaluation, frozen, cost, facts, texts, .. } = training;
+        let Training { evaluation, cost, facts, texts, .. } = training;
         let run = &self.settings.run;
         for line in ParameterSummary::new(&parameters).to_string().lines() {
             tracing::info!("{line}");
@@ -148,8 +155,7 @@ impl<P: Trainer> Session<P> {
             None => batches,
         };
         let adamw = AdamWConfig { beta2: run.beta2, ..Default::default() };
-        let trained: usize = parameters.iter().map(|parameter| parameter.var.elem_count()).sum();
-        let optimizer = AdamW::new(parameters, adamw)?;
+        let optimizer = AdamW::new(parameters.clone(), adamw)?;
         let mut training = TrainingLoop::new(length.config(run, accumulate), schedule, optimizer)?
             .with_group(Arc::clone(&self.group))
             .with_stop(Arc::clone(&self.signals.stop));
@@ -164,7 +170,16 @@ impl<P: Trainer> Session<P> {
             folder::resume(&mut training, &self.folder, &identity)?;
         }
         let first_step = training.state().step;
-        if first_step >= length.steps && self.folder.join(SUMMARY).is_file() {
+        if first_step > length.steps {
+            return Err(format!(
+                "{} has {first_step} updates already, expected a length of at least as many, found \
+                 {} updates (--epochs, --max-steps)",
+                self.folder.display(),
+                length.steps
+            )
+            .into());
+        }
+        if first_step == length.steps && self.folder.join(SUMMARY).is_file() {
             tracing::info!(
                 "{} is finished after {first_step} updates; a longer --epochs or --max-steps extends it",
                 self.folder.display()
@@ -172,8 +187,8 @@ impl<P: Trainer> Session<P> {
             return Ok(Ended::Before);
         }
 
-        let share = trained as f64 / (trained + frozen).max(1) as f64;
-        let cost = cost(step_seconds(task, &mut batches, share, accumulate)?)?;
+        let averaged = run.ema.is_some();
+        let cost = cost(WarmUp::new(task, &mut batches, &parameters, accumulate, averaged)?)?;
 
         // The folder appears only when nothing can be wrong with the settings any more.
         on_first(&*self.group, || {
@@ -186,7 +201,7 @@ impl<P: Trainer> Session<P> {
         })?;
         if self.writes() {
             tracing::info!("run folder: {}", self.folder.display());
-            cost.log(&length, length.steps - first_step.min(length.steps));
+            cost.log(&length, length.steps - first_step);
         }
         // What measures comes before what writes.
         if let Some(evaluation) = evaluation {
@@ -220,12 +235,27 @@ impl<P: Trainer> Session<P> {
         }
         let images = (steps - first_step) * effective_batch;
         let images_per_s = images as f64 / seconds.max(1e-9);
-        Ok(Ended::Finished { steps, seconds, images_per_s })
+        Ok(Ended::Finished(Finish { steps, seconds, images_per_s }))
     }
 
-    /// Writes the summary and names the files that the run left.
-    pub fn close(&self, summary: &serde_json::Value, mut files: Vec<PathBuf>) -> Result<()> {
-        files.push(folder::write_summary(&self.folder, summary)?);
+    /// Writes the summary, what was `found` first, and names the files that the run left.
+    pub fn close(
+        &self,
+        mut found: serde_json::Value,
+        finish: &Finish,
+        parameters: &StoreSummary,
+        unreadable: &[UnreadableImage],
+        mut files: Vec<PathBuf>,
+    ) -> Result<()> {
+        let unreadable: Vec<_> = unreadable.iter().map(|bad| &bad.reason).collect();
+        found["images_per_s"] = finish.images_per_s.into();
+        found["seconds"] = finish.seconds.into();
+        found["peak_mib"] = peak_mib().into();
+        found["steps"] = finish.steps.into();
+        found["trained"] = parameters.trained.into();
+        found["frozen"] = parameters.frozen.into();
+        found["unreadable"] = serde_json::to_value(unreadable)?;
+        files.push(folder::write_summary(&self.folder, &found)?);
         for file in files {
             crate::tools::output::print(format_args!("wrote {}", file.display()))?;
         }

@@ -1,4 +1,4 @@
-//! A folder of images in; overlays, class maps and numbers out.
+//! Overlays, class maps and numbers of a folder's images.
 
 use std::{
     collections::BTreeSet,
@@ -6,96 +6,77 @@ use std::{
 };
 
 use clap::Args;
-use pad::data::{
-    Dataset,
-    draw::{Canvas, ImageClasses, save_class_png},
-    image::{DecodeOptions, Image},
-    sets::open_images,
-    transform::Normalize,
+use pad::{
+    data::{
+        draw::{Canvas, ImageClasses, save_class_png},
+        image::Image,
+    },
+    heads::segmentation::{SegmentationInference, SegmentationModel},
 };
 
-use super::{Segment, inference::InferenceFlags, model};
+use super::{inference::InferenceFlags, settings::Segment};
 use crate::{
-    run::{Result, signals::Signals, source::ModelSource},
-    settings::Trainer,
+    downstream::Predictions,
+    run::Result,
     tools::{
-        device::Compute,
-        output::{Replace, make_folder, print},
-        reading::{Files, read_as},
+        output::{make_folder, print},
         values,
     },
 };
 
-/// Flags of `pad segment predict`.
+/// Flags of `pad segment predict`, beside those of all tasks.
 #[derive(Args, Debug)]
-pub struct Predict {
-    #[command(flatten)]
-    source: ModelSource,
-    /// Folder of infrared images (8 or 16 bits; PNG, JPEG, BMP, TIFF), in any depth
-    #[arg(long, value_name = "DIR")]
-    images: PathBuf,
-    /// Folder for `overlays/`, `classes/`, `json/` and `legend.png`
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
-    #[command(flatten)]
-    replace: Replace,
+pub struct PredictFlags {
     /// Share of the colours in overlays, 0 to 1
     #[arg(long, value_name = "SHARE", default_value_t = 0.5, value_parser = values::share)]
     opacity: f64,
     #[command(flatten)]
-    inference: InferenceFlags,
-    #[command(flatten)]
-    files: Files,
-    #[command(flatten)]
-    compute: Compute,
+    pub(super) inference: InferenceFlags,
 }
 
-/// Writes what a segmentor sees in the images of a folder.
-pub fn run(predict: &Predict) -> Result<()> {
-    let out = &predict.out;
-    predict.replace.check(&out.join("legend.png"))?;
-    let images = open_images(&predict.images)?;
-    let found = predict.source.find(Segment::NAME, model::FILE)?;
-    let settings = predict.inference.over(predict.source.settings()?);
-    let images = read_as(images, predict.files.over(&settings.run.choice()));
-    let device = predict.compute.start()?;
-    let model = model::open(&settings, &found, predict.source.run(), &device)?;
-    let classes = &model.classes;
-    let normalize = model.normalize.clone().unwrap_or_else(Normalize::downstream);
-    let pipeline = settings.own.pipeline(&settings.run, &normalize, classes.ignore)?;
-    let inference = settings.own.inference(pipeline)?;
-    let signals = Signals::watch()?;
+/// Writes `overlays/`, `classes/`, `json/` and `legend.png`.
+pub struct Pictures {
+    out: PathBuf,
+    /// Of results, one for each image.
+    names: Vec<String>,
+    opacity: f32,
+    read: usize,
+}
 
-    let (mut read, mut unreadable) = (0, 0);
-    for (index, name) in names(images.as_ref()).into_iter().enumerate() {
-        if signals.is_raised() {
-            return signals.stopped();
-        }
-        let image = match images.get(index, &DecodeOptions::default()) {
-            Ok(image) => image,
-            Err(error) => {
-                tracing::warn!("left out: {error}");
-                unreadable += 1;
-                continue;
-            }
-        };
+impl Predictions<Segment> for Pictures {
+    const MARK: &'static str = "legend.png";
+
+    fn begin(flags: &PredictFlags, out: &Path, names: Vec<String>) -> Result<Self> {
+        let (out, names) = (out.to_path_buf(), without_extensions(names));
+        Ok(Self { out, names, opacity: flags.opacity as f32, read: 0 })
+    }
+
+    fn add(
+        &mut self,
+        index: usize,
+        image: Image,
+        model: &SegmentationModel,
+        inference: &SegmentationInference,
+    ) -> Result<()> {
+        let (out, name, classes) = (&self.out, &self.names[index], &model.classes);
         let canvas = Canvas::from_image(&image, Some(&inference.pipeline.window))?;
-        let predicted = model.predict(image, &inference)?;
-        let overlay =
-            canvas.overlay_classes(&predicted.classes, classes, predict.opacity as f32)?;
-        overlay.save_png(&place(out, "overlays", &name, "png")?)?;
-        save_class_png(&place(out, "classes", &name, "png")?, &predicted.classes, classes)?;
+        let predicted = model.predict(image, inference)?;
+        let overlay = canvas.overlay_classes(&predicted.classes, classes, self.opacity)?;
+        overlay.save_png(&place(out, "overlays", name, "png")?)?;
+        save_class_png(&place(out, "classes", name, "png")?, &predicted.classes, classes)?;
         ImageClasses::of(name.as_str(), &predicted.classes, &predicted.scores, classes)?
-            .save(&place(out, "json", &name, "json")?)?;
-        read += 1;
+            .save(&place(out, "json", name, "json")?)?;
+        self.read += 1;
+        Ok(())
     }
-    if read == 0 {
-        let folder = predict.images.display();
-        return Err(format!("{folder}: none of {unreadable} images could be read").into());
+
+    fn finish(self, model: &SegmentationModel, unreadable: usize) -> Result<()> {
+        let all: Vec<u8> = (0..model.classes.len()).map(|class| class as u8).collect();
+        let legend = place(&self.out, ".", "legend", "png")?;
+        Canvas::legend(&model.classes, &all).save_png(&legend)?;
+        let (read, out) = (self.read, self.out.display());
+        print(format_args!("{read} images, {unreadable} unreadable; wrote {out}"))
     }
-    let all: Vec<u8> = (0..classes.len()).map(|class| class as u8).collect();
-    Canvas::legend(classes, &all).save_png(&place(out, ".", "legend", "png")?)?;
-    print(format_args!("{read} images, {unreadable} unreadable; wrote {}", out.display()))
 }
 
 /// `SUB/NAME.EXT`, in a folder that exists.
@@ -107,14 +88,12 @@ fn place(out: &Path, sub: &str, name: &str, extension: &str) -> Result<PathBuf> 
     Ok(path)
 }
 
-/// Names of results, one for each image: without the extension where that is enough.
-fn names(images: &(impl Dataset<Sample = Image> + ?Sized)) -> Vec<String> {
+/// The names without their extensions where that is enough to tell them apart.
+fn without_extensions(names: Vec<String>) -> Vec<String> {
     let mut taken = BTreeSet::new();
-    (0..images.len())
-        .map(|index| {
-            let full = images.name(index);
-            let stem = full.rsplit_once('.').map_or(full.as_str(), |(stem, _)| stem).to_string();
-            if taken.insert(stem.clone()) { stem } else { full }
-        })
-        .collect()
+    let short = |full: String| {
+        let stem = full.rsplit_once('.').map_or(full.as_str(), |(stem, _)| stem).to_string();
+        if taken.insert(stem.clone()) { stem } else { full }
+    };
+    names.into_iter().map(short).collect()
 }

@@ -26,7 +26,7 @@ pub struct Start {
     /// Settings by name (see the end of this help) or in a TOML file; flags override them
     #[arg(long, visible_alias = "config", value_name = "NAME|FILE")]
     pub recipe: Option<String>,
-    /// Size of the run: small (hours on two cores) or paper [default: small on a CPU, else paper]
+    /// Size of the run: small (an hour or two on two cores) or paper [default: small on a CPU, else paper]
     #[arg(long, value_name = "NAME", value_parser = PRESETS, conflicts_with = "recipe")]
     pub preset: Option<String>,
 }

@@ -7,7 +7,7 @@ use clap::{Args, builder::PossibleValuesParser};
 use pad::{
     ImageSize, Scale,
     checkpoint::BackboneOptions,
-    heads::{detection, segmentation},
+    heads::{detection::DetectionModel, segmentation::SegmentationModel},
     ssl::{Mae, OpenOptions, OpenedEncoder, OpenedMae, open_encoder},
     vit::ViTConfig,
 };
@@ -94,8 +94,8 @@ impl Weights {
 pub fn backbone_options() -> BackboneOptions {
     BackboneOptions::default()
         .with_named(ASSET, pad::assets::VIT_PICO_RGB)
-        .with_reader(segmentation::read_backbone)
-        .with_reader(detection::read_backbone)
+        .with_reader(SegmentationModel::read_backbone)
+        .with_reader(DetectionModel::read_backbone)
 }
 
 /// The text of an error of the libraries, with the flags of this program in place of their options.

@@ -21,6 +21,7 @@ use crate::{
 
 /// How a folder is arranged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Layout {
     /// Images anywhere below the folder; every folder directly in it is a source.
     Plain,

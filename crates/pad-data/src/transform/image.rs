@@ -23,6 +23,7 @@ use crate::{
 /// Which part of an image becomes the sample.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[non_exhaustive]
 pub enum Crop {
     /// A random part.
     Random(RandomResizedCrop),

@@ -84,7 +84,7 @@ fn measure_against(
     let readable = truth.without(&left_out);
     let truth = readable.as_ref().unwrap_or(truth);
     let boxes = evaluate(truth, &results)?;
-    let masks = match model.detector.config().masks {
+    let masks = match model.network.config().masks {
         true => Some(evaluate_masks(truth, &results)?),
         false => None,
     };
@@ -189,7 +189,7 @@ impl DetectionModel {
                 ..drawn
             };
             let (mut labelled, mut predicted) = (plain.clone(), plain);
-            if self.detector.config().masks {
+            if self.network.config().masks {
                 for object in &labels.objects {
                     if let Some(mask) = &object.mask {
                         let color = BoxClasses::color(object.class);

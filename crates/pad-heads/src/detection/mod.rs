@@ -22,23 +22,23 @@ mod predict;
 mod pretrained;
 mod report;
 mod roi_heads;
+mod role;
 mod rpn;
 mod samples;
-mod training;
 
 pub use batch::{Boxes, Detection, DetectionBatch, DetectionTargets, Target, rescaled};
 pub use config::{DetectorConfig, MaskConfig, RoiHeadsConfig, RpnConfig, Thresholds, TopN};
 pub use detector::{Detector, LossSamples};
 pub use evaluation::{DetectionDataset, DetectionEvaluator, measure};
 pub use mask_head::{DetectionWithMask, SoftMask};
-pub use model::{DetectionModel, read_backbone};
+pub use model::{DetectionModel, DetectionTask};
 pub use predict::{PredictedObject, PredictedObjects};
 pub use pretrained::pretrained;
 pub use report::DetectionReport;
 pub use roi_heads::{RoiHeads, RoiOutput, level_of};
+pub use role::role_of;
 pub use rpn::{Proposals, Rpn, RpnOutput, RpnSamples};
 pub use samples::RoiSamples;
-pub use training::{DetectionTask, role_of};
 
 /// Factor on the learning rate from each layer to the one below it in ViTDet-B.
 pub const LAYER_DECAY: f64 = 0.7;

@@ -96,19 +96,19 @@ impl DetectionModel {
     /// # Errors
     /// An image that the pipeline refuses; as [`Detector::detect`](super::Detector::detect).
     pub fn predict(&self, image: Image, pipeline: &DetectionPipeline) -> Result<PredictedObjects> {
-        let config = self.detector.config();
+        let config = self.network.config();
         let image = pipeline.test(image)?;
         let (images, sizes) = batch_of(std::slice::from_ref(&image), SIZE_DIVISIBILITY)?;
         let start = Instant::now();
         let images = images.to_device(self.device())?;
         let found: Vec<_> = match config.masks {
             true => {
-                let found = self.detector.detect_with_masks(&images, &sizes)?.pop();
+                let found = self.network.detect_with_masks(&images, &sizes)?.pop();
                 let found = found.unwrap_or_default().into_iter();
                 found.map(|one| (one.detection, Some(one.mask))).collect()
             }
             false => {
-                let found = self.detector.detect(&images, &sizes)?.pop().unwrap_or_default();
+                let found = self.network.detect(&images, &sizes)?.pop().unwrap_or_default();
                 found.into_iter().map(|detection| (detection, None)).collect()
             }
         };

@@ -17,8 +17,8 @@ mod model;
 mod predict;
 mod pretrained;
 mod report;
+mod role;
 mod segmentor;
-mod training;
 mod uper;
 
 pub use config::{BackboneForm, BackboneKind, HeadKind, SegmentorConfig};
@@ -28,12 +28,12 @@ pub use inference::{
     Augmentation, InferenceMode, SlidingWindow, predict, predict_logits, resized_logits,
 };
 pub use linear::LinearHead;
-pub use model::{SegmentationModel, read_backbone};
+pub use model::{SegmentationBatch, SegmentationModel, SegmentationTask, StoredClasses};
 pub use predict::{PredictedClasses, SegmentationInference};
 pub use pretrained::pretrained;
 pub use report::SegmentationReport;
+pub use role::role_of;
 pub use segmentor::Segmentor;
-pub use training::{SegmentationBatch, SegmentationTask, role_of};
 pub use uper::{UperConfig, UperHead};
 
 use candle_core::Tensor;

@@ -1,35 +1,24 @@
-//! A segmentor with its classes and parameters: started on a backbone, saved, and opened again.
+//! What a segmentor is as the network of a task.
 
-use std::{collections::BTreeMap, path::Path};
-
-use candle_core::Device;
+use candle_core::{Device, Tensor};
+use candle_nn::VarBuilder;
 use pad_adapter::{
-    checkpoint::{Checkpoint, FloatType, InputStats, save},
-    params::{ParamStore, Role},
+    checkpoint::Checkpoint,
+    params::Role,
     vit::{ViTConfig, sin_cos_table},
 };
-use pad_data::{draw::Color, sets::segmentation::Classes, transform::Normalize};
-use pad_ops::{MatmulPrecision, rng::Key};
-use pad_train::Parameter;
+use pad_data::{draw::Color, sets::segmentation::Classes};
+use pad_ops::{MatmulPrecision, Mode};
+use pad_train::Losses;
 use serde::{Deserialize, Serialize};
 
-use super::{BackboneKind, Segmentor, SegmentorConfig, pretrained, role_of};
+pub use pad_data::loader::SegmentationBatch;
+
+use super::{BackboneKind, Segmentor, SegmentorConfig, pretrained::pretrained, role::role_of};
 use crate::{
     error::{Error, Result},
-    plan::parameters,
-    start::{Start, check_format, metadata, stored_config, stored_normalize, to_json},
+    model::{NetworkTask, TaskModel, TaskNetwork},
 };
-
-const FORMAT: &str = "pad-segmentor/1";
-
-/// The classes in a file.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct StoredClasses {
-    names: Vec<String>,
-    palette: Vec<Color>,
-    ignore: u8,
-}
 
 /// A segmentor, the names and colours of its classes, and its parameters.
 ///
@@ -52,70 +41,66 @@ struct StoredClasses {
 /// assert_eq!(opened.classes, model.classes);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[non_exhaustive]
-pub struct SegmentationModel {
-    /// The network.
-    pub segmentor: Segmentor,
-    /// Its parameters.
-    pub store: ParamStore,
-    /// Its classes.
-    pub classes: Classes,
-    /// Input statistics that it was trained with, if known.
-    pub normalize: Option<Normalize>,
-    device: Device,
-    changes: Vec<String>,
+pub type SegmentationModel = TaskModel<Segmentor>;
+
+/// Trains a segmentor.
+pub type SegmentationTask<'a> = NetworkTask<'a, Segmentor>;
+
+/// The classes in a file.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoredClasses {
+    names: Vec<String>,
+    palette: Vec<Color>,
+    ignore: u8,
 }
 
-impl SegmentationModel {
-    /// Builds a new segmentor, on the checkpoint of a pre-trained backbone (as
-    /// [`Backbone::into_checkpoint`](pad_adapter::checkpoint::Backbone::into_checkpoint) gives it)
-    /// or from random first values. Adapters that the checkpoint lacks are initialised.
-    ///
-    /// # Errors
-    /// [`Error::Config`]; [`Error::Classes`] for another number of classes; as [`pretrained`];
-    /// whatever the checkpoint lacks.
-    pub fn new(
-        config: &SegmentorConfig,
-        classes: Classes,
-        backbone: Option<Checkpoint>,
-        start: &Start,
-    ) -> Result<Self> {
-        config.validate()?;
-        expect_classes(config, &classes)?;
-        let vit = config.backbone.vit();
-        let mut changes = Vec::new();
-        let checkpoint = match backbone {
-            None => None,
-            Some(mut checkpoint) => {
-                changes.extend(start.without_unused_adapters(&mut checkpoint, vit));
-                let (checkpoint, fitted) = pretrained(checkpoint, &config.backbone)?;
-                changes.extend(fitted);
-                Some(checkpoint)
-            }
-        };
-        let scratch = checkpoint.is_none();
-        let mut store = start.store(checkpoint, role_of, vit.depth);
-        if scratch && let BackboneKind::Plain(vit) = &config.backbone {
-            let table = sin_cos_table(vit.embed_dim, vit.pos_table_grid()?, &start.device)?;
-            store = store.with_value("backbone.pos_embed", table);
-        }
-        let segmentor = store.build(|vb| Segmentor::new(config, vb))?;
-        let device = start.device.clone();
-        Ok(Self { segmentor, store, classes, normalize: None, device, changes })
+impl TaskNetwork for Segmentor {
+    const KIND: &'static str = "segmentor";
+
+    type Config = SegmentorConfig;
+    type Classes = Classes;
+    type StoredClasses = StoredClasses;
+    type Labels = Tensor;
+
+    fn build(config: &SegmentorConfig, vb: VarBuilder<'static>) -> Result<Self> {
+        Segmentor::new(config, vb)
     }
 
-    /// Opens a file that [`SegmentationModel::save`] wrote, strictly. Nothing trains.
-    ///
-    /// # Errors
-    /// [`Error::Metadata`] for another kind of file; [`Error::Classes`]; what is missing,
-    /// unexpected or misshapen.
-    pub fn open(path: impl AsRef<Path>, device: &Device) -> Result<Self> {
-        const KIND: &str = "segmentor";
-        let checkpoint = Checkpoint::open(path)?;
-        let config: SegmentorConfig = metadata(&checkpoint, "segmentor", KIND)?;
-        check_format(&checkpoint, FORMAT)?;
-        config.validate()?;
-        let stored: StoredClasses = metadata(&checkpoint, "classes", KIND)?;
+    fn config(&self) -> &SegmentorConfig {
+        Segmentor::config(self)
+    }
+
+    fn losses(&self, batch: &SegmentationBatch, mode: Mode) -> Result<Losses> {
+        Segmentor::losses(self, &batch.images, &batch.labels, mode)
+    }
+
+    fn with_checkpointing(self, checkpointing: bool) -> Self {
+        Segmentor::with_checkpointing(self, checkpointing)
+    }
+
+    fn with_matmul_precision(self, precision: MatmulPrecision) -> Self {
+        Segmentor::with_matmul_precision(self, precision)
+    }
+
+    fn validate(config: &SegmentorConfig) -> Result<()> {
+        config.validate()
+    }
+
+    fn vit(config: &SegmentorConfig) -> &ViTConfig {
+        config.backbone.vit()
+    }
+
+    fn class_counts(config: &SegmentorConfig, classes: &Classes) -> [usize; 2] {
+        [config.classes, classes.len()]
+    }
+
+    fn to_stored(classes: &Classes) -> StoredClasses {
+        let Classes { names, palette, ignore, .. } = classes.clone();
+        StoredClasses { names, palette, ignore }
+    }
+
+    fn from_stored(stored: StoredClasses) -> Result<Classes> {
         if stored.palette.len() != stored.names.len() {
             return Err(Error::Classes {
                 expected: format!("a colour for each of {} classes", stored.names.len()),
@@ -124,92 +109,20 @@ impl SegmentationModel {
         }
         let mut classes = Classes::new(stored.names)?;
         (classes.palette, classes.ignore) = (stored.palette, stored.ignore);
-        expect_classes(&config, &classes)?;
-        let normalize = stored_normalize(&checkpoint)?;
-        let store =
-            ParamStore::from_checkpoint(checkpoint, device, Key::new(0)).with_roles(role_of);
-        let segmentor = store.build(|vb| Segmentor::new(&config, vb))?;
-        let device = device.clone();
-        Ok(Self { segmentor, store, classes, normalize, device, changes: Vec::new() })
+        Ok(classes)
     }
 
-    /// Writes the whole segmentor to a safetensors file, atomically. Its metadata hold
-    /// configuration, classes and input statistics.
-    ///
-    /// # Errors
-    /// [`Error::Adapter`] if the file cannot be written.
-    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
-        let path = path.as_ref();
-        let Classes { names, palette, ignore, .. } = self.classes.clone();
-        let config = self.segmentor.config();
-        let classes = StoredClasses { names, palette, ignore };
-        let mut metadata = BTreeMap::from([
-            ("format".to_string(), FORMAT.to_string()),
-            ("segmentor".into(), to_json(path, "segmentor", config)?),
-            ("vit".into(), to_json(path, "vit", config.backbone.vit())?),
-            ("classes".into(), to_json(path, "classes", &classes)?),
-        ]);
-        if let Some(Normalize { mean, std }) = self.normalize {
-            InputStats { mean, std }.write(&mut metadata);
-        }
-        Ok(save(path, &self.store.tensors(|_| true), &metadata, FloatType::AsIs)?)
+    fn role_of(name: &str) -> Role {
+        role_of(name)
     }
 
-    /// Sets the input statistics that the file will hold.
-    #[must_use]
-    pub fn with_normalize(self, normalize: Normalize) -> Self {
-        Self { normalize: Some(normalize), ..self }
+    fn fit(checkpoint: Checkpoint, config: &SegmentorConfig) -> Result<(Checkpoint, Vec<String>)> {
+        pretrained(checkpoint, &config.backbone)
     }
 
-    /// Sets activation checkpointing of the backbone's blocks. It has no effect on results.
-    /// Default: off.
-    #[must_use]
-    pub fn with_checkpointing(self, checkpointing: bool) -> Self {
-        Self { segmentor: self.segmentor.with_checkpointing(checkpointing), ..self }
+    fn first_values(config: &SegmentorConfig, device: &Device) -> Result<Vec<(String, Tensor)>> {
+        let BackboneKind::Plain(vit) = &config.backbone else { return Ok(Vec::new()) };
+        let table = sin_cos_table(vit.embed_dim, vit.pos_table_grid()?, device)?;
+        Ok(vec![("backbone.pos_embed".into(), table)])
     }
-
-    /// Sets the precision of the matrix products of the backbone's blocks; those with relative
-    /// positions or layer scale stay in `f32`. Default: `f32`.
-    #[must_use]
-    pub fn with_matmul_precision(self, precision: MatmulPrecision) -> Self {
-        Self { segmentor: self.segmentor.with_matmul_precision(precision), ..self }
-    }
-
-    /// What was changed to fit the checkpoint to the segmentor, one line each.
-    pub fn changes(&self) -> &[String] {
-        &self.changes
-    }
-
-    /// Where it runs.
-    pub fn device(&self) -> &Device {
-        &self.device
-    }
-
-    /// Its parameters for an optimiser, see [`parameters`].
-    pub fn parameters(&self, weight_decay: f64) -> Vec<Parameter> {
-        parameters(&self.store, weight_decay)
-    }
-}
-
-/// Checks that classes and configuration agree.
-fn expect_classes(config: &SegmentorConfig, classes: &Classes) -> Result<()> {
-    if classes.len() == config.classes {
-        return Ok(());
-    }
-    let (expected, found) = (config.classes.to_string(), classes.len().to_string());
-    Err(Error::Classes { expected, found })
-}
-
-/// Reads the backbone of a segmentor's file, for
-/// [`BackboneOptions::with_reader`](pad_adapter::checkpoint::BackboneOptions::with_reader): pyramid
-/// and heads are removed. Returns `None` for a file of another kind.
-///
-/// # Errors
-/// A file whose configuration is invalid.
-pub fn read_backbone(checkpoint: &mut Checkpoint) -> pad_adapter::Result<Option<ViTConfig>> {
-    let Some(config) = stored_config::<SegmentorConfig>(checkpoint, "segmentor")? else {
-        return Ok(None);
-    };
-    checkpoint.retain(|name| role_of(name) != Role::Head);
-    Ok(Some(*config.backbone.vit()))
 }

@@ -67,9 +67,9 @@ impl SegmentationModel {
         let images = Tensor::from_vec(values, shape, self.device())?;
         let macs = std::cell::Cell::new(0.0);
         let model = |images: &Tensor| {
-            let per_image = self.segmentor.config().macs(size_of(images)?);
+            let per_image = self.network.config().macs(size_of(images)?);
             macs.set(macs.get() + images.dim(0)? as f64 * per_image);
-            self.segmentor.logits(&images.to_device(self.device())?)
+            self.network.logits(&images.to_device(self.device())?)
         };
         let probabilities =
             predict(&images, size, inference.mode, &inference.augmentation, &model)?;

@@ -10,7 +10,7 @@ use pad_adapter::{
 use pad_data::transform::Normalize;
 use pad_ops::{ImageSize, MatmulPrecision, Mode, rng::Key};
 
-use crate::{Error, Result, Teacher, TeacherTokens};
+use crate::{Error, Result, Teacher, TeacherTokens, renormalize::renormalize};
 
 /// The projection's name once a checkpoint has this project's names, (D, P).
 const PROJECTION: &str = "proj";
@@ -178,15 +178,7 @@ impl ClipTeacher {
             images = images.broadcast_as((b, 3, height, width))?.contiguous()?;
         }
         if let Some(seen) = &self.input_stats {
-            let own = Self::NORMALIZE;
-            let factor: Vec<f32> = (0..3).map(|c| seen.std[c] / own.std[c]).collect();
-            let shift: Vec<f32> =
-                (0..3).map(|c| (seen.mean[c] - own.mean[c]) / own.std[c]).collect();
-            let column = |values: Vec<f32>| -> Result<Tensor> {
-                let column = Tensor::from_vec(values, (1, 3, 1, 1), images.device())?;
-                Ok(column.to_dtype(images.dtype())?)
-            };
-            images = images.broadcast_mul(&column(factor)?)?.broadcast_add(&column(shift)?)?;
+            images = renormalize(&images, seen, &Self::NORMALIZE)?;
         }
         match self.image_size {
             Some(size) if (height, width) != (size.height, size.width) => {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 /// What is done with boxes that reach beyond their image, or have no area.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum BadBoxes {
     /// They are faults, left out and counted up to the [tolerated](super::DetectionOptions::max_faulty)
     /// share. Boxes may reach one pixel beyond the image, because tools round and count from 0 or

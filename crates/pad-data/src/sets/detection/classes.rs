@@ -83,6 +83,7 @@ fn is_ignored_region(name: &str) -> bool {
 /// What is done with boxes whose category is not one of the classes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Others {
     /// The set is refused.
     #[default]

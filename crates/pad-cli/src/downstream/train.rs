@@ -1,48 +1,49 @@
-//! A run of segmentation.
+//! A run of a task.
 
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
+use clap::Args;
 use pad::{
     data::{Dataset, Loader, fingerprint::Fingerprint, image::DecodeOptions, transform::Normalize},
-    heads::{
-        Evaluation,
-        segmentation::{SegmentationEvaluator, SegmentationTask, measure},
-    },
+    heads::{Evaluation, Evaluator, NetworkTask},
     train::{EpochStream, Hook, checkpoint::best},
 };
 
-use super::{
-    Segment, data,
-    model::{self, CLASSES, FILE},
-};
+use super::{Downstream, model};
 use crate::{
     run::{
         Result, backbone,
-        cost::{Cost, Memory},
-        peak_mib,
+        cost::Cost,
         schedule::Length,
         session::{Ended, Session, Training},
+        warm_up::WarmUp,
     },
     settings::{Flags, Settings, Start},
     tools::output::print,
 };
 
-/// Share of the colours in the picture of a run's end.
-const OPACITY: f32 = 0.6;
-
-/// Trains a segmentor and writes what the run leaves.
-pub fn run(start: &Start, flags: &Flags<Segment>) -> Result<()> {
-    Session::open(start, flags)?.guarded(train)
+/// Flags of `train`.
+#[derive(Args, Debug)]
+pub struct Train<P: Downstream> {
+    #[command(flatten)]
+    start: Start,
+    #[command(flatten)]
+    flags: Flags<P>,
 }
 
-fn train(session: &Session<Segment>) -> Result<()> {
+/// Trains a model and writes what the run leaves.
+pub fn run<P: Downstream>(program: &Train<P>) -> Result<()> {
+    Session::open(&program.start, &program.flags)?.guarded(train)
+}
+
+fn train<P: Downstream>(session: &Session<P>) -> Result<()> {
     let Session { settings, device, group, .. } = session;
     let Settings { run, own } = settings;
-    let weights = model::weights(settings)?;
+    let weights = P::weights(settings)?;
     let normalize = backbone::normalize(run, weights.as_ref(), Normalize::downstream());
-    let training = data::training(settings)?;
-    let held_out = data::evaluation(settings)?;
-    data::describe(&training, &held_out);
+    let training = P::training(settings)?;
+    let classes = training.classes().clone();
+    let held_out = P::evaluation(settings, &classes)?;
     if training.len() < run.batch_size {
         return Err(format!(
             "{} images for training, expected at least `batch_size` {}",
@@ -51,47 +52,45 @@ fn train(session: &Session<Segment>) -> Result<()> {
         )
         .into());
     }
-    let classes = training.classes().clone();
-    let pipeline = own.pipeline(run, &normalize, classes.ignore)?;
+    let pipeline = P::pipeline(settings, &normalize, &classes)?;
     let inference = own.inference(pipeline.clone())?;
     let model = model::start(settings, weights, &classes, normalize, device)?;
     for line in model.store.summary().to_string().lines() {
         tracing::info!("{line}");
     }
-    let loader: Loader<_> = Loader::new(Arc::clone(&training), pipeline, run.loader())?;
+    let loader = Loader::new(Arc::clone(&training), pipeline, run.loader())?;
     let batches = loader.batches_per_epoch();
     let accumulate = run.accumulate.unwrap_or(1).next_multiple_of(group.world_size().max(1));
     let length = Length::new(run, batches, accumulate)?;
-    let task = SegmentationTask::new(&model.segmentor);
+    let task = NetworkTask::new(&model.network);
     let stream = EpochStream::new(batches, |pass, first, stride| {
         loader.epoch_on(device, pass, first, stride)
     });
     let parameters = model.parameters(run.weight_decay);
-    let frozen = model.store.summary().frozen;
     let every = length.eval_every(run);
-    let cost = |step_seconds: Option<f64>| {
+    let cost = |warm_up: WarmUp| {
         let eval_seconds = match held_out.get(0, &DecodeOptions::default()) {
             Ok(sample) => {
                 let start = Instant::now();
-                model.predict(sample.image, &inference)?;
+                P::look(&model, sample, &inference)?;
                 Some(start.elapsed().as_secs_f64())
             }
             Err(_) => None, // evaluation will name it
         };
         Ok(Cost {
-            step_seconds,
+            step_seconds: warm_up.step_seconds,
             eval_images: held_out.len(),
             eval_seconds,
             // Before the first update, between, and once more with the best weights.
             evaluations: 2 + every.map_or(1, |every| length.epochs.div_ceil(every)),
-            memory: Memory::with_optimizer(&parameters),
+            memory: warm_up.peak(),
         })
     };
     let mut facts = BTreeMap::from([("frozen".to_string(), model.store.backbone_digest()?)]);
     if let Some(data) = &run.data {
         facts.insert("files".into(), Fingerprint::of_folder(data)?.to_string());
     }
-    let evaluator = SegmentationEvaluator::new(&model, held_out.as_ref(), inference.clone())?;
+    let evaluator = P::evaluator(settings, &model, &held_out, inference.clone())?;
     let mut evaluation = Evaluation::new(evaluator).with_every_epochs(every);
     let ended = session.train(Training {
         task: &task,
@@ -101,12 +100,11 @@ fn train(session: &Session<Segment>) -> Result<()> {
         batch_size: run.batch_size,
         accumulate,
         evaluation: Some(&mut evaluation as &mut dyn Hook),
-        frozen,
         cost: Box::new(cost),
         facts,
-        texts: vec![(CLASSES, model::classes_to_json(&classes)?)],
+        texts: vec![(model::CLASSES, model::classes_to_json::<P>(&classes)?)],
     })?;
-    let Ended::Finished { steps, seconds, images_per_s } = ended else { return Ok(()) };
+    let Ended::Finished(finish) = ended else { return Ok(()) };
     if !session.writes() {
         return Ok(());
     }
@@ -115,27 +113,16 @@ fn train(session: &Session<Segment>) -> Result<()> {
     if let Some(checkpoint) = best(&session.checkpoints())? {
         checkpoint.load_evaluated(&parameters)?;
     }
-    let path = session.path(FILE);
+    let path = session.path(P::FILE);
     model.save(&path)?;
     let mut files = vec![path];
-    let stopped = || session.signals.is_raised();
-    let Some(report) = measure(&model, held_out.as_ref(), &inference, &stopped)? else {
+    let evaluator = P::evaluator(settings, &model, &held_out, inference.clone())?;
+    let Some(report) = evaluator.evaluate(&|| session.signals.is_raised())? else {
         return session.signals.stopped();
     };
-    let picture = session.path("overlays.png");
-    model.pictures(held_out.as_ref(), &inference, 6, OPACITY)?.save_png(&picture)?;
-    files.push(picture);
+    files.extend(P::leave(session, &model, &held_out, &inference, &report)?);
     print(&report)?;
-    let summary = serde_json::json!({
-        "val": report,
-        "best_step": evaluation.best().map(|best| best.step),
-        "images_per_s": images_per_s,
-        "seconds": seconds,
-        "peak_mib": peak_mib(),
-        "steps": steps,
-        "trained": model.store.summary().trained,
-        "frozen": model.store.summary().frozen,
-        "unreadable": loader.unreadable().iter().map(|bad| &bad.reason).collect::<Vec<_>>(),
-    });
-    session.close(&summary, files)
+    let best_step = evaluation.best().map(|best| best.step);
+    let found = serde_json::json!({ "val": report, "best_step": best_step });
+    session.close(found, &finish, &model.store.summary(), &loader.unreadable(), files)
 }

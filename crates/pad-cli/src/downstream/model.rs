@@ -1,0 +1,84 @@
+//! The model of a task at the start of a run, and the one that a run left.
+
+use std::path::Path;
+
+use candle_core::Device;
+use pad::{
+    checkpoint::Backbone,
+    data::transform::Normalize,
+    heads::{Start, TaskNetwork},
+    rng::Key,
+};
+
+use super::{Classes, Downstream, Model};
+use crate::{
+    run::{Result, backbone, source::Found},
+    settings::Settings,
+};
+
+/// The classes of a run, in its folder.
+pub const CLASSES: &str = "classes.json";
+
+/// The classes as JSON.
+pub fn classes_to_json<P: Downstream>(classes: &Classes<P>) -> Result<String> {
+    Ok(serde_json::to_string_pretty(&P::Network::to_stored(classes))? + "\n")
+}
+
+fn classes_of_run<P: Downstream>(folder: &Path) -> Result<Classes<P>> {
+    let path = folder.join(CLASSES);
+    let fault = |error: String| format!("{}: {error}", path.display());
+    let text = std::fs::read_to_string(&path).map_err(|error| fault(error.to_string()))?;
+    let stored = serde_json::from_str(&text).map_err(|error| fault(error.to_string()))?;
+    Ok(P::Network::from_stored(stored).map_err(|error| fault(error.to_string()))?)
+}
+
+/// The model at the start of a run: the backbone of `--weights`, all else new.
+pub fn start<P: Downstream>(
+    settings: &Settings<P>,
+    backbone: Option<Backbone>,
+    classes: &Classes<P>,
+    normalize: Normalize,
+    device: &Device,
+) -> Result<Model<P>> {
+    let Settings { run, own } = settings;
+    let known = backbone::vit(run, backbone.as_ref())?;
+    let config = P::config(settings, known, classes)?;
+    let adapter = P::Network::vit(&config).adapter;
+    let start = Start::new(device, Key::new(run.seed))
+        .with_trained(own.trained())
+        .with_layer_decay(run.layer_decay.unwrap_or(1.0))
+        .with_fresh_adapters(known.adapter.is_some() && known.adapter != adapter);
+    let checkpoint = backbone.map(Backbone::into_checkpoint).filter(|_| own.starts_on_weights());
+    let model = Model::<P>::new(&config, classes.clone(), checkpoint, &start)?
+        .with_normalize(normalize)
+        .with_checkpointing(run.checkpoint_blocks)
+        .with_matmul_precision(run.dtype.0);
+    backbone::log_changes(run, model.changes());
+    Ok(model)
+}
+
+/// A trained model, with how images go through it. For a checkpoint the model is built as the run
+/// built it.
+pub fn open<P: Downstream>(
+    settings: &mut Settings<P>,
+    found: &Found,
+    run: Option<&Path>,
+    device: &Device,
+) -> Result<(Model<P>, P::Inference)> {
+    let model = match found {
+        Found::File(path) => Model::<P>::open(path, device)?,
+        Found::Checkpoint(checkpoint) => {
+            let classes = classes_of_run::<P>(run.ok_or("a checkpoint needs --run")?)?;
+            let backbone = P::weights(settings)?;
+            let usual = Normalize::downstream();
+            let normalize = backbone::normalize(&settings.run, backbone.as_ref(), usual);
+            let model = start(settings, backbone, &classes, normalize, device)?;
+            checkpoint.load_evaluated(&model.parameters(settings.run.weight_decay))?;
+            model
+        }
+    };
+    let model = P::opened(settings, model)?;
+    let normalize = model.normalize.clone().unwrap_or_else(Normalize::downstream);
+    let pipeline = P::pipeline(settings, &normalize, &model.classes)?;
+    Ok((model, settings.own.inference(pipeline)?))
+}

@@ -1,0 +1,11 @@
+//! The parts that a detector's parameters play.
+
+use pad_adapter::params::Role;
+
+/// Returns the role of a detector's parameter by its full name, for
+/// [`ParamStore::with_roles`](pad_adapter::params::ParamStore::with_roles). The names of the
+/// transformer start with `backbone.net.`; the pyramid counts as head, since no pre-training has
+/// it.
+pub fn role_of(name: &str) -> Role {
+    name.strip_prefix("backbone.net.").map_or(Role::Head, Role::of)
+}

@@ -1,0 +1,296 @@
+//! A network of a downstream task with its classes and parameters: started on a backbone, trained,
+//! saved, and opened again.
+
+use std::{collections::BTreeMap, path::Path};
+
+use candle_core::{Device, Tensor};
+use candle_nn::VarBuilder;
+use pad_adapter::{
+    checkpoint::{Checkpoint, FloatType, InputStats, save},
+    params::{ParamStore, Role},
+    vit::ViTConfig,
+};
+use pad_data::{ahead::ToDevice, loader::Batch, transform::Normalize};
+use pad_ops::{MatmulPrecision, Mode, rng::Key};
+use pad_train::{BoxError, Losses, Parameter, Task};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    error::{Error, Result},
+    plan::parameters,
+    start::{Start, check_format, metadata, stored_config, stored_normalize, to_json},
+};
+
+/// A network of a downstream task: a transformer with heads.
+pub trait TaskNetwork: Sized {
+    /// What a file of it is called, and the name of its configuration in there.
+    const KIND: &'static str;
+
+    /// Its hyperparameters.
+    type Config: Serialize + DeserializeOwned;
+
+    /// The classes that it tells apart.
+    type Classes: Clone;
+
+    /// The classes as files hold them.
+    type StoredClasses: Serialize + DeserializeOwned;
+
+    /// The labels of a batch.
+    type Labels: ToDevice + Send + 'static;
+
+    /// Builds the network from `vb`'s tensors.
+    ///
+    /// # Errors
+    /// An invalid configuration; tensors that `vb` lacks.
+    fn build(config: &Self::Config, vb: VarBuilder<'static>) -> Result<Self>;
+
+    /// The configuration it was built from.
+    fn config(&self) -> &Self::Config;
+
+    /// Returns the losses of a batch.
+    ///
+    /// # Errors
+    /// Images or labels that do not fit.
+    fn losses(&self, batch: &Batch<Self::Labels>, mode: Mode) -> Result<Losses>;
+
+    /// Sets activation checkpointing of the backbone's blocks. Default: off.
+    #[must_use]
+    fn with_checkpointing(self, checkpointing: bool) -> Self;
+
+    /// Sets the precision of the matrix products of the backbone's blocks. Default: `f32`.
+    #[must_use]
+    fn with_matmul_precision(self, precision: MatmulPrecision) -> Self;
+
+    /// Checks a configuration.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with every fault.
+    fn validate(config: &Self::Config) -> Result<()>;
+
+    /// The transformer of a configuration.
+    fn vit(config: &Self::Config) -> &ViTConfig;
+
+    /// The number of classes, of a configuration and of a list.
+    fn class_counts(config: &Self::Config, classes: &Self::Classes) -> [usize; 2];
+
+    /// Returns the classes as files hold them.
+    fn to_stored(classes: &Self::Classes) -> Self::StoredClasses;
+
+    /// Returns the classes of a file.
+    ///
+    /// # Errors
+    /// [`Error::Classes`].
+    fn from_stored(stored: Self::StoredClasses) -> Result<Self::Classes>;
+
+    /// Returns the role of a parameter by its full name.
+    fn role_of(name: &str) -> Role;
+
+    /// Fits the checkpoint of a pre-trained backbone; returns it with a line for each change.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::fit`].
+    fn fit(checkpoint: Checkpoint, config: &Self::Config) -> Result<(Checkpoint, Vec<String>)>;
+
+    /// Returns the parameters that do not start at random without a checkpoint, by name.
+    ///
+    /// # Errors
+    /// An invalid configuration.
+    fn first_values(config: &Self::Config, device: &Device) -> Result<Vec<(String, Tensor)>> {
+        let _ = (config, device);
+        Ok(Vec::new())
+    }
+}
+
+/// A network with the classes that it tells apart and its parameters:
+/// [`SegmentationModel`](crate::segmentation::SegmentationModel),
+/// [`DetectionModel`](crate::detection::DetectionModel).
+#[non_exhaustive]
+pub struct TaskModel<N: TaskNetwork> {
+    /// The network.
+    pub network: N,
+    /// Its parameters.
+    pub store: ParamStore,
+    /// Its classes.
+    pub classes: N::Classes,
+    /// Input statistics that it was trained with, if known.
+    pub normalize: Option<Normalize>,
+    device: Device,
+    changes: Vec<String>,
+}
+
+impl<N: TaskNetwork> TaskModel<N> {
+    /// Builds a new network, on the checkpoint of a pre-trained backbone (as
+    /// [`Backbone::into_checkpoint`](pad_adapter::checkpoint::Backbone::into_checkpoint) gives it)
+    /// or from random first values. Adapters that the checkpoint lacks are initialised.
+    ///
+    /// # Errors
+    /// [`Error::Config`]; [`Error::Classes`] for another number of classes; as
+    /// [`TaskNetwork::fit`]; whatever the checkpoint lacks.
+    pub fn new(
+        config: &N::Config,
+        classes: N::Classes,
+        backbone: Option<Checkpoint>,
+        start: &Start,
+    ) -> Result<Self> {
+        N::validate(config)?;
+        expect_classes::<N>(config, &classes)?;
+        let vit = N::vit(config);
+        let mut changes = Vec::new();
+        let mut first_values = Vec::new();
+        let checkpoint = match backbone {
+            None => {
+                first_values = N::first_values(config, &start.device)?;
+                None
+            }
+            Some(mut checkpoint) => {
+                changes.extend(start.without_unused_adapters(&mut checkpoint, vit));
+                let (checkpoint, fitted) = N::fit(checkpoint, config)?;
+                changes.extend(fitted);
+                Some(checkpoint)
+            }
+        };
+        let mut store = start.store(checkpoint, N::role_of, vit.depth);
+        for (name, value) in first_values {
+            store = store.with_value(&name, value);
+        }
+        let network = store.build(|vb| N::build(config, vb))?;
+        let device = start.device.clone();
+        Ok(Self { network, store, classes, normalize: None, device, changes })
+    }
+
+    /// Opens a file that [`TaskModel::save`] wrote, strictly. Nothing trains.
+    ///
+    /// # Errors
+    /// [`Error::Metadata`] for another kind of file; [`Error::Classes`]; what is missing,
+    /// unexpected or misshapen.
+    pub fn open(path: impl AsRef<Path>, device: &Device) -> Result<Self> {
+        let checkpoint = Checkpoint::open(path)?;
+        let config: N::Config = metadata(&checkpoint, N::KIND, N::KIND)?;
+        check_format(&checkpoint, &format_of::<N>())?;
+        N::validate(&config)?;
+        let classes = N::from_stored(metadata(&checkpoint, "classes", N::KIND)?)?;
+        expect_classes::<N>(&config, &classes)?;
+        let normalize = stored_normalize(&checkpoint)?;
+        let store =
+            ParamStore::from_checkpoint(checkpoint, device, Key::new(0)).with_roles(N::role_of);
+        let network = store.build(|vb| N::build(&config, vb))?;
+        let device = device.clone();
+        Ok(Self { network, store, classes, normalize, device, changes: Vec::new() })
+    }
+
+    /// Writes the whole model to a safetensors file, atomically. Its metadata hold configuration,
+    /// classes and input statistics.
+    ///
+    /// # Errors
+    /// [`Error::Adapter`] if the file cannot be written.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        let config = self.network.config();
+        let classes = N::to_stored(&self.classes);
+        let mut metadata = BTreeMap::from([
+            ("format".to_string(), format_of::<N>()),
+            (N::KIND.into(), to_json(path, N::KIND, config)?),
+            ("vit".into(), to_json(path, "vit", N::vit(config))?),
+            ("classes".into(), to_json(path, "classes", &classes)?),
+        ]);
+        if let Some(Normalize { mean, std }) = self.normalize {
+            InputStats { mean, std }.write(&mut metadata);
+        }
+        Ok(save(path, &self.store.tensors(|_| true), &metadata, FloatType::AsIs)?)
+    }
+
+    /// Reads the backbone of such a file, for
+    /// [`BackboneOptions::with_reader`](pad_adapter::checkpoint::BackboneOptions::with_reader):
+    /// pyramid and heads are removed. Returns `None` for a file of another kind.
+    ///
+    /// # Errors
+    /// A file whose configuration is invalid.
+    pub fn read_backbone(checkpoint: &mut Checkpoint) -> pad_adapter::Result<Option<ViTConfig>> {
+        let Some(config) = stored_config::<N::Config>(checkpoint, N::KIND)? else {
+            return Ok(None);
+        };
+        checkpoint.retain(|name| N::role_of(name) != Role::Head);
+        Ok(Some(*N::vit(&config)))
+    }
+
+    /// Sets the input statistics that the file will hold.
+    #[must_use]
+    pub fn with_normalize(self, normalize: Normalize) -> Self {
+        Self { normalize: Some(normalize), ..self }
+    }
+
+    /// Sets activation checkpointing of the backbone's blocks. It has no effect on results.
+    /// Default: off.
+    #[must_use]
+    pub fn with_checkpointing(self, checkpointing: bool) -> Self {
+        Self { network: self.network.with_checkpointing(checkpointing), ..self }
+    }
+
+    /// Sets the precision of the matrix products of the backbone's blocks; those with relative
+    /// positions or layer scale stay in `f32`. Default: `f32`.
+    #[must_use]
+    pub fn with_matmul_precision(self, precision: MatmulPrecision) -> Self {
+        Self { network: self.network.with_matmul_precision(precision), ..self }
+    }
+
+    /// What was changed to fit the checkpoint to the network, one line each.
+    pub fn changes(&self) -> &[String] {
+        &self.changes
+    }
+
+    /// Where it runs.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Its parameters for an optimiser, see [`parameters`].
+    pub fn parameters(&self, weight_decay: f64) -> Vec<Parameter> {
+        parameters(&self.store, weight_decay)
+    }
+}
+
+/// The entry `format` of a file's metadata.
+fn format_of<N: TaskNetwork>() -> String {
+    format!("pad-{}/1", N::KIND)
+}
+
+/// Checks that classes and configuration agree.
+fn expect_classes<N: TaskNetwork>(config: &N::Config, classes: &N::Classes) -> Result<()> {
+    let [expected, found] = N::class_counts(config, classes);
+    if expected == found {
+        return Ok(());
+    }
+    Err(Error::Classes { expected: expected.to_string(), found: found.to_string() })
+}
+
+/// Trains a network.
+pub struct NetworkTask<'a, N> {
+    network: &'a N,
+}
+
+impl<N> Clone for NetworkTask<'_, N> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<N> Copy for NetworkTask<'_, N> {}
+
+impl<'a, N: TaskNetwork> NetworkTask<'a, N> {
+    /// Creates the task of training `network`.
+    pub fn new(network: &'a N) -> Self {
+        Self { network }
+    }
+}
+
+impl<N: TaskNetwork> Task for NetworkTask<'_, N> {
+    type Batch = Batch<N::Labels>;
+
+    fn losses(&self, batch: &Self::Batch, mode: Mode) -> Result<Losses, BoxError> {
+        Ok(self.network.losses(batch, mode)?)
+    }
+
+    fn images_in(&self, batch: &Self::Batch) -> usize {
+        batch.len()
+    }
+}

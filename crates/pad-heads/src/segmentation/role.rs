@@ -1,0 +1,10 @@
+//! The parts that a segmentor's parameters play.
+
+use pad_adapter::params::Role;
+
+/// Returns the role of a segmentor's parameter by its full name, for
+/// [`ParamStore::with_roles`](pad_adapter::params::ParamStore::with_roles). The names of the
+/// backbone start with `backbone.`; the pyramid counts as head, since no pre-training has it.
+pub fn role_of(name: &str) -> Role {
+    name.strip_prefix("backbone.").map_or(Role::Head, Role::of)
+}

@@ -1,0 +1,20 @@
+//! Images from one normalisation to another.
+
+use candle_core::Tensor;
+use pad_data::transform::Normalize;
+
+use crate::Result;
+
+/// Returns images (B, C, H, W) that were normalised with `from` as `to` would have normalised them:
+/// `(x * from.std + from.mean - to.mean) / to.std` for each channel.
+pub(crate) fn renormalize(images: &Tensor, from: &Normalize, to: &Normalize) -> Result<Tensor> {
+    let channels = images.dim(1)?.min(3);
+    let column = |value: &dyn Fn(usize) -> f32| -> Result<Tensor> {
+        let values: Vec<f32> = (0..channels).map(value).collect();
+        let column = Tensor::from_vec(values, (1, channels, 1, 1), images.device())?;
+        Ok(column.to_dtype(images.dtype())?)
+    };
+    let factor = column(&|c| from.std[c] / to.std[c])?;
+    let shift = column(&|c| (from.mean[c] - to.mean[c]) / to.std[c])?;
+    Ok(images.broadcast_mul(&factor)?.broadcast_add(&shift)?)
+}
