@@ -14,7 +14,7 @@ use super::{
 use crate::{
     Error, Result,
     dataset::Dataset,
-    image::{DecodeOptions, decode_collapsed},
+    image::{DecodeOptions, RadiometricMode, decode_collapsed, image_size},
     sets::no_image,
 };
 
@@ -66,6 +66,7 @@ impl SegmentationSet {
         let of_one = |entry: &Entry| -> Result<LabelSurvey> {
             let mut one = LabelSurvey { masks: 1, ..LabelSurvey::default() };
             let counted = held(&entry.mask, options).and_then(|(size, held)| {
+                check_size(entry, size, options)?;
                 let mut values = BTreeMap::new();
                 if let Held::Numbers(numbers) = &held {
                     let mut counts = [0_u64; 256];
@@ -144,6 +145,18 @@ impl Dataset for SegmentationSet {
         let labels = if size == expected { labels } else { nearest(&labels, size, expected) };
         Ok(SegmentationImage { image, labels: ClassMap::new(expected, labels)? })
     }
+}
+
+/// Checks that an image, or the picture of a radiometric file, has the size of its mask. An image
+/// whose size cannot be read is found when it is.
+fn check_size(entry: &Entry, mask: ImageSize, options: &DecodeOptions) -> Result<()> {
+    let picture = DecodeOptions { radiometric: RadiometricMode::Picture, ..options.clone() };
+    let Ok(size) = image_size(&entry.image, options) else { return Ok(()) };
+    if size == mask || image_size(&entry.image, &picture).is_ok_and(|size| size == mask) {
+        return Ok(());
+    }
+    let what = format!("expected a mask of {size}, the size of its image, found {mask}");
+    Err(Error::Label { path: entry.mask.clone(), what })
 }
 
 /// Labels of size `from` in an image of size `to`: each pixel has that of the nearest place.
