@@ -193,7 +193,8 @@ fn masks_are_trained_measured_and_drawn() {
     let mut without = parsed(&path);
     without["annotations"][0].as_object_mut().unwrap().remove("segmentation");
     std::fs::write(&path, without.to_string()).unwrap();
-    let error = error_line(&train(&at("data"), &at("without"), &["--masks"]).output().unwrap());
+    let strict = ["--masks", "--max-unreadable=0"];
+    let error = error_line(&train(&at("data"), &at("without"), &strict).output().unwrap());
     assert!(
         error.contains("expected a segmentation, since masks are requested, found none"),
         "{error}"
@@ -268,7 +269,7 @@ fn mistakes_are_told_in_one_line() {
     file["annotations"][0]["bbox"] = json!([70, 10, 20, 20]);
     let id = file["annotations"][0]["id"].as_i64().unwrap();
     std::fs::write(&path, file.to_string()).unwrap();
-    let refused = error(&[]);
+    let refused = error(&["--max-unreadable=0"]);
     assert!(
         refused.starts_with(&format!("ROOT/data/annotations/train.json: annotation {id} (image ")),
         "{refused}"
@@ -288,6 +289,67 @@ fn mistakes_are_told_in_one_line() {
     eval.args(["eval", "--run"]).arg(at("no"));
     let text = error_line(&eval.output().unwrap());
     assert!(text.contains("no/config.toml: No such file"), "{text}");
+}
+
+/// A case of `tests/golden/cases`, and flags for it.
+fn case(name: &str, out: &Path, more: &[&str]) -> Command {
+    let data = pad_testkit::golden_folder().join("cases").join(name);
+    train(&data, out, more)
+}
+
+#[test]
+fn one_bad_image_ends_neither_training_nor_evaluation() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |path: &str| folder.path().join(path);
+    write_set(&at("data"));
+    for bad in ["data/val/scene_00101.png", "data/train/scene_00002.png"] {
+        let whole = bytes(at(bad));
+        std::fs::write(at(bad), &whole[..whole.len() / 2]).unwrap();
+    }
+    let output = success(train(&at("data"), &at("run"), &["--max-steps=2"]));
+    let said = stderr(&output);
+    assert!(
+        said.contains("left out of the evaluation: ") && said.contains("scene_00101.png"),
+        "{said}"
+    );
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert!(table.contains("1 of 3 images could not be read; first: "), "{table}");
+    let summary = parsed(at("run/summary.json"));
+    assert_eq!(summary["val"]["images"], 2);
+    assert_eq!(summary["val"]["unreadable"].as_array().unwrap().len(), 1);
+    let strict = ["--max-steps=2", "--max-unreadable=0"];
+    let error = error_line(&train(&at("data"), &at("strict"), &strict).output().unwrap());
+    assert!(error.contains("scene_00101.png"), "{error}");
+}
+
+#[test]
+fn a_metric_that_is_not_defined_is_not_the_best() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let output = success(case("N21empty", &out, &[]));
+    let said = stderr(&output);
+    assert!(said.contains("val: no box in 3 images: metrics are undefined"), "{said}");
+    assert!(said.contains("AP -, AP50 -") && !said.contains("AP -1"), "{said}");
+    let summary = parsed(out.join("summary.json"));
+    assert!(summary["best_step"].is_null() && summary["val"]["stats"]["AP"].is_null(), "{summary}");
+    let (_, others) = programs::log_lines(&out);
+    assert!(others.iter().all(|line| line.get("val/AP").is_none()));
+}
+
+#[test]
+fn nothing_to_learn_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let refused = |name: &str, more: &[&str]| error_line(&case(name, &out, more).output().unwrap());
+    let error = refused("N17", &["--format=yolo"]);
+    assert!(
+        error.contains("expected a file of labels for some of 6 images, found none"),
+        "{error}"
+    );
+    // The part without a box, as training.
+    let error = refused("N21empty", &["--train-split=val"]);
+    assert!(error.ends_with("val: no box in 3 images, expected some to train on"), "{error}");
+    assert!(!out.exists());
 }
 
 #[test]

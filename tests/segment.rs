@@ -278,7 +278,8 @@ fn wrong_sets_are_refused_with_their_file() {
 
     let data = fresh("size");
     image::GrayImage::new(16, 16).save(mask(&data)).unwrap();
-    let error = error_line(&train(&data, &folder.path().join("a"), &[]).output().unwrap());
+    let strict = ["--max-unreadable=0"];
+    let error = error_line(&train(&data, &folder.path().join("a"), &strict).output().unwrap());
     assert!(
         error.contains("scene0.png: expected a mask of 40x56, the size of its image, found 16x16"),
         "{error}"
@@ -286,43 +287,84 @@ fn wrong_sets_are_refused_with_their_file() {
 
     let data = fresh("class");
     write(&mask(&data), &[2; SIZE.height * SIZE.width]);
-    let error = error_line(&train(&data, &folder.path().join("b"), &[]).output().unwrap());
+    let error = error_line(&train(&data, &folder.path().join("b"), &strict).output().unwrap());
     assert!(
         error.contains("scene0.png: pixel (row 0, column 0) is 2, expected a class below 2 or 255"),
         "{error}"
     );
 
     let data = fresh("deep");
-    let deep =
-        image::ImageBuffer::<image::Luma<u16>, _>::new(SIZE.width as u32, SIZE.height as u32);
+    let deep = image::ImageBuffer::from_pixel(
+        SIZE.width as u32,
+        SIZE.height as u32,
+        image::Luma([300_u16]),
+    );
     deep.save(mask(&data)).unwrap();
-    let error = error_line(&train(&data, &folder.path().join("c"), &[]).output().unwrap());
+    let error = error_line(&train(&data, &folder.path().join("c"), &strict).output().unwrap());
     assert!(
-        error.contains(
-            "scene0.png: expected a mask of 8 bits, grey or with a palette, found 16 bits"
-        ),
+        error.contains("scene0.png: expected a mask of 8 bits, found values above 255 in 16 bits"),
         "{error}"
     );
 
     let data = fresh("list");
     std::fs::write(data.join("train.txt"), "scene0\nnobody\n").unwrap();
-    let error = refused(&data, &[]);
+    let error = refused(&data, &strict);
     assert!(error.contains("train.txt:2: expected an image `nobody` in "), "{error}");
 }
 
 #[test]
-fn images_without_a_label_train_nothing_and_break_nothing() {
+fn one_bad_mask_ends_neither_training_nor_evaluation() {
     let folder = tempfile::tempdir().unwrap();
     let data = write_set(&folder.path().join("data"));
-    for index in 0..8 {
-        write(&data.join(format!("masks/scene{index}.png")), &[255; SIZE.height * SIZE.width]);
-    }
+    write(&data.join("masks/scene0.png"), &[2; SIZE.height * SIZE.width]);
+    let held_out = data.join("images/scene6.png");
+    let whole = bytes(held_out.clone());
+    std::fs::write(&held_out, &whole[..whole.len() / 2]).unwrap();
     let out = folder.path().join("run");
-    success(train(&data, &out, &["--max-steps=2"]));
-    let (updates, _) = programs::log_lines(&out);
-    let losses: Vec<f64> = updates.iter().filter_map(|line| line["train/loss"].as_f64()).collect();
-    assert_eq!(losses, [0.0, 0.0]);
-    assert!(json(&out.join("summary.json"))["val"]["mean_iou"].is_null());
+    let output = success(train(&data, &out, &["--max-steps=2"]));
+    let said = programs::stderr(&output);
+    assert!(said.contains("train: 1 of 5 masks cannot be used and are left out: "), "{said}");
+    assert!(said.contains("left out of the evaluation: ") && said.contains("scene6.png"), "{said}");
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert!(table.contains("1 of 3 images could not be read; first: "), "{table}");
+    let summary = json(&out.join("summary.json"));
+    assert_eq!(summary["val"]["images"], 2);
+    assert_eq!(summary["val"]["unreadable"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn nothing_to_learn_is_an_error_and_nothing_to_measure_a_warning() {
+    let folder = tempfile::tempdir().unwrap();
+    let ignored = |data: &Path, scenes: std::ops::Range<usize>| {
+        for index in scenes {
+            let mask = data.join(format!("masks/scene{index}.png"));
+            write(&mask, &[255; SIZE.height * SIZE.width]);
+        }
+    };
+    let data = write_set(&folder.path().join("data"));
+    ignored(&data, 0..5);
+    let error = refused(&data, &[]);
+    assert!(error.contains("expected labelled pixels of at least two classes"), "{error}");
+    let data = write_set(&folder.path().join("val"));
+    ignored(&data, 5..8);
+    let out = folder.path().join("run");
+    let said = programs::stderr(&success(train(&data, &out, &["--max-steps=2"])));
+    assert!(said.contains("val: `masks` is without one among"), "{said}");
+    let summary = json(&out.join("summary.json"));
+    assert!(summary["val"]["mean_iou"].is_null() && summary["best_step"].is_null(), "{summary}");
+
+    // Masks of 0 and 255, and the flag that reads them.
+    let case = pad_testkit::golden_folder().join("cases/S03_255");
+    let out = folder.path().join("binary");
+    let error = error_line(&train(&case, &out, &[]).output().unwrap());
+    assert!(error.contains("without a pixel of `warm`") && error.contains("to 0,255"), "{error}");
+    let output = success(train(&case, &out, &["--mask-values=0,255", "--max-steps=2"]));
+    let table = String::from_utf8(output.stdout).unwrap();
+    let warm = table.lines().find(|line| line.starts_with("warm")).unwrap();
+    assert!(!warm.contains('-'), "{table}");
+    // A list with a byte order mark.
+    let case = pad_testkit::golden_folder().join("cases/S02bom");
+    success(train(&case, &folder.path().join("bom"), &["--max-steps=2"]));
 }
 
 /// Large enough for activations to outweigh the program itself.

@@ -238,3 +238,16 @@ fn global_flags_come_last() {
         assert_eq!(last, ["-q", "-v", "-h", "-V"], "{help}");
     }
 }
+
+#[test]
+fn images_that_are_not_used_are_counted() {
+    let mut stats = program("stats");
+    stats.arg(golden_folder().join("cases/T/mixed"));
+    let said = stderr(&success(stats));
+    assert!(
+        said.contains(
+            "8 of 16 images are not used: only those in folders `thermal` are, which siteB lack"
+        ),
+        "{said}"
+    );
+}

@@ -91,6 +91,33 @@ pub enum Error {
         /// What is wrong, expected before found.
         what: String,
     },
+    /// A label does not fit its image or its classes.
+    #[error("{}: {what}", path.display())]
+    Label {
+        /// The image, or the file of its labels.
+        path: PathBuf,
+        /// What is wrong, expected before found.
+        what: String,
+    },
+    /// More elements of a set cannot be used than is allowed.
+    #[error(
+        "{}: {bad} of {of} {what} cannot be used, more than the allowed share {allowed}; first: {first}",
+        path.display()
+    )]
+    TooManyFaults {
+        /// The file or folder of the set.
+        path: PathBuf,
+        /// What they are, e.g. "annotations".
+        what: &'static str,
+        /// How many cannot be used.
+        bad: usize,
+        /// How many there are.
+        of: usize,
+        /// Allowed share, 0 to 1.
+        allowed: f64,
+        /// The first faults, in words.
+        first: String,
+    },
     /// A file's content is not what is needed.
     #[error("{}: {what}", path.display())]
     Entry {
@@ -232,22 +259,55 @@ impl Error {
         Self::UnknownName { what, found: found.into(), known }
     }
 
-    /// Whether a single file is at fault, so that a run can go on without it.
+    /// Whether a single file is at fault, so that a run can go on without it. A machine that is out
+    /// of file descriptors or memory is not a fault of a file.
     pub fn is_of_one_file(&self) -> bool {
+        if let Error::Io { cause, .. } = self {
+            return !is_of_the_machine(cause);
+        }
         matches!(
             self,
-            Error::Io { .. }
-                | Error::Decode { .. }
+            Error::Decode { .. }
                 | Error::Unsupported { .. }
                 | Error::Limit { .. }
                 | Error::TooSmall { .. }
                 | Error::NotFinite { .. }
                 | Error::NoData { .. }
                 | Error::Line { .. }
+                | Error::Label { .. }
                 | Error::Structure { .. }
         )
     }
 }
 
+/// Whether the system ran out of something that no file has to do with.
+fn is_of_the_machine(cause: &std::io::Error) -> bool {
+    /// ENFILE and EMFILE: file descriptors of the system, of the process.
+    #[cfg(unix)]
+    const EXHAUSTED: &[i32] = &[23, 24];
+    /// ERROR_TOO_MANY_OPEN_FILES.
+    #[cfg(not(unix))]
+    const EXHAUSTED: &[i32] = &[4];
+    cause.kind() == std::io::ErrorKind::OutOfMemory
+        || cause.raw_os_error().is_some_and(|code| EXHAUSTED.contains(&code))
+}
+
 /// `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn a_machine_without_descriptors_is_no_unreadable_file() {
+        let of = |cause| Error::Io { path: "a.png".into(), cause }.is_of_one_file();
+        assert!(of(io::ErrorKind::NotFound.into()));
+        assert!(of(io::ErrorKind::PermissionDenied.into()));
+        assert!(!of(io::ErrorKind::OutOfMemory.into()));
+        #[cfg(unix)]
+        assert!(!of(io::Error::from_raw_os_error(24)) && !of(io::Error::from_raw_os_error(23)));
+    }
+}

@@ -6,7 +6,9 @@ use pad_data::{
     dataset::Dataset,
     image::{DecodeOptions, Pixels},
     scenes::{SceneConfig, Size},
-    sets::segmentation::{Classes, SegmentationFormat, SegmentationScenes, SegmentationSet},
+    sets::segmentation::{
+        Classes, SegmentationFormat, SegmentationOptions, SegmentationScenes, SegmentationSet,
+    },
 };
 use png::{BitDepth, ColorType, Encoder};
 
@@ -48,7 +50,8 @@ fn folder(root: &Path) {
 }
 
 fn open(root: &Path, split: &str, format: &str) -> pad_data::Result<SegmentationSet> {
-    SegmentationSet::open(root, split, format.parse()?, &Default::default())
+    let options = SegmentationOptions { max_faulty: 0.0, ..Default::default() };
+    SegmentationSet::open(root, split, format.parse()?, &options)
 }
 
 fn load(set: &SegmentationSet, index: usize) -> Result<Vec<u8>, String> {
@@ -90,15 +93,46 @@ fn wrong_masks_are_refused() {
     labels[35] = 3;
     gray(&path, (16, 16), &labels);
     assert_eq!(refused(), "pixel (row 2, column 3) is 3, expected a class below 3 or 255");
-    write(&path, (16, 16), ColorType::Grayscale, BitDepth::Sixteen, &[0; 512]);
+    write(&path, (16, 16), ColorType::Grayscale, BitDepth::Sixteen, &[1; 512]);
     assert_eq!(
         refused(),
-        "expected a mask of 8 bits, grey or with a palette, found 16 bits, Grayscale"
+        "expected a mask of 8 bits, found values above 255 in 16 bits, Grayscale"
     );
-    write(&path, (16, 16), ColorType::Rgb, BitDepth::Eight, &[0; 768]);
-    assert_eq!(refused(), "expected a mask of 8 bits, grey or with a palette, found 8 bits, Rgb");
+    let colors: Vec<u8> = [[0, 0, 0], [9, 9, 9], [5, 5, 5], [5, 5, 4]].concat().repeat(64);
+    write(&path, (16, 16), ColorType::Rgb, BitDepth::Eight, &colors);
+    assert_eq!(
+        refused(),
+        "pixel (row 0, column 3) is [5, 5, 4], expected a colour of the palette, or a number in grey"
+    );
     fs::write(&path, b"no picture").unwrap();
     assert!(refused().starts_with("cannot decode: "), "{}", refused());
+}
+
+#[test]
+fn masks_in_colours_and_16_bits_mean_the_same_numbers() {
+    let temporary = tempfile::tempdir().unwrap();
+    let root = temporary.path();
+    folder(root);
+    let toml =
+        "classes = [\"ground\", \"cow\", \"tree\"]\npalette = [[0, 0, 0], [9, 9, 8], [5, 5, 5]]";
+    fs::write(root.join("classes.toml"), toml).unwrap();
+    let set = open(root, "train", "folder").unwrap();
+    let path = root.join("masks/a.png");
+    let read = || load(&set, 0).unwrap()[..4].to_vec();
+    let wide: Vec<u8> = [0_u8, 2, 0, 1, 0, 255, 0, 0].repeat(64);
+    write(&path, (16, 16), ColorType::Grayscale, BitDepth::Sixteen, &wide);
+    assert_eq!(read(), [2, 1, 255, 0]);
+    let equal: Vec<u8> = [[2; 3], [1; 3], [255; 3], [0; 3]].concat().repeat(64);
+    write(&path, (16, 16), ColorType::Rgb, BitDepth::Eight, &equal);
+    assert_eq!(read(), [2, 1, 255, 0]);
+    // The white between objects in VOC's colours is ignored.
+    let colors: Vec<u8> = [[5, 5, 5], [9, 9, 8], [224, 224, 192], [0, 0, 0]].concat().repeat(64);
+    write(&path, (16, 16), ColorType::Rgb, BitDepth::Eight, &colors);
+    assert_eq!(read(), [2, 1, 255, 0]);
+    let alpha: Vec<u8> =
+        [[5, 5, 5, 9], [9, 9, 8, 0], [224, 224, 192, 1], [0; 4]].concat().repeat(64);
+    write(&path, (16, 16), ColorType::Rgba, BitDepth::Eight, &alpha);
+    assert_eq!(read(), [2, 1, 255, 0]);
 }
 
 #[test]

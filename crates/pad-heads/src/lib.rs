@@ -24,6 +24,7 @@ pub mod segmentation;
 mod speed;
 mod start;
 mod titles;
+mod unreadable;
 
 pub use error::{Error, Result};
 pub use evaluation::{Best, Evaluation, EvaluationReport, Evaluator};

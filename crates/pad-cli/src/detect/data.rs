@@ -18,24 +18,34 @@ type Images = downstream::Images<Detect>;
 pub fn training(settings: &Settings<Detect>) -> Result<Images> {
     let own = &settings.own;
     let select = own.classes.as_ref().map(|names| names.0.clone());
-    let images = match part(settings, &own.train_split, select)? {
+    let options = DetectionOptions { select, ..options(settings) };
+    let images = match part(settings, &own.train_split, &options)? {
         Some(set) => first(settings, set, own.train_images),
         None => scenes(settings, 0, own.train_images.unwrap_or(own.scenes))?,
     };
-    describe("training", &images)?;
+    if describe("training", &images)? == 0 {
+        let (count, split) = (images.len(), &own.train_split);
+        return Err(format!("{split}: no box in {count} images, expected some to train on").into());
+    }
     Ok(images)
 }
 
 /// The images to evaluate on; `classes` are those of training, whose numbers may be others here.
 pub fn evaluation(settings: &Settings<Detect>, classes: &BoxClasses) -> Result<Images> {
     let own = &settings.own;
-    let names = classes.classes().iter().map(|class| class.name.clone()).collect();
-    let images = match part(settings, &own.val_split, Some(names))? {
+    let options = DetectionOptions { as_in: Some(classes.clone()), ..options(settings) };
+    let images = match part(settings, &own.val_split, &options)? {
         Some(set) => first(settings, set, own.val_images),
         // Far from those of training, however many these are.
         None => scenes(settings, 1_000_000, own.val_images.unwrap_or(own.val_scenes))?,
     };
-    describe("evaluation", &images)?;
+    if describe("evaluation", &images)? == 0 {
+        tracing::warn!(
+            "{}: no box in {} images: metrics are undefined, and no checkpoint is the best",
+            own.val_split,
+            images.len()
+        );
+    }
     Ok(images)
 }
 
@@ -47,21 +57,27 @@ fn first(settings: &Settings<Detect>, set: DetectionSet, count: Option<usize>) -
     }
 }
 
-/// A part of the folder, with the classes of these names.
+/// How a folder is read.
+fn options(settings: &Settings<Detect>) -> DetectionOptions {
+    let Settings { run, own } = settings;
+    DetectionOptions {
+        bad_boxes: if own.clip_boxes { BadBoxes::Repair } else { BadBoxes::Refuse },
+        masks: own.masks,
+        images: own.images_root.clone(),
+        max_faulty: run.max_unreadable,
+        ..Default::default()
+    }
+}
+
+/// A part of the folder.
 fn part(
     settings: &Settings<Detect>,
     split: &str,
-    select: Option<Vec<String>>,
+    options: &DetectionOptions,
 ) -> Result<Option<DetectionSet>> {
     let Settings { run, own } = settings;
     let Some(folder) = &run.data else { return Ok(None) };
-    let options = DetectionOptions {
-        select,
-        bad_boxes: if own.clip_boxes { BadBoxes::Repair } else { BadBoxes::Refuse },
-        masks: own.masks,
-        ..Default::default()
-    };
-    let set = DetectionSet::open(folder, split, own.format.0, &options)?;
+    let set = DetectionSet::open(folder, split, own.format.0, options)?;
     let left_out = set.left_out();
     for (category, boxes) in &left_out.categories {
         tracing::info!("{split}: {boxes} boxes of {category} are left out");
@@ -83,25 +99,33 @@ fn scenes(settings: &Settings<Detect>, start: u64, count: usize) -> Result<Image
     Ok(Arc::new(DetectionScenes::render(&config, start, count)?))
 }
 
-fn describe(what: &str, images: &Images) -> Result<()> {
+/// Logs what there is of each class; returns the number of boxes, without crowds.
+fn describe(what: &str, images: &Images) -> Result<usize> {
     let classes = images.classes();
     let mut counts = vec![0_usize; classes.len()];
     let mut empty = 0;
     for index in 0..images.len() {
         let labels = images.info(index)?;
-        empty += usize::from(labels.objects.is_empty());
-        for object in &labels.objects {
+        let mut single = labels.objects.iter().filter(|object| !object.crowd).peekable();
+        empty += usize::from(single.peek().is_none());
+        for object in single {
             if let Some(count) = counts.get_mut(object.class as usize) {
                 *count += 1;
             }
         }
     }
-    let named = classes.classes().iter().zip(&counts);
-    let counts: Vec<String> =
-        named.map(|(class, count)| format!("{count} {}", class.name)).collect();
+    let named = || classes.classes().iter().zip(&counts);
+    let listed: Vec<String> =
+        named().map(|(class, count)| format!("{count} {}", class.name)).collect();
     let images = images.len();
-    tracing::info!("{what}: {images} images ({empty} without a box), {}", counts.join(", "));
-    Ok(())
+    tracing::info!("{what}: {images} images ({empty} without a box), {}", listed.join(", "));
+    let boxes = counts.iter().sum();
+    let missing = named().filter(|(_, count)| **count == 0);
+    let missing: Vec<String> = missing.map(|(class, _)| format!("`{}`", class.name)).collect();
+    if boxes > 0 && !missing.is_empty() {
+        tracing::warn!("{what}: no box of {}", missing.join(", "));
+    }
+    Ok(boxes)
 }
 
 /// A name as one of a file in one folder.

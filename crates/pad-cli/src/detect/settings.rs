@@ -1,5 +1,7 @@
 //! The settings that detection alone has.
 
+use std::path::PathBuf;
+
 use pad::{
     ImageSize, Scale,
     data::{
@@ -33,15 +35,18 @@ settings! {
     /// The settings that detection alone has.
     Detect, DetectFlags;
     "Data" {
-        /// Layout of DATA: auto, coco, flir, hit-uav, llvip, voc or yolo
+        /// Layout of DATA: auto, coco, cvat, flir, hit-uav, llvip, voc or yolo
         format: Text<DetectionFormat> = Text::default(), value_name = "NAME";
-        /// Part of DATA for training
+        /// Part of DATA for training, or its file of annotations in DATA
         train_split: String = "train".into(), value_name = "NAME";
-        /// Part of DATA for evaluation
+        /// Part of DATA for evaluation, or its file of annotations in DATA
         val_split: String = "val".into(), value_name = "NAME";
+        /// Folder that names of images begin at [default: the one in DATA that holds them]
+        images_root: Option<PathBuf> = None, value_name = "DIR";
         /// Classes, separated by commas; boxes of others are left out [default: those of DATA]
         classes: Option<List<String>> = None, value_name = "NAMES";
-        /// Cut boxes to their images and leave out empty ones; otherwise such a set is an error
+        /// Cut boxes to their images and leave out empty ones, however many; otherwise they count
+        /// among what MAX_UNREADABLE tolerates
         clip_boxes: bool = false;
         /// Maximum number of images for training, the first ones [default: all]
         train_images: Option<usize> = None, value_name = "N", value_parser = values::count;

@@ -41,12 +41,21 @@ pub struct Show {
     /// Folder of labelled images; without it scenes are rendered
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Layout of the folder: auto, coco, flir, hit-uav, llvip, voc or yolo [default: auto]
+    /// Layout of the folder: auto, coco, cvat, flir, hit-uav, llvip, voc or yolo [default: auto]
     #[arg(long, value_name = "NAME")]
     format: Option<DetectionFormat>,
     /// Part of the folder [default: train]
     #[arg(long, value_name = "NAME")]
     train_split: Option<String>,
+    /// Folder that names of images begin at [default: the one in DATA that holds them]
+    #[arg(long, value_name = "DIR")]
+    images_root: Option<PathBuf>,
+    /// Share of images and annotations that cannot be used and are tolerated, 0 to 1 [default: 0.05]
+    #[arg(long, value_name = "SHARE", value_parser = values::share)]
+    max_unreadable: Option<f64>,
+    /// Objects with their pixels
+    #[arg(long)]
+    masks: bool,
     /// Classes, separated by commas [default: those of the folder]
     #[arg(long, value_name = "NAMES")]
     classes: Option<List<String>>,
@@ -100,11 +109,14 @@ impl Show {
             flip: self.flip,
             levels: self.levels.map(Text),
             seed: self.seed,
+            max_unreadable: self.max_unreadable,
             ..Default::default()
         };
         let own = DetectFlags {
             format: self.format.map(Text),
             train_split: self.train_split.clone(),
+            images_root: self.images_root.clone(),
+            masks: self.masks.then_some(true),
             classes: self.classes.clone(),
             clip_boxes: self.clip_boxes.then_some(true),
             scenes: self.scenes,
@@ -129,9 +141,18 @@ pub fn run(show: &Show) -> Result<()> {
     let classes = images.classes();
     let count = show.count.min(images.len());
     make_folder(&show.out)?;
+    let mut unreadable = 0;
     for place in 0..count {
         let index = place * images.len() / count;
-        let DetectionImage { image, labels } = images.get(index, &DecodeOptions::default())?;
+        let sample = images.get(index, &DecodeOptions::default());
+        let DetectionImage { image, labels } = match sample {
+            Ok(sample) => sample,
+            Err(error) => {
+                tracing::warn!("left out: {error}");
+                unreadable += 1;
+                continue;
+            }
+        };
         let mut stored = Canvas::from_image(&image, Some(&pipeline.window))?;
         stored.boxes(&DrawnBox::truth(&labels), classes, show.line_width);
         let key = Key::new(settings.run.seed).epoch(0).sample(index as u64);
@@ -146,5 +167,8 @@ pub fn run(show: &Show) -> Result<()> {
         let file = format!("{}.png", file_name(&labels.name));
         Canvas::tiled(&[vec![stored, seen]], 8, [255; 3]).save_png(show.out.join(file))?;
     }
-    print(format_args!("wrote {count} pictures to {}", show.out.display()))
+    if unreadable == count {
+        return Err(format!("none of {count} images could be read").into());
+    }
+    print(format_args!("wrote {} pictures to {}", count - unreadable, show.out.display()))
 }

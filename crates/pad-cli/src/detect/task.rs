@@ -35,7 +35,7 @@ use crate::{
 /// Flags of `pad detect eval`, beside those of all tasks.
 #[derive(Args, Debug)]
 pub struct EvalFlags {
-    /// Layout of the folder: auto, coco, flir, hit-uav, llvip, voc or yolo [default: the run's]
+    /// Layout of the folder: auto, coco, cvat, flir, hit-uav, llvip, voc or yolo [default: the run's]
     #[arg(long, value_name = "NAME")]
     format: Option<DetectionFormat>,
     /// File for the detections, COCO results
@@ -144,11 +144,13 @@ impl Downstream for Detect {
     }
 
     fn evaluator<'a>(
+        settings: &Settings<Self>,
         model: &'a DetectionModel,
         images: &'a Images<Self>,
         pipeline: DetectionPipeline,
     ) -> Result<DetectionEvaluator<'a>> {
-        Ok(DetectionEvaluator::new(model, images.as_ref(), pipeline)?)
+        let evaluator = DetectionEvaluator::new(model, images.as_ref(), pipeline)?;
+        Ok(evaluator.with_max_unreadable(settings.run.max_unreadable))
     }
 
     fn leave(

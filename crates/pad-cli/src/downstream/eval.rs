@@ -42,7 +42,7 @@ pub fn run<P: Downstream>(eval: &Eval<P>) -> Result<()> {
     let device = eval.compute.start()?;
     let (model, inference) = model::open(&mut settings, &found, eval.source.run(), &device)?;
     let images = P::evaluation(&settings, &model.classes)?;
-    let evaluator = P::evaluator(&model, &images, inference)?;
+    let evaluator = P::evaluator(&settings, &model, &images, inference)?;
     let signals = Signals::watch()?;
     let Some(report) = evaluator.evaluate(&|| signals.is_raised())? else {
         return signals.stopped();

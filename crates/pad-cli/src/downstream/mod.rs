@@ -108,6 +108,7 @@ pub trait Downstream: Trainer {
 
     /// Evaluates a model on images.
     fn evaluator<'a>(
+        settings: &Settings<Self>,
         model: &'a Model<Self>,
         images: &'a Images<Self>,
         inference: Self::Inference,

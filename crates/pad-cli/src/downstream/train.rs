@@ -90,7 +90,7 @@ fn train<P: Downstream>(session: &Session<P>) -> Result<()> {
     if let Some(data) = &run.data {
         facts.insert("files".into(), Fingerprint::of_folder(data)?.to_string());
     }
-    let evaluator = P::evaluator(&model, &held_out, inference.clone())?;
+    let evaluator = P::evaluator(settings, &model, &held_out, inference.clone())?;
     let mut evaluation = Evaluation::new(evaluator).with_every_epochs(every);
     let ended = session.train(Training {
         task: &task,
@@ -116,7 +116,7 @@ fn train<P: Downstream>(session: &Session<P>) -> Result<()> {
     let path = session.path(P::FILE);
     model.save(&path)?;
     let mut files = vec![path];
-    let evaluator = P::evaluator(&model, &held_out, inference.clone())?;
+    let evaluator = P::evaluator(settings, &model, &held_out, inference.clone())?;
     let Some(report) = evaluator.evaluate(&|| session.signals.is_raised())? else {
         return session.signals.stopped();
     };

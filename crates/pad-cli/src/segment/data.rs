@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use pad::data::{
     Dataset,
-    dataset::Subset,
+    dataset::{Subset, tolerated},
+    image::DecodeOptions,
     scenes::{SceneConfig, scene_size},
-    sets::segmentation::{SegmentationScenes, SegmentationSet},
+    sets::segmentation::{SegmentationOptions, SegmentationScenes, SegmentationSet},
 };
 
 use super::Segment;
@@ -14,15 +15,68 @@ use crate::{downstream, run::Result, settings::Settings, tools::reading::read_as
 
 type Images = downstream::Images<Segment>;
 
-/// A part of the folder, at most `count` images of it.
-fn part(settings: &Settings<Segment>, split: &str, count: Option<usize>) -> Result<Option<Images>> {
-    let Some(root) = &settings.run.data else { return Ok(None) };
-    let set = SegmentationSet::open(root, split, settings.own.format.0, &Default::default())?;
-    let set = read_as(set, settings.run.choice());
+/// A part of the folder, at most `count` images of it, whose masks are counted first.
+fn part(
+    settings: &Settings<Segment>,
+    part: Part,
+    split: &str,
+    count: Option<usize>,
+) -> Result<Option<Images>> {
+    let Settings { run, own } = settings;
+    let Some(root) = &run.data else { return Ok(None) };
+    let options = SegmentationOptions {
+        mask_values: own.mask_values.as_ref().map(|values| values.0.clone()),
+        max_faulty: run.max_unreadable,
+        ..Default::default()
+    };
+    let set = SegmentationSet::open(root, split, own.format.0, &options)?;
+    look_at_masks(&set, part, split, count, run.max_unreadable)?;
+    let set = read_as(set, run.choice());
     Ok(Some(match count {
         Some(count) => Arc::new(Subset::all(set).first(count)),
         None => set,
     }))
+}
+
+/// What a part is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Training,
+    Evaluation,
+}
+
+/// Checks that there is something to learn, and names what is missing or cannot be used.
+fn look_at_masks(
+    set: &SegmentationSet,
+    part: Part,
+    split: &str,
+    count: Option<usize>,
+    max_unreadable: f64,
+) -> Result<()> {
+    let survey = set.survey(count.unwrap_or(usize::MAX), &DecodeOptions::default())?;
+    let classes = set.classes();
+    let (bad, of) = (survey.faults.len(), survey.masks);
+    if bad > 0 {
+        let first = survey.faults.iter().take(3).map(String::as_str).collect::<Vec<_>>().join("; ");
+        if !tolerated(bad, of, max_unreadable) {
+            return Err(format!(
+                "{split}: {bad} of {of} masks cannot be used, more than the allowed share {max_unreadable}; \
+                 first: {first}"
+            )
+            .into());
+        }
+        tracing::warn!("{split}: {bad} of {of} masks cannot be used and are left out: {first}");
+    }
+    let missing = survey.missing(classes);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    match survey.check(classes) {
+        Err(error) if part == Part::Training => return Err(format!("{split}: {error}").into()),
+        Err(error) => tracing::warn!("{split}: {error}"),
+        Ok(()) => tracing::warn!("{split}: no pixel of {} in {of} masks", missing.join(", ")),
+    }
+    Ok(())
 }
 
 /// Rendered scenes; training and evaluation never share one.
@@ -35,7 +89,7 @@ fn scenes(settings: &Settings<Segment>, first: u64, count: usize) -> Result<Imag
 /// The images to train on.
 pub fn training(settings: &Settings<Segment>) -> Result<Images> {
     let own = &settings.own;
-    let images = match part(settings, &own.train_split, own.train_images)? {
+    let images = match part(settings, Part::Training, &own.train_split, own.train_images)? {
         Some(images) => images,
         None => scenes(settings, 0, own.train_images.unwrap_or(own.scenes))?,
     };
@@ -49,7 +103,7 @@ pub fn evaluation(settings: &Settings<Segment>) -> Result<Images> {
     /// Far beyond any training set.
     const FIRST: u64 = 1 << 32;
     let own = &settings.own;
-    let images = match part(settings, &own.val_split, own.val_images)? {
+    let images = match part(settings, Part::Evaluation, &own.val_split, own.val_images)? {
         Some(images) => images,
         None => scenes(settings, FIRST, own.val_images.unwrap_or(own.val_scenes))?,
     };

@@ -42,6 +42,9 @@ settings! {
         train_split: String = "train".into(), value_name = "NAME";
         /// Part of DATA for evaluation
         val_split: String = "val".into(), value_name = "NAME";
+        /// Value of each class in the masks, in the order of the classes, separated by commas, such as
+        /// 0,255 [default: their numbers]
+        mask_values: Option<List<u8>> = None, value_name = "VALUES";
         /// Maximum number of images for training, the first ones [default: all]
         train_images: Option<usize> = None, value_name = "N", value_parser = values::count;
         /// Maximum number of images for evaluation, the first ones [default: all]

@@ -172,11 +172,13 @@ impl Downstream for Segment {
     }
 
     fn evaluator<'a>(
+        settings: &Settings<Self>,
         model: &'a SegmentationModel,
         images: &'a Images<Self>,
         inference: SegmentationInference,
     ) -> Result<SegmentationEvaluator<'a>> {
-        Ok(SegmentationEvaluator::new(model, images.as_ref(), inference)?)
+        let evaluator = SegmentationEvaluator::new(model, images.as_ref(), inference)?;
+        Ok(evaluator.with_max_unreadable(settings.run.max_unreadable))
     }
 
     fn leave(

@@ -58,10 +58,13 @@ mod concat;
 mod read_as;
 mod repeat;
 mod subset;
+mod tolerance;
 
 use std::sync::Arc;
 
-pub use self::{concat::Concat, read_as::ReadAs, repeat::Repeat, subset::Subset};
+pub use self::{
+    concat::Concat, read_as::ReadAs, repeat::Repeat, subset::Subset, tolerance::tolerated,
+};
 use crate::{Error, Result, image::DecodeOptions};
 
 /// A sample of a [`Dataset`]. Clones are cheap: images share their pixels.

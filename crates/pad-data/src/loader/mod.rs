@@ -57,7 +57,8 @@ pub struct LoaderConfig {
     pub shuffle: bool,
     /// Whether an incomplete last batch is left out. Default true.
     pub drop_last: bool,
-    /// Largest tolerated share of unreadable images, 0 to 1. Default 0.05.
+    /// Largest tolerated share of unreadable images, 0 to 1; one is tolerated at any share above 0
+    /// (see [`tolerated`](crate::dataset::tolerated)). Default 0.05.
     pub max_unreadable: f64,
     /// Seed of order and augmentation. Default 0.
     pub seed: u64,

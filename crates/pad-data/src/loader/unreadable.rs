@@ -7,7 +7,7 @@ use std::{
 
 use tracing::warn;
 
-use crate::{Error, Result};
+use crate::{Error, Result, dataset::tolerated};
 
 /// A sample that could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +33,8 @@ impl Unreadable {
     /// Adds the failures of one batch.
     ///
     /// # Errors
-    /// [`Error::TooManyUnreadable`] if their share of `images` is above `allowed` now.
+    /// [`Error::TooManyUnreadable`] if their share of `images` is above `allowed` now (see
+    /// [`tolerated`]).
     pub(super) fn add(
         &self,
         failed: Vec<UnreadableImage>,
@@ -53,7 +54,7 @@ impl Unreadable {
         }
         let bad = files.len();
         match files.values().next() {
-            Some(first) if bad as f64 > allowed * images as f64 => Err(Error::TooManyUnreadable {
+            Some(first) if !tolerated(bad, images, allowed) => Err(Error::TooManyUnreadable {
                 bad,
                 seen: images,
                 allowed,

@@ -170,6 +170,41 @@ impl Rle {
         self.counts.iter().skip(1).step_by(2).map(|&count| u64::from(count)).sum()
     }
 
+    /// Returns the mask in an image of another size: each pixel is that of the nearest place.
+    ///
+    /// # Errors
+    /// As [`Rle::new`].
+    pub fn resized(&self, size: ImageSize) -> Result<Self> {
+        if size == self.size {
+            return Ok(self.clone());
+        }
+        Self::empty(size)?;
+        let Some(Rect { top, left, height, width }) = self.bounds() else {
+            return Self::empty(size);
+        };
+        // The part of the other image that shows the object's window, and a pixel more each way.
+        let part = |start: usize, length: usize, from: usize, to: usize| {
+            let low = (start * to / from.max(1)).saturating_sub(1);
+            let high = ((start + length) * to).div_ceil(from.max(1)).saturating_add(1).min(to);
+            (low.min(high), high - low.min(high))
+        };
+        let (new_top, new_height) = part(top, height, self.size.height, size.height);
+        let (new_left, new_width) = part(left, width, self.size.width, size.width);
+        let pixels = self.window(Rect { top, left, height, width });
+        let nearest = |at: usize, from: usize, to: usize| (2 * at + 1) * from / (2 * to);
+        let window = Rect { top: new_top, left: new_left, height: new_height, width: new_width };
+        Self::within(size, window, |row, column| {
+            let row = nearest(row, self.size.height, size.height).checked_sub(top);
+            let column = nearest(column, self.size.width, size.width).checked_sub(left);
+            match (row, column) {
+                (Some(row), Some(column)) if row < height && column < width => {
+                    pixels[row * width + column]
+                }
+                _ => false,
+            }
+        })
+    }
+
     /// Returns the number of pixels in both masks.
     ///
     /// # Errors

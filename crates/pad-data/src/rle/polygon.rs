@@ -12,13 +12,17 @@ use crate::{Error, Result};
 /// Number of fine grid points per pixel and axis.
 const FINE: f64 = 5.0;
 
+/// Number of crossings that are tolerated in the smallest image.
+const LEAST: usize = 4096;
+
 impl Rle {
     /// Returns the union of the polygons `x, y, x, y, ...` (pixels, the upper left corner of the
     /// image at 0) as a mask.
     ///
     /// # Errors
     /// [`Error::Setting`] for a polygon with fewer than three corners or an odd number of
-    /// coordinates, and coordinates that are NaN or outside the image by more than its size.
+    /// coordinates, coordinates that are NaN or outside the image by more than its size, and an
+    /// outline that crosses the columns of pixels more often than an image of this size has pixels.
     pub fn of_polygons(size: ImageSize, polygons: &[Vec<f64>]) -> Result<Self> {
         let masks =
             polygons.iter().map(|polygon| filled(size, polygon)).collect::<Result<Vec<_>>>()?;
@@ -56,6 +60,11 @@ fn filled(size: ImageSize, polygon: &[f64]) -> Result<Rle> {
         for point in walk(from, to) {
             changes.extend(change(before, point, size));
             before = point;
+        }
+        // A line that goes to and fro takes memory for each crossing.
+        if changes.len() > size.area().max(LEAST) {
+            let found = format!("more than {} crossings", size.area().max(LEAST));
+            return refuse("an outline that crosses few columns twice", found);
         }
     }
     changes.extend(whole.counts.iter().map(|&pixels| pixels as usize));

@@ -59,6 +59,21 @@ fn masks_meet() {
 }
 
 #[test]
+fn masks_of_another_size_show_the_same() {
+    let small = mask(&["..#.", ".##.", "...."]);
+    let large = small.resized(ImageSize::new(6, 8)).unwrap();
+    assert_eq!(
+        large,
+        mask(&["....##..", "....##..", "..####..", "..####..", "........", "........"])
+    );
+    assert_eq!(large.resized(small.size()).unwrap(), small);
+    assert_eq!(small.resized(ImageSize::new(3, 4)).unwrap(), small);
+    let empty = Rle::empty(ImageSize::new(3, 4)).unwrap();
+    assert_eq!(empty.resized(ImageSize::new(9, 2)).unwrap().area(), 0);
+    assert!(small.resized(ImageSize::new(usize::MAX, 2)).is_err());
+}
+
+#[test]
 fn both_forms_of_runs_are_read_and_bad_ones_refused() {
     let read = |text: &str| serde_json::from_str::<Segmentation>(text);
     let runs = r#"{"size": [3, 4], "counts": [4, 4, 4]}"#;
@@ -90,6 +105,13 @@ fn both_forms_of_runs_are_read_and_bad_ones_refused() {
     assert_eq!(
         outline(&[0.0, 0.0, 2.0, f64::NAN, 1.0, 1.0]),
         "`polygon` is NaN at index 3, expected coordinates of -3 to 6"
+    );
+    let zigzag: Vec<f64> =
+        (0..4000).flat_map(|i| [f64::from(i % 2) * 8.0, f64::from(i % 3)]).collect();
+    let crossings = Segmentation::Polygons(vec![zigzag]).rle(ImageSize::new(4, 8)).unwrap_err();
+    assert_eq!(
+        crossings.to_string(),
+        "`polygon` is more than 4096 crossings, expected an outline that crosses few columns twice"
     );
     let other = Segmentation::Runs(expected).rle(ImageSize::new(4, 3)).unwrap_err().to_string();
     assert_eq!(other, "`mask` is 3x4, expected a mask of the image's 4x3");

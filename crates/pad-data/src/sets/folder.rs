@@ -10,7 +10,7 @@ use tracing::warn;
 
 use super::{
     ImageInfo, StoredFile,
-    layout::{RoiNames, THERMAL},
+    layout::{ROI, RoiNames, THERMAL},
     natural, no_image,
 };
 use crate::{
@@ -50,7 +50,8 @@ const LOOKED_FOR: &str = "png, jpg, jpeg, bmp, tif, tiff, npy, seq, csq, fff";
 
 impl ImageFolder {
     /// Lists the images below `root`, in any depth. If `root` holds folders `NAME/thermal`, or
-    /// `thermal` itself, only these are listed ([`Layout::Msip`]). Hidden files and folders (of a
+    /// `thermal` itself, only these are listed ([`Layout::Msip`]); images in folders without one are
+    /// counted in a warning. Hidden files and folders (of a
     /// name that begins with a dot) are ignored; symbolic links are followed.
     ///
     /// # Errors
@@ -77,6 +78,9 @@ impl ImageFolder {
         }
         if walk.files.is_empty() {
             return Err(Error::NoImages { path: root.into(), looked_for: LOOKED_FOR });
+        }
+        if layout == Layout::Msip {
+            warn_of_unlisted(root, &children, walk.files.len());
         }
         let mut files = walk.files;
         files.sort_by(|a, b| natural::compare(&a.relative, &b.relative));
@@ -274,6 +278,57 @@ impl Visited {
         self.0.insert(real);
         Ok(())
     }
+}
+
+/// Warns of sources whose images are not listed because others have a folder `thermal`. What stands
+/// beside such a folder belongs to its source.
+fn warn_of_unlisted(root: &Path, children: &[Entry], listed: usize) {
+    let whole = root.join(THERMAL).is_dir();
+    let own = [THERMAL, ROI];
+    let mut unlisted = Vec::new();
+    let mut images = 0;
+    for child in children {
+        let is_source = child.path.join(THERMAL).is_dir() && !whole;
+        if is_source || (whole && own.contains(&child.name.as_str())) {
+            continue;
+        }
+        let found = match child.path.is_dir() {
+            true => images_below(&child.path),
+            false => usize::from(is_image(&child.name)),
+        };
+        if found > 0 {
+            images += found;
+            unlisted.push(child.name.as_str());
+        }
+    }
+    if images > 0 {
+        let named = unlisted.iter().take(5).copied().collect::<Vec<_>>().join(", ");
+        let more = if unlisted.len() > 5 { ", .." } else { "" };
+        let all = images + listed;
+        warn!(
+            "{}: {images} of {all} images are not used: only those in folders `{THERMAL}` are, which \
+             {named}{more} lack",
+            root.display()
+        );
+    }
+}
+
+/// Number of image files below a folder; folders that cannot be read have none.
+fn images_below(folder: &Path) -> usize {
+    /// Maximum depth: a link to a parent folder would otherwise never end.
+    const DEEPEST: usize = 16;
+    let mut open = vec![(folder.to_path_buf(), 0)];
+    let mut images = 0;
+    while let Some((folder, depth)) = open.pop() {
+        for entry in list(&folder).unwrap_or_default() {
+            if is_image(&entry.name) {
+                images += 1;
+            } else if depth < DEEPEST && entry.path.is_dir() {
+                open.push((entry.path, depth + 1));
+            }
+        }
+    }
+    images
 }
 
 /// Whether a file of this name should be an image.

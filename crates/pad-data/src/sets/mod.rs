@@ -10,6 +10,7 @@
 
 pub mod classification;
 pub mod detection;
+mod faults;
 pub(crate) mod folder;
 mod format;
 mod info;
@@ -18,6 +19,8 @@ pub(crate) mod natural;
 mod open;
 mod rois;
 pub mod segmentation;
+mod splits;
+mod text;
 
 pub use self::{
     folder::{ImageFolder, Layout},

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, sync::Arc};
 
-use super::folder::{ImageFolder, is_image};
+use super::folder::{ImageFolder, is_image, list};
 use crate::{
     Error, Result, dataset::SharedDataset, image::Image, sequence::Sequence, shards::ShardSet,
 };
@@ -18,8 +18,21 @@ pub fn open_images(path: impl AsRef<Path>) -> Result<SharedDataset<Image>> {
         return Ok(Arc::new(Sequence::open(path, &Default::default())?));
     }
     match holds_shards(path)? {
-        true => Ok(Arc::new(ShardSet::open(path)?)),
+        true => {
+            warn_of_loose(path);
+            Ok(Arc::new(ShardSet::open(path)?))
+        }
         false => Ok(Arc::new(ImageFolder::open(path)?)),
+    }
+}
+
+/// Warns of images that lie beside shards: they are not used.
+fn warn_of_loose(folder: &Path) {
+    let loose = list(folder).unwrap_or_default().into_iter().filter(|entry| is_image(&entry.name));
+    let loose = loose.count();
+    if loose > 0 {
+        let folder = folder.display();
+        tracing::warn!("{folder}: {loose} image files are not used: only those in its shards are");
     }
 }
 

@@ -241,7 +241,7 @@ impl Detector {
         for (image, (target, size)) in
             batch.labels.targets.iter().zip(&batch.labels.sizes).enumerate()
         {
-            let Target { boxes, labels, masks } = target;
+            let Target { boxes, labels, masks, .. } = target;
             if boxes.len() != labels.len() {
                 let expected = format!("one for each of its {} boxes", boxes.len());
                 return refuse(format!("image {image} with {} labels", labels.len()), expected);

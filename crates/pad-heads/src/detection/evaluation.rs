@@ -1,7 +1,9 @@
 //! A detector against the labels of a dataset.
 
+use std::collections::BTreeSet;
+
 use pad_data::{
-    Dataset,
+    Dataset, LoaderConfig,
     draw::{Canvas, DrawnBox},
     image::DecodeOptions,
     sets::detection::{BoxClasses, DetectionImage},
@@ -18,25 +20,26 @@ use crate::{
     evaluation::Evaluator,
     speed::Speed,
     titles::titled,
+    unreadable::{Unreadable, shown},
 };
 
 /// Labelled images for detection.
 pub type DetectionDataset<'a> = dyn Dataset<Sample = DetectionImage> + 'a;
 
 /// Measures a detector on a whole dataset. Calls `stopped` before each image and returns `None`
-/// once it is true. An image that cannot be read is an error: its objects would count as not found.
+/// once it is true. An image that cannot be read is left out with its objects, as far as
+/// [`LoaderConfig`] tolerates it by default; [`DetectionReport::unreadable`] names it.
 ///
 /// # Errors
-/// [`Error::Classes`] if the dataset has other classes than the model; as
-/// [`DetectionModel::predict`] and [`CocoTruth::from_dataset`].
+/// [`Error::Classes`] if the dataset has other classes than the model; more unreadable images than
+/// are tolerated; as [`DetectionModel::predict`] and [`CocoTruth::from_dataset`].
 pub fn measure(
     model: &DetectionModel,
     dataset: &DetectionDataset<'_>,
     pipeline: &DetectionPipeline,
     stopped: &dyn Fn() -> bool,
 ) -> Result<Option<DetectionReport>> {
-    expect_same(&model.classes, dataset.classes())?;
-    measure_against(model, dataset, &CocoTruth::from_dataset(dataset)?, pipeline, stopped)
+    DetectionEvaluator::new(model, dataset, pipeline.clone())?.evaluate(stopped)
 }
 
 fn measure_against(
@@ -44,17 +47,28 @@ fn measure_against(
     dataset: &DetectionDataset<'_>,
     truth: &CocoTruth,
     pipeline: &DetectionPipeline,
+    max_unreadable: f64,
     stopped: &dyn Fn() -> bool,
 ) -> Result<Option<DetectionReport>> {
     let classes = dataset.classes();
     let (mut seconds, mut macs) = (Vec::with_capacity(dataset.len()), 0.0);
     let mut results = Vec::new();
+    let mut unreadable = Unreadable::new(dataset.len(), max_unreadable);
+    let mut left_out = BTreeSet::new();
     for index in 0..dataset.len() {
         if stopped() {
             return Ok(None);
         }
-        let DetectionImage { image, labels } = dataset.get(index, &DecodeOptions::default())?;
-        let found = model.predict(image, pipeline)?;
+        let labels = dataset.info(index)?;
+        let read = dataset.get(index, &DecodeOptions::default());
+        let Some(DetectionImage { image, .. }) = unreadable.checked(read)? else {
+            left_out.insert(labels.id);
+            continue;
+        };
+        let seen = image.size();
+        let mut found = model.predict(image, pipeline)?;
+        // Of a radiometric file the labels may be those of the picture, which has another size.
+        found.objects.iter_mut().try_for_each(|object| object.rescale(seen, labels.size))?;
         for object in &found.objects {
             let unknown = CocoError::Unknown {
                 what: "result",
@@ -67,6 +81,8 @@ fn measure_against(
         seconds.push(found.seconds);
         macs += found.macs;
     }
+    let readable = truth.without(&left_out);
+    let truth = readable.as_ref().unwrap_or(truth);
     let boxes = evaluate(truth, &results)?;
     let masks = match model.network.config().masks {
         true => Some(evaluate_masks(truth, &results)?),
@@ -74,7 +90,7 @@ fn measure_against(
     };
     let count = |id: i64| {
         let objects = truth.annotations.iter().filter(|object| object.category_id == id);
-        objects.filter(|object| object.iscrowd == 0).count()
+        objects.filter(|object| object.iscrowd == 0 && !object.difficult).count()
     };
     Ok(Some(DetectionReport {
         objects: classes.classes().iter().map(|class| count(class.id)).collect(),
@@ -82,7 +98,8 @@ fn measure_against(
         boxes,
         masks,
         results,
-        images: dataset.len(),
+        images: dataset.len() - left_out.len(),
+        unreadable: unreadable.into_reasons(),
         speed: Speed::new(&seconds, macs),
     }))
 }
@@ -106,6 +123,7 @@ pub struct DetectionEvaluator<'a> {
     dataset: &'a DetectionDataset<'a>,
     truth: CocoTruth,
     pipeline: DetectionPipeline,
+    max_unreadable: f64,
 }
 
 impl<'a> DetectionEvaluator<'a> {
@@ -123,7 +141,14 @@ impl<'a> DetectionEvaluator<'a> {
         expect_same(&model.classes, dataset.classes())?;
         let truth = CocoTruth::from_dataset(dataset)?;
         truth.validate()?;
-        Ok(Self { model, dataset, truth, pipeline })
+        let max_unreadable = LoaderConfig::default().max_unreadable;
+        Ok(Self { model, dataset, truth, pipeline, max_unreadable })
+    }
+
+    /// Sets the tolerated share of unreadable images, 0 to 1; see [`LoaderConfig::max_unreadable`].
+    #[must_use]
+    pub fn with_max_unreadable(self, max_unreadable: f64) -> Self {
+        Self { max_unreadable, ..self }
     }
 }
 
@@ -131,7 +156,8 @@ impl Evaluator for DetectionEvaluator<'_> {
     type Report = DetectionReport;
 
     fn evaluate(&self, stopped: &dyn Fn() -> bool) -> Result<Option<DetectionReport>> {
-        measure_against(self.model, self.dataset, &self.truth, &self.pipeline, stopped)
+        let Self { model, dataset, truth, pipeline, max_unreadable } = self;
+        measure_against(model, *dataset, truth, pipeline, *max_unreadable, stopped)
     }
 }
 
@@ -139,8 +165,10 @@ impl DetectionModel {
     /// Draws `count` images of a dataset: each with its labels, beside it with the detections of at
     /// least a score.
     ///
+    /// Images that cannot be read are left out with a warning.
+    ///
     /// # Errors
-    /// An image that cannot be read; as [`DetectionModel::predict`].
+    /// As [`DetectionModel::predict`].
     pub fn pictures(
         &self,
         dataset: &DetectionDataset<'_>,
@@ -152,7 +180,7 @@ impl DetectionModel {
         let mut tiles = Vec::with_capacity(count);
         for place in 0..count {
             let index = place * dataset.len() / count;
-            let DetectionImage { image, labels } = dataset.get(index, &DecodeOptions::default())?;
+            let Some(DetectionImage { image, labels }) = shown(dataset, index) else { continue };
             let plain = Canvas::from_image(&image, Some(&pipeline.window))?;
             // Small images are enlarged, so that captions do not cover them.
             let factor = (480 / plain.size().width.max(1)).max(1);

@@ -111,6 +111,30 @@ impl Matcher {
     }
 }
 
+/// Share of a box inside an ignored region from which the box is not learnt as background.
+const IGNORED_SHARE: f32 = 0.5;
+
+/// Ignores the background of which half or more lies inside one of `regions`: what is there is not
+/// labelled.
+pub fn ignore_inside(regions: &[[f32; 4]], boxes: &[[f32; 4]], labels: &mut [Label]) {
+    if regions.is_empty() {
+        return;
+    }
+    for (label, bbox) in labels.iter_mut().zip(boxes) {
+        if *label == Label::Background && regions.iter().any(|region| is_inside(bbox, region)) {
+            *label = Label::Ignored;
+        }
+    }
+}
+
+/// Whether half or more of a box lies inside a region.
+fn is_inside([x1, y1, x2, y2]: &[f32; 4], [left, top, right, bottom]: &[f32; 4]) -> bool {
+    let width = (x2.min(*right) - x1.max(*left)).max(0.0);
+    let height = (y2.min(*bottom) - y1.max(*top)).max(0.0);
+    let area = (x2 - x1) * (y2 - y1);
+    area > 0.0 && width * height >= IGNORED_SHARE * area
+}
+
 /// Samples at most `count` boxes, at most a share of `positive_fraction` of them objects; returns
 /// the indices of objects and of background, each in rising order.
 pub fn sample(
@@ -143,6 +167,25 @@ fn choose(items: &mut Vec<usize>, count: usize, stream: &mut Stream) {
 mod tests {
     use super::*;
     use pad_ops::rng::Key;
+
+    #[test]
+    fn background_inside_ignored_regions_is_not_learnt() {
+        let boxes =
+            [[0.0, 0.0, 10.0, 10.0], [20.0, 0.0, 30.0, 10.0], [6.0, 0.0, 16.0, 10.0], [8.0; 4]];
+        let all = |label| vec![label; 4];
+        let labels = |regions: &[[f32; 4]], label| {
+            let mut labels = all(label);
+            ignore_inside(regions, &boxes, &mut labels);
+            labels
+        };
+        let region = [0.0, 0.0, 11.0, 40.0];
+        let (background, ignored) = (Label::Background, Label::Ignored);
+        assert_eq!(labels(&[], background), all(background));
+        // Half of the third box lies inside; the last one has no area.
+        let found = labels(&[region], background);
+        assert_eq!(found, [ignored, background, ignored, background]);
+        assert_eq!(labels(&[region], Label::Object), all(Label::Object));
+    }
 
     #[test]
     fn samples_are_chosen_fairly_and_by_their_key() {

@@ -43,6 +43,21 @@ pub struct PredictedObjects {
 }
 
 impl PredictedObject {
+    /// Moves the object from an image of size `from` to the same one of size `to`.
+    pub(super) fn rescale(&mut self, from: ImageSize, to: ImageSize) -> Result<()> {
+        if from == to {
+            return Ok(());
+        }
+        let across = to.width as f32 / from.width as f32;
+        let down = to.height as f32 / from.height as f32;
+        let [x1, y1, x2, y2] = self.detection.bbox;
+        self.detection.bbox = [x1 * across, y1 * down, x2 * across, y2 * down];
+        if let Some(mask) = &mut self.mask {
+            *mask = mask.resized(to)?;
+        }
+        Ok(())
+    }
+
     /// As a box to draw.
     pub fn drawn(&self) -> DrawnBox {
         let Detection { bbox, score, label } = self.detection;

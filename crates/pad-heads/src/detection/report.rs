@@ -6,7 +6,7 @@ use pad_data::sets::detection::{BoxClass, BoxClasses};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use super::coco::{CocoMetrics, CocoResult};
-use crate::{evaluation::EvaluationReport, speed::Speed};
+use crate::{evaluation::EvaluationReport, speed::Speed, unreadable::line};
 
 /// The evaluation of a detector on a dataset. `Display` prints a table, `Serialize` gives all
 /// numbers; an undefined one is `-` or null.
@@ -19,12 +19,14 @@ pub struct DetectionReport {
     pub boxes: CocoMetrics,
     /// Metrics of masks, of a detector with a mask head.
     pub masks: Option<CocoMetrics>,
-    /// Number of labelled objects of each class, without crowds.
+    /// Number of labelled objects of each class, without crowds and difficult ones.
     pub objects: Vec<usize>,
     /// Everything that was found.
     pub results: Vec<CocoResult>,
-    /// Number of images.
+    /// Number of images that were measured.
     pub images: usize,
+    /// Why each image that was left out could not be read.
+    pub unreadable: Vec<String>,
     /// Time and work per image.
     pub speed: Option<Speed>,
 }
@@ -78,6 +80,7 @@ impl fmt::Display for DetectionReport {
             let objects = self.objects.get(place).copied().unwrap_or(0);
             write!(f, "\n{:<width$}  {:>5}{mask}  {objects:>7}", class.name, percent(ap))?;
         }
+        write!(f, "{}", line(&self.unreadable, self.images))?;
         match &self.speed {
             Some(speed) => write!(f, "\n{speed}"),
             None => Ok(()),
@@ -109,6 +112,7 @@ impl Serialize for DetectionReport {
         };
         let mut report = serializer.serialize_map(None)?;
         report.serialize_entry("images", &self.images)?;
+        report.serialize_entry("unreadable", &self.unreadable)?;
         report.serialize_entry("stats", &ByName(self.boxes.named().collect()))?;
         report.serialize_entry("per_class", &per_class(&self.boxes))?;
         report.serialize_entry("speed", &self.speed)?;

@@ -14,7 +14,7 @@ use super::{
     boxes::{BoxCoder, area, clipped, has_area},
     losses::{nothing, rows, smooth_l1_sum, table, values},
     mask_head::{self, DetectionWithMask, MaskHead},
-    matching::{Label, Matcher, sample},
+    matching::{Label, Matcher, ignore_inside, sample},
     samples::key_of,
 };
 use crate::{
@@ -202,12 +202,7 @@ impl RoiHeads {
         let image = |(image, (proposals, target)): (usize, (&Boxes, &Target))| {
             let boxes = [proposals.as_slice(), &target.boxes].concat();
             let all = self.labelled(boxes, target, roi.iou_threshold as f32);
-            let background = self.config.classes as u32;
-            let label = |&label: &u32| match label == background {
-                true => Label::Background,
-                false => Label::Object,
-            };
-            let labels: Vec<Label> = all.labels.iter().map(label).collect();
+            let labels = self.sampled_labels(&all, target);
             // The proposal network draws for the same image with the layer below.
             let key = key_of(mode).sample(image as u64).layer(1).purpose(Purpose::Sampler);
             let (objects, others) =
@@ -221,6 +216,32 @@ impl RoiHeads {
             }
         };
         proposals.iter().zip(targets).enumerate().map(image).collect()
+    }
+
+    /// What each box is for sampling: background inside ignored regions is ignored.
+    fn sampled_labels(&self, samples: &RoiSamples, target: &Target) -> Vec<Label> {
+        let background = self.config.classes as u32;
+        let label = |&label: &u32| match label == background {
+            true => Label::Background,
+            false => Label::Object,
+        };
+        let mut labels: Vec<Label> = samples.labels.iter().map(label).collect();
+        ignore_inside(&target.ignored, &samples.boxes, &mut labels);
+        labels
+    }
+
+    /// [`RoiHeads::labelled`] without the background inside ignored regions.
+    fn relabelled(&self, boxes: Boxes, target: &Target, overlap: f32) -> RoiSamples {
+        let all = self.labelled(boxes, target, overlap);
+        let labels = self.sampled_labels(&all, target);
+        let kept = |at: &usize| labels.get(*at).is_some_and(|label| *label != Label::Ignored);
+        let kept: Vec<usize> = (0..all.boxes.len()).filter(kept).collect();
+        RoiSamples {
+            boxes: kept.iter().map(|&at| all.boxes[at]).collect(),
+            labels: kept.iter().map(|&at| all.labels[at]).collect(),
+            targets: kept.iter().map(|&at| all.targets[at]).collect(),
+            objects: kept.iter().map(|&at| all.objects[at]).collect(),
+        }
     }
 
     /// Matches every box to its class and object.
@@ -306,10 +327,14 @@ impl RoiHeads {
             if number > 0 {
                 let images = samples.into_iter().zip(targets);
                 samples = images
-                    .map(|(image, target)| self.labelled(image.boxes, target, stage.overlap))
+                    .map(|(image, target)| self.relabelled(image.boxes, target, stage.overlap))
                     .collect();
             }
             let boxes: Vec<&[[f32; 4]]> = samples.iter().map(|image| &image.boxes[..]).collect();
+            // Ignored regions may leave nothing to learn from.
+            if boxes.iter().all(|boxes| boxes.is_empty()) {
+                break;
+            }
             let output = self.forward(maps, &boxes, number)?;
             let (classes, places) = self.losses(&output, &samples, number)?;
             total = Some(match total {

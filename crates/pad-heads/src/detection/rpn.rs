@@ -10,7 +10,7 @@ use super::{
     boxes::{BoxCoder, clipped, has_area},
     config::{RpnConfig, TopN},
     losses::{binary_cross_entropy_sum, nothing, rows, smooth_l1_sum, table, values},
-    matching::{Matcher, sample},
+    matching::{Matcher, ignore_inside, sample},
     samples::key_of,
 };
 use crate::{
@@ -207,7 +207,8 @@ impl Rpn {
             self.config.iou_thresholds.map(|threshold| threshold as f32);
         let matcher = Matcher { low_threshold, high_threshold, allow_low_quality_matches: true };
         let image = |(image, target): (usize, &Target)| {
-            let matches = matcher.boxes(&target.boxes, &anchors);
+            let mut matches = matcher.boxes(&target.boxes, &anchors);
+            ignore_inside(&target.ignored, &anchors, &mut matches.labels);
             let key = key_of(mode).sample(image as u64).purpose(Purpose::Sampler);
             let (count, share) = (self.config.batch_size_per_image, self.config.positive_fraction);
             let (positives, negatives) = sample(&matches.labels, count, share, &mut key.stream());

@@ -1,7 +1,7 @@
 //! A segmentor against the labels of a dataset.
 
 use pad_data::{
-    Dataset,
+    Dataset, LoaderConfig,
     draw::Canvas,
     image::DecodeOptions,
     sets::segmentation::{Classes, SegmentationImage},
@@ -13,35 +13,47 @@ use crate::{
     evaluation::Evaluator,
     speed::Speed,
     titles::titled,
+    unreadable::{Unreadable, shown},
 };
 
 /// Labelled images for segmentation.
 pub type SegmentationDataset<'a> = dyn Dataset<Sample = SegmentationImage> + 'a;
 
 /// Measures a segmentor on a whole dataset. Calls `stopped` before each image and returns `None`
-/// once it is true. An image that cannot be read is an error: the numbers would be those of another
-/// set.
+/// once it is true. An image or mask that cannot be read is left out, as far as [`LoaderConfig`]
+/// tolerates it by default; [`SegmentationReport::unreadable`] names it.
 ///
 /// # Errors
-/// [`Error::Classes`] if the dataset has other classes than the model; as
-/// [`SegmentationModel::predict`].
+/// [`Error::Classes`] if the dataset has other classes than the model; more unreadable images than
+/// are tolerated; as [`SegmentationModel::predict`].
 pub fn measure(
     model: &SegmentationModel,
     dataset: &SegmentationDataset<'_>,
     inference: &SegmentationInference,
     stopped: &dyn Fn() -> bool,
 ) -> Result<Option<SegmentationReport>> {
+    SegmentationEvaluator::new(model, dataset, inference.clone())?.evaluate(stopped)
+}
+
+fn measure_tolerating(
+    model: &SegmentationModel,
+    dataset: &SegmentationDataset<'_>,
+    inference: &SegmentationInference,
+    max_unreadable: f64,
+    stopped: &dyn Fn() -> bool,
+) -> Result<Option<SegmentationReport>> {
     let classes = dataset.classes();
-    expect_same(&model.classes, classes)?;
     let labels_fault = |name: String| move |cause| Error::Labels { name, cause };
     let mut confusion = Confusion::new(classes.len(), Some(classes.ignore))
         .map_err(labels_fault("dataset".into()))?;
     let (mut seconds, mut macs) = (Vec::with_capacity(dataset.len()), 0.0);
+    let mut unreadable = Unreadable::new(dataset.len(), max_unreadable);
     for index in 0..dataset.len() {
         if stopped() {
             return Ok(None);
         }
-        let SegmentationImage { image, labels } = dataset.get(index, &DecodeOptions::default())?;
+        let read = dataset.get(index, &DecodeOptions::default());
+        let Some(SegmentationImage { image, labels }) = unreadable.checked(read)? else { continue };
         let found = model.predict(image, inference)?;
         confusion
             .add(found.classes.classes(), labels.classes())
@@ -50,7 +62,10 @@ pub fn measure(
         macs += found.macs;
     }
     let speed = Speed::new(&seconds, macs);
-    Ok(Some(SegmentationReport::new(classes.clone(), confusion, dataset.len(), speed)))
+    let unreadable = unreadable.into_reasons();
+    let images = dataset.len() - unreadable.len();
+    let report = SegmentationReport::new(classes.clone(), confusion, images, speed);
+    Ok(Some(SegmentationReport { unreadable, ..report }))
 }
 
 /// Checks that a dataset has the classes of a model.
@@ -67,6 +82,7 @@ pub struct SegmentationEvaluator<'a> {
     model: &'a SegmentationModel,
     dataset: &'a SegmentationDataset<'a>,
     inference: SegmentationInference,
+    max_unreadable: f64,
 }
 
 impl<'a> SegmentationEvaluator<'a> {
@@ -82,7 +98,14 @@ impl<'a> SegmentationEvaluator<'a> {
     ) -> Result<Self> {
         inference.validate()?;
         expect_same(&model.classes, dataset.classes())?;
-        Ok(Self { model, dataset, inference })
+        let max_unreadable = LoaderConfig::default().max_unreadable;
+        Ok(Self { model, dataset, inference, max_unreadable })
+    }
+
+    /// Sets the tolerated share of unreadable images, 0 to 1; see [`LoaderConfig::max_unreadable`].
+    #[must_use]
+    pub fn with_max_unreadable(self, max_unreadable: f64) -> Self {
+        Self { max_unreadable, ..self }
     }
 }
 
@@ -90,7 +113,8 @@ impl Evaluator for SegmentationEvaluator<'_> {
     type Report = SegmentationReport;
 
     fn evaluate(&self, stopped: &dyn Fn() -> bool) -> Result<Option<SegmentationReport>> {
-        measure(self.model, self.dataset, &self.inference, stopped)
+        let Self { model, dataset, inference, max_unreadable } = self;
+        measure_tolerating(model, *dataset, inference, *max_unreadable, stopped)
     }
 }
 
@@ -98,8 +122,10 @@ impl SegmentationModel {
     /// Draws `count` images of a dataset: each image, beside it its labels, beside them the
     /// prediction, both with colours of the given opacity.
     ///
+    /// Images that cannot be read are left out with a warning.
+    ///
     /// # Errors
-    /// An image that cannot be read; as [`SegmentationModel::predict`].
+    /// As [`SegmentationModel::predict`].
     pub fn pictures(
         &self,
         dataset: &SegmentationDataset<'_>,
@@ -111,8 +137,7 @@ impl SegmentationModel {
         let mut tiles = Vec::with_capacity(count);
         for place in 0..count {
             let index = place * dataset.len() / count;
-            let SegmentationImage { image, labels } =
-                dataset.get(index, &DecodeOptions::default())?;
+            let Some(SegmentationImage { image, labels }) = shown(dataset, index) else { continue };
             let plain = Canvas::from_image(&image, Some(&inference.pipeline.window))?;
             let found = self.predict(image, inference)?.classes;
             let over = |map| plain.overlay_classes(map, &self.classes, opacity);

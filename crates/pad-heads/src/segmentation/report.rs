@@ -6,7 +6,7 @@ use pad_data::sets::segmentation::Classes;
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 
 use super::metrics::{Confusion, SegmentationMetrics};
-use crate::{evaluation::EvaluationReport, speed::Speed};
+use crate::{evaluation::EvaluationReport, speed::Speed, unreadable::line};
 
 /// The evaluation of a segmentor on a dataset. `Display` prints a table of IoU and accuracy,
 /// `Serialize` gives all numbers; an undefined one is `-` or null.
@@ -19,8 +19,10 @@ pub struct SegmentationReport {
     pub confusion: Confusion,
     /// Its metrics.
     pub metrics: SegmentationMetrics,
-    /// Number of images.
+    /// Number of images that were measured.
     pub images: usize,
+    /// Why each image that was left out could not be read.
+    pub unreadable: Vec<String>,
     /// Time and work per image.
     pub speed: Option<Speed>,
 }
@@ -38,7 +40,8 @@ impl SegmentationReport {
         images: usize,
         speed: Option<Speed>,
     ) -> Self {
-        Self { metrics: confusion.metrics(), classes, confusion, images, speed }
+        let (metrics, unreadable) = (confusion.metrics(), Vec::new());
+        Self { classes, confusion, metrics, images, unreadable, speed }
     }
 
     /// The confusion matrix as a table: rows are labels, columns predictions, per cent of the row.
@@ -95,6 +98,7 @@ impl fmt::Display for SegmentationReport {
             percent(metrics.mean_accuracy),
             percent(metrics.pixel_accuracy)
         )?;
+        write!(f, "{}", line(&self.unreadable, self.images))?;
         match &self.speed {
             Some(speed) => write!(f, "\n{speed}"),
             None => Ok(()),
@@ -105,8 +109,9 @@ impl fmt::Display for SegmentationReport {
 impl Serialize for SegmentationReport {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let rows: Vec<&[u64]> = self.confusion.counts().chunks(self.classes.len().max(1)).collect();
-        let mut report = serializer.serialize_struct("SegmentationReport", 7)?;
+        let mut report = serializer.serialize_struct("SegmentationReport", 8)?;
         report.serialize_field("images", &self.images)?;
+        report.serialize_field("unreadable", &self.unreadable)?;
         report.serialize_field("mean_iou", &self.metrics.mean_iou)?;
         report.serialize_field("mean_accuracy", &self.metrics.mean_accuracy)?;
         report.serialize_field("pixel_accuracy", &self.metrics.pixel_accuracy)?;

@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum BadBoxes {
-    /// The set is refused. Boxes may reach one pixel beyond the image, because tools round and
-    /// count from 0 or from 1; they are clipped.
+    /// They are faults, left out and counted up to the [tolerated](super::DetectionOptions::max_faulty)
+    /// share. Boxes may reach one pixel beyond the image, because tools round and count from 0 or
+    /// from 1; they are clipped.
     #[default]
     Refuse,
     /// They are clipped to the image, and left out where nothing remains. [`LeftOut`] counts them.
@@ -27,6 +28,14 @@ pub struct LeftOut {
     pub cut: usize,
     /// Number of boxes without area inside their image.
     pub without_area: usize,
+    /// Number of annotations that cannot be used.
+    pub faulty: usize,
+    /// Number of outlines that bound no area, of objects that have others.
+    pub outlines: usize,
+    /// Number of images that cannot be used: no such file, no size.
+    pub images: usize,
+    /// Number of images that have no file of labels, of formats with a file for each image.
+    pub unlabelled: usize,
 }
 
 /// Pixels by which a box may reach beyond its image.

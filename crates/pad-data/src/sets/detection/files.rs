@@ -6,6 +6,7 @@ use super::{
     BoxClasses, DetectionImage, LabelledImage, LeftOut,
     entry::{DetectionOptions, Entry, Opened},
     formats::{self, DetectionFormat, coco, voc, yolo},
+    listed::of_folder,
 };
 use crate::{
     Error, Result,
@@ -67,7 +68,8 @@ impl DetectionSet {
         images: impl AsRef<Path>,
         options: &DetectionOptions,
     ) -> Result<Self> {
-        coco::read(annotations.as_ref(), images.as_ref(), options, None).map(Self::new)
+        let folders = [images.as_ref().to_path_buf()];
+        coco::read(annotations.as_ref(), &folders, options, None).map(Self::new)
     }
 
     /// The images of a folder, each with a Pascal VOC file `NAME.xml` in another. Columns and rows
@@ -83,7 +85,8 @@ impl DetectionSet {
         annotations: impl AsRef<Path>,
         options: &DetectionOptions,
     ) -> Result<Self> {
-        voc::read(images.as_ref(), annotations.as_ref(), options, None).map(Self::new)
+        let images = of_folder(images.as_ref())?;
+        voc::read(images, annotations.as_ref(), options, None).map(Self::new)
     }
 
     /// The images of a folder, each with a text file `NAME.txt` in another: a line
@@ -101,7 +104,8 @@ impl DetectionSet {
         options: &DetectionOptions,
     ) -> Result<Self> {
         let labels = labels.as_ref();
-        yolo::read(images.as_ref(), labels, &[labels], options).map(Self::new)
+        let (images, names) = (of_folder(images.as_ref())?, yolo::Names::in_folder(labels));
+        yolo::read(images, &[labels.into()], &names, options).map(Self::new)
     }
 
     /// The file of image `index`; `None` beyond the end.
@@ -138,15 +142,23 @@ impl Dataset for DetectionSet {
         Ok(Arc::clone(&self.entry(index)?.labelled))
     }
 
+    /// Of a radiometric file whose labels are those of its picture, the labels are scaled to the
+    /// thermal image; [`info`](Dataset::info) has them as they are stored.
+    ///
     /// # Errors
-    /// [`Error::Entry`] for an image of another size than its annotations say.
+    /// [`Error::Label`] for an image of another size than its annotations say.
     fn get(&self, index: usize, options: &DecodeOptions) -> Result<DetectionImage> {
         let Entry { path, labelled } = self.entry(index)?;
         let image = decode_collapsed(path, options)?;
         let (expected, found) = (labelled.size, image.size());
+        if expected != found && image.companion_size() == Some(expected) {
+            // Labels of a radiometric file's picture on its thermal image, or the other way round.
+            let labels = Arc::new(labelled.scaled(found)?);
+            return Ok(DetectionImage { image, labels });
+        }
         if expected != found {
             let what = format!("expected an image of {expected} by its annotations, found {found}");
-            return Err(Error::Entry { path: path.clone(), what });
+            return Err(Error::Label { path: path.clone(), what });
         }
         Ok(DetectionImage { image, labels: Arc::clone(labelled) })
     }

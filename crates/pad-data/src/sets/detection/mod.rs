@@ -8,8 +8,10 @@
 //! | [`DetectionSet::yolo`] | a text file for each image, lines of `class x y width height` |
 //! | [`DetectionScenes`] | rendered scenes: person, car, bicycle, animal |
 //!
-//! Files are checked when a set is opened: a contradiction is an error that names file and place.
-//! Images without a box stay: a detector learns the background from them.
+//! Files are checked when a set is opened. Annotations and images that cannot be used are left out,
+//! counted and named, up to a [share](DetectionOptions::max_faulty); beyond it, and where the file as
+//! a whole contradicts itself, there is an error that names file and place. Images without a box
+//! stay: a detector learns the background from them.
 //!
 //! ```no_run
 //! use pad_data::{Dataset, sets::detection::{DetectionOptions, DetectionSet}};
@@ -23,13 +25,17 @@
 //! # Ok::<(), pad_data::Error>(())
 //! ```
 
+mod assembly;
 mod bounds;
 mod classes;
 mod entry;
 mod files;
 mod formats;
+mod listed;
+mod pictures;
 #[cfg(feature = "scenes")]
 mod scenes;
+mod xml;
 // Batches and boxes are tested on scenes.
 #[cfg(all(test, feature = "scenes"))]
 mod tests;
@@ -47,7 +53,7 @@ pub use self::{
     files::DetectionSet,
     formats::DetectionFormat,
 };
-use crate::{dataset::Sample, image::Image, rle::Rle};
+use crate::{Result, dataset::Sample, image::Image, rle::Rle};
 
 /// A labelled object.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,9 +66,12 @@ pub struct Object {
     /// Area, square pixels, by which COCO's metrics separate small from large: of the outline where
     /// the file gives it, else of the box.
     pub area: f64,
-    /// Whether the box holds many objects; such boxes are not trained on, and metrics ignore
-    /// detections on them.
+    /// Whether the box holds many objects, or marks a region whose content is not labelled; such
+    /// boxes are not trained on, and detections inside them are neither right nor wrong.
     pub crowd: bool,
+    /// Whether the object is hard to recognise (`difficult` of Pascal VOC): trained on, but whether
+    /// it is found is neither right nor wrong.
+    pub difficult: bool,
     /// Its number in the file, or its place.
     pub id: i64,
     /// Its pixels, of the image's size: of rendered scenes, and of COCO files opened with
@@ -83,12 +92,41 @@ pub struct LabelledImage {
     pub objects: Vec<Object>,
 }
 
+impl LabelledImage {
+    /// The same labels in an image of another size.
+    ///
+    /// # Errors
+    /// As [`Rle::resized`].
+    fn scaled(&self, size: ImageSize) -> Result<Self> {
+        let across = size.width as f64 / self.size.width as f64;
+        let down = size.height as f64 / self.size.height as f64;
+        let (width, height) = (size.width as f64, size.height as f64);
+        let mut objects = Vec::with_capacity(self.objects.len());
+        for object in &self.objects {
+            let [x1, y1, x2, y2] = object.bbox;
+            let bbox = [
+                (x1 * across).min(width),
+                (y1 * down).min(height),
+                (x2 * across).min(width),
+                (y2 * down).min(height),
+            ];
+            let mask = object.mask.as_ref().map(|mask| mask.resized(size)).transpose()?;
+            // Nothing may be left of a small object's pixels.
+            if mask.as_ref().is_none_or(|mask| mask.area() > 0) {
+                let area = object.area * across * down;
+                objects.push(Object { bbox, area, mask: mask.map(Arc::new), ..object.clone() });
+            }
+        }
+        Ok(Self { size, objects, ..self.clone() })
+    }
+}
+
 /// An image with the boxes of its objects.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DetectionImage {
-    /// The image, of the size that its labels say.
+    /// The image.
     pub image: Image,
-    /// Its labels.
+    /// Its labels, in pixels of this image.
     pub labels: Arc<LabelledImage>,
 }
 

@@ -43,6 +43,7 @@ impl DetectionScenes {
                     class: classes.by_name(name)?,
                     area: mask.area() as f64,
                     crowd: false,
+                    difficult: false,
                     // A scene has far fewer boxes than this.
                     id: (number as i64).saturating_mul(100_000).saturating_add(place + 1),
                     mask: Some(Arc::new(mask)),

@@ -1,10 +1,14 @@
 //! Names and colours of classes, and the ignored label.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, path::Path};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result, draw::Color};
+use crate::{
+    Error, Result,
+    draw::Color,
+    sets::text::{PAGE_BYTES, read_text},
+};
 
 /// The classes of a set.
 ///
@@ -159,8 +163,7 @@ impl Classes {
 
     /// Reads `classes.toml`; also the names of the folders of images and masks.
     pub(super) fn read(path: &Path) -> Result<(Self, String, String)> {
-        let text =
-            fs::read_to_string(path).map_err(|cause| Error::Io { path: path.into(), cause })?;
+        let text = read_text(path, PAGE_BYTES)?;
         let fault = |what: String| Error::Entry { path: path.into(), what };
         let file: File =
             toml::from_str(&text).map_err(|error| fault(error.to_string().trim_end().into()))?;

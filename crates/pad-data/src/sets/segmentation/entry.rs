@@ -2,21 +2,42 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
 
 use super::Classes;
-use crate::{Error, Result, sets::folder::is_image};
+use crate::{
+    Error, Result,
+    sets::{
+        faults::Faults,
+        folder::{is_image, list as entries_of},
+        natural,
+        splits::place_of,
+        text::{SET_BYTES, read_text},
+    },
+};
 
 /// How a labelled set is read.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SegmentationOptions {
     /// The classes. `None`: those of the format.
     pub classes: Option<Classes>,
+    /// The value of each class in the mask files, such as 0 and 255; other values than these and
+    /// the ignored label are faults. `None`: the numbers of the classes, and what the set itself
+    /// says.
+    pub mask_values: Option<Vec<u8>>,
+    /// Largest tolerated share of images that cannot be used, 0 to 1; one is tolerated at any share
+    /// above 0 (see [`tolerated`](crate::dataset::tolerated)). Default 0.05.
+    pub max_faulty: f64,
+}
+
+impl Default for SegmentationOptions {
+    fn default() -> Self {
+        Self { classes: None, mask_values: None, max_faulty: 0.05 }
+    }
 }
 
 /// One image and its labels.
@@ -36,62 +57,154 @@ pub(super) struct Opened {
     pub(super) fourth_channel: bool,
 }
 
-/// The entries that a list names, one a line, with or without an extension.
+impl SegmentationOptions {
+    /// The classes of a set that has the classes `found`.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] unless every class has a value of its own.
+    pub(super) fn classes_of(&self, found: impl FnOnce() -> Classes) -> Result<Classes> {
+        let mut classes = self.classes.clone().unwrap_or_else(found);
+        if let Some(values) = &self.mask_values {
+            let distinct: std::collections::BTreeSet<u8> = values.iter().copied().collect();
+            if values.len() != classes.len() || distinct.len() != values.len() {
+                return Err(Error::Setting {
+                    name: "mask_values",
+                    expected: format!("{} different values, one for each class", classes.len()),
+                    found: format!("{values:?}"),
+                });
+            }
+            let pairs = values.iter().copied().zip(0_u8..);
+            classes.remap = pairs.collect();
+        }
+        Ok(classes)
+    }
+}
+
+/// The list of a part below `folder`, by its name or another of the same meaning; of the given name
+/// if there is none.
+pub(super) fn list_of(folder: &Path, split: &str) -> PathBuf {
+    let place = |name: &str| folder.join(format!("{name}.txt"));
+    let found = place_of(split, |name| vec![place(name)], Path::is_file);
+    found.map_or_else(|| place(split), |(_, list)| list)
+}
+
+/// The entries that a list names, one a line, with or without an extension or the folder of images,
+/// with or without the mask behind it.
 ///
 /// # Errors
-/// [`Error::Io`]; [`Error::Entry`] for an empty list; [`Error::Line`] for a name without an image
-/// or mask, or named twice.
-pub(super) fn entries(list: &Path, images: &Path, masks: &Path) -> Result<Vec<Entry>> {
-    let text = fs::read_to_string(list).map_err(|cause| Error::Io { path: list.into(), cause })?;
+/// [`Error::Io`]; [`Error::Entry`] for an empty list; [`Error::TooManyFaults`] for names without an
+/// image or mask, or named twice, or the first such [`Error::Line`] where none is tolerated.
+pub(super) fn entries(list: &Path, images: &Path, masks: &Path, share: f64) -> Result<Vec<Entry>> {
+    let text = read_text(list, SET_BYTES)?;
     let (image_files, mask_files) = (by_stem(images)?, by_stem(masks)?);
     let mut entries = Vec::new();
     let mut lines = BTreeMap::new();
-    for (index, line) in text.lines().enumerate() {
-        let line = line.trim();
+    let mut faults = Faults::new(share);
+    let mut all = 0;
+    for (line, number) in text.lines().map(str::trim).zip(1_usize..) {
         if line.is_empty() {
             continue;
         }
-        let name = if is_image(line) { stem(line) } else { line };
-        let fault = |what| Error::Line { path: list.into(), line: index + 1, what };
-        let missing = |what: &str, folder: &Path| {
-            fault(format!("expected {what} `{name}` in {}, found none", folder.display()))
+        all += 1;
+        let fault = |what| Error::Line { path: list.into(), line: number, what };
+        let missing = |what: &str, name: &str, folder: &Path| {
+            let (name, folder) = (name.escape_debug(), folder.display());
+            fault(format!("expected {what} `{name}` in {folder}, found none"))
         };
-        if let Some(first) = lines.insert(name.to_string(), index + 1) {
-            return Err(fault(format!("expected a new name, found `{name}` of line {first}")));
-        }
-        let image = image_files.get(name).ok_or_else(|| missing("an image", images))?;
-        let mask = mask_files.get(name).ok_or_else(|| missing("a mask", masks))?;
-        entries.push(Entry {
-            name: name.into(),
-            image: images.join(image),
-            mask: masks.join(mask),
+        let pair = line.split_once(char::is_whitespace).map(|(image, mask)| (image, mask.trim()));
+        let whole = find(&image_files, line).map(|found| (found, line));
+        let found = whole.or_else(|| {
+            let (image, mask) = pair?;
+            Some((find(&image_files, image)?, mask))
         });
+        let Some(((name, image), mask)) = found else {
+            faults.add(missing("an image", stem(line), images))?;
+            continue;
+        };
+        if let Some(first) = lines.insert(name.clone(), number) {
+            let what = format!("expected a new name, found `{name}` of line {first}");
+            faults.add(fault(what))?;
+            continue;
+        }
+        let Some((_, mask)) = find(&mask_files, mask).or_else(|| find(&mask_files, name)) else {
+            faults.add(missing("a mask", name, masks))?;
+            continue;
+        };
+        entries.push(Entry { name: name.clone(), image: image.clone(), mask: mask.clone() });
     }
-    if entries.is_empty() {
+    if all == 0 {
         let what = "expected names of images, found none".into();
         return Err(Error::Entry { path: list.into(), what });
     }
+    faults.close(list, "lines", all)?;
     Ok(entries)
 }
 
-/// The file name without its extension.
-fn stem(name: &str) -> &str {
-    name.rsplit_once('.').map_or(name, |(stem, _)| stem)
-}
-
-/// The image files of a folder, by the name without its extension; the first in order, where
-/// several share it.
-fn by_stem(folder: &Path) -> Result<BTreeMap<String, String>> {
-    let io = |cause| Error::Io { path: folder.into(), cause };
-    let mut names = Vec::new();
-    for entry in fs::read_dir(folder).map_err(io)? {
-        if let Ok(name) = entry.map_err(io)?.file_name().into_string()
-            && is_image(&name)
-        {
-            names.push(name);
+/// The entries of a folder of images and one of masks, by the names of both.
+///
+/// # Errors
+/// [`Error::Io`]; [`Error::Entry`] without images; [`Error::TooManyFaults`] for images without a
+/// mask, or the first of them where none is tolerated.
+pub(super) fn paired(images: &Path, masks: &Path, share: f64) -> Result<Vec<Entry>> {
+    let (image_files, mask_files) = (by_stem(images)?, by_stem(masks)?);
+    let all = image_files.len();
+    if all == 0 {
+        let what = "expected images, found none".into();
+        return Err(Error::Entry { path: images.into(), what });
+    }
+    let mut faults = Faults::new(share);
+    let mut entries = Vec::with_capacity(all);
+    for (name, image) in image_files {
+        match mask_files.get(&name) {
+            Some(mask) => entries.push(Entry { name, image, mask: mask.clone() }),
+            None => {
+                let (name, folder) = (name.escape_debug(), masks.display());
+                let what = format!("expected a mask `{name}` in {folder}, found none");
+                faults.add(Error::Entry { path: images.into(), what })?;
+            }
         }
     }
-    // Last to first, so that the first remains.
-    names.sort_unstable_by(|a, b| b.cmp(a));
-    Ok(names.into_iter().map(|name| (stem(&name).to_string(), name)).collect())
+    faults.close(images, "images", all)?;
+    entries.sort_by(|a, b| natural::compare(&a.name, &b.name));
+    Ok(entries)
+}
+
+/// The file that a name means: the name, or the longest end of its path that is one.
+fn find<'a>(files: &'a BTreeMap<String, PathBuf>, name: &str) -> Option<(&'a String, &'a PathBuf)> {
+    let name = name.replace('\\', "/");
+    let mut end = stem(&name).trim_start_matches("./");
+    loop {
+        if let Some(found) = files.get_key_value(end) {
+            return Some(found);
+        }
+        end = end.split_once('/')?.1;
+    }
+}
+
+/// The name of a file without the extension of an image.
+fn stem(name: &str) -> &str {
+    match is_image(name) {
+        true => name.rsplit_once('.').map_or(name, |(stem, _)| stem),
+        false => name,
+    }
+}
+
+/// The image files below a folder, by their path in it without the extension; the first in order,
+/// where several share it.
+fn by_stem(folder: &Path) -> Result<BTreeMap<String, PathBuf>> {
+    /// Maximum depth: a link to a parent folder would otherwise never end.
+    const DEEPEST: usize = 16;
+    let mut files: BTreeMap<String, PathBuf> = BTreeMap::new();
+    let mut open = vec![(folder.to_path_buf(), String::new(), 0)];
+    while let Some((folder, below, depth)) = open.pop() {
+        for entry in entries_of(&folder)? {
+            let name = format!("{below}{}", entry.name);
+            if is_image(&entry.name) {
+                files.entry(stem(&name).to_string()).or_insert(entry.path);
+            } else if depth < DEEPEST && entry.path.is_dir() {
+                open.push((entry.path, format!("{name}/"), depth + 1));
+            }
+        }
+    }
+    Ok(files)
 }

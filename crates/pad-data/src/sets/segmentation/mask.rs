@@ -1,6 +1,6 @@
-//! Label files: the numbers of an 8-bit PNG, not its colours.
+//! Label files: the numbers of a PNG, or, where it has colours alone, the classes of these.
 
-use std::{io::Cursor, path::Path};
+use std::{collections::BTreeMap, io::Cursor, path::Path};
 
 use pad_ops::ImageSize;
 use png::{BitDepth, ColorType, Decoder, Limits, Transformations};
@@ -8,8 +8,12 @@ use png::{BitDepth, ColorType, Decoder, Limits, Transformations};
 use super::{ClassMap, Classes};
 use crate::{
     Error, Result,
+    draw::Color,
     image::{DecodeOptions, Image, Pixels, damaged, read},
 };
+
+/// The colour of pixels between objects in Pascal VOC's masks.
+const VOC_BOUNDARY: Color = [224, 224, 192];
 
 /// A PNG's samples as they are stored: palettes as indices, bits not widened.
 struct Stored {
@@ -56,50 +60,131 @@ fn stored(path: &Path, options: &DecodeOptions) -> Result<Stored> {
     Ok(Stored { size, color, depth, samples })
 }
 
-/// Reads the labels of an image of `size` from an 8-bit PNG (or one of fewer bits), grey or with a
-/// palette, whose numbers are classes; `classes.remap` is applied.
+/// What a label file holds.
+pub(super) enum Held {
+    /// Numbers, row-major.
+    Numbers(Vec<u8>),
+    /// Colours, row-major.
+    Colors(Vec<Color>),
+}
+
+/// The numbers or colours of a label file, and its size. Grey stored as three equal channels or in
+/// 16 bits, of which 8 are used, is numbers.
 ///
 /// # Errors
-/// [`Error::Entry`] for a PNG of another kind or size, and for a number that is neither a class nor
-/// the ignored label (naming the first pixel): faults of the set, which a loader does not pass
-/// over. [`Error::Decode`] for a damaged file, [`Error::Io`], [`Error::Limit`].
+/// [`Error::Label`] for a PNG of another kind; [`Error::Decode`], [`Error::Io`], [`Error::Limit`].
+pub(super) fn held(path: &Path, options: &DecodeOptions) -> Result<(ImageSize, Held)> {
+    let Stored { size, color, depth, samples } = stored(path, options)?;
+    let samples = match depth {
+        BitDepth::Sixteen => low_bytes(&samples).ok_or_else(|| Error::Label {
+            path: path.into(),
+            what: format!(
+                "expected a mask of 8 bits, found values above 255 in 16 bits, {color:?}"
+            ),
+        })?,
+        _ => samples,
+    };
+    let colors = |channels: usize| -> Held {
+        let pixels = samples.chunks_exact(channels);
+        let colors: Vec<Color> = pixels.map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect();
+        match colors.iter().all(|[red, green, blue]| red == green && green == blue) {
+            true => Held::Numbers(colors.into_iter().map(|[level, ..]| level).collect()),
+            false => Held::Colors(colors),
+        }
+    };
+    let held = match color {
+        ColorType::Grayscale | ColorType::Indexed => Held::Numbers(samples),
+        ColorType::GrayscaleAlpha => {
+            Held::Numbers(samples.chunks_exact(2).map(|pixel| pixel[0]).collect())
+        }
+        ColorType::Rgb => colors(3),
+        ColorType::Rgba => colors(4),
+    };
+    Ok((size, held))
+}
+
+/// 16-bit samples that fit 8 bits.
+fn low_bytes(samples: &[u8]) -> Option<Vec<u8>> {
+    let pairs = samples.as_chunks::<2>().0;
+    pairs.iter().map(|&[high, low]| (high == 0).then_some(low)).collect()
+}
+
+/// Reads the labels of an image of `size` from a PNG of 8 bits or fewer, grey or with a palette,
+/// whose numbers are classes; `classes.remap` is applied. A PNG of colours has the classes of these
+/// colours in `classes.palette`.
+///
+/// # Errors
+/// [`Error::Label`] for a PNG of another kind or size, and for a number or colour that is neither a
+/// class nor the ignored label, naming the first pixel; [`Error::Decode`] for a damaged file,
+/// [`Error::Io`], [`Error::Limit`].
 pub fn read_mask(
     path: &Path,
     size: ImageSize,
     classes: &Classes,
     options: &DecodeOptions,
 ) -> Result<ClassMap> {
-    let fault = |what: String| Err(Error::Entry { path: path.into(), what });
-    let Stored { size: found, color, depth, samples: mut labels } = stored(path, options)?;
-    let is_index = matches!(color, ColorType::Grayscale | ColorType::Indexed);
-    if !is_index || depth == BitDepth::Sixteen {
-        let bits = if depth == BitDepth::Sixteen { 16 } else { 8 };
-        return fault(format!(
-            "expected a mask of 8 bits, grey or with a palette, found {bits} bits, {color:?}"
-        ));
-    }
+    let (found, held) = held(path, options)?;
     if found != size {
-        return fault(format!("expected a mask of {size}, the size of its image, found {found}"));
+        let what = format!("expected a mask of {size}, the size of its image, found {found}");
+        return Err(Error::Label { path: path.into(), what });
     }
+    ClassMap::new(size, labels(path, size, held, classes, None)?)
+}
+
+/// The classes of what a label file of `size` holds; `values`, if given, are the only numbers beside
+/// the ignored label that it may hold.
+///
+/// # Errors
+/// [`Error::Label`] for a pixel that has no class.
+pub(super) fn labels(
+    path: &Path,
+    size: ImageSize,
+    held: Held,
+    classes: &Classes,
+    values: Option<&[u8]>,
+) -> Result<Vec<u8>> {
+    let fault = |pixel: usize, found: String, expected: String| {
+        let (row, column) = (pixel / size.width, pixel % size.width);
+        let what = format!("pixel (row {row}, column {column}) is {found}, expected {expected}");
+        Error::Label { path: path.into(), what }
+    };
+    let mut labels = match held {
+        Held::Numbers(numbers) => numbers,
+        Held::Colors(colors) => {
+            let mut known: BTreeMap<Color, u8> = BTreeMap::from([(VOC_BOUNDARY, classes.ignore)]);
+            known.extend(classes.palette.iter().copied().zip(0_u8..));
+            let class = |(pixel, color): (usize, Color)| {
+                let expected = || "a colour of the palette, or a number in grey".to_string();
+                known
+                    .get(&color)
+                    .copied()
+                    .ok_or_else(|| fault(pixel, format!("{color:?}"), expected()))
+            };
+            return colors.into_iter().enumerate().map(class).collect();
+        }
+    };
     let mut table: [u8; 256] = std::array::from_fn(|value| value as u8);
     classes.remap.iter().for_each(|(&from, &to)| table[usize::from(from)] = to);
     let mut fine: [bool; 256] = [false; 256];
     for (value, fine) in fine.iter_mut().enumerate() {
         let label = table[value];
-        *fine = usize::from(label) < classes.len() || label == classes.ignore;
+        let is_known = usize::from(label) < classes.len() || label == classes.ignore;
+        let is_given = values.is_none_or(|values| {
+            values.contains(&(value as u8)) || value == usize::from(classes.ignore)
+        });
+        *fine = is_known && is_given;
     }
     for (pixel, value) in labels.iter_mut().enumerate() {
         if !fine[usize::from(*value)] {
-            let (row, column) = (pixel / size.width, pixel % size.width);
-            return fault(format!(
-                "pixel (row {row}, column {column}) is {value}, expected a class below {} or {}",
-                classes.len(),
-                classes.ignore
-            ));
+            let expected = match values {
+                Some(values) => format!("one of {values:?} or {}", classes.ignore),
+                None => format!("a class below {} or {}", classes.len(), classes.ignore),
+            };
+            return Err(fault(pixel, value.to_string(), expected));
         }
         *value = table[usize::from(*value)];
     }
-    ClassMap::new(size, labels)
+    Ok(labels)
 }
 
 /// The fourth channel of an 8-bit picture of four channels: in MFNet, the thermal image.

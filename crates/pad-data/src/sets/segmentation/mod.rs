@@ -12,6 +12,7 @@ mod formats;
 mod mask;
 #[cfg(feature = "scenes")]
 mod scenes;
+mod survey;
 
 use std::sync::Arc;
 
@@ -21,7 +22,7 @@ use pad_ops::ImageSize;
 pub use self::scenes::SegmentationScenes;
 pub use self::{
     classes::Classes, entry::SegmentationOptions, files::SegmentationSet,
-    formats::SegmentationFormat, mask::read_mask,
+    formats::SegmentationFormat, mask::read_mask, survey::LabelSurvey,
 };
 use crate::{Error, Result, dataset::Sample, image::Image};
 

@@ -63,7 +63,7 @@ mod tests {
     use crate::{sets::detection::Object, transform::detection::Target};
 
     fn object(bbox: [f64; 4], class: u32) -> Object {
-        Object { bbox, class, area: 1.0, crowd: false, id: 1, mask: None }
+        Object { bbox, class, area: 1.0, crowd: false, difficult: false, id: 1, mask: None }
     }
 
     const GEOMETRY: Geometry = Geometry {
@@ -81,8 +81,9 @@ mod tests {
         // Mirrored: 20 to 60; 60 to 180; 30 to 150, cut to 120. Rows 10 to 20: 20 to 40; 10 to 30.
         let cut = object([40.0, 10.0, 80.0, 20.0], 1);
         let crowd = Object { crowd: true, ..cut.clone() };
-        let target = GEOMETRY.target(&[outside, crowd, cut.clone()], 1e-5);
+        let target = GEOMETRY.target(&[outside, crowd.clone(), crowd, cut.clone()], 1e-5);
         assert_eq!((target.boxes, target.labels), (vec![[30.0, 10.0, 120.0, 30.0]], vec![1]));
+        assert_eq!(target.ignored, [[30.0, 10.0, 120.0, 30.0]]);
         // 20 pixels of its height remain; more than 20 are required.
         assert_eq!(GEOMETRY.target(std::slice::from_ref(&cut), 20.0).boxes.len(), 0);
         assert_eq!(GEOMETRY.target(&[cut], 19.0).boxes.len(), 1);

@@ -182,7 +182,7 @@ impl DetectionPipeline {
         let geometry = self.draw(image.size(), key);
         let mut pixels = vec![0.0; self.channels * self.crop.area()];
         self.place(self.levels(image)?, &geometry, self.crop, &mut pixels)?;
-        let Target { boxes, labels, masks } = geometry.target(objects, self.min_side);
+        let Target { boxes, labels, masks, .. } = geometry.target(objects, self.min_side);
         Ok(DetectionSample {
             pixels,
             channels: self.channels,

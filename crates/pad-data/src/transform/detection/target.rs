@@ -18,14 +18,24 @@ pub struct Target {
     pub labels: Vec<u32>,
     /// Pixels of each box's object, where the set has them.
     pub masks: Vec<ObjectMask>,
+    /// Crowds and regions whose content is not labelled: what is found inside them is not learnt as
+    /// background.
+    pub ignored: Vec<[f32; 4]>,
 }
 
 impl Geometry {
-    /// The single objects of which the kept part shows more than `min_side` pixels each way. Masks
-    /// are those of the objects that have one.
+    /// The objects of which the kept part shows more than `min_side` pixels each way; crowds are
+    /// [ignored](Target::ignored). Masks are those of the objects that have one.
     pub fn target(&self, objects: &[Object], min_side: f64) -> Target {
         let mut target = Target::default();
         for (object, bbox) in self.shown(objects, min_side) {
+            if object.crowd {
+                // A region of unlabelled content is a crowd of every class.
+                if !target.ignored.contains(&bbox) {
+                    target.ignored.push(bbox);
+                }
+                continue;
+            }
             target.boxes.push(bbox);
             target.labels.push(object.class);
             let mask = object.mask.as_ref();
@@ -39,8 +49,8 @@ impl Geometry {
         objects: &'a [Object],
         min_side: f64,
     ) -> impl Iterator<Item = (&'a Object, [f32; 4])> {
-        let single = objects.iter().filter(|object| !object.crowd);
-        single
+        objects
+            .iter()
             .map(|object| (object, self.place(object.bbox)))
             .filter(move |(_, [x1, y1, x2, y2])| x2 - x1 > min_side && y2 - y1 > min_side)
             .map(|(object, bbox)| (object, bbox.map(|edge| edge as f32)))

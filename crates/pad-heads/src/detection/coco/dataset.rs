@@ -1,5 +1,7 @@
 //! The labels of any dataset as COCO's annotations.
 
+use std::collections::BTreeSet;
+
 use pad_data::{
     Dataset,
     rle::Segmentation,
@@ -10,6 +12,20 @@ use super::{CocoAnnotation, CocoCategory, CocoError, CocoImage, CocoTruth};
 use crate::error::Result;
 
 impl CocoTruth {
+    /// The same without these images and their objects; `None` if there are none to leave out.
+    pub(in crate::detection) fn without(&self, images: &BTreeSet<i64>) -> Option<Self> {
+        if images.is_empty() {
+            return None;
+        }
+        let Self { images: all, annotations, categories } = self;
+        let kept = |id: &i64| !images.contains(id);
+        Some(Self {
+            images: all.iter().filter(|image| kept(&image.id)).cloned().collect(),
+            annotations: annotations.iter().filter(|one| kept(&one.image_id)).cloned().collect(),
+            categories: categories.clone(),
+        })
+    }
+
     /// Converts the labels of a dataset, without decoding its images. Categories have
     /// the numbers of the dataset's classes, so that results fit the dataset's own file.
     ///
@@ -43,6 +59,7 @@ impl CocoTruth {
                     bbox: [x1, y1, x2 - x1, y2 - y1],
                     area: object.area,
                     iscrowd: u8::from(object.crowd),
+                    difficult: object.difficult,
                     segmentation: object
                         .mask
                         .as_deref()

@@ -10,7 +10,7 @@ use pad_data::{
 use pad_ops::ImageSize;
 use rayon::prelude::*;
 
-use super::{CocoError, CocoResult, CocoTruth, known};
+use super::{CocoAnnotation, CocoError, CocoResult, CocoTruth, known};
 
 /// Number of IoU thresholds, 0.5 to 0.95.
 const OVERLAPS: usize = 10;
@@ -70,11 +70,8 @@ fn overlap(index: usize) -> f64 {
 /// As [`CocoTruth::validate`]; [`CocoError::Unknown`] and [`CocoError::NotFinite`] for results.
 pub fn evaluate(truth: &CocoTruth, results: &[CocoResult]) -> Result<CocoMetrics, CocoError> {
     let categories = checked(truth, results)?;
-    let objects: Vec<Object> = truth
-        .annotations
-        .iter()
-        .map(|one| Object { shape: Shape::Box(one.bbox), area: one.area, crowd: one.iscrowd != 0 })
-        .collect();
+    let objects: Vec<Object> =
+        truth.annotations.iter().map(|one| Object::of(one, Shape::Box(one.bbox))).collect();
     let found: Vec<Candidate> = results
         .iter()
         .map(|one| Candidate {
@@ -106,7 +103,7 @@ pub fn evaluate_masks(truth: &CocoTruth, results: &[CocoResult]) -> Result<CocoM
     };
     let objects = truth.annotations.par_iter().enumerate().map(|(place, one)| {
         let mask = mask("annotation", place, one.image_id, one.segmentation.as_ref())?;
-        Ok(Object { shape: Shape::mask(mask), area: one.area, crowd: one.iscrowd != 0 })
+        Ok(Object::of(one, Shape::mask(mask)))
     });
     let objects = objects.collect::<Vec<Result<_, CocoError>>>();
     let objects = objects.into_iter().collect::<Result<Vec<_>, _>>()?;
@@ -207,6 +204,18 @@ struct Object {
     shape: Shape,
     area: f64,
     crowd: bool,
+    difficult: bool,
+}
+
+impl Object {
+    fn of(one: &CocoAnnotation, shape: Shape) -> Self {
+        Self { shape, area: one.area, crowd: one.iscrowd != 0, difficult: one.difficult }
+    }
+
+    /// Whether several detections may match it.
+    fn takes_many(&self) -> bool {
+        self.crowd || self.difficult
+    }
 }
 
 /// A detection.
@@ -266,7 +275,7 @@ fn matches(
     [low, high]: [f64; 2],
 ) -> Matches {
     let outside = |area: f64| area < low || area > high;
-    let ignored = |place: &usize| objects[*place].crowd || outside(objects[*place].area);
+    let ignored = |place: &usize| objects[*place].takes_many() || outside(objects[*place].area);
     // Those that count first.
     let (count, rest): (Vec<usize>, Vec<usize>) =
         (0..objects.len()).partition(|place| !ignored(place));
@@ -286,7 +295,7 @@ fn matches(
             let mut best = overlap(index).min(1.0 - 1e-10);
             let mut partner = None;
             for (place, &object) in order.iter().enumerate() {
-                if taken[place] && !objects[object].crowd {
+                if taken[place] && !objects[object].takes_many() {
                     continue;
                 }
                 // An object that counts is preferred to an ignored one.
@@ -528,6 +537,61 @@ mod tests {
         let refused = read_results(&path).unwrap_err().to_string();
         let expected = format!("{}: EOF while parsing", path.display());
         assert!(refused.starts_with(&expected), "{refused}");
+    }
+
+    /// Two objects on one image, the second one difficult, and detections of both.
+    fn pair(difficult: bool) -> (CocoTruth, Vec<CocoResult>) {
+        let object = |id: i64, left: f64, difficult: bool| CocoAnnotation {
+            id,
+            image_id: 1,
+            category_id: 1,
+            bbox: [left, 0.0, 40.0, 40.0],
+            area: 1600.0,
+            iscrowd: 0,
+            difficult,
+            segmentation: None,
+        };
+        let image =
+            super::super::CocoImage { id: 1, file_name: "a".into(), width: 200, height: 50 };
+        let truth = CocoTruth {
+            images: vec![image],
+            annotations: vec![object(1, 0.0, false), object(2, 100.0, difficult)],
+            categories: vec![super::super::CocoCategory { id: 1, name: "person".into() }],
+        };
+        let found = |left: f64, score: f64| CocoResult {
+            image_id: 1,
+            category_id: 1,
+            bbox: [left, 0.0, 40.0, 40.0],
+            score,
+            segmentation: None,
+        };
+        // The best two are on the second object; then the first; then part of the second.
+        let results = vec![found(100.0, 0.9), found(101.0, 0.8), found(0.0, 0.7)];
+        (truth, results)
+    }
+
+    #[test]
+    fn difficult_objects_are_neither_right_nor_wrong() {
+        let (truth, results) = pair(true);
+        // Only the first object counts, and its detection is the only one that does.
+        assert_eq!(evaluate(&truth, &results).unwrap().stats[0], Some(1.0));
+        assert_eq!(evaluate(&truth, &results[..2]).unwrap().stats[0], Some(0.0));
+        // Unlike a crowd, it does not excuse a small detection inside it.
+        let inside =
+            CocoResult { bbox: [110.0, 10.0, 5.0, 5.0], score: 0.95, ..results[0].clone() };
+        let with = |truth: &CocoTruth| {
+            let results = [results.clone(), vec![inside.clone()]].concat();
+            evaluate(truth, &results).unwrap().stats[0].unwrap()
+        };
+        assert!((with(&truth) - 0.5).abs() < 1e-12, "{}", with(&truth));
+        let mut crowd = truth.clone();
+        (crowd.annotations[1].difficult, crowd.annotations[1].iscrowd) = (false, 1);
+        assert_eq!(with(&crowd), 1.0);
+        let (all, results) = pair(false);
+        let found = evaluate(&all, &results).unwrap().stats[0].unwrap();
+        assert!(found < 0.9, "the second detection of an object is wrong: {found}");
+        let text = serde_json::to_string(&truth).unwrap();
+        assert_eq!(serde_json::from_str::<CocoTruth>(&text).unwrap(), truth);
     }
 
     #[test]

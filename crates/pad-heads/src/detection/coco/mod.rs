@@ -52,6 +52,10 @@ pub struct CocoAnnotation {
     /// 1 for a region of many objects, in which detections are neither right nor wrong.
     #[serde(default)]
     pub iscrowd: u8,
+    /// Whether it is neither right nor wrong to find the object, as Pascal VOC has it; unlike a crowd
+    /// it is found by its overlap. No field of COCO's own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub difficult: bool,
     /// Its pixels, for metrics of masks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub segmentation: Option<Segmentation>,

@@ -123,7 +123,12 @@ fn squares(number: usize) -> DetectionBatch {
     let labels = DetectionTargets {
         sizes: vec![ImageSize::new(96, 128); 2],
         targets: vec![
-            Target { boxes: vec![bbox], labels: vec![1], masks: vec![left_half(bbox)] },
+            Target {
+                boxes: vec![bbox],
+                labels: vec![1],
+                masks: vec![left_half(bbox)],
+                ignored: vec![],
+            },
             Target::default(),
         ],
     };

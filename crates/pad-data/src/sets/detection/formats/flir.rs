@@ -32,7 +32,7 @@ fn open(root: &Path, split: &str, options: &DetectionOptions) -> Result<Opened> 
     let classes = BoxClasses::flir();
     let second = second(root, split);
     if second.is_dir() {
-        return coco::read(&second.join("coco.json"), &second, options, Some(&classes));
+        return coco::read(&second.join("coco.json"), &[second], options, Some(&classes));
     }
-    coco::read(&first(root, split), &root.join(split), options, Some(&classes))
+    coco::read(&first(root, split), &[root.join(split)], options, Some(&classes))
 }

@@ -6,6 +6,7 @@ use super::{
     super::{
         BoxClasses,
         entry::{DetectionOptions, Opened},
+        listed::of_folder,
     },
     voc,
 };
@@ -19,6 +20,7 @@ pub(super) const FORMAT: Format<DetectionOptions, Opened> = Format {
 };
 
 fn open(root: &Path, split: &str, options: &DetectionOptions) -> Result<Opened> {
-    let (images, annotations) = (root.join("infrared").join(split), root.join("Annotations"));
-    voc::read(&images, &annotations, options, Some(&BoxClasses::llvip()))
+    let images = options.images.clone().unwrap_or_else(|| root.join("infrared").join(split));
+    let annotations = root.join("Annotations");
+    voc::read(of_folder(&images)?, &annotations, options, Some(&BoxClasses::llvip()))
 }

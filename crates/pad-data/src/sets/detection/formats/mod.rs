@@ -1,6 +1,7 @@
 //! Formats of images with boxes. A new one is a file here and a line in [`FORMATS`].
 
 pub(super) mod coco;
+mod cvat;
 mod flir;
 mod hit_uav;
 mod llvip;
@@ -17,8 +18,15 @@ use crate::{
 
 /// All formats. Where a folder is opened without a name of one, the first that it looks like is
 /// taken.
-static FORMATS: [Format<DetectionOptions, Opened>; 6] =
-    [flir::FORMAT, llvip::FORMAT, coco::FORMAT, voc::FORMAT, yolo::FORMAT, hit_uav::FORMAT];
+static FORMATS: [Format<DetectionOptions, Opened>; 7] = [
+    flir::FORMAT,
+    llvip::FORMAT,
+    hit_uav::FORMAT,
+    coco::FORMAT,
+    cvat::FORMAT,
+    voc::FORMAT,
+    yolo::FORMAT,
+];
 
 /// How a folder of images with boxes is arranged, by name: see
 /// [`DetectionSet::open`](super::DetectionSet::open).

@@ -1,145 +1,248 @@
 //! Pascal VOC: one XML file for each image.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use pad_ops::ImageSize;
-use roxmltree::{Document, Node};
+use roxmltree::Node;
 
 use super::super::{
-    BoxClasses, LeftOut, Object, Others,
-    bounds::bounded,
-    entry::{DetectionOptions, Entry, Opened, first_folder},
+    BoxClasses, LeftOut,
+    assembly::{Assembly, Labelled},
+    entry::{DetectionOptions, Entry, Numbers, Opened, first_folder, header_size},
+    listed::{Listed, of_folder, of_list},
+    xml::{child, children, is_yes, number, text, with_document},
 };
 use crate::{
     Error, Result,
-    sets::{ImageFolder, format::Format},
+    sets::{
+        faults::Faults,
+        format::Format,
+        splits::{names_of, place_of},
+        text::PAGE_BYTES,
+    },
 };
 
 pub(super) const FORMAT: Format<DetectionOptions, Opened> = Format {
     name: "voc",
     looks_for: Some("Annotations"),
-    matches: |root, _| root.join("Annotations").is_dir(),
+    matches: |root, split| {
+        root.join("Annotations").is_dir()
+            || annotations(root, split).is_some_and(|folder| holds_xml(&folder))
+    },
     open: |root, split, options| {
-        let (below, above) = (Path::new(split).join("images"), Path::new("images").join(split));
-        let images = first_folder(root, &[below, above, split.into()]);
-        read(&images, &root.join("Annotations"), options, None)
+        let annotations = annotations(root, split).unwrap_or_else(|| root.join("Annotations"));
+        read(images(root, split, options)?, &annotations, options, None)
     },
 };
 
-/// An object of a file.
-struct Labelled {
-    name: String,
-    /// Left, top, right, bottom edge, continuous.
-    bbox: [f64; 4],
+/// The folder of the XML files.
+fn annotations(root: &Path, split: &str) -> Option<PathBuf> {
+    let own = [root.join("Annotations"), root.join("annotations")];
+    let own = own.into_iter().find(|folder| holds_xml(folder));
+    // Roboflow has them beside the images.
+    own.or_else(|| {
+        let places = |name: &str| vec![root.join(name)];
+        place_of(split, places, holds_xml).map(|(_, folder)| folder)
+    })
+}
+
+/// Whether a folder holds XML files, or folders that do.
+fn holds_xml(folder: &Path) -> bool {
+    let entries = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten();
+    let is_xml =
+        |path: PathBuf| path.extension().is_some_and(|found| found.eq_ignore_ascii_case("xml"));
+    entries(folder).any(|entry| {
+        let path = entry.path();
+        is_xml(path.clone()) || (path.is_dir() && entries(&path).any(|entry| is_xml(entry.path())))
+    })
+}
+
+/// The images of a part: those of its list in `ImageSets/Main`, or of its folder.
+fn images(root: &Path, split: &str, options: &DetectionOptions) -> Result<Vec<Listed>> {
+    let lists = |name: &str| {
+        let list = format!("{name}.txt");
+        vec![root.join("ImageSets/Main").join(&list), root.join("ImageSets").join(&list)]
+    };
+    if let Some((_, list)) = place_of(split, lists, Path::is_file) {
+        let folders = ["JPEGImages", "images", "Images", ""].map(|name| root.join(name));
+        let given = options.images.as_ref().map(std::slice::from_ref);
+        return of_list(&list, given.unwrap_or(&folders), options.max_faulty);
+    }
+    if let Some(folder) = &options.images {
+        return of_folder(folder);
+    }
+    let mut places = Vec::new();
+    for name in names_of(split) {
+        places.extend([
+            Path::new(&name).join("images"),
+            Path::new("images").join(&name),
+            name.into(),
+        ]);
+    }
+    // The name that was given is the one that is missed.
+    places.push(split.into());
+    of_folder(&first_folder(root, &places))
 }
 
 /// The content of one XML file.
 struct Page {
-    size: ImageSize,
-    objects: Vec<Labelled>,
+    /// `None` if the file does not hold it.
+    size: Option<ImageSize>,
+    /// Objects, or what is wrong with them.
+    objects: Vec<Result<Labelled, String>>,
 }
 
-/// Reads the images of a folder and their XML files; `preset` are the classes of the format.
+/// An image and its XML file.
+struct Read {
+    image: Listed,
+    xml: PathBuf,
+    size: ImageSize,
+    objects: Vec<Result<Labelled, String>>,
+}
+
+/// Reads images and their XML files; `preset` are the classes of the format.
 pub(in super::super) fn read(
-    images: &Path,
+    images: Vec<Listed>,
     annotations: &Path,
     options: &DetectionOptions,
     preset: Option<&BoxClasses>,
 ) -> Result<Opened> {
+    options.validate()?;
     options.without_masks("VOC")?;
-    let folder = ImageFolder::open(images)?;
-    let mut pages = Vec::with_capacity(folder.files().len());
-    for (path, name) in folder.files() {
-        let xml = annotations.join(Path::new(name).with_extension("xml"));
-        pages.push((path.to_path_buf(), name.to_string(), page(&xml)?, xml));
+    let (all, first) = (images.len(), images.first().map(|image| image.name.clone()));
+    let mut left_out = LeftOut::default();
+    let mut faults = Faults::new(options.max_faulty);
+    let mut pages = Vec::with_capacity(all);
+    for image in images {
+        let Some(xml) = xml_of(annotations, &image) else {
+            left_out.unlabelled += 1;
+            continue;
+        };
+        let size = |page: &Page| page.size.map_or_else(|| header_size(&image.path), Ok);
+        match page(&xml).and_then(|page| Ok((size(&page)?, page))) {
+            Ok((size, Page { objects, .. })) => pages.push(Read { image, xml, size, objects }),
+            Err(error) => faults.add(error)?,
+        }
     }
-    let classes = options.classes_of(preset, || {
-        let objects = pages.iter().flat_map(|(_, _, page, _)| &page.objects);
-        let names: BTreeSet<&str> = objects.map(|object| object.name.as_str()).collect();
-        BoxClasses::named(names)
+    if left_out.unlabelled == all {
+        let looked_for = Path::new(&first.unwrap_or_default()).with_extension("xml");
+        let what = format!(
+            "expected an XML file for some of {all} images, found none (looked for {})",
+            looked_for.display()
+        );
+        return Err(Error::Entry { path: annotations.into(), what });
+    }
+    if left_out.unlabelled > 0 {
+        let (folder, unlabelled) = (annotations.display(), left_out.unlabelled);
+        tracing::warn!("{folder}: {unlabelled} of {all} images have no XML file and are left out");
+    }
+    left_out.images += faults.close(annotations, "files", all)?;
+    let labelled = pages.iter().flat_map(|page| page.objects.iter().flatten());
+    let names: BTreeSet<&str> = labelled.map(|object| object.name.as_str()).collect();
+    let names: Vec<&str> = names.into_iter().collect();
+    let classes = options.classes_of(preset, Numbers::Ours, || {
+        BoxClasses::named(names.iter().copied())
+            .map_err(|error| Error::Entry { path: annotations.into(), what: error.to_string() })
     })?;
-    let (mut entries, mut left_out) = (Vec::with_capacity(pages.len()), LeftOut::default());
-    let mut objects_so_far = 0;
-    for ((path, name, page, xml), id) in pages.into_iter().zip(1..) {
-        let Page { size, objects: labelled } = page;
+    let names: Vec<String> = names.into_iter().map(String::from).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut assembly = Assembly::new(&classes, &names, options, left_out);
+    let mut entries = Vec::with_capacity(pages.len());
+    for (Read { image, xml, size, objects: labelled }, id) in pages.into_iter().zip(1..) {
         let mut objects = Vec::with_capacity(labelled.len());
-        for (Labelled { name, bbox }, place) in labelled.into_iter().zip(1..) {
-            objects_so_far += 1;
-            let fault = |what: String| Error::Entry {
+        for (labelled, place) in labelled.into_iter().zip(1_usize..) {
+            assembly.add(labelled, size, &mut objects, |what| Error::Entry {
                 path: xml.clone(),
                 what: format!("object {place}: {what}"),
-            };
-            let Some(class) = classes.by_name(&name) else {
-                if classes.others == Others::Refuse {
-                    let list = classes.list();
-                    let what = format!("expected one of the classes {list}, found `{name}`");
-                    return Err(fault(what));
-                }
-                *left_out.categories.entry(name).or_default() += 1;
-                continue;
-            };
-            let bounded = bounded(bbox, size, options.bad_boxes, &mut left_out);
-            let Some(bbox) = bounded.map_err(|what| fault(format!("box {bbox:?}: {what}")))? else {
-                continue;
-            };
-            let area = (bbox[2] - bbox[0]) * (bbox[3] - bbox[1]);
-            objects.push(Object {
-                bbox,
-                class,
-                area,
-                crowd: false,
-                id: objects_so_far,
-                mask: None,
-            });
+            })?;
         }
-        entries.push(Entry::new(path, id, name, size, objects));
+        entries.push(Entry::new(image.path, id, image.name, size, objects));
     }
+    let left_out = assembly.close(annotations, "objects")?;
     Ok(Opened { entries, classes, left_out })
+}
+
+/// The XML file of an image: at the same place below the folder of annotations, or of this name
+/// directly in it, or beside the image.
+fn xml_of(annotations: &Path, image: &Listed) -> Option<PathBuf> {
+    let below = Path::new(&image.name);
+    let name = below.file_name().map(Path::new).unwrap_or(below);
+    let places = [annotations.join(below), annotations.join(name), image.path.clone()];
+    let spelt =
+        places.iter().flat_map(|place| ["xml", "XML"].map(|kind| place.with_extension(kind)));
+    spelt.into_iter().find(|file| file.exists())
 }
 
 /// Reads one XML file.
 fn page(path: &Path) -> Result<Page> {
-    let text = fs::read_to_string(path).map_err(|cause| Error::Io { path: path.into(), cause })?;
-    let fault = |what: String| Error::Entry { path: path.into(), what };
-    let document = Document::parse(&text)
-        .map_err(|error| fault(format!("expected a Pascal VOC file: {error}")))?;
-    let root = document.root_element();
-    let size = child(root, "size").map_err(fault)?;
-    let side = |name| {
-        let side = number(size, name).map_err(|what| fault(format!("`size`: {what}")))?;
-        if side >= 1.0 && side <= f64::from(u32::MAX) && side.fract() == 0.0 {
-            return Ok(side as usize);
-        }
-        Err(fault(format!("`size`: `{name}`: expected a whole number above 0, found {side}")))
-    };
-    let size = ImageSize::new(side("height")?, side("width")?);
-    let objects = root.children().filter(|node| node.has_tag_name("object"));
-    let labelled = objects.zip(1..).map(|(object, place)| {
-        labelled(object).map_err(|what| fault(format!("object {place}: {what}")))
-    });
-    Ok(Page { size, objects: labelled.collect::<Result<_>>()? })
+    with_document(path, PAGE_BYTES, "a Pascal VOC file", |document| {
+        let root = document.root_element();
+        let side = |name| {
+            let side = number(child(root, "size").ok()?, name).ok()?;
+            let is_side = side >= 1.0 && side <= f64::from(u32::MAX) && side.fract() == 0.0;
+            is_side.then_some(side as usize)
+        };
+        let size = side("height").zip(side("width"));
+        let objects = children(root, "object").map(labelled).collect();
+        Ok(Page { size: size.map(|(height, width)| ImageSize::new(height, width)), objects })
+    })
 }
 
-/// One object. Rows and columns count from 1, and the last ones belong to it.
+/// One object. Rows and columns count from 1, and the last ones belong to it. Errors are texts.
 fn labelled(object: Node<'_, '_>) -> Result<Labelled, String> {
     let name = child(object, "name")?.text().unwrap_or_default().trim();
     if name.is_empty() {
         return Err("`name`: expected a name, found none".into());
     }
-    let bounds = child(object, "bndbox")?;
+    Ok(Labelled {
+        name: name.into(),
+        bbox: edges(object)?,
+        difficult: is_yes(text(object, "difficult")),
+    })
+}
+
+/// The box of an object, or that around its outline or turned box. Errors are texts.
+fn edges(object: Node<'_, '_>) -> Result<[f64; 4], String> {
+    if let Ok(turned) = child(object, "robndbox") {
+        let number = |name| number(turned, name);
+        let (angle, width, height) = (number("angle")?, number("w")?, number("h")?);
+        let (sine, cosine) = (angle.sin().abs(), angle.cos().abs());
+        let across = (width * cosine + height * sine) / 2.0;
+        let down = (width * sine + height * cosine) / 2.0;
+        let (x, y) = (number("cx")?, number("cy")?);
+        return Ok([x - across, y - down, x + across, y + down]);
+    }
+    let bounds = match (child(object, "bndbox"), child(object, "polygon")) {
+        (Err(_), Ok(polygon)) => return around(polygon),
+        (bounds, _) => bounds?,
+    };
     let number = |name| number(bounds, name);
-    let bbox = [number("xmin")? - 1.0, number("ymin")? - 1.0, number("xmax")?, number("ymax")?];
-    Ok(Labelled { name: name.into(), bbox })
+    Ok([number("xmin")? - 1.0, number("ymin")? - 1.0, number("xmax")?, number("ymax")?])
 }
 
-/// The first element of this name directly inside `node`.
-fn child<'a, 'input>(node: Node<'a, 'input>, name: &str) -> Result<Node<'a, 'input>, String> {
-    let mut children = node.children().filter(|child| child.has_tag_name(name));
-    children.next().ok_or_else(|| format!("expected an element `{name}`, found none"))
-}
-
-/// The number in an element.
-fn number(node: Node<'_, '_>, name: &str) -> Result<f64, String> {
-    let text = child(node, name)?.text().unwrap_or_default().trim();
-    text.parse().map_err(|_| format!("`{name}`: expected a number, found `{text}`"))
+/// The box around an outline `x1`, `y1`, `x2`, ..., or of points `pt` with `x` and `y`. Errors are
+/// texts.
+fn around(polygon: Node<'_, '_>) -> Result<[f64; 4], String> {
+    let mut points = Vec::new();
+    for point in children(polygon, "pt") {
+        points.push([number(point, "x")?, number(point, "y")?]);
+    }
+    for place in 1_usize.. {
+        let names = [format!("x{place}"), format!("y{place}")];
+        let (Ok(x), Ok(y)) = (number(polygon, &names[0]), number(polygon, &names[1])) else {
+            break;
+        };
+        points.push([x, y]);
+    }
+    if points.len() < 3 {
+        return Err(format!("`polygon`: expected at least 3 points, found {}", points.len()));
+    }
+    let all = |axis: usize| points.iter().map(move |point| point[axis]);
+    let low = |axis| all(axis).fold(f64::INFINITY, f64::min);
+    let high = |axis| all(axis).fold(f64::NEG_INFINITY, f64::max);
+    Ok([low(0) - 1.0, low(1) - 1.0, high(0), high(1)])
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::super::{
     Classes,
-    entry::{Opened, SegmentationOptions, entries},
+    entry::{Opened, SegmentationOptions, entries, list_of},
 };
 use crate::sets::format::Format;
 
@@ -15,13 +15,13 @@ pub(super) const FORMAT: Format<SegmentationOptions, Opened> = Format {
     open: |root, split, options| {
         let (images, masks) = (root.join("JPEGImages"), root.join("SegmentationClass"));
         Ok(Opened {
-            entries: entries(&list(root, split), &images, &masks)?,
-            classes: options.classes.clone().unwrap_or_else(Classes::soda),
+            entries: entries(&list(root, split), &images, &masks, options.max_faulty)?,
+            classes: options.classes_of(Classes::soda)?,
             fourth_channel: false,
         })
     },
 };
 
 fn list(root: &Path, split: &str) -> PathBuf {
-    root.join("ImageSets/Segmentation").join(format!("{split}.txt"))
+    list_of(&root.join("ImageSets/Segmentation"), split)
 }

@@ -1,0 +1,107 @@
+//! Lines of YOLO's text files.
+
+use pad_ops::ImageSize;
+
+use super::super::super::assembly::Labelled;
+
+/// Reads one line: the class, and a box `x y width height` or an outline `x1 y1 x2 y2 ...` of three
+/// corners or more, in shares of the image's sides. The numbers stand apart by spaces, tabs, commas or
+/// semicolons. `extra` numbers behind the box are key points. Errors are texts.
+pub(super) fn object(
+    line: &str,
+    size: ImageSize,
+    names: &[String],
+    extra: usize,
+) -> Result<Labelled, String> {
+    let is_between = |letter: char| letter.is_whitespace() || matches!(letter, ',' | ';');
+    let fields: Vec<&str> = line.split(is_between).filter(|field| !field.is_empty()).collect();
+    let [class, numbers @ ..] = &fields[..] else {
+        return Err("expected `class x y width height`, found nothing".into());
+    };
+    let is_box = matches!(numbers.len(), 4 | 5) || (extra > 0 && numbers.len() == 4 + extra);
+    if !is_box && (numbers.len() < 6 || !numbers.len().is_multiple_of(2)) {
+        return Err(format!(
+            "expected 5 numbers, `class x y width height`, or an outline, found {}",
+            fields.len()
+        ));
+    }
+    let name = name(class, names)?;
+    let mut values = Vec::with_capacity(numbers.len());
+    for text in numbers {
+        let value = text.parse::<f64>();
+        values.push(value.map_err(|_| format!("expected a number, found `{}`", short(text)))?);
+    }
+    let edges = match (is_box, &values[..]) {
+        (true, &[x, y, width, height, ..]) => {
+            [x - width / 2.0, y - height / 2.0, x + width / 2.0, y + height / 2.0]
+        }
+        _ => around(&values),
+    };
+    let (high, wide) = (size.height as f64, size.width as f64);
+    let bbox = [edges[0] * wide, edges[1] * high, edges[2] * wide, edges[3] * high];
+    Ok(Labelled { name: name.into(), bbox, difficult: false })
+}
+
+/// The box around an outline; NaN where a corner is NaN.
+fn around(corners: &[f64]) -> [f64; 4] {
+    let extreme = |axis: usize, choose: fn(f64, f64) -> f64| {
+        let along = corners.iter().skip(axis).step_by(2).copied();
+        let any_nan = along.clone().any(f64::is_nan);
+        along.reduce(choose).filter(|_| !any_nan).unwrap_or(f64::NAN)
+    };
+    [extreme(0, f64::min), extreme(1, f64::min), extreme(0, f64::max), extreme(1, f64::max)]
+}
+
+/// The name of a class: by its number, or as it is. Errors are texts.
+fn name<'a>(class: &str, names: &'a [String]) -> Result<&'a str, String> {
+    let number = class.parse::<f64>().ok().filter(|number| *number >= 0.0 && number.fract() == 0.0);
+    let by_number = number.and_then(|number| names.get(number as usize));
+    let found = by_number.or_else(|| names.iter().find(|name| *name == class));
+    let refuse = || format!("expected a class below {}, found `{}`", names.len(), short(class));
+    found.map(String::as_str).ok_or_else(refuse)
+}
+
+/// The first letters of a text from a file.
+fn short(text: &str) -> String {
+    text.chars().take(60).collect::<String>().escape_debug().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(line: &str, extra: usize) -> Result<(String, [f64; 4]), String> {
+        let names = ["person", "traffic-light"].map(String::from);
+        let read = object(line, ImageSize::new(40, 80), &names, extra);
+        read.map(|labelled| (labelled.name, labelled.bbox))
+    }
+
+    #[test]
+    fn boxes_and_outlines_are_read() {
+        let is = |name: &str| Ok((name.to_string(), [20.0, 10.0, 60.0, 30.0]));
+        for line in [
+            "0 0.5 0.5 0.5 0.5",
+            "0.0\t0.5\t0.5\t0.5\t5e-1\r",
+            "0, 0.5, 0.5, 0.5, 0.5",
+            "person 0.5 0.5 0.5 0.5",
+            // With its score.
+            "0 0.5 0.5 0.5 0.5 0.93",
+            // An outline, and a turned box by its corners.
+            "0 0.25 0.25 0.75 0.25 0.75 0.75",
+            "0 0.25 0.5 0.5 0.25 0.75 0.5 0.5 0.75",
+        ] {
+            assert_eq!(read(line, 0), is("person"), "{line}");
+        }
+        assert_eq!(read("1 0.5 0.5 0.5 0.5 0.1 0.1 2 0.2 0.2 2", 6), is("traffic-light"));
+        let wrong = |line| read(line, 0).unwrap_err();
+        assert_eq!(
+            wrong("0 0.5 0.5 0.5"),
+            "expected 5 numbers, `class x y width height`, or an outline, found 4"
+        );
+        assert!(wrong("0 0.1 0.1 0.2 0.2 0.3 0.3 0.4").ends_with("found 8"));
+        assert_eq!(wrong("2 0.5 0.5 0.5 0.5"), "expected a class below 2, found `2`");
+        assert_eq!(wrong("-1 0.5 0.5 0.5 0.5"), "expected a class below 2, found `-1`");
+        assert_eq!(wrong("0 0.5 0.5 a 0.5"), "expected a number, found `a`");
+        assert!(read("0 nan 0.2 0.3 0.4 0.5 0.6", 0).unwrap().1[0].is_nan());
+    }
+}

@@ -1,0 +1,177 @@
+//! Finds the files of images by the names that annotations have for them: names of other systems,
+//! escaped ones, and paths of the machine that they were labelled on.
+
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use percent_encoding::percent_decode_str;
+
+use crate::sets::folder::{is_image, list};
+
+/// Number of names that decide between folders.
+const TRIED: usize = 32;
+
+/// A folder of images.
+pub(super) struct Pictures {
+    folder: PathBuf,
+    listed: Option<Listing>,
+}
+
+/// The images below a folder, by their paths in lower case.
+#[derive(Default)]
+struct Listing {
+    paths: BTreeMap<String, Vec<PathBuf>>,
+    names: BTreeMap<String, Vec<PathBuf>>,
+}
+
+impl Pictures {
+    /// The first of `folders` that holds the most of the first `names`; the first that exists, if
+    /// none holds any.
+    pub(super) fn best<'a>(
+        folders: &[PathBuf],
+        names: impl Iterator<Item = &'a str> + Clone,
+    ) -> Self {
+        let of = |folder: &PathBuf| Self { folder: folder.clone(), listed: None };
+        let mut best: Option<(usize, Self)> = None;
+        let tried = names.clone().take(TRIED).count();
+        for folder in folders.iter().filter(|folder| folder.is_dir()) {
+            let mut pictures = of(folder);
+            let held = names.clone().take(TRIED).filter(|name| pictures.find(name).is_some());
+            let held = held.count();
+            if best.as_ref().is_none_or(|(most, _)| held > *most) {
+                best = Some((held, pictures));
+            }
+            if held == tried {
+                break;
+            }
+        }
+        let otherwise = || of(folders.first().unwrap_or(&PathBuf::new()));
+        best.map_or_else(otherwise, |(_, pictures)| pictures)
+    }
+
+    /// The folder.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The file of an image, as [`Pictures::exact`] or else as [`Pictures::alike`].
+    fn find(&mut self, name: &str) -> Option<PathBuf> {
+        self.exact(name).or_else(|| self.alike(name))
+    }
+
+    /// The file of exactly this name, with `/` for `\` or escapes resolved. `None` if it is
+    /// missing.
+    pub(super) fn exact(&self, name: &str) -> Option<PathBuf> {
+        let forms = forms(name);
+        let inside = forms.iter().filter(|form| !form.split('/').any(|part| part == ".."));
+        inside.map(|form| self.folder.join(&**form)).find(|path| path.is_file())
+    }
+
+    /// The file below the folder whose path is the longest end of the name, whatever its case; else
+    /// the only one of this file name. `None` without such a file.
+    pub(super) fn alike(&mut self, name: &str) -> Option<PathBuf> {
+        let listing = self.listed.get_or_insert_with(|| Listing::of(&self.folder));
+        forms(name).iter().find_map(|form| listing.find(form))
+    }
+}
+
+/// The names that a name may stand for.
+fn forms(name: &str) -> Vec<Cow<'_, str>> {
+    let mut forms = vec![Cow::Borrowed(name)];
+    let mut add = |form: Cow<'_, str>| {
+        if !forms.iter().any(|known| *known == form) {
+            forms.push(Cow::Owned(form.into_owned()));
+        }
+    };
+    let slashes = name.replace('\\', "/");
+    add(Cow::Borrowed(&slashes));
+    // Label Studio serves files as `/data/local-files/?d=folder/image.png`.
+    let query = slashes.split_once("?d=").map_or(slashes.as_str(), |(_, path)| path);
+    add(Cow::Borrowed(query));
+    add(percent_decode_str(query).decode_utf8_lossy());
+    forms
+}
+
+impl Listing {
+    /// The images below `folder`; folders that cannot be read have none.
+    fn of(folder: &Path) -> Self {
+        /// Maximum depth: a link to a parent folder would otherwise never end.
+        const DEEPEST: usize = 32;
+        let mut listing = Self::default();
+        let mut open = vec![(folder.to_path_buf(), String::new(), 0)];
+        while let Some((folder, below, depth)) = open.pop() {
+            for entry in list(&folder).unwrap_or_default() {
+                let relative = format!("{below}{}", entry.name);
+                let is_folder = entry.path.is_dir();
+                if is_folder && depth < DEEPEST {
+                    open.push((entry.path, format!("{relative}/"), depth + 1));
+                } else if !is_folder && is_image(&entry.name) {
+                    let name = entry.name.to_lowercase();
+                    listing.names.entry(name).or_default().push(entry.path.clone());
+                    listing.paths.entry(relative.to_lowercase()).or_default().push(entry.path);
+                }
+            }
+        }
+        listing
+    }
+
+    fn find(&self, name: &str) -> Option<PathBuf> {
+        let only = |files: &Vec<PathBuf>| match &files[..] {
+            [file] => Some(file.clone()),
+            _ => None,
+        };
+        let name = name.to_lowercase();
+        let mut end = name.trim_start_matches(['/', '.']);
+        loop {
+            if let Some(file) = self.paths.get(end).and_then(only) {
+                return Some(file);
+            }
+            match end.split_once('/') {
+                Some((_, rest)) => end = rest,
+                None => return self.names.get(end).and_then(only),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn names_of_other_systems_are_found() {
+        let root = tempfile::tempdir().unwrap();
+        let put = |name: &str| {
+            let path = root.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, b"").unwrap();
+        };
+        for name in ["a/IM 1.PNG", "b/IM 1.PNG", "a/one.png", "top.jpg", "b/two/3.png"] {
+            put(name);
+        }
+        let mut pictures = Pictures::best(&[root.path().into()], std::iter::empty());
+        let mut found = |name: &str| {
+            let path = pictures.find(name)?;
+            Some(path.strip_prefix(root.path()).unwrap().to_str().unwrap().to_string())
+        };
+        let is = |name: &str| Some(name.to_string());
+        assert_eq!(found("a/one.png"), is("a/one.png"));
+        assert_eq!(found("a\\one.png"), is("a/one.png"));
+        assert_eq!(found("a/im%201.png"), is("a/IM 1.PNG"));
+        assert_eq!(found("C:\\Users\\x\\b\\IM 1.png"), is("b/IM 1.PNG"));
+        assert_eq!(found("../../media/upload/one.png"), is("a/one.png"));
+        assert_eq!(found("/data/local-files/?d=b%2Ftwo%2F3.png"), is("b/two/3.png"));
+        assert_eq!(found("/home/me/TOP.jpg"), is("top.jpg"));
+        // Two files of this name.
+        assert_eq!(found("im 1.png"), None);
+        assert_eq!(found("none.png"), None);
+        let folders = ["none", "b", "a"].map(|name| root.path().join(name));
+        let names = ["one.png", "IM 1.PNG"];
+        assert!(Pictures::best(&folders, names.into_iter()).folder().ends_with("a"));
+    }
+}
