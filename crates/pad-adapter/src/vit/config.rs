@@ -7,7 +7,7 @@ use super::{
     kinds::{Activation, Positions, Prefix, QkvBias, RelativeBias, RelativeResize, TableResize},
     published,
 };
-use crate::{AdapterConfig, Error, LoraConfig, Result};
+use crate::{AdapterConfig, Error, LoraConfig, LoraTarget, Result};
 
 /// Rows and columns of patches. A named pair, because a bare one gets swapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -364,6 +364,16 @@ impl ViTConfig {
             faults.extend(adapter.faults().into_iter().map(|fault| format!("adapter: {fault}")));
         }
         if let Some(lora) = &self.lora {
+            let parts = [LoraTarget::Qkv, LoraTarget::Query, LoraTarget::Key, LoraTarget::Value];
+            if lora.bias
+                && self.qkv_bias != QkvBias::All
+                && parts.iter().any(|&part| lora.targets.get(part).is_some())
+            {
+                faults.push(
+                    "lora: `bias` of queries, keys or values, expected a network with all three"
+                        .into(),
+                );
+            }
             faults.extend(lora.faults().into_iter().map(|fault| format!("lora: {fault}")));
         }
         if faults.is_empty() {

@@ -10,7 +10,7 @@ use super::{
     ours,
     report::{Change, ConversionReport},
     rule::{Fate, Group, fate},
-    transformers,
+    timm, transformers,
 };
 use crate::{Error, Result, Scale, checkpoint::Checkpoint, vit::ViTConfig};
 
@@ -139,8 +139,9 @@ impl Checkpoint {
         Ok((converted, report))
     }
 
-    /// The encoder under timm's names, without adapters and decoder. Of the metadata, only those of
-    /// the encoder stay.
+    /// The encoder under timm's names and in timm's form (gate and value apart, the class token's
+    /// position in the token, as timm has each family), without adapters and decoder. Of the
+    /// metadata, only those of the encoder stay.
     ///
     /// # Errors
     /// [`Error::Format`] for two tensors that get the same name, and for metadata that cannot be
@@ -148,15 +149,20 @@ impl Checkpoint {
     pub fn to_timm(self) -> Result<(Self, ConversionReport)> {
         let title = format!("{} -> {}", Format::Ours, Format::Timm);
         let (config, stats) = (self.vit_config().ok(), self.input_stats()?);
-        let (mut converted, report) =
+        let (mut converted, mut report) =
             self.renamed(title, |name| (fate(ours::TO_TIMM, name), ""))?;
+        if let Some(config) = &config {
+            let tensors = converted.tensors().clone();
+            converted = converted.with(timm::arranged(tensors, config, &mut report)?);
+        }
         converted.clear_metadata();
         converted.set_metadata(NAMES, Format::Timm.name());
         if let Some(stats) = stats {
             converted.set_input_stats(&stats);
         }
         if let Some(config) = config {
-            converted.describe(&ViTConfig { adapter: None, ..config })?;
+            let plain = ViTConfig { adapter: None, lora: None, ..config };
+            converted.describe(&timm::described(plain))?;
         }
         Ok((converted, report))
     }

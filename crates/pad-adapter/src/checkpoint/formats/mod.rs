@@ -10,6 +10,7 @@ mod ours;
 mod report;
 mod rework;
 mod rule;
+mod timm;
 mod transformers;
 
 pub use format::Format;
