@@ -19,12 +19,14 @@
 mod adapter;
 pub mod checkpoint;
 mod error;
+mod lora;
 pub mod params;
 mod scale;
 pub mod vit;
 
 pub use adapter::{Adapter, AdapterConfig, AdapterNorm};
 pub use error::{Error, Result};
+pub use lora::{LoraConfig, LoraSize, LoraTarget, LoraTargets};
 pub use scale::{Fusion, Scale};
 
 /// The README's example compiles and runs.

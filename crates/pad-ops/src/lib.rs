@@ -6,6 +6,10 @@
 //! | [`softmax`] | x | result | CPU f32 | [`reference::softmax`] |
 //! | [`linear`] | x, weight, bias, each only if it tracks something | operands | CPU f32; no frozen gradient on any device | [`reference::linear`] |
 //! | [`gelu`] | x | operand | CPU f32 | [`reference::gelu`] |
+//! | [`gelu_tanh`], [`quick_gelu`] | x | operand | CPU f32 | [`reference::gelu_tanh`], [`reference::quick_gelu`] |
+//! | [`rms_norm`] | x, weight | operands | CPU f32 | [`reference::rms_norm`] |
+//! | [`rope`], [`rope_packed`] | x | tables | CPU f32 | [`reference::rope`], [`reference::rope_packed`] |
+//! | [`swiglu`] | x | operand | CPU f32 | [`reference::swiglu`] |
 //! | [`dropout`], [`drop_path`] | x | nothing (drawn again from the key) | CPU f32 | [`reference::dropout`] |
 //! | [`attention_packed`] | qkv | operand | CPU f32 | [`reference::attention_packed`] |
 //! | [`attention_packed_biased`] | qkv, bias | operands | CPU f32 | [`reference::attention_packed_biased`] |
@@ -68,9 +72,12 @@ mod paths;
 mod planes;
 mod products;
 mod resize_bilinear;
+mod rms_norm;
 pub mod rng;
 mod roi_align;
+mod rope;
 mod softmax;
+mod swiglu;
 pub mod text;
 mod threads;
 mod windows;
@@ -82,26 +89,31 @@ pub use batch_norm2d::{Moments, SumOver, batch_norm2d, batch_norm2d_synced, batc
 pub use boxes::{batched_nms, box_iou, nms};
 pub use branch::{
     AdapterScale, AdapterWeights, AttentionWeights, Keep, LinearWeights, MatmulPrecision,
-    MlpWeights, NormWeights, attention_branch, mlp_branch,
+    MlpActivation, MlpWeights, NormWeights, ResidualWeights, attention_branch, mlp_branch,
 };
 pub use channel_norm2d::channel_norm2d;
 pub use conv_transpose2x2::conv_transpose2x2;
 pub use conv2d::conv2d;
 pub use cpu::{level::cpu_level, nary::backward, scratch::release_buffers};
 pub use cross_entropy2d::{CrossEntropy, HardPixels, PixelMean, cross_entropy2d};
-pub use dropout::{drop_path, dropout};
+pub use dropout::{drop_path, drop_path_factors, dropout};
 pub use error::{Error, Result};
 pub use fuse_patchwise::{Fusion, fuse_patchwise, patchwise_scales};
 pub use gather_tokens::gather_tokens;
-pub use gelu::gelu;
+pub use gelu::{gelu, gelu_tanh, quick_gelu};
 pub use layer_norm::layer_norm;
 pub use linear::linear;
 pub use masked_mse::{masked_mse, normalize_patches};
 pub use max_pool2d::max_pool2d;
 pub use mode::{ImageSize, Mode};
 pub use resize_bilinear::resize_bilinear;
+pub use rms_norm::rms_norm;
 pub use roi_align::{ImageBox, RoiAlign, roi_align};
+pub use rope::{
+    AxialRope, RopeAxes, RopeCoordinates, RopePairs, RopeSpan, RopeTables, rope, rope_packed,
+};
 pub use softmax::softmax;
+pub use swiglu::swiglu;
 pub use threads::join_workers;
 pub use windows::{Windows, window_partition, window_unpartition};
 
@@ -129,15 +141,21 @@ pub mod reference {
         dropout::dropout_reference as dropout,
         fuse_patchwise::fuse_patchwise_reference as fuse_patchwise,
         gather_tokens::gather_tokens_reference as gather_tokens,
-        gelu::gelu_reference as gelu,
+        gelu::{
+            gelu_reference as gelu, gelu_tanh_reference as gelu_tanh,
+            quick_gelu_reference as quick_gelu,
+        },
         layer_norm::layer_norm_reference as layer_norm,
         linear::linear_reference as linear,
         masked_mse::masked_mse_reference as masked_mse,
         max_pool2d::max_pool2d_reference as max_pool2d,
         paths::only,
         resize_bilinear::resize_bilinear_reference as resize_bilinear,
+        rms_norm::rms_norm_reference as rms_norm,
         roi_align::roi_align_reference as roi_align,
+        rope::{rope_packed_reference as rope_packed, rope_reference as rope},
         softmax::softmax_reference as softmax,
+        swiglu::swiglu_reference as swiglu,
         windows::{
             window_partition_reference as window_partition,
             window_unpartition_reference as window_unpartition,

@@ -4,12 +4,12 @@
 
 use candle_core::{DType, Device, Result, Tensor, Var, backprop::GradStore};
 use pad_ops::{
-    AdapterScale, AdapterWeights, AttentionBias, AttentionWeights, Fusion, Keep, LinearWeights,
-    MatmulPrecision, MlpWeights, Mode, NormWeights, attention_branch, attention_packed,
-    attention_packed_biased, drop_path, dropout, fuse_patchwise, gather_tokens, gelu, layer_norm,
-    linear, masked_mse, mlp_branch, reference,
+    AdapterScale, AdapterWeights, AttentionBias, AttentionWeights, AxialRope, Fusion, Keep,
+    LinearWeights, MatmulPrecision, MlpWeights, Mode, NormWeights, RopeTables, attention_branch,
+    attention_packed, attention_packed_biased, drop_path, dropout, fuse_patchwise, gather_tokens,
+    gelu, gelu_tanh, layer_norm, linear, masked_mse, mlp_branch, quick_gelu, reference, rms_norm,
     rng::{Key, Purpose},
-    softmax,
+    rope, rope_packed, softmax, swiglu,
 };
 use pad_testkit::{Precision, close, gradcheck, largest, numbers};
 use proptest::prelude::*;
@@ -67,13 +67,8 @@ fn norm(weight: &Tensor, bias: &Tensor) -> NormWeights {
 }
 
 fn attention_weights(t: &[Tensor]) -> AttentionWeights {
-    AttentionWeights {
-        norm: norm(&t[1], &t[2]),
-        qkv: dense(&t[3], &t[4]),
-        proj: LinearWeights::new(t[5].clone(), t.get(6).cloned()),
-        num_heads: 2,
-        precision: MatmulPrecision::F32,
-    }
+    let proj = LinearWeights::new(t[5].clone(), t.get(6).cloned());
+    AttentionWeights::new(norm(&t[1], &t[2]), dense(&t[3], &t[4]), proj, 2)
 }
 
 /// Shapes of `attention_weights`' operands; a token of one value would be normalised to nothing.
@@ -101,13 +96,8 @@ fn mlp_weights(t: &[Tensor], adapter: Option<By>) -> MlpWeights {
             By::Patchwise(fusion) => AdapterScale::Patchwise { gate: t[13].clone(), fusion },
         },
     });
-    MlpWeights {
-        norm: norm(&t[1], &t[2]),
-        fc1: dense(&t[3], &t[4]),
-        fc2: dense(&t[5], &t[6]),
-        adapter,
-        precision: MatmulPrecision::F32,
-    }
+    let plain = MlpWeights::new(norm(&t[1], &t[2]), dense(&t[3], &t[4]), dense(&t[5], &t[6]));
+    MlpWeights { adapter, ..plain }
 }
 
 /// Shapes of `mlp_weights`' operands without adapter.
@@ -141,6 +131,20 @@ fn decomposed(t: &[Tensor]) -> AttentionBias {
     AttentionBias::Decomposed { rows: t[1].clone(), columns: t[2].clone() }
 }
 
+/// Positions of all tokens of `x` (B, H, N, E) but the first.
+fn places(x: &Tensor, rope: AxialRope) -> Result<RopeTables> {
+    let (_, _, n, head_dim) = x.dims4()?;
+    Ok(rope.tables([1, n - 1], head_dim, x.device())?)
+}
+
+/// Positions that differ between the images of `qkv` (B, N, 3 D), two heads.
+fn packed_places(qkv: &Tensor) -> Result<RopeTables> {
+    let (b, n, width) = qkv.dims3()?;
+    let tables = AxialRope::eva02([3, 3]).tables([2, n], width / 6, qkv.device())?;
+    let ids: Vec<u32> = (0..b * n).map(|i| ((i * 5 + 2) % (2 * n)) as u32).collect();
+    Ok(tables.at(&Tensor::from_vec(ids, (b, n), qkv.device())?)?)
+}
+
 macro_rules! fuse_case {
     ($name:literal, $fusion:expr) => {
         Case {
@@ -155,7 +159,7 @@ macro_rules! fuse_case {
     };
 }
 
-const CASES: [Case; 24] = [
+const CASES: [Case; 31] = [
     Case {
         name: "layer_norm",
         fast: |t| Ok(layer_norm(&t[0], &t[1], &t[2], 1e-6)?),
@@ -173,6 +177,51 @@ const CASES: [Case; 24] = [
         fast: |t| Ok(gelu(&t[0])?),
         reference: |t| Ok(reference::gelu(&t[0])?),
         shapes: |s| vec![vec![s.b, s.n, s.d]],
+    },
+    Case {
+        name: "gelu_tanh",
+        fast: |t| Ok(gelu_tanh(&t[0])?),
+        reference: |t| Ok(reference::gelu_tanh(&t[0])?),
+        shapes: |s| vec![vec![s.b, s.n, s.d]],
+    },
+    Case {
+        name: "quick_gelu",
+        fast: |t| Ok(quick_gelu(&t[0])?),
+        reference: |t| Ok(reference::quick_gelu(&t[0])?),
+        shapes: |s| vec![vec![s.b, s.n, s.d]],
+    },
+    Case {
+        name: "swiglu",
+        fast: |t| Ok(swiglu(&t[0])?),
+        reference: |t| Ok(reference::swiglu(&t[0])?),
+        shapes: |s| vec![vec![s.b, s.n, 2 * s.d]],
+    },
+    Case {
+        name: "rms_norm",
+        fast: |t| Ok(rms_norm(&t[0], &t[1], 1e-6)?),
+        reference: |t| Ok(reference::rms_norm(&t[0], &t[1], 1e-6)?),
+        shapes: |s| vec![vec![s.b, s.n, s.d + 2], vec![s.d + 2]],
+    },
+    Case {
+        name: "rope, halves, one token in front",
+        fast: |t| Ok(rope(&t[0], &places(&t[0], AxialRope::dinov3())?)?),
+        reference: |t| Ok(reference::rope(&t[0], &places(&t[0], AxialRope::dinov3())?)?),
+        shapes: |s| vec![vec![s.b, 2, s.n + 1, 4 * s.o]],
+    },
+    Case {
+        name: "rope_packed, neighbours",
+        fast: |t| Ok(rope_packed(&t[0], 2, &packed_places(&t[0])?)?),
+        reference: |t| Ok(reference::rope_packed(&t[0], 2, &packed_places(&t[0])?)?),
+        shapes: |s| vec![vec![s.b, s.n, 24 * s.o]],
+    },
+    Case {
+        name: "attention_packed_biased, per key",
+        fast: |t| Ok(attention_packed_biased(&t[0], 2, &AttentionBias::Keys(t[1].clone()))?),
+        reference: |t| {
+            let bias = AttentionBias::Keys(t[1].clone());
+            Ok(reference::attention_packed_biased(&t[0], 2, &bias)?)
+        },
+        shapes: |s| vec![vec![s.b, s.n, 6 * s.d], vec![s.b, s.n]],
     },
     Case {
         name: "linear",

@@ -36,7 +36,7 @@ pub fn save_adapter(
     notes: &BTreeMap<String, String>,
 ) -> Result<()> {
     let path = path.as_ref();
-    if config.adapter.is_none() {
+    if config.adapter.is_none() && config.lora.is_none() {
         let fault = "the model has no adapter to save".to_string();
         return Err(Error::Config { what: "adapter file", faults: vec![fault] });
     }
@@ -87,7 +87,7 @@ impl AdapterFile {
         }
         let config: ViTConfig = serde_json::from_str(&entry("vit").unwrap_or_default())
             .map_err(|error| refuse(format!("metadata `vit`: {error}")))?;
-        if config.adapter.is_none() {
+        if config.adapter.is_none() && config.lora.is_none() {
             return Err(refuse("metadata `vit` has no adapter".into()));
         }
         let digest = entry("backbone_sha256").unwrap_or_default();

@@ -37,6 +37,7 @@ pub struct BackboneOptions {
     backbone: Option<String>,
     allow_other_backbone: bool,
     scale: Option<Scale>,
+    model: Option<ViTConfig>,
     named: BTreeMap<String, &'static [u8]>,
     readers: Vec<Reader>,
 }
@@ -48,6 +49,7 @@ impl fmt::Debug for BackboneOptions {
             .field("backbone", &self.backbone)
             .field("allow_other_backbone", &self.allow_other_backbone)
             .field("scale", &self.scale)
+            .field("model", &self.model)
             .field("named", &self.named.keys())
             .finish_non_exhaustive()
     }
@@ -78,6 +80,14 @@ impl BackboneOptions {
     #[must_use]
     pub fn with_scale(self, scale: Option<Scale>) -> Self {
         Self { scale, ..self }
+    }
+
+    /// Sets the model in a foreign file, for what its tensors do not tell
+    /// ([`Checkpoint::to_ours_known`]). Default: what the `config.json` beside it says, or the
+    /// published model of its widths.
+    #[must_use]
+    pub fn with_model(self, model: Option<ViTConfig>) -> Self {
+        Self { model, ..self }
     }
 
     /// Adds weights in memory, the bytes of a safetensors file, under a name.
@@ -166,7 +176,8 @@ impl Backbone {
                 break;
             }
         }
-        let (checkpoint, report) = checkpoint.to_ours_with(options.format, options.scale)?;
+        let (checkpoint, report) =
+            checkpoint.to_ours_known(options.format, options.scale, options.model)?;
         let config = match &report.unresolved {
             Some(why) => Err(why.clone()),
             None => Ok(checkpoint.vit_config()?),

@@ -1,13 +1,16 @@
 //! The model that a file holds: from its own metadata, from the `config.json` beside it, from names
 //! and shapes.
 
-use pad_ops::ImageSize;
+use pad_ops::{AxialRope, ImageSize};
 use serde_json::Value;
 
-use super::{Checkpoint, Format};
+use super::{Checkpoint, Format, formats::Origin};
 use crate::{
     AdapterConfig, AdapterNorm, Error, Result, Scale,
-    vit::{Activation, ViTConfig},
+    vit::{
+        Activation, PatchGrid, Positions, QkvBias, RelativeBias, RelativeResize, TableResize,
+        ViTConfig,
+    },
 };
 
 impl Checkpoint {
@@ -16,9 +19,10 @@ impl Checkpoint {
     /// 1e-6.
     ///
     /// Names and shapes tell patch size, channels, depth, widths, the grid of the position table (a
-    /// square one), layer scale, the kind of MLP, of adapters and of most scales. They do not tell
-    /// the number of heads and the norms' eps: these come from the `config.json` of transformers,
-    /// from the format, or are the usual ones.
+    /// square one), tokens in front of the patches, layer scale, norms, biases, the kind of MLP, of
+    /// adapters and of most scales. They do not tell the number of heads and the norms' eps: these
+    /// come from the `config.json` of transformers or timm, from the format, from the widths of
+    /// published models, or are the usual ones.
     ///
     /// # Errors
     /// [`Error::Config`] with everything that cannot be inferred; [`Error::Format`] for metadata
@@ -28,7 +32,7 @@ impl Checkpoint {
         match self.metadata().get("vit") {
             Some(json) => serde_json::from_str(json)
                 .map_err(|error| refuse(format!("metadata `vit`: {error}"))),
-            None => self.inferred_config(Format::Ours, None),
+            None => self.inferred_config(&Origin::ours(), None),
         }
     }
 
@@ -52,14 +56,14 @@ impl Checkpoint {
         })
     }
 
-    /// The encoder, from `config.json`, format and shapes; names are this project's already.
+    /// The encoder, from `config.json`, origin and shapes; names are this project's already.
     /// `scale` is used where the tensors do not tell it.
     ///
     /// # Errors
     /// [`Error::Config`] with everything that cannot be inferred.
     pub(super) fn inferred_config(
         &self,
-        format: Format,
+        origin: &Origin,
         scale: Option<Scale>,
     ) -> Result<ViTConfig> {
         // A file of this project has its configuration under a key of the crate that wrote it, if
@@ -69,7 +73,7 @@ impl Checkpoint {
             return Err(Error::Config { what: "vit", faults: vec![fault] });
         }
         let mut faults = Vec::new();
-        let config = self.shapes(format, scale, &mut faults);
+        let config = self.shapes(origin, scale, &mut faults);
         match config {
             Some(config) if faults.is_empty() => {
                 config.validate()?;
@@ -84,6 +88,11 @@ impl Checkpoint {
         self.setting("decoder_num_attention_heads").and_then(count)
     }
 
+    /// The number of channels of an image, if `config.json` has it.
+    pub(super) fn input_channels(&self) -> Option<usize> {
+        self.setting("num_channels").and_then(count)
+    }
+
     fn setting(&self, key: &str) -> Option<&Value> {
         let config = self.hub_config()?;
         config.get("vision_config").and_then(|vision| vision.get(key)).or_else(|| config.get(key))
@@ -93,9 +102,13 @@ impl Checkpoint {
         self.get(name).map(candle_core::Tensor::dims)
     }
 
+    fn has(&self, name: &str) -> bool {
+        self.get(name).is_some()
+    }
+
     fn shapes(
         &self,
-        format: Format,
+        origin: &Origin,
         scale: Option<Scale>,
         faults: &mut Vec<String>,
     ) -> Option<ViTConfig> {
@@ -114,51 +127,186 @@ impl Checkpoint {
             faults.push("`patch_embed.proj.weight`, expected (D, C, p, p)".into());
             return None;
         };
-        let has = |name: &str| self.get(name).is_some();
-        let depth = (0..).take_while(|i| has(&format!("blocks.{i}.norm1.weight"))).count();
-        let clip = matches!(format, Format::Clip | Format::ClipVision);
-        let activation = if wide == 2 * hidden && hidden > 0 {
-            Activation::SwiGlu
-        } else {
-            match self.setting("hidden_act").and_then(Value::as_str) {
-                None if clip => Activation::QuickGelu,
-                None | Some("gelu") => Activation::Gelu,
-                Some("quick_gelu") => Activation::QuickGelu,
-                Some(other) => {
-                    faults.push(format!("`hidden_act` is {other}, expected gelu or quick_gelu"));
-                    return None;
-                }
-            }
+        let depth = (0..).take_while(|i| self.has(&format!("blocks.{i}.norm1.weight"))).count();
+        let registers = match self.dims("reg_token") {
+            Some(&[_, count, _]) => count,
+            _ => 0,
         };
-        let usual_eps = match format {
-            Format::Clip | Format::ClipVision => 1e-5,
-            Format::Vit | Format::VitMae => 1e-12,
-            _ => 1e-6,
-        };
-        let eps = self.setting("layer_norm_eps").and_then(Value::as_f64).unwrap_or(usual_eps);
-        let num_heads = self.heads(dim, faults)?;
-        let image_size = self.image_size(patch, faults)?;
-        Some(ViTConfig {
-            image_size,
+        let bare = ViTConfig {
             in_channels,
             mlp_ratio: hidden as f64 / dim.max(1) as f64,
-            activation,
-            pre_norm: has("norm_pre.weight"),
-            patch_bias: has("patch_embed.proj.bias"),
-            layer_scale: has("blocks.0.ls1.gamma").then_some(1e-5),
-            norm_eps: eps,
+            class_token: self.has("cls_token"),
+            register_tokens: registers,
+            pre_norm: self.has("norm_pre.weight"),
+            patch_bias: self.has("patch_embed.proj.bias"),
+            mlp_norm: self.has("blocks.0.mlp.norm.weight"),
+            attention_norm: self.has("blocks.0.attn.norm.weight"),
+            qkv_bias: match (self.has("blocks.0.attn.qkv.bias"), self.has("blocks.0.attn.q_bias")) {
+                (true, _) => QkvBias::All,
+                (false, true) => QkvBias::QueryValue,
+                (false, false) => QkvBias::None,
+            },
+            relative_bias: if self.has("blocks.0.attn.relative_position_bias_table") {
+                RelativeBias::PerBlock
+            } else if self.has("rel_pos_bias.relative_position_bias_table") {
+                RelativeBias::Shared
+            } else {
+                RelativeBias::None
+            },
+            final_norm: self.has("norm.weight"),
+            class_norm: self.has("cls_norm.weight"),
+            layer_scale: self.has("blocks.0.ls1.gamma").then_some(1e-5),
             adapter: self.adapter(dim, scale, faults)?,
-            ..ViTConfig::new(patch, dim, depth, num_heads)
+            ..ViTConfig::new(patch, dim, depth, 1)
+        };
+        let is_gated = wide == 2 * hidden && hidden > 0;
+        let family = self.family(&bare, is_gated, origin);
+        let (positions, grid) = self.positions(&bare, patch, origin, faults)?;
+        let activation = self.activation(family, is_gated, origin, faults)?;
+        let num_heads = self.heads(&bare, family, origin, faults)?;
+        let usual = match (origin.format, family) {
+            (Format::Vit | Format::VitMae | Format::Beit, _) => 1e-12,
+            (_, Family::Dinov3 | Family::Clip | Family::Pe) => 1e-5,
+            _ => 1e-6,
+        };
+        let stated = self.setting("layer_norm_eps").and_then(Value::as_f64);
+        let norm_eps = stated.or(origin.known.map(|known| known.norm_eps)).unwrap_or(usual);
+        let image_size = self.side(patch).unwrap_or(match grid {
+            Some(grid) => ImageSize::new(grid.height * patch, grid.width * patch),
+            // A computed table, or none: any size will do.
+            None => ImageSize::square(14 * patch),
+        });
+        let pos_grid = grid.filter(|&grid| PatchGrid::of(image_size, patch).ok() != Some(grid));
+        Some(ViTConfig {
+            image_size,
+            pos_grid,
+            num_heads,
+            activation,
+            norm_eps,
+            positions,
+            pos_resize: self.pos_resize(&bare, origin),
+            relative_resize: match (origin.known, origin.format) {
+                (Some(known), _) => known.relative_resize,
+                (None, Format::Timm) => RelativeResize::Linear,
+                (None, Format::Beit) => RelativeResize::Bilinear,
+                (None, _) => RelativeResize::Cubic,
+            },
+            rope: self.rope(&bare, family, grid, origin),
+            ..bare
         })
     }
 
-    fn heads(&self, dim: usize, faults: &mut Vec<String>) -> Option<usize> {
+    /// The family that tensors tell, as far as the rest of the description depends on it.
+    fn family(&self, bare: &ViTConfig, is_gated: bool, origin: &Origin) -> Family {
+        let has_table = self.has("pos_embed");
+        match origin.format {
+            Format::Clip | Format::ClipVision => return Family::Clip,
+            Format::Siglip => return Family::Siglip,
+            Format::Pe => return Family::Pe,
+            Format::Eva => return Family::Eva02,
+            Format::Dinov3 => return Family::Dinov3,
+            // Files of this project say what they are; others are MAE's kind.
+            Format::Ours | Format::Original | Format::Mae | Format::MmSelfSup => {
+                return Family::Plain;
+            }
+            _ => {}
+        }
+        if bare.register_tokens > 0
+            && !has_table
+            && bare.relative_bias == RelativeBias::None
+            && bare.class_token
+        {
+            return Family::Dinov3;
+        }
+        if bare.pre_norm && has_table {
+            let pe = !bare.final_norm || !bare.class_token || origin.attention_pool;
+            return if pe { Family::Pe } else { Family::Clip };
+        }
+        if is_gated && has_table && bare.qkv_bias != QkvBias::All {
+            return Family::Eva02;
+        }
+        if !bare.class_token && has_table {
+            return Family::Siglip;
+        }
+        Family::Plain
+    }
+
+    fn activation(
+        &self,
+        family: Family,
+        is_gated: bool,
+        origin: &Origin,
+        faults: &mut Vec<String>,
+    ) -> Option<Activation> {
+        if is_gated {
+            return Some(Activation::SwiGlu);
+        }
+        match self.setting("hidden_act").and_then(Value::as_str) {
+            Some("gelu") => return Some(Activation::Gelu),
+            Some("quick_gelu") => return Some(Activation::QuickGelu),
+            Some("gelu_pytorch_tanh" | "gelu_new" | "gelu_fast" | "gelu_accurate") => {
+                return Some(Activation::GeluTanh);
+            }
+            Some(other) => {
+                faults.push(format!(
+                    "`hidden_act` is {other}, expected gelu, gelu_pytorch_tanh or quick_gelu"
+                ));
+                return None;
+            }
+            None => {}
+        }
+        if let Some(known) = origin.known {
+            return Some(known.activation);
+        }
+        match (family, origin.format) {
+            (Family::Clip, Format::Clip | Format::ClipVision) => Some(Activation::QuickGelu),
+            (Family::Clip, _) => {
+                faults.push(
+                    "`activation` cannot be inferred: CLIP under timm's names has GELU or \
+                     quick-gelu; expected timm's config.json beside it"
+                        .into(),
+                );
+                None
+            }
+            // What its authors train with, whatever timm registers.
+            (Family::Siglip, _) => Some(Activation::GeluTanh),
+            _ => Some(Activation::Gelu),
+        }
+    }
+
+    /// The number of heads: stated, told by another tensor, or that of published models of this
+    /// width.
+    fn heads(
+        &self,
+        bare: &ViTConfig,
+        family: Family,
+        origin: &Origin,
+        faults: &mut Vec<String>,
+    ) -> Option<usize> {
+        let dim = bare.embed_dim;
         if let Some(heads) = self.setting("num_attention_heads").and_then(count) {
             return Some(heads);
         }
-        match dim {
-            // ViT-H and the giants: the published ones that do not have 64 values a head.
-            1280 | 1408 | 1664 => Some(16),
+        if let Some(known) = origin.known.filter(|known| known.embed_dim == dim) {
+            return Some(known.num_heads);
+        }
+        if let Some(head) = origin.head_dim.filter(|&head| head > 0 && dim.is_multiple_of(head)) {
+            return Some(dim / head);
+        }
+        let tables = [
+            "blocks.0.attn.relative_position_bias_table",
+            "rel_pos_bias.relative_position_bias_table",
+        ];
+        if let Some(&[_, heads]) = tables.iter().find_map(|table| self.dims(table)) {
+            return Some(heads);
+        }
+        match (dim, family) {
+            (1280, Family::Dinov3) => Some(20),
+            (4096, Family::Dinov3) => Some(32),
+            (1536, Family::Siglip | Family::Pe) => Some(16),
+            // ViT-H, the giants, SigLIP's so400m: the published ones without 64 values a head.
+            (1152 | 1280 | 1408 | 1664, _) => Some(16),
+            // Widths that models with 64 values a head were published in.
             _ if dim > 0 && dim.is_multiple_of(64) => Some(dim / 64),
             _ => {
                 faults.push(format!(
@@ -169,36 +317,142 @@ impl Checkpoint {
         }
     }
 
-    fn image_size(&self, patch: usize, faults: &mut Vec<String>) -> Option<ImageSize> {
+    /// The rows of the position table and its grid, or that of the relative tables.
+    fn positions(
+        &self,
+        bare: &ViTConfig,
+        patch: usize,
+        origin: &Origin,
+        faults: &mut Vec<String>,
+    ) -> Option<(Positions, Option<PatchGrid>)> {
+        let known = origin.known.and_then(|known| known.pos_table_grid().ok());
+        let stated = self.side(patch).and_then(|size| PatchGrid::of(size, patch).ok());
+        let candidates = || known.into_iter().chain(stated);
         let rows = match self.dims("pos_embed") {
-            Some(&[1, rows, _]) if rows > 1 => rows - 1,
-            // A computed table: any size will do.
-            None => return Some(ImageSize::square(14 * patch)),
+            Some(&[1, rows, _]) if rows > 0 => rows,
+            None => {
+                let relative = match self.relative_rows() {
+                    Some(rows) => Some(self.relative_grid(rows, candidates(), faults)?),
+                    None => None,
+                };
+                let none = bare.relative_bias != RelativeBias::None
+                    || origin.format == Format::Dinov3
+                    || bare.register_tokens > 0;
+                let positions = if none { Positions::None } else { Positions::Table };
+                return Some((positions, relative));
+            }
             Some(dims) => {
                 faults.push(format!("`pos_embed` of shape {dims:?}, expected (1, 1 + L, D)"));
                 return None;
             }
         };
-        if rows.isqrt().pow(2) == rows {
-            return Some(ImageSize::square(rows.isqrt() * patch));
+        let class = usize::from(bare.class_token);
+        for grid in candidates() {
+            if grid.len() + class == rows {
+                return Some((table_of(class), Some(grid)));
+            }
+            if grid.len() == rows {
+                return Some((Positions::Patches, Some(grid)));
+            }
         }
-        let size = match self.setting("image_size") {
-            Some(Value::Array(sides)) => match sides.as_slice() {
-                [height, width] => count(height).zip(count(width)),
-                _ => None,
-            },
-            _ => None,
+        let square = |count: usize| {
+            let side = count.isqrt();
+            (side > 0 && side * side == count).then(|| PatchGrid::new(side, side))
         };
-        match size {
-            Some((height, width)) if height.checked_mul(width) == Some(rows * patch * patch) => {
-                Some(ImageSize { height, width })
+        if let Some(grid) = square(rows.saturating_sub(class)) {
+            return Some((table_of(class), Some(grid)));
+        }
+        if let Some(grid) = square(rows) {
+            return Some((Positions::Patches, Some(grid)));
+        }
+        faults.push(format!(
+            "`image_size` cannot be inferred: {} positions are not a square",
+            rows - class.min(rows)
+        ));
+        None
+    }
+
+    fn relative_rows(&self) -> Option<usize> {
+        let tables = [
+            "blocks.0.attn.relative_position_bias_table",
+            "rel_pos_bias.relative_position_bias_table",
+        ];
+        tables.iter().find_map(|table| self.dims(table)?.first().copied())
+    }
+
+    fn relative_grid(
+        &self,
+        rows: usize,
+        candidates: impl Iterator<Item = PatchGrid>,
+        faults: &mut Vec<String>,
+    ) -> Option<PatchGrid> {
+        let mut candidates = candidates;
+        if let Some(grid) = candidates.find(|&grid| crate::vit::relative_table_rows(grid) == rows) {
+            return Some(grid);
+        }
+        let across = rows.saturating_sub(3).isqrt();
+        if across * across + 3 == rows && !across.is_multiple_of(2) {
+            return Some(PatchGrid::new(across.div_ceil(2), across.div_ceil(2)));
+        }
+        faults.push(format!(
+            "`image_size` cannot be inferred: {rows} relative positions are not those of a square"
+        ));
+        None
+    }
+
+    /// The image size that `config.json` states, if the patch divides it.
+    fn side(&self, patch: usize) -> Option<ImageSize> {
+        let size = match self.setting("image_size")? {
+            Value::Array(sides) => match sides.as_slice() {
+                [height, width] => ImageSize::new(count(height)?, count(width)?),
+                _ => return None,
+            },
+            side => ImageSize::square(count(side)?),
+        };
+        PatchGrid::of(size, patch).is_ok().then_some(size)
+    }
+
+    fn pos_resize(&self, bare: &ViTConfig, origin: &Origin) -> TableResize {
+        if let Some(known) = origin.known {
+            return known.pos_resize;
+        }
+        match origin.format {
+            _ if origin.patch_lists => TableResize::BilinearAntialias,
+            Format::Timm => TableResize::BicubicAntialias,
+            Format::Dino | Format::Dinov2 if bare.register_tokens > 0 => {
+                TableResize::BicubicAntialias
             }
-            _ => {
-                faults.push(format!(
-                    "`image_size` cannot be inferred: {rows} positions are not a square"
-                ));
-                None
+            Format::Dino => TableResize::Dinov2,
+            Format::Pe => TableResize::Bilinear,
+            _ => TableResize::Bicubic,
+        }
+    }
+
+    fn rope(
+        &self,
+        bare: &ViTConfig,
+        family: Family,
+        grid: Option<PatchGrid>,
+        origin: &Origin,
+    ) -> Option<AxialRope> {
+        if let Some(known) = origin.known {
+            return known.rope;
+        }
+        match family {
+            Family::Dinov3 => {
+                let base = self.setting("rope_theta").and_then(Value::as_f64);
+                let dinov3 = AxialRope::dinov3();
+                Some(AxialRope { base: base.unwrap_or(dinov3.base), ..dinov3 })
             }
+            // Every published EVA-02 was pre-trained on 16 x 16 patches.
+            Family::Eva02 => Some(AxialRope::eva02(origin.reference.unwrap_or([16, 16]))),
+            Family::Pe => {
+                // Its authors count whole places on any grid; timm scales them to the table's.
+                let table = grid.map(|grid| [grid.height, grid.width]);
+                let reference = table.filter(|_| origin.format != Format::Pe);
+                Some(AxialRope::pe(bare.class_token, reference))
+            }
+            Family::Plain | Family::Clip | Family::Siglip => None,
         }
     }
 
@@ -227,6 +481,22 @@ impl Checkpoint {
             }
         }
     }
+}
+
+/// Families that differ in what tensors do not tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Family {
+    Plain,
+    Dinov3,
+    Eva02,
+    Siglip,
+    Clip,
+    Pe,
+}
+
+/// The rows of a table that has one for the class token, if there is one.
+fn table_of(class: usize) -> Positions {
+    if class > 0 { Positions::Table } else { Positions::Patches }
 }
 
 fn count(value: &Value) -> Option<usize> {

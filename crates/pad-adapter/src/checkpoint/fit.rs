@@ -5,14 +5,15 @@ use candle_core::{DType, Tensor};
 use super::Checkpoint;
 use crate::{
     Result,
-    vit::{PatchGrid, ViTConfig, interpolate_relative_table, interpolate_table},
+    vit::{PatchGrid, RelativeResize, ViTConfig},
 };
 
 impl Checkpoint {
     /// Fits the checkpoint to `config` and returns a description of each change:
-    /// - a square `pos_embed` of another grid is interpolated bicubically, as the reference does;
-    /// - square `relative_position_bias_table`s of another grid are interpolated as the original
-    ///   does, [`interpolate_relative_table`];
+    /// - a square `pos_embed` of another grid is interpolated, in the way of its family
+    ///   ([`ViTConfig::pos_resize`]);
+    /// - square `relative_position_bias_table`s of another grid are interpolated likewise
+    ///   ([`ViTConfig::relative_resize`]);
     /// - RGB patch weights are summed for a model of one channel (a grey image repeated three times
     ///   gives the same tokens), and one-channel weights are spread over three channels in equal
     ///   parts;
@@ -24,14 +25,16 @@ impl Checkpoint {
     pub fn fit(&mut self, config: &ViTConfig) -> Result<Vec<String>> {
         let mut changes = Vec::new();
         let wanted = config.pos_table_grid()?;
+        let prefix = config.table_prefix();
         if let Some(table) = self.get("pos_embed").cloned()
-            && let Some(found) = square_grid(&table)
+            && let Some(found) = square_grid(&table, prefix)
             && found != wanted
+            && table.dims().get(1) != Some(&(prefix + wanted.len()))
         {
-            self.insert("pos_embed", interpolate_table(&table, found, wanted)?);
+            self.insert("pos_embed", config.pos_resize.table(&table, prefix, found, wanted)?);
             changes.push(format!("pos_embed interpolated from {found} to {wanted}"));
         }
-        if let Some((count, from)) = self.fit_relative_tables(wanted)? {
+        if let Some((count, from)) = self.fit_relative_tables(wanted, config.relative_resize)? {
             changes.push(format!(
                 "{count} relative position tables interpolated from {from} to {wanted}"
             ));
@@ -56,7 +59,7 @@ impl Checkpoint {
                     .push(format!("patch_embed.proj.weight from {found} to {channels} channels"));
             }
         }
-        let rows = config.grid()?.len() + 1;
+        let rows = config.grid()?.len() + usize::from(config.class_token);
         if self.get("decoder_pos_embed").is_some_and(|table| table.dims().get(1) != Some(&rows)) {
             self.remove("decoder_pos_embed");
             changes.push(format!("decoder_pos_embed computed for {rows} rows"));
@@ -65,7 +68,11 @@ impl Checkpoint {
     }
 
     /// Interpolates every BEiT table to the grid `wanted`; returns their number and former grid.
-    fn fit_relative_tables(&mut self, wanted: PatchGrid) -> Result<Option<(usize, PatchGrid)>> {
+    fn fit_relative_tables(
+        &mut self,
+        wanted: PatchGrid,
+        resize: RelativeResize,
+    ) -> Result<Option<(usize, PatchGrid)>> {
         let mut fitted = None;
         let tables = self.tensors().iter().filter(|(name, _)| name.ends_with(RELATIVE_TABLE));
         let tables: Vec<_> = tables.map(|(name, table)| (name.clone(), table.clone())).collect();
@@ -79,7 +86,7 @@ impl Checkpoint {
             if table.dims().first() == Some(&rows) {
                 continue;
             }
-            self.insert(name, interpolate_relative_table(&table, from, wanted)?);
+            self.insert(name, resize.table(&table, from, wanted)?);
             fitted = Some((fitted.map_or(1, |(count, _)| count + 1), from));
         }
         Ok(fitted)
@@ -96,9 +103,9 @@ fn grid_of_relative(table: &Tensor) -> Option<PatchGrid> {
     square.then(|| PatchGrid::new(across.div_ceil(2), across.div_ceil(2)))
 }
 
-/// The grid of a table (1, 1 + side^2, D).
-fn square_grid(table: &Tensor) -> Option<PatchGrid> {
-    let rows = table.dims().get(1)?.checked_sub(1)?;
+/// The grid of a table (1, `prefix` + side^2, D).
+fn square_grid(table: &Tensor, prefix: usize) -> Option<PatchGrid> {
+    let rows = table.dims().get(1)?.checked_sub(prefix)?;
     let side = rows.isqrt();
     (side > 0 && side * side == rows).then(|| PatchGrid::new(side, side))
 }

@@ -11,6 +11,8 @@ mod hub;
 #[cfg(feature = "hub")]
 mod hub_files;
 mod index;
+mod merge;
+mod peft;
 mod pickle;
 mod pth;
 mod read;
@@ -20,6 +22,7 @@ mod write;
 pub use adapter_file::{AdapterFile, BACKBONE, save_adapter};
 pub use backbone::{Backbone, BackboneOptions, Reader};
 pub use formats::{Change, ConversionReport, Format};
+pub use peft::PeftAdapter;
 pub use read::Checkpoint;
 pub use stats::InputStats;
 pub use write::{FloatType, save};

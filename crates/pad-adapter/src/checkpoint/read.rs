@@ -33,10 +33,11 @@ fn json(path: &Path) -> Option<serde_json::Value> {
     serde_json::from_str(&std::fs::read_to_string(path).ok()?).ok()
 }
 
-/// The `config.json` in `folder`, if it is a transformers one.
+/// The `config.json` in `folder`, if it is one of transformers or timm.
 fn hub_config(folder: &Path) -> Option<serde_json::Value> {
     let config = json(&folder.join(CONFIG))?;
-    (config.get("model_type").is_some() || config.get("architectures").is_some()).then_some(config)
+    let keys = ["model_type", "architectures", "architecture"];
+    keys.iter().any(|key| config.get(key).is_some()).then_some(config)
 }
 
 /// The input statistics that transformers or timm keep beside weights.
@@ -234,7 +235,7 @@ impl Checkpoint {
         self.metadata.get("format").map(String::as_str).filter(|format| format.starts_with("pad-"))
     }
 
-    /// The `config.json` of transformers beside the file, if there was one.
+    /// The `config.json` of transformers or timm beside the file, if there was one.
     pub fn hub_config(&self) -> Option<&serde_json::Value> {
         self.hub_config.as_ref()
     }

@@ -6,15 +6,16 @@
 pub enum Role {
     /// `patch_embed.*`, and `norm_pre.*` where a norm follows it.
     PatchEmbed,
-    /// `cls_token`.
+    /// `cls_token`, `reg_token`.
     ClassToken,
-    /// `pos_embed`: fixed tables in MAE.
+    /// `pos_embed`: fixed tables in MAE; `rel_pos_bias`.
     PosTable,
     /// `blocks.{i}.*` of the backbone.
     Block(usize),
-    /// `norm.*`.
+    /// `norm.*`, `cls_norm.*`.
     FinalNorm,
-    /// `blocks.{i}.adaptmlp.*`, learnable scales among them. In a network with other names,
+    /// `blocks.{i}.adaptmlp.*`, learnable scales among them, and low-rank adapters inside
+    /// `blocks.{i}` (`attn.qkv.lora_A.weight`). In a network with other names,
     /// `adaptmlp` at any place (`encoder.layer.3.adaptmlp.*`); the number is the last one before
     /// it, or 0.
     Adapter(usize),
@@ -38,15 +39,19 @@ impl Role {
         let segments: Vec<&str> = name.split('.').collect();
         match segments.as_slice() {
             ["patch_embed" | "norm_pre", ..] => Role::PatchEmbed,
-            ["cls_token"] => Role::ClassToken,
+            ["cls_token" | "reg_token"] => Role::ClassToken,
             ["pos_embed"] => Role::PosTable,
-            ["blocks", index, part, ..] => match (index.parse(), *part) {
+            ["blocks", index, part, rest @ ..] => match (index.parse(), *part) {
                 (Ok(index), "adaptmlp") => Role::Adapter(index),
+                (Ok(index), _) if rest.iter().any(|part| part.starts_with("lora_")) => {
+                    Role::Adapter(index)
+                }
                 (Ok(index), "scalar_pred") => Role::Gate(index),
                 (Ok(index), _) => Role::Block(index),
                 (Err(_), _) => Role::Head,
             },
-            ["norm", ..] => Role::FinalNorm,
+            ["norm" | "cls_norm", ..] => Role::FinalNorm,
+            ["rel_pos_bias", "relative_position_bias_table"] => Role::PosTable,
             ["mask_token"] => Role::MaskToken,
             ["decoder_embed", ..] => Role::DecoderEmbed,
             ["decoder_pos_embed"] => Role::DecoderPosTable,
@@ -148,6 +153,12 @@ mod tests {
             ("decoder_blocks.0.norm1.weight", Role::Decoder),
             ("decoder_pos_embed", Role::DecoderPosTable),
             ("norm.weight", Role::FinalNorm),
+            ("cls_norm.bias", Role::FinalNorm),
+            ("reg_token", Role::ClassToken),
+            ("rel_pos_bias.relative_position_bias_table", Role::PosTable),
+            ("blocks.2.attn.qkv.lora_A.weight", Role::Adapter(2)),
+            ("blocks.2.mlp.fc1.lora_magnitude", Role::Adapter(2)),
+            ("blocks.2.attn.q_bias", Role::Block(2)),
             ("norm_pre.bias", Role::PatchEmbed),
             ("fc_norm.weight", Role::Head),
             ("blocks.x.attn.qkv.weight", Role::Head),

@@ -3,132 +3,10 @@
 
 use candle_core::Tensor;
 use candle_nn::{Init, VarBuilder};
-use pad_ops::{AttentionBias, AttentionWeights, Keep, MatmulPrecision, MlpWeights, Mode};
+use pad_ops::{AttentionWeights, Keep, MatmulPrecision, MlpWeights, Mode, ResidualWeights};
 
-use super::{
-    Activation, ViTConfig,
-    layers::{LayerNorm, Linear, xavier_uniform},
-};
+use super::{Attention, Mlp, Places, ViTConfig, layers::LayerNorm};
 use crate::{Adapter, Result};
-
-/// Multi-head self-attention: `qkv`, heads, `proj`.
-#[derive(Clone, Debug)]
-pub struct Attention {
-    qkv: Linear,
-    proj: Linear,
-    num_heads: usize,
-}
-
-impl Attention {
-    /// Builds the layer from `qkv.{weight,bias}` and `proj.{weight,bias}` of `vb`.
-    ///
-    /// # Errors
-    /// Errors of `vb`: missing tensors or other shapes.
-    pub fn new(dim: usize, num_heads: usize, vb: VarBuilder) -> Result<Self> {
-        Ok(Self {
-            qkv: Linear::new(dim, 3 * dim, true, xavier_uniform(dim, 3 * dim), vb.pp("qkv"))?,
-            proj: Linear::new(dim, dim, true, xavier_uniform(dim, dim), vb.pp("proj"))?,
-            num_heads,
-        })
-    }
-
-    /// # Shapes
-    /// `x` (B, N, D) -> the same.
-    ///
-    /// # Errors
-    /// An `x` that does not fit.
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let heads = pad_ops::attention_packed(&self.qkv.forward(x)?, self.num_heads)?;
-        self.proj.forward(&heads)
-    }
-
-    /// [`Attention::forward`] with a bias on the logits, which may come from the packed queries,
-    /// keys and values (B, N, 3 D) that it is given.
-    ///
-    /// # Shapes
-    /// `x` (B, N, D) -> the same.
-    ///
-    /// # Errors
-    /// An `x` or a bias that does not fit; errors of `bias`.
-    pub fn forward_biased(
-        &self,
-        x: &Tensor,
-        bias: impl FnOnce(&Tensor) -> Result<AttentionBias>,
-    ) -> Result<Tensor> {
-        let qkv = self.qkv.forward(x)?;
-        let bias = bias(&qkv)?;
-        self.proj.forward(&pad_ops::attention_packed_biased(&qkv, self.num_heads, &bias)?)
-    }
-
-    /// The attention weights, the mean over the heads; rows sum to 1.
-    ///
-    /// # Shapes
-    /// `x` (B, N, D), normalised -> (B, N, N): row `i` has the weights of query `i`.
-    ///
-    /// # Errors
-    /// An `x` that does not fit.
-    pub fn map(&self, x: &Tensor) -> Result<Tensor> {
-        let (b, n, dim) = x.dims3()?;
-        let (qkv, width) = (self.qkv.forward(x)?, dim / self.num_heads);
-        let part = |i: usize| -> Result<Tensor> {
-            let part = qkv.narrow(2, i * dim, dim)?.reshape((b, n, self.num_heads, width))?;
-            Ok(part.transpose(1, 2)?.contiguous()?)
-        };
-        let queries = (part(0)? * (width as f64).powf(-0.5))?;
-        let logits = queries.matmul(&part(1)?.transpose(2, 3)?.contiguous()?)?;
-        Ok(pad_ops::softmax(&logits)?.mean(1)?)
-    }
-
-    /// Number of heads.
-    pub fn num_heads(&self) -> usize {
-        self.num_heads
-    }
-}
-
-/// `fc2(GELU(fc1(x)))`, or another activation between.
-#[derive(Clone, Debug)]
-pub struct Mlp {
-    fc1: Linear,
-    fc2: Linear,
-    activation: Activation,
-}
-
-impl Mlp {
-    /// Builds the layers from `fc1.{weight,bias}` and `fc2.{weight,bias}` of `vb`.
-    ///
-    /// # Errors
-    /// Errors of `vb`: missing tensors or other shapes.
-    pub fn new(dim: usize, hidden: usize, vb: VarBuilder) -> Result<Self> {
-        Self::with_activation(dim, hidden, Activation::Gelu, vb)
-    }
-
-    /// [`Mlp::new`] with another activation. `fc1` is twice as wide for [`Activation::SwiGlu`].
-    ///
-    /// # Errors
-    /// Errors of `vb`: missing tensors or other shapes.
-    pub fn with_activation(
-        dim: usize,
-        hidden: usize,
-        activation: Activation,
-        vb: VarBuilder,
-    ) -> Result<Self> {
-        let wide = if activation == Activation::SwiGlu { 2 * hidden } else { hidden };
-        Ok(Self {
-            fc1: Linear::new(dim, wide, true, xavier_uniform(dim, wide), vb.pp("fc1"))?,
-            fc2: Linear::new(hidden, dim, true, xavier_uniform(hidden, dim), vb.pp("fc2"))?,
-            activation,
-        })
-    }
-
-    /// # Shapes
-    /// `x` (.., D) -> the same.
-    ///
-    /// # Errors
-    /// An `x` that does not fit.
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.fc2.forward(&super::activation::apply(self.activation, &self.fc1.forward(x)?)?)
-    }
-}
 
 /// Layer scale, then drop path, of a residual branch.
 #[derive(Clone, Debug)]
@@ -146,9 +24,10 @@ impl Branch {
         Ok(Self { gamma, drop_path })
     }
 
-    /// Whether it is the identity in `mode`.
-    fn is_plain(&self, mode: Mode) -> bool {
-        self.gamma.is_none() && (self.drop_path == 0.0 || mode == Mode::Eval)
+    /// The same for the fused branches on `x` (B, ..).
+    fn weights(&self, x: &Tensor, mode: Mode) -> Result<ResidualWeights> {
+        let factors = pad_ops::drop_path_factors(x, self.drop_path, mode)?;
+        Ok(ResidualWeights { gamma: self.gamma.clone(), factors })
     }
 
     fn forward(&self, x: Tensor, mode: Mode) -> Result<Tensor> {
@@ -193,10 +72,10 @@ impl Block {
         };
         Ok(Self {
             norm1: LayerNorm::new(dim, eps, vb.pp("norm1"))?,
-            attn: Attention::new(dim, config.num_heads, vb.pp("attn"))?,
+            attn: Attention::of_block(config, &vb)?,
             branch1: Branch::new(config, drop_path, vb.pp("ls1"))?,
             norm2: LayerNorm::new(dim, eps, vb.pp("norm2"))?,
-            mlp: Mlp::with_activation(dim, config.hidden_dim(), config.activation, vb.pp("mlp"))?,
+            mlp: Mlp::of_block(config, &vb)?,
             branch2: Branch::new(config, drop_path, vb.pp("ls2"))?,
             adapter,
             index,
@@ -206,27 +85,41 @@ impl Block {
     }
 
     /// Sets activation checkpointing: the block keeps its input alone for the backward and computes
-    /// the rest again. It has no effect on results. Default: off.
+    /// the rest again. It has no effect on results. Default: off. Attention with a bias on its
+    /// logits (relative positions, padding, [`Block::forward_with`]) keeps its activations.
     #[must_use]
     pub fn with_checkpointing(self, checkpointing: bool) -> Self {
         let keep = if checkpointing { Keep::Nothing } else { Keep::Activations };
         Self { keep, ..self }
     }
 
-    /// Sets the precision of the linear layers' matrix products. Default: `f32`. Blocks with layer
-    /// scale, drop path in training, another attention or another activation stay in `f32`.
+    /// Sets the precision of the linear layers' matrix products. Default: `f32`. Attention with a
+    /// bias on its logits (relative positions, padding, [`Block::forward_with`]) stays in `f32`.
     #[must_use]
     pub fn with_matmul_precision(self, precision: MatmulPrecision) -> Self {
         Self { precision, ..self }
     }
 
+    /// A block whose attention does not depend on places.
+    ///
     /// # Shapes
     /// `x` (B, N, D) -> the same.
     ///
     /// # Errors
     /// An `x` that does not fit.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        self.tail(&self.attend(x, mode)?, mode)
+        self.forward_at(x, &Places::default(), mode)
+    }
+
+    /// The block on tokens at `places`.
+    ///
+    /// # Shapes
+    /// `x` (B, N, D) -> the same.
+    ///
+    /// # Errors
+    /// An `x` or places that do not fit.
+    pub fn forward_at(&self, x: &Tensor, places: &Places, mode: Mode) -> Result<Tensor> {
+        self.tail(&self.attend_at(x, places, mode)?, mode)
     }
 
     /// [`Block::forward`] with another way to attend: windows, relative positions. `attend` gets
@@ -248,7 +141,8 @@ impl Block {
         self.tail(&(x + branch)?, mode)
     }
 
-    /// The first half, `x + branch1(Attention(LN(x)))`.
+    /// The first half, `x + branch1(Attention(LN(x)))`, of a block whose attention does not depend
+    /// on places.
     ///
     /// # Shapes
     /// `x` (B, N, D) -> the same.
@@ -256,18 +150,27 @@ impl Block {
     /// # Errors
     /// An `x` that does not fit.
     pub fn attend(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        self.attend_at(x, &Places::default(), mode)
+    }
+
+    /// The first half on tokens at `places`.
+    ///
+    /// # Shapes
+    /// `x` (B, N, D) -> the same.
+    ///
+    /// # Errors
+    /// An `x` or places that do not fit.
+    pub fn attend_at(&self, x: &Tensor, places: &Places, mode: Mode) -> Result<Tensor> {
         let mode = self.mode_of_attention(mode);
-        if self.branch1.is_plain(mode) {
+        if places.is_unbiased() && !self.attn.has_table() {
+            let residual = self.branch1.weights(x, mode)?;
             let weights = AttentionWeights {
-                norm: self.norm1.weights(),
-                qkv: self.attn.qkv.weights(),
-                proj: self.attn.proj.weights(),
-                num_heads: self.attn.num_heads,
                 precision: self.precision,
+                ..self.attn.weights(self.norm1.weights(), places, residual)?
             };
             return Ok(pad_ops::attention_branch(x, &weights, self.keep)?);
         }
-        let attention = self.attn.forward(&self.norm1.forward(x)?)?;
+        let attention = self.attn.forward_at(&self.norm1.forward(x)?, places)?;
         Ok((x + self.branch1.forward(attention, mode)?)?)
     }
 
@@ -278,9 +181,9 @@ impl Block {
     /// `x` (B, N, D), the block's input -> (B, N, N), rows that sum to 1.
     ///
     /// # Errors
-    /// An `x` that does not fit.
-    pub fn attention_map(&self, x: &Tensor) -> Result<Tensor> {
-        self.attn.map(&self.norm1.forward(x)?)
+    /// An `x` or places that do not fit.
+    pub fn attention_map(&self, x: &Tensor, places: &Places) -> Result<Tensor> {
+        self.attn.map(&self.norm1.forward(x)?, places)
     }
 
     /// The second half, `x + s A(x) + branch2(MLP(LN(x)))`: each token by itself, so any subset of
@@ -294,22 +197,13 @@ impl Block {
     pub fn tail(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         // Two layer numbers a block, so that its two drop paths differ.
         let mode = mode.layer(2 * self.index as u32 + 1);
-        if self.branch2.is_plain(mode) && self.mlp.activation == Activation::Gelu {
-            let weights = MlpWeights {
-                norm: self.norm2.weights(),
-                fc1: self.mlp.fc1.weights(),
-                fc2: self.mlp.fc2.weights(),
-                adapter: self.adapter.as_ref().map(Adapter::weights),
-                precision: self.precision,
-            };
-            return Ok(pad_ops::mlp_branch(x, &weights, mode, self.keep)?);
-        }
-        let mlp = self.mlp.forward(&self.norm2.forward(x)?)?;
-        let tail = (x + self.branch2.forward(mlp.clone(), mode)?)?;
-        match &self.adapter {
-            Some(adapter) => Ok((tail + adapter.delta(x, &mlp, mode)?)?),
-            None => Ok(tail),
-        }
+        let residual = self.branch2.weights(x, mode)?;
+        let weights = MlpWeights {
+            adapter: self.adapter.as_ref().map(Adapter::weights),
+            precision: self.precision,
+            ..self.mlp.weights(self.norm2.weights(), residual)?
+        };
+        Ok(pad_ops::mlp_branch(x, &weights, mode, self.keep)?)
     }
 
     fn mode_of_attention(&self, mode: Mode) -> Mode {
@@ -323,11 +217,11 @@ impl Block {
     /// `x` (B, N, D) -> (B, N).
     ///
     /// # Errors
-    /// An `x` that does not fit.
-    pub fn scales(&self, x: &Tensor) -> Result<Option<Tensor>> {
+    /// An `x` or places that do not fit.
+    pub fn scales(&self, x: &Tensor, places: &Places) -> Result<Option<Tensor>> {
         match &self.adapter {
             Some(adapter) => {
-                let x = self.attend(x, Mode::Eval)?;
+                let x = self.attend_at(x, places, Mode::Eval)?;
                 let mlp = self.mlp.forward(&self.norm2.forward(&x)?)?;
                 adapter.scales(&x, &mlp)
             }

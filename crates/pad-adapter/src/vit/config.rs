@@ -1,9 +1,13 @@
 //! A vision transformer's hyperparameters.
 
-use pad_ops::{ImageSize, text::unknown_name};
+use pad_ops::{AxialRope, ImageSize};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
-use crate::{AdapterConfig, Error, Result};
+use super::{
+    kinds::{Activation, Positions, Prefix, QkvBias, RelativeBias, RelativeResize, TableResize},
+    published,
+};
+use crate::{AdapterConfig, Error, LoraConfig, LoraTarget, Result};
 
 /// Rows and columns of patches. A named pair, because a bare one gets swapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -53,21 +57,6 @@ impl std::fmt::Display for PatchGrid {
     }
 }
 
-/// The activation between the two layers of a block's MLP.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum Activation {
-    /// The exact GELU.
-    #[default]
-    Gelu,
-    /// `x * sigmoid(1.702 x)`, CLIP's.
-    QuickGelu,
-    /// `silu(a) * b` with `a` and `b` the halves of `fc1`'s output, which is twice as wide
-    /// (DINOv2's largest models; timm's packed layout).
-    SwiGlu,
-}
-
 /// A ViT's hyperparameters; presets are functions, such as [`ViTConfig::base`], or named
 /// ([`ViTConfig::preset`]).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -94,12 +83,52 @@ pub struct ViTConfig {
     /// The activation of the MLP. Default: GELU.
     #[serde(skip_serializing_if = "is_default")]
     pub activation: Activation,
+    /// Whether a norm stands in front of the MLP's second layer, `mlp.norm` (EVA-02). Default:
+    /// false.
+    #[serde(skip_serializing_if = "is_default")]
+    pub mlp_norm: bool,
+    /// Whether a norm stands in front of the attention's projection, `attn.norm` (EVA-CLIP).
+    /// Default: false.
+    #[serde(skip_serializing_if = "is_default")]
+    pub attention_norm: bool,
+    /// The biases of queries, keys and values. Default: all.
+    #[serde(skip_serializing_if = "is_default")]
+    pub qkv_bias: QkvBias,
+    /// Whether there is a class token. Default: true.
+    #[serde(skip_serializing_if = "is_true")]
+    pub class_token: bool,
+    /// The number of register tokens behind the class token. They have no positions and are kept
+    /// out of all that goes by patches. Default 0.
+    #[serde(skip_serializing_if = "is_default")]
+    pub register_tokens: usize,
+    /// The position table's rows. Default: one for the class token, one a patch.
+    #[serde(skip_serializing_if = "is_default")]
+    pub positions: Positions,
+    /// How the position table becomes one of another grid. Default: bicubic.
+    #[serde(skip_serializing_if = "is_default")]
+    pub pos_resize: TableResize,
+    /// Rotary positions of queries and keys. Default: none.
+    #[serde(skip_serializing_if = "is_default")]
+    pub rope: Option<AxialRope>,
+    /// Relative position biases on the attention's logits, as in BEiT. Default: none.
+    #[serde(skip_serializing_if = "is_default")]
+    pub relative_bias: RelativeBias,
+    /// How their tables become those of another grid. Default: the cubic spline of BEiT's authors.
+    #[serde(skip_serializing_if = "is_default")]
+    pub relative_resize: RelativeResize,
     /// Whether a norm stands in front of the first block, `norm_pre` (CLIP). Default: false.
     #[serde(skip_serializing_if = "is_default")]
     pub pre_norm: bool,
     /// Whether the patch embedding has a bias (CLIP's has none). Default: true.
     #[serde(skip_serializing_if = "is_true")]
     pub patch_bias: bool,
+    /// Whether a norm follows the last block. Default: true.
+    #[serde(skip_serializing_if = "is_true")]
+    pub final_norm: bool,
+    /// Whether class and register tokens have a final norm of their own, `cls_norm`. Default:
+    /// false.
+    #[serde(skip_serializing_if = "is_default")]
+    pub class_norm: bool,
     /// First value of the layer scale (`ls1.gamma`, `ls2.gamma`). Default: no layer scale.
     pub layer_scale: Option<f64>,
     /// Largest rate of stochastic depth, that of the last block; it grows linearly from 0 in the
@@ -109,6 +138,9 @@ pub struct ViTConfig {
     pub norm_eps: f64,
     /// The adapters, one per block. Default: no adapters.
     pub adapter: Option<AdapterConfig>,
+    /// Low-rank adapters of the blocks' linear layers. Default: none.
+    #[serde(skip_serializing_if = "is_default")]
+    pub lora: Option<LoraConfig>,
 }
 
 /// Keeps fields that only foreign networks use out of files.
@@ -161,12 +193,25 @@ impl ViTConfig {
             num_heads,
             mlp_ratio: 4.0,
             activation: Activation::Gelu,
+            mlp_norm: false,
+            attention_norm: false,
+            qkv_bias: QkvBias::All,
+            class_token: true,
+            register_tokens: 0,
+            positions: Positions::Table,
+            pos_resize: TableResize::Bicubic,
+            rope: None,
+            relative_bias: RelativeBias::None,
+            relative_resize: RelativeResize::Cubic,
             pre_norm: false,
             patch_bias: true,
+            final_norm: true,
+            class_norm: false,
             layer_scale: None,
             drop_path: 0.0,
             norm_eps: 1e-6,
             adapter: None,
+            lora: None,
         }
     }
 
@@ -219,16 +264,13 @@ impl ViTConfig {
         Self { pos_grid: Some(PatchGrid::new(37, 37)), layer_scale: Some(1e-5), ..Self::small(14) }
     }
 
-    /// The names of [`ViTConfig::preset`].
-    pub const PRESETS: [&str; 7] =
-        ["pico", "tiny", "small", "base", "large", "huge", "dinov2-small"];
-
-    /// A preset by its name, one of [`ViTConfig::PRESETS`], with patches of `patch_size`;
-    /// `dinov2-small` has its own.
+    /// A preset by its name, one of [`ViTConfig::PRESETS`]. The plain ones get patches of
+    /// `patch_size`; the published ones have their own.
     ///
     /// ```
     /// use pad_adapter::vit::ViTConfig;
     /// assert_eq!(ViTConfig::preset("base", 16)?, ViTConfig::base(16));
+    /// assert_eq!(ViTConfig::preset("dinov3-small", 16)?.register_tokens, 4);
     /// # Ok::<(), pad_adapter::Error>(())
     /// ```
     ///
@@ -243,8 +285,22 @@ impl ViTConfig {
             "large" => Self::large(patch_size),
             "huge" => Self::huge(patch_size),
             "dinov2-small" => Self::dinov2_small(),
-            _ => return Err(Error::UnknownName(unknown_name("model", name, Self::PRESETS))),
+            _ => return published::preset(name),
         })
+    }
+
+    /// The names of [`ViTConfig::preset`].
+    pub const PRESETS: [&str; published::NAMES] = published::PRESETS;
+
+    /// The tokens in front of the patches.
+    pub fn prefix(&self) -> Prefix {
+        Prefix { class: self.class_token, registers: self.register_tokens }
+    }
+
+    /// Rows of the position table in front of the patches': that of the class token, if it has
+    /// one.
+    pub fn table_prefix(&self) -> usize {
+        usize::from(self.class_token && self.positions == Positions::Table)
     }
 
     /// Checks the configuration and reports all faults at once.
@@ -276,8 +332,22 @@ impl ViTConfig {
             format!("`num_heads` is {heads}, expected a divisor of `embed_dim` {dim}"),
         );
         expect(
-            dim.is_multiple_of(4),
+            dim.is_multiple_of(4) || self.positions == Positions::None,
             format!("`embed_dim` is {dim}, expected a multiple of 4 (sine-cosine positions)"),
+        );
+        if let Some(rope) = self.rope
+            && heads > 0
+            && let Some(fault) = rope.fault(dim / heads)
+        {
+            expect(false, format!("`rope`: {fault}"));
+        }
+        expect(
+            !self.class_norm || (self.final_norm && !self.prefix().is_empty()),
+            "`class_norm` is true, expected a final norm and tokens in front of the patches".into(),
+        );
+        expect(
+            self.relative_bias == RelativeBias::None || self.register_tokens == 0,
+            "`relative_bias` with register tokens, expected none".into(),
         );
         expect(
             self.mlp_ratio > 0.0 && self.hidden_dim() > 0,
@@ -292,6 +362,19 @@ impl ViTConfig {
         }
         if let Some(adapter) = &self.adapter {
             faults.extend(adapter.faults().into_iter().map(|fault| format!("adapter: {fault}")));
+        }
+        if let Some(lora) = &self.lora {
+            let parts = [LoraTarget::Qkv, LoraTarget::Query, LoraTarget::Key, LoraTarget::Value];
+            if lora.bias
+                && self.qkv_bias != QkvBias::All
+                && parts.iter().any(|&part| lora.targets.get(part).is_some())
+            {
+                faults.push(
+                    "lora: `bias` of queries, keys or values, expected a network with all three"
+                        .into(),
+                );
+            }
+            faults.extend(lora.faults().into_iter().map(|fault| format!("lora: {fault}")));
         }
         if faults.is_empty() {
             return Ok(());
@@ -336,11 +419,9 @@ mod tests {
         for name in ViTConfig::PRESETS {
             ViTConfig::preset(name, 16).unwrap().validate().unwrap();
         }
-        assert_eq!(
-            ViTConfig::preset("smal", 16).unwrap_err().to_string(),
-            "model: expected pico, tiny, small, base, large, huge or dinov2-small, found `smal` (did you mean \
-             `small`?)"
-        );
+        let error = ViTConfig::preset("smal", 16).unwrap_err().to_string();
+        assert!(error.starts_with("model: expected pico, tiny, small, base, large, "), "{error}");
+        assert!(error.ends_with("found `smal` (did you mean `small`?)"), "{error}");
     }
 
     #[test]

@@ -1,14 +1,26 @@
 //! Linear layers and layer norms, over pad-ops' differentiable operators.
 
+use std::sync::{Arc, OnceLock};
+
 use candle_core::Tensor;
 use candle_nn::{Init, VarBuilder};
 use pad_ops::{LinearWeights, NormWeights};
 
-use crate::Result;
+use crate::{Result, lora::LowRank};
 
-/// `y = x weight^T + bias`.
+/// `y = x weight^T + bias`, with low-rank adapters inside the weight where it has some.
 #[derive(Clone, Debug)]
-pub struct Linear(LinearWeights);
+pub struct Linear {
+    weights: LinearWeights,
+    low_rank: Option<Arc<Adapted>>,
+}
+
+/// A layer's adapters, and the weights with them if nothing of both trains.
+#[derive(Debug)]
+struct Adapted {
+    low_rank: LowRank,
+    merged: OnceLock<LinearWeights>,
+}
 
 impl Linear {
     /// Builds the layer from `weight` (`outputs`, `inputs`) of `vb`, initialised by `init`, and
@@ -31,12 +43,44 @@ impl Linear {
 
     /// A layer of given tensors: `weight` (O, I), `bias` (O).
     pub fn from_tensors(weight: Tensor, bias: Option<Tensor>) -> Self {
-        Self(LinearWeights::new(weight, bias))
+        Self { weights: LinearWeights::new(weight, bias), low_rank: None }
     }
 
-    /// Returns its tensors, for operators that take whole layers.
+    /// The same layer with low-rank adapters.
+    #[must_use]
+    pub(crate) fn with_low_rank(self, low_rank: Option<LowRank>) -> Self {
+        let adapted = |low_rank| Arc::new(Adapted { low_rank, merged: OnceLock::new() });
+        Self { low_rank: low_rank.map(adapted), ..self }
+    }
+
+    /// Returns its tensors, for operators that take whole layers; low-rank adapters are not in
+    /// them.
     pub fn weights(&self) -> LinearWeights {
-        self.0.clone()
+        self.weights.clone()
+    }
+
+    /// Its tensors with the adapters in them, and with another bias than its own, if there is one.
+    ///
+    /// # Errors
+    /// Adapters that do not fit the weight.
+    pub(super) fn adapted(&self, bias: Option<&Tensor>) -> Result<LinearWeights> {
+        let weights = &self.weights;
+        let bias = bias.or(weights.bias.as_ref());
+        let Some(adapted) = &self.low_rank else {
+            return Ok(weights.with_bias(bias.cloned()));
+        };
+        if let Some(merged) = adapted.merged.get() {
+            return Ok(merged.clone());
+        }
+        let (weight, merged_bias) = adapted.low_rank.merged(&weights.weight, bias)?;
+        let merged = LinearWeights::new(weight, merged_bias);
+        let tracks = adapted.low_rank.tracks()
+            || weights.weight.track_op()
+            || bias.is_some_and(Tensor::track_op);
+        if tracks {
+            return Ok(merged);
+        }
+        Ok(adapted.merged.get_or_init(|| merged).clone())
     }
 
     /// # Shapes
@@ -45,7 +89,8 @@ impl Linear {
     /// # Errors
     /// An `x` that does not fit.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(pad_ops::linear(x, &self.0.weight, self.0.bias.as_ref())?)
+        let weights = self.adapted(None)?;
+        Ok(pad_ops::linear(x, &weights.weight, weights.bias.as_ref())?)
     }
 }
 

@@ -4,26 +4,46 @@
 //! Masking happens outside: [`ViT::embed`] makes tokens of all patches or of those that are kept,
 //! [`ViT::encode`] takes any set of tokens.
 
-mod activation;
+mod attention;
+mod axes;
 mod block;
 mod config;
+mod embedding;
+mod kinds;
 pub mod layers;
+mod mlp;
 mod patches;
+mod places;
+mod pool;
 mod pos_embed;
+mod published;
 mod relative;
 
 use candle_core::Tensor;
 use candle_nn::{Init, VarBuilder};
-use pad_ops::{MatmulPrecision, Mode};
+use pad_ops::{MatmulPrecision, Mode, RopeTables};
 
-pub use block::{Attention, Block, Mlp};
-pub use config::{Activation, PatchGrid, ViTConfig};
+pub use attention::Attention;
+pub use block::Block;
+pub use config::{PatchGrid, ViTConfig};
+pub use embedding::{Embedding, FirstPositions};
+pub use kinds::{
+    Activation, Positions, Prefix, QkvBias, RelativeBias, RelativeResize, TableResize,
+};
+pub use mlp::Mlp;
 pub use patches::{PatchEmbed, patches, patchify, unpatchify};
+pub use places::Places;
+pub use pool::{PoolHead, PoolKind};
 pub use pos_embed::{interpolate_table, sin_cos_table};
-pub use relative::{interpolate_decomposed_table, interpolate_relative_table};
+pub use relative::{
+    interpolate_decomposed_table, interpolate_relative_table, relative_bias, relative_index,
+    relative_table_rows,
+};
 
 use crate::{Error, Result};
+use attention::hidden_padding;
 use layers::LayerNorm;
+use places::RelativePlaces;
 
 /// A feature map of one block.
 #[derive(Clone, Debug)]
@@ -34,17 +54,17 @@ pub struct FeatureMap {
     pub stride: usize,
 }
 
-/// A vision transformer. Parameter names are timm's: `patch_embed.proj`, `cls_token`, `pos_embed`,
-/// `blocks.{i}.*`, `norm`; `norm_pre` where the configuration has one.
+/// A vision transformer. Parameter names are timm's: those of [`Embedding`], `blocks.{i}.*`, `norm`;
+/// `cls_norm` and `rel_pos_bias` where the configuration has them.
 #[derive(Clone, Debug)]
 pub struct ViT {
     config: ViTConfig,
-    patch_embed: PatchEmbed,
-    cls_token: Tensor,
-    pos_table: Tensor,
-    norm_pre: Option<LayerNorm>,
+    embedding: Embedding,
+    /// Relative positions that all blocks share, (rows, H).
+    relative: Option<Tensor>,
     blocks: Vec<Block>,
-    norm: LayerNorm,
+    norm: Option<LayerNorm>,
+    class_norm: Option<LayerNorm>,
 }
 
 impl ViT {
@@ -55,24 +75,32 @@ impl ViT {
     /// [`Error::Config`]; errors of `vb`.
     pub fn new(config: &ViTConfig, vb: VarBuilder) -> Result<Self> {
         config.validate()?;
-        let (dim, grid) = (config.embed_dim, config.pos_table_grid()?);
-        let patch_embed = PatchEmbed::new(config, vb.pp("patch_embed"))?;
-        let normal = Init::Randn { mean: 0.0, stdev: 0.02 };
-        let cls_token = vb.get_with_hints((1, 1, dim), "cls_token", normal)?;
-        let pos_table = if vb.contains_tensor("pos_embed") {
-            vb.get((1, 1 + grid.len(), dim), "pos_embed")?
-        } else {
-            sin_cos_table(dim, grid, vb.device())?.to_dtype(vb.dtype())?
-        };
-        let norm_pre = match config.pre_norm {
-            true => Some(LayerNorm::new(dim, config.norm_eps, vb.pp("norm_pre"))?),
-            false => None,
+        let dim = config.embed_dim;
+        let embedding = Embedding::new(config, FirstPositions::SinCos, vb.clone())?;
+        let relative = match config.relative_bias {
+            RelativeBias::Shared => {
+                let shape = (relative_table_rows(config.pos_table_grid()?), config.num_heads);
+                let vb = vb.pp("rel_pos_bias");
+                let zeros = Init::Const(0.0);
+                Some(vb.get_with_hints(shape, "relative_position_bias_table", zeros)?)
+            }
+            RelativeBias::None | RelativeBias::PerBlock => None,
         };
         let blocks = (0..config.depth)
             .map(|i| Block::new(config, i, vb.pp("blocks").pp(i)))
             .collect::<Result<_>>()?;
-        let norm = LayerNorm::new(dim, config.norm_eps, vb.pp("norm"))?;
-        Ok(Self { config: *config, patch_embed, cls_token, pos_table, norm_pre, blocks, norm })
+        let norm = |is_there: bool, name: &str| match is_there {
+            true => LayerNorm::new(dim, config.norm_eps, vb.pp(name)).map(Some),
+            false => Ok(None),
+        };
+        Ok(Self {
+            config: *config,
+            embedding,
+            relative,
+            blocks,
+            norm: norm(config.final_norm, "norm")?,
+            class_norm: norm(config.class_norm, "cls_norm")?,
+        })
     }
 
     /// Sets activation checkpointing: blocks keep their input alone for the backward and compute
@@ -103,7 +131,7 @@ impl ViT {
     /// [`Error::ImageShape`] for another rank, another number of channels, or sides that the patch
     /// does not divide.
     pub fn grid_of(&self, images: &Tensor) -> Result<PatchGrid> {
-        self.patch_embed.grid_of(images)
+        self.embedding.grid_of(images)
     }
 
     /// Tokens of all patches, or of the patches `keep`, with positions added and no class token.
@@ -115,99 +143,209 @@ impl ViT {
     /// # Errors
     /// [`Error::ImageShape`]; an index beyond the grid.
     pub fn embed(&self, images: &Tensor, keep: Option<&Tensor>) -> Result<(Tensor, PatchGrid)> {
-        let (tokens, grid) = match keep {
-            None => self.patch_embed.forward(images)?,
-            Some(keep) => self.patch_embed.forward_kept(images, keep)?,
-        };
-        let positions = self.positions(grid)?.narrow(1, 1, grid.len())?;
-        let tokens = match keep {
-            None => tokens.broadcast_add(&positions)?,
-            Some(keep) => {
-                let (batch, _, dim) = tokens.dims3()?;
-                let positions = positions.broadcast_as((batch, grid.len(), dim))?;
-                (tokens + pad_ops::gather_tokens(&positions.contiguous()?, keep)?)?
-            }
-        };
-        Ok((tokens, grid))
+        self.embedding.patches(images, keep)
     }
 
-    /// The position table on `grid`, (1, 1 + L, D).
-    fn positions(&self, grid: PatchGrid) -> Result<Tensor> {
-        interpolate_table(&self.pos_table, self.config.pos_table_grid()?, grid)
-    }
-
-    /// Runs the blocks and the final norm on tokens, class token prepended.
+    /// Where the patches of `grid`, or those of them that are in `keep`, lie for the blocks: needed
+    /// by networks with rotary positions or relative biases, the default for all others.
     ///
     /// # Shapes
-    /// `tokens` (B, N, D) from [`ViT::embed`], any subset of patches; result (B, 1 + N, D).
+    /// `keep` (B, K) `u32`, as for [`ViT::embed`].
     ///
     /// # Errors
-    /// Tokens that do not fit.
-    pub fn encode(&self, tokens: &Tensor, mode: Mode) -> Result<Tensor> {
-        let x = self.run_blocks(tokens, mode, |_, _| Ok(()))?;
-        self.norm.forward(&x)
+    /// An index beyond the grid; [`Error::Config`] for parts of a grid in a network with relative
+    /// biases.
+    pub fn places(&self, grid: PatchGrid, keep: Option<&Tensor>) -> Result<Places> {
+        let config = &self.config;
+        let device = self.embedding.device();
+        let rope = match config.rope {
+            Some(rope) => {
+                let head = config.embed_dim / config.num_heads;
+                let tables = rope.tables([grid.height, grid.width], head, device)?;
+                Some(match keep {
+                    Some(keep) => tables.at(keep)?,
+                    None => tables,
+                })
+            }
+            None => None,
+        };
+        if config.relative_bias == RelativeBias::None {
+            return Ok(Places::rotary(rope));
+        }
+        if keep.is_some() {
+            let fault = "`relative_bias` takes all patches of an image, expected none left out";
+            return Err(Error::Config { what: "vit", faults: vec![fault.into()] });
+        }
+        let relative = RelativePlaces {
+            from: config.pos_table_grid()?,
+            to: grid,
+            resize: config.relative_resize,
+            index: relative_index(grid, grid, config.class_token, device)?,
+        };
+        Ok(match &self.relative {
+            Some(table) => Places { rope, bias: Some(relative.bias(table)?), relative: None },
+            None => Places { rope, bias: None, relative: Some(relative) },
+        })
     }
 
-    /// [`ViT::encode`], and the attention of the last block ([`Block::attention_map`]).
+    /// Tokens of lists of patches, padded to one length, each with a grid of its own (SigLIP 2
+    /// NaFlex), and their places: padding is hidden from attention, and what comes out there means
+    /// nothing.
     ///
     /// # Shapes
-    /// `tokens` (B, N, D) as for [`ViT::encode`]; results (B, 1 + N, D) and (B, 1 + N, 1 + N),
+    /// `values` (B, N, p p C), pixel major, channel last; `grids` B of them; result (B, N, D), for
+    /// [`ViT::encode_at`].
+    ///
+    /// # Errors
+    /// [`Error::ImageShape`] for lists that do not fit the grids; [`Error::Config`] for a network
+    /// with relative biases.
+    pub fn embed_lists(&self, values: &Tensor, grids: &[PatchGrid]) -> Result<(Tensor, Places)> {
+        let config = &self.config;
+        if config.relative_bias != RelativeBias::None {
+            let fault = "`relative_bias` takes whole images, expected none for lists of patches";
+            return Err(Error::Config { what: "vit", faults: vec![fault.into()] });
+        }
+        let tokens = self.embedding.patch_lists(values, grids)?;
+        let (_, count, _) = tokens.dims3()?;
+        let prefix = config.prefix().len();
+        let own: Vec<usize> = grids.iter().map(|grid| prefix + grid.len()).collect();
+        let (device, dtype) = (tokens.device(), tokens.dtype());
+        let bias = Some(hidden_padding(&own, prefix + count, device, dtype)?);
+        let rope = match config.rope {
+            Some(rope) => {
+                let head = config.embed_dim / config.num_heads;
+                let (mut sin, mut cos, mut pairs) = (Vec::new(), Vec::new(), rope.pairs);
+                for grid in grids {
+                    let tables = rope.tables([grid.height, grid.width], head, device)?;
+                    let pad = |table: &Tensor| table.pad_with_zeros(0, 0, count - grid.len());
+                    sin.push(pad(&tables.sin)?);
+                    cos.push(pad(&tables.cos)?);
+                    pairs = tables.pairs;
+                }
+                Some(RopeTables {
+                    sin: Tensor::stack(&sin, 0)?,
+                    cos: Tensor::stack(&cos, 0)?,
+                    pairs,
+                })
+            }
+            None => None,
+        };
+        Ok((tokens, Places { rope, bias, relative: None }))
+    }
+
+    /// [`ViT::encode_at`] of a network whose attention does not depend on places.
+    ///
+    /// # Shapes
+    /// `tokens` (B, N, D) from [`ViT::embed`], any subset of patches; result (B, P + N, D).
+    ///
+    /// # Errors
+    /// Tokens that do not fit; [`Error::Config`] for a network with rotary positions or relative
+    /// biases.
+    pub fn encode(&self, tokens: &Tensor, mode: Mode) -> Result<Tensor> {
+        self.encode_at(tokens, &self.no_places()?, mode)
+    }
+
+    /// Runs the blocks and the final norm on tokens at `places`, class and register tokens
+    /// prepended.
+    ///
+    /// # Shapes
+    /// `tokens` (B, N, D) from [`ViT::embed`], any subset of patches; result (B, P + N, D), `P` the
+    /// tokens of [`ViTConfig::prefix`].
+    ///
+    /// # Errors
+    /// Tokens or places that do not fit.
+    pub fn encode_at(&self, tokens: &Tensor, places: &Places, mode: Mode) -> Result<Tensor> {
+        self.normed(&self.run_blocks_at(tokens, places, mode, |_, _| Ok(()))?)
+    }
+
+    /// The places of a network that needs none.
+    fn no_places(&self) -> Result<Places> {
+        if self.config.rope.is_none() && self.config.relative_bias == RelativeBias::None {
+            return Ok(Places::default());
+        }
+        let fault = "attention depends on places, expected them from `ViT::places`";
+        Err(Error::Config { what: "vit", faults: vec![fault.into()] })
+    }
+
+    /// The final norm, or norms.
+    fn normed(&self, x: &Tensor) -> Result<Tensor> {
+        let Some(norm) = &self.norm else { return Ok(x.clone()) };
+        let Some(class_norm) = &self.class_norm else { return norm.forward(x) };
+        let prefix = self.config.prefix();
+        let front = x.narrow(1, 0, prefix.len())?.contiguous()?;
+        let patches = norm.forward(&prefix.patches(x)?)?;
+        Ok(Tensor::cat(&[&class_norm.forward(&front)?, &patches], 1)?)
+    }
+
+    /// [`ViT::encode_at`], and the attention of the last block ([`Block::attention_map`]).
+    ///
+    /// # Shapes
+    /// `tokens` (B, N, D) as for [`ViT::encode_at`]; results (B, P + N, D) and (B, P + N, P + N),
     /// class token first.
     ///
     /// # Errors
-    /// Tokens that do not fit.
-    pub fn encode_with_attention(&self, tokens: &Tensor, mode: Mode) -> Result<(Tensor, Tensor)> {
+    /// Tokens or places that do not fit.
+    pub fn encode_with_attention(
+        &self,
+        tokens: &Tensor,
+        places: &Places,
+        mode: Mode,
+    ) -> Result<(Tensor, Tensor)> {
         let (last, before) = self.blocks.split_last().ok_or(Error::Block { depth: 0, found: 0 })?;
-        let mut x = self.with_class_token(tokens)?;
+        let mut x = self.embedding.with_prefix(tokens)?;
         for block in before {
-            x = block.forward(&x, mode)?;
+            x = block.forward_at(&x, places, mode)?;
         }
-        let attention = last.attention_map(&x)?;
-        Ok((self.norm.forward(&last.forward(&x, mode)?)?, attention))
+        let attention = last.attention_map(&x, places)?;
+        Ok((self.normed(&last.forward_at(&x, places, mode)?)?, attention))
     }
 
-    /// Like [`ViT::encode`] but without the final norm; `after(i, x)` sees every block's output (B,
-    /// 1 + N, D).
+    /// [`ViT::run_blocks_at`] of a network whose attention does not depend on places.
     ///
     /// # Errors
-    /// Tokens that do not fit; errors of `after`.
+    /// As [`ViT::encode`]; errors of `after`.
     pub fn run_blocks(
         &self,
         tokens: &Tensor,
         mode: Mode,
+        after: impl FnMut(usize, &Tensor) -> Result<()>,
+    ) -> Result<Tensor> {
+        self.run_blocks_at(tokens, &self.no_places()?, mode, after)
+    }
+
+    /// Like [`ViT::encode_at`] but without the final norm; `after(i, x)` sees every block's output
+    /// (B, P + N, D).
+    ///
+    /// # Errors
+    /// Tokens or places that do not fit; errors of `after`.
+    pub fn run_blocks_at(
+        &self,
+        tokens: &Tensor,
+        places: &Places,
+        mode: Mode,
         mut after: impl FnMut(usize, &Tensor) -> Result<()>,
     ) -> Result<Tensor> {
-        let mut x = self.with_class_token(tokens)?;
+        let mut x = self.embedding.with_prefix(tokens)?;
         for (i, block) in self.blocks.iter().enumerate() {
-            x = block.forward(&x, mode)?;
+            x = block.forward_at(&x, places, mode)?;
             after(i, &x)?;
         }
         Ok(x)
     }
 
-    fn with_class_token(&self, tokens: &Tensor) -> Result<Tensor> {
-        let (batch, _, dim) = tokens.dims3()?;
-        let class = (&self.cls_token + self.pos_table.narrow(1, 0, 1)?)?;
-        let class = class.broadcast_as((batch, 1, dim))?.contiguous()?;
-        let all = Tensor::cat(&[&class, tokens], 1)?;
-        match &self.norm_pre {
-            Some(norm) => norm.forward(&all),
-            None => Ok(all),
-        }
-    }
-
-    /// All tokens of whole images after the final norm, class token first.
+    /// All tokens of whole images after the final norm: class token, registers, patches.
     ///
     /// # Shapes
-    /// `images` (B, C, H, W) -> (B, 1 + L, D).
+    /// `images` (B, C, H, W) -> (B, P + L, D), `P` the tokens of [`ViTConfig::prefix`].
     ///
     /// # Errors
     /// [`Error::ImageShape`].
     pub fn forward(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
-        self.encode(&self.embed(images, None)?.0, mode)
+        let (tokens, grid) = self.embed(images, None)?;
+        self.encode_at(&tokens, &self.places(grid, None)?, mode)
     }
 
-    /// Feature maps after the chosen blocks (no final norm, class token dropped), in the order of
+    /// Feature maps after the chosen blocks (no final norm, patches alone), in the order of
     /// `blocks`.
     ///
     /// # Shapes
@@ -226,11 +364,13 @@ impl ViT {
             return Err(Error::Block { depth, found });
         }
         let (tokens, grid) = self.embed(images, None)?;
+        let places = self.places(grid, None)?;
         let (batch, _, dim) = tokens.dims3()?;
+        let prefix = self.config.prefix().len();
         let mut maps: Vec<Option<Tensor>> = vec![None; depth];
-        self.run_blocks(&tokens, mode, |i, x| {
+        self.run_blocks_at(&tokens, &places, mode, |i, x| {
             if blocks.contains(&i) {
-                let x = x.narrow(1, 1, grid.len())?.transpose(1, 2)?.contiguous()?;
+                let x = x.narrow(1, prefix, grid.len())?.transpose(1, 2)?.contiguous()?;
                 maps[i] = Some(x.reshape((batch, dim, grid.height, grid.width))?);
             }
             Ok(())
@@ -240,18 +380,19 @@ impl ViT {
         Ok(found.map(|data| FeatureMap { data, stride }).collect())
     }
 
-    /// The patchwise scales of every block on whole images: per block (B, 1 + L), class token
-    /// first; `None` where a block has no patchwise adapter.
+    /// The patchwise scales of every block on whole images: per block (B, P + L), class token and
+    /// registers first; `None` where a block has no patchwise adapter.
     ///
     /// # Errors
     /// [`Error::ImageShape`].
     pub fn scales(&self, images: &Tensor) -> Result<(Vec<Option<Tensor>>, PatchGrid)> {
         let (tokens, grid) = self.embed(images, None)?;
-        let mut x = self.with_class_token(&tokens)?;
+        let places = self.places(grid, None)?;
+        let mut x = self.embedding.with_prefix(&tokens)?;
         let mut scales = Vec::with_capacity(self.blocks.len());
         for block in &self.blocks {
-            scales.push(block.scales(&x)?);
-            x = block.forward(&x, Mode::Eval)?;
+            scales.push(block.scales(&x, &places)?);
+            x = block.forward_at(&x, &places, Mode::Eval)?;
         }
         Ok((scales, grid))
     }
@@ -273,7 +414,8 @@ mod tests {
         let images = Tensor::arange(0_f32, 1536.0, &Device::Cpu).unwrap();
         let images = (images / 700.0).unwrap().reshape((2, 3, 16, 16)).unwrap();
         let (tokens, _) = vit.embed(&images, None).unwrap();
-        let (features, attention) = vit.encode_with_attention(&tokens, Mode::Eval).unwrap();
+        let (features, attention) =
+            vit.encode_with_attention(&tokens, &Places::default(), Mode::Eval).unwrap();
         let values = |x: &Tensor| x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         assert_eq!(values(&features), values(&vit.forward(&images, Mode::Eval).unwrap()));
         assert_eq!((attention.dims(), attention.dtype()), (&[2, 5, 5][..], DType::F32));

@@ -1,7 +1,7 @@
 //! Images cut into patches, in both orders that are in use, and the layer that makes tokens of
 //! them.
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use candle_nn::{Init, VarBuilder};
 use pad_ops::ImageSize;
 
@@ -18,6 +18,7 @@ pub struct PatchEmbed {
     proj: Linear,
     patch_size: usize,
     in_channels: usize,
+    device: Device,
 }
 
 impl PatchEmbed {
@@ -38,7 +39,12 @@ impl PatchEmbed {
             false => None,
         };
         let proj = Linear::from_tensors(kernel.reshape((dim, values))?, bias);
-        Ok(Self { proj, patch_size, in_channels })
+        Ok(Self { proj, patch_size, in_channels, device: kernel.device().clone() })
+    }
+
+    /// The device of the weights.
+    pub(super) fn device(&self) -> &Device {
+        &self.device
     }
 
     /// Patch grid of `images` (B, C, H, W).
@@ -72,6 +78,27 @@ impl PatchEmbed {
     pub fn forward(&self, images: &Tensor) -> Result<(Tensor, PatchGrid)> {
         let grid = self.grid_of(images)?;
         Ok((self.proj.forward(&patches(images, self.patch_size)?)?, grid))
+    }
+
+    /// Tokens of patches that are flat already, without positions.
+    ///
+    /// # Shapes
+    /// `values` (B, N, p p C), pixel major, channel last ([`patchify`]) -> (B, N, D).
+    ///
+    /// # Errors
+    /// [`Error::ImageShape`] for patches of another size.
+    pub(super) fn forward_flat(&self, values: &Tensor) -> Result<Tensor> {
+        let (b, n, found) = values.dims3()?;
+        let (p, c) = (self.patch_size, self.in_channels);
+        if found != p * p * c {
+            return Err(Error::ImageShape {
+                expected: format!("(B, N, {}), flat patches of {p} x {p} x {c}", p * p * c),
+                found: values.dims().to_vec(),
+            });
+        }
+        // The layer's order is a convolution's: channel, row, column.
+        let values = values.reshape((b * n, p * p, c))?.transpose(1, 2)?.contiguous()?;
+        self.proj.forward(&values.reshape((b, n, found))?)
     }
 
     /// [`PatchEmbed::forward`] of the patches `keep` alone.
@@ -143,8 +170,6 @@ pub fn unpatchify(patches: &Tensor, grid: PatchGrid, patch_size: usize) -> Resul
 
 #[cfg(test)]
 mod tests {
-    use candle_core::Device;
-
     use super::*;
 
     /// Two channels of 2 x 4 pixels in patches of 2 x 2: 0..8, then 8..16.

@@ -1,9 +1,9 @@
 //! Relative position tables on other grids: BEiT's, as the original's segmentation interpolates
 //! them, and the decomposed ones of its detection.
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 
-use super::PatchGrid;
+use super::{PatchGrid, RelativeResize, TableResize, axes};
 use crate::{Error, Result};
 
 /// Rows of BEiT's table behind the offsets: class to patch, patch to class, class to itself.
@@ -37,6 +37,100 @@ pub fn interpolate_relative_table(
     from: PatchGrid,
     to: PatchGrid,
 ) -> Result<Tensor> {
+    RelativeResize::Cubic.table(table, from, to)
+}
+
+impl RelativeResize {
+    /// A table `relative_position_bias_table` on another grid. A matrix product an axis, so it is
+    /// differentiable.
+    ///
+    /// # Shapes
+    /// `table` ((2 h - 1)(2 w - 1) + 3, H) of `from` -> the same of `to`.
+    ///
+    /// # Errors
+    /// As [`interpolate_relative_table`]; straight lines take sides of 2 patches in `from`, too.
+    pub fn table(self, table: &Tensor, from: PatchGrid, to: PatchGrid) -> Result<Tensor> {
+        let (least, weights): (usize, fn(usize, usize) -> Vec<f64>) = match self {
+            Self::Cubic => (3, spline_weights),
+            Self::Linear => (2, line_weights),
+            Self::Bilinear => (1, |from, to| {
+                let weights = axes::weights(TableResize::Bilinear, offsets(from), offsets(to));
+                weights.into_iter().map(f64::from).collect()
+            }),
+        };
+        resize(table, from, to, least, weights)
+    }
+}
+
+/// Rows of the table of a grid: `(2 h - 1)(2 w - 1) + 3`.
+pub fn relative_table_rows(grid: PatchGrid) -> usize {
+    offsets(grid.height) * offsets(grid.width) + CLASS_ROWS
+}
+
+/// The row of the table of grid `table` for each pair of tokens of an image of grid `image`, class
+/// token first if there is one: query row minus key row, then columns; the last three rows are
+/// class to patch, patch to class, class to itself.
+///
+/// The offsets of a smaller grid are among those of a larger one.
+///
+/// # Shapes
+/// (N * N), `u32`, `N` the tokens of `image`, queries first.
+///
+/// # Errors
+/// [`Error::Config`] if `image` is larger than `table` on a side.
+pub fn relative_index(
+    table: PatchGrid,
+    image: PatchGrid,
+    class_token: bool,
+    device: &Device,
+) -> Result<Tensor> {
+    if image.height > table.height || image.width > table.width || image.is_empty() {
+        return Err(refuse(format!("the grid {image}, expected at most {table}")));
+    }
+    let rows = relative_table_rows(table);
+    let columns = offsets(table.width);
+    let class = usize::from(class_token);
+    let tokens = class + image.len();
+    let mut index = Vec::with_capacity(tokens * tokens);
+    for query in 0..tokens {
+        for key in 0..tokens {
+            index.push(match (query.checked_sub(class), key.checked_sub(class)) {
+                (Some(query), Some(key)) => {
+                    let row = query / image.width + table.height - 1 - key / image.width;
+                    let column = query % image.width + table.width - 1 - key % image.width;
+                    (row * columns + column) as u32
+                }
+                (None, Some(_)) => (rows - 3) as u32,
+                (Some(_), None) => (rows - 2) as u32,
+                (None, None) => (rows - 1) as u32,
+            });
+        }
+    }
+    Ok(Tensor::from_vec(index, tokens * tokens, device)?)
+}
+
+/// The bias of every head.
+///
+/// # Shapes
+/// `table` (rows, H); `index` (N * N) from [`relative_index`] -> (H, N, N).
+///
+/// # Errors
+/// An index beyond the table.
+pub fn relative_bias(table: &Tensor, index: &Tensor) -> Result<Tensor> {
+    let tokens = index.elem_count().isqrt();
+    let heads = table.dim(1)?;
+    // Head first, so that the result is laid out as attention reads it.
+    let table = table.t()?.contiguous()?;
+    Ok(table.index_select(index, 1)?.reshape((heads, tokens, tokens))?)
+}
+
+fn resize(
+    table: &Tensor,
+    from: PatchGrid,
+    to: PatchGrid,
+    least: usize,
+    weights: fn(usize, usize) -> Vec<f64>,
+) -> Result<Tensor> {
     let (rows, heads) = table.dims2()?;
     let (height, width) = (offsets(from.height), offsets(from.width));
     if rows != height * width + CLASS_ROWS {
@@ -48,15 +142,16 @@ pub fn interpolate_relative_table(
     if from == to {
         return Ok(table.clone());
     }
-    if from.height < 3 || from.width < 3 || to.is_empty() {
+    if from.height < least || from.width < least || to.is_empty() {
         return Err(refuse(format!(
-            "from the grid {from} to {to}, expected at least 3x3 to start from and 1x1 to end in"
+            "from the grid {from} to {to}, expected at least {least}x{least} to start from and 1x1 \
+             to end in"
         )));
     }
     let dtype = table.dtype();
     let places = table.narrow(0, 0, rows - CLASS_ROWS)?.to_dtype(DType::F64)?;
     let weights = |from: usize, to: usize| -> Result<Tensor> {
-        let weights = spline_weights(from, to);
+        let weights = weights(from, to);
         Ok(Tensor::from_vec(weights, (offsets(to), offsets(from)), table.device())?)
     };
     let (tall, wide) = (offsets(to.height), offsets(to.width));
@@ -117,6 +212,24 @@ fn spline_weights(from: usize, to: usize) -> Vec<f64> {
         for column in 0..count {
             weights.push(row.iter().zip(&inverse).map(|(b, line)| b * line[column]).sum());
         }
+    }
+    weights
+}
+
+/// Row `i`: the weights of the two offsets of `from` around offset `i` of `to`; beyond the ends,
+/// the last one. Row major.
+fn line_weights(from: usize, to: usize) -> Vec<f64> {
+    let axis = geometric_axis(from, to);
+    let reach = to.saturating_sub(1) as f64;
+    let mut weights = vec![0.0; offsets(to) * axis.len()];
+    for (i, row) in weights.chunks_exact_mut(axis.len()).enumerate() {
+        let x = i as f64 - reach;
+        let right = axis.iter().position(|&place| place >= x).unwrap_or(axis.len() - 1);
+        let left = right.saturating_sub(1);
+        let gap = axis[right] - axis[left];
+        let share = if gap > 0.0 { ((x - axis[left]) / gap).clamp(0.0, 1.0) } else { 1.0 };
+        row[left] += 1.0 - share;
+        row[right] += share;
     }
     weights
 }
@@ -207,6 +320,21 @@ fn inverse(matrix: &mut [Vec<f64>]) -> Vec<Vec<f64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rows_of_a_small_grid() {
+        // 1 x 2 patches: offsets -1, 0, 1, then the three rows of the class token.
+        let grid = PatchGrid::new(1, 2);
+        assert_eq!(relative_table_rows(grid), 6);
+        let index = |class| {
+            let index = relative_index(grid, grid, class, &Device::Cpu).unwrap();
+            index.to_vec1::<u32>().unwrap()
+        };
+        assert_eq!(index(true), [5, 3, 3, 4, 1, 0, 4, 2, 1]);
+        assert_eq!(index(false), [1, 0, 2, 1]);
+        let error = relative_index(grid, PatchGrid::new(2, 2), true, &Device::Cpu).unwrap_err();
+        assert!(error.to_string().contains("the grid 2x2, expected at most 1x2"), "{error}");
+    }
 
     /// The spline gives every cubic back, wherever the offsets are laid.
     #[test]

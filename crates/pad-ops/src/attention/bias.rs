@@ -9,6 +9,9 @@ use crate::{Error, Result, check};
 pub enum AttentionBias {
     /// The same for every image: (H, N, N), query then key (relative position tables, as in BEiT).
     PerHead(Tensor),
+    /// The same for every query and head: (B, N), one for each key. Minus infinity hides a key
+    /// (padding); one key of each image must stay.
+    Keys(Tensor),
     /// A part for the key's row and one for its column, each from the query's content (ViTDet,
     /// MViTv2): the key at row `i`, column `j` of a grid of `height` x `width` tokens gets
     /// `rows[.., i] + columns[.., j]`.
@@ -28,6 +31,10 @@ impl AttentionBias {
         match self {
             Self::PerHead(bias) => {
                 check::expect_shape(op, "bias", bias, &[heads, n, n])?;
+                check::expect_like(op, "bias", bias, qkv)
+            }
+            Self::Keys(bias) => {
+                check::expect_shape(op, "bias", bias, &[b, n])?;
                 check::expect_like(op, "bias", bias, qkv)
             }
             Self::Decomposed { rows, columns } => {

@@ -41,13 +41,16 @@ pub fn attention_packed_biased(
     let sizes = Sizes { b, n, d, heads: num_heads, head_dim: d / num_heads };
     let qkv = qkv.contiguous()?;
     let (params, grid) = match bias {
-        AttentionBias::PerHead(bias) => (vec![bias.contiguous()?], None),
+        AttentionBias::PerHead(bias) | AttentionBias::Keys(bias) => {
+            (vec![bias.contiguous()?], None)
+        }
         AttentionBias::Decomposed { rows, columns } => {
             let grid = Some((rows.dim(3)?, columns.dim(3)?));
             (vec![rows.contiguous()?, columns.contiguous()?], grid)
         }
     };
-    let biased = Biased { qkv: qkv.clone(), params, grid, sizes };
+    let of_keys = matches!(bias, AttentionBias::Keys(_));
+    let biased = Biased { qkv: qkv.clone(), params, grid, of_keys, sizes };
     let out = biased.with_bias(|bias| Ok(bias.forward(&slices::borrow(&qkv)?, &sizes)))?;
     let params = biased.params.clone();
     let params: Vec<&Tensor> = params.iter().collect();
@@ -60,6 +63,8 @@ struct Biased {
     params: Vec<Tensor>,
     /// Height and width of the grid of rows and columns.
     grid: Option<(usize, usize)>,
+    /// Whether the bias is one of keys.
+    of_keys: bool,
     sizes: Sizes,
 }
 
@@ -70,6 +75,7 @@ impl Biased {
             ([rows, columns], Some((height, width))) => {
                 work(Bias::Decomposed { rows, columns, height, width })
             }
+            ([bias, ..], _) if self.of_keys => work(Bias::Keys(bias)),
             ([bias, ..], _) => work(Bias::PerHead(bias)),
             ([], _) => candle_core::bail!("attention_packed_biased: no bias"),
         }

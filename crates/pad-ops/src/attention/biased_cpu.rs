@@ -16,6 +16,8 @@ use crate::{cpu::level::multiversioned, planes, softmax};
 pub(super) enum Bias<'a> {
     /// (H, N, N).
     PerHead(&'a [f32]),
+    /// (B, N).
+    Keys(&'a [f32]),
     /// (B, H, N, height) and (B, H, N, width).
     Decomposed { rows: &'a [f32], columns: &'a [f32], height: usize, width: usize },
 }
@@ -64,6 +66,10 @@ impl Bias<'_> {
                 let from = (head * s.n + first) * s.n;
                 planes::add(p, &bias[from..from + p.len()]);
             }
+            Bias::Keys(bias) => {
+                let keys = &bias[image * s.n..(image + 1) * s.n];
+                p.chunks_exact_mut(s.n).for_each(|p| planes::add(p, keys));
+            }
             Bias::Decomposed { rows, columns, height, width } => {
                 let query = (image * s.heads + head) * s.n + first;
                 for (p, query) in p.chunks_exact_mut(s.n).zip(query..) {
@@ -97,7 +103,7 @@ impl Bias<'_> {
             || Head::new(s, false),
             |scratch, task| {
                 let at = (task / s.heads, task % s.heads);
-                scratch.load(qkv, &[], s, at.0, at.1);
+                scratch.load((qkv, &[], None), s, at.0, at.1);
                 for first in (0..s.n).step_by(block) {
                     let rows = block.min(s.n - first);
                     self.probabilities(scratch, s, at, first, rows);
@@ -120,7 +126,7 @@ impl Bias<'_> {
         at: (usize, usize),
         mut take: impl FnMut(usize, &[f32]),
     ) {
-        scratch.load(qkv, &[], s, at.0, at.1);
+        scratch.load((qkv, &[], None), s, at.0, at.1);
         let block = s.block_rows();
         for first in (0..s.n).step_by(block) {
             let rows = block.min(s.n - first);
@@ -154,6 +160,17 @@ impl Bias<'_> {
                     for image in 0..s.b {
                         self.back(scratch, operands, s, (image, head), |first, d_s| {
                             planes::add(&mut d_bias[first * s.n..first * s.n + d_s.len()], d_s);
+                        });
+                    }
+                });
+            }
+            Bias::Keys(bias) if wanted => {
+                gradients.first = vec![0.0; bias.len()];
+                let images = gradients.first.par_chunks_mut(s.n).enumerate();
+                images.for_each_init(scratch, |scratch, (image, d_bias)| {
+                    for head in 0..s.heads {
+                        self.back(scratch, operands, s, (image, head), |_, d_s| {
+                            d_s.chunks_exact(s.n).for_each(|d_s| planes::add(d_bias, d_s));
                         });
                     }
                 });

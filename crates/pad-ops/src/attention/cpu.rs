@@ -4,7 +4,7 @@
 
 use rayon::prelude::*;
 
-use super::layout::{Heads, Part, Sizes, load_rows};
+use super::layout::{Heads, Packed, Part, Sizes, load_rows, turn_back};
 #[cfg(target_arch = "x86_64")]
 use super::panel;
 use crate::{
@@ -13,6 +13,7 @@ use crate::{
         real::Real,
         scratch::Scratch,
     },
+    rope::cpu::Rotation,
     softmax,
 };
 
@@ -39,11 +40,10 @@ impl Head {
         }
     }
 
-    /// Copies head `head` of `image`. `bias` (3 D) is added; empty for none.
+    /// Copies head `head` of `image`; queries and keys are rotated.
     pub(super) fn load<T: Real>(
         &mut self,
-        qkv: &[T],
-        bias: &[f32],
+        (qkv, bias, rotation): Packed<'_, T>,
         s: &Sizes,
         image: usize,
         head: usize,
@@ -54,6 +54,10 @@ impl Head {
             let from = part as usize * s.d + head * s.head_dim;
             let bias = bias.get(from..from + s.head_dim).unwrap_or(&[]);
             load_rows(&qkv[s.packed(image, part, head)..], 3 * s.d, bias, scale, s.head_dim, dense);
+        }
+        if let Some(rotation) = rotation {
+            rotation.rotate_rows(image, &mut self.q, s.head_dim);
+            rotation.rotate_rows(image, &mut self.k, s.head_dim);
         }
     }
 
@@ -168,11 +172,17 @@ impl Head {
 }
 
 /// `qkv` (B, N, 3 D) and the bias (3 D, or empty) that is added to it -> `out` (B, N, D).
-pub(crate) fn forward<T: Real>(qkv: &[T], bias: &[f32], s: &Sizes, out: &mut [f32]) {
+pub(crate) fn forward<T: Real>(
+    qkv: &[T],
+    bias: &[f32],
+    rotation: Option<&Rotation>,
+    s: &Sizes,
+    out: &mut [f32],
+) {
     assert_eq!((qkv.len(), out.len()), (s.b * s.n * 3 * s.d, s.b * s.n * s.d));
     #[cfg(target_arch = "x86_64")]
     if panel::available() {
-        return panel::forward(qkv, bias, s, out);
+        return panel::forward((qkv, bias, rotation), s, out);
     }
     let heads = Heads(out.as_mut_ptr());
     let block = s.block_rows();
@@ -180,7 +190,7 @@ pub(crate) fn forward<T: Real>(qkv: &[T], bias: &[f32], s: &Sizes, out: &mut [f3
         || Head::new(s, false),
         |scratch, task| {
             let (image, head) = (task / s.heads, task % s.heads);
-            scratch.load(qkv, bias, s, image, head);
+            scratch.load((qkv, bias, rotation), s, image, head);
             for first in (0..s.n).step_by(block) {
                 let rows = block.min(s.n - first);
                 scratch.probabilities(s, first, rows);
@@ -199,6 +209,7 @@ pub(crate) fn forward<T: Real>(qkv: &[T], bias: &[f32], s: &Sizes, out: &mut [f3
 pub(crate) fn backward<T: Real>(
     qkv: &[T],
     bias: &[f32],
+    rotation: Option<&Rotation>,
     d_out: &[f32],
     s: &Sizes,
     d_qkv: &mut [f32],
@@ -207,7 +218,7 @@ pub(crate) fn backward<T: Real>(
     assert_eq!(lengths, (s.b * s.n * 3 * s.d, s.b * s.n * s.d, s.b * s.n * 3 * s.d));
     #[cfg(target_arch = "x86_64")]
     if panel::available() {
-        return panel::backward(qkv, bias, d_out, s, d_qkv);
+        return panel::backward((qkv, bias, rotation), d_out, s, d_qkv);
     }
     let heads = Heads(d_qkv.as_mut_ptr());
     let block = s.block_rows();
@@ -215,13 +226,17 @@ pub(crate) fn backward<T: Real>(
         || Head::new(s, true),
         |scratch, task| {
             let (image, head) = (task / s.heads, task % s.heads);
-            scratch.load(qkv, bias, s, image, head);
+            scratch.load((qkv, bias, rotation), s, image, head);
             for first in (0..s.n).step_by(block) {
                 let rows = block.min(s.n - first);
                 scratch.probabilities(s, first, rows);
                 // SAFETY: `d_qkv` is as long as `qkv`; this task alone writes the columns of
                 // (image, head) in its three parts.
                 unsafe { scratch.back(heads, d_out, s, (image, head), first, rows) };
+            }
+            if let Some(rotation) = rotation {
+                // SAFETY: as above.
+                unsafe { turn_back(rotation, heads, s, image, head) };
             }
         },
     );

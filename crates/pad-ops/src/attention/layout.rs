@@ -6,6 +6,7 @@ use candle_core::Tensor;
 use crate::{
     Error, Result, check,
     cpu::{level::multiversioned, matmul::Mat, real::Real},
+    rope::cpu::{Direction, Rotation},
 };
 
 /// Values of a block of the N x N matrix: half a megabyte, so that it stays in the second-level
@@ -61,6 +62,10 @@ impl Sizes {
     }
 }
 
+/// Queries, keys and values (B, N, 3 D), the bias (3 D, or empty) that is added to them, and the
+/// rotation of queries and keys.
+pub(super) type Packed<'a, T> = (&'a [T], &'a [f32], Option<&'a Rotation>);
+
 /// A pointer that tasks share, each for its own head.
 #[derive(Clone, Copy)]
 pub(super) struct Heads(pub(super) *mut f32);
@@ -98,6 +103,29 @@ multiversioned! {
                     dense[i] = row[i].to_f32() * scale;
                 }
             }
+        }
+    }
+}
+
+/// Turns the gradients of rotated queries and keys of one head into those of the projections.
+///
+/// # Safety
+/// `d_qkv` points to (B, N, 3 D), and no other thread accesses the columns of this head in this
+/// image's rows.
+pub(super) unsafe fn turn_back(
+    rotation: &Rotation,
+    d_qkv: Heads,
+    s: &Sizes,
+    image: usize,
+    head: usize,
+) {
+    for part in [Part::Queries, Part::Keys] {
+        for token in 0..s.n {
+            let at = s.packed(image, part, head) + token * 3 * s.d;
+            // SAFETY: row `token` of the image exists and has the head's columns; by this
+            // function's contract they are this thread's own.
+            let row = unsafe { std::slice::from_raw_parts_mut(d_qkv.at(at), s.head_dim) };
+            rotation.rotate(image, token, row, Direction::Back);
         }
     }
 }

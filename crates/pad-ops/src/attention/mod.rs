@@ -67,7 +67,7 @@ impl CustomOp1 for AttentionPacked {
         let sizes = self.sizes(layout.shape())?;
         let qkv = slices::values(self.name(), qkv, layout)?;
         let mut out = vec![0.0; sizes.b * sizes.n * sizes.d];
-        cpu::forward(qkv, &[], &sizes, &mut out);
+        cpu::forward(qkv, &[], None, &sizes, &mut out);
         Ok(slices::output(out, (sizes.b, sizes.n, sizes.d)))
     }
 
@@ -76,7 +76,7 @@ impl CustomOp1 for AttentionPacked {
         let mut d_qkv = vec![0.0; qkv.elem_count()];
         let d_out = d_out.contiguous()?;
         let (values, d_out) = (slices::borrow(qkv)?, slices::borrow(&d_out)?);
-        cpu::backward(&values, &[], &d_out, &sizes, &mut d_qkv);
+        cpu::backward(&values, &[], None, &d_out, &sizes, &mut d_qkv);
         Ok(Some(slices::tensor(d_qkv, qkv.shape())?))
     }
 }

@@ -10,7 +10,7 @@ use std::arch::x86_64::*;
 
 use rayon::prelude::*;
 
-use super::layout::{Heads, Part, Sizes, load_rows};
+use super::layout::{Heads, Packed, Part, Sizes, load_rows, turn_back};
 use crate::cpu::{level::multiversioned, real::Real, scratch::Scratch, special};
 
 /// Queries of a panel.
@@ -248,7 +248,13 @@ impl Head {
         }
     }
 
-    fn load<T: Real>(&mut self, qkv: &[T], bias: &[f32], s: &Sizes, image: usize, head: usize) {
+    fn load<T: Real>(
+        &mut self,
+        (qkv, bias, rotation): Packed<'_, T>,
+        s: &Sizes,
+        image: usize,
+        head: usize,
+    ) {
         let e = s.head_dim;
         let parts = [(Part::Queries, s.scale()), (Part::Keys, 1.0), (Part::Values, 1.0)];
         for ((part, scale), dense) in parts.into_iter().zip(&mut self.dense) {
@@ -256,6 +262,11 @@ impl Head {
             let bias = bias.get(from..from + e).unwrap_or(&[]);
             let rows = &qkv[s.packed(image, part, head)..];
             load_rows(rows, 3 * s.d, bias, scale, e, &mut dense[..s.n * e]);
+        }
+        if let Some(rotation) = rotation {
+            for dense in &mut self.dense[..2] {
+                rotation.rotate_rows(image, &mut dense[..s.n * e], e);
+            }
         }
         for (dense, packed) in self.dense[1..].iter().zip(&mut self.packed) {
             if !packed.is_empty() {
@@ -312,13 +323,13 @@ macro_rules! by_width {
 }
 
 /// The kernel of the same name in `cpu`, by panels; the caller has checked [`available`].
-pub(super) fn forward<T: Real>(qkv: &[T], bias: &[f32], s: &Sizes, out: &mut [f32]) {
+pub(super) fn forward<T: Real>(packed: Packed<'_, T>, s: &Sizes, out: &mut [f32]) {
     let heads = Heads(out.as_mut_ptr());
     (0..s.b * s.heads).into_par_iter().for_each_init(
         || Head::new(s, false),
         |scratch, task| {
             let (image, head) = (task / s.heads, task % s.heads);
-            scratch.load(qkv, bias, s, image, head);
+            scratch.load(packed, s, image, head);
             for first in (0..s.n).step_by(LANES) {
                 let count = LANES.min(s.n - first);
                 // SAFETY: the caller has checked `available`; this task alone writes the columns of
@@ -355,8 +366,7 @@ unsafe fn panel_forward<const V: usize>(scratch: &mut Head, s: &Sizes, first: us
 
 /// The kernel of the same name in `cpu`, by panels; the caller has checked [`available`].
 pub(super) fn backward<T: Real>(
-    qkv: &[T],
-    bias: &[f32],
+    packed: Packed<'_, T>,
     d_out: &[f32],
     s: &Sizes,
     d_qkv: &mut [f32],
@@ -367,7 +377,7 @@ pub(super) fn backward<T: Real>(
         || Head::new(s, true),
         |scratch, task| {
             let (image, head) = (task / s.heads, task % s.heads);
-            scratch.load(qkv, bias, s, image, head);
+            scratch.load(packed, s, image, head);
             scratch.d.iter_mut().for_each(|d| d.fill(0.0));
             let rows = &d_out[image * s.n * s.d + head * e..];
             for first in (0..s.n).step_by(LANES) {
@@ -393,6 +403,10 @@ pub(super) fn backward<T: Real>(
                     // SAFETY: as above; a head's row has `e` values, and `d` lies elsewhere.
                     unsafe { std::ptr::copy_nonoverlapping(d.as_ptr(), to, e) };
                 }
+            }
+            if let Some(rotation) = packed.2 {
+                // SAFETY: as above.
+                unsafe { turn_back(rotation, heads, s, image, head) };
             }
         },
     );

@@ -54,6 +54,7 @@ pub fn attention_packed_biased(
 ) -> Result<Tensor> {
     let bias = match bias {
         AttentionBias::PerHead(bias) => bias.unsqueeze(0)?,
+        AttentionBias::Keys(bias) => bias.unsqueeze(1)?.unsqueeze(1)?,
         AttentionBias::Decomposed { rows, columns } => {
             let (b, h, n, height) = rows.dims4()?;
             let width = columns.dim(3)?;

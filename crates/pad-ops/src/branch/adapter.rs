@@ -38,11 +38,20 @@ pub(super) struct Adapter<'a> {
     strength: Strength<'a>,
 }
 
+/// The gradient that arrives, and the part of it that the MLP's output gets directly.
+#[derive(Clone, Copy)]
+pub(super) struct Incoming<'a> {
+    pub(super) d_y: &'a [f32],
+    /// `d_y` behind layer scale and drop path.
+    pub(super) d_branch: &'a [f32],
+}
+
 /// Gradients of the adapter's part.
 pub(super) struct AdapterGradients {
     /// In the order of the adapter's tensors.
     pub(super) d_params: LayerGradients,
-    /// To the MLP's output, the residual's own included; absent if not needed or equal to `d_y`.
+    /// To the MLP's output, the residual's own included; absent if not needed or equal to
+    /// `d_branch`.
     pub(super) d_mlp: Option<Vec<f32>>,
 }
 
@@ -128,7 +137,7 @@ impl<'a> Adapter<'a> {
         x: &[f32],
         mlp: &[f32],
         bottleneck: Bottleneck,
-        d_y: &[f32],
+        Incoming { d_y, d_branch }: Incoming<'_>,
         (d_x, want_d_mlp): (Option<&mut [f32]>, bool),
         wants: &mut Wants<'_>,
     ) -> AdapterGradients {
@@ -152,7 +161,7 @@ impl<'a> Adapter<'a> {
                 let gradients = operands.backward(d_y, wanted);
                 d_a = gradients.d_adapter.unwrap_or_default();
                 d_mlp = gradients.d_mlp.map(|mut d_mlp| {
-                    rows::add_to(&mut d_mlp, d_y, &[]);
+                    rows::add_to(&mut d_mlp, d_branch, &[]);
                     d_mlp
                 });
                 d_scale.push(gradients.d_gate);

@@ -35,6 +35,10 @@ impl<'a> Dense<'a> {
         self.outputs
     }
 
+    pub(super) fn inputs(&self) -> usize {
+        self.inputs
+    }
+
     /// (O), empty if the layer has none.
     pub(super) fn bias(&self) -> &[f32] {
         self.bias.as_deref().unwrap_or(&[])

@@ -1,101 +1,65 @@
-//! Forward and backward of `x + s A(x) + fc2(GELU(fc1(LN(x))))`.
+//! Forward and backward of `x + s A(x) + gamma fc2(activation(fc1(LN(x))))`.
 
 use candle_core::{Result, Tensor};
 
 use super::{
-    adapter::{Adapter, Bottleneck},
+    activation::Hidden,
+    adapter::{Adapter, Bottleneck, Incoming},
     dense::{Dense, Norm, Wants},
+    residual::Residual,
     saved::Saved,
     weights::{Keep, MlpWeights},
 };
 use crate::{
     Mode,
     cpu::{
-        level::multiversioned,
         nary::{self, Backward, Gradients},
         real::Real,
         rows,
         scratch::Scratch,
         slices::borrow,
-        special,
     },
 };
 
 /// What the backward needs beside `x`.
 struct Activations<T> {
-    /// The hidden layer before GELU (rows, H), without bias.
+    /// The hidden layer before its activation (rows, H), without bias.
     hidden: Scratch<T>,
-    /// The MLP's output (rows, D), where a gate looks at it.
+    /// The MLP's output (rows, D), where a gate looks at it or a layer scale trains.
     mlp: Option<Scratch>,
     bottleneck: Option<Bottleneck>,
-}
-
-multiversioned! {
-    /// `out = GELU(hidden + bias)`, row by row.
-    fn gelu_rows<T: Real>(hidden: &[T], bias: &[f32], out: &mut [T]) {
-        let width = bias.len();
-        for (out, hidden) in out.chunks_exact_mut(width).zip(hidden.chunks_exact(width)) {
-            for i in 0..width {
-                let h = hidden[i].to_f32() + bias[i];
-                out[i] = T::from_f32(h * special::normal(h).0);
-            }
-        }
-    }
-}
-
-multiversioned! {
-    /// Replaces `d` by `d GELU'(hidden + bias)`, row by row.
-    fn gelu_backward_rows<T: Real>(hidden: &[T], bias: &[f32], d: &mut [T]) {
-        let width = bias.len();
-        for (d, hidden) in d.chunks_exact_mut(width).zip(hidden.chunks_exact(width)) {
-            for i in 0..width {
-                let h = hidden[i].to_f32() + bias[i];
-                let (cdf, pdf) = special::normal(h);
-                d[i] = T::from_f32(d[i].to_f32() * (cdf + h * pdf));
-            }
-        }
-    }
 }
 
 /// The weights, borrowed.
 struct Layers<'a> {
     norm: Norm<'a>,
     fc1: Dense<'a>,
+    activation: Hidden,
+    inner: Option<Norm<'a>>,
     fc2: Dense<'a>,
+    residual: Residual,
     adapter: Option<Adapter<'a>>,
-    /// Zeros where `fc1` has no bias.
-    hidden_bias: Vec<f32>,
 }
 
 impl<'a> Layers<'a> {
-    fn new(weights: &'a MlpWeights) -> Result<Self> {
+    fn new(weights: &'a MlpWeights, x: &Tensor) -> Result<Self> {
         let fc1 = Dense::new(&weights.fc1, weights.precision)?;
-        let mut hidden_bias = fc1.bias().to_vec();
-        hidden_bias.resize(fc1.outputs(), 0.0);
         Ok(Self {
             norm: Norm::new(&weights.norm)?,
+            activation: Hidden::new(weights.activation, fc1.bias(), fc1.outputs()),
             fc1,
+            inner: weights.inner_norm.as_ref().map(Norm::new).transpose()?,
             fc2: Dense::new(&weights.fc2, weights.precision)?,
+            residual: Residual::new(&weights.residual, x)?,
             adapter: weights
                 .adapter
                 .as_ref()
                 .map(|adapter| Adapter::new(adapter, weights.precision))
                 .transpose()?,
-            hidden_bias,
         })
     }
 
-    fn gelu<T: Real>(&self, hidden: &[T]) -> Scratch<T> {
-        let (bias, width) = (&self.hidden_bias[..], self.hidden_bias.len());
-        let mut out = Scratch::new(hidden.len());
-        rows::for_rows(&mut out, width, |first, out| {
-            let from = first * width;
-            gelu_rows(&hidden[from..from + out.len()], bias, out);
-        });
-        out
-    }
-
-    /// The hidden layer before GELU, without bias.
+    /// The hidden layer before its activation, without bias.
     fn hidden<T: Real>(&self, x: &[f32]) -> Scratch<T> {
         let mut normed = Scratch::<T>::new(x.len());
         self.norm.forward(x, &mut normed);
@@ -104,14 +68,32 @@ impl<'a> Layers<'a> {
         hidden
     }
 
+    /// What the second layer multiplies.
+    fn inner<T: Real>(&self, hidden: &[T]) -> Scratch<T> {
+        let active = self.activation.forward(hidden);
+        let Some(norm) = &self.inner else { return active };
+        let mut normed = Scratch::new(active.len());
+        norm.forward(&widened(&active), &mut normed);
+        normed
+    }
+
     /// The MLP's output with its bias.
     fn mlp<T: Real>(&self, hidden: &[T]) -> Scratch {
         let rows = hidden.len() / self.fc1.outputs().max(1);
         let mut mlp = Scratch::new(rows * self.fc2.outputs());
-        self.fc2.forward(&self.gelu(hidden), &mut mlp);
+        self.fc2.forward(&self.inner(hidden), &mut mlp);
         rows::add_to_rows(&mut mlp, self.fc2.bias());
         mlp
     }
+}
+
+/// The same numbers as `f32`.
+fn widened<T: Real>(values: &[T]) -> Scratch {
+    let mut wide = Scratch::new(values.len());
+    rows::for_values(&mut wide, |first, wide| {
+        wide.iter_mut().zip(&values[first..]).for_each(|(wide, value)| *wide = value.to_f32());
+    });
+    wide
 }
 
 /// The operator, with the hidden layer kept as `T`.
@@ -129,6 +111,11 @@ pub(super) fn apply<T: Real>(
     Ok(nary::apply(op, x, &params, y, x.shape().clone(), node)?)
 }
 
+/// Whether a layer scale gets a gradient, for which the MLP's output is needed.
+fn trains_gamma(weights: &MlpWeights) -> bool {
+    weights.residual.gamma.as_ref().is_some_and(Tensor::track_op)
+}
+
 /// The branch's output, and what is kept of the way there.
 fn forward<T: Real>(
     x: &Tensor,
@@ -137,21 +124,33 @@ fn forward<T: Real>(
     keep: Keep,
 ) -> Result<(Vec<f32>, Option<Activations<T>>)> {
     let values = borrow(x)?;
-    let layers = Layers::new(weights)?;
+    let layers = Layers::new(weights, x)?;
     let hidden = layers.hidden(&values);
-    let Some(adapter) = &layers.adapter else {
-        let mut y = layers.fc2.forward_new(&layers.gelu(&hidden));
-        rows::add_to(&mut y, &values, layers.fc2.bias());
+    let gamma = trains_gamma(weights);
+    if layers.adapter.is_none() && !gamma {
+        let mut y = layers.fc2.forward_new(&layers.inner(&hidden));
+        layers.residual.join(&mut y, &values, layers.fc2.bias());
         let saved = Activations { hidden, mlp: None, bottleneck: None };
         return Ok((y, (keep == Keep::Activations).then_some(saved)));
-    };
+    }
     let mlp = layers.mlp(&hidden);
-    let bottleneck = adapter.bottleneck(&values, mode);
-    let y = rows::sum_of_three(&values, &mlp, &adapter.delta(&bottleneck, &mlp));
+    let (mut gated, mut bottleneck) = (false, None);
+    let y = match &layers.adapter {
+        Some(adapter) => {
+            gated = adapter.is_gated();
+            let inner = bottleneck.insert(adapter.bottleneck(&values, mode));
+            layers.residual.sum(&values, &mlp, adapter.delta(inner, &mlp))
+        }
+        None => {
+            let mut y = rows::copied(&mlp);
+            layers.residual.join(&mut y, &values, &[]);
+            y
+        }
+    };
     let saved = (keep == Keep::Activations).then(|| Activations {
         hidden,
-        mlp: adapter.is_gated().then_some(mlp),
-        bottleneck: Some(bottleneck),
+        mlp: (gated || gamma).then_some(mlp),
+        bottleneck,
     });
     Ok((y, saved))
 }
@@ -167,20 +166,29 @@ struct Node<T> {
 impl<T: Real> Backward for Node<T> {
     fn backward(&self, d_y: &[f32], d_x: bool, wanted: &[bool]) -> Result<Gradients> {
         let x = borrow(&self.x)?;
-        let layers = Layers::new(&self.weights)?;
-        let Layers { norm, fc1, fc2, adapter, .. } = &layers;
+        let layers = Layers::new(&self.weights, &self.x)?;
+        let Layers { norm, fc1, inner, fc2, residual, adapter, .. } = &layers;
         let mut wants = Wants::new(wanted);
-        let (norm_want, fc1_want, fc2_want) = (wants.norm(), wants.dense(fc1), wants.dense(fc2));
+        let (norm_want, fc1_want) = (wants.norm(), wants.dense(fc1));
+        let inner_want = inner.as_ref().map(|_| wants.norm());
+        let fc2_want = wants.dense(fc2);
+        let gamma_want = residual.has_gamma().then(|| wants.one());
         let saved = self.saved.take_or(|| {
             let hidden = layers.hidden(&x);
             let gated = adapter.as_ref().is_some_and(Adapter::is_gated);
-            let mlp = gated.then(|| layers.mlp(&hidden));
+            let mlp = (gated || trains_gamma(&self.weights)).then(|| layers.mlp(&hidden));
             let bottleneck = adapter.as_ref().map(|adapter| adapter.bottleneck(&x, self.mode));
             Ok(Activations { hidden, mlp, bottleneck })
         })?;
         let Activations::<T> { hidden, mlp, bottleneck } = saved;
-        let below_fc2 = d_x || norm_want.any() || fc1_want.any();
+        let below_inner = d_x || norm_want.any() || fc1_want.any();
+        let below_fc2 = below_inner || inner_want.is_some_and(|want| want.any());
         let mut d_result = d_x.then(|| rows::copied(d_y));
+        let d_gamma = gamma_want.map(|wanted| {
+            wanted.then(|| residual.d_gamma(d_y, mlp.as_deref().unwrap_or(&[]), &[]))
+        });
+        let d_branch = residual.d_branch(d_y);
+        let d_branch = d_branch.as_deref().unwrap_or(d_y);
 
         // The adapter first: its gate passes a gradient to the MLP's output.
         let mut d_adapter = Vec::new();
@@ -192,7 +200,7 @@ impl<T: Real> Backward for Node<T> {
                 &x,
                 mlp,
                 bottleneck,
-                d_y,
+                Incoming { d_y, d_branch },
                 (d_result.as_deref_mut(), want_d_mlp),
                 &mut wants,
             );
@@ -200,21 +208,40 @@ impl<T: Real> Backward for Node<T> {
             d_mlp = gradients.d_mlp;
         }
         drop(mlp);
-        let d_mlp = d_mlp.as_deref().unwrap_or(d_y);
+        let d_mlp = d_mlp.as_deref().unwrap_or(d_branch);
 
-        let d_fc2 =
-            fc2_want.gradients(|| fc2.d_weight(d_mlp, &layers.gelu(&hidden)), || fc2.d_bias(d_mlp));
+        let d_fc2 = fc2_want
+            .gradients(|| fc2.d_weight(d_mlp, &layers.inner(&hidden)), || fc2.d_bias(d_mlp));
+        let last = [d_fc2, d_gamma.into_iter().collect(), d_adapter].concat();
         if !below_fc2 {
-            let absent = vec![None; wanted.len() - d_fc2.len() - d_adapter.len()];
-            return Ok(Gradients { d_x: None, d_params: [absent, d_fc2, d_adapter].concat() });
+            let absent = vec![None; wanted.len() - last.len()];
+            return Ok(Gradients { d_x: None, d_params: [absent, last].concat() });
         }
-        let (bias, width) = (&layers.hidden_bias[..], fc1.outputs());
-        let mut d_hidden = Scratch::<T>::new(hidden.len());
-        fc2.d_x(d_mlp, &mut d_hidden);
-        rows::for_rows(&mut d_hidden, width, |first, d| {
-            let from = first * width;
-            gelu_backward_rows(&hidden[from..from + d.len()], bias, d);
-        });
+        let mut d_active = Scratch::<T>::new(hidden.len() / fc1.outputs().max(1) * fc2.inputs());
+        let mut d_inner = Vec::new();
+        match (inner, inner_want) {
+            (Some(inner), Some(want)) => {
+                let mut d_normed = Scratch::<f32>::new(d_active.len());
+                fc2.d_x(d_mlp, &mut d_normed);
+                let active = widened(&layers.activation.forward(&hidden));
+                d_inner = want.norm_gradients(inner, &active, &d_normed);
+                let mut d = Scratch::<f32>::new(d_active.len());
+                d.fill(0.0);
+                inner.add_d_x(&active, &d_normed, &mut d);
+                let width = fc2.inputs();
+                rows::for_rows(&mut d_active, width, |first, out| {
+                    let d = &d[first * width..];
+                    out.iter_mut().zip(d).for_each(|(out, d)| *out = T::from_f32(*d));
+                });
+            }
+            _ => fc2.d_x(d_mlp, &mut d_active),
+        }
+        let last = [d_inner, last].concat();
+        if !below_inner {
+            let absent = vec![None; wanted.len() - last.len()];
+            return Ok(Gradients { d_x: None, d_params: [absent, last].concat() });
+        }
+        let d_hidden = layers.activation.backward(&hidden, d_active);
         drop(hidden);
         let d_fc1 = fc1_want.gradients(
             || {
@@ -231,6 +258,6 @@ impl<T: Real> Backward for Node<T> {
         if let Some(d_x) = &mut d_result {
             norm.add_d_x(&x, &d_normed, d_x);
         }
-        Ok(Gradients { d_x: d_result, d_params: [d_norm, d_fc1, d_fc2, d_adapter].concat() })
+        Ok(Gradients { d_x: d_result, d_params: [d_norm, d_fc1, last].concat() })
     }
 }

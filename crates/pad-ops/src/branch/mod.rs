@@ -1,5 +1,7 @@
-//! The two halves of a pre-norm transformer block, each as one operator: `x + attention(LN(x))` and
-//! `x + s A(x) + MLP(LN(x))`, `A` being PAD's adapter.
+//! The two halves of a pre-norm transformer block, each as one operator: `x + g attention(LN(x))`
+//! and `x + s A(x) + g MLP(LN(x))`, `A` being PAD's adapter, `g` layer scale and drop path. Rotary
+//! positions, the kinds of GELU, SwiGLU, norms inside attention and MLP and missing biases are
+//! options of the weights.
 //!
 //! One operator instead of ten knows what a composition cannot: a frozen weight's input need not be
 //! kept, norms and GELUs are cheaper computed again than kept, residuals and biases are added in
@@ -9,11 +11,13 @@
 //! bf16 where the products run in it). With [`Keep::Nothing`] only `x`: the rest is computed again
 //! (activation checkpointing, Chen et al., 2016).
 
+mod activation;
 mod adapter;
 mod attention;
 mod dense;
 mod mlp;
 mod reference;
+mod residual;
 mod saved;
 mod weights;
 
@@ -25,12 +29,13 @@ pub use reference::{
 };
 pub use weights::{
     AdapterScale, AdapterWeights, AttentionWeights, Keep, LinearWeights, MatmulPrecision,
-    MlpWeights, NormWeights,
+    MlpActivation, MlpWeights, NormWeights, ResidualWeights,
 };
 
 use crate::{Mode, Result, check, cpu::has_kernel};
 
-/// Computes `x + proj(attention(qkv(LN(x))))`.
+/// Computes `x + g proj(attention(rope(qkv(LN(x)))))`: rotary positions, a norm in front of `proj`
+/// and the factor `g` (layer scale, drop path) where the weights have them.
 ///
 /// # Shapes
 /// `x` (B, N, D) -> the same. One floating dtype.
@@ -53,8 +58,9 @@ pub fn attention_branch(x: &Tensor, weights: &AttentionWeights, keep: Keep) -> R
     }
 }
 
-/// Computes `x + MLP(LN(x))`, with an adapter `x + s A(x) + MLP(LN(x))`; `MLP` is
-/// `fc2(GELU(fc1(..)))`.
+/// Computes `x + g MLP(LN(x))`, with an adapter `x + s A(x) + g MLP(LN(x))`; `MLP` is
+/// `fc2(activation(fc1(..)))`, with a norm in front of `fc2` where the weights have one. The
+/// adapter's gate sees the MLP's result without `g` (layer scale, drop path).
 ///
 /// # Shapes
 /// `x` (B, N, D) -> the same. One floating dtype.

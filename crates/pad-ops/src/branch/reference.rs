@@ -4,10 +4,13 @@
 use candle_core::{DType, Tensor};
 
 use super::weights::{
-    AdapterScale, AdapterWeights, AttentionWeights, LinearWeights, MatmulPrecision, MlpWeights,
-    NormWeights,
+    AdapterScale, AdapterWeights, AttentionWeights, LinearWeights, MatmulPrecision, MlpActivation,
+    MlpWeights, NormWeights, ResidualWeights,
 };
-use crate::{Mode, Result, attention_packed, dropout, fuse_patchwise, gelu, layer_norm, linear};
+use crate::{
+    Mode, Result, attention_packed, dropout, fuse_patchwise, gelu, gelu_tanh, layer_norm, linear,
+    quick_gelu, rope_packed, swiglu,
+};
 
 fn norm(x: &Tensor, weights: &NormWeights) -> Result<Tensor> {
     layer_norm(x, &weights.weight, &weights.bias, weights.eps)
@@ -34,9 +37,31 @@ fn dense(x: &Tensor, weights: &LinearWeights, precision: MatmulPrecision) -> Res
 /// As the operators that it is composed of.
 pub fn attention_branch(x: &Tensor, weights: &AttentionWeights) -> Result<Tensor> {
     let qkv = dense(&norm(x, &weights.norm)?, &weights.qkv, weights.precision)?;
+    let qkv = match &weights.rope {
+        Some(tables) => rope_packed(&qkv, weights.num_heads, tables)?,
+        None => qkv,
+    };
     let attended = attention_packed(&qkv, weights.num_heads)?;
+    let attended = match &weights.inner_norm {
+        Some(weights) => norm(&attended.to_dtype(x.dtype())?, weights)?,
+        None => attended,
+    };
     let projected = dense(&attended, &weights.proj, weights.precision)?;
-    Ok((x + projected.to_dtype(x.dtype())?)?)
+    Ok((x + residual(&projected.to_dtype(x.dtype())?, &weights.residual)?)?)
+}
+
+fn residual(branch: &Tensor, weights: &ResidualWeights) -> Result<Tensor> {
+    let branch = match &weights.gamma {
+        Some(gamma) => branch.broadcast_mul(gamma)?,
+        None => branch.clone(),
+    };
+    match &weights.factors {
+        Some(factors) => {
+            let factors = factors.detach().reshape((factors.elem_count(), 1, 1))?;
+            Ok(branch.broadcast_mul(&factors)?)
+        }
+        None => Ok(branch),
+    }
 }
 
 /// [`mlp_branch`](crate::mlp_branch) operator by operator.
@@ -47,9 +72,19 @@ pub fn attention_branch(x: &Tensor, weights: &AttentionWeights) -> Result<Tensor
 /// # Errors
 /// As the operators that it is composed of.
 pub fn mlp_branch(x: &Tensor, weights: &MlpWeights, mode: Mode) -> Result<Tensor> {
-    let hidden = gelu(&dense(&norm(x, &weights.norm)?, &weights.fc1, weights.precision)?)?;
+    let hidden = dense(&norm(x, &weights.norm)?, &weights.fc1, weights.precision)?;
+    let hidden = match weights.activation {
+        MlpActivation::Gelu => gelu(&hidden)?,
+        MlpActivation::GeluTanh => gelu_tanh(&hidden)?,
+        MlpActivation::QuickGelu => quick_gelu(&hidden)?,
+        MlpActivation::SwiGlu => swiglu(&hidden)?,
+    };
+    let hidden = match &weights.inner_norm {
+        Some(weights) => norm(&hidden.to_dtype(x.dtype())?, weights)?,
+        None => hidden,
+    };
     let mlp = dense(&hidden, &weights.fc2, weights.precision)?;
-    let y = (x + mlp.to_dtype(x.dtype())?)?;
+    let y = (x + residual(&mlp.to_dtype(x.dtype())?, &weights.residual)?)?;
     match &weights.adapter {
         Some(adapted) => {
             let delta = adapter(x, &mlp, adapted, weights.precision, mode)?;

@@ -8,7 +8,7 @@ use std::{
 
 use candle_core::Tensor;
 
-use crate::{Error, Fusion, Result, check, cpu::bf16::Packed, dropout};
+use crate::{Error, Fusion, Result, check, cpu::bf16::Packed, dropout, rope::RopeTables};
 
 /// The tensors that a branch keeps from forward to backward.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -117,6 +117,30 @@ pub struct NormWeights {
     pub eps: f64,
 }
 
+/// What a branch's result is multiplied by before it is added to the residual stream.
+#[derive(Clone, Debug, Default)]
+pub struct ResidualWeights {
+    /// Layer scale, (D).
+    pub gamma: Option<Tensor>,
+    /// A factor for each image, (B): what drop path draws
+    /// ([`drop_path_factors`](crate::drop_path_factors)). It gets no gradient.
+    pub factors: Option<Tensor>,
+}
+
+/// The activation between the two layers of an MLP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum MlpActivation {
+    /// The exact GELU.
+    #[default]
+    Gelu,
+    /// [`gelu_tanh`](crate::gelu_tanh).
+    GeluTanh,
+    /// [`quick_gelu`](crate::quick_gelu).
+    QuickGelu,
+    /// [`swiglu`](crate::swiglu): the first layer is twice as wide, gate before value.
+    SwiGlu,
+}
+
 /// The weights of [`attention_branch`](crate::attention_branch).
 #[derive(Clone, Debug)]
 pub struct AttentionWeights {
@@ -124,11 +148,17 @@ pub struct AttentionWeights {
     pub norm: NormWeights,
     /// (3 D, D).
     pub qkv: LinearWeights,
+    /// Rotary positions of queries and keys. Default: none.
+    pub rope: Option<RopeTables>,
+    /// A norm in front of `proj` (EVA-CLIP), (D). Default: none.
+    pub inner_norm: Option<NormWeights>,
     /// (D, D).
     pub proj: LinearWeights,
+    /// Layer scale and drop path. Default: neither.
+    pub residual: ResidualWeights,
     /// Heads; they divide D.
     pub num_heads: usize,
-    /// Precision of the products of `qkv` and `proj`.
+    /// Precision of the products of `qkv` and `proj`. Default: `f32`.
     pub precision: MatmulPrecision,
 }
 
@@ -137,13 +167,20 @@ pub struct AttentionWeights {
 pub struct MlpWeights {
     /// (D).
     pub norm: NormWeights,
-    /// (H, D), any H.
+    /// (H, D), any H; (2 H, D) for [`MlpActivation::SwiGlu`].
     pub fc1: LinearWeights,
+    /// Between the layers. Default: GELU.
+    pub activation: MlpActivation,
+    /// A norm in front of `fc2` (EVA-02), (H). Default: none.
+    pub inner_norm: Option<NormWeights>,
     /// (D, H).
     pub fc2: LinearWeights,
-    /// PAD's adapter, parallel to the MLP.
+    /// Layer scale and drop path of the MLP; the adapter's part has neither. Default: neither.
+    pub residual: ResidualWeights,
+    /// PAD's adapter, parallel to the MLP: its gate sees the MLP's result before layer scale.
+    /// Default: none.
     pub adapter: Option<AdapterWeights>,
-    /// Precision of the products of all linear layers, the adapter's too.
+    /// Precision of the products of all linear layers, the adapter's too. Default: `f32`.
     pub precision: MatmulPrecision,
 }
 
@@ -188,6 +225,12 @@ impl LinearWeights {
             false => PackedWeight(Some(Default::default())),
         };
         Self { weight, bias, packed }
+    }
+
+    /// The same layer with another bias (O); a packed weight stays shared.
+    #[must_use]
+    pub fn with_bias(&self, bias: Option<Tensor>) -> Self {
+        Self { bias, ..self.clone() }
     }
 
     pub(super) fn packed(&self) -> &PackedWeight {
@@ -247,21 +290,68 @@ impl NormWeights {
     }
 }
 
+impl ResidualWeights {
+    fn check(&self, op: &'static str, x: &Tensor, d: usize) -> Result<()> {
+        if let Some(gamma) = &self.gamma {
+            check::expect_shape(op, "gamma", gamma, &[d])?;
+            check::expect_like(op, "gamma", gamma, x)?;
+        }
+        if let Some(factors) = &self.factors {
+            check::expect_shape(op, "factors", factors, &[x.dim(0)?])?;
+            check::expect_like(op, "factors", factors, x)?;
+        }
+        Ok(())
+    }
+
+    fn contiguous(&self) -> Result<Self> {
+        let of = |tensor: &Option<Tensor>| tensor.as_ref().map(Tensor::contiguous).transpose();
+        // Drawn numbers, no parameter: never part of the graph.
+        let factors = of(&self.factors)?.map(|factors| factors.detach());
+        Ok(Self { gamma: of(&self.gamma)?, factors })
+    }
+}
+
 impl AttentionWeights {
+    /// The weights of a branch with everything else at its default.
+    pub fn new(
+        norm: NormWeights,
+        qkv: LinearWeights,
+        proj: LinearWeights,
+        num_heads: usize,
+    ) -> Self {
+        Self {
+            norm,
+            qkv,
+            rope: None,
+            inner_norm: None,
+            proj,
+            residual: ResidualWeights::default(),
+            num_heads,
+            precision: MatmulPrecision::F32,
+        }
+    }
+
     pub(super) fn check(&self, op: &'static str, x: &Tensor) -> Result<()> {
         let d = check::last_dim(op, "x", x)?;
         self.norm.check(op, ["norm.weight", "norm.bias"], x, d)?;
         self.qkv.check(op, ["qkv.weight", "qkv.bias"], x, [3 * d, d])?;
-        self.proj.check(op, ["proj.weight", "proj.bias"], x, [d, d])?;
-        if self.num_heads > 0 && d.is_multiple_of(self.num_heads) {
-            return Ok(());
+        if let Some(norm) = &self.inner_norm {
+            norm.check(op, ["inner norm.weight", "inner norm.bias"], x, d)?;
         }
-        Err(Error::Value {
-            op,
-            arg: "num_heads",
-            expected: format!("a divisor of embed_dim ({d})"),
-            found: self.num_heads.to_string(),
-        })
+        self.proj.check(op, ["proj.weight", "proj.bias"], x, [d, d])?;
+        self.residual.check(op, x, d)?;
+        if self.num_heads == 0 || !d.is_multiple_of(self.num_heads) {
+            return Err(Error::Value {
+                op,
+                arg: "num_heads",
+                expected: format!("a divisor of embed_dim ({d})"),
+                found: self.num_heads.to_string(),
+            });
+        }
+        match &self.rope {
+            Some(tables) => tables.expect(op, x, (x.dim(0)?, x.dim(1)?, d / self.num_heads)),
+            None => Ok(()),
+        }
     }
 
     /// The same weights as the kernels need them; no copy of what is contiguous already.
@@ -269,30 +359,57 @@ impl AttentionWeights {
         Ok(Self {
             norm: self.norm.contiguous()?,
             qkv: self.qkv.contiguous()?,
+            rope: self.rope.as_ref().map(RopeTables::contiguous).transpose()?,
+            inner_norm: self.inner_norm.as_ref().map(NormWeights::contiguous).transpose()?,
             proj: self.proj.contiguous()?,
+            residual: self.residual.contiguous()?,
             num_heads: self.num_heads,
             precision: self.precision,
         })
     }
 
-    /// All tensors, in the order of the gradients: norm, qkv, proj, weight before bias.
+    /// All tensors, in the order of the gradients: norm, qkv, inner norm, proj, gamma, weight
+    /// before bias.
     pub(super) fn tensors(&self) -> Vec<&Tensor> {
-        let mut all = Vec::with_capacity(6);
+        let mut all = Vec::with_capacity(9);
         self.norm.push(&mut all);
         self.qkv.push(&mut all);
+        if let Some(norm) = &self.inner_norm {
+            norm.push(&mut all);
+        }
         self.proj.push(&mut all);
+        all.extend(&self.residual.gamma);
         all
     }
 }
 
 impl MlpWeights {
+    /// The weights of a branch with everything else at its default.
+    pub fn new(norm: NormWeights, fc1: LinearWeights, fc2: LinearWeights) -> Self {
+        Self {
+            norm,
+            fc1,
+            activation: MlpActivation::Gelu,
+            inner_norm: None,
+            fc2,
+            residual: ResidualWeights::default(),
+            adapter: None,
+            precision: MatmulPrecision::F32,
+        }
+    }
+
     pub(super) fn check(&self, op: &'static str, x: &Tensor) -> Result<()> {
         let d = check::last_dim(op, "x", x)?;
         self.norm.check(op, ["norm.weight", "norm.bias"], x, d)?;
-        check::expect_rank(op, "fc1.weight", &self.fc1.weight, 2, "(H, D)")?;
-        let hidden = self.fc1.weight.dim(0)?;
-        self.fc1.check(op, ["fc1.weight", "fc1.bias"], x, [hidden, d])?;
+        check::expect_rank(op, "fc2.weight", &self.fc2.weight, 2, "(D, H)")?;
+        let hidden = self.fc2.weight.dim(1)?;
+        let wide = if self.activation == MlpActivation::SwiGlu { 2 * hidden } else { hidden };
+        self.fc1.check(op, ["fc1.weight", "fc1.bias"], x, [wide, d])?;
+        if let Some(norm) = &self.inner_norm {
+            norm.check(op, ["inner norm.weight", "inner norm.bias"], x, hidden)?;
+        }
         self.fc2.check(op, ["fc2.weight", "fc2.bias"], x, [d, hidden])?;
+        self.residual.check(op, x, d)?;
         match &self.adapter {
             Some(adapter) => adapter.check(op, x, d),
             None => Ok(()),
@@ -304,18 +421,26 @@ impl MlpWeights {
         Ok(Self {
             norm: self.norm.contiguous()?,
             fc1: self.fc1.contiguous()?,
+            activation: self.activation,
+            inner_norm: self.inner_norm.as_ref().map(NormWeights::contiguous).transpose()?,
             fc2: self.fc2.contiguous()?,
+            residual: self.residual.contiguous()?,
             adapter: self.adapter.as_ref().map(AdapterWeights::contiguous).transpose()?,
             precision: self.precision,
         })
     }
 
-    /// All tensors, in the order of the gradients: norm, fc1, fc2, the adapter's.
+    /// All tensors, in the order of the gradients: norm, fc1, inner norm, fc2, gamma, the
+    /// adapter's.
     pub(super) fn tensors(&self) -> Vec<&Tensor> {
-        let mut all = Vec::with_capacity(13);
+        let mut all = Vec::with_capacity(16);
         self.norm.push(&mut all);
         self.fc1.push(&mut all);
+        if let Some(norm) = &self.inner_norm {
+            norm.push(&mut all);
+        }
         self.fc2.push(&mut all);
+        all.extend(&self.residual.gamma);
         if let Some(adapter) = &self.adapter {
             adapter.push(&mut all);
         }

@@ -81,14 +81,38 @@ pub fn drop_path(x: &Tensor, p: f64, mode: Mode) -> Result<Tensor> {
     if p == 0.0 {
         return Ok(x.clone());
     }
+    let mut shape = vec![1; x.rank()];
+    shape[0] = x.dim(0)?;
+    let mask = Tensor::from_vec(path_factors(shape[0], p, key), shape, x.device())?;
+    Ok(x.broadcast_mul(&mask.to_dtype(x.dtype())?)?)
+}
+
+/// What [`drop_path`] multiplies each of the samples of `x` by: 0 or `1 / (1 - p)`. `None` in
+/// [`Mode::Eval`] and for `p = 0`.
+///
+/// # Shapes
+/// `x` (B, ..) -> (B), in the dtype and on the device of `x`.
+///
+/// # Errors
+/// As [`drop_path`].
+pub fn drop_path_factors(x: &Tensor, p: f64, mode: Mode) -> Result<Option<Tensor>> {
+    const OP: &str = "drop_path_factors";
+    check_probability(OP, p)?;
+    check::last_dim(OP, "x", x)?;
+    check::expect_float(OP, "x", x)?;
+    let Mode::Train(key) = mode else { return Ok(None) };
+    if p == 0.0 {
+        return Ok(None);
+    }
     let batch = x.dim(0)?;
+    let factors = Tensor::from_vec(path_factors(batch, p, key), batch, x.device())?;
+    Ok(Some(factors.to_dtype(x.dtype())?))
+}
+
+fn path_factors(batch: usize, p: f64, key: Key) -> Vec<f32> {
     let mut stream = key.purpose(Purpose::DropPath).stream();
     let kept = kept(p);
-    let mask: Vec<f32> = (0..batch).map(|_| if stream.bernoulli(p) { 0.0 } else { kept }).collect();
-    let mut shape = vec![1; x.rank()];
-    shape[0] = batch;
-    let mask = Tensor::from_vec(mask, shape, x.device())?.to_dtype(x.dtype())?;
-    Ok(x.broadcast_mul(&mask)?)
+    (0..batch).map(|_| if stream.bernoulli(p) { 0.0 } else { kept }).collect()
 }
 
 /// Multiplies `values` by the mask that `key` draws.

@@ -3,9 +3,13 @@
 //!
 //! Saved for the backward: the argument.
 
+mod approximate;
 mod device;
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result as CandleResult, Shape, Tensor};
+
+pub use approximate::{gelu_tanh, gelu_tanh_reference, quick_gelu, quick_gelu_reference};
+pub(crate) use approximate::{quick, tanh};
 
 use crate::{
     Result, check,

@@ -2,9 +2,9 @@
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use pad_ops::{
-    AdapterScale, AdapterWeights, AttentionBias, AttentionWeights, CrossEntropy, Fusion, ImageBox,
-    ImageSize, Keep, LinearWeights, MatmulPrecision, MlpWeights, Mode, NormWeights, RoiAlign,
-    Windows, rng::Key,
+    AdapterScale, AdapterWeights, AttentionBias, AttentionWeights, AxialRope, CrossEntropy, Fusion,
+    ImageBox, ImageSize, Keep, LinearWeights, MatmulPrecision, MlpWeights, Mode, NormWeights,
+    RoiAlign, Windows, rng::Key,
 };
 use pad_testkit::numbers;
 
@@ -24,13 +24,9 @@ fn norm(weight: &Tensor, bias: &Tensor) -> NormWeights {
 
 /// An attention branch in `precision`.
 pub(crate) fn attention(t: &[Tensor], precision: MatmulPrecision) -> pad_ops::Result<Tensor> {
-    let weights = AttentionWeights {
-        norm: norm(&t[1], &t[2]),
-        qkv: dense(&t[3], &t[4]),
-        proj: dense(&t[5], &t[6]),
-        num_heads: 2,
-        precision,
-    };
+    let (qkv, proj) = (dense(&t[3], &t[4]), dense(&t[5], &t[6]));
+    let weights =
+        AttentionWeights { precision, ..AttentionWeights::new(norm(&t[1], &t[2]), qkv, proj, 2) };
     pad_ops::attention_branch(&t[0], &weights, Keep::Activations)
 }
 
@@ -43,13 +39,8 @@ pub(crate) fn mlp(t: &[Tensor], precision: MatmulPrecision) -> pad_ops::Result<T
         dropout: 0.25,
         scale: AdapterScale::Patchwise { gate: t[11].clone(), fusion: Fusion::Concat },
     };
-    let weights = MlpWeights {
-        norm: norm(&t[1], &t[2]),
-        fc1: dense(&t[3], &t[4]),
-        fc2: dense(&t[5], &t[6]),
-        adapter: Some(adapter),
-        precision,
-    };
+    let plain = MlpWeights::new(norm(&t[1], &t[2]), dense(&t[3], &t[4]), dense(&t[5], &t[6]));
+    let weights = MlpWeights { adapter: Some(adapter), precision, ..plain };
     pad_ops::mlp_branch(&t[0], &weights, Mode::Train(Key::new(4)), Keep::Activations)
 }
 
@@ -79,6 +70,18 @@ pub(crate) const CASES: &[Case] = &[
     ("softmax", |t| pad_ops::softmax(&t[0]), &[&[5, 17]]),
     ("linear", |t| pad_ops::linear(&t[0], &t[1], Some(&t[2])), &[&[3, 5, 9], &[7, 9], &[7]]),
     ("gelu", |t| pad_ops::gelu(&t[0]), &[&[5, 17]]),
+    ("gelu_tanh", |t| pad_ops::gelu_tanh(&t[0]), &[&[5, 17]]),
+    ("quick_gelu", |t| pad_ops::quick_gelu(&t[0]), &[&[5, 17]]),
+    ("swiglu", |t| pad_ops::swiglu(&t[0]), &[&[5, 18]]),
+    ("rms_norm", |t| pad_ops::rms_norm(&t[0], &t[1], 1e-5), &[&[5, 17], &[17]]),
+    (
+        "rope",
+        |t| {
+            let tables = AxialRope::dinov3().tables([2, 3], 8, t[0].device())?;
+            pad_ops::rope(&t[0], &tables)
+        },
+        &[&[2, 2, 7, 8]],
+    ),
     ("dropout", |t| pad_ops::dropout(&t[0], 0.3, Mode::Train(Key::new(1))), &[&[5, 17]]),
     ("drop_path", |t| pad_ops::drop_path(&t[0], 0.3, Mode::Train(Key::new(2))), &[&[9, 17]]),
     ("attention_packed", |t| pad_ops::attention_packed(&t[0], 2), &[&[2, 7, 24]]),
@@ -94,6 +97,11 @@ pub(crate) const CASES: &[Case] = &[
             pad_ops::attention_packed_biased(&t[0], 2, &bias)
         },
         &[&[2, 6, 24], &[2, 2, 6, 2], &[2, 2, 6, 3]],
+    ),
+    (
+        "attention_packed_biased, a bias a key",
+        |t| pad_ops::attention_packed_biased(&t[0], 2, &AttentionBias::Keys(t[1].clone())),
+        &[&[2, 6, 24], &[2, 6]],
     ),
     ("attention_branch", |t| attention(t, MatmulPrecision::F32), ATTENTION),
     ("mlp_branch", |t| mlp(t, MatmulPrecision::F32), MLP),

@@ -1,11 +1,12 @@
 //! CLIP as OpenAI publishes it.
 
-use super::rule::{Group, Rule::*, Table};
+use super::rule::{Group, NO_TEST, Rule::*, Table};
 
 /// The image tower: names as in the whole model (`visual.*`) or of the tower alone.
 pub(super) const CLIP: Table = Table {
     marks: &["conv1.weight", "class_embedding", "ln_pre.weight"],
     evidence: &[],
+    test: NO_TEST,
     prefixes: &["visual."],
     outside: Some(TEXT),
     groups: &[

@@ -6,9 +6,11 @@ use candle_core::Tensor;
 
 use super::{
     format::{Format, NAMES, wrapper},
+    origin::Origin,
     ours,
     report::{Change, ConversionReport},
-    rule::{Fate, fate},
+    rule::{Fate, Group, fate},
+    timm, transformers,
 };
 use crate::{Error, Result, Scale, checkpoint::Checkpoint, vit::ViTConfig};
 
@@ -38,19 +40,45 @@ impl Checkpoint {
         format: Option<Format>,
         scale: Option<Scale>,
     ) -> Result<(Self, ConversionReport)> {
-        let format = format.map_or_else(|| Format::detect(&self), Ok)?;
+        self.to_ours_known(format, scale, None)
+    }
+
+    /// [`Checkpoint::to_ours_with`] with the model in the file, for what its tensors do not tell:
+    /// heads, eps of the norms, activation, rotary positions, the grid of rectangular tables and
+    /// how tables become those of other grids.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::to_ours`].
+    pub fn to_ours_known(
+        self,
+        format: Option<Format>,
+        scale: Option<Scale>,
+        model: Option<ViTConfig>,
+    ) -> Result<(Self, ConversionReport)> {
+        let file = self.unchunked();
+        let format = format.map_or_else(|| Format::detect(&file), Ok)?;
         let table = format.table();
-        let wrapper = wrapper(&self);
-        let prefix = format.prefix_in(&self).unwrap_or("");
+        let wrapper = wrapper(&file);
+        let prefix = format.prefix_in(&file).unwrap_or("");
+        let origin = Origin::of(&file, format, model);
         let outside = table.outside.unwrap_or(table.groups);
         let title = format!("{format} -> {}", Format::Ours);
-        let (mut converted, mut report) = self.renamed(title, |name| {
+        let gate = format!("{wrapper}{prefix}layer.0.mlp.gate_proj.weight");
+        let first: &[Group] = match format {
+            Format::Dinov3 if file.get(&gate).is_none() => transformers::DINOV3_PLAIN,
+            _ => &[],
+        };
+        let (converted, mut report) = file.renamed(title, |name| {
             let name = name.strip_prefix(wrapper).unwrap_or(name);
             match name.strip_prefix(prefix) {
-                Some(inside) => (fate(table.groups, inside), prefix),
+                Some(inside) => {
+                    (fate(first, inside).or_else(|| fate(table.groups, inside)), prefix)
+                }
                 None => (fate(outside, name), ""),
             }
         })?;
+        let channels = converted.input_channels().or(origin.known.map(|known| known.in_channels));
+        let mut converted = converted.reworked(channels)?;
         if report.unknown().len() == report.changes.len() {
             let first = report.unknown().into_iter().take(4).collect::<Vec<_>>().join(", ");
             return Err(Error::Format {
@@ -59,16 +87,16 @@ impl Checkpoint {
             });
         }
         converted.remove_metadata(NAMES);
-        let has_layer_scale = converted.get("blocks.0.ls1.gamma").is_some();
         let stats = converted.input_stats()?;
-        if let Some(stats) = stats.or_else(|| format.input_stats(has_layer_scale)) {
+        if let Some(stats) = stats.or_else(|| format.input_stats(&converted, origin.attention_pool))
+        {
             converted.set_input_stats(&stats);
         }
         // The file's own description takes precedence.
         if converted.metadata().contains_key("vit") {
             return Ok((converted, report));
         }
-        match converted.inferred_config(format, scale) {
+        match converted.inferred_config(&origin, scale) {
             Ok(config) => {
                 converted.describe(&config)?;
                 if let Some(heads) = converted.decoder_heads() {
@@ -111,8 +139,9 @@ impl Checkpoint {
         Ok((converted, report))
     }
 
-    /// The encoder under timm's names, without adapters and decoder. Of the metadata, only those of
-    /// the encoder stay.
+    /// The encoder under timm's names and in timm's form (gate and value apart, the class token's
+    /// position in the token, as timm has each family), without adapters and decoder. Of the
+    /// metadata, only those of the encoder stay.
     ///
     /// # Errors
     /// [`Error::Format`] for two tensors that get the same name, and for metadata that cannot be
@@ -120,15 +149,20 @@ impl Checkpoint {
     pub fn to_timm(self) -> Result<(Self, ConversionReport)> {
         let title = format!("{} -> {}", Format::Ours, Format::Timm);
         let (config, stats) = (self.vit_config().ok(), self.input_stats()?);
-        let (mut converted, report) =
+        let (mut converted, mut report) =
             self.renamed(title, |name| (fate(ours::TO_TIMM, name), ""))?;
+        if let Some(config) = &config {
+            let tensors = converted.tensors().clone();
+            converted = converted.with(timm::arranged(tensors, config, &mut report)?);
+        }
         converted.clear_metadata();
         converted.set_metadata(NAMES, Format::Timm.name());
         if let Some(stats) = stats {
             converted.set_input_stats(&stats);
         }
         if let Some(config) = config {
-            converted.describe(&ViTConfig { adapter: None, ..config })?;
+            let plain = ViTConfig { adapter: None, lora: None, ..config };
+            converted.describe(&timm::described(plain))?;
         }
         Ok((converted, report))
     }
@@ -156,8 +190,8 @@ impl Checkpoint {
         let refuse = |what: String| Error::Format { path: self.path().to_path_buf(), what };
         let mut target = Target::default();
         let mut changes = Vec::with_capacity(self.tensors().len());
-        let mut parts: BTreeMap<String, [Option<(String, Tensor)>; 3]> = BTreeMap::new();
-        let mut sources: BTreeMap<String, [String; 3]> = BTreeMap::new();
+        let mut parts: BTreeMap<String, Vec<Option<(String, Tensor)>>> = BTreeMap::new();
+        let mut sources: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for (name, tensor) in self.tensors() {
             let (fate, prefix) = of(name);
             let (new, tensor) = match fate {
@@ -168,9 +202,10 @@ impl Checkpoint {
                     if tensor.rank() == 2 { tensor.t()?.contiguous()? } else { tensor.clone() },
                 ),
                 Some(Fate::Part(new, part, all)) => {
-                    let slots = parts.entry(new.clone()).or_default();
+                    let slots = parts.entry(new.clone()).or_insert_with(|| vec![None; all.len()]);
                     slots[part] = Some((name.clone(), tensor.clone()));
-                    sources.insert(new, all.map(|part| format!("{prefix}{part}")));
+                    let all = all.iter().map(|part| format!("{prefix}{part}"));
+                    sources.insert(new, all.collect());
                     continue;
                 }
                 Some(Fate::Dropped(why)) => {
@@ -197,19 +232,19 @@ impl Checkpoint {
                 .zip(&slots)
                 .filter_map(|(name, slot)| slot.is_none().then_some(name.as_str()))
                 .collect();
-            let [Some(first), Some(second), Some(third)] = slots else {
+            let found: Vec<(String, Tensor)> = slots.into_iter().flatten().collect();
+            if !absent.is_empty() {
                 let what = format!("`{new}` cannot be joined: {} is missing", absent.join(", "));
                 return Err(refuse(what));
-            };
-            let joined = Tensor::cat(&[&first.1, &second.1, &third.1], 0).map_err(|_| {
+            }
+            let (from, tensors): (Vec<String>, Vec<Tensor>) = found.into_iter().unzip();
+            let joined = Tensor::cat(&tensors, 0).map_err(|_| {
+                let shapes = tensors.iter().map(|tensor| format!("{:?}", tensor.dims()));
                 refuse(format!(
-                    "`{new}` cannot be joined: shapes {:?}, {:?}, {:?}",
-                    first.1.dims(),
-                    second.1.dims(),
-                    third.1.dims()
+                    "`{new}` cannot be joined: shapes {}",
+                    shapes.collect::<Vec<_>>().join(", ")
                 ))
             })?;
-            let from = [first.0, second.0, third.0];
             target.insert(new.clone(), &from[0], joined).map_err(refuse)?;
             changes.push(Change::Joined { from, to: new });
         }
@@ -250,8 +285,11 @@ fn source(change: &Change) -> &str {
     }
 }
 
-/// Adds leading axes of length one up to rank three.
+/// Adds leading axes of length one up to rank three; makes one axis of a grid's two.
 fn with_rank_three(tensor: &Tensor) -> Result<Tensor> {
+    if let [1, height, width, dim] = *tensor.dims() {
+        return Ok(tensor.reshape((1, height * width, dim))?);
+    }
     let mut tensor = tensor.clone();
     while tensor.rank() < 3 {
         tensor = tensor.unsqueeze(0)?;

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use pad_ops::text::unknown_name;
 
-use super::{clip, mmselfsup, ours, rule::Table, transformers};
+use super::{authors, clip, mmselfsup, ours, rule::Table, transformers};
 use crate::{
     Error, Result,
     checkpoint::{Checkpoint, InputStats},
@@ -34,14 +34,29 @@ pub enum Format {
     Mae,
     /// MMSelfSup and mmpretrain: MAE and MILAN.
     MmSelfSup,
-    /// timm's vision transformers, DINOv2 as its authors publish it.
+    /// timm's vision transformers, whatever their family.
     Timm,
+    /// DINOv2 and DINOv3 as their authors publish them.
+    Dino,
+    /// EVA-02 and EVA-CLIP as their authors publish them.
+    Eva,
+    /// BEiT and BEiT v2 as their authors publish them.
+    BeitOriginal,
+    /// PE as its authors publish it.
+    Pe,
     /// transformers' `ViTModel` and what is built on it.
     Vit,
     /// transformers' `ViTMAEForPreTraining`.
     VitMae,
-    /// transformers' `Dinov2Model`.
+    /// transformers' `Dinov2Model`, with and without registers.
     Dinov2,
+    /// transformers' `DINOv3ViTModel`.
+    Dinov3,
+    /// transformers' `BeitModel`.
+    Beit,
+    /// transformers' `SiglipVisionModel` and `Siglip2VisionModel`, or the image half of
+    /// `SiglipModel`.
+    Siglip,
     /// transformers' `CLIPVisionModel`, or the image half of `CLIPModel`.
     ClipVision,
     /// OpenAI's CLIP: the image tower, with or without `visual.`.
@@ -50,27 +65,41 @@ pub enum Format {
 
 impl Format {
     /// Every format.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 17] = [
         Self::Ours,
         Self::Original,
         Self::Mae,
         Self::MmSelfSup,
         Self::Timm,
+        Self::Dino,
+        Self::Eva,
+        Self::BeitOriginal,
+        Self::Pe,
         Self::Vit,
         Self::VitMae,
         Self::Dinov2,
+        Self::Dinov3,
+        Self::Beit,
+        Self::Siglip,
         Self::ClipVision,
         Self::Clip,
     ];
 
     /// The order in which formats are tried: those with more marks come first.
-    const TRIED: [Self; 9] = [
+    const TRIED: [Self; 16] = [
         Self::ClipVision,
+        Self::Siglip,
+        Self::Pe,
         Self::Clip,
         Self::VitMae,
+        Self::Dinov3,
         Self::Dinov2,
+        Self::Beit,
         Self::Vit,
         Self::MmSelfSup,
+        Self::Dino,
+        Self::Eva,
+        Self::BeitOriginal,
         Self::Original,
         Self::Mae,
         Self::Timm,
@@ -84,9 +113,16 @@ impl Format {
             Self::Mae => "mae",
             Self::MmSelfSup => "mmselfsup",
             Self::Timm => "timm",
+            Self::Dino => "dino",
+            Self::Eva => "eva",
+            Self::BeitOriginal => "beit-original",
+            Self::Pe => "pe",
             Self::Vit => "vit",
             Self::VitMae => "vit-mae",
             Self::Dinov2 => "dinov2",
+            Self::Dinov3 => "dinov3",
+            Self::Beit => "beit",
+            Self::Siglip => "siglip",
             Self::ClipVision => "clip-vision",
             Self::Clip => "clip",
         }
@@ -134,9 +170,16 @@ impl Format {
             Self::Mae => ours::MAE,
             Self::MmSelfSup => mmselfsup::MMSELFSUP,
             Self::Timm => ours::TIMM,
+            Self::Dino => authors::DINO,
+            Self::Eva => authors::EVA,
+            Self::BeitOriginal => authors::BEIT_ORIGINAL,
+            Self::Pe => authors::PE,
             Self::Vit => transformers::VIT,
             Self::VitMae => transformers::VIT_MAE,
             Self::Dinov2 => transformers::DINOV2,
+            Self::Dinov3 => transformers::DINOV3,
+            Self::Beit => transformers::BEIT,
+            Self::Siglip => transformers::SIGLIP,
             Self::ClipVision => transformers::CLIP_VISION,
             Self::Clip => clip::CLIP,
         }
@@ -161,18 +204,37 @@ impl Format {
                 || table.evidence.iter().any(|name| has(prefix, name));
             let used =
                 prefix.is_empty() || table.marks.first().is_some_and(|mark| has(prefix, mark));
-            marked && evident && used
+            marked && evident && used && (table.test)(&|name| has(prefix, name), !prefix.is_empty())
         })
     }
 
     /// The statistics that all published weights of the format share. timm publishes weights of
-    /// several; those with layer scale (DINOv2, DeiT III) have ImageNet's.
-    pub(super) fn input_stats(self, has_layer_scale: bool) -> Option<InputStats> {
+    /// several, which the encoder tells from each other: those with layer scale (DINOv2, DINOv3,
+    /// DeiT III, BEiT v2) have ImageNet's. `pooled`: whether a learnt query pools its tokens.
+    pub(super) fn input_stats(self, found: &Checkpoint, pooled: bool) -> Option<InputStats> {
+        let has = |name: &str| found.get(name).is_some();
         match self {
-            Self::Mae | Self::MmSelfSup | Self::VitMae | Self::Dinov2 => Some(InputStats::IMAGENET),
-            Self::Timm if has_layer_scale => Some(InputStats::IMAGENET),
-            Self::Clip | Self::ClipVision => Some(InputStats::CLIP),
-            Self::Timm | Self::Vit | Self::Ours | Self::Original => None,
+            Self::Mae
+            | Self::MmSelfSup
+            | Self::VitMae
+            | Self::Dinov2
+            | Self::Dinov3
+            | Self::Dino => Some(InputStats::IMAGENET),
+            Self::Timm if has("norm_pre.weight") => {
+                // PE's towers pool by attention, or have no final norm or class token.
+                let clip = has("norm.weight") && has("cls_token") && !pooled;
+                Some(if clip { InputStats::CLIP } else { InputStats::HALF })
+            }
+            Self::Timm if has("blocks.0.ls1.gamma") => Some(InputStats::IMAGENET),
+            Self::Timm if !has("cls_token") => Some(InputStats::HALF),
+            Self::Clip | Self::ClipVision | Self::Eva => Some(InputStats::CLIP),
+            Self::Pe | Self::Siglip => Some(InputStats::HALF),
+            Self::Timm
+            | Self::Vit
+            | Self::Ours
+            | Self::Original
+            | Self::Beit
+            | Self::BeitOriginal => None,
         }
     }
 }
@@ -203,10 +265,8 @@ mod tests {
         for format in Format::ALL {
             assert_eq!(format.to_string().parse::<Format>().unwrap(), format);
         }
-        assert_eq!(
-            "onnx".parse::<Format>().unwrap_err().to_string(),
-            "format: expected ours, original, mae, mmselfsup, timm, vit, vit-mae, dinov2, clip-vision or clip, found \
-             `onnx`"
-        );
+        let error = "onnx".parse::<Format>().unwrap_err().to_string();
+        assert!(error.starts_with("format: expected ours, original, mae, mmselfsup, timm, dino, "));
+        assert!(error.ends_with("clip-vision or clip, found `onnx`"), "{error}");
     }
 }

@@ -1,6 +1,6 @@
 //! MMSelfSup and mmpretrain: MAE and MILAN.
 
-use super::rule::{Group, Rule::*, Table};
+use super::rule::{Group, NO_TEST, Rule::*, Table};
 
 const BLOCK: &[super::rule::Rule] = &[
     Name("ln1.*", "norm1.*"),
@@ -16,6 +16,7 @@ const BLOCK: &[super::rule::Rule] = &[
 pub(super) const MMSELFSUP: Table = Table {
     marks: &["backbone.patch_embed.projection.weight", "backbone.layers.0.attn.qkv.weight"],
     evidence: &[],
+    test: NO_TEST,
     prefixes: &[],
     outside: None,
     groups: &[

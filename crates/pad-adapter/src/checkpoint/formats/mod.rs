@@ -1,13 +1,18 @@
 //! Foreign checkpoints: a table of names for each format, one engine that reads the tables.
 
+mod authors;
 mod clip;
 mod convert;
 mod format;
 mod mmselfsup;
+mod origin;
 mod ours;
 mod report;
+mod rework;
 mod rule;
+mod timm;
 mod transformers;
 
 pub use format::Format;
+pub(super) use origin::Origin;
 pub use report::{Change, ConversionReport};

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// The change to one tensor, or to three that were joined.
+/// The change to one tensor, or to several that were joined.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Change {
@@ -19,7 +19,7 @@ pub enum Change {
     /// They are joined along the first axis.
     Joined {
         /// Names in the file.
-        from: [String; 3],
+        from: Vec<String>,
         /// New name.
         to: String,
     },
@@ -48,15 +48,15 @@ pub struct ConversionReport {
 }
 
 impl ConversionReport {
-    /// The number of tensors that were kept, renamed, joined (three each), dropped, and that are
-    /// unknown.
+    /// The number of tensors that were kept, renamed, joined (each part counts), dropped, and that
+    /// are unknown.
     pub fn counts(&self) -> [usize; 5] {
         let mut counts = [0; 5];
         for change in &self.changes {
             match change {
                 Change::Kept(_) => counts[0] += 1,
                 Change::Renamed { .. } => counts[1] += 1,
-                Change::Joined { .. } => counts[2] += 3,
+                Change::Joined { from, .. } => counts[2] += from.len(),
                 Change::Dropped { .. } => counts[3] += 1,
                 Change::Unknown(_) => counts[4] += 1,
             }
@@ -95,7 +95,7 @@ impl fmt::Display for ConversionReport {
         write!(f, "{}", self.summary())?;
         let names = self.changes.iter().map(|change| match change {
             Change::Renamed { from, .. } | Change::Dropped { name: from, .. } => from.len(),
-            Change::Joined { from, .. } => from[0].len(),
+            Change::Joined { from, .. } => from.iter().map(String::len).max().unwrap_or(0),
             _ => 0,
         });
         let width = names.max().unwrap_or(0);
@@ -103,10 +103,12 @@ impl fmt::Display for ConversionReport {
             match change {
                 Change::Kept(_) => {}
                 Change::Renamed { from, to } => write!(f, "\nrenamed  {from:<width$}  {to}")?,
-                Change::Joined { from: [first, second, third], to } => write!(
-                    f,
-                    "\njoined   {first:<width$}  {to}\n         {second:<width$}  {to}\n         {third:<width$}  {to}"
-                )?,
+                Change::Joined { from, to } => {
+                    for (place, from) in from.iter().enumerate() {
+                        let what = if place == 0 { "joined" } else { "" };
+                        write!(f, "\n{what:<8} {from:<width$}  {to}")?;
+                    }
+                }
                 Change::Dropped { name, why } => write!(f, "\ndropped  {name:<width$}  ({why})")?,
                 Change::Unknown(name) => write!(f, "\nunknown  {name}")?,
             }

@@ -12,8 +12,8 @@ pub(super) enum Rule {
     Token(&'static str, &'static str),
     /// Another name, rows and columns exchanged.
     Transposed(&'static str, &'static str),
-    /// Three tensors whose rows follow each other in the new one: queries, keys, values.
-    Join([&'static str; 3], &'static str),
+    /// Tensors whose rows follow each other in the new one: queries, keys, values; gate and value.
+    Join(&'static [&'static str], &'static str),
     /// Left out; with why.
     Drop(&'static str, &'static str),
 }
@@ -36,6 +36,12 @@ impl Group {
     }
 }
 
+/// Whether a file is of a format, by the names behind the prefix and whether there is a prefix.
+pub(super) type Test = fn(&dyn Fn(&str) -> bool, bool) -> bool;
+
+/// For formats whose marks are enough.
+pub(super) const NO_TEST: Test = |_, _| true;
+
 /// A format: how it is detected, and its rules.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Table {
@@ -44,6 +50,8 @@ pub(super) struct Table {
     /// Names of which one must be there, unless the list is empty or a prefix is there: they tell
     /// the format from its relatives.
     pub(super) evidence: &'static [&'static str],
+    /// What else tells the format from its relatives, given whether a name is there.
+    pub(super) test: Test,
     /// Prefixes that every name of the backbone may have.
     pub(super) prefixes: &'static [&'static str],
     /// Rules for the names without the prefix where others have it; the same as for all if `None`.
@@ -58,8 +66,8 @@ pub(super) enum Fate {
     Name(String),
     Token(String),
     Transposed(String),
-    /// Part 0, 1 or 2 of the new tensor, and the names of all three.
-    Part(String, usize, [String; 3]),
+    /// Which part of the new tensor, and the names of all parts.
+    Part(String, usize, Vec<String>),
     Dropped(&'static str),
 }
 
@@ -79,8 +87,9 @@ pub(super) fn fate(groups: &[Group], name: &str) -> Option<Fate> {
                 Rule::Join(sources, new) => {
                     sources.iter().enumerate().find_map(|(part, source)| {
                         let parts = fit(source)?;
-                        let all =
-                            sources.map(|source| fill(&format!("{}{source}", group.from), &parts));
+                        let whole =
+                            |source: &&str| fill(&format!("{}{source}", group.from), &parts);
+                        let all = sources.iter().map(whole).collect();
                         Some(Fate::Part(to(new, &parts), part, all))
                     })
                 }
@@ -145,14 +154,14 @@ mod tests {
     #[test]
     fn fates() {
         let rules = &[
-            Rule::Join(["q.*", "k.*", "v.*"], "qkv.*"),
+            Rule::Join(&["q.*", "k.*", "v.*"], "qkv.*"),
             Rule::Name("norm1.*", "n.*"),
             Rule::Drop("x", "never read"),
         ];
         let groups = [Group { from: "layer.*.", to: "blocks.*.", rules }];
         let name = |text: &str| text.to_string();
         assert_eq!(fate(&groups, "layer.4.norm1.bias"), Some(Fate::Name(name("blocks.4.n.bias"))));
-        let all = ["q", "k", "v"].map(|part| format!("layer.4.{part}.bias"));
+        let all = ["q", "k", "v"].map(|part| format!("layer.4.{part}.bias")).to_vec();
         assert_eq!(
             fate(&groups, "layer.4.v.bias"),
             Some(Fate::Part(name("blocks.4.qkv.bias"), 2, all))

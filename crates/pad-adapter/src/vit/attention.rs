@@ -1,0 +1,280 @@
+//! Multi-head self-attention of a block.
+
+use candle_core::{DType, Tensor};
+use candle_nn::{Init, VarBuilder};
+use pad_ops::{AttentionBias, AttentionWeights, LinearWeights, NormWeights, ResidualWeights};
+
+use super::{
+    Places, QkvBias, RelativeBias, ViTConfig,
+    layers::{LayerNorm, Linear, xavier_uniform},
+    relative,
+};
+use crate::{
+    Error, Result,
+    lora::{LoraTarget, LowRank},
+};
+
+/// The biases of queries and values, where keys have none.
+#[derive(Clone, Debug)]
+struct QueryValue {
+    query: Tensor,
+    value: Tensor,
+    /// All three, keys' zeros between, if neither trains.
+    joined: Option<Tensor>,
+}
+
+impl QueryValue {
+    fn new(dim: usize, vb: &VarBuilder) -> Result<Self> {
+        let of = |name: &str| vb.get_with_hints(dim, name, Init::Const(0.0));
+        let (query, value) = (of("q_bias")?, of("v_bias")?);
+        let joined = match query.track_op() || value.track_op() {
+            true => None,
+            false => Some(join(&query, &value)?),
+        };
+        Ok(Self { query, value, joined })
+    }
+
+    /// (3 D).
+    fn joined(&self) -> Result<Tensor> {
+        match &self.joined {
+            Some(joined) => Ok(joined.clone()),
+            None => join(&self.query, &self.value),
+        }
+    }
+}
+
+fn join(query: &Tensor, value: &Tensor) -> Result<Tensor> {
+    let keys = query.zeros_like()?.detach();
+    Ok(Tensor::cat(&[query, &keys, value], 0)?)
+}
+
+/// Multi-head self-attention: `qkv`, heads, `proj`.
+#[derive(Clone, Debug)]
+pub struct Attention {
+    qkv: Linear,
+    query_value: Option<QueryValue>,
+    inner_norm: Option<LayerNorm>,
+    proj: Linear,
+    num_heads: usize,
+    /// BEiT's biases, (rows, H).
+    relative: Option<Tensor>,
+}
+
+impl Attention {
+    /// Builds the layer from `qkv.{weight,bias}` and `proj.{weight,bias}` of `vb`.
+    ///
+    /// # Errors
+    /// Errors of `vb`: missing tensors or other shapes.
+    pub fn new(dim: usize, num_heads: usize, vb: VarBuilder) -> Result<Self> {
+        Ok(Self {
+            qkv: Linear::new(dim, 3 * dim, true, xavier_uniform(dim, 3 * dim), vb.pp("qkv"))?,
+            query_value: None,
+            inner_norm: None,
+            proj: Linear::new(dim, dim, true, xavier_uniform(dim, dim), vb.pp("proj"))?,
+            num_heads,
+            relative: None,
+        })
+    }
+
+    /// The attention of a block that `config` describes; `block` stands at the block.
+    pub(super) fn of_block(config: &ViTConfig, block: &VarBuilder) -> Result<Self> {
+        let (dim, heads, vb) = (config.embed_dim, config.num_heads, block.pp("attn"));
+        let has_bias = config.qkv_bias == QkvBias::All;
+        let low_rank = |targets: &[LoraTarget], shape| match &config.lora {
+            Some(lora) => LowRank::new(lora, targets, shape, block),
+            None => Ok(None),
+        };
+        let parts = [LoraTarget::Qkv, LoraTarget::Query, LoraTarget::Key, LoraTarget::Value];
+        let qkv = Linear::new(dim, 3 * dim, has_bias, xavier_uniform(dim, 3 * dim), vb.pp("qkv"))?;
+        let proj = Linear::new(dim, dim, true, xavier_uniform(dim, dim), vb.pp("proj"))?;
+        Ok(Self {
+            qkv: qkv.with_low_rank(low_rank(&parts, [3 * dim, dim])?),
+            query_value: match config.qkv_bias {
+                QkvBias::QueryValue => Some(QueryValue::new(dim, &vb)?),
+                QkvBias::All | QkvBias::None => None,
+            },
+            inner_norm: match config.attention_norm {
+                true => Some(LayerNorm::new(dim, config.norm_eps, vb.pp("norm"))?),
+                false => None,
+            },
+            proj: proj.with_low_rank(low_rank(&[LoraTarget::Proj], [dim, dim])?),
+            num_heads: heads,
+            relative: match config.relative_bias {
+                RelativeBias::PerBlock => {
+                    let rows = relative::relative_table_rows(config.pos_table_grid()?);
+                    let name = "relative_position_bias_table";
+                    Some(vb.get_with_hints((rows, heads), name, Init::Const(0.0))?)
+                }
+                RelativeBias::None | RelativeBias::Shared => None,
+            },
+        })
+    }
+
+    fn qkv_weights(&self) -> Result<LinearWeights> {
+        match &self.query_value {
+            Some(biases) => self.qkv.adapted(Some(&biases.joined()?)),
+            None => self.qkv.adapted(None),
+        }
+    }
+
+    /// Queries, keys and values, packed, before any rotation.
+    ///
+    /// # Shapes
+    /// `x` (B, N, D) -> (B, N, 3 D).
+    ///
+    /// # Errors
+    /// An `x` that does not fit.
+    fn packed(&self, x: &Tensor) -> Result<Tensor> {
+        let weights = self.qkv_weights()?;
+        Ok(pad_ops::linear(x, &weights.weight, weights.bias.as_ref())?)
+    }
+
+    /// The weights of the fused branch.
+    pub(super) fn weights(
+        &self,
+        norm: NormWeights,
+        places: &Places,
+        residual: ResidualWeights,
+    ) -> Result<AttentionWeights> {
+        let (qkv, proj) = (self.qkv_weights()?, self.proj.adapted(None)?);
+        Ok(AttentionWeights {
+            rope: places.rope.clone(),
+            inner_norm: self.inner_norm.as_ref().map(LayerNorm::weights),
+            residual,
+            ..AttentionWeights::new(norm, qkv, proj, self.num_heads)
+        })
+    }
+
+    /// Attention that does not depend on places.
+    ///
+    /// # Shapes
+    /// `x` (B, N, D) -> the same.
+    ///
+    /// # Errors
+    /// An `x` that does not fit.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        self.forward_at(x, &Places::default())
+    }
+
+    /// [`Attention::forward`] of tokens at `places`.
+    ///
+    /// # Shapes
+    /// `x` (B, N, D) -> the same.
+    ///
+    /// # Errors
+    /// An `x` or places that do not fit.
+    pub fn forward_at(&self, x: &Tensor, places: &Places) -> Result<Tensor> {
+        let bias = self.bias(places)?;
+        let qkv = self.rotated(&self.packed(x)?, places)?;
+        let heads = match &bias {
+            Some(bias) => pad_ops::attention_packed_biased(&qkv, self.num_heads, bias)?,
+            None => pad_ops::attention_packed(&qkv, self.num_heads)?,
+        };
+        self.project(&heads)
+    }
+
+    /// [`Attention::forward_at`] with a bias on the logits, which may come from the packed queries,
+    /// keys and values (B, N, 3 D), before any rotation, that it is given.
+    ///
+    /// # Shapes
+    /// `x` (B, N, D) -> the same.
+    ///
+    /// # Errors
+    /// An `x` or a bias that does not fit; errors of `bias`.
+    pub fn forward_biased(
+        &self,
+        x: &Tensor,
+        places: &Places,
+        bias: impl FnOnce(&Tensor) -> Result<AttentionBias>,
+    ) -> Result<Tensor> {
+        let qkv = self.packed(x)?;
+        let bias = bias(&qkv)?;
+        let qkv = self.rotated(&qkv, places)?;
+        self.project(&pad_ops::attention_packed_biased(&qkv, self.num_heads, &bias)?)
+    }
+
+    fn rotated(&self, qkv: &Tensor, places: &Places) -> Result<Tensor> {
+        match &places.rope {
+            Some(tables) => Ok(pad_ops::rope_packed(qkv, self.num_heads, tables)?),
+            None => Ok(qkv.clone()),
+        }
+    }
+
+    fn project(&self, heads: &Tensor) -> Result<Tensor> {
+        match &self.inner_norm {
+            Some(norm) => self.proj.forward(&norm.forward(heads)?),
+            None => self.proj.forward(heads),
+        }
+    }
+
+    /// The bias of the logits at `places`.
+    fn bias(&self, places: &Places) -> Result<Option<AttentionBias>> {
+        match (&self.relative, &places.relative) {
+            (Some(table), Some(places)) => Ok(Some(places.bias(table)?)),
+            (None, _) => Ok(places.bias.clone()),
+            (Some(_), None) => Err(Error::Config {
+                what: "attention",
+                faults: vec![
+                    "relative position biases without places, expected those of a whole grid"
+                        .into(),
+                ],
+            }),
+        }
+    }
+
+    /// The attention weights, the mean over the heads; rows sum to 1.
+    ///
+    /// # Shapes
+    /// `x` (B, N, D), normalised -> (B, N, N): row `i` has the weights of query `i`.
+    ///
+    /// # Errors
+    /// An `x` or places that do not fit.
+    pub fn map(&self, x: &Tensor, places: &Places) -> Result<Tensor> {
+        let (b, n, dim) = x.dims3()?;
+        let width = dim / self.num_heads;
+        let qkv = self.rotated(&self.packed(x)?, places)?;
+        let part = |i: usize| -> Result<Tensor> {
+            let part = qkv.narrow(2, i * dim, dim)?.reshape((b, n, self.num_heads, width))?;
+            Ok(part.transpose(1, 2)?.contiguous()?)
+        };
+        let queries = (part(0)? * (width as f64).powf(-0.5))?;
+        let logits = queries.matmul(&part(1)?.transpose(2, 3)?.contiguous()?)?;
+        let logits = match self.bias(places)? {
+            Some(AttentionBias::PerHead(bias)) => {
+                logits.broadcast_add(&bias.unsqueeze(0)?.to_dtype(logits.dtype())?)?
+            }
+            Some(AttentionBias::Keys(bias)) => {
+                let bias = bias.unsqueeze(1)?.unsqueeze(1)?;
+                logits.broadcast_add(&bias.to_dtype(logits.dtype())?)?
+            }
+            Some(AttentionBias::Decomposed { .. }) | None => logits,
+        };
+        Ok(pad_ops::softmax(&logits)?.mean(1)?)
+    }
+
+    /// Whether it has a table of relative positions.
+    pub(super) fn has_table(&self) -> bool {
+        self.relative.is_some()
+    }
+
+    /// Number of heads.
+    pub fn num_heads(&self) -> usize {
+        self.num_heads
+    }
+}
+
+/// What hides the padding behind each image's own tokens: 0 for those, minus infinity for the rest.
+///
+/// # Shapes
+/// (B, `count`), `f32`, `counts` a number for each image.
+pub(super) fn hidden_padding(
+    counts: &[usize],
+    count: usize,
+    device: &candle_core::Device,
+    dtype: DType,
+) -> Result<AttentionBias> {
+    let row = |&own: &usize| (0..count).map(move |i| if i < own { 0.0 } else { f32::NEG_INFINITY });
+    let values: Vec<f32> = counts.iter().flat_map(row).collect();
+    let keys = Tensor::from_vec(values, (counts.len(), count), device)?;
+    Ok(AttentionBias::Keys(keys.to_dtype(dtype)?))
+}

@@ -1,0 +1,126 @@
+//! The MLP of a block.
+
+use candle_core::Tensor;
+use candle_nn::VarBuilder;
+use pad_ops::{MlpActivation, MlpWeights, NormWeights, ResidualWeights};
+
+use super::{
+    Activation, ViTConfig,
+    layers::{LayerNorm, Linear, xavier_uniform},
+};
+use crate::{
+    Result,
+    lora::{LoraTarget, LowRank},
+};
+
+impl Activation {
+    /// The same for the operators.
+    fn of_branch(self) -> MlpActivation {
+        match self {
+            Self::Gelu => MlpActivation::Gelu,
+            Self::GeluTanh => MlpActivation::GeluTanh,
+            Self::QuickGelu => MlpActivation::QuickGelu,
+            Self::SwiGlu => MlpActivation::SwiGlu,
+        }
+    }
+
+    fn apply(self, x: &Tensor) -> Result<Tensor> {
+        Ok(match self {
+            Self::Gelu => pad_ops::gelu(x)?,
+            Self::GeluTanh => pad_ops::gelu_tanh(x)?,
+            Self::QuickGelu => pad_ops::quick_gelu(x)?,
+            Self::SwiGlu => pad_ops::swiglu(x)?,
+        })
+    }
+
+    /// Outputs of `fc1` for an MLP whose `fc2` takes `hidden` values.
+    pub fn fc1_outputs(self, hidden: usize) -> usize {
+        if self == Self::SwiGlu { 2 * hidden } else { hidden }
+    }
+}
+
+/// `fc2(GELU(fc1(x)))`, or another activation between, and a norm behind it where it has one.
+#[derive(Clone, Debug)]
+pub struct Mlp {
+    fc1: Linear,
+    norm: Option<LayerNorm>,
+    fc2: Linear,
+    activation: Activation,
+}
+
+impl Mlp {
+    /// Builds the layers from `fc1.{weight,bias}` and `fc2.{weight,bias}` of `vb`.
+    ///
+    /// # Errors
+    /// Errors of `vb`: missing tensors or other shapes.
+    pub fn new(dim: usize, hidden: usize, vb: VarBuilder) -> Result<Self> {
+        Self::with_activation(dim, hidden, Activation::Gelu, vb)
+    }
+
+    /// [`Mlp::new`] with another activation. `fc1` is twice as wide for [`Activation::SwiGlu`].
+    ///
+    /// # Errors
+    /// Errors of `vb`: missing tensors or other shapes.
+    pub fn with_activation(
+        dim: usize,
+        hidden: usize,
+        activation: Activation,
+        vb: VarBuilder,
+    ) -> Result<Self> {
+        let wide = activation.fc1_outputs(hidden);
+        Ok(Self {
+            fc1: Linear::new(dim, wide, true, xavier_uniform(dim, wide), vb.pp("fc1"))?,
+            norm: None,
+            fc2: Linear::new(hidden, dim, true, xavier_uniform(hidden, dim), vb.pp("fc2"))?,
+            activation,
+        })
+    }
+
+    /// The MLP of a block that `config` describes; `block` stands at the block.
+    pub(super) fn of_block(config: &ViTConfig, block: &VarBuilder) -> Result<Self> {
+        let (dim, hidden, vb) = (config.embed_dim, config.hidden_dim(), block.pp("mlp"));
+        let low_rank = |target, shape| match &config.lora {
+            Some(lora) => LowRank::new(lora, &[target], shape, block),
+            None => Ok(None),
+        };
+        let plain = Self::with_activation(dim, hidden, config.activation, vb.clone())?;
+        let wide = config.activation.fc1_outputs(hidden);
+        Ok(Self {
+            fc1: plain.fc1.with_low_rank(low_rank(LoraTarget::Fc1, [wide, dim])?),
+            norm: match config.mlp_norm {
+                true => Some(LayerNorm::new(hidden, config.norm_eps, vb.pp("norm"))?),
+                false => None,
+            },
+            fc2: plain.fc2.with_low_rank(low_rank(LoraTarget::Fc2, [dim, hidden])?),
+            activation: config.activation,
+        })
+    }
+
+    /// The weights of the fused branch.
+    pub(super) fn weights(
+        &self,
+        norm: NormWeights,
+        residual: ResidualWeights,
+    ) -> Result<MlpWeights> {
+        let (fc1, fc2) = (self.fc1.adapted(None)?, self.fc2.adapted(None)?);
+        Ok(MlpWeights {
+            activation: self.activation.of_branch(),
+            inner_norm: self.norm.as_ref().map(LayerNorm::weights),
+            residual,
+            ..MlpWeights::new(norm, fc1, fc2)
+        })
+    }
+
+    /// # Shapes
+    /// `x` (.., D) -> the same.
+    ///
+    /// # Errors
+    /// An `x` that does not fit.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let hidden = self.activation.apply(&self.fc1.forward(x)?)?;
+        match &self.norm {
+            Some(norm) => self.fc2.forward(&norm.forward(&hidden)?),
+            None => self.fc2.forward(&hidden),
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! Axial rotary position embedding (Su et al., 2021; two axes as in EVA-02, DINOv3 and PE): pairs
+//! of channels of queries and keys are rotated by angles that grow with a token's row and column.
+//!
+//! Saved for the backward: the tables. A rotation's gradient is the rotation back.
+
+mod axial;
+pub(crate) mod cpu;
+mod reference;
+
+use candle_core::{CpuStorage, CustomOp1, Layout, Result as CandleResult, Shape, Tensor};
+
+pub use axial::{AxialRope, RopeAxes, RopeCoordinates, RopePairs, RopeSpan};
+pub use reference::{rope as rope_reference, rope_packed as rope_packed_reference};
+
+use crate::{
+    Error, Result, check,
+    cpu::{has_kernel, slices},
+};
+use cpu::{Direction, Rotation};
+
+/// Sines and cosines of every place's angles, from [`AxialRope::tables`].
+#[derive(Clone, Debug)]
+pub struct RopeTables {
+    /// (N', E / 2), or (B, N', E / 2) for places that differ between images. `f32`.
+    pub sin: Tensor,
+    /// As `sin`.
+    pub cos: Tensor,
+    /// The channels that are rotated together.
+    pub pairs: RopePairs,
+}
+
+impl RopeTables {
+    /// The tables of the places `ids` alone.
+    ///
+    /// # Shapes
+    /// `ids` (B, K), `u32`; result (B, K, E / 2).
+    ///
+    /// # Errors
+    /// Tables that belong to single images already; an index beyond the places.
+    pub fn at(&self, ids: &Tensor) -> Result<Self> {
+        const OP: &str = "rope tables";
+        check::expect_rank(OP, "sin", &self.sin, 2, "(N, E / 2)")?;
+        let (b, k) = ids.dims2()?;
+        let half = self.sin.dim(1)?;
+        let flat = ids.flatten_all()?;
+        let pick = |table: &Tensor| -> Result<Tensor> {
+            Ok(table.index_select(&flat, 0)?.reshape((b, k, half))?)
+        };
+        Ok(Self { sin: pick(&self.sin)?, cos: pick(&self.cos)?, pairs: self.pairs })
+    }
+
+    /// The number of tokens that are rotated, the last ones.
+    ///
+    /// # Errors
+    /// Tables of another rank.
+    pub fn tokens(&self) -> Result<usize> {
+        let dims = self.sin.dims();
+        match dims.len() {
+            2 | 3 => Ok(dims[dims.len() - 2]),
+            _ => Err(check::shape_error(
+                "rope",
+                "sin",
+                &self.sin,
+                "(N, E / 2) or (B, N, E / 2)".into(),
+            )),
+        }
+    }
+
+    /// Checks that the tables are of heads of `head_dim` values, for the last of `n` tokens of `b`
+    /// images.
+    pub(crate) fn expect(
+        &self,
+        op: &'static str,
+        like: &Tensor,
+        (b, n, head_dim): (usize, usize, usize),
+    ) -> Result<()> {
+        if !head_dim.is_multiple_of(2) {
+            return Err(Error::Value {
+                op,
+                arg: "head width",
+                expected: "an even number".into(),
+                found: head_dim.to_string(),
+            });
+        }
+        let tokens = self.tokens()?;
+        let shape = match self.sin.rank() {
+            2 => vec![tokens, head_dim / 2],
+            _ => vec![b, tokens, head_dim / 2],
+        };
+        for (arg, table) in [("sin", &self.sin), ("cos", &self.cos)] {
+            check::expect_shape(op, arg, table, &shape)?;
+            if !table.device().same_device(like.device()) {
+                return Err(Error::Device {
+                    op,
+                    arg,
+                    expected: like.device().location(),
+                    found: table.device().location(),
+                });
+            }
+        }
+        if tokens <= n {
+            return Ok(());
+        }
+        Err(Error::Value {
+            op,
+            arg: "places",
+            expected: format!("at most {n}, the number of tokens"),
+            found: tokens.to_string(),
+        })
+    }
+
+    /// The same tables as the kernels need them.
+    pub(crate) fn contiguous(&self) -> Result<Self> {
+        let of = |table: &Tensor| -> Result<Tensor> {
+            Ok(table.to_dtype(candle_core::DType::F32)?.contiguous()?)
+        };
+        Ok(Self { sin: of(&self.sin)?, cos: of(&self.cos)?, pairs: self.pairs })
+    }
+}
+
+/// Rotates the last tokens of every head, as many as the tables have places; tokens in front of
+/// them (class, registers) stay.
+///
+/// # Shapes
+/// `x` (B, H, N, E), E even -> the same. Any floating dtype; half types are rotated in `f32`.
+///
+/// # Errors
+/// [`Error::Shape`], `DType`, `Device` or `Value` for tables that do not fit.
+pub fn rope(x: &Tensor, tables: &RopeTables) -> Result<Tensor> {
+    const OP: &str = "rope";
+    check::expect_rank(OP, "x", x, 4, "(B, H, N, E)")?;
+    check::expect_float(OP, "x", x)?;
+    let (b, heads, n, head_dim) = x.dims4()?;
+    tables.expect(OP, x, (b, n, head_dim))?;
+    if !has_kernel(x) || x.elem_count() == 0 {
+        return reference::rope(x, tables);
+    }
+    let lay = Lay { b, n, outer: heads, parts: 1, heads: 1, head_dim };
+    Ok(x.contiguous()?.apply_op1(Rope { tables: tables.contiguous()?, lay })?)
+}
+
+/// [`rope`] on the queries and keys in the output of a `qkv` layer; values stay.
+///
+/// # Shapes
+/// `qkv` (B, N, 3 D) as [`attention_packed`](crate::attention_packed) takes it -> the same.
+///
+/// # Errors
+/// As [`rope`].
+pub fn rope_packed(qkv: &Tensor, num_heads: usize, tables: &RopeTables) -> Result<Tensor> {
+    const OP: &str = "rope_packed";
+    check::expect_rank(OP, "qkv", qkv, 3, "(B, N, 3 D)")?;
+    check::expect_float(OP, "qkv", qkv)?;
+    let (b, n, width) = qkv.dims3()?;
+    if num_heads == 0 || !width.is_multiple_of(3 * num_heads) {
+        return Err(Error::Value {
+            op: OP,
+            arg: "num_heads",
+            expected: format!("a divisor of embed_dim ({width} / 3)"),
+            found: num_heads.to_string(),
+        });
+    }
+    let head_dim = width / 3 / num_heads;
+    tables.expect(OP, qkv, (b, n, head_dim))?;
+    if !has_kernel(qkv) || qkv.elem_count() == 0 {
+        return reference::rope_packed(qkv, num_heads, tables);
+    }
+    let lay = Lay { b, n, outer: 1, parts: 3, heads: num_heads, head_dim };
+    Ok(qkv.contiguous()?.apply_op1(Rope { tables: tables.contiguous()?, lay })?)
+}
+
+/// How heads lie in an operand: (B, outer, N, parts, heads, E).
+#[derive(Clone, Copy)]
+struct Lay {
+    b: usize,
+    n: usize,
+    outer: usize,
+    /// 3 for queries, keys and values, of which the last is not rotated; else 1.
+    parts: usize,
+    heads: usize,
+    head_dim: usize,
+}
+
+struct Rope {
+    tables: RopeTables,
+    lay: Lay,
+}
+
+impl Rope {
+    fn run(&self, x: &[f32], direction: Direction) -> CandleResult<Vec<f32>> {
+        let Lay { n, outer, parts, heads, head_dim, .. } = self.lay;
+        let rotation = Rotation::new(&self.tables, n)?;
+        let mut y = x.to_vec();
+        let width = parts * heads * head_dim;
+        crate::cpu::rows::for_rows(&mut y, width, |first, rows| {
+            for (row, values) in (first..).zip(rows.chunks_exact_mut(width)) {
+                let (image, token) = (row / (n * outer), row % n);
+                let rotated = parts.min(2) * heads * head_dim;
+                for head in values[..rotated].chunks_exact_mut(head_dim) {
+                    rotation.rotate(image, token, head, direction);
+                }
+            }
+        });
+        Ok(y)
+    }
+}
+
+impl CustomOp1 for Rope {
+    fn name(&self) -> &'static str {
+        "rope"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> CandleResult<(CpuStorage, Shape)> {
+        debug_assert_eq!(layout.shape().dims().first(), Some(&self.lay.b));
+        let x = slices::values(self.name(), x, layout)?;
+        Ok(slices::output(self.run(x, Direction::Forward)?, layout.shape()))
+    }
+
+    fn bwd(&self, x: &Tensor, _y: &Tensor, d_y: &Tensor) -> CandleResult<Option<Tensor>> {
+        let d_y = d_y.contiguous()?;
+        let d_x = self.run(&slices::borrow(&d_y)?, Direction::Back)?;
+        Ok(Some(slices::tensor(d_x, x.shape())?))
+    }
+}
