@@ -70,9 +70,18 @@ multiversioned! {
 /// box is suppressed if its intersection over union with a kept one is above `threshold`.
 ///
 /// # Errors
-/// [`Error::Value`] unless there is a score for each box, or for a score that is NaN.
+/// [`Error::Value`] unless there is a score for each box, for a score that is NaN, and for a
+/// threshold that is not between 0 and 1.
+///
+/// ```
+/// let boxes = [[0.0, 0.0, 10.0, 10.0], [1.0, 0.0, 11.0, 10.0], [20.0, 0.0, 30.0, 10.0]];
+/// // The first two share 9 of 11 columns; the better of them stays.
+/// assert_eq!(pad_ops::nms(&boxes, &[0.6, 0.9, 0.3], 0.5)?, [1, 2]);
+/// assert_eq!(pad_ops::nms(&boxes, &[0.6, 0.9, 0.3], 0.9)?, [1, 0, 2]);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub fn nms(boxes: &[[f32; 4]], scores: &[f32], threshold: f32) -> Result<Vec<usize>> {
-    expect("nms", boxes, scores)?;
+    expect("nms", boxes, scores, threshold)?;
     let mut order: Vec<usize> = (0..boxes.len()).collect();
     sort(&mut order, scores);
     Ok(kept(&order, boxes, threshold))
@@ -83,6 +92,13 @@ pub fn nms(boxes: &[[f32; 4]], scores: &[f32], threshold: f32) -> Result<Vec<usi
 ///
 /// # Errors
 /// As [`nms`]; [`Error::Value`] unless there is a group for each box.
+///
+/// ```
+/// let boxes = [[0.0, 0.0, 10.0, 10.0]; 2];
+/// assert_eq!(pad_ops::batched_nms(&boxes, &[0.6, 0.9], &[0, 1], 0.5)?, [1, 0]);
+/// assert_eq!(pad_ops::batched_nms(&boxes, &[0.6, 0.9], &[1, 1], 0.5)?, [1]);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub fn batched_nms(
     boxes: &[[f32; 4]],
     scores: &[f32],
@@ -90,7 +106,7 @@ pub fn batched_nms(
     threshold: f32,
 ) -> Result<Vec<usize>> {
     const OP: &str = "batched_nms";
-    expect(OP, boxes, scores)?;
+    expect(OP, boxes, scores, threshold)?;
     if groups.len() != boxes.len() {
         return Err(length(OP, "groups", boxes.len(), groups.len()));
     }
@@ -124,7 +140,11 @@ fn kept(order: &[usize], boxes: &[[f32; 4]], threshold: f32) -> Vec<usize> {
     stay
 }
 
-fn expect(op: &'static str, boxes: &[[f32; 4]], scores: &[f32]) -> Result<()> {
+fn expect(op: &'static str, boxes: &[[f32; 4]], scores: &[f32], threshold: f32) -> Result<()> {
+    if !(0.0..=1.0).contains(&threshold) {
+        let expected = "an intersection over union between 0 and 1".to_string();
+        return Err(Error::Value { op, arg: "threshold", expected, found: threshold.to_string() });
+    }
     if scores.len() != boxes.len() {
         return Err(length(op, "scores", boxes.len(), scores.len()));
     }
