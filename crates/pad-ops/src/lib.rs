@@ -23,7 +23,7 @@
 //! | [`batch_norm2d`], [`batch_norm2d_with`], [`batch_norm2d_synced`] | x, weight, bias | operands, two numbers a channel | CPU f32 | [`reference::batch_norm2d`] |
 //! | [`roi_align`] | maps | weights of rows and columns | CPU f32 | [`reference::roi_align`] |
 //! | [`window_partition`], [`window_unpartition`] | x | nothing | CPU f32 | [`reference::window_partition`], [`reference::window_unpartition`] |
-//! | [`nms`], [`batched_nms`], [`box_iou`] | none | nothing | CPU f32 | in the tests |
+//! | [`nms`], [`batched_nms`], [`box_iou`] (of `pad-metrics`) | none | nothing | CPU f32 | in the tests |
 //! | [`channel_norm2d`] | x, weight, bias | operands, two numbers a pixel | CPU f32 | [`reference::channel_norm2d`] |
 //! | [`cross_entropy2d`] | logits | operand, a label and a weight a pixel | CPU f32 | [`reference::cross_entropy2d`] |
 //!
@@ -109,7 +109,8 @@ pub use layer_norm::layer_norm;
 pub use linear::linear;
 pub use masked_mse::{masked_mse, normalize_patches};
 pub use max_pool2d::max_pool2d;
-pub use mode::{ImageSize, Mode};
+pub use mode::Mode;
+pub use pad_metrics::ImageSize;
 pub use resize_bilinear::resize_bilinear;
 pub use roi_align::{ImageBox, RoiAlign, roi_align};
 pub use softmax::softmax;

@@ -10,7 +10,7 @@ use pad_data::{
 
 use super::{
     DetectionModel, DetectionReport,
-    coco::{CocoError, CocoTruth, evaluate, evaluate_masks},
+    coco::{CocoError, CocoTruth, evaluate, evaluate_masks, truth_of},
     predict::{MASK_OPACITY, PredictedObject},
 };
 use crate::{
@@ -28,7 +28,7 @@ pub type DetectionDataset<'a> = dyn Dataset<Sample = DetectionImage> + 'a;
 ///
 /// # Errors
 /// [`Error::Classes`] if the dataset has other classes than the model; as
-/// [`DetectionModel::predict`] and [`CocoTruth::from_dataset`].
+/// [`DetectionModel::predict`] and [`truth_of`].
 pub fn measure(
     model: &DetectionModel,
     dataset: &DetectionDataset<'_>,
@@ -36,7 +36,7 @@ pub fn measure(
     stopped: &dyn Fn() -> bool,
 ) -> Result<Option<DetectionReport>> {
     expect_same(&model.classes, dataset.classes())?;
-    measure_against(model, dataset, &CocoTruth::from_dataset(dataset)?, pipeline, stopped)
+    measure_against(model, dataset, &truth_of(dataset)?, pipeline, stopped)
 }
 
 fn measure_against(
@@ -60,7 +60,7 @@ fn measure_against(
                 what: "result",
                 place: results.len(),
                 of: "category",
-                id: i64::from(object.detection.label),
+                id: i64::from(object.detection.label).into(),
             };
             results.push(object.to_coco(labels.id, classes).ok_or(unknown)?);
         }
@@ -113,7 +113,7 @@ impl<'a> DetectionEvaluator<'a> {
     ///
     /// # Errors
     /// [`Error::Classes`] if the dataset has other classes than the model; an invalid pipeline; as
-    /// [`CocoTruth::from_dataset`].
+    /// [`truth_of`].
     pub fn new(
         model: &'a DetectionModel,
         dataset: &'a DetectionDataset<'a>,
@@ -121,7 +121,7 @@ impl<'a> DetectionEvaluator<'a> {
     ) -> Result<Self> {
         pipeline.validate()?;
         expect_same(&model.classes, dataset.classes())?;
-        let truth = CocoTruth::from_dataset(dataset)?;
+        let truth = truth_of(dataset)?;
         truth.validate()?;
         Ok(Self { model, dataset, truth, pipeline })
     }

@@ -56,7 +56,7 @@ impl SoftMask {
         let [x1, y1, x2, y2] = bbox;
         let finite = bbox.iter().all(|edge| edge.is_finite());
         if !finite || x2 <= x1 || y2 <= y1 || self.values.len() != self.side * self.side {
-            return Rle::empty(size);
+            return Ok(Rle::empty(size)?);
         }
         let range = |low: f32, high: f32, whole: usize| {
             let low = low.floor().clamp(0.0, whole as f32) as usize;
@@ -82,12 +82,12 @@ impl SoftMask {
             }
         };
         let window = Rect { top, left, height, width };
-        Rle::within(size, window, |row, column| {
+        Ok(Rle::within(size, window, |row, column| {
             let (row, down) = between(row, y1, y2);
             let (column, right) = columns[column - left];
             let across = |row| value(row, column) * (1.0 - right) + value(row, column + 1) * right;
             across(row) * (1.0 - down) + across(row + 1) * down >= Self::THRESHOLD
-        })
+        })?)
     }
 }
 

@@ -10,7 +10,7 @@ pub use suppression::{batched_nms, nms};
 /// where they do not intersect.
 ///
 /// ```
-/// let ious = pad_ops::box_iou(&[[0.0, 0.0, 2.0, 2.0]], &[[1.0, 0.0, 3.0, 2.0], [5.0, 5.0, 6.0, 6.0]]);
+/// let ious = pad_metrics::boxes::box_iou(&[[0.0, 0.0, 2.0, 2.0]], &[[1.0, 0.0, 3.0, 2.0], [5.0, 5.0, 6.0, 6.0]]);
 /// assert_eq!(ious, [2.0 / 6.0, 0.0]);
 /// ```
 pub fn box_iou(a: &[[f32; 4]], b: &[[f32; 4]]) -> Vec<f32> {
