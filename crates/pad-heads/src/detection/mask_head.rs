@@ -7,7 +7,7 @@ use pad_data::{rect::Rect, rle::Rle};
 use pad_ops::ImageSize;
 
 use super::{
-    Detection, DetectorConfig, RoiSamples, Target,
+    Detection, DetectionHeadsConfig, RoiSamples, Target,
     losses::{binary_cross_entropy_sum, nothing, rows},
 };
 use crate::{
@@ -92,7 +92,7 @@ impl SoftMask {
 }
 
 impl MaskHead {
-    pub(super) fn new(config: &DetectorConfig, vb: VarBuilder) -> Result<Self> {
+    pub(super) fn new(config: &DetectionHeadsConfig, vb: VarBuilder) -> Result<Self> {
         let channels = config.channels;
         let conv = |i: usize| {
             let at = vb.pp(format!("mask_fcn{}", i + 1));
