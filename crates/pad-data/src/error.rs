@@ -215,6 +215,9 @@ pub enum Error {
         /// What was given.
         found: String,
     },
+    /// An error of code outside this crate, such as a dataset of one's own.
+    #[error(transparent)]
+    Other(Box<dyn std::error::Error + Send + Sync>),
     /// A thread that reads images panicked or could not be started.
     #[error("loader: {what}")]
     Worker {
@@ -248,7 +251,27 @@ pub enum Error {
     Candle(#[from] candle_core::Error),
 }
 
+impl From<pad_metrics::MaskError> for Error {
+    fn from(error: pad_metrics::MaskError) -> Self {
+        Self::Setting { name: error.what, expected: error.expected, found: error.found }
+    }
+}
+
 impl Error {
+    /// Wraps an error of code outside this crate, such as that of a dataset of one's own, or a
+    /// message.
+    ///
+    /// ```
+    /// use pad_data::Error;
+    /// let error = Error::other("the archive has no frame 7");
+    /// assert_eq!(error.to_string(), "the archive has no frame 7");
+    /// let error = Error::other("x".parse::<i32>().unwrap_err());
+    /// assert_eq!(error.to_string(), "invalid digit found in string");
+    /// ```
+    pub fn other(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Other(error.into())
+    }
+
     /// [`Error::UnknownName`].
     pub(crate) fn unknown_name<'a>(
         what: &'static str,

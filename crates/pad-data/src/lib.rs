@@ -51,9 +51,7 @@ pub mod fingerprint;
 pub mod image;
 pub mod loader;
 pub mod msip;
-pub mod rect;
 pub mod resize;
-pub mod rle;
 pub mod roi;
 #[cfg(feature = "scenes")]
 pub mod scenes;
@@ -67,6 +65,7 @@ pub mod window;
 pub use dataset::{Dataset, Sample, SharedDataset};
 pub use error::{Error, Result};
 pub use loader::{Batch, Loader, LoaderConfig};
+pub use pad_metrics::{rect, rle};
 pub use transform::Transform;
 
 /// The README's example compiles and runs.

@@ -27,7 +27,7 @@ use pad_heads::{
     Evaluation, EvaluationReport, Evaluator, Start, Trained,
     detection::{
         self, DetectionEvaluator, DetectionModel, DetectionTask, DetectorConfig, RpnConfig,
-        Thresholds, coco::CocoTruth,
+        Thresholds, coco::truth_of,
     },
     segmentation::{
         self, BackboneForm, HeadKind, InferenceMode, SegmentationEvaluator, SegmentationInference,
@@ -293,7 +293,7 @@ fn a_segmentor_is_measured_on_a_dataset() {
 fn a_detector_is_measured_on_a_dataset() {
     let model = detection_model(None);
     let dataset = DetectionScenes::render(&scene_config(), 0, 4).unwrap();
-    let truth = CocoTruth::from_dataset(&dataset).unwrap();
+    let truth = truth_of(&dataset).unwrap();
     truth.validate().unwrap();
     assert_eq!(truth.images.len(), 4);
     let objects: usize = (0..4).map(|index| dataset.info(index).unwrap().objects.len()).sum();
@@ -303,7 +303,7 @@ fn a_detector_is_measured_on_a_dataset() {
     let report = detection::measure(&model, &dataset, &pipeline, &|| false).unwrap().unwrap();
     assert!(!report.results.is_empty() && report.masks.is_some());
     assert_eq!(report.objects.iter().sum::<usize>(), objects);
-    let ids: Vec<i64> = truth.images.iter().map(|image| image.id).collect();
+    let ids: Vec<_> = truth.images.iter().map(|image| image.id.clone()).collect();
     assert!(report.results.iter().all(|result| ids.contains(&result.image_id)));
     let json = serde_json::to_value(&report).unwrap();
     assert_eq!(json["stats"]["AP"].as_f64(), report.boxes.stats[0]);

@@ -86,15 +86,97 @@ pub fn expect_like(
     like: &Tensor,
 ) -> Result<()> {
     expect_dtype(op, arg, tensor, like.dtype())?;
+    expect_device(op, arg, tensor, like)
+}
+
+/// Checks that `tensor` is on the device of `like` and of its dtype, or that both dtypes are among
+/// `f32`, `bf16` and `f16`: operators with weights compute such a mix in `f32` and return the dtype
+/// of their first operand.
+///
+/// # Errors
+/// [`Error::DType`] or [`Error::Device`].
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// let of = |dtype| Tensor::zeros(2, dtype, &Device::Cpu).unwrap();
+/// let check = |a, b| pad_ops::check::expect_mixable("op", "weight", &of(a), &of(b));
+/// assert!(check(DType::F32, DType::BF16).is_ok());
+/// assert_eq!(
+///     check(DType::F64, DType::BF16).unwrap_err().to_string(),
+///     "op: `weight` has dtype F64, expected BF16 or another of F32, BF16 and F16"
+/// );
+/// ```
+pub fn expect_mixable(
+    op: &'static str,
+    arg: &'static str,
+    tensor: &Tensor,
+    like: &Tensor,
+) -> Result<()> {
+    if is_narrow(tensor) && is_narrow(like) {
+        return expect_device(op, arg, tensor, like);
+    }
+    if is_narrow(like) && tensor.dtype() != like.dtype() {
+        let expected = match like.dtype() {
+            DType::F32 => "F32, BF16 or F16".to_string(),
+            dtype => format!("{dtype:?} or another of F32, BF16 and F16"),
+        };
+        return Err(Error::DType { op, arg, expected, found: tensor.dtype() });
+    }
+    expect_like(op, arg, tensor, like)
+}
+
+fn is_narrow(tensor: &Tensor) -> bool {
+    matches!(tensor.dtype(), DType::F32 | DType::BF16 | DType::F16)
+}
+
+fn expect_device(
+    op: &'static str,
+    arg: &'static str,
+    tensor: &Tensor,
+    like: &Tensor,
+) -> Result<()> {
     if tensor.device().same_device(like.device()) {
         return Ok(());
     }
-    Err(Error::Device {
-        op,
-        arg,
-        expected: like.device().location(),
-        found: tensor.device().location(),
-    })
+    let (expected, found) = (like.device().location(), tensor.device().location());
+    Err(Error::Device { op, arg, expected, found })
+}
+
+/// Checks a number that is added to a variance: finite in `f32` and not negative.
+///
+/// # Errors
+/// [`Error::Value`].
+///
+/// ```
+/// assert!(pad_ops::check::expect_eps("op", 1e-6).is_ok());
+/// assert_eq!(
+///     pad_ops::check::expect_eps("op", -10.0).unwrap_err().to_string(),
+///     "op: `eps` is -10, expected a finite number >= 0"
+/// );
+/// ```
+pub fn expect_eps(op: &'static str, eps: f64) -> Result<()> {
+    if (eps as f32).is_finite() && eps >= 0.0 {
+        return Ok(());
+    }
+    let expected = "a finite number >= 0".to_string();
+    Err(Error::Value { op, arg: "eps", expected, found: eps.to_string() })
+}
+
+/// Checks a factor: finite in `f32`.
+///
+/// # Errors
+/// [`Error::Value`].
+///
+/// ```
+/// let refused = pad_ops::check::expect_finite("op", "scale", f64::NAN).unwrap_err();
+/// assert_eq!(refused.to_string(), "op: `scale` is NaN, expected a finite number");
+/// ```
+pub fn expect_finite(op: &'static str, arg: &'static str, value: f64) -> Result<()> {
+    if (value as f32).is_finite() {
+        return Ok(());
+    }
+    let expected = "a finite number".to_string();
+    Err(Error::Value { op, arg, expected, found: value.to_string() })
 }
 
 /// Returns the error of a wrong shape, its expectation in words.

@@ -11,6 +11,7 @@
 //! | [`rope`], [`rope_packed`] | x | tables | CPU f32 | [`reference::rope`], [`reference::rope_packed`] |
 //! | [`swiglu`] | x | operand | CPU f32 | [`reference::swiglu`] |
 //! | [`dropout`], [`drop_path`] | x | nothing (drawn again from the key) | CPU f32 | [`reference::dropout`] |
+//! | [`attention`], [`attention_with`] | q, k, v, bias | operands | CPU f32, f16, bf16 | [`reference::attention_with`] |
 //! | [`attention_packed`] | qkv | operand | CPU f32 | [`reference::attention_packed`] |
 //! | [`attention_packed_biased`] | qkv, bias | operands | CPU f32 | [`reference::attention_packed_biased`] |
 //! | [`attention_branch`] | x, every weight | x, qkv (recomputed on demand) | CPU f32 | [`reference::attention_branch`] |
@@ -18,7 +19,7 @@
 //! | [`fuse_patchwise`] | adapter, mlp, gate | operands | CPU f32 | [`reference::fuse_patchwise`] |
 //! | [`gather_tokens`] | x | indices | CPU f32 | [`reference::gather_tokens`] |
 //! | [`masked_mse`] | pred | operands | CPU f32 | [`reference::masked_mse`] |
-//! | [`conv2d`] | x, weight, bias, each only if it tracks something | operands | CPU f32 | [`reference::conv2d`] |
+//! | [`conv2d`], [`conv2d_with`] | x, weight, bias, each only if it tracks something | operands | CPU f32 | [`reference::conv2d_with`] |
 //! | [`conv_transpose2x2`] | x, weight, bias, each only if it tracks something | operands | CPU f32 | [`reference::conv_transpose2x2`] |
 //! | [`max_pool2d`] | x | operand | CPU f32 | [`reference::max_pool2d`] |
 //! | [`adaptive_avg_pool2d`] | x | nothing | CPU f32 | [`reference::adaptive_avg_pool2d`] |
@@ -26,7 +27,7 @@
 //! | [`batch_norm2d`], [`batch_norm2d_with`], [`batch_norm2d_synced`] | x, weight, bias | operands, two numbers a channel | CPU f32 | [`reference::batch_norm2d`] |
 //! | [`roi_align`] | maps | weights of rows and columns | CPU f32 | [`reference::roi_align`] |
 //! | [`window_partition`], [`window_unpartition`] | x | nothing | CPU f32 | [`reference::window_partition`], [`reference::window_unpartition`] |
-//! | [`nms`], [`batched_nms`], [`box_iou`] | none | nothing | CPU f32 | in the tests |
+//! | [`nms`], [`batched_nms`], [`box_iou`] (of `pad-metrics`) | none | nothing | CPU f32 | in the tests |
 //! | [`channel_norm2d`] | x, weight, bias | operands, two numbers a pixel | CPU f32 | [`reference::channel_norm2d`] |
 //! | [`cross_entropy2d`] | logits | operand, a label and a weight a pixel | CPU f32 | [`reference::cross_entropy2d`] |
 //!
@@ -39,7 +40,12 @@
 //! # What is promised
 //! The same bits for any number of threads. An operand that tracks nothing (a frozen weight) gets
 //! no gradient and costs no work. Inputs that the fast path does not take (other dtypes, other
-//! devices, no values) take the reference. On CUDA devices (feature `cuda`) [`layer_norm`],
+//! devices) take the reference. Half precision goes with weights in f32, and the other way round:
+//! the result has the dtype of the first operand, each gradient that of its own. A batch without
+//! images, tokens or channels gives an empty result, with gradients of zeros, except where the
+//! result would be 0 / 0 ([`batch_norm2d`], [`masked_mse`]): an error. Constants that mean nothing
+//! (a negative or NaN `eps`, a probability above 1) are errors that name the operator, as wrong
+//! shapes and dtypes are. On CUDA devices (feature `cuda`) [`layer_norm`],
 //! [`softmax`], [`linear`]'s bias, [`gelu`], [`fuse_patchwise`] and [`roi_align`] run kernels of
 //! ours, in f32 and bf16; the others, and other devices, take the reference. `PAD_CPU=portable` in
 //! the environment turns vector instructions off.
@@ -57,6 +63,7 @@ mod conv_transpose2x2;
 mod cpu;
 mod cross_entropy2d;
 mod dropout;
+mod empty;
 mod error;
 pub mod fs;
 mod fuse_patchwise;
@@ -68,6 +75,7 @@ mod linear;
 mod masked_mse;
 mod max_pool2d;
 mod mode;
+pub mod nn;
 mod paths;
 mod planes;
 mod products;
@@ -84,7 +92,10 @@ mod windows;
 
 pub use adamw::{AdamWStep, AdamWUpdate, adamw_step};
 pub use adaptive_avg_pool2d::adaptive_avg_pool2d;
-pub use attention::{AttentionBias, attention, attention_packed, attention_packed_biased};
+pub use attention::{
+    AttentionBias, AttentionOptions, attention, attention_packed, attention_packed_biased,
+    attention_with,
+};
 pub use batch_norm2d::{Moments, SumOver, batch_norm2d, batch_norm2d_synced, batch_norm2d_with};
 pub use boxes::{batched_nms, box_iou, nms};
 pub use branch::{
@@ -93,7 +104,7 @@ pub use branch::{
 };
 pub use channel_norm2d::channel_norm2d;
 pub use conv_transpose2x2::conv_transpose2x2;
-pub use conv2d::conv2d;
+pub use conv2d::{Conv2dOptions, conv2d, conv2d_with};
 pub use cpu::{level::cpu_level, nary::backward, scratch::release_buffers};
 pub use cross_entropy2d::{CrossEntropy, HardPixels, PixelMean, cross_entropy2d};
 pub use dropout::{drop_path, drop_path_factors, dropout};
@@ -105,7 +116,8 @@ pub use layer_norm::layer_norm;
 pub use linear::linear;
 pub use masked_mse::{masked_mse, normalize_patches};
 pub use max_pool2d::max_pool2d;
-pub use mode::{ImageSize, Mode};
+pub use mode::Mode;
+pub use pad_metrics::ImageSize;
 pub use resize_bilinear::resize_bilinear;
 pub use rms_norm::rms_norm;
 pub use roi_align::{ImageBox, RoiAlign, roi_align};
@@ -125,7 +137,8 @@ pub mod reference {
         adaptive_avg_pool2d::adaptive_avg_pool2d_reference as adaptive_avg_pool2d,
         attention::{
             attention_packed_biased_reference as attention_packed_biased,
-            attention_packed_reference as attention_packed,
+            attention_packed_reference as attention_packed, attention_reference as attention,
+            attention_with_reference as attention_with,
         },
         batch_norm2d::{
             batch_norm2d_reference as batch_norm2d,
@@ -136,7 +149,7 @@ pub mod reference {
         },
         channel_norm2d::channel_norm2d_reference as channel_norm2d,
         conv_transpose2x2::conv_transpose2x2_reference as conv_transpose2x2,
-        conv2d::conv2d_reference as conv2d,
+        conv2d::{conv2d_reference as conv2d, conv2d_with_reference as conv2d_with},
         cross_entropy2d::cross_entropy2d_reference as cross_entropy2d,
         dropout::dropout_reference as dropout,
         fuse_patchwise::fuse_patchwise_reference as fuse_patchwise,

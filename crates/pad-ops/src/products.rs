@@ -8,6 +8,16 @@ pub(crate) fn wide(dtype: DType) -> DType {
     if dtype == DType::F64 { DType::F64 } else { DType::F32 }
 }
 
+/// Whether an operand's dtype is not that of `x` (both are narrow: [`crate::check::expect_mixable`]).
+pub(crate) fn is_mixed(x: &Tensor, others: &[&Tensor]) -> bool {
+    others.iter().any(|other| other.dtype() != x.dtype())
+}
+
+/// `tensor` in f32, and an optional one.
+pub(crate) fn in_f32(tensor: &Tensor) -> Result<Tensor> {
+    tensor.to_dtype(DType::F32)
+}
+
 /// Whether candle multiplies no matrices of `tensor`'s type where it is.
 pub(crate) fn is_half_on_cpu(tensor: &Tensor) -> bool {
     tensor.device().is_cpu() && matches!(tensor.dtype(), DType::BF16 | DType::F16)

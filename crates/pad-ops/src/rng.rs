@@ -5,7 +5,8 @@
 //! Nothing here reads the clock, a thread id or a global state.
 //!
 //! The four words of a key are the 256-bit key of a ChaCha8 stream: different keys give independent
-//! streams, with no hashing and so no collisions.
+//! streams. A path of one layer number takes part with no hashing and so without collisions; deeper
+//! paths ([`Key::layer`] of a layer, [`Key::scope`]) are hashed to 64 bits first.
 //!
 //! ```
 //! use pad_ops::rng::{Key, Purpose};
@@ -58,12 +59,36 @@ pub struct Key {
     sample: u64,
     layer: u32,
     purpose: Purpose,
+    /// The hash of all layers and scopes around the innermost layer; 0 without any.
+    path: u64,
+    /// Whether it is inside a layer or a scope.
+    nested: bool,
+}
+
+/// What the paths of scopes and of draws at the root begin with, apart from those of layers.
+const SCOPE: u64 = 0x5c0b_e5c0_b5c0_be5d;
+const ROOT: u64 = 0x7007_f00d_0b17_5eed;
+
+/// Mixes one step of a path into its hash (splitmix64's finisher).
+fn mix(path: u64, step: u64) -> u64 {
+    let mut z = path.rotate_left(23) ^ step.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// The 64-bit FNV-1a hash of a name.
+fn hash(name: &str) -> u64 {
+    name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
 }
 
 impl Key {
     /// Creates the root key of a run.
     pub fn new(seed: u64) -> Self {
-        Self { seed, epoch: 0, sample: 0, layer: 0, purpose: Purpose::Other }
+        let (epoch, sample, layer, purpose) = (0, 0, 0, Purpose::Other);
+        Self { seed, epoch, sample, layer, purpose, path: 0, nested: false }
     }
 
     /// Returns the same place in epoch (or optimisation step) `epoch`.
@@ -78,10 +103,36 @@ impl Key {
         Self { sample, ..self }
     }
 
-    /// Returns the same place in layer `layer` of a network.
+    /// Returns the place of layer `layer` inside this place: layers nest, so that block 3 of stage 1
+    /// and block 3 of stage 2 draw different numbers.
+    ///
+    /// ```
+    /// # use pad_ops::rng::Key;
+    /// let stage = Key::new(7).layer(1);
+    /// assert_ne!(stage.layer(3), Key::new(7).layer(2).layer(3));
+    /// assert_ne!(stage.layer(3).stream().next_u64(), Key::new(7).layer(3).stream().next_u64());
+    /// ```
     #[must_use]
     pub fn layer(self, layer: u32) -> Self {
-        Self { layer, ..self }
+        match self.nested {
+            true => Self { layer, path: mix(self.path, u64::from(self.layer)), ..self },
+            false => Self { layer, nested: true, ..self },
+        }
+    }
+
+    /// Returns the place of the use `name` inside this place, such as one of the dropouts of a
+    /// layer. Scopes and layers nest in any order.
+    ///
+    /// ```
+    /// # use pad_ops::rng::Key;
+    /// let block = Key::new(7).layer(2);
+    /// let (attention, mlp) = (block.scope("attn_drop"), block.scope("mlp_drop"));
+    /// assert_ne!(attention.stream().next_u64(), mlp.stream().next_u64());
+    /// ```
+    #[must_use]
+    pub fn scope(self, name: &str) -> Self {
+        let outer = if self.nested { mix(self.path, u64::from(self.layer)) } else { 0 };
+        Self { layer: 0, path: mix(outer ^ SCOPE, hash(name)), nested: true, ..self }
     }
 
     /// Returns the same place for another purpose.
@@ -94,10 +145,7 @@ impl Key {
     /// FNV-1a hash is the sample.
     #[must_use]
     pub fn named(self, name: &str) -> Self {
-        let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-        });
-        self.sample(hash)
+        self.sample(hash(name))
     }
 
     /// Returns the stream of numbers that belongs to this place.
@@ -112,7 +160,11 @@ impl Key {
     /// The stream's 256-bit key, for kernels that draw it on another device.
     pub(crate) fn words(self) -> [u32; 8] {
         let last = (u64::from(self.layer) << 32) | u64::from(self.purpose as u32);
-        let [a, b, c, d] = [self.seed, self.epoch, self.sample, last];
+        // What drops units outside any layer does not share a mask with layer 0. Other draws at the
+        // root (masks, crops, shuffles) have the numbers that they always had.
+        let drops = matches!(self.purpose, Purpose::Dropout | Purpose::DropPath);
+        let path = if drops && !self.nested { ROOT } else { self.path };
+        let [a, b, c, d] = [self.seed ^ path, self.epoch, self.sample, last];
         [a, a >> 32, b, b >> 32, c, c >> 32, d, d >> 32].map(|word| word as u32)
     }
 }
@@ -208,6 +260,7 @@ mod tests {
             key.epoch(9),
             key.sample(9),
             key.layer(9),
+            key.scope("drop"),
             key.purpose(Purpose::Crop),
             key.named("blocks.0.norm1.weight"),
         ];
@@ -223,8 +276,42 @@ mod tests {
         let mut stream = Key::new(42).epoch(1).sample(2).purpose(Purpose::Crop).stream();
         let drawn: Vec<u64> = (0..3).map(|_| stream.below(1000)).collect();
         assert_eq!(drawn, PINNED);
+        // One layer deep, the words are the parts of the key as they are.
+        let key = Key::new(1 << 40 | 5).epoch(6).sample(7).layer(8).purpose(Purpose::Dropout);
+        assert_eq!(key.words(), [5, 1 << 8, 6, 0, 7, 0, 6, 8]);
+        // So are the numbers of deeper paths: a resumed run draws what it drew.
+        let mut nested = Key::new(42).layer(1).layer(2).scope("drop").layer(0).stream();
+        assert_eq!([nested.below(1000), nested.below(1000)], NESTED);
     }
     const PINNED: [u64; 3] = [368, 527, 665];
+    const NESTED: [u64; 2] = [258, 279];
+
+    #[test]
+    fn paths_nest() {
+        let root = Key::new(3);
+        let mut places = Vec::new();
+        for stage in 0..4 {
+            places.push(root.layer(stage).purpose(Purpose::Dropout));
+            for block in 0..4 {
+                let block = root.layer(stage).layer(block);
+                places.push(block.purpose(Purpose::Dropout));
+                for name in ["attn", "mlp", ""] {
+                    places.push(block.scope(name).purpose(Purpose::Dropout));
+                    places.push(block.scope(name).layer(0).purpose(Purpose::Dropout));
+                    places.push(block.scope(name).scope(name).purpose(Purpose::Dropout));
+                }
+            }
+        }
+        places.push(root.purpose(Purpose::Dropout));
+        places.push(root.scope("").purpose(Purpose::Dropout));
+        places.push(root.scope("attn").purpose(Purpose::Dropout));
+        places.push(root.layer(0).scope("attn").purpose(Purpose::Dropout));
+        let drawn: std::collections::BTreeSet<u64> =
+            places.iter().map(|key| key.stream().next_u64()).collect();
+        assert_eq!(drawn.len(), places.len());
+        // Epoch, sample and purpose are those of the innermost place, in any order.
+        assert_eq!(root.epoch(4).layer(1).layer(2), root.layer(1).layer(2).epoch(4));
+    }
 
     #[test]
     fn seek_is_the_same_stream() {

@@ -442,8 +442,8 @@ fn refusals_name_operator_and_argument() {
             "conv2d: `weight` has shape [3, 1, 3, 3], expected [3, 2, 3, 3]",
         ),
         (
-            conv2d(&x, &numbers(&[3, 2, 2, 2], F32, 0), None, 1),
-            "conv2d: `weight` is a kernel of 2, expected an odd kernel of at most the padded image's 6",
+            conv2d(&x, &numbers(&[3, 2, 7, 7], F32, 0), None, 1),
+            "conv2d: `weight` is 7x7 dilated by 1x1, expected a kernel of at most the image, 4x5 padded by 1x1",
         ),
         (
             conv_transpose2x2(&x, &numbers(&[2, 3, 3, 3], F32, 0), None),

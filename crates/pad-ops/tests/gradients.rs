@@ -677,7 +677,7 @@ fn refusals_name_operator_and_argument() {
         ),
         (
             text(linear(&x, &numbers(&[4, 8], F64, 0), None)),
-            "linear: `weight` has dtype F64, expected F32",
+            "linear: `weight` has dtype F64, expected F32, BF16 or F16",
         ),
         (
             text(attention_packed(&numbers(&[1, 2, 12], F32, 0), 3)),

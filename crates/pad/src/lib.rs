@@ -11,6 +11,7 @@ pub use pad_adapter::{
 };
 pub use pad_data as data;
 pub use pad_heads as heads;
+pub use pad_metrics as metrics;
 pub use pad_ops::{self as ops, ImageSize, MatmulPrecision, Mode, rng};
 pub use pad_ssl as ssl;
 pub use pad_train::{self as train, BoxError};

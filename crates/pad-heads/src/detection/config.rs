@@ -1,14 +1,9 @@
-//! The hyperparameters of a detector. Names are detectron2's; those of files written before 0.1 are
+//! The hyperparameters of a detector's parts. Names are detectron2's; those of files written before 0.1 are
 //! read too.
 
-use pad_adapter::vit::ViTConfig;
-use pad_ops::ImageSize;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    backbone::{SimplePyramid, WindowedConfig, zero_is_none},
-    error::{Error, Result},
-};
+use crate::error::{Error, Result};
 
 /// A number of boxes in training and in evaluation. Read from `{ train = 2000, test = 1000 }` or
 /// `[2000, 1000]`.
@@ -161,33 +156,30 @@ impl Default for MaskConfig {
     }
 }
 
-/// Hyperparameters of a detector. The default is ViTDet-B as the original trains it on FLIR.
+/// Hyperparameters of what stands on a detector's feature maps: proposals, box and mask heads. The
+/// default is that of [`DetectorConfig`](super::DetectorConfig).
+///
+/// ```
+/// use pad_heads::detection::{DetectionHeadsConfig, RpnConfig};
+/// let heads = DetectionHeadsConfig { classes: 2, ..Default::default() };
+/// assert_eq!((heads.channels, heads.stages()), (256, 1));
+/// heads.validate(5)?; // for five maps: there are five sizes of anchors
+/// let refused = heads.validate(3).unwrap_err().to_string();
+/// assert_eq!(refused, "detection heads: `rpn.anchor_sizes` has 5 entries, expected 3");
+/// # Ok::<(), pad_heads::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct DetectorConfig {
-    /// The transformer; its `image_size` (or `pos_grid`) is that of pre-training.
-    pub vit: ViTConfig,
-    /// Rows and columns of a window of attention, tokens; `None` makes every block attend globally
-    /// (0 in files).
-    #[serde(with = "zero_is_none")]
-    pub window: Option<usize>,
-    /// Blocks that attend globally.
-    pub global_blocks: Vec<usize>,
-    /// Whether blocks have decomposed relative positions.
-    pub relative_positions: bool,
-    /// Image size that the relative position tables of global blocks are made for.
-    pub relative_size: ImageSize,
-    /// Channels of the pyramid and of the heads' convolutions.
+pub struct DetectionHeadsConfig {
+    /// Channels of the maps and of the heads' convolutions. Default: 256.
     pub channels: usize,
-    /// Width of the linear layer of the box head.
+    /// Width of the linear layer of the box head. Default: 1024.
     pub head_dim: usize,
-    /// Number of classes, without the background.
+    /// Number of classes, without the background. Default: 3.
     pub classes: usize,
-    /// Whether three box heads refine each other's boxes (Cascade R-CNN, Cai and Vasconcelos,
-    /// 2018).
+    /// Whether three box heads refine each other's boxes (Cascade R-CNN). Default: false.
     pub cascade: bool,
-    /// Whether there is a mask head beside the box heads (Mask R-CNN, He et al., 2017). The
-    /// original has none.
+    /// Whether there is a mask head beside the box heads (Mask R-CNN). Default: false.
     pub masks: bool,
     /// The region proposal network.
     pub rpn: RpnConfig,
@@ -196,26 +188,16 @@ pub struct DetectorConfig {
     /// The mask head; unused unless `masks` is set.
     pub mask: MaskConfig,
     /// Detections of a lower or equal score are dropped. Default: 0.05.
-    #[serde(alias = "score")]
     pub score_threshold: f64,
     /// IoU above which the worse of two detections of a class is suppressed. Default: 0.5.
-    #[serde(alias = "nms")]
     pub nms_threshold: f64,
     /// Maximum number of detections per image. Default: 100.
-    #[serde(alias = "most")]
     pub max_detections: usize,
 }
 
-impl Default for DetectorConfig {
+impl Default for DetectionHeadsConfig {
     fn default() -> Self {
-        let WindowedConfig { vit, window, global_blocks, relative_positions, relative_size } =
-            WindowedConfig::default();
         Self {
-            vit,
-            window,
-            global_blocks,
-            relative_positions,
-            relative_size,
             channels: 256,
             head_dim: 1024,
             classes: 3,
@@ -231,44 +213,7 @@ impl Default for DetectorConfig {
     }
 }
 
-impl DetectorConfig {
-    /// A detector on the transformer `vit`; of each quarter of its blocks the last one attends
-    /// globally.
-    ///
-    /// ```
-    /// use pad_adapter::vit::ViTConfig;
-    /// use pad_heads::detection::DetectorConfig;
-    ///
-    /// let vit = ViTConfig::base(16);
-    /// let config = DetectorConfig { masks: true, ..DetectorConfig::on_backbone(vit, 4) };
-    /// assert_eq!(config.global_blocks, [2, 5, 8, 11]);
-    /// config.validate()?;
-    /// # Ok::<(), pad_heads::Error>(())
-    /// ```
-    pub fn on_backbone(vit: ViTConfig, classes: usize) -> Self {
-        let mut global_blocks: Vec<usize> =
-            (1..=4).filter_map(|quarter| (quarter * vit.depth / 4).checked_sub(1)).collect();
-        global_blocks.dedup();
-        Self { vit, global_blocks, classes, ..Self::default() }
-    }
-
-    /// The part that describes the backbone.
-    pub fn backbone(&self) -> WindowedConfig {
-        WindowedConfig {
-            vit: self.vit,
-            window: self.window,
-            global_blocks: self.global_blocks.clone(),
-            relative_positions: self.relative_positions,
-            relative_size: self.relative_size,
-        }
-    }
-
-    /// Pixels between neighbouring values of each map, finest first.
-    pub fn strides(&self) -> [f32; SimplePyramid::LEVELS] {
-        let patch = self.vit.patch_size as f32;
-        [0.25, 0.5, 1.0, 2.0, 4.0].map(|factor| factor * patch)
-    }
-
+impl DetectionHeadsConfig {
     /// Number of box heads, one after the other.
     pub fn stages(&self) -> usize {
         if self.cascade { 3 } else { 1 }
@@ -279,12 +224,26 @@ impl DetectorConfig {
         self.cascade || self.roi.class_agnostic
     }
 
-    /// Checks every part and returns all faults at once.
+    /// Replaces the thresholds that are given.
+    #[must_use]
+    pub fn with_thresholds(&self, thresholds: Thresholds) -> Self {
+        Self {
+            score_threshold: thresholds.score.unwrap_or(self.score_threshold),
+            nms_threshold: thresholds.nms.unwrap_or(self.nms_threshold),
+            max_detections: thresholds.max_detections.unwrap_or(self.max_detections),
+            ..self.clone()
+        }
+    }
+
+    /// Checks every part for a number of feature maps and returns all faults at once.
     ///
     /// # Errors
-    /// [`Error::Config`] or the backbone's own.
-    pub fn validate(&self) -> Result<()> {
-        self.backbone().validate()?;
+    /// [`Error::Config`].
+    pub fn validate(&self, levels: usize) -> Result<()> {
+        Error::faults("detection heads", self.faults(levels))
+    }
+
+    pub(super) fn faults(&self, levels: usize) -> Vec<String> {
         let mut faults = Vec::new();
         let (pre_nms, post_nms) = (self.rpn.pre_nms_top_n, self.rpn.post_nms_top_n);
         let counts = [
@@ -326,9 +285,9 @@ impl DetectorConfig {
                 "`rpn.iou_thresholds` are {low} and {high}, expected the lower first"
             ));
         }
-        let levels = self.rpn.anchor_sizes.len();
-        if levels != SimplePyramid::LEVELS {
-            faults.push(format!("`rpn.anchor_sizes` has {levels} entries, expected 5"));
+        let sizes = self.rpn.anchor_sizes.len();
+        if sizes != levels {
+            faults.push(format!("`rpn.anchor_sizes` has {sizes} entries, expected {levels}"));
         }
         let positive =
             |values: &[f64]| values.iter().all(|value| value.is_finite() && *value > 0.0);
@@ -347,10 +306,7 @@ impl DetectorConfig {
                 faults.push(format!("`{name}` is {beta}, expected a finite number >= 0"));
             }
         }
-        if self.vit.embed_dim < 4 {
-            faults.push(format!("`embed_dim` is {}, expected at least 4", self.vit.embed_dim));
-        }
-        Error::faults("detector", faults)
+        faults
     }
 }
 
@@ -358,72 +314,10 @@ impl DetectorConfig {
 /// configuration's.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Thresholds {
-    /// Replaces [`DetectorConfig::score_threshold`].
+    /// Replaces [`DetectionHeadsConfig::score_threshold`].
     pub score: Option<f64>,
-    /// Replaces [`DetectorConfig::nms_threshold`].
+    /// Replaces [`DetectionHeadsConfig::nms_threshold`].
     pub nms: Option<f64>,
-    /// Replaces [`DetectorConfig::max_detections`].
+    /// Replaces [`DetectionHeadsConfig::max_detections`].
     pub max_detections: Option<usize>,
-}
-
-impl DetectorConfig {
-    /// Replaces the thresholds that are given.
-    #[must_use]
-    pub fn with_thresholds(self, thresholds: Thresholds) -> Self {
-        Self {
-            score_threshold: thresholds.score.unwrap_or(self.score_threshold),
-            nms_threshold: thresholds.nms.unwrap_or(self.nms_threshold),
-            max_detections: thresholds.max_detections.unwrap_or(self.max_detections),
-            ..self
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The configuration of a detector's file as written before 0.1.
-    const OLD: &str = r#"{"window":0,"global_blocks":[1],"relative_positions":true,"classes":4,
-        "rpn":{"before_nms":[300,200],"after_nms":[120,80],"nms":0.6,"overlaps":[0.2,0.8],"samples":64,
-               "positive_share":0.4,"smooth_l1":0.1},
-        "roi":{"pool":5,"samples":32,"positive_share":0.3,"overlap":0.4,"smooth_l1":0.2},
-        "mask":{"pool":6,"convs":1},"score":0.1,"nms":0.4,"most":30}"#;
-
-    #[test]
-    fn names_of_old_files_are_read() {
-        let config: DetectorConfig = serde_json::from_str(OLD).unwrap();
-        let expected = DetectorConfig {
-            window: None,
-            global_blocks: vec![1],
-            classes: 4,
-            rpn: RpnConfig {
-                pre_nms_top_n: TopN { train: 300, test: 200 },
-                post_nms_top_n: TopN { train: 120, test: 80 },
-                nms_threshold: 0.6,
-                iou_thresholds: [0.2, 0.8],
-                batch_size_per_image: 64,
-                positive_fraction: 0.4,
-                smooth_l1_beta: 0.1,
-                ..Default::default()
-            },
-            roi: RoiHeadsConfig {
-                pooler_resolution: 5,
-                batch_size_per_image: 32,
-                positive_fraction: 0.3,
-                iou_threshold: 0.4,
-                smooth_l1_beta: 0.2,
-                ..Default::default()
-            },
-            mask: MaskConfig { pooler_resolution: 6, convs: 1 },
-            score_threshold: 0.1,
-            nms_threshold: 0.4,
-            max_detections: 30,
-            ..Default::default()
-        };
-        assert_eq!(config, expected);
-        let text = serde_json::to_string(&config).unwrap();
-        assert!(text.contains(r#""window":0"#) && text.contains("pre_nms_top_n"), "{text}");
-        assert_eq!(serde_json::from_str::<DetectorConfig>(&text).unwrap(), config);
-    }
 }

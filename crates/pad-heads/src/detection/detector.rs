@@ -6,11 +6,12 @@ use pad_ops::{ImageSize, MatmulPrecision, Mode};
 use pad_train::Losses;
 
 use super::{
-    Boxes, Detection, DetectionBatch, DetectionWithMask, DetectorConfig, RoiHeads, RoiSamples, Rpn,
-    RpnOutput, RpnSamples, Target, Thresholds,
+    Boxes, Detection, DetectionBatch, DetectionFeatures, DetectionHeadsConfig, DetectionWithMask,
+    DetectorConfig, RoiHeads, RoiSamples, Rpn, RpnOutput, RpnSamples, Target, Thresholds,
+    ViTPyramid,
 };
 use crate::{
-    backbone::{FeatureExtractor, SimplePyramid, WindowedViT},
+    backbone::{FeatureExtractor, WindowedViT},
     error::{Error, Result},
 };
 
@@ -23,39 +24,33 @@ pub struct LossSamples {
     pub roi: Vec<RoiSamples>,
 }
 
-/// A network that detects objects. Parameter names are the original's (detectron2):
-/// `backbone.net.*`, `backbone.simfp_*`, `proposal_generator.rpn_head.*`, `roi_heads.*`.
-pub struct Detector {
-    config: DetectorConfig,
-    net: WindowedViT,
-    pyramid: SimplePyramid,
+/// A network that detects objects on the maps of `F`: by default a transformer with ViTDet's
+/// pyramid ([`Detector::new`]), else any [`DetectionFeatures`] ([`Detector::from_features`]).
+/// Parameter names are the original's (detectron2): `backbone.net.*`, `backbone.simfp_*`,
+/// `proposal_generator.rpn_head.*`, `roi_heads.*`.
+pub struct Detector<F = ViTPyramid> {
+    config: DetectionHeadsConfig,
+    features: F,
     rpn: Rpn,
     heads: RoiHeads,
 }
 
 impl Detector {
-    /// Builds the network from `vb`'s tensors.
+    /// Builds a detector on a transformer from `vb`'s tensors.
     ///
     /// # Errors
     /// [`Error::Config`]; tensors that `vb` lacks.
     pub fn new(config: &DetectorConfig, vb: VarBuilder) -> Result<Self> {
         config.validate()?;
-        let backbone = vb.pp("backbone");
-        let (dim, channels) = (config.vit.embed_dim, config.channels);
-        Ok(Self {
-            net: WindowedViT::new(&config.backbone(), backbone.pp("net"))?,
-            pyramid: SimplePyramid::new(dim, channels, backbone)?,
-            rpn: Rpn::new(&config.rpn, channels, &config.strides(), vb.pp("proposal_generator"))?,
-            heads: RoiHeads::new(config, vb.pp("roi_heads"))?,
-            config: config.clone(),
-        })
+        let features = ViTPyramid::new(config, vb.pp("backbone"))?;
+        Self::from_features(&config.heads(), features, vb)
     }
 
     /// Sets activation checkpointing of the backbone's blocks, see
     /// [`FeatureExtractor::set_checkpointing`]. Default: off.
     #[must_use]
     pub fn with_checkpointing(mut self, checkpointing: bool) -> Self {
-        self.net.set_checkpointing(checkpointing);
+        self.features.net.set_checkpointing(checkpointing);
         self
     }
 
@@ -63,8 +58,76 @@ impl Detector {
     /// positions or layer scale stay in `f32`. Default: `f32`.
     #[must_use]
     pub fn with_matmul_precision(mut self, precision: MatmulPrecision) -> Self {
-        self.net.set_matmul_precision(precision);
+        self.features.net.set_matmul_precision(precision);
         self
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &DetectorConfig {
+        self.features.config()
+    }
+
+    /// The transformer.
+    pub fn backbone(&self) -> &WindowedViT {
+        &self.features.net
+    }
+
+    /// Returns the transformer's last map, see [`ViTPyramid::last_map`].
+    ///
+    /// # Shapes
+    /// `images` (B, C, H, W), normalised -> (B, D, h, w).
+    ///
+    /// # Errors
+    /// Images that do not fit.
+    pub fn features(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
+        self.features.last_map(images, mode)
+    }
+}
+
+impl<F: DetectionFeatures> Detector<F> {
+    /// Builds a detector on `features`, a network of any kind; takes `proposal_generator.*` and
+    /// `roi_heads.*` from `vb`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for heads that do not fit the maps; tensors that `vb` lacks.
+    pub fn from_features(
+        config: &DetectionHeadsConfig,
+        features: F,
+        vb: VarBuilder,
+    ) -> Result<Self> {
+        let (strides, pooled) = (features.strides(), features.pooled());
+        let mut faults = config.faults(strides.len());
+        let rising = strides.windows(2).all(|pair| pair[0] < pair[1]);
+        if !rising || !strides.iter().all(|stride| stride.is_finite() && *stride > 0.0) {
+            faults.push(format!("strides {strides:?}, expected rising ones above 0"));
+        }
+        if !(features.canonical_stride().is_finite() && features.canonical_stride() > 0.0) {
+            faults.push(format!(
+                "canonical stride {}, expected one above 0",
+                features.canonical_stride()
+            ));
+        }
+        if features.channels() != config.channels {
+            let (found, expected) = (config.channels, features.channels());
+            faults.push(format!("`channels` is {found}, expected {expected}, those of the maps"));
+        }
+        if !(1..=strides.len()).contains(&pooled) {
+            let maps = strides.len();
+            faults.push(format!("boxes are pooled from {pooled} maps, expected 1 to {maps}"));
+        }
+        Error::faults("detector", faults)?;
+        let proposals = vb.pp("proposal_generator");
+        Ok(Self {
+            rpn: Rpn::new(&config.rpn, config.channels, &strides, proposals)?,
+            heads: RoiHeads::over(
+                config,
+                &strides[..pooled],
+                features.canonical_stride(),
+                vb.pp("roi_heads"),
+            )?,
+            config: config.clone(),
+            features,
+        })
     }
 
     /// Replaces the thresholds of detections that are given.
@@ -73,20 +136,16 @@ impl Detector {
     /// [`Error::Config`].
     pub fn with_thresholds(mut self, thresholds: Thresholds) -> Result<Self> {
         let config = self.config.with_thresholds(thresholds);
-        config.validate()?;
+        config.validate(self.features.strides().len())?;
+        self.features.set_thresholds(thresholds);
         self.heads = self.heads.with_thresholds(thresholds);
         self.config = config;
         Ok(self)
     }
 
-    /// The configuration.
-    pub fn config(&self) -> &DetectorConfig {
+    /// The configuration of the heads.
+    pub fn heads_config(&self) -> &DetectionHeadsConfig {
         &self.config
-    }
-
-    /// The transformer.
-    pub fn backbone(&self) -> &WindowedViT {
-        &self.net
     }
 
     /// The region proposal network.
@@ -99,38 +158,26 @@ impl Detector {
         &self.heads
     }
 
-    /// Returns the transformer's last map. Images whose sides the patch does not divide, or of a
-    /// single patch, are padded with zeros at the right and the bottom.
-    ///
-    /// # Shapes
-    /// `images` (B, C, H, W), normalised -> (B, D, h, w).
-    ///
-    /// # Errors
-    /// Images that do not fit.
-    pub fn features(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
-        let (_, _, height, width) = images.dims4()?;
-        let patch = self.config.vit.patch_size;
-        // The pyramid halves the patch grid once.
-        let whole = |side: usize| side.next_multiple_of(patch).max(2 * patch);
-        let images = images.pad_with_zeros(2, 0, whole(height) - height)?.pad_with_zeros(
-            3,
-            0,
-            whole(width) - width,
-        )?;
-        let last = self.net.depth().saturating_sub(1);
-        let mut maps = self.net.maps(&images, &[last], mode)?;
-        maps.pop().ok_or(Error::Maps { head: "pyramid", expected: 1, found: 0 })
+    /// The network that the heads stand on.
+    pub fn network(&self) -> &F {
+        &self.features
     }
 
-    /// Returns the five maps of the pyramid.
+    /// Returns the maps that the heads see, finest first.
     ///
     /// # Shapes
     /// `images` (B, C, H, W), normalised.
     ///
     /// # Errors
-    /// Images that do not fit.
+    /// Images that do not fit; [`Error::Maps`] for another number of maps than the network's
+    /// strides.
     pub fn maps(&self, images: &Tensor, mode: Mode) -> Result<Vec<Tensor>> {
-        self.pyramid.forward(&self.features(images, mode)?)
+        let maps = self.features.maps(images, mode)?;
+        let expected = self.features.strides().len();
+        if maps.len() != expected {
+            return Err(Error::Maps { head: "detector", expected, found: maps.len() });
+        }
+        Ok(maps)
     }
 
     /// Returns the losses of a batch: `rpn_cls`, `rpn_loc`, `cls` and `box_reg`, and `mask` with a

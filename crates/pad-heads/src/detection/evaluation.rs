@@ -12,7 +12,7 @@ use pad_data::{
 
 use super::{
     DetectionModel, DetectionReport,
-    coco::{CocoError, CocoTruth, evaluate, evaluate_masks},
+    coco::{CocoError, CocoTruth, evaluate, evaluate_masks, truth_of, without},
     predict::{MASK_OPACITY, PredictedObject},
 };
 use crate::{
@@ -32,7 +32,7 @@ pub type DetectionDataset<'a> = dyn Dataset<Sample = DetectionImage> + 'a;
 ///
 /// # Errors
 /// [`Error::Classes`] if the dataset has other classes than the model; more unreadable images than
-/// are tolerated; as [`DetectionModel::predict`] and [`CocoTruth::from_dataset`].
+/// are tolerated; as [`DetectionModel::predict`] and [`truth_of`].
 pub fn measure(
     model: &DetectionModel,
     dataset: &DetectionDataset<'_>,
@@ -74,14 +74,14 @@ fn measure_against(
                 what: "result",
                 place: results.len(),
                 of: "category",
-                id: i64::from(object.detection.label),
+                id: i64::from(object.detection.label).into(),
             };
             results.push(object.to_coco(labels.id, classes).ok_or(unknown)?);
         }
         seconds.push(found.seconds);
         macs += found.macs;
     }
-    let readable = truth.without(&left_out);
+    let readable = without(truth, &left_out);
     let truth = readable.as_ref().unwrap_or(truth);
     let boxes = evaluate(truth, &results)?;
     let masks = match model.network.config().masks {
@@ -131,7 +131,7 @@ impl<'a> DetectionEvaluator<'a> {
     ///
     /// # Errors
     /// [`Error::Classes`] if the dataset has other classes than the model; an invalid pipeline; as
-    /// [`CocoTruth::from_dataset`].
+    /// [`truth_of`].
     pub fn new(
         model: &'a DetectionModel,
         dataset: &'a DetectionDataset<'a>,
@@ -139,7 +139,7 @@ impl<'a> DetectionEvaluator<'a> {
     ) -> Result<Self> {
         pipeline.validate()?;
         expect_same(&model.classes, dataset.classes())?;
-        let truth = CocoTruth::from_dataset(dataset)?;
+        let truth = truth_of(dataset)?;
         truth.validate()?;
         let max_unreadable = LoaderConfig::default().max_unreadable;
         Ok(Self { model, dataset, truth, pipeline, max_unreadable })

@@ -7,7 +7,7 @@ use pad_data::{rect::Rect, rle::Rle};
 use pad_ops::ImageSize;
 
 use super::{
-    Detection, DetectorConfig, RoiSamples, Target,
+    Detection, DetectionHeadsConfig, RoiSamples, Target,
     losses::{binary_cross_entropy_sum, nothing, rows},
 };
 use crate::{
@@ -56,7 +56,7 @@ impl SoftMask {
         let [x1, y1, x2, y2] = bbox;
         let finite = bbox.iter().all(|edge| edge.is_finite());
         if !finite || x2 <= x1 || y2 <= y1 || self.values.len() != self.side * self.side {
-            return Rle::empty(size);
+            return Ok(Rle::empty(size)?);
         }
         let range = |low: f32, high: f32, whole: usize| {
             let low = low.floor().clamp(0.0, whole as f32) as usize;
@@ -82,17 +82,17 @@ impl SoftMask {
             }
         };
         let window = Rect { top, left, height, width };
-        Rle::within(size, window, |row, column| {
+        Ok(Rle::within(size, window, |row, column| {
             let (row, down) = between(row, y1, y2);
             let (column, right) = columns[column - left];
             let across = |row| value(row, column) * (1.0 - right) + value(row, column + 1) * right;
             across(row) * (1.0 - down) + across(row + 1) * down >= Self::THRESHOLD
-        })
+        })?)
     }
 }
 
 impl MaskHead {
-    pub(super) fn new(config: &DetectorConfig, vb: VarBuilder) -> Result<Self> {
+    pub(super) fn new(config: &DetectionHeadsConfig, vb: VarBuilder) -> Result<Self> {
         let channels = config.channels;
         let conv = |i: usize| {
             let at = vb.pp(format!("mask_fcn{}", i + 1));

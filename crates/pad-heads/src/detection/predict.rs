@@ -81,8 +81,8 @@ impl PredictedObject {
         let Detection { bbox, score, label } = self.detection;
         let [x1, y1, x2, y2] = bbox.map(f64::from);
         Some(CocoResult {
-            image_id,
-            category_id: classes.id(label)?,
+            image_id: image_id.into(),
+            category_id: classes.id(label)?.into(),
             bbox: [x1, y1, x2 - x1, y2 - y1],
             score: f64::from(score),
             segmentation: self.mask.clone().map(Segmentation::Runs),

@@ -10,7 +10,7 @@ use pad_ops::{
 };
 
 use super::{
-    Boxes, Detection, DetectorConfig, RoiSamples, Target, Thresholds,
+    Boxes, Detection, DetectionHeadsConfig, DetectorConfig, RoiSamples, Target, Thresholds,
     boxes::{BoxCoder, area, clipped, has_area},
     losses::{nothing, rows, smooth_l1_sum, table, values},
     mask_head::{self, DetectionWithMask, MaskHead},
@@ -22,18 +22,28 @@ use crate::{
     layers::{ChannelNorm, Conv2d, msra},
 };
 
-/// Side of a box that is pooled from the map of the transformer's own stride, and that map's index.
-const CANONICAL: (f32, f32) = (224.0, 2.0);
+/// Side of a box that is pooled from the map of the canonical stride.
+const CANONICAL_SIDE: f32 = 224.0;
 
-/// Number of maps that boxes are pooled from.
-const POOLED: usize = 4;
-
-/// Returns the index of the map that a box is pooled from: one more for twice the side.
+/// Returns the index of the map that a box is pooled from, of maps of strides 4, 8, 16 and 32: one
+/// more for twice the side.
+///
+/// ```
+/// use pad_heads::detection::level_of;
+/// let of_side = |side: f32| level_of([0.0, 0.0, side, side]);
+/// assert_eq!([of_side(50.0), of_side(112.0), of_side(224.0), of_side(1000.0)], [0, 1, 2, 3]);
+/// ```
 pub fn level_of(bbox: [f32; 4]) -> usize {
-    let (side, level) = CANONICAL;
-    let level = level + 2.0 + (area(bbox).sqrt() / side + 1e-8).log2();
-    // Levels count from 2 in the papers, from 0 here.
-    (level.floor() - 2.0).clamp(0.0, (POOLED - 1) as f32) as usize
+    level_among(bbox, &[4.0, 8.0, 16.0, 32.0], 16.0)
+}
+
+/// The index of the map that a box is pooled from: of the largest stride that is not above the one
+/// of its side.
+fn level_among(bbox: [f32; 4], strides: &[f32], canonical: f32) -> usize {
+    // In detectron2's order: levels are whole numbers from 4 on, that of the canonical stride.
+    let level = 4.0 + (area(bbox).sqrt() / CANONICAL_SIDE + 1e-8).log2();
+    let stride = canonical * (level.floor() - 4.0).exp2();
+    strides.iter().rposition(|own| *own <= stride).unwrap_or(0)
 }
 
 /// The output of one box head.
@@ -58,7 +68,7 @@ struct Stage {
 }
 
 impl Stage {
-    fn new(config: &DetectorConfig, stage: usize, vb: &VarBuilder) -> Result<Self> {
+    fn new(config: &DetectionHeadsConfig, stage: usize, vb: &VarBuilder) -> Result<Self> {
         let (channels, hidden) = (config.channels, config.head_dim);
         let at = |name: &str| match config.cascade {
             true => vb.pp(name).pp(stage),
@@ -116,7 +126,10 @@ impl Stage {
 /// `mask_head.{mask_fcn{i}.{weight,norm},deconv,predictor}`.
 #[derive(Clone, Debug)]
 pub struct RoiHeads {
-    config: DetectorConfig,
+    config: DetectionHeadsConfig,
+    /// Of the maps that boxes are pooled from.
+    strides: Vec<f32>,
+    canonical_stride: f32,
     scales: Vec<f32>,
     stages: Vec<Stage>,
     masks: Option<MaskHead>,
@@ -128,9 +141,26 @@ impl RoiHeads {
     /// # Errors
     /// Tensors that `vb` lacks.
     pub fn new(config: &DetectorConfig, vb: VarBuilder) -> Result<Self> {
+        let strides = &config.strides()[..DetectorConfig::POOLED];
+        Self::over(&config.heads(), strides, config.vit.patch_size as f32, vb)
+    }
+
+    /// Builds heads over maps of `config.channels` channels and the given strides, finest first;
+    /// boxes of 224 x 224 pixels are pooled from the map of `canonical_stride`.
+    ///
+    /// # Errors
+    /// Tensors that `vb` lacks.
+    pub fn over(
+        config: &DetectionHeadsConfig,
+        strides: &[f32],
+        canonical_stride: f32,
+        vb: VarBuilder,
+    ) -> Result<Self> {
         let stages = (0..config.stages()).map(|stage| Stage::new(config, stage, &vb));
         Ok(Self {
-            scales: config.strides()[..POOLED].iter().map(|stride| 1.0 / stride).collect(),
+            strides: strides.to_vec(),
+            canonical_stride,
+            scales: strides.iter().map(|stride| 1.0 / stride).collect(),
             stages: stages.collect::<Result<_>>()?,
             masks: match config.masks {
                 true => Some(MaskHead::new(config, vb.pp("mask_head"))?),
@@ -149,7 +179,7 @@ impl RoiHeads {
     /// Returns the features of each image's boxes, one image after the other.
     ///
     /// # Shapes
-    /// `maps` (B, C, H, W), four at least -> (R, C, side, side), side = `pooler_resolution`.
+    /// `maps` (B, C, H, W), one for each stride at least -> (R, C, side, side), side = `pooler_resolution`.
     ///
     /// # Errors
     /// [`Error::Maps`](crate::Error::Maps); maps or boxes that do not fit.
@@ -158,12 +188,13 @@ impl RoiHeads {
     }
 
     fn pooled_to(&self, side: usize, maps: &[Tensor], boxes: &[&[[f32; 4]]]) -> Result<Tensor> {
-        let Some(maps) = maps.get(..POOLED) else {
-            let found = maps.len();
-            return Err(Error::Maps { head: "box head", expected: POOLED, found });
+        let Some(maps) = maps.get(..self.strides.len()) else {
+            let (expected, found) = (self.strides.len(), maps.len());
+            return Err(Error::Maps { head: "box head", expected, found });
         };
         let of_image = |(image, boxes): (usize, &&[[f32; 4]])| {
-            let roi = move |&bbox: &[f32; 4]| ImageBox { map: level_of(bbox), image, bbox };
+            let level = |bbox| level_among(bbox, &self.strides, self.canonical_stride);
+            let roi = |&bbox: &[f32; 4]| ImageBox { map: level(bbox), image, bbox };
             boxes.iter().map(roi).collect::<Vec<_>>()
         };
         let rois: Vec<ImageBox> = boxes.iter().enumerate().flat_map(of_image).collect();

@@ -12,7 +12,6 @@ mod fcn;
 mod inference;
 mod linear;
 mod macs;
-pub mod metrics;
 mod model;
 mod predict;
 mod pretrained;
@@ -29,6 +28,8 @@ pub use inference::{
 };
 pub use linear::LinearHead;
 pub use model::{SegmentationBatch, SegmentationModel, SegmentationTask, StoredClasses};
+/// Intersection over union and accuracies, of [`pad_metrics::confusion`].
+pub use pad_metrics::confusion as metrics;
 pub use predict::{PredictedClasses, SegmentationInference};
 pub use pretrained::pretrained;
 pub use report::SegmentationReport;

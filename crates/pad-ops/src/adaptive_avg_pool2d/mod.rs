@@ -15,6 +15,7 @@ use crate::{
         nary::{self, Backward, Gradients},
         slices,
     },
+    empty,
 };
 use cpu::Bins;
 pub use reference::adaptive_avg_pool2d_reference;
@@ -28,6 +29,15 @@ pub use reference::adaptive_avg_pool2d_reference;
 ///
 /// # Errors
 /// [`Error::Shape`] or `DType`; [`Error::Value`] for an empty `size`.
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// use pad_ops::{ImageSize, adaptive_avg_pool2d};
+/// let x = Tensor::new(&[[[[1_f32, 2.0, 6.0]]]], &Device::Cpu)?;
+/// let y = adaptive_avg_pool2d(&x, ImageSize::new(1, 2))?; // the middle pixel is in both windows
+/// assert_eq!(y.flatten_all()?.to_vec1::<f32>()?, [1.5, 4.0]);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub fn adaptive_avg_pool2d(x: &Tensor, size: ImageSize) -> Result<Tensor> {
     const OP: &str = "adaptive_avg_pool2d";
     check::expect_rank(OP, "x", x, 4, "(B, C, H, W)")?;
@@ -40,7 +50,10 @@ pub fn adaptive_avg_pool2d(x: &Tensor, size: ImageSize) -> Result<Tensor> {
         let expected = "at least 1x1".into();
         return Err(Error::Value { op: OP, arg: "size", expected, found: size.to_string() });
     }
-    if !has_kernel(x) || x.elem_count() == 0 {
+    if x.elem_count() == 0 {
+        return Ok(empty::result((batch, channels, size.height, size.width), &[x])?);
+    }
+    if !has_kernel(x) {
         return adaptive_avg_pool2d_reference(x, size);
     }
     let bins = Bins::new(ImageSize { height, width }, size);

@@ -15,6 +15,7 @@ use crate::{
         nary::{self, Backward, Gradients},
         slices,
     },
+    empty,
 };
 
 /// Computes [`attention_packed`](crate::attention_packed) with `softmax(scale q k^T + bias)`;
@@ -25,6 +26,17 @@ use crate::{
 ///
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape), `DType`, `Device` or `Value`.
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// use pad_ops::{AttentionBias, attention_packed_biased};
+/// let qkv = Tensor::new(&[[[0_f32, 1.0, 2.0], [0.0, 5.0, 4.0]]], &Device::Cpu)?;
+/// let none = f32::NEG_INFINITY; // the first token sees itself alone
+/// let bias = Tensor::new(&[[[0_f32, none], [0.0, 0.0]]], &Device::Cpu)?;
+/// let y = attention_packed_biased(&qkv, 1, &AttentionBias::PerHead(bias))?;
+/// assert_eq!(y.to_vec3::<f32>()?, [[[2.0], [3.0]]]);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub fn attention_packed_biased(
     qkv: &Tensor,
     num_heads: usize,
@@ -33,11 +45,18 @@ pub fn attention_packed_biased(
     const OP: &str = "attention_packed_biased";
     expect_packed(OP, qkv, num_heads)?;
     bias.expect(OP, qkv, num_heads)?;
-    if !has_kernel(qkv) || qkv.elem_count() == 0 {
-        return reference::attention_packed_biased(qkv, num_heads, bias);
-    }
     let (b, n, width) = qkv.dims3()?;
     let d = width / 3;
+    if qkv.elem_count() == 0 {
+        let operands = match bias {
+            AttentionBias::PerHead(bias) => vec![qkv, bias],
+            AttentionBias::Decomposed { rows, columns } => vec![qkv, rows, columns],
+        };
+        return Ok(empty::result((b, n, d), &operands)?);
+    }
+    if !has_kernel(qkv) {
+        return reference::attention_packed_biased(qkv, num_heads, bias);
+    }
     let sizes = Sizes { b, n, d, heads: num_heads, head_dim: d / num_heads };
     let qkv = qkv.contiguous()?;
     let (params, grid) = match bias {

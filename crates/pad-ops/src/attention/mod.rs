@@ -8,7 +8,10 @@ mod bias;
 mod biased;
 mod biased_cpu;
 pub(crate) mod cpu;
+mod general;
+mod general_cpu;
 mod layout;
+mod options;
 #[cfg(target_arch = "x86_64")]
 mod panel;
 mod reference;
@@ -17,16 +20,20 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result as CandleResult, Shape, 
 
 pub use bias::AttentionBias;
 pub use biased::attention_packed_biased;
+pub use general::{attention, attention_with};
 pub(crate) use layout::Sizes;
 use layout::expect_packed;
+pub use options::AttentionOptions;
 pub use reference::{
-    attention, attention_packed as attention_packed_reference,
+    attention as attention_reference, attention_packed as attention_packed_reference,
     attention_packed_biased as attention_packed_biased_reference,
+    attention_with as attention_with_reference,
 };
 
 use crate::{
     Result,
     cpu::{has_kernel, slices},
+    empty,
 };
 
 /// Computes self-attention of `num_heads` heads with scale `head_dim^-0.5`, from the output of a
@@ -38,9 +45,22 @@ use crate::{
 ///
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape), `DType` or `Value`.
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// // Two tokens of width 1: query, key and value of each in turn.
+/// let qkv = Tensor::new(&[[[0_f32, 1.0, 2.0], [0.0, 5.0, 4.0]]], &Device::Cpu)?;
+/// let y = pad_ops::attention_packed(&qkv, 1)?;
+/// assert_eq!(y.to_vec3::<f32>()?, [[[3.0], [3.0]]]); // queries of zero: the mean value
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub fn attention_packed(qkv: &Tensor, num_heads: usize) -> Result<Tensor> {
     expect_packed("attention_packed", qkv, num_heads)?;
-    if !has_kernel(qkv) || qkv.elem_count() == 0 {
+    if qkv.elem_count() == 0 {
+        let (b, n, width) = qkv.dims3()?;
+        return Ok(empty::result((b, n, width / 3), &[qkv])?);
+    }
+    if !has_kernel(qkv) {
         return reference::attention_packed(qkv, num_heads);
     }
     Ok(qkv.contiguous()?.apply_op1(AttentionPacked { num_heads })?)

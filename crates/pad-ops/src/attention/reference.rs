@@ -2,13 +2,14 @@
 
 use candle_core::Tensor;
 
-use super::bias::AttentionBias;
-use crate::{Result, products::matmul, softmax};
+use super::{bias::AttentionBias, options::AttentionOptions};
+use crate::{Result, empty, products::matmul, softmax};
 
 /// Computes `softmax(scale q k^T + bias) v`: any device and floating dtype, any additive bias.
 ///
 /// # Shapes
-/// `q` (B, H, N, E); `k`, `v` (B, H, M, E); `bias` broadcast to (B, H, N, M); result (B, H, N, E).
+/// `q` (B, H, N, E); `k` (B, H, M, E); `v` (B, H, M, F); `bias` broadcast to (B, H, N, M); result
+/// (B, H, N, F).
 ///
 /// # Errors
 /// Any error of candle.
@@ -19,12 +20,68 @@ pub fn attention(
     bias: Option<&Tensor>,
     scale: f64,
 ) -> Result<Tensor> {
+    let shape = [q.dim(0)?, q.dim(1)?, q.dim(2)?, v.dim(3)?];
+    if empty::is_empty(&shape) {
+        let mut operands = vec![q, k, v];
+        operands.extend(bias);
+        return Ok(empty::result(shape.to_vec(), &operands)?);
+    }
     let logits = matmul(&(q.contiguous()? * scale)?, &k.contiguous()?.t()?)?;
     let logits = match bias {
         Some(bias) => logits.broadcast_add(bias)?,
         None => logits,
     };
     Ok(matmul(&softmax(&logits)?, &v.contiguous()?)?)
+}
+
+/// [`attention_with`](crate::attention_with) through [`attention`]: any device and floating dtype;
+/// the N x M matrix is kept for the backward.
+///
+/// # Shapes
+/// As [`attention_with`](crate::attention_with).
+///
+/// # Errors
+/// Any error of candle.
+pub fn attention_with(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    bias: Option<&Tensor>,
+    options: &AttentionOptions,
+) -> Result<Tensor> {
+    let (_, heads, queries, _) = q.dims4()?;
+    let keys = k.dim(2)?;
+    let (k, v) = (repeated(k, heads)?, repeated(v, heads)?);
+    let mask = match options.causal {
+        true => Some(causal_mask(queries, keys, q)?),
+        false => None,
+    };
+    let bias = match (bias, mask) {
+        (Some(bias), Some(mask)) => Some(bias.broadcast_add(&mask)?),
+        (bias, mask) => bias.cloned().or(mask),
+    };
+    attention(q, &k, &v, bias.as_ref(), options.scale)
+}
+
+/// Every head of keys as often as heads of queries share it.
+fn repeated(keys: &Tensor, heads: usize) -> Result<Tensor> {
+    let (b, groups, m, width) = keys.dims4()?;
+    if groups == heads || groups == 0 {
+        return Ok(keys.clone());
+    }
+    let each = keys.unsqueeze(2)?.broadcast_as((b, groups, heads / groups, m, width))?;
+    Ok(each.contiguous()?.reshape((b, heads, m, width))?)
+}
+
+/// (N, M): 0 where a query sees a key, else minus infinity.
+fn causal_mask(queries: usize, keys: usize, like: &Tensor) -> Result<Tensor> {
+    let ahead = keys.saturating_sub(queries);
+    let value = |at: usize| match at % keys <= at / keys + ahead {
+        true => 0.0_f32,
+        false => f32::NEG_INFINITY,
+    };
+    let mask: Vec<f32> = (0..queries * keys).map(value).collect();
+    Ok(Tensor::from_vec(mask, (queries, keys), like.device())?.to_dtype(like.dtype())?)
 }
 
 /// [`attention_packed`](crate::attention_packed) through [`attention`]: any device and floating

@@ -16,6 +16,8 @@ use crate::{
         nary::{self, Backward, Gradients},
         slices,
     },
+    empty,
+    products::{in_f32, is_mixed},
 };
 use cpu::Channels;
 pub use reference::{batch_norm2d_reference, batch_norm2d_with_reference};
@@ -36,12 +38,24 @@ pub struct Moments {
 /// statistics too.
 ///
 /// # Shapes
-/// `x` (B, C, H, W); `weight`, `bias` (C); result as `x`, and what was measured. One floating
-/// dtype.
+/// `x` (B, C, H, W); `weight`, `bias` (C); result as `x`, and what was measured, of the dtype of
+/// `x`. Any floating dtype; half types go with weights of `f32` and the other way round.
 ///
 /// # Errors
 /// [`Error::Shape`], `DType` or `Device` if an operand does not fit `x`; [`Error::Value`] unless a
-/// channel has two values or more (its variance would be undefined).
+/// channel has two values or more (its variance would be undefined), so for an empty batch too, and
+/// for an `eps` below 0 or not finite.
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// let x = Tensor::new(&[[[[1_f32, 3.0]]]], &Device::Cpu)?;
+/// let (weight, bias) = (Tensor::new(&[2_f32], &Device::Cpu)?, Tensor::new(&[5_f32], &Device::Cpu)?);
+/// let (y, moments) = pad_ops::batch_norm2d(&x, &weight, &bias, 0.0)?;
+/// assert_eq!(y.flatten_all()?.to_vec1::<f32>()?, [3.0, 7.0]);
+/// assert_eq!(moments.mean.to_vec1::<f32>()?, [2.0]);
+/// assert_eq!(moments.variance.to_vec1::<f32>()?, [2.0]); // unbiased, as running statistics take it
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub fn batch_norm2d(
     x: &Tensor,
     weight: &Tensor,
@@ -49,7 +63,7 @@ pub fn batch_norm2d(
     eps: f64,
 ) -> Result<(Tensor, Moments)> {
     const OP: &str = "batch_norm2d";
-    let (batch, channels, height, width) = check_operands(OP, x, weight, bias)?;
+    let (batch, channels, height, width) = check_operands(OP, x, (weight, bias), eps)?;
     let count = batch * height * width;
     if count < 2 {
         return Err(Error::Value {
@@ -59,7 +73,18 @@ pub fn batch_norm2d(
             found: count.to_string(),
         });
     }
-    if !has_kernel(x) || x.elem_count() == 0 {
+    if x.elem_count() == 0 {
+        let none = || Tensor::zeros(channels, x.dtype(), x.device());
+        let moments = Moments { mean: none()?, variance: none()? };
+        return Ok((empty::result(x.shape(), &[x, weight, bias])?, moments));
+    }
+    if is_mixed(x, &[weight, bias]) {
+        let (y, found) = batch_norm2d(&in_f32(x)?, &in_f32(weight)?, &in_f32(bias)?, eps)?;
+        let back = |tensor: &Tensor| tensor.to_dtype(x.dtype());
+        let moments = Moments { mean: back(&found.mean)?, variance: back(&found.variance)? };
+        return Ok((back(&y)?, moments));
+    }
+    if !has_kernel(x) {
         return batch_norm2d_reference(x, weight, bias, eps);
     }
     let x = x.contiguous()?;
@@ -82,7 +107,19 @@ pub fn batch_norm2d(
 /// As [`batch_norm2d`]; `moments` (C) each.
 ///
 /// # Errors
-/// [`Error::Shape`], `DType` or `Device` if an operand does not fit `x`.
+/// [`Error::Shape`], `DType` or `Device` if an operand does not fit `x`; [`Error::Value`] for an
+/// `eps` below 0 or not finite.
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// use pad_ops::Moments;
+/// let one = |value: f32| Tensor::new(&[value], &Device::Cpu);
+/// let x = Tensor::new(&[[[[1_f32, 3.0]]]], &Device::Cpu)?;
+/// let moments = Moments { mean: one(1.0)?, variance: one(4.0)? };
+/// let y = pad_ops::batch_norm2d_with(&x, &moments, &one(1.0)?, &one(0.0)?, 0.0)?;
+/// assert_eq!(y.flatten_all()?.to_vec1::<f32>()?, [0.0, 1.0]);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub fn batch_norm2d_with(
     x: &Tensor,
     moments: &Moments,
@@ -91,12 +128,21 @@ pub fn batch_norm2d_with(
     eps: f64,
 ) -> Result<Tensor> {
     const OP: &str = "batch_norm2d_with";
-    let (_, channels, height, width) = check_operands(OP, x, weight, bias)?;
+    let (_, channels, height, width) = check_operands(OP, x, (weight, bias), eps)?;
     for (arg, tensor) in [("mean", &moments.mean), ("variance", &moments.variance)] {
         check::expect_shape(OP, arg, tensor, &[channels])?;
-        check::expect_like(OP, arg, tensor, x)?;
+        check::expect_mixable(OP, arg, tensor, x)?;
     }
-    if !has_kernel(x) || x.elem_count() == 0 {
+    if x.elem_count() == 0 {
+        return Ok(empty::result(x.shape(), &[x, weight, bias])?);
+    }
+    if is_mixed(x, &[weight, bias, &moments.mean, &moments.variance]) {
+        let moments =
+            Moments { mean: in_f32(&moments.mean)?, variance: in_f32(&moments.variance)? };
+        let y = batch_norm2d_with(&in_f32(x)?, &moments, &in_f32(weight)?, &in_f32(bias)?, eps)?;
+        return Ok(y.to_dtype(x.dtype())?);
+    }
+    if !has_kernel(x) {
         return batch_norm2d_with_reference(x, moments, weight, bias, eps);
     }
     let wide = |tensor: &Tensor| -> CandleResult<Vec<f64>> {
@@ -110,16 +156,17 @@ pub fn batch_norm2d_with(
 fn check_operands(
     op: &'static str,
     x: &Tensor,
-    weight: &Tensor,
-    bias: &Tensor,
+    (weight, bias): (&Tensor, &Tensor),
+    eps: f64,
 ) -> Result<(usize, usize, usize, usize)> {
     check::expect_rank(op, "x", x, 4, "(B, C, H, W)")?;
     check::expect_float(op, "x", x)?;
     let sizes = x.dims4()?;
     for (arg, tensor) in [("weight", weight), ("bias", bias)] {
         check::expect_shape(op, arg, tensor, &[sizes.1])?;
-        check::expect_like(op, arg, tensor, x)?;
+        check::expect_mixable(op, arg, tensor, x)?;
     }
+    check::expect_eps(op, eps)?;
     Ok(sizes)
 }
 

@@ -5,7 +5,7 @@ use std::{error::Error as StdError, fmt, sync::Arc};
 use candle_core::{DType, Device, Error as CandleError, Result as CandleResult, Tensor};
 
 use super::{Measured, Moments, check_operands, cpu::Channels, normalize};
-use crate::{Error, Result, cpu::slices};
+use crate::{Error, Result, cpu::slices, empty, products::is_mixed};
 
 /// The error of a sum over processes.
 type Refusal = Box<dyn StdError + Send + Sync>;
@@ -59,8 +59,8 @@ pub fn batch_norm2d_synced(
     over: &SumOver,
 ) -> Result<(Tensor, Moments)> {
     const OP: &str = "batch_norm2d_synced";
-    let (batch, channels, height, width) = check_operands(OP, x, weight, bias)?;
-    if !x.device().is_cpu() || x.dtype() != DType::F32 {
+    let (batch, channels, height, width) = check_operands(OP, x, (weight, bias), eps)?;
+    if !x.device().is_cpu() || x.dtype() != DType::F32 || is_mixed(x, &[weight, bias]) {
         let host = |tensor: &Tensor| tensor.to_device(&Device::Cpu)?.to_dtype(DType::F32);
         let back = |tensor: &Tensor| tensor.to_dtype(x.dtype())?.to_device(x.device());
         let (weight, bias) = (host(weight)?, host(bias)?);
@@ -102,7 +102,7 @@ pub fn batch_norm2d_synced(
     };
     let moments = Moments { mean: narrow(&mean, 1.0)?, variance: narrow(&variance, unbiased)? };
     if x.elem_count() == 0 {
-        return Ok((x, moments));
+        return Ok((empty::result(x.shape(), &[&x, weight, bias])?, moments));
     }
     let measured = Measured::Everywhere { values: count, over: over.clone() };
     let y = normalize(OP, &x, weight, bias, (mean, variance), eps, layout, measured)?;

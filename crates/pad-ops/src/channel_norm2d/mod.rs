@@ -15,6 +15,8 @@ use crate::{
         nary::{self, Backward, Gradients},
         slices,
     },
+    empty,
+    products::{in_f32, is_mixed},
 };
 use cpu::{Pixels, Shape};
 pub use reference::channel_norm2d_reference;
@@ -23,10 +25,21 @@ pub use reference::channel_norm2d_reference;
 /// each pixel. Gradients to every operand that tracks something.
 ///
 /// # Shapes
-/// `x` (B, C, H, W); `weight`, `bias` (C); result as `x`. One floating dtype.
+/// `x` (B, C, H, W); `weight`, `bias` (C); result as `x`. Any floating dtype; half types go with
+/// weights of `f32` and the other way round.
 ///
 /// # Errors
-/// [`Error::Shape`](crate::Error::Shape), `DType` or `Device` if an operand does not fit `x`.
+/// [`Error::Shape`](crate::Error::Shape), `DType` or `Device` if an operand does not fit `x`;
+/// `Value` for an `eps` below 0 or not finite.
+///
+/// ```
+/// # use candle_core::{DType, Device, Tensor};
+/// let x = Tensor::new(&[[[[1_f32]], [[3.0]]]], &Device::Cpu)?; // one pixel of two channels
+/// let (one, zero) = (x.ones_like()?.flatten_all()?, x.zeros_like()?.flatten_all()?);
+/// let y = pad_ops::channel_norm2d(&x, &one, &zero, 0.0)?;
+/// assert_eq!(y.flatten_all()?.to_vec1::<f32>()?, [-1.0, 1.0]);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub fn channel_norm2d(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
     const OP: &str = "channel_norm2d";
     check::expect_rank(OP, "x", x, 4, "(B, C, H, W)")?;
@@ -34,9 +47,17 @@ pub fn channel_norm2d(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> R
     let (_, channels, height, width) = x.dims4()?;
     for (arg, tensor) in [("weight", weight), ("bias", bias)] {
         check::expect_shape(OP, arg, tensor, &[channels])?;
-        check::expect_like(OP, arg, tensor, x)?;
+        check::expect_mixable(OP, arg, tensor, x)?;
     }
-    if !has_kernel(x) || x.elem_count() == 0 {
+    check::expect_eps(OP, eps)?;
+    if x.elem_count() == 0 {
+        return Ok(empty::result(x.shape(), &[x, weight, bias])?);
+    }
+    if is_mixed(x, &[weight, bias]) {
+        let y = channel_norm2d(&in_f32(x)?, &in_f32(weight)?, &in_f32(bias)?, eps)?;
+        return Ok(y.to_dtype(x.dtype())?);
+    }
+    if !has_kernel(x) {
         return channel_norm2d_reference(x, weight, bias, eps);
     }
     let (x, weight, bias) = (x.contiguous()?, weight.contiguous()?, bias.contiguous()?);

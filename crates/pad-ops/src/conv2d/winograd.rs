@@ -13,6 +13,7 @@ use rayon::prelude::*;
 
 use super::geometry::Geometry;
 use crate::{
+    ImageSize,
     cpu::{
         level::multiversioned,
         matmul::{Into, Mat, Threads, matmul},
@@ -42,7 +43,9 @@ pub(super) struct Winograd {
 impl Winograd {
     /// Returns the tiling of a convolution of 3 x 3 with enough channels, else `None`.
     pub(super) fn of(of: Geometry) -> Option<Self> {
-        let fits = of.kernel == 3 && of.channels.min(of.outputs) >= MIN_CHANNELS;
+        let three = of.kernel == ImageSize::square(3) && of.groups == 1 && of.is_dense();
+        let even = of.padding.height == of.padding.width;
+        let fits = three && even && of.channels.min(of.outputs) >= MIN_CHANNELS;
         let (down, across) = (of.out_height().div_ceil(2), of.out_width().div_ceil(2));
         fits.then_some(Self { of, down, across })
     }
@@ -234,7 +237,7 @@ impl Winograd {
                 input.fill(0.0);
                 for (line, input) in input.chunks_exact_mut(padded).enumerate() {
                     let Some(from) = self.input_row(row_of, line) else { continue };
-                    let to = self.of.padding..self.of.padding + self.of.width;
+                    let to = self.of.padding.width..self.of.padding.width + self.of.width;
                     input[to].copy_from_slice(&image[from..from + self.of.width]);
                 }
                 mix_rows(&mut mixed, &input, padded);
@@ -269,7 +272,7 @@ impl Winograd {
                 unmix_rows(&mut lines, &mixed, padded);
                 for (line, values) in lines.chunks_exact(padded).enumerate() {
                     let Some(to) = self.input_row(row_of, line) else { continue };
-                    let from = self.of.padding..self.of.padding + self.of.width;
+                    let from = self.of.padding.width..self.of.padding.width + self.of.width;
                     planes::add(&mut image[to..to + self.of.width], &values[from]);
                 }
             }
@@ -278,7 +281,7 @@ impl Winograd {
 
     /// Where line `line` of a row of tiles begins in a channel, if it is inside.
     fn input_row(self, row: usize, line: usize) -> Option<usize> {
-        let row = (2 * row + line).checked_sub(self.of.padding)?;
+        let row = (2 * row + line).checked_sub(self.of.padding.width)?;
         (row < self.of.height).then_some(row * self.of.width)
     }
 

@@ -15,6 +15,8 @@ use crate::{
         nary::{self, Backward, Gradients},
         slices,
     },
+    empty,
+    products::{self, in_f32},
 };
 use cpu::Geometry;
 pub use reference::conv_transpose2x2_reference;
@@ -25,10 +27,19 @@ pub use reference::conv_transpose2x2_reference;
 ///
 /// # Shapes
 /// `x` (B, C, H, W); `weight` (C, O, 2, 2), PyTorch's layout; `bias` (O); result (B, O, 2 H, 2 W).
-/// One floating dtype.
+/// Any floating dtype; half types go with weights of `f32` and the other way round.
 ///
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape), `DType` or `Device` if an operand does not fit `x`.
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// let x = Tensor::new(&[[[[10_f32]]]], &Device::Cpu)?;
+/// let weight = Tensor::new(&[[[[1_f32, 2.0], [3.0, 4.0]]]], &Device::Cpu)?;
+/// let y = pad_ops::conv_transpose2x2(&x, &weight, None)?;
+/// assert_eq!(y.flatten_all()?.to_vec1::<f32>()?, [10.0, 20.0, 30.0, 40.0]);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub fn conv_transpose2x2(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     const OP: &str = "conv_transpose2x2";
     check::expect_rank(OP, "x", x, 4, "(B, C, H, W)")?;
@@ -37,12 +48,31 @@ pub fn conv_transpose2x2(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> 
     check::expect_rank(OP, "weight", weight, 4, "(C, O, 2, 2)")?;
     let outputs = weight.dim(1)?;
     check::expect_shape(OP, "weight", weight, &[channels, outputs, 2, 2])?;
-    check::expect_like(OP, "weight", weight, x)?;
+    check::expect_mixable(OP, "weight", weight, x)?;
     if let Some(bias) = bias {
         check::expect_shape(OP, "bias", bias, &[outputs])?;
-        check::expect_like(OP, "bias", bias, x)?;
+        check::expect_mixable(OP, "bias", bias, x)?;
     }
-    if !has_kernel(x) || x.elem_count() == 0 || weight.elem_count() == 0 {
+    let mut operands = vec![x, weight];
+    operands.extend(bias);
+    let sizes = [batch, outputs, 2 * height, 2 * width];
+    if empty::is_empty(&sizes) {
+        return Ok(empty::result(sizes.to_vec(), &operands)?);
+    }
+    if channels == 0 {
+        let y = Tensor::zeros(sizes.to_vec(), x.dtype(), x.device())?;
+        let y = empty::reaching(&y, &operands[..2])?;
+        return Ok(match bias {
+            Some(bias) => products::add_bias(&y, &bias.reshape((1, outputs, 1, 1))?)?,
+            None => y,
+        });
+    }
+    if products::is_mixed(x, &operands[1..]) {
+        let bias = bias.map(in_f32).transpose()?;
+        let y = conv_transpose2x2(&in_f32(x)?, &in_f32(weight)?, bias.as_ref())?;
+        return Ok(y.to_dtype(x.dtype())?);
+    }
+    if !has_kernel(x) {
         return conv_transpose2x2_reference(x, weight, bias);
     }
     let geometry = Geometry { channels, outputs, height, width };

@@ -17,14 +17,19 @@ use crate::{
         nary::{self, Backward, Gradients},
         slices,
     },
+    empty,
 };
 use cpu::Pixels;
 use options::checked_labels;
 pub use options::{CrossEntropy, HardPixels, PixelMean};
 pub use reference::cross_entropy2d_reference;
 
-/// Computes the loss of `logits` against `labels`; 0 with a gradient of zeros if no pixel counts.
-/// Gradients go to `logits` alone.
+/// Computes the loss of `logits` against `labels`; 0 with a gradient of zeros if no pixel counts or
+/// there is none. Gradients go to `logits` alone.
+///
+/// By default the sum is divided by the number of *all* pixels, ignored ones included, as the
+/// original's mmsegmentation has it; PyTorch and Hugging Face divide by the valid ones
+/// ([`PixelMean::Valid`]).
 ///
 /// # Shapes
 /// `logits` (B, C, H, W), floating dtype; `labels` (B, H, W), `u8` or `u32`, each below C or the
@@ -32,11 +37,29 @@ pub use reference::cross_entropy2d_reference;
 ///
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) or `DType`; `Value` for a label beyond the classes, or
-/// class weights that are not one a class, finite and not negative.
+/// class weights that are not one a class, finite and not negative, or a threshold of hard pixels
+/// that is no probability.
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// use pad_ops::{CrossEntropy, PixelMean, cross_entropy2d};
+/// let logits = Tensor::zeros((1, 2, 1, 2), candle_core::DType::F32, &Device::Cpu)?;
+/// let labels = Tensor::new(&[[[1_u8, 255]]], &Device::Cpu)?; // the second pixel is ignored
+/// let mut options = CrossEntropy::default();
+/// let all = cross_entropy2d(&logits, &labels, &options)?.to_scalar::<f32>()?;
+/// options.mean = PixelMean::Valid;
+/// let valid = cross_entropy2d(&logits, &labels, &options)?.to_scalar::<f32>()?;
+/// assert!((all - 2_f32.ln() / 2.0).abs() < 1e-6 && (valid - 2_f32.ln()).abs() < 1e-6);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub fn cross_entropy2d(logits: &Tensor, labels: &Tensor, options: &CrossEntropy) -> Result<Tensor> {
     const OP: &str = "cross_entropy2d";
     let labels = checked_labels(OP, logits, labels, options)?;
-    if !has_kernel(logits) || logits.elem_count() == 0 {
+    if logits.elem_count() == 0 {
+        let none = Tensor::zeros((), logits.dtype(), logits.device())?;
+        return Ok(empty::reaching(&none, &[logits])?);
+    }
+    if !has_kernel(logits) {
         return reference::with_labels(logits, labels, options);
     }
     let (batch, classes, height, width) = logits.dims4()?;

@@ -75,6 +75,12 @@ pub(super) fn checked_labels(
             return Err(value("class_weights", "finite weights >= 0".into(), bad.to_string()));
         }
     }
+    if let Some(threshold) = options.hard.and_then(|hard| hard.threshold)
+        && !(0.0..=1.0).contains(&threshold)
+    {
+        let expected = "a probability between 0 and 1".into();
+        return Err(value("hard.threshold", expected, threshold.to_string()));
+    }
     let labels = labels.flatten_all()?.to_dtype(DType::U32)?.to_vec1::<u32>()?;
     let beyond = |label: u32| Some(label) != options.ignore_index && label as usize >= classes;
     if let Some(place) = labels.iter().position(|&label| beyond(label)) {

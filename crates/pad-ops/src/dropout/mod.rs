@@ -32,6 +32,16 @@ const CHUNK: usize = 4096;
 ///
 /// # Errors
 /// [`Error::Value`](crate::Error::Value) unless `0 <= p < 1`, `DType` for integers.
+///
+/// ```
+/// # use candle_core::{DType, Device, Tensor};
+/// use pad_ops::{Mode, dropout, rng::Key};
+/// let x = Tensor::ones(8, DType::F32, &Device::Cpu)?;
+/// let y = dropout(&x, 0.5, Mode::Train(Key::new(1)).scope("drop"))?.to_vec1::<f32>()?;
+/// assert!(y.iter().all(|&value| value == 0.0 || value == 2.0));
+/// assert_eq!(dropout(&x, 0.5, Mode::Eval)?.to_vec1::<f32>()?, [1.0; 8]);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub fn dropout(x: &Tensor, p: f64, mode: Mode) -> Result<Tensor> {
     const OP: &str = "dropout";
     check_probability(OP, p)?;
@@ -72,6 +82,15 @@ pub fn dropout_reference(x: &Tensor, p: f64, key: Key) -> Result<Tensor> {
 ///
 /// # Errors
 /// [`Error::Value`](crate::Error::Value) unless `0 <= p < 1`, `Shape` for a scalar.
+///
+/// ```
+/// # use candle_core::{DType, Device, Tensor};
+/// use pad_ops::{Mode, drop_path, rng::Key};
+/// let x = Tensor::ones((4, 2), DType::F32, &Device::Cpu)?;
+/// let y = drop_path(&x, 0.5, Mode::Train(Key::new(1)).layer(3))?.to_vec2::<f32>()?;
+/// assert!(y.iter().all(|sample| *sample == [0.0, 0.0] || *sample == [2.0, 2.0]));
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub fn drop_path(x: &Tensor, p: f64, mode: Mode) -> Result<Tensor> {
     const OP: &str = "drop_path";
     check_probability(OP, p)?;

@@ -16,7 +16,7 @@ pub use fusion::Fusion;
 use crate::{
     Result, check,
     cpu::{has_kernel, slices},
-    gpu,
+    empty, gpu,
     products::wide,
 };
 
@@ -28,6 +28,16 @@ use crate::{
 ///
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape), `DType`, `Device`.
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// use pad_ops::{Fusion, fuse_patchwise};
+/// let adapter = Tensor::new(&[[[4_f32, 8.0]]], &Device::Cpu)?;
+/// let gate = Tensor::zeros((1, 4), candle_core::DType::F32, &Device::Cpu)?;
+/// let delta = fuse_patchwise(&adapter, &adapter, &gate, Fusion::Concat)?;
+/// assert_eq!(delta.to_vec3::<f32>()?, [[[2.0, 4.0]]]); // a gate of zeros: a scale of one half
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub fn fuse_patchwise(
     adapter: &Tensor,
     mlp: &Tensor,
@@ -38,7 +48,10 @@ pub fn fuse_patchwise(
     if gpu::has_kernel(adapter) {
         return Ok(device::apply(adapter, mlp, gate, fusion)?);
     }
-    if !has_kernel(adapter) || adapter.elem_count() == 0 {
+    if adapter.elem_count() == 0 {
+        return Ok(empty::result(adapter.shape(), &[adapter, mlp, gate])?);
+    }
+    if !has_kernel(adapter) {
         return fuse_patchwise_reference(adapter, mlp, gate, fusion);
     }
     let (adapter, mlp, gate) = (adapter.contiguous()?, mlp.contiguous()?, gate.contiguous()?);
@@ -72,6 +85,16 @@ pub fn fuse_patchwise_reference(
 ///
 /// # Errors
 /// As [`fuse_patchwise`].
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// use pad_ops::{Fusion, patchwise_scales};
+/// let adapter = Tensor::new(&[[[4_f32, 8.0]]], &Device::Cpu)?;
+/// let gate = Tensor::new(&[[0_f32, 0.0]], &Device::Cpu)?;
+/// let scales = patchwise_scales(&adapter, &adapter, &gate, Fusion::Side)?;
+/// assert_eq!(scales.to_vec2::<f32>()?, [[0.5]]);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub fn patchwise_scales(
     adapter: &Tensor,
     mlp: &Tensor,
@@ -80,7 +103,15 @@ pub fn patchwise_scales(
 ) -> Result<Tensor> {
     check_operands("patchwise_scales", adapter, mlp, gate, fusion)?;
     let d = check::last_dim("patchwise_scales", "adapter", adapter)?;
-    let tokens = adapter.elem_count() / d.max(1);
+    let shape = &adapter.dims()[..adapter.rank() - 1];
+    let tokens = shape.iter().product::<usize>();
+    if tokens == 0 {
+        return Ok(empty::result(shape, &[adapter, mlp, gate])?);
+    }
+    if d == 0 {
+        let half = Tensor::full(0.5_f32, shape, adapter.device())?.to_dtype(adapter.dtype())?;
+        return Ok(empty::reaching(&half, &[adapter, mlp, gate])?);
+    }
     let flat = |x: &Tensor| -> Result<Tensor> { Ok(x.contiguous()?.reshape((tokens, d))?) };
     let seen = match fusion {
         Fusion::Concat => Tensor::cat(&[flat(mlp)?, flat(adapter)?], 1)?,
@@ -91,7 +122,7 @@ pub fn patchwise_scales(
     let dtype = adapter.dtype();
     let logits = seen.to_dtype(wide(dtype))?.matmul(&gate.to_dtype(wide(dtype))?.t()?)?;
     let scales = ((logits.neg()?.exp()? + 1.0)?).recip()?.to_dtype(dtype)?;
-    Ok(scales.reshape(&adapter.dims()[..adapter.rank() - 1])?)
+    Ok(scales.reshape(shape)?)
 }
 
 fn check_operands(

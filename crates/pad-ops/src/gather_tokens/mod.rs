@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use crate::{
     Error, Result, check,
     cpu::{has_kernel, slices},
+    empty,
 };
 
 /// Selects the tokens `ids` of each image.
@@ -40,6 +41,7 @@ pub fn gather_tokens(x: &Tensor, ids: &Tensor) -> Result<Tensor> {
         return gather_tokens_reference(x, ids);
     }
     let indices = slices::indices(ids)?;
+    let shape = [b, ids.dim(1)?, x.dim(2)?];
     if let Some(&bad) = indices.iter().find(|&&id| id as usize >= n) {
         return Err(Error::Value {
             op: OP,
@@ -48,7 +50,10 @@ pub fn gather_tokens(x: &Tensor, ids: &Tensor) -> Result<Tensor> {
             found: bad.to_string(),
         });
     }
-    if !has_kernel(x) || x.elem_count() == 0 || indices.is_empty() {
+    if empty::is_empty(&shape) {
+        return Ok(empty::result(shape.to_vec(), &[x])?);
+    }
+    if !has_kernel(x) {
         return gather_tokens_reference(x, ids);
     }
     Ok(x.contiguous()?.apply_op1(GatherTokens { ids: indices.into_owned() })?)

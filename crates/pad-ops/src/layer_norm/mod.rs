@@ -12,17 +12,22 @@ use candle_core::{CpuStorage, CustomOp3, Layout, Result as CandleResult, Shape, 
 
 pub use reference::layer_norm as layer_norm_reference;
 
-use crate::{Result, check, cpu::has_kernel, cpu::slices, gpu};
+use crate::{
+    Result, check,
+    cpu::{has_kernel, slices},
+    empty, gpu,
+    products::{in_f32, is_mixed},
+};
 
 /// Normalises over the last axis.
 ///
 /// # Shapes
-/// `x` (.., D); `weight`, `bias` (D); result (.., D). Any floating dtype; half types are normalised
-/// in `f32`.
+/// `x` (.., D); `weight`, `bias` (D); result (.., D), of the dtype of `x`. Any floating dtype; half
+/// types are normalised in `f32`, and go with weights of `f32` and the other way round.
 ///
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) if `weight` or `bias` is not (D), `DType` or `Device` if
-/// they differ from `x`.
+/// they do not go with `x`, `Value` for an `eps` below 0 or not finite.
 ///
 /// ```
 /// # use candle_core::{Device, Tensor};
@@ -38,12 +43,20 @@ pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Resul
     check::expect_float(OP, "x", x)?;
     for (arg, tensor) in [("weight", weight), ("bias", bias)] {
         check::expect_shape(OP, arg, tensor, &[d])?;
-        check::expect_like(OP, arg, tensor, x)?;
+        check::expect_mixable(OP, arg, tensor, x)?;
+    }
+    check::expect_eps(OP, eps)?;
+    if x.elem_count() == 0 {
+        return Ok(empty::result(x.shape(), &[x, weight, bias])?);
+    }
+    if is_mixed(x, &[weight, bias]) {
+        let y = layer_norm(&in_f32(x)?, &in_f32(weight)?, &in_f32(bias)?, eps)?;
+        return Ok(y.to_dtype(x.dtype())?);
     }
     if gpu::has_kernel(x) {
         return Ok(device::apply(x, weight, bias, eps as f32)?);
     }
-    if !has_kernel(x) || x.elem_count() == 0 {
+    if !has_kernel(x) {
         return reference::layer_norm(x, weight, bias, eps);
     }
     let (x, weight, bias) = (x.contiguous()?, weight.contiguous()?, bias.contiguous()?);

@@ -19,14 +19,16 @@ use crate::{
         matmul::{Into, Mat, Threads, matmul},
         rows, slices,
     },
-    gpu, products,
+    empty, gpu,
+    products::{self, in_f32},
 };
 
 /// Computes `x weight^T + bias`, with PyTorch's weight layout.
 ///
 /// # Shapes
-/// `x` (.., I); `weight` (O, I); `bias` (O); result (.., O). Any floating dtype that candle
-/// multiplies on the device.
+/// `x` (.., I); `weight` (O, I); `bias` (O); result (.., O), of the dtype of `x`. Any floating dtype
+/// that candle multiplies on the device; activations in half precision go with weights in `f32` and
+/// the other way round (the product is then in `f32`, and each gradient has its operand's dtype).
 ///
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape), `DType` or `Device` if an operand does not fit `x`.
@@ -45,16 +47,35 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
     check::expect_rank(OP, "weight", weight, 2, "(O, I)")?;
     let outputs = weight.dim(0)?;
     check::expect_shape(OP, "weight", weight, &[outputs, inputs])?;
-    check::expect_like(OP, "weight", weight, x)?;
+    check::expect_mixable(OP, "weight", weight, x)?;
     if let Some(bias) = bias {
         check::expect_shape(OP, "bias", bias, &[outputs])?;
-        check::expect_like(OP, "bias", bias, x)?;
+        check::expect_mixable(OP, "bias", bias, x)?;
     }
     let mut shape = x.dims().to_vec();
     if let Some(last) = shape.last_mut() {
         *last = outputs;
     }
-    let rows = x.elem_count() / inputs.max(1);
+    let mut operands = vec![x, weight];
+    operands.extend(bias);
+    if empty::is_empty(&shape) {
+        return Ok(empty::result(shape, &operands)?);
+    }
+    if inputs == 0 {
+        // Sums of nothing: the bias alone.
+        let y = Tensor::zeros(shape, x.dtype(), x.device())?;
+        let y = empty::reaching(&y, &operands[..2])?;
+        return Ok(match bias {
+            Some(bias) => products::add_bias(&y, bias)?,
+            None => y,
+        });
+    }
+    if products::is_mixed(x, &operands[1..]) {
+        let bias = bias.map(in_f32).transpose()?;
+        let y = linear(&in_f32(x)?, &in_f32(weight)?, bias.as_ref())?;
+        return Ok(y.to_dtype(x.dtype())?);
+    }
+    let rows = x.elem_count() / inputs;
     let x = x.contiguous()?.reshape((rows, inputs))?;
     let weight = weight.contiguous()?;
     let on_cpu = has_kernel(&x) && !gpu::has_kernel(&x);
@@ -81,7 +102,7 @@ pub fn linear_reference(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> R
     if let Some(last) = shape.last_mut() {
         *last = weight.dim(0)?;
     }
-    let rows = x.elem_count() / inputs.max(1);
+    let rows = shape.iter().rev().skip(1).product::<usize>();
     let y = x.contiguous()?.reshape((rows, inputs))?.matmul(&weight.t()?)?.reshape(shape)?;
     Ok(match bias {
         Some(bias) => y.broadcast_add(bias)?,

@@ -3,7 +3,7 @@
 //! `loss = sum_bl mask[b, l] * mean_p (pred - target)^2 / sum(mask)`. Saved for the backward: the
 //! operands.
 
-use candle_core::{CpuStorage, CustomOp1, D, Layout, Result as CandleResult, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp1, D, DType, Layout, Result as CandleResult, Shape, Tensor};
 use rayon::prelude::*;
 
 use crate::{
@@ -20,7 +20,16 @@ use crate::{
 ///
 /// # Errors
 /// [`Error::Shape`] or [`Error::DType`]; [`Error::Value`] if no patch is removed (the mean would be
-/// 0 / 0).
+/// 0 / 0), so for an empty batch too (of masks on the CPU: those on an accelerator are not fetched).
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// let pred = Tensor::new(&[[[1_f32, 3.0], [9.0, 9.0]]], &Device::Cpu)?;
+/// let target = pred.zeros_like()?;
+/// let mask = Tensor::new(&[[1_f32, 0.0]], &Device::Cpu)?; // the second patch was kept
+/// assert_eq!(pad_ops::masked_mse(&pred, &target, &mask)?.to_scalar::<f32>()?, 5.0);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub fn masked_mse(pred: &Tensor, target: &Tensor, mask: &Tensor) -> Result<Tensor> {
     const OP: &str = "masked_mse";
     check::expect_rank(OP, "pred", pred, 3, "(B, L, P)")?;
@@ -29,21 +38,25 @@ pub fn masked_mse(pred: &Tensor, target: &Tensor, mask: &Tensor) -> Result<Tenso
     check::expect_like(OP, "target", target, pred)?;
     check::expect_shape(OP, "mask", mask, &pred.dims()[..2])?;
     check::expect_like(OP, "mask", mask, pred)?;
+    if pred.dim(2)? == 0 {
+        return Err(check::shape_error(OP, "pred", pred, "patches of at least one value".into()));
+    }
+    if !pred.device().is_cpu() {
+        // Fetching the mask to look at it would stall the device.
+        return masked_mse_reference(pred, target, mask);
+    }
+    let values = mask.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+    let removed: f32 = values.iter().sum();
+    if !(removed.is_finite() && removed > 0.0) {
+        let found = if removed == 0.0 { "none".into() } else { format!("a sum of {removed}") };
+        let expected = "at least one removed patch".to_string();
+        return Err(Error::Value { op: OP, arg: "mask", expected, found });
+    }
     if !has_kernel(pred) {
         return masked_mse_reference(pred, target, mask);
     }
-    let mask = mask.flatten_all()?.to_vec1::<f32>()?;
-    let removed: f32 = mask.iter().sum();
-    if removed <= 0.0 {
-        return Err(Error::Value {
-            op: OP,
-            arg: "mask",
-            expected: "at least one removed patch".into(),
-            found: "none".into(),
-        });
-    }
     let target = target.detach().contiguous()?;
-    Ok(pred.contiguous()?.apply_op1(MaskedMse { target, mask, removed })?)
+    Ok(pred.contiguous()?.apply_op1(MaskedMse { target, mask: values, removed })?)
 }
 
 /// [`masked_mse`] as a composition of candle operations: any device and floating dtype.
@@ -70,12 +83,24 @@ pub fn masked_mse_reference(pred: &Tensor, target: &Tensor, mask: &Tensor) -> Re
 ///
 /// # Errors
 /// [`Error::DType`] for integers, [`Error::Shape`] for a scalar.
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// let y = pad_ops::normalize_patches(&Tensor::new(&[[1_f32, 3.0]], &Device::Cpu)?)?;
+/// let y = y.to_vec2::<f32>()?;
+/// // The deviation is that of n - 1: sqrt(2), not 1.
+/// assert!((y[0][1] - 0.5_f32.sqrt()).abs() < 1e-6);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub fn normalize_patches(patches: &Tensor) -> Result<Tensor> {
     const OP: &str = "normalize_patches";
     let pixels = check::last_dim(OP, "patches", patches)?;
     check::expect_float(OP, "patches", patches)?;
     let patches = patches.detach().contiguous()?;
-    if !has_kernel(&patches) || patches.elem_count() == 0 {
+    if patches.elem_count() == 0 {
+        return Ok(patches);
+    }
+    if !has_kernel(&patches) {
         let dtype = patches.dtype();
         let patches = patches.to_dtype(wide(dtype))?;
         let mean = patches.mean_keepdim(D::Minus1)?;

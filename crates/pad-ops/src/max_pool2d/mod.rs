@@ -14,6 +14,7 @@ use crate::{
         nary::{self, Backward, Gradients},
         slices,
     },
+    empty,
 };
 use cpu::Windows;
 pub use reference::max_pool2d_reference;
@@ -29,6 +30,14 @@ pub use reference::max_pool2d_reference;
 /// # Errors
 /// [`Error::Shape`] or `DType`; [`Error::Value`] for a kernel or stride of 0, or a kernel larger
 /// than the image.
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// let x = Tensor::new(&[[[[1_f32, 2.0, 9.0], [4.0, 3.0, 9.0]]]], &Device::Cpu)?;
+/// let y = pad_ops::max_pool2d(&x, 2, 2)?; // the third column fills no window
+/// assert_eq!(y.flatten_all()?.to_vec1::<f32>()?, [4.0]);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub fn max_pool2d(x: &Tensor, kernel: usize, stride: usize) -> Result<Tensor> {
     const OP: &str = "max_pool2d";
     check::expect_rank(OP, "x", x, 4, "(B, C, H, W)")?;
@@ -48,10 +57,14 @@ pub fn max_pool2d(x: &Tensor, kernel: usize, stride: usize) -> Result<Tensor> {
     if stride == 0 {
         return Err(value("stride", "at least 1".into(), stride));
     }
-    if !has_kernel(x) || x.elem_count() == 0 {
+    let windows = Windows { height, width, kernel, stride };
+    if x.elem_count() == 0 {
+        let shape = (batch, channels, windows.out_height(), windows.out_width());
+        return Ok(empty::result(shape, &[x])?);
+    }
+    if !has_kernel(x) {
         return max_pool2d_reference(x, kernel, stride);
     }
-    let windows = Windows { height, width, kernel, stride };
     let x = x.contiguous()?;
     let y = windows.forward(&slices::borrow(&x)?);
     let shape = Shape::from((batch, channels, windows.out_height(), windows.out_width()));

@@ -15,7 +15,7 @@ use crate::{
         nary::{self, Backward, Gradients},
         slices,
     },
-    gpu,
+    empty, gpu,
 };
 use cpu::Resize;
 pub use reference::resize_bilinear_reference;
@@ -27,7 +27,20 @@ pub use reference::resize_bilinear_reference;
 /// `x` (B, C, H, W), floating dtype -> (B, C, `size`).
 ///
 /// # Errors
-/// [`Error::Shape`] or `DType`; [`Error::Value`] for an empty `size`.
+/// [`Error::Shape`] or `DType`, and `Shape` for maps without a pixel; [`Error::Value`] for an empty
+/// `size`.
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// use pad_ops::{ImageSize, resize_bilinear};
+/// let x = Tensor::new(&[[[[0_f32, 4.0]]]], &Device::Cpu)?;
+/// let resized = |corners| -> pad_ops::Result<Vec<f32>> {
+///     Ok(resize_bilinear(&x, ImageSize::new(1, 4), corners)?.flatten_all()?.to_vec1()?)
+/// };
+/// assert_eq!(resized(false)?, [0.0, 1.0, 3.0, 4.0]); // half-pixel centres
+/// assert!((resized(true)?[1] - 4.0 / 3.0).abs() < 1e-6); // corners stay
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub fn resize_bilinear(x: &Tensor, size: ImageSize, align_corners: bool) -> Result<Tensor> {
     const OP: &str = "resize_bilinear";
     check::expect_rank(OP, "x", x, 4, "(B, C, H, W)")?;
@@ -47,7 +60,10 @@ pub fn resize_bilinear(x: &Tensor, size: ImageSize, align_corners: bool) -> Resu
     if gpu::has_kernel(x) {
         return Ok(device::apply(&x.contiguous()?, size, align_corners)?);
     }
-    if !has_kernel(x) || x.elem_count() == 0 {
+    if x.elem_count() == 0 {
+        return Ok(empty::result((batch, channels, size.height, size.width), &[x])?);
+    }
+    if !has_kernel(x) {
         return resize_bilinear_reference(x, size, align_corners);
     }
     let resize = Resize::new(from, size, align_corners);

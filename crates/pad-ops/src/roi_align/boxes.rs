@@ -64,6 +64,9 @@ pub(super) fn expect(
     if scales.len() != maps.len() {
         return Err(value("scales", maps.len().to_string(), scales.len().to_string()));
     }
+    if let Some(scale) = scales.iter().find(|scale| !(scale.is_finite() && **scale > 0.0)) {
+        return Err(value("scales", "finite numbers above 0".into(), scale.to_string()));
+    }
     if options.height == 0 || options.width == 0 {
         let found = format!("{} x {}", options.height, options.width);
         return Err(value("options", "at least 1 x 1 bins".into(), found));

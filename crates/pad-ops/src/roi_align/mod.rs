@@ -20,7 +20,7 @@ use crate::{
         nary::{self, Backward, Gradients},
         slices,
     },
-    gpu,
+    empty, gpu,
 };
 pub use boxes::{ImageBox, RoiAlign};
 use boxes::{OP, expect, no_map};
@@ -31,13 +31,31 @@ use sampling::regions;
 /// What lies further than a pixel outside a map is 0; so is a box of a negative side. Gradients to
 /// every map that tracks something, none to boxes.
 ///
+/// Boxes are aligned by half a pixel: the value at coordinate 0 is at the corner of the first pixel,
+/// not at its centre, so a box over one whole pixel gives that pixel (detectron2's
+/// `ROIAlignV2`, torchvision's `aligned=True`; torchvision's default is `False`).
+///
 /// # Shapes
 /// `maps` (B, C, H, W) each, of one B and C; result (R, C, `height`, `width`).
 ///
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape), `DType` or `Device` for maps that do not belong together;
 /// `Value` for no map, no bin, another number of scales, a map or image that does not exist, or a
-/// box whose edges are not finite or that spans more than 65,536 samples of a bin.
+/// box whose edges are not finite or that spans more than 65,536 samples of a bin, or scales that
+/// are not finite and above 0.
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// use pad_ops::{ImageBox, RoiAlign, roi_align};
+/// let map = Tensor::new(&[[[[1_f32, 2.0], [3.0, 4.0]]]], &Device::Cpu)?;
+/// let pooled = |bbox| -> pad_ops::Result<Vec<f32>> {
+///     let rois = [ImageBox { map: 0, image: 0, bbox }];
+///     Ok(roi_align(&[map.clone()], &[1.0], &rois, RoiAlign::square(1))?.flatten_all()?.to_vec1()?)
+/// };
+/// assert_eq!(pooled([1.0, 0.0, 2.0, 1.0])?, [2.0]); // the upper right pixel, exactly
+/// assert_eq!(pooled([0.0, 0.0, 2.0, 2.0])?, [2.5]); // the mean of all four
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub fn roi_align(
     maps: &[Tensor],
     scales: &[f32],
@@ -48,7 +66,10 @@ pub fn roi_align(
     let regions = regions(maps, scales, rois, options)?;
     let [first, others @ ..] = maps else { return Err(no_map()) };
     let shape = Shape::from((rois.len(), channels, options.height, options.width));
-    let empty = rois.is_empty() || maps.iter().any(|map| map.elem_count() == 0);
+    if shape.elem_count() == 0 {
+        return Ok(empty::result(shape, &maps.iter().collect::<Vec<_>>())?);
+    }
+    let empty = maps.iter().any(|map| map.elem_count() == 0);
     if gpu::has_kernel(first) && !empty {
         return Ok(device::apply(maps, &regions, options)?);
     }

@@ -6,7 +6,7 @@ use super::{
     boxes::{ImageBox, RoiAlign, expect},
     sampling::{Bin, Region, regions},
 };
-use crate::{Result, products::matmul};
+use crate::{Result, empty, products::matmul};
 
 /// [`roi_align`](crate::roi_align) in candle operations: any device and floating dtype.
 ///
@@ -30,7 +30,13 @@ pub(super) fn align(maps: &[Tensor], regions: &[Region], shape: Shape) -> Result
     let pooled: Vec<Tensor> = regions
         .iter()
         .map(|region| {
-            let map = maps[region.map].get(region.image)?.contiguous()?; // (C, H, W)
+            let map = &maps[region.map];
+            if map.elem_count() == 0 {
+                // A map without pixels: nothing is near any box.
+                let zeros = Tensor::zeros(&shape.dims()[1..], map.dtype(), map.device())?;
+                return Ok(empty::reaching(&zeros, &[map])?);
+            }
+            let map = map.get(region.image)?.contiguous()?; // (C, H, W)
             let (channels, height, width) = map.dims3()?;
             let rows = dense(&region.rows, height, &map)?;
             let columns = dense(&region.columns, width, &map)?;

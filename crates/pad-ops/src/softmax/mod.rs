@@ -9,11 +9,11 @@ use candle_core::{CpuStorage, CustomOp1, D, Layout, Result as CandleResult, Shap
 use crate::{
     Result, check,
     cpu::{has_kernel, level::multiversioned, rows, slices, special},
-    gpu,
+    empty, gpu,
     products::wide,
 };
 
-/// Computes the softmax over the last axis.
+/// Computes the softmax over the last axis. No values give no values.
 ///
 /// # Shapes
 /// `x` (.., N) -> (.., N). A row with a NaN gives NaN in the whole row; a row of minus infinities
@@ -35,7 +35,10 @@ pub fn softmax(x: &Tensor) -> Result<Tensor> {
     if gpu::has_kernel(x) {
         return Ok(device::apply(x)?);
     }
-    if !has_kernel(x) || x.elem_count() == 0 {
+    if x.elem_count() == 0 {
+        return Ok(empty::result(x.shape(), &[x])?);
+    }
+    if !has_kernel(x) {
         return softmax_reference(x);
     }
     Ok(x.contiguous()?.apply_op1(Softmax)?)

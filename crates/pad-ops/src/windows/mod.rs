@@ -13,10 +13,18 @@ use crate::{
         nary::{self, Backward, Gradients},
         slices,
     },
+    empty,
 };
 pub use reference::{window_partition_reference, window_unpartition_reference};
 
 /// A grid of tokens cut into windows.
+///
+/// ```
+/// use pad_ops::Windows;
+/// let windows = Windows { height: 5, width: 7, side: 3 };
+/// assert_eq!((windows.rows(), windows.columns()), (2, 3));
+/// assert_eq!((windows.count(), windows.tokens()), (6, 9));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Windows {
     /// Rows of tokens.
@@ -103,6 +111,18 @@ impl Windows {
 ///
 /// # Errors
 /// [`Error::Shape`], [`Error::DType`]; [`Error::Value`] for an empty grid or window.
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// use pad_ops::{Windows, window_partition, window_unpartition};
+/// let windows = Windows { height: 1, width: 3, side: 2 };
+/// let x = Tensor::new(&[[[1_f32], [2.0], [3.0]]], &Device::Cpu)?; // one row of three tokens
+/// let y = window_partition(&x, windows)?;
+/// // Two windows of 2 x 2, padded with zeros at the bottom and the right.
+/// assert_eq!(y.flatten_all()?.to_vec1::<f32>()?, [1.0, 2.0, 0.0, 0.0, 3.0, 0.0, 0.0, 0.0]);
+/// assert_eq!(window_unpartition(&y, windows)?.to_vec3::<f32>()?, x.to_vec3::<f32>()?);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub fn window_partition(x: &Tensor, windows: Windows) -> Result<Tensor> {
     const OP: &str = "window_partition";
     windows.expect(OP)?;
@@ -110,12 +130,15 @@ pub fn window_partition(x: &Tensor, windows: Windows) -> Result<Tensor> {
     check::expect_float(OP, "x", x)?;
     let (batch, _, dim) = x.dims3()?;
     check::expect_shape(OP, "x", x, &[batch, windows.height * windows.width, dim])?;
-    if !has_kernel(x) || x.elem_count() == 0 {
+    let shape = Shape::from((batch * windows.count(), windows.tokens(), dim));
+    if x.elem_count() == 0 {
+        return Ok(empty::result(shape, &[x])?);
+    }
+    if !has_kernel(x) {
         return window_partition_reference(x, windows);
     }
     let x = x.contiguous()?;
     let y = windows.gather(&slices::borrow(&x)?, dim);
-    let shape = Shape::from((batch * windows.count(), windows.tokens(), dim));
     Ok(nary::apply(OP, &x, &[], y, shape, Partition { windows, dim })?)
 }
 
@@ -126,6 +149,15 @@ pub fn window_partition(x: &Tensor, windows: Windows) -> Result<Tensor> {
 ///
 /// # Errors
 /// As [`window_partition`].
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// use pad_ops::{Windows, window_unpartition};
+/// let windows = Windows { height: 1, width: 1, side: 2 };
+/// let y = Tensor::new(&[[[5_f32], [6.0], [7.0], [8.0]]], &Device::Cpu)?;
+/// assert_eq!(window_unpartition(&y, windows)?.to_vec3::<f32>()?, [[[5.0]]]);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub fn window_unpartition(y: &Tensor, windows: Windows) -> Result<Tensor> {
     const OP: &str = "window_unpartition";
     windows.expect(OP)?;
@@ -137,12 +169,15 @@ pub fn window_unpartition(y: &Tensor, windows: Windows) -> Result<Tensor> {
         let expected = format!("a multiple of {} windows", windows.count());
         return Err(check::shape_error(OP, "y", y, expected));
     }
-    if !has_kernel(y) || y.elem_count() == 0 {
+    let shape = Shape::from((all / windows.count(), windows.height * windows.width, dim));
+    if y.elem_count() == 0 {
+        return Ok(empty::result(shape, &[y])?);
+    }
+    if !has_kernel(y) {
         return window_unpartition_reference(y, windows);
     }
     let y = y.contiguous()?;
     let x = windows.scatter(&slices::borrow(&y)?, dim);
-    let shape = Shape::from((all / windows.count(), windows.height * windows.width, dim));
     Ok(nary::apply(OP, &y, &[], x, shape, Unpartition { windows, dim })?)
 }
 

@@ -68,7 +68,7 @@ fn mask(scene: &Scene, bbox: &SceneBox, number: u16) -> Result<Rle> {
     let (left, top) = (bbox.x1 as usize, bbox.y1 as usize);
     let window = Rect { top, left, height: bbox.y2 as usize - top, width: bbox.x2 as usize - left };
     let own = |row, column| scene.instances[row * scene.size.width + column] == number;
-    Rle::within(image_size(scene.size), window, own)
+    Ok(Rle::within(image_size(scene.size), window, own)?)
 }
 
 impl DetectionScenes {

@@ -8,7 +8,7 @@
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-pub use crate::error::MetricsError;
+use crate::MetricsError;
 
 /// A confusion matrix: how often each class was predicted where each class is labelled, over any
 /// number of images.

@@ -4,10 +4,10 @@
 //! The outline is followed on a grid five times as fine as the pixels. Where it steps from one fine
 //! column to the next at the centre of a pixel column, the mask changes from that row downwards.
 
-use pad_ops::ImageSize;
-
 use super::{Rle, Runs};
-use crate::{Error, Result};
+use crate::{ImageSize, MaskError};
+
+type Result<T> = std::result::Result<T, MaskError>;
 
 /// Number of fine grid points per pixel and axis.
 const FINE: f64 = 5.0;
@@ -20,7 +20,7 @@ impl Rle {
     /// image at 0) as a mask.
     ///
     /// # Errors
-    /// [`Error::Setting`] for a polygon with fewer than three corners or an odd number of
+    /// [`MaskError`] for a polygon with fewer than three corners or an odd number of
     /// coordinates, coordinates that are NaN or outside the image by more than its size, and an
     /// outline that crosses the columns of pixels more often than an image of this size has pixels.
     pub fn of_polygons(size: ImageSize, polygons: &[Vec<f64>]) -> Result<Self> {
@@ -36,7 +36,7 @@ impl Rle {
 fn filled(size: ImageSize, polygon: &[f64]) -> Result<Rle> {
     let whole = Rle::empty(size)?;
     let refuse = |expected: &str, found: String| {
-        Err(Error::Setting { name: "polygon", expected: expected.into(), found })
+        Err(MaskError { what: "polygon", expected: expected.into(), found })
     };
     let (corners, rest) = polygon.as_chunks::<2>();
     if corners.len() < 3 || !rest.is_empty() {

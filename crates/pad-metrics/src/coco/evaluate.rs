@@ -3,14 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pad_data::{
+use rayon::prelude::*;
+
+use super::{CocoAnnotation, CocoId, CocoResult, CocoTruth, finite, known};
+use crate::{
+    CocoError, ImageSize,
     rect::Rect,
     rle::{Rle, Segmentation},
 };
-use pad_ops::ImageSize;
-use rayon::prelude::*;
-
-use super::{CocoAnnotation, CocoError, CocoResult, CocoTruth, known};
 
 /// Number of IoU thresholds, 0.5 to 0.95.
 const OVERLAPS: usize = 10;
@@ -90,25 +90,25 @@ pub fn evaluate(truth: &CocoTruth, results: &[CocoResult]) -> Result<CocoMetrics
 /// As [`evaluate`]; [`CocoError::NoMask`] and [`CocoError::Mask`].
 pub fn evaluate_masks(truth: &CocoTruth, results: &[CocoResult]) -> Result<CocoMetrics, CocoError> {
     let categories = checked(truth, results)?;
-    let sizes: BTreeMap<i64, ImageSize> = truth
+    let sizes: BTreeMap<&CocoId, ImageSize> = truth
         .images
         .iter()
-        .map(|image| (image.id, ImageSize::new(image.height, image.width)))
+        .map(|image| (&image.id, ImageSize::new(image.height, image.width)))
         .collect();
-    let mask = |what, place, image: i64, stored: Option<&Segmentation>| {
+    let mask = |what, place, image: &CocoId, stored: Option<&Segmentation>| {
         let stored = stored.ok_or(CocoError::NoMask { what, place })?;
         // `checked` has seen that the image is known.
-        let size = sizes.get(&image).copied().unwrap_or(ImageSize::square(0));
-        stored.rle(size).map_err(|cause| CocoError::Mask { what, place, cause: Box::new(cause) })
+        let size = sizes.get(image).copied().unwrap_or(ImageSize::square(0));
+        stored.rle(size).map_err(|cause| CocoError::Mask { what, place, cause })
     };
     let objects = truth.annotations.par_iter().enumerate().map(|(place, one)| {
-        let mask = mask("annotation", place, one.image_id, one.segmentation.as_ref())?;
+        let mask = mask("annotation", place, &one.image_id, one.segmentation.as_ref())?;
         Ok(Object::of(one, Shape::mask(mask)))
     });
     let objects = objects.collect::<Vec<Result<_, CocoError>>>();
     let objects = objects.into_iter().collect::<Result<Vec<_>, _>>()?;
     let found = results.par_iter().enumerate().map(|(place, one)| {
-        let mask = mask("result", place, one.image_id, one.segmentation.as_ref())?;
+        let mask = mask("result", place, &one.image_id, one.segmentation.as_ref())?;
         let area = mask.area() as f64;
         Ok(Candidate { shape: Shape::mask(mask), area, score: one.score })
     });
@@ -118,20 +118,16 @@ pub fn evaluate_masks(truth: &CocoTruth, results: &[CocoResult]) -> Result<CocoM
 }
 
 /// Checks that results fit the annotations, and returns the ids of the categories in order.
-fn checked(truth: &CocoTruth, results: &[CocoResult]) -> Result<Vec<i64>, CocoError> {
+fn checked<'a>(truth: &'a CocoTruth, results: &[CocoResult]) -> Result<Vec<&'a CocoId>, CocoError> {
     truth.validate()?;
-    let images: BTreeSet<i64> = truth.images.iter().map(|image| image.id).collect();
-    let categories: BTreeSet<i64> = truth.categories.iter().map(|category| category.id).collect();
+    let images: BTreeSet<&CocoId> = truth.images.iter().map(|image| &image.id).collect();
+    let categories: BTreeSet<&CocoId> =
+        truth.categories.iter().map(|category| &category.id).collect();
     for (place, result) in results.iter().enumerate() {
-        known("result", place, "image", result.image_id, &images)?;
-        known("result", place, "category", result.category_id, &categories)?;
-        let fault = |what, value| Err(CocoError::NotFinite { place, what, value });
-        if !result.score.is_finite() {
-            return fault("score", result.score);
-        }
-        if let Some(&value) = result.bbox.iter().find(|value| !value.is_finite()) {
-            return fault("box", value);
-        }
+        known("result", place, "image", &result.image_id, &images)?;
+        known("result", place, "category", &result.category_id, &categories)?;
+        finite("result", place, "score", &[result.score])?;
+        finite("result", place, "box", &result.bbox)?;
     }
     Ok(categories.into_iter().collect())
 }
@@ -140,20 +136,20 @@ fn checked(truth: &CocoTruth, results: &[CocoResult]) -> Result<Vec<i64>, CocoEr
 fn compared(
     truth: &CocoTruth,
     results: &[CocoResult],
-    categories: &[i64],
+    categories: &[&CocoId],
     objects: &[Object],
     found: &[Candidate],
 ) -> CocoMetrics {
-    type Images<'a> = BTreeMap<i64, (Vec<&'a Object>, Vec<&'a Candidate>)>;
-    let mut classes: BTreeMap<i64, Images> =
+    type Images<'a> = BTreeMap<&'a CocoId, (Vec<&'a Object>, Vec<&'a Candidate>)>;
+    let mut classes: BTreeMap<&CocoId, Images> =
         categories.iter().map(|&category| (category, Images::new())).collect();
     for (one, object) in truth.annotations.iter().zip(objects) {
-        let images = classes.entry(one.category_id).or_default();
-        images.entry(one.image_id).or_default().0.push(object);
+        let images = classes.entry(&one.category_id).or_default();
+        images.entry(&one.image_id).or_default().0.push(object);
     }
     for (one, found) in results.iter().zip(found) {
-        let images = classes.entry(one.category_id).or_default();
-        images.entry(one.image_id).or_default().1.push(found);
+        let images = classes.entry(&one.category_id).or_default();
+        images.entry(&one.image_id).or_default().1.push(found);
     }
     let classes: Vec<_> = classes.into_values().collect();
     let classes: Vec<Class> =
@@ -422,10 +418,7 @@ fn pairwise(values: &[f64]) -> f64 {
 mod tests {
     use pad_testkit::golden_folder;
 
-    use super::{
-        super::{read_results, write_results},
-        *,
-    };
+    use super::{super::read_results, *};
 
     /// As pycocotools writes it: -1 where it is undefined.
     fn recorded(metric: Option<f64>) -> Option<f64> {
@@ -449,7 +442,7 @@ mod tests {
                 );
             }
             let mut categories = truth.categories.clone();
-            categories.sort_by_key(|category| category.id);
+            categories.sort_by(|a, b| a.id.cmp(&b.id));
             for (category, found) in categories.iter().zip(found.per_class) {
                 let expected = expected["per_class_AP"][&category.name].as_f64().unwrap_or(-1.0);
                 let found = recorded(found).unwrap();
@@ -497,8 +490,8 @@ mod tests {
         let path = golden_folder().join("detection/coco0_gt.json");
         let mut truth = CocoTruth::read(&path).unwrap();
         let good = CocoResult {
-            image_id: 1,
-            category_id: 2,
+            image_id: 1.into(),
+            category_id: 2.into(),
             bbox: [0.0; 4],
             score: 0.5,
             segmentation: None,
@@ -509,10 +502,10 @@ mod tests {
             "result 1: expected a finite score, found NaN"
         );
         assert_eq!(
-            text(CocoResult { category_id: 77, ..good.clone() }),
+            text(CocoResult { category_id: 77.into(), ..good.clone() }),
             "result 1: expected a known category, found id 77"
         );
-        truth.images[1].id = 1;
+        truth.images[1].id = 1.into();
         assert_eq!(
             evaluate(&truth, &[]).unwrap_err().to_string(),
             "image id 1: expected once, found again"
@@ -524,13 +517,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("results.json");
         let result = CocoResult {
-            image_id: -3,
-            category_id: 9,
+            image_id: (-3).into(),
+            category_id: 9.into(),
             bbox: [0.1, 2.0, 0.0, 4.5],
             score: 0.3,
             segmentation: None,
         };
-        write_results(&path, std::slice::from_ref(&result)).unwrap();
+        std::fs::write(&path, serde_json::to_vec(&[&result]).unwrap()).unwrap();
         assert_eq!(read_results(&path).unwrap(), [result]);
         let text = std::fs::read(&path).unwrap();
         std::fs::write(&path, &text[..text.len() - 9]).unwrap();
@@ -542,9 +535,9 @@ mod tests {
     /// Two objects on one image, the second one difficult, and detections of both.
     fn pair(difficult: bool) -> (CocoTruth, Vec<CocoResult>) {
         let object = |id: i64, left: f64, difficult: bool| CocoAnnotation {
-            id,
-            image_id: 1,
-            category_id: 1,
+            id: id.into(),
+            image_id: 1.into(),
+            category_id: 1.into(),
             bbox: [left, 0.0, 40.0, 40.0],
             area: 1600.0,
             iscrowd: 0,
@@ -552,15 +545,15 @@ mod tests {
             segmentation: None,
         };
         let image =
-            super::super::CocoImage { id: 1, file_name: "a".into(), width: 200, height: 50 };
+            super::super::CocoImage { id: 1.into(), file_name: "a".into(), width: 200, height: 50 };
         let truth = CocoTruth {
             images: vec![image],
             annotations: vec![object(1, 0.0, false), object(2, 100.0, difficult)],
-            categories: vec![super::super::CocoCategory { id: 1, name: "person".into() }],
+            categories: vec![super::super::CocoCategory { id: 1.into(), name: "person".into() }],
         };
         let found = |left: f64, score: f64| CocoResult {
-            image_id: 1,
-            category_id: 1,
+            image_id: 1.into(),
+            category_id: 1.into(),
             bbox: [left, 0.0, 40.0, 40.0],
             score,
             segmentation: None,
@@ -592,6 +585,56 @@ mod tests {
         assert!(found < 0.9, "the second detection of an object is wrong: {found}");
         let text = serde_json::to_string(&truth).unwrap();
         assert_eq!(serde_json::from_str::<CocoTruth>(&text).unwrap(), truth);
+    }
+
+    /// The same set with texts for ids and without areas: the boxes' areas are the file's here.
+    #[test]
+    fn ids_may_be_texts_and_areas_missing() {
+        let read = |what| {
+            let path = golden_folder().join(format!("detection/coco0_{what}.json"));
+            serde_json::from_slice::<serde_json::Value>(&std::fs::read(path).unwrap()).unwrap()
+        };
+        let (mut truth, mut results) = (read("gt"), read("dt"));
+        for object in truth["annotations"].as_array_mut().unwrap() {
+            let side = |i: usize| object["bbox"][i].as_f64().unwrap();
+            object["area"] = (side(2) * side(3)).into();
+        }
+        let evaluated = |truth: &serde_json::Value, found: &serde_json::Value| {
+            let truth = CocoTruth::parse(&truth.to_string()).unwrap();
+            let found = super::super::results(&found.to_string()).unwrap();
+            evaluate(&truth, &found).unwrap()
+        };
+        let expected = evaluated(&truth, &results);
+        assert!(expected.stats[0].is_some_and(|ap| ap > 0.1));
+        // Classes keep their order, so that those of each class can be compared.
+        let text = |id: &mut serde_json::Value, kind: &str| {
+            *id = format!("{kind}-{:04}", id.as_i64().unwrap()).into();
+        };
+        for object in truth["annotations"].as_array_mut().unwrap() {
+            text(&mut object["image_id"], "image");
+            text(&mut object["category_id"], "class");
+            text(&mut object["id"], "object");
+            object.as_object_mut().unwrap().remove("area");
+        }
+        for (list, kind) in [("images", "image"), ("categories", "class")] {
+            truth[list]
+                .as_array_mut()
+                .unwrap()
+                .iter_mut()
+                .for_each(|one| text(&mut one["id"], kind));
+        }
+        for found in results.as_array_mut().unwrap() {
+            text(&mut found["image_id"], "image");
+            text(&mut found["category_id"], "class");
+        }
+        assert_eq!(evaluated(&truth, &results), expected);
+        results[0]["image_id"] = "nowhere".into();
+        let truth = CocoTruth::parse(&truth.to_string()).unwrap();
+        let found = super::super::results(&results.to_string()).unwrap();
+        let refused = evaluate(&truth, &found).unwrap_err().to_string();
+        assert_eq!(refused, "result 0: expected a known image, found id nowhere");
+        let refused = super::super::results(r#"[{"image_id": null}]"#).unwrap_err().to_string();
+        assert!(refused.contains("an id: a whole number or a text"), "{refused}");
     }
 
     #[test]

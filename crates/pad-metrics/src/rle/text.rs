@@ -2,10 +2,10 @@
 //! is stored. A character holds five bits, lowest first; its sixth bit says that more follow; the
 //! highest of the last five bits is the sign.
 
-use pad_ops::ImageSize;
-
 use super::Rle;
-use crate::{Error, Result};
+use crate::{ImageSize, MaskError};
+
+type Result<T> = std::result::Result<T, MaskError>;
 
 /// The character of the value 0.
 const ZERO: u8 = b'0';
@@ -14,11 +14,11 @@ impl Rle {
     /// Reads compressed runs.
     ///
     /// # Errors
-    /// [`Error::Setting`] for characters outside `0` to `o`, a text that ends inside a number, a
+    /// [`MaskError`] for characters outside `0` to `o`, a text that ends inside a number, a
     /// negative length, and as [`Rle::new`].
     pub fn parse(size: ImageSize, text: &str) -> Result<Self> {
-        let refuse = |expected: &str, found: String| Error::Setting {
-            name: "counts",
+        let refuse = |expected: &str, found: String| MaskError {
+            what: "counts",
             expected: expected.into(),
             found,
         };

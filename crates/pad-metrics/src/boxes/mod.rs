@@ -8,6 +8,11 @@ pub use suppression::{batched_nms, nms};
 
 /// Computes the intersection over union of every box of `a` with every box of `b`, row major; 0
 /// where they do not intersect.
+///
+/// ```
+/// let ious = pad_metrics::boxes::box_iou(&[[0.0, 0.0, 2.0, 2.0]], &[[1.0, 0.0, 3.0, 2.0], [5.0, 5.0, 6.0, 6.0]]);
+/// assert_eq!(ious, [2.0 / 6.0, 0.0]);
+/// ```
 pub fn box_iou(a: &[[f32; 4]], b: &[[f32; 4]]) -> Vec<f32> {
     let areas: Vec<f32> = b.iter().copied().map(area).collect();
     let mut out = Vec::with_capacity(a.len() * b.len());

@@ -4,10 +4,11 @@
 mod polygon;
 mod text;
 
-use pad_ops::ImageSize;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result, rect::Rect};
+use crate::{ImageSize, MaskError, rect::Rect};
+
+type Result<T> = std::result::Result<T, MaskError>;
 
 /// The mask of one object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,7 +33,7 @@ impl Segmentation {
     /// Returns the mask in an image of `size`.
     ///
     /// # Errors
-    /// [`Error::Setting`] for runs of another size, and as [`Rle::of_polygons`].
+    /// [`MaskError`] for runs of another size, and as [`Rle::of_polygons`].
     pub fn rle(&self, size: ImageSize) -> Result<Rle> {
         match self {
             Self::Polygons(polygons) => Rle::of_polygons(size, polygons),
@@ -58,7 +59,7 @@ enum Counts {
 }
 
 impl TryFrom<Stored> for Rle {
-    type Error = Error;
+    type Error = MaskError;
 
     fn try_from(stored: Stored) -> Result<Self> {
         let [height, width] = stored.size;
@@ -80,16 +81,16 @@ impl From<Rle> for Stored {
 /// Maximum number of pixels of a mask: four times that of the largest image that is read.
 const MAX_PIXELS: usize = 1 << 30;
 
-fn fault(expected: &str, size: ImageSize, found: impl ToString) -> Error {
+fn fault(expected: &str, size: ImageSize, found: impl ToString) -> MaskError {
     let expected = format!("{expected} {size}");
-    Error::Setting { name: "mask", expected, found: found.to_string() }
+    MaskError { what: "mask", expected, found: found.to_string() }
 }
 
 impl Rle {
     /// Returns a mask of `size` from the lengths of its runs, background first.
     ///
     /// # Errors
-    /// [`Error::Setting`] if they do not add up to the area of `size`, or the area is above 2^30.
+    /// [`MaskError`] if they do not add up to the area of `size`, or the area is above 2^30.
     pub fn new(size: ImageSize, counts: Vec<u32>) -> Result<Self> {
         let area = size.height.checked_mul(size.width).filter(|&area| area <= MAX_PIXELS);
         let sum: u64 = counts.iter().map(|&count| u64::from(count)).sum();
@@ -98,8 +99,8 @@ impl Rle {
             Some(_) => {
                 Err(fault("runs that add up to the pixels of", size, format!("a sum of {sum}")))
             }
-            None => Err(Error::Setting {
-                name: "mask",
+            None => Err(MaskError {
+                what: "mask",
                 expected: format!("at most {MAX_PIXELS} pixels"),
                 found: size.to_string(),
             }),
@@ -110,7 +111,7 @@ impl Rle {
     /// elsewhere.
     ///
     /// # Errors
-    /// [`Error::Setting`] if the window reaches beyond `size`, or as [`Rle::new`].
+    /// [`MaskError`] if the window reaches beyond `size`, or as [`Rle::new`].
     pub fn within(
         size: ImageSize,
         window: Rect,
@@ -144,7 +145,7 @@ impl Rle {
     /// Returns the union of `masks`.
     ///
     /// # Errors
-    /// [`Error::Setting`] for masks of another size than `size`.
+    /// [`MaskError`] for masks of another size than `size`.
     pub fn union(size: ImageSize, masks: &[Self]) -> Result<Self> {
         let mut all = Self::empty(size)?;
         for mask in masks {
@@ -208,7 +209,7 @@ impl Rle {
     /// Returns the number of pixels in both masks.
     ///
     /// # Errors
-    /// [`Error::Setting`] for masks of different sizes.
+    /// [`MaskError`] for masks of different sizes.
     pub fn intersection(&self, other: &Self) -> Result<u64> {
         let mut both = 0;
         self.beside(other, |a, b, length| both += if a && b { u64::from(length) } else { 0 })?;

@@ -1,6 +1,6 @@
 //! A rectangle of whole pixels.
 
-use pad_ops::ImageSize;
+use crate::ImageSize;
 
 /// A rectangle of whole pixels inside an image: rows `top..top + height`, columns
 /// `left..left + width`.

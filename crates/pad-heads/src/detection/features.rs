@@ -1,0 +1,154 @@
+//! What a detector stands on: the feature maps of any network.
+
+use candle_core::Tensor;
+use candle_nn::VarBuilder;
+use pad_ops::Mode;
+
+use super::{DetectorConfig, Thresholds};
+use crate::{
+    backbone::{FeatureExtractor, SimplePyramid, WindowedViT},
+    error::{Error, Result},
+};
+
+/// A network whose maps a [`Detector`](super::Detector) finds objects on: a transformer with a
+/// pyramid ([`ViTPyramid`]), or one of one's own, such as a convolutional network.
+///
+/// All maps have the same number of channels. Strides rise from map to map; proposals come from all
+/// maps, boxes are pooled from the first [`pooled`](DetectionFeatures::pooled), larger ones from
+/// coarser maps: those of 224 x 224 pixels from the map of
+/// [`canonical_stride`](DetectionFeatures::canonical_stride), of half the sides from that of half
+/// the stride.
+pub trait DetectionFeatures: Send + Sync {
+    /// Returns the maps of a batch of normalised images, finest first.
+    ///
+    /// # Shapes
+    /// `images` (B, C, H, W), of any size -> (B, [`channels`](DetectionFeatures::channels), h, w)
+    /// each, where the centre of pixel (0, 0) of a map lies half a stride from the corner.
+    ///
+    /// # Errors
+    /// Images that do not fit.
+    fn maps(&self, images: &Tensor, mode: Mode) -> Result<Vec<Tensor>>;
+
+    /// Channels of every map.
+    fn channels(&self) -> usize;
+
+    /// Pixels of the image from one value of a map to the next, finest map first.
+    fn strides(&self) -> Vec<f32>;
+
+    /// Number of maps that boxes are pooled from. Default: all.
+    fn pooled(&self) -> usize {
+        self.strides().len()
+    }
+
+    /// Stride of the map that boxes of 224 x 224 pixels are pooled from. Default: 16.
+    fn canonical_stride(&self) -> f32 {
+        16.0
+    }
+
+    /// Replaces the thresholds in a configuration that the network keeps. Default: nothing.
+    fn set_thresholds(&mut self, thresholds: Thresholds) {
+        let _ = thresholds;
+    }
+}
+
+impl<T: DetectionFeatures + ?Sized> DetectionFeatures for Box<T> {
+    fn maps(&self, images: &Tensor, mode: Mode) -> Result<Vec<Tensor>> {
+        (**self).maps(images, mode)
+    }
+
+    fn channels(&self) -> usize {
+        (**self).channels()
+    }
+
+    fn strides(&self) -> Vec<f32> {
+        (**self).strides()
+    }
+
+    fn pooled(&self) -> usize {
+        (**self).pooled()
+    }
+
+    fn canonical_stride(&self) -> f32 {
+        (**self).canonical_stride()
+    }
+
+    fn set_thresholds(&mut self, thresholds: Thresholds) {
+        (**self).set_thresholds(thresholds);
+    }
+}
+
+/// ViTDet's features: a transformer with windows of attention and the simple pyramid over its last
+/// map. Parameter names are detectron2's: `net.*`, `simfp_*`.
+pub struct ViTPyramid {
+    pub(super) net: WindowedViT,
+    pyramid: SimplePyramid,
+    config: DetectorConfig,
+}
+
+impl ViTPyramid {
+    /// Builds the network from `vb`'s tensors.
+    ///
+    /// # Errors
+    /// [`Error::Config`]; tensors that `vb` lacks.
+    pub fn new(config: &DetectorConfig, vb: VarBuilder) -> Result<Self> {
+        Ok(Self {
+            net: WindowedViT::new(&config.backbone(), vb.pp("net"))?,
+            pyramid: SimplePyramid::new(config.vit.embed_dim, config.channels, vb)?,
+            config: config.clone(),
+        })
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &DetectorConfig {
+        &self.config
+    }
+
+    /// Returns the transformer's last map. Images whose sides the patch does not divide, or of a
+    /// single patch, are padded with zeros at the right and the bottom.
+    ///
+    /// # Shapes
+    /// `images` (B, C, H, W), normalised -> (B, D, h, w).
+    ///
+    /// # Errors
+    /// Images that do not fit.
+    pub fn last_map(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
+        let (_, _, height, width) = images.dims4()?;
+        let patch = self.config.vit.patch_size;
+        // The pyramid halves the patch grid once.
+        let whole = |side: usize| side.next_multiple_of(patch).max(2 * patch);
+        let images = images.pad_with_zeros(2, 0, whole(height) - height)?.pad_with_zeros(
+            3,
+            0,
+            whole(width) - width,
+        )?;
+        let last = self.net.depth().saturating_sub(1);
+        let mut maps = self.net.maps(&images, &[last], mode)?;
+        maps.pop().ok_or(Error::Maps { head: "pyramid", expected: 1, found: 0 })
+    }
+}
+
+impl DetectionFeatures for ViTPyramid {
+    fn maps(&self, images: &Tensor, mode: Mode) -> Result<Vec<Tensor>> {
+        self.pyramid.forward(&self.last_map(images, mode)?)
+    }
+
+    fn channels(&self) -> usize {
+        self.config.channels
+    }
+
+    fn strides(&self) -> Vec<f32> {
+        self.config.strides().to_vec()
+    }
+
+    fn pooled(&self) -> usize {
+        DetectorConfig::POOLED
+    }
+
+    fn canonical_stride(&self) -> f32 {
+        self.config.vit.patch_size as f32
+    }
+
+    fn set_thresholds(&mut self, thresholds: Thresholds) {
+        self.config = self.config.clone().with_thresholds(thresholds);
+    }
+}
