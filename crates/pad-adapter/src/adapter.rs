@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Error, Result,
+    params::named,
     scale::{self, Scale},
     vit::layers,
 };
@@ -162,6 +163,10 @@ impl Adapter {
     /// of `vb`.
     pub fn new(embed_dim: usize, config: &AdapterConfig, vb: VarBuilder) -> Result<Self> {
         config.validate()?;
+        if embed_dim == 0 {
+            let faults = vec!["`embed_dim` is 0, expected at least 1".to_string()];
+            return Err(Error::Config { what: "adapter", faults });
+        }
         let (d, k) = (embed_dim, config.bottleneck);
         let inner = vb.pp("adaptmlp");
         let norm = match config.norm {
@@ -181,6 +186,46 @@ impl Adapter {
             dropout: config.dropout,
             scale: config.scale.build(d, &vb)?,
         })
+    }
+
+    /// An adapter with a name, so that several can stand at one place: its tensors are
+    /// `adapters.{name}.adaptmlp.*` and `adapters.{name}.scalar_pred.*` below `vb`.
+    /// [`DEFAULT_ADAPTER`](crate::params::DEFAULT_ADAPTER) stands for no name, as in
+    /// [`Adapter::new`].
+    ///
+    /// ```
+    /// use candle_core::{DType, Device, Tensor};
+    /// use pad_adapter::{Adapter, AdapterConfig, params::ParamStore};
+    /// use pad_ops::{Mode, rng::Key};
+    ///
+    /// let config = AdapterConfig { bottleneck: 2, ..Default::default() };
+    /// let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
+    /// let [day, night] = store.build(|vb| {
+    ///     let vb = vb.pp("layer.0");
+    ///     Ok::<_, pad_adapter::Error>([
+    ///         Adapter::named("day", 8, &config, vb.clone())?,
+    ///         Adapter::named("night", 8, &config, vb)?,
+    ///     ])
+    /// })?;
+    /// assert_eq!(store.adapter_names(), ["day", "night"]);
+    /// let x = Tensor::ones((1, 3, 8), DType::F32, &Device::Cpu)?;
+    /// let which = |is_night: bool| if is_night { &night } else { &day };
+    /// assert_eq!(which(true).forward(&x, &x, Mode::Eval)?.dims(), [1, 3, 8]);
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Adapter::new`]; [`Error::Config`] for a name that cannot be one: expected is a letter,
+    /// then letters, digits, `-` or `_`.
+    pub fn named(
+        name: &str,
+        embed_dim: usize,
+        config: &AdapterConfig,
+        vb: VarBuilder,
+    ) -> Result<Self> {
+        named::check_name(name)?;
+        let segments = named::segments(name).into_iter().flatten();
+        Self::new(embed_dim, config, segments.fold(vb, |vb, segment| vb.pp(segment)))
     }
 
     /// Handles on its tensors, for [`pad_ops::mlp_branch`].

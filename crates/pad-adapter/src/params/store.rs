@@ -1,73 +1,44 @@
 //! A `VarBuilder` backend that serves a model its parameters and records them.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use candle_core::{DType, Device, Result as CandleResult, Shape, Tensor, Var};
-use candle_nn::{Init, VarBuilder, init::NormalOrUniform, var_builder::SimpleBackend};
-use pad_ops::rng::{Key, Purpose};
+use candle_nn::{Init, VarBuilder, var_builder::SimpleBackend};
+use pad_ops::rng::Key;
 
-use super::{LoadReport, Misshapen, Plan, Rate, Role, StoreSummary};
+use super::{
+    LoadReport, Misshapen, Origin, Param, Plan, Planned, Role, StoreSummary, UnplannedRoles,
+    adapter_name, initial::initial, named,
+};
 use crate::{
     Error, Result,
     checkpoint::{Checkpoint, digest},
 };
 
-/// Where a parameter's first value came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Origin {
-    /// The checkpoint.
-    Checkpoint,
-    /// A tensor given with [`ParamStore::with_value`].
-    Given,
-    /// Its initialiser, drawn from the store's key and its own name.
-    Init,
-}
-
-/// A parameter of a model.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Param {
-    /// Its full name.
-    pub name: String,
-    /// Its part.
-    pub role: Role,
-    /// Its value; for a trained one this is the variable's own tensor.
-    pub tensor: Tensor,
-    /// The variable, if it trains.
-    pub var: Option<Var>,
-    /// Where its first value came from.
-    pub origin: Origin,
-}
-
-/// A parameter that trains.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Planned {
-    /// Its full name.
-    pub name: String,
-    /// Its part.
-    pub role: Role,
-    /// Its variable.
-    pub var: Var,
-    /// How fast it trains, and from when on.
-    pub rate: Rate,
-}
-
 type Rule = Box<dyn Fn(Role) -> bool + Send + Sync>;
+
+/// A rule over names of tensors.
+type NameRule = Box<dyn Fn(&str) -> bool + Send + Sync>;
+
+/// From the name of a tensor to its role.
+type Roles = Box<dyn Fn(&str) -> Role + Send + Sync>;
 
 struct Inner {
     device: Device,
     key: Key,
     checkpoint: Option<Checkpoint>,
     values: BTreeMap<String, Tensor>,
-    role_of: fn(&str) -> Role,
+    role_of: Roles,
     plan: Plan,
     may_be_fresh: Rule,
     may_be_unused: Rule,
+    is_optional: NameRule,
+    /// Names of the adapters that may be fresh, and of those that train; `None` for all.
+    fresh_adapters: BTreeSet<String>,
+    trained_adapters: Option<BTreeSet<String>>,
     served: BTreeMap<String, Param>,
     misshapen: Vec<Misshapen>,
 }
@@ -104,10 +75,13 @@ impl ParamStore {
             key,
             checkpoint: None,
             values: BTreeMap::new(),
-            role_of: Role::of,
+            role_of: Box::new(Role::of),
             plan: Plan::nothing(),
             may_be_fresh: Box::new(|_| true),
             may_be_unused: Box::new(|_| false),
+            is_optional: Box::new(|_| false),
+            fresh_adapters: BTreeSet::new(),
+            trained_adapters: None,
             served: BTreeMap::new(),
             misshapen: Vec::new(),
         })))
@@ -160,10 +134,109 @@ impl ParamStore {
         self
     }
 
-    /// Sets how roles follow from names, for a foreign model. Default: [`Role::of`].
+    /// Sets which tensors are optional, by name: they may be missing from the checkpoint, and are
+    /// then initialised, and the model need not have them (a buffer such as `position_ids`, a bias
+    /// that some files lack). Shapes are compared all the same.
+    ///
+    /// ```
+    /// use std::collections::BTreeMap;
+    /// use candle_core::{DType, Device, Tensor};
+    /// use pad_adapter::{Error, checkpoint::Checkpoint, params::ParamStore};
+    /// use pad_ops::rng::Key;
+    ///
+    /// let file = Checkpoint::from_tensors("FILE", BTreeMap::from([
+    ///     ("weight".to_string(), Tensor::ones((3, 4), DType::F32, &Device::Cpu)?),
+    ///     ("position_ids".to_string(), Tensor::zeros(77, DType::I64, &Device::Cpu)?),
+    /// ]));
+    /// let build = |store: ParamStore| store.build(|vb| Ok::<_, Error>(candle_nn::linear(4, 3, vb)?));
+    /// let strict = ParamStore::from_checkpoint(file.clone(), &Device::Cpu, Key::new(0));
+    /// assert_eq!(
+    ///     build(strict).unwrap_err().to_string(),
+    ///     "FILE: the checkpoint is not this model's; missing 1: bias; unexpected 1: position_ids"
+    /// );
+    /// let store = ParamStore::from_checkpoint(file, &Device::Cpu, Key::new(0))
+    ///     .with_optional(|name| name == "bias" || name.ends_with("position_ids"));
+    /// build(store)?;
+    /// # Ok::<(), Error>(())
+    /// ```
     #[must_use]
-    pub fn with_roles(self, role_of: fn(&str) -> Role) -> Self {
-        self.lock().role_of = role_of;
+    pub fn with_optional(self, rule: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
+        self.lock().is_optional = Box::new(rule);
+        self
+    }
+
+    /// Sets the names of adapters that may be missing from the checkpoint and are then initialised,
+    /// beside the roles of [`ParamStore::with_fresh`]: of several adapters in one model, those that
+    /// are new.
+    ///
+    /// ```
+    /// use candle_core::Device;
+    /// use pad_adapter::{Adapter, AdapterConfig, checkpoint::Checkpoint, params::ParamStore};
+    /// use pad_ops::rng::Key;
+    ///
+    /// let config = AdapterConfig { bottleneck: 2, ..Default::default() };
+    /// let day = ParamStore::scratch(&Device::Cpu, Key::new(0));
+    /// day.build(|vb| Adapter::named("day", 8, &config, vb))?;
+    /// let weights = Checkpoint::from_tensors("FILE", day.tensors(|_| true));
+    /// // Day is loaded and frozen, night is new and trains.
+    /// let store = ParamStore::from_checkpoint(weights, &Device::Cpu, Key::new(1))
+    ///     .with_trained(|role| role.is_adapter())
+    ///     .with_fresh_adapters(["night"])
+    ///     .with_trained_adapters(["night"]);
+    /// store.build(|vb| {
+    ///     Adapter::named("day", 8, &config, vb.clone())?;
+    ///     Adapter::named("night", 8, &config, vb)
+    /// })?;
+    /// assert_eq!(store.summary().trained, config.parameter_count(8));
+    /// assert_eq!(store.adapter_names(), ["day", "night"]);
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
+    #[must_use]
+    pub fn with_fresh_adapters<N: Into<String>>(self, names: impl IntoIterator<Item = N>) -> Self {
+        self.lock().fresh_adapters = names.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Sets the names of the adapters that train, of those whose roles the plan trains; the others
+    /// are frozen. [`DEFAULT_ADAPTER`](super::DEFAULT_ADAPTER) stands for adapters without a name. Default: all. A name that
+    /// no adapter of the model has makes [`ParamStore::build`] fail.
+    ///
+    /// Example: [`ParamStore::with_fresh_adapters`].
+    #[must_use]
+    pub fn with_trained_adapters<N: Into<String>>(
+        self,
+        names: impl IntoIterator<Item = N>,
+    ) -> Self {
+        self.lock().trained_adapters = Some(names.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Sets how roles follow from names, for a foreign model. Default: [`Role::of`], which gives
+    /// [`Role::Other`] to names that it does not know. Tensors of adapters are adapters' whatever the
+    /// rule says of them.
+    ///
+    /// ```
+    /// use candle_core::Device;
+    /// use pad_adapter::params::{ParamStore, Role};
+    /// use pad_ops::rng::Key;
+    ///
+    /// let prefix = "vision_model.".to_string(); // a closure may own what it needs
+    /// let store = ParamStore::scratch(&Device::Cpu, Key::new(0))
+    ///     .with_roles(move |name| match name.strip_prefix(&prefix) {
+    ///         Some(inside) => Role::of(inside),
+    ///         None => Role::Head,
+    ///     });
+    /// store.build(|vb| {
+    ///     candle_nn::linear(4, 3, vb.pp("vision_model.blocks.0.fc1"))?;
+    ///     Ok::<_, pad_adapter::Error>(candle_nn::linear(3, 2, vb.pp("answer"))?)
+    /// })?;
+    /// assert_eq!(store.tensors(|role| role == Role::Block(0)).len(), 2);
+    /// assert_eq!(store.tensors(|role| role == Role::Head)["answer.bias"].dims(), [2]);
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
+    #[must_use]
+    pub fn with_roles(self, role_of: impl Fn(&str) -> Role + Send + Sync + 'static) -> Self {
+        self.lock().role_of = Box::new(role_of);
         self
     }
 
@@ -196,20 +269,32 @@ impl ParamStore {
         VarBuilder::from_backend(Box::new(self.clone()), DType::F32, device)
     }
 
-    /// Checks that checkpoint and model agree.
+    /// Checks that checkpoint and model agree, and warns of [`ParamStore::unplanned`] parameters.
     ///
     /// # Errors
-    /// [`Error::Tensors`].
+    /// [`Error::Tensors`]; [`Error::UnknownName`] for the name of an adapter that the model lacks.
     pub fn check(&self) -> Result<()> {
+        if let Some(unplanned) = self.unplanned() {
+            tracing::warn!("{unplanned}");
+        }
         let inner = self.lock();
+        let known = inner.adapter_names();
+        let wanted = inner.trained_adapters.iter().flatten().chain(&inner.fresh_adapters);
+        for name in wanted.filter(|name| !known.contains(name.as_str())) {
+            return Err(named::unknown(name, known.iter().copied()));
+        }
         let Some(checkpoint) = &inner.checkpoint else { return Ok(()) };
         let missing = inner.served.values().filter(|param| {
             param.origin != Origin::Checkpoint
                 && !(inner.may_be_fresh)(param.role)
+                && !(inner.is_optional)(&param.name)
+                && !inner.is_fresh_adapter(&param.name)
                 && !inner.misshapen.iter().any(|bad| bad.name == param.name)
         });
         let unexpected = checkpoint.names().filter(|name| {
-            !inner.served.contains_key(*name) && !(inner.may_be_unused)((inner.role_of)(name))
+            !inner.served.contains_key(*name)
+                && !(inner.is_optional)(name)
+                && !(inner.may_be_unused)(inner.role(name))
         });
         let report = LoadReport {
             file: checkpoint.path().to_path_buf(),
@@ -235,9 +320,82 @@ impl ParamStore {
         planned.collect()
     }
 
+    /// The parameters of unknown role ([`Role::Other`]), if the plan trains or freezes all of them
+    /// and was not made with them in mind (by [`Plan::with_other`], or by treating every role
+    /// alike); else `None`.
+    pub fn unplanned(&self) -> Option<UnplannedRoles> {
+        let inner = self.lock();
+        if inner.plan.decides_other() {
+            return None;
+        }
+        let unknown = inner.served.values().filter(|param| param.role == Role::Other);
+        let unknown = unknown.map(|param| (param.name.as_str(), param.tensor.elem_count()));
+        UnplannedRoles::new(unknown, inner.plan.rate(Role::Other).is_some())
+    }
+
+    /// The names of the model's adapters, in alphabetical order; [`DEFAULT_ADAPTER`](super::DEFAULT_ADAPTER) for those that
+    /// were built without a name ([`Adapter::new`](crate::Adapter::new)).
+    pub fn adapter_names(&self) -> Vec<String> {
+        self.lock().adapter_names().into_iter().map(String::from).collect()
+    }
+
+    /// Renames an adapter at all its places. The model keeps its variables; the tensors have other
+    /// names from now on, here and in what is saved. [`DEFAULT_ADAPTER`](super::DEFAULT_ADAPTER) stands for no name.
+    ///
+    /// # Errors
+    /// [`Error::UnknownName`] for an adapter that the model lacks; [`Error::Config`] for a name that
+    /// cannot be one or is taken.
+    ///
+    /// ```
+    /// use candle_core::Device;
+    /// use pad_adapter::{Adapter, AdapterConfig, params::{DEFAULT_ADAPTER, ParamStore}};
+    /// use pad_ops::rng::Key;
+    ///
+    /// let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
+    /// store.build(|vb| Adapter::new(8, &AdapterConfig::default(), vb.pp("layer.0")))?;
+    /// store.rename_adapter(DEFAULT_ADAPTER, "night")?;
+    /// let names: Vec<String> = store.tensors(|role| role.is_adapter()).into_keys().collect();
+    /// assert_eq!(names[0], "layer.0.adapters.night.adaptmlp.adapter_layer_norm_before.bias");
+    /// assert_eq!(names.len(), 7);
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
+    pub fn rename_adapter(&self, from: &str, to: &str) -> Result<()> {
+        let mut inner = self.lock();
+        let known = inner.adapter_names();
+        if !known.contains(from) {
+            return Err(named::unknown(from, known.iter().copied()));
+        }
+        named::check_name(to)?;
+        if from == to {
+            return Ok(());
+        }
+        if known.contains(to) {
+            let faults = vec![format!("`{to}` is the name of another adapter of the model")];
+            return Err(Error::Config { what: "adapter", faults });
+        }
+        let served = std::mem::take(&mut inner.served).into_values().map(|mut param| {
+            if adapter_name(&param.name) == Some(from)
+                && let Some(name) = named::renamed(&param.name, to)
+            {
+                param.name = name;
+            }
+            (param.name.clone(), param)
+        });
+        inner.served = served.collect();
+        if inner.fresh_adapters.remove(from) {
+            inner.fresh_adapters.insert(to.to_string());
+        }
+        if let Some(list) = &mut inner.trained_adapters
+            && list.remove(from)
+        {
+            list.insert(to.to_string());
+        }
+        Ok(())
+    }
+
     /// Trained and frozen counts, by role.
     pub fn summary(&self) -> StoreSummary {
-        let mut summary = StoreSummary::default();
+        let mut summary = StoreSummary { unplanned: self.unplanned(), ..StoreSummary::default() };
         for param in self.lock().served.values() {
             summary.add(param.role, param.tensor.elem_count(), param.var.is_some());
         }
@@ -251,22 +409,70 @@ impl ParamStore {
         chosen.map(|param| (param.name.clone(), param.tensor.clone())).collect()
     }
 
-    /// The digest of the backbone, as [`Checkpoint::backbone_digest`] gives it for a checkpoint
-    /// with these tensors.
+    /// The digest of the backbone: of every parameter that is neither an adapter's, nor a head's,
+    /// nor a decoder's, by its role. SHA-256 as 64 hexadecimal digits. For names of this project it
+    /// is what [`Checkpoint::backbone_digest`] gives for a checkpoint with these tensors; as there,
+    /// what [`Checkpoint::fit`] changes is left out.
     ///
     /// # Errors
-    /// [`Error::Config`] if the store has no parameter of a backbone; candle's errors when values
-    /// are copied from a device.
+    /// [`Error::Config`] if the store has no parameter of a backbone, so that the digest would be
+    /// one of nothing; candle's errors when values are copied from a device.
+    ///
+    /// ```
+    /// use candle_core::Device;
+    /// use pad_adapter::params::{ParamStore, Role};
+    /// use pad_ops::rng::Key;
+    ///
+    /// let digest = |seed, role: Role| {
+    ///     let store = ParamStore::scratch(&Device::Cpu, Key::new(seed)).with_roles(move |_| role);
+    ///     store.build(|vb| Ok::<_, pad_adapter::Error>(candle_nn::linear(4, 3, vb.pp("mixer"))?))?;
+    ///     store.backbone_digest()
+    /// };
+    /// assert_eq!(digest(1, Role::Other)?.len(), 64);
+    /// assert_ne!(digest(1, Role::Other)?, digest(2, Role::Other)?);
+    /// assert_eq!(
+    ///     digest(1, Role::Head).unwrap_err().to_string(),
+    ///     "backbone digest: all 2 parameters are adapters', heads' or decoders', so no backbone is left"
+    /// );
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
     pub fn backbone_digest(&self) -> Result<String> {
-        let backbone = self.tensors(digest::is_part);
-        digest::backbone(backbone.iter(), digest::Tables::Without)?.ok_or_else(|| Error::Config {
+        let inner = self.lock();
+        let parts = inner.served.values().filter(|param| digest::is_part(&param.name, param.role));
+        let parts = parts.map(|param| (&param.name, &param.tensor));
+        digest::backbone(parts, digest::Tables::Without)?.ok_or_else(|| Error::Config {
             what: "backbone digest",
-            faults: vec!["the store has no class token, block or final norm".into()],
+            faults: vec![format!(
+                "all {} parameters are adapters', heads' or decoders', so no backbone is left",
+                inner.served.len()
+            )],
         })
     }
 }
 
 impl Inner {
+    fn adapter_names(&self) -> BTreeSet<&str> {
+        self.served.keys().filter_map(|name| adapter_name(name)).collect()
+    }
+
+    /// The role of a tensor; one of an adapter is an adapter's, whatever the model's rule says.
+    fn role(&self, name: &str) -> Role {
+        let role = (self.role_of)(name);
+        let own = Role::of(name);
+        if own.is_adapter() && !role.is_adapter() { own } else { role }
+    }
+
+    /// Whether a tensor belongs to a named adapter that may be fresh.
+    fn is_fresh_adapter(&self, tensor: &str) -> bool {
+        adapter_name(tensor).is_some_and(|name| self.fresh_adapters.contains(name))
+    }
+
+    /// Whether a tensor trains by its adapter's name; true for one that is no adapter's.
+    fn trains_by_name(&self, tensor: &str) -> bool {
+        let Some(trained) = &self.trained_adapters else { return true };
+        adapter_name(tensor).is_none_or(|name| trained.contains(name))
+    }
+
     /// The first value of `name`, of shape `shape`, and where it came from.
     fn first_value(
         &mut self,
@@ -318,40 +524,14 @@ impl Inner {
         }
         let (value, origin) = self.first_value(&shape, name, init)?;
         let value = value.to_dtype(dtype)?.to_device(device)?.contiguous()?;
-        let role = (self.role_of)(name);
-        let trains = may_train && self.plan.rate(role).is_some();
+        let role = self.role(name);
+        let trains = may_train && self.trains_by_name(name) && self.plan.rate(role).is_some();
         let var = if trains { Some(Var::from_tensor(&value)?) } else { None };
         let tensor = var.as_ref().map_or(value, |var| var.as_tensor().clone());
         let param = Param { name: name.to_string(), role, tensor: tensor.clone(), var, origin };
         self.served.insert(name.to_string(), param);
         Ok(tensor)
     }
-}
-
-/// Draws a first value from the run's key and the parameter's name.
-fn initial(shape: &Shape, name: &str, init: Init, key: Key) -> CandleResult<Tensor> {
-    let mut stream = key.purpose(Purpose::Init).named(name).stream();
-    let count = shape.elem_count();
-    let mut uniform = |low: f64, high: f64| -> Vec<f32> {
-        (0..count).map(|_| stream.range_f64(low, high) as f32).collect()
-    };
-    let values = match init {
-        Init::Const(value) => vec![value as f32; count],
-        Init::Uniform { lo, up } => uniform(lo, up),
-        Init::Randn { mean, stdev } => {
-            (0..count).map(|_| (mean + stdev * stream.normal()) as f32).collect()
-        }
-        Init::Kaiming { dist, fan, non_linearity } => {
-            let std = non_linearity.gain() / (fan.for_shape(shape) as f64).sqrt();
-            match dist {
-                NormalOrUniform::Uniform => uniform(-3_f64.sqrt() * std, 3_f64.sqrt() * std),
-                NormalOrUniform::Normal => {
-                    (0..count).map(|_| (std * stream.normal()) as f32).collect()
-                }
-            }
-        }
-    };
-    Tensor::from_vec(values, shape, &Device::Cpu)
 }
 
 impl SimpleBackend for ParamStore {
