@@ -103,8 +103,22 @@ impl Gradients {
     /// are.
     ///
     /// # Errors
-    /// [`Error::Candle`].
+    /// [`Error::Settings`] unless `max_norm` is finite and greater than 0; [`Error::Candle`].
+    ///
+    /// ```
+    /// use candle_core::{Device, Tensor};
+    /// use pad_train::Gradients;
+    /// let mut gradients = Gradients::new(vec![Some(Tensor::new(&[3_f32, 4.0], &Device::Cpu)?), None]);
+    /// assert_eq!(gradients.clip(1.0)?, 5.0);
+    /// assert!((gradients.global_norm()? - 1.0).abs() < 1e-6);
+    /// assert!(gradients.clip(f64::NAN).is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn clip(&mut self, max_norm: f64) -> Result<f64> {
+        if !(max_norm > 0.0 && max_norm.is_finite()) {
+            let fault = format!("`max_norm` is {max_norm}, expected a finite number > 0");
+            return Err(Error::Settings { faults: vec![fault] });
+        }
         let norm = self.global_norm()?;
         let factor = max_norm / (norm + 1e-6);
         if norm.is_finite() && factor < 1.0 {

@@ -14,7 +14,8 @@ pub struct Parameter {
     pub var: Var,
     /// Multiplies the run's learning rate (layer decay).
     pub lr_factor: f64,
-    /// Decoupled weight decay, per unit of learning rate.
+    /// Weight decay. AdamW and Lion shrink the values by `lr · weight_decay` (decoupled), SGD and
+    /// RMSprop add `weight_decay · values` to the gradient, as in PyTorch.
     pub weight_decay: f64,
     /// No update at all while `epoch <= frozen_through` (epochs from 0), as for a parameter without
     /// gradient: no weight decay, no step counted. PAD's gate thaws late.

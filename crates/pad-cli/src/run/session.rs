@@ -10,7 +10,7 @@ use std::{
 use candle_core::Device;
 use pad::train::{
     AdamW, AdamWConfig, CheckpointConfig, Checkpoints, Collective, EmaConfig, EpochStream, Every,
-    Hook, Outcome, Parameter, ParameterSummary, Task, Trainer as TrainingLoop,
+    Hook, Parameter, ParameterSummary, Task, Trainer as TrainingLoop,
     log::{JsonLines, ProgressBar, TensorBoard},
 };
 
@@ -209,7 +209,7 @@ impl<P: Trainer> Session<P> {
         let seconds = start.elapsed().as_secs_f64();
         let steps = training.state().step;
         drop(training);
-        if outcome == Outcome::Stopped {
+        if outcome.is_stopped() {
             tracing::info!(
                 "{steps} of {} updates; continue with --resume {}",
                 length.steps,

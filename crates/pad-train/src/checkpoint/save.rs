@@ -17,7 +17,7 @@ use super::{
     load::TrainingCheckpoint,
     tensors_file,
 };
-use crate::{AdamW, Error, Result, TrainerState};
+use crate::{Error, Optimizer, Result, TrainerState};
 
 /// An interval in steps or epochs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -132,7 +132,7 @@ impl Checkpoints {
     /// [`Error::Io`] naming the file, e.g. for a full disk; then the older ones are untouched.
     pub fn save(
         &self,
-        optimizer: &AdamW,
+        optimizer: &dyn Optimizer,
         state: &TrainerState,
         hooks: &BTreeMap<String, Value>,
     ) -> Result<PathBuf> {
@@ -142,7 +142,7 @@ impl Checkpoints {
     /// [`Checkpoints::save`] with averages of the weights.
     pub(crate) fn save_with(
         &self,
-        optimizer: &AdamW,
+        optimizer: &dyn Optimizer,
         state: &TrainerState,
         hooks: &BTreeMap<String, Value>,
         averages: Option<&BTreeMap<String, Tensor>>,

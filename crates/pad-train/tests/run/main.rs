@@ -1,8 +1,10 @@
 //! Whole runs of the trainer on a small regression.
 
+mod any_task;
 mod ema;
 mod group;
 mod regression;
 mod resume;
 mod stream;
 mod training;
+mod unused;
