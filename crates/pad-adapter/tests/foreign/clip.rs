@@ -26,7 +26,12 @@ impl Layer {
                 LayerNorm::new(DIM, 1e-5, vb.pp("layer_norm1"))?,
                 LayerNorm::new(DIM, 1e-5, vb.pp("layer_norm2"))?,
             ],
-            attention: [square("q_proj")?, square("k_proj")?, square("v_proj")?, square("out_proj")?],
+            attention: [
+                square("q_proj")?,
+                square("k_proj")?,
+                square("v_proj")?,
+                square("out_proj")?,
+            ],
             mlp: [linear(DIM, 16, vb.pp("mlp.fc1"))?, linear(16, DIM, vb.pp("mlp.fc2"))?],
             adapter: adapter.map(|config| Adapter::new(DIM, config, vb)).transpose()?,
         })
@@ -155,11 +160,12 @@ fn what_the_model_does_not_have_does_not_count() {
         // Names, not roles, tell the other tower and a buffer that the model does not build.
         .with_optional(|name| name.starts_with("text_") || name.ends_with("position_ids"));
     let config = crate::harness::ADAPTER;
-    store
+    let built = store
         .build(|vb| {
             Ok::<_, pad_adapter::Error>((VISION.build)(Some(&config), vb.to_dtype(DType::F64))?)
         })
         .unwrap();
+    drop(built);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("adapter.safetensors");
     save_adapter(&path, &store, config, &Default::default()).unwrap();

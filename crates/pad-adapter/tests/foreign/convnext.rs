@@ -24,10 +24,7 @@ impl Block {
         Ok(Self {
             depthwise: conv2d(dim, dim, 7, depthwise, vb.pp("conv_dw"))?,
             norm: LayerNorm::new(dim, 1e-6, vb.pp("norm"))?,
-            mlp: [
-                linear(dim, 4 * dim, vb.pp("mlp.fc1"))?,
-                linear(4 * dim, dim, vb.pp("mlp.fc2"))?,
-            ],
+            mlp: [linear(dim, 4 * dim, vb.pp("mlp.fc1"))?, linear(4 * dim, dim, vb.pp("mlp.fc2"))?],
             gamma: vb.get(dim, "gamma")?,
             adapter: adapter.map(|config| Adapter::new(dim, config, vb)).transpose()?,
         })
@@ -61,7 +58,8 @@ fn build(adapter: Option<&AdapterConfig>, vb: VarBuilder) -> Result<Network> {
     let down_norm = LayerNorm::new(DIMS[0], 1e-6, vb.pp("stages.1.downsample.0"))?;
     let down = conv2d(DIMS[0], DIMS[1], 2, stride(2), vb.pp("stages.1.downsample.1"))?;
     let stage = |i: usize, depth: usize| -> Result<Vec<Block>> {
-        let block = |j: usize| Block::new(DIMS[i], adapter, vb.pp(format!("stages.{i}.blocks.{j}")));
+        let block =
+            |j: usize| Block::new(DIMS[i], adapter, vb.pp(format!("stages.{i}.blocks.{j}")));
         (0..depth).map(block).collect()
     };
     let stages = [stage(0, 1)?, stage(1, 2)?];

@@ -95,15 +95,19 @@ fn what_is_fitted_to_another_input_is_the_same_backbone() {
     };
     use pad_testkit::numbers;
     let config = crate::harness::ADAPTER;
-    let store =
-        ParamStore::from_checkpoint(DINOV2.weights(1), &crate::harness::CPU, pad_ops::rng::Key::new(1))
-            .with_fresh(Role::is_adapter);
-    store
+    let store = ParamStore::from_checkpoint(
+        DINOV2.weights(1),
+        &crate::harness::CPU,
+        pad_ops::rng::Key::new(1),
+    )
+    .with_fresh(Role::is_adapter);
+    let built = store
         .build(|vb| {
             let vb = vb.to_dtype(candle_core::DType::F64);
             Ok::<_, pad_adapter::Error>(build(Some(&config), vb)?)
         })
         .unwrap();
+    drop(built);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("adapter.safetensors");
     save_adapter(&path, &store, config, &Default::default()).unwrap();

@@ -48,7 +48,7 @@ impl Foreign {
     /// Weights as a file of them would hold, none of them zero.
     pub(crate) fn weights(&self, salt: u64) -> Checkpoint {
         let store = ParamStore::scratch(&CPU, Key::new(salt));
-        self.make(&store, false);
+        drop(self.make(&store, false));
         noisy(self.name, &store, salt)
     }
 
@@ -56,7 +56,7 @@ impl Foreign {
     fn with_adapters(&self, salt: u64) -> Checkpoint {
         let store = ParamStore::from_checkpoint(self.weights(1), &CPU, Key::new(salt))
             .with_fresh(Role::is_adapter);
-        self.make(&store, true);
+        drop(self.make(&store, true));
         let mut all = self.weights(1);
         for (name, tensor) in noisy("", &store, salt).tensors() {
             if all.get(name).is_none() {
@@ -219,7 +219,7 @@ impl Foreign {
         let build = |plan: fn(Role) -> bool| {
             let store = ParamStore::from_checkpoint(self.with_adapters(3), &CPU, Key::new(7))
                 .with_trained(plan);
-            self.make(&store, true);
+            drop(self.make(&store, true));
             store
         };
         let store = build(Role::is_adapter);
@@ -233,7 +233,8 @@ impl Foreign {
                 let all = build(|role| !role.is_adapter()).unplanned().unwrap();
                 assert!(all.trained && all.values == unplanned.values);
                 let text = store.summary().to_string();
-                let start = format!("the plan freezes all {tensors} tensors ({} values)", all.values);
+                let start =
+                    format!("the plan freezes all {tensors} tensors ({} values)", all.values);
                 assert!(text.lines().last().unwrap().starts_with(&start), "{text}");
             }
             other => panic!("{}: {other:?}", self.name),
@@ -259,8 +260,8 @@ pub(crate) fn attend(
 ) -> Result<Tensor> {
     let (b, n, d) = q.dims3()?;
     let split = |x: &Tensor| x.reshape((b, n, heads, d / heads))?.transpose(1, 2)?.contiguous();
-    let scores = (split(q)?.matmul(&split(k)?.t()?.contiguous()?)?
-        * (1.0 / ((d / heads) as f64).sqrt()))?;
+    let scores =
+        (split(q)?.matmul(&split(k)?.t()?.contiguous()?)? * (1.0 / ((d / heads) as f64).sqrt()))?;
     let scores = match mask {
         Some(mask) => scores.broadcast_add(mask)?,
         None => scores,
