@@ -15,6 +15,13 @@ use crate::{
 };
 
 /// The norm in front of the bottleneck (`layernorm_option` in the original).
+///
+/// ```
+/// use pad_adapter::AdapterNorm;
+/// assert_eq!("none".parse::<AdapterNorm>()?, AdapterNorm::None);
+/// assert_eq!(AdapterNorm::default().to_string(), "in");
+/// # Ok::<(), pad_adapter::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -57,6 +64,12 @@ impl FromStr for AdapterNorm {
 }
 
 /// An adapter's hyperparameters; the default is the paper's.
+///
+/// ```
+/// use pad_adapter::AdapterConfig;
+/// let config = AdapterConfig { bottleneck: 16, ..AdapterConfig::default() };
+/// assert_eq!((AdapterConfig::default().bottleneck, config.parameter_count(384)), (64, 14_224));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AdapterConfig {
@@ -81,6 +94,15 @@ impl AdapterConfig {
     ///
     /// # Errors
     /// [`Error::Config`].
+    ///
+    /// ```
+    /// use pad_adapter::AdapterConfig;
+    /// let config = AdapterConfig { bottleneck: 0, dropout: f64::NAN, ..Default::default() };
+    /// assert_eq!(
+    ///     config.validate().unwrap_err().to_string(),
+    ///     "adapter: `bottleneck` is 0, expected at least 1; `dropout` is NaN, expected 0 <= dropout < 1"
+    /// );
+    /// ```
     pub fn validate(&self) -> Result<()> {
         let faults = self.faults();
         if faults.is_empty() {
@@ -102,6 +124,13 @@ impl AdapterConfig {
     }
 
     /// The configuration of block `block` of `depth`: per-block scales resolved.
+    ///
+    /// ```
+    /// use pad_adapter::{AdapterConfig, Scale};
+    /// let config = AdapterConfig { scale: Scale::FixedLinear { last: 0.5 }, ..Default::default() };
+    /// assert_eq!(config.at(0, 5).scale, Scale::Fixed(0.1));
+    /// assert_eq!(config.at(4, 5).scale, Scale::Fixed(0.5));
+    /// ```
     #[must_use]
     pub fn at(self, block: usize, depth: usize) -> Self {
         Self { scale: self.scale.at(block, depth), ..self }
@@ -109,6 +138,10 @@ impl AdapterConfig {
 
     /// The number of trained values of one adapter for tokens of `embed_dim` values: 102,208 for
     /// ViT-B with the default.
+    ///
+    /// ```
+    /// assert_eq!(pad_adapter::AdapterConfig::default().parameter_count(768), 102_208);
+    /// ```
     pub fn parameter_count(&self, embed_dim: usize) -> usize {
         let norm = if self.norm == AdapterNorm::In { 2 * embed_dim } else { 0 };
         let scale = self.scale.parameter_count(embed_dim);
@@ -161,6 +194,19 @@ impl Adapter {
     /// # Errors
     /// [`Error::Config`]; [`Error::FixedScale`] if a checkpoint holds another fixed scale; errors
     /// of `vb`.
+    ///
+    /// ```
+    /// use candle_core::Device;
+    /// use pad_adapter::{Adapter, AdapterConfig, params::ParamStore};
+    /// use pad_ops::rng::Key;
+    /// let config = AdapterConfig { bottleneck: 4, ..Default::default() };
+    /// let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
+    /// store.build(|vb| Adapter::new(8, &config, vb.pp("layer.0")))?;
+    /// let tensors = store.tensors(|_| true);
+    /// assert_eq!(tensors["layer.0.adaptmlp.down_proj.weight"].dims(), [4, 8]);
+    /// assert_eq!(tensors["layer.0.scalar_pred.weight"].dims(), [1, 16]);
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
     pub fn new(embed_dim: usize, config: &AdapterConfig, vb: VarBuilder) -> Result<Self> {
         config.validate()?;
         if embed_dim == 0 {
@@ -258,6 +304,20 @@ impl Adapter {
     ///
     /// # Errors
     /// Shapes, dtypes or devices that do not fit.
+    ///
+    /// ```
+    /// use candle_core::{DType, Device, Tensor};
+    /// use pad_adapter::{Adapter, AdapterConfig, params::ParamStore};
+    /// use pad_ops::{Mode, rng::Key};
+    /// let store = ParamStore::scratch(&Device::Cpu, Key::new(0))
+    ///     .with_value("adaptmlp.up_proj.bias", Tensor::ones(8, DType::F32, &Device::Cpu)?);
+    /// let adapter = store.build(|vb| Adapter::new(8, &AdapterConfig::default(), vb))?;
+    /// // A(x) is its last bias, 1, and an untrained gate gives 1/2.
+    /// let x = Tensor::ones((1, 2, 8), DType::F32, &Device::Cpu)?;
+    /// let delta = adapter.delta(&x, &x, Mode::Eval)?;
+    /// assert_eq!(delta.flatten_all()?.to_vec1::<f32>()?, [0.5; 16]);
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
     pub fn delta(&self, x: &Tensor, mlp: &Tensor, mode: Mode) -> Result<Tensor> {
         scale::apply(&self.scale, &self.branch(x, mode)?, mlp)
     }
@@ -269,6 +329,18 @@ impl Adapter {
     ///
     /// # Errors
     /// As [`Adapter::delta`].
+    ///
+    /// ```
+    /// use candle_core::{DType, Device, Tensor};
+    /// use pad_adapter::{Adapter, AdapterConfig, params::ParamStore};
+    /// use pad_ops::{Mode, rng::Key};
+    /// let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
+    /// let adapter = store.build(|vb| Adapter::new(8, &AdapterConfig::default(), vb))?;
+    /// let x = Tensor::full(3_f32, (1, 2, 8), &Device::Cpu)?;
+    /// let y = adapter.forward(&x, &x.ones_like()?, Mode::Eval)?; // a fresh adapter adds nothing
+    /// assert_eq!(y.flatten_all()?.to_vec1::<f32>()?, [4.0; 16]);
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
     pub fn forward(&self, x: &Tensor, mlp: &Tensor, mode: Mode) -> Result<Tensor> {
         Ok(((x + mlp)? + self.delta(x, mlp, mode)?)?)
     }
@@ -280,6 +352,21 @@ impl Adapter {
     ///
     /// # Errors
     /// As [`Adapter::delta`].
+    ///
+    /// ```
+    /// use candle_core::{DType, Device, Tensor};
+    /// use pad_adapter::{Adapter, AdapterConfig, Scale, params::ParamStore};
+    /// use pad_ops::rng::Key;
+    /// let x = Tensor::ones((1, 2, 8), DType::F32, &Device::Cpu)?;
+    /// let scales = |scale| {
+    ///     let config = AdapterConfig { scale, ..Default::default() };
+    ///     let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
+    ///     store.build(|vb| Adapter::new(8, &config, vb))?.scales(&x, &x)
+    /// };
+    /// assert_eq!(scales(Scale::default())?.unwrap().to_vec2::<f32>()?, [[0.5, 0.5]]);
+    /// assert!(scales(Scale::Fixed(0.1))?.is_none());
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
     pub fn scales(&self, x: &Tensor, mlp: &Tensor) -> Result<Option<Tensor>> {
         scale::patchwise(&self.scale, |mode| self.branch(x, mode), mlp)
     }

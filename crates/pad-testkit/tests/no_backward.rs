@@ -57,7 +57,10 @@ fn forbidden(text: &str) -> BTreeSet<String> {
 #[test]
 fn every_function_without_a_backward_is_forbidden() {
     let functions = without_backward(&candle_nn());
-    assert!(functions.contains("candle_nn::ops::layer_norm") && functions.len() >= 7, "{functions:?}");
+    assert!(
+        functions.contains("candle_nn::ops::layer_norm") && functions.len() >= 7,
+        "{functions:?}"
+    );
     let read = |path: &str| fs::read_to_string(repository().join(path)).unwrap();
     let ours = forbidden(&read("clippy.toml"));
     let missing: Vec<_> = functions.difference(&ours).collect();

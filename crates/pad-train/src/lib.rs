@@ -65,6 +65,7 @@ pub mod gradients;
 pub mod hook;
 pub mod log;
 pub mod optimizer;
+mod outcome;
 pub mod parameter;
 mod reach;
 pub mod schedule;
@@ -85,6 +86,7 @@ pub use optimizer::{
     ByRule, Lion, LionConfig, Optimizer, RmsProp, RmsPropConfig, Sgd, SgdConfig, StepReport,
     UpdateRule,
 };
+pub use outcome::{Outcome, RunEnd};
 pub use parameter::{Parameter, ParameterSummary, weight_decay_for};
 pub use reach::UnusedParameters;
 pub use schedule::{
@@ -93,7 +95,7 @@ pub use schedule::{
 pub use state::{TrainerConfig, TrainerState};
 pub use stream::EpochStream;
 pub use task::{BatchIter, Batches, Losses, Share, Task};
-pub use trainer::{Outcome, RunEnd, Trainer};
+pub use trainer::Trainer;
 
 // What the signatures above are made of, so that this crate is enough.
 pub use candle_core;

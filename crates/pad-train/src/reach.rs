@@ -4,6 +4,11 @@ use crate::{Error, Gradients, Parameter, Result, error::first_of};
 
 /// What a run does about parameters that train and that the loss does not reach: usually a mistake,
 /// such as an operation without a backward that cuts the graph.
+///
+/// ```
+/// use pad_train::UnusedParameters;
+/// assert_eq!(UnusedParameters::default(), UnusedParameters::Warn);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UnusedParameters {

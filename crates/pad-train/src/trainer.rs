@@ -36,43 +36,10 @@ use crate::{
     TrainerConfig, TrainerState, TrainerView, TrainingCheckpoint, UnusedParameters,
     collective::{agree, agree_by, check_parameters, sum_gradients},
     hook::Requests,
+    outcome::{Outcome, RunEnd},
     reach::Reach,
     tally::Tally,
 };
-
-/// How a run ended without error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum RunEnd {
-    /// All steps are done.
-    Finished,
-    /// A stop was requested; [`Trainer::last_checkpoint`] holds every finished update.
-    Stopped,
-}
-
-/// What came of a run without error.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Outcome {
-    /// How it ended.
-    pub end: RunEnd,
-    /// Names of the parameters that trained in this session and that no loss of it reached, in the
-    /// parameters' order: they are what they were at its start. See
-    /// [`Trainer::with_unused_parameters`].
-    pub unused_parameters: Vec<String>,
-}
-
-impl Outcome {
-    /// Returns whether all steps are done.
-    pub fn is_finished(&self) -> bool {
-        self.end == RunEnd::Finished
-    }
-
-    /// Returns whether a stop was requested before all steps were done.
-    pub fn is_stopped(&self) -> bool {
-        self.end == RunEnd::Stopped
-    }
-}
 
 /// A training run, with any [`Optimizer`] ([`AdamW`] if none is named) and any [`LrSchedule`].
 pub struct Trainer<'h, O = AdamW> {
@@ -124,7 +91,7 @@ impl<'h, O: Optimizer> Trainer<'h, O> {
     /// ```
     /// use candle_core::{Device, Tensor, Var};
     /// use pad_train::{
-    ///     BatchIter, Batches, BoxError, Losses, Mode, Parameter, Schedule, Sgd, SgdConfig, Task, Trainer,
+    ///     BoxError, EpochStream, Losses, Mode, Parameter, Schedule, Sgd, SgdConfig, Task, Trainer,
     ///     TrainerConfig, UnusedParameters,
     /// };
     /// /// Its second variable is not in the loss.
@@ -136,14 +103,6 @@ impl<'h, O: Optimizer> Trainer<'h, O> {
     ///     }
     ///     fn images_in(&self, (): &()) -> usize { 1 }
     /// }
-    /// struct Ten;
-    /// impl Batches for Ten {
-    ///     type Batch = ();
-    ///     fn per_epoch(&self) -> usize { 10 }
-    ///     fn epoch(&mut self, _: usize, first: usize) -> Result<BatchIter<'_, ()>, BoxError> {
-    ///         Ok(Box::new((first..10).map(|_| Ok(()))))
-    ///     }
-    /// }
     /// # fn main() -> Result<(), BoxError> {
     /// let one = || Var::new(&[1_f32], &Device::Cpu);
     /// let task = Half(one()?, one()?);
@@ -152,9 +111,12 @@ impl<'h, O: Optimizer> Trainer<'h, O> {
     ///     let config = TrainerConfig { epochs: 1, ..Default::default() };
     ///     Ok(Trainer::new(config, Schedule::constant(0.1), Sgd::new(parameters, SgdConfig::default())?)?)
     /// };
-    /// let outcome = trainer()?.run(&task, &mut Ten)?;
+    /// let mut ten = EpochStream::new(10, |_, first, stride| {
+    ///     Ok::<_, BoxError>((first..10).step_by(stride).map(|_| Ok::<_, BoxError>(())))
+    /// });
+    /// let outcome = trainer()?.run(&task, &mut ten)?;
     /// assert_eq!(outcome.unused_parameters, ["b"]);
-    /// let refused = trainer()?.with_unused_parameters(UnusedParameters::Refuse).run(&task, &mut Ten);
+    /// let refused = trainer()?.with_unused_parameters(UnusedParameters::Refuse).run(&task, &mut ten);
     /// assert_eq!(
     ///     refused.unwrap_err().to_string(),
     ///     "step 1: the loss does not reach 1 of 2 parameters that train: b"
@@ -271,6 +233,8 @@ impl<'h, O: Optimizer> Trainer<'h, O> {
     /// no rate; [`Error::Io`] if a checkpoint cannot be written; [`Error::FolderInUse`] before it would overwrite another run;
     /// in a group [`Error::Peer`] for another process's error, [`Error::Group`] if processes differ
     /// or one is gone.
+    ///
+    /// Examples: the first page of this crate, [`Outcome`], [`Trainer::with_unused_parameters`].
     pub fn run<T, B>(&mut self, task: &T, batches: &mut B) -> Result<Outcome>
     where
         T: Task,

@@ -45,12 +45,24 @@ impl AdapterContents {
     /// [`DEFAULT_ADAPTER`](crate::params::DEFAULT_ADAPTER), those without a name. Tensors in the file
     /// have no name; it stands in the metadata, see
     /// [`AdapterFile::with_name`](super::AdapterFile::with_name).
+    ///
+    /// ```
+    /// use pad_adapter::{AdapterConfig, checkpoint::AdapterContents};
+    /// let contents = AdapterContents::from(AdapterConfig::default());
+    /// assert_ne!(contents.clone().with_name("night"), contents);
+    /// ```
     #[must_use]
     pub fn with_name(self, name: impl Into<String>) -> Self {
         Self { name: name.into(), ..self }
     }
 
     /// Sets whether the parameters of the role [`Role::Head`] are written too. Default: no.
+    ///
+    /// ```
+    /// use pad_adapter::{AdapterConfig, checkpoint::AdapterContents};
+    /// let contents = AdapterContents::from(AdapterConfig::default());
+    /// assert_eq!(contents.clone().with_head(false), contents);
+    /// ```
     #[must_use]
     pub fn with_head(self, head: bool) -> Self {
         Self { head, ..self }

@@ -30,6 +30,18 @@ pub enum Origin {
 }
 
 /// A parameter of a model.
+///
+/// ```
+/// use candle_core::Device;
+/// use pad_adapter::params::{Origin, ParamStore, Role};
+/// use pad_ops::rng::Key;
+/// let store = ParamStore::scratch(&Device::Cpu, Key::new(0)).with_trained(|_| true);
+/// store.build(|vb| Ok::<_, pad_adapter::Error>(candle_nn::linear_no_bias(4, 3, vb.pp("head"))?))?;
+/// let param = &store.params()[0];
+/// assert_eq!((param.name.as_str(), param.role, param.origin), ("head.weight", Role::Head, Origin::Init));
+/// assert!(param.var.is_some());
+/// # Ok::<(), pad_adapter::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Param {
@@ -46,6 +58,17 @@ pub struct Param {
 }
 
 /// A parameter that trains.
+///
+/// ```
+/// use candle_core::Device;
+/// use pad_adapter::params::{ParamStore, Role};
+/// use pad_ops::rng::Key;
+/// let store = ParamStore::scratch(&Device::Cpu, Key::new(0)).with_trained(|role| role == Role::Head);
+/// store.build(|vb| Ok::<_, pad_adapter::Error>(candle_nn::linear_no_bias(4, 3, vb.pp("head"))?))?;
+/// let planned = &store.planned()[0];
+/// assert_eq!((planned.var.dims(), planned.rate.lr_factor), (&[3, 4][..], 1.0));
+/// # Ok::<(), pad_adapter::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Planned {

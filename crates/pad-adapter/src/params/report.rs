@@ -32,6 +32,17 @@ pub struct Misshapen {
 }
 
 /// The difference between a checkpoint and a model.
+///
+/// ```
+/// use candle_core::Device;
+/// use pad_adapter::{Error, checkpoint::Checkpoint, params::ParamStore};
+/// use pad_ops::rng::Key;
+/// let file = Checkpoint::from_tensors("FILE", Default::default());
+/// let store = ParamStore::from_checkpoint(file, &Device::Cpu, Key::new(0));
+/// let built = store.build(|vb| Ok::<_, Error>(candle_nn::linear(4, 3, vb)?));
+/// let Err(Error::Tensors(report)) = built else { panic!("expected a report") };
+/// assert_eq!(report.missing, ["bias", "weight"]);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LoadReport {

@@ -1,6 +1,12 @@
 //! The part a parameter plays, from its name: freezing and grouping go by role, never by substring.
 
 /// The part a parameter plays in a network.
+///
+/// ```
+/// use pad_adapter::params::Role;
+/// assert_eq!(Role::of("blocks.3.scalar_pred.weight"), Role::Gate(3));
+/// assert_eq!(Role::of("stages.0.conv.weight"), Role::Other);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Role {

@@ -5,43 +5,18 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use candle_core::{DType, Device, Result as CandleResult, Shape, Tensor, Var};
+use candle_core::{DType, Device, Result as CandleResult, Shape, Tensor};
 use candle_nn::{Init, VarBuilder, var_builder::SimpleBackend};
 use pad_ops::rng::Key;
 
 use super::{
-    LoadReport, Misshapen, Origin, Param, Plan, Planned, Role, StoreSummary, UnplannedRoles,
-    adapter_name, initial::initial, named,
+    LoadReport, Origin, Param, Plan, Planned, Role, StoreSummary, UnplannedRoles, adapter_name,
+    inner::Inner, named,
 };
 use crate::{
     Error, Result,
     checkpoint::{Checkpoint, digest},
 };
-
-type Rule = Box<dyn Fn(Role) -> bool + Send + Sync>;
-
-/// A rule over names of tensors.
-type NameRule = Box<dyn Fn(&str) -> bool + Send + Sync>;
-
-/// From the name of a tensor to its role.
-type Roles = Box<dyn Fn(&str) -> Role + Send + Sync>;
-
-struct Inner {
-    device: Device,
-    key: Key,
-    checkpoint: Option<Checkpoint>,
-    values: BTreeMap<String, Tensor>,
-    role_of: Roles,
-    plan: Plan,
-    may_be_fresh: Rule,
-    may_be_unused: Rule,
-    is_optional: NameRule,
-    /// Names of the adapters that may be fresh, and of those that train; `None` for all.
-    fresh_adapters: BTreeSet<String>,
-    trained_adapters: Option<BTreeSet<String>>,
-    served: BTreeMap<String, Param>,
-    misshapen: Vec<Misshapen>,
-}
 
 /// Serves a model its parameters by name, from a checkpoint or an initialiser, and hands out a
 /// variable only where the role trains: every other tensor is plain, so no gradient of it is ever
@@ -69,6 +44,20 @@ pub struct ParamStore(Arc<Mutex<Inner>>);
 impl ParamStore {
     /// A store without a checkpoint: every parameter is initialised from `key`. Nothing trains
     /// without [`ParamStore::with_plan`] or [`ParamStore::with_trained`].
+    ///
+    /// ```
+    /// use candle_core::Device;
+    /// use pad_adapter::params::ParamStore;
+    /// use pad_ops::rng::Key;
+    /// let values = |seed| {
+    ///     let store = ParamStore::scratch(&Device::Cpu, Key::new(seed));
+    ///     store.build(|vb| Ok::<_, pad_adapter::Error>(candle_nn::linear(4, 3, vb)?))?;
+    ///     Ok::<_, pad_adapter::Error>(store.tensors(|_| true)["weight"].flatten_all()?.to_vec1::<f32>()?)
+    /// };
+    /// assert_eq!(values(1)?, values(1)?);
+    /// assert_ne!(values(1)?, values(2)?);
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
     pub fn scratch(device: &Device, key: Key) -> Self {
         Self(Arc::new(Mutex::new(Inner {
             device: device.clone(),
@@ -90,6 +79,22 @@ impl ParamStore {
     /// A store that serves `checkpoint`, strictly: missing, unexpected and misshapen tensors make
     /// [`ParamStore::build`] fail, except those of roles that [`ParamStore::with_fresh`] and
     /// [`ParamStore::with_unused`] allow.
+    ///
+    /// ```
+    /// use std::collections::BTreeMap;
+    /// use candle_core::{DType, Device, Tensor};
+    /// use pad_adapter::{Error, checkpoint::Checkpoint, params::{ParamStore, Role}};
+    /// use pad_ops::rng::Key;
+    /// let ones = |shape: &[usize]| Tensor::ones(shape, DType::F32, &Device::Cpu);
+    /// let file = Checkpoint::from_tensors("FILE", BTreeMap::from([("weigth".to_string(), ones(&[3, 4])?)]));
+    /// let store = ParamStore::from_checkpoint(file, &Device::Cpu, Key::new(0));
+    /// let refused = store.build(|vb| Ok::<_, Error>(candle_nn::linear_no_bias(4, 3, vb)?)).unwrap_err();
+    /// assert_eq!(
+    ///     refused.to_string(),
+    ///     "FILE: the checkpoint is not this model's; missing 1: weight; unexpected 1: weigth"
+    /// );
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
     pub fn from_checkpoint(checkpoint: Checkpoint, device: &Device, key: Key) -> Self {
         let store = Self::scratch(device, key);
         {
@@ -100,152 +105,9 @@ impl ParamStore {
         store
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
         // A panic elsewhere leaves the maps as they are: still sound to read.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Sets which roles train, and how fast.
-    #[must_use]
-    pub fn with_plan(self, plan: Plan) -> Self {
-        self.lock().plan = plan;
-        self
-    }
-
-    /// Sets which roles train, at the run's learning rate: `|role| role.is_adapter()`.
-    #[must_use]
-    pub fn with_trained(self, rule: impl Fn(Role) -> bool + Send + Sync + 'static) -> Self {
-        self.with_plan(Plan::of_roles(rule))
-    }
-
-    /// Sets which roles may be missing from the checkpoint and are then initialised (adapters on an
-    /// RGB backbone).
-    #[must_use]
-    pub fn with_fresh(self, rule: impl Fn(Role) -> bool + Send + Sync + 'static) -> Self {
-        self.lock().may_be_fresh = Box::new(rule);
-        self
-    }
-
-    /// Sets which roles of the checkpoint the model need not have (a decoder, when only the encoder
-    /// is built).
-    #[must_use]
-    pub fn with_unused(self, rule: impl Fn(Role) -> bool + Send + Sync + 'static) -> Self {
-        self.lock().may_be_unused = Box::new(rule);
-        self
-    }
-
-    /// Sets which tensors are optional, by name: they may be missing from the checkpoint, and are
-    /// then initialised, and the model need not have them (a buffer such as `position_ids`, a bias
-    /// that some files lack). Shapes are compared all the same.
-    ///
-    /// ```
-    /// use std::collections::BTreeMap;
-    /// use candle_core::{DType, Device, Tensor};
-    /// use pad_adapter::{Error, checkpoint::Checkpoint, params::ParamStore};
-    /// use pad_ops::rng::Key;
-    ///
-    /// let file = Checkpoint::from_tensors("FILE", BTreeMap::from([
-    ///     ("weight".to_string(), Tensor::ones((3, 4), DType::F32, &Device::Cpu)?),
-    ///     ("position_ids".to_string(), Tensor::zeros(77, DType::I64, &Device::Cpu)?),
-    /// ]));
-    /// let build = |store: ParamStore| store.build(|vb| Ok::<_, Error>(candle_nn::linear(4, 3, vb)?));
-    /// let strict = ParamStore::from_checkpoint(file.clone(), &Device::Cpu, Key::new(0));
-    /// assert_eq!(
-    ///     build(strict).unwrap_err().to_string(),
-    ///     "FILE: the checkpoint is not this model's; missing 1: bias; unexpected 1: position_ids"
-    /// );
-    /// let store = ParamStore::from_checkpoint(file, &Device::Cpu, Key::new(0))
-    ///     .with_optional(|name| name == "bias" || name.ends_with("position_ids"));
-    /// build(store)?;
-    /// # Ok::<(), Error>(())
-    /// ```
-    #[must_use]
-    pub fn with_optional(self, rule: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
-        self.lock().is_optional = Box::new(rule);
-        self
-    }
-
-    /// Sets the names of adapters that may be missing from the checkpoint and are then initialised,
-    /// beside the roles of [`ParamStore::with_fresh`]: of several adapters in one model, those that
-    /// are new.
-    ///
-    /// ```
-    /// use candle_core::Device;
-    /// use pad_adapter::{Adapter, AdapterConfig, checkpoint::Checkpoint, params::ParamStore};
-    /// use pad_ops::rng::Key;
-    ///
-    /// let config = AdapterConfig { bottleneck: 2, ..Default::default() };
-    /// let day = ParamStore::scratch(&Device::Cpu, Key::new(0));
-    /// day.build(|vb| Adapter::named("day", 8, &config, vb))?;
-    /// let weights = Checkpoint::from_tensors("FILE", day.tensors(|_| true));
-    /// // Day is loaded and frozen, night is new and trains.
-    /// let store = ParamStore::from_checkpoint(weights, &Device::Cpu, Key::new(1))
-    ///     .with_trained(|role| role.is_adapter())
-    ///     .with_fresh_adapters(["night"])
-    ///     .with_trained_adapters(["night"]);
-    /// store.build(|vb| {
-    ///     Adapter::named("day", 8, &config, vb.clone())?;
-    ///     Adapter::named("night", 8, &config, vb)
-    /// })?;
-    /// assert_eq!(store.summary().trained, config.parameter_count(8));
-    /// assert_eq!(store.adapter_names(), ["day", "night"]);
-    /// # Ok::<(), pad_adapter::Error>(())
-    /// ```
-    #[must_use]
-    pub fn with_fresh_adapters<N: Into<String>>(self, names: impl IntoIterator<Item = N>) -> Self {
-        self.lock().fresh_adapters = names.into_iter().map(Into::into).collect();
-        self
-    }
-
-    /// Sets the names of the adapters that train, of those whose roles the plan trains; the others
-    /// are frozen. [`DEFAULT_ADAPTER`](super::DEFAULT_ADAPTER) stands for adapters without a name. Default: all. A name that
-    /// no adapter of the model has makes [`ParamStore::build`] fail.
-    ///
-    /// Example: [`ParamStore::with_fresh_adapters`].
-    #[must_use]
-    pub fn with_trained_adapters<N: Into<String>>(
-        self,
-        names: impl IntoIterator<Item = N>,
-    ) -> Self {
-        self.lock().trained_adapters = Some(names.into_iter().map(Into::into).collect());
-        self
-    }
-
-    /// Sets how roles follow from names, for a foreign model. Default: [`Role::of`], which gives
-    /// [`Role::Other`] to names that it does not know. Tensors of adapters are adapters' whatever the
-    /// rule says of them.
-    ///
-    /// ```
-    /// use candle_core::Device;
-    /// use pad_adapter::params::{ParamStore, Role};
-    /// use pad_ops::rng::Key;
-    ///
-    /// let prefix = "vision_model.".to_string(); // a closure may own what it needs
-    /// let store = ParamStore::scratch(&Device::Cpu, Key::new(0))
-    ///     .with_roles(move |name| match name.strip_prefix(&prefix) {
-    ///         Some(inside) => Role::of(inside),
-    ///         None => Role::Head,
-    ///     });
-    /// store.build(|vb| {
-    ///     candle_nn::linear(4, 3, vb.pp("vision_model.blocks.0.fc1"))?;
-    ///     Ok::<_, pad_adapter::Error>(candle_nn::linear(3, 2, vb.pp("answer"))?)
-    /// })?;
-    /// assert_eq!(store.tensors(|role| role == Role::Block(0)).len(), 2);
-    /// assert_eq!(store.tensors(|role| role == Role::Head)["answer.bias"].dims(), [2]);
-    /// # Ok::<(), pad_adapter::Error>(())
-    /// ```
-    #[must_use]
-    pub fn with_roles(self, role_of: impl Fn(&str) -> Role + Send + Sync + 'static) -> Self {
-        self.lock().role_of = Box::new(role_of);
-        self
-    }
-
-    /// Adds a first value for `name`, used where the checkpoint has none: sine-cosine tables, for
-    /// one.
-    #[must_use]
-    pub fn with_value(self, name: impl Into<String>, value: Tensor) -> Self {
-        self.lock().values.insert(name.into(), value);
-        self
     }
 
     /// Builds a model on this store and checks that checkpoint and model agree.
@@ -253,6 +115,18 @@ impl ParamStore {
     /// # Errors
     /// [`Error::Tensors`] with everything that is missing, unexpected and misshapen; errors of
     /// `build`.
+    ///
+    /// ```
+    /// use candle_core::Device;
+    /// use pad_adapter::{Adapter, AdapterConfig, params::{ParamStore, Plan, Rate, Role}};
+    /// use pad_ops::rng::Key;
+    /// let config = AdapterConfig { bottleneck: 2, ..Default::default() };
+    /// let store = ParamStore::scratch(&Device::Cpu, Key::new(0)).with_plan(Plan::everything());
+    /// let adapter = store.build(|vb| Adapter::new(8, &config, vb))?;
+    /// assert_eq!(store.summary().trained, config.parameter_count(8));
+    /// # let _ = (adapter, Role::Head, Rate::default());
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
     pub fn build<M, E: From<Error>>(
         &self,
         build: impl FnOnce(VarBuilder<'static>) -> Result<M, E>,
@@ -264,6 +138,17 @@ impl ParamStore {
 
     /// The `VarBuilder` of this store, in `f32`. Call [`ParamStore::check`] when the model is
     /// built.
+    ///
+    /// ```
+    /// use candle_core::Device;
+    /// use pad_adapter::params::ParamStore;
+    /// use pad_ops::rng::Key;
+    /// let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
+    /// let weight = store.var_builder().pp("mixer").get((3, 4), "weight")?;
+    /// store.check()?;
+    /// assert_eq!((weight.dims(), store.params()[0].name.as_str()), (&[3, 4][..], "mixer.weight"));
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
     pub fn var_builder(&self) -> VarBuilder<'static> {
         let device = self.lock().device.clone();
         VarBuilder::from_backend(Box::new(self.clone()), DType::F32, device)
@@ -273,6 +158,21 @@ impl ParamStore {
     ///
     /// # Errors
     /// [`Error::Tensors`]; [`Error::UnknownName`] for the name of an adapter that the model lacks.
+    ///
+    /// ```
+    /// use std::collections::BTreeMap;
+    /// use candle_core::{DType, Device, Tensor};
+    /// use pad_adapter::{Error, checkpoint::Checkpoint, params::{ParamStore, Role}};
+    /// use pad_ops::rng::Key;
+    /// let ones = |shape: &[usize]| Tensor::ones(shape, DType::F32, &Device::Cpu);
+    /// let file = Checkpoint::from_tensors("FILE", BTreeMap::from([("other".to_string(), ones(&[1])?)]));
+    /// let store = ParamStore::from_checkpoint(file, &Device::Cpu, Key::new(0));
+    /// assert!(store.check().unwrap_err().to_string().ends_with("unexpected 1: other"));
+    /// store.var_builder().get(1, "other")?;
+    /// assert!(store.check().is_ok());
+    /// # let _ = Role::Head;
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
     pub fn check(&self) -> Result<()> {
         if let Some(unplanned) = self.unplanned() {
             tracing::warn!("{unplanned}");
@@ -306,11 +206,38 @@ impl ParamStore {
     }
 
     /// Every parameter served, by name.
+    ///
+    /// ```
+    /// use candle_core::Device;
+    /// use pad_adapter::{Adapter, AdapterConfig, params::{ParamStore, Plan, Rate, Role}};
+    /// use pad_ops::rng::Key;
+    /// let config = AdapterConfig { bottleneck: 2, ..Default::default() };
+    /// let store = ParamStore::scratch(&Device::Cpu, Key::new(0)).with_trained(|_| false);
+    /// store.build(|vb| Adapter::new(8, &config, vb.pp("layer.3")))?;
+    /// let params = store.params();
+    /// assert_eq!((params.len(), params[6].role), (7, Role::Gate(3)));
+    /// assert!(params.iter().all(|param| param.var.is_none()));
+    /// # let _ = (Plan::nothing(), Rate::default());
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
     pub fn params(&self) -> Vec<Param> {
         self.lock().served.values().cloned().collect()
     }
 
     /// The parameters that train, by name, with the rates of the plan.
+    ///
+    /// ```
+    /// use candle_core::Device;
+    /// use pad_adapter::{Adapter, AdapterConfig, params::{ParamStore, Plan, Rate, Role}};
+    /// use pad_ops::rng::Key;
+    /// let config = AdapterConfig { bottleneck: 2, ..Default::default() };
+    /// let store = ParamStore::scratch(&Device::Cpu, Key::new(0)).with_trained(Role::is_adapter);
+    /// store.build(|vb| Adapter::new(8, &config, vb))?;
+    /// let planned = store.planned();
+    /// assert_eq!((planned.len(), planned[0].rate), (7, Rate::default()));
+    /// # let _ = Plan::nothing();
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
     pub fn planned(&self) -> Vec<Planned> {
         let inner = self.lock();
         let planned = inner.served.values().filter_map(|param| {
@@ -323,6 +250,29 @@ impl ParamStore {
     /// The parameters of unknown role ([`Role::Other`]), if the plan trains or freezes all of them
     /// and was not made with them in mind (by [`Plan::with_other`], or by treating every role
     /// alike); else `None`.
+    ///
+    /// ```
+    /// use candle_core::Device;
+    /// use pad_adapter::{Adapter, AdapterConfig, params::{ParamStore, Plan, Rate, Role}};
+    /// use pad_ops::rng::Key;
+    /// let config = AdapterConfig { bottleneck: 2, ..Default::default() };
+    /// let build = |plan: Plan| {
+    ///     let store = ParamStore::scratch(&Device::Cpu, Key::new(0)).with_plan(plan);
+    ///     store.build(|vb| {
+    ///         candle_nn::linear(8, 8, vb.pp("mixer"))?;
+    ///         Adapter::new(8, &config, vb)
+    ///     })?;
+    ///     Ok::<_, pad_adapter::Error>(store.unplanned())
+    /// };
+    /// assert_eq!(
+    ///     build(Plan::of_roles(|role| !role.is_adapter()))?.unwrap().to_string(),
+    ///     "the plan trains all 2 tensors (72 values) whose role is unknown: mixer.bias, mixer.weight (roles: \
+    ///      `with_roles`; to confirm: `Plan::with_other`)"
+    /// );
+    /// assert_eq!(build(Plan::of_roles(Role::is_adapter).with_other(None))?, None);
+    /// # let _ = Rate::default();
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
     pub fn unplanned(&self) -> Option<UnplannedRoles> {
         let inner = self.lock();
         if inner.plan.decides_other() {
@@ -335,6 +285,21 @@ impl ParamStore {
 
     /// The names of the model's adapters, in alphabetical order; [`DEFAULT_ADAPTER`](super::DEFAULT_ADAPTER) for those that
     /// were built without a name ([`Adapter::new`](crate::Adapter::new)).
+    ///
+    /// ```
+    /// use candle_core::Device;
+    /// use pad_adapter::{Adapter, AdapterConfig, params::{ParamStore, Plan, Rate, Role}};
+    /// use pad_ops::rng::Key;
+    /// let config = AdapterConfig { bottleneck: 2, ..Default::default() };
+    /// let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
+    /// store.build(|vb| {
+    ///     Adapter::new(8, &config, vb.pp("layer.0"))?;
+    ///     Adapter::named("night", 8, &config, vb.pp("layer.0"))
+    /// })?;
+    /// assert_eq!(store.adapter_names(), ["default", "night"]);
+    /// # let _ = (Plan::nothing(), Rate::default(), Role::Head);
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
     pub fn adapter_names(&self) -> Vec<String> {
         self.lock().adapter_names().into_iter().map(String::from).collect()
     }
@@ -394,6 +359,21 @@ impl ParamStore {
     }
 
     /// Trained and frozen counts, by role.
+    ///
+    /// ```
+    /// use candle_core::Device;
+    /// use pad_adapter::{Adapter, AdapterConfig, params::{ParamStore, Plan, Rate, Role}};
+    /// use pad_ops::rng::Key;
+    /// let config = AdapterConfig { bottleneck: 2, ..Default::default() };
+    /// let store = ParamStore::scratch(&Device::Cpu, Key::new(0)).with_trained(Role::is_adapter);
+    /// store.build(|vb| {
+    ///     candle_nn::linear(8, 8, vb.pp("blocks.0.fc"))?;
+    ///     Adapter::new(8, &config, vb.pp("blocks.0"))
+    /// })?;
+    /// assert_eq!((store.summary().trained, store.summary().frozen), (74, 72));
+    /// # let _ = (Plan::nothing(), Rate::default());
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
     pub fn summary(&self) -> StoreSummary {
         let mut summary = StoreSummary { unplanned: self.unplanned(), ..StoreSummary::default() };
         for param in self.lock().served.values() {
@@ -403,6 +383,19 @@ impl ParamStore {
     }
 
     /// The present values of the parameters whose role `wanted` accepts, by name.
+    ///
+    /// ```
+    /// use candle_core::Device;
+    /// use pad_adapter::{Adapter, AdapterConfig, params::{ParamStore, Plan, Rate, Role}};
+    /// use pad_ops::rng::Key;
+    /// let config = AdapterConfig { bottleneck: 2, ..Default::default() };
+    /// let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
+    /// store.build(|vb| Adapter::new(8, &config, vb.pp("layer.3")))?;
+    /// let gates = store.tensors(|role| role == Role::Gate(3));
+    /// assert_eq!(gates["layer.3.scalar_pred.weight"].dims(), [1, 16]);
+    /// # let _ = (Plan::nothing(), Rate::default());
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
     pub fn tensors(&self, wanted: impl Fn(Role) -> bool) -> BTreeMap<String, Tensor> {
         let inner = self.lock();
         let chosen = inner.served.values().filter(|param| wanted(param.role));
@@ -447,90 +440,6 @@ impl ParamStore {
                 inner.served.len()
             )],
         })
-    }
-}
-
-impl Inner {
-    fn adapter_names(&self) -> BTreeSet<&str> {
-        self.served.keys().filter_map(|name| adapter_name(name)).collect()
-    }
-
-    /// The role of a tensor; one of an adapter is an adapter's, whatever the model's rule says.
-    fn role(&self, name: &str) -> Role {
-        let role = (self.role_of)(name);
-        let own = Role::of(name);
-        if own.is_adapter() && !role.is_adapter() { own } else { role }
-    }
-
-    /// Whether a tensor belongs to a named adapter that may be fresh.
-    fn is_fresh_adapter(&self, tensor: &str) -> bool {
-        adapter_name(tensor).is_some_and(|name| self.fresh_adapters.contains(name))
-    }
-
-    /// Whether a tensor trains by its adapter's name; true for one that is no adapter's.
-    fn trains_by_name(&self, tensor: &str) -> bool {
-        let Some(trained) = &self.trained_adapters else { return true };
-        adapter_name(tensor).is_none_or(|name| trained.contains(name))
-    }
-
-    /// The first value of `name`, of shape `shape`, and where it came from.
-    fn first_value(
-        &mut self,
-        shape: &Shape,
-        name: &str,
-        init: Init,
-    ) -> CandleResult<(Tensor, Origin)> {
-        if let Some(found) = self.checkpoint.as_ref().and_then(|file| file.get(name)) {
-            if found.shape() == shape {
-                return Ok((found.clone(), Origin::Checkpoint));
-            }
-            // Recorded, so that the report names every misshapen tensor and not only the first.
-            self.misshapen.push(Misshapen {
-                name: name.to_string(),
-                expected: shape.dims().to_vec(),
-                found: found.dims().to_vec(),
-            });
-        } else if let Some(value) = self.values.get(name) {
-            if value.shape() == shape {
-                return Ok((value.clone(), Origin::Given));
-            }
-            self.misshapen.push(Misshapen {
-                name: name.to_string(),
-                expected: shape.dims().to_vec(),
-                found: value.dims().to_vec(),
-            });
-        }
-        Ok((initial(shape, name, init, self.key)?, Origin::Init))
-    }
-
-    /// The tensor `name`, made and recorded on first request; a variable if its role trains and
-    /// `may_train`.
-    fn serve(
-        &mut self,
-        shape: Shape,
-        name: &str,
-        init: Init,
-        (dtype, device): (DType, &Device),
-        may_train: bool,
-    ) -> CandleResult<Tensor> {
-        if let Some(known) = self.served.get(name) {
-            if known.tensor.shape() == &shape {
-                return Ok(known.tensor.clone()); // shared by two layers
-            }
-            candle_core::bail!(
-                "`{name}`: expected shape {:?} as in its first use, found {shape:?}",
-                known.tensor.shape()
-            );
-        }
-        let (value, origin) = self.first_value(&shape, name, init)?;
-        let value = value.to_dtype(dtype)?.to_device(device)?.contiguous()?;
-        let role = self.role(name);
-        let trains = may_train && self.trains_by_name(name) && self.plan.rate(role).is_some();
-        let var = if trains { Some(Var::from_tensor(&value)?) } else { None };
-        let tensor = var.as_ref().map_or(value, |var| var.as_tensor().clone());
-        let param = Param { name: name.to_string(), role, tensor: tensor.clone(), var, origin };
-        self.served.insert(name.to_string(), param);
-        Ok(tensor)
     }
 }
 

@@ -174,7 +174,7 @@ fn what_the_model_does_not_have_does_not_count() {
     file.check(&VISION.weights(1)).unwrap();
     let text = file.check(&TEXT.weights(1)).unwrap_err().to_string();
     assert!(
-        text.contains(" without `vision_model.embeddings.class_embedding` and 37 other tensors"),
+        text.contains(" without `vision_model.embeddings.class_embedding` and 38 other tensors"),
         "{text}"
     );
 }

@@ -17,6 +17,17 @@ const MASTER: &str = "master";
 ///
 /// Buffers are f32 (f64 for f64 variables). A variable of half precision keeps an f32 copy of itself
 /// here, because updates of 1e-4 of a weight would be rounded away.
+///
+/// ```
+/// use pad_train::{Gradients, Lion, LionConfig, Parameter, candle_core::{Device, Var}};
+/// let x = Var::new(&[1_f32], &Device::Cpu)?;
+/// let mut lion = Lion::new(vec![Parameter::new("x", x.clone())], LionConfig::default())?;
+/// let gradient = x.ones_like()?;
+/// lion.step(&Gradients::new(vec![Some(gradient)]), 0.5, 0)?;
+/// assert_eq!(lion.state()?["x.step"].to_scalar::<i64>()?, 1);
+/// assert_eq!(x.to_vec1::<f32>()?, [0.5]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct ByRule<R> {
     parameters: Vec<Parameter>,
@@ -78,6 +89,15 @@ impl<R: UpdateRule> ByRule<R> {
     /// [`Error::DuplicateParameter`] for a name or variable that comes twice,
     /// [`Error::ParameterDType`] for a variable that is not of a float dtype, [`Error::Candle`] if
     /// memory runs out.
+    ///
+    /// ```
+    /// use pad_train::{Sgd, SgdConfig};
+    /// let refused = Sgd::new(vec![], SgdConfig { momentum: f64::NAN, ..Default::default() });
+    /// assert_eq!(
+    ///     refused.unwrap_err().to_string(),
+    ///     "settings: `momentum` is NaN, expected 0 <= momentum < 1"
+    /// );
+    /// ```
     pub fn new(parameters: Vec<Parameter>, rule: R) -> Result<Self> {
         Error::settings(rule.faults().into_vec())?;
         check_parameters(&parameters)?;
@@ -95,6 +115,12 @@ impl<R: UpdateRule> ByRule<R> {
     }
 
     /// Returns the rule, with its settings.
+    ///
+    /// ```
+    /// use pad_train::{Sgd, SgdConfig};
+    /// assert_eq!(Sgd::new(vec![], SgdConfig::default())?.config().momentum, 0.9);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn config(&self) -> &R {
         &self.rule
     }

@@ -9,6 +9,11 @@ use super::{
 };
 
 /// Settings of [`Lion`]; rates and decays come with the parameters.
+///
+/// ```
+/// use pad_train::LionConfig;
+/// assert_eq!(LionConfig::default(), LionConfig { beta1: 0.9, beta2: 0.99 });
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LionConfig {

@@ -10,6 +10,12 @@ use super::{
 };
 
 /// Settings of [`RmsProp`]; rates and decays come with the parameters.
+///
+/// ```
+/// use pad_train::RmsPropConfig;
+/// let pytorch = RmsPropConfig::default();
+/// assert_eq!((pytorch.alpha, pytorch.eps, pytorch.momentum, pytorch.centered), (0.99, 1e-8, 0.0, false));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RmsPropConfig {

@@ -40,6 +40,12 @@ pub struct RuleFaults(Vec<String>);
 
 impl RuleFaults {
     /// Adds a fault unless `0 <= value < 1`.
+    ///
+    /// ```
+    /// let mut faults = pad_train::optimizer::RuleFaults::default();
+    /// faults.share("beta1", 1.0);
+    /// assert_eq!(faults.into_vec(), ["`beta1` is 1, expected 0 <= beta1 < 1"]);
+    /// ```
     pub fn share(&mut self, name: &str, value: f64) {
         if !(0.0..1.0).contains(&value) {
             self.add(format!("`{name}` is {value}, expected 0 <= {name} < 1"));
@@ -47,6 +53,12 @@ impl RuleFaults {
     }
 
     /// Adds a fault unless `value` is finite and greater than 0.
+    ///
+    /// ```
+    /// let mut faults = pad_train::optimizer::RuleFaults::default();
+    /// faults.positive("eps", 0.0);
+    /// assert_eq!(faults.into_vec(), ["`eps` is 0, expected a finite number > 0"]);
+    /// ```
     pub fn positive(&mut self, name: &str, value: f64) {
         if !(value > 0.0 && value.is_finite()) {
             self.add(format!("`{name}` is {value}, expected a finite number > 0"));

@@ -11,6 +11,11 @@ use super::{
 const MOMENTUM: &str = "momentum_buffer";
 
 /// Settings of [`Sgd`]; rates and decays come with the parameters.
+///
+/// ```
+/// use pad_train::SgdConfig;
+/// assert_eq!(SgdConfig::default(), SgdConfig { momentum: 0.9, dampening: 0.0, nesterov: false });
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SgdConfig {

@@ -154,6 +154,14 @@ impl Schedule {
     ///
     /// # Errors
     /// [`Error::Settings`] with every fault.
+    ///
+    /// ```
+    /// use pad_train::Schedule;
+    /// assert_eq!(
+    ///     Schedule::constant(f64::NAN).validate().unwrap_err().to_string(),
+    ///     "settings: `lr` is NaN, expected a finite number >= 0"
+    /// );
+    /// ```
     pub fn validate(&self) -> Result<()> {
         let mut faults = Vec::new();
         let mut rate = |name: &str, value: f64| {

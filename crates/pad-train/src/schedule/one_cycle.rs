@@ -8,6 +8,12 @@ use super::{LrSchedule, not_negative, positive};
 use crate::{Error, Result};
 
 /// The way from one rate to the next.
+///
+/// ```
+/// use pad_train::{Anneal, LrSchedule, OneCycle};
+/// let cycle = OneCycle { rise: 0.5, anneal: Anneal::Linear, ..OneCycle::new(1.0, 4.0) };
+/// assert_eq!(cycle.at(1.0), 0.52);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]

@@ -21,11 +21,22 @@ pub struct Sequence<'a> {
 
 impl<'a> Sequence<'a> {
     /// Creates a sequence that begins with `first`.
+    ///
+    /// ```
+    /// use pad_train::{LrSchedule, Schedule, Sequence};
+    /// assert_eq!(Sequence::new(Schedule::constant(0.1)).at(9.0), 0.1);
+    /// ```
     pub fn new(first: impl LrSchedule + 'a) -> Self {
         Self { parts: vec![(0.0, Box::new(first))] }
     }
 
     /// Adds a schedule that takes over at an epoch, later than those before.
+    ///
+    /// ```
+    /// use pad_train::{LrSchedule, Schedule, Sequence};
+    /// let falling = Sequence::new(Schedule::constant(0.1)).then(3.0, Schedule::constant(0.01));
+    /// assert_eq!((falling.at(2.9), falling.at(3.0)), (0.1, 0.01));
+    /// ```
     #[must_use]
     pub fn then(mut self, at_epoch: f64, next: impl LrSchedule + 'a) -> Self {
         self.parts.push((at_epoch, Box::new(next)));

@@ -27,11 +27,21 @@ pub struct WarmUp<S> {
 
 impl<S> WarmUp<S> {
     /// Creates a warm-up from 0.
+    ///
+    /// ```
+    /// use pad_train::{LrSchedule, Schedule, WarmUp};
+    /// assert_eq!(WarmUp::new(4.0, Schedule::constant(0.8)).at(1.0), 0.2);
+    /// ```
     pub const fn new(warmup_epochs: f64, schedule: S) -> Self {
         Self { warmup_epochs, warmup_ratio: 0.0, schedule }
     }
 
     /// Sets the factor at the start.
+    ///
+    /// ```
+    /// use pad_train::{LrSchedule, Schedule, WarmUp};
+    /// assert_eq!(WarmUp::new(4.0, Schedule::constant(0.8)).with_ratio(0.5).at(0.0), 0.4);
+    /// ```
     #[must_use]
     pub fn with_ratio(self, warmup_ratio: f64) -> Self {
         Self { warmup_ratio, ..self }
