@@ -88,7 +88,7 @@ impl AdamWConfig {
 /// use pad_train::{AdamW, AdamWConfig, Gradients, Parameter};
 /// let x = Var::new(&[1_f32, -1.0], &Device::Cpu)?;
 /// let mut adamw = AdamW::new(vec![Parameter::new("x", x.clone())], AdamWConfig::default())?;
-/// let gradients = Gradients::new(vec![Some(x.as_tensor().clone())]);
+/// let gradients = Gradients::new(vec![Some(x.as_tensor().affine(2.0, 0.0)?)]);
 /// let report = adamw.step(&gradients, 0.25, 0)?; // the first step is `lr` long
 /// assert_eq!((report.updated, adamw.steps_of(0)), (1, Some(1)));
 /// assert!((x.to_vec1::<f32>()?[0] - 0.75).abs() < 1e-6);

@@ -106,7 +106,7 @@ impl StepReport {
 ///         let gradients = Gradients::from_store(optimizer.parameters(), &x.sqr()?.sum_all()?.backward()?, 0);
 ///         optimizer.step(&gradients, 0.04, 0)?;
 ///     }
-///     assert!(optimizer.parameters()[0].var.to_vec1::<f32>()?[0].abs() < 0.1);
+///     assert!(optimizer.parameters()[0].var.to_vec1::<f32>()?[0].abs() < 0.6); // from 3
 /// }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

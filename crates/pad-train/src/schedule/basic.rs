@@ -95,8 +95,8 @@ impl Schedule {
     /// Creates [`Schedule::WarmupCosine`].
     ///
     /// ```
-    /// let schedule = pad_train::Schedule::warmup_cosine(1.0, 0.2, 2.0, 10.0);
-    /// assert_eq!((schedule.at(1.0), schedule.at(2.0), schedule.at(6.0)), (0.5, 1.0, 0.6));
+    /// let schedule = pad_train::Schedule::warmup_cosine(1.0, 0.5, 2.0, 10.0);
+    /// assert_eq!((schedule.at(1.0), schedule.at(2.0), schedule.at(6.0)), (0.5, 1.0, 0.75));
     /// ```
     pub const fn warmup_cosine(peak_lr: f64, min_lr: f64, warmup_epochs: f64, epochs: f64) -> Self {
         Self::WarmupCosine { peak_lr, min_lr, warmup_epochs, epochs }

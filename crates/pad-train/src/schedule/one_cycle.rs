@@ -80,8 +80,12 @@ impl LrSchedule for OneCycle {
             return self.peak_lr;
         };
         match self.anneal {
-            Anneal::Cosine => to + (from - to) * 0.5 * (1.0 + (PI * share).cos()),
-            Anneal::Linear => from + (to - from) * share,
+            // Weighted, so that both ends are met exactly.
+            Anneal::Cosine => {
+                let left = 0.5 * (1.0 + (PI * share).cos());
+                from * left + to * (1.0 - left)
+            }
+            Anneal::Linear => from * (1.0 - share) + to * share,
         }
     }
 

@@ -10,9 +10,9 @@ use crate::{Error, Result};
 ///
 /// ```
 /// use pad_train::{LrSchedule, MultiStep, WarmUp};
-/// let steps = MultiStep { peak_lr: 0.4, gamma: 0.1, at_epochs: vec![30.0] };
+/// let steps = MultiStep { peak_lr: 0.5, gamma: 0.1, at_epochs: vec![30.0] };
 /// let schedule = WarmUp::new(5.0, steps).with_ratio(0.5);
-/// assert_eq!((schedule.at(0.0), schedule.at(2.5), schedule.at(5.0)), (0.2, 0.3, 0.4));
+/// assert_eq!((schedule.at(0.0), schedule.at(2.5), schedule.at(5.0)), (0.25, 0.375, 0.5));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
