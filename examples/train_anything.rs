@@ -1,5 +1,5 @@
 //! Trains a small transformer of one's own with `pad::train` and `pad::ops`: it fills in hidden bytes of a text (this
-//! file). Nothing of it is a ViT: any model, any batch, any loss.
+//! file). Nothing of it is a ViT: any model, any batch, any loss; and any optimiser and schedule (docs/training.md).
 //!
 //!     cargo run --release --example train_anything        # about a minute
 //!
@@ -137,7 +137,7 @@ fn main() -> Result<(), BoxError> {
             (first..100).step_by(stride).map(move |number| windows(epoch, number, 32)),
         )
     });
-    trainer.run(&reader, &mut batches)?;
+    assert!(trainer.run(&reader, &mut batches)?.unused_parameters.is_empty()); // the loss reaches all
 
     let held_out = windows(1_000, 0, 64)?;
     let guesses = reader.logits(&held_out, Mode::Eval)?.argmax(D::Minus1)?;

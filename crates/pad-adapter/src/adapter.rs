@@ -9,11 +9,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Error, Result,
+    params::named,
     scale::{self, Scale},
     vit::layers,
 };
 
 /// The norm in front of the bottleneck (`layernorm_option` in the original).
+///
+/// ```
+/// use pad_adapter::AdapterNorm;
+/// assert_eq!("none".parse::<AdapterNorm>()?, AdapterNorm::None);
+/// assert_eq!(AdapterNorm::default().to_string(), "in");
+/// # Ok::<(), pad_adapter::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -56,6 +64,12 @@ impl FromStr for AdapterNorm {
 }
 
 /// An adapter's hyperparameters; the default is the paper's.
+///
+/// ```
+/// use pad_adapter::AdapterConfig;
+/// let config = AdapterConfig { bottleneck: 16, ..AdapterConfig::default() };
+/// assert_eq!((AdapterConfig::default().bottleneck, config.parameter_count(384)), (64, 14_224));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AdapterConfig {
@@ -80,6 +94,15 @@ impl AdapterConfig {
     ///
     /// # Errors
     /// [`Error::Config`].
+    ///
+    /// ```
+    /// use pad_adapter::AdapterConfig;
+    /// let config = AdapterConfig { bottleneck: 0, dropout: f64::NAN, ..Default::default() };
+    /// assert_eq!(
+    ///     config.validate().unwrap_err().to_string(),
+    ///     "adapter: `bottleneck` is 0, expected at least 1; `dropout` is NaN, expected 0 <= dropout < 1"
+    /// );
+    /// ```
     pub fn validate(&self) -> Result<()> {
         let faults = self.faults();
         if faults.is_empty() {
@@ -101,6 +124,13 @@ impl AdapterConfig {
     }
 
     /// The configuration of block `block` of `depth`: per-block scales resolved.
+    ///
+    /// ```
+    /// use pad_adapter::{AdapterConfig, Scale};
+    /// let config = AdapterConfig { scale: Scale::FixedLinear { last: 0.5 }, ..Default::default() };
+    /// assert_eq!(config.at(0, 5).scale, Scale::Fixed(0.1));
+    /// assert_eq!(config.at(4, 5).scale, Scale::Fixed(0.5));
+    /// ```
     #[must_use]
     pub fn at(self, block: usize, depth: usize) -> Self {
         Self { scale: self.scale.at(block, depth), ..self }
@@ -108,6 +138,10 @@ impl AdapterConfig {
 
     /// The number of trained values of one adapter for tokens of `embed_dim` values: 102,208 for
     /// ViT-B with the default.
+    ///
+    /// ```
+    /// assert_eq!(pad_adapter::AdapterConfig::default().parameter_count(768), 102_208);
+    /// ```
     pub fn parameter_count(&self, embed_dim: usize) -> usize {
         let norm = if self.norm == AdapterNorm::In { 2 * embed_dim } else { 0 };
         let scale = self.scale.parameter_count(embed_dim);
@@ -160,8 +194,25 @@ impl Adapter {
     /// # Errors
     /// [`Error::Config`]; [`Error::FixedScale`] if a checkpoint holds another fixed scale; errors
     /// of `vb`.
+    ///
+    /// ```
+    /// use candle_core::Device;
+    /// use pad_adapter::{Adapter, AdapterConfig, params::ParamStore};
+    /// use pad_ops::rng::Key;
+    /// let config = AdapterConfig { bottleneck: 4, ..Default::default() };
+    /// let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
+    /// store.build(|vb| Adapter::new(8, &config, vb.pp("layer.0")))?;
+    /// let tensors = store.tensors(|_| true);
+    /// assert_eq!(tensors["layer.0.adaptmlp.down_proj.weight"].dims(), [4, 8]);
+    /// assert_eq!(tensors["layer.0.scalar_pred.weight"].dims(), [1, 16]);
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
     pub fn new(embed_dim: usize, config: &AdapterConfig, vb: VarBuilder) -> Result<Self> {
         config.validate()?;
+        if embed_dim == 0 {
+            let faults = vec!["`embed_dim` is 0, expected at least 1".to_string()];
+            return Err(Error::Config { what: "adapter", faults });
+        }
         let (d, k) = (embed_dim, config.bottleneck);
         let inner = vb.pp("adaptmlp");
         let norm = match config.norm {
@@ -181,6 +232,46 @@ impl Adapter {
             dropout: config.dropout,
             scale: config.scale.build(d, &vb)?,
         })
+    }
+
+    /// An adapter with a name, so that several can stand at one place: its tensors are
+    /// `adapters.{name}.adaptmlp.*` and `adapters.{name}.scalar_pred.*` below `vb`.
+    /// [`DEFAULT_ADAPTER`](crate::params::DEFAULT_ADAPTER) stands for no name, as in
+    /// [`Adapter::new`].
+    ///
+    /// ```
+    /// use candle_core::{DType, Device, Tensor};
+    /// use pad_adapter::{Adapter, AdapterConfig, params::ParamStore};
+    /// use pad_ops::{Mode, rng::Key};
+    ///
+    /// let config = AdapterConfig { bottleneck: 2, ..Default::default() };
+    /// let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
+    /// let [day, night] = store.build(|vb| {
+    ///     let vb = vb.pp("layer.0");
+    ///     Ok::<_, pad_adapter::Error>([
+    ///         Adapter::named("day", 8, &config, vb.clone())?,
+    ///         Adapter::named("night", 8, &config, vb)?,
+    ///     ])
+    /// })?;
+    /// assert_eq!(store.adapter_names(), ["day", "night"]);
+    /// let x = Tensor::ones((1, 3, 8), DType::F32, &Device::Cpu)?;
+    /// let which = |is_night: bool| if is_night { &night } else { &day };
+    /// assert_eq!(which(true).forward(&x, &x, Mode::Eval)?.dims(), [1, 3, 8]);
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Adapter::new`]; [`Error::Config`] for a name that cannot be one: expected is a letter,
+    /// then letters, digits, `-` or `_`.
+    pub fn named(
+        name: &str,
+        embed_dim: usize,
+        config: &AdapterConfig,
+        vb: VarBuilder,
+    ) -> Result<Self> {
+        named::check_name(name)?;
+        let segments = named::segments(name).into_iter().flatten();
+        Self::new(embed_dim, config, segments.fold(vb, |vb, segment| vb.pp(segment)))
     }
 
     /// Handles on its tensors, for [`pad_ops::mlp_branch`].
@@ -213,6 +304,20 @@ impl Adapter {
     ///
     /// # Errors
     /// Shapes, dtypes or devices that do not fit.
+    ///
+    /// ```
+    /// use candle_core::{DType, Device, Tensor};
+    /// use pad_adapter::{Adapter, AdapterConfig, params::ParamStore};
+    /// use pad_ops::{Mode, rng::Key};
+    /// let store = ParamStore::scratch(&Device::Cpu, Key::new(0))
+    ///     .with_value("adaptmlp.up_proj.bias", Tensor::ones(8, DType::F32, &Device::Cpu)?);
+    /// let adapter = store.build(|vb| Adapter::new(8, &AdapterConfig::default(), vb))?;
+    /// // A(x) is its last bias, 1, and an untrained gate gives 1/2.
+    /// let x = Tensor::ones((1, 2, 8), DType::F32, &Device::Cpu)?;
+    /// let delta = adapter.delta(&x, &x, Mode::Eval)?;
+    /// assert_eq!(delta.flatten_all()?.to_vec1::<f32>()?, [0.5; 16]);
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
     pub fn delta(&self, x: &Tensor, mlp: &Tensor, mode: Mode) -> Result<Tensor> {
         scale::apply(&self.scale, &self.branch(x, mode)?, mlp)
     }
@@ -224,6 +329,18 @@ impl Adapter {
     ///
     /// # Errors
     /// As [`Adapter::delta`].
+    ///
+    /// ```
+    /// use candle_core::{DType, Device, Tensor};
+    /// use pad_adapter::{Adapter, AdapterConfig, params::ParamStore};
+    /// use pad_ops::{Mode, rng::Key};
+    /// let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
+    /// let adapter = store.build(|vb| Adapter::new(8, &AdapterConfig::default(), vb))?;
+    /// let x = Tensor::full(3_f32, (1, 2, 8), &Device::Cpu)?;
+    /// let y = adapter.forward(&x, &x.ones_like()?, Mode::Eval)?; // a fresh adapter adds nothing
+    /// assert_eq!(y.flatten_all()?.to_vec1::<f32>()?, [4.0; 16]);
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
     pub fn forward(&self, x: &Tensor, mlp: &Tensor, mode: Mode) -> Result<Tensor> {
         Ok(((x + mlp)? + self.delta(x, mlp, mode)?)?)
     }
@@ -235,6 +352,21 @@ impl Adapter {
     ///
     /// # Errors
     /// As [`Adapter::delta`].
+    ///
+    /// ```
+    /// use candle_core::{DType, Device, Tensor};
+    /// use pad_adapter::{Adapter, AdapterConfig, Scale, params::ParamStore};
+    /// use pad_ops::rng::Key;
+    /// let x = Tensor::ones((1, 2, 8), DType::F32, &Device::Cpu)?;
+    /// let scales = |scale| {
+    ///     let config = AdapterConfig { scale, ..Default::default() };
+    ///     let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
+    ///     store.build(|vb| Adapter::new(8, &config, vb))?.scales(&x, &x)
+    /// };
+    /// assert_eq!(scales(Scale::default())?.unwrap().to_vec2::<f32>()?, [[0.5, 0.5]]);
+    /// assert!(scales(Scale::Fixed(0.1))?.is_none());
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
     pub fn scales(&self, x: &Tensor, mlp: &Tensor) -> Result<Option<Tensor>> {
         scale::patchwise(&self.scale, |mode| self.branch(x, mode), mlp)
     }

@@ -95,6 +95,12 @@ impl Scale {
 
     /// The scale of block `block` in a network of `depth` blocks: the two per-block rules become
     /// [`Scale::Fixed`].
+    ///
+    /// ```
+    /// use pad_adapter::Scale;
+    /// let Scale::Fixed(scale) = (Scale::FixedDecay { last: 0.5 }).at(10, 12) else { panic!() };
+    /// assert!((scale - 0.4).abs() < 1e-12);
+    /// ```
     #[must_use]
     pub fn at(self, block: usize, depth: usize) -> Self {
         let from_last = depth.saturating_sub(1 + block);
@@ -125,6 +131,13 @@ impl Scale {
     }
 
     /// The number of values that train, for tokens of `embed_dim` values.
+    ///
+    /// ```
+    /// use pad_adapter::Scale;
+    /// assert_eq!(Scale::default().parameter_count(768), 1536); // the gate of [MLP; A]
+    /// assert_eq!(Scale::Learnable { init: 0.5 }.parameter_count(768), 1);
+    /// assert_eq!(Scale::Fixed(0.5).parameter_count(768), 0);
+    /// ```
     pub fn parameter_count(self, embed_dim: usize) -> usize {
         match self {
             Scale::Learnable { .. } => 1,
@@ -135,6 +148,12 @@ impl Scale {
 
     /// The number of them that are a gate's ([`Role::Gate`](crate::params::Role::Gate)): 0 without
     /// a gate.
+    ///
+    /// ```
+    /// use pad_adapter::{Fusion, Scale};
+    /// assert_eq!(Scale::Patchwise(Fusion::Sum).gate_width(768), 768);
+    /// assert_eq!(Scale::Learnable { init: 0.5 }.gate_width(768), 0);
+    /// ```
     pub fn gate_width(self, embed_dim: usize) -> usize {
         match self {
             Scale::Patchwise(fusion) => fusion.gate_width(embed_dim),

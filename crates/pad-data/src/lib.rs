@@ -21,8 +21,9 @@
 //! | [`draw`] | pictures of results |
 //!
 //! ```
-//! use pad_data::{Loader, LoaderConfig, draw::Canvas, sets::ImageFolder, transform::ImagePipeline};
-//! use pad_ops::ImageSize;
+//! use pad_data::{
+//!     ImageSize, Loader, LoaderConfig, draw::Canvas, sets::ImageFolder, transform::ImagePipeline,
+//! };
 //!
 //! # let folder = tempfile::tempdir().unwrap();
 //! for index in 0..10_u8 {
@@ -67,6 +68,10 @@ pub use error::{Error, Result};
 pub use loader::{Batch, Loader, LoaderConfig};
 pub use pad_metrics::{rect, rle};
 pub use transform::Transform;
+
+// What the signatures above are made of, so that this crate is enough.
+pub use candle_core;
+pub use pad_ops::{ImageSize, Mode, rng::Key};
 
 /// The README's example compiles and runs.
 #[cfg(doctest)]

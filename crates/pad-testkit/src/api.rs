@@ -39,6 +39,41 @@ pub fn public_types(name: &str, root: &Path) -> BTreeMap<String, BTreeSet<String
     listed(name, &Tree::read(root)).types
 }
 
+/// Returns the public functions, methods, types and traits of the crate `name` whose `lib.rs` is
+/// `root`, in alphabetical order, and whether the documentation of each has an example that asserts
+/// something.
+///
+/// # Panics
+/// As [`public_api`].
+pub fn examples_on_items(name: &str, root: &Path) -> BTreeMap<String, bool> {
+    listed(name, &Tree::read(root)).examples
+}
+
+/// Whether documentation has a block of Rust that asserts something.
+fn has_example(attributes: &[syn::Attribute]) -> bool {
+    let lines = attributes.iter().filter_map(|attribute| {
+        let syn::Meta::NameValue(pair) = &attribute.meta else { return None };
+        let syn::Expr::Lit(literal) = &pair.value else { return None };
+        match &literal.lit {
+            syn::Lit::Str(text) if pair.path.is_ident("doc") => Some(text.value()),
+            _ => None,
+        }
+    });
+    let (mut inside, mut rust) = (false, false);
+    for line in lines.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>()) {
+        match line.trim().strip_prefix("```") {
+            Some(tags) => {
+                inside = !inside;
+                let runs = |tag: &str| !matches!(tag, "text" | "toml" | "json" | "sh" | "ignore");
+                rust = inside && tags.split(',').all(runs);
+            }
+            None if rust && (line.contains("assert") || line.contains("panic!")) => return true,
+            None => {}
+        }
+    }
+    false
+}
+
 fn listed(name: &str, tree: &Tree) -> Listed {
     let listed = Listed::default();
     let mut list = List { name, impls: impls(tree), tree, listed };
@@ -53,6 +88,8 @@ struct Listed {
     lines: Vec<(String, String)>,
     /// Definitions of each name of a type.
     types: BTreeMap<String, BTreeSet<String>>,
+    /// Whether functions, methods, types and traits have an example.
+    examples: BTreeMap<String, bool>,
 }
 
 /// Where a type is defined: its module, its name.
@@ -157,6 +194,10 @@ impl List<'_> {
         }
         let path = format!("{path}::{}", shown.unwrap_or(&name));
         let cfg = cfgs(crate_tree::attributes(item));
+        if !matches!(item, Item::Const(_) | Item::Static(_)) {
+            let example = has_example(crate_tree::attributes(item));
+            self.listed.examples.insert(path.clone(), example);
+        }
         match item {
             Item::Fn(item) => {
                 self.push(&path, format!("{cfg}pub {}", signature(&item.sig, &path)));
@@ -267,6 +308,7 @@ impl List<'_> {
             match member {
                 ImplItem::Fn(member) if matches!(member.vis, syn::Visibility::Public(_)) => {
                     let path = format!("{path}::{}", member.sig.ident);
+                    self.listed.examples.insert(path.clone(), has_example(&member.attrs));
                     let cfg = format!("{cfg}{}", cfgs(&member.attrs));
                     self.push(&path, format!("{cfg}pub {}", signature(&member.sig, &path)));
                 }

@@ -19,6 +19,14 @@ macro_rules! deliberate {
 deliberate! {
     layer_norm(x: &Tensor) candle_nn::ops::layer_norm(x, x, x, 0.0);
     softmax_last_dim(x: &Tensor) candle_nn::ops::softmax_last_dim(x);
+    rms_norm(x: &Tensor) candle_nn::ops::rms_norm(x, x, 0.0);
+    sdpa(x: &Tensor) candle_nn::ops::sdpa(x, x, x, None, false, 1.0, 1.0);
+    rope(x: &Tensor) candle_nn::rotary_emb::rope(x, x, x);
+    rope_i(x: &Tensor) candle_nn::rotary_emb::rope_i(x, x, x);
+    rope_thd(x: &Tensor) candle_nn::rotary_emb::rope_thd(x, x, x);
+    rms_norm_module(vb: VarBuilder) candle_nn::rms_norm(1, 1e-6, vb);
+    layer_norm_new(x: &Tensor) Ok::<_, candle_core::Error>(candle_nn::LayerNorm::new(x.clone(), x.clone(), 1e-6));
+    rms_norm_new(x: &Tensor) Ok::<_, candle_core::Error>(candle_nn::RmsNorm::new(x.clone(), 1e-6));
     dropout(x: &Tensor) candle_nn::ops::dropout(x, 0.5);
     layer_norm_module(vb: VarBuilder) candle_nn::layer_norm(1, 1e-6, vb);
     no_backward_1(x: &Tensor) x.apply_op1_no_bwd(&Nothing);

@@ -9,7 +9,7 @@ mod forbidden;
 mod golden;
 mod gradcheck;
 
-pub use api::{import_circles, public_api, public_types};
+pub use api::{examples_on_items, import_circles, public_api, public_types};
 pub use close::{close, largest, relative_difference};
 pub use crates::{LibraryCrate, library_crates, repository};
 pub use golden::{expect_cases, golden, golden_folder, index};
@@ -26,4 +26,6 @@ mod pages {
     struct Infrared;
     #[doc = include_str!("../../../docs/guides/crates.md")]
     struct Crates;
+    #[doc = include_str!("../../../docs/training.md")]
+    struct Training;
 }

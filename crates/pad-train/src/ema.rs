@@ -8,6 +8,11 @@ use serde::{Deserialize, Serialize};
 use crate::{Error, Parameter, Result};
 
 /// Settings of [`Ema`].
+///
+/// ```
+/// use pad_train::EmaConfig;
+/// assert_eq!(EmaConfig::default(), EmaConfig { decay: 0.9999, warmup: true });
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EmaConfig {
@@ -30,6 +35,11 @@ impl EmaConfig {
     ///
     /// # Errors
     /// [`Error::Settings`].
+    ///
+    /// ```
+    /// use pad_train::EmaConfig;
+    /// assert!(EmaConfig { decay: 1.0, ..Default::default() }.validate().is_err());
+    /// ```
     pub fn validate(&self) -> Result<()> {
         let mut faults = Vec::new();
         if !(0.0..1.0).contains(&self.decay) {
@@ -39,6 +49,12 @@ impl EmaConfig {
     }
 
     /// Returns the share of the average that step number `step` (from 1) keeps; 0 in the first.
+    ///
+    /// ```
+    /// use pad_train::EmaConfig;
+    /// let config = EmaConfig { decay: 0.9, warmup: true };
+    /// assert_eq!((config.decay_at(1), config.decay_at(8), config.decay_at(10_000)), (0.0, 0.75, 0.9));
+    /// ```
     pub fn decay_at(&self, step: usize) -> f64 {
         if step <= 1 {
             return 0.0;
@@ -54,6 +70,22 @@ impl EmaConfig {
 /// each step.
 ///
 /// [`Trainer::with_ema`](crate::Trainer::with_ema) keeps one in step with a run.
+///
+/// ```
+/// use pad_train::{Ema, EmaConfig, Parameter, candle_core::{Device, Tensor, Var}};
+/// let x = Var::new(&[0_f32], &Device::Cpu)?;
+/// let parameters = [Parameter::new("x", x.clone())];
+/// let mut ema = Ema::new(&parameters, EmaConfig { decay: 0.5, warmup: false })?;
+/// for (step, value) in [(1, 8_f32), (2, 4.0)] {
+///     x.set(&Tensor::new(&[value], &Device::Cpu)?)?;
+///     ema.update(step)?; // 8, then (8 + 4) / 2
+/// }
+/// ema.swap()?;
+/// assert_eq!(x.to_vec1::<f32>()?, [6.0]); // the model computes with the average
+/// ema.swap()?;
+/// assert_eq!(x.to_vec1::<f32>()?, [4.0]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Ema {
     config: EmaConfig,
@@ -112,6 +144,15 @@ impl Ema {
     }
 
     /// Returns whether the model computes with the averages now.
+    ///
+    /// ```
+    /// use pad_train::{Ema, EmaConfig};
+    /// let mut ema = Ema::new(&[], EmaConfig::default())?;
+    /// assert!(!ema.in_place());
+    /// ema.swap()?;
+    /// assert!(ema.in_place());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn in_place(&self) -> bool {
         self.in_place
     }
@@ -120,6 +161,14 @@ impl Ema {
     ///
     /// # Errors
     /// [`Error::Candle`] if a variable cannot be copied.
+    ///
+    /// ```
+    /// use pad_train::{Ema, EmaConfig, Parameter, candle_core::{Device, Var}};
+    /// let parameters = [Parameter::new("x", Var::new(&[3_f32], &Device::Cpu)?)];
+    /// let averages = Ema::new(&parameters, EmaConfig::default())?.averages()?;
+    /// assert_eq!(averages["x"].to_vec1::<f32>()?, [3.0]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn averages(&self) -> Result<BTreeMap<String, Tensor>> {
         let named = self.parameters.iter().zip(&self.averages);
         let value = |(parameter, average): (&Parameter, &Tensor)| {

@@ -39,6 +39,25 @@ pub enum Error {
         /// Its dtype.
         found: DType,
     },
+    /// A learning rate that cannot be one: a schedule's, or one given to an optimiser.
+    #[error("learning rate: expected a finite number >= 0, found {found}")]
+    LearningRate {
+        /// The rate.
+        found: f64,
+    },
+    /// The loss does not reach parameters that train; the update was not made.
+    #[error(
+        "step {step}: the loss does not reach {} of {trained} parameters that train: {}",
+        names.len(), first_of(names)
+    )]
+    UnusedParameters {
+        /// The step, counted from 1.
+        step: usize,
+        /// Number of parameters that train at this step.
+        trained: usize,
+        /// Names of those without a gradient.
+        names: Vec<String>,
+    },
     /// Gradients that belong to another list of parameters.
     #[error("expected gradients of {expected} parameters, found {found}")]
     GradientCount {
@@ -252,6 +271,15 @@ impl Error {
     /// Returns all faults as one error, or `Ok` without a fault.
     pub(crate) fn settings(faults: Vec<String>) -> Result<()> {
         if faults.is_empty() { Ok(()) } else { Err(Error::Settings { faults }) }
+    }
+}
+
+/// The first names of a list, and how many more there are.
+pub(crate) fn first_of(names: &[String]) -> String {
+    let shown = names.get(..LISTED).unwrap_or(names).join(", ");
+    match names.len().saturating_sub(LISTED) {
+        0 => shown,
+        more => format!("{shown}, .. and {more} more"),
     }
 }
 

@@ -13,6 +13,17 @@ const CHUNK: usize = 1 << 15;
 
 /// Gradients of a list of parameters. Scaling costs nothing: the factor is applied when the
 /// gradients are used.
+///
+/// ```
+/// use pad_train::{Gradients, candle_core::{Device, Tensor}};
+/// let tensor = |values: &[f32]| Tensor::new(values, &Device::Cpu);
+/// let first = Gradients::new(vec![Some(tensor(&[1.0, 2.0])?), None]);
+/// let second = Gradients::new(vec![Some(tensor(&[3.0, 2.0])?), Some(tensor(&[4.0])?)]);
+/// let mean = first.add(&second)?.scale(0.5);
+/// assert_eq!(mean.get(0)?.unwrap().to_vec1::<f32>()?, [2.0, 2.0]);
+/// assert_eq!(mean.get(1)?.unwrap().to_vec1::<f32>()?, [2.0]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Gradients {
     tensors: Vec<Option<Tensor>>,
@@ -23,12 +34,30 @@ pub struct Gradients {
 
 impl Gradients {
     /// Creates gradients that are already in the parameters' order.
+    ///
+    /// ```
+    /// use pad_train::{Gradients, candle_core::{Device, Tensor}};
+    /// let tensor = |values: &[f32]| Tensor::new(values, &Device::Cpu);
+    /// assert_eq!(Gradients::new(vec![Some(tensor(&[1.0])?), None]).len(), 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(tensors: Vec<Option<Tensor>>) -> Self {
         Self { tensors, factor: 1.0, squares: OnceLock::new() }
     }
 
     /// Picks the gradients of `parameters` from the result of `backward`. Parameters that are
     /// frozen in `epoch` get none, so that they neither move nor count in the norm.
+    ///
+    /// ```
+    /// use pad_train::{Gradients, Parameter, candle_core::{Device, Var}};
+    /// let [x, y] = [Var::new(&[3_f32], &Device::Cpu)?, Var::new(&[5_f32], &Device::Cpu)?];
+    /// let store = (x.as_tensor() * y.as_tensor())?.sum_all()?.backward()?;
+    /// let parameters = [Parameter::new("x", x), Parameter::new("y", y).with_frozen_through(Some(0))];
+    /// let gradients = Gradients::from_store(&parameters, &store, 0);
+    /// assert_eq!(gradients.get(0)?.unwrap().to_vec1::<f32>()?, [5.0]);
+    /// assert!(gradients.get(1)?.is_none()); // frozen in epoch 0
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn from_store(parameters: &[Parameter], store: &GradStore, epoch: usize) -> Self {
         let pick = |parameter: &Parameter| match parameter.trains_in(epoch) {
             true => store.get(parameter.var.as_tensor()).cloned(),
@@ -38,11 +67,19 @@ impl Gradients {
     }
 
     /// Returns the number of parameters, with and without gradient.
+    ///
+    /// ```
+    /// assert_eq!(pad_train::Gradients::new(vec![None, None]).len(), 2);
+    /// ```
     pub fn len(&self) -> usize {
         self.tensors.len()
     }
 
     /// Returns whether there is no parameter.
+    ///
+    /// ```
+    /// assert!(pad_train::Gradients::new(vec![]).is_empty());
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.tensors.is_empty()
     }
@@ -51,6 +88,15 @@ impl Gradients {
     ///
     /// # Errors
     /// [`Error::Candle`] if candle cannot scale it.
+    ///
+    /// ```
+    /// use pad_train::{Gradients, candle_core::{Device, Tensor}};
+    /// let tensor = |values: &[f32]| Tensor::new(values, &Device::Cpu);
+    /// let gradients = Gradients::new(vec![Some(tensor(&[1.0, 2.0])?)]).scale(10.0);
+    /// assert_eq!(gradients.get(0)?.unwrap().to_vec1::<f32>()?, [10.0, 20.0]);
+    /// assert!(gradients.get(7)?.is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn get(&self, index: usize) -> Result<Option<Tensor>> {
         let Some(tensor) = self.tensors.get(index).and_then(Option::as_ref) else {
             return Ok(None);
@@ -68,6 +114,15 @@ impl Gradients {
     ///
     /// # Errors
     /// [`Error::GradientCount`] or [`Error::Candle`].
+    ///
+    /// ```
+    /// use pad_train::{Gradients, candle_core::{Device, Tensor}};
+    /// let tensor = |values: &[f32]| Tensor::new(values, &Device::Cpu);
+    /// let one = Gradients::new(vec![Some(tensor(&[1.0])?)]);
+    /// assert_eq!(one.add(&one)?.get(0)?.unwrap().to_vec1::<f32>()?, [2.0]);
+    /// assert!(one.add(&Gradients::new(vec![])).is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn add(&self, other: &Self) -> Result<Self> {
         if self.len() != other.len() {
             return Err(Error::GradientCount { expected: self.len(), found: other.len() });
@@ -83,6 +138,14 @@ impl Gradients {
     }
 
     /// Multiplies all gradients by `factor`.
+    ///
+    /// ```
+    /// use pad_train::{Gradients, candle_core::{Device, Tensor}};
+    /// let tensor = |values: &[f32]| Tensor::new(values, &Device::Cpu);
+    /// let half = Gradients::new(vec![Some(tensor(&[1.0])?)]).scale(0.5);
+    /// assert_eq!(half.get(0)?.unwrap().to_vec1::<f32>()?, [0.5]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn scale(mut self, factor: f64) -> Self {
         self.factor *= factor;
@@ -94,6 +157,14 @@ impl Gradients {
     ///
     /// # Errors
     /// [`Error::Candle`].
+    ///
+    /// ```
+    /// use pad_train::{Gradients, candle_core::{Device, Tensor}};
+    /// let tensor = |values: &[f32]| Tensor::new(values, &Device::Cpu);
+    /// let gradients = Gradients::new(vec![Some(tensor(&[3.0])?), None, Some(tensor(&[4.0])?)]);
+    /// assert_eq!(gradients.global_norm()?, 5.0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn global_norm(&self) -> Result<f64> {
         Ok(self.factor.abs() * self.squares()?.iter().sum::<f64>().sqrt())
     }
@@ -103,8 +174,22 @@ impl Gradients {
     /// are.
     ///
     /// # Errors
-    /// [`Error::Candle`].
+    /// [`Error::Settings`] unless `max_norm` is finite and greater than 0; [`Error::Candle`].
+    ///
+    /// ```
+    /// use candle_core::{Device, Tensor};
+    /// use pad_train::Gradients;
+    /// let mut gradients = Gradients::new(vec![Some(Tensor::new(&[3_f32, 4.0], &Device::Cpu)?), None]);
+    /// assert_eq!(gradients.clip(1.0)?, 5.0);
+    /// assert!((gradients.global_norm()? - 1.0).abs() < 1e-6);
+    /// assert!(gradients.clip(f64::NAN).is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn clip(&mut self, max_norm: f64) -> Result<f64> {
+        if !(max_norm > 0.0 && max_norm.is_finite()) {
+            let fault = format!("`max_norm` is {max_norm}, expected a finite number > 0");
+            return Err(Error::Settings { faults: vec![fault] });
+        }
         let norm = self.global_norm()?;
         let factor = max_norm / (norm + 1e-6);
         if norm.is_finite() && factor < 1.0 {

@@ -1,12 +1,13 @@
-//! What every candle training run needs: parameter groups, AdamW with state, schedules,
-//! checkpoints, logs.
+//! What every candle training run needs, whatever the task: parameter groups, optimisers with
+//! state, schedules, checkpoints, logs.
 //!
 //! | module | what |
 //! |---|---|
 //! | [`parameter`] | a variable, how fast it learns, how much it decays, when it thaws |
 //! | [`gradients`] | one optional gradient per parameter: accumulation, norm, clipping |
-//! | [`adamw`] | AdamW, one pass over memory, with a state that is saved |
-//! | [`schedule`] | the learning rate at every step |
+//! | [`optimizer`] | any optimiser, with a state that is saved: SGD, Lion, RMSprop, one's own |
+//! | [`adamw`] | AdamW, one pass over memory |
+//! | [`schedule`] | the learning rate at every step: shapes, and combinations of them |
 //! | [`task`] | what a program provides: a loss and batches |
 //! | [`stream`] | batches out of the passes of a loader, with epochs of any length |
 //! | [`trainer`] | the loop |
@@ -19,11 +20,13 @@
 //! A run that was stopped and resumed gives the same bits as one that was not, on the CPU, with any
 //! number of threads: see [`trainer`].
 //!
+//! A loop without [`Trainer`] needs no more than [`Gradients`] and an [`Optimizer`]: see the crate's
+//! README and `docs/training.md`.
+//!
 //! ```
-//! use candle_core::{Device, Tensor, Var};
-//! use pad_ops::Mode;
 //! use pad_train::{
-//!     AdamW, AdamWConfig, BatchIter, Batches, BoxError, Losses, Parameter, Schedule, Task, Trainer, TrainerConfig,
+//!     AdamW, AdamWConfig, BatchIter, Batches, BoxError, Losses, Mode, Parameter, Schedule, Task, Trainer,
+//!     TrainerConfig, candle_core::{self, Device, Tensor, Var},
 //! };
 //! /// Learns the mean of its batches.
 //! struct Mean(Var);
@@ -61,7 +64,10 @@ mod error;
 pub mod gradients;
 pub mod hook;
 pub mod log;
+pub mod optimizer;
+mod outcome;
 pub mod parameter;
+mod reach;
 pub mod schedule;
 pub mod state;
 pub mod stream;
@@ -69,19 +75,31 @@ mod tally;
 pub mod task;
 pub mod trainer;
 
-pub use adamw::{AdamW, AdamWConfig, StepReport};
+pub use adamw::{AdamW, AdamWConfig};
 pub use checkpoint::{CheckpointConfig, Checkpoints, Every, TrainingCheckpoint};
 pub use collective::{Collective, LocalGroup, SingleProcess};
 pub use ema::{Ema, EmaConfig};
 pub use error::{BoxError, Error, Result, TensorFaults, WrongTensor};
 pub use gradients::Gradients;
 pub use hook::{EpochInfo, Flow, Hook, StepInfo, TrainerView};
+pub use optimizer::{
+    ByRule, Lion, LionConfig, Optimizer, RmsProp, RmsPropConfig, Sgd, SgdConfig, StepReport,
+    UpdateRule,
+};
+pub use outcome::{Outcome, RunEnd};
 pub use parameter::{Parameter, ParameterSummary, weight_decay_for};
-pub use schedule::{Schedule, lr_for_batch};
+pub use reach::UnusedParameters;
+pub use schedule::{
+    Anneal, LrFn, LrSchedule, MultiStep, OneCycle, Schedule, Sequence, WarmUp, lr_for_batch,
+};
 pub use state::{TrainerConfig, TrainerState};
 pub use stream::EpochStream;
 pub use task::{BatchIter, Batches, Losses, Share, Task};
-pub use trainer::{Outcome, Trainer};
+pub use trainer::Trainer;
+
+// What the signatures above are made of, so that this crate is enough.
+pub use candle_core;
+pub use pad_ops::{ImageSize, Mode, rng::Key};
 
 /// The README's example compiles and runs.
 #[cfg(doctest)]

@@ -5,6 +5,14 @@ use std::fmt;
 use candle_core::{Shape, Var};
 
 /// A variable that an optimiser moves, or that is saved with those it moves.
+///
+/// ```
+/// use pad_train::{Parameter, candle_core::{DType, Device, Var}};
+/// let weight = Var::zeros((3, 4), DType::F32, &Device::Cpu)?;
+/// let slow = Parameter::new("weight", weight).with_weight_decay(0.05).with_lr_factor(0.1);
+/// assert_eq!((slow.weight_decay, slow.lr_factor, slow.trainable), (0.05, 0.1, true));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Parameter {
@@ -14,7 +22,8 @@ pub struct Parameter {
     pub var: Var,
     /// Multiplies the run's learning rate (layer decay).
     pub lr_factor: f64,
-    /// Decoupled weight decay, per unit of learning rate.
+    /// Weight decay. AdamW and Lion shrink the values by `lr · weight_decay` (decoupled), SGD and
+    /// RMSprop add `weight_decay · values` to the gradient, as in PyTorch.
     pub weight_decay: f64,
     /// No update at all while `epoch <= frozen_through` (epochs from 0), as for a parameter without
     /// gradient: no weight decay, no step counted. PAD's gate thaws late.
@@ -26,6 +35,13 @@ pub struct Parameter {
 impl Parameter {
     /// Creates a parameter that trains from the first step, at the run's rate, without weight
     /// decay.
+    ///
+    /// ```
+    /// use pad_train::{Parameter, candle_core::{Device, Var}};
+    /// let bias = Parameter::new("bias", Var::new(&[0_f32], &Device::Cpu)?);
+    /// assert_eq!((bias.lr_factor, bias.weight_decay, bias.frozen_through), (1.0, 0.0, None));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(name: impl Into<String>, var: Var) -> Self {
         let (name, lr_factor, weight_decay) = (name.into(), 1.0, 0.0);
         Self { name, var, lr_factor, weight_decay, frozen_through: None, trainable: true }
@@ -33,23 +49,52 @@ impl Parameter {
 
     /// Creates a buffer: a variable that checkpoints save and load with the parameters and that the
     /// model itself changes, such as the running statistics of a batch norm.
+    ///
+    /// ```
+    /// use pad_train::{Parameter, candle_core::{Device, Var}};
+    /// let mean = Parameter::buffer("norm.running_mean", Var::new(&[0_f32], &Device::Cpu)?);
+    /// assert!(!mean.trains_in(1_000));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn buffer(name: impl Into<String>, var: Var) -> Self {
         Self { trainable: false, ..Self::new(name, var) }
     }
 
     /// Multiplies the run's learning rate by `factor`.
+    ///
+    /// ```
+    /// use pad_train::{Parameter, candle_core::{Device, Var}};
+    /// let parameter = Parameter::new("x", Var::new(&[0_f32], &Device::Cpu)?);
+    /// assert_eq!(parameter.with_lr_factor(0.5).lr_factor, 0.5);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn with_lr_factor(self, factor: f64) -> Self {
         Self { lr_factor: factor, ..self }
     }
 
     /// Freezes it through an epoch (from 0); `None` trains it from the first step.
+    ///
+    /// ```
+    /// use pad_train::{Parameter, candle_core::{Device, Var}};
+    /// let gate = Parameter::new("gate", Var::new(&[0_f32], &Device::Cpu)?).with_frozen_through(Some(5));
+    /// assert!(!gate.trains_in(5) && gate.trains_in(6));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn with_frozen_through(self, epoch: Option<usize>) -> Self {
         Self { frozen_through: epoch, ..self }
     }
 
     /// Sets the weight decay to what [`weight_decay_for`] gives for its shape.
+    ///
+    /// ```
+    /// use pad_train::{Parameter, candle_core::{DType, Device, Var}};
+    /// let zeros = |shape: &[usize]| Var::zeros(shape, DType::F32, &Device::Cpu);
+    /// assert_eq!(Parameter::new("weight", zeros(&[3, 4])?).with_weight_decay(0.05).weight_decay, 0.05);
+    /// assert_eq!(Parameter::new("bias", zeros(&[3])?).with_weight_decay(0.05).weight_decay, 0.0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn with_weight_decay(mut self, decay: f64) -> Self {
         self.weight_decay = weight_decay_for(self.var.shape(), decay);
@@ -57,6 +102,12 @@ impl Parameter {
     }
 
     /// Returns whether updates move it in `epoch` (from 0).
+    ///
+    /// ```
+    /// use pad_train::{Parameter, candle_core::{Device, Var}};
+    /// assert!(Parameter::new("x", Var::new(&[0_f32], &Device::Cpu)?).trains_in(0));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn trains_in(&self, epoch: usize) -> bool {
         self.trainable && self.frozen_through.is_none_or(|last| epoch > last)
     }
@@ -64,6 +115,12 @@ impl Parameter {
 
 /// Returns `decay` for matrices and tensors of higher rank, 0 for vectors and scalars (biases,
 /// norms): the rule of MAE.
+///
+/// ```
+/// use pad_train::{candle_core::Shape, weight_decay_for};
+/// assert_eq!(weight_decay_for(&Shape::from((3, 4)), 0.05), 0.05);
+/// assert_eq!(weight_decay_for(&Shape::from(3), 0.05), 0.0);
+/// ```
 pub fn weight_decay_for(shape: &Shape, decay: f64) -> f64 {
     if shape.rank() >= 2 { decay } else { 0.0 }
 }
@@ -96,6 +153,15 @@ pub struct ParameterSummary {
 }
 
 /// Parameters with the same settings.
+///
+/// ```
+/// use pad_train::{Parameter, ParameterSummary, candle_core::{DType, Device, Var}};
+/// let weight = Var::zeros((3, 4), DType::F32, &Device::Cpu)?;
+/// let summary = ParameterSummary::new(&[Parameter::new("weight", weight).with_lr_factor(0.1)]);
+/// let group = &summary.groups[0];
+/// assert_eq!((group.lr_factor, group.tensors, group.values), (0.1, 1, 12));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct ParameterGroup {
@@ -115,6 +181,10 @@ pub struct ParameterGroup {
 
 impl ParameterSummary {
     /// Counts `parameters`.
+    ///
+    /// ```
+    /// assert_eq!(pad_train::ParameterSummary::new(&[]).groups.len(), 0);
+    /// ```
     pub fn new(parameters: &[Parameter]) -> Self {
         let mut groups: Vec<ParameterGroup> = Vec::new();
         for parameter in parameters {
@@ -150,17 +220,36 @@ impl ParameterSummary {
     }
 
     /// Sets the number of frozen values.
+    ///
+    /// ```
+    /// let summary = pad_train::ParameterSummary::new(&[]).with_frozen(85_798_656);
+    /// assert!(summary.to_string().contains("85,798,656"));
+    /// ```
     #[must_use]
     pub fn with_frozen(self, values: usize) -> Self {
         Self { frozen: Some(values), ..self }
     }
 
     /// Returns the number of parameters in all groups.
+    ///
+    /// ```
+    /// use pad_train::{Parameter, ParameterSummary, candle_core::{DType, Device, Var}};
+    /// let weight = Var::zeros((3, 4), DType::F32, &Device::Cpu)?;
+    /// assert_eq!(ParameterSummary::new(&[Parameter::new("weight", weight)]).tensors(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn tensors(&self) -> usize {
         self.groups.iter().map(|group| group.tensors).sum()
     }
 
     /// Returns the number of values in all groups.
+    ///
+    /// ```
+    /// use pad_train::{Parameter, ParameterSummary, candle_core::{DType, Device, Var}};
+    /// let weight = Var::zeros((3, 4), DType::F32, &Device::Cpu)?;
+    /// assert_eq!(ParameterSummary::new(&[Parameter::new("weight", weight)]).values(), 12);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn values(&self) -> usize {
         self.groups.iter().map(|group| group.values).sum()
     }

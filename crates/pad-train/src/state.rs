@@ -5,6 +5,12 @@ use serde::{Deserialize, Serialize};
 use crate::{Error, Result};
 
 /// Settings of a run.
+///
+/// ```
+/// use pad_train::TrainerConfig;
+/// let config = TrainerConfig { epochs: 12, accumulate: 4, ..Default::default() };
+/// assert_eq!((config.max_steps, config.clip_norm), (None, None));
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainerConfig {
@@ -32,6 +38,15 @@ impl TrainerConfig {
     ///
     /// # Errors
     /// [`Error::Settings`] with every fault.
+    ///
+    /// ```
+    /// use pad_train::TrainerConfig;
+    /// let config = TrainerConfig { clip_norm: Some(-1.0), ..Default::default() };
+    /// assert_eq!(
+    ///     config.validate().unwrap_err().to_string(),
+    ///     "settings: `clip_norm` is -1, expected a finite number > 0"
+    /// );
+    /// ```
     pub fn validate(&self) -> Result<()> {
         let mut faults = Vec::new();
         if self.accumulate == 0 {

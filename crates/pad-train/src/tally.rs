@@ -50,6 +50,11 @@ impl Tally {
         self
     }
 
+    /// Whether no image was in the step.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.images == 0
+    }
+
     pub(crate) fn scale(mut self, factor: f64) -> Self {
         self.loss *= factor;
         self.parts.iter_mut().for_each(|(_, sum)| *sum *= factor);

@@ -32,29 +32,21 @@ use serde_json::Value;
 
 use crate::{
     AdamW, BatchIter, Batches, Checkpoints, Collective, Ema, EmaConfig, EpochInfo, Error,
-    Gradients, Hook, Result, Schedule, Share, SingleProcess, StepInfo, Task, TrainerConfig,
-    TrainerState, TrainerView, TrainingCheckpoint,
+    Gradients, Hook, LrSchedule, Optimizer, Result, Share, SingleProcess, StepInfo, Task,
+    TrainerConfig, TrainerState, TrainerView, TrainingCheckpoint, UnusedParameters,
     checkpoint::{FolderLock, Marks},
     collective::{agree, agree_by, check_parameters, sum_gradients},
     hook::Requests,
+    outcome::{Outcome, RunEnd},
+    reach::Reach,
     tally::Tally,
 };
 
-/// The end of a run without error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Outcome {
-    /// All steps are done.
-    Finished,
-    /// A stop was requested; [`Trainer::last_checkpoint`] holds every finished update.
-    Stopped,
-}
-
-/// A training run.
-pub struct Trainer<'h> {
+/// A training run, with any [`Optimizer`] ([`AdamW`] if none is named) and any [`LrSchedule`].
+pub struct Trainer<'h, O = AdamW> {
     config: TrainerConfig,
-    schedule: Schedule,
-    optimizer: AdamW,
+    schedule: Box<dyn LrSchedule + 'h>,
+    optimizer: O,
     state: TrainerState,
     hooks: Vec<Box<dyn Hook + 'h>>,
     hook_states: BTreeMap<String, Value>,
@@ -65,20 +57,25 @@ pub struct Trainer<'h> {
     stop: Arc<AtomicBool>,
     group: Arc<dyn Collective>,
     ema: Option<Ema>,
+    reach: Reach,
 }
 
-impl<'h> Trainer<'h> {
+impl<'h, O: Optimizer> Trainer<'h, O> {
     /// Creates a run that has not started.
     ///
     /// # Errors
     /// [`Error::Settings`] if the settings or the schedule are out of range.
-    pub fn new(config: TrainerConfig, schedule: Schedule, optimizer: AdamW) -> Result<Self> {
+    pub fn new(
+        config: TrainerConfig,
+        schedule: impl LrSchedule + 'h,
+        optimizer: O,
+    ) -> Result<Self> {
         config.validate()?;
         schedule.validate()?;
         Ok(Self {
             state: TrainerState::new(&config),
             config,
-            schedule,
+            schedule: Box::new(schedule),
             optimizer,
             hooks: Vec::new(),
             hook_states: BTreeMap::new(),
@@ -88,7 +85,52 @@ impl<'h> Trainer<'h> {
             stop: Arc::default(),
             group: Arc::new(SingleProcess),
             ema: None,
+            reach: Reach::default(),
         })
+    }
+
+    /// Sets what is done about parameters that train and that the loss does not reach. Default:
+    /// [`UnusedParameters::Warn`]. They are in the [`Outcome`] in any case.
+    ///
+    /// ```
+    /// use candle_core::{Device, Tensor, Var};
+    /// use pad_train::{
+    ///     BoxError, EpochStream, Losses, Mode, Parameter, Schedule, Sgd, SgdConfig, Task, Trainer,
+    ///     TrainerConfig, UnusedParameters,
+    /// };
+    /// /// Its second variable is not in the loss.
+    /// struct Half(Var, Var);
+    /// impl Task for Half {
+    ///     type Batch = ();
+    ///     fn losses(&self, (): &(), _: Mode) -> Result<Losses, BoxError> {
+    ///         Ok(Losses::new(self.0.sqr()?.sum_all()?))
+    ///     }
+    ///     fn images_in(&self, (): &()) -> usize { 1 }
+    /// }
+    /// # fn main() -> Result<(), BoxError> {
+    /// let one = || Var::new(&[1_f32], &Device::Cpu);
+    /// let task = Half(one()?, one()?);
+    /// let trainer = || -> Result<Trainer<'_, Sgd>, BoxError> {
+    ///     let parameters = vec![Parameter::new("a", task.0.clone()), Parameter::new("b", task.1.clone())];
+    ///     let config = TrainerConfig { epochs: 1, ..Default::default() };
+    ///     Ok(Trainer::new(config, Schedule::constant(0.1), Sgd::new(parameters, SgdConfig::default())?)?)
+    /// };
+    /// let mut ten = EpochStream::new(10, |_, first, stride| {
+    ///     Ok::<_, BoxError>((first..10).step_by(stride).map(|_| Ok::<_, BoxError>(())))
+    /// });
+    /// let outcome = trainer()?.run(&task, &mut ten)?;
+    /// assert_eq!(outcome.unused_parameters, ["b"]);
+    /// let refused = trainer()?.with_unused_parameters(UnusedParameters::Refuse).run(&task, &mut ten);
+    /// assert_eq!(
+    ///     refused.unwrap_err().to_string(),
+    ///     "step 1: the loss does not reach 1 of 2 parameters that train: b"
+    /// );
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn with_unused_parameters(mut self, policy: UnusedParameters) -> Self {
+        self.reach.policy = policy;
+        self
     }
 
     /// Adds a hook, called after those that are there.
@@ -116,7 +158,7 @@ impl<'h> Trainer<'h> {
 
     /// Keeps averages of the weights. Hooks see the model with the averages in place after epochs
     /// and at the end, so that what they measure is theirs, and so is the model after a run that
-    /// [finished](Outcome::Finished); steps go on with the weights themselves. Checkpoints hold
+    /// [finished](RunEnd::Finished); steps go on with the weights themselves. Checkpoints hold
     /// both. Call it before [`Trainer::resume`].
     ///
     /// # Errors
@@ -178,7 +220,7 @@ impl<'h> Trainer<'h> {
     }
 
     /// Returns the optimiser.
-    pub fn optimizer(&self) -> &AdamW {
+    pub fn optimizer(&self) -> &O {
         &self.optimizer
     }
 
@@ -191,10 +233,13 @@ impl<'h> Trainer<'h> {
     ///
     /// # Errors
     /// [`Error::Diverged`] for a loss or gradient that is not finite; [`Error::Task`],
-    /// [`Error::Data`], [`Error::ShortEpoch`], [`Error::Hook`] with the place; [`Error::Io`] if a
-    /// checkpoint cannot be written; [`Error::FolderInUse`] before it would overwrite another run;
+    /// [`Error::Data`], [`Error::ShortEpoch`], [`Error::Hook`] with the place;
+    /// [`Error::UnusedParameters`] if they are refused; [`Error::Settings`] for a schedule that gives
+    /// no rate; [`Error::Io`] if a checkpoint cannot be written; [`Error::FolderInUse`] before it would overwrite another run;
     /// in a group [`Error::Peer`] for another process's error, [`Error::Group`] if processes differ
     /// or one is gone.
+    ///
+    /// Examples: the first page of this crate, [`Outcome`], [`Trainer::with_unused_parameters`].
     pub fn run<T, B>(&mut self, task: &T, batches: &mut B) -> Result<Outcome>
     where
         T: Task,
@@ -227,20 +272,23 @@ impl<'h> Trainer<'h> {
                 let (mine, said) = agree_by(group, mine, message)?;
                 let said: Option<Vec<_>> = said.into_iter().collect();
                 let (Some((sum, tally)), Some(said)) = (mine, said) else {
-                    return self.end(Outcome::Stopped, last_step);
+                    return self.end(RunEnd::Stopped, last_step);
                 };
                 let sum = sum_gradients(group, self.optimizer.parameters(), sum, epoch)?;
                 let portion = 1.0 / self.config.accumulate as f64;
                 let (mut gradients, tally) =
                     (sum.scale(portion), tally.joined(&said).scale(portion));
-                let lr = self.schedule.at(self.state.progress());
+                if !tally.is_empty() {
+                    let place = (self.state.step + 1, epoch);
+                    self.reach.note(self.optimizer.parameters(), &gradients, place)?;
+                }
+                let lr = self.lr()?;
                 let grad_norm = match self.config.clip_norm {
                     Some(max_norm) => gradients.clip(max_norm)?,
                     None => gradients.global_norm()?,
                 };
                 let moved = self.optimizer.step(&gradients, lr, epoch);
-                let report = moved.map_err(|error| self.diverged(error))?;
-                self.warn_once(report.without_gradient, &gradients);
+                moved.map_err(|error| self.diverged(error))?;
                 if let Some(ema) = &mut self.ema {
                     ema.update(self.state.step + 1)?;
                 }
@@ -249,11 +297,25 @@ impl<'h> Trainer<'h> {
                 let stop = self.after_step(&info, epoch_ended, last_step);
                 let stop = agree(group, stop)?.contains(&true);
                 if stop && self.state.step < last_step {
-                    return self.end(Outcome::Stopped, last_step);
+                    return self.end(RunEnd::Stopped, last_step);
                 }
             }
         }
-        self.end(Outcome::Finished, last_step)
+        self.end(RunEnd::Finished, last_step)
+    }
+
+    /// The learning rate of the next step.
+    fn lr(&self) -> Result<f64> {
+        let progress = self.state.progress();
+        let lr = self.schedule.at(progress);
+        if lr.is_finite() && lr >= 0.0 {
+            return Ok(lr);
+        }
+        Err(Error::Settings {
+            faults: vec![format!(
+                "the schedule gives the rate {lr} at epoch {progress}, expected a finite number >= 0"
+            )],
+        })
     }
 
     /// Calls the hooks, and writes a checkpoint where it is due. Returns whether this process
@@ -506,11 +568,12 @@ impl<'h> Trainer<'h> {
         Ok(())
     }
 
-    fn end(&mut self, outcome: Outcome, last_step: usize) -> Result<Outcome> {
+    fn end(&mut self, end: RunEnd, last_step: usize) -> Result<Outcome> {
         let group = Arc::clone(&self.group);
         let finished = self.finish(last_step);
         agree(&*group, finished)?;
-        Ok(outcome)
+        let unused_parameters = self.reach.unused(self.optimizer.parameters());
+        Ok(Outcome { end, unused_parameters })
     }
 
     fn finish(&mut self, last_step: usize) -> Result<()> {
@@ -539,20 +602,6 @@ impl<'h> Trainer<'h> {
         let TrainerState { step, epoch, .. } = self.state;
         let last_checkpoint = self.last_checkpoint.clone();
         Error::Diverged { step: step + 1, epoch, what, last_checkpoint }
-    }
-
-    /// Warns once, after the first step, of parameters that the loss does not reach: usually a
-    /// mistake.
-    fn warn_once(&self, without_gradient: usize, gradients: &Gradients) {
-        if without_gradient == 0 || self.state.step > 0 {
-            return;
-        }
-        let parameters = self.optimizer.parameters().iter().zip(gradients.raw());
-        let names: Vec<&str> = parameters
-            .filter(|(parameter, gradient)| parameter.trains_in(0) && gradient.is_none())
-            .map(|(parameter, _)| parameter.name.as_str())
-            .collect();
-        tracing::warn!("the loss does not reach {} parameters: {}", names.len(), names.join(", "));
     }
 }
 

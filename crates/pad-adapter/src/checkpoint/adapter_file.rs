@@ -1,61 +1,62 @@
-//! Adapter-only files: adapters and gates, their configuration, and the digest of their backbone.
+//! Adapter-only files: adapters and gates, their configuration, a head if one was saved, and which
+//! backbone they belong to.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
+use std::path::{Path, PathBuf};
+
+use super::{
+    Checkpoint,
+    adapter_contents::{ADAPTER, FOREIGN, FORMAT, NAME, VIT, places},
+    identity::Identity,
 };
-
-use super::{Checkpoint, FloatType, digest::Tables, save};
 use crate::{
     AdapterConfig, Error, Result,
-    params::{ParamStore, Role},
+    params::{DEFAULT_ADAPTER, adapter_name, named},
     vit::ViTConfig,
 };
-
-const FORMAT: &str = "pad-adapter/1";
 
 /// The entry of an adapter file's metadata that names the backbone it was trained on, as
 /// [`Backbone::open`](super::Backbone::open) takes it. A relative path is looked up in the folder
 /// of the adapter file first, then in the working directory.
 pub const BACKBONE: &str = "backbone";
 
-/// Digits of a digest that are shown.
-const SHOWN: usize = 12;
-
-/// Writes the adapters and gates of `store` to a safetensors file (about 4.9 MB for ViT-B),
-/// atomically. Its metadata hold the format, the configuration of ViT and adapter (JSON) and the
-/// backbone's digest; `notes` are added to them, [`BACKBONE`] and [`InputStats`](super::InputStats)
-/// among them.
-///
-/// # Errors
-/// [`Error::Config`] if `config` has no adapter or `store` no backbone; [`Error::Io`].
-pub fn save_adapter(
-    path: impl AsRef<Path>,
-    store: &ParamStore,
-    config: &ViTConfig,
-    notes: &BTreeMap<String, String>,
-) -> Result<()> {
-    let path = path.as_ref();
-    if config.adapter.is_none() && config.lora.is_none() {
-        let fault = "the model has no adapter to save".to_string();
-        return Err(Error::Config { what: "adapter file", faults: vec![fault] });
-    }
-    let json = serde_json::to_string(config)
-        .map_err(|error| Error::Format { path: path.to_path_buf(), what: error.to_string() })?;
-    let mut metadata = notes.clone();
-    metadata.insert("format".into(), FORMAT.into());
-    metadata.insert("vit".into(), json);
-    metadata.insert("backbone_sha256".into(), store.backbone_digest()?);
-    save(path, &store.tensors(Role::is_adapter), &metadata, FloatType::F32)
-}
-
 /// An adapter file in memory.
+///
+/// ```
+/// use std::collections::BTreeMap;
+/// use candle_core::{DType, Device, Tensor};
+/// use pad_adapter::{Adapter, AdapterConfig, checkpoint::{AdapterFile, Checkpoint, save_adapter}, params::ParamStore};
+/// use pad_ops::rng::Key;
+///
+/// // The weights of a model of your own, and an adapter of it.
+/// let weights = |value: f32| -> pad_adapter::Result<Checkpoint> {
+///     let weight = Tensor::full(value, (8, 8), &Device::Cpu)?;
+///     Ok(Checkpoint::from_tensors("FILE", BTreeMap::from([("mixer.weight".to_string(), weight)])))
+/// };
+/// let config = AdapterConfig { bottleneck: 4, ..Default::default() };
+/// let store = ParamStore::from_checkpoint(weights(0.5)?, &Device::Cpu, Key::new(0))
+///     .with_fresh(|role| role.is_adapter());
+/// store.build(|vb| {
+///     candle_nn::linear_no_bias(8, 8, vb.pp("mixer"))?;
+///     Adapter::new(8, &config, vb)
+/// })?;
+/// let folder = tempfile::tempdir().unwrap();
+/// let path = folder.path().join("night.safetensors");
+/// save_adapter(&path, &store, &config, &BTreeMap::new())?;
+///
+/// let night = AdapterFile::open(&path)?;
+/// assert_eq!(night.onto(weights(0.5)?)?.names().count(), 1 + 7);
+/// let refused = night.onto(weights(0.6)?).unwrap_err().to_string();
+/// assert!(refused.contains(": this adapter belongs to the backbone "), "{refused}");
+/// # Ok::<(), pad_adapter::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct AdapterFile {
     path: PathBuf,
     checkpoint: Checkpoint,
-    config: ViTConfig,
-    digest: String,
+    vit: Option<ViTConfig>,
+    adapter: Option<AdapterConfig>,
+    name: String,
+    identity: Identity,
 }
 
 impl AdapterFile {
@@ -63,14 +64,37 @@ impl AdapterFile {
     ///
     /// # Errors
     /// [`Error::Io`]; [`Error::Format`] for any other file, and for one without a backbone's
-    /// digest.
+    /// digest or with the digest of nothing.
+    ///
+    /// ```
+    /// use std::collections::BTreeMap;
+    /// # use candle_core::{Device, Tensor};
+    /// # use pad_adapter::{Adapter, AdapterConfig, checkpoint::{AdapterContents, AdapterFile, Checkpoint, save_adapter}, params::ParamStore};
+    /// # use pad_ops::rng::Key;
+    /// # let config = AdapterConfig { bottleneck: 4, ..Default::default() };
+    /// # let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
+    /// # store.build(|vb| {
+    /// #     candle_nn::linear(8, 8, vb.pp("mixer.0.fc"))?;
+    /// #     candle_nn::linear(8, 2, vb.pp("head"))?;
+    /// #     Adapter::new(8, &config, vb.pp("mixer.0"))
+    /// # })?;
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let path = folder.path().join("adapter.safetensors");
+    /// // `store` holds the model of your own that `AdapterFile` shows.
+    /// let notes = BTreeMap::from([("backbone".to_string(), "vit.safetensors".to_string())]);
+    /// save_adapter(&path, &store, AdapterContents::from(config).with_head(true), &notes)?;
+    /// let file = AdapterFile::open(&path)?;
+    /// assert_eq!(file.adapter().map(|adapter| adapter.bottleneck), Some(4));
+    /// assert!(AdapterFile::open(folder.path().join("none.safetensors")).is_err());
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Self::from_checkpoint(Checkpoint::open(path)?)
     }
 
     /// Whether a file is one of adapters.
     pub(super) fn is_one(checkpoint: &Checkpoint) -> bool {
-        checkpoint.own_format() == Some(FORMAT)
+        matches!(checkpoint.own_format(), Some(FORMAT | FOREIGN))
     }
 
     /// Takes the tensors and metadata of an adapter file.
@@ -81,56 +105,355 @@ impl AdapterFile {
         let path = checkpoint.path().to_path_buf();
         let refuse = |what: String| Error::Format { path: path.clone(), what };
         let entry = |name: &str| checkpoint.metadata().get(name).cloned();
+        let json = |name: &str| entry(name).unwrap_or_default();
+        let fault =
+            |name: &str, error: serde_json::Error| refuse(format!("metadata `{name}`: {error}"));
         let format = entry("format").unwrap_or_else(|| "none".into());
-        if format != FORMAT {
-            return Err(refuse(format!("not an adapter file: format {format}, expected {FORMAT}")));
-        }
-        let config: ViTConfig = serde_json::from_str(&entry("vit").unwrap_or_default())
-            .map_err(|error| refuse(format!("metadata `vit`: {error}")))?;
-        if config.adapter.is_none() && config.lora.is_none() {
-            return Err(refuse("metadata `vit` has no adapter".into()));
-        }
-        let digest = entry("backbone_sha256").unwrap_or_default();
-        if digest.is_empty() {
-            let what = "metadata `backbone_sha256` is missing: the adapter's backbone is unknown";
-            return Err(refuse(what.into()));
-        }
-        Ok(Self { path, checkpoint, config, digest })
+        let (vit, adapter) = match format.as_str() {
+            FORMAT => {
+                let vit: ViTConfig =
+                    serde_json::from_str(&json(VIT)).map_err(|error| fault(VIT, error))?;
+                if vit.adapter.is_none() && vit.lora.is_none() {
+                    return Err(refuse(format!("metadata `{VIT}` has no adapter")));
+                }
+                (Some(vit), vit.adapter)
+            }
+            FOREIGN => {
+                let adapter =
+                    serde_json::from_str(&json(ADAPTER)).map_err(|error| fault(ADAPTER, error))?;
+                (None, Some(adapter))
+            }
+            _ => {
+                return Err(refuse(format!(
+                    "not an adapter file: format {format}, expected {FORMAT}"
+                )));
+            }
+        };
+        let name = entry(NAME).unwrap_or_else(|| DEFAULT_ADAPTER.into());
+        named::check_name(&name).map_err(|error| refuse(format!("metadata `{NAME}`: {error}")))?;
+        let identity = Identity::read(checkpoint.metadata()).map_err(refuse)?;
+        Ok(Self { path, checkpoint, vit, adapter, name, identity })
     }
 
     /// The file.
+    ///
+    /// ```
+    /// use std::collections::BTreeMap;
+    /// # use candle_core::{Device, Tensor};
+    /// # use pad_adapter::{Adapter, AdapterConfig, checkpoint::{AdapterContents, AdapterFile, Checkpoint, save_adapter}, params::ParamStore};
+    /// # use pad_ops::rng::Key;
+    /// # let config = AdapterConfig { bottleneck: 4, ..Default::default() };
+    /// # let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
+    /// # store.build(|vb| {
+    /// #     candle_nn::linear(8, 8, vb.pp("mixer.0.fc"))?;
+    /// #     candle_nn::linear(8, 2, vb.pp("head"))?;
+    /// #     Adapter::new(8, &config, vb.pp("mixer.0"))
+    /// # })?;
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let path = folder.path().join("adapter.safetensors");
+    /// // `store` holds the model of your own that `AdapterFile` shows.
+    /// let notes = BTreeMap::from([("backbone".to_string(), "vit.safetensors".to_string())]);
+    /// save_adapter(&path, &store, AdapterContents::from(config).with_head(true), &notes)?;
+    /// let file = AdapterFile::open(&path)?;
+    /// assert_eq!(file.path(), path);
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The adapters' configuration.
-    pub fn adapter(&self) -> AdapterConfig {
-        self.config.adapter.unwrap_or_default()
+    /// The adapters' configuration; `None` for low-rank adapters, which a [`ViTConfig`] describes
+    /// ([`AdapterFile::config`]).
+    ///
+    /// ```
+    /// use std::collections::BTreeMap;
+    /// # use candle_core::{Device, Tensor};
+    /// # use pad_adapter::{Adapter, AdapterConfig, checkpoint::{AdapterContents, AdapterFile, Checkpoint, save_adapter}, params::ParamStore};
+    /// # use pad_ops::rng::Key;
+    /// # let config = AdapterConfig { bottleneck: 4, ..Default::default() };
+    /// # let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
+    /// # store.build(|vb| {
+    /// #     candle_nn::linear(8, 8, vb.pp("mixer.0.fc"))?;
+    /// #     candle_nn::linear(8, 2, vb.pp("head"))?;
+    /// #     Adapter::new(8, &config, vb.pp("mixer.0"))
+    /// # })?;
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let path = folder.path().join("adapter.safetensors");
+    /// // `store` holds the model of your own that `AdapterFile` shows.
+    /// let notes = BTreeMap::from([("backbone".to_string(), "vit.safetensors".to_string())]);
+    /// save_adapter(&path, &store, AdapterContents::from(config).with_head(true), &notes)?;
+    /// let file = AdapterFile::open(&path)?;
+    /// assert_eq!(file.adapter(), Some(config));
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
+    pub fn adapter(&self) -> Option<AdapterConfig> {
+        self.adapter
     }
 
-    /// The whole configuration of the ViT it was trained in.
-    pub fn config(&self) -> &ViTConfig {
-        &self.config
+    /// The whole configuration of the ViT it was trained in; `None` for adapters of a model that is
+    /// not this project's.
+    ///
+    /// ```
+    /// use std::collections::BTreeMap;
+    /// # use candle_core::{Device, Tensor};
+    /// # use pad_adapter::{Adapter, AdapterConfig, checkpoint::{AdapterContents, AdapterFile, Checkpoint, save_adapter}, params::ParamStore};
+    /// # use pad_ops::rng::Key;
+    /// # let config = AdapterConfig { bottleneck: 4, ..Default::default() };
+    /// # let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
+    /// # store.build(|vb| {
+    /// #     candle_nn::linear(8, 8, vb.pp("mixer.0.fc"))?;
+    /// #     candle_nn::linear(8, 2, vb.pp("head"))?;
+    /// #     Adapter::new(8, &config, vb.pp("mixer.0"))
+    /// # })?;
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let path = folder.path().join("adapter.safetensors");
+    /// // `store` holds the model of your own that `AdapterFile` shows.
+    /// let notes = BTreeMap::from([("backbone".to_string(), "vit.safetensors".to_string())]);
+    /// save_adapter(&path, &store, AdapterContents::from(config).with_head(true), &notes)?;
+    /// let file = AdapterFile::open(&path)?;
+    /// assert_eq!(file.config(), None); // not a ViT of this project
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
+    pub fn config(&self) -> Option<&ViTConfig> {
+        self.vit.as_ref()
+    }
+
+    /// The name that the adapters get in a model ([`AdapterFile::onto`]): the one they were saved
+    /// under, [`DEFAULT_ADAPTER`] for no name.
+    ///
+    /// ```
+    /// use std::collections::BTreeMap;
+    /// # use candle_core::{Device, Tensor};
+    /// # use pad_adapter::{Adapter, AdapterConfig, checkpoint::{AdapterContents, AdapterFile, Checkpoint, save_adapter}, params::ParamStore};
+    /// # use pad_ops::rng::Key;
+    /// # let config = AdapterConfig { bottleneck: 4, ..Default::default() };
+    /// # let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
+    /// # store.build(|vb| {
+    /// #     candle_nn::linear(8, 8, vb.pp("mixer.0.fc"))?;
+    /// #     candle_nn::linear(8, 2, vb.pp("head"))?;
+    /// #     Adapter::new(8, &config, vb.pp("mixer.0"))
+    /// # })?;
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let path = folder.path().join("adapter.safetensors");
+    /// // `store` holds the model of your own that `AdapterFile` shows.
+    /// let notes = BTreeMap::from([("backbone".to_string(), "vit.safetensors".to_string())]);
+    /// save_adapter(&path, &store, AdapterContents::from(config).with_head(true), &notes)?;
+    /// let file = AdapterFile::open(&path)?;
+    /// assert_eq!(file.name(), "default");
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Gives the adapters another name, [`DEFAULT_ADAPTER`] for none, so that several can stand in
+    /// one model.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a name that cannot be one: expected is a letter, then letters, digits,
+    /// `-` or `_`.
+    ///
+    /// ```
+    /// use std::collections::BTreeMap;
+    /// # use candle_core::{Device, Tensor};
+    /// # use pad_adapter::{Adapter, AdapterConfig, checkpoint::{AdapterContents, AdapterFile, Checkpoint, save_adapter}, params::ParamStore};
+    /// # use pad_ops::rng::Key;
+    /// # let config = AdapterConfig { bottleneck: 4, ..Default::default() };
+    /// # let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
+    /// # store.build(|vb| {
+    /// #     candle_nn::linear(8, 8, vb.pp("mixer.0.fc"))?;
+    /// #     candle_nn::linear(8, 2, vb.pp("head"))?;
+    /// #     Adapter::new(8, &config, vb.pp("mixer.0"))
+    /// # })?;
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let path = folder.path().join("adapter.safetensors");
+    /// // `store` holds the model of your own that `AdapterFile` shows.
+    /// let notes = BTreeMap::from([("backbone".to_string(), "vit.safetensors".to_string())]);
+    /// save_adapter(&path, &store, AdapterContents::from(config).with_head(true), &notes)?;
+    /// let file = AdapterFile::open(&path)?;
+    /// let night = file.with_name("night")?;
+    /// assert_eq!(night.name(), "night");
+    /// assert!(night.with_name("a.b").is_err());
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
+    pub fn with_name(self, name: impl Into<String>) -> Result<Self> {
+        let name = name.into();
+        named::check_name(&name)?;
+        Ok(Self { name, ..self })
+    }
+
+    /// The places of the adapters: the names of the modules that they stand in, `layer.3` for one.
+    ///
+    /// ```
+    /// use std::collections::BTreeMap;
+    /// # use candle_core::{Device, Tensor};
+    /// # use pad_adapter::{Adapter, AdapterConfig, checkpoint::{AdapterContents, AdapterFile, Checkpoint, save_adapter}, params::ParamStore};
+    /// # use pad_ops::rng::Key;
+    /// # let config = AdapterConfig { bottleneck: 4, ..Default::default() };
+    /// # let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
+    /// # store.build(|vb| {
+    /// #     candle_nn::linear(8, 8, vb.pp("mixer.0.fc"))?;
+    /// #     candle_nn::linear(8, 2, vb.pp("head"))?;
+    /// #     Adapter::new(8, &config, vb.pp("mixer.0"))
+    /// # })?;
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let path = folder.path().join("adapter.safetensors");
+    /// // `store` holds the model of your own that `AdapterFile` shows.
+    /// let notes = BTreeMap::from([("backbone".to_string(), "vit.safetensors".to_string())]);
+    /// save_adapter(&path, &store, AdapterContents::from(config).with_head(true), &notes)?;
+    /// let file = AdapterFile::open(&path)?;
+    /// assert_eq!(file.places(), ["mixer.0"]);
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
+    pub fn places(&self) -> Vec<String> {
+        places(self.checkpoint.tensors().keys())
+    }
+
+    /// Whether a head was saved with the adapters.
+    ///
+    /// ```
+    /// use std::collections::BTreeMap;
+    /// # use candle_core::{Device, Tensor};
+    /// # use pad_adapter::{Adapter, AdapterConfig, checkpoint::{AdapterContents, AdapterFile, Checkpoint, save_adapter}, params::ParamStore};
+    /// # use pad_ops::rng::Key;
+    /// # let config = AdapterConfig { bottleneck: 4, ..Default::default() };
+    /// # let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
+    /// # store.build(|vb| {
+    /// #     candle_nn::linear(8, 8, vb.pp("mixer.0.fc"))?;
+    /// #     candle_nn::linear(8, 2, vb.pp("head"))?;
+    /// #     Adapter::new(8, &config, vb.pp("mixer.0"))
+    /// # })?;
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let path = folder.path().join("adapter.safetensors");
+    /// // `store` holds the model of your own that `AdapterFile` shows.
+    /// let notes = BTreeMap::from([("backbone".to_string(), "vit.safetensors".to_string())]);
+    /// save_adapter(&path, &store, AdapterContents::from(config).with_head(true), &notes)?;
+    /// let file = AdapterFile::open(&path)?;
+    /// assert!(file.has_head());
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
+    pub fn has_head(&self) -> bool {
+        self.checkpoint.names().any(|name| adapter_name(name).is_none())
+    }
+
+    /// Leaves the head out, if there is one.
+    ///
+    /// ```
+    /// use std::collections::BTreeMap;
+    /// # use candle_core::{Device, Tensor};
+    /// # use pad_adapter::{Adapter, AdapterConfig, checkpoint::{AdapterContents, AdapterFile, Checkpoint, save_adapter}, params::ParamStore};
+    /// # use pad_ops::rng::Key;
+    /// # let config = AdapterConfig { bottleneck: 4, ..Default::default() };
+    /// # let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
+    /// # store.build(|vb| {
+    /// #     candle_nn::linear(8, 8, vb.pp("mixer.0.fc"))?;
+    /// #     candle_nn::linear(8, 2, vb.pp("head"))?;
+    /// #     Adapter::new(8, &config, vb.pp("mixer.0"))
+    /// # })?;
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let path = folder.path().join("adapter.safetensors");
+    /// // `store` holds the model of your own that `AdapterFile` shows.
+    /// let notes = BTreeMap::from([("backbone".to_string(), "vit.safetensors".to_string())]);
+    /// save_adapter(&path, &store, AdapterContents::from(config).with_head(true), &notes)?;
+    /// let file = AdapterFile::open(&path)?;
+    /// assert!(!file.without_head().has_head());
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
+    #[must_use]
+    pub fn without_head(mut self) -> Self {
+        self.checkpoint.retain(|name| adapter_name(name).is_some());
+        self
     }
 
     /// SHA-256 of the backbone it belongs to.
+    ///
+    /// ```
+    /// use std::collections::BTreeMap;
+    /// # use candle_core::{Device, Tensor};
+    /// # use pad_adapter::{Adapter, AdapterConfig, checkpoint::{AdapterContents, AdapterFile, Checkpoint, save_adapter}, params::ParamStore};
+    /// # use pad_ops::rng::Key;
+    /// # let config = AdapterConfig { bottleneck: 4, ..Default::default() };
+    /// # let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
+    /// # store.build(|vb| {
+    /// #     candle_nn::linear(8, 8, vb.pp("mixer.0.fc"))?;
+    /// #     candle_nn::linear(8, 2, vb.pp("head"))?;
+    /// #     Adapter::new(8, &config, vb.pp("mixer.0"))
+    /// # })?;
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let path = folder.path().join("adapter.safetensors");
+    /// // `store` holds the model of your own that `AdapterFile` shows.
+    /// let notes = BTreeMap::from([("backbone".to_string(), "vit.safetensors".to_string())]);
+    /// save_adapter(&path, &store, AdapterContents::from(config).with_head(true), &notes)?;
+    /// let file = AdapterFile::open(&path)?;
+    /// assert_eq!(file.backbone_digest(), store.backbone_digest()?);
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
     pub fn backbone_digest(&self) -> &str {
-        &self.digest
+        self.identity.digest()
     }
 
     /// The backbone that the file names ([`BACKBONE`]).
+    ///
+    /// ```
+    /// use std::collections::BTreeMap;
+    /// # use candle_core::{Device, Tensor};
+    /// # use pad_adapter::{Adapter, AdapterConfig, checkpoint::{AdapterContents, AdapterFile, Checkpoint, save_adapter}, params::ParamStore};
+    /// # use pad_ops::rng::Key;
+    /// # let config = AdapterConfig { bottleneck: 4, ..Default::default() };
+    /// # let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
+    /// # store.build(|vb| {
+    /// #     candle_nn::linear(8, 8, vb.pp("mixer.0.fc"))?;
+    /// #     candle_nn::linear(8, 2, vb.pp("head"))?;
+    /// #     Adapter::new(8, &config, vb.pp("mixer.0"))
+    /// # })?;
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let path = folder.path().join("adapter.safetensors");
+    /// // `store` holds the model of your own that `AdapterFile` shows.
+    /// let notes = BTreeMap::from([("backbone".to_string(), "vit.safetensors".to_string())]);
+    /// save_adapter(&path, &store, AdapterContents::from(config).with_head(true), &notes)?;
+    /// let file = AdapterFile::open(&path)?;
+    /// assert_eq!(file.backbone(), Some("vit.safetensors"));
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
     pub fn backbone(&self) -> Option<&str> {
         self.checkpoint.metadata().get(BACKBONE).map(String::as_str)
     }
 
-    /// Adds the adapters to the backbone that they were trained on. Its names are this project's;
-    /// whether it has been fitted to another image size ([`Checkpoint::fit`]) makes no difference.
+    /// Adds the adapters, under their name, and the head, if one was saved, to the backbone that
+    /// they were trained on. The backbone's names are those of the model that the adapters were saved
+    /// from. For this project's ViT, whether it has been fitted to another image size
+    /// ([`Checkpoint::fit`]) makes no difference.
     ///
     /// Of the metadata, `vit` is the adapter file's, and the input statistics stay; others, which
     /// describe the backbone's own model, do not.
     ///
     /// # Errors
     /// [`Error::OtherBackbone`]; [`Error::Format`] for a checkpoint without a backbone.
+    ///
+    /// ```
+    /// use std::collections::BTreeMap;
+    /// # use candle_core::{Device, Tensor};
+    /// # use pad_adapter::{Adapter, AdapterConfig, checkpoint::{AdapterContents, AdapterFile, Checkpoint, save_adapter}, params::ParamStore};
+    /// # use pad_ops::rng::Key;
+    /// # let config = AdapterConfig { bottleneck: 4, ..Default::default() };
+    /// # let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
+    /// # store.build(|vb| {
+    /// #     candle_nn::linear(8, 8, vb.pp("mixer.0.fc"))?;
+    /// #     candle_nn::linear(8, 2, vb.pp("head"))?;
+    /// #     Adapter::new(8, &config, vb.pp("mixer.0"))
+    /// # })?;
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let path = folder.path().join("adapter.safetensors");
+    /// // `store` holds the model of your own that `AdapterFile` shows.
+    /// let notes = BTreeMap::from([("backbone".to_string(), "vit.safetensors".to_string())]);
+    /// save_adapter(&path, &store, AdapterContents::from(config).with_head(true), &notes)?;
+    /// let file = AdapterFile::open(&path)?;
+    /// let mut weights = Checkpoint::from_tensors("mine", store.tensors(|role| !role.is_adapter()));
+    /// assert_eq!(file.onto(weights.clone())?.names().count(), 4 + 7);
+    /// weights.insert("mixer.0.fc.bias", Tensor::new(&[1_f32; 8], &Device::Cpu)?);
+    /// assert!(file.onto(weights).is_err());
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
     pub fn onto(&self, backbone: Checkpoint) -> Result<Checkpoint> {
         self.check(&backbone)?;
         self.onto_any(backbone)
@@ -141,14 +464,52 @@ impl AdapterFile {
     ///
     /// # Errors
     /// [`Error::Format`] for input statistics that cannot be read.
+    ///
+    /// ```
+    /// use std::collections::BTreeMap;
+    /// # use candle_core::{Device, Tensor};
+    /// # use pad_adapter::{Adapter, AdapterConfig, checkpoint::{AdapterContents, AdapterFile, Checkpoint, save_adapter}, params::ParamStore};
+    /// # use pad_ops::rng::Key;
+    /// # let config = AdapterConfig { bottleneck: 4, ..Default::default() };
+    /// # let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
+    /// # store.build(|vb| {
+    /// #     candle_nn::linear(8, 8, vb.pp("mixer.0.fc"))?;
+    /// #     candle_nn::linear(8, 2, vb.pp("head"))?;
+    /// #     Adapter::new(8, &config, vb.pp("mixer.0"))
+    /// # })?;
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let path = folder.path().join("adapter.safetensors");
+    /// // `store` holds the model of your own that `AdapterFile` shows.
+    /// let notes = BTreeMap::from([("backbone".to_string(), "vit.safetensors".to_string())]);
+    /// save_adapter(&path, &store, AdapterContents::from(config).with_head(true), &notes)?;
+    /// let file = AdapterFile::open(&path)?;
+    /// let other = Tensor::new(&[1_f32], &Device::Cpu)?;
+    /// let other = Checkpoint::from_tensors("other", BTreeMap::from([("w".to_string(), other)]));
+    /// assert_eq!(file.onto_any(other)?.names().count(), 1 + 7 + 2);
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
     pub fn onto_any(&self, mut backbone: Checkpoint) -> Result<Checkpoint> {
         let stats = match self.checkpoint.input_stats()? {
             Some(stats) => Some(stats),
             None => backbone.input_stats()?,
         };
+        let replaced = backbone.names().filter(|name| adapter_name(name) == Some(&self.name));
+        let replaced = replaced.count();
+        if replaced > 0 {
+            tracing::warn!(
+                "{}: replaces adapters `{}` that the backbone has ({replaced} tensors)",
+                self.path.display(),
+                self.name
+            );
+        }
         backbone.clear_metadata();
-        backbone.merge(self.checkpoint.clone());
-        backbone.describe(&self.config)?;
+        for (name, tensor) in self.checkpoint.tensors() {
+            let name = named::renamed(name, &self.name).unwrap_or_else(|| name.clone());
+            backbone.insert(name, tensor.clone());
+        }
+        if let Some(vit) = self.vit.as_ref().filter(|_| self.name == DEFAULT_ADAPTER) {
+            backbone.describe(vit)?;
+        }
         if let Some(stats) = stats {
             backbone.set_input_stats(&stats);
         }
@@ -159,16 +520,32 @@ impl AdapterFile {
     ///
     /// # Errors
     /// As [`AdapterFile::onto`].
+    ///
+    /// ```
+    /// use std::collections::BTreeMap;
+    /// # use candle_core::{Device, Tensor};
+    /// # use pad_adapter::{Adapter, AdapterConfig, checkpoint::{AdapterContents, AdapterFile, Checkpoint, save_adapter}, params::ParamStore};
+    /// # use pad_ops::rng::Key;
+    /// # let config = AdapterConfig { bottleneck: 4, ..Default::default() };
+    /// # let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
+    /// # store.build(|vb| {
+    /// #     candle_nn::linear(8, 8, vb.pp("mixer.0.fc"))?;
+    /// #     candle_nn::linear(8, 2, vb.pp("head"))?;
+    /// #     Adapter::new(8, &config, vb.pp("mixer.0"))
+    /// # })?;
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let path = folder.path().join("adapter.safetensors");
+    /// // `store` holds the model of your own that `AdapterFile` shows.
+    /// let notes = BTreeMap::from([("backbone".to_string(), "vit.safetensors".to_string())]);
+    /// save_adapter(&path, &store, AdapterContents::from(config).with_head(true), &notes)?;
+    /// let file = AdapterFile::open(&path)?;
+    /// let weights = Checkpoint::from_tensors("mine", store.tensors(|_| true));
+    /// assert!(file.check(&weights).is_ok());
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
     pub fn check(&self, backbone: &Checkpoint) -> Result<()> {
-        let found = backbone.backbone_digest()?;
-        if found == self.digest || backbone.digest(Tables::With)? == self.digest {
-            return Ok(());
-        }
-        let short = |digest: &str| digest.chars().take(SHOWN).collect();
-        Err(Error::OtherBackbone {
-            path: self.path.clone(),
-            expected: short(&self.digest),
-            found: short(&found),
-        })
+        let Some(found) = self.identity.difference(backbone)? else { return Ok(()) };
+        let (path, expected) = (self.path.clone(), self.identity.shown());
+        Err(Error::OtherBackbone { path, expected, found })
     }
 }

@@ -10,7 +10,11 @@ use std::{
 use pad_ops::text::near_name;
 
 use super::{AdapterFile, Checkpoint, ConversionReport, Format, InputStats, index::FILES};
-use crate::{Error, Result, Scale, params::Role, vit::ViTConfig};
+use crate::{
+    Error, Result, Scale,
+    params::{DEFAULT_ADAPTER, Role},
+    vit::ViTConfig,
+};
 
 /// The settings of a run, in its folder.
 const RUN: &str = "config.toml";
@@ -135,7 +139,16 @@ impl Backbone {
         if !AdapterFile::is_one(&opened) {
             return Self::from_checkpoint(source, opened, options);
         }
-        let adapter = AdapterFile::from_checkpoint(opened)?;
+        // The ViT builds its adapters without a name.
+        let adapter = AdapterFile::from_checkpoint(opened)?.with_name(DEFAULT_ADAPTER)?;
+        let Some(config) = adapter.config().copied() else {
+            return Err(Error::Format {
+                path: adapter.path().to_path_buf(),
+                what: "adapters of a model that is not this project's ViT: expected \
+                       `AdapterFile::open`, and `onto` with that model's weights"
+                    .into(),
+            });
+        };
         let below = backbone_of(&adapter, options)?;
         let found = locate(&below, options)?;
         if AdapterFile::is_one(&found) {
@@ -153,7 +166,7 @@ impl Backbone {
             source: source.to_string(),
             input_stats: checkpoint.input_stats()?,
             checkpoint,
-            config: Ok(*adapter.config()),
+            config: Ok(config),
             report: whole.report,
             adapter: Some(adapter),
             scale: options.scale,

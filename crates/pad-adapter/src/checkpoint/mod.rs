@@ -1,6 +1,7 @@
 //! Checkpoints in and out: safetensors and `.pth`, fitted to a model, and adapter-only files;
 //! [`Backbone`] opens weights from anywhere.
 
+mod adapter_contents;
 mod adapter_file;
 mod backbone;
 mod describe;
@@ -10,6 +11,7 @@ mod formats;
 mod hub;
 #[cfg(feature = "hub")]
 mod hub_files;
+mod identity;
 mod index;
 mod merge;
 mod peft;
@@ -19,7 +21,8 @@ mod read;
 mod stats;
 mod write;
 
-pub use adapter_file::{AdapterFile, BACKBONE, save_adapter};
+pub use adapter_contents::{AdapterContents, save_adapter};
+pub use adapter_file::{AdapterFile, BACKBONE};
 pub use backbone::{Backbone, BackboneOptions, Reader};
 pub use formats::{Change, ConversionReport, Format};
 pub use peft::PeftAdapter;

@@ -7,6 +7,19 @@ use candle_core::{DType, Tensor};
 use crate::{Error, Result};
 
 /// The type that floating-point values are stored in.
+///
+/// ```
+/// use std::collections::BTreeMap;
+/// use candle_core::{DType, Device, Tensor};
+/// use pad_adapter::checkpoint::{Checkpoint, FloatType, save};
+/// let folder = tempfile::tempdir().unwrap();
+/// let path = folder.path().join("half.safetensors");
+/// let third = BTreeMap::from([("x".to_string(), Tensor::new(&[1_f32 / 3.0], &Device::Cpu)?)]);
+/// save(&path, &third, &BTreeMap::new(), FloatType::F16)?;
+/// let read = Checkpoint::open(&path)?;
+/// assert_eq!(read.get("x").unwrap().to_dtype(DType::F32)?.to_vec1::<f32>()?, [0.33325195]);
+/// # Ok::<(), pad_adapter::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FloatType {
@@ -23,6 +36,20 @@ pub enum FloatType {
 ///
 /// # Errors
 /// [`Error::Io`], for a full disk for example; the old file then stays as it was.
+///
+/// ```
+/// use std::collections::BTreeMap;
+/// use candle_core::{Device, Tensor};
+/// use pad_adapter::checkpoint::{Checkpoint, FloatType, save};
+/// let folder = tempfile::tempdir().unwrap();
+/// let path = folder.path().join("model.safetensors");
+/// let tensors = BTreeMap::from([("x".to_string(), Tensor::new(&[2_f32, 3.0], &Device::Cpu)?)]);
+/// save(&path, &tensors, &BTreeMap::from([("note".to_string(), "mine".to_string())]), FloatType::AsIs)?;
+/// let read = Checkpoint::open(&path)?;
+/// assert_eq!(read.get("x").unwrap().to_vec1::<f32>()?, [2.0, 3.0]);
+/// assert_eq!(read.metadata()["note"], "mine");
+/// # Ok::<(), pad_adapter::Error>(())
+/// ```
 pub fn save(
     path: impl AsRef<Path>,
     tensors: &BTreeMap<String, Tensor>,

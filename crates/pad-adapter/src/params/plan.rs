@@ -5,6 +5,11 @@ use std::{fmt, sync::Arc};
 use super::Role;
 
 /// How a parameter trains.
+///
+/// ```
+/// use pad_adapter::params::Rate;
+/// assert_eq!(Rate::default(), Rate { lr_factor: 1.0, frozen_through: None });
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rate {
     /// Factor on the run's learning rate. Default 1.
@@ -33,25 +38,81 @@ type Rule = dyn Fn(Role) -> Option<Rate> + Send + Sync;
 /// assert_eq!(Plan::of_roles(Role::is_adapter).rate(Role::Block(11)), None);
 /// ```
 #[derive(Clone)]
-pub struct Plan(Arc<Rule>);
+pub struct Plan {
+    rule: Arc<Rule>,
+    /// What was said of [`Role::Other`] alone.
+    other: Option<Option<Rate>>,
+}
 
 impl Plan {
     /// A plan from a function of the role.
+    ///
+    /// ```
+    /// use pad_adapter::params::{Plan, Rate, Role};
+    /// // Gates thaw after epoch 5, the head learns ten times as fast, the rest is frozen.
+    /// let plan = Plan::new(|role| match role {
+    ///     Role::Gate(_) => Some(Rate { frozen_through: Some(5), ..Rate::default() }),
+    ///     Role::Head => Some(Rate { lr_factor: 10.0, ..Rate::default() }),
+    ///     role => role.is_adapter().then(Rate::default),
+    /// });
+    /// assert_eq!(plan.rate(Role::Gate(3)).unwrap().frozen_through, Some(5));
+    /// assert_eq!(plan.rate(Role::Block(3)), None);
+    /// ```
     pub fn new(rule: impl Fn(Role) -> Option<Rate> + Send + Sync + 'static) -> Self {
-        Self(Arc::new(rule))
+        Self { rule: Arc::new(rule), other: None }
+    }
+
+    /// Sets how parameters train whose role is unknown ([`Role::Other`]), `None` for frozen, and
+    /// confirms it: a store then does not warn of a plan that trains or freezes all of them (see
+    /// [`UnplannedRoles`](super::UnplannedRoles)).
+    ///
+    /// ```
+    /// use pad_adapter::params::{Plan, Rate, Role};
+    /// let plan = Plan::of_roles(Role::is_adapter).with_other(None);
+    /// assert_eq!(plan.rate(Role::Other), None);
+    /// let plan = plan.with_other(Some(Rate { lr_factor: 0.1, ..Rate::default() }));
+    /// assert_eq!(plan.rate(Role::Other).unwrap().lr_factor, 0.1);
+    /// ```
+    #[must_use]
+    pub fn with_other(self, rate: Option<Rate>) -> Self {
+        Self { other: Some(rate), ..self }
+    }
+
+    /// Whether the plan was made with [`Role::Other`] in mind: by [`Plan::with_other`], or because
+    /// it does the same with every role.
+    pub(super) fn decides_other(&self) -> bool {
+        let trained = Role::families().filter(|&role| self.rate(role).is_some()).count();
+        self.other.is_some() || trained == 0 || trained == Role::families().count()
     }
 
     /// The plan that trains the roles for which `trains` returns true, at the run's learning rate.
+    ///
+    /// ```
+    /// use pad_adapter::params::{Plan, Role};
+    /// let plan = Plan::of_roles(|role| role.is_adapter() || role == Role::Head);
+    /// assert_eq!(plan.rate(Role::Adapter(0)).unwrap().lr_factor, 1.0);
+    /// assert_eq!(plan.rate(Role::Other), None);
+    /// ```
     pub fn of_roles(trains: impl Fn(Role) -> bool + Send + Sync + 'static) -> Self {
         Self::new(move |role| trains(role).then(Rate::default))
     }
 
     /// The plan that trains every role.
+    ///
+    /// ```
+    /// use pad_adapter::params::{Plan, Role};
+    /// assert_eq!(Plan::everything().rate(Role::Other).unwrap().lr_factor, 1.0);
+    /// ```
     pub fn everything() -> Self {
         Self::of_roles(|_| true)
     }
 
     /// The plan that trains no role.
+    ///
+    /// ```
+    /// use pad_adapter::params::{Plan, Role};
+    /// assert_eq!(Plan::nothing().rate(Role::Head), None);
+    /// ```
     pub fn nothing() -> Self {
         Self::of_roles(|_| false)
     }
@@ -59,19 +120,36 @@ impl Plan {
     /// Multiplies the learning rates by `decay^(depth + 1 - layer)`, with [`Role::layer`] in a
     /// network of `depth` blocks: they fall from the head (factor 1) down to the patch embedding,
     /// BEiT's and MAE's rule.
+    ///
+    /// ```
+    /// use pad_adapter::params::{Plan, Role};
+    /// let plan = Plan::everything().with_layer_decay(0.5, 2);
+    /// assert_eq!(plan.rate(Role::Block(0)).unwrap().lr_factor, 0.25);
+    /// ```
     #[must_use]
     pub fn with_layer_decay(self, decay: f64, depth: usize) -> Self {
-        Self::new(move |role| {
-            let rate = self.rate(role)?;
+        let decayed = move |role: Role, rate: Rate| {
             let layers_above = (depth + 1).saturating_sub(role.layer(depth));
             let lr_factor = rate.lr_factor * decay.powi(layers_above as i32);
-            Some(Rate { lr_factor, ..rate })
-        })
+            Rate { lr_factor, ..rate }
+        };
+        let other = self.other.map(|rate| rate.map(|rate| decayed(Role::Other, rate)));
+        let rule = self.rule;
+        let rule = move |role| rule(role).map(|rate| decayed(role, rate));
+        Self { rule: Arc::new(rule), other }
     }
 
     /// The rate of a role; `None` if it is frozen in every epoch.
+    ///
+    /// ```
+    /// use pad_adapter::params::{Plan, Rate, Role};
+    /// assert_eq!(Plan::everything().rate(Role::Head), Some(Rate::default()));
+    /// ```
     pub fn rate(&self, role: Role) -> Option<Rate> {
-        (self.0)(role)
+        match self.other {
+            Some(rate) if role == Role::Other => rate,
+            _ => (self.rule)(role),
+        }
     }
 }
 
@@ -101,8 +179,25 @@ mod tests {
         for role in [Role::FinalNorm, Role::Head, Role::Decoder, Role::MaskToken, Role::Block(9)] {
             assert_eq!(factor(role), Some(1.0), "{role:?}");
         }
+        let confirmed = Plan::of_roles(Role::is_adapter).with_other(Some(Rate::default()));
+        assert_eq!(confirmed.with_layer_decay(0.5, 2).rate(Role::Other), Some(Rate::default()));
         let late = Plan::new(|_| Some(Rate { lr_factor: 2.0, frozen_through: Some(3) }));
         let rate = late.with_layer_decay(0.5, 2).rate(Role::Block(0)).unwrap();
         assert_eq!(rate, Rate { lr_factor: 0.5, frozen_through: Some(3) });
+    }
+
+    #[test]
+    fn plans_that_were_made_with_unknown_roles_in_mind() {
+        for (plan, decides) in [
+            (Plan::everything(), true),
+            (Plan::nothing(), true),
+            (Plan::of_roles(Role::is_adapter), false),
+            (Plan::of_roles(|role| !role.is_adapter()), false),
+            (Plan::of_roles(Role::is_adapter).with_other(None), true),
+            (Plan::of_roles(Role::is_adapter).with_other(None).with_layer_decay(0.5, 2), true),
+            (Plan::everything().with_layer_decay(0.5, 2), true),
+        ] {
+            assert_eq!(plan.decides_other(), decides, "{plan:?}");
+        }
     }
 }

@@ -7,6 +7,20 @@ use pad_ops::text::near_name;
 use super::Role;
 
 /// A tensor whose shape in the file is not the model's.
+///
+/// ```
+/// # use std::collections::BTreeMap;
+/// # use candle_core::{DType, Device, Tensor};
+/// # use pad_adapter::{Error, checkpoint::Checkpoint, params::ParamStore};
+/// # use pad_ops::rng::Key;
+/// let weight = Tensor::zeros((3, 5), DType::F32, &Device::Cpu)?;
+/// let file = Checkpoint::from_tensors("FILE", BTreeMap::from([("weight".to_string(), weight)]));
+/// let store = ParamStore::from_checkpoint(file, &Device::Cpu, Key::new(0));
+/// let built = store.build(|vb| Ok::<_, Error>(candle_nn::linear_no_bias(4, 3, vb)?));
+/// let Err(Error::Tensors(report)) = built else { panic!("expected a report") };
+/// assert_eq!((&report.misshapen[0].expected[..], &report.misshapen[0].found[..]), (&[3, 4][..], &[3, 5][..]));
+/// # Ok::<(), candle_core::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Misshapen {
     /// The tensor.
@@ -18,6 +32,17 @@ pub struct Misshapen {
 }
 
 /// The difference between a checkpoint and a model.
+///
+/// ```
+/// use candle_core::Device;
+/// use pad_adapter::{Error, checkpoint::Checkpoint, params::ParamStore};
+/// use pad_ops::rng::Key;
+/// let file = Checkpoint::from_tensors("FILE", Default::default());
+/// let store = ParamStore::from_checkpoint(file, &Device::Cpu, Key::new(0));
+/// let built = store.build(|vb| Ok::<_, Error>(candle_nn::linear(4, 3, vb)?));
+/// let Err(Error::Tensors(report)) = built else { panic!("expected a report") };
+/// assert_eq!(report.missing, ["bias", "weight"]);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LoadReport {
@@ -33,6 +58,10 @@ pub struct LoadReport {
 
 impl LoadReport {
     /// Whether file and model agree.
+    ///
+    /// ```
+    /// assert!(pad_adapter::params::LoadReport::default().is_clean());
+    /// ```
     pub fn is_clean(&self) -> bool {
         self.missing.is_empty() && self.unexpected.is_empty() && self.misshapen.is_empty()
     }
@@ -98,7 +127,87 @@ impl fmt::Display for LoadReport {
     }
 }
 
+/// Parameters whose names no rule knows ([`Role::Other`]), when a plan that was not made with them
+/// in mind trains or freezes all of them. A store warns of it when its model has been built.
+///
+/// [`ParamStore::with_roles`](super::ParamStore::with_roles) gives them roles,
+/// [`Plan::with_other`](super::Plan::with_other) confirms what the plan does.
+///
+/// ```
+/// use candle_core::Device;
+/// use pad_adapter::params::{ParamStore, Role};
+/// use pad_ops::rng::Key;
+///
+/// let store = ParamStore::scratch(&Device::Cpu, Key::new(0)).with_trained(Role::is_adapter);
+/// store.build(|vb| Ok::<_, pad_adapter::Error>(candle_nn::linear(4, 3, vb.pp("mixer"))?))?;
+/// let unplanned = store.unplanned().unwrap();
+/// assert_eq!((unplanned.tensors, unplanned.values, unplanned.trained), (2, 15, false));
+/// # Ok::<(), pad_adapter::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UnplannedRoles {
+    /// The number of tensors.
+    pub tensors: usize,
+    /// The number of values in them.
+    pub values: usize,
+    /// Whether the plan trains all of them; else it freezes them.
+    pub trained: bool,
+    /// The first of their names.
+    pub examples: Vec<String>,
+}
+
+impl UnplannedRoles {
+    /// Of the names and numbers of values of all parameters of unknown role; `None` without any.
+    pub(super) fn new<'a>(
+        params: impl Iterator<Item = (&'a str, usize)>,
+        trained: bool,
+    ) -> Option<Self> {
+        const EXAMPLES: usize = 3;
+        let mut all = Self { tensors: 0, values: 0, trained, examples: Vec::new() };
+        for (name, values) in params {
+            all.tensors += 1;
+            all.values += values;
+            if all.examples.len() < EXAMPLES {
+                all.examples.push(name.to_string());
+            }
+        }
+        (all.tensors > 0).then_some(all)
+    }
+}
+
+/// One line, with what to do about it.
+impl fmt::Display for UnplannedRoles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the plan {} all {} tensors ({} values) whose role is unknown: {}{} (roles: `with_roles`; to \
+             confirm: `Plan::with_other`)",
+            if self.trained { "trains" } else { "freezes" },
+            self.tensors,
+            self.values,
+            self.examples.join(", "),
+            if self.tensors > self.examples.len() { ", .." } else { "" },
+        )
+    }
+}
+
 /// The number of values that a model trains and keeps frozen, by role.
+///
+/// ```
+/// use candle_core::Device;
+/// use pad_adapter::{Adapter, AdapterConfig, params::{ParamStore, Role}};
+/// use pad_ops::rng::Key;
+///
+/// let config = AdapterConfig { bottleneck: 2, ..Default::default() };
+/// let store = ParamStore::scratch(&Device::Cpu, Key::new(0))
+///     .with_trained(|role| matches!(role, Role::Adapter(_)));
+/// store.build(|vb| Adapter::new(8, &config, vb))?;
+/// let summary = store.summary();
+/// assert_eq!((summary.trained, summary.frozen), (58, 16)); // the gate of 16 values is frozen
+/// assert!(summary.to_string().ends_with("(78.38% trains)"));
+/// # Ok::<(), pad_adapter::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StoreSummary {
@@ -108,6 +217,8 @@ pub struct StoreSummary {
     pub trained: usize,
     /// The number of values that never change.
     pub frozen: usize,
+    /// Parameters of unknown role, if the plan trains or freezes all of them unasked.
+    pub unplanned: Option<UnplannedRoles>,
 }
 
 impl StoreSummary {
@@ -125,7 +236,7 @@ impl StoreSummary {
     }
 }
 
-/// A table: role, trained, frozen.
+/// A table: role, trained, frozen; below it [`UnplannedRoles`], if there are some.
 impl fmt::Display for StoreSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for ((_, family), (trained, frozen)) in &self.families {
@@ -137,7 +248,11 @@ impl fmt::Display for StoreSummary {
             f,
             "{:<24} {:>12} trained {:>12} frozen ({share:.2}% trains)",
             "all", self.trained, self.frozen
-        )
+        )?;
+        match &self.unplanned {
+            Some(unplanned) => write!(f, "\n{unplanned}"),
+            None => Ok(()),
+        }
     }
 }
 

@@ -1,6 +1,12 @@
 //! The part a parameter plays, from its name: freezing and grouping go by role, never by substring.
 
 /// The part a parameter plays in a network.
+///
+/// ```
+/// use pad_adapter::params::Role;
+/// assert_eq!(Role::of("blocks.3.scalar_pred.weight"), Role::Gate(3));
+/// assert_eq!(Role::of("stages.0.conv.weight"), Role::Other);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Role {
@@ -17,7 +23,8 @@ pub enum Role {
     /// `blocks.{i}.adaptmlp.*`, learnable scales among them, and low-rank adapters inside
     /// `blocks.{i}` (`attn.qkv.lora_A.weight`). In a network with other names,
     /// `adaptmlp` at any place (`encoder.layer.3.adaptmlp.*`); the number is the last one before
-    /// it, or 0.
+    /// it, or 0. Named adapters have the same role (`blocks.{i}.adapters.night.adaptmlp.*`, see
+    /// [`adapter_name`](super::adapter_name)).
     Adapter(usize),
     /// `blocks.{i}.scalar_pred.*`, the gate of patchwise scales; at any place, as adapters.
     Gate(usize),
@@ -29,53 +36,78 @@ pub enum Role {
     DecoderPosTable,
     /// `decoder_blocks.*`, `decoder_norm.*`, `decoder_pred.*`.
     Decoder,
-    /// Anything else: a head on top.
+    /// A head on top: `head.*`, `heads.*`, `head_dist.*`, `fc_norm.*`, `classifier.*`, `lm_head.*`,
+    /// `fc.weight`, `fc.bias`.
     Head,
+    /// Anything else: a name that no rule knows, such as those of a foreign backbone.
+    Other,
 }
 
 impl Role {
-    /// The role of a parameter by its full name, timm's / MAE's spelling.
+    /// The role of a parameter by its full name, timm's / MAE's spelling. A name that no rule knows
+    /// is [`Role::Other`], never a head.
+    ///
+    /// ```
+    /// use pad_adapter::params::Role;
+    /// assert_eq!(Role::of("blocks.3.attn.qkv.weight"), Role::Block(3));
+    /// assert_eq!(Role::of("encoder.layer.3.adaptmlp.up_proj.bias"), Role::Adapter(3));
+    /// assert_eq!(Role::of("head.weight"), Role::Head);
+    /// assert_eq!(Role::of("encoder.layer.3.fc1.weight"), Role::Other);
+    /// ```
     pub fn of(name: &str) -> Self {
         let segments: Vec<&str> = name.split('.').collect();
+        if let Some(adapter) = Self::adapter(&segments) {
+            return adapter;
+        }
         match segments.as_slice() {
             ["patch_embed" | "norm_pre", ..] => Role::PatchEmbed,
             ["cls_token" | "reg_token"] => Role::ClassToken,
             ["pos_embed"] => Role::PosTable,
-            ["blocks", index, part, rest @ ..] => match (index.parse(), *part) {
-                (Ok(index), "adaptmlp") => Role::Adapter(index),
-                (Ok(index), _) if rest.iter().any(|part| part.starts_with("lora_")) => {
-                    Role::Adapter(index)
-                }
-                (Ok(index), "scalar_pred") => Role::Gate(index),
-                (Ok(index), _) => Role::Block(index),
-                (Err(_), _) => Role::Head,
-            },
+            ["blocks", index, _, ..] => index.parse().map_or(Role::Other, Role::Block),
             ["norm" | "cls_norm", ..] => Role::FinalNorm,
             ["rel_pos_bias", "relative_position_bias_table"] => Role::PosTable,
             ["mask_token"] => Role::MaskToken,
             ["decoder_embed", ..] => Role::DecoderEmbed,
             ["decoder_pos_embed"] => Role::DecoderPosTable,
             ["decoder_blocks" | "decoder_norm" | "decoder_pred", ..] => Role::Decoder,
-            segments => Self::foreign(segments),
+            ["head" | "heads" | "head_dist" | "fc_norm" | "classifier" | "lm_head", ..] => {
+                Role::Head
+            }
+            ["fc", "weight" | "bias"] => Role::Head,
+            _ => Role::Other,
         }
     }
 
-    /// The role of an adapter's parameter in a network whose blocks have other names.
-    fn foreign(segments: &[&str]) -> Self {
-        let Some(place) = segments.iter().position(|s| matches!(*s, "adaptmlp" | "scalar_pred"))
-        else {
-            return Role::Head;
-        };
+    /// The role of an adapter's parameter, whatever the names of the blocks; a decoder has none.
+    fn adapter(segments: &[&str]) -> Option<Self> {
+        if segments.first().is_some_and(|first| first.starts_with("decoder_")) {
+            return None;
+        }
+        let is_own = |s: &str| matches!(s, "adaptmlp" | "scalar_pred") || s.starts_with("lora_");
+        let place = segments.iter().position(|s| is_own(s))?;
         let block = segments[..place].iter().rev().find_map(|s| s.parse().ok()).unwrap_or(0);
-        if segments[place] == "adaptmlp" { Role::Adapter(block) } else { Role::Gate(block) }
+        Some(if segments[place] == "scalar_pred" { Role::Gate(block) } else { Role::Adapter(block) })
     }
 
     /// Whether it is an adapter's or its gate's.
+    ///
+    /// ```
+    /// use pad_adapter::params::Role;
+    /// assert!(Role::Adapter(3).is_adapter() && Role::Gate(3).is_adapter());
+    /// assert!(!Role::Block(3).is_adapter());
+    /// ```
     pub fn is_adapter(self) -> bool {
         matches!(self, Role::Adapter(_) | Role::Gate(_))
     }
 
-    /// Whether it is the encoder's without adapters.
+    /// Whether it is the encoder's without adapters. [`Role::Other`] is not: what such parameters
+    /// are is unknown.
+    ///
+    /// ```
+    /// use pad_adapter::params::Role;
+    /// assert!(Role::PosTable.is_backbone() && Role::Block(0).is_backbone());
+    /// assert!(!Role::Head.is_backbone() && !Role::Other.is_backbone());
+    /// ```
     pub fn is_backbone(self) -> bool {
         matches!(
             self,
@@ -84,6 +116,12 @@ impl Role {
     }
 
     /// Whether it is of the part behind the encoder in a masked autoencoder.
+    ///
+    /// ```
+    /// use pad_adapter::params::Role;
+    /// assert!(Role::of("decoder_pred.weight").is_decoder() && Role::MaskToken.is_decoder());
+    /// assert!(!Role::FinalNorm.is_decoder());
+    /// ```
     pub fn is_decoder(self) -> bool {
         matches!(self, Role::MaskToken | Role::DecoderEmbed | Role::DecoderPosTable | Role::Decoder)
     }
@@ -91,6 +129,13 @@ impl Role {
     /// The layer of a network of `depth` blocks that the role belongs to: 0 for the embeddings and
     /// the position table, `i + 1` for block `i` with its adapter, `depth + 1` for all that
     /// follows.
+    ///
+    /// ```
+    /// use pad_adapter::params::Role;
+    /// assert_eq!(Role::PatchEmbed.layer(12), 0);
+    /// assert_eq!(Role::Block(0).layer(12), 1);
+    /// assert_eq!(Role::Head.layer(12), 13);
+    /// ```
     pub fn layer(self, depth: usize) -> usize {
         match self {
             Role::PatchEmbed | Role::ClassToken | Role::PosTable => 0,
@@ -116,11 +161,18 @@ impl Role {
             Role::DecoderPosTable,
             Role::Decoder,
             Role::Head,
+            Role::Other,
         ]
         .into_iter()
     }
 
     /// The role's name in a listing, blocks taken together.
+    ///
+    /// ```
+    /// use pad_adapter::params::Role;
+    /// assert_eq!(Role::Block(7).family(), "blocks");
+    /// assert_eq!(Role::Other.family(), "other");
+    /// ```
     pub fn family(self) -> &'static str {
         match self {
             Role::PatchEmbed => "patch embedding",
@@ -135,6 +187,7 @@ impl Role {
             Role::DecoderPosTable => "decoder position table",
             Role::Decoder => "decoder",
             Role::Head => "head",
+            Role::Other => "other",
         }
     }
 }
@@ -161,11 +214,22 @@ mod tests {
             ("blocks.2.attn.q_bias", Role::Block(2)),
             ("norm_pre.bias", Role::PatchEmbed),
             ("fc_norm.weight", Role::Head),
-            ("blocks.x.attn.qkv.weight", Role::Head),
+            ("head.weight", Role::Head),
+            ("heads.head.weight", Role::Head),
+            ("classifier.bias", Role::Head),
+            ("fc.weight", Role::Head),
+            ("fc.0.weight", Role::Other),
+            ("blocks.x.attn.qkv.weight", Role::Other),
+            ("blocks.3", Role::Other),
+            ("encoder.head.weight", Role::Other),
+            ("", Role::Other),
             ("adaptmlp.up_proj.bias", Role::Adapter(0)),
             ("encoder.layer.3.adaptmlp.scale", Role::Adapter(3)),
             ("stages.1.layer.4.mixer.scalar_pred.bias", Role::Gate(4)),
-            ("encoder.layer.3.fc1.weight", Role::Head),
+            ("encoder.layer.3.fc1.weight", Role::Other),
+            ("blocks.3.adapters.night.adaptmlp.scale", Role::Adapter(3)),
+            ("blocks.3.adapters.night.scalar_pred.weight", Role::Gate(3)),
+            ("layer.2.mixer.adapters.day.adaptmlp.up_proj.bias", Role::Adapter(2)),
         ];
         for (name, role) in table {
             assert_eq!(Role::of(name), role, "{name}");

@@ -1,76 +1,22 @@
 //! A `VarBuilder` backend that serves a model its parameters and records them.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use candle_core::{DType, Device, Result as CandleResult, Shape, Tensor, Var};
-use candle_nn::{Init, VarBuilder, init::NormalOrUniform, var_builder::SimpleBackend};
-use pad_ops::rng::{Key, Purpose};
+use candle_core::{DType, Device, Result as CandleResult, Shape, Tensor};
+use candle_nn::{Init, VarBuilder, var_builder::SimpleBackend};
+use pad_ops::rng::Key;
 
-use super::{LoadReport, Misshapen, Plan, Rate, Role, StoreSummary};
+use super::{
+    LoadReport, Origin, Param, Plan, Planned, Role, StoreSummary, UnplannedRoles, adapter_name,
+    inner::Inner, named,
+};
 use crate::{
     Error, Result,
     checkpoint::{Checkpoint, digest},
 };
-
-/// Where a parameter's first value came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Origin {
-    /// The checkpoint.
-    Checkpoint,
-    /// A tensor given with [`ParamStore::with_value`].
-    Given,
-    /// Its initialiser, drawn from the store's key and its own name.
-    Init,
-}
-
-/// A parameter of a model.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Param {
-    /// Its full name.
-    pub name: String,
-    /// Its part.
-    pub role: Role,
-    /// Its value; for a trained one this is the variable's own tensor.
-    pub tensor: Tensor,
-    /// The variable, if it trains.
-    pub var: Option<Var>,
-    /// Where its first value came from.
-    pub origin: Origin,
-}
-
-/// A parameter that trains.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Planned {
-    /// Its full name.
-    pub name: String,
-    /// Its part.
-    pub role: Role,
-    /// Its variable.
-    pub var: Var,
-    /// How fast it trains, and from when on.
-    pub rate: Rate,
-}
-
-type Rule = Box<dyn Fn(Role) -> bool + Send + Sync>;
-
-struct Inner {
-    device: Device,
-    key: Key,
-    checkpoint: Option<Checkpoint>,
-    values: BTreeMap<String, Tensor>,
-    role_of: fn(&str) -> Role,
-    plan: Plan,
-    may_be_fresh: Rule,
-    may_be_unused: Rule,
-    served: BTreeMap<String, Param>,
-    misshapen: Vec<Misshapen>,
-}
 
 /// Serves a model its parameters by name, from a checkpoint or an initialiser, and hands out a
 /// variable only where the role trains: every other tensor is plain, so no gradient of it is ever
@@ -98,16 +44,33 @@ pub struct ParamStore(Arc<Mutex<Inner>>);
 impl ParamStore {
     /// A store without a checkpoint: every parameter is initialised from `key`. Nothing trains
     /// without [`ParamStore::with_plan`] or [`ParamStore::with_trained`].
+    ///
+    /// ```
+    /// use candle_core::Device;
+    /// use pad_adapter::params::ParamStore;
+    /// use pad_ops::rng::Key;
+    /// let values = |seed| {
+    ///     let store = ParamStore::scratch(&Device::Cpu, Key::new(seed));
+    ///     store.build(|vb| Ok::<_, pad_adapter::Error>(candle_nn::linear(4, 3, vb)?))?;
+    ///     Ok::<_, pad_adapter::Error>(store.tensors(|_| true)["weight"].flatten_all()?.to_vec1::<f32>()?)
+    /// };
+    /// assert_eq!(values(1)?, values(1)?);
+    /// assert_ne!(values(1)?, values(2)?);
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
     pub fn scratch(device: &Device, key: Key) -> Self {
         Self(Arc::new(Mutex::new(Inner {
             device: device.clone(),
             key,
             checkpoint: None,
             values: BTreeMap::new(),
-            role_of: Role::of,
+            role_of: Box::new(Role::of),
             plan: Plan::nothing(),
             may_be_fresh: Box::new(|_| true),
             may_be_unused: Box::new(|_| false),
+            is_optional: Box::new(|_| false),
+            fresh_adapters: BTreeSet::new(),
+            trained_adapters: None,
             served: BTreeMap::new(),
             misshapen: Vec::new(),
         })))
@@ -116,6 +79,22 @@ impl ParamStore {
     /// A store that serves `checkpoint`, strictly: missing, unexpected and misshapen tensors make
     /// [`ParamStore::build`] fail, except those of roles that [`ParamStore::with_fresh`] and
     /// [`ParamStore::with_unused`] allow.
+    ///
+    /// ```
+    /// use std::collections::BTreeMap;
+    /// use candle_core::{DType, Device, Tensor};
+    /// use pad_adapter::{Error, checkpoint::Checkpoint, params::{ParamStore, Role}};
+    /// use pad_ops::rng::Key;
+    /// let ones = |shape: &[usize]| Tensor::ones(shape, DType::F32, &Device::Cpu);
+    /// let file = Checkpoint::from_tensors("FILE", BTreeMap::from([("weigth".to_string(), ones(&[3, 4])?)]));
+    /// let store = ParamStore::from_checkpoint(file, &Device::Cpu, Key::new(0));
+    /// let refused = store.build(|vb| Ok::<_, Error>(candle_nn::linear_no_bias(4, 3, vb)?)).unwrap_err();
+    /// assert_eq!(
+    ///     refused.to_string(),
+    ///     "FILE: the checkpoint is not this model's; missing 1: weight; unexpected 1: weigth"
+    /// );
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
     pub fn from_checkpoint(checkpoint: Checkpoint, device: &Device, key: Key) -> Self {
         let store = Self::scratch(device, key);
         {
@@ -126,53 +105,9 @@ impl ParamStore {
         store
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
         // A panic elsewhere leaves the maps as they are: still sound to read.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Sets which roles train, and how fast.
-    #[must_use]
-    pub fn with_plan(self, plan: Plan) -> Self {
-        self.lock().plan = plan;
-        self
-    }
-
-    /// Sets which roles train, at the run's learning rate: `|role| role.is_adapter()`.
-    #[must_use]
-    pub fn with_trained(self, rule: impl Fn(Role) -> bool + Send + Sync + 'static) -> Self {
-        self.with_plan(Plan::of_roles(rule))
-    }
-
-    /// Sets which roles may be missing from the checkpoint and are then initialised (adapters on an
-    /// RGB backbone).
-    #[must_use]
-    pub fn with_fresh(self, rule: impl Fn(Role) -> bool + Send + Sync + 'static) -> Self {
-        self.lock().may_be_fresh = Box::new(rule);
-        self
-    }
-
-    /// Sets which roles of the checkpoint the model need not have (a decoder, when only the encoder
-    /// is built).
-    #[must_use]
-    pub fn with_unused(self, rule: impl Fn(Role) -> bool + Send + Sync + 'static) -> Self {
-        self.lock().may_be_unused = Box::new(rule);
-        self
-    }
-
-    /// Sets how roles follow from names, for a foreign model. Default: [`Role::of`].
-    #[must_use]
-    pub fn with_roles(self, role_of: fn(&str) -> Role) -> Self {
-        self.lock().role_of = role_of;
-        self
-    }
-
-    /// Adds a first value for `name`, used where the checkpoint has none: sine-cosine tables, for
-    /// one.
-    #[must_use]
-    pub fn with_value(self, name: impl Into<String>, value: Tensor) -> Self {
-        self.lock().values.insert(name.into(), value);
-        self
     }
 
     /// Builds a model on this store and checks that checkpoint and model agree.
@@ -180,6 +115,18 @@ impl ParamStore {
     /// # Errors
     /// [`Error::Tensors`] with everything that is missing, unexpected and misshapen; errors of
     /// `build`.
+    ///
+    /// ```
+    /// use candle_core::Device;
+    /// use pad_adapter::{Adapter, AdapterConfig, params::{ParamStore, Plan, Rate, Role}};
+    /// use pad_ops::rng::Key;
+    /// let config = AdapterConfig { bottleneck: 2, ..Default::default() };
+    /// let store = ParamStore::scratch(&Device::Cpu, Key::new(0)).with_plan(Plan::everything());
+    /// let adapter = store.build(|vb| Adapter::new(8, &config, vb))?;
+    /// assert_eq!(store.summary().trained, config.parameter_count(8));
+    /// # let _ = (adapter, Role::Head, Rate::default());
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
     pub fn build<M, E: From<Error>>(
         &self,
         build: impl FnOnce(VarBuilder<'static>) -> Result<M, E>,
@@ -191,25 +138,63 @@ impl ParamStore {
 
     /// The `VarBuilder` of this store, in `f32`. Call [`ParamStore::check`] when the model is
     /// built.
+    ///
+    /// ```
+    /// use candle_core::Device;
+    /// use pad_adapter::params::ParamStore;
+    /// use pad_ops::rng::Key;
+    /// let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
+    /// let weight = store.var_builder().pp("mixer").get((3, 4), "weight")?;
+    /// store.check()?;
+    /// assert_eq!((weight.dims(), store.params()[0].name.as_str()), (&[3, 4][..], "mixer.weight"));
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
     pub fn var_builder(&self) -> VarBuilder<'static> {
         let device = self.lock().device.clone();
         VarBuilder::from_backend(Box::new(self.clone()), DType::F32, device)
     }
 
-    /// Checks that checkpoint and model agree.
+    /// Checks that checkpoint and model agree, and warns of [`ParamStore::unplanned`] parameters.
     ///
     /// # Errors
-    /// [`Error::Tensors`].
+    /// [`Error::Tensors`]; [`Error::UnknownName`] for the name of an adapter that the model lacks.
+    ///
+    /// ```
+    /// use std::collections::BTreeMap;
+    /// use candle_core::{DType, Device, Tensor};
+    /// use pad_adapter::{Error, checkpoint::Checkpoint, params::{ParamStore, Role}};
+    /// use pad_ops::rng::Key;
+    /// let ones = |shape: &[usize]| Tensor::ones(shape, DType::F32, &Device::Cpu);
+    /// let file = Checkpoint::from_tensors("FILE", BTreeMap::from([("other".to_string(), ones(&[1])?)]));
+    /// let store = ParamStore::from_checkpoint(file, &Device::Cpu, Key::new(0));
+    /// assert!(store.check().unwrap_err().to_string().ends_with("unexpected 1: other"));
+    /// store.var_builder().get(1, "other")?;
+    /// assert!(store.check().is_ok());
+    /// # let _ = Role::Head;
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
     pub fn check(&self) -> Result<()> {
+        if let Some(unplanned) = self.unplanned() {
+            tracing::warn!("{unplanned}");
+        }
         let inner = self.lock();
+        let known = inner.adapter_names();
+        let wanted = inner.trained_adapters.iter().flatten().chain(&inner.fresh_adapters);
+        for name in wanted.filter(|name| !known.contains(name.as_str())) {
+            return Err(named::unknown(name, known.iter().copied()));
+        }
         let Some(checkpoint) = &inner.checkpoint else { return Ok(()) };
         let missing = inner.served.values().filter(|param| {
             param.origin != Origin::Checkpoint
                 && !(inner.may_be_fresh)(param.role)
+                && !(inner.is_optional)(&param.name)
+                && !inner.is_fresh_adapter(&param.name)
                 && !inner.misshapen.iter().any(|bad| bad.name == param.name)
         });
         let unexpected = checkpoint.names().filter(|name| {
-            !inner.served.contains_key(*name) && !(inner.may_be_unused)((inner.role_of)(name))
+            !inner.served.contains_key(*name)
+                && !(inner.is_optional)(name)
+                && !(inner.may_be_unused)(inner.role(name))
         });
         let report = LoadReport {
             file: checkpoint.path().to_path_buf(),
@@ -221,11 +206,38 @@ impl ParamStore {
     }
 
     /// Every parameter served, by name.
+    ///
+    /// ```
+    /// use candle_core::Device;
+    /// use pad_adapter::{Adapter, AdapterConfig, params::{ParamStore, Plan, Rate, Role}};
+    /// use pad_ops::rng::Key;
+    /// let config = AdapterConfig { bottleneck: 2, ..Default::default() };
+    /// let store = ParamStore::scratch(&Device::Cpu, Key::new(0)).with_trained(|_| false);
+    /// store.build(|vb| Adapter::new(8, &config, vb.pp("layer.3")))?;
+    /// let params = store.params();
+    /// assert_eq!((params.len(), params[6].role), (7, Role::Gate(3)));
+    /// assert!(params.iter().all(|param| param.var.is_none()));
+    /// # let _ = (Plan::nothing(), Rate::default());
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
     pub fn params(&self) -> Vec<Param> {
         self.lock().served.values().cloned().collect()
     }
 
     /// The parameters that train, by name, with the rates of the plan.
+    ///
+    /// ```
+    /// use candle_core::Device;
+    /// use pad_adapter::{Adapter, AdapterConfig, params::{ParamStore, Plan, Rate, Role}};
+    /// use pad_ops::rng::Key;
+    /// let config = AdapterConfig { bottleneck: 2, ..Default::default() };
+    /// let store = ParamStore::scratch(&Device::Cpu, Key::new(0)).with_trained(Role::is_adapter);
+    /// store.build(|vb| Adapter::new(8, &config, vb))?;
+    /// let planned = store.planned();
+    /// assert_eq!((planned.len(), planned[0].rate), (7, Rate::default()));
+    /// # let _ = Plan::nothing();
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
     pub fn planned(&self) -> Vec<Planned> {
         let inner = self.lock();
         let planned = inner.served.values().filter_map(|param| {
@@ -235,9 +247,135 @@ impl ParamStore {
         planned.collect()
     }
 
+    /// The parameters of unknown role ([`Role::Other`]), if the plan trains or freezes all of them
+    /// and was not made with them in mind (by [`Plan::with_other`], or by treating every role
+    /// alike); else `None`.
+    ///
+    /// ```
+    /// use candle_core::Device;
+    /// use pad_adapter::{Adapter, AdapterConfig, params::{ParamStore, Plan, Rate, Role}};
+    /// use pad_ops::rng::Key;
+    /// let config = AdapterConfig { bottleneck: 2, ..Default::default() };
+    /// let build = |plan: Plan| {
+    ///     let store = ParamStore::scratch(&Device::Cpu, Key::new(0)).with_plan(plan);
+    ///     store.build(|vb| {
+    ///         candle_nn::linear(8, 8, vb.pp("mixer"))?;
+    ///         Adapter::new(8, &config, vb)
+    ///     })?;
+    ///     Ok::<_, pad_adapter::Error>(store.unplanned())
+    /// };
+    /// assert_eq!(
+    ///     build(Plan::of_roles(|role| !role.is_adapter()))?.unwrap().to_string(),
+    ///     "the plan trains all 2 tensors (72 values) whose role is unknown: mixer.bias, mixer.weight (roles: \
+    ///      `with_roles`; to confirm: `Plan::with_other`)"
+    /// );
+    /// assert_eq!(build(Plan::of_roles(Role::is_adapter).with_other(None))?, None);
+    /// # let _ = Rate::default();
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
+    pub fn unplanned(&self) -> Option<UnplannedRoles> {
+        let inner = self.lock();
+        if inner.plan.decides_other() {
+            return None;
+        }
+        let unknown = inner.served.values().filter(|param| param.role == Role::Other);
+        let unknown = unknown.map(|param| (param.name.as_str(), param.tensor.elem_count()));
+        UnplannedRoles::new(unknown, inner.plan.rate(Role::Other).is_some())
+    }
+
+    /// The names of the model's adapters, in alphabetical order; [`DEFAULT_ADAPTER`](super::DEFAULT_ADAPTER) for those that
+    /// were built without a name ([`Adapter::new`](crate::Adapter::new)).
+    ///
+    /// ```
+    /// use candle_core::Device;
+    /// use pad_adapter::{Adapter, AdapterConfig, params::{ParamStore, Plan, Rate, Role}};
+    /// use pad_ops::rng::Key;
+    /// let config = AdapterConfig { bottleneck: 2, ..Default::default() };
+    /// let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
+    /// store.build(|vb| {
+    ///     Adapter::new(8, &config, vb.pp("layer.0"))?;
+    ///     Adapter::named("night", 8, &config, vb.pp("layer.0"))
+    /// })?;
+    /// assert_eq!(store.adapter_names(), ["default", "night"]);
+    /// # let _ = (Plan::nothing(), Rate::default(), Role::Head);
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
+    pub fn adapter_names(&self) -> Vec<String> {
+        self.lock().adapter_names().into_iter().map(String::from).collect()
+    }
+
+    /// Renames an adapter at all its places. The model keeps its variables; the tensors have other
+    /// names from now on, here and in what is saved. [`DEFAULT_ADAPTER`](super::DEFAULT_ADAPTER) stands for no name.
+    ///
+    /// # Errors
+    /// [`Error::UnknownName`] for an adapter that the model lacks; [`Error::Config`] for a name that
+    /// cannot be one or is taken.
+    ///
+    /// ```
+    /// use candle_core::Device;
+    /// use pad_adapter::{Adapter, AdapterConfig, params::{DEFAULT_ADAPTER, ParamStore}};
+    /// use pad_ops::rng::Key;
+    ///
+    /// let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
+    /// store.build(|vb| Adapter::new(8, &AdapterConfig::default(), vb.pp("layer.0")))?;
+    /// store.rename_adapter(DEFAULT_ADAPTER, "night")?;
+    /// let names: Vec<String> = store.tensors(|role| role.is_adapter()).into_keys().collect();
+    /// assert_eq!(names[0], "layer.0.adapters.night.adaptmlp.adapter_layer_norm_before.bias");
+    /// assert_eq!(names.len(), 7);
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
+    pub fn rename_adapter(&self, from: &str, to: &str) -> Result<()> {
+        let mut inner = self.lock();
+        let known = inner.adapter_names();
+        if !known.contains(from) {
+            return Err(named::unknown(from, known.iter().copied()));
+        }
+        named::check_name(to)?;
+        if from == to {
+            return Ok(());
+        }
+        if known.contains(to) {
+            let faults = vec![format!("`{to}` is the name of another adapter of the model")];
+            return Err(Error::Config { what: "adapter", faults });
+        }
+        let served = std::mem::take(&mut inner.served).into_values().map(|mut param| {
+            if adapter_name(&param.name) == Some(from)
+                && let Some(name) = named::renamed(&param.name, to)
+            {
+                param.name = name;
+            }
+            (param.name.clone(), param)
+        });
+        inner.served = served.collect();
+        if inner.fresh_adapters.remove(from) {
+            inner.fresh_adapters.insert(to.to_string());
+        }
+        if let Some(list) = &mut inner.trained_adapters
+            && list.remove(from)
+        {
+            list.insert(to.to_string());
+        }
+        Ok(())
+    }
+
     /// Trained and frozen counts, by role.
+    ///
+    /// ```
+    /// use candle_core::Device;
+    /// use pad_adapter::{Adapter, AdapterConfig, params::{ParamStore, Plan, Rate, Role}};
+    /// use pad_ops::rng::Key;
+    /// let config = AdapterConfig { bottleneck: 2, ..Default::default() };
+    /// let store = ParamStore::scratch(&Device::Cpu, Key::new(0)).with_trained(Role::is_adapter);
+    /// store.build(|vb| {
+    ///     candle_nn::linear(8, 8, vb.pp("blocks.0.fc"))?;
+    ///     Adapter::new(8, &config, vb.pp("blocks.0"))
+    /// })?;
+    /// assert_eq!((store.summary().trained, store.summary().frozen), (74, 72));
+    /// # let _ = (Plan::nothing(), Rate::default());
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
     pub fn summary(&self) -> StoreSummary {
-        let mut summary = StoreSummary::default();
+        let mut summary = StoreSummary { unplanned: self.unplanned(), ..StoreSummary::default() };
         for param in self.lock().served.values() {
             summary.add(param.role, param.tensor.elem_count(), param.var.is_some());
         }
@@ -245,113 +383,64 @@ impl ParamStore {
     }
 
     /// The present values of the parameters whose role `wanted` accepts, by name.
+    ///
+    /// ```
+    /// use candle_core::Device;
+    /// use pad_adapter::{Adapter, AdapterConfig, params::{ParamStore, Plan, Rate, Role}};
+    /// use pad_ops::rng::Key;
+    /// let config = AdapterConfig { bottleneck: 2, ..Default::default() };
+    /// let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
+    /// store.build(|vb| Adapter::new(8, &config, vb.pp("layer.3")))?;
+    /// let gates = store.tensors(|role| role == Role::Gate(3));
+    /// assert_eq!(gates["layer.3.scalar_pred.weight"].dims(), [1, 16]);
+    /// # let _ = (Plan::nothing(), Rate::default());
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
     pub fn tensors(&self, wanted: impl Fn(Role) -> bool) -> BTreeMap<String, Tensor> {
         let inner = self.lock();
         let chosen = inner.served.values().filter(|param| wanted(param.role));
         chosen.map(|param| (param.name.clone(), param.tensor.clone())).collect()
     }
 
-    /// The digest of the backbone, as [`Checkpoint::backbone_digest`] gives it for a checkpoint
-    /// with these tensors.
+    /// The digest of the backbone: of every parameter that is neither an adapter's, nor a head's,
+    /// nor a decoder's, by its role. SHA-256 as 64 hexadecimal digits. For names of this project it
+    /// is what [`Checkpoint::backbone_digest`] gives for a checkpoint with these tensors; as there,
+    /// what [`Checkpoint::fit`] changes is left out.
     ///
     /// # Errors
-    /// [`Error::Config`] if the store has no parameter of a backbone; candle's errors when values
-    /// are copied from a device.
+    /// [`Error::Config`] if the store has no parameter of a backbone, so that the digest would be
+    /// one of nothing; candle's errors when values are copied from a device.
+    ///
+    /// ```
+    /// use candle_core::Device;
+    /// use pad_adapter::params::{ParamStore, Role};
+    /// use pad_ops::rng::Key;
+    ///
+    /// let digest = |seed, role: Role| {
+    ///     let store = ParamStore::scratch(&Device::Cpu, Key::new(seed)).with_roles(move |_| role);
+    ///     store.build(|vb| Ok::<_, pad_adapter::Error>(candle_nn::linear(4, 3, vb.pp("mixer"))?))?;
+    ///     store.backbone_digest()
+    /// };
+    /// assert_eq!(digest(1, Role::Other)?.len(), 64);
+    /// assert_ne!(digest(1, Role::Other)?, digest(2, Role::Other)?);
+    /// assert_eq!(
+    ///     digest(1, Role::Head).unwrap_err().to_string(),
+    ///     "backbone digest: all 2 parameters are adapters', heads' or decoders', so no backbone is left"
+    /// );
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
     pub fn backbone_digest(&self) -> Result<String> {
-        let backbone = self.tensors(digest::is_part);
-        digest::backbone(backbone.iter(), digest::Tables::Without)?.ok_or_else(|| Error::Config {
+        let inner = self.lock();
+        let parts = inner.served.values().filter(|param| digest::is_part(&param.name, param.role));
+        let parts = parts.map(|param| (&param.name, &param.tensor));
+        digest::backbone(parts, digest::Tables::Without)?.ok_or_else(|| Error::Config {
             what: "backbone digest",
-            faults: vec!["the store has no class token, block or final norm".into()],
+            faults: vec![format!(
+                "all {} parameters are adapters', heads' or decoders', so no backbone is left",
+                inner.served.len()
+            )],
         })
     }
-}
-
-impl Inner {
-    /// The first value of `name`, of shape `shape`, and where it came from.
-    fn first_value(
-        &mut self,
-        shape: &Shape,
-        name: &str,
-        init: Init,
-    ) -> CandleResult<(Tensor, Origin)> {
-        if let Some(found) = self.checkpoint.as_ref().and_then(|file| file.get(name)) {
-            if found.shape() == shape {
-                return Ok((found.clone(), Origin::Checkpoint));
-            }
-            // Recorded, so that the report names every misshapen tensor and not only the first.
-            self.misshapen.push(Misshapen {
-                name: name.to_string(),
-                expected: shape.dims().to_vec(),
-                found: found.dims().to_vec(),
-            });
-        } else if let Some(value) = self.values.get(name) {
-            if value.shape() == shape {
-                return Ok((value.clone(), Origin::Given));
-            }
-            self.misshapen.push(Misshapen {
-                name: name.to_string(),
-                expected: shape.dims().to_vec(),
-                found: value.dims().to_vec(),
-            });
-        }
-        Ok((initial(shape, name, init, self.key)?, Origin::Init))
-    }
-
-    /// The tensor `name`, made and recorded on first request; a variable if its role trains and
-    /// `may_train`.
-    fn serve(
-        &mut self,
-        shape: Shape,
-        name: &str,
-        init: Init,
-        (dtype, device): (DType, &Device),
-        may_train: bool,
-    ) -> CandleResult<Tensor> {
-        if let Some(known) = self.served.get(name) {
-            if known.tensor.shape() == &shape {
-                return Ok(known.tensor.clone()); // shared by two layers
-            }
-            candle_core::bail!(
-                "`{name}`: expected shape {:?} as in its first use, found {shape:?}",
-                known.tensor.shape()
-            );
-        }
-        let (value, origin) = self.first_value(&shape, name, init)?;
-        let value = value.to_dtype(dtype)?.to_device(device)?.contiguous()?;
-        let role = (self.role_of)(name);
-        let trains = may_train && self.plan.rate(role).is_some();
-        let var = if trains { Some(Var::from_tensor(&value)?) } else { None };
-        let tensor = var.as_ref().map_or(value, |var| var.as_tensor().clone());
-        let param = Param { name: name.to_string(), role, tensor: tensor.clone(), var, origin };
-        self.served.insert(name.to_string(), param);
-        Ok(tensor)
-    }
-}
-
-/// Draws a first value from the run's key and the parameter's name.
-fn initial(shape: &Shape, name: &str, init: Init, key: Key) -> CandleResult<Tensor> {
-    let mut stream = key.purpose(Purpose::Init).named(name).stream();
-    let count = shape.elem_count();
-    let mut uniform = |low: f64, high: f64| -> Vec<f32> {
-        (0..count).map(|_| stream.range_f64(low, high) as f32).collect()
-    };
-    let values = match init {
-        Init::Const(value) => vec![value as f32; count],
-        Init::Uniform { lo, up } => uniform(lo, up),
-        Init::Randn { mean, stdev } => {
-            (0..count).map(|_| (mean + stdev * stream.normal()) as f32).collect()
-        }
-        Init::Kaiming { dist, fan, non_linearity } => {
-            let std = non_linearity.gain() / (fan.for_shape(shape) as f64).sqrt();
-            match dist {
-                NormalOrUniform::Uniform => uniform(-3_f64.sqrt() * std, 3_f64.sqrt() * std),
-                NormalOrUniform::Normal => {
-                    (0..count).map(|_| (std * stream.normal()) as f32).collect()
-                }
-            }
-        }
-    };
-    Tensor::from_vec(values, shape, &Device::Cpu)
 }
 
 impl SimpleBackend for ParamStore {

@@ -83,8 +83,8 @@ fn an_adapter_file_brings_its_adapters_back() {
         backbone.remove(name);
     }
     let file = AdapterFile::open(&path).unwrap();
-    assert_eq!(file.config(), &config());
-    let with = ViTConfig { adapter: Some(file.adapter()), ..plain() };
+    assert_eq!(file.config(), Some(&config()));
+    let with = ViTConfig { adapter: file.adapter(), ..plain() };
     let (again, _) = build(&with, file.onto(backbone.clone()).unwrap()).unwrap();
     let want = vit.forward(&images(), Mode::Eval).unwrap();
     close("loaded", &again.forward(&images(), Mode::Eval).unwrap(), &want, 0.0);

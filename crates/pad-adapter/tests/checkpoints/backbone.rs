@@ -94,7 +94,7 @@ fn the_digest_is_that_of_the_first_files() {
     );
     assert_eq!(
         head.backbone_digest().unwrap_err().to_string(),
-        "FILE: no tensor of a backbone: expected `cls_token`, `blocks.*` or `norm.*`"
+        "FILE: no tensor of a backbone: all are adapters', heads', decoders', patch embeddings or position tables"
     );
 }
 

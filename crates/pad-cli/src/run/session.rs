@@ -13,7 +13,7 @@ use pad::{
     params::StoreSummary,
     train::{
         AdamW, AdamWConfig, CheckpointConfig, Checkpoints, Collective, EmaConfig, EpochStream,
-        Every, Hook, Outcome, Parameter, ParameterSummary, Task, Trainer as TrainingLoop,
+        Every, Hook, Parameter, ParameterSummary, Task, Trainer as TrainingLoop,
         checkpoint::FolderLock,
         log::{JsonLines, ProgressBar, TensorBoard},
     },
@@ -258,7 +258,7 @@ impl<P: Trainer> Session<P> {
         let seconds = start.elapsed().as_secs_f64();
         let steps = training.state().step;
         drop(training);
-        if outcome == Outcome::Stopped {
+        if outcome.is_stopped() {
             tracing::info!(
                 "{steps} of {} updates; continue with --resume {}",
                 length.steps,

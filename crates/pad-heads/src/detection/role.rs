@@ -7,5 +7,8 @@ use pad_adapter::params::Role;
 /// transformer start with `backbone.net.`; the pyramid counts as head, since no pre-training has
 /// it.
 pub fn role_of(name: &str) -> Role {
-    name.strip_prefix("backbone.net.").map_or(Role::Head, Role::of)
+    match name.strip_prefix("backbone.net.").map_or(Role::Head, Role::of) {
+        Role::Other => Role::Head,
+        role => role,
+    }
 }

@@ -6,5 +6,8 @@ use pad_adapter::params::Role;
 /// [`ParamStore::with_roles`](pad_adapter::params::ParamStore::with_roles). The names of the
 /// backbone start with `backbone.`; the pyramid counts as head, since no pre-training has it.
 pub fn role_of(name: &str) -> Role {
-    name.strip_prefix("backbone.").map_or(Role::Head, Role::of)
+    match name.strip_prefix("backbone.").map_or(Role::Head, Role::of) {
+        Role::Other => Role::Head,
+        role => role,
+    }
 }

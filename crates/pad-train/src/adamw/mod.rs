@@ -22,16 +22,29 @@ mod slot;
 
 use std::collections::BTreeMap;
 
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 use pad_ops::AdamWStep;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use slot::describe;
-use slot::{Slot, compare};
-
-use crate::{Error, Gradients, Parameter, Result, TensorFaults};
+// Also for the checkpoints.
+pub(crate) use crate::optimizer::describe;
+use crate::{
+    Error, Gradients, Optimizer, Parameter, Result, StepReport,
+    optimizer::{check_gradients, check_lr, check_parameters, check_state},
+};
+use slot::Slot;
 
 /// Settings of [`AdamW`]; rates and decays come with the parameters.
+///
+/// ```
+/// use pad_train::AdamWConfig;
+/// let pytorch = AdamWConfig { beta2: 0.999, ..AdamWConfig::default() };
+/// assert!(pytorch.validate().is_ok());
+/// assert_eq!(
+///     AdamWConfig { eps: -1.0, ..pytorch }.validate().unwrap_err().to_string(),
+///     "settings: `eps` is -1, expected a finite number > 0"
+/// );
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AdamWConfig {
@@ -68,19 +81,21 @@ impl AdamWConfig {
     }
 }
 
-/// Numbers of one update.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct StepReport {
-    /// Norm over all gradients, as they were given (after clipping, if they were clipped).
-    pub grad_norm: f64,
-    /// Number of parameters that were updated.
-    pub updated: usize,
-    /// Number of parameters that train in this epoch but had no gradient.
-    pub without_gradient: usize,
-}
-
 /// AdamW over a list of parameters.
+///
+/// ```
+/// use candle_core::{Device, Var};
+/// use pad_train::{AdamW, AdamWConfig, Gradients, Parameter};
+/// let x = Var::new(&[1_f32, -1.0], &Device::Cpu)?;
+/// let mut adamw = AdamW::new(vec![Parameter::new("x", x.clone())], AdamWConfig::default())?;
+/// let gradients = Gradients::new(vec![Some(x.as_tensor().affine(2.0, 0.0)?)]);
+/// let report = adamw.step(&gradients, 0.25, 0)?; // the first step is `lr` long
+/// assert_eq!((report.updated, adamw.steps_of(0)), (1, Some(1)));
+/// assert!((x.to_vec1::<f32>()?[0] - 0.75).abs() < 1e-6);
+/// let names: Vec<String> = adamw.state()?.into_keys().collect();
+/// assert_eq!(names, ["x.exp_avg", "x.exp_avg_sq", "x.step"]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct AdamW {
     parameters: Vec<Parameter>,
@@ -132,11 +147,13 @@ impl AdamW {
     /// this step.
     ///
     /// # Errors
-    /// [`Error::GradientCount`], [`Error::GradientShape`], [`Error::NonFiniteGradient`]: nothing
-    /// was modified. [`Error::Candle`] if candle fails midway.
+    /// [`Error::LearningRate`] for a rate that is negative or not finite, [`Error::GradientCount`],
+    /// [`Error::GradientShape`], [`Error::NonFiniteGradient`]: nothing was modified.
+    /// [`Error::Candle`] if candle fails midway.
     pub fn step(&mut self, gradients: &Gradients, lr: f64, epoch: usize) -> Result<StepReport> {
-        let grad_norm = self.check_gradients(gradients, epoch)?;
-        let mut report = StepReport { grad_norm, updated: 0, without_gradient: 0 };
+        check_lr(lr)?;
+        let grad_norm = check_gradients(&self.parameters, gradients, epoch)?;
+        let mut report = StepReport::new(grad_norm, 0, 0);
         let factor = gradients.factor();
         for ((parameter, slot), gradient) in
             self.parameters.iter().zip(&mut self.slots).zip(gradients.raw())
@@ -156,39 +173,6 @@ impl AdamW {
             report.updated += 1;
         }
         Ok(report)
-    }
-
-    /// The norm over gradients that will be used, after checking each of them.
-    fn check_gradients(&self, gradients: &Gradients, epoch: usize) -> Result<f64> {
-        if gradients.len() != self.parameters.len() {
-            return Err(Error::GradientCount {
-                expected: self.parameters.len(),
-                found: gradients.len(),
-            });
-        }
-        let squares = gradients.squares()?;
-        let mut total = 0.0;
-        for ((parameter, gradient), &square) in
-            self.parameters.iter().zip(gradients.raw()).zip(squares)
-        {
-            let Some(gradient) = gradient else { continue };
-            if !parameter.trains_in(epoch) {
-                continue;
-            }
-            if gradient.shape() != parameter.var.shape() {
-                return Err(Error::GradientShape {
-                    name: parameter.name.clone(),
-                    expected: parameter.var.shape().clone(),
-                    found: gradient.shape().clone(),
-                });
-            }
-            let norm = gradients.factor().abs() * square.sqrt();
-            if !norm.is_finite() {
-                return Err(Error::NonFiniteGradient { name: parameter.name.clone(), norm });
-            }
-            total += square;
-        }
-        Ok(gradients.factor().abs() * total.sqrt())
     }
 
     /// Returns all that must be saved to resume: for each parameter `NAME.exp_avg`,
@@ -214,18 +198,7 @@ impl AdamW {
     /// [`Error::Tensors`] with everything missing, unexpected or of another shape; then nothing was
     /// changed. [`Error::Candle`] if a tensor cannot be copied.
     pub fn load_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()> {
-        let mut faults = TensorFaults::default();
-        let own = self.state()?;
-        for (name, tensor) in &own {
-            match state.get(name) {
-                None => faults.missing.push(name.clone()),
-                Some(found) => faults.wrong.extend(compare(name, tensor, found)),
-            }
-        }
-        let unexpected = state.keys().filter(|name| !own.contains_key(*name));
-        faults.unexpected.extend(unexpected.cloned());
-        faults.into_result("optimizer state")?;
-
+        check_state(&self.state()?, state)?;
         let slots = self.parameters.iter().zip(&self.slots).map(|(parameter, slot)| {
             slot.restored(parameter, state).map_err(Error::candle("state of", &parameter.name))
         });
@@ -255,32 +228,22 @@ fn step_of(
     }
 }
 
-fn check_parameters(parameters: &[Parameter]) -> Result<()> {
-    let mut names = BTreeMap::new();
-    let mut variables = BTreeMap::new();
-    let mut faults = Vec::new();
-    for parameter in parameters {
-        let name = parameter.name.as_str();
-        let numbers =
-            [("lr_factor", parameter.lr_factor), ("weight_decay", parameter.weight_decay)];
-        for (what, number) in numbers {
-            if !(number.is_finite() && number >= 0.0) {
-                faults.push(format!(
-                    "`{what}` of `{name}` is {number}, expected a finite number >= 0"
-                ));
-            }
-        }
-        let id = format!("{:?}", parameter.var.id());
-        let twice = names.insert(name, name).or(variables.insert(id, name));
-        if let Some(first) = twice {
-            return Err(Error::DuplicateParameter { name: name.into(), first: first.into() });
-        }
-        let dtype = parameter.var.dtype();
-        if !matches!(dtype, DType::F32 | DType::F64 | DType::F16 | DType::BF16) {
-            return Err(Error::ParameterDType { name: name.into(), found: dtype });
-        }
+impl Optimizer for AdamW {
+    fn parameters(&self) -> &[Parameter] {
+        self.parameters()
     }
-    Error::settings(faults)
+
+    fn step(&mut self, gradients: &Gradients, lr: f64, epoch: usize) -> Result<StepReport> {
+        self.step(gradients, lr, epoch)
+    }
+
+    fn state(&self) -> Result<BTreeMap<String, Tensor>> {
+        self.state()
+    }
+
+    fn load_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()> {
+        self.load_state(state)
+    }
 }
 
 #[cfg(test)]

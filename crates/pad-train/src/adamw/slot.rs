@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Tensor};
 use pad_ops::AdamWStep;
 
 use super::{composed, fused};
-use crate::{Error, Parameter, Result, WrongTensor};
+use crate::{Error, Parameter, Result};
 
 /// The state of one parameter.
 #[derive(Debug)]
@@ -121,21 +121,4 @@ impl Moments {
             }
         }
     }
-}
-
-/// Shape and dtype in words, as in [`WrongTensor`].
-pub(crate) fn describe(tensor: &Tensor) -> String {
-    format!("{:?} {}", tensor.dims(), tensor.dtype().as_str())
-}
-
-/// Compares shape and dtype; `None` if they are equal.
-pub(super) fn compare(name: &str, expected: &Tensor, found: &Tensor) -> Option<WrongTensor> {
-    if expected.dims() != found.dims() || expected.dtype() != found.dtype() {
-        let (expected, found) = (describe(expected), describe(found));
-        return Some(WrongTensor { name: name.into(), expected, found });
-    }
-    // The only integers here are counts of steps.
-    let count = found.to_scalar::<i64>().ok().filter(|&count| count < 0)?;
-    let (expected, found) = ("a count".into(), count.to_string());
-    Some(WrongTensor { name: name.into(), expected, found })
 }

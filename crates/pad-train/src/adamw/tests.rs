@@ -1,7 +1,7 @@
 //! The update against two oracles (written-out f64 arithmetic, numbers of PyTorch), both ways
 //! against each other, and what must leave everything untouched.
 
-use candle_core::{Device, Var};
+use candle_core::{DType, Device, Var};
 
 use super::*;
 
@@ -239,7 +239,7 @@ fn a_gradient_that_is_not_finite_changes_nothing() {
     let mut optimizer = AdamW::new(three(), AdamWConfig::default()).unwrap();
     let broken = Tensor::new(&[[f32::NAN, 0.0]], &Device::Cpu).unwrap();
     let report = optimizer.step(&Gradients::new(vec![None, None, Some(broken)]), 0.1, 2).unwrap();
-    assert_eq!(report, StepReport { grad_norm: 0.0, updated: 0, without_gradient: 2 });
+    assert_eq!(report, StepReport::new(0.0, 0, 2));
 }
 
 #[test]
@@ -279,6 +279,10 @@ fn refusals() {
     let step = |optimizer: &mut AdamW, tensors| {
         optimizer.step(&Gradients::new(tensors), 0.1, 0).unwrap_err().to_string()
     };
+    for lr in [f64::NAN, f64::INFINITY, -0.1] {
+        let refused = optimizer.step(&Gradients::new(vec![None]), lr, 0).unwrap_err().to_string();
+        assert_eq!(refused, format!("learning rate: expected a finite number >= 0, found {lr}"));
+    }
     assert_eq!(step(&mut optimizer, vec![]), "expected gradients of 1 parameters, found 0");
     assert_eq!(
         step(&mut optimizer, vec![Some(gradient(&[2], 0, 0.0))]),

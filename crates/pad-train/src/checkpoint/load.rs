@@ -13,7 +13,7 @@ use super::{
     tensors_file::TensorsFile,
 };
 use crate::{
-    AdamW, Error, Parameter, Result, TensorFaults, TrainerState, WrongTensor, adamw::describe,
+    Error, Optimizer, Parameter, Result, TensorFaults, TrainerState, WrongTensor, adamw::describe,
 };
 
 /// A complete checkpoint on disk, verified when it was opened.
@@ -133,7 +133,7 @@ impl TrainingCheckpoint {
     ///
     /// # Errors
     /// [`Error::Tensors`], [`Error::Io`], [`Error::Damaged`], [`Error::Candle`].
-    pub fn load_optimizer(&self, optimizer: &mut AdamW) -> Result<()> {
+    pub fn load_optimizer(&self, optimizer: &mut dyn Optimizer) -> Result<()> {
         let path = self.path.join(OPTIMIZER);
         let state = TensorsFile::read(path.clone())?.tensors(&Device::Cpu)?;
         optimizer.load_state(&state).map_err(|error| match error {

@@ -24,7 +24,7 @@ use super::{
     lock::FolderLock,
     tensors_file,
 };
-use crate::{AdamW, Error, Result, TrainerState};
+use crate::{Error, Optimizer, Result, TrainerState};
 
 /// An interval in steps or epochs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -176,7 +176,7 @@ impl Checkpoints {
     /// [`Error::Io`] naming the file, e.g. for a full disk; then the older ones are untouched.
     pub fn save(
         &self,
-        optimizer: &AdamW,
+        optimizer: &dyn Optimizer,
         state: &TrainerState,
         hooks: &BTreeMap<String, Value>,
     ) -> Result<PathBuf> {
@@ -186,7 +186,7 @@ impl Checkpoints {
     /// [`Checkpoints::save`] with averages of the weights, and marks.
     pub(crate) fn save_with(
         &self,
-        optimizer: &AdamW,
+        optimizer: &dyn Optimizer,
         state: &TrainerState,
         hooks: &BTreeMap<String, Value>,
         averages: Option<&BTreeMap<String, Tensor>>,

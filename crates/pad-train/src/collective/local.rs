@@ -42,6 +42,12 @@ struct State {
 impl LocalGroup {
     /// Creates a group of `count` members (at least one), by rank. They wait for each other for at
     /// most 30 minutes.
+    ///
+    /// ```
+    /// use pad_train::{Collective, LocalGroup};
+    /// let members = LocalGroup::members(3);
+    /// assert_eq!((members[2].rank(), members[2].world_size()), (2, 3));
+    /// ```
     pub fn members(count: usize) -> Vec<Self> {
         let world_size = count.max(1);
         let state = State { brought: vec![None; world_size], ..State::default() };

@@ -105,6 +105,11 @@ pub trait Collective: Debug + Send + Sync {
 }
 
 /// A group of one process.
+///
+/// ```
+/// use pad_train::{Collective, SingleProcess};
+/// assert_eq!((SingleProcess.rank(), SingleProcess.world_size()), (0, 1));
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SingleProcess;
 

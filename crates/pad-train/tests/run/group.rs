@@ -14,7 +14,7 @@ use std::{
 use candle_core::{DType, Tensor};
 use pad_train::{
     AdamW, BoxError, CheckpointConfig, Checkpoints, Collective, Error, Every, Flow, Hook,
-    LocalGroup, Outcome, Schedule, StepInfo, Trainer, TrainerConfig, TrainerView,
+    LocalGroup, RunEnd, Schedule, StepInfo, Trainer, TrainerConfig, TrainerView,
     checkpoint::latest, collective::agree, log::JsonLines,
 };
 
@@ -64,7 +64,7 @@ fn a_group_equals_one_process_that_accumulates() {
     let found = on_all(2, |group| {
         let task = Regression::new();
         let mut trainer = trainer(&task, 2, Some(group));
-        assert_eq!(trainer.run(&task, &mut Samples::new(7, 4)).unwrap(), Outcome::Finished);
+        assert!(trainer.run(&task, &mut Samples::new(7, 4)).unwrap().is_finished());
         assert_eq!(trainer.state().step, 9);
         bits(trainer.optimizer())
     });
@@ -174,7 +174,7 @@ fn a_stop_of_one_stops_all_and_another_number_of_processes_goes_on() {
         let watch = Watch { everywhere: true, stop_at, ..Watch::default() };
         let trainer = trainer(&task, 2, Some(group)).with_hook(watch).with_stop(stop);
         let mut trainer = with_checkpoints(trainer, folder.path());
-        assert_eq!(trainer.run(&task, &mut Samples::new(7, 4)).unwrap(), Outcome::Stopped);
+        assert!(trainer.run(&task, &mut Samples::new(7, 4)).unwrap().is_stopped());
         (trainer.state().step, trainer.last_checkpoint().is_some())
     });
     assert_eq!(steps, [(5, true), (5, false)]);
@@ -199,7 +199,7 @@ fn a_stop_of_one_inside_an_update_discards_it_on_all() {
             StopDuring { task: Regression::new(), at, seen: Cell::new(0), stop: stop.clone() };
         let mut trainer = trainer(&task.task, 4, Some(group)).with_stop(stop);
         let outcome = trainer.run(&task, &mut Samples::new(12, 4)).unwrap();
-        (outcome, trainer.state().step, bits(trainer.optimizer()))
+        (outcome.end, trainer.state().step, bits(trainer.optimizer()))
     });
     let one_step = on_all(2, |group| {
         let task = Regression::new();
@@ -210,7 +210,7 @@ fn a_stop_of_one_inside_an_update_discards_it_on_all() {
         bits(trainer.optimizer())
     });
     for (end, bits) in ends.into_iter().zip(one_step) {
-        assert_eq!(end, (Outcome::Stopped, 1, bits));
+        assert_eq!(end, (RunEnd::Stopped, 1, bits));
     }
 }
 

@@ -1,5 +1,6 @@
 //! Whole runs of the trainer on a small regression.
 
+mod any_task;
 mod ema;
 mod group;
 mod regression;
@@ -7,3 +8,4 @@ mod resume;
 mod stopping;
 mod stream;
 mod training;
+mod unused;

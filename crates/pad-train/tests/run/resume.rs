@@ -16,8 +16,8 @@ use crate::{
     stopping::StopDuring,
 };
 use pad_train::{
-    BoxError, CheckpointConfig, Checkpoints, Every, Flow, Hook, Outcome, Schedule, StepInfo,
-    Trainer, TrainerConfig, TrainerView,
+    BoxError, CheckpointConfig, Checkpoints, Every, Flow, Hook, Schedule, StepInfo, Trainer,
+    TrainerConfig, TrainerView,
     checkpoint::{Which, latest, open},
     log::{JsonLines, TensorBoard},
 };
@@ -88,7 +88,7 @@ fn whole(folder: &Path) -> (Bits, u64) {
     let hook = Sum::default();
     let sum = hook.sum.clone();
     let mut trainer = trainer(&task, folder, None, hook, 4);
-    assert_eq!(trainer.run(&task, &mut Samples::new(7, 4)).unwrap(), Outcome::Finished);
+    assert!(trainer.run(&task, &mut Samples::new(7, 4)).unwrap().is_finished());
     assert_eq!(trainer.state().step, 9);
     (bits(trainer.optimizer()), sum.get().to_bits())
 }
@@ -101,7 +101,7 @@ fn resumed(folder: &Path) -> (Bits, u64) {
     let mut trainer = trainer(&task, folder, None, hook, 4);
     let checkpoint = latest(&folder.join("checkpoints")).unwrap().unwrap();
     trainer.resume(&checkpoint).unwrap();
-    assert_eq!(trainer.run(&task, &mut Samples::new(7, 4)).unwrap(), Outcome::Finished);
+    assert!(trainer.run(&task, &mut Samples::new(7, 4)).unwrap().is_finished());
     (bits(trainer.optimizer()), sum.get().to_bits())
 }
 
@@ -130,7 +130,7 @@ fn resuming_after_any_step_gives_the_same_bits() {
         let folder = tempfile::tempdir().unwrap();
         let task = Regression::new();
         let mut first = trainer(&task, folder.path(), Some(stop), Sum::default(), 100);
-        assert_eq!(first.run(&task, &mut Samples::new(7, 4)).unwrap(), Outcome::Finished);
+        assert!(first.run(&task, &mut Samples::new(7, 4)).unwrap().is_finished());
         assert_eq!(first.state().step, stop);
         assert_same(&resumed(folder.path()), &want, &format!("stopped after step {stop}"));
         assert_eq!(logged(folder.path()), logged(reference.path()), "log");
@@ -187,7 +187,7 @@ fn a_stop_request_writes_a_checkpoint_and_returns() {
     let stop = Arc::new(AtomicBool::new(false));
     let hook = Sum { stop_at: Some((5, stop.clone())), ..Sum::default() };
     let mut first = trainer(&task, folder.path(), None, hook, 100).with_stop(stop);
-    assert_eq!(first.run(&task, &mut Samples::new(7, 4)).unwrap(), Outcome::Stopped);
+    assert!(first.run(&task, &mut Samples::new(7, 4)).unwrap().is_stopped());
     assert_eq!(first.state().step, 5);
     let written = folder.path().join("checkpoints/checkpoint-00000005");
     assert_eq!(first.last_checkpoint(), Some(written.as_path()));
@@ -244,7 +244,7 @@ fn a_stop_inside_an_update_discards_it() {
             StopDuring { task: Regression::new(), at, seen: Cell::new(0), stop: stop.clone() };
         let mut first =
             trainer(&task.task, folder.path(), None, Sum::default(), 100).with_stop(stop);
-        assert_eq!(first.run(&task, &mut Samples::new(7, 4)).unwrap(), Outcome::Stopped);
+        assert!(first.run(&task, &mut Samples::new(7, 4)).unwrap().is_stopped());
         assert_eq!((first.state().step, task.seen.get()), (steps, at + 1), "{at}");
         let newest = open(&folder.path().join("checkpoints"), Which::Latest).unwrap();
         assert_eq!(newest.trainer_state().step, steps);
@@ -265,7 +265,7 @@ fn a_finished_run_is_extended_as_if_it_had_been_longer() {
         if resume {
             trainer.resume(&open(folder, Which::Latest).unwrap()).unwrap();
         }
-        assert_eq!(trainer.run(&task, &mut Samples::new(7, 4)).unwrap(), Outcome::Finished);
+        assert!(trainer.run(&task, &mut Samples::new(7, 4)).unwrap().is_finished());
         assert_eq!((trainer.state().epoch, trainer.state().step), (epochs, 3 * epochs));
         bits(trainer.optimizer())
     };

@@ -1,19 +1,14 @@
-//! The learning rate at every moment of a run. Time is counted in epochs, with fractions: a
-//! schedule is evaluated at every optimisation step, not once an epoch.
+//! The schedules that settings name: plain numbers, which files and flags can hold.
 
 use std::f64::consts::PI;
 
 use serde::{Deserialize, Serialize};
 
+use super::LrSchedule;
 use crate::{Error, Result};
 
-/// Returns the rate for a batch of `effective_batch` images (batch × accumulation × machines), by
-/// the linear rule of MAE: `lr_per_256 · effective_batch / 256`.
-pub fn lr_for_batch(lr_per_256: f64, effective_batch: usize) -> f64 {
-    lr_per_256 * effective_batch as f64 / 256.0
-}
-
-/// The learning rate as a function of the epoch.
+/// A learning rate as a function of the epoch, from a few numbers. Other shapes, and combinations,
+/// are other [`LrSchedule`]s.
 ///
 /// ```
 /// use pad_train::{Schedule, lr_for_batch};
@@ -77,13 +72,42 @@ pub enum Schedule {
 }
 
 impl Schedule {
+    /// Creates [`Schedule::Constant`].
+    ///
+    /// ```
+    /// assert_eq!(pad_train::Schedule::constant(0.1).at(7.5), 0.1);
+    /// ```
+    pub const fn constant(lr: f64) -> Self {
+        Self::Constant { lr }
+    }
+
+    /// Creates half a cosine from `peak_lr` down to `min_lr`: [`Schedule::WarmupCosine`] without
+    /// warm-up.
+    ///
+    /// ```
+    /// let schedule = pad_train::Schedule::cosine(1.0, 0.0, 10.0);
+    /// assert_eq!((schedule.at(0.0), schedule.at(5.0), schedule.at(10.0)), (1.0, 0.5, 0.0));
+    /// ```
+    pub const fn cosine(peak_lr: f64, min_lr: f64, epochs: f64) -> Self {
+        Self::warmup_cosine(peak_lr, min_lr, 0.0, epochs)
+    }
+
     /// Creates [`Schedule::WarmupCosine`].
+    ///
+    /// ```
+    /// let schedule = pad_train::Schedule::warmup_cosine(1.0, 0.5, 2.0, 10.0);
+    /// assert_eq!((schedule.at(1.0), schedule.at(2.0), schedule.at(6.0)), (0.5, 1.0, 0.75));
+    /// ```
     pub const fn warmup_cosine(peak_lr: f64, min_lr: f64, warmup_epochs: f64, epochs: f64) -> Self {
         Self::WarmupCosine { peak_lr, min_lr, warmup_epochs, epochs }
     }
 
     /// Creates [`Schedule::Poly`] as the original trains its segmentation: a straight line to 0,
     /// warm-up from 1e-6 of the rate (there 1500 iterations: `1500 / iterations per epoch` epochs).
+    ///
+    /// ```
+    /// assert_eq!(pad_train::Schedule::poly(1.0, 0.0, 10.0).at(2.5), 0.75);
+    /// ```
     pub const fn poly(peak_lr: f64, warmup_epochs: f64, epochs: f64) -> Self {
         let (min_lr, power, warmup_ratio) = (0.0, 1.0, 1e-6);
         Self::Poly { peak_lr, min_lr, power, warmup_epochs, warmup_ratio, epochs }
@@ -91,6 +115,10 @@ impl Schedule {
 
     /// Returns the rate at `epoch`, e.g. 3.25 after a quarter of the fourth epoch. After the end it
     /// stays as at the end.
+    ///
+    /// ```
+    /// assert_eq!(pad_train::Schedule::cosine(1.0, 0.1, 10.0).at(15.0), 0.1);
+    /// ```
     pub fn at(&self, epoch: f64) -> f64 {
         match *self {
             Schedule::Constant { lr } => lr,
@@ -126,6 +154,14 @@ impl Schedule {
     ///
     /// # Errors
     /// [`Error::Settings`] with every fault.
+    ///
+    /// ```
+    /// use pad_train::Schedule;
+    /// assert_eq!(
+    ///     Schedule::constant(f64::NAN).validate().unwrap_err().to_string(),
+    ///     "settings: `lr` is NaN, expected a finite number >= 0"
+    /// );
+    /// ```
     pub fn validate(&self) -> Result<()> {
         let mut faults = Vec::new();
         let mut rate = |name: &str, value: f64| {
@@ -183,9 +219,20 @@ impl Schedule {
     }
 }
 
+impl LrSchedule for Schedule {
+    fn at(&self, epoch: f64) -> f64 {
+        self.at(epoch)
+    }
+
+    fn validate(&self) -> Result<()> {
+        self.validate()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::schedule::lr_for_batch;
 
     /// Rates of the reference implementation (`util/lr_sched.py`): warm-up 30, 100 epochs, peak
     /// 1.6e-3.

@@ -1,0 +1,120 @@
+//! What a store knows: its rules, and the parameters that it has served.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use candle_core::{DType, Device, Result as CandleResult, Shape, Tensor, Var};
+use candle_nn::Init;
+use pad_ops::rng::Key;
+
+use super::{Misshapen, Origin, Param, Plan, Role, adapter_name, initial::initial};
+use crate::checkpoint::Checkpoint;
+
+pub(super) type Rule = Box<dyn Fn(Role) -> bool + Send + Sync>;
+
+/// A rule over names of tensors.
+pub(super) type NameRule = Box<dyn Fn(&str) -> bool + Send + Sync>;
+
+/// From the name of a tensor to its role.
+pub(super) type Roles = Box<dyn Fn(&str) -> Role + Send + Sync>;
+
+/// Rules and served parameters of a [`ParamStore`](super::ParamStore).
+pub(super) struct Inner {
+    pub(super) device: Device,
+    pub(super) key: Key,
+    pub(super) checkpoint: Option<Checkpoint>,
+    pub(super) values: BTreeMap<String, Tensor>,
+    pub(super) role_of: Roles,
+    pub(super) plan: Plan,
+    pub(super) may_be_fresh: Rule,
+    pub(super) may_be_unused: Rule,
+    pub(super) is_optional: NameRule,
+    /// Names of the adapters that may be fresh, and of those that train; `None` for all.
+    pub(super) fresh_adapters: BTreeSet<String>,
+    pub(super) trained_adapters: Option<BTreeSet<String>>,
+    pub(super) served: BTreeMap<String, Param>,
+    pub(super) misshapen: Vec<Misshapen>,
+}
+
+impl Inner {
+    pub(super) fn adapter_names(&self) -> BTreeSet<&str> {
+        self.served.keys().filter_map(|name| adapter_name(name)).collect()
+    }
+
+    /// The role of a tensor; one of an adapter is an adapter's, whatever the model's rule says.
+    pub(super) fn role(&self, name: &str) -> Role {
+        let role = (self.role_of)(name);
+        let own = Role::of(name);
+        if own.is_adapter() && !role.is_adapter() { own } else { role }
+    }
+
+    /// Whether a tensor belongs to a named adapter that may be fresh.
+    pub(super) fn is_fresh_adapter(&self, tensor: &str) -> bool {
+        adapter_name(tensor).is_some_and(|name| self.fresh_adapters.contains(name))
+    }
+
+    /// Whether a tensor trains by its adapter's name; true for one that is no adapter's.
+    pub(super) fn trains_by_name(&self, tensor: &str) -> bool {
+        let Some(trained) = &self.trained_adapters else { return true };
+        adapter_name(tensor).is_none_or(|name| trained.contains(name))
+    }
+
+    /// The first value of `name`, of shape `shape`, and where it came from.
+    pub(super) fn first_value(
+        &mut self,
+        shape: &Shape,
+        name: &str,
+        init: Init,
+    ) -> CandleResult<(Tensor, Origin)> {
+        if let Some(found) = self.checkpoint.as_ref().and_then(|file| file.get(name)) {
+            if found.shape() == shape {
+                return Ok((found.clone(), Origin::Checkpoint));
+            }
+            // Recorded, so that the report names every misshapen tensor and not only the first.
+            self.misshapen.push(Misshapen {
+                name: name.to_string(),
+                expected: shape.dims().to_vec(),
+                found: found.dims().to_vec(),
+            });
+        } else if let Some(value) = self.values.get(name) {
+            if value.shape() == shape {
+                return Ok((value.clone(), Origin::Given));
+            }
+            self.misshapen.push(Misshapen {
+                name: name.to_string(),
+                expected: shape.dims().to_vec(),
+                found: value.dims().to_vec(),
+            });
+        }
+        Ok((initial(shape, name, init, self.key)?, Origin::Init))
+    }
+
+    /// The tensor `name`, made and recorded on first request; a variable if its role trains and
+    /// `may_train`.
+    pub(super) fn serve(
+        &mut self,
+        shape: Shape,
+        name: &str,
+        init: Init,
+        (dtype, device): (DType, &Device),
+        may_train: bool,
+    ) -> CandleResult<Tensor> {
+        if let Some(known) = self.served.get(name) {
+            if known.tensor.shape() == &shape {
+                return Ok(known.tensor.clone()); // shared by two layers
+            }
+            candle_core::bail!(
+                "`{name}`: expected shape {:?} as in its first use, found {shape:?}",
+                known.tensor.shape()
+            );
+        }
+        let (value, origin) = self.first_value(&shape, name, init)?;
+        let value = value.to_dtype(dtype)?.to_device(device)?.contiguous()?;
+        let role = self.role(name);
+        let trains = may_train && self.trains_by_name(name) && self.plan.rate(role).is_some();
+        let var = if trains { Some(Var::from_tensor(&value)?) } else { None };
+        let tensor = var.as_ref().map_or(value, |var| var.as_tensor().clone());
+        let param = Param { name: name.to_string(), role, tensor: tensor.clone(), var, origin };
+        self.served.insert(name.to_string(), param);
+        Ok(tensor)
+    }
+}
