@@ -52,6 +52,7 @@ mod conv2d;
 mod conv_transpose2x2;
 mod cpu;
 mod cross_entropy2d;
+pub mod device;
 mod dropout;
 mod error;
 pub mod fs;

@@ -12,6 +12,8 @@ fn launch(function: &'static str, p: &Tensor, shape: Shape, factors: [f64; 4]) -
     numbers.extend(factors.map(|factor| Number::Float(factor as f32)));
     Ok(Launch {
         source: SOURCE,
+        constants: Vec::new(),
+        more: Vec::new(),
         function,
         values: p.dtype(),
         blocks: p.elem_count().div_ceil(BLOCK),

@@ -41,7 +41,7 @@ pub fn adamw_step(
         check::expect_like(OP, name, tensor, p)?;
     }
     let wide = p.dtype() == candle_core::DType::F32;
-    if wide && gpu::has_kernel(p) {
+    if wide && gpu::has_kernel([p, gradient, exp_avg, exp_avg_sq]) {
         let (p, gradient) = (p.detach(), gradient.detach());
         return Ok(device::apply(&p, &gradient, [exp_avg, exp_avg_sq], step)?);
     }

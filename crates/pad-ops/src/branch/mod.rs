@@ -13,6 +13,7 @@ mod adapter;
 mod attention;
 mod dense;
 mod mlp;
+mod recompute;
 mod reference;
 mod saved;
 mod weights;
@@ -44,7 +45,9 @@ pub fn attention_branch(x: &Tensor, weights: &AttentionWeights, keep: Keep) -> R
     check::expect_float(OP, "x", x)?;
     weights.check(OP, x)?;
     if !has_kernel(x) || x.elem_count() == 0 {
-        return reference::attention_branch(x, weights);
+        let branch = weights.clone();
+        let compose = move |x: &Tensor| reference::attention_branch(x, &branch);
+        return recompute::composed(OP, x, &weights.tensors(), keep, compose);
     }
     let (x, weights) = (x.contiguous()?, weights.contiguous()?);
     match weights.precision {
@@ -67,7 +70,9 @@ pub fn mlp_branch(x: &Tensor, weights: &MlpWeights, mode: Mode, keep: Keep) -> R
     check::expect_float(OP, "x", x)?;
     weights.check(OP, x)?;
     if !has_kernel(x) || x.elem_count() == 0 {
-        return reference::mlp_branch(x, weights, mode);
+        let branch = weights.clone();
+        let compose = move |x: &Tensor| reference::mlp_branch(x, &branch, mode);
+        return recompute::composed(OP, x, &weights.tensors(), keep, compose);
     }
     let (x, weights) = (x.contiguous()?, weights.contiguous()?);
     match weights.precision {

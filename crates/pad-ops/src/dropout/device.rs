@@ -20,6 +20,8 @@ fn launch(x: &Tensor, p: f64, key: Key) -> Result<Launch> {
     numbers.extend([Number::Int(threshold(p).cast_signed()), Number::Float(kept(p))]);
     Ok(Launch {
         source: SOURCE,
+        constants: Vec::new(),
+        more: Vec::new(),
         function: "dropout",
         values: x.dtype(),
         blocks: x.elem_count().div_ceil(DRAWN * BLOCK),

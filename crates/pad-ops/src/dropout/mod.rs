@@ -41,7 +41,7 @@ pub fn dropout(x: &Tensor, p: f64, mode: Mode) -> Result<Tensor> {
         return Ok(x.clone());
     }
     let key = key.purpose(Purpose::Dropout);
-    if gpu::has_kernel(x) {
+    if gpu::has_kernel([x]) {
         return Ok(device::apply(x, p, key)?);
     }
     if !has_kernel(x) {

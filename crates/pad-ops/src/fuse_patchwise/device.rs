@@ -30,7 +30,16 @@ fn by_tokens(
     let [mlp_at, adapter_at] = places(fusion, d)?;
     let numbers = vec![int(tokens)?, int(d)?, mlp_at, adapter_at];
     let (values, blocks) = (adapter.dtype(), tokens.div_ceil(WARPS));
-    Ok(Launch { source: SOURCE, function, values, blocks, numbers, output })
+    Ok(Launch {
+        source: SOURCE,
+        constants: Vec::new(),
+        more: Vec::new(),
+        function,
+        values,
+        blocks,
+        numbers,
+        output,
+    })
 }
 
 pub(super) fn apply(
@@ -61,6 +70,8 @@ impl FusePatchwise {
         let chunks = chunks(tokens);
         let launch = Launch {
             source: SOURCE,
+            constants: Vec::new(),
+            more: Vec::new(),
             function: "fuse_d_gate",
             values: adapter.dtype(),
             blocks: d.div_ceil(32) * chunks,

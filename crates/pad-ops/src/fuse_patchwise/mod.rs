@@ -35,7 +35,7 @@ pub fn fuse_patchwise(
     fusion: Fusion,
 ) -> Result<Tensor> {
     check_operands("fuse_patchwise", adapter, mlp, gate, fusion)?;
-    if gpu::has_kernel(adapter) {
+    if gpu::has_kernel([adapter, mlp, gate]) {
         return Ok(device::apply(adapter, mlp, gate, fusion)?);
     }
     if !has_kernel(adapter) || adapter.elem_count() == 0 {

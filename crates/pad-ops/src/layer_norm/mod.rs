@@ -40,7 +40,7 @@ pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Resul
         check::expect_shape(OP, arg, tensor, &[d])?;
         check::expect_like(OP, arg, tensor, x)?;
     }
-    if gpu::has_kernel(x) {
+    if gpu::has_kernel([x, weight, bias]) {
         return Ok(device::apply(x, weight, bias, eps as f32)?);
     }
     if !has_kernel(x) || x.elem_count() == 0 {

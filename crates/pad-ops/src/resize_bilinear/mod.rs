@@ -44,7 +44,7 @@ pub fn resize_bilinear(x: &Tensor, size: ImageSize, align_corners: bool) -> Resu
     if from == size {
         return Ok(x.clone());
     }
-    if gpu::has_kernel(x) {
+    if gpu::has_kernel([x]) {
         return Ok(device::apply(&x.contiguous()?, size, align_corners)?);
     }
     if !has_kernel(x) || x.elem_count() == 0 {

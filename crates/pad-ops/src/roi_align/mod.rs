@@ -49,7 +49,7 @@ pub fn roi_align(
     let [first, others @ ..] = maps else { return Err(no_map()) };
     let shape = Shape::from((rois.len(), channels, options.height, options.width));
     let empty = rois.is_empty() || maps.iter().any(|map| map.elem_count() == 0);
-    if gpu::has_kernel(first) && !empty {
+    if gpu::has_kernel(maps) && !empty {
         return Ok(device::apply(maps, &regions, options)?);
     }
     if !has_kernel(first) || empty {

@@ -32,10 +32,13 @@ pub fn softmax(x: &Tensor) -> Result<Tensor> {
     const OP: &str = "softmax";
     check::last_dim(OP, "x", x)?;
     check::expect_float(OP, "x", x)?;
-    if gpu::has_kernel(x) {
+    if x.elem_count() == 0 {
+        return Ok(x.clone());
+    }
+    if gpu::has_kernel([x]) {
         return Ok(device::apply(x)?);
     }
-    if !has_kernel(x) || x.elem_count() == 0 {
+    if !has_kernel(x) {
         return softmax_reference(x);
     }
     Ok(x.contiguous()?.apply_op1(Softmax)?)

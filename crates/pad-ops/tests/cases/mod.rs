@@ -24,6 +24,15 @@ fn norm(weight: &Tensor, bias: &Tensor) -> NormWeights {
 
 /// An attention branch in `precision`.
 pub(crate) fn attention(t: &[Tensor], precision: MatmulPrecision) -> pad_ops::Result<Tensor> {
+    attention_kept(t, precision, Keep::Activations)
+}
+
+/// An attention branch in `precision` that keeps `keep`.
+pub(crate) fn attention_kept(
+    t: &[Tensor],
+    precision: MatmulPrecision,
+    keep: Keep,
+) -> pad_ops::Result<Tensor> {
     let weights = AttentionWeights {
         norm: norm(&t[1], &t[2]),
         qkv: dense(&t[3], &t[4]),
@@ -31,11 +40,20 @@ pub(crate) fn attention(t: &[Tensor], precision: MatmulPrecision) -> pad_ops::Re
         num_heads: 2,
         precision,
     };
-    pad_ops::attention_branch(&t[0], &weights, Keep::Activations)
+    pad_ops::attention_branch(&t[0], &weights, keep)
 }
 
 /// An MLP with an adapter beside it, in `precision`.
 pub(crate) fn mlp(t: &[Tensor], precision: MatmulPrecision) -> pad_ops::Result<Tensor> {
+    mlp_kept(t, precision, Keep::Activations)
+}
+
+/// [`mlp`] that keeps `keep`.
+pub(crate) fn mlp_kept(
+    t: &[Tensor],
+    precision: MatmulPrecision,
+    keep: Keep,
+) -> pad_ops::Result<Tensor> {
     let adapter = AdapterWeights {
         norm: None,
         down: dense(&t[7], &t[8]),
@@ -50,7 +68,7 @@ pub(crate) fn mlp(t: &[Tensor], precision: MatmulPrecision) -> pad_ops::Result<T
         adapter: Some(adapter),
         precision,
     };
-    pad_ops::mlp_branch(&t[0], &weights, Mode::Train(Key::new(4)), Keep::Activations)
+    pad_ops::mlp_branch(&t[0], &weights, Mode::Train(Key::new(4)), keep)
 }
 
 /// Operands of [`attention`].
