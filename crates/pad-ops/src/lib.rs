@@ -76,7 +76,7 @@ pub mod text;
 mod threads;
 mod windows;
 
-pub use adamw::{AdamWStep, AdamWUpdate, adamw_step};
+pub use adamw::{AdamWStep, AdamWSteps, AdamWUpdate, adamw_step, sums_of_squares};
 pub use adaptive_avg_pool2d::adaptive_avg_pool2d;
 pub use attention::{AttentionBias, attention, attention_packed, attention_packed_biased};
 pub use batch_norm2d::{Moments, SumOver, batch_norm2d, batch_norm2d_synced, batch_norm2d_with};

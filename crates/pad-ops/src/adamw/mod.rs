@@ -4,12 +4,14 @@
 mod device;
 mod reference;
 mod step;
+mod together;
 
 use candle_core::Tensor;
 
 use crate::{Result, check, gpu};
 pub use reference::adamw_step_reference;
 pub use step::{AdamWStep, AdamWUpdate};
+pub use together::{AdamWSteps, sums_of_squares};
 
 /// ```text
 /// g ← g · gradient_factor

@@ -8,6 +8,7 @@ mod bias;
 mod biased;
 mod biased_cpu;
 pub(crate) mod cpu;
+pub(crate) mod device;
 mod layout;
 #[cfg(target_arch = "x86_64")]
 mod panel;
@@ -27,6 +28,7 @@ pub use reference::{
 use crate::{
     Result,
     cpu::{has_kernel, slices},
+    gpu,
 };
 
 /// Computes self-attention of `num_heads` heads with scale `head_dim^-0.5`, from the output of a
@@ -40,6 +42,12 @@ use crate::{
 /// [`Error::Shape`](crate::Error::Shape), `DType` or `Value`.
 pub fn attention_packed(qkv: &Tensor, num_heads: usize) -> Result<Tensor> {
     expect_packed("attention_packed", qkv, num_heads)?;
+    let (b, n, width) = qkv.dims3()?;
+    let d = width / 3;
+    let sizes = Sizes { b, n, d, heads: num_heads, head_dim: d / num_heads };
+    if gpu::has_kernel([qkv]) && device::fits(&sizes) {
+        return Ok(device::apply("attention_packed", qkv, sizes)?);
+    }
     if !has_kernel(qkv) || qkv.elem_count() == 0 {
         return reference::attention_packed(qkv, num_heads);
     }

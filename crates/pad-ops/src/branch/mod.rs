@@ -12,6 +12,7 @@
 mod adapter;
 mod attention;
 mod dense;
+mod device;
 mod mlp;
 mod recompute;
 mod reference;
@@ -44,6 +45,9 @@ pub fn attention_branch(x: &Tensor, weights: &AttentionWeights, keep: Keep) -> R
     check::expect_rank(OP, "x", x, 3, "(B, N, D)")?;
     check::expect_float(OP, "x", x)?;
     weights.check(OP, x)?;
+    if let Some(y) = device::attention_branch(OP, x, weights, keep)? {
+        return Ok(y);
+    }
     if !has_kernel(x) || x.elem_count() == 0 {
         let branch = weights.clone();
         let compose = move |x: &Tensor| reference::attention_branch(x, &branch);
@@ -69,6 +73,9 @@ pub fn mlp_branch(x: &Tensor, weights: &MlpWeights, mode: Mode, keep: Keep) -> R
     check::expect_rank(OP, "x", x, 3, "(B, N, D)")?;
     check::expect_float(OP, "x", x)?;
     weights.check(OP, x)?;
+    if let Some(y) = device::mlp_branch(OP, x, weights, mode, keep)? {
+        return Ok(y);
+    }
     if !has_kernel(x) || x.elem_count() == 0 {
         let branch = weights.clone();
         let compose = move |x: &Tensor| reference::mlp_branch(x, &branch, mode);

@@ -3,7 +3,7 @@
 //!
 //! Saved for the backward: nothing; the mask is drawn again from the key.
 
-mod device;
+pub(crate) mod device;
 mod probability;
 
 use candle_core::{CpuStorage, CustomOp1, Device, Layout, Result as CandleResult, Shape, Tensor};

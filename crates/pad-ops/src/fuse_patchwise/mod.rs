@@ -6,7 +6,7 @@
 //! product per token.
 
 pub(crate) mod cpu;
-mod device;
+pub(crate) mod device;
 mod fusion;
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result as CandleResult, Shape, Tensor};

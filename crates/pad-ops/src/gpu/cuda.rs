@@ -15,7 +15,7 @@ use candle_core::{
         CudaDType, DeviceId, WrapErr,
         cudarc::{
             driver::{
-                CudaFunction, CudaSlice, CudaStream, CudaView, DevicePtr, DeviceRepr, LaunchConfig,
+                CudaFunction, CudaSlice, CudaStream, CudaView, DevicePtr, LaunchConfig,
                 PushKernelArg,
             },
             nvrtc,
@@ -68,6 +68,7 @@ enum Values<'a> {
     BF16(CudaView<'a, bf16>),
     U32(CudaView<'a, u32>),
     U8(CudaView<'a, u8>),
+    F64(CudaView<'a, f64>),
     /// An operand that is left out.
     Absent(u64),
 }
@@ -83,9 +84,8 @@ impl<'a> Values<'a> {
             DType::BF16 => Self::BF16(storage.as_cuda_slice::<bf16>()?.slice(from..to)),
             DType::U32 => Self::U32(storage.as_cuda_slice::<u32>()?.slice(from..to)),
             DType::U8 => Self::U8(storage.as_cuda_slice::<u8>()?.slice(from..to)),
-            other => {
-                bail!("{}: operands of f32, bf16, u32 or u8, found {other:?}", launch.function)
-            }
+            DType::F64 => Self::F64(storage.as_cuda_slice::<f64>()?.slice(from..to)),
+            other => bail!("{}: a kernel takes no operands of {other:?}", launch.function),
         })
     }
 
@@ -96,6 +96,7 @@ impl<'a> Values<'a> {
             Self::BF16(values) => values.device_ptr(stream).0,
             Self::U32(values) => values.device_ptr(stream).0,
             Self::U8(values) => values.device_ptr(stream).0,
+            Self::F64(values) => values.device_ptr(stream).0,
             Self::Absent(address) => *address,
         }
     }
@@ -105,6 +106,7 @@ impl<'a> Values<'a> {
 enum Output {
     F32(CudaSlice<f32>),
     BF16(CudaSlice<bf16>),
+    F64(CudaSlice<f64>),
     /// Without values.
     Absent(u64),
 }
@@ -119,7 +121,8 @@ impl Output {
             Ok(match dtype {
                 DType::F32 => Self::F32(device.alloc::<f32>(count)?),
                 DType::BF16 => Self::BF16(device.alloc::<bf16>(count)?),
-                other => bail!("{}: results of f32 or bf16, found {other:?}", launch.function),
+                DType::F64 => Self::F64(device.alloc::<f64>(count)?),
+                other => bail!("{}: a kernel gives no results of {other:?}", launch.function),
             })
         }
     }
@@ -131,6 +134,7 @@ impl Output {
         match self {
             Self::F32(values) => Some(wrapped(values, device)),
             Self::BF16(values) => Some(wrapped(values, device)),
+            Self::F64(values) => Some(wrapped(values, device)),
             Self::Absent(_) => None,
         }
     }
@@ -187,6 +191,7 @@ fn launch_on(
             Values::BF16(values) => arguments.arg(values),
             Values::U32(values) => arguments.arg(values),
             Values::U8(values) => arguments.arg(values),
+            Values::F64(values) => arguments.arg(values),
             Values::Absent(address) => arguments.arg(address),
         };
     }
@@ -197,6 +202,7 @@ fn launch_on(
         match output {
             Output::F32(values) => arguments.arg(values),
             Output::BF16(values) => arguments.arg(values),
+            Output::F64(values) => arguments.arg(values),
             Output::Absent(address) => arguments.arg(&*address),
         };
     }

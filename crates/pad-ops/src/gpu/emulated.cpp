@@ -20,7 +20,7 @@ static Index threadIdx, blockIdx, blockDim, gridDim;
 #define __global__
 #define __shared__ static
 #define __restrict__
-#define __align__(bytes) alignas(bytes)
+#define __align__(bytes) __attribute__((aligned(bytes)))
 
 static int min(int a, int b) { return a < b ? a : b; }
 static unsigned __float_as_uint(float value) { unsigned bits; memcpy(&bits, &value, 4); return bits; }

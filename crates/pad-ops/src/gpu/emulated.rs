@@ -72,7 +72,8 @@ fn program(launch: &Launch) -> Result<PathBuf> {
         fs::write(parts.join("kernel.inc"), &text)?;
         fs::write(parts.join("main.cpp"), main)?;
         let made = Command::new("c++")
-            .args(["-std=c++17", "-O2", "-w", "-ffp-contract=off", "main.cpp", "-o", "program"])
+            .args(["-std=c++17", "-O2", "-w", "-ffp-contract=off", "-fno-strict-aliasing"])
+            .args(["main.cpp", "-o", "program"])
             .current_dir(&parts)
             .output()?;
         if !made.status.success() {
@@ -91,8 +92,9 @@ fn bytes_of(storage: &CpuStorage, layout: &Layout) -> Result<Vec<u8>> {
         CpuStorage::F32(values) => values[from..to].iter().flat_map(|v| v.to_le_bytes()).collect(),
         CpuStorage::BF16(values) => values[from..to].iter().flat_map(|v| v.to_le_bytes()).collect(),
         CpuStorage::U32(values) => values[from..to].iter().flat_map(|v| v.to_le_bytes()).collect(),
+        CpuStorage::F64(values) => values[from..to].iter().flat_map(|v| v.to_le_bytes()).collect(),
         CpuStorage::U8(values) => values[from..to].to_vec(),
-        other => bail!("operands of f32, bf16, u32 or u8, found {:?}", other.dtype()),
+        other => bail!("a kernel takes no operands of {:?}", other.dtype()),
     })
 }
 
@@ -136,7 +138,8 @@ fn storage_of(dtype: DType, bytes: &[u8]) -> Result<CpuStorage> {
     Ok(match dtype {
         DType::F32 => CpuStorage::F32(numbers(bytes).map(f32::from_le_bytes).collect()),
         DType::BF16 => CpuStorage::BF16(numbers(bytes).map(bf16::from_le_bytes).collect()),
-        other => bail!("results of f32 or bf16, found {other:?}"),
+        DType::F64 => CpuStorage::F64(numbers(bytes).map(f64::from_le_bytes).collect()),
+        other => bail!("a kernel gives no results of {other:?}"),
     })
 }
 

@@ -10,6 +10,8 @@
 // Without CUDA nothing runs a launch.
 #![cfg_attr(not(any(test, feature = "cuda")), allow(dead_code))]
 
+#[cfg(test)]
+mod branch_tests;
 #[cfg(feature = "cuda")]
 mod cuda;
 #[cfg(test)]
@@ -107,8 +109,16 @@ impl Memory for CpuStorage {
 /// Runs a kernel on contiguous tensors; the result has no gradient.
 pub(crate) fn run(launch: &Launch, inputs: &[&Tensor]) -> Result<Tensor> {
     let inputs: Vec<Option<&Tensor>> = inputs.iter().copied().map(Some).collect();
-    let [output] = run_all(launch, &inputs, &[])?.try_into().map_err(|_| one(launch))?;
+    let [output] = several(launch, &inputs)?;
     Ok(output)
+}
+
+/// [`run_all`] without a table: all outputs of a launch.
+pub(crate) fn several<const N: usize>(
+    launch: &Launch,
+    inputs: &[Option<&Tensor>],
+) -> Result<[Tensor; N]> {
+    run_all(launch, inputs, &[])?.try_into().map_err(|_| one(launch))
 }
 
 fn one(launch: &Launch) -> candle_core::Error {

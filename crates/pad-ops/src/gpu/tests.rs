@@ -7,13 +7,14 @@ use pad_testkit::{close, numbers};
 
 use super::emulated;
 use crate::{
-    AdamWStep, Fusion, ImageBox, ImageSize, Mode, RoiAlign, adamw_step, dropout, fuse_patchwise,
-    gelu, layer_norm, linear, reference, resize_bilinear, rng::Key, roi_align, softmax,
+    AdamWStep, AdamWSteps, Fusion, ImageBox, ImageSize, Mode, RoiAlign, adamw_step, dropout,
+    fuse_patchwise, gelu, layer_norm, linear, reference, resize_bilinear, rng::Key, roi_align,
+    softmax, sums_of_squares,
 };
 
 /// Relative differences that are allowed: f32, bf16.
-const F32: (DType, f64) = (DType::F32, 1e-5);
-const BF16: (DType, f64) = (DType::BF16, 2e-2);
+pub(super) const F32: (DType, f64) = (DType::F32, 1e-5);
+pub(super) const BF16: (DType, f64) = (DType::BF16, 2e-2);
 
 /// The result and the gradients of a weighted sum of it, all in f32.
 fn all(
@@ -32,7 +33,7 @@ fn all(
 }
 
 /// Compares the kernel with the composition in f32 on the same values.
-fn compare(
+pub(super) fn compare(
     name: &str,
     shapes: &[&[usize]],
     (dtype, tolerance): (DType, f64),
@@ -206,6 +207,71 @@ fn adamw_kernels() {
         });
         close("p again", &found.unwrap().p, &want.unwrap().p, 1e-6);
     }
+}
+
+/// Many tensors together: more values than a chunk, few, one; parts of larger arrays.
+#[test]
+fn adamw_steps_together() {
+    if !emulated::has_compiler() {
+        eprintln!("not run, there is no C++ compiler (c++)");
+        return;
+    }
+    let shapes: [&[usize]; 4] = [&[8192 * 2 + 77], &[3, 5], &[1], &[8192]];
+    let step = |at: usize| AdamWStep {
+        keep: 1.0 - 1e-3 * at as f64,
+        toward: 0.1,
+        beta2: 0.95,
+        step_size: 3e-3 + 1e-3 * at as f64,
+        root_correction: 0.4,
+        eps: 1e-8,
+        gradient_factor: 0.7,
+    };
+    let part = |shape: &[usize], salt: u64| {
+        let count: usize = shape.iter().product();
+        numbers(&[count + 3], DType::F32, salt).narrow(0, 1, count).unwrap().reshape(shape).unwrap()
+    };
+    let mut together = AdamWSteps::new();
+    let mut want = Vec::new();
+    let mut found = Vec::new();
+    emulated::through(|| {
+        for (at, shape) in shapes.iter().enumerate() {
+            let [p, g, m] = [1, 2, 3].map(|salt| part(shape, salt + 10 * at as u64));
+            let v = part(shape, 4 + at as u64).sqr().unwrap();
+            want.push(reference::adamw_step(&p, &g, &m, &v, &step(at)).unwrap());
+            assert!(together.push(&p, &g, [&m, &v], &step(at)).unwrap());
+            found.push([p, m, v]);
+        }
+        let other = AdamWStep { eps: 1e-6, ..step(0) };
+        let [p, m, v] = &found[0];
+        assert!(!together.push(p, p, [m, v], &other).unwrap(), "the numbers differ");
+        let half = p.to_dtype(DType::BF16).unwrap();
+        assert!(!together.push(&half, &half, [&half, &half], &step(0)).unwrap());
+        let launches = emulated::launches();
+        together.run().unwrap();
+        assert_eq!(emulated::launches(), launches + 1);
+    });
+    for (found, want) in found.iter().zip(&want) {
+        for (found, want) in found.iter().zip([&want.p, &want.exp_avg, &want.exp_avg_sq]) {
+            close("together", found, want, 1e-6);
+        }
+    }
+    let mut aside = AdamWSteps::new();
+    let [p, m, v] = &found[1];
+    assert!(!aside.push(p, p, [m, v], &step(0)).unwrap(), "on the CPU");
+
+    let gradients: Vec<Tensor> =
+        shapes.iter().zip(20..).map(|(shape, salt)| part(shape, salt)).collect();
+    let all: Vec<&Tensor> = gradients.iter().collect();
+    let squares = emulated::through(|| sums_of_squares(&all)).unwrap().unwrap();
+    for (square, gradient) in squares.iter().zip(&gradients) {
+        let wide = gradient.to_dtype(DType::F64).unwrap();
+        let want = wide.sqr().unwrap().sum_all().unwrap().to_scalar::<f64>().unwrap();
+        assert!((square / want - 1.0).abs() < 1e-12);
+    }
+    assert_eq!(sums_of_squares(&all).unwrap(), None, "on the CPU");
+    let huge = Tensor::new(&[3e38_f32, 3e38], p.device()).unwrap();
+    let square = emulated::through(|| sums_of_squares(&[&huge])).unwrap().unwrap();
+    assert!(square[0].is_finite(), "f32 squares would overflow");
 }
 
 /// A NaN must reach the result, not be lost on the way through bf16 or a maximum.
