@@ -12,6 +12,7 @@ use candle_core::{DType, Device, Tensor};
 use clap::{Parser, ValueEnum};
 use pad::{
     MatmulPrecision, Mode,
+    ops::device::{CudaOptions, DeviceName},
     params::ParamStore,
     rng::Key,
     ssl::{Mae, MaeConfig, Objective, Paradigm, parameters},
@@ -86,9 +87,21 @@ struct Flags {
     /// Keep only the blocks' inputs; compute the rest again in the backward
     #[arg(long)]
     checkpoint_blocks: bool,
-    /// Print forward, backward and update apart
+    /// Measure forward, backward and update apart; a GPU is waited for in between
     #[arg(long)]
     parts: bool,
+    /// CUDA: record events around every use of an array
+    #[arg(long)]
+    event_tracking: bool,
+    /// CUDA: return freed memory to the driver at every synchronisation
+    #[arg(long)]
+    release_memory: bool,
+    /// CUDA: multiply f32 matrices in TF32
+    #[arg(long)]
+    tf32: bool,
+    /// CUDA: keep the small arrays that launches take (shapes, strides) on the device
+    #[arg(long)]
+    argument_cache: bool,
     /// Given by `cargo bench`
     #[arg(long, hide = true)]
     bench: bool,
@@ -109,24 +122,16 @@ fn median(mut seconds: Vec<f64>) -> (f64, f64, f64) {
     (at(seconds.len() / 2), at(0), at(last))
 }
 
-/// The device that `--device` names.
+/// The device that `--device` names, opened as the switches have it.
 fn device(flags: &Flags) -> Result<Device, Box<dyn Error>> {
-    match flags.device.split_once(':').unwrap_or((&flags.device, "0")) {
-        ("cpu", _) => Ok(Device::Cpu),
-        ("cuda", index) => Ok(Device::new_cuda(index.parse()?)?),
-        _ => Err(format!("--device {}: expected cpu, cuda or cuda:N", flags.device).into()),
-    }
-}
-
-/// Memory of this process on the GPU after the steps, in MiB, as the driver counts it: what lived only inside a step may
-/// be missing.
-fn gpu_mib() -> Option<u64> {
-    let pid = std::process::id().to_string();
-    let query = ["--query-compute-apps=pid,used_memory", "--format=csv,noheader,nounits"];
-    let out = std::process::Command::new("nvidia-smi").args(query).output().ok()?;
-    let text = String::from_utf8(out.stdout).ok()?;
-    let row = text.lines().find_map(|line| line.split_once(", ").filter(|(id, _)| *id == pid));
-    row.and_then(|(_, used)| used.trim().parse().ok())
+    let name: DeviceName = flags.device.parse()?;
+    let DeviceName::Cuda(ordinal) = name else { return Ok(name.open()?) };
+    let options = CudaOptions {
+        event_tracking: flags.event_tracking,
+        keep_memory: !flags.release_memory,
+        tf32: flags.tf32,
+    };
+    Ok(pad::ops::device::cuda_with(ordinal, options)?)
 }
 
 fn encoder(flags: &Flags) -> ViTConfig {
@@ -145,15 +150,20 @@ fn main() -> Result<(), Box<dyn Error>> {
     let flags = Flags::parse();
     pad::ops::join_workers(Some(flags.threads))?; // as the training programs do
     let device = device(&flags)?;
+    #[cfg(feature = "cuda")]
+    let _cache = match &device {
+        Device::Cuda(cuda) if flags.argument_cache => Some(cuda.enable_cuda_graph_htod_cache()),
+        _ => None,
+    };
     let images = numbers(&[flags.batch, 3, flags.image, flags.image], DType::F32, 1);
     let images = images.to_device(&device)?;
-    let (trainable, seconds) = match flags.paradigm {
-        Work::Embed => (0, embed(&flags, &images)?),
+    let (trainable, seconds, parts) = match flags.paradigm {
+        Work::Embed => (0, embed(&flags, &images)?, Parts::new()),
         Work::Pad | Work::Full => train(&flags, &images)?,
     };
     let (mid, fastest, slowest) = median(seconds);
-    let peak = if device.is_cpu() { peak_mib() } else { gpu_mib().unwrap_or(0) };
-    let line = serde_json::json!({
+    let peak = pad::ops::device::peak_bytes(&device)?.map_or_else(peak_mib, |bytes| bytes >> 20);
+    let mut line = serde_json::json!({
         "peer": "pad", "model": format!("{:?}", flags.model).to_lowercase(), "batch": flags.batch,
         "dtype": format!("{:?}", flags.dtype).to_lowercase(), "paradigm": format!("{:?}", flags.paradigm).to_lowercase(),
         "device": flags.device, "threads": flags.threads, "level": pad::ops::cpu_level(),
@@ -161,12 +171,29 @@ fn main() -> Result<(), Box<dyn Error>> {
         "step_s": mid, "min_s": fastest, "max_s": slowest,
         "peak_mib": peak, "trainable": trainable,
     });
+    let switches = [
+        ("event_tracking", flags.event_tracking),
+        ("release_memory", flags.release_memory),
+        ("tf32", flags.tf32),
+        ("argument_cache", flags.argument_cache),
+        ("checkpoint_blocks", flags.checkpoint_blocks),
+    ];
+    let on: Vec<&str> = switches.iter().filter(|(_, on)| *on).map(|(name, _)| *name).collect();
+    line["switches"] = on.into();
+    for (part, seconds) in parts {
+        let seconds = median(seconds).0;
+        eprintln!("{part:>9} {seconds:.4} s");
+        line[format!("{part}_s")] = seconds.into();
+    }
     println!("{line}");
     Ok(())
 }
 
-/// Trainable values, and the seconds of each timed step.
-fn train(flags: &Flags, images: &Tensor) -> Result<(usize, Vec<f64>), Box<dyn Error>> {
+/// Seconds of each timed step's parts.
+type Parts = BTreeMap<&'static str, Vec<f64>>;
+
+/// Trainable values, the seconds of each timed step and, on request, of its parts.
+fn train(flags: &Flags, images: &Tensor) -> Result<(usize, Vec<f64>, Parts), Box<dyn Error>> {
     let config = MaeConfig { encoder: encoder(flags), ..MaeConfig::default() };
     let paradigm = match flags.paradigm {
         Work::Full => Paradigm::Full { layer_decay: None },
@@ -182,7 +209,7 @@ fn train(flags: &Flags, images: &Tensor) -> Result<(usize, Vec<f64>), Box<dyn Er
     let trainable = parameters.iter().map(|p| p.var.elem_count()).sum();
     let mut optimizer = AdamW::new(parameters, AdamWConfig::default())?;
     let mut seconds = Vec::new();
-    let mut parts: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    let mut parts = Parts::new();
     for step in 0..flags.steps + 2 {
         let keys: Vec<Key> =
             (0..flags.batch).map(|i| Key::new(step as u64).sample(i as u64)).collect();
@@ -207,17 +234,14 @@ fn train(flags: &Flags, images: &Tensor) -> Result<(usize, Vec<f64>), Box<dyn Er
         assert!(loss.is_finite());
         if step >= 2 {
             seconds.push(all);
+        }
+        if step >= 2 && flags.parts {
             parts.entry("forward").or_default().push(forward);
             parts.entry("backward").or_default().push(backward);
             parts.entry("update").or_default().push(all - forward - backward);
         }
     }
-    if flags.parts {
-        for (part, seconds) in parts {
-            eprintln!("{part:>9} {:.3} s", median(seconds).0);
-        }
-    }
-    Ok((trainable, seconds))
+    Ok((trainable, seconds, parts))
 }
 
 fn embed(flags: &Flags, images: &Tensor) -> Result<Vec<f64>, Box<dyn Error>> {

@@ -105,7 +105,12 @@ enum Place<B> {
     Ahead(Ahead<Result<B>>),
 }
 
-/// Copies batches to `device`; to a GPU each is copied while the one before it is used.
+/// Copies batches to `device`; to a GPU each is handed over while the one before it is used.
+///
+/// The copy is enqueued by another thread, on the stream of the device: what the caller enqueues
+/// with the batch comes behind it, as [`pad_ops::device::cuda`] promises. Devices that were opened
+/// otherwise may keep a stream for each thread
+/// ([`orders_threads`](pad_ops::device::orders_threads)); there the caller's thread copies.
 ///
 /// # Errors
 /// [`Error::Worker`] if the thread cannot be started.
@@ -119,9 +124,13 @@ where
     if device.is_cpu() {
         return Ok(OnDevice(Place::Here(Box::new(batches.fuse()))));
     }
+    let ordered = pad_ops::device::orders_threads(device);
     let device = device.clone();
     let upload = move |batch: Result<B>| batch?.to_device(&device);
-    Ok(OnDevice(Place::Ahead(ahead(batches, upload)?)))
+    Ok(OnDevice(match ordered {
+        true => Place::Ahead(ahead(batches, upload)?),
+        false => Place::Here(Box::new(batches.fuse().map(upload))),
+    }))
 }
 
 impl<B> Iterator for OnDevice<B> {

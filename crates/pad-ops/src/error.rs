@@ -64,6 +64,20 @@ pub enum Error {
         /// The name that was given.
         found: String,
     },
+    /// A name that is no device's.
+    #[error("expected cpu, cuda, cuda:N or metal, found `{found}`")]
+    DeviceName {
+        /// The name that was given.
+        found: String,
+    },
+    /// A device cannot be opened.
+    #[error("device `{device}`: {what}")]
+    OpenDevice {
+        /// Its name, e.g. `cuda:1`.
+        device: String,
+        /// The reason.
+        what: String,
+    },
     /// An error of candle.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),

@@ -62,6 +62,7 @@ mod conv2d;
 mod conv_transpose2x2;
 mod cpu;
 mod cross_entropy2d;
+pub mod device;
 mod dropout;
 mod empty;
 mod error;
@@ -90,7 +91,7 @@ pub mod text;
 mod threads;
 mod windows;
 
-pub use adamw::{AdamWStep, AdamWUpdate, adamw_step};
+pub use adamw::{AdamWStep, AdamWSteps, AdamWUpdate, adamw_step, sums_of_squares};
 pub use adaptive_avg_pool2d::adaptive_avg_pool2d;
 pub use attention::{
     AttentionBias, AttentionOptions, attention, attention_packed, attention_packed_biased,

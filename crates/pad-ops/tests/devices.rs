@@ -3,9 +3,9 @@
 
 mod cases;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device, Tensor, Var};
 use cases::{ATTENTION, CASES, Case, MLP, ONLY_F32, all, attention, mlp, operands};
-use pad_ops::{MatmulPrecision, reference};
+use pad_ops::{Keep, MatmulPrecision, reference};
 use pad_testkit::{close, largest, numbers};
 
 fn compare(name: &str, got: &[Tensor], want: &[Tensor], tolerance: f64) {
@@ -65,4 +65,46 @@ fn only_ends_with_its_work() {
     let panicked = std::panic::catch_unwind(|| reference::only(|| panic!("inside")));
     assert!(panicked.is_err());
     assert_eq!(bits(pad_ops::gelu(&x).unwrap()), before);
+}
+
+/// Activation checkpointing of what has no kernel: one node of the graph in place of many, the same
+/// result and gradients.
+#[test]
+fn checkpointing_of_compositions() {
+    let branches: [(&str, fn(&[Tensor], Keep) -> pad_ops::Result<Tensor>, _); 2] = [
+        (
+            "attention_branch",
+            |t, keep| cases::attention_kept(t, MatmulPrecision::F32, keep),
+            ATTENTION,
+        ),
+        ("mlp_branch", |t, keep| cases::mlp_kept(t, MatmulPrecision::F32, keep), MLP),
+    ];
+    for (name, op, shapes) in branches {
+        let operands = operands(shapes, DType::F32, &Device::Cpu);
+        let run = |keep: Keep| {
+            let vars: Vec<Var> = operands.iter().map(|t| Var::from_tensor(t).unwrap()).collect();
+            let tensors: Vec<Tensor> = vars.iter().map(|var| var.as_tensor().clone()).collect();
+            let y = op(&tensors, keep).unwrap();
+            let nodes = y.sorted_nodes().len() - vars.len();
+            let weights = numbers(y.dims(), DType::F32, 77);
+            let loss = (&y * weights).unwrap().sum_all().unwrap();
+            // Both ways of going back.
+            let [a, b] = [loss.backward().unwrap(), pad_ops::backward(&loss).unwrap()];
+            let gradients = [a, b].map(|store| {
+                let of = |var: &Var| store.get(var).unwrap_or_else(|| panic!("{name}")).clone();
+                vars.iter().map(of).collect::<Vec<_>>()
+            });
+            (y, gradients, nodes)
+        };
+        reference::only(|| {
+            let (y, [kept, _], many) = run(Keep::Activations);
+            let (again, gradients, few) = run(Keep::Nothing);
+            let links = shapes.len().div_ceil(2);
+            assert!(few <= 1 + links && few < many, "{name}: {few} nodes, {many} when all is kept");
+            close(name, &again, &y, 0.0);
+            for gradients in gradients {
+                compare(name, &gradients, &kept, 1e-6);
+            }
+        });
+    }
 }

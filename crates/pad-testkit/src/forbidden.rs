@@ -36,6 +36,11 @@ deliberate! {
     randn() Tensor::randn(0_f32, 1.0, 1, &Device::Cpu);
     upsample_nearest2d(x: &Tensor) x.upsample_nearest2d(1, 1);
     upsample_bilinear2d(x: &Tensor) x.upsample_bilinear2d(1, 1, false);
+    new_cuda() Device::new_cuda(0);
+    cuda_if_available() Device::cuda_if_available(0);
+    new_cuda_with_stream() Device::new_cuda_with_stream(0);
+    new_metal() Device::new_metal(0);
+    metal_if_available() Device::metal_if_available(0);
 }
 
 /// An operation of each arity that does nothing.

@@ -234,6 +234,15 @@ fn sums_of_squares(tensors: &[Option<Tensor>]) -> Result<Vec<f64>> {
     let mut squares = vec![0.0; tensors.len()];
     let mut remote: Vec<(usize, Tensor)> = Vec::new();
     let wrap = |cause| Error::Candle { doing: "norm of the gradients".into(), cause };
+    let present: Vec<(usize, &Tensor)> =
+        tensors.iter().enumerate().filter_map(|(at, t)| Some((at, t.as_ref()?))).collect();
+    let all: Vec<&Tensor> = present.iter().map(|(_, tensor)| *tensor).collect();
+    if let Some(sums) = pad_ops::sums_of_squares(&all).map_err(|error| wrap(error.into()))? {
+        for ((index, _), sum) in present.into_iter().zip(sums) {
+            squares[index] = sum;
+        }
+        return Ok(squares);
+    }
     for (index, tensor) in tensors.iter().enumerate() {
         let Some(tensor) = tensor else { continue };
         match tensor.device() {

@@ -1,22 +1,31 @@
 //! AdamW by the kernels of `kernel.cu`.
 
-use candle_core::{Result, Shape, Tensor};
+use candle_core::{DType, Result, Shape, Tensor};
 
 use super::step::{AdamWStep, AdamWUpdate};
-use crate::gpu::{self, BLOCK, Launch, Number, Source, int};
+use crate::gpu::{self, BLOCK, Constant, Launch, Number, Source, int};
 
 const SOURCE: Source = Source { name: "adamw", text: include_str!("kernel.cu") };
+
+/// Values that a block works on where many tensors are worked on together.
+const CHUNK: usize = 1 << 13;
+
+fn constants() -> Vec<Constant> {
+    vec![("CHUNK", CHUNK)]
+}
 
 fn launch(function: &'static str, p: &Tensor, shape: Shape, factors: [f64; 4]) -> Result<Launch> {
     let mut numbers = vec![int(p.elem_count())?];
     numbers.extend(factors.map(|factor| Number::Float(factor as f32)));
     Ok(Launch {
         source: SOURCE,
+        constants: constants(),
         function,
         values: p.dtype(),
         blocks: p.elem_count().div_ceil(BLOCK),
         numbers,
         output: (p.dtype(), shape),
+        more: Vec::new(),
     })
 }
 
@@ -40,4 +49,79 @@ pub(super) fn apply(
         exp_avg: moments.get(0)?,
         exp_avg_sq: moments.get(1)?,
     })
+}
+
+/// How blocks are dealt out over tensors of these numbers of values; see `kernel.cu`.
+struct Plan {
+    words: Tensor,
+    tensors: usize,
+    chunks: usize,
+}
+
+impl Plan {
+    fn new(counts: impl ExactSizeIterator<Item = usize>, like: &Tensor) -> Result<Self> {
+        let tensors = counts.len();
+        let word = |size: usize| u32::try_from(size).map_err(candle_core::Error::wrap);
+        let (mut words, mut of_chunks) = (Vec::new(), Vec::new());
+        for (tensor, count) in counts.enumerate() {
+            words.extend([word(count)?, word(of_chunks.len())?]);
+            of_chunks.extend(vec![word(tensor)?; count.div_ceil(CHUNK)]);
+        }
+        let chunks = of_chunks.len();
+        words.extend(of_chunks);
+        let words = Tensor::from_vec(words, 2 * tensors + chunks, like.device())?;
+        Ok(Self { words, tensors, chunks })
+    }
+
+    fn launch(
+        &self,
+        function: &'static str,
+        blocks: usize,
+        output: (DType, usize),
+    ) -> Result<Launch> {
+        Ok(Launch {
+            source: SOURCE,
+            constants: constants(),
+            function,
+            values: DType::F32,
+            blocks,
+            numbers: vec![int(self.tensors)?],
+            output: (output.0, output.1.into()),
+            more: Vec::new(),
+        })
+    }
+}
+
+/// The sum of squares of each tensor (f32, contiguous, none empty), as f64 on the device.
+pub(super) fn squares(tensors: &[&Tensor]) -> Result<Option<Tensor>> {
+    let Some(first) = tensors.first() else { return Ok(None) };
+    let plan = Plan::new(tensors.iter().map(|tensor| tensor.elem_count()), first)?;
+    let launch = plan.launch("chunk_squares", plan.chunks, (DType::F64, plan.chunks))?;
+    let table: Vec<Option<&Tensor>> = tensors.iter().copied().map(Some).collect();
+    let partial = gpu::run_all(&launch, &[Some(&plan.words)], &table)?;
+    let mut launch = plan.launch("tensor_squares", plan.tensors, (DType::F64, plan.tensors))?;
+    launch.numbers.push(int(plan.chunks)?);
+    let inputs: Vec<&Tensor> = std::iter::once(&plan.words).chain(&partial).collect();
+    Ok(Some(gpu::run(&launch, &inputs)?))
+}
+
+/// A parameter, its gradient and both moments, and the numbers of its step.
+pub(super) type Entry = ([Tensor; 4], AdamWStep);
+
+/// Steps of parameters (f32, contiguous, none empty) in place, in one launch.
+pub(super) fn many(entries: &[Entry]) -> Result<()> {
+    let Some(([first, ..], common)) = entries.first() else { return Ok(()) };
+    let plan = Plan::new(entries.iter().map(|([p, ..], _)| p.elem_count()), first)?;
+    let factors = entries.iter().flat_map(|(_, step)| {
+        [step.keep, step.step_size, step.root_correction].map(|factor| factor as f32)
+    });
+    let factors = Tensor::from_vec(factors.collect(), 3 * plan.tensors, first.device())?;
+    let mut launch = plan.launch("adamw_many", plan.chunks, (DType::F32, 0))?;
+    let same =
+        [common.gradient_factor, common.toward, common.beta2, 1.0 - common.beta2, common.eps];
+    launch.numbers.extend(same.map(|factor| Number::Float(factor as f32)));
+    let table: Vec<Option<&Tensor>> =
+        entries.iter().flat_map(|(tensors, _)| tensors.iter().map(Some)).collect();
+    gpu::run_all(&launch, &[Some(&plan.words), Some(&factors)], &table)?;
+    Ok(())
 }

@@ -19,3 +19,74 @@ extern "C" __global__ void adamw_step(
     float m = load(moments, at), v = load(moments, count + at);
     store(moved, at, load(p, at) * keep - m * step_size / (sqrtf(v) / root_correction + eps));
 }
+
+// Many tensors at once. `plan`: for each tensor its number of values and its first chunk; behind them, for each chunk its
+// tensor. A block takes a chunk of CHUNK values.
+__device__ inline void chunk_of(const unsigned* plan, int tensors, int* tensor, long long* first, long long* end) {
+    *tensor = (int)plan[2 * tensors + blockIdx.x];
+    long long count = plan[2 * *tensor];
+    *first = (long long)(blockIdx.x - plan[2 * *tensor + 1]) * CHUNK;
+    *end = *first + CHUNK < count ? *first + CHUNK : count;
+}
+
+// The sum over the block's threads, in thread 0: the same order in every launch.
+__device__ inline double block_sum(double value) {
+    __shared__ double sums[256];
+    sums[threadIdx.x] = value;
+    __syncthreads();
+    for (int half = 128; half > 0; half /= 2) {
+        if (threadIdx.x < half) sums[threadIdx.x] += sums[threadIdx.x + half];
+        __syncthreads();
+    }
+    return sums[0];
+}
+
+// `partial` (chunks): the sum of squares of each chunk.
+extern "C" __global__ void chunk_squares(
+    const unsigned* plan, const unsigned long long* table, double* partial, int tensors) {
+    int tensor;
+    long long first, end;
+    chunk_of(plan, tensors, &tensor, &first, &end);
+    const T* values = (const T*)table[tensor];
+    double sum = 0.0;
+    for (long long at = first + threadIdx.x; at < end; at += blockDim.x) {
+        double value = load(values, at);
+        sum += value * value;
+    }
+    sum = block_sum(sum);
+    if (threadIdx.x == 0) partial[blockIdx.x] = sum;
+}
+
+// `squares` (tensors): the sums over the chunks of each tensor, in their order. A block takes a tensor.
+extern "C" __global__ void tensor_squares(const unsigned* plan, const double* partial, double* squares, int tensors, int chunks) {
+    int tensor = (int)blockIdx.x;
+    int first = (int)plan[2 * tensor + 1], end = tensor + 1 < tensors ? (int)plan[2 * tensor + 3] : chunks;
+    double sum = 0.0;
+    for (int chunk = first + (int)threadIdx.x; chunk < end; chunk += (int)blockDim.x) sum += partial[chunk];
+    sum = block_sum(sum);
+    if (threadIdx.x == 0) squares[tensor] = sum;
+}
+
+// Both kernels above for many tensors, in place. `table`: parameter, gradient, both moments of each; `factors` (tensors, 3):
+// keep, step size, root of the second moment's correction. `none` has no values.
+extern "C" __global__ void adamw_many(
+    const unsigned* plan, const float* factors, const unsigned long long* table, float* none, int tensors,
+    float gradient_factor, float toward, float beta2, float fresh, float eps) {
+    int tensor;
+    long long first, end;
+    chunk_of(plan, tensors, &tensor, &first, &end);
+    T* p = (T*)table[4 * tensor];
+    const T* gradient = (const T*)table[4 * tensor + 1];
+    T* exp_avg = (T*)table[4 * tensor + 2];
+    T* exp_avg_sq = (T*)table[4 * tensor + 3];
+    float keep = factors[3 * tensor], step_size = factors[3 * tensor + 1], root_correction = factors[3 * tensor + 2];
+    for (long long at = first + threadIdx.x; at < end; at += blockDim.x) {
+        float g = load(gradient, at) * gradient_factor;
+        float m = load(exp_avg, at), v = load(exp_avg_sq, at);
+        m = m + (g - m) * toward;
+        v = v * beta2 + g * fresh * g;
+        store(exp_avg, at, m);
+        store(exp_avg_sq, at, v);
+        store(p, at, load(p, at) * keep - m * step_size / (sqrtf(v) / root_correction + eps));
+    }
+}

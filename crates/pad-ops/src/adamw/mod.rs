@@ -4,12 +4,14 @@
 mod device;
 mod reference;
 mod step;
+mod together;
 
 use candle_core::Tensor;
 
 use crate::{Result, check, gpu};
 pub use reference::adamw_step_reference;
 pub use step::{AdamWStep, AdamWUpdate};
+pub use together::{AdamWSteps, sums_of_squares};
 
 /// ```text
 /// g ← g · gradient_factor
@@ -41,7 +43,7 @@ pub fn adamw_step(
         check::expect_like(OP, name, tensor, p)?;
     }
     let wide = p.dtype() == candle_core::DType::F32;
-    if wide && gpu::has_kernel(p) {
+    if wide && gpu::has_kernel([p, gradient, exp_avg, exp_avg_sq]) {
         let (p, gradient) = (p.detach(), gradient.detach());
         return Ok(device::apply(&p, &gradient, [exp_avg, exp_avg_sq], step)?);
     }

@@ -32,7 +32,7 @@ pub(super) enum Part {
 }
 
 impl Sizes {
-    pub(super) fn scale(&self) -> f32 {
+    pub(crate) fn scale(&self) -> f32 {
         (self.head_dim as f32).powf(-0.5)
     }
 

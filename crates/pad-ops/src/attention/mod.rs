@@ -8,6 +8,7 @@ mod bias;
 mod biased;
 mod biased_cpu;
 pub(crate) mod cpu;
+pub(crate) mod device;
 mod general;
 mod general_cpu;
 mod layout;
@@ -34,6 +35,7 @@ use crate::{
     Result,
     cpu::{has_kernel, slices},
     empty,
+    gpu,
 };
 
 /// Computes self-attention of `num_heads` heads with scale `head_dim^-0.5`, from the output of a
@@ -56,9 +58,14 @@ use crate::{
 /// ```
 pub fn attention_packed(qkv: &Tensor, num_heads: usize) -> Result<Tensor> {
     expect_packed("attention_packed", qkv, num_heads)?;
+    let (b, n, width) = qkv.dims3()?;
+    let d = width / 3;
     if qkv.elem_count() == 0 {
-        let (b, n, width) = qkv.dims3()?;
-        return Ok(empty::result((b, n, width / 3), &[qkv])?);
+        return Ok(empty::result((b, n, d), &[qkv])?);
+    }
+    let sizes = Sizes { b, n, d, heads: num_heads, head_dim: d / num_heads };
+    if gpu::has_kernel([qkv]) && device::fits(&sizes) {
+        return Ok(device::apply("attention_packed", qkv, sizes)?);
     }
     if !has_kernel(qkv) {
         return reference::attention_packed(qkv, num_heads);

@@ -15,7 +15,9 @@ mod activation;
 mod adapter;
 mod attention;
 mod dense;
+mod device;
 mod mlp;
+mod recompute;
 mod reference;
 mod residual;
 mod saved;
@@ -48,8 +50,13 @@ pub fn attention_branch(x: &Tensor, weights: &AttentionWeights, keep: Keep) -> R
     check::expect_rank(OP, "x", x, 3, "(B, N, D)")?;
     check::expect_float(OP, "x", x)?;
     weights.check(OP, x)?;
+    if let Some(y) = device::attention_branch(OP, x, weights, keep)? {
+        return Ok(y);
+    }
     if !has_kernel(x) || x.elem_count() == 0 {
-        return reference::attention_branch(x, weights);
+        let branch = weights.clone();
+        let compose = move |x: &Tensor| reference::attention_branch(x, &branch);
+        return recompute::composed(OP, x, &weights.tensors(), keep, compose);
     }
     let (x, weights) = (x.contiguous()?, weights.contiguous()?);
     match weights.precision {
@@ -72,8 +79,13 @@ pub fn mlp_branch(x: &Tensor, weights: &MlpWeights, mode: Mode, keep: Keep) -> R
     check::expect_rank(OP, "x", x, 3, "(B, N, D)")?;
     check::expect_float(OP, "x", x)?;
     weights.check(OP, x)?;
+    if let Some(y) = device::mlp_branch(OP, x, weights, mode, keep)? {
+        return Ok(y);
+    }
     if !has_kernel(x) || x.elem_count() == 0 {
-        return reference::mlp_branch(x, weights, mode);
+        let branch = weights.clone();
+        let compose = move |x: &Tensor| reference::mlp_branch(x, &branch, mode);
+        return recompute::composed(OP, x, &weights.tensors(), keep, compose);
     }
     let (x, weights) = (x.contiguous()?, weights.contiguous()?);
     match weights.precision {

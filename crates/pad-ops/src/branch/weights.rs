@@ -84,12 +84,19 @@ pub struct LinearWeights {
 /// reads it: shared by clones, made by the first product. The backward packs its own order each
 /// time: that costs a percent of a step's time and saves as much memory again.
 #[derive(Clone, Default)]
-pub(super) struct PackedWeight(Option<Arc<OnceLock<Packed>>>);
+pub(super) struct PackedWeight(Option<Arc<Copies>>);
+
+/// The copies of a weight that never changes: for the CPU's products, for a device's.
+#[derive(Default)]
+struct Copies {
+    packed: OnceLock<Packed>,
+    narrow: OnceLock<Tensor>,
+}
 
 impl PackedWeight {
     /// The packed weight, made by `pack` once; `None` if it is not kept.
     pub(super) fn get(&self, pack: impl FnOnce() -> Packed) -> Option<&Packed> {
-        let packed = self.0.as_deref()?;
+        let packed = &self.0.as_deref()?.packed;
         if packed.get().is_none() {
             // Not `get_or_init`: packing works in parallel, and a thread that waits for its own
             // work would wait for ever.
@@ -99,9 +106,30 @@ impl PackedWeight {
     }
 }
 
+impl PackedWeight {
+    /// The weight in the type of a device's products, made by `narrow` once; each time anew if it is
+    /// not kept.
+    pub(super) fn narrow(
+        &self,
+        narrow: impl FnOnce() -> candle_core::Result<Tensor>,
+    ) -> candle_core::Result<Tensor> {
+        let Some(copies) = self.0.as_deref() else { return narrow() };
+        if let Some(kept) = copies.narrow.get() {
+            return Ok(kept.clone());
+        }
+        let made = narrow()?;
+        Ok(copies.narrow.get_or_init(|| made).clone())
+    }
+
+    /// Whether copies are kept.
+    pub(super) fn keeps(&self) -> bool {
+        self.0.is_some()
+    }
+}
+
 impl fmt::Debug for PackedWeight {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let filled = self.0.as_deref().map(|packed| packed.get().is_some());
+        let filled = self.0.as_deref().map(|copies| copies.packed.get().is_some());
         f.debug_tuple("PackedWeight").field(&filled).finish()
     }
 }

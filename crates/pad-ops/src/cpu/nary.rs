@@ -169,7 +169,7 @@ pub fn backward(loss: &Tensor) -> crate::Result<GradStore> {
 }
 
 /// Stores a variable's gradient for [`backward`] if it collects them; else returns it.
-fn put_aside(param: &Tensor, gradient: Tensor) -> Result<Option<Tensor>> {
+pub(crate) fn put_aside(param: &Tensor, gradient: Tensor) -> Result<Option<Tensor>> {
     if !param.is_variable() {
         return Ok(Some(gradient));
     }

@@ -3,7 +3,7 @@
 //!
 //! Saved for the backward: nothing; the mask is drawn again from the key.
 
-mod device;
+pub(crate) mod device;
 mod probability;
 
 use candle_core::{CpuStorage, CustomOp1, Device, Layout, Result as CandleResult, Shape, Tensor};
@@ -51,7 +51,7 @@ pub fn dropout(x: &Tensor, p: f64, mode: Mode) -> Result<Tensor> {
         return Ok(x.clone());
     }
     let key = key.purpose(Purpose::Dropout);
-    if gpu::has_kernel(x) {
+    if gpu::has_kernel([x]) {
         return Ok(device::apply(x, p, key)?);
     }
     if !has_kernel(x) {

@@ -7,15 +7,11 @@ use crate::gpu::{self, Backward, Launch, Number, Source, WARPS, chunks, int};
 
 const SOURCE: Source = Source { name: "fuse_patchwise", text: include_str!("kernel.cu") };
 
-/// Where the gate's weights for the MLP's output and for the adapter's begin; -1: nowhere.
-fn places(fusion: Fusion, d: usize) -> Result<[Number; 2]> {
-    const NOWHERE: Number = Number::Int(-1);
-    Ok(match fusion {
-        Fusion::Concat => [int(0)?, int(d)?],
-        Fusion::Sum => [int(0)?, int(0)?],
-        Fusion::Side => [NOWHERE, int(0)?],
-        Fusion::Gside => [int(0)?, NOWHERE],
-    })
+/// [`Fusion::places`] as kernels take them; -1: nowhere.
+pub(crate) fn places(fusion: Fusion, d: usize) -> Result<[Number; 2]> {
+    let place = |place: Option<usize>| place.map_or(Ok(Number::Int(-1)), int);
+    let [mlp, adapter] = fusion.places(d);
+    Ok([place(mlp)?, place(adapter)?])
 }
 
 /// A kernel in which a warp takes a token.
@@ -30,7 +26,16 @@ fn by_tokens(
     let [mlp_at, adapter_at] = places(fusion, d)?;
     let numbers = vec![int(tokens)?, int(d)?, mlp_at, adapter_at];
     let (values, blocks) = (adapter.dtype(), tokens.div_ceil(WARPS));
-    Ok(Launch { source: SOURCE, function, values, blocks, numbers, output })
+    Ok(Launch {
+        source: SOURCE,
+        constants: Vec::new(),
+        more: Vec::new(),
+        function,
+        values,
+        blocks,
+        numbers,
+        output,
+    })
 }
 
 pub(super) fn apply(
@@ -61,6 +66,8 @@ impl FusePatchwise {
         let chunks = chunks(tokens);
         let launch = Launch {
             source: SOURCE,
+            constants: Vec::new(),
+            more: Vec::new(),
             function: "fuse_d_gate",
             values: adapter.dtype(),
             blocks: d.div_ceil(32) * chunks,

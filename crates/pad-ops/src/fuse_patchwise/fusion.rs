@@ -22,4 +22,15 @@ impl Fusion {
     pub fn gate_width(self, embed_dim: usize) -> usize {
         if self == Fusion::Concat { 2 * embed_dim } else { embed_dim }
     }
+
+    /// Where the gate's weights for the MLP's output and for the adapter's begin; `None`: it does
+    /// not look there.
+    pub(crate) fn places(self, embed_dim: usize) -> [Option<usize>; 2] {
+        match self {
+            Fusion::Concat => [Some(0), Some(embed_dim)],
+            Fusion::Sum => [Some(0), Some(0)],
+            Fusion::Side => [None, Some(0)],
+            Fusion::Gside => [Some(0), None],
+        }
+    }
 }

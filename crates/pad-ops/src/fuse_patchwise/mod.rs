@@ -6,7 +6,7 @@
 //! product per token.
 
 pub(crate) mod cpu;
-mod device;
+pub(crate) mod device;
 mod fusion;
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result as CandleResult, Shape, Tensor};
@@ -45,7 +45,7 @@ pub fn fuse_patchwise(
     fusion: Fusion,
 ) -> Result<Tensor> {
     check_operands("fuse_patchwise", adapter, mlp, gate, fusion)?;
-    if gpu::has_kernel(adapter) {
+    if gpu::has_kernel([adapter, mlp, gate]) {
         return Ok(device::apply(adapter, mlp, gate, fusion)?);
     }
     if adapter.elem_count() == 0 {

@@ -9,6 +9,8 @@ const SOURCE: Source = Source { name: "gelu", text: include_str!("kernel.cu") };
 fn launch(function: &'static str, x: &Tensor) -> Result<Launch> {
     Ok(Launch {
         source: SOURCE,
+        constants: Vec::new(),
+        more: Vec::new(),
         function,
         values: x.dtype(),
         blocks: x.elem_count().div_ceil(BLOCK),

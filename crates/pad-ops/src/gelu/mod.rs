@@ -34,7 +34,7 @@ use crate::{
 /// ```
 pub fn gelu(x: &Tensor) -> Result<Tensor> {
     check::expect_float("gelu", "x", x)?;
-    if gpu::has_kernel(x) {
+    if gpu::has_kernel([x]) {
         return Ok(device::apply(x)?);
     }
     if !has_kernel(x) {

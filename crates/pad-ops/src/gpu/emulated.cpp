@@ -1,6 +1,10 @@
 // Runs a kernel of CUDA C on the CPU, for tests: the threads of a block are fibers that take turns, so that they can wait
-// for each other. Whatever they write outside their arrays is found; so is a wait that not all of a block take part in.
+// for each other. Whatever they read or write outside their arrays is found: an array ends (in the other order of turns:
+// begins) where memory that cannot be touched begins. So is a wait that not all of a block or warp take part in.
+#include <signal.h>
+#include <sys/mman.h>
 #include <ucontext.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <cstdlib>
@@ -16,6 +20,7 @@ static Index threadIdx, blockIdx, blockDim, gridDim;
 #define __global__
 #define __shared__ static
 #define __restrict__
+#define __align__(bytes) __attribute__((aligned(bytes)))
 
 static int min(int a, int b) { return a < b ? a : b; }
 static unsigned __float_as_uint(float value) { unsigned bits; memcpy(&bits, &value, 4); return bits; }
@@ -46,6 +51,8 @@ static void wait(Barrier& barrier, int count) {
 }
 
 static void __syncthreads() { wait(block_barrier, (int)blockDim.x); }
+
+static void __syncwarp() { wait(warp_barriers[threadIdx.x / 32], 32); }
 
 static float __shfl_xor_sync(unsigned, float value, int mask) {
     int thread = (int)threadIdx.x;
@@ -89,8 +96,48 @@ static void read_all(void* into, size_t bytes) {
     if (bytes && fread(into, 1, bytes, stdin) != bytes) exit(fail("the input ends early"));
 }
 
-// Bytes on both sides of every array.
-static const size_t GUARD = 4096;
+// An array between two stretches of memory that cannot be touched.
+struct Guarded {
+    unsigned char *whole, *inside, *at;
+    size_t total, room, bytes;
+};
+
+// Bytes that cannot be touched on each side, and what fills the room that an array leaves of its pages.
+static const size_t GUARD = 1 << 26;
+static const unsigned char FILL = 0xAB;
+static std::vector<Guarded> memory;
+
+// Flush with the end of its pages, or with their beginning.
+static Guarded guarded(size_t bytes, bool from_start) {
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    Guarded one;
+    one.bytes = bytes;
+    one.room = (bytes + page - 1) / page * page;
+    one.total = one.room + 2 * GUARD;
+    one.whole = (unsigned char*)mmap(0, one.total, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (one.whole == MAP_FAILED) exit(fail("no memory"));
+    one.inside = one.whole + GUARD;
+    if (one.room && mprotect(one.inside, one.room, PROT_READ | PROT_WRITE)) exit(fail("no memory"));
+    memset(one.inside, FILL, one.room);
+    one.at = from_start ? one.inside : one.inside + one.room - bytes;
+    return one;
+}
+
+static void outside(int, siginfo_t* info, void* context) {
+    const char* how = "used";
+#ifdef __x86_64__
+    how = ((ucontext_t*)context)->uc_mcontext.gregs[REG_ERR] & 2 ? "written" : "read";
+#endif
+    unsigned char* where = (unsigned char*)info->si_addr;
+    for (size_t i = 0; i < memory.size(); i++) {
+        if (where >= memory[i].whole && where < memory[i].whole + memory[i].total) {
+            fprintf(stderr, "argument %zu: %s outside the array\n", i, how);
+            _exit(1);
+        }
+    }
+    fprintf(stderr, "memory of no argument %s\n", how);
+    _exit(1);
+}
 
 int main(int count, char** words) {
     if (count != 5) return fail("FUNCTION BLOCKS THREADS ORDER");
@@ -103,23 +150,41 @@ int main(int count, char** words) {
     gridDim = { (unsigned)atoi(words[2]), 1, 1 };
     blockDim = { (unsigned)threads, 1, 1 };
 
-    // Each argument: a byte (0 array, 1 number), its bytes as u64, and they.
-    std::vector<std::vector<unsigned char>> memory;
-    std::vector<char> is_array;
+    // Each argument: a byte, its bytes as u64, and they. An array; a number; no array (a null pointer); an array of the table
+    // of arrays, which is an argument itself and stands behind its last one.
+    enum Kind { ARRAY = 0, NUMBER = 1, ABSENT = 2, ENTRY = 3, TABLE = 4 };
+    std::vector<unsigned char> kinds;
     unsigned char kind;
     while (fread(&kind, 1, 1, stdin) == 1) {
         unsigned long long bytes;
         read_all(&bytes, 8);
-        is_array.push_back(kind == 0);
-        memory.emplace_back(bytes + 2 * GUARD, 0xAB);
-        read_all(memory.back().data() + GUARD, bytes);
+        kinds.push_back(kind);
+        memory.push_back(guarded(bytes, backwards));
+        read_all(memory.back().at, bytes);
     }
-    std::vector<void*> pointers(memory.size()), from(memory.size());
+    std::vector<void*> pointers(memory.size()), from, table;
     for (size_t i = 0; i < memory.size(); i++) {
-        pointers[i] = memory[i].data() + GUARD;
-        from[i] = is_array[i] ? (void*)&pointers[i] : pointers[i];
+        pointers[i] = kinds[i] == ABSENT ? nullptr : memory[i].at;
+        if (kinds[i] == ENTRY) table.push_back(memory[i].bytes ? memory[i].at : nullptr);
+    }
+    void** table_at = table.data();
+    for (size_t i = 0; i < memory.size(); i++) {
+        if (kinds[i] == ARRAY || kinds[i] == ABSENT) from.push_back(&pointers[i]);
+        if (kinds[i] == NUMBER) from.push_back(memory[i].at);
+        if (kinds[i] == TABLE) from.push_back(&table_at);
     }
     arguments = from.data();
+
+    static char signal_stack[1 << 16];
+    stack_t other = {};
+    other.ss_sp = signal_stack;
+    other.ss_size = sizeof signal_stack;
+    sigaltstack(&other, 0);
+    struct sigaction action = {};
+    action.sa_sigaction = outside;
+    action.sa_flags = SA_SIGINFO | SA_ONSTACK;
+    sigaction(SIGSEGV, &action, 0);
+    sigaction(SIGBUS, &action, 0);
 
     const size_t STACK = 1 << 16;
     std::vector<char> stacks(STACK * threads);
@@ -149,14 +214,14 @@ int main(int count, char** words) {
         }
     }
     for (size_t i = 0; i < memory.size(); i++) {
-        const std::vector<unsigned char>& one = memory[i];
-        for (size_t at = 0; at < GUARD; at++) {
-            if (one[at] != 0xAB || one[one.size() - 1 - at] != 0xAB) {
+        const Guarded& one = memory[i];
+        for (unsigned char* at = one.inside; at < one.inside + one.room; at++) {
+            if ((at < one.at || at >= one.at + one.bytes) && *at != FILL) {
                 fprintf(stderr, "argument %zu: written outside the array\n", i);
                 return 1;
             }
         }
-        if (is_array[i]) fwrite(one.data() + GUARD, 1, one.size() - 2 * GUARD, stdout);
+        if (kinds[i] == ARRAY || kinds[i] == ENTRY) fwrite(one.at, 1, one.bytes, stdout);
     }
     return 0;
 }

@@ -15,7 +15,7 @@ use std::{
 use candle_core::{CpuStorage, DType, Layout, Result, backend::BackendStorage, bail};
 use half::bf16;
 
-use super::launch::{BLOCK, Launch, Number};
+use super::launch::{BLOCK, Key, Launch, Number};
 
 thread_local! {
     static ON: Cell<bool> = const { Cell::new(false) };
@@ -51,10 +51,10 @@ pub(crate) fn through<R>(work: impl FnOnce() -> R) -> R {
 
 /// The program of a source and type of values, compiled if it is not there yet.
 fn program(launch: &Launch) -> Result<PathBuf> {
-    static COMPILED: Mutex<Option<HashMap<(&'static str, DType), PathBuf>>> = Mutex::new(None);
+    static COMPILED: Mutex<Option<HashMap<Key, PathBuf>>> = Mutex::new(None);
     let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
     let compiled = compiled.get_or_insert_with(HashMap::new);
-    let key = (launch.source.name, launch.values);
+    let key = launch.key();
     if let Some(path) = compiled.get(&key) {
         return Ok(path.clone());
     }
@@ -72,7 +72,8 @@ fn program(launch: &Launch) -> Result<PathBuf> {
         fs::write(parts.join("kernel.inc"), &text)?;
         fs::write(parts.join("main.cpp"), main)?;
         let made = Command::new("c++")
-            .args(["-std=c++17", "-O2", "-w", "-ffp-contract=off", "main.cpp", "-o", "program"])
+            .args(["-std=c++17", "-O2", "-w", "-ffp-contract=off", "-fno-strict-aliasing"])
+            .args(["main.cpp", "-o", "program"])
             .current_dir(&parts)
             .output()?;
         if !made.status.success() {
@@ -91,12 +92,24 @@ fn bytes_of(storage: &CpuStorage, layout: &Layout) -> Result<Vec<u8>> {
         CpuStorage::F32(values) => values[from..to].iter().flat_map(|v| v.to_le_bytes()).collect(),
         CpuStorage::BF16(values) => values[from..to].iter().flat_map(|v| v.to_le_bytes()).collect(),
         CpuStorage::U32(values) => values[from..to].iter().flat_map(|v| v.to_le_bytes()).collect(),
-        other => bail!("operands of f32, bf16 or u32, found {:?}", other.dtype()),
+        CpuStorage::F64(values) => values[from..to].iter().flat_map(|v| v.to_le_bytes()).collect(),
+        CpuStorage::U8(values) => values[from..to].to_vec(),
+        other => bail!("a kernel takes no operands of {:?}", other.dtype()),
     })
 }
 
-fn array(bytes: &[u8]) -> Vec<u8> {
-    [&[0_u8][..], &(bytes.len() as u64).to_le_bytes(), bytes].concat()
+/// What the program knows an argument as; see `emulated.cpp`.
+#[derive(Clone, Copy)]
+enum Kind {
+    Array = 0,
+    Number = 1,
+    Absent = 2,
+    Entry = 3,
+    Table = 4,
+}
+
+fn argument(kind: Kind, bytes: &[u8]) -> Vec<u8> {
+    [&[kind as u8][..], &(bytes.len() as u64).to_le_bytes(), bytes].concat()
 }
 
 fn execute(launch: &Launch, input: &[u8], backwards: bool) -> Result<Vec<u8>> {
@@ -117,24 +130,59 @@ fn execute(launch: &Launch, input: &[u8], backwards: bool) -> Result<Vec<u8>> {
     Ok(done.stdout)
 }
 
-pub(super) fn run(launch: &Launch, inputs: &[(&CpuStorage, &Layout)]) -> Result<CpuStorage> {
+fn numbers<const N: usize>(bytes: &[u8]) -> impl Iterator<Item = [u8; N]> + '_ {
+    bytes.as_chunks::<N>().0.iter().copied()
+}
+
+fn storage_of(dtype: DType, bytes: &[u8]) -> Result<CpuStorage> {
+    Ok(match dtype {
+        DType::F32 => CpuStorage::F32(numbers(bytes).map(f32::from_le_bytes).collect()),
+        DType::BF16 => CpuStorage::BF16(numbers(bytes).map(bf16::from_le_bytes).collect()),
+        DType::F64 => CpuStorage::F64(numbers(bytes).map(f64::from_le_bytes).collect()),
+        other => bail!("a kernel gives no results of {other:?}"),
+    })
+}
+
+/// Outputs, and what the arrays of the table became.
+pub(super) fn run(
+    launch: &Launch,
+    inputs: &[Option<(&CpuStorage, &Layout)>],
+    table: &[Option<(&CpuStorage, &Layout)>],
+) -> Result<[Vec<CpuStorage>; 2]> {
     LAUNCHES.set(LAUNCHES.get() + 1);
-    let mut input = Vec::new();
-    let mut sent = 0;
-    for (storage, layout) in inputs {
-        let bytes = bytes_of(storage, layout)?;
-        sent += bytes.len();
-        input.extend(array(&bytes));
+    let (mut input, mut read) = (Vec::new(), 0);
+    for operand in inputs {
+        match operand {
+            Some((storage, layout)) => {
+                let bytes = bytes_of(storage, layout)?;
+                read += bytes.len();
+                input.extend(argument(Kind::Array, &bytes));
+            }
+            None => input.extend(argument(Kind::Absent, &[])),
+        }
     }
-    let (dtype, count) = (launch.output.0, launch.output.1.elem_count());
-    // Values that no kernel writes: a NaN shows.
-    input.extend(array(&vec![0xFF; count * dtype.size_in_bytes()]));
+    for entry in table {
+        let bytes = entry.map_or(Ok(Vec::new()), |(storage, layout)| bytes_of(storage, layout))?;
+        input.extend(argument(Kind::Entry, &bytes));
+    }
+    if !table.is_empty() {
+        input.extend(argument(Kind::Table, &[]));
+    }
+    for (dtype, shape) in launch.outputs() {
+        match shape.elem_count() {
+            0 => input.extend(argument(Kind::Absent, &[])),
+            // Values that no kernel writes: a NaN shows.
+            count => {
+                input.extend(argument(Kind::Array, &vec![0xFF; count * dtype.size_in_bytes()]));
+            }
+        }
+    }
     for number in &launch.numbers {
         let bytes = match number {
             Number::Int(number) => number.to_le_bytes(),
             Number::Float(number) => number.to_le_bytes(),
         };
-        input.extend([&[1_u8][..], &4_u64.to_le_bytes(), &bytes].concat());
+        input.extend(argument(Kind::Number, &bytes));
     }
     let output = execute(launch, &input, false)?;
     // Threads that take turns the other way round give the same bits, unless one does not wait for
@@ -142,20 +190,26 @@ pub(super) fn run(launch: &Launch, inputs: &[(&CpuStorage, &Layout)]) -> Result<
     if output != execute(launch, &input, true)? {
         bail!("{}: the result hangs on the order of threads", launch.function);
     }
-    if input.len() < sent || output.len() != sent + count * dtype.size_in_bytes() {
+    let mut rest = output.get(read..).unwrap_or_default();
+    let mut take = |dtype: DType, count: usize| {
+        let bytes = count * dtype.size_in_bytes();
+        match rest.split_at_checked(bytes) {
+            Some((taken, behind)) => {
+                rest = behind;
+                storage_of(dtype, taken)
+            }
+            None => bail!("{}: {} bytes came back", launch.function, output.len()),
+        }
+    };
+    let changed = table.iter().flatten();
+    let changed = changed
+        .map(|(storage, layout)| take(storage.dtype(), layout.shape().elem_count()))
+        .collect::<Result<_>>()?;
+    let written = launch.outputs().filter(|(_, shape)| shape.elem_count() > 0);
+    let made = written.map(|(dtype, shape)| take(*dtype, shape.elem_count()));
+    let made = made.collect::<Result<_>>()?;
+    if !rest.is_empty() {
         bail!("{}: {} bytes came back", launch.function, output.len());
     }
-    let output = &output[sent..];
-    Ok(match dtype {
-        DType::F32 => {
-            let values =
-                output.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
-            CpuStorage::F32(values.collect())
-        }
-        DType::BF16 => {
-            let values = output.chunks_exact(2).map(|b| bf16::from_le_bytes([b[0], b[1]]));
-            CpuStorage::BF16(values.collect())
-        }
-        other => bail!("results of f32 or bf16, found {other:?}"),
-    })
+    Ok([made, changed])
 }

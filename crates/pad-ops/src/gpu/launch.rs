@@ -1,5 +1,7 @@
 //! What is launched, as data.
 
+use std::fmt::Write as _;
+
 use candle_core::{DType, Result, Shape, bail};
 
 /// Threads of a block; a warp is 32 of them, everywhere.
@@ -27,16 +29,25 @@ pub(crate) enum Number {
     Float(f32),
 }
 
-/// A launch: `function(inputs.., output, numbers..)`.
+/// A constant that a source is compiled with (`#define NAME value`).
+pub(crate) type Constant = (&'static str, usize);
+
+/// What a compiled source is known by.
+pub(super) type Key = (&'static str, DType, Vec<Constant>);
+
+/// A launch: `function(inputs.., outputs.., numbers..)`.
 #[derive(Clone, Debug)]
 pub(crate) struct Launch {
     pub(crate) source: Source,
+    pub(crate) constants: Vec<Constant>,
     pub(crate) function: &'static str,
     /// What `T` is: f32 or bf16.
     pub(crate) values: DType,
     pub(crate) blocks: usize,
     pub(crate) numbers: Vec<Number>,
     pub(crate) output: (DType, Shape),
+    /// Outputs behind the first.
+    pub(crate) more: Vec<(DType, Shape)>,
 }
 
 impl Launch {
@@ -47,7 +58,21 @@ impl Launch {
             DType::BF16 => "bf16",
             other => bail!("{}: a kernel for f32 and bf16, found {other:?}", self.function),
         };
-        Ok(format!("{PRELUDE}\ntypedef {values} T;\n{}", self.source.text))
+        let mut text = format!("{PRELUDE}\ntypedef {values} T;\n");
+        for (name, value) in &self.constants {
+            // Writing to a string does not fail.
+            let _ = writeln!(text, "#define {name} {value}");
+        }
+        text.push_str(self.source.text);
+        Ok(text)
+    }
+
+    pub(super) fn key(&self) -> Key {
+        (self.source.name, self.values, self.constants.clone())
+    }
+
+    pub(super) fn outputs(&self) -> impl Iterator<Item = &(DType, Shape)> {
+        std::iter::once(&self.output).chain(&self.more)
     }
 }
 

@@ -10,19 +10,24 @@
 // Without CUDA nothing runs a launch.
 #![cfg_attr(not(any(test, feature = "cuda")), allow(dead_code))]
 
+#[cfg(test)]
+mod branch_tests;
 #[cfg(feature = "cuda")]
 mod cuda;
 #[cfg(test)]
 pub(crate) mod emulated;
 mod launch;
+pub(crate) mod nary;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use launch::{BLOCK, Launch, Number, Source, WARPS, int};
+pub(crate) use launch::{BLOCK, Constant, Launch, Number, Source, WARPS, int};
+
+use std::ops::Deref;
 
 use candle_core::{
-    CpuStorage, CudaStorage, CustomOp1, CustomOp2, CustomOp3, DType, Layout, Result, Shape,
-    Storage, Tensor, bail, op::BackpropOp,
+    CpuStorage, CudaStorage, CustomOp1, CustomOp2, CustomOp3, DType, Device, InplaceOp1, Layout,
+    Result, Shape, Storage, Tensor, bail, op::BackpropOp,
 };
 
 /// Chunks of rows that a sum over rows takes apart: enough blocks for a large GPU, and the same
@@ -31,11 +36,14 @@ pub(crate) fn chunks(rows: usize) -> usize {
     rows.div_ceil(64).min(64)
 }
 
-/// Whether operands like `tensor` go through a kernel of this module: f32 or bf16 on a CUDA device
-/// that was compiled for.
-pub(crate) fn has_kernel(tensor: &Tensor) -> bool {
-    let values = matches!(tensor.dtype(), DType::F32 | DType::BF16);
-    values && is_gpu(tensor) && tensor.elem_count() > 0 && !crate::paths::reference_only()
+/// Whether operands like these go through a kernel of this module: all of them f32 or bf16, none
+/// empty, on a CUDA device that was compiled for.
+pub(crate) fn has_kernel<'a>(operands: impl IntoIterator<Item = &'a Tensor>) -> bool {
+    let fits = |operand: &Tensor| {
+        let values = matches!(operand.dtype(), DType::F32 | DType::BF16);
+        values && is_gpu(operand) && operand.elem_count() > 0
+    };
+    !crate::paths::reference_only() && operands.into_iter().all(fits)
 }
 
 #[cfg(not(test))]
@@ -48,56 +56,188 @@ fn is_gpu(_: &Tensor) -> bool {
     emulated::is_on()
 }
 
+/// An array of a device, or none.
+type Operand<'a, M> = Option<(&'a M, &'a Layout)>;
+
 /// Where arrays are and kernels run.
 trait Memory: Sized {
-    fn run(launch: &Launch, inputs: &[(&Self, &Layout)]) -> Result<Self>;
+    /// Runs a kernel: outputs, and the new values of the table's arrays where they are not changed
+    /// in place.
+    fn run(
+        launch: &Launch,
+        inputs: &[Operand<'_, Self>],
+        table: &[Operand<'_, Self>],
+    ) -> Result<[Vec<Self>; 2]>;
 }
 
 impl Memory for CudaStorage {
     #[cfg(feature = "cuda")]
-    fn run(launch: &Launch, inputs: &[(&Self, &Layout)]) -> Result<Self> {
-        cuda::run(launch, inputs)
+    fn run(
+        launch: &Launch,
+        inputs: &[Operand<'_, Self>],
+        table: &[Operand<'_, Self>],
+    ) -> Result<[Vec<Self>; 2]> {
+        Ok([cuda::run(launch, inputs, table)?, Vec::new()])
     }
 
     #[cfg(not(feature = "cuda"))]
-    fn run(_: &Launch, _: &[(&Self, &Layout)]) -> Result<Self> {
+    fn run(_: &Launch, _: &[Operand<'_, Self>], _: &[Operand<'_, Self>]) -> Result<[Vec<Self>; 2]> {
         Err(candle_core::Error::NotCompiledWithCudaSupport)
     }
 }
 
 impl Memory for CpuStorage {
     #[cfg(test)]
-    fn run(launch: &Launch, inputs: &[(&Self, &Layout)]) -> Result<Self> {
-        emulated::run(launch, inputs)
+    fn run(
+        launch: &Launch,
+        inputs: &[Operand<'_, Self>],
+        table: &[Operand<'_, Self>],
+    ) -> Result<[Vec<Self>; 2]> {
+        emulated::run(launch, inputs, table)
     }
 
     #[cfg(not(test))]
-    fn run(launch: &Launch, _: &[(&Self, &Layout)]) -> Result<Self> {
+    fn run(
+        launch: &Launch,
+        _: &[Operand<'_, Self>],
+        _: &[Operand<'_, Self>],
+    ) -> Result<[Vec<Self>; 2]> {
         bail!("{}: a kernel for CUDA devices, found arrays on the CPU", launch.function)
     }
 }
 
 /// Runs a kernel on contiguous tensors; the result has no gradient.
 pub(crate) fn run(launch: &Launch, inputs: &[&Tensor]) -> Result<Tensor> {
-    let inputs: Vec<Tensor> =
-        inputs.iter().map(|input| input.contiguous()).collect::<Result<_>>()?;
-    let locked: Vec<_> = inputs.iter().map(Tensor::storage_and_layout).collect();
-    let mut cuda = Vec::new();
-    let mut cpu = Vec::new();
-    for (storage, layout) in &locked {
-        match &**storage {
-            Storage::Cuda(storage) => cuda.push((storage, *layout)),
-            Storage::Cpu(storage) => cpu.push((storage, *layout)),
-            Storage::Metal(_) => bail!("{}: a kernel for CUDA devices", launch.function),
-        }
+    let inputs: Vec<Option<&Tensor>> = inputs.iter().copied().map(Some).collect();
+    let [output] = several(launch, &inputs)?;
+    Ok(output)
+}
+
+/// [`run_all`] without a table: all outputs of a launch.
+pub(crate) fn several<const N: usize>(
+    launch: &Launch,
+    inputs: &[Option<&Tensor>],
+) -> Result<[Tensor; N]> {
+    run_all(launch, inputs, &[])?.try_into().map_err(|_| one(launch))
+}
+
+fn one(launch: &Launch) -> candle_core::Error {
+    candle_core::Error::Msg(format!("{}: an output is missing", launch.function))
+}
+
+/// Runs a kernel on contiguous tensors, of which some may be left out (null pointers). With a
+/// `table` the kernel takes an array of pointers behind the inputs, and may change what they point
+/// to: whoever holds these tensors sees it. Returns all outputs, which have no gradient. Outputs
+/// without values are null pointers; if there is nothing else to write, nothing is launched.
+pub(crate) fn run_all(
+    launch: &Launch,
+    inputs: &[Option<&Tensor>],
+    table: &[Option<&Tensor>],
+) -> Result<Vec<Tensor>> {
+    let contiguous = |input: &Option<&Tensor>| input.map(Tensor::contiguous).transpose();
+    let inputs: Vec<Option<Tensor>> = inputs.iter().map(contiguous).collect::<Result<_>>()?;
+    let entries: Vec<Option<Tensor>> = table.iter().map(|entry| entry.cloned()).collect();
+    if let Some(entry) = entries.iter().flatten().find(|entry| !entry.is_contiguous()) {
+        bail!("{}: a table of contiguous arrays, found {:?}", launch.function, entry.layout())
     }
-    let storage = match (cpu.is_empty(), cuda.is_empty()) {
-        (true, false) => Storage::Cuda(Memory::run(launch, &cuda)?),
-        (false, true) => Storage::Cpu(Memory::run(launch, &cpu)?),
-        _ => bail!("{}: operands on one device, found several or none", launch.function),
+    let Some(first) = inputs.iter().chain(&entries).flatten().next() else {
+        bail!("{}: a kernel without operands", launch.function)
     };
-    let shape = launch.output.1.clone();
-    Ok(Tensor::from_storage(storage, shape, BackpropOp::none(), false))
+    let device = first.device().clone();
+    if table.is_empty() && launch.outputs().all(|(_, shape)| shape.elem_count() == 0) {
+        return launch.outputs().map(|(dtype, shape)| empty(*dtype, shape, &device)).collect();
+    }
+    let [made, changed] = match device {
+        Device::Cpu => {
+            let [made, changed] = in_memory(launch, &inputs, &entries, |storage| match storage {
+                Storage::Cpu(storage) => Some(storage),
+                _ => None,
+            })?;
+            [made, changed].map(|all| all.into_iter().map(Storage::Cpu).collect::<Vec<_>>())
+        }
+        Device::Cuda(_) => {
+            let [made, changed] = in_memory(launch, &inputs, &entries, |storage| match storage {
+                Storage::Cuda(storage) => Some(storage),
+                _ => None,
+            })?;
+            [made, changed].map(|all| all.into_iter().map(Storage::Cuda).collect::<Vec<_>>())
+        }
+        Device::Metal(_) => bail!("{}: a kernel for CUDA devices", launch.function),
+    };
+    for (entry, values) in entries.iter().flatten().zip(changed) {
+        entry.inplace_op1(&Replace(values))?;
+    }
+    let mut made = made.into_iter();
+    launch
+        .outputs()
+        .map(|(dtype, shape)| {
+            if shape.elem_count() == 0 {
+                return empty(*dtype, shape, &device);
+            }
+            let storage = made.next().ok_or_else(|| one(launch))?;
+            Ok(Tensor::from_storage(storage, shape.clone(), BackpropOp::none(), false))
+        })
+        .collect()
+}
+
+/// Runs a kernel on storages that `of` knows.
+fn in_memory<M: Memory>(
+    launch: &Launch,
+    inputs: &[Option<Tensor>],
+    table: &[Option<Tensor>],
+    of: impl Fn(&Storage) -> Option<&M>,
+) -> Result<[Vec<M>; 2]> {
+    let locked = [inputs, table].map(|tensors| {
+        let locked = tensors.iter().map(|t| t.as_ref().map(Tensor::storage_and_layout));
+        locked.collect::<Vec<_>>()
+    });
+    let inputs = operands(launch, &locked[0], &of)?;
+    let table = operands(launch, &locked[1], &of)?;
+    M::run(launch, &inputs, &table)
+}
+
+fn operands<'a, M, G: Deref<Target = Storage>>(
+    launch: &Launch,
+    locked: &'a [Option<(G, &'a Layout)>],
+    of: &impl Fn(&Storage) -> Option<&M>,
+) -> Result<Vec<Operand<'a, M>>> {
+    let operand = |operand: &'a Option<(G, &'a Layout)>| match operand {
+        None => Ok(None),
+        Some((storage, layout)) => match of(storage) {
+            Some(storage) => Ok(Some((storage, *layout))),
+            None => bail!("{}: operands on one device, found several", launch.function),
+        },
+    };
+    locked.iter().map(operand).collect()
+}
+
+/// A tensor without values. (An allocation of nothing is an error of the driver.)
+fn empty(dtype: DType, shape: &Shape, device: &Device) -> Result<Tensor> {
+    Tensor::zeros(1, dtype, device)?.narrow(0, 0, 0)?.reshape(shape.clone())
+}
+
+/// Puts the values that a kernel's table was left with where they belong: on the CPU, where the
+/// kernel was another program's.
+struct Replace(Storage);
+
+impl InplaceOp1 for Replace {
+    fn name(&self) -> &'static str {
+        "replace"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
+        let Some((from, to)) = layout.contiguous_offsets() else { bail!("not contiguous") };
+        match (storage, &self.0) {
+            (CpuStorage::F32(into), Storage::Cpu(CpuStorage::F32(values))) => {
+                into[from..to].copy_from_slice(values);
+            }
+            (CpuStorage::BF16(into), Storage::Cpu(CpuStorage::BF16(values))) => {
+                into[from..to].copy_from_slice(values);
+            }
+            _ => bail!("replace: f32 or bf16 on the CPU"),
+        }
+        Ok(())
+    }
 }
 
 /// What an operator does with the gradient that arrives.
@@ -136,7 +276,12 @@ struct Operator<B> {
 
 impl<B: Backward> Operator<B> {
     fn forward<M: Memory>(&self, inputs: &[(&M, &Layout)]) -> Result<(M, Shape)> {
-        Ok((M::run(&self.launch, inputs)?, self.launch.output.1.clone()))
+        let inputs: Vec<Operand<'_, M>> = inputs.iter().copied().map(Some).collect();
+        let [made, _] = M::run(&self.launch, &inputs, &[])?;
+        match made.into_iter().next() {
+            Some(output) => Ok((output, self.launch.output.1.clone())),
+            None => Err(one(&self.launch)),
+        }
     }
 
     fn gradients<const N: usize>(

@@ -7,13 +7,14 @@ use pad_testkit::{close, numbers};
 
 use super::emulated;
 use crate::{
-    AdamWStep, Fusion, ImageBox, ImageSize, Mode, RoiAlign, adamw_step, dropout, fuse_patchwise,
-    gelu, layer_norm, linear, reference, resize_bilinear, rng::Key, roi_align, softmax,
+    AdamWStep, AdamWSteps, Fusion, ImageBox, ImageSize, Mode, RoiAlign, adamw_step, dropout,
+    fuse_patchwise, gelu, layer_norm, linear, reference, resize_bilinear, rng::Key, roi_align,
+    softmax, sums_of_squares,
 };
 
 /// Relative differences that are allowed: f32, bf16.
-const F32: (DType, f64) = (DType::F32, 1e-5);
-const BF16: (DType, f64) = (DType::BF16, 2e-2);
+pub(super) const F32: (DType, f64) = (DType::F32, 1e-5);
+pub(super) const BF16: (DType, f64) = (DType::BF16, 2e-2);
 
 /// The result and the gradients of a weighted sum of it, all in f32.
 fn all(
@@ -32,7 +33,7 @@ fn all(
 }
 
 /// Compares the kernel with the composition in f32 on the same values.
-fn compare(
+pub(super) fn compare(
     name: &str,
     shapes: &[&[usize]],
     (dtype, tolerance): (DType, f64),
@@ -208,6 +209,71 @@ fn adamw_kernels() {
     }
 }
 
+/// Many tensors together: more values than a chunk, few, one; parts of larger arrays.
+#[test]
+fn adamw_steps_together() {
+    if !emulated::has_compiler() {
+        eprintln!("not run, there is no C++ compiler (c++)");
+        return;
+    }
+    let shapes: [&[usize]; 4] = [&[8192 * 2 + 77], &[3, 5], &[1], &[8192]];
+    let step = |at: usize| AdamWStep {
+        keep: 1.0 - 1e-3 * at as f64,
+        toward: 0.1,
+        beta2: 0.95,
+        step_size: 3e-3 + 1e-3 * at as f64,
+        root_correction: 0.4,
+        eps: 1e-8,
+        gradient_factor: 0.7,
+    };
+    let part = |shape: &[usize], salt: u64| {
+        let count: usize = shape.iter().product();
+        numbers(&[count + 3], DType::F32, salt).narrow(0, 1, count).unwrap().reshape(shape).unwrap()
+    };
+    let mut together = AdamWSteps::new();
+    let mut want = Vec::new();
+    let mut found = Vec::new();
+    emulated::through(|| {
+        for (at, shape) in shapes.iter().enumerate() {
+            let [p, g, m] = [1, 2, 3].map(|salt| part(shape, salt + 10 * at as u64));
+            let v = part(shape, 4 + at as u64).sqr().unwrap();
+            want.push(reference::adamw_step(&p, &g, &m, &v, &step(at)).unwrap());
+            assert!(together.push(&p, &g, [&m, &v], &step(at)).unwrap());
+            found.push([p, m, v]);
+        }
+        let other = AdamWStep { eps: 1e-6, ..step(0) };
+        let [p, m, v] = &found[0];
+        assert!(!together.push(p, p, [m, v], &other).unwrap(), "the numbers differ");
+        let half = p.to_dtype(DType::BF16).unwrap();
+        assert!(!together.push(&half, &half, [&half, &half], &step(0)).unwrap());
+        let launches = emulated::launches();
+        together.run().unwrap();
+        assert_eq!(emulated::launches(), launches + 1);
+    });
+    for (found, want) in found.iter().zip(&want) {
+        for (found, want) in found.iter().zip([&want.p, &want.exp_avg, &want.exp_avg_sq]) {
+            close("together", found, want, 1e-6);
+        }
+    }
+    let mut aside = AdamWSteps::new();
+    let [p, m, v] = &found[1];
+    assert!(!aside.push(p, p, [m, v], &step(0)).unwrap(), "on the CPU");
+
+    let gradients: Vec<Tensor> =
+        shapes.iter().zip(20..).map(|(shape, salt)| part(shape, salt)).collect();
+    let all: Vec<&Tensor> = gradients.iter().collect();
+    let squares = emulated::through(|| sums_of_squares(&all)).unwrap().unwrap();
+    for (square, gradient) in squares.iter().zip(&gradients) {
+        let wide = gradient.to_dtype(DType::F64).unwrap();
+        let want = wide.sqr().unwrap().sum_all().unwrap().to_scalar::<f64>().unwrap();
+        assert!((square / want - 1.0).abs() < 1e-12);
+    }
+    assert_eq!(sums_of_squares(&all).unwrap(), None, "on the CPU");
+    let huge = Tensor::new(&[3e38_f32, 3e38], p.device()).unwrap();
+    let square = emulated::through(|| sums_of_squares(&[&huge])).unwrap().unwrap();
+    assert!(square[0].is_finite(), "f32 squares would overflow");
+}
+
 /// A NaN must reach the result, not be lost on the way through bf16 or a maximum.
 #[test]
 fn nan_stays() {
@@ -232,20 +298,63 @@ fn emulation_finds_faults() {
     let run = |name: &'static str, text: &'static str| {
         let launch = super::Launch {
             source: super::Source { name, text },
+            constants: vec![("AHEAD", 1)],
             function: "faulty",
             values: DType::F32,
             blocks: 1,
             numbers: Vec::new(),
             output: (DType::F32, (1, 256).into()),
+            more: Vec::new(),
         };
         let x = numbers(&[1, 256], DType::F32, 1);
         emulated::through(|| super::run(&launch, &[&x])).map_err(|error| error.to_string())
     };
     let outside = run(
         "outside",
-        "extern \"C\" __global__ void faulty(const T* x, T* y) { y[threadIdx.x + 1] = x[threadIdx.x]; }",
+        "extern \"C\" __global__ void faulty(const T* x, T* y) { y[threadIdx.x + AHEAD] = x[threadIdx.x]; }",
     );
     assert!(outside.unwrap_err().contains("argument 1: written outside the array"));
+    for (name, text) in [
+        (
+            "reads behind",
+            "extern \"C\" __global__ void faulty(const T* x, T* y) { y[threadIdx.x] = x[threadIdx.x + 1]; }",
+        ),
+        (
+            "reads before",
+            "extern \"C\" __global__ void faulty(const T* x, T* y) { y[threadIdx.x] = x[(int)threadIdx.x - 1]; }",
+        ),
+        (
+            "reads far away",
+            "extern \"C\" __global__ void faulty(const T* x, T* y) { y[threadIdx.x] = x[threadIdx.x << 12]; }",
+        ),
+    ] {
+        assert!(
+            run(name, text).unwrap_err().contains("argument 0: read outside the array"),
+            "{name}"
+        );
+    }
+    let half_a_warp = run(
+        "half a warp",
+        "extern \"C\" __global__ void faulty(const T* x, T* y) {
+             if (threadIdx.x < 16) __syncwarp();
+             y[threadIdx.x] = x[threadIdx.x];
+         }",
+    );
+    assert!(half_a_warp.unwrap_err().contains("threads wait for others that never come"));
+    let warps = run(
+        "warps",
+        "extern \"C\" __global__ void faulty(const T* x, T* y) {
+             __shared__ float seen[256];
+             seen[threadIdx.x] = x[threadIdx.x];
+             __syncwarp();
+             float other = seen[threadIdx.x ^ 31];
+             __syncwarp();
+             seen[threadIdx.x] = other;
+             __syncwarp();
+             y[threadIdx.x] = seen[threadIdx.x ^ 31];
+         }",
+    );
+    close("there and back", &warps.unwrap(), &numbers(&[1, 256], DType::F32, 1), 0.0);
     let unordered = run(
         "unordered",
         "extern \"C\" __global__ void faulty(const T* x, T* y) {
@@ -266,4 +375,77 @@ fn emulation_finds_faults() {
     );
     let x = numbers(&[1, 256], DType::F32, 1);
     close("copied", &fine.unwrap(), &x, 0.0);
+}
+
+/// Operands that are left out, several outputs, one of them empty, and a table of arrays that are
+/// changed in place.
+#[test]
+fn tables_and_absent_operands() {
+    if !emulated::has_compiler() {
+        eprintln!("not run, there is no C++ compiler (c++)");
+        return;
+    }
+    let text = "extern \"C\" __global__ void several(
+            const T* x, const T* absent, const unsigned long long* table, float* twice, float* none, T* thrice, int count) {
+            int at = (int)place();
+            if (at >= count || absent || none || table[1]) return;
+            twice[at] = 2.0f * load(x, at);
+            store(thrice, at, 3.0f * load(x, at));
+            float* changed = (float*)table[at % 2 * 2];
+            changed[at / 2] += load(x, at);
+        }";
+    let (count, like) = (6, (DType::F32, candle_core::Shape::from(6)));
+    let launch = super::Launch {
+        source: super::Source { name: "several", text },
+        constants: Vec::new(),
+        function: "several",
+        values: DType::F32,
+        blocks: 1,
+        numbers: vec![super::Number::Int(count)],
+        output: like.clone(),
+        more: vec![(DType::F32, 0.into()), like],
+    };
+    let x = Tensor::arange(0_f32, 6.0, &candle_core::Device::Cpu).unwrap();
+    let changed = [10_f32, 20.0].map(|first| {
+        // A part of a larger array.
+        let whole = Tensor::new(&[0.0, first, first, first, 0.0], x.device()).unwrap();
+        (whole.narrow(0, 1, 3).unwrap(), whole)
+    });
+    let table = [Some(&changed[0].0), None, Some(&changed[1].0)];
+    let made = emulated::through(|| super::run_all(&launch, &[Some(&x), None], &table)).unwrap();
+    let values = |t: &Tensor| t.to_vec1::<f32>().unwrap();
+    assert_eq!(values(&made[0]), [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]);
+    assert_eq!(made[1].elem_count(), 0);
+    assert_eq!(values(&made[2]), [0.0, 3.0, 6.0, 9.0, 12.0, 15.0]);
+    assert_eq!(values(&changed[0].1), [0.0, 10.0, 12.0, 14.0, 0.0]);
+    assert_eq!(values(&changed[1].1), [0.0, 21.0, 23.0, 25.0, 0.0]);
+}
+
+/// Operators whose kernels see no values, one of them behind an operand of another dtype.
+#[test]
+fn empty_operands_launch_nothing() {
+    let launches = emulated::launches();
+    emulated::through(|| {
+        let x = Tensor::zeros((0, 5), DType::F32, &candle_core::Device::Cpu).unwrap();
+        let weight = Tensor::ones(5, DType::F32, x.device()).unwrap();
+        assert_eq!(layer_norm(&x, &weight, &weight, 1e-5).unwrap().dims(), [0, 5]);
+        assert_eq!(softmax(&x).unwrap().dims(), [0, 5]);
+        assert_eq!(gelu(&x).unwrap().dims(), [0, 5]);
+        assert_eq!(dropout(&x, 0.5, Mode::Train(Key::new(1))).unwrap().dims(), [0, 5]);
+        assert!(super::has_kernel([&weight]) && !super::has_kernel([&weight, &x]));
+        let other = weight.to_dtype(DType::F64).unwrap();
+        assert!(!super::has_kernel([&weight, &other]));
+        let launch = super::Launch {
+            source: super::Source { name: "never", text: "no kernel" },
+            constants: Vec::new(),
+            function: "never",
+            values: DType::F32,
+            blocks: 0,
+            numbers: Vec::new(),
+            output: (DType::F32, (0, 5).into()),
+            more: Vec::new(),
+        };
+        assert_eq!(super::run(&launch, &[&x]).unwrap().dims(), [0, 5]);
+    });
+    assert_eq!(emulated::launches(), launches);
 }

@@ -18,7 +18,16 @@ fn by_rows(
     let mut numbers = vec![int(rows)?, int(d)?];
     numbers.extend(eps.map(Number::Float));
     let blocks = rows.div_ceil(WARPS);
-    Ok(Launch { source: SOURCE, function, values: x.dtype(), blocks, numbers, output })
+    Ok(Launch {
+        source: SOURCE,
+        constants: Vec::new(),
+        more: Vec::new(),
+        function,
+        values: x.dtype(),
+        blocks,
+        numbers,
+        output,
+    })
 }
 
 pub(super) fn apply(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f32) -> Result<Tensor> {
@@ -57,6 +66,8 @@ impl Backward for LayerNorm {
         let chunks = chunks(rows);
         let launch = Launch {
             source: SOURCE,
+            constants: Vec::new(),
+            more: Vec::new(),
             function: "layer_norm_d_affine",
             values: x.dtype(),
             blocks: d.div_ceil(32) * chunks,

@@ -53,7 +53,7 @@ pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Resul
         let y = layer_norm(&in_f32(x)?, &in_f32(weight)?, &in_f32(bias)?, eps)?;
         return Ok(y.to_dtype(x.dtype())?);
     }
-    if gpu::has_kernel(x) {
+    if gpu::has_kernel([x, weight, bias]) {
         return Ok(device::apply(x, weight, bias, eps as f32)?);
     }
     if !has_kernel(x) {

@@ -11,6 +11,8 @@ pub(super) fn add_bias(y: &Tensor, bias: &Tensor) -> Result<Tensor> {
     let (rows, n) = y.dims2()?;
     let launch = Launch {
         source: SOURCE,
+        constants: Vec::new(),
+        more: Vec::new(),
         function: "linear_add_bias",
         values: y.dtype(),
         blocks: y.elem_count().div_ceil(BLOCK),
@@ -38,6 +40,8 @@ impl Backward for AddBias {
         let chunks = chunks(rows);
         let launch = Launch {
             source: SOURCE,
+            constants: Vec::new(),
+            more: Vec::new(),
             function: "linear_sum_rows",
             values: d_y.dtype(),
             blocks: n.div_ceil(32) * chunks,

@@ -78,7 +78,7 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
     let rows = x.elem_count() / inputs;
     let x = x.contiguous()?.reshape((rows, inputs))?;
     let weight = weight.contiguous()?;
-    let on_cpu = has_kernel(&x) && !gpu::has_kernel(&x);
+    let on_cpu = has_kernel(&x) && !gpu::has_kernel([&x, &weight]);
     let y = match bias {
         Some(bias) if on_cpu => x.apply_op3(&weight, &bias.contiguous()?, Linear)?,
         None if on_cpu => x.apply_op2(&weight, Linear)?,
@@ -258,7 +258,7 @@ impl CustomOp3 for Linear {
 
 /// A bias on every row, (rows, O); its gradient is a sum over rows.
 fn add_bias(y: &Tensor, bias: &Tensor) -> CandleResult<Tensor> {
-    if gpu::has_kernel(y) { device::add_bias(y, bias) } else { products::add_bias(y, bias) }
+    if gpu::has_kernel([y, bias]) { device::add_bias(y, bias) } else { products::add_bias(y, bias) }
 }
 
 /// The product by candle's own kernel of whatever device and dtype, with our gradient rule: no

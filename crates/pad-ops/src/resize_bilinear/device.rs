@@ -34,6 +34,8 @@ fn launch(
     let count = shape.elem_count();
     Ok(Launch {
         source: SOURCE,
+        constants: Vec::new(),
+        more: Vec::new(),
         function,
         values: x.dtype(),
         blocks: count.div_ceil(BLOCK),

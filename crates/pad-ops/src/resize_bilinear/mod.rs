@@ -57,7 +57,7 @@ pub fn resize_bilinear(x: &Tensor, size: ImageSize, align_corners: bool) -> Resu
     if from == size {
         return Ok(x.clone());
     }
-    if gpu::has_kernel(x) {
+    if gpu::has_kernel([x]) {
         return Ok(device::apply(&x.contiguous()?, size, align_corners)?);
     }
     if x.elem_count() == 0 {

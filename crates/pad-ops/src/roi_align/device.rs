@@ -76,6 +76,8 @@ fn of_map(map: &Tensor, tables: Tables, regions: usize, options: RoiAlign) -> Re
     let shape = Shape::from((regions, channels, rows, columns));
     let launch = Launch {
         source: SOURCE,
+        constants: Vec::new(),
+        more: Vec::new(),
         function: "roi_align_forward",
         values: map.dtype(),
         blocks: shape.elem_count().div_ceil(BLOCK),
@@ -108,6 +110,8 @@ impl Backward for Align {
         let (regions, _, rows, columns) = d_y.dims4()?;
         let launch = Launch {
             source: SOURCE,
+            constants: Vec::new(),
+            more: Vec::new(),
             function: "roi_align_backward",
             values: map.dtype(),
             blocks: map.elem_count().div_ceil(BLOCK),

@@ -70,7 +70,7 @@ pub fn roi_align(
         return Ok(empty::result(shape, &maps.iter().collect::<Vec<_>>())?);
     }
     let empty = maps.iter().any(|map| map.elem_count() == 0);
-    if gpu::has_kernel(first) && !empty {
+    if gpu::has_kernel(maps) && !empty {
         return Ok(device::apply(maps, &regions, options)?);
     }
     if !has_kernel(first) || empty {

@@ -11,6 +11,8 @@ fn launch(function: &'static str, x: &Tensor) -> Result<Launch> {
     let rows = x.elem_count() / n;
     Ok(Launch {
         source: SOURCE,
+        constants: Vec::new(),
+        more: Vec::new(),
         function,
         values: x.dtype(),
         blocks: rows.div_ceil(WARPS),

@@ -24,14 +24,32 @@ fn norm(weight: &Tensor, bias: &Tensor) -> NormWeights {
 
 /// An attention branch in `precision`.
 pub(crate) fn attention(t: &[Tensor], precision: MatmulPrecision) -> pad_ops::Result<Tensor> {
+    attention_kept(t, precision, Keep::Activations)
+}
+
+/// An attention branch in `precision` that keeps `keep`.
+pub(crate) fn attention_kept(
+    t: &[Tensor],
+    precision: MatmulPrecision,
+    keep: Keep,
+) -> pad_ops::Result<Tensor> {
     let (qkv, proj) = (dense(&t[3], &t[4]), dense(&t[5], &t[6]));
     let weights =
         AttentionWeights { precision, ..AttentionWeights::new(norm(&t[1], &t[2]), qkv, proj, 2) };
-    pad_ops::attention_branch(&t[0], &weights, Keep::Activations)
+    pad_ops::attention_branch(&t[0], &weights, keep)
 }
 
 /// An MLP with an adapter beside it, in `precision`.
 pub(crate) fn mlp(t: &[Tensor], precision: MatmulPrecision) -> pad_ops::Result<Tensor> {
+    mlp_kept(t, precision, Keep::Activations)
+}
+
+/// [`mlp`] that keeps `keep`.
+pub(crate) fn mlp_kept(
+    t: &[Tensor],
+    precision: MatmulPrecision,
+    keep: Keep,
+) -> pad_ops::Result<Tensor> {
     let adapter = AdapterWeights {
         norm: None,
         down: dense(&t[7], &t[8]),
@@ -41,7 +59,7 @@ pub(crate) fn mlp(t: &[Tensor], precision: MatmulPrecision) -> pad_ops::Result<T
     };
     let plain = MlpWeights::new(norm(&t[1], &t[2]), dense(&t[3], &t[4]), dense(&t[5], &t[6]));
     let weights = MlpWeights { adapter: Some(adapter), precision, ..plain };
-    pad_ops::mlp_branch(&t[0], &weights, Mode::Train(Key::new(4)), Keep::Activations)
+    pad_ops::mlp_branch(&t[0], &weights, Mode::Train(Key::new(4)), keep)
 }
 
 /// Operands of [`attention`].
@@ -207,7 +225,7 @@ pub(crate) fn all(op: Op, operands: &[Tensor]) -> Result<Vec<Tensor>> {
     let tensors: Vec<Tensor> = vars.iter().map(|var| var.as_tensor().clone()).collect();
     let y = op(&tensors)?;
     let weights = like(numbers(y.dims(), DType::F32, 77), &y)?;
-    let mut store = (&y * weights)?.sum_all()?.backward()?;
+    let mut store = pad_ops::backward(&(&y * weights)?.sum_all()?)?;
     let home = |t: &Tensor| t.to_dtype(DType::F32)?.to_device(&Device::Cpu);
     let mut out = vec![home(&y.detach())?];
     for var in &vars {

@@ -12,7 +12,8 @@
 //! counted.
 //!
 //! Contiguous f32 variables on the CPU are updated in one pass over parameter, gradient and both
-//! moments; all others by [`pad_ops::adamw_step`]. Moments are f32 (f64 for f64 variables). A
+//! moments, those on a CUDA device all in one launch ([`AdamWSteps`]); all others by
+//! [`pad_ops::adamw_step`]. Moments are f32 (f64 for f64 variables). A
 //! variable of half precision keeps an f32 copy of itself here, because updates of 1e-4 of a weight
 //! would be rounded away.
 
@@ -22,8 +23,8 @@ mod slot;
 
 use std::collections::BTreeMap;
 
-use candle_core::Tensor;
-use pad_ops::AdamWStep;
+use candle_core::{DType, Tensor};
+use pad_ops::{AdamWStep, AdamWSteps};
 use serde::{Deserialize, Serialize};
 
 // Also for the checkpoints.
@@ -155,6 +156,7 @@ impl AdamW {
         let grad_norm = check_gradients(&self.parameters, gradients, epoch)?;
         let mut report = StepReport::new(grad_norm, 0, 0);
         let factor = gradients.factor();
+        let mut together = AdamWSteps::new();
         for ((parameter, slot), gradient) in
             self.parameters.iter().zip(&mut self.slots).zip(gradients.raw())
         {
@@ -168,10 +170,12 @@ impl AdamW {
             slot.step += 1;
             let step = step_of(&self.config, parameter, lr, slot.step, factor);
             slot.moments
-                .update(parameter, gradient, &step)
+                .update(parameter, gradient, &step, &mut together)
                 .map_err(Error::candle("AdamW step of", &parameter.name))?;
             report.updated += 1;
         }
+        let taken = together.run();
+        taken.map_err(|error| Error::candle("AdamW step of", "all parameters")(error.into()))?;
         Ok(report)
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor};
 
-use pad_ops::AdamWStep;
+use pad_ops::{AdamWStep, AdamWSteps};
 
 use super::{composed, fused};
 use crate::{Error, Parameter, Result};
@@ -58,8 +58,9 @@ impl Slot {
                 tensors.push((EXP_AVG_SQ, tensor(exp_avg_sq)?));
             }
             Moments::Composed { exp_avg, exp_avg_sq, master } => {
-                tensors.push((EXP_AVG, exp_avg.clone()));
-                tensors.push((EXP_AVG_SQ, exp_avg_sq.clone()));
+                // Copies: the next step may change the moments in place.
+                tensors.push((EXP_AVG, exp_avg.copy()?));
+                tensors.push((EXP_AVG_SQ, exp_avg_sq.copy()?));
                 tensors.extend(master.clone().map(|master| (MASTER, master)));
             }
         }
@@ -110,6 +111,7 @@ impl Moments {
         parameter: &Parameter,
         gradient: &Tensor,
         step: &AdamWStep,
+        together: &mut AdamWSteps,
     ) -> candle_core::Result<()> {
         match self {
             Moments::Fused { exp_avg, exp_avg_sq } => {
@@ -117,6 +119,9 @@ impl Moments {
             }
             Moments::Composed { exp_avg, exp_avg_sq, master } => {
                 let var = &parameter.var;
+                if master.is_none() && together.push(var, gradient, [exp_avg, exp_avg_sq], step)? {
+                    return Ok(());
+                }
                 composed::update(var, gradient, exp_avg, exp_avg_sq, master, step)
             }
         }

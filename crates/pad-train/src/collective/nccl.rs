@@ -31,8 +31,9 @@ use crate::{Error, Result};
 /// Bytes of an NCCL id.
 const ID: usize = 128;
 
-/// Processes with a GPU each. Buckets are summed on the GPU, from a thread of their own, on
-/// candle's stream: the host packs the next bucket meanwhile.
+/// Processes with a GPU each. Buckets are summed on the GPU, from a thread of their own, on the
+/// device's one stream: the host packs the next bucket meanwhile, and a sum runs behind what packed
+/// its bucket and before what reads it.
 #[derive(Debug)]
 pub struct NcclGroup {
     engine: EngineThread,
@@ -52,6 +53,13 @@ impl NcclGroup {
         let Device::Cuda(cuda) = device else {
             return Err(refuse(format!("expected a CUDA device, found {:?}", device.location())));
         };
+        if !pad_ops::device::orders_threads(device) {
+            return Err(refuse(
+                "expected a device of pad_ops::device::cuda, whose threads share one stream, found one with a \
+                 stream for each thread"
+                    .into(),
+            ));
+        }
         if rank >= world_size || i32::try_from(world_size).is_err() {
             return Err(refuse(format!("expected a rank below {world_size}, found {rank}")));
         }

@@ -1,0 +1,112 @@
+//! Forward and backward of `x + proj(attention(qkv(LN(x))))` on devices.
+
+use candle_core::{Result, Tensor};
+
+use super::{
+    kernels::{Normed, Types, like},
+    layer::{self, Collected, Places},
+};
+use crate::{
+    attention::{
+        Sizes,
+        device::{self as heads, Attended},
+    },
+    branch::{
+        saved::Saved,
+        weights::{AttentionWeights, Keep},
+    },
+    gpu::nary::{self, Backward, Gradients},
+};
+
+/// What the backward needs beside `x`.
+struct Activations {
+    /// What `qkv` saw, where it is trained.
+    normed: Option<Tensor>,
+    moments: Tensor,
+    /// (B, N, 3 D), without bias.
+    qkv: Tensor,
+    attended: Attended,
+    /// The weights in the type of products.
+    narrow: [Tensor; 2],
+}
+
+pub(super) fn sizes(x: &Tensor, num_heads: usize) -> Result<Sizes> {
+    let (b, n, d) = x.dims3()?;
+    Ok(Sizes { b, n, d, heads: num_heads, head_dim: d / num_heads })
+}
+
+/// Up to the projection.
+fn attend(x: &Tensor, weights: &AttentionWeights) -> Result<Activations> {
+    // Every field: what is added to the weights must be seen here.
+    let AttentionWeights { norm, qkv: layer, proj, num_heads, precision } = weights;
+    let types = Types::new(x, *precision);
+    let narrow = layer::weights(types, [layer, proj])?;
+    let Normed { y: normed, moments, .. } = types.norm(x, norm, None)?;
+    let qkv = layer::forward(&normed, &narrow[0])?;
+    let attended = heads::forward(&qkv, layer.bias.as_ref(), &sizes(x, *num_heads)?)?;
+    let normed = layer.weight.track_op().then_some(normed);
+    Ok(Activations { normed, moments, qkv, attended, narrow })
+}
+
+pub(super) fn apply(
+    op: &'static str,
+    x: &Tensor,
+    weights: &AttentionWeights,
+    keep: Keep,
+) -> Result<Tensor> {
+    let params = weights.tensors();
+    let (values, types) = (x.detach(), Types::new(x, weights.precision));
+    let activations = attend(&values, weights)?;
+    let projected = layer::forward(&activations.attended.out, &activations.narrow[1])?;
+    let bias = weights.proj.bias.as_ref();
+    let y = types.by_fours("branch_tail", &[Some(&values), Some(&projected), bias], like(x))?;
+    let kept = nary::tracks(x, &params) && keep == Keep::Activations;
+    let saved = Saved::new(kept.then_some(activations));
+    nary::apply(op, x, &params, y, Node { x: values, weights: weights.clone(), saved })
+}
+
+/// The operator's part of the graph.
+struct Node {
+    x: Tensor,
+    weights: AttentionWeights,
+    saved: Saved<Activations>,
+}
+
+impl Backward for Node {
+    fn backward(&self, d_y: &Tensor, d_x: bool, wanted: &[bool]) -> Result<Gradients> {
+        let (x, weights) = (&self.x, &self.weights);
+        let types = Types::new(x, weights.precision);
+        let params = weights.tensors();
+        let mut places = Places::new(wanted);
+        let (norm, qkv, proj) =
+            (places.norm(), places.dense(&weights.qkv), places.dense(&weights.proj));
+        let mut collected = Collected::new(types, params.len());
+        let saved = self.saved.take_or(|| attend(x, weights))?;
+        let Activations { normed, moments, qkv: packed, attended, narrow } = saved;
+        let [d_projected] = types.convert(types.product, [d_y])?;
+        layer::gradients(&mut collected, proj, &d_projected, Some(&attended.out))?;
+        if !(d_x || norm.any() || qkv.any()) {
+            return Ok(Gradients { d_x: None, d_params: collected.finish(&params)? });
+        }
+        let d_out = layer::d_x(&d_projected, &narrow[1])?;
+        drop(d_projected);
+        let (bias, sizes) = (weights.qkv.bias.as_ref(), sizes(x, weights.num_heads)?);
+        let d_packed = heads::backward(&packed, bias, &attended, &d_out, &sizes)?;
+        drop((packed, attended, d_out));
+        layer::gradients(&mut collected, qkv, &d_packed, normed.as_ref())?;
+        drop(normed);
+        if !(d_x || norm.any()) {
+            return Ok(Gradients { d_x: None, d_params: collected.finish(&params)? });
+        }
+        let d_normed = layer::d_x(&d_packed, &narrow[0])?;
+        layer::norm_gradients(&mut collected, norm, x, &d_normed, &moments, 1)?;
+        let d_x = match d_x {
+            true => {
+                let arriving = Some((&weights.norm, &d_normed));
+                Some(types.norm_backward(x, &moments, arriving, None, d_y)?)
+            }
+            false => None,
+        };
+        Ok(Gradients { d_x, d_params: collected.finish(&params)? })
+    }
+}

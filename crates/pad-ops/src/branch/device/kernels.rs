@@ -1,0 +1,225 @@
+//! The launches of `kernel.cu`. `X` is the residual stream's type, `T` that of products.
+
+use candle_core::{D, DType, Result, Shape, Tensor, bail};
+
+use crate::{
+    branch::weights::{MatmulPrecision, NormWeights},
+    gpu::{self, BLOCK, Launch, Number, Source, WARPS, chunks, int},
+};
+
+const F32: Source = Source {
+    name: "branch_f32",
+    text: concat!(
+        "typedef float X;\n",
+        include_str!("../../gelu/kernel.cu"),
+        include_str!("../../dropout/kernel.cu"),
+        include_str!("../kernel.cu")
+    ),
+};
+const BF16: Source = Source {
+    name: "branch_bf16",
+    text: concat!(
+        "typedef bf16 X;\n",
+        include_str!("../../gelu/kernel.cu"),
+        include_str!("../../dropout/kernel.cu"),
+        include_str!("../kernel.cu")
+    ),
+};
+
+/// An output.
+pub(super) type Output = (DType, Shape);
+
+pub(super) fn like(tensor: &Tensor) -> Output {
+    (tensor.dtype(), tensor.shape().clone())
+}
+
+/// The types of a half block.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Types {
+    /// `X`.
+    pub(super) stream: DType,
+    /// `T`.
+    pub(super) product: DType,
+}
+
+/// What [`Types::norm`] makes of `x`.
+pub(super) struct Normed {
+    /// In `T`, of `x`'s shape.
+    pub(super) y: Tensor,
+    /// The second norm's.
+    pub(super) second: Option<Tensor>,
+    /// f32 (rows, 3).
+    pub(super) moments: Tensor,
+}
+
+/// A norm's gradient that arrives: its weights, and to its result.
+pub(super) type Arriving<'a> = Option<(&'a NormWeights, &'a Tensor)>;
+
+impl Types {
+    pub(super) fn new(x: &Tensor, precision: MatmulPrecision) -> Self {
+        let product = match precision {
+            MatmulPrecision::F32 => x.dtype(),
+            MatmulPrecision::Bf16 => DType::BF16,
+        };
+        Self { stream: x.dtype(), product }
+    }
+
+    pub(super) fn launch(
+        self,
+        function: &'static str,
+        blocks: usize,
+        numbers: Vec<Number>,
+        output: Output,
+    ) -> Result<Launch> {
+        let source = match self.stream {
+            DType::F32 => F32,
+            DType::BF16 => BF16,
+            other => bail!("{function}: a residual stream of f32 or bf16, found {other:?}"),
+        };
+        Ok(Launch {
+            source,
+            constants: Vec::new(),
+            function,
+            values: self.product,
+            blocks,
+            numbers,
+            output,
+            more: Vec::new(),
+        })
+    }
+
+    /// One norm of `x`, or two.
+    pub(super) fn norm(
+        self,
+        x: &Tensor,
+        norm: &NormWeights,
+        second: Option<&NormWeights>,
+    ) -> Result<Normed> {
+        let (rows, d) = rows_of(x)?;
+        let eps2 = second.map_or(norm.eps, |second| second.eps);
+        let float = |value: f64| Number::Float(value as f32);
+        let numbers = vec![int(rows)?, int(d)?, float(norm.eps), float(eps2)];
+        let y = (self.product, x.shape().clone());
+        let mut launch = self.launch("branch_norm", rows.div_ceil(WARPS), numbers, y.clone())?;
+        let none = (self.product, Shape::from(0));
+        launch.more.push((DType::F32, Shape::from((rows, 3))));
+        launch.more.push(if second.is_some() { y } else { none });
+        let inputs = [
+            Some(x),
+            Some(&norm.weight),
+            Some(&norm.bias),
+            second.map(|second| &second.weight),
+            second.map(|second| &second.bias),
+        ];
+        let [y, moments, other] = gpu::several(&launch, &inputs)?;
+        Ok(Normed { y, moments, second: second.map(|_| other) })
+    }
+
+    /// `d_residual` and what comes through the norms of `x`.
+    pub(super) fn norm_backward(
+        self,
+        x: &Tensor,
+        moments: &Tensor,
+        first: Arriving<'_>,
+        second: Arriving<'_>,
+        d_residual: &Tensor,
+    ) -> Result<Tensor> {
+        let (rows, d) = rows_of(x)?;
+        let numbers = vec![int(rows)?, int(d)?];
+        let launch = self.launch("branch_norm_backward", rows.div_ceil(WARPS), numbers, like(x))?;
+        let weight = |arriving: Arriving<'_>| arriving.map(|(norm, _)| norm.weight.clone());
+        let gradient = |arriving: Arriving<'_>| arriving.map(|(_, d_y)| d_y.clone());
+        let [w1, d1, w2, d2] = [weight(first), gradient(first), weight(second), gradient(second)];
+        let [w1, d1, w2, d2] = [&w1, &d1, &w2, &d2].map(Option::as_ref);
+        let inputs = [Some(x), w1, d1, w2, d2, Some(d_residual), Some(moments)];
+        let [d_x] = gpu::several(&launch, &inputs)?;
+        Ok(d_x)
+    }
+
+    /// Elementwise on (rows, columns), four values a thread: `inputs`, then rows and columns.
+    pub(super) fn by_fours(
+        self,
+        function: &'static str,
+        inputs: &[Option<&Tensor>],
+        output: Output,
+    ) -> Result<Tensor> {
+        let count = output.1.elem_count();
+        let columns = output.1.dims().last().copied().unwrap_or(1);
+        let numbers = vec![int(count / columns.max(1))?, int(columns)?];
+        let launch = self.launch(function, count.div_ceil(4 * BLOCK), numbers, output)?;
+        let [made] = gpu::several(&launch, inputs)?;
+        Ok(made)
+    }
+
+    /// One or two tensors in another type: to `T`, or back to `X`.
+    pub(super) fn convert<const N: usize>(
+        self,
+        to: DType,
+        tensors: [&Tensor; N],
+    ) -> Result<[Tensor; N]> {
+        if tensors.iter().all(|tensor| tensor.dtype() == to) {
+            return Ok(tensors.map(Clone::clone));
+        }
+        let function = if to == self.product { "branch_narrow" } else { "branch_widen" };
+        let shapes: Vec<Shape> = tensors.iter().map(|tensor| tensor.shape().clone()).collect();
+        let count = |at: usize| shapes.get(at).map_or(0, Shape::elem_count);
+        let threads = count(0).div_ceil(4) + count(1).div_ceil(4);
+        let numbers = vec![int(count(0))?, int(count(1))?];
+        let shape = |at: usize| shapes.get(at).cloned().unwrap_or(Shape::from(0));
+        let mut launch = self.launch(function, threads.div_ceil(BLOCK), numbers, (to, shape(0)))?;
+        launch.more.push((to, shape(1)));
+        let mut inputs: Vec<Option<&Tensor>> = tensors.iter().copied().map(Some).collect();
+        inputs.resize(2, None);
+        let mut made = gpu::run_all(&launch, &inputs, &[])?;
+        made.truncate(N);
+        made.try_into().or_else(|_| bail!("{function}: {N} outputs"))
+    }
+
+    /// Sums over chunks of rows of `columns` columns, `width` numbers a chunk.
+    pub(super) fn sums(
+        self,
+        function: &'static str,
+        inputs: &[Option<&Tensor>],
+        [rows, columns, width]: [usize; 3],
+        numbers: &[Number],
+    ) -> Result<Tensor> {
+        let chunks = chunks(rows);
+        let blocks = columns.div_ceil(32) * chunks;
+        let output = (DType::F32, Shape::from((chunks, width)));
+        let numbers = [&[int(rows)?, int(columns)?, int(chunks)?], numbers].concat();
+        let launch = self.launch(function, blocks, numbers, output)?;
+        let [partial] = gpu::several(&launch, inputs)?;
+        Ok(partial)
+    }
+
+    /// Sums over the chunks of all `partials`, four to a launch, as vectors in `X`.
+    pub(super) fn finish(self, partials: &[Tensor]) -> Result<Vec<Tensor>> {
+        let mut finished = Vec::with_capacity(partials.len());
+        for four in partials.chunks(4) {
+            let widths: Vec<usize> =
+                four.iter().map(|partial| partial.dim(1)).collect::<Result<_>>()?;
+            let all: usize = widths.iter().sum();
+            let mut numbers = vec![int(four[0].dim(0)?)?];
+            for at in 0..4 {
+                numbers.push(int(widths.get(at).copied().unwrap_or(0))?);
+            }
+            let output = (self.stream, Shape::from(all));
+            let launch = self.launch("branch_finish", all.div_ceil(BLOCK), numbers, output)?;
+            let mut inputs: Vec<Option<&Tensor>> = four.iter().map(Some).collect();
+            inputs.resize(4, None);
+            let [sums] = gpu::several(&launch, &inputs)?;
+            let mut from = 0;
+            for width in widths {
+                finished.push(sums.narrow(0, from, width)?);
+                from += width;
+            }
+        }
+        Ok(finished)
+    }
+}
+
+/// Rows and columns of a tensor as a matrix.
+pub(super) fn rows_of(x: &Tensor) -> Result<(usize, usize)> {
+    let d = x.dim(D::Minus1)?;
+    Ok((x.elem_count() / d.max(1), d))
+}

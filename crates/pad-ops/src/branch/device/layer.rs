@@ -1,0 +1,192 @@
+//! Linear layers of a half block: products in `T`, gradients in the parameters' type.
+
+use candle_core::{Result, Tensor};
+
+use super::kernels::{Types, rows_of};
+use crate::{branch::weights::LinearWeights, products::matmul};
+
+/// The weights of one or two layers in `T`: copies of frozen ones are kept, trained ones are
+/// converted together.
+pub(super) fn weights<const N: usize>(
+    types: Types,
+    layers: [&LinearWeights; N],
+) -> Result<[Tensor; N]> {
+    if layers.iter().all(|layer| !layer.packed().keeps()) {
+        return types.convert(types.product, layers.map(|layer| &layer.weight));
+    }
+    let mut made = Vec::with_capacity(N);
+    for layer in layers {
+        made.push(layer.packed().narrow(|| {
+            let [narrow] = types.convert(types.product, [&layer.weight])?;
+            Ok(narrow.detach())
+        })?);
+    }
+    made.try_into().or_else(|_| candle_core::bail!("{N} weights"))
+}
+
+/// `x weight^T` over the last axis, both in `T`.
+pub(super) fn forward(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    let (rows, _) = rows_of(x)?;
+    let (outputs, inputs) = weight.dims2()?;
+    let y = matmul(&x.reshape((rows, inputs))?, &weight.t()?)?;
+    let mut shape = x.dims().to_vec();
+    if let Some(last) = shape.last_mut() {
+        *last = outputs;
+    }
+    y.reshape(shape)
+}
+
+/// `d_y weight`.
+pub(super) fn d_x(d_y: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    let (rows, outputs) = rows_of(d_y)?;
+    let y = matmul(&d_y.reshape((rows, outputs))?, weight)?;
+    let mut shape = d_y.dims().to_vec();
+    if let Some(last) = shape.last_mut() {
+        *last = weight.dim(1)?;
+    }
+    y.reshape(shape)
+}
+
+/// `d_y^T x`, in `T`.
+pub(super) fn d_weight(d_y: &Tensor, x: &Tensor) -> Result<Tensor> {
+    let ((rows, outputs), (_, inputs)) = (rows_of(d_y)?, rows_of(x)?);
+    matmul(&d_y.reshape((rows, outputs))?.t()?, &x.reshape((rows, inputs))?)
+}
+
+/// Where a branch's gradients to its parameters come together: sums over rows are finished, and
+/// products of weights converted, a few at a time.
+pub(super) struct Collected {
+    types: Types,
+    gradients: Vec<Option<Tensor>>,
+    /// Places and partial sums: the pieces of one sum are consecutive parameters.
+    sums: Vec<(Vec<(usize, usize)>, Tensor)>,
+    products: Vec<(usize, Tensor)>,
+}
+
+impl Collected {
+    pub(super) fn new(types: Types, params: usize) -> Self {
+        Self { types, gradients: vec![None; params], sums: Vec::new(), products: Vec::new() }
+    }
+
+    /// A product in `T` for parameter `at`.
+    pub(super) fn product(&mut self, at: usize, product: Tensor) {
+        self.products.push((at, product));
+    }
+
+    /// Partial sums of which `pieces` (parameter, width) are parts, in their order; `None` is
+    /// dropped.
+    pub(super) fn sum(&mut self, pieces: &[(Option<usize>, usize)], partial: Tensor) {
+        let pieces = pieces.iter().map(|&(at, width)| (at.unwrap_or(usize::MAX), width));
+        self.sums.push((pieces.collect(), partial));
+    }
+
+    /// All gradients, each of its parameter's shape.
+    pub(super) fn finish(mut self, params: &[&Tensor]) -> Result<Vec<Option<Tensor>>> {
+        let partials: Vec<Tensor> = self.sums.iter().map(|(_, partial)| partial.clone()).collect();
+        for ((pieces, _), sum) in self.sums.iter().zip(self.types.finish(&partials)?) {
+            let mut from = 0;
+            for &(at, width) in pieces {
+                if let (Some(gradient), Some(param)) = (self.gradients.get_mut(at), params.get(at))
+                {
+                    *gradient = Some(sum.narrow(0, from, width)?.reshape(param.shape())?);
+                }
+                from += width;
+            }
+        }
+        let stream = self.types.stream;
+        for two in self.products.chunks(2) {
+            match two {
+                [(a, to_a), (b, to_b)] => {
+                    let [to_a, to_b] = self.types.convert(stream, [to_a, to_b])?;
+                    self.gradients[*a] = Some(to_a);
+                    self.gradients[*b] = Some(to_b);
+                }
+                [(a, to_a)] => {
+                    let [to_a] = self.types.convert(stream, [to_a])?;
+                    self.gradients[*a] = Some(to_a);
+                }
+                _ => {}
+            }
+        }
+        Ok(self.gradients)
+    }
+}
+
+/// Parameters of a branch in the order of its gradients: which of them want one.
+pub(super) struct Places<'a> {
+    next: usize,
+    wanted: &'a [bool],
+}
+
+/// Where a layer's gradients go; `None`: not wanted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    pub(super) weight: Option<usize>,
+    pub(super) bias: Option<usize>,
+}
+
+impl Place {
+    pub(super) fn any(self) -> bool {
+        self.weight.is_some() || self.bias.is_some()
+    }
+}
+
+impl<'a> Places<'a> {
+    pub(super) fn new(wanted: &'a [bool]) -> Self {
+        Self { next: 0, wanted }
+    }
+
+    pub(super) fn one(&mut self) -> Option<usize> {
+        let at = self.next;
+        self.next += 1;
+        self.wanted.get(at).copied().unwrap_or(false).then_some(at)
+    }
+
+    pub(super) fn norm(&mut self) -> Place {
+        Place { weight: self.one(), bias: self.one() }
+    }
+
+    pub(super) fn dense(&mut self, layer: &LinearWeights) -> Place {
+        let weight = self.one();
+        Place { weight, bias: layer.bias.as_ref().and_then(|_| self.one()) }
+    }
+}
+
+/// Adds a layer's gradients: `d_y` to its result without bias, `x` what it saw.
+pub(super) fn gradients(
+    into: &mut Collected,
+    place: Place,
+    d_y: &Tensor,
+    x: Option<&Tensor>,
+) -> Result<()> {
+    if let Some(at) = place.bias {
+        let (rows, columns) = rows_of(d_y)?;
+        let sizes = [rows, columns, columns];
+        let partial = into.types.sums("branch_sum_rows", &[Some(d_y)], sizes, &[])?;
+        into.sum(&[(Some(at), columns)], partial);
+    }
+    if let (Some(at), Some(x)) = (place.weight, x) {
+        into.product(at, d_weight(d_y, x)?);
+    }
+    Ok(())
+}
+
+/// Adds a norm's gradients: `d_y` to its result; `which` of the norms of `moments`, 1 or 2.
+pub(super) fn norm_gradients(
+    into: &mut Collected,
+    place: Place,
+    x: &Tensor,
+    d_y: &Tensor,
+    moments: &Tensor,
+    which: i32,
+) -> Result<()> {
+    if !place.any() {
+        return Ok(());
+    }
+    let (rows, d) = rows_of(x)?;
+    let inputs = [Some(x), Some(d_y), Some(moments)];
+    let which = [crate::gpu::Number::Int(which)];
+    let partial = into.types.sums("branch_sum_affine", &inputs, [rows, d, 2 * d], &which)?;
+    into.sum(&[(place.weight, d), (place.bias, d)], partial);
+    Ok(())
+}

@@ -1,0 +1,43 @@
+//! Both half blocks on devices: each one operator, over the kernels of `kernel.cu` and `attention`'s,
+//! and the device's own matrix products.
+
+mod adapter;
+mod attention;
+mod kernels;
+mod layer;
+mod mlp;
+
+use candle_core::Tensor;
+
+use super::weights::{AttentionWeights, Keep, MlpWeights};
+use crate::{Mode, Result, attention::device::fits, gpu};
+
+/// [`attention_branch`](crate::attention_branch); `None` if the kernels do not take these operands.
+pub(super) fn attention_branch(
+    op: &'static str,
+    x: &Tensor,
+    weights: &AttentionWeights,
+    keep: Keep,
+) -> Result<Option<Tensor>> {
+    let operands = std::iter::once(x).chain(weights.tensors());
+    if !gpu::has_kernel(operands) || !fits(&attention::sizes(x, weights.num_heads)?) {
+        return Ok(None);
+    }
+    let (x, weights) = (x.contiguous()?, weights.contiguous()?);
+    Ok(Some(attention::apply(op, &x, &weights, keep)?))
+}
+
+/// [`mlp_branch`](crate::mlp_branch); `None` if the kernels do not take these operands.
+pub(super) fn mlp_branch(
+    op: &'static str,
+    x: &Tensor,
+    weights: &MlpWeights,
+    mode: Mode,
+    keep: Keep,
+) -> Result<Option<Tensor>> {
+    if !gpu::has_kernel(std::iter::once(x).chain(weights.tensors())) {
+        return Ok(None);
+    }
+    let (x, weights) = (x.contiguous()?, weights.contiguous()?);
+    Ok(Some(mlp::apply(op, &x, &weights, mode, keep)?))
+}

@@ -1,0 +1,356 @@
+//! Operators of many operands over candle's custom operations, for tensors of any device and dtype:
+//! what `cpu/nary.rs` is for slices.
+//!
+//! The first operand `x` and a *token* are the operands of the operator proper. The token is the
+//! end of a chain of links over the parameters that track something; a link's only content is that
+//! its parameters have gradients. candle visits the operator before its token, and the token's links
+//! after it: the operator's backward leaves each parameter's gradient for its link, which returns
+//! it. A link takes as many parameters as a custom operation can, since on a GPU each costs two
+//! launches.
+#![allow(unsafe_code)]
+
+use std::{
+    mem,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use candle_core::{
+    CpuStorage, CudaStorage, CustomOp1, CustomOp2, CustomOp3, DType, InplaceOp1, Layout,
+    MetalStorage, Result, Shape, Tensor,
+    backend::{BackendDevice, BackendStorage},
+    bail,
+};
+
+use crate::cpu::nary::put_aside;
+
+/// Gradients to `x` and to the parameters, in their order; those not needed are absent.
+pub(crate) struct Gradients {
+    pub(crate) d_x: Option<Tensor>,
+    pub(crate) d_params: Vec<Option<Tensor>>,
+}
+
+/// What an operator does with the gradient that arrives.
+pub(crate) trait Backward: Send + Sync + 'static {
+    /// `d_y` is contiguous and has the shape of the result; `wanted`: which parameters track a
+    /// gradient; `d_x`: whether `x` does.
+    fn backward(&self, d_y: &Tensor, d_x: bool, wanted: &[bool]) -> Result<Gradients>;
+}
+
+/// Whether any operand tracks a gradient.
+pub(crate) fn tracks(x: &Tensor, params: &[&Tensor]) -> bool {
+    x.track_op() || params.iter().any(|param| param.track_op())
+}
+
+/// `y`, a tensor that nothing else holds, as the result of an operator on `x` and `params`.
+pub(crate) fn apply(
+    name: &'static str,
+    x: &Tensor,
+    params: &[&Tensor],
+    y: Tensor,
+    backward: impl Backward,
+) -> Result<Tensor> {
+    let y = y.detach();
+    if !tracks(x, params) {
+        return Ok(y);
+    }
+    let shared = Shared::default();
+    let tracked: Vec<usize> = (0..params.len()).filter(|&at| params[at].track_op()).collect();
+    let (first, others) = tracked.split_at(tracked.len().min(3));
+    let link = |indices: &[usize]| Link { indices: indices.to_vec(), shared: shared.clone() };
+    let mut token = match *first {
+        [] => None,
+        [a] => Some(params[a].apply_op1(link(first))?),
+        [a, b] => Some(params[a].apply_op2(params[b], link(first))?),
+        [a, b, c, ..] => Some(params[a].apply_op3(params[b], params[c], link(first))?),
+    };
+    for indices in others.chunks(2) {
+        let Some(before) = token else { break };
+        token = Some(match *indices {
+            [a, b] => before.apply_op3(params[a], params[b], Behind(link(indices)))?,
+            [a] => before.apply_op2(params[a], Behind(link(indices)))?,
+            _ => before,
+        });
+    }
+    let wanted = params.iter().map(|param| param.track_op()).collect();
+    let shape = y.shape().clone();
+    let y = Mutex::new(Some(taken(y)?));
+    let operator = Operator { name, y, shape, wanted, backward, shared };
+    match token {
+        None => x.apply_op1(operator),
+        Some(token) => x.apply_op2(&token, operator),
+    }
+}
+
+/// The storage of a tensor, without a copy.
+enum Taken {
+    Cpu(CpuStorage),
+    Cuda(CudaStorage),
+    Metal(MetalStorage),
+}
+
+fn taken(y: Tensor) -> Result<Taken> {
+    let whole = matches!(y.layout().contiguous_offsets(), Some((0, _)));
+    let y = if whole { y } else { y.force_contiguous()? };
+    let cell = Take(Mutex::new(None));
+    y.inplace_op1(&cell)?;
+    match cell.0.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        Some(storage) => Ok(storage),
+        None => bail!("an operator's result has no storage"),
+    }
+}
+
+/// Takes a tensor's storage and leaves another, of no use, in its place.
+struct Take(Mutex<Option<Taken>>);
+
+impl Take {
+    fn put(&self, taken: Taken) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(taken);
+    }
+}
+
+impl InplaceOp1 for Take {
+    fn name(&self) -> &'static str {
+        "take"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, _: &Layout) -> Result<()> {
+        self.put(Taken::Cpu(mem::replace(storage, CpuStorage::F32(Vec::new()))));
+        Ok(())
+    }
+
+    fn cuda_fwd(&self, storage: &mut CudaStorage, _: &Layout) -> Result<()> {
+        let left = unread(storage)?;
+        self.put(Taken::Cuda(mem::replace(storage, left)));
+        Ok(())
+    }
+
+    fn metal_fwd(&self, storage: &mut MetalStorage, layout: &Layout) -> Result<()> {
+        self.put(Taken::Metal(storage.try_clone(layout)?));
+        Ok(())
+    }
+}
+
+/// One value, which nothing reads.
+fn unread<S: BackendStorage>(like: &S) -> Result<S>
+where
+    S::Device: BackendDevice<Storage = S>,
+{
+    // SAFETY: neither what is left in a tensor that is dropped nor a token is ever read.
+    unsafe { like.device().alloc_uninit(&Shape::from(1), DType::F32) }
+}
+
+/// Gradients of parameters on their way to their links, and the gradient of every token: zero.
+#[derive(Clone, Default)]
+struct Shared(Arc<Mutex<(Vec<Option<Tensor>>, Option<Tensor>)>>);
+
+struct Operator<B> {
+    name: &'static str,
+    y: Mutex<Option<Taken>>,
+    shape: Shape,
+    wanted: Vec<bool>,
+    backward: B,
+    shared: Shared,
+}
+
+impl<B: Backward> Operator<B> {
+    /// The result was computed before: candle only learns of it.
+    fn forward<S>(&self, of: impl FnOnce(Taken) -> Option<S>) -> Result<(S, Shape)> {
+        let y = self.y.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match y.and_then(of) {
+            Some(y) => Ok((y, self.shape.clone())),
+            None => bail!("{}: applied twice", self.name),
+        }
+    }
+
+    fn run(&self, x: &Tensor, zero: Option<Tensor>, d_y: &Tensor) -> Result<Option<Tensor>> {
+        let d_y = d_y.detach().contiguous()?;
+        let Gradients { d_x, d_params } =
+            self.backward.backward(&d_y, x.track_op(), &self.wanted)?;
+        *self.shared.0.lock().unwrap_or_else(PoisonError::into_inner) = (d_params, zero);
+        Ok(d_x)
+    }
+}
+
+// The three kinds of storage differ in their names alone.
+macro_rules! operator_forward {
+    ($name:ident, $storage:ty, $variant:ident, ($($operand:ident),*)) => {
+        fn $name(&self, $($operand: &$storage, _: &Layout),*) -> Result<($storage, Shape)> {
+            let _ = ($($operand),*);
+            self.forward(|taken| match taken {
+                Taken::$variant(y) => Some(y),
+                _ => None,
+            })
+        }
+    };
+}
+macro_rules! link_forward {
+    ($name:ident, $storage:ty, ($first:ident $(, $operand:ident)*)) => {
+        fn $name(
+            &self,
+            $first: &$storage,
+            _: &Layout,
+            $($operand: &$storage, _: &Layout),*
+        ) -> Result<($storage, Shape)> {
+            $(let _ = $operand;)*
+            Ok((unread($first)?, Shape::from(1)))
+        }
+    };
+}
+
+impl<B: Backward> CustomOp1 for Operator<B> {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    operator_forward!(cpu_fwd, CpuStorage, Cpu, (_x));
+    operator_forward!(cuda_fwd, CudaStorage, Cuda, (_x));
+    operator_forward!(metal_fwd, MetalStorage, Metal, (_x));
+
+    fn bwd(&self, x: &Tensor, _y: &Tensor, d_y: &Tensor) -> Result<Option<Tensor>> {
+        self.run(x, None, d_y)
+    }
+}
+
+impl<B: Backward> CustomOp2 for Operator<B> {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    operator_forward!(cpu_fwd, CpuStorage, Cpu, (_x, _token));
+    operator_forward!(cuda_fwd, CudaStorage, Cuda, (_x, _token));
+    operator_forward!(metal_fwd, MetalStorage, Metal, (_x, _token));
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        token: &Tensor,
+        _y: &Tensor,
+        d_y: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let zero = token.zeros_like()?;
+        let d_x = self.run(x, Some(zero.clone()), d_y)?;
+        Ok((d_x, Some(zero)))
+    }
+}
+
+/// Returns the gradients of the parameters `indices`, which are its operands.
+struct Link {
+    indices: Vec<usize>,
+    shared: Shared,
+}
+
+impl Link {
+    /// The gradient of operand `at`.
+    fn gradient(&self, at: usize, param: &Tensor) -> Result<Option<Tensor>> {
+        let mut shared = self.shared.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let index = self.indices.get(at).copied().unwrap_or(usize::MAX);
+        match shared.0.get_mut(index).and_then(Option::take) {
+            Some(gradient) => put_aside(param, gradient),
+            None => Ok(None),
+        }
+    }
+
+    fn zero(&self, token: &Tensor) -> Result<Tensor> {
+        let shared = self.shared.0.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.1.clone().map_or_else(|| token.zeros_like(), Ok)
+    }
+}
+
+impl CustomOp1 for Link {
+    fn name(&self) -> &'static str {
+        "parameter"
+    }
+
+    link_forward!(cpu_fwd, CpuStorage, (a));
+    link_forward!(cuda_fwd, CudaStorage, (a));
+    link_forward!(metal_fwd, MetalStorage, (a));
+
+    fn bwd(&self, a: &Tensor, _token: &Tensor, _d: &Tensor) -> Result<Option<Tensor>> {
+        self.gradient(0, a)
+    }
+}
+
+impl CustomOp2 for Link {
+    fn name(&self) -> &'static str {
+        "parameters"
+    }
+
+    link_forward!(cpu_fwd, CpuStorage, (a, b));
+    link_forward!(cuda_fwd, CudaStorage, (a, b));
+    link_forward!(metal_fwd, MetalStorage, (a, b));
+
+    fn bwd(
+        &self,
+        a: &Tensor,
+        b: &Tensor,
+        _token: &Tensor,
+        _d: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        Ok((self.gradient(0, a)?, self.gradient(1, b)?))
+    }
+}
+
+impl CustomOp3 for Link {
+    fn name(&self) -> &'static str {
+        "parameters"
+    }
+
+    link_forward!(cpu_fwd, CpuStorage, (a, b, c));
+    link_forward!(cuda_fwd, CudaStorage, (a, b, c));
+    link_forward!(metal_fwd, MetalStorage, (a, b, c));
+
+    fn bwd(
+        &self,
+        a: &Tensor,
+        b: &Tensor,
+        c: &Tensor,
+        _token: &Tensor,
+        _d: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        Ok((self.gradient(0, a)?, self.gradient(1, b)?, self.gradient(2, c)?))
+    }
+}
+
+/// A link behind another, whose token is the first operand.
+struct Behind(Link);
+
+impl CustomOp2 for Behind {
+    fn name(&self) -> &'static str {
+        "parameter"
+    }
+
+    link_forward!(cpu_fwd, CpuStorage, (before, a));
+    link_forward!(cuda_fwd, CudaStorage, (before, a));
+    link_forward!(metal_fwd, MetalStorage, (before, a));
+
+    fn bwd(
+        &self,
+        before: &Tensor,
+        a: &Tensor,
+        _token: &Tensor,
+        _d: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        Ok((Some(self.0.zero(before)?), self.0.gradient(0, a)?))
+    }
+}
+
+impl CustomOp3 for Behind {
+    fn name(&self) -> &'static str {
+        "parameters"
+    }
+
+    link_forward!(cpu_fwd, CpuStorage, (before, a, b));
+    link_forward!(cuda_fwd, CudaStorage, (before, a, b));
+    link_forward!(metal_fwd, MetalStorage, (before, a, b));
+
+    fn bwd(
+        &self,
+        before: &Tensor,
+        a: &Tensor,
+        b: &Tensor,
+        _token: &Tensor,
+        _d: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        Ok((Some(self.0.zero(before)?), self.0.gradient(0, a)?, self.0.gradient(1, b)?))
+    }
+}
