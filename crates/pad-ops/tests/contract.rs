@@ -49,13 +49,8 @@ fn dense(weight: &Tensor, bias: &Tensor) -> LinearWeights {
 }
 
 fn attention_weights(t: &[Tensor], eps: f64) -> AttentionWeights {
-    AttentionWeights {
-        norm: NormWeights { eps, ..norm(&t[1], &t[2]) },
-        qkv: dense(&t[3], &t[4]),
-        proj: dense(&t[5], &t[6]),
-        num_heads: 1,
-        precision: MatmulPrecision::F32,
-    }
+    let norm = NormWeights { eps, ..norm(&t[1], &t[2]) };
+    AttentionWeights::new(norm, dense(&t[3], &t[4]), dense(&t[5], &t[6]), 1)
 }
 
 fn mlp_weights(t: &[Tensor], scale: AdapterScale, dropout: f64) -> MlpWeights {
@@ -66,13 +61,8 @@ fn mlp_weights(t: &[Tensor], scale: AdapterScale, dropout: f64) -> MlpWeights {
         dropout,
         scale,
     };
-    MlpWeights {
-        norm: norm(&t[1], &t[2]),
-        fc1: dense(&t[3], &t[4]),
-        fc2: dense(&t[5], &t[6]),
-        adapter: Some(adapter),
-        precision: MatmulPrecision::F32,
-    }
+    let plain = MlpWeights::new(norm(&t[1], &t[2]), dense(&t[3], &t[4]), dense(&t[5], &t[6]));
+    MlpWeights { adapter: Some(adapter), ..plain }
 }
 
 fn mlp_shapes(s: Sizes) -> Vec<Vec<usize>> {

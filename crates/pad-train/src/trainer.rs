@@ -255,7 +255,7 @@ impl<'h, O: Optimizer> Trainer<'h, O> {
         if let Some(epoch) = self.hooks_due.take() {
             let stop = agree(group, self.after_epoch(epoch, last_step, Requests::default()))?;
             if stop.contains(&true) && self.state.step < last_step {
-                return self.end(Outcome::Stopped, last_step);
+                return self.end(RunEnd::Stopped, last_step);
             }
         }
         while self.state.step < last_step {

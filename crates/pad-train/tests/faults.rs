@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 use pad_ops::fs::fault;
 use pad_train::{
     BoxError, CheckpointConfig, Checkpoints, EmaConfig, EpochInfo, Error, Every, Flow, Hook,
-    Outcome, Schedule, Trainer, TrainerConfig, TrainerView,
+    Schedule, Trainer, TrainerConfig, TrainerView,
     checkpoint::{best, latest},
     log::JsonLines,
 };
@@ -77,7 +77,7 @@ fn run(folder: &Path, fails: Option<usize>) -> Result<Left, Error> {
     if let Some(checkpoint) = latest(&checkpoints)? {
         trainer.resume(&checkpoint)?;
     }
-    assert_eq!(trainer.run(&task, &mut Samples::new(6, 2))?, Outcome::Finished);
+    assert!(trainer.run(&task, &mut Samples::new(6, 2))?.is_finished());
     let found = best(&checkpoints)?.expect("a best checkpoint");
     let averages = fs::read(found.path().join("averages.safetensors")).unwrap();
     let mut names: Vec<String> = fs::read_dir(&checkpoints)

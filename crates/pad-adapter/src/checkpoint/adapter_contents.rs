@@ -180,7 +180,8 @@ pub fn save_adapter(
         }
         None => {
             metadata.insert("format".into(), FOREIGN.into());
-            metadata.insert(ADAPTER.into(), serde_json::to_string(&contents.adapter).map_err(json)?);
+            metadata
+                .insert(ADAPTER.into(), serde_json::to_string(&contents.adapter).map_err(json)?);
         }
     }
     if contents.name != DEFAULT_ADAPTER {

@@ -86,7 +86,11 @@ impl Role {
         let is_own = |s: &str| matches!(s, "adaptmlp" | "scalar_pred") || s.starts_with("lora_");
         let place = segments.iter().position(|s| is_own(s))?;
         let block = segments[..place].iter().rev().find_map(|s| s.parse().ok()).unwrap_or(0);
-        Some(if segments[place] == "scalar_pred" { Role::Gate(block) } else { Role::Adapter(block) })
+        Some(if segments[place] == "scalar_pred" {
+            Role::Gate(block)
+        } else {
+            Role::Adapter(block)
+        })
     }
 
     /// Whether it is an adapter's or its gate's.

@@ -157,7 +157,7 @@ pub(super) fn check(entry: &Entry) {
     let config = adapted.vit_config().unwrap();
     save_adapter(&path, &store, &config, &Default::default()).unwrap();
     let adapter = AdapterFile::open(&path).unwrap();
-    assert_eq!(adapter.config().lora, Some(*peft.config()));
+    assert_eq!(adapter.config().unwrap().lora, Some(*peft.config()));
     let (vit, _) = build(adapter.onto(plain.clone()).unwrap(), |_| false);
     entry.compare("out.tokens", &vit.forward(&images, Mode::Eval).unwrap());
     let mut other = plain;

@@ -49,7 +49,7 @@ pub fn attention_packed_biased(
     let d = width / 3;
     if qkv.elem_count() == 0 {
         let operands = match bias {
-            AttentionBias::PerHead(bias) => vec![qkv, bias],
+            AttentionBias::PerHead(bias) | AttentionBias::Keys(bias) => vec![qkv, bias],
             AttentionBias::Decomposed { rows, columns } => vec![qkv, rows, columns],
         };
         return Ok(empty::result((b, n, d), &operands)?);

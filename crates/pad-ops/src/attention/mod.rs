@@ -34,8 +34,7 @@ pub use reference::{
 use crate::{
     Result,
     cpu::{has_kernel, slices},
-    empty,
-    gpu,
+    empty, gpu,
 };
 
 /// Computes self-attention of `num_heads` heads with scale `head_dim^-0.5`, from the output of a

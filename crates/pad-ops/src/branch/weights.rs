@@ -155,6 +155,13 @@ pub struct ResidualWeights {
     pub factors: Option<Tensor>,
 }
 
+impl ResidualWeights {
+    /// Whether the result is added as it is.
+    pub(super) fn is_none(&self) -> bool {
+        self.gamma.is_none() && self.factors.is_none()
+    }
+}
+
 /// The activation between the two layers of an MLP.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum MlpActivation {

@@ -16,7 +16,6 @@ use crate::{
 const MIXED: (DType, f64) = (DType::F32, 2e-2);
 /// The stream and all parameters in bf16 too: a gradient passes a dozen roundings of 4e-3 each, in
 /// the composition as well (`tests/devices.rs` allows it 3e-2).
-const NARROW: (DType, f64) = (DType::BF16, 4e-2);
 const KINDS: [((DType, f64), MatmulPrecision); 3] =
     [(F32, MatmulPrecision::F32), (MIXED, MatmulPrecision::Bf16), (BF16, MatmulPrecision::F32)];
 
@@ -63,13 +62,9 @@ fn attention_case(
     with_biases: bool,
 ) -> Result<Tensor> {
     let bias = |t| if with_biases { Some(t) } else { None };
-    let weights = AttentionWeights {
-        norm: norm(&t[1..3], 1e-5),
-        qkv: dense(&t[3], bias(&t[4])),
-        proj: dense(&t[5], bias(&t[6])),
-        num_heads: heads,
-        precision,
-    };
+    let (qkv, proj) = (dense(&t[3], bias(&t[4])), dense(&t[5], bias(&t[6])));
+    let plain = AttentionWeights::new(norm(&t[1..3], 1e-5), qkv, proj, heads);
+    let weights = AttentionWeights { precision, ..plain };
     Ok(attention_branch(&t[0], &weights, keep)?)
 }
 
@@ -152,13 +147,10 @@ fn mlp_case(t: &[Tensor], case: MlpCase, precision: MatmulPrecision) -> Result<T
         dropout: case.dropout,
         scale,
     };
-    let weights = MlpWeights {
-        norm: norm(&t[1..3], 1e-6),
-        fc1: dense(&t[3], bias(&t[4])),
-        fc2: dense(&t[5], bias(&t[6])),
-        adapter: (!matches!(case.strength, Strength::None)).then_some(adapter),
-        precision,
-    };
+    let (fc1, fc2) = (dense(&t[3], bias(&t[4])), dense(&t[5], bias(&t[6])));
+    let adapter = (!matches!(case.strength, Strength::None)).then_some(adapter);
+    let plain = MlpWeights::new(norm(&t[1..3], 1e-6), fc1, fc2);
+    let weights = MlpWeights { adapter, precision, ..plain };
     Ok(mlp_branch(&t[0], &weights, Mode::Train(Key::new(4)), case.keep)?)
 }
 

@@ -9,7 +9,7 @@ use candle_core::{CpuStorage, CustomOp1, D, Layout, Result as CandleResult, Shap
 use crate::{
     Result, check,
     cpu::{has_kernel, level::multiversioned, rows, slices, special},
-    empty, gpu,
+    gpu,
     products::wide,
 };
 

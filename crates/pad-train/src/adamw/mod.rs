@@ -23,7 +23,7 @@ mod slot;
 
 use std::collections::BTreeMap;
 
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 use pad_ops::{AdamWStep, AdamWSteps};
 use serde::{Deserialize, Serialize};
 

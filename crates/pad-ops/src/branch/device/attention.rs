@@ -37,8 +37,8 @@ pub(super) fn sizes(x: &Tensor, num_heads: usize) -> Result<Sizes> {
 
 /// Up to the projection.
 fn attend(x: &Tensor, weights: &AttentionWeights) -> Result<Activations> {
-    // Every field: what is added to the weights must be seen here.
-    let AttentionWeights { norm, qkv: layer, proj, num_heads, precision } = weights;
+    // Without the options, which `super::attention_branch` leaves to the composition.
+    let AttentionWeights { norm, qkv: layer, proj, num_heads, precision, .. } = weights;
     let types = Types::new(x, *precision);
     let narrow = layer::weights(types, [layer, proj])?;
     let Normed { y: normed, moments, .. } = types.norm(x, norm, None)?;

@@ -42,8 +42,8 @@ struct AdapterActivations {
 
 /// The branch's output, and what is left of the way there.
 fn forward(x: &Tensor, weights: &MlpWeights, mode: Mode) -> Result<(Tensor, Activations)> {
-    // Every field: what is added to the weights must be seen here.
-    let MlpWeights { norm, fc1, fc2, adapter, precision } = weights;
+    // Without the options, which `super::mlp_branch` leaves to the composition.
+    let MlpWeights { norm, fc1, fc2, adapter, precision, .. } = weights;
     let types = Types::new(x, *precision);
     let narrow = layer::weights(types, [fc1, fc2])?;
     let second = adapter.as_ref().and_then(|adapter| adapter.norm.as_ref());

@@ -9,7 +9,7 @@ mod mlp;
 
 use candle_core::Tensor;
 
-use super::weights::{AttentionWeights, Keep, MlpWeights};
+use super::weights::{AttentionWeights, Keep, MlpActivation, MlpWeights};
 use crate::{Mode, Result, attention::device::fits, gpu};
 
 /// [`attention_branch`](crate::attention_branch); `None` if the kernels do not take these operands.
@@ -20,7 +20,9 @@ pub(super) fn attention_branch(
     keep: Keep,
 ) -> Result<Option<Tensor>> {
     let operands = std::iter::once(x).chain(weights.tensors());
-    if !gpu::has_kernel(operands) || !fits(&attention::sizes(x, weights.num_heads)?) {
+    let plain =
+        weights.rope.is_none() && weights.inner_norm.is_none() && weights.residual.is_none();
+    if !plain || !gpu::has_kernel(operands) || !fits(&attention::sizes(x, weights.num_heads)?) {
         return Ok(None);
     }
     let (x, weights) = (x.contiguous()?, weights.contiguous()?);
@@ -35,7 +37,10 @@ pub(super) fn mlp_branch(
     mode: Mode,
     keep: Keep,
 ) -> Result<Option<Tensor>> {
-    if !gpu::has_kernel(std::iter::once(x).chain(weights.tensors())) {
+    let plain = weights.activation == MlpActivation::Gelu
+        && weights.inner_norm.is_none()
+        && weights.residual.is_none();
+    if !plain || !gpu::has_kernel(std::iter::once(x).chain(weights.tensors())) {
         return Ok(None);
     }
     let (x, weights) = (x.contiguous()?, weights.contiguous()?);
