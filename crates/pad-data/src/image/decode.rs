@@ -106,6 +106,9 @@ fn decode_known(
 /// The picture of a JPEG file, upright.
 fn picture(bytes: &[u8], path: &Path, options: &DecodeOptions, collapse: bool) -> Result<Image> {
     let facts = jpeg::Facts::of(bytes);
+    if let Some(what) = facts.unknown_kind() {
+        return Err(Error::Unsupported { path: path.into(), what: what.into() });
+    }
     let image = match jpeg::decode(bytes, path, options)? {
         Some(decoded) if decoded.channels == 3 && !collapse => decoded.image.to_rgb(),
         Some(decoded) => decoded.image,
