@@ -8,8 +8,8 @@ use std::{
 use pad_data::{
     Dataset,
     image::{
-        DecodeOptions, Image, Pixels, RadiometricMode, decode, decode_bytes, decoded_size,
-        frame_count,
+        DecodeOptions, Image, Pixels, RadiometricMode, decode, decode_bytes, frame_count,
+        image_size,
     },
     sets::{ImageFolder, open_images},
     stats::Statistics,
@@ -26,7 +26,7 @@ fn read(name: &str) -> Image {
     let path = case(name);
     let image = decode(&path, &DecodeOptions::default()).unwrap();
     // One reader for size and pixels.
-    assert_eq!(decoded_size(&path, &DecodeOptions::default()).unwrap(), image.size(), "{name}");
+    assert_eq!(image_size(&path, &DecodeOptions::default()).unwrap(), image.size(), "{name}");
     image
 }
 
@@ -102,7 +102,7 @@ fn i03_thermal_image_and_picture_know_of_each_other() {
     let options = DecodeOptions { radiometric: RadiometricMode::Picture, ..Default::default() };
     let picture = decode(&case(name), &options).unwrap();
     assert_eq!(picture.size(), ImageSize::new(240, 320));
-    assert_eq!(decoded_size(&case(name), &options).unwrap(), picture.size());
+    assert_eq!(image_size(&case(name), &options).unwrap(), picture.size());
     assert_eq!(picture.companion_size(), Some(thermal.size()));
     // The labels' box, 120, 80, 80x80 of the picture, is 30, 20, 20x20 of the thermal image.
     let values = floats(&thermal);
@@ -275,7 +275,7 @@ fn i10_jpeg_has_the_colours_of_libjpeg() {
             }
         };
         seen += 1;
-        assert_eq!(decoded_size(&path, &DecodeOptions::default()).unwrap(), image.size());
+        assert_eq!(image_size(&path, &DecodeOptions::default()).unwrap(), image.size());
         let (size, channels) = (image.size(), image.channels());
         assert_eq!(channels, expected.channels(), "{file}");
         let (found, wanted) = (floats(&image), floats(&expected));

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use pad_data::{
     Error,
-    image::{DecodeOptions, Image, Pixels, RadiometricMode, decode_bytes, decoded_size_bytes},
+    image::{DecodeOptions, Image, Pixels, RadiometricMode, decode_bytes, image_size_bytes},
 };
 use pad_ops::ImageSize;
 
@@ -154,7 +154,7 @@ fn read(bytes: &[u8]) -> pad_data::Result<Image> {
 
 fn read_with(bytes: &[u8], options: &DecodeOptions) -> pad_data::Result<Image> {
     let image = decode_bytes(bytes, Path::new("a.tif"), options)?;
-    assert_eq!(decoded_size_bytes(bytes, Path::new("a.tif"), options).unwrap(), image.size());
+    assert_eq!(image_size_bytes(bytes, Path::new("a.tif"), options).unwrap(), image.size());
     Ok(image)
 }
 

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{BadBoxes, BoxClasses, LabelledImage, LeftOut, Object};
 use crate::{
     Error, Result,
-    image::{DecodeOptions, decoded_size},
+    image::{DecodeOptions, image_size},
 };
 
 /// How a labelled set is read.
@@ -91,7 +91,7 @@ pub(super) struct Opened {
 
 /// Size of an image, by the reader that gives its pixels.
 pub(super) fn header_size(path: &Path) -> Result<ImageSize> {
-    decoded_size(path, &DecodeOptions::default())
+    image_size(path, &DecodeOptions::default())
 }
 
 /// The first of these folders below `root` that exists; else the last of them.
