@@ -8,8 +8,8 @@ use std::{
 use pad_data::{
     Dataset,
     image::{
-        DecodeOptions, Image, Pixels, RadiometricMode, decode, decode_bytes, decoded_size,
-        frame_count,
+        DecodeOptions, Image, Pixels, RadiometricMode, decode, decode_bytes, frame_count,
+        image_size,
     },
     sets::{ImageFolder, open_images},
     stats::Statistics,
@@ -26,7 +26,7 @@ fn read(name: &str) -> Image {
     let path = case(name);
     let image = decode(&path, &DecodeOptions::default()).unwrap();
     // One reader for size and pixels.
-    assert_eq!(decoded_size(&path, &DecodeOptions::default()).unwrap(), image.size(), "{name}");
+    assert_eq!(image_size(&path, &DecodeOptions::default()).unwrap(), image.size(), "{name}");
     image
 }
 
@@ -72,14 +72,20 @@ fn i02_a_dead_pixel_costs_itself_alone() {
     for number in 0..2 {
         let good = read(&format!("I02/good{number}.jpg"));
         let dead = read(&format!("I02/dead{number}.jpg"));
-        assert_eq!(good.masked(), None);
-        let masked = dead.masked().unwrap();
-        assert_eq!(masked.iter().filter(|&&masked| masked).count(), 1);
-        assert_eq!(masked.len(), 5120);
-        let pixels = floats(&good).into_iter().zip(floats(&dead)).zip(masked);
-        for ((good, dead), masked) in pixels.filter(|(_, masked)| !**masked) {
-            assert_eq!(good, dead, "{masked}");
-        }
+        assert_eq!((good.masked(), good.pixels().len()), (None, 5120));
+        let raw = DecodeOptions { radiometric: RadiometricMode::Raw, ..Default::default() };
+        let counts = decode(&case(&format!("I02/dead{number}.jpg")), &raw).unwrap();
+        let is_dead: Vec<bool> = floats(&counts).iter().map(|&count| count == 0.0).collect();
+        assert_eq!(is_dead.iter().filter(|&&dead| dead).count(), 1);
+        assert_eq!(dead.masked().unwrap(), is_dead);
+        // All others have their temperature: warmer is more counts.
+        let mut pairs: Vec<(f32, f32)> = floats(&counts)
+            .into_iter()
+            .zip(floats(&dead))
+            .filter(|(count, _)| *count > 0.0)
+            .collect();
+        pairs.sort_by(|a, b| a.0.total_cmp(&b.0));
+        assert!(pairs.is_sorted_by(|a, b| a.0 == b.0 && a.1 == b.1 || a.1 < b.1));
         let (low, high) = range(&floats(&dead));
         assert!(low > 250.0 && high < 400.0, "{low} {high}");
     }
@@ -96,7 +102,7 @@ fn i03_thermal_image_and_picture_know_of_each_other() {
     let options = DecodeOptions { radiometric: RadiometricMode::Picture, ..Default::default() };
     let picture = decode(&case(name), &options).unwrap();
     assert_eq!(picture.size(), ImageSize::new(240, 320));
-    assert_eq!(decoded_size(&case(name), &options).unwrap(), picture.size());
+    assert_eq!(image_size(&case(name), &options).unwrap(), picture.size());
     assert_eq!(picture.companion_size(), Some(thermal.size()));
     // The labels' box, 120, 80, 80x80 of the picture, is 30, 20, 20x20 of the thermal image.
     let values = floats(&thermal);
@@ -204,8 +210,12 @@ fn i07_layouts_give_the_values_of_tifffile() {
         seen += 1;
         let image = decode(&path, &options).unwrap();
         assert_eq!(image.size(), expected.size(), "{file}");
-        assert_eq!(image.channels(), expected.channels(), "{file}");
-        assert_eq!(floats(&image), floats(&expected), "{file}");
+        // Of several pages the first.
+        let expected = match file.as_str() {
+            "multi.tif" => floats(&expected).into_iter().step_by(2).collect(),
+            _ => floats(&expected),
+        };
+        assert_eq!(floats(&image), expected, "{file}");
     }
     pad_testkit::expect_cases(seen, 28..=28);
     // Several pages, of which each can be read.
@@ -265,7 +275,7 @@ fn i10_jpeg_has_the_colours_of_libjpeg() {
             }
         };
         seen += 1;
-        assert_eq!(decoded_size(&path, &DecodeOptions::default()).unwrap(), image.size());
+        assert_eq!(image_size(&path, &DecodeOptions::default()).unwrap(), image.size());
         let (size, channels) = (image.size(), image.channels());
         assert_eq!(channels, expected.channels(), "{file}");
         let (found, wanted) = (floats(&image), floats(&expected));

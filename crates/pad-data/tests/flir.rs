@@ -6,9 +6,9 @@ use image::{GrayImage, ImageBuffer, ImageFormat, Luma};
 use pad_data::{
     Dataset,
     image::{
-        DecodeOptions, Image, Pixels, RadiometricMode, decode_bytes, decoded_size_bytes,
+        DecodeOptions, Image, Pixels, RadiometricMode, decode_bytes,
         flir::{Atmosphere, Calibration, Planck, Radiometric},
-        frame_count,
+        frame_count, image_size_bytes,
     },
     sequence::Sequence,
     window::Window,
@@ -338,7 +338,7 @@ fn sequences_give_their_frames() {
         let counts = |page| {
             let raw = options(RadiometricMode::Raw, page);
             let image = decode_bytes(&sequence, path, &raw).unwrap();
-            assert_eq!(decoded_size_bytes(&sequence, path, &raw).unwrap(), image.size());
+            assert_eq!(image_size_bytes(&sequence, path, &raw).unwrap(), image.size());
             let Pixels::U16(counts) = image.into_pixels() else { panic!("counts") };
             counts
         };
@@ -410,7 +410,7 @@ fn the_orientation_of_the_file_turns_both_images() {
     let read = |bytes: &[u8], mode| {
         let options = options(mode, None);
         let image = decode_bytes(bytes, Path::new("a.jpg"), &options).unwrap();
-        assert_eq!(decoded_size_bytes(bytes, Path::new("a.jpg"), &options).unwrap(), image.size());
+        assert_eq!(image_size_bytes(bytes, Path::new("a.jpg"), &options).unwrap(), image.size());
         image
     };
     for mode in [RadiometricMode::Auto, RadiometricMode::Picture] {

@@ -7,8 +7,7 @@ use image::{GrayImage, ImageFormat, Luma};
 use pad_data::{
     Dataset, Error, Result,
     image::{
-        DecodeOptions, Image, Pixels, RadiometricMode, decode_bytes, decoded_size_bytes,
-        frame_count,
+        DecodeOptions, Image, Pixels, RadiometricMode, decode_bytes, frame_count, image_size_bytes,
     },
     sequence::Sequence,
 };
@@ -20,7 +19,7 @@ fn mode(radiometric: RadiometricMode) -> DecodeOptions {
 
 fn read(bytes: &[u8], name: &str, options: &DecodeOptions) -> Result<Image> {
     let image = decode_bytes(bytes, Path::new(name), options)?;
-    assert_eq!(decoded_size_bytes(bytes, Path::new(name), options).unwrap(), image.size());
+    assert_eq!(image_size_bytes(bytes, Path::new(name), options).unwrap(), image.size());
     Ok(image)
 }
 

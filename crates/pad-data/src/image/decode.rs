@@ -27,7 +27,7 @@ const HEAD: u64 = 64 << 10;
 /// sequence (`.seq`, `.csq`, `.fff`); 8 or 16 bits, floats, and other integers, which become
 /// floats; one channel or several. Palettes become RGB, an alpha channel is dropped, CMYK becomes
 /// RGB. Of a radiometric JPEG [`DecodeOptions::radiometric`] is read. The orientation that EXIF or
-/// TIFF states is applied, to the pixels and to [`decoded_size`]: labels refer to the upright image.
+/// TIFF states is applied, to the pixels and to [`image_size`]: labels refer to the upright image.
 ///
 /// Pixels without data are [masked](Image::masked): the nodata value of a GeoTIFF, NaN, absent
 /// tiles and strips, counts that the calibration of a radiometric file gives no temperature for.
@@ -106,6 +106,9 @@ fn decode_known(
 /// The picture of a JPEG file, upright.
 fn picture(bytes: &[u8], path: &Path, options: &DecodeOptions, collapse: bool) -> Result<Image> {
     let facts = jpeg::Facts::of(bytes);
+    if let Some(what) = facts.unknown_kind() {
+        return Err(Error::Unsupported { path: path.into(), what: what.into() });
+    }
     let image = match jpeg::decode(bytes, path, options)? {
         Some(decoded) if decoded.channels == 3 && !collapse => decoded.image.to_rgb(),
         Some(decoded) => decoded.image,
@@ -121,7 +124,7 @@ fn picture(bytes: &[u8], path: &Path, options: &DecodeOptions, collapse: bool) -
 ///
 /// # Errors
 /// As [`decode`].
-pub fn decoded_size(path: &Path, options: &DecodeOptions) -> Result<ImageSize> {
+pub fn image_size(path: &Path, options: &DecodeOptions) -> Result<ImageSize> {
     let io = |cause| Error::Io { path: path.into(), cause };
     // PNG and BMP say it at the start. Of other files, what stands far behind may count: segments
     // of a JPEG, directories of a TIFF.
@@ -130,17 +133,17 @@ pub fn decoded_size(path: &Path, options: &DecodeOptions) -> Result<ImageSize> {
         let file = File::open(path).map_err(io)?;
         file.take(HEAD).read_to_end(&mut head).map_err(io)?;
         if matches!(Format::of(&head, path), Ok(Format::Known(ImageFormat::Bmp))) {
-            return decoded_size_bytes(&head, path, options);
+            return image_size_bytes(&head, path, options);
         }
     }
-    decoded_size_bytes(&read(path, options)?, path, options)
+    image_size_bytes(&read(path, options)?, path, options)
 }
 
-/// [`decoded_size`] of a file that is already in memory.
+/// [`image_size`] of a file that is already in memory.
 ///
 /// # Errors
 /// As [`decode`].
-pub fn decoded_size_bytes(bytes: &[u8], path: &Path, options: &DecodeOptions) -> Result<ImageSize> {
+pub fn image_size_bytes(bytes: &[u8], path: &Path, options: &DecodeOptions) -> Result<ImageSize> {
     let format = Format::of(bytes, path)?;
     if bytes.is_empty() {
         return Err(damaged(path, format, "the file is empty"));

@@ -25,7 +25,7 @@ use std::sync::Arc;
 use pad_ops::ImageSize;
 
 pub use self::{
-    decode::{decode, decode_bytes, decoded_size, decoded_size_bytes, frame_count},
+    decode::{decode, decode_bytes, frame_count, image_size, image_size_bytes},
     format::EXTENSIONS,
     options::{DecodeOptions, RadiometricMode},
 };

@@ -112,7 +112,7 @@ pub(super) struct Pages<'a> {
 }
 
 impl<'a> Pages<'a> {
-    /// Lists the pages. Thumbnails (other resolutions) and masks are none; in a file that holds
+    /// Lists the pages. Thumbnails (other resolutions) and masks are not counted; in a file that holds
     /// nothing else the largest counts as the page.
     ///
     /// # Errors

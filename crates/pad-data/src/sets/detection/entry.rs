@@ -150,7 +150,7 @@ pub(super) struct Opened {
 
 /// Size of an image, by the reader that gives its pixels.
 pub(super) fn header_size(path: &Path) -> Result<ImageSize> {
-    decoded_size(path, &DecodeOptions::default())
+    image_size(path, &DecodeOptions::default())
 }
 
 /// Whether an image, or the picture of a radiometric file, has this size.
