@@ -5,6 +5,7 @@
 //! | [`layer_norm`] | x, weight, bias | operands | CPU f32 | [`reference::layer_norm`] |
 //! | [`softmax`] | x | result | CPU f32 | [`reference::softmax`] |
 //! | [`linear`] | x, weight, bias, each only if it tracks something | operands | CPU f32; no frozen gradient on any device | [`reference::linear`] |
+//! | [`low_rank_update`] | weight, factors, each only if it tracks something | factors | CPU f32 | [`reference::low_rank_update`] |
 //! | [`gelu`] | x | operand | CPU f32 | [`reference::gelu`] |
 //! | [`gelu_tanh`], [`quick_gelu`] | x | operand | CPU f32 | [`reference::gelu_tanh`], [`reference::quick_gelu`] |
 //! | [`rms_norm`] | x, weight | operands | CPU f32 | [`reference::rms_norm`] |
@@ -73,6 +74,7 @@ mod gelu;
 mod gpu;
 mod layer_norm;
 mod linear;
+mod low_rank;
 mod masked_mse;
 mod max_pool2d;
 mod mode;
@@ -115,6 +117,7 @@ pub use gather_tokens::gather_tokens;
 pub use gelu::{gelu, gelu_tanh, quick_gelu};
 pub use layer_norm::layer_norm;
 pub use linear::linear;
+pub use low_rank::{LowRankUpdate, low_rank_update};
 pub use masked_mse::{masked_mse, normalize_patches};
 pub use max_pool2d::max_pool2d;
 pub use mode::Mode;
@@ -161,6 +164,7 @@ pub mod reference {
         },
         layer_norm::layer_norm_reference as layer_norm,
         linear::linear_reference as linear,
+        low_rank::low_rank_update_reference as low_rank_update,
         masked_mse::masked_mse_reference as masked_mse,
         max_pool2d::max_pool2d_reference as max_pool2d,
         paths::only,

@@ -5,9 +5,10 @@
 use candle_core::{DType, Device, Result, Tensor, Var, backprop::GradStore};
 use pad_ops::{
     AdapterScale, AdapterWeights, AttentionBias, AttentionWeights, AxialRope, Fusion, Keep,
-    LinearWeights, MatmulPrecision, MlpWeights, Mode, NormWeights, RopeTables, attention_branch,
-    attention_packed, attention_packed_biased, drop_path, dropout, fuse_patchwise, gather_tokens,
-    gelu, gelu_tanh, layer_norm, linear, masked_mse, mlp_branch, quick_gelu, reference, rms_norm,
+    LinearWeights, LowRankUpdate, MatmulPrecision, MlpWeights, Mode, NormWeights, RopeTables,
+    attention_branch, attention_packed, attention_packed_biased, drop_path, dropout,
+    fuse_patchwise, gather_tokens, gelu, gelu_tanh, layer_norm, linear, low_rank_update,
+    masked_mse, mlp_branch, quick_gelu, reference, rms_norm,
     rng::{Key, Purpose},
     rope, rope_packed, softmax, swiglu,
 };
@@ -131,6 +132,18 @@ fn decomposed(t: &[Tensor]) -> AttentionBias {
     AttentionBias::Decomposed { rows: t[1].clone(), columns: t[2].clone() }
 }
 
+/// The first and the last third of a weight's rows.
+fn updates(t: &[Tensor]) -> [LowRankUpdate; 2] {
+    let third = t[2].dims()[0];
+    let update = |a: &Tensor, b: &Tensor, scale, first_row| LowRankUpdate {
+        a: a.clone(),
+        b: b.clone(),
+        scale,
+        first_row,
+    };
+    [update(&t[1], &t[2], 0.5, 0), update(&t[3], &t[4], 2.0, 2 * third)]
+}
+
 /// Positions of all tokens of `x` (B, H, N, E) but the first.
 fn places(x: &Tensor, rope: AxialRope) -> Result<RopeTables> {
     let (_, _, n, head_dim) = x.dims4()?;
@@ -159,7 +172,7 @@ macro_rules! fuse_case {
     };
 }
 
-const CASES: [Case; 31] = [
+const CASES: [Case; 32] = [
     Case {
         name: "layer_norm",
         fast: |t| Ok(layer_norm(&t[0], &t[1], &t[2], 1e-6)?),
@@ -222,6 +235,21 @@ const CASES: [Case; 31] = [
             Ok(reference::attention_packed_biased(&t[0], 2, &bias)?)
         },
         shapes: |s| vec![vec![s.b, s.n, 6 * s.d], vec![s.b, s.n]],
+    },
+    Case {
+        name: "low_rank_update",
+        fast: |t| Ok(low_rank_update(&t[0], &updates(t))?),
+        reference: |t| Ok(reference::low_rank_update(&t[0], &updates(t))?),
+        shapes: |s| {
+            let (rank, third) = (s.n.min(5), s.o);
+            vec![
+                vec![3 * third, s.d],
+                vec![rank, s.d],
+                vec![third, rank],
+                vec![rank, s.d],
+                vec![third, rank],
+            ]
+        },
     },
     Case {
         name: "linear",

@@ -54,7 +54,7 @@ pub fn embed<L: Send + 'static>(
         let batch = batch?;
         if !batch.is_empty() {
             let tokens = encoder.forward(&batch.images.to_device(device)?, Mode::Eval)?.detach();
-            rows.push(pool.apply(&tokens)?.to_device(&Device::Cpu)?);
+            rows.push(pool.apply(&tokens, encoder.config().prefix())?.to_device(&Device::Cpu)?);
             names.extend(batch.names);
         }
         if !progress(names.len()) {

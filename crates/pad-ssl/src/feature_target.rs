@@ -192,12 +192,13 @@ impl Objective for FeatureTarget {
 
     fn loss(&self, images: &Tensor, draw: &FeatureDraw, mode: Mode) -> Result<Losses> {
         let tokens = self.encoder.forward(images, &draw.mask, mode)?;
-        let patches = draw.mask.patches();
+        let prefix = self.config.encoder.prefix();
         let (tokens, target) = if self.config.all_patches {
-            (tokens.narrow(1, 1, patches)?.contiguous()?, draw.features.clone())
+            (prefix.patches(&tokens)?, draw.features.clone())
         } else {
             let removed = &draw.mask.ids_removed;
-            let tokens = pad_ops::gather_tokens(&tokens, &(removed + 1.0)?)?;
+            let ids = (removed + prefix.len() as f64)?;
+            let tokens = pad_ops::gather_tokens(&tokens, &ids)?;
             (tokens, pad_ops::gather_tokens(&draw.features, removed)?)
         };
         let pred = self.decoder_pred.forward(&tokens)?;

@@ -6,7 +6,7 @@ use std::any::Any;
 use candle_core::{D, Tensor};
 use candle_nn::{Init, VarBuilder};
 use pad_adapter::vit::{
-    Block, ViT,
+    Block, PatchGrid, Positions, ViT,
     layers::{LayerNorm, Linear, xavier_uniform},
     patchify, sin_cos_table, unpatchify,
 };
@@ -79,10 +79,12 @@ impl Mae {
         let pixels = config.encoder.patch_values();
         let encoder = ViT::new(&config.encoder, vb.clone())?;
         let normal = Init::Randn { mean: 0.0, stdev: 0.02 };
+        let class = usize::from(config.encoder.class_token);
         let decoder_pos_table = if vb.contains_tensor("decoder_pos_embed") {
-            vb.get((1, 1 + grid.len(), inner), "decoder_pos_embed")?
+            vb.get((1, class + grid.len(), inner), "decoder_pos_embed")?
         } else {
-            sin_cos_table(inner, grid, vb.device())?.to_dtype(vb.dtype())?
+            let table = sin_cos_table(inner, grid, vb.device())?;
+            table.narrow(1, 1 - class, class + grid.len())?.to_dtype(vb.dtype())?
         };
         let decoder = config.decoder();
         let decoder_blocks = (0..config.decoder_depth)
@@ -105,18 +107,28 @@ impl Mae {
 
     /// Returns the fixed position tables of a new model, for
     /// [`ParamStore::with_value`](pad_adapter::params::ParamStore::with_value): with them the
-    /// tables are parameters and so in every file that is written.
+    /// tables are parameters and so in every file that is written. An encoder without a position
+    /// table has none here.
     ///
     /// # Errors
     /// An invalid configuration.
     pub fn tables(
         config: &MaeConfig,
         device: &candle_core::Device,
-    ) -> Result<[(&'static str, Tensor); 2]> {
+    ) -> Result<Vec<(&'static str, Tensor)>> {
         let (encoder, grid) = (&config.encoder, config.encoder.grid()?);
-        let pos_table = sin_cos_table(encoder.embed_dim, encoder.pos_table_grid()?, device)?;
-        let decoder_table = sin_cos_table(config.decoder_embed_dim, grid, device)?;
-        Ok([("pos_embed", pos_table), ("decoder_pos_embed", decoder_table)])
+        let class = usize::from(encoder.class_token);
+        let table = |dim: usize, grid: PatchGrid, rows: usize| -> Result<Tensor> {
+            let table = sin_cos_table(dim, grid, device)?;
+            Ok(table.narrow(1, 1 - rows, rows + grid.len())?.contiguous()?)
+        };
+        let decoder_table = table(config.decoder_embed_dim, grid, class)?;
+        let mut tables = vec![("decoder_pos_embed", decoder_table)];
+        if encoder.positions != Positions::None {
+            let (grid, rows) = (encoder.pos_table_grid()?, encoder.table_prefix());
+            tables.push(("pos_embed", table(encoder.embed_dim, grid, rows)?));
+        }
+        Ok(tables)
     }
 
     /// Sets whether the blocks keep only their inputs for the backward and compute the rest again
@@ -156,7 +168,8 @@ impl Mae {
     /// Encodes the kept patches.
     ///
     /// # Shapes
-    /// `images` (B, C, H, W); result (B, 1 + K, D).
+    /// `images` (B, C, H, W); result (B, P + K, D), `P` the tokens of
+    /// [`ViTConfig::prefix`](pad_adapter::vit::ViTConfig::prefix).
     ///
     /// # Errors
     /// Images or a mask that do not fit the model.
@@ -165,14 +178,16 @@ impl Mae {
         if mask.patches() != expected {
             return Err(Error::Mask { expected, found: mask.patches() });
         }
-        let (tokens, _) = self.encoder.embed(images, Some(&mask.ids_keep))?;
-        Ok(self.encoder.encode(&tokens, mode)?)
+        let keep = Some(&mask.ids_keep);
+        let (tokens, grid) = self.encoder.embed(images, keep)?;
+        Ok(self.encoder.encode_at(&tokens, &self.encoder.places(grid, keep)?, mode)?)
     }
 
     /// Predicts every patch.
     ///
     /// # Shapes
-    /// `latent` (B, 1 + K, D); result (B, L, p p C), pixel major, channel last.
+    /// `latent` (B, P + K, D) from [`Mae::forward_encoder`]; result (B, L, p p C), pixel major,
+    /// channel last. Registers are left out; there is a class token where the encoder has one.
     ///
     /// # Errors
     /// A latent or a mask that do not fit the model.
@@ -189,13 +204,19 @@ impl Mae {
         only: Option<&Tensor>,
         mode: Mode,
     ) -> Result<Tensor> {
-        let x = self.decoder_embed.forward(latent)?;
+        let prefix = self.config.encoder.prefix();
+        let x = self.decoder_embed.forward(&prefix.without_registers(latent)?)?;
+        let class = usize::from(prefix.class);
         let (batch, tokens, dim) = x.dims3()?;
-        let (kept, patches) = (tokens - 1, mask.patches());
-        let fill = self.mask_token.broadcast_as((batch, patches - kept, dim))?.contiguous()?;
-        let shuffled = Tensor::cat(&[&x.narrow(1, 1, kept)?, &fill], 1)?;
+        let (kept, patches) = (tokens.saturating_sub(class), mask.patches());
+        let removed = patches.saturating_sub(kept);
+        let fill = self.mask_token.broadcast_as((batch, removed, dim))?.contiguous()?;
+        let shuffled = Tensor::cat(&[&x.narrow(1, class, kept)?, &fill], 1)?;
         let restored = pad_ops::gather_tokens(&shuffled, &mask.ids_restore)?;
-        let x = Tensor::cat(&[&x.narrow(1, 0, 1)?, &restored], 1)?;
+        let x = match prefix.class {
+            true => Tensor::cat(&[&x.narrow(1, 0, 1)?, &restored], 1)?,
+            false => restored,
+        };
         let mut x = x.broadcast_add(&self.decoder_pos_table)?;
         let (last, blocks) = match self.decoder_blocks.split_last() {
             Some((last, blocks)) => (Some(last), blocks),
@@ -207,10 +228,9 @@ impl Mae {
         if let Some(last) = last {
             x = last.attend(&x, mode)?;
         }
-        // Token 0 is the class token.
         x = match only {
-            None => x.narrow(1, 1, patches)?.contiguous()?,
-            Some(ids) => pad_ops::gather_tokens(&x, &(ids + 1.0)?)?,
+            None => x.narrow(1, class, patches)?.contiguous()?,
+            Some(ids) => pad_ops::gather_tokens(&x, &(ids + class as f64)?)?,
         };
         if let Some(last) = last {
             x = last.tail(&x, mode)?;

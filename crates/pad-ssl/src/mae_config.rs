@@ -62,19 +62,17 @@ impl MaeConfig {
         if faults.is_empty() { Ok(()) } else { Err(Error::Config { what: "mae", faults }) }
     }
 
-    /// Returns the configuration of the decoder's blocks: plain ones, without adapters.
+    /// Returns the configuration of the decoder's blocks: plain ones, without adapters. It has a
+    /// class token where the encoder has one, and no registers.
     pub(crate) fn decoder(&self) -> ViTConfig {
+        let encoder = &self.encoder;
+        let (patch, dim) = (encoder.patch_size, self.decoder_embed_dim);
         ViTConfig {
-            embed_dim: self.decoder_embed_dim,
-            depth: self.decoder_depth,
-            num_heads: self.decoder_num_heads,
-            mlp_ratio: 4.0,
-            activation: Default::default(),
-            layer_scale: None,
-            drop_path: 0.0,
-            adapter: None,
-            pos_grid: None,
-            ..self.encoder
+            image_size: encoder.image_size,
+            in_channels: encoder.in_channels,
+            class_token: encoder.class_token,
+            norm_eps: encoder.norm_eps,
+            ..ViTConfig::new(patch, dim, self.decoder_depth, self.decoder_num_heads)
         }
     }
 }

@@ -34,7 +34,7 @@ impl MaskedEncoder {
         Self { vit: self.vit.with_matmul_precision(precision), ..self }
     }
 
-    /// Encodes every place: (B, C, H, W) -> (B, 1 + L, D).
+    /// Encodes every place: (B, C, H, W) -> (B, P + L, D), `P` the tokens in front of the patches.
     pub(crate) fn forward(&self, images: &Tensor, mask: &Mask, mode: Mode) -> Result<Tensor> {
         let (tokens, grid) = self.vit.embed(images, None)?;
         mask.expect_patches(grid.len())?;
@@ -46,6 +46,6 @@ impl MaskedEncoder {
         let fill = pad_ops::gather_tokens(&fill.contiguous()?, &mask.ids_removed)?;
         let shuffled = Tensor::cat(&[&kept, &fill], 1)?;
         let tokens = pad_ops::gather_tokens(&shuffled, &mask.ids_restore)?;
-        Ok(self.vit.encode(&tokens, mode)?)
+        Ok(self.vit.encode_at(&tokens, &self.vit.places(grid, None)?, mode)?)
     }
 }

@@ -3,7 +3,7 @@
 use pad_adapter::{
     Scale,
     params::Role,
-    vit::{Activation, ViTConfig},
+    vit::{Activation, Positions, QkvBias, RelativeBias, ViTConfig, relative_table_rows},
 };
 use pad_ops::MatmulPrecision;
 
@@ -118,7 +118,9 @@ impl MaeConfig {
 
         let patches = self.encoder.grid()?.len();
         let seen = Mask::kept(patches, self.mask_ratio);
-        let (tokens, all) = (batch * (1 + seen), batch * (1 + patches));
+        let class = usize::from(self.encoder.class_token);
+        let tokens = batch * (self.encoder.prefix().len() + seen);
+        let all = batch * (class + patches);
         let predicted = batch * (patches - seen);
         let whole = paradigm.trains(Role::Block(0));
         // Under PAD nothing flows below the first adapter, which is beside the first block's MLP.
@@ -172,18 +174,33 @@ impl MaeConfig {
         let pixels = encoder.patch_values();
         let norm = |on: bool| if on { 2 * dim } else { 0 };
         let patch_bias = if encoder.patch_bias { dim } else { 0 };
+        let table = match encoder.positions {
+            Positions::None => 0,
+            _ => (encoder.table_prefix() + encoder.pos_table_grid()?.len()) * dim,
+        };
+        let relative = match encoder.relative_bias {
+            RelativeBias::None => 0,
+            _ => relative_table_rows(encoder.pos_table_grid()?) * encoder.num_heads,
+        };
+        let shared = if encoder.relative_bias == RelativeBias::Shared { relative } else { 0 };
+        let class = usize::from(encoder.class_token);
         let mut parameters = vec![
             (Role::PatchEmbed, pixels * dim + patch_bias + norm(encoder.pre_norm)),
-            (Role::ClassToken, dim),
-            (Role::PosTable, (1 + encoder.pos_table_grid()?.len()) * dim),
-            (Role::FinalNorm, norm(true)),
+            (Role::ClassToken, encoder.prefix().len() * dim),
+            (Role::PosTable, table + shared),
+            (Role::FinalNorm, norm(encoder.final_norm) + norm(encoder.class_norm)),
             (Role::MaskToken, inner),
             (Role::DecoderEmbed, (dim + 1) * inner),
-            (Role::DecoderPosTable, (1 + encoder.grid()?.len()) * inner),
+            (Role::DecoderPosTable, (class + encoder.grid()?.len()) * inner),
             (Role::Decoder, decoder.depth * block(decoder) + 2 * inner + (inner + 1) * pixels),
         ];
         for i in 0..encoder.depth {
-            parameters.push((Role::Block(i), block(encoder)));
+            let own = if encoder.relative_bias == RelativeBias::PerBlock { relative } else { 0 };
+            parameters.push((Role::Block(i), block(encoder) + own));
+            if let Some(lora) = &encoder.lora {
+                let (first, second) = (widest(encoder), encoder.hidden_dim());
+                parameters.push((Role::Adapter(i), lora.parameter_count(dim, first, second)));
+            }
             let Some(adapter) = &encoder.adapter else { continue };
             let gate = adapter.scale.gate_width(dim);
             let values = adapter.parameter_count(dim) - gate;
@@ -210,12 +227,20 @@ fn block(config: &ViTConfig) -> usize {
     let (dim, hidden) = (config.embed_dim, config.hidden_dim());
     let scales = if config.layer_scale.is_some() { 2 * dim } else { 0 };
     let mlp = (dim + 1) * widest(config) + (hidden + 1) * dim;
-    4 * (dim + 1) * dim + mlp + 4 * dim + scales
+    let bias = match config.qkv_bias {
+        QkvBias::None => 0,
+        QkvBias::QueryValue => 2 * dim,
+        _ => 3 * dim,
+    };
+    let inner = if config.mlp_norm { 2 * hidden } else { 0 }
+        + if config.attention_norm { 2 * dim } else { 0 };
+    4 * dim * dim + bias + dim + mlp + 4 * dim + scales + inner
 }
 
-/// Whether the blocks run without the fused operators, so that every intermediate result is kept.
+/// Whether the attention runs without the fused operator, so that every intermediate result is
+/// kept: a bias on its logits.
 fn is_composed(config: &ViTConfig) -> bool {
-    config.layer_scale.is_some()
+    config.relative_bias != RelativeBias::None
 }
 
 impl Passes {
@@ -235,8 +260,7 @@ impl Passes {
     }
 
     /// Returns the bytes that the MLP's half keeps: its input, the hidden layer, and of an adapter
-    /// the bottleneck and what its gate sees. Composed of single operators also the norms, the
-    /// activation and the results of each part.
+    /// the bottleneck and what its gate sees.
     fn mlp(self, config: &ViTConfig, rows: usize) -> usize {
         let dim = config.embed_dim;
         let input = F32 * rows * dim;
@@ -244,10 +268,6 @@ impl Passes {
             let seen = if matches!(adapter.scale, Scale::Patchwise(_)) { dim } else { 0 };
             F32 * rows * (adapter.bottleneck + seen)
         });
-        if is_composed(config) {
-            let adapter = if config.adapter.is_some() { adapter + F32 * rows * dim } else { 0 };
-            return input + F32 * rows * (3 * dim + widest(config) + config.hidden_dim()) + adapter;
-        }
         if self.checkpointing {
             return input;
         }

@@ -3,6 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use candle_core::Tensor;
+use pad_adapter::vit::Prefix;
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result, names};
@@ -27,17 +28,22 @@ impl Pool {
     /// Pools an encoder's output.
     ///
     /// # Shapes
-    /// `tokens` (B, 1 + L, D), class token first; result (B, D), or (B, 1 + L, D) for
-    /// [`Pool::Tokens`].
+    /// `tokens` (B, P + L, D), behind the tokens of `prefix`; result (B, D), or for
+    /// [`Pool::Tokens`] (B, 1 + L, D) with a class token and (B, L, D) without: registers are no
+    /// part of it.
     ///
     /// # Errors
-    /// A tensor of another rank, or without patches.
-    pub fn apply(self, tokens: &Tensor) -> Result<Tensor> {
-        let (_, count, _) = tokens.dims3()?;
+    /// [`Error::Probe`] for the class token of an encoder without one; a tensor of another rank, or
+    /// without patches.
+    pub fn apply(self, tokens: &Tensor, prefix: Prefix) -> Result<Tensor> {
         Ok(match self {
-            Self::Mean => tokens.narrow(1, 1, count.saturating_sub(1))?.mean(1)?,
-            Self::Class => tokens.narrow(1, 0, 1)?.squeeze(1)?,
-            Self::Tokens => tokens.clone(),
+            Self::Mean => prefix.patches(tokens)?.mean(1)?,
+            Self::Class if prefix.class => tokens.narrow(1, 0, 1)?.squeeze(1)?,
+            Self::Class => {
+                let what = "the encoder has no class token, expected the pooling mean or tokens";
+                return Err(Error::Probe { what: what.into() });
+            }
+            Self::Tokens => prefix.without_registers(tokens)?,
         })
     }
 }

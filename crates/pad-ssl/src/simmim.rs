@@ -138,8 +138,9 @@ impl Objective for SimMim {
 
     fn loss(&self, images: &Tensor, mask: &Mask, mode: Mode) -> Result<Losses> {
         let tokens = self.encoder.forward(images, mask, mode)?;
-        // Token 0 is the class token; only removed patches count, so only they go on.
-        let removed = pad_ops::gather_tokens(&tokens, &(&mask.ids_removed + 1.0)?)?;
+        // Only removed patches count, so only they go on.
+        let front = self.config.encoder.prefix().len();
+        let removed = pad_ops::gather_tokens(&tokens, &(&mask.ids_removed + front as f64)?)?;
         let pred = self.decoder_pred.forward(&removed)?;
         let pixels = patchify(&images.detach(), self.config.encoder.patch_size)?;
         let target = pad_ops::gather_tokens(&pixels, &mask.ids_removed)?;

@@ -88,7 +88,8 @@ pub trait Teacher: Send + Sync {
 
 impl Teacher for ViT {
     fn features(&self, images: &Tensor) -> Result<Tensor> {
-        Ok(self.forward(&images.detach(), Mode::Eval)?.detach())
+        let tokens = self.forward(&images.detach(), Mode::Eval)?.detach();
+        Ok(self.config().prefix().without_registers(&tokens)?)
     }
 }
 

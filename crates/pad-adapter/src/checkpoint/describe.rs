@@ -186,6 +186,7 @@ impl Checkpoint {
             positions,
             pos_resize: self.pos_resize(&bare, origin),
             relative_resize: match (origin.known, origin.format) {
+                _ if bare.relative_bias == RelativeBias::None => RelativeResize::default(),
                 (Some(known), _) => known.relative_resize,
                 (None, Format::Timm) => RelativeResize::Linear,
                 (None, Format::Beit) => RelativeResize::Bilinear,

@@ -2,6 +2,7 @@
 
 use candle_core::{D, Tensor};
 use candle_nn::{Init, VarBuilder};
+use pad_ops::LowRankUpdate;
 
 use super::config::{LoraConfig, LoraTarget};
 use crate::Result;
@@ -81,23 +82,15 @@ impl LowRank {
         bias: Option<&Tensor>,
     ) -> Result<(Tensor, Option<Tensor>)> {
         let outputs = weight.dim(0)?;
-        let by_rows =
-            |start: usize, count: usize| -> Result<Tensor> { Ok(weight.narrow(0, start, count)?) };
-        let (mut rows, mut at) = (Vec::new(), 0);
+        let updates: Vec<LowRankUpdate> = self.0.iter().map(Part::update).collect();
+        let sum = pad_ops::low_rank_update(weight, &updates)?;
+        let mut factors = Vec::new();
         for part in &self.0 {
-            let (start, count) = part.rows;
-            if start > at {
-                rows.push(by_rows(at, start - at)?);
-            }
-            rows.push(part.weight(&by_rows(start, count)?)?);
-            at = start + count;
+            factors.extend(part.factor(weight, &sum)?.map(|factor| (part.rows, factor)));
         }
-        if at < outputs {
-            rows.push(by_rows(at, outputs - at)?);
-        }
-        let merged = match &rows[..] {
-            [all] => all.clone(),
-            _ => Tensor::cat(&rows, 0)?,
+        let merged = match factors.is_empty() {
+            true => sum,
+            false => sum.broadcast_mul(&by_rows(outputs, &factors, weight)?)?,
         };
         Ok((merged, self.bias(outputs, bias)?))
     }
@@ -118,12 +111,37 @@ impl LowRank {
 }
 
 impl Part {
-    /// The adapted rows.
-    fn weight(&self, weight: &Tensor) -> Result<Tensor> {
-        let sum = (weight + (self.b.matmul(&self.a)? * self.scale)?)?;
-        let Some(magnitude) = &self.magnitude else { return Ok(sum) };
-        let lengths = |weight: &Tensor| weight.detach().sqr()?.sum(D::Minus1)?.sqrt();
-        let factor = (magnitude * (lengths(weight)? / lengths(&sum)?)?)?;
-        Ok(sum.broadcast_mul(&factor.unsqueeze(1)?)?)
+    /// What is added to the weight.
+    fn update(&self) -> LowRankUpdate {
+        let (a, b) = (self.a.clone(), self.b.clone());
+        LowRankUpdate { a, b, scale: self.scale, first_row: self.rows.0 }
     }
+
+    /// What the rows of the sum are multiplied by, (rows); `None` without magnitudes. Lengths are
+    /// constants in the backward.
+    fn factor(&self, weight: &Tensor, sum: &Tensor) -> Result<Option<Tensor>> {
+        let Some(magnitude) = &self.magnitude else { return Ok(None) };
+        let lengths = |weight: &Tensor| -> Result<Tensor> {
+            let rows = weight.detach().narrow(0, self.rows.0, self.rows.1)?;
+            Ok(rows.sqr()?.sum(D::Minus1)?.sqrt()?)
+        };
+        Ok(Some((magnitude * (lengths(weight)? / lengths(sum)?)?)?))
+    }
+}
+
+/// Factors of runs of rows as one of all rows, (O, 1); rows without one are multiplied by 1.
+fn by_rows(outputs: usize, factors: &[((usize, usize), Tensor)], like: &Tensor) -> Result<Tensor> {
+    let ones = |count: usize| Tensor::ones(count, like.dtype(), like.device());
+    let (mut all, mut at) = (Vec::new(), 0);
+    for ((start, count), factor) in factors {
+        if *start > at {
+            all.push(ones(start - at)?);
+        }
+        all.push(factor.clone());
+        at = start + count;
+    }
+    if at < outputs {
+        all.push(ones(outputs - at)?);
+    }
+    Ok(Tensor::cat(&all, 0)?.unsqueeze(1)?)
 }

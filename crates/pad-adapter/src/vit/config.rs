@@ -3,9 +3,8 @@
 use pad_ops::{AxialRope, ImageSize};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
-use super::{
-    kinds::{Activation, Positions, Prefix, QkvBias, RelativeBias, RelativeResize, TableResize},
-    published,
+use super::kinds::{
+    Activation, Positions, Prefix, QkvBias, RelativeBias, RelativeResize, TableResize,
 };
 use crate::{AdapterConfig, Error, LoraConfig, LoraTarget, Result};
 
@@ -264,34 +263,6 @@ impl ViTConfig {
         Self { pos_grid: Some(PatchGrid::new(37, 37)), layer_scale: Some(1e-5), ..Self::small(14) }
     }
 
-    /// A preset by its name, one of [`ViTConfig::PRESETS`]. The plain ones get patches of
-    /// `patch_size`; the published ones have their own.
-    ///
-    /// ```
-    /// use pad_adapter::vit::ViTConfig;
-    /// assert_eq!(ViTConfig::preset("base", 16)?, ViTConfig::base(16));
-    /// assert_eq!(ViTConfig::preset("dinov3-small", 16)?.register_tokens, 4);
-    /// # Ok::<(), pad_adapter::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// [`Error::UnknownName`].
-    pub fn preset(name: &str, patch_size: usize) -> Result<Self> {
-        Ok(match name {
-            "pico" => Self::pico(patch_size),
-            "tiny" => Self::tiny(patch_size),
-            "small" => Self::small(patch_size),
-            "base" => Self::base(patch_size),
-            "large" => Self::large(patch_size),
-            "huge" => Self::huge(patch_size),
-            "dinov2-small" => Self::dinov2_small(),
-            _ => return published::preset(name),
-        })
-    }
-
-    /// The names of [`ViTConfig::preset`].
-    pub const PRESETS: [&str; published::NAMES] = published::PRESETS;
-
     /// The tokens in front of the patches.
     pub fn prefix(&self) -> Prefix {
         Prefix { class: self.class_token, registers: self.register_tokens }
@@ -413,16 +384,6 @@ impl ViTConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn presets_by_name() {
-        for name in ViTConfig::PRESETS {
-            ViTConfig::preset(name, 16).unwrap().validate().unwrap();
-        }
-        let error = ViTConfig::preset("smal", 16).unwrap_err().to_string();
-        assert!(error.starts_with("model: expected pico, tiny, small, base, large, "), "{error}");
-        assert!(error.ends_with("found `smal` (did you mean `small`?)"), "{error}");
-    }
 
     #[test]
     fn files_of_the_first_versions() {

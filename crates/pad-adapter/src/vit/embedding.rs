@@ -33,11 +33,29 @@ impl Embedding {
     /// # Errors
     /// [`Error::Config`]; errors of `vb`.
     pub fn new(config: &ViTConfig, first: FirstPositions, vb: VarBuilder) -> Result<Self> {
-        let (dim, normal) = (config.embed_dim, Init::Randn { mean: 0.0, stdev: 0.02 });
+        let normal = Init::Randn { mean: 0.0, stdev: 0.02 };
         let token = |count: usize, name: &str| match count {
             0 => Ok(None),
-            count => vb.get_with_hints((1, count, dim), name, normal).map(Some),
+            count => vb.get_with_hints((1, count, config.embed_dim), name, normal).map(Some),
         };
+        Ok(Self {
+            cls_token: token(usize::from(config.class_token), "cls_token")?,
+            reg_token: token(config.register_tokens, "reg_token")?,
+            ..Self::without_prefix(config, first, vb.clone())?
+        })
+    }
+
+    /// [`Embedding::new`] of patches alone: class and register tokens are left out, whatever the
+    /// configuration says; a position table keeps the class token's row.
+    ///
+    /// # Errors
+    /// As [`Embedding::new`].
+    pub fn without_prefix(
+        config: &ViTConfig,
+        first: FirstPositions,
+        vb: VarBuilder,
+    ) -> Result<Self> {
+        let (dim, normal) = (config.embed_dim, Init::Randn { mean: 0.0, stdev: 0.02 });
         let pos_table = match config.positions {
             Positions::None => None,
             Positions::Table | Positions::Patches => {
@@ -56,8 +74,8 @@ impl Embedding {
         Ok(Self {
             config: *config,
             patch_embed: PatchEmbed::new(config, vb.pp("patch_embed"))?,
-            cls_token: token(usize::from(config.class_token), "cls_token")?,
-            reg_token: token(config.register_tokens, "reg_token")?,
+            cls_token: None,
+            reg_token: None,
             pos_table,
             norm_pre: match config.pre_norm {
                 true => Some(LayerNorm::new(dim, config.norm_eps, vb.pp("norm_pre"))?),
@@ -188,17 +206,6 @@ impl Embedding {
         match &self.norm_pre {
             Some(norm) => norm.forward(&tokens),
             None => Ok(tokens),
-        }
-    }
-
-    /// The norm in front of the first block, where there is one, on tokens without a prefix.
-    ///
-    /// # Errors
-    /// Tokens that do not fit.
-    pub fn pre_norm(&self, tokens: &Tensor) -> Result<Tensor> {
-        match &self.norm_pre {
-            Some(norm) => norm.forward(tokens),
-            None => Ok(tokens.clone()),
         }
     }
 }

@@ -45,10 +45,10 @@ enum Family {
 type Row = (&'static str, &'static str, Family, [usize; 6]);
 
 /// The number of names of presets.
-pub(super) const NAMES: usize = 53;
+const NAMES: usize = 53;
 
 /// Names of presets: the plain ones, then the published ones.
-pub(super) const PRESETS: [&str; NAMES] = [
+const PRESETS: [&str; NAMES] = [
     "pico",
     "tiny",
     "small",
@@ -366,17 +366,39 @@ const MODELS: &[Row] = &[
     ("vit_xsmall_patch16_clip_224", "", Family::Clip, [16, 224, 256, 10, 4, 1024]),
 ];
 
-/// A published preset by our name.
-///
-/// # Errors
-/// [`Error::UnknownName`].
-pub(super) fn preset(name: &str) -> Result<ViTConfig> {
-    let found = MODELS.iter().find(|row| !name.is_empty() && row.1 == name);
-    let refuse = || Error::UnknownName(unknown_name("model", name, PRESETS));
-    found.map(config).ok_or_else(refuse)
-}
-
 impl ViTConfig {
+    /// The names of [`ViTConfig::preset`]: the plain ones, then the published ones.
+    pub const PRESETS: [&str; NAMES] = PRESETS;
+
+    /// A preset by its name, one of [`ViTConfig::PRESETS`]. The plain ones get patches of
+    /// `patch_size`; the published ones have their own.
+    ///
+    /// ```
+    /// use pad_adapter::vit::ViTConfig;
+    /// assert_eq!(ViTConfig::preset("base", 16)?, ViTConfig::base(16));
+    /// assert_eq!(ViTConfig::preset("dinov3-small", 16)?.register_tokens, 4);
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::UnknownName`].
+    pub fn preset(name: &str, patch_size: usize) -> Result<Self> {
+        Ok(match name {
+            "pico" => Self::pico(patch_size),
+            "tiny" => Self::tiny(patch_size),
+            "small" => Self::small(patch_size),
+            "base" => Self::base(patch_size),
+            "large" => Self::large(patch_size),
+            "huge" => Self::huge(patch_size),
+            "dinov2-small" => Self::dinov2_small(),
+            _ => {
+                let found = MODELS.iter().find(|row| !name.is_empty() && row.1 == name);
+                let refuse = || Error::UnknownName(unknown_name("model", name, PRESETS));
+                found.map(config).ok_or_else(refuse)?
+            }
+        })
+    }
+
     /// The encoder that timm calls `architecture` (`vit_small_patch14_dinov2`; a tag behind a dot
     /// is ignored), as timm runs it; `None` for a name that is not among the published models of
     /// the supported families.
@@ -468,5 +490,20 @@ fn config(&(_, _, family, numbers): &Row) -> ViTConfig {
             final_norm: false,
             ..plain
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn presets_by_name() {
+        for name in ViTConfig::PRESETS {
+            ViTConfig::preset(name, 16).unwrap().validate().unwrap();
+        }
+        let error = ViTConfig::preset("smal", 16).unwrap_err().to_string();
+        assert!(error.starts_with("model: expected pico, tiny, small, base, large, "), "{error}");
+        assert!(error.ends_with("found `smal` (did you mean `small`?)"), "{error}");
     }
 }

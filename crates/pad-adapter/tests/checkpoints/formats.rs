@@ -310,7 +310,10 @@ fn the_published_shapes_tell_their_model() {
         let mut tensors = BTreeMap::from([
             ("patch_embed.proj.weight".to_string(), zeros(&[dim, 3, patch, patch])),
             ("patch_embed.proj.bias".to_string(), zeros(&[dim])),
+            ("cls_token".to_string(), zeros(&[1, 1, dim])),
             ("pos_embed".to_string(), zeros(&[1, rows, dim])),
+            ("norm.weight".to_string(), zeros(&[dim])),
+            ("blocks.0.attn.qkv.bias".to_string(), zeros(&[3 * dim])),
         ]);
         for block in 0..depth {
             let name = |part: &str| format!("blocks.{block}.{part}.weight");
@@ -503,7 +506,7 @@ fn names_and_models_that_do_not_fit() {
             None
         ),
         "FILE: the names are of no known format (a.weight, b, c, d, ..); name one of ours, original, mae, mmselfsup, \
-         timm, vit, vit-mae, dinov2, clip-vision, clip"
+         timm, dino, eva, beit-original, pe, vit, vit-mae, dinov2, dinov3, beit, siglip, clip-vision, clip"
     );
     let (query, key, value) = (
         "encoder.layer.0.attention.attention.query.weight",

@@ -8,7 +8,9 @@
 
 use candle_core::Tensor;
 use candle_nn::{Init, VarBuilder};
-use pad_adapter::vit::{Block, PatchEmbed, PatchGrid, ViTConfig, interpolate_table};
+use pad_adapter::vit::{
+    Block, Embedding, FirstPositions, PatchGrid, Places, RelativeBias, ViTConfig, relative_bias,
+};
 use pad_ops::{AttentionBias, ImageSize, MatmulPrecision, Mode};
 use serde::{Deserialize, Serialize};
 
@@ -50,6 +52,12 @@ impl DownstreamConfig {
         // The position table is learned: any width that the heads divide is valid.
         ViTConfig { embed_dim: 4 * vit.embed_dim, ..*vit }.validate()?;
         let mut faults = Vec::new();
+        if self.relative_positions && (!vit.class_token || vit.register_tokens > 0) {
+            faults.push(
+                "`relative_positions` is true, expected false for a network without class token or with registers"
+                    .into(),
+            );
+        }
         if !vit.embed_dim.is_multiple_of(vit.num_heads) {
             faults.push(format!(
                 "`num_heads` is {}, expected a divisor of `embed_dim` {}",
@@ -60,15 +68,14 @@ impl DownstreamConfig {
     }
 }
 
-/// The network. Parameter names are the original's: `patch_embed.proj`, `cls_token`, `pos_embed`,
-/// `blocks.{i}.{norm1,attn,norm2,mlp,gamma_1,gamma_2,adaptmlp,scalar_pred}`,
+/// The network, of any transformer that pad-adapter has: class and register tokens take part in
+/// attention and are no part of the maps. Parameter names are the original's: `patch_embed.proj`,
+/// `cls_token`, `pos_embed`, `blocks.{i}.{norm1,attn,norm2,mlp,gamma_1,gamma_2,adaptmlp,scalar_pred}`,
 /// `blocks.{i}.attn.relative_position_bias_table`.
 #[derive(Clone, Debug)]
 pub struct DownstreamViT {
     config: DownstreamConfig,
-    patch_embed: PatchEmbed,
-    cls_token: Tensor,
-    pos_table: Tensor,
+    embedding: Embedding,
     blocks: Vec<Block>,
     /// One per block, (rows, heads); empty without relative positions.
     tables: Vec<Tensor>,
@@ -82,8 +89,9 @@ impl DownstreamViT {
     pub fn new(config: &DownstreamConfig, vb: VarBuilder<'static>) -> Result<Self> {
         config.validate()?;
         let vit = &config.vit;
-        let (dim, grid) = (vit.embed_dim, vit.pos_table_grid()?);
-        let normal = Init::Randn { mean: 0.0, stdev: 0.02 };
+        let grid = vit.pos_table_grid()?;
+        // Tables are this network's, not the blocks'.
+        let of_blocks = ViTConfig { relative_bias: RelativeBias::None, ..*vit };
         // The original's names of the layer scales. Renaming starts at the root, because a renamed
         // builder would add its prefix to a name that has it already.
         let root = vb.root().rename_f(|name| {
@@ -94,7 +102,7 @@ impl DownstreamViT {
         let mut blocks = Vec::with_capacity(vit.depth);
         let mut tables = Vec::new();
         for i in 0..vit.depth {
-            blocks.push(Block::new(vit, i, blocks_at.pp("blocks").pp(i))?);
+            blocks.push(Block::new(&of_blocks, i, blocks_at.pp("blocks").pp(i))?);
             if config.relative_positions {
                 let shape = (relative::relative_bias_rows(grid), vit.num_heads);
                 let attn = vb.pp("blocks").pp(i).pp("attn");
@@ -104,9 +112,7 @@ impl DownstreamViT {
         }
         Ok(Self {
             config: *config,
-            patch_embed: PatchEmbed::new(vit, vb.pp("patch_embed"))?,
-            cls_token: vb.get_with_hints((1, 1, dim), "cls_token", normal)?,
-            pos_table: vb.get_with_hints((1, 1 + grid.len(), dim), "pos_embed", normal)?,
+            embedding: Embedding::new(vit, FirstPositions::Random, vb.clone())?,
             blocks,
             tables,
         })
@@ -117,26 +123,35 @@ impl DownstreamViT {
         &self.config
     }
 
-    /// Returns the tokens of whole images with positions, class token first, and their grid.
-    fn embed(&self, images: &Tensor) -> Result<(Tensor, PatchGrid)> {
-        let (tokens, grid) = self.patch_embed.forward(images)?;
-        let (batch, _, dim) = tokens.dims3()?;
-        let class = self.cls_token.broadcast_as((batch, 1, dim))?.contiguous()?;
-        let positions =
-            interpolate_table(&self.pos_table, self.config.vit.pos_table_grid()?, grid)?;
-        Ok((Tensor::cat(&[&class, &tokens], 1)?.broadcast_add(&positions)?, grid))
-    }
-
     /// Runs one block.
-    fn block(&self, i: usize, x: &Tensor, index: Option<&Tensor>, mode: Mode) -> Result<Tensor> {
+    fn block(
+        &self,
+        i: usize,
+        x: &Tensor,
+        (places, index): (&Places, Option<&Tensor>),
+        mode: Mode,
+    ) -> Result<Tensor> {
         let block = &self.blocks[i];
         let (Some(table), Some(index)) = (self.tables.get(i), index) else {
-            return Ok(block.forward(x, mode)?);
+            return Ok(block.forward_at(x, places, mode)?);
         };
+        let bias = || Ok(AttentionBias::PerHead(relative_bias(table, index)?));
         Ok(block.forward_with(x, mode, |attention, x| {
-            attention
-                .forward_biased(x, |_| Ok(AttentionBias::PerHead(relative::bias(table, index)?)))
+            attention.forward_biased(x, places, |_| bias())
         })?)
+    }
+
+    /// Where the patches of `grid` lie, for rotary positions.
+    fn places(&self, grid: PatchGrid, images: &Tensor) -> Result<Places> {
+        let vit = &self.config.vit;
+        let tables = match vit.rope {
+            Some(rope) => {
+                let head = vit.embed_dim / vit.num_heads;
+                Some(rope.tables([grid.height, grid.width], head, images.device())?)
+            }
+            None => None,
+        };
+        Ok(Places::rotary(tables))
     }
 }
 
@@ -146,7 +161,9 @@ impl FeatureExtractor for DownstreamViT {
         if let Some(&found) = blocks.iter().find(|&&block| block >= depth) {
             return Err(pad_adapter::Error::Block { depth, found }.into());
         }
-        let (mut x, grid) = self.embed(images)?;
+        let (tokens, grid) = self.embedding.patches(images, None)?;
+        let mut x = self.embedding.with_prefix(&tokens)?;
+        let places = self.places(grid, images)?;
         let index = if self.tables.is_empty() {
             None
         } else {
@@ -154,12 +171,13 @@ impl FeatureExtractor for DownstreamViT {
             Some(relative::relative_positions(table, grid, images.device())?)
         };
         let (batch, _, dim) = x.dims3()?;
+        let prefix = self.config.vit.prefix().len();
         let last = blocks.iter().max().map_or(0, |last| last + 1);
         let mut maps = vec![None; last];
         for (i, map) in maps.iter_mut().enumerate() {
-            x = self.block(i, &x, index.as_ref(), mode)?;
+            x = self.block(i, &x, (&places, index.as_ref()), mode)?;
             if blocks.contains(&i) {
-                let tokens = x.narrow(1, 1, grid.len())?.transpose(1, 2)?.contiguous()?;
+                let tokens = x.narrow(1, prefix, grid.len())?.transpose(1, 2)?.contiguous()?;
                 *map = Some(tokens.reshape((batch, dim, grid.height, grid.width))?);
             }
         }

@@ -2,14 +2,13 @@
 //! three rows for the class token.
 
 use candle_core::{Device, Tensor};
-use pad_adapter::vit::PatchGrid;
+use pad_adapter::vit::{PatchGrid, relative_index, relative_table_rows};
 
 use crate::error::{Error, Result};
 
 /// Returns the number of rows of the table of a grid: `(2 h - 1)(2 w - 1) + 3`.
 pub fn relative_bias_rows(grid: PatchGrid) -> usize {
-    let offsets = |side: usize| (2 * side).saturating_sub(1);
-    offsets(grid.height) * offsets(grid.width) + 3
+    relative_table_rows(grid)
 }
 
 /// Returns the row of the table of grid `table` for each pair of tokens of an image of grid
@@ -28,37 +27,7 @@ pub fn relative_positions(table: PatchGrid, image: PatchGrid, device: &Device) -
     if image.height > table.height || image.width > table.width || image.is_empty() {
         return Err(Error::Grid { expected: table, found: image });
     }
-    let rows = relative_bias_rows(table);
-    let columns = 2 * table.width - 1;
-    let tokens = 1 + image.len();
-    let mut index = Vec::with_capacity(tokens * tokens);
-    for query in 0..tokens {
-        for key in 0..tokens {
-            index.push(match (query.checked_sub(1), key.checked_sub(1)) {
-                (Some(query), Some(key)) => {
-                    let row = query / image.width + table.height - 1 - key / image.width;
-                    let column = query % image.width + table.width - 1 - key % image.width;
-                    (row * columns + column) as u32
-                }
-                (None, Some(_)) => (rows - 3) as u32,
-                (Some(_), None) => (rows - 2) as u32,
-                (None, None) => (rows - 1) as u32,
-            });
-        }
-    }
-    Ok(Tensor::from_vec(index, tokens * tokens, device)?)
-}
-
-/// Returns the bias of every head.
-///
-/// # Shapes
-/// `table` (rows, H); `index` (N * N) -> (H, N, N).
-pub(super) fn bias(table: &Tensor, index: &Tensor) -> candle_core::Result<Tensor> {
-    let tokens = index.elem_count().isqrt();
-    let heads = table.dim(1)?;
-    // Head first, so that the result is laid out as attention reads it.
-    let table = table.t()?.contiguous()?;
-    table.index_select(index, 1)?.reshape((heads, tokens, tokens))
+    Ok(relative_index(table, image, true, device)?)
 }
 
 #[cfg(test)]

@@ -8,11 +8,12 @@
 use candle_core::Tensor;
 use candle_nn::{Init, VarBuilder};
 use pad_adapter::vit::{
-    Attention, Block, PatchEmbed, PatchGrid, ViTConfig, interpolate_decomposed_table,
-    interpolate_table,
+    Attention, Block, Embedding, FirstPositions, PatchGrid, Places, RelativeBias, ViTConfig,
+    interpolate_decomposed_table,
 };
 use pad_ops::{
-    AttentionBias, ImageSize, MatmulPrecision, Mode, Windows, window_partition, window_unpartition,
+    AttentionBias, ImageSize, MatmulPrecision, Mode, RopeTables, Windows, window_partition,
+    window_unpartition,
 };
 use serde::{Deserialize, Serialize};
 
@@ -86,9 +87,6 @@ impl WindowedConfig {
         if self.window == Some(0) {
             faults.push("`window` is 0, expected at least 1".into());
         }
-        if vit.pre_norm {
-            faults.push("`pre_norm` is true, expected false (CLIP's norm is not supported)".into());
-        }
         Error::faults("windowed vit", faults)
     }
 
@@ -140,8 +138,7 @@ struct Relative {
 #[derive(Clone, Debug)]
 pub struct WindowedViT {
     config: WindowedConfig,
-    patch_embed: PatchEmbed,
-    pos_table: Tensor,
+    embedding: Embedding,
     blocks: Vec<Block>,
     /// One per block; empty without relative positions.
     relative: Vec<Relative>,
@@ -155,13 +152,14 @@ impl WindowedViT {
     pub fn new(config: &WindowedConfig, vb: VarBuilder) -> Result<Self> {
         config.validate()?;
         let vit = &config.vit;
-        let (dim, grid) = (vit.embed_dim, vit.pos_table_grid()?);
-        let normal = Init::Randn { mean: 0.0, stdev: 0.02 };
+        let dim = vit.embed_dim;
+        // BEiT's tables have rows for a class token and take no windows.
+        let of_blocks = ViTConfig { relative_bias: RelativeBias::None, ..*vit };
         let mut blocks = Vec::with_capacity(vit.depth);
         let mut relative = Vec::new();
         for i in 0..vit.depth {
             let at = vb.pp("blocks").pp(i);
-            blocks.push(Block::new(vit, i, at.clone())?);
+            blocks.push(Block::new(&of_blocks, i, at.clone())?);
             if config.relative_positions {
                 let [rows, columns] = config.relative_rows(i);
                 let table = |rows, name| {
@@ -176,8 +174,7 @@ impl WindowedViT {
         }
         Ok(Self {
             config: config.clone(),
-            patch_embed: PatchEmbed::new(vit, vb.pp("patch_embed"))?,
-            pos_table: vb.get_with_hints((1, 1 + grid.len(), dim), "pos_embed", normal)?,
+            embedding: Embedding::without_prefix(vit, FirstPositions::Random, vb.clone())?,
             blocks,
             relative,
         })
@@ -188,14 +185,25 @@ impl WindowedViT {
         &self.config
     }
 
-    /// Returns the tokens of whole images with positions, and their grid.
-    fn embed(&self, images: &Tensor) -> Result<(Tensor, PatchGrid)> {
-        let (tokens, grid) = self.patch_embed.forward(images)?;
-        let positions =
-            interpolate_table(&self.pos_table, self.config.vit.pos_table_grid()?, grid)?;
-        // There is no class token.
-        let positions = positions.narrow(1, 1, grid.len())?;
-        Ok((tokens.broadcast_add(&positions)?, grid))
+    /// Where the tokens of `images` images of `grid` lie for a block's attention, window by window
+    /// where it has windows: rotary positions stay those of the whole grid.
+    fn places(&self, i: usize, grid: PatchGrid, images: usize, x: &Tensor) -> Result<Places> {
+        let vit = &self.config.vit;
+        let Some(rope) = vit.rope else { return Ok(Places::default()) };
+        let head = vit.embed_dim / vit.num_heads;
+        let tables = rope.tables([grid.height, grid.width], head, x.device())?;
+        let Some(side) = self.config.window_of(i) else {
+            return Ok(Places::rotary(Some(tables)));
+        };
+        let windows = Windows { height: grid.height, width: grid.width, side };
+        // Padding turns by nothing: its values are biases, wherever they are thought to lie.
+        let cut = |table: &Tensor, padding: f64| -> Result<Tensor> {
+            let shifted = (table - padding)?.unsqueeze(0)?;
+            let cut = (window_partition(&shifted, windows)? + padding)?;
+            Ok(cut.repeat((images, 1, 1))?)
+        };
+        let (sin, cos) = (cut(&tables.sin, 0.0)?, cut(&tables.cos, 1.0)?);
+        Ok(Places::rotary(Some(RopeTables { sin, cos, pairs: tables.pairs })))
     }
 
     /// Runs one block on tokens of `grid`.
@@ -206,15 +214,17 @@ impl WindowedViT {
         // to.
         let attended = window.map_or(grid, |side| PatchGrid::new(side, side));
         let relative = self.relative.get(i);
+        let places = self.places(i, grid, x.dim(0)?, x)?;
         let attend = |attention: &Attention, x: &Tensor| match relative {
-            Some(relative) => attention
-                .forward_biased(x, |qkv| bias(qkv, attention.num_heads(), relative, attended)),
-            None => attention.forward(x),
+            Some(relative) => attention.forward_biased(x, &places, |qkv| {
+                bias(qkv, attention.num_heads(), relative, attended)
+            }),
+            None => attention.forward_at(x, &places),
         };
         let Some(side) = window else {
             return Ok(match relative {
                 Some(_) => block.forward_with(x, mode, attend)?,
-                None => block.forward(x, mode)?,
+                None => block.forward_at(x, &places, mode)?,
             });
         };
         let windows = Windows { height: grid.height, width: grid.width, side };
@@ -271,7 +281,9 @@ impl FeatureExtractor for WindowedViT {
         if let Some(&found) = blocks.iter().find(|&&block| block >= depth) {
             return Err(pad_adapter::Error::Block { depth, found }.into());
         }
-        let (mut x, grid) = self.embed(images)?;
+        // There is no class token.
+        let (tokens, grid) = self.embedding.patches(images, None)?;
+        let mut x = self.embedding.with_prefix(&tokens)?;
         let (batch, _, dim) = x.dims3()?;
         let last = blocks.iter().max().map_or(0, |last| last + 1);
         let mut maps = vec![None; last];

@@ -61,15 +61,18 @@ pub enum BackboneKind {
 }
 
 impl BackboneKind {
-    /// The transformer `vit` in a form. The downstream form gets relative positions, a position
-    /// table of the image's grid, and layer scales that start at 1 where `vit` has none.
+    /// The transformer `vit` in a form. The downstream form gets relative positions (where
+    /// the class token is all that stands in front of the patches), a position table of the image's
+    /// grid, and layer scales that start at 1 where `vit` has none.
     pub fn new(form: BackboneForm, vit: ViTConfig) -> Self {
         match form {
             BackboneForm::Plain => BackboneKind::Plain(vit),
             BackboneForm::Downstream => {
                 let layer_scale = Some(vit.layer_scale.unwrap_or(1.0));
                 let vit = ViTConfig { layer_scale, pos_grid: None, ..vit };
-                BackboneKind::Downstream(DownstreamConfig { vit, relative_positions: true })
+                // Their tables have rows for a class token and none for registers.
+                let relative_positions = vit.class_token && vit.register_tokens == 0;
+                BackboneKind::Downstream(DownstreamConfig { vit, relative_positions })
             }
         }
     }

@@ -5,18 +5,8 @@ use std::f64::consts::TAU;
 use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::RopeTables;
+use super::tables::{RopePairs, RopeTables};
 use crate::{Error, Result};
-
-/// The channels of a head that are rotated together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum RopePairs {
-    /// Channel `i` and channel `i + E / 2` (DINOv3).
-    Halves,
-    /// Channel `2 i` and channel `2 i + 1` (EVA-02, PE).
-    Neighbours,
-}
 
 /// The axis whose angles come first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

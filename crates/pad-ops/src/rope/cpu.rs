@@ -2,7 +2,7 @@
 
 use candle_core::Result;
 
-use super::{RopePairs, RopeTables};
+use super::tables::{RopePairs, RopeTables};
 use crate::cpu::slices;
 
 /// Which way.

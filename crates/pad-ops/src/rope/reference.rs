@@ -2,7 +2,7 @@
 
 use candle_core::{D, Tensor};
 
-use super::{RopePairs, RopeTables};
+use super::tables::{RopePairs, RopeTables};
 use crate::{Result, products::wide};
 
 /// [`rope`](crate::rope) as a composition of candle operations: any device and floating dtype.

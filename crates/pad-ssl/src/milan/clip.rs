@@ -223,8 +223,9 @@ impl Teacher for ClipTeacher {
 
     /// Every token after the last norm and the projection, and the last block's attention.
     fn tokens(&self, images: &Tensor) -> Result<TeacherTokens> {
-        let (tokens, _) = self.vit.embed(&self.prepare(images)?, None)?;
-        let (features, attention) = self.vit.encode_with_attention(&tokens, Mode::Eval)?;
+        let (tokens, grid) = self.vit.embed(&self.prepare(images)?, None)?;
+        let places = self.vit.places(grid, None)?;
+        let (features, attention) = self.vit.encode_with_attention(&tokens, &places, Mode::Eval)?;
         let features = match &self.projection {
             Some(projection) => projection.forward(&features)?,
             None => features,

@@ -67,11 +67,20 @@ impl PromptedBlock {
     }
 }
 
-/// Puts kept and masked tokens back into row-major order behind the class token: (B, 1 + K, D), (B,
-/// M, D) -> (B, 1 + L, D).
-pub(super) fn in_grid_order(prompts: &Tensor, masked: &Tensor, mask: &Mask) -> Result<Tensor> {
-    let kept = prompts.dim(1)? - 1;
-    let shuffled = Tensor::cat(&[&prompts.narrow(1, 1, kept)?, masked], 1)?;
+/// Puts kept and masked tokens back into row-major order, behind the class token if there is one:
+/// (B, 1 + K, D), (B, M, D) -> (B, 1 + L, D).
+pub(super) fn in_grid_order(
+    prompts: &Tensor,
+    masked: &Tensor,
+    mask: &Mask,
+    class_token: bool,
+) -> Result<Tensor> {
+    let class = usize::from(class_token);
+    let kept = prompts.dim(1)? - class;
+    let shuffled = Tensor::cat(&[&prompts.narrow(1, class, kept)?, masked], 1)?;
     let patches = pad_ops::gather_tokens(&shuffled, &mask.ids_restore)?;
-    Ok(Tensor::cat(&[&prompts.narrow(1, 0, 1)?, &patches], 1)?)
+    match class_token {
+        true => Ok(Tensor::cat(&[&prompts.narrow(1, 0, 1)?, &patches], 1)?),
+        false => Ok(patches),
+    }
 }

@@ -155,10 +155,12 @@ impl Milan {
         let (dim, inner) = (config.encoder.embed_dim, config.decoder_embed_dim);
         let (grid, eps) = (config.encoder.grid()?, config.encoder.norm_eps);
         let encoder = ViT::new(&config.encoder, vb.clone())?;
+        let class = usize::from(config.encoder.class_token);
         let decoder_pos_table = if vb.contains_tensor("decoder_pos_embed") {
-            vb.get((1, 1 + grid.len(), inner), "decoder_pos_embed")?
+            vb.get((1, class + grid.len(), inner), "decoder_pos_embed")?
         } else {
-            sin_cos_table(inner, grid, vb.device())?.to_dtype(vb.dtype())?
+            let table = sin_cos_table(inner, grid, vb.device())?;
+            table.narrow(1, 1 - class, class + grid.len())?.to_dtype(vb.dtype())?
         };
         let block = |i: usize| {
             let vb = vb.pp("decoder_blocks").pp(i);
@@ -221,32 +223,41 @@ impl Milan {
     /// Encodes the kept patches: (B, C, H, W) -> (B, 1 + K, D).
     fn encode(&self, images: &Tensor, mask: &Mask, mode: Mode) -> Result<Tensor> {
         mask.expect_patches(self.encoder.grid_of(images)?.len())?;
-        let (tokens, _) = self.encoder.embed(images, Some(&mask.ids_keep))?;
-        Ok(self.encoder.encode(&tokens, mode)?)
+        let keep = Some(&mask.ids_keep);
+        let (tokens, grid) = self.encoder.embed(images, keep)?;
+        Ok(self.encoder.encode_at(&tokens, &self.encoder.places(grid, keep)?, mode)?)
     }
 
     /// Predicts the teacher's features of every token by the prompting decoder: (B, 1 + K, D) ->
     /// (B, 1 + L, T).
     fn decode(&self, latent: &Tensor, mask: &Mask) -> Result<Tensor> {
-        let x = self.decoder_embed.forward(latent)?;
+        let prefix = self.config.encoder.prefix();
+        let x = self.decoder_embed.forward(&prefix.without_registers(latent)?)?;
+        let class = usize::from(prefix.class);
         let (b, tokens, dim) = x.dims3()?;
-        let fill = self.mask_token.broadcast_as((b, mask.patches() + 1 - tokens, dim))?;
-        let table = self.decoder_pos_table.broadcast_as((b, 1 + mask.patches(), dim))?;
-        let positions = |ids: &Tensor| pad_ops::gather_tokens(&table.contiguous()?, &(ids + 1.0)?);
-        let kept = Tensor::cat(&[&table.narrow(1, 0, 1)?, &positions(&mask.ids_keep)?], 1)?;
+        let removed = (mask.patches() + class).saturating_sub(tokens);
+        let fill = self.mask_token.broadcast_as((b, removed, dim))?;
+        let table = self.decoder_pos_table.broadcast_as((b, class + mask.patches(), dim))?;
+        let positions = |ids: &Tensor| -> Result<Tensor> {
+            Ok(pad_ops::gather_tokens(&table.contiguous()?, &(ids + class as f64)?)?)
+        };
+        let kept = match prefix.class {
+            true => Tensor::cat(&[&table.narrow(1, 0, 1)?, &positions(&mask.ids_keep)?], 1)?,
+            false => positions(&mask.ids_keep)?,
+        };
         let prompts = (x + kept)?;
         let mut masked = (fill.contiguous()? + positions(&mask.ids_removed)?)?;
         for block in &self.decoder_blocks {
             masked = block.forward(&masked, &prompts)?;
         }
-        let x = in_grid_order(&prompts, &masked, mask)?;
+        let x = in_grid_order(&prompts, &masked, mask, prefix.class)?;
         Ok(self.decoder_pred.forward(&self.decoder_norm.forward(&x)?)?)
     }
 
-    /// Predicts the teacher's features of every token, class token first.
+    /// Predicts the teacher's features of every token, class token first if the encoder has one.
     ///
     /// # Shapes
-    /// `images` (B, C, H, W) -> (B, 1 + L, T).
+    /// `images` (B, C, H, W) -> (B, 1 + L, T) or (B, L, T).
     ///
     /// # Errors
     /// Images or a mask that do not fit the model.
@@ -260,9 +271,15 @@ impl Objective for Milan {
 
     fn draw(&self, images: &Tensor, keys: &[Key]) -> Result<MilanDraw> {
         let tokens = self.teacher.tokens(images)?;
-        tokens.expect_grid(self.encoder.grid_of(images)?)?;
+        let grid = self.encoder.grid_of(images)?;
+        let features = if self.config.encoder.class_token {
+            tokens.expect_grid(grid)?;
+            tokens.features.detach()
+        } else {
+            tokens.patches(grid)?.detach()
+        };
         let mask = self.mask(images, &tokens, keys)?;
-        Ok(MilanDraw { mask, features: tokens.features.detach() })
+        Ok(MilanDraw { mask, features })
     }
 
     fn loss(&self, images: &Tensor, draw: &MilanDraw, mode: Mode) -> Result<Losses> {

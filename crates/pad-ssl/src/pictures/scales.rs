@@ -37,13 +37,14 @@ pub fn scales(
     normalize: &Normalize,
 ) -> Result<Option<ScalePicture>> {
     let (blocks, grid) = encoder.scales(images)?;
+    let front = encoder.config().prefix().len();
     let cells = ImageSize { height: grid.height, width: grid.width };
     let mut titles = vec!["input".to_string()];
     let mut maps: Vec<Vec<Vec<f32>>> = Vec::new();
     for (block, scales) in blocks.into_iter().enumerate() {
         let Some(scales) = scales else { continue };
         titles.push(format!("block {block}"));
-        maps.push(scales.narrow(1, 1, grid.len())?.to_vec2()?);
+        maps.push(scales.narrow(1, front, grid.len())?.to_vec2()?);
     }
     let all = || maps.iter().flatten().flatten().copied();
     let (low, high) =

@@ -127,6 +127,11 @@ pub(super) const TIMM: Table = Table {
         ENCODER,
         BLOCKS,
         APART,
+        Group {
+            from: "blocks.*.mlp.",
+            to: "blocks.*.mlp.",
+            rules: &[Name("w12.*", "fc1.*"), Name("w3.*", "fc2.*")],
+        },
         Group::top(&[
             Name("embeds.proj.*", "patch_embed.proj.*"),
             Token("embeds.pos_embed", "pos_embed"),

@@ -123,7 +123,7 @@ fn refusals() {
         "block 3, expected an index below 3"
     );
     let wrong = WindowedConfig {
-        vit: ViTConfig { num_heads: 5, pre_norm: true, ..config(None).vit },
+        vit: ViTConfig { num_heads: 5, ..config(None).vit },
         global_blocks: vec![1, 7],
         relative_size: ImageSize::new(64, 0),
         ..config(None)
@@ -136,6 +136,6 @@ fn refusals() {
     assert_eq!(
         wrong.validate().unwrap_err().to_string(),
         "windowed vit: `global_blocks` has 7, expected indices below 3; `relative_size` is 64x0, expected at least a \
-         patch of 8; `pre_norm` is true, expected false (CLIP's norm is not supported)"
+         patch of 8"
     );
 }
