@@ -1,5 +1,6 @@
 //! An image in memory: one or three channels, 8 bits, 16 bits or floats.
 
+mod convert;
 mod decode;
 pub mod flir;
 mod jpeg;
