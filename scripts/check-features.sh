@@ -11,7 +11,7 @@ target() { rustup target list --installed 2>/dev/null | grep -qx "$1"; }
 
 check -p pad-ir --no-default-features
 check -p pad-ir -p pad-ir-cli --features pad-ir/hub
-check -p pad-ops -p pad-ir-adapter -p pad-train -p pad-scenes -p pad-data -p pad-ssl -p pad-heads --no-default-features
+check -p pad-metrics -p pad-ops -p pad-ir-adapter -p pad-train -p pad-scenes -p pad-data -p pad-ssl -p pad-heads --no-default-features
 
 if command -v mpicc >/dev/null && ls /usr/lib/*/libclang*.so* /usr/lib/llvm-*/lib/libclang*.so* >/dev/null 2>&1; then
     check -p pad-train --features mpi

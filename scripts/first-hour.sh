@@ -19,7 +19,7 @@ part "packages"
 rm -rf "$hour/packages" "$hour/own" "$hour/data" "$hour/runs"
 mkdir -p "$hour/packages" "$hour/.cargo"
 cargo package --workspace --exclude pad-testkit --no-verify --allow-dirty --quiet 2>/dev/null
-for crate in pad-ops pad-ir-adapter pad-train pad-scenes pad-data pad-ssl pad-heads pad-ir pad-ir-cli; do
+for crate in pad-metrics pad-ops pad-ir-adapter pad-train pad-scenes pad-data pad-ssl pad-heads pad-ir pad-ir-cli; do
     archive=$(ls -t "$CARGO_TARGET_DIR/package/$crate"-[0-9]*.crate | head -1)
     # Not -p: files keep no date that is older than what was built from them before.
     tar xzmf "$archive" -C "$hour/packages"

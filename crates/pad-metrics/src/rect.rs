@@ -17,6 +17,18 @@ pub struct Rect {
 }
 
 impl Rect {
+    /// The rectangle whose upper left pixel is at column `x` and row `y`, in the order of COCO's
+    /// boxes; width and height are numbers of pixels.
+    ///
+    /// ```
+    /// use pad_metrics::rect::Rect;
+    /// let rect = Rect::from_xywh(5, 2, 30, 20);
+    /// assert_eq!((rect.left, rect.top, rect.right(), rect.bottom()), (5, 2, 35, 22));
+    /// ```
+    pub const fn from_xywh(x: usize, y: usize, width: usize, height: usize) -> Self {
+        Self { top: y, left: x, height, width }
+    }
+
     /// The whole of an image of this size.
     pub const fn whole(size: ImageSize) -> Self {
         Self { top: 0, left: 0, height: size.height, width: size.width }

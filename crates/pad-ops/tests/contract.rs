@@ -327,7 +327,12 @@ fn every_operator_takes_no_values() {
                     if case.name == "normalize_patches" {
                         continue;
                     }
-                    let gradient = gradient.unwrap_or_else(|| panic!("{name}: no gradient"));
+                    let Some(gradient) = gradient else {
+                        // candle's sum of two empty tensors is the first of them: a residual
+                        // around nothing does not reach the weights.
+                        assert!(case.name.ends_with("_branch"), "{name}: no gradient");
+                        continue;
+                    };
                     assert_eq!(gradient.dims(), operand.dims(), "{name}");
                     if y.elem_count() == 0 && gradient.elem_count() > 0 {
                         assert_eq!(largest(&gradient), 0.0, "{name}");

@@ -1,6 +1,7 @@
 //! An image in memory: one channel or several, 8 bits, 16 bits or floats; pixels without data are
 //! masked.
 
+mod convert;
 mod decode;
 mod dji;
 mod endian;

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{BadBoxes, BoxClasses, LabelledImage, LeftOut, Object, Others};
 use crate::{
     Error, Result,
-    image::{DecodeOptions, RadiometricMode, decoded_size},
+    image::{DecodeOptions, RadiometricMode, image_size},
 };
 
 /// How a labelled set is read.
@@ -156,7 +156,7 @@ pub(super) fn header_size(path: &Path) -> Result<ImageSize> {
 /// Whether an image, or the picture of a radiometric file, has this size.
 pub(super) fn has_size(path: &Path, size: ImageSize) -> Result<bool> {
     let picture = DecodeOptions { radiometric: RadiometricMode::Picture, ..Default::default() };
-    Ok(header_size(path)? == size || decoded_size(path, &picture)? == size)
+    Ok(header_size(path)? == size || image_size(path, &picture)? == size)
 }
 
 /// The first of these folders below `root` that exists; else the last of them.

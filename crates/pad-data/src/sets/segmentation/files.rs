@@ -14,7 +14,7 @@ use super::{
 use crate::{
     Error, Result,
     dataset::Dataset,
-    image::{DecodeOptions, RadiometricMode, decode_collapsed, decoded_size},
+    image::{DecodeOptions, RadiometricMode, decode_collapsed, image_size},
     sets::no_image,
 };
 
@@ -151,8 +151,8 @@ impl Dataset for SegmentationSet {
 /// whose size cannot be read is found when it is.
 fn check_size(entry: &Entry, mask: ImageSize, options: &DecodeOptions) -> Result<()> {
     let picture = DecodeOptions { radiometric: RadiometricMode::Picture, ..options.clone() };
-    let Ok(size) = decoded_size(&entry.image, options) else { return Ok(()) };
-    if size == mask || decoded_size(&entry.image, &picture).is_ok_and(|size| size == mask) {
+    let Ok(size) = image_size(&entry.image, options) else { return Ok(()) };
+    if size == mask || image_size(&entry.image, &picture).is_ok_and(|size| size == mask) {
         return Ok(());
     }
     let what = format!("expected a mask of {size}, the size of its image, found {mask}");
