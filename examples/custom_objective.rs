@@ -34,7 +34,7 @@ impl Denoise {
     fn new(encoder: ViT, vb: VarBuilder) -> candle_core::Result<Self> {
         let config = encoder.config();
         let (dim, values) = (config.embed_dim, config.patch_values());
-        Ok(Self { head: linear(dim, values, vb.pp("denoise"))?, encoder })
+        Ok(Self { head: linear(dim, values, vb.pp("head"))?, encoder })
     }
 }
 

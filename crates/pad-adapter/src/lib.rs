@@ -7,9 +7,10 @@
 //! - [`AdapterConfig`], [`Scale`], [`Fusion`]: the variants that the paper compares, and its
 //!   default.
 //! - [`vit`]: a ViT with presets, any image size, features of chosen blocks, scales for pictures.
-//! - [`params`]: a `VarBuilder` backend with strict loading, plans of what trains, and counts.
+//! - [`params`]: a `VarBuilder` backend with strict loading, plans of what trains, counts, and
+//!   several named adapters in one model.
 //! - [`checkpoint`]: weights from files, folders, the hub and runs; safetensors out; adapter-only
-//!   files that know their backbone.
+//!   files, of this ViT or of a model of one's own, that know their backbone.
 //!
 //! Models of candle-transformers use candle's layer norm and softmax, which have no backward and
 //! cut the graph in silence: adapters inside them get *wrong* gradients. Use them for inference

@@ -11,6 +11,11 @@ use serde_json::Value;
 use crate::{BoxError, Collective, Parameter, TrainerConfig, TrainerState};
 
 /// What a hook requests after a call. The requests of all hooks are combined.
+///
+/// ```
+/// use pad_train::Flow;
+/// assert_ne!(Flow::Save, Flow::Best); // both write a checkpoint, one is kept as the best
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Flow {
@@ -26,6 +31,47 @@ pub enum Flow {
 
 /// Code that is called beside the steps. Hooks are called in the order in which they were added:
 /// those that measure before those that write.
+///
+/// ```
+/// use pad_train::{
+///     BoxError, EpochStream, Flow, Hook, Losses, Mode, Parameter, Schedule, Sgd, SgdConfig, StepInfo, Task, Trainer,
+///     TrainerConfig, TrainerView, candle_core::{Device, Var},
+/// };
+/// /// Stops once the loss is low.
+/// #[derive(Default)]
+/// struct Enough {
+///     losses: Vec<f64>,
+/// }
+/// impl Hook for Enough {
+///     fn name(&self) -> &str { "enough" }
+///     fn after_step(&mut self, step: &StepInfo, _: &TrainerView<'_>) -> Result<Flow, BoxError> {
+///         self.losses.push(step.loss);
+///         Ok(if step.loss < 0.1 { Flow::Stop } else { Flow::Continue })
+///     }
+/// }
+/// # struct Square(Var);
+/// # impl Task for Square {
+/// #     type Batch = ();
+/// #     fn losses(&self, (): &(), _: Mode) -> Result<Losses, BoxError> {
+/// #         Ok(Losses::new(self.0.sqr()?.sum_all()?))
+/// #     }
+/// #     fn images_in(&self, (): &()) -> usize { 1 }
+/// # }
+/// # fn main() -> Result<(), BoxError> {
+/// # let task = Square(Var::new(&[1_f32], &Device::Cpu)?);
+/// # let config = SgdConfig { momentum: 0.0, ..Default::default() };
+/// # let optimizer = Sgd::new(vec![Parameter::new("x", task.0.clone())], config)?;
+/// # let mut batches = EpochStream::new(10, |_, first, stride| {
+/// #     Ok::<_, BoxError>((first..10).step_by(stride).map(|_| Ok::<_, BoxError>(())))
+/// # });
+/// let mut enough = Enough::default();
+/// let mut trainer = Trainer::new(TrainerConfig::default(), Schedule::constant(0.25), optimizer)?
+///     .with_hook(&mut enough);
+/// assert!(trainer.run(&task, &mut batches)?.is_stopped()); // x: 1, 1/2, 1/4
+/// drop(trainer);
+/// assert_eq!(enough.losses, [1.0, 0.25, 0.0625]);
+/// # Ok(()) }
+/// ```
 pub trait Hook {
     /// Returns its name in errors and in the checkpoint; two hooks of a run cannot share one.
     fn name(&self) -> &str;

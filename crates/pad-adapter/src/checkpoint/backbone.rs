@@ -75,6 +75,12 @@ impl BackboneOptions {
 
     /// Sets whether adapters may be used on another backbone than the one they were trained on.
     /// Default: they may not.
+    ///
+    /// ```
+    /// use pad_adapter::checkpoint::BackboneOptions;
+    /// let options = BackboneOptions::default().with_any_backbone(true);
+    /// assert!(format!("{options:?}").contains("allow_other_backbone: true"));
+    /// ```
     #[must_use]
     pub fn with_any_backbone(self, allow: bool) -> Self {
         Self { allow_other_backbone: allow, ..self }
@@ -110,6 +116,20 @@ impl BackboneOptions {
 }
 
 /// Pre-trained weights of a vision transformer, under this project's names.
+///
+/// ```
+/// use candle_core::Device;
+/// # use pad_adapter::{AdapterConfig, checkpoint::{Backbone, BackboneOptions, Checkpoint}, params::ParamStore, vit::{ViT, ViTConfig}};
+/// # use pad_ops::rng::Key;
+/// # let config = ViTConfig { adapter: Some(AdapterConfig::default()), ..ViTConfig::new(8, 64, 2, 1) };
+/// # let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
+/// # store.build(|vb| ViT::new(&config, vb))?;
+/// // The tensors of a ViT of this project, of 64 values and 2 blocks, with adapters.
+/// let tensors = Checkpoint::from_tensors("mine", store.tensors(|_| true));
+/// let backbone = Backbone::from_checkpoint("mine", tensors, &BackboneOptions::default())?;
+/// assert_eq!(backbone.config()?.depth, 2);
+/// # Ok::<(), pad_adapter::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Backbone {
     source: String,
@@ -178,6 +198,20 @@ impl Backbone {
     /// # Errors
     /// [`Error::Format`] for names of no known format or metadata that cannot be read; errors of a
     /// reader.
+    ///
+    /// ```
+    /// use candle_core::Device;
+    /// # use pad_adapter::{AdapterConfig, checkpoint::{Backbone, BackboneOptions, Checkpoint}, params::ParamStore, vit::{ViT, ViTConfig}};
+    /// # use pad_ops::rng::Key;
+    /// # let config = ViTConfig { adapter: Some(AdapterConfig::default()), ..ViTConfig::new(8, 64, 2, 1) };
+    /// # let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
+    /// # store.build(|vb| ViT::new(&config, vb))?;
+    /// // The tensors of a ViT of this project, of 64 values and 2 blocks, with adapters.
+    /// let tensors = Checkpoint::from_tensors("mine", store.tensors(|_| true));
+    /// let backbone = Backbone::from_checkpoint("mine", tensors, &BackboneOptions::default())?;
+    /// assert_eq!(backbone.config()?.adapter.unwrap().bottleneck, 64);
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
     pub fn from_checkpoint(
         source: &str,
         mut checkpoint: Checkpoint,
@@ -207,16 +241,60 @@ impl Backbone {
     }
 
     /// Where the weights came from, as given.
+    ///
+    /// ```
+    /// use candle_core::Device;
+    /// # use pad_adapter::{AdapterConfig, checkpoint::{Backbone, BackboneOptions, Checkpoint}, params::ParamStore, vit::{ViT, ViTConfig}};
+    /// # use pad_ops::rng::Key;
+    /// # let config = ViTConfig { adapter: Some(AdapterConfig::default()), ..ViTConfig::new(8, 64, 2, 1) };
+    /// # let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
+    /// # store.build(|vb| ViT::new(&config, vb))?;
+    /// // The tensors of a ViT of this project, of 64 values and 2 blocks, with adapters.
+    /// let tensors = Checkpoint::from_tensors("mine", store.tensors(|_| true));
+    /// let backbone = Backbone::from_checkpoint("mine", tensors, &BackboneOptions::default())?;
+    /// assert_eq!(backbone.source(), "mine");
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
     pub fn source(&self) -> &str {
         &self.source
     }
 
     /// The tensors and metadata: a decoder, heads and adapters are among them if the file has some.
+    ///
+    /// ```
+    /// use candle_core::Device;
+    /// # use pad_adapter::{AdapterConfig, checkpoint::{Backbone, BackboneOptions, Checkpoint}, params::ParamStore, vit::{ViT, ViTConfig}};
+    /// # use pad_ops::rng::Key;
+    /// # let config = ViTConfig { adapter: Some(AdapterConfig::default()), ..ViTConfig::new(8, 64, 2, 1) };
+    /// # let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
+    /// # store.build(|vb| ViT::new(&config, vb))?;
+    /// // The tensors of a ViT of this project, of 64 values and 2 blocks, with adapters.
+    /// let tensors = Checkpoint::from_tensors("mine", store.tensors(|_| true));
+    /// let backbone = Backbone::from_checkpoint("mine", tensors, &BackboneOptions::default())?;
+    /// assert_eq!(backbone.checkpoint().get("blocks.1.norm1.weight").unwrap().dims(), [64]);
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
     pub fn checkpoint(&self) -> &Checkpoint {
         &self.checkpoint
     }
 
     /// The tensors and metadata.
+    ///
+    /// ```
+    /// use candle_core::Device;
+    /// # use pad_adapter::{AdapterConfig, checkpoint::{Backbone, BackboneOptions, Checkpoint}, params::ParamStore, vit::{ViT, ViTConfig}};
+    /// # use pad_ops::rng::Key;
+    /// # let config = ViTConfig { adapter: Some(AdapterConfig::default()), ..ViTConfig::new(8, 64, 2, 1) };
+    /// # let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
+    /// # store.build(|vb| ViT::new(&config, vb))?;
+    /// // The tensors of a ViT of this project, of 64 values and 2 blocks, with adapters.
+    /// let tensors = Checkpoint::from_tensors("mine", store.tensors(|_| true));
+    /// let backbone = Backbone::from_checkpoint("mine", tensors, &BackboneOptions::default())?;
+    /// let vit = ViTConfig { adapter: backbone.config()?.adapter, ..config };
+    /// let store = ParamStore::from_checkpoint(backbone.into_checkpoint(), &Device::Cpu, Key::new(0));
+    /// assert_eq!(store.build(|vb| ViT::new(&vit, vb))?.config().embed_dim, 64);
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
     pub fn into_checkpoint(self) -> Checkpoint {
         self.checkpoint
     }
@@ -225,6 +303,20 @@ impl Backbone {
     ///
     /// # Errors
     /// [`Error::Format`], which says what is unknown, for a file that does not tell it.
+    ///
+    /// ```
+    /// use candle_core::Device;
+    /// # use pad_adapter::{AdapterConfig, checkpoint::{Backbone, BackboneOptions, Checkpoint}, params::ParamStore, vit::{ViT, ViTConfig}};
+    /// # use pad_ops::rng::Key;
+    /// # let config = ViTConfig { adapter: Some(AdapterConfig::default()), ..ViTConfig::new(8, 64, 2, 1) };
+    /// # let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
+    /// # store.build(|vb| ViT::new(&config, vb))?;
+    /// // The tensors of a ViT of this project, of 64 values and 2 blocks, with adapters.
+    /// let tensors = Checkpoint::from_tensors("mine", store.tensors(|_| true));
+    /// let backbone = Backbone::from_checkpoint("mine", tensors, &BackboneOptions::default())?;
+    /// assert_eq!((backbone.config()?.patch_size, backbone.config()?.num_heads), (8, 1));
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
     pub fn config(&self) -> Result<ViTConfig> {
         self.config.clone().map_err(|why| Error::Format {
             path: self.checkpoint.path().to_path_buf(),
@@ -247,6 +339,20 @@ impl Backbone {
     }
 
     /// Whether there are adapters among the tensors.
+    ///
+    /// ```
+    /// use candle_core::Device;
+    /// # use pad_adapter::{AdapterConfig, checkpoint::{Backbone, BackboneOptions, Checkpoint}, params::ParamStore, vit::{ViT, ViTConfig}};
+    /// # use pad_ops::rng::Key;
+    /// # let config = ViTConfig { adapter: Some(AdapterConfig::default()), ..ViTConfig::new(8, 64, 2, 1) };
+    /// # let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
+    /// # store.build(|vb| ViT::new(&config, vb))?;
+    /// // The tensors of a ViT of this project, of 64 values and 2 blocks, with adapters.
+    /// let tensors = Checkpoint::from_tensors("mine", store.tensors(|_| true));
+    /// let backbone = Backbone::from_checkpoint("mine", tensors, &BackboneOptions::default())?;
+    /// assert!(backbone.has_adapters());
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
     pub fn has_adapters(&self) -> bool {
         self.checkpoint.names().any(|name| Role::of(name).is_adapter())
     }
@@ -270,6 +376,20 @@ impl Backbone {
     ///
     /// # Errors
     /// As [`Checkpoint::backbone_digest`].
+    ///
+    /// ```
+    /// use candle_core::Device;
+    /// # use pad_adapter::{AdapterConfig, checkpoint::{Backbone, BackboneOptions, Checkpoint}, params::ParamStore, vit::{ViT, ViTConfig}};
+    /// # use pad_ops::rng::Key;
+    /// # let config = ViTConfig { adapter: Some(AdapterConfig::default()), ..ViTConfig::new(8, 64, 2, 1) };
+    /// # let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
+    /// # store.build(|vb| ViT::new(&config, vb))?;
+    /// // The tensors of a ViT of this project, of 64 values and 2 blocks, with adapters.
+    /// let tensors = Checkpoint::from_tensors("mine", store.tensors(|_| true));
+    /// let backbone = Backbone::from_checkpoint("mine", tensors, &BackboneOptions::default())?;
+    /// assert_eq!(backbone.digest()?, store.backbone_digest()?);
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
     pub fn digest(&self) -> Result<String> {
         self.checkpoint.backbone_digest()
     }

@@ -22,6 +22,22 @@ impl Checkpoint {
     ///
     /// # Errors
     /// [`Error::Config`](crate::Error::Config) for an image size that the patch does not divide.
+    ///
+    /// ```
+    /// use candle_core::Device;
+    /// use pad_adapter::{checkpoint::Checkpoint, params::ParamStore, vit::{ViT, ViTConfig}};
+    /// use pad_ops::{ImageSize, rng::Key};
+    /// let small = ViTConfig { image_size: ImageSize::square(32), ..ViTConfig::new(8, 16, 1, 2) };
+    /// let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
+    /// store.build(|vb| ViT::new(&small, vb))?;
+    /// let mut file = Checkpoint::from_tensors("mine", store.tensors(|_| true));
+    /// let large = ViTConfig { image_size: ImageSize::square(64), in_channels: 1, ..small };
+    /// assert_eq!(
+    ///     file.fit(&large)?,
+    ///     ["pos_embed interpolated from 4x4 to 8x8", "patch_embed.proj.weight from 3 to 1 channels"]
+    /// );
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
     pub fn fit(&mut self, config: &ViTConfig) -> Result<Vec<String>> {
         let mut changes = Vec::new();
         let wanted = config.pos_table_grid()?;

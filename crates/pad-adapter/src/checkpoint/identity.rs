@@ -10,7 +10,10 @@ use super::{
     Checkpoint,
     digest::{self, Tables},
 };
-use crate::{Result, params::ParamStore};
+use crate::{
+    Result,
+    params::{ParamStore, Role},
+};
 
 const DIGEST: &str = "backbone_sha256";
 const NAMES: &str = "backbone_tensors";
@@ -133,11 +136,13 @@ impl Identity {
                 // The first files know this project's names alone, and counted relative tables.
                 let own = |tables| checkpoint.digest_of(digest::is_own_part, tables);
                 let is = |digest: Option<String>| digest.is_some_and(|it| it == self.digest);
-                if is(own(Tables::Without)?) || is(own(Tables::With)?) {
-                    self.digest.clone()
-                } else {
-                    found
-                }
+                let foreign = |name: &str| {
+                    digest::is_part(name, Role::of(name)) && !digest::is_own_part(name)
+                };
+                let is_one_of_the_first = found != self.digest
+                    && ((checkpoint.names().any(foreign) && is(own(Tables::Without)?))
+                        || (checkpoint.names().any(digest::is_table) && is(own(Tables::With)?)));
+                if is_one_of_the_first { self.digest.clone() } else { found }
             }
         };
         if found != self.digest {

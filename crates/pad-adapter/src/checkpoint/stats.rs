@@ -10,6 +10,11 @@ const STD: &str = "input_std";
 
 /// Mean and standard deviation, of levels between 0 and 1, that a network's input was normalised
 /// with: a property of its weights, one value per channel.
+///
+/// ```
+/// use pad_adapter::checkpoint::InputStats;
+/// assert_eq!(InputStats::IMAGENET.mean, [0.485, 0.456, 0.406]);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InputStats {
@@ -36,6 +41,16 @@ impl InputStats {
     ///
     /// # Errors
     /// A description of the fault, if one of the two is missing or is not three numbers.
+    ///
+    /// ```
+    /// use std::collections::BTreeMap;
+    /// use pad_adapter::checkpoint::InputStats;
+    /// let entry = |key: &str, value: &str| (key.to_string(), value.to_string());
+    /// let mut metadata = BTreeMap::from([entry("input_mean", "0.5,0.5,0.5")]);
+    /// assert_eq!(InputStats::read(&metadata).unwrap_err(), "metadata `input_std` is missing");
+    /// metadata.extend([entry("input_std", "0.5,0.5,0.5")]);
+    /// assert_eq!(InputStats::read(&metadata).unwrap(), Some(InputStats::HALF));
+    /// ```
     pub fn read(metadata: &BTreeMap<String, String>) -> Result<Option<Self>, String> {
         let (mean, std) = match (metadata.get(MEAN), metadata.get(STD)) {
             (None, None) => return Ok(None),
@@ -60,6 +75,14 @@ impl InputStats {
     }
 
     /// Writes the entries `input_mean` and `input_std` into a file's metadata.
+    ///
+    /// ```
+    /// use std::collections::BTreeMap;
+    /// use pad_adapter::checkpoint::InputStats;
+    /// let mut metadata = BTreeMap::new();
+    /// InputStats::HALF.write(&mut metadata);
+    /// assert_eq!(metadata["input_mean"], "0.5,0.5,0.5");
+    /// ```
     pub fn write(&self, metadata: &mut BTreeMap<String, String>) {
         let text = |values: [f32; 3]| values.map(|value| value.to_string()).join(",");
         metadata.insert(MEAN.into(), text(self.mean));

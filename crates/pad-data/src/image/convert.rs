@@ -92,21 +92,28 @@ impl TryFrom<&Image> for DynamicImage {
             (Pixels::U8(values), 1) => {
                 ImageBuffer::from_raw(width, height, values).map(Self::ImageLuma8)
             }
-            (Pixels::U8(values), _) => {
+            (Pixels::U8(values), 3) => {
                 ImageBuffer::from_raw(width, height, values).map(Self::ImageRgb8)
             }
             (Pixels::U16(values), 1) => {
                 ImageBuffer::from_raw(width, height, values).map(Self::ImageLuma16)
             }
-            (Pixels::U16(values), _) => {
+            (Pixels::U16(values), 3) => {
                 ImageBuffer::from_raw(width, height, values).map(Self::ImageRgb16)
             }
             (Pixels::F32(values), 1) => {
-                let values = super::tripled(&values);
+                let values = super::tripled(&values, 1);
                 ImageBuffer::from_raw(width, height, values).map(Self::ImageRgb32F)
             }
-            (Pixels::F32(values), _) => {
+            (Pixels::F32(values), 3) => {
                 ImageBuffer::from_raw(width, height, values).map(Self::ImageRgb32F)
+            }
+            (_, channels) => {
+                return Err(Error::Setting {
+                    name: "image",
+                    expected: "1 or 3 channels".into(),
+                    found: format!("{channels} channels"),
+                });
             }
         };
         made.ok_or_else(too_large)

@@ -37,6 +37,10 @@ impl Pace {
     }
 
     /// Returns the number of steps added.
+    ///
+    /// ```
+    /// assert_eq!(pad_train::log::Pace::default().steps(), 0);
+    /// ```
     pub fn steps(&self) -> usize {
         self.steps
     }
@@ -60,6 +64,11 @@ impl Pace {
 }
 
 /// Formats a time in two units: `7s`, `2m05s`, `31h07m`, and from two days on `4d03h`.
+///
+/// ```
+/// use pad_train::log::duration;
+/// assert_eq!((duration(7.0), duration(112_020.0)), ("7s".to_string(), "31h07m".to_string()));
+/// ```
 pub fn duration(seconds: f64) -> String {
     let seconds = seconds.round() as u64; // saturates
     match (seconds / 3600, seconds / 60 % 60, seconds % 60) {

@@ -98,6 +98,16 @@ impl TensorBoard {
 }
 
 /// One event file.
+///
+/// ```
+/// use pad_train::log::EventFile;
+/// let folder = tempfile::tempdir()?;
+/// let mut events = EventFile::create(folder.path(), 0)?;
+/// events.scalars(1, &[("train/loss", 0.5)])?;
+/// assert!(events.path().starts_with(folder.path()));
+/// assert!(events.png(1, "crop", b"not a picture").is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct EventFile {
     path: PathBuf,
