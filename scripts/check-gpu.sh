@@ -8,6 +8,6 @@ cd "$(dirname "$0")/.."
 scripts/cuda-kernels.sh
 echo "-- cargo check --features cuda,nccl"
 PATH=$PWD/scripts/cuda:$PATH CUDA_COMPUTE_CAP=80 CUDARC_CUDA_VERSION=13000 \
-    cargo check --locked --quiet -p pad-ops -p pad-ir --features pad-ir/nccl --lib --bench gpu_check --bench train_step
+    cargo check --locked --quiet -p pad-ops -p pad-ir --features pad-ir/nccl --lib --bench gpu_check --bench gpu_step --bench train_step
 echo "-- cargo check --features metal"
 scripts/metal-check.sh

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// A network of a downstream task: a transformer with heads.
-pub trait TaskNetwork: Sized {
+pub trait TaskNetwork: Sized + 'static {
     /// What a file of it is called, and the name of its configuration in there.
     const KIND: &'static str;
 

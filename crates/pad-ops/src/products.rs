@@ -25,10 +25,13 @@ pub(crate) fn is_half_on_cpu(tensor: &Tensor) -> bool {
 
 /// `a b` over the last two axes, the others alike; halves are multiplied with sums in f32.
 pub(crate) fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    if !is_half_on_cpu(a) {
-        return a.matmul(b);
-    }
-    a.to_dtype(DType::F32)?.matmul(&b.to_dtype(DType::F32)?)?.to_dtype(a.dtype())
+    let y = match is_half_on_cpu(a) {
+        false => a.matmul(b)?,
+        true => a.to_dtype(DType::F32)?.matmul(&b.to_dtype(DType::F32)?)?.to_dtype(a.dtype())?,
+    };
+    #[cfg(test)]
+    crate::gpu::dry::product(a, b, &y);
+    Ok(y)
 }
 
 /// `y + bias`, broadcast; the gradient of a bias of half precision is summed in f32.

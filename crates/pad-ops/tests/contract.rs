@@ -5,8 +5,8 @@
 use candle_core::{DType, Device, Result, Tensor, Var};
 use pad_ops::{
     AdapterScale, AdapterWeights, AttentionBias, AttentionOptions, AttentionWeights, Conv2dOptions,
-    CrossEntropy, Fusion, HardPixels, ImageBox, ImageSize, Keep, LinearWeights,
-    MlpWeights, Mode, Moments, NormWeights, RoiAlign, Windows, rng::Key,
+    CrossEntropy, Fusion, HardPixels, ImageBox, ImageSize, Keep, LinearWeights, MlpWeights, Mode,
+    Moments, NormWeights, RoiAlign, Windows, rng::Key,
 };
 use pad_testkit::{close, largest, numbers};
 

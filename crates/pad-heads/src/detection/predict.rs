@@ -53,7 +53,7 @@ impl PredictedObject {
         let [x1, y1, x2, y2] = self.detection.bbox;
         self.detection.bbox = [x1 * across, y1 * down, x2 * across, y2 * down];
         if let Some(mask) = &mut self.mask {
-            *mask = mask.resized(to)?;
+            *mask = mask.resized(to).map_err(pad_data::Error::from)?;
         }
         Ok(())
     }

@@ -72,7 +72,7 @@ fn program(launch: &Launch) -> Result<PathBuf> {
         fs::write(parts.join("kernel.inc"), &text)?;
         fs::write(parts.join("main.cpp"), main)?;
         let made = Command::new("c++")
-            .args(["-std=c++17", "-O2", "-w", "-ffp-contract=off", "-fno-strict-aliasing"])
+            .args(["-std=c++17", "-O1", "-w", "-ffp-contract=off", "-fno-strict-aliasing"])
             .args(["main.cpp", "-o", "program"])
             .current_dir(&parts)
             .output()?;

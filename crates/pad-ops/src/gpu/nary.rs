@@ -1,15 +1,16 @@
 //! Operators of many operands over candle's custom operations, for tensors of any device and dtype:
 //! what `cpu/nary.rs` is for slices.
 //!
-//! The first operand `x` and a *token* are the operands of the operator proper. The token is the
-//! end of a chain of links over the parameters that track something; a link's only content is that
-//! its parameters have gradients. candle visits the operator before its token, and the token's links
+//! The first operand `x` and one or two *tokens* are the operands of the operator proper. A token is
+//! the end of a chain of links over the parameters that track something; a link's only content is
+//! that its parameters have gradients. candle visits the operator before its token, and the token's links
 //! after it: the operator's backward leaves each parameter's gradient for its link, which returns
 //! it. A link takes as many parameters as a custom operation can, since on a GPU each costs two
 //! launches.
 #![allow(unsafe_code)]
 
 use std::{
+    cell::RefCell,
     mem,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -56,29 +57,37 @@ pub(crate) fn apply(
     let shared = Shared::default();
     let tracked: Vec<usize> = (0..params.len()).filter(|&at| params[at].track_op()).collect();
     let (first, others) = tracked.split_at(tracked.len().min(3));
-    let link = |indices: &[usize]| Link { indices: indices.to_vec(), shared: shared.clone() };
-    let mut token = match *first {
-        [] => None,
-        [a] => Some(params[a].apply_op1(link(first))?),
-        [a, b] => Some(params[a].apply_op2(params[b], link(first))?),
-        [a, b, c, ..] => Some(params[a].apply_op3(params[b], params[c], link(first))?),
-    };
-    for indices in others.chunks(2) {
-        let Some(before) = token else { break };
-        token = Some(match *indices {
-            [a, b] => before.apply_op3(params[a], params[b], Behind(link(indices)))?,
-            [a] => before.apply_op2(params[a], Behind(link(indices)))?,
-            _ => before,
-        });
-    }
+    let first = chain(params, first, &shared)?;
+    let second = chain(params, others, &shared)?;
     let wanted = params.iter().map(|param| param.track_op()).collect();
     let shape = y.shape().clone();
     let y = Mutex::new(Some(taken(y)?));
     let operator = Operator { name, y, shape, wanted, backward, shared };
-    match token {
-        None => x.apply_op1(operator),
-        Some(token) => x.apply_op2(&token, operator),
+    match (first, second) {
+        (None, _) => x.apply_op1(operator),
+        (Some(token), None) => x.apply_op2(&token, operator),
+        (Some(first), Some(second)) => x.apply_op3(&first, &second, operator),
     }
+}
+
+/// The token at the end of a chain of links over the parameters `indices`.
+fn chain(params: &[&Tensor], indices: &[usize], shared: &Shared) -> Result<Option<Tensor>> {
+    let link = |indices: &[usize]| Link { indices: indices.to_vec(), shared: shared.clone() };
+    let (first, others) = indices.split_at(indices.len().min(3));
+    let mut token = match *first {
+        [] => return Ok(None),
+        [a] => params[a].apply_op1(link(first))?,
+        [a, b] => params[a].apply_op2(params[b], link(first))?,
+        [a, b, c, ..] => params[a].apply_op3(params[b], params[c], link(first))?,
+    };
+    for indices in others.chunks(2) {
+        token = match *indices {
+            [a, b] => token.apply_op3(params[a], params[b], Behind(link(indices)))?,
+            [a, ..] => token.apply_op2(params[a], Behind(link(indices)))?,
+            [] => token,
+        };
+    }
+    Ok(Some(token))
 }
 
 /// The storage of a tensor, without a copy.
@@ -139,9 +148,27 @@ where
     unsafe { like.device().alloc_uninit(&Shape::from(1), DType::F32) }
 }
 
-/// Gradients of parameters on their way to their links, and the gradient of every token: zero.
+/// Gradients of parameters on their way to their links.
 #[derive(Clone, Default)]
-struct Shared(Arc<Mutex<(Vec<Option<Tensor>>, Option<Tensor>)>>);
+struct Shared(Arc<Mutex<Vec<Option<Tensor>>>>);
+
+thread_local! {
+    /// The gradient of every token: zero. Made once for the device that this thread works on.
+    static ZERO: RefCell<Option<Tensor>> = const { RefCell::new(None) };
+}
+
+/// The gradient of `token`.
+fn zero(token: &Tensor) -> Result<Tensor> {
+    ZERO.with_borrow_mut(|zero| {
+        let here = |zero: &&Tensor| zero.device().same_device(token.device());
+        if let Some(zero) = zero.as_ref().filter(here) {
+            return Ok(zero.clone());
+        }
+        let made = token.zeros_like()?.detach();
+        *zero = Some(made.clone());
+        Ok(made)
+    })
+}
 
 struct Operator<B> {
     name: &'static str,
@@ -162,11 +189,11 @@ impl<B: Backward> Operator<B> {
         }
     }
 
-    fn run(&self, x: &Tensor, zero: Option<Tensor>, d_y: &Tensor) -> Result<Option<Tensor>> {
+    fn run(&self, x: &Tensor, d_y: &Tensor) -> Result<Option<Tensor>> {
         let d_y = d_y.detach().contiguous()?;
         let Gradients { d_x, d_params } =
             self.backward.backward(&d_y, x.track_op(), &self.wanted)?;
-        *self.shared.0.lock().unwrap_or_else(PoisonError::into_inner) = (d_params, zero);
+        *self.shared.0.lock().unwrap_or_else(PoisonError::into_inner) = d_params;
         Ok(d_x)
     }
 }
@@ -207,7 +234,7 @@ impl<B: Backward> CustomOp1 for Operator<B> {
     operator_forward!(metal_fwd, MetalStorage, Metal, (_x));
 
     fn bwd(&self, x: &Tensor, _y: &Tensor, d_y: &Tensor) -> Result<Option<Tensor>> {
-        self.run(x, None, d_y)
+        self.run(x, d_y)
     }
 }
 
@@ -227,9 +254,28 @@ impl<B: Backward> CustomOp2 for Operator<B> {
         _y: &Tensor,
         d_y: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let zero = token.zeros_like()?;
-        let d_x = self.run(x, Some(zero.clone()), d_y)?;
-        Ok((d_x, Some(zero)))
+        Ok((self.run(x, d_y)?, Some(zero(token)?)))
+    }
+}
+
+impl<B: Backward> CustomOp3 for Operator<B> {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    operator_forward!(cpu_fwd, CpuStorage, Cpu, (_x, _first, _second));
+    operator_forward!(cuda_fwd, CudaStorage, Cuda, (_x, _first, _second));
+    operator_forward!(metal_fwd, MetalStorage, Metal, (_x, _first, _second));
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        first: &Tensor,
+        second: &Tensor,
+        _y: &Tensor,
+        d_y: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        Ok((self.run(x, d_y)?, Some(zero(first)?), Some(zero(second)?)))
     }
 }
 
@@ -244,15 +290,10 @@ impl Link {
     fn gradient(&self, at: usize, param: &Tensor) -> Result<Option<Tensor>> {
         let mut shared = self.shared.0.lock().unwrap_or_else(PoisonError::into_inner);
         let index = self.indices.get(at).copied().unwrap_or(usize::MAX);
-        match shared.0.get_mut(index).and_then(Option::take) {
+        match shared.get_mut(index).and_then(Option::take) {
             Some(gradient) => put_aside(param, gradient),
             None => Ok(None),
         }
-    }
-
-    fn zero(&self, token: &Tensor) -> Result<Tensor> {
-        let shared = self.shared.0.lock().unwrap_or_else(PoisonError::into_inner);
-        shared.1.clone().map_or_else(|| token.zeros_like(), Ok)
     }
 }
 
@@ -330,7 +371,7 @@ impl CustomOp2 for Behind {
         _token: &Tensor,
         _d: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        Ok((Some(self.0.zero(before)?), self.0.gradient(0, a)?))
+        Ok((Some(zero(before)?), self.0.gradient(0, a)?))
     }
 }
 
@@ -351,6 +392,6 @@ impl CustomOp3 for Behind {
         _token: &Tensor,
         _d: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        Ok((Some(self.0.zero(before)?), self.0.gradient(0, a)?, self.0.gradient(1, b)?))
+        Ok((Some(zero(before)?), self.0.gradient(0, a)?, self.0.gradient(1, b)?))
     }
 }

@@ -36,8 +36,19 @@ fn all(
 pub(super) fn compare(
     name: &str,
     shapes: &[&[usize]],
+    kind: (DType, f64),
+    operator: &dyn Fn(&[Tensor]) -> Result<Tensor>,
+) {
+    compare_to(name, shapes, kind, operator, operator);
+}
+
+/// Compares the kernel with the composition of `exact` in f32 on the same values.
+pub(super) fn compare_to(
+    name: &str,
+    shapes: &[&[usize]],
     (dtype, tolerance): (DType, f64),
     operator: &dyn Fn(&[Tensor]) -> Result<Tensor>,
+    exact: &dyn Fn(&[Tensor]) -> Result<Tensor>,
 ) {
     if !emulated::has_compiler() {
         eprintln!("{name}: not run, there is no C++ compiler (c++)");
@@ -50,7 +61,7 @@ pub(super) fn compare(
         .collect();
     let wide: Vec<Tensor> =
         operands.iter().map(|operand| operand.to_dtype(DType::F32).unwrap()).collect();
-    let (want, want_gradients) = reference::only(|| all(operator, &wide)).unwrap();
+    let (want, want_gradients) = reference::only(|| all(exact, &wide)).unwrap();
     let launches = emulated::launches();
     let (y, gradients) = emulated::through(|| all(operator, &operands)).unwrap();
     assert!(emulated::launches() > launches, "{name}: no kernel ran");
