@@ -7,12 +7,13 @@
 //! | [`sets`] | folders of images, images of classes, with class maps, with boxes |
 //! | [`transform`] | crops, mirroring, normalisation; pipelines from a sample to its place in a batch |
 //! | [`loader`] | batches from worker threads |
-//! | [`image`] | files to images: PNG, JPEG, BMP, TIFF; 8 and 16 bits, floats |
+//! | [`image`] | files to images: PNG, JPEG, BMP, TIFF, NumPy, radiometric files; 8 and 16 bits, floats |
 //! | [`window`] | counts and kelvin to levels of 0 to 255 |
 //! | [`resize`] | Pillow's bicubic and bilinear resize, bit for bit |
 //! | [`rle`] | masks of objects as COCO keeps them: runs and outlines |
 //! | [`roi`] | regions of interest by selective search, with the regions of the reference; their files |
 //! | [`msip`] | MSIP from its eight public sources, with a manifest |
+//! | [`sequence`] | the frames of one file: pages of a TIFF, FLIR sequences, NumPy arrays |
 //! | [`shards`] | sets in tar files, for network disks |
 //! | [`fingerprint`] | the content of a set in one line, so that a resumed run notices a change |
 //! | [`stats`] | mean, standard deviation and percentiles of a set |
@@ -56,6 +57,7 @@ pub mod rle;
 pub mod roi;
 #[cfg(feature = "scenes")]
 pub mod scenes;
+pub mod sequence;
 pub mod sets;
 pub mod shards;
 pub mod stats;

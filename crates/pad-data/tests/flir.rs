@@ -4,10 +4,13 @@ use std::{io::Cursor, path::Path};
 
 use image::{GrayImage, ImageBuffer, ImageFormat, Luma};
 use pad_data::{
+    Dataset,
     image::{
         DecodeOptions, Image, Pixels, RadiometricMode, decode_bytes,
         flir::{Atmosphere, Calibration, Planck, Radiometric},
+        frame_count, image_size_bytes,
     },
+    sequence::Sequence,
     window::Window,
 };
 
@@ -276,6 +279,152 @@ fn no_part_and_no_flipped_byte_panics() {
         flipped[end] ^= 0xA5;
         if let Ok(Some(thermal)) = parsed(&flipped) {
             let _ = thermal.kelvin();
+        }
+    }
+}
+
+fn options(radiometric: RadiometricMode, page: Option<usize>) -> DecodeOptions {
+    DecodeOptions { radiometric, page, ..Default::default() }
+}
+
+#[test]
+fn dead_pixels_are_masked_and_the_others_kept() {
+    let mut record = raw(Stored::Little);
+    for pixel in [0, 77, 1279] {
+        write(&mut record, 32 + 2 * pixel, [0, 0]);
+    }
+    let bytes = jpeg(&fff(&[(1, record), (0x20, camera(false, 0.0))], false), 60_000);
+    let image = decode_bytes(&bytes, Path::new("a.jpg"), &DecodeOptions::default()).unwrap();
+    let masked = image.masked().unwrap();
+    let dead: Vec<usize> = (0..masked.len()).filter(|&pixel| masked[pixel]).collect();
+    assert_eq!(dead, [0, 77, 1279]);
+    let good = decode_bytes(&file(Stored::Little), Path::new("a.jpg"), &DecodeOptions::default());
+    let good = good.unwrap();
+    for (pixel, (found, expected)) in floats(&image).iter().zip(floats(&good)).enumerate() {
+        assert!(dead.contains(&pixel) || found == expected, "{pixel}");
+        assert!(found.is_finite());
+    }
+    // Raw counts have no dead pixels: zero is a count.
+    let raw = decode_bytes(&bytes, Path::new("a.jpg"), &options(RadiometricMode::Raw, None));
+    assert_eq!(raw.unwrap().masked(), None);
+    // Nothing but dead pixels is an error.
+    let empty = [vec![2, 0, 40, 0, 32, 0], vec![0; 26 + 2 * 1280]].concat();
+    let bytes = jpeg(&fff(&[(1, empty), (0x20, camera(false, 0.0))], false), 60_000);
+    let error = decode_bytes(&bytes, Path::new("a.jpg"), &DecodeOptions::default()).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "a.jpg: `calibration` is none, expected a temperature for some count of the image"
+    );
+}
+
+#[test]
+fn sequences_give_their_frames() {
+    for big in [false, true] {
+        let stored = if big { Stored::Big } else { Stored::Little };
+        let frame = |first: u16| {
+            let mut record = raw(stored);
+            let bytes = if big { first.to_be_bytes() } else { first.to_le_bytes() };
+            write(&mut record, 32, bytes);
+            fff(&[(1, record), (0x20, camera(big, 0.0))], big)
+        };
+        // A frame may hold what looks like the beginning of another.
+        let mut second = frame(14_000);
+        let at = second.len();
+        second.extend(b"FFF\0CAMCTRL");
+        let sequence = [frame(13_500), second, frame(14_500)].concat();
+        assert!(at > 0);
+        let path = Path::new("a.seq");
+        assert_eq!(frame_count(&sequence, path).unwrap(), 3);
+        let counts = |page| {
+            let raw = options(RadiometricMode::Raw, page);
+            let image = decode_bytes(&sequence, path, &raw).unwrap();
+            assert_eq!(image_size_bytes(&sequence, path, &raw).unwrap(), image.size());
+            let Pixels::U16(counts) = image.into_pixels() else { panic!("counts") };
+            counts
+        };
+        for (page, first) in [(None, 13_500), (Some(1), 14_000), (Some(2), 14_500)] {
+            let mut expected = self::counts();
+            expected[0] = first;
+            assert_eq!(counts(page), expected, "{page:?}");
+        }
+        let celsius = options(RadiometricMode::Celsius, Some(2));
+        let image = decode_bytes(&sequence, path, &celsius).unwrap();
+        assert!(floats(&image).iter().all(|value| (-30.0..130.0).contains(value)));
+        let error = decode_bytes(&sequence, path, &options(RadiometricMode::Raw, Some(3)));
+        assert_eq!(
+            error.unwrap_err().to_string(),
+            "a.seq: page 3 (from 0) of a file of 3 is not supported"
+        );
+        let error = decode_bytes(&sequence, path, &options(RadiometricMode::Picture, None));
+        assert!(error.unwrap_err().to_string().contains("the picture of a FLIR sequence"));
+
+        // As a set.
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("flight.seq");
+        std::fs::write(&path, &sequence).unwrap();
+        let set = Sequence::open(&path, &DecodeOptions::default()).unwrap();
+        assert_eq!((set.len(), set.name(1)), (3, "flight.seq/00001".to_string()));
+        for index in 0..3 {
+            let frame = set.get(index, &DecodeOptions::default()).unwrap();
+            let expected = options(RadiometricMode::Auto, Some(index));
+            assert_eq!(frame, decode_bytes(&sequence, &path, &expected).unwrap());
+        }
+        assert!(set.get(3, &DecodeOptions::default()).is_err());
+    }
+}
+
+#[test]
+fn compressed_sequences_are_read() {
+    // The worked example of JPEG-LS (ITU-T T.87, H.3): 4x4 samples of 8 bits.
+    let coded = [
+        0xFF, 0xD8, 0xFF, 0xF7, 0, 11, 8, 0, 4, 0, 4, 1, 1, 0x11, 0, 0xFF, 0xDA, 0, 8, 1, 1, 0, 0,
+        0, 0, 0xC0, 0x00, 0x00, 0x6C, 0x80, 0x20, 0x8E, 0x01, 0xC0, 0x00, 0x00, 0x57, 0x40, 0x00,
+        0x00, 0x6E, 0xE6, 0x00, 0x00, 0x01, 0xBC, 0x18, 0x00, 0x00, 0x05, 0xD8, 0x00, 0x00, 0x91,
+        0x60, 0xFF, 0xD9,
+    ];
+    let mut record = vec![0; 32];
+    write(&mut record, 0, [2, 0, 4, 0, 4, 0]);
+    record.extend(coded);
+    let file = fff(&[(1, record), (0x20, camera(false, 0.0))], false);
+    let raw = DecodeOptions { min_side: 1, ..options(RadiometricMode::Raw, None) };
+    let image = decode_bytes(&file, Path::new("a.csq"), &raw).unwrap();
+    let expected = [0, 0, 90, 74, 68, 50, 43, 205, 64, 145, 145, 145, 100, 145, 145, 145];
+    assert_eq!(image.pixels(), &Pixels::U16(expected.to_vec()));
+    let mut wrong = file.clone();
+    let at = file.windows(4).position(|found| found == [0xFF, 0xD8, 0xFF, 0xF7]).unwrap();
+    wrong[at + 3] = 0xC3;
+    let error = decode_bytes(&wrong, Path::new("a.csq"), &raw).unwrap_err().to_string();
+    assert!(error.contains("expected a raw image of PNG, JPEG-LS or plain samples"), "{error}");
+}
+
+#[test]
+fn the_orientation_of_the_file_turns_both_images() {
+    let plain = file(Stored::Little);
+    // An EXIF block: big-endian, one entry, orientation 6.
+    let exif: [u8; 32] =
+        *b"Exif\0\0MM\0\x2A\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
+    let mut turned = plain[..2].to_vec();
+    turned.extend([0xFF, 0xE1, 0, 34]);
+    turned.extend(exif);
+    turned.extend(&plain[2..]);
+    let read = |bytes: &[u8], mode| {
+        let options = options(mode, None);
+        let image = decode_bytes(bytes, Path::new("a.jpg"), &options).unwrap();
+        assert_eq!(image_size_bytes(bytes, Path::new("a.jpg"), &options).unwrap(), image.size());
+        image
+    };
+    for mode in [RadiometricMode::Auto, RadiometricMode::Picture] {
+        let (before, after) = (read(&plain, mode), read(&turned, mode));
+        let (height, width) = (before.size().height, before.size().width);
+        assert_eq!((after.size().height, after.size().width), (width, height));
+        let (first, second) = (before.companion_size().unwrap(), after.companion_size().unwrap());
+        assert_eq!((first.height, first.width), (second.width, second.height));
+        // Turned by 90 degrees clockwise: the lower left corner comes first.
+        let (before, after) = (before.to_gray(), after.to_gray());
+        match (before.pixels(), after.pixels()) {
+            (Pixels::F32(a), Pixels::F32(b)) => assert_eq!(b[0], a[(height - 1) * width]),
+            (Pixels::U8(a), Pixels::U8(b)) => assert_eq!(b[0], a[(height - 1) * width]),
+            _ => panic!("floats, bytes"),
         }
     }
 }

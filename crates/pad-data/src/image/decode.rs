@@ -3,7 +3,7 @@
 //! A file comes from outside: its size is checked before memory is taken for it, a truncated one is
 //! refused, and a decoder that panics is caught.
 
-use std::{fs::File, io::Read, path::Path};
+use std::{fs::File, io::Read, ops::Range, path::Path};
 
 use image::ImageFormat;
 use pad_ops::ImageSize;
@@ -106,6 +106,9 @@ fn decode_known(
 /// The picture of a JPEG file, upright.
 fn picture(bytes: &[u8], path: &Path, options: &DecodeOptions, collapse: bool) -> Result<Image> {
     let facts = jpeg::Facts::of(bytes);
+    if let Some(what) = facts.unknown_kind() {
+        return Err(Error::Unsupported { path: path.into(), what: what.into() });
+    }
     let image = match jpeg::decode(bytes, path, options)? {
         Some(decoded) if decoded.channels == 3 && !collapse => decoded.image.to_rgb(),
         Some(decoded) => decoded.image,
@@ -158,6 +161,14 @@ pub fn image_size_bytes(bytes: &[u8], path: &Path, options: &DecodeOptions) -> R
         Format::Known(format) => plain::size(bytes, path, format),
         Format::Npy => npy::size(bytes, path, options),
         Format::Flir => frames::size(bytes, path, options),
+    })
+}
+
+/// Bytes of each frame of a file whose frames can be read alone; `None` for others.
+pub(crate) fn frame_places(bytes: &[u8], path: &Path) -> Result<Option<Vec<Range<usize>>>> {
+    Ok(match Format::of(bytes, path)? {
+        Format::Flir => Some(frames::places(bytes)).filter(|places| !places.is_empty()),
+        _ => None,
     })
 }
 

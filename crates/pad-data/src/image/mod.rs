@@ -16,7 +16,6 @@ mod options;
 mod orientation;
 mod plain;
 mod png;
-mod sequence;
 mod thermal;
 mod tiff;
 mod units;
@@ -29,10 +28,9 @@ pub use self::{
     decode::{decode, decode_bytes, frame_count, image_size, image_size_bytes},
     format::EXTENSIONS,
     options::{DecodeOptions, RadiometricMode},
-    sequence::Sequence,
 };
 pub(crate) use self::{
-    decode::{decode_bytes_collapsed, decode_collapsed},
+    decode::{decode_bytes_collapsed, decode_collapsed, frame_places},
     limits::{damaged, panic_text, read},
 };
 use crate::{Error, Result};

@@ -3,15 +3,20 @@
 use std::{fs, path::Path, sync::Arc};
 
 use super::folder::{ImageFolder, is_image, list};
-use crate::{Error, Result, dataset::SharedDataset, image::Image, shards::ShardSet};
+use crate::{
+    Error, Result, dataset::SharedDataset, image::Image, sequence::Sequence, shards::ShardSet,
+};
 
 /// Opens the images of a folder, or of shards: a folder with files `*.tar` directly in it, or one
-/// such file.
+/// such file; or the frames of one image file, see [`Sequence`].
 ///
 /// # Errors
-/// As [`ImageFolder::open`] and [`ShardSet::open`].
+/// As [`ImageFolder::open`], [`ShardSet::open`] and [`Sequence::open`].
 pub fn open_images(path: impl AsRef<Path>) -> Result<SharedDataset<Image>> {
     let path = path.as_ref();
+    if path.is_file() && path.file_name().is_some_and(|name| is_image(&name.to_string_lossy())) {
+        return Ok(Arc::new(Sequence::open(path, &Default::default())?));
+    }
     match holds_shards(path)? {
         true => {
             warn_of_loose(path);

@@ -32,6 +32,8 @@ pub(in crate::image) struct Facts {
     /// As stored; `None` without a frame header.
     size: Option<ImageSize>,
     components: usize,
+    /// Marker of the frame header, and bits of a sample.
+    coding: (u8, u8),
     jfif: bool,
     /// Offset of the name of an Adobe marker.
     adobe_at: Option<usize>,
@@ -50,11 +52,12 @@ impl Facts {
                 }
                 0xEE if body.starts_with(b"Adobe") => facts.adobe_at = Some(at),
                 // Frame headers of all kinds of coding; C4, C8 and CC are tables.
-                0xC0..=0xCF if !matches!(marker, 0xC4 | 0xC8 | 0xCC) => {
-                    if let &[_, h1, h0, w1, w0, components, ..] = body {
+                0xC0..=0xCF if facts.size.is_none() && !matches!(marker, 0xC4 | 0xC8 | 0xCC) => {
+                    if let &[bits, h1, h0, w1, w0, components, ..] = body {
                         let side = |high, low| usize::from(u16::from_be_bytes([high, low]));
                         facts.size = Some(ImageSize::new(side(h1, h0), side(w1, w0)));
                         facts.components = usize::from(components);
+                        facts.coding = (marker, bits);
                     }
                 }
                 _ => {}
@@ -67,6 +70,17 @@ impl Facts {
     /// Height and width of the upright picture; `None` without a frame header.
     pub(in crate::image) fn upright_size(&self) -> Option<ImageSize> {
         self.size.map(|size| self.exif.orientation.size(size))
+    }
+
+    /// The kind of a picture that no decoder here reads; `None` for one that is read.
+    pub(in crate::image) fn unknown_kind(&self) -> Option<&'static str> {
+        match self.coding {
+            (0xC3 | 0xC7 | 0xCB | 0xCF, _) => Some("a lossless JPEG"),
+            (0xC5 | 0xC6 | 0xCD | 0xCE, _) => Some("a hierarchical JPEG"),
+            (0xC9 | 0xCA, _) => Some("an arithmetic-coded JPEG"),
+            (_, 12) => Some("a JPEG of 12 bits"),
+            _ => None,
+        }
     }
 
     /// Height and width of the picture as stored; `None` without a frame header.

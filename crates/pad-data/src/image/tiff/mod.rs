@@ -191,6 +191,15 @@ fn colored(page: &Page, pixels: Pixels) -> (usize, Pixels) {
             });
             (3, Pixels::U8(rgb.collect()))
         }
+        (Color::YCbCr, Pixels::U8(values)) if page.kept.len() == 3 => {
+            let rgb = values.as_chunks::<3>().0.iter().flat_map(|&[luma, blue, red]| {
+                // The full-range transform of JFIF.
+                let (y, b, r) = (f32::from(luma), f32::from(blue) - 128.0, f32::from(red) - 128.0);
+                [y + 1.402 * r, y - 0.344_136 * b - 0.714_136 * r, y + 1.772 * b]
+                    .map(|level| level.round().clamp(0.0, 255.0) as u8)
+            });
+            (3, Pixels::U8(rgb.collect()))
+        }
         (_, pixels) => (page.kept.len(), pixels),
     }
 }

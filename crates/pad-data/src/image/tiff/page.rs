@@ -5,7 +5,12 @@ use std::path::Path;
 use pad_ops::ImageSize;
 
 use super::{
-    super::{endian::Order, options::DecodeOptions, orientation::Orientation},
+    super::{
+        endian::Order,
+        limits::limit,
+        options::{DecodeOptions, RadiometricMode},
+        orientation::Orientation,
+    },
     ifd::{Directories, Directory},
     metadata::{Scale, nodata, scales},
 };
@@ -107,7 +112,7 @@ pub(super) struct Pages<'a> {
 }
 
 impl<'a> Pages<'a> {
-    /// Lists the pages. Thumbnails (other resolutions) and masks are none; in a file that holds
+    /// Lists the pages. Thumbnails (other resolutions) and masks are not counted; in a file that holds
     /// nothing else the largest counts as the page.
     ///
     /// # Errors
@@ -197,6 +202,8 @@ impl Page {
         options: &DecodeOptions,
     ) -> Result<Self> {
         let size = sides(directory).map_err(|what| super::damaged_tiff(path, what))?;
+        // The size alone, before anything is counted by it.
+        options.check(path, size, 0)?;
         let parsed = Self::parse(directory, order, size, options);
         let page = parsed.map_err(|fault| match fault {
             Fault::Damaged(what) => super::damaged_tiff(path, what),
@@ -206,6 +213,10 @@ impl Page {
         let area = (size.height as u64).saturating_mul(size.width as u64);
         let samples = area.saturating_mul(page.samples as u64);
         options.check(path, size, samples.saturating_mul(width))?;
+        // A tile may be wider than the image; one of words needs twice the bytes at most.
+        let rows = page.chunk.height.min(size.height) as u64;
+        let bytes = (page.row_bytes() as u64).saturating_mul(rows);
+        limit(path, "bytes of a tile", options.max_alloc_bytes, bytes)?;
         Ok(page)
     }
 
@@ -291,7 +302,7 @@ impl Page {
         let compression = number(tag::COMPRESSION, 1)?;
         let (tiled, chunk) = chunk_size(directory, size)?;
         let scales = match options.radiometric {
-            super::super::options::RadiometricMode::Raw => Vec::new(),
+            RadiometricMode::Raw => Vec::new(),
             _ => scales(directory.text(tag::GDAL_METADATA).as_deref(), &kept)?,
         };
         let nodata = match directory.text(tag::GDAL_NODATA) {

@@ -7,17 +7,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{
-    Image,
-    decode::{decode_bytes_collapsed, frame_count},
-    flir::frames::places,
-    format::Format,
-    limits::read,
-    options::DecodeOptions,
-};
 use crate::{
     Error, Result,
     dataset::{Dataset, no_such_sample},
+    image::{DecodeOptions, Image, decode_bytes_collapsed, frame_count, frame_places, read},
     sets::ImageInfo,
 };
 
@@ -38,14 +31,11 @@ impl Sequence {
     /// Counts the frames of a file.
     ///
     /// # Errors
-    /// As [`decode`](super::decode).
+    /// As [`decode`](crate::image::decode).
     pub fn open(path: impl AsRef<Path>, options: &DecodeOptions) -> Result<Self> {
         let path = path.as_ref();
         let bytes = read(path, options)?;
-        let places = match Format::of(&bytes, path)? {
-            Format::Flir => Some(places(&bytes)).filter(|places| !places.is_empty()),
-            _ => None,
-        };
+        let places = frame_places(&bytes, path)?;
         let count = match &places {
             Some(places) => places.len(),
             None => frame_count(&bytes, path)?,
