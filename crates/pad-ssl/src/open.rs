@@ -121,8 +121,8 @@ pub struct OpenedMae {
 }
 
 impl Mae {
-    /// Opens an autoencoder with its decoder: a file that holds both, a run folder (the whole model,
-    /// or backbone, adapter and decoder), or an adapter file with a decoder beside it.
+    /// Opens an autoencoder with its decoder: a file that holds both, a run folder (the whole
+    /// model, or backbone, adapter and decoder), or an adapter file with a decoder beside it.
     ///
     /// # Errors
     /// As [`open_encoder`]; [`Error::MissingDecoder`] if there is no decoder, or one of another

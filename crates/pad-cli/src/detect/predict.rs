@@ -38,8 +38,8 @@ pub struct PredictFlags {
     pub(super) thresholds: ThresholdFlags,
 }
 
-/// Writes a picture of every image, `results.json` (COCO) and `images.json`, which lists the numbers
-/// of images and categories.
+/// Writes a picture of every image, `results.json` (COCO) and `images.json`, which lists the
+/// numbers of images and categories.
 pub struct Pictures {
     out: PathBuf,
     names: Vec<String>,

@@ -1,4 +1,5 @@
-//! Downstream tasks: a network with heads on labelled images, trained, measured and used in one way.
+//! Downstream tasks: a network with heads on labelled images, trained, measured and used in one
+//! way.
 
 pub mod eval;
 pub mod model;
@@ -122,8 +123,8 @@ pub trait Downstream: Trainer {
         report: &Self::Report,
     ) -> Result<Vec<PathBuf>>;
 
-    /// The settings of a run with the flags of `eval`, and the part of the folder that they name, in
-    /// place of its own.
+    /// The settings of a run with the flags of `eval`, and the images that they select, in place of
+    /// its own.
     fn for_eval(
         flags: &Self::EvalFlags,
         selection: &Selection,
