@@ -409,7 +409,9 @@ mod tests {
         assert_eq!(classes.list(), "car");
         assert!(classes.ignores("DontCare") && classes.ignores("ignored-regions"));
         assert!(!classes.ignores("car"));
-        assert_eq!(found.select(&["DontCare"]).unwrap().list(), "dont_care");
+        let selected = found.select(&["DontCare"]).unwrap();
+        assert!(selected.list() == "DontCare" && !selected.ignores("DontCare"));
+        assert!(selected.ignores("ignored regions"));
         assert!(found.select(&["car"]).unwrap().ignores("dontcare"));
         let text = serde_json::to_string(&classes).unwrap();
         assert_eq!(serde_json::from_str::<BoxClasses>(&text).unwrap(), classes);

@@ -28,18 +28,37 @@ struct Listing {
 }
 
 impl Pictures {
-    /// The first of `folders` that holds the most of the first `names`; the first that exists, if
-    /// none holds any.
+    /// The first of `folders` that holds the most of the first `names` exactly, and of those that
+    /// hold as many the one that holds the most [alike](Pictures::alike); the first that exists, if
+    /// none holds any. A folder above another one must not win by what lies in a third.
     pub(super) fn best<'a>(
         folders: &[PathBuf],
         names: impl Iterator<Item = &'a str> + Clone,
     ) -> Self {
         let of = |folder: &PathBuf| Self { folder: folder.clone(), listed: None };
-        let mut best: Option<(usize, Self)> = None;
+        let existing = || folders.iter().filter(|folder| folder.is_dir());
         let tried = names.clone().take(TRIED).count();
-        for folder in folders.iter().filter(|folder| folder.is_dir()) {
+        let exactly = |folder: &PathBuf| {
+            let pictures = of(folder);
+            names.clone().take(TRIED).filter(|name| pictures.exact(name).is_some()).count()
+        };
+        let mut best: Option<(usize, &PathBuf)> = None;
+        for folder in existing() {
+            let held = exactly(folder);
+            if held > best.map_or(0, |(most, _)| most) {
+                best = Some((held, folder));
+            }
+            if held == tried {
+                break;
+            }
+        }
+        if let Some((_, folder)) = best {
+            return of(folder);
+        }
+        let mut best: Option<(usize, Self)> = None;
+        for folder in existing() {
             let mut pictures = of(folder);
-            let held = names.clone().take(TRIED).filter(|name| pictures.find(name).is_some());
+            let held = names.clone().take(TRIED).filter(|name| pictures.alike(name).is_some());
             let held = held.count();
             if best.as_ref().is_none_or(|(most, _)| held > *most) {
                 best = Some((held, pictures));
@@ -55,11 +74,6 @@ impl Pictures {
     /// The folder.
     pub(super) fn folder(&self) -> &Path {
         &self.folder
-    }
-
-    /// The file of an image, as [`Pictures::exact`] or else as [`Pictures::alike`].
-    fn find(&mut self, name: &str) -> Option<PathBuf> {
-        self.exact(name).or_else(|| self.alike(name))
     }
 
     /// The file of exactly this name, with `/` for `\` or escapes resolved. `None` if it is
@@ -156,7 +170,7 @@ mod tests {
         }
         let mut pictures = Pictures::best(&[root.path().into()], std::iter::empty());
         let mut found = |name: &str| {
-            let path = pictures.find(name)?;
+            let path = pictures.exact(name).or_else(|| pictures.alike(name))?;
             Some(path.strip_prefix(root.path()).unwrap().to_str().unwrap().to_string())
         };
         let is = |name: &str| Some(name.to_string());

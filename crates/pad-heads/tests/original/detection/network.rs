@@ -93,7 +93,7 @@ fn losses_and_gradients_equal_the_original() {
     let target = |image: usize| Target {
         boxes: recorded.boxes(&format!("input.gt_boxes{image}")),
         labels: labels(format!("input.gt_classes{image}")),
-        masks: Vec::new(),
+        ..Target::default()
     };
     let rpn = |image: usize| {
         let sampled = recorded.integers(&format!("input.rpn_labels{image}"));

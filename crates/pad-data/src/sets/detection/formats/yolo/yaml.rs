@@ -62,7 +62,7 @@ impl Data {
                         || format!("`nc`: expected 1 to {MAX_CLASSES}, found `{}`", short(text));
                     count = Some(number.ok_or_else(refuse)?);
                 }
-                ("path", Yaml::Scalar(text)) if !text.is_empty() => data.path = Some(text.clone()),
+                ("path", Yaml::Scalar(text)) if !is_null(text) => data.path = Some(text.clone()),
                 ("kpt_shape", Yaml::List(shape)) => {
                     let sides =
                         shape.iter().map(|side| side.scalar()?.trim().parse::<usize>().ok());
@@ -71,7 +71,7 @@ impl Data {
                         .map(|sides| sides.iter().fold(1_usize, |a, b| a.saturating_mul(*b)));
                     data.extra = product.unwrap_or(0);
                 }
-                (part, Yaml::Scalar(place)) if !place.is_empty() => {
+                (part, Yaml::Scalar(place)) if !is_null(place) => {
                     data.parts.push((part.into(), vec![place.clone()]));
                 }
                 (part, Yaml::List(places)) => {
@@ -122,6 +122,11 @@ fn class_names(names: &Yaml) -> Result<Vec<String>, String> {
         }
     }
     Ok(all)
+}
+
+/// Whether a text stands for no value.
+fn is_null(text: &str) -> bool {
+    matches!(text, "" | "~" | "null")
 }
 
 /// The first letters of a text from a file.
