@@ -10,6 +10,12 @@ use super::{DetectionBatch, Detector};
 /// [`ParamStore::with_roles`](pad_adapter::params::ParamStore::with_roles). The names of the
 /// transformer start with `backbone.net.`; the pyramid counts as head, since no pre-training has
 /// it.
+///
+/// ```
+/// use pad_adapter::params::Role;
+/// use pad_heads::detection::role_of;
+/// assert_eq!(role_of("roi_heads.box_head.fc1.weight"), Role::Head);
+/// ```
 pub fn role_of(name: &str) -> Role {
     name.strip_prefix("backbone.net.").map_or(Role::Head, Role::of)
 }
