@@ -32,6 +32,13 @@ pub trait EvaluationReport {
 }
 
 /// The best evaluation of a run.
+///
+/// ```
+/// use pad_heads::Best;
+/// let best = Best { score: 0.5, step: 100 };
+/// assert_eq!(serde_json::to_string(&best)?, "[0.5,100]");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(from = "(f64, usize)", into = "(f64, usize)")]
 pub struct Best {

@@ -3,53 +3,58 @@
 
 use std::sync::Arc;
 
-use candle_core::Tensor;
+use candle_core::{Module, Result as CandleResult, Tensor};
 use candle_nn::{Init, VarBuilder};
-use pad_ops::{Mode, Moments, SumOver};
+pub use pad_ops::nn::Conv2d;
+use pad_ops::{Conv2dOptions, Mode, Moments, SumOver};
 
 use pad_train::Collective;
 
 use crate::error::Result;
 
-/// A convolution of stride 1 that keeps the size of its input.
-#[derive(Clone, Debug)]
-pub struct Conv2d {
-    weight: Tensor,
-    bias: Option<Tensor>,
-    padding: usize,
-}
-
-impl Conv2d {
-    /// Takes `weight` (`outputs`, `inputs`, `kernel`, `kernel`), initialised by `init`, and `bias`
-    /// (`outputs`), initialised to zero, from `vb`. `kernel` is odd.
-    ///
-    /// # Errors
-    /// Tensors that `vb` lacks.
-    pub fn new(
-        inputs: usize,
-        outputs: usize,
-        kernel: usize,
-        bias: bool,
-        init: Init,
-        vb: VarBuilder,
-    ) -> Result<Self> {
-        let weight = vb.get_with_hints((outputs, inputs, kernel, kernel), "weight", init)?;
-        let bias =
-            if bias { Some(vb.get_with_hints(outputs, "bias", Init::Const(0.0))?) } else { None };
-        Ok(Self { weight, bias, padding: kernel / 2 })
-    }
-
-    /// # Shapes
-    /// `x` (B, `inputs`, H, W) -> (B, `outputs`, H, W).
-    ///
-    /// # Errors
-    /// An `x` that does not fit.
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(pad_ops::conv2d(x, &self.weight, self.bias.as_ref(), self.padding)?)
-    }
+/// Returns a convolution of stride 1 that keeps the size of its input: takes `weight` (`outputs`,
+/// `inputs`, `kernel`, `kernel`), initialised by `init`, and `bias` (`outputs`), initialised to zero,
+/// from `vb`. `kernel` is odd.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use candle_nn::{Init, VarBuilder};
+/// use pad_heads::layers::same_conv2d;
+/// let vb = VarBuilder::zeros(DType::F32, &Device::Cpu);
+/// let conv = same_conv2d(3, 8, 5, true, Init::Const(0.0), vb)?;
+/// let y = conv.forward(&Tensor::ones((1, 3, 6, 7), DType::F32, &Device::Cpu)?)?;
+/// assert_eq!(y.dims(), [1, 8, 6, 7]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// Tensors that `vb` lacks.
+pub fn same_conv2d(
+    inputs: usize,
+    outputs: usize,
+    kernel: usize,
+    bias: bool,
+    init: Init,
+    vb: VarBuilder,
+) -> Result<Conv2d> {
+    let weight = vb.get_with_hints((outputs, inputs, kernel, kernel), "weight", init)?;
+    let bias =
+        if bias { Some(vb.get_with_hints(outputs, "bias", Init::Const(0.0))?) } else { None };
+    Ok(Conv2d::new(weight, bias, Conv2dOptions::padded(kernel / 2)))
 }
 
 /// A transposed convolution that doubles the sides.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use candle_nn::VarBuilder;
+/// use pad_heads::layers::ConvTranspose2x2;
+/// let vb = VarBuilder::zeros(DType::F32, &Device::Cpu);
+/// let layer = ConvTranspose2x2::between(4, 2, vb)?;
+/// let y = layer.forward(&Tensor::ones((1, 4, 3, 5), DType::F32, &Device::Cpu)?)?;
+/// assert_eq!(y.dims(), [1, 2, 6, 10]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct ConvTranspose2x2 {
     weight: Tensor,
@@ -92,7 +97,26 @@ impl ConvTranspose2x2 {
     }
 }
 
+impl Module for ConvTranspose2x2 {
+    fn forward(&self, x: &Tensor) -> CandleResult<Tensor> {
+        Ok(pad_ops::conv_transpose2x2(x, &self.weight, Some(&self.bias))?)
+    }
+}
+
 /// Layer norm over the channels of every pixel (detectron2's convolutional `LN`), eps 1e-6.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use candle_nn::VarBuilder;
+/// use candle_nn::VarMap;
+/// use pad_heads::layers::ChannelNorm;
+/// let vars = VarMap::new();
+/// let norm = ChannelNorm::new(2, VarBuilder::from_varmap(&vars, DType::F32, &Device::Cpu))?;
+/// let y = norm.forward(&Tensor::new(&[[[[1_f32]], [[3.0]]]], &Device::Cpu)?)?;
+/// let y = y.flatten_all()?.to_vec1::<f32>()?;
+/// assert!((y[0] + 1.0).abs() < 1e-5 && (y[1] - 1.0).abs() < 1e-5);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct ChannelNorm {
     weight: Tensor,
@@ -123,6 +147,12 @@ impl ChannelNorm {
     }
 }
 
+impl Module for ChannelNorm {
+    fn forward(&self, x: &Tensor) -> CandleResult<Tensor> {
+        Ok(pad_ops::channel_norm2d(x, &self.weight, &self.bias, Self::EPS)?)
+    }
+}
+
 /// PyTorch's initial values of a convolution's weight: Kaiming uniform with a = sqrt(5) over the
 /// fan in.
 pub(crate) fn torch_conv(inputs: usize, kernel: usize) -> Init {
@@ -141,6 +171,23 @@ pub(crate) fn msra(outputs: usize, kernel: usize) -> Init {
 /// The statistics are tensors of the `VarBuilder` (`running_mean`, `running_var`), updated in
 /// place, so a [`ParamStore`](pad_adapter::params::ParamStore) that serves them saves their current
 /// values. Clones share them. [`is_running_statistic`] tells them from trained parameters.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use candle_nn::VarBuilder;
+/// use candle_nn::VarMap;
+/// use pad_heads::layers::BatchNorm;
+/// use pad_ops::{Mode, rng::Key};
+/// let vars = VarMap::new();
+/// let norm = BatchNorm::new(1, VarBuilder::from_varmap(&vars, DType::F32, &Device::Cpu))?;
+/// let x = Tensor::new(&[[[[1_f32, 3.0]]]], &Device::Cpu)?;
+/// let trained = norm.forward(&x, Mode::Train(Key::new(0)))?.flatten_all()?.to_vec1::<f32>()?;
+/// assert!((trained[1] - 1.0).abs() < 1e-5);
+/// // Running mean 0.9 * 0 + 0.1 * 2, variance 0.9 * 1 + 0.1 * 2.
+/// let measured = norm.forward(&x, Mode::Eval)?.flatten_all()?.to_vec1::<f32>()?;
+/// assert!((measured[1] - 2.8 / 1.1_f32.sqrt()).abs() < 1e-4);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct BatchNorm {
     weight: Tensor,
@@ -219,11 +266,31 @@ pub fn sum_over(group: &Arc<dyn Collective>) -> SumOver {
 
 /// Returns whether a parameter of this name holds running statistics of a batch norm, which are
 /// never trained.
+///
+/// ```
+/// use pad_heads::layers::is_running_statistic;
+/// assert!(is_running_statistic("decode_head.bn.running_mean"));
+/// assert!(!is_running_statistic("decode_head.bn.weight"));
+/// ```
 pub fn is_running_statistic(name: &str) -> bool {
     name.ends_with(".running_mean") || name.ends_with(".running_var")
 }
 
 /// Convolution without bias, batch norm, ReLU: mmcv's `ConvModule` (`conv.weight`, `bn.*`).
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use candle_nn::VarBuilder;
+/// use candle_nn::VarMap;
+/// use pad_heads::layers::ConvNormRelu;
+/// use pad_ops::Mode;
+/// let vars = VarMap::new();
+/// let layer = ConvNormRelu::new(2, 4, 3, VarBuilder::from_varmap(&vars, DType::F32, &Device::Cpu))?;
+/// let y = layer.forward(&Tensor::ones((1, 2, 5, 5), DType::F32, &Device::Cpu)?, Mode::Eval)?;
+/// assert_eq!(y.dims(), [1, 4, 5, 5]);
+/// assert!(y.min_all()?.to_scalar::<f32>()? >= 0.0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct ConvNormRelu {
     conv: Conv2d,
@@ -238,7 +305,7 @@ impl ConvNormRelu {
     pub fn new(inputs: usize, outputs: usize, kernel: usize, vb: VarBuilder) -> Result<Self> {
         let init = msra(outputs, kernel);
         Ok(Self {
-            conv: Conv2d::new(inputs, outputs, kernel, false, init, vb.pp("conv"))?,
+            conv: same_conv2d(inputs, outputs, kernel, false, init, vb.pp("conv"))?,
             norm: BatchNorm::new(outputs, vb.pp("bn"))?,
         })
     }

@@ -5,6 +5,13 @@ use std::fmt;
 use serde::Serialize;
 
 /// Time and work per image.
+///
+/// ```
+/// use pad_heads::Speed;
+/// let speed = Speed::new(&[0.010, 0.030, 0.020], 6e9).unwrap();
+/// assert_eq!((speed.images, speed.median_ms, speed.gmacs), (3, 20.0, 2.0));
+/// assert!(Speed::new(&[], 0.0).is_none());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Speed {

@@ -14,6 +14,15 @@ use crate::MetricsError;
 /// number of images.
 ///
 /// Counts are integers, so results do not depend on the order of images or the number of threads.
+///
+/// ```
+/// use pad_metrics::confusion::Confusion;
+/// let mut confusion = Confusion::new(2, Some(255))?;
+/// confusion.add(&[0, 1, 1, 0], &[0, 1, 0, 255])?; // predictions, labels
+/// assert_eq!(confusion.counts(), [1, 1, 0, 1]); // by label, then prediction
+/// assert_eq!(confusion.metrics().mean_iou, Some(0.5));
+/// # Ok::<(), pad_metrics::MetricsError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Confusion {
     classes: usize,
@@ -177,6 +186,16 @@ impl Confusion {
 }
 
 /// Metrics of a [`Confusion`], shares of 1; `None` where a class does not occur.
+///
+/// ```
+/// use pad_metrics::confusion::Confusion;
+/// let mut confusion = Confusion::new(3, None)?;
+/// confusion.add(&[0, 1], &[0, 0])?;
+/// let metrics = confusion.metrics();
+/// assert_eq!(metrics.iou, [Some(0.5), Some(0.0), None]); // class 2 does not occur
+/// assert_eq!((metrics.mean_iou, metrics.pixel_accuracy), (Some(0.25), Some(0.5)));
+/// # Ok::<(), pad_metrics::MetricsError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct SegmentationMetrics {

@@ -4,6 +4,13 @@ use crate::ImageSize;
 
 /// A rectangle of whole pixels inside an image: rows `top..top + height`, columns
 /// `left..left + width`.
+///
+/// ```
+/// use pad_metrics::{ImageSize, rect::Rect};
+/// let rect = Rect { top: 2, left: 5, height: 20, width: 30 };
+/// assert!(rect.is_inside(ImageSize::new(22, 35)) && !rect.is_inside(ImageSize::new(22, 34)));
+/// assert_eq!(rect.to_string(), "20x30 at (2, 5)");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Rect {
     /// First row.

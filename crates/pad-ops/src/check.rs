@@ -8,6 +8,15 @@ use crate::{Error, Result};
 ///
 /// # Errors
 /// [`Error::Shape`] naming `op` and `arg`.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use pad_ops::check;
+/// let x = Tensor::zeros((2, 3), DType::F32, &Device::Cpu)?;
+/// let refused = check::expect_shape("op", "x", &x, &[2, 4]).unwrap_err();
+/// assert_eq!(refused.to_string(), "op: `x` has shape [2, 3], expected [2, 4]");
+/// # Ok::<(), candle_core::Error>(())
+/// ```
 pub fn expect_shape(
     op: &'static str,
     arg: &'static str,
@@ -24,6 +33,15 @@ pub fn expect_shape(
 ///
 /// # Errors
 /// [`Error::Shape`] with the axes' names from `axes`, e.g. `"(B, N, D)"`.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use pad_ops::check;
+/// let x = Tensor::zeros((2, 3), DType::F32, &Device::Cpu)?;
+/// let refused = check::expect_rank("op", "x", &x, 3, "(B, N, D)").unwrap_err();
+/// assert_eq!(refused.to_string(), "op: `x` has shape [2, 3], expected (B, N, D)");
+/// # Ok::<(), candle_core::Error>(())
+/// ```
 pub fn expect_rank(
     op: &'static str,
     arg: &'static str,
@@ -41,6 +59,14 @@ pub fn expect_rank(
 ///
 /// # Errors
 /// [`Error::Shape`] for a scalar.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use pad_ops::check;
+/// let x = Tensor::zeros((2, 3), DType::F32, &Device::Cpu)?;
+/// assert_eq!(check::last_dim("op", "x", &x)?, 3);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub fn last_dim(op: &'static str, arg: &'static str, tensor: &Tensor) -> Result<usize> {
     match tensor.dims().last() {
         Some(&d) => Ok(d),
@@ -52,6 +78,15 @@ pub fn last_dim(op: &'static str, arg: &'static str, tensor: &Tensor) -> Result<
 ///
 /// # Errors
 /// [`Error::DType`].
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use pad_ops::check;
+/// let x = Tensor::zeros((2, 3), DType::F32, &Device::Cpu)?;
+/// assert!(check::expect_float("op", "x", &x).is_ok());
+/// assert!(check::expect_float("op", "x", &x.to_dtype(DType::U32)?).is_err());
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub fn expect_float(op: &'static str, arg: &'static str, tensor: &Tensor) -> Result<()> {
     if tensor.dtype().is_float() {
         return Ok(());
@@ -63,6 +98,15 @@ pub fn expect_float(op: &'static str, arg: &'static str, tensor: &Tensor) -> Res
 ///
 /// # Errors
 /// [`Error::DType`].
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use pad_ops::check;
+/// let x = Tensor::zeros((2, 3), DType::F32, &Device::Cpu)?;
+/// let refused = check::expect_dtype("op", "ids", &x, DType::U32).unwrap_err();
+/// assert_eq!(refused.to_string(), "op: `ids` has dtype F32, expected U32");
+/// # Ok::<(), candle_core::Error>(())
+/// ```
 pub fn expect_dtype(
     op: &'static str,
     arg: &'static str,
@@ -79,6 +123,16 @@ pub fn expect_dtype(
 ///
 /// # Errors
 /// [`Error::DType`] or [`Error::Device`].
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use pad_ops::check;
+/// let x = Tensor::zeros((2, 3), DType::F32, &Device::Cpu)?;
+/// let half = x.to_dtype(DType::BF16)?;
+/// let refused = check::expect_like("op", "weight", &half, &x).unwrap_err();
+/// assert_eq!(refused.to_string(), "op: `weight` has dtype BF16, expected F32");
+/// # Ok::<(), candle_core::Error>(())
+/// ```
 pub fn expect_like(
     op: &'static str,
     arg: &'static str,
@@ -180,6 +234,15 @@ pub fn expect_finite(op: &'static str, arg: &'static str, value: f64) -> Result<
 }
 
 /// Returns the error of a wrong shape, its expectation in words.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use pad_ops::check;
+/// let x = Tensor::zeros((2, 3), DType::F32, &Device::Cpu)?;
+/// let error = check::shape_error("op", "x", &x, "one row".into());
+/// assert_eq!(error.to_string(), "op: `x` has shape [2, 3], expected one row");
+/// # Ok::<(), candle_core::Error>(())
+/// ```
 pub fn shape_error(
     op: &'static str,
     arg: &'static str,

@@ -26,6 +26,18 @@ fn point(_operation: &str, _path: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// Any error of the file system or of `fill`.
+///
+/// ```
+/// use std::io::Write;
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("numbers.txt");
+/// pad_ops::fs::write_atomic(&path, |file| file.write_all(b"1 2 3"))?;
+/// assert_eq!(std::fs::read_to_string(&path)?, "1 2 3");
+/// let failed = pad_ops::fs::write_atomic(&path, |_| Err(std::io::Error::other("no more")));
+/// assert!(failed.is_err());
+/// assert_eq!(std::fs::read_to_string(&path)?, "1 2 3"); // as it was
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub fn write_atomic(
     path: &Path,
     fill: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>,
@@ -59,6 +71,14 @@ pub fn write_atomic(
 ///
 /// # Errors
 /// Any error of the file system.
+///
+/// ```
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("numbers.bin");
+/// pad_ops::fs::write_atomic_bytes(&path, &[1, 2, 3])?;
+/// assert_eq!(std::fs::read(&path)?, [1, 2, 3]);
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub fn write_atomic_bytes(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_atomic(path, |file| file.write_all(bytes))
 }
@@ -68,6 +88,12 @@ pub fn write_atomic_bytes(path: &Path, bytes: &[u8]) -> io::Result<()> {
 ///
 /// # Errors
 /// Any error of the file system.
+///
+/// ```
+/// let folder = tempfile::tempdir()?;
+/// assert!(pad_ops::fs::sync_folder(folder.path()).is_ok());
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub fn sync_folder(folder: &Path) -> io::Result<()> {
     if cfg!(unix) {
         point("sync", folder)?;

@@ -21,6 +21,13 @@ use rand_chacha::{
 };
 
 /// What a random decision is for. Decisions of different purposes never share numbers.
+///
+/// ```
+/// use pad_ops::rng::{Key, Purpose};
+/// let key = Key::new(1);
+/// let (crop, flip) = (key.purpose(Purpose::Crop), key.purpose(Purpose::Flip));
+/// assert_ne!(crop.stream().next_u64(), flip.stream().next_u64());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
 #[non_exhaustive]
@@ -52,6 +59,13 @@ pub enum Purpose {
 }
 
 /// Where a random decision sits. `Copy`; refine it with the methods and end with [`Key::stream`].
+///
+/// ```
+/// use pad_ops::rng::Key;
+/// let sample = Key::new(7).epoch(2).sample(5);
+/// assert_eq!(sample, Key::new(7).sample(5).epoch(2)); // a place, however it is reached
+/// assert_ne!(sample.stream().next_u64(), sample.epoch(3).stream().next_u64());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Key {
     seed: u64,
@@ -171,6 +185,14 @@ impl Key {
 
 /// A stream of random numbers. The conversions below are ours, so that they never change with a
 /// library's version.
+///
+/// ```
+/// use pad_ops::rng::Key;
+/// let mut stream = Key::new(42).stream();
+/// let drawn: Vec<f64> = (0..1000).map(|_| stream.uniform_f64()).collect();
+/// assert!(drawn.iter().all(|value| (0.0..1.0).contains(value)));
+/// assert!((drawn.iter().sum::<f64>() / 1000.0 - 0.5).abs() < 0.05);
+/// ```
 #[derive(Clone, Debug)]
 pub struct Stream(ChaCha8Rng);
 

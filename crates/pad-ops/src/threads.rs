@@ -17,6 +17,10 @@ use crate::Error;
 ///
 /// # Errors
 /// [`Error::Value`] for 0 workers, or if the global pool exists already.
+///
+/// ```
+/// assert!(pad_ops::join_workers(Some(0)).is_err());
+/// ```
 pub fn join_workers(count: Option<usize>) -> Result<usize, Error> {
     let from_environment =
         || std::env::var("RAYON_NUM_THREADS").ok().and_then(|value| value.parse().ok());

@@ -12,6 +12,19 @@ use crate::{
 
 /// Times 4 (transposed convolution, batch norm, GELU, transposed convolution), times 2 (transposed
 /// convolution), as it is, and half (maximum over 2 x 2).
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use candle_nn::VarBuilder;
+/// use pad_heads::backbone::Pyramid;
+/// use pad_ops::Mode;
+/// let pyramid = Pyramid::new(4, VarBuilder::ones(DType::F32, &Device::Cpu))?;
+/// let map = Tensor::ones((1, 4, 6, 6), DType::F32, &Device::Cpu)?;
+/// let maps = pyramid.forward(&[map.clone(), map.clone(), map.clone(), map], Mode::Eval)?;
+/// let sides: Vec<usize> = maps.iter().map(|map| map.dims()[2]).collect();
+/// assert_eq!(sides, [24, 12, 6, 3]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Pyramid {
     first: ConvTranspose2x2,

@@ -7,6 +7,12 @@ use pad_adapter::vit::{PatchGrid, relative_index, relative_table_rows};
 use crate::error::{Error, Result};
 
 /// Returns the number of rows of the table of a grid: `(2 h - 1)(2 w - 1) + 3`.
+///
+/// ```
+/// use pad_adapter::vit::PatchGrid;
+/// use pad_heads::backbone::relative_bias_rows;
+/// assert_eq!(relative_bias_rows(PatchGrid { height: 14, width: 14 }), 27 * 27 + 3);
+/// ```
 pub fn relative_bias_rows(grid: PatchGrid) -> usize {
     relative_table_rows(grid)
 }
@@ -23,6 +29,17 @@ pub fn relative_bias_rows(grid: PatchGrid) -> usize {
 ///
 /// # Errors
 /// [`Error::Grid`] if `image` is larger than `table` on a side.
+///
+/// ```
+/// use candle_core::Device;
+/// use pad_adapter::vit::PatchGrid;
+/// use pad_heads::backbone::relative_positions;
+/// let grid = PatchGrid { height: 1, width: 2 };
+/// let index = relative_positions(grid, grid, &Device::Cpu)?.to_vec1::<u32>()?;
+/// // Class token first; a patch to itself is offset 1 of three.
+/// assert_eq!(index, [5, 3, 3, 4, 1, 0, 4, 2, 1]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn relative_positions(table: PatchGrid, image: PatchGrid, device: &Device) -> Result<Tensor> {
     if image.height > table.height || image.width > table.width || image.is_empty() {
         return Err(Error::Grid { expected: table, found: image });

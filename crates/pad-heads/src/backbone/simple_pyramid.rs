@@ -5,7 +5,7 @@ use candle_nn::{Init, VarBuilder};
 
 use crate::{
     error::Result,
-    layers::{ChannelNorm, Conv2d, ConvTranspose2x2, torch_conv},
+    layers::{ChannelNorm, Conv2d, ConvTranspose2x2, same_conv2d, torch_conv},
 };
 
 /// Convolution without bias, then layer norm over channels (`weight`, `norm.*`).
@@ -18,7 +18,7 @@ struct ConvNorm {
 impl ConvNorm {
     fn new(inputs: usize, outputs: usize, kernel: usize, vb: VarBuilder) -> Result<Self> {
         let init: Init = torch_conv(inputs, kernel);
-        let conv = Conv2d::new(inputs, outputs, kernel, false, init, vb.clone())?;
+        let conv = same_conv2d(inputs, outputs, kernel, false, init, vb.clone())?;
         Ok(Self { conv, norm: ChannelNorm::new(outputs, vb.pp("norm"))? })
     }
 
@@ -46,6 +46,17 @@ impl Lateral {
 
 /// Maps of 4, 2, 1, 1/2 and 1/4 times the size of one. Parameter names are detectron2's, `simfp_2`
 /// .. `simfp_5`.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use candle_nn::VarBuilder;
+/// use pad_heads::backbone::SimplePyramid;
+/// let pyramid = SimplePyramid::new(8, 4, VarBuilder::ones(DType::F32, &Device::Cpu))?;
+/// let maps = pyramid.forward(&Tensor::ones((1, 8, 6, 6), DType::F32, &Device::Cpu)?)?;
+/// let sides: Vec<usize> = maps.iter().map(|map| map.dims()[2]).collect();
+/// assert_eq!(sides, [24, 12, 6, 3, 2]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct SimplePyramid {
     quadruple: (ConvTranspose2x2, ChannelNorm, ConvTranspose2x2, Lateral),

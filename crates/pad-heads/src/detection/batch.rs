@@ -11,6 +11,12 @@ use pad_ops::ImageSize;
 pub type Boxes = Vec<[f32; 4]>;
 
 /// A detected object.
+///
+/// ```
+/// use pad_heads::detection::Detection;
+/// let found = Detection { bbox: [2.0, 3.0, 10.0, 9.0], score: 0.9, label: 1 };
+/// assert_eq!(found.bbox[2] - found.bbox[0], 8.0); // edges: a width of eight pixels
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Detection {
     /// Left, top, right and bottom edge, pixels of the detector's input, inside the image.
@@ -23,6 +29,14 @@ pub struct Detection {
 
 /// Returns the detections of an image of size `from` in pixels of the same image at size `to`,
 /// clipped to it, without those that have no area left (detectron2's `detector_postprocess`).
+///
+/// ```
+/// use pad_heads::detection::{Detection, rescaled};
+/// use pad_ops::ImageSize;
+/// let found = [Detection { bbox: [2.0, 4.0, 10.0, 8.0], score: 0.9, label: 1 }];
+/// let larger = rescaled(&found, ImageSize::new(10, 10), ImageSize::new(20, 30));
+/// assert_eq!(larger[0].bbox, [6.0, 8.0, 30.0, 16.0]);
+/// ```
 pub fn rescaled(detections: &[Detection], from: ImageSize, to: ImageSize) -> Vec<Detection> {
     let horizontal = to.width as f32 / from.width as f32;
     let vertical = to.height as f32 / from.height as f32;

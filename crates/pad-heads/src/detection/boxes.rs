@@ -7,6 +7,12 @@ use pad_ops::ImageSize;
 const LARGEST_GROWTH: f32 = 4.135_166_6;
 
 /// Returns `bbox` clipped to an image of size `size`.
+///
+/// ```
+/// use pad_heads::detection::boxes::clipped;
+/// use pad_ops::ImageSize;
+/// assert_eq!(clipped([-3.0, 2.0, 50.0, 8.0], ImageSize::new(10, 20)), [0.0, 2.0, 20.0, 8.0]);
+/// ```
 pub fn clipped(bbox: [f32; 4], size: ImageSize) -> [f32; 4] {
     let (width, height) = (size.width as f32, size.height as f32);
     let [x1, y1, x2, y2] = bbox;
@@ -14,17 +20,35 @@ pub fn clipped(bbox: [f32; 4], size: ImageSize) -> [f32; 4] {
 }
 
 /// Returns whether both sides are longer than 0.
+///
+/// ```
+/// use pad_heads::detection::boxes::has_area;
+/// assert!(has_area([0.0, 0.0, 1.0, 1.0]) && !has_area([3.0, 0.0, 3.0, 9.0]));
+/// ```
 pub fn has_area([x1, y1, x2, y2]: [f32; 4]) -> bool {
     x2 > x1 && y2 > y1
 }
 
 /// Returns width times height, whatever their signs.
+///
+/// ```
+/// assert_eq!(pad_heads::detection::boxes::area([1.0, 2.0, 4.0, 6.0]), 12.0);
+/// ```
 pub fn area([x1, y1, x2, y2]: [f32; 4]) -> f32 {
     (x2 - x1) * (y2 - y1)
 }
 
 /// Encodes boxes relative to others: centre offsets in units of the reference's sides and
 /// logarithms of the ratios of sides, each times its weight.
+///
+/// ```
+/// use pad_heads::detection::boxes::BoxCoder;
+/// let (anchor, object) = ([0.0, 0.0, 10.0, 10.0], [5.0, 0.0, 25.0, 10.0]);
+/// let deltas = BoxCoder::ANCHORS.encode(anchor, object);
+/// assert_eq!(deltas, [1.0, 0.0, 2_f32.ln(), 0.0]);
+/// let decoded = BoxCoder::ANCHORS.decode(anchor, &deltas);
+/// assert!(decoded.iter().zip(object).all(|(a, b)| (a - b).abs() < 1e-5));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BoxCoder {
     /// Weights of dx, dy, dw, dh.

@@ -7,6 +7,13 @@ use crate::error::{Error, Result};
 
 /// A number of boxes in training and in evaluation. Read from `{ train = 2000, test = 1000 }` or
 /// `[2000, 1000]`.
+///
+/// ```
+/// use pad_heads::detection::TopN;
+/// let named: TopN = serde_json::from_str(r#"{"train": 2000, "test": 1000}"#)?;
+/// assert_eq!(named, serde_json::from_str("[2000, 1000]")?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "TopNForm")]
 pub struct TopN {
@@ -33,6 +40,12 @@ impl From<TopNForm> for TopN {
 }
 
 /// Hyperparameters of the region proposal network.
+///
+/// ```
+/// use pad_heads::detection::RpnConfig;
+/// let config = RpnConfig::default().with_proposals(300);
+/// assert_eq!((config.pre_nms_top_n.train, config.post_nms_top_n.test), (600, 300));
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RpnConfig {
@@ -99,6 +112,12 @@ impl RpnConfig {
 }
 
 /// Hyperparameters of the box heads.
+///
+/// ```
+/// use pad_heads::detection::RoiHeadsConfig;
+/// let config = RoiHeadsConfig::default();
+/// assert_eq!((config.pooler_resolution, config.batch_size_per_image), (7, 512));
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RoiHeadsConfig {
@@ -140,6 +159,10 @@ impl Default for RoiHeadsConfig {
 }
 
 /// Hyperparameters of the mask head.
+///
+/// ```
+/// assert_eq!(pad_heads::detection::MaskConfig::default().pooler_resolution, 14);
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MaskConfig {
@@ -312,6 +335,13 @@ impl DetectionHeadsConfig {
 
 /// Thresholds of detections that replace those of a configuration; `None` keeps the
 /// configuration's.
+///
+/// ```
+/// use pad_heads::detection::{DetectionHeadsConfig, Thresholds};
+/// let thresholds = Thresholds { score: Some(0.5), ..Default::default() };
+/// let config = DetectionHeadsConfig::default().with_thresholds(thresholds);
+/// assert_eq!((config.score_threshold, config.nms_threshold), (0.5, 0.5));
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Thresholds {
     /// Replaces [`DetectionHeadsConfig::score_threshold`].

@@ -11,6 +11,12 @@ use crate::{
 };
 
 /// Hyperparameters of a detector. The default is ViTDet-B as the original trains it on FLIR.
+///
+/// ```
+/// use pad_heads::detection::DetectorConfig;
+/// let config = DetectorConfig { cascade: true, ..Default::default() };
+/// assert_eq!((config.stages(), config.strides()), (3, [4.0, 8.0, 16.0, 32.0, 64.0]));
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DetectorConfig {

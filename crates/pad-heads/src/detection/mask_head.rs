@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    layers::{ChannelNorm, Conv2d, ConvTranspose2x2, msra},
+    layers::{ChannelNorm, Conv2d, ConvTranspose2x2, msra, same_conv2d},
 };
 
 /// Convolutions with norm over channels, a transposed one that doubles the sides, and a map of
@@ -25,6 +25,16 @@ pub(super) struct MaskHead {
 }
 
 /// The probability of each part of a box to belong to its object.
+///
+/// ```
+/// use pad_heads::detection::SoftMask;
+/// use pad_ops::ImageSize;
+/// let mask = SoftMask { side: 2, values: vec![1.0, 0.0, 1.0, 0.0] }; // the left half
+/// let pixels = mask.paste([2.0, 1.0, 6.0, 5.0], ImageSize::new(8, 8))?;
+/// assert_eq!(pixels.size(), ImageSize::new(8, 8));
+/// assert!((4..=8).contains(&pixels.area()));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct SoftMask {
     /// Number of rows, and of columns, of bins.
@@ -96,14 +106,14 @@ impl MaskHead {
         let channels = config.channels;
         let conv = |i: usize| {
             let at = vb.pp(format!("mask_fcn{}", i + 1));
-            let conv = Conv2d::new(channels, channels, 3, false, msra(channels, 3), at.clone())?;
+            let conv = same_conv2d(channels, channels, 3, false, msra(channels, 3), at.clone())?;
             Ok((conv, ChannelNorm::new(channels, at.pp("norm"))?))
         };
         let normal = Init::Randn { mean: 0.0, stdev: 0.001 };
         Ok(Self {
             convs: (0..config.mask.convs).map(conv).collect::<Result<_>>()?,
             larger: ConvTranspose2x2::new(channels, vb.pp("deconv"))?,
-            classes: Conv2d::new(channels, config.classes, 1, true, normal, vb.pp("predictor"))?,
+            classes: same_conv2d(channels, config.classes, 1, true, normal, vb.pp("predictor"))?,
         })
     }
 
@@ -113,7 +123,7 @@ impl MaskHead {
         for (conv, norm) in &self.convs {
             x = norm.forward(&conv.forward(&x)?)?.relu()?;
         }
-        self.classes.forward(&self.larger.forward(&x)?.relu()?)
+        Ok(self.classes.forward(&self.larger.forward(&x)?.relu()?)?)
     }
 }
 

@@ -6,6 +6,16 @@ use pad_ops::{box_iou, rng::Stream};
 use rayon::prelude::*;
 
 /// The label of a box for a loss.
+///
+/// ```
+/// use pad_heads::detection::matching::{Label, Matcher};
+/// let matcher =
+///     Matcher { low_threshold: 0.3, high_threshold: 0.7, allow_low_quality_matches: false };
+/// let object = [0.0, 0.0, 10.0, 10.0];
+/// let boxes = [object, [0.0, 0.0, 10.0, 5.0], [20.0, 0.0, 30.0, 10.0]]; // overlaps 1, 0.5 and 0
+/// let matches = matcher.boxes(&[object], &boxes);
+/// assert_eq!(matches.labels, [Label::Object, Label::Ignored, Label::Background]);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Label {
     /// Neither object nor background: ignored.
@@ -18,6 +28,17 @@ pub enum Label {
 
 /// The object that each box overlaps most (the first of equals; 0 without objects), and the box's
 /// label.
+///
+/// ```
+/// use pad_heads::detection::matching::{Label, Matcher};
+/// let matcher =
+///     Matcher { low_threshold: 0.3, high_threshold: 0.7, allow_low_quality_matches: false };
+/// let object = [0.0, 0.0, 10.0, 10.0];
+/// let boxes = [object, [0.0, 0.0, 10.0, 5.0], [20.0, 0.0, 30.0, 10.0]]; // overlaps 1, 0.5 and 0
+/// let matches = matcher.boxes(&[object], &boxes);
+/// assert_eq!(matches.objects, [0, 0, 0]);
+/// assert_eq!(matches.labels.len(), 3);
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Matches {
     /// Index of the object.
@@ -27,6 +48,16 @@ pub struct Matches {
 }
 
 /// Labels boxes by their IoU with objects, as detectron2's `Matcher`.
+///
+/// ```
+/// use pad_heads::detection::matching::{Label, Matcher};
+/// let matcher =
+///     Matcher { low_threshold: 0.3, high_threshold: 0.7, allow_low_quality_matches: false };
+/// let object = [0.0, 0.0, 10.0, 10.0];
+/// let boxes = [object, [0.0, 0.0, 10.0, 5.0], [20.0, 0.0, 30.0, 10.0]]; // overlaps 1, 0.5 and 0
+/// let matches = matcher.boxes(&[object], &boxes);
+/// assert_eq!(matches.labels[1], Label::Ignored);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Matcher {
     /// IoU below which a box is background.
@@ -137,6 +168,14 @@ fn is_inside([x1, y1, x2, y2]: &[f32; 4], [left, top, right, bottom]: &[f32; 4])
 
 /// Samples at most `count` boxes, at most a share of `positive_fraction` of them objects; returns
 /// the indices of objects and of background, each in rising order.
+///
+/// ```
+/// use pad_heads::detection::matching::{Label, sample};
+/// use pad_ops::rng::Key;
+/// let labels = [Label::Object, Label::Background, Label::Object, Label::Background, Label::Ignored];
+/// let (objects, background) = sample(&labels, 3, 0.34, &mut Key::new(1).stream());
+/// assert_eq!((objects.len(), background.len()), (1, 2)); // a third of three, the rest
+/// ```
 pub fn sample(
     labels: &[Label],
     count: usize,

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    layers::{ChannelNorm, Conv2d, msra},
+    layers::{ChannelNorm, Conv2d, msra, same_conv2d},
 };
 
 /// Side of a box that is pooled from the map of the canonical stride.
@@ -77,7 +77,7 @@ impl Stage {
         let (head, predictor) = (at("box_head"), at("box_predictor"));
         let conv = |i: usize| {
             let at = head.pp(format!("conv{}", i + 1));
-            let conv = Conv2d::new(channels, channels, 3, false, msra(channels, 3), at.clone())?;
+            let conv = same_conv2d(channels, channels, 3, false, msra(channels, 3), at.clone())?;
             Ok((conv, ChannelNorm::new(channels, at.pp("norm"))?))
         };
         let inputs = channels * config.roi.pooler_resolution * config.roi.pooler_resolution;

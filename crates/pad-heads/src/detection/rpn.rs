@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    layers::Conv2d,
+    layers::{Conv2d, same_conv2d},
 };
 
 /// The outputs of each level.
@@ -102,13 +102,13 @@ impl Rpn {
             } else {
                 vb.pp("conv").pp(format!("conv{i}"))
             };
-            Conv2d::new(channels, channels, 3, true, init, at)
+            same_conv2d(channels, channels, 3, true, init, at)
         };
         let cells = config.anchor_sizes.iter().map(|&size| cell(size, &config.aspect_ratios));
         Ok(Self {
             convs: (0..config.convs).map(conv).collect::<Result<_>>()?,
-            logits: Conv2d::new(channels, anchors, 1, true, init, vb.pp("objectness_logits"))?,
-            deltas: Conv2d::new(channels, 4 * anchors, 1, true, init, vb.pp("anchor_deltas"))?,
+            logits: same_conv2d(channels, anchors, 1, true, init, vb.pp("objectness_logits"))?,
+            deltas: same_conv2d(channels, 4 * anchors, 1, true, init, vb.pp("anchor_deltas"))?,
             strides: strides.to_vec(),
             cells: cells.collect(),
             config: config.clone(),

@@ -14,6 +14,13 @@ use crate::{
 };
 
 /// The form of a transformer under a segmentor.
+///
+/// ```
+/// use pad_heads::segmentation::BackboneForm;
+/// assert_eq!("plain".parse::<BackboneForm>()?, BackboneForm::Plain);
+/// assert_eq!(BackboneForm::Downstream.to_string(), "downstream");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BackboneForm {
@@ -50,6 +57,13 @@ impl FromStr for BackboneForm {
 }
 
 /// The backbone of a segmentor.
+///
+/// ```
+/// use pad_adapter::vit::ViTConfig;
+/// use pad_heads::segmentation::{BackboneForm, BackboneKind};
+/// let kind = BackboneKind::new(BackboneForm::Downstream, ViTConfig::base(16));
+/// assert_eq!((kind.form(), kind.vit().layer_scale), (BackboneForm::Downstream, Some(1.0)));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 #[non_exhaustive]
@@ -95,6 +109,12 @@ impl BackboneKind {
 }
 
 /// The decode head of a segmentor.
+///
+/// ```
+/// use pad_heads::segmentation::{HeadKind, UperConfig};
+/// assert_eq!(HeadKind::Uper(UperConfig::default()).default_blocks(12), [3, 5, 7, 11]);
+/// assert_eq!(HeadKind::Linear.default_blocks(12), [11]);
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 #[non_exhaustive]

@@ -9,6 +9,12 @@ use super::{Classifier, map_at};
 use crate::{error::Result, layers::ConvNormRelu};
 
 /// Hyperparameters of an auxiliary [`FcnHead`]; the default is the original's.
+///
+/// ```
+/// use pad_heads::segmentation::FcnConfig;
+/// let config = FcnConfig::default();
+/// assert_eq!((config.channels, config.in_index, config.loss_weight), (256, 2, 0.4));
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FcnConfig {
@@ -29,6 +35,19 @@ impl Default for FcnConfig {
 }
 
 /// One 3 x 3 convolution and a classifier; names as in mmsegmentation's `FCNHead`.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use candle_nn::VarBuilder;
+/// use pad_heads::segmentation::{FcnConfig, FcnHead};
+/// use pad_ops::Mode;
+/// let vb = VarBuilder::zeros(DType::F32, &Device::Cpu);
+/// let config = FcnConfig { channels: 4, in_index: 0, ..Default::default() };
+/// let head = FcnHead::new(&config, 8, 3, vb)?;
+/// let map = Tensor::ones((1, 8, 6, 7), DType::F32, &Device::Cpu)?;
+/// assert_eq!(head.forward(&[map], Mode::Eval)?.dims(), [1, 3, 6, 7]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct FcnHead {
     conv: ConvNormRelu,

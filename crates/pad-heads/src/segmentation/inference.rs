@@ -9,6 +9,15 @@ use crate::error::{Error, Result};
 
 /// Windows that cover an image of any size, mmsegmentation's `slide` mode. An image smaller than
 /// the window is one window.
+///
+/// ```
+/// use pad_heads::segmentation::SlidingWindow;
+/// use pad_ops::ImageSize;
+/// let windows = SlidingWindow::new(ImageSize::square(300), None);
+/// assert_eq!(windows.stride, ImageSize::square(200));
+/// // The last window of a row is moved back to the border.
+/// assert_eq!(windows.corners(ImageSize::new(300, 640)), [(0, 0), (0, 200), (0, 340)]);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SlidingWindow {
@@ -139,6 +148,13 @@ pub enum InferenceMode {
 }
 
 /// Test-time augmentation: variants of an image whose probabilities are averaged.
+///
+/// ```
+/// use pad_heads::segmentation::Augmentation;
+/// let plain = Augmentation::default();
+/// assert_eq!((plain.scales, plain.flip), (vec![1.0], false));
+/// assert!(Augmentation { scales: vec![-1.0], flip: true }.validate().is_err());
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Augmentation {
@@ -179,6 +195,15 @@ impl Augmentation {
 ///
 /// # Errors
 /// Whatever `model` returns; an invalid window.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use pad_heads::segmentation::{InferenceMode, predict_logits};
+/// let images = Tensor::new(&[[[[1_f32, 2.0]]]], &Device::Cpu)?;
+/// let logits = predict_logits(&images, InferenceMode::Whole, &|x| Ok((x * 2.0)?))?;
+/// assert_eq!(logits.flatten_all()?.to_vec1::<f32>()?, [2.0, 4.0]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn predict_logits(
     images: &Tensor,
     mode: InferenceMode,
@@ -197,6 +222,15 @@ pub fn predict_logits(
 ///
 /// # Errors
 /// An empty size.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use pad_ops::ImageSize;
+/// let logits = Tensor::new(&[[[[0_f32, 4.0]]]], &Device::Cpu)?;
+/// let y = pad_heads::segmentation::resized_logits(&logits, ImageSize::new(1, 4))?;
+/// assert_eq!(y.flatten_all()?.to_vec1::<f32>()?, [0.0, 1.0, 3.0, 4.0]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn resized_logits(logits: &Tensor, size: ImageSize) -> Result<Tensor> {
     Ok(resize_bilinear(logits, size, false)?)
 }
@@ -208,6 +242,17 @@ pub fn resized_logits(logits: &Tensor, size: ImageSize) -> Result<Tensor> {
 ///
 /// # Errors
 /// [`Error::Config`]; whatever `model` returns.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use pad_heads::segmentation::{Augmentation, InferenceMode, predict};
+/// use pad_ops::ImageSize;
+/// let images = Tensor::zeros((1, 2, 4, 4), candle_core::DType::F32, &Device::Cpu)?;
+/// let augmentation = Augmentation { flip: true, ..Default::default() };
+/// let y = predict(&images, ImageSize::square(4), InferenceMode::Whole, &augmentation, &|x| Ok(x.clone()))?;
+/// assert_eq!(y.get(0)?.get(0)?.get(0)?.to_vec1::<f32>()?, [0.5; 4]); // two classes, equal logits
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn predict(
     images: &Tensor,
     size: ImageSize,

@@ -11,6 +11,19 @@ use crate::{
 };
 
 /// Batch norm (`bn`) of the concatenated maps, then one linear map per pixel (`conv_seg`).
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use candle_nn::VarBuilder;
+/// use pad_heads::segmentation::LinearHead;
+/// use pad_ops::Mode;
+/// let vb = VarBuilder::ones(DType::F32, &Device::Cpu);
+/// let head = LinearHead::new(&[8, 4], 3, vb)?;
+/// let map = |c, side| Tensor::ones((1, c, side, side), DType::F32, &Device::Cpu);
+/// // The second map is resized to the first one's size.
+/// assert_eq!(head.forward(&[map(8, 6)?, map(4, 3)?], Mode::Eval)?.dims(), [1, 3, 6, 6]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct LinearHead {
     norm: BatchNorm,

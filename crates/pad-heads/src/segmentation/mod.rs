@@ -43,7 +43,7 @@ use pad_ops::{ImageSize, Mode};
 
 use crate::{
     error::{Error, Result},
-    layers::Conv2d,
+    layers::{Conv2d, same_conv2d},
 };
 
 /// Factor on the learning rate from each layer to the one below it, BEiT's and the original's.
@@ -72,7 +72,7 @@ impl Classifier {
         vb: &VarBuilder,
     ) -> Result<Self> {
         let init = Init::Randn { mean: 0.0, stdev: 0.01 };
-        let conv = Conv2d::new(channels, classes, 1, true, init, vb.pp("conv_seg"))?;
+        let conv = same_conv2d(channels, classes, 1, true, init, vb.pp("conv_seg"))?;
         Ok(Self { conv, dropout, layer })
     }
 
@@ -81,7 +81,7 @@ impl Classifier {
         // A channel of an image is dropped as a whole, as drop path drops a sample.
         let planes = x.reshape((batch * channels, height, width))?;
         let planes = pad_ops::drop_path(&planes, self.dropout, mode.layer(self.layer))?;
-        self.conv.forward(&planes.reshape((batch, channels, height, width))?)
+        Ok(self.conv.forward(&planes.reshape((batch, channels, height, width))?)?)
     }
 }
 

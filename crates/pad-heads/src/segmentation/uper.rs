@@ -13,6 +13,11 @@ use crate::{
 };
 
 /// Hyperparameters of a [`UperHead`]; the default is the original's on a ViT-B.
+///
+/// ```
+/// use pad_heads::segmentation::UperConfig;
+/// assert_eq!(UperConfig::default().pool_scales, [1, 2, 3, 6]);
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct UperConfig {
@@ -33,6 +38,19 @@ impl Default for UperConfig {
 }
 
 /// The head; names as in mmsegmentation's `UPerHead`.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use candle_nn::VarBuilder;
+/// use pad_heads::segmentation::{UperConfig, UperHead};
+/// use pad_ops::Mode;
+/// let vb = VarBuilder::ones(DType::F32, &Device::Cpu);
+/// let config = UperConfig { channels: 4, ..Default::default() };
+/// let head = UperHead::new(&config, &[8, 8], 3, vb)?;
+/// let map = |side| Tensor::ones((1, 8, side, side), DType::F32, &Device::Cpu);
+/// assert_eq!(head.forward(&[map(12)?, map(6)?], Mode::Eval)?.dims(), [1, 3, 12, 12]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct UperHead {
     pools: Vec<(usize, ConvNormRelu)>,

@@ -22,6 +22,19 @@ const MAX_DETECTIONS: [usize; 3] = [1, 10, 100];
 const AREAS: [[f64; 2]; 4] = [[0.0, 1e10], [0.0, 1024.0], [1024.0, 9216.0], [9216.0, 1e10]];
 
 /// COCO's metrics, shares of 1; `None` without a labelled object, where pycocotools gives -1.
+///
+/// ```
+/// use pad_metrics::coco::{CocoTruth, evaluate, results};
+/// let truth = CocoTruth::parse(
+///     r#"{"images": [{"id": 1, "width": 90, "height": 90}], "categories": [{"id": 5, "name": "car"}],
+///         "annotations": [{"id": 1, "image_id": 1, "category_id": 5, "bbox": [0, 0, 40, 40]}]}"#,
+/// )?;
+/// let found = results(r#"[{"image_id": 1, "category_id": 5, "bbox": [0, 0, 40, 31], "score": 0.9}]"#)?;
+/// let metrics = evaluate(&truth, &found)?; // an overlap of 0.775: right up to a threshold of 0.75
+/// let named: Vec<_> = metrics.named().take(3).collect();
+/// assert!((named[0].1.unwrap() - 0.6).abs() < 1e-12 && named[1] == ("AP50", Some(1.0)));
+/// # Ok::<(), pad_metrics::CocoError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct CocoMetrics {
@@ -68,6 +81,18 @@ fn overlap(index: usize) -> f64 {
 ///
 /// # Errors
 /// As [`CocoTruth::validate`]; [`CocoError::Unknown`] and [`CocoError::NotFinite`] for results.
+///
+/// ```
+/// use pad_metrics::coco::{CocoTruth, evaluate, results};
+/// let truth = CocoTruth::parse(
+///     r#"{"images": [{"id": 1, "width": 90, "height": 90}], "categories": [{"id": 5, "name": "car"}],
+///         "annotations": [{"id": 1, "image_id": 1, "category_id": 5, "bbox": [0, 0, 40, 40]}]}"#,
+/// )?;
+/// let found = results(r#"[{"image_id": 1, "category_id": 5, "bbox": [0, 0, 40, 31], "score": 0.9}]"#)?;
+/// let metrics = evaluate(&truth, &found)?; // an overlap of 0.775: right up to a threshold of 0.75
+/// assert!((metrics.stats[0].unwrap() - 0.6).abs() < 1e-12);
+/// # Ok::<(), pad_metrics::CocoError>(())
+/// ```
 pub fn evaluate(truth: &CocoTruth, results: &[CocoResult]) -> Result<CocoMetrics, CocoError> {
     let categories = checked(truth, results)?;
     let objects: Vec<Object> =

@@ -11,6 +11,15 @@ use crate::{ImageSize, MaskError, rect::Rect};
 type Result<T> = std::result::Result<T, MaskError>;
 
 /// The mask of one object.
+///
+/// ```
+/// use pad_metrics::{ImageSize, rect::Rect, rle::Rle};
+/// let size = ImageSize::new(3, 4);
+/// let mask = Rle::within(size, Rect::from_xywh(1, 0, 2, 2), |_, _| true)?;
+/// assert_eq!(mask.counts(), [3, 2, 1, 2, 4]); // down the columns, background first
+/// assert_eq!((mask.area(), mask.to_text()), (4, Rle::parse(size, &mask.to_text())?.to_text()));
+/// # Ok::<(), pad_metrics::MaskError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Stored", into = "Stored")]
 pub struct Rle {
@@ -20,6 +29,13 @@ pub struct Rle {
 }
 
 /// A `segmentation` of a COCO file.
+///
+/// ```
+/// use pad_metrics::{ImageSize, rle::Segmentation};
+/// let square = Segmentation::Polygons(vec![vec![1.0, 1.0, 3.0, 1.0, 3.0, 3.0, 1.0, 3.0]]);
+/// assert_eq!(square.rle(ImageSize::square(4))?.area(), 4);
+/// # Ok::<(), pad_metrics::MaskError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Segmentation {

@@ -13,6 +13,15 @@ use crate::{ImageSize, Result, planes};
 ///
 /// # Errors
 /// Any error of candle.
+///
+/// ```
+/// # use candle_core::{DType, Device, Tensor};
+/// use pad_ops::{ImageSize, reference};
+/// let x = Tensor::new(&[[[[1_f64, 2.0, 6.0]]]], &Device::Cpu)?;
+/// let y = reference::adaptive_avg_pool2d(&x, ImageSize::new(1, 1))?;
+/// assert!((y.flatten_all()?.to_vec1::<f64>()?[0] - 3.0).abs() < 1e-12);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub fn adaptive_avg_pool2d_reference(x: &Tensor, size: ImageSize) -> Result<Tensor> {
     let weights = |from: usize, to: usize| -> Result<Tensor> {
         let mut weights = vec![0.0_f64; to * from];

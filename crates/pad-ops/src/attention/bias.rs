@@ -5,6 +5,19 @@ use candle_core::Tensor;
 use crate::{Error, Result, check};
 
 /// The bias that is added to the logits of every head.
+///
+/// ```
+/// # use candle_core::{DType, Device, Tensor};
+/// use pad_ops::{AttentionBias, attention_packed_biased};
+/// // One image, one head, two tokens side by side: rows and columns of a grid of 1 x 2.
+/// let qkv = Tensor::new(&[[[0_f32, 0.0, 2.0], [0.0, 0.0, 4.0]]], &Device::Cpu)?;
+/// let rows = Tensor::zeros((1, 1, 2, 1), DType::F32, &Device::Cpu)?;
+/// let columns = Tensor::new(&[[[[0_f32, 3_f32.ln()], [0.0, 0.0]]]], &Device::Cpu)?;
+/// let y = attention_packed_biased(&qkv, 1, &AttentionBias::Decomposed { rows, columns })?;
+/// let y = y.flatten_all()?.to_vec1::<f32>()?;
+/// assert!((y[0] - 3.5).abs() < 1e-6 && (y[1] - 3.0).abs() < 1e-6); // 1 : 3, then 1 : 1
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub enum AttentionBias {
     /// The same for every image: (H, N, N), query then key (relative position tables, as in BEiT).

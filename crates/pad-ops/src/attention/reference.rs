@@ -13,6 +13,16 @@ use crate::{Result, empty, products::matmul, softmax};
 ///
 /// # Errors
 /// Any error of candle.
+///
+/// ```
+/// # use candle_core::{DType, Device, Tensor};
+/// let q = Tensor::zeros((1, 1, 1, 2), DType::F64, &Device::Cpu)?;
+/// let k = Tensor::zeros((1, 1, 2, 2), DType::F64, &Device::Cpu)?;
+/// let v = Tensor::new(&[[[[2_f64], [4.0]]]], &Device::Cpu)?;
+/// let y = pad_ops::reference::attention(&q, &k, &v, None, 1.0)?;
+/// assert_eq!(y.flatten_all()?.to_vec1::<f64>()?, [3.0]);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub fn attention(
     q: &Tensor,
     k: &Tensor,
@@ -42,6 +52,17 @@ pub fn attention(
 ///
 /// # Errors
 /// Any error of candle.
+///
+/// ```
+/// # use candle_core::{DType, Device, Tensor};
+/// use pad_ops::{AttentionOptions, reference};
+/// let q = Tensor::zeros((1, 1, 2, 1), DType::F64, &Device::Cpu)?;
+/// let v = Tensor::new(&[[[[2_f64], [4.0]]]], &Device::Cpu)?;
+/// let causal = AttentionOptions { causal: true, scale: 1.0 };
+/// let y = reference::attention_with(&q, &q, &v, None, &causal)?;
+/// assert_eq!(y.flatten_all()?.to_vec1::<f64>()?, [2.0, 3.0]);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub fn attention_with(
     q: &Tensor,
     k: &Tensor,
@@ -92,6 +113,14 @@ fn causal_mask(queries: usize, keys: usize, like: &Tensor) -> Result<Tensor> {
 ///
 /// # Errors
 /// Any error of candle.
+///
+/// ```
+/// # use candle_core::{DType, Device, Tensor};
+/// let qkv = Tensor::new(&[[[0_f64, 1.0, 2.0], [0.0, 5.0, 4.0]]], &Device::Cpu)?;
+/// let y = pad_ops::reference::attention_packed(&qkv, 1)?;
+/// assert_eq!(y.to_vec3::<f64>()?, [[[3.0], [3.0]]]);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub fn attention_packed(qkv: &Tensor, num_heads: usize) -> Result<Tensor> {
     packed(qkv, num_heads, None)
 }
@@ -104,6 +133,16 @@ pub fn attention_packed(qkv: &Tensor, num_heads: usize) -> Result<Tensor> {
 ///
 /// # Errors
 /// Any error of candle.
+///
+/// ```
+/// # use candle_core::{DType, Device, Tensor};
+/// use pad_ops::{AttentionBias, reference};
+/// let qkv = Tensor::new(&[[[0_f64, 1.0, 2.0], [0.0, 5.0, 4.0]]], &Device::Cpu)?;
+/// let bias = AttentionBias::PerHead(Tensor::zeros((1, 2, 2), DType::F64, &Device::Cpu)?);
+/// let y = reference::attention_packed_biased(&qkv, 1, &bias)?;
+/// assert_eq!(y.to_vec3::<f64>()?, [[[3.0], [3.0]]]);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub fn attention_packed_biased(
     qkv: &Tensor,
     num_heads: usize,

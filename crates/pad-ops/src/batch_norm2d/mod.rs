@@ -24,6 +24,17 @@ pub use reference::{batch_norm2d_reference, batch_norm2d_with_reference};
 pub use synced::{SumOver, batch_norm2d_synced};
 
 /// Mean and variance of every channel, (C) each, without gradient.
+///
+/// ```
+/// # use candle_core::{DType, Device, Tensor};
+/// use pad_ops::Moments;
+/// let one = |value: f32| Tensor::new(&[value], &Device::Cpu);
+/// let moments = Moments { mean: one(2.0)?, variance: one(4.0)? };
+/// let x = Tensor::new(&[[[[6_f32]]]], &Device::Cpu)?;
+/// let y = pad_ops::batch_norm2d_with(&x, &moments, &one(1.0)?, &one(0.0)?, 0.0)?;
+/// assert_eq!(y.flatten_all()?.to_vec1::<f32>()?, [2.0]);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Moments {
     /// Means.

@@ -12,6 +12,16 @@ use crate::{Result, products::wide};
 ///
 /// # Errors
 /// Any error of candle.
+///
+/// ```
+/// # use candle_core::{DType, Device, Tensor};
+/// let x = Tensor::new(&[[[[1_f64, 3.0]]]], &Device::Cpu)?;
+/// let (one, zero) = (Tensor::new(&[1_f64], &Device::Cpu)?, Tensor::new(&[0_f64], &Device::Cpu)?);
+/// let (y, moments) = pad_ops::reference::batch_norm2d(&x, &one, &zero, 0.0)?;
+/// assert_eq!(y.flatten_all()?.to_vec1::<f64>()?, [-1.0, 1.0]);
+/// assert_eq!(moments.variance.to_vec1::<f64>()?, [2.0]);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub fn batch_norm2d_reference(
     x: &Tensor,
     weight: &Tensor,
@@ -42,6 +52,17 @@ pub fn batch_norm2d_reference(
 ///
 /// # Errors
 /// Any error of candle.
+///
+/// ```
+/// # use candle_core::{DType, Device, Tensor};
+/// use pad_ops::{Moments, reference};
+/// let one = |value: f64| Tensor::new(&[value], &Device::Cpu);
+/// let x = Tensor::new(&[[[[1_f64, 3.0]]]], &Device::Cpu)?;
+/// let moments = Moments { mean: one(1.0)?, variance: one(4.0)? };
+/// let y = reference::batch_norm2d_with(&x, &moments, &one(1.0)?, &one(0.0)?, 0.0)?;
+/// assert_eq!(y.flatten_all()?.to_vec1::<f64>()?, [0.0, 1.0]);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub fn batch_norm2d_with_reference(
     x: &Tensor,
     moments: &Moments,

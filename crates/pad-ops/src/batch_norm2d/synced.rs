@@ -14,6 +14,22 @@ type Sum = dyn Fn(&mut [f64]) -> std::result::Result<(), Refusal> + Send + Sync;
 
 /// Replaces numbers by their sums over all processes that train together; a value, so that an
 /// operator can keep it for its backward.
+///
+/// ```
+/// # use candle_core::{DType, Device, Tensor};
+/// use pad_ops::{SumOver, batch_norm2d_synced};
+/// // A group of two processes that hold the same numbers.
+/// let twice = SumOver::new(|values| {
+///     values.iter_mut().for_each(|value| *value *= 2.0);
+///     Ok(())
+/// });
+/// let x = Tensor::new(&[[[[1_f32, 3.0]]]], &Device::Cpu)?;
+/// let (one, zero) = (Tensor::new(&[1_f32], &Device::Cpu)?, Tensor::new(&[0_f32], &Device::Cpu)?);
+/// let (y, moments) = batch_norm2d_synced(&x, &one, &zero, 0.0, &twice)?;
+/// assert_eq!(y.flatten_all()?.to_vec1::<f32>()?, [-1.0, 1.0]);
+/// assert!((moments.variance.to_vec1::<f32>()?[0] - 4.0 / 3.0).abs() < 1e-6); // of four values
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct SumOver(Arc<Sum>);
 
@@ -51,6 +67,22 @@ impl fmt::Debug for SumOver {
 /// # Errors
 /// As [`batch_norm2d`](crate::batch_norm2d), the count of values being that of all processes; any
 /// error of the exchange.
+///
+/// ```
+/// # use candle_core::{DType, Device, Tensor};
+/// use pad_ops::{SumOver, batch_norm2d_synced};
+/// // A group of two processes that hold the same numbers.
+/// let twice = SumOver::new(|values| {
+///     values.iter_mut().for_each(|value| *value *= 2.0);
+///     Ok(())
+/// });
+/// let x = Tensor::new(&[[[[1_f32, 3.0]]]], &Device::Cpu)?;
+/// let (one, zero) = (Tensor::new(&[1_f32], &Device::Cpu)?, Tensor::new(&[0_f32], &Device::Cpu)?);
+/// let (y, moments) = batch_norm2d_synced(&x, &one, &zero, 0.0, &twice)?;
+/// assert_eq!(y.flatten_all()?.to_vec1::<f32>()?, [-1.0, 1.0]);
+/// assert!((moments.variance.to_vec1::<f32>()?[0] - 4.0 / 3.0).abs() < 1e-6); // of four values
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub fn batch_norm2d_synced(
     x: &Tensor,
     weight: &Tensor,

@@ -11,6 +11,15 @@ use crate::{Result, products::wide};
 ///
 /// # Errors
 /// Any error of candle.
+///
+/// ```
+/// # use candle_core::{DType, Device, Tensor};
+/// let x = Tensor::new(&[[[[1_f64]], [[3.0]]]], &Device::Cpu)?;
+/// let (one, zero) = (x.ones_like()?.flatten_all()?, x.zeros_like()?.flatten_all()?);
+/// let y = pad_ops::reference::channel_norm2d(&x, &one, &zero, 0.0)?;
+/// assert_eq!(y.flatten_all()?.to_vec1::<f64>()?, [-1.0, 1.0]);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub fn channel_norm2d_reference(
     x: &Tensor,
     weight: &Tensor,

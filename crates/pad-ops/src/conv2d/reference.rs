@@ -13,6 +13,15 @@ use crate::{ImageSize, Result, products};
 ///
 /// # Errors
 /// Any error of candle.
+///
+/// ```
+/// # use candle_core::{DType, Device, Tensor};
+/// let x = Tensor::new(&[[[[1_f64, 2.0, 3.0]]]], &Device::Cpu)?;
+/// let weight = Tensor::new(&[[[[1_f64, 10.0]]]], &Device::Cpu)?;
+/// let y = pad_ops::reference::conv2d(&x, &weight, None, 0)?;
+/// assert_eq!(y.flatten_all()?.to_vec1::<f64>()?, [21.0, 32.0]);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub fn conv2d_reference(
     x: &Tensor,
     weight: &Tensor,
@@ -30,6 +39,17 @@ pub fn conv2d_reference(
 ///
 /// # Errors
 /// As [`conv2d_with`](crate::conv2d_with); any error of candle.
+///
+/// ```
+/// # use candle_core::{DType, Device, Tensor};
+/// use pad_ops::{Conv2dOptions, ImageSize, reference};
+/// let x = Tensor::new(&[[[[1_f64, 2.0, 3.0]]]], &Device::Cpu)?;
+/// let weight = Tensor::new(&[[[[5_f64]]]], &Device::Cpu)?;
+/// let options = Conv2dOptions { stride: ImageSize::square(2), ..Default::default() };
+/// let y = reference::conv2d_with(&x, &weight, None, options)?;
+/// assert_eq!(y.flatten_all()?.to_vec1::<f64>()?, [5.0, 15.0]);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub fn conv2d_with_reference(
     x: &Tensor,
     weight: &Tensor,

@@ -15,6 +15,15 @@ use crate::{
 ///
 /// # Errors
 /// Any error of candle.
+///
+/// ```
+/// # use candle_core::{DType, Device, Tensor};
+/// let x = Tensor::new(&[[[[10_f64]]]], &Device::Cpu)?;
+/// let weight = Tensor::new(&[[[[1_f64, 2.0], [3.0, 4.0]]]], &Device::Cpu)?;
+/// let y = pad_ops::reference::conv_transpose2x2(&x, &weight, None)?;
+/// assert_eq!(y.flatten_all()?.to_vec1::<f64>()?, [10.0, 20.0, 30.0, 40.0]);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub fn conv_transpose2x2_reference(
     x: &Tensor,
     weight: &Tensor,

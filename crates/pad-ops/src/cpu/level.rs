@@ -55,6 +55,10 @@ fn found() -> Level {
 /// Returns the vector instructions in use (`portable`, `avx2`, `avx512`, `avx512bf16`), for a log
 /// line at the start of a program. On other architectures than x86-64 the compiler's own choice is
 /// `portable` and vectorises too.
+///
+/// ```
+/// assert!(["portable", "avx2", "avx512", "avx512bf16"].contains(&pad_ops::cpu_level()));
+/// ```
 pub fn cpu_level() -> &'static str {
     match level() {
         Level::Portable => "portable",

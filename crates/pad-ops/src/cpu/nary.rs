@@ -152,6 +152,14 @@ thread_local! {
 ///
 /// # Errors
 /// As candle's `backward`.
+///
+/// ```
+/// use candle_core::{Device, Var};
+/// let x = Var::new(&[3_f32], &Device::Cpu)?;
+/// let gradients = pad_ops::backward(&x.sqr()?.sum_all()?)?;
+/// assert_eq!(gradients.get(&x).unwrap().to_vec1::<f32>()?, [6.0]);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub fn backward(loss: &Tensor) -> crate::Result<GradStore> {
     ASIDE.with_borrow_mut(|aside| *aside = Some(HashMap::new()));
     let store = loss.backward();

@@ -6,6 +6,11 @@ use serde::{Deserialize, Serialize};
 use crate::{Error, Result, check};
 
 /// The divisor of the sum over pixels.
+///
+/// ```
+/// use pad_ops::PixelMean;
+/// assert_eq!(PixelMean::default(), PixelMean::All); // ignored pixels are in the divisor
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PixelMean {
@@ -18,6 +23,18 @@ pub enum PixelMean {
 }
 
 /// Only hard pixels count (online hard example mining, mmsegmentation's `OHEMPixelSampler`).
+///
+/// ```
+/// # use candle_core::{DType, Device, Tensor};
+/// use pad_ops::{CrossEntropy, HardPixels, cross_entropy2d};
+/// let logits = Tensor::new(&[[[[0_f32, 9.0]], [[0.0, 0.0]]]], &Device::Cpu)?; // the second pixel is easy
+/// let labels = Tensor::new(&[[[0_u8, 0]]], &Device::Cpu)?;
+/// let hard = Some(HardPixels { threshold: Some(0.7), min_kept: 0 });
+/// let options = CrossEntropy { hard, ..Default::default() };
+/// let loss = cross_entropy2d(&logits, &labels, &options)?.to_scalar::<f32>()?;
+/// assert!((loss - 2_f32.ln() / 2.0).abs() < 1e-6); // of the first alone, over both pixels
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HardPixels {
@@ -30,6 +47,12 @@ pub struct HardPixels {
 }
 
 /// How [`cross_entropy2d`](crate::cross_entropy2d()) counts pixels.
+///
+/// ```
+/// use pad_ops::{CrossEntropy, PixelMean};
+/// let options = CrossEntropy::default();
+/// assert_eq!((options.ignore_index, options.mean), (Some(255), PixelMean::All));
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CrossEntropy {

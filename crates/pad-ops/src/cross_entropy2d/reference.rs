@@ -15,6 +15,16 @@ use crate::{Result, products::wide};
 ///
 /// # Errors
 /// As [`cross_entropy2d`](crate::cross_entropy2d).
+///
+/// ```
+/// # use candle_core::{DType, Device, Tensor};
+/// use pad_ops::{CrossEntropy, reference};
+/// let logits = Tensor::zeros((1, 2, 1, 1), DType::F64, &Device::Cpu)?;
+/// let labels = Tensor::new(&[[[1_u8]]], &Device::Cpu)?;
+/// let loss = reference::cross_entropy2d(&logits, &labels, &CrossEntropy::default())?;
+/// assert!((loss.to_scalar::<f64>()? - 2_f64.ln()).abs() < 1e-6);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub fn cross_entropy2d_reference(
     logits: &Tensor,
     labels: &Tensor,

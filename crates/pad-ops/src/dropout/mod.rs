@@ -67,6 +67,15 @@ pub fn dropout(x: &Tensor, p: f64, mode: Mode) -> Result<Tensor> {
 ///
 /// # Errors
 /// Any error of candle.
+///
+/// ```
+/// # use candle_core::{DType, Device, Tensor};
+/// use pad_ops::{Mode, dropout, reference, rng::{Key, Purpose}};
+/// let (x, key) = (Tensor::ones(8, DType::F32, &Device::Cpu)?, Key::new(1).layer(2));
+/// let y = reference::dropout(&x, 0.5, key.purpose(Purpose::Dropout))?;
+/// assert_eq!(y.to_vec1::<f32>()?, dropout(&x, 0.5, Mode::Train(key))?.to_vec1::<f32>()?);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub fn dropout_reference(x: &Tensor, p: f64, key: Key) -> Result<Tensor> {
     let mut mask = vec![1.0; x.elem_count()];
     apply(&mut mask, p, key);

@@ -3,6 +3,12 @@
 use serde::{Deserialize, Serialize};
 
 /// The input of the gate (`fusion_method` in the original).
+///
+/// ```
+/// use pad_ops::Fusion;
+/// assert_eq!(Fusion::default(), Fusion::Concat);
+/// assert_eq!((Fusion::Concat.gate_width(768), Fusion::Sum.gate_width(768)), (1536, 768));
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Fusion {

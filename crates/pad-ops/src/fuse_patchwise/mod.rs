@@ -65,6 +65,16 @@ pub fn fuse_patchwise(
 ///
 /// # Errors
 /// As [`fuse_patchwise`].
+///
+/// ```
+/// # use candle_core::{DType, Device, Tensor};
+/// use pad_ops::{Fusion, reference};
+/// let adapter = Tensor::new(&[[[4_f64, 8.0]]], &Device::Cpu)?;
+/// let gate = Tensor::zeros((1, 2), DType::F64, &Device::Cpu)?;
+/// let delta = reference::fuse_patchwise(&adapter, &adapter, &gate, Fusion::Side)?;
+/// assert_eq!(delta.to_vec3::<f64>()?, [[[2.0, 4.0]]]);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub fn fuse_patchwise_reference(
     adapter: &Tensor,
     mlp: &Tensor,

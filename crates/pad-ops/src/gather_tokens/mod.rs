@@ -66,6 +66,14 @@ pub fn gather_tokens(x: &Tensor, ids: &Tensor) -> Result<Tensor> {
 ///
 /// # Errors
 /// Any error of candle.
+///
+/// ```
+/// # use candle_core::{DType, Device, Tensor};
+/// let x = Tensor::new(&[[[1_f64], [2.0], [3.0]]], &Device::Cpu)?;
+/// let ids = Tensor::new(&[[2_u32, 0]], &Device::Cpu)?;
+/// assert_eq!(pad_ops::reference::gather_tokens(&x, &ids)?.to_vec3::<f64>()?, [[[3.0], [1.0]]]);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub fn gather_tokens_reference(x: &Tensor, ids: &Tensor) -> Result<Tensor> {
     let (b, _, d) = x.dims3()?;
     let k = ids.dim(1)?;

@@ -50,6 +50,13 @@ pub fn gelu(x: &Tensor) -> Result<Tensor> {
 ///
 /// # Errors
 /// Any error of candle.
+///
+/// ```
+/// # use candle_core::{DType, Device, Tensor};
+/// let y = pad_ops::reference::gelu(&Tensor::new(&[0_f64, 1.0], &Device::Cpu)?)?;
+/// assert!((y.to_vec1::<f64>()?[1] - 0.841_344_746).abs() < 1e-9);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub fn gelu_reference(x: &Tensor) -> Result<Tensor> {
     Ok(x.to_dtype(wide(x.dtype()))?.gelu_erf()?.to_dtype(x.dtype())?)
 }

@@ -12,6 +12,15 @@ use crate::{Result, products::wide};
 ///
 /// # Errors
 /// Any error of candle.
+///
+/// ```
+/// # use candle_core::{DType, Device, Tensor};
+/// let x = Tensor::new(&[[1_f64, 3.0]], &Device::Cpu)?;
+/// let one = Tensor::ones(2, DType::F64, &Device::Cpu)?;
+/// let y = pad_ops::reference::layer_norm(&x, &one, &one, 0.0)?;
+/// assert_eq!(y.to_vec2::<f64>()?, [[0.0, 2.0]]);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
     let dtype = x.dtype();
     let wide = wide(dtype);

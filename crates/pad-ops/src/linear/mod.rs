@@ -96,6 +96,14 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
 ///
 /// # Errors
 /// Any error of candle.
+///
+/// ```
+/// # use candle_core::{DType, Device, Tensor};
+/// let x = Tensor::new(&[[1_f64, 2.0]], &Device::Cpu)?;
+/// let weight = Tensor::new(&[[3_f64, 4.0]], &Device::Cpu)?;
+/// assert_eq!(pad_ops::reference::linear(&x, &weight, None)?.to_vec2::<f64>()?, [[11.0]]);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub fn linear_reference(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let mut shape = x.dims().to_vec();
     let inputs = check::last_dim("linear", "x", x)?;

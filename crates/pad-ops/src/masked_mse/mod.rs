@@ -66,6 +66,15 @@ pub fn masked_mse(pred: &Tensor, target: &Tensor, mask: &Tensor) -> Result<Tenso
 ///
 /// # Errors
 /// Any error of candle.
+///
+/// ```
+/// # use candle_core::{DType, Device, Tensor};
+/// let pred = Tensor::new(&[[[1_f64, 3.0], [9.0, 9.0]]], &Device::Cpu)?;
+/// let mask = Tensor::new(&[[1_f64, 0.0]], &Device::Cpu)?;
+/// let loss = pad_ops::reference::masked_mse(&pred, &pred.zeros_like()?, &mask)?;
+/// assert_eq!(loss.to_scalar::<f64>()?, 5.0);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub fn masked_mse_reference(pred: &Tensor, target: &Tensor, mask: &Tensor) -> Result<Tensor> {
     let dtype = pred.dtype();
     let wide = |tensor: &Tensor| tensor.to_dtype(wide(dtype));

@@ -12,6 +12,14 @@ use crate::Result;
 ///
 /// # Errors
 /// Any error of candle.
+///
+/// ```
+/// # use candle_core::{DType, Device, Tensor};
+/// let x = Tensor::new(&[[[[1_f32, 2.0], [4.0, 3.0]]]], &Device::Cpu)?;
+/// let y = pad_ops::reference::max_pool2d(&x, 2, 2)?;
+/// assert_eq!(y.flatten_all()?.to_vec1::<f32>()?, [4.0]);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub fn max_pool2d_reference(x: &Tensor, kernel: usize, stride: usize) -> Result<Tensor> {
     let (_, _, height, width) = x.dims4()?;
     let places = |side: usize, from: usize, device: &Device| -> Result<Tensor> {

@@ -12,6 +12,15 @@ use crate::{ImageSize, Result, planes};
 ///
 /// # Errors
 /// Any error of candle.
+///
+/// ```
+/// # use candle_core::{DType, Device, Tensor};
+/// use pad_ops::{ImageSize, reference};
+/// let x = Tensor::new(&[[[[0_f64, 4.0]]]], &Device::Cpu)?;
+/// let y = reference::resize_bilinear(&x, ImageSize::new(1, 4), false)?;
+/// assert_eq!(y.flatten_all()?.to_vec1::<f64>()?, [0.0, 1.0, 3.0, 4.0]);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub fn resize_bilinear_reference(
     x: &Tensor,
     size: ImageSize,

@@ -5,6 +5,13 @@ use candle_core::Tensor;
 use crate::{Error, Result, check};
 
 /// A box of an image, and the map that it is pooled from.
+///
+/// ```
+/// use pad_ops::ImageBox;
+/// // Columns 2 and 3, rows 0 to 4 of the first image: edges, not pixel centres.
+/// let roi = ImageBox { map: 0, image: 0, bbox: [2.0, 0.0, 4.0, 5.0] };
+/// assert_eq!(roi.bbox[2] - roi.bbox[0], 2.0);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ImageBox {
     /// Index of the map.
@@ -16,6 +23,12 @@ pub struct ImageBox {
 }
 
 /// How boxes are sampled.
+///
+/// ```
+/// use pad_ops::RoiAlign;
+/// let options = RoiAlign { sampling_ratio: Some(2), ..RoiAlign::square(7) };
+/// assert_eq!((options.height, options.width), (7, 7));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RoiAlign {
     /// Rows of bins.

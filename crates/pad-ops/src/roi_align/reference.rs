@@ -15,6 +15,16 @@ use crate::{Result, empty, products::matmul};
 ///
 /// # Errors
 /// As [`roi_align`](crate::roi_align).
+///
+/// ```
+/// # use candle_core::{DType, Device, Tensor};
+/// use pad_ops::{ImageBox, RoiAlign, reference};
+/// let map = Tensor::new(&[[[[1_f64, 2.0], [3.0, 4.0]]]], &Device::Cpu)?;
+/// let rois = [ImageBox { map: 0, image: 0, bbox: [0.0, 0.0, 2.0, 2.0] }];
+/// let y = reference::roi_align(&[map], &[1.0], &rois, RoiAlign::square(1))?;
+/// assert_eq!(y.flatten_all()?.to_vec1::<f64>()?, [2.5]);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub fn roi_align_reference(
     maps: &[Tensor],
     scales: &[f32],

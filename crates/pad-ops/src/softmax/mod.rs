@@ -51,6 +51,13 @@ pub fn softmax(x: &Tensor) -> Result<Tensor> {
 ///
 /// # Errors
 /// Any error of candle.
+///
+/// ```
+/// # use candle_core::{DType, Device, Tensor};
+/// let x = Tensor::new(&[[0_f64, 0.0]], &Device::Cpu)?;
+/// assert_eq!(pad_ops::reference::softmax(&x)?.to_vec2::<f64>()?, [[0.5, 0.5]]);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub fn softmax_reference(x: &Tensor) -> Result<Tensor> {
     // The maximum only keeps exp in range; its gradient cancels, so it is left out of the graph.
     let dtype = x.dtype();

@@ -12,6 +12,15 @@ use crate::Result;
 ///
 /// # Errors
 /// Any error of candle.
+///
+/// ```
+/// # use candle_core::{DType, Device, Tensor};
+/// use pad_ops::{Windows, reference};
+/// let x = Tensor::new(&[[[1_f64], [2.0], [3.0]]], &Device::Cpu)?;
+/// let y = reference::window_partition(&x, Windows { height: 1, width: 3, side: 2 })?;
+/// assert_eq!(y.flatten_all()?.to_vec1::<f64>()?, [1.0, 2.0, 0.0, 0.0, 3.0, 0.0, 0.0, 0.0]);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub fn window_partition_reference(x: &Tensor, windows: Windows) -> Result<Tensor> {
     let Windows { height, width, side } = windows;
     let (batch, _, dim) = x.dims3()?;
@@ -31,6 +40,15 @@ pub fn window_partition_reference(x: &Tensor, windows: Windows) -> Result<Tensor
 ///
 /// # Errors
 /// Any error of candle.
+///
+/// ```
+/// # use candle_core::{DType, Device, Tensor};
+/// use pad_ops::{Windows, reference};
+/// let y = Tensor::new(&[[[5_f64], [6.0], [7.0], [8.0]]], &Device::Cpu)?;
+/// let x = reference::window_unpartition(&y, Windows { height: 1, width: 1, side: 2 })?;
+/// assert_eq!(x.to_vec3::<f64>()?, [[[5.0]]]);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub fn window_unpartition_reference(y: &Tensor, windows: Windows) -> Result<Tensor> {
     let Windows { height, width, side } = windows;
     let (all, _, dim) = y.dims3()?;
