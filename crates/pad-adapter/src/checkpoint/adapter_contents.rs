@@ -104,9 +104,9 @@ impl From<&ViTConfig> for AdapterContents {
 /// Other parameters that train are not in the file; a warning names them.
 ///
 /// # Errors
-/// [`Error::Config`] if there is no adapter of this name, if one has another configuration, if a
-/// head is requested and there is none, or if the store has no backbone, so that the digest would
-/// be one of nothing; [`Error::Io`].
+/// [`Error::Config`] if there is no adapter of this name, if one has another configuration, if the
+/// head that is requested is missing, or if the store has no backbone, so that the digest would be
+/// one of nothing; [`Error::Io`].
 ///
 /// ```
 /// use std::collections::BTreeMap;
