@@ -80,7 +80,8 @@ fn half_block(
     precision: MatmulPrecision,
 ) -> pad::ops::Result<Tensor> {
     let (norm, qkv, proj) = (norm(&t[1..3]), dense(&t[3..5]), dense(&t[5..7]));
-    let weights = AttentionWeights { norm, qkv, proj, num_heads, precision };
+    let weights =
+        AttentionWeights { precision, ..AttentionWeights::new(norm, qkv, proj, num_heads) };
     pad::ops::attention_branch(&t[0], &weights, Keep::Activations)
 }
 
@@ -93,7 +94,8 @@ fn adapted_mlp(t: &[Tensor], precision: MatmulPrecision, keep: Keep) -> pad::ops
         scale: AdapterScale::Patchwise { gate: t[13].clone(), fusion: Fusion::Concat },
     };
     let (norm, fc1, fc2) = (norm(&t[1..3]), dense(&t[3..5]), dense(&t[5..7]));
-    let weights = MlpWeights { norm, fc1, fc2, adapter: Some(adapter), precision };
+    let weights =
+        MlpWeights { adapter: Some(adapter), precision, ..MlpWeights::new(norm, fc1, fc2) };
     pad::ops::mlp_branch(&t[0], &weights, Mode::Train(Key::new(4)), keep)
 }
 

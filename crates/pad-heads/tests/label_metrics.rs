@@ -6,10 +6,11 @@ use std::{
 };
 
 use pad_data::{
+    Dataset,
     draw::Canvas,
     sets::detection::{DetectionOptions, DetectionSet},
 };
-use pad_heads::detection::coco::{CocoResult, CocoTruth, evaluate, read_results};
+use pad_heads::detection::coco::{CocoResult, evaluate, read_results, truth_of};
 use pad_ops::ImageSize;
 use pad_testkit::golden_folder;
 
@@ -19,7 +20,7 @@ fn check(root: &Path, split: &str, format: &str, recorded: &Path) {
     let options = DetectionOptions::default();
     let set = DetectionSet::open(root, split, format.parse().unwrap(), &options).unwrap();
     assert_eq!(set.left_out(), &Default::default());
-    let truth = CocoTruth::from_dataset(&set).unwrap();
+    let truth = truth_of(&set).unwrap();
     let results: Vec<CocoResult> = read_results(&recorded.join("results.json")).unwrap();
     let found = evaluate(&truth, &results).unwrap();
     let expected: serde_json::Value =
@@ -71,7 +72,7 @@ fn the_published_set_has_the_numbers_of_pycocotools() {
         ] {
             let options = DetectionOptions::default();
             let set = DetectionSet::open(&root, split, format.parse().unwrap(), &options).unwrap();
-            assert_eq!((pad_data::Dataset::len(&set), set.classes().len()), (images, 4));
+            assert_eq!((set.len(), set.classes().len()), (images, 4));
         }
     }
     check(&root.join("normal_json"), "val", "auto", &recorded);

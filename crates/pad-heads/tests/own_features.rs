@@ -167,6 +167,7 @@ fn measured(detector: &Detector<Net>) -> CocoMetrics {
                 bbox,
                 area: bbox[2] * bbox[3],
                 iscrowd: 0,
+                difficult: false,
                 segmentation: None,
             });
         }

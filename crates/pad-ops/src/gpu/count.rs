@@ -131,13 +131,9 @@ fn of_batch(x: &Tensor, branch: &impl Fn(&Tensor) -> (Tensor, usize)) -> Cost {
 
 fn attention(tokens: usize, d: usize, heads: usize, trained: bool, x_tracks: bool) -> Cost {
     let maker = Maker { trained };
-    let weights = AttentionWeights {
-        norm: maker.norm(d),
-        qkv: maker.dense(d, 3 * d),
-        proj: maker.dense(d, d),
-        num_heads: heads,
-        precision: MatmulPrecision::Bf16,
-    };
+    let (qkv, proj) = (maker.dense(d, 3 * d), maker.dense(d, d));
+    let plain = AttentionWeights::new(maker.norm(d), qkv, proj, heads);
+    let weights = AttentionWeights { precision: MatmulPrecision::Bf16, ..plain };
     let branch = |x: &Tensor| {
         let y = attention_branch(x, &weights, Keep::Activations).unwrap();
         (y, if trained { 6 } else { 0 })
@@ -162,13 +158,9 @@ fn mlp(tokens: usize, d: usize, adapted: bool) -> Cost {
         dropout: 0.1,
         scale: AdapterScale::Patchwise { gate: trains.tensor(&[1, 2 * d]), fusion: Fusion::Concat },
     };
-    let weights = MlpWeights {
-        norm: maker.norm(d),
-        fc1: maker.dense(d, 4 * d),
-        fc2: maker.dense(4 * d, d),
-        adapter: adapted.then(adapter),
-        precision: MatmulPrecision::Bf16,
-    };
+    let plain = MlpWeights::new(maker.norm(d), maker.dense(d, 4 * d), maker.dense(4 * d, d));
+    let precision = MatmulPrecision::Bf16;
+    let weights = MlpWeights { adapter: adapted.then(adapter), precision, ..plain };
     let branch = |x: &Tensor| {
         let mode = Mode::Train(Key::new(1));
         let y = mlp_branch(x, &weights, mode, Keep::Activations).unwrap();
@@ -312,13 +304,8 @@ fn launches_and_bytes_of_a_step() {
     row("a step", total);
     let mut names: BTreeMap<&str, usize> = BTreeMap::new();
     let maker = Maker { trained: true };
-    let weights = AttentionWeights {
-        norm: maker.norm(64),
-        qkv: maker.dense(64, 192),
-        proj: maker.dense(64, 64),
-        num_heads: 2,
-        precision: MatmulPrecision::Bf16,
-    };
+    let plain = AttentionWeights::new(maker.norm(64), maker.dense(64, 192), maker.dense(64, 64), 2);
+    let weights = AttentionWeights { precision: MatmulPrecision::Bf16, ..plain };
     let x = maker.tensor(&[1, 197, 64]);
     let work = || attention_branch(&x, &weights, Keep::Activations).unwrap();
     let (_, log) = emulated::through(|| dry::recorded(work));
