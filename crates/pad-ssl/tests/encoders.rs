@@ -244,7 +244,7 @@ fn an_encoder_with_registers_as_teacher_and_pooled() {
             }
         }
         let all = Pool::Tokens.apply(&tokens, prefix).unwrap();
-        assert_eq!(all.dims(), [2, class + 16, 16], "{name}");
+        assert_eq!(all.dims(), [2, usize::from(encoder.class_token) + 16, 16], "{name}");
     }
 }
 
