@@ -3,12 +3,15 @@
 //! `loss = sum_bl mask[b, l] * mean_p (pred - target)^2 / sum(mask)`. Saved for the backward: the
 //! operands.
 
+mod device;
+
 use candle_core::{CpuStorage, CustomOp1, D, Layout, Result as CandleResult, Shape, Tensor};
 use rayon::prelude::*;
 
 use crate::{
     Error, Result, check,
     cpu::{has_kernel, level::multiversioned, rows, slices},
+    gpu,
     products::wide,
 };
 
@@ -29,6 +32,9 @@ pub fn masked_mse(pred: &Tensor, target: &Tensor, mask: &Tensor) -> Result<Tenso
     check::expect_like(OP, "target", target, pred)?;
     check::expect_shape(OP, "mask", mask, &pred.dims()[..2])?;
     check::expect_like(OP, "mask", mask, pred)?;
+    if gpu::has_kernel([pred, target, mask]) {
+        return Ok(device::apply(OP, pred, target, mask)?);
+    }
     if !has_kernel(pred) {
         return masked_mse_reference(pred, target, mask);
     }
@@ -75,6 +81,9 @@ pub fn normalize_patches(patches: &Tensor) -> Result<Tensor> {
     let pixels = check::last_dim(OP, "patches", patches)?;
     check::expect_float(OP, "patches", patches)?;
     let patches = patches.detach().contiguous()?;
+    if gpu::has_kernel([&patches]) {
+        return Ok(device::normalize(&patches)?);
+    }
     if !has_kernel(&patches) || patches.elem_count() == 0 {
         let dtype = patches.dtype();
         let patches = patches.to_dtype(wide(dtype))?;
