@@ -31,7 +31,7 @@ fn fits(tensor: &Tensor) -> bool {
 /// Steps of AdamW of many parameters that are taken together, in place: one launch instead of two
 /// and a copy each. See [`adamw_step`](crate::adamw_step) for the formula.
 ///
-/// Whoever holds a parameter or a moment sees its new values.
+/// Every handle on a parameter or a moment sees its new values.
 #[derive(Debug, Default)]
 pub struct AdamWSteps(Vec<Entry>);
 

@@ -167,21 +167,36 @@ extern "C" __global__ void branch_sum_affine(
     }
 }
 
-// `sums` (n0 + n1 + n2 + n3): up to four arrays (chunks, n) summed over their chunks, in their order.
-extern "C" __global__ void branch_finish(
-    const float* partial0, const float* partial1, const float* partial2, const float* partial3, X* sums, int chunks, int n0,
-    int n1, int n2, int n3) {
-    long long at = place();
-    long long column = at;
-    const float* partial = partial0;
-    int n = n0;
-    if (column >= n) { column -= n; partial = partial1; n = n1;
-        if (column >= n) { column -= n; partial = partial2; n = n2;
-            if (column >= n) { column -= n; partial = partial3; n = n3; } } }
-    if (column >= n) return;
-    float sum = 0.0f;
-    for (int chunk = 0; chunk < chunks; chunk++) sum += partial[(long long)chunk * n + column];
-    store(sums, at, sum);
+// What gradients of parameters end with. `sums` (n0 + n1 + n2 + n3): up to four arrays (chunks, n) summed over their chunks, in
+// their order. And two products from T to X; each may have no values.
+extern "C" __global__ void branch_gradients(
+    const float* partial0, const float* partial1, const float* partial2, const float* partial3, const T* a, const T* b, X* sums,
+    X* to_a, X* to_b, int chunks, int n0, int n1, int n2, int n3, int a_count, int b_count) {
+    long long column = place();
+    int all = n0 + n1 + n2 + n3;
+    if (column < all) {
+        const float* partial = partial0;
+        long long at = column;
+        int n = n0;
+        if (at >= n) { at -= n; partial = partial1; n = n1;
+            if (at >= n) { at -= n; partial = partial2; n = n2;
+                if (at >= n) { at -= n; partial = partial3; n = n3; } } }
+        float sum = 0.0f;
+        for (int chunk = 0; chunk < chunks; chunk++) sum += partial[(long long)chunk * n + at];
+        store(sums, column, sum);
+        return;
+    }
+    long long at = 4 * (column - all), first = ((long long)a_count + 3) / 4 * 4;
+    bool second = at >= first;
+    long long from = second ? at - first : at, count = second ? b_count : a_count;
+    if (from >= count) return;
+    int left = count - from < 4 ? (int)(count - from) : 4;
+    const T* values = second ? b : a;
+    X* to = second ? to_b : to_a;
+    bool whole = left == 4 && aligned(values) && aligned(to);
+    float four[4];
+    load4(values, from, left, whole, four);
+    store4(to, from, left, whole, four);
 }
 
 // y = x + (t + bias).
@@ -213,19 +228,17 @@ extern "C" __global__ void branch_narrow(const X* a, const X* b, T* to_a, T* to_
     store4(to, from, left, whole, four);
 }
 
-// Two arrays from T to X.
-extern "C" __global__ void branch_widen(const T* a, const T* b, X* to_a, X* to_b, int a_count, int b_count) {
-    long long at = 4 * place(), first = ((long long)a_count + 3) / 4 * 4;
-    bool second = at >= first;
-    long long from = second ? at - first : at, count = second ? b_count : a_count;
-    if (from >= count) return;
-    int left = count - from < 4 ? (int)(count - from) : 4;
-    const T* values = second ? b : a;
-    X* to = second ? to_b : to_a;
-    bool whole = left == 4 && aligned(values) && aligned(to);
-    float four[4];
-    load4(values, from, left, whole, four);
-    store4(to, from, left, whole, four);
+// From X to T, and `partial` (chunks, columns) as in `branch_sum_rows`.
+extern "C" __global__ void branch_narrow_and_sum(const X* d_y, T* narrow, float* partial, int rows, int columns, int chunks) {
+    Chunk it = chunk_of(rows, columns, chunks);
+    float sum = 0.0f;
+    for (long long row = it.first + it.warp; it.column < columns && row < it.end; row += 8) {
+        float value = load(d_y, row * columns + it.column);
+        store(narrow, row * columns + it.column, value);
+        sum += value;
+    }
+    sum = warps_sum(sum);
+    if (it.warp == 0 && it.column < columns) partial[(long long)it.chunk * columns + it.column] = sum;
 }
 
 // out = GELU(hidden + bias).
@@ -261,6 +274,23 @@ extern "C" __global__ void branch_gelu_backward(
         g[k] *= normal_cdf(value) + value * density;
     }
     store4(d_hidden, at, left, whole, g);
+}
+
+// The same, and `partial` (chunks, columns): the sums of d_hidden over a chunk of rows.
+extern "C" __global__ void branch_gelu_backward_and_sum(
+    const T* hidden, const X* bias, const T* d_out, T* d_hidden, float* partial, int rows, int columns, int chunks) {
+    Chunk it = chunk_of(rows, columns, chunks);
+    float b = it.column < columns && bias ? load(bias, it.column) : 0.0f, sum = 0.0f;
+    for (long long row = it.first + it.warp; it.column < columns && row < it.end; row += 8) {
+        long long at = row * columns + it.column;
+        float value = load(hidden, at) + b;
+        float density = 0.39894228040143268f * expf(-0.5f * value * value);
+        float g = load(d_out, at) * (normal_cdf(value) + value * density);
+        store(d_hidden, at, g);
+        sum += g;
+    }
+    sum = warps_sum(sum);
+    if (it.warp == 0 && it.column < columns) partial[(long long)it.chunk * columns + it.column] = sum;
 }
 
 // out = dropout(ReLU(z + bias)); `drops`: whether the mask is drawn, from the key's stream as in `dropout`. A thread takes the
@@ -357,30 +387,33 @@ extern "C" __global__ void branch_adapted_tail_backward(
     }
 }
 
-// `partial` (chunks, width): sums of d_logit mlp at `mlp_at`, of d_logit a at `adapter_at`; where both are the same place, of
-// their sum.
+// `partial` (chunks, width + d): sums of d_logit mlp at `mlp_at`, of d_logit a at `adapter_at`; where both are the same place,
+// of their sum; and behind them of d_a.
 extern "C" __global__ void branch_sum_gate(
-    const T* mlp, const X* mlp_bias, const T* a, const X* a_bias, const float* marks, float* partial, int rows, int d, int chunks,
-    int mlp_at, int adapter_at, int width) {
+    const T* mlp, const X* mlp_bias, const T* a, const X* a_bias, const T* d_a, const float* marks, float* partial, int rows,
+    int d, int chunks, int mlp_at, int adapter_at, int width) {
     Chunk it = chunk_of(rows, d, chunks);
     float m_bias = it.column < d && mlp_bias ? load(mlp_bias, it.column) : 0.0f;
     float v_bias = it.column < d && a_bias ? load(a_bias, it.column) : 0.0f;
-    float mlp_sum = 0.0f, a_sum = 0.0f;
+    float mlp_sum = 0.0f, a_sum = 0.0f, d_a_sum = 0.0f;
     for (long long row = it.first + it.warp; it.column < d && row < it.end; row += 8) {
         float mark = marks[2 * row + 1];
         if (mlp_at >= 0) mlp_sum += mark * (load(mlp, row * d + it.column) + m_bias);
         if (adapter_at >= 0) a_sum += mark * (load(a, row * d + it.column) + v_bias);
+        d_a_sum += load(d_a, row * d + it.column);
     }
     mlp_sum = warps_sum(mlp_sum);
     a_sum = warps_sum(a_sum);
+    d_a_sum = warps_sum(d_a_sum);
     if (it.warp != 0 || it.column >= d) return;
-    float* sums = partial + (long long)it.chunk * width;
+    float* sums = partial + (long long)it.chunk * (width + d);
     if (mlp_at == adapter_at) {
         sums[mlp_at + it.column] = mlp_sum + a_sum;
     } else {
         if (mlp_at >= 0) sums[mlp_at + it.column] = mlp_sum;
         if (adapter_at >= 0) sums[adapter_at + it.column] = a_sum;
     }
+    sums[width + it.column] = d_a_sum;
 }
 
 // `partial` (chunks): sums of the rows' second marks.

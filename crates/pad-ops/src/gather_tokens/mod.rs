@@ -2,6 +2,8 @@
 //!
 //! `y[b, k] = x[b, ids[b, k]]`; the gradient adds each row back where it came from.
 
+mod device;
+
 use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result as CandleResult, Shape, Tensor};
 use rayon::prelude::*;
 
@@ -9,6 +11,7 @@ use crate::{
     Error, Result, check,
     cpu::{has_kernel, slices},
     empty,
+    gpu,
 };
 
 /// Selects the tokens `ids` of each image.
@@ -35,6 +38,9 @@ pub fn gather_tokens(x: &Tensor, ids: &Tensor) -> Result<Tensor> {
     check::expect_dtype(OP, "ids", ids, DType::U32)?;
     let (b, n, _) = x.dims3()?;
     check::expect_shape(OP, "ids", ids, &[b, ids.dim(1)?])?;
+    if gpu::has_kernel([x]) && ids.device().same_device(x.device()) && ids.elem_count() > 0 {
+        return Ok(device::apply(OP, &x.contiguous()?, &ids.contiguous()?)?);
+    }
     if !ids.device().is_cpu() {
         // Fetching them to look at them would stall the device; its own kernel rejects what is out
         // of range.

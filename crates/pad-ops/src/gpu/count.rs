@@ -229,9 +229,13 @@ fn outside() -> Cost {
     let (kept, latent) = (f32s(49, 768), f32s(50, 768));
     let (small, all, removed) = (f32s(50, 512), f32s(197, 512), f32s(147, 512));
     let pixels = f32s(147, 768);
-    // Indices as wide as what they choose, then the choice.
-    let gather = |bytes: usize| cost(2, 4 * bytes, 2);
-    let scatter = |into: usize, bytes: usize| cost(3, 3 * into + 3 * bytes, 1);
+    // Ours.
+    let gather = |bytes: usize| cost(1, 2 * bytes, 0);
+    let scatter = |into: usize, bytes: usize| {
+        let mut both = cost(1, into + bytes, 0);
+        both += accumulated(into);
+        both
+    };
     // Zeros on both sides, and a copy.
     let widen = |into: usize| cost(5, 2 * into, 2);
     let mut total = Cost::default();
@@ -261,9 +265,9 @@ fn outside() -> Cost {
     add(&[cost(2, removed + 3 * pixels, 0), accumulated(pixels) * 2, accumulated(removed) * 2]);
     add(&[cost(4, 3 * pixels + 2 * removed, 1), accumulated(3072), accumulated(1_572_864)]);
     // The target: patches in the target's order, the removed ones, normalised.
-    add(&[cost(1, 2 * images, 1), gather(pixels), cost(10, 11 * pixels, 4)]);
-    // The loss: a difference, its square, two means.
-    add(&[cost(9, 6 * pixels, 4), cost(12, 6 * pixels, 4), accumulated(pixels) * 4]);
+    add(&[cost(1, 2 * images, 1), gather(pixels), cost(1, 2 * pixels, 0)]);
+    // The loss and its gradient: ours. A mask of ones.
+    add(&[cost(3, 2 * pixels, 0), cost(1, 3 * pixels, 0), accumulated(pixels)]);
     total
 }
 

@@ -131,7 +131,7 @@ fn one(launch: &Launch) -> candle_core::Error {
 
 /// Runs a kernel on contiguous tensors, of which some may be left out (null pointers). With a
 /// `table` the kernel takes an array of pointers behind the inputs, and may change what they point
-/// to: whoever holds these tensors sees it. Returns all outputs, which have no gradient. Outputs
+/// to: every handle on these tensors sees it. Returns all outputs, which have no gradient. Outputs
 /// without values are null pointers; if there is nothing else to write, nothing is launched.
 pub(crate) fn run_all(
     launch: &Launch,

@@ -2,14 +2,14 @@
 //! f32 and bf16. The kernels run as programs for the CPU; without a C++ compiler there is nothing
 //! to run, and the tests say so.
 
-use candle_core::{DType, Result, Tensor, Var};
+use candle_core::{DType, Device, Result, Tensor, Var};
 use pad_testkit::{close, numbers};
 
 use super::emulated;
 use crate::{
     AdamWStep, AdamWSteps, Fusion, ImageBox, ImageSize, Mode, RoiAlign, adamw_step, dropout,
-    fuse_patchwise, gelu, layer_norm, linear, reference, resize_bilinear, rng::Key, roi_align,
-    softmax, sums_of_squares,
+    fuse_patchwise, gelu, layer_norm, linear, masked_mse, normalize_patches, reference,
+    resize_bilinear, rng::Key, roi_align, softmax, sums_of_squares,
 };
 
 /// Relative differences that are allowed: f32, bf16.
@@ -173,6 +173,49 @@ fn resize_kernels() {
     }
 }
 
+#[test]
+fn gather_kernels() {
+    for kind in [F32, BF16] {
+        for (n, d) in [(5, 33), (5, 8), (3, 1)] {
+            let ids = Tensor::new(&[[2_u32, 0, 2, 1], [1, 2, 0, 0]], &Device::Cpu).unwrap();
+            compare("gather", &[&[2, n, d]], kind, &|t| Ok(gather_tokens(&t[0], &ids)?));
+        }
+    }
+    if emulated::has_compiler() {
+        let x = numbers(&[1, 2, 3], DType::F32, 1);
+        let ids = Tensor::new(&[[1_u32, 2]], &Device::Cpu).unwrap();
+        let y = emulated::through(|| gather_tokens(&x, &ids)).unwrap().to_vec3::<f32>().unwrap();
+        assert!(y[0][0].iter().all(|v| v.is_finite()) && y[0][1].iter().all(|v| v.is_nan()));
+    }
+}
+
+#[test]
+fn masked_mse_kernels() {
+    for kind in [F32, BF16] {
+        for (rows, n) in [(1, 5), (9, 12), (33, 3)] {
+            compare("masked MSE", &[&[2, rows, n]], kind, &|t| {
+                let target = numbers(&[2, rows, n], DType::F32, 9).to_dtype(t[0].dtype())?;
+                let mask: Vec<f32> = (0..2 * rows).map(|i| (i % 3 != 1) as u8 as f32).collect();
+                let mask = Tensor::from_vec(mask, (2, rows), &Device::Cpu)?;
+                Ok(masked_mse(&t[0], &target, &mask.to_dtype(t[0].dtype())?)?)
+            });
+        }
+    }
+    if !emulated::has_compiler() {
+        return;
+    }
+    for (rows, n) in [(3, 1), (5, 7), (9, 256)] {
+        let x = numbers(&[rows, n], DType::F32, 3);
+        let want = reference::only(|| normalize_patches(&x)).unwrap();
+        let found = emulated::through(|| normalize_patches(&x)).unwrap();
+        if n == 1 {
+            assert_eq!(pad_testkit::largest(&found), 0.0);
+        } else {
+            close("normalised", &found, &want, 1e-5);
+        }
+    }
+}
+
 /// The same places as on the CPU, where the mask is drawn by another program.
 #[test]
 fn dropout_kernels() {
@@ -292,7 +335,7 @@ fn nan_stays() {
         eprintln!("not run, there is no C++ compiler (c++)");
         return;
     }
-    let x = Tensor::new(&[[1_f32, f32::NAN, 2.0], [1.0, 2.0, 3.0]], &candle_core::Device::Cpu);
+    let x = Tensor::new(&[[1_f32, f32::NAN, 2.0], [1.0, 2.0, 3.0]], &Device::Cpu);
     let x = x.unwrap().to_dtype(DType::BF16).unwrap();
     let y = emulated::through(|| softmax(&x)).unwrap().to_dtype(DType::F32).unwrap();
     let y = y.to_vec2::<f32>().unwrap();
@@ -416,7 +459,7 @@ fn tables_and_absent_operands() {
         output: like.clone(),
         more: vec![(DType::F32, 0.into()), like],
     };
-    let x = Tensor::arange(0_f32, 6.0, &candle_core::Device::Cpu).unwrap();
+    let x = Tensor::arange(0_f32, 6.0, &Device::Cpu).unwrap();
     let changed = [10_f32, 20.0].map(|first| {
         // A part of a larger array.
         let whole = Tensor::new(&[0.0, first, first, first, 0.0], x.device()).unwrap();
@@ -437,7 +480,7 @@ fn tables_and_absent_operands() {
 fn empty_operands_launch_nothing() {
     let launches = emulated::launches();
     emulated::through(|| {
-        let x = Tensor::zeros((0, 5), DType::F32, &candle_core::Device::Cpu).unwrap();
+        let x = Tensor::zeros((0, 5), DType::F32, &Device::Cpu).unwrap();
         let weight = Tensor::ones(5, DType::F32, x.device()).unwrap();
         assert_eq!(layer_norm(&x, &weight, &weight, 1e-5).unwrap().dims(), [0, 5]);
         assert_eq!(softmax(&x).unwrap().dims(), [0, 5]);

@@ -3,12 +3,15 @@
 //! `loss = sum_bl mask[b, l] * mean_p (pred - target)^2 / sum(mask)`. Saved for the backward: the
 //! operands.
 
+mod device;
+
 use candle_core::{CpuStorage, CustomOp1, D, DType, Layout, Result as CandleResult, Shape, Tensor};
 use rayon::prelude::*;
 
 use crate::{
     Error, Result, check,
     cpu::{has_kernel, level::multiversioned, rows, slices},
+    gpu,
     products::wide,
 };
 
@@ -40,6 +43,9 @@ pub fn masked_mse(pred: &Tensor, target: &Tensor, mask: &Tensor) -> Result<Tenso
     check::expect_like(OP, "mask", mask, pred)?;
     if pred.dim(2)? == 0 {
         return Err(check::shape_error(OP, "pred", pred, "patches of at least one value".into()));
+    }
+    if gpu::has_kernel([pred, target, mask]) {
+        return Ok(device::apply(OP, pred, target, mask)?);
     }
     if !pred.device().is_cpu() {
         // Fetching the mask to look at it would stall the device.
@@ -108,6 +114,9 @@ pub fn normalize_patches(patches: &Tensor) -> Result<Tensor> {
     let patches = patches.detach().contiguous()?;
     if patches.elem_count() == 0 {
         return Ok(patches);
+    }
+    if gpu::has_kernel([&patches]) {
+        return Ok(device::normalize(&patches)?);
     }
     if !has_kernel(&patches) {
         let dtype = patches.dtype();

@@ -120,11 +120,13 @@ impl Tail<'_> {
         Ok(y)
     }
 
-    /// Gradients to `mlp` and `a`, in `T`; those to gate or scale go to `into`.
+    /// Gradients to `mlp` and `a`, in `T`; those to gate or scale go to `into`, and with those to a
+    /// gate that to `up`'s bias, which is taken from `up_bias_at`.
     pub(super) fn backward(
         &self,
         d_y: &Tensor,
         scale_at: Option<usize>,
+        up_bias_at: &mut Option<usize>,
         into: &mut Collected,
     ) -> Result<[Tensor; 2]> {
         let (rows, d) = rows_of(self.mlp)?;
@@ -148,12 +150,12 @@ impl Tail<'_> {
             AdapterScale::Patchwise { fusion, .. } => {
                 let width = fusion.gate_width(d);
                 let [mlp, mlp_bias, a, a_bias, ..] = self.operands();
-                let inputs = [mlp, mlp_bias, a, a_bias, Some(&marks)];
+                let inputs = [mlp, mlp_bias, a, a_bias, Some(&d_a), Some(&marks)];
                 let [mlp_at, adapter_at] = self.places(d)?;
                 let numbers = [mlp_at, adapter_at, int(width)?];
-                let sizes = [rows, d, width];
+                let sizes = [rows, d, width + d];
                 let partial = self.types.sums("branch_sum_gate", &inputs, sizes, &numbers)?;
-                into.sum(&[(Some(at), width)], partial);
+                into.sum(&[(Some(at), width), (up_bias_at.take(), d)], partial);
             }
         }
         Ok([d_mlp, d_a])
@@ -186,19 +188,20 @@ impl AdapterPlaces {
     }
 }
 
-/// The gradient to what `down` saw, in `T`, if it is needed: for `x`, or for the norm.
+/// The gradient to what `down` saw, in `T`, if it is needed: for `x`, or for the norm. `up`: what is
+/// left of its gradients.
 #[expect(clippy::too_many_arguments, reason = "the adapter's side of one backward")]
 pub(super) fn backward(
     types: Types,
     weights: &AdapterWeights,
-    places: &AdapterPlaces,
+    (places, up): (&AdapterPlaces, Place),
     narrow: &[Tensor; 2],
     (input, bottleneck): (Option<&Tensor>, &Tensor),
     d_a: &Tensor,
     (mode, d_x): (Mode, bool),
     into: &mut Collected,
 ) -> Result<Option<Tensor>> {
-    layer::gradients(into, places.up, d_a, Some(bottleneck))?;
+    layer::gradients(into, up, d_a, Some(bottleneck))?;
     if !(d_x || places.below_up()) {
         return Ok(None);
     }

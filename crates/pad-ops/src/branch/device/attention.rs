@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor};
 
 use super::{
     kernels::{Normed, Types, like},
-    layer::{self, Collected, Places},
+    layer::{self, Collected, Place, Places},
 };
 use crate::{
     attention::{
@@ -83,8 +83,9 @@ impl Backward for Node {
         let mut collected = Collected::new(types, params.len());
         let saved = self.saved.take_or(|| attend(x, weights))?;
         let Activations { normed, moments, qkv: packed, attended, narrow } = saved;
-        let [d_projected] = types.convert(types.product, [d_y])?;
-        layer::gradients(&mut collected, proj, &d_projected, Some(&attended.out))?;
+        let d_projected = layer::narrowed(&mut collected, proj, d_y)?;
+        let weight = Place { bias: None, ..proj };
+        layer::gradients(&mut collected, weight, &d_projected, Some(&attended.out))?;
         if !(d_x || norm.any() || qkv.any()) {
             return Ok(Gradients { d_x: None, d_params: collected.finish(&params)? });
         }

@@ -151,28 +151,43 @@ impl Types {
         Ok(made)
     }
 
-    /// One or two tensors in another type: to `T`, or back to `X`.
-    pub(super) fn convert<const N: usize>(
-        self,
-        to: DType,
-        tensors: [&Tensor; N],
-    ) -> Result<[Tensor; N]> {
+    /// One or two tensors in `T`.
+    pub(super) fn narrow<const N: usize>(self, tensors: [&Tensor; N]) -> Result<[Tensor; N]> {
+        const FUNCTION: &str = "branch_narrow";
+        let to = self.product;
         if tensors.iter().all(|tensor| tensor.dtype() == to) {
             return Ok(tensors.map(Clone::clone));
         }
-        let function = if to == self.product { "branch_narrow" } else { "branch_widen" };
         let shapes: Vec<Shape> = tensors.iter().map(|tensor| tensor.shape().clone()).collect();
         let count = |at: usize| shapes.get(at).map_or(0, Shape::elem_count);
         let threads = count(0).div_ceil(4) + count(1).div_ceil(4);
         let numbers = vec![int(count(0))?, int(count(1))?];
         let shape = |at: usize| shapes.get(at).cloned().unwrap_or(Shape::from(0));
-        let mut launch = self.launch(function, threads.div_ceil(BLOCK), numbers, (to, shape(0)))?;
+        let mut launch = self.launch(FUNCTION, threads.div_ceil(BLOCK), numbers, (to, shape(0)))?;
         launch.more.push((to, shape(1)));
         let mut inputs: Vec<Option<&Tensor>> = tensors.iter().copied().map(Some).collect();
         inputs.resize(2, None);
         let mut made = gpu::run_all(&launch, &inputs, &[])?;
         made.truncate(N);
-        made.try_into().or_else(|_| bail!("{function}: {N} outputs"))
+        made.try_into().or_else(|_| bail!("{FUNCTION}: {N} outputs"))
+    }
+
+    /// An output of rows and columns, and sums of it over chunks of rows.
+    pub(super) fn with_sums(
+        self,
+        function: &'static str,
+        inputs: &[Option<&Tensor>],
+        shape: &Shape,
+    ) -> Result<[Tensor; 2]> {
+        let columns = shape.dims().last().copied().unwrap_or(1);
+        let rows = shape.elem_count() / columns.max(1);
+        let chunks = chunks(rows);
+        let numbers = vec![int(rows)?, int(columns)?, int(chunks)?];
+        let blocks = columns.div_ceil(32) * chunks;
+        let output = (self.product, shape.clone());
+        let mut launch = self.launch(function, blocks, numbers, output)?;
+        launch.more.push((DType::F32, Shape::from((chunks, columns))));
+        gpu::several(&launch, inputs)
     }
 
     /// Sums over chunks of rows of `columns` columns, `width` numbers a chunk.
@@ -192,29 +207,55 @@ impl Types {
         Ok(partial)
     }
 
-    /// Sums over the chunks of all `partials`, four to a launch, as vectors in `X`.
-    pub(super) fn finish(self, partials: &[Tensor]) -> Result<Vec<Tensor>> {
-        let mut finished = Vec::with_capacity(partials.len());
-        for four in partials.chunks(4) {
-            let widths: Vec<usize> =
-                four.iter().map(|partial| partial.dim(1)).collect::<Result<_>>()?;
-            let all: usize = widths.iter().sum();
-            let mut numbers = vec![int(four[0].dim(0)?)?];
-            for at in 0..4 {
-                numbers.push(int(widths.get(at).copied().unwrap_or(0))?);
-            }
-            let output = (self.stream, Shape::from(all));
-            let launch = self.launch("branch_finish", all.div_ceil(BLOCK), numbers, output)?;
-            let mut inputs: Vec<Option<&Tensor>> = four.iter().map(Some).collect();
-            inputs.resize(4, None);
-            let [sums] = gpu::several(&launch, &inputs)?;
-            let mut from = 0;
-            for width in widths {
-                finished.push(sums.narrow(0, from, width)?);
-                from += width;
-            }
+    /// Sums over the chunks of up to four `partials`, as vectors in `X`, and up to two products in
+    /// `X`.
+    pub(super) fn gradients(
+        self,
+        partials: &[&Tensor],
+        products: &[&Tensor],
+    ) -> Result<(Vec<Tensor>, Vec<Tensor>)> {
+        let widths: Vec<usize> =
+            partials.iter().map(|partial| partial.dim(1)).collect::<Result<_>>()?;
+        let all: usize = widths.iter().sum();
+        // Nothing to convert where both types are one.
+        let convert = self.product != self.stream;
+        let converted = if convert { products } else { &[] };
+        let count = |at: usize| converted.get(at).map_or(0, |product| product.elem_count());
+        let chunks = partials.first().map_or(Ok(0), |partial| partial.dim(0))?;
+        let mut numbers = vec![int(chunks)?];
+        for at in 0..4 {
+            numbers.push(int(widths.get(at).copied().unwrap_or(0))?);
         }
-        Ok(finished)
+        numbers.extend([int(count(0))?, int(count(1))?]);
+        let threads = all + count(0).div_ceil(4) + count(1).div_ceil(4);
+        let output = (self.stream, Shape::from(all));
+        let mut launch =
+            self.launch("branch_gradients", threads.div_ceil(BLOCK), numbers, output)?;
+        for at in 0..2 {
+            let shape = converted.get(at).map_or(Shape::from(0), |product| product.shape().clone());
+            launch.more.push((self.stream, shape));
+        }
+        if threads == 0 {
+            return Ok((Vec::new(), products.iter().map(|&product| product.clone()).collect()));
+        }
+        let operand = |tensors: &[&'_ Tensor], at: usize| tensors.get(at).copied().cloned();
+        let operands: Vec<Option<Tensor>> = (0..4)
+            .map(|at| operand(partials, at))
+            .chain((0..2).map(|at| operand(converted, at)))
+            .collect();
+        let operands: Vec<Option<&Tensor>> = operands.iter().map(Option::as_ref).collect();
+        let [sums, a, b] = gpu::several(&launch, &operands)?;
+        let mut from = 0;
+        let mut finished = Vec::with_capacity(widths.len());
+        for width in widths {
+            finished.push(sums.narrow(0, from, width)?);
+            from += width;
+        }
+        let made = match convert {
+            true => [a, b].into_iter().take(products.len()).collect(),
+            false => products.iter().map(|&product| product.clone()).collect(),
+        };
+        Ok((finished, made))
     }
 }
 

@@ -12,12 +12,12 @@ pub(super) fn weights<const N: usize>(
     layers: [&LinearWeights; N],
 ) -> Result<[Tensor; N]> {
     if layers.iter().all(|layer| !layer.packed().keeps()) {
-        return types.convert(types.product, layers.map(|layer| &layer.weight));
+        return types.narrow(layers.map(|layer| &layer.weight));
     }
     let mut made = Vec::with_capacity(N);
     for layer in layers {
         made.push(layer.packed().narrow(|| {
-            let [narrow] = types.convert(types.product, [&layer.weight])?;
+            let [narrow] = types.narrow([&layer.weight])?;
             Ok(narrow.detach())
         })?);
     }
@@ -82,31 +82,30 @@ impl Collected {
 
     /// All gradients, each of its parameter's shape.
     pub(super) fn finish(mut self, params: &[&Tensor]) -> Result<Vec<Option<Tensor>>> {
-        let partials: Vec<Tensor> = self.sums.iter().map(|(_, partial)| partial.clone()).collect();
-        for ((pieces, _), sum) in self.sums.iter().zip(self.types.finish(&partials)?) {
-            let mut from = 0;
-            for &(at, width) in pieces {
-                if let (Some(gradient), Some(param)) = (self.gradients.get_mut(at), params.get(at))
-                {
-                    *gradient = Some(sum.narrow(0, from, width)?.reshape(param.shape())?);
+        let (mut sums, mut products) = (&self.sums[..], &self.products[..]);
+        while !(sums.is_empty() && products.is_empty()) {
+            let (now_sums, later_sums) = sums.split_at(sums.len().min(4));
+            let (now_products, later_products) = products.split_at(products.len().min(2));
+            let partials: Vec<&Tensor> = now_sums.iter().map(|(_, partial)| partial).collect();
+            let raw: Vec<&Tensor> = now_products.iter().map(|(_, product)| product).collect();
+            let (finished, converted) = self.types.gradients(&partials, &raw)?;
+            let mut put = |at: usize, gradient: Tensor| -> Result<()> {
+                if let (Some(place), Some(param)) = (self.gradients.get_mut(at), params.get(at)) {
+                    *place = Some(gradient.reshape(param.shape())?);
                 }
-                from += width;
+                Ok(())
+            };
+            for ((pieces, _), sum) in now_sums.iter().zip(finished) {
+                let mut from = 0;
+                for &(at, width) in pieces {
+                    put(at, sum.narrow(0, from, width)?)?;
+                    from += width;
+                }
             }
-        }
-        let stream = self.types.stream;
-        for two in self.products.chunks(2) {
-            match two {
-                [(a, to_a), (b, to_b)] => {
-                    let [to_a, to_b] = self.types.convert(stream, [to_a, to_b])?;
-                    self.gradients[*a] = Some(to_a);
-                    self.gradients[*b] = Some(to_b);
-                }
-                [(a, to_a)] => {
-                    let [to_a] = self.types.convert(stream, [to_a])?;
-                    self.gradients[*a] = Some(to_a);
-                }
-                _ => {}
+            for ((at, _), product) in now_products.iter().zip(converted) {
+                put(*at, product)?;
             }
+            (sums, products) = (later_sums, later_products);
         }
         Ok(self.gradients)
     }
@@ -149,6 +148,26 @@ impl<'a> Places<'a> {
     pub(super) fn dense(&mut self, layer: &LinearWeights) -> Place {
         let weight = self.one();
         Place { weight, bias: layer.bias.as_ref().and_then(|_| self.one()) }
+    }
+}
+
+/// A gradient of the residual stream in `T`; the sums over its rows for the bias of `place`, if that
+/// is wanted, are taken on the way.
+pub(super) fn narrowed(into: &mut Collected, place: Place, d_y: &Tensor) -> Result<Tensor> {
+    let types = into.types;
+    match place.bias {
+        Some(at) if types.product != types.stream => {
+            let inputs = [Some(d_y)];
+            let [narrow, partial] =
+                types.with_sums("branch_narrow_and_sum", &inputs, d_y.shape())?;
+            into.sum(&[(Some(at), rows_of(d_y)?.1)], partial);
+            Ok(narrow)
+        }
+        bias => {
+            let [narrow] = types.narrow([d_y])?;
+            gradients(into, Place { weight: None, bias }, &narrow, None)?;
+            Ok(narrow)
+        }
     }
 }
 

@@ -66,7 +66,7 @@ fn forward(x: &Tensor, weights: &MlpWeights, mode: Mode) -> Result<(Tensor, Acti
     let input = match second {
         Some(second) => second,
         None => {
-            let [narrow] = types.convert(types.product, [x])?;
+            let [narrow] = types.narrow([x])?;
             narrow
         }
     };
@@ -108,7 +108,7 @@ impl Backward for Node {
         let types = Types::new(x, weights.precision);
         let params = weights.tensors();
         let mut places = Places::new(wanted);
-        let (norm, fc1, fc2) =
+        let (norm, mut fc1, mut fc2) =
             (places.norm(), places.dense(fc1_weights), places.dense(fc2_weights));
         let adapter = weights.adapter.as_ref();
         let adapter = adapter.map(|adapter| (adapter, AdapterPlaces::new(adapter, &mut places)));
@@ -120,15 +120,16 @@ impl Backward for Node {
         let mut d_input = None;
         let d_mlp = match (&adapter, &mlp, kept) {
             (Some((adapter, places)), Some(mlp), Some(kept)) => {
+                let mut up = places.up;
                 let AdapterActivations { input, adapted, narrow } = kept;
                 let mlp_bias = fc2_weights.bias.as_ref();
                 let tail = Tail { types, weights: adapter, mlp, mlp_bias, a: &adapted.a };
-                let [d_mlp, d_a] = tail.backward(d_y, places.scale, &mut into)?;
+                let [d_mlp, d_a] = tail.backward(d_y, places.scale, &mut up.bias, &mut into)?;
                 let seen = (input.as_ref(), &adapted.bottleneck);
                 d_input = adapter::backward(
                     types,
                     adapter,
-                    places,
+                    (places, up),
                     &narrow,
                     seen,
                     &d_a,
@@ -138,7 +139,8 @@ impl Backward for Node {
                 d_mlp
             }
             _ => {
-                let [d_mlp] = types.convert(types.product, [d_y])?;
+                let d_mlp = layer::narrowed(&mut into, fc2, d_y)?;
+                fc2.bias = None;
                 d_mlp
             }
         };
@@ -149,7 +151,16 @@ impl Backward for Node {
         if d_x || norm.any() || fc1.any() {
             let d_activated = layer::d_x(&d_mlp, &narrow[1])?;
             let inputs = [Some(&hidden), fc1_weights.bias.as_ref(), Some(&d_activated)];
-            let d_hidden = types.by_fours("branch_gelu_backward", &inputs, like(&hidden))?;
+            let d_hidden = match fc1.bias.take() {
+                Some(at) => {
+                    let shape = hidden.shape();
+                    let function = "branch_gelu_backward_and_sum";
+                    let [d_hidden, partial] = types.with_sums(function, &inputs, shape)?;
+                    into.sum(&[(Some(at), fc1_weights.weight.dim(0)?)], partial);
+                    d_hidden
+                }
+                None => types.by_fours("branch_gelu_backward", &inputs, like(&hidden))?,
+            };
             drop((hidden, d_activated));
             layer::gradients(&mut into, fc1, &d_hidden, normed.as_ref())?;
             if d_x || norm.any() {
