@@ -101,12 +101,12 @@ impl StepReport {
 ///     Box::new(Lion::new(parameters()?, LionConfig::default())?),
 /// ];
 /// for mut optimizer in all {
-///     for _ in 0..100 {
+///     for _ in 0..20 {
 ///         let x = optimizer.parameters()[0].var.clone();
 ///         let gradients = Gradients::from_store(optimizer.parameters(), &x.sqr()?.sum_all()?.backward()?, 0);
 ///         optimizer.step(&gradients, 0.04, 0)?;
 ///     }
-///     assert!(optimizer.parameters()[0].var.to_vec1::<f32>()?[0].abs() < 0.6); // from 3
+///     assert!(optimizer.parameters()[0].var.to_vec1::<f32>()?[0].abs() < 2.5); // from 3
 /// }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
