@@ -11,7 +11,7 @@ use crate::{
     Error, Result,
     dataset::{Dataset, no_such_sample},
     image::{DecodeOptions, Image, decode_bytes_collapsed, frame_count, frame_places, read},
-    sets::ImageInfo,
+    sets::{ImageInfo, StoredFile},
 };
 
 /// The frames of a file with several: pages of a TIFF, a sequence of a FLIR camera (`.seq`,
@@ -75,7 +75,10 @@ impl Dataset for Sequence {
 
     fn info(&self, index: usize) -> Result<ImageInfo> {
         match index < self.count {
-            true => Ok(ImageInfo::default()),
+            true => {
+                let file = Some(StoredFile::on_disk(&self.path));
+                Ok(ImageInfo { file, roi_file: None })
+            }
             false => Err(no_such_sample(index, self.count)),
         }
     }

@@ -442,6 +442,26 @@ fn thumbnails_and_masks_are_no_pages() {
 }
 
 #[test]
+fn a_page_below_a_thumbnail_is_found() {
+    let small = Page::strip(8, 1, vec![1; 256]).with(256, 16).with(257, 16).with(278, 16);
+    let small = small.with(254, 1).with(330, 70_000);
+    let mut file = CLASSIC.file(&[small, Page::strip(8, 1, vec![9; HEIGHT * WIDTH])]);
+    // The second directory is moved from the chain below the first.
+    let long = |file: &[u8], at: usize| u32::from_le_bytes(file[at..at + 4].try_into().unwrap());
+    let first = long(&file, 4) as usize;
+    let count = usize::from(u16::from_le_bytes(file[first..first + 2].try_into().unwrap()));
+    let link = first + 2 + 12 * count;
+    let below =
+        (0..count).map(|entry| first + 2 + 12 * entry).find(|&at| file[at..at + 2] == [74, 1]);
+    let second = long(&file, link).to_le_bytes();
+    let below = below.unwrap();
+    file[below + 8..below + 12].copy_from_slice(&second);
+    file[link..link + 4].copy_from_slice(&[0; 4]);
+    let image = read(&file).unwrap();
+    assert_eq!((image.size(), floats(&image)[0]), (SIZE, 9.0));
+}
+
+#[test]
 fn inks_become_light() {
     let pixel = [0, 128, 255, 64];
     let data: Vec<u8> = pixel.iter().copied().cycle().take(4 * HEIGHT * WIDTH).collect();

@@ -73,7 +73,8 @@ impl<'a> Directories<'a> {
         }
     }
 
-    fn directory(&self, at: u64) -> Option<Directory<'a>> {
+    /// The directory at an offset; `None` outside of the file.
+    pub(in crate::image) fn directory(&self, at: u64) -> Option<Directory<'a>> {
         let at = usize::try_from(at).ok()?;
         let (count, mut at) = match self.big {
             true => (self.order.u64(self.bytes, at)?, at.checked_add(8)?),

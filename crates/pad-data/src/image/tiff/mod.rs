@@ -17,7 +17,7 @@ use image::ImageFormat;
 use pad_ops::ImageSize;
 use tiff::decoder::{Decoder, DecodingResult, Limits};
 
-use self::page::{Color, Page, Pages, upright_size};
+use self::page::{Color, Listed, Page, Pages, upright_size};
 use super::{
     Image, Pixels,
     limits::{damaged, finished},
@@ -42,8 +42,8 @@ fn damaged_tiff(path: &Path, what: String) -> Error {
 /// Height and width of the page that the options choose, upright.
 pub(super) fn size(bytes: &[u8], path: &Path, options: &DecodeOptions) -> Result<ImageSize> {
     let pages = opened(bytes, path)?;
-    let (_, directory, _) = &pages.full[options.page_of(path, pages.full.len())?];
-    upright_size(directory).map_err(|what| damaged_tiff(path, what))
+    let listed = &pages.full[options.page_of(path, pages.full.len())?];
+    upright_size(&listed.directory).map_err(|what| damaged_tiff(path, what))
 }
 
 /// Reads the page that the options choose, upright.
@@ -56,7 +56,7 @@ pub(super) fn decode(bytes: &[u8], path: &Path, options: &DecodeOptions) -> Resu
             format!("the first of {count} pages is read (see the page option)")
         });
     }
-    let (place, directory, mask) = &pages.full[index];
+    let Listed { directory, place, mask } = &pages.full[index];
     let page = Page::of(directory, pages.order, path, options)?;
     let (pixels, mut masked) = match chunk::is_known(page.compression) {
         true => own(bytes, path, &page)?,
@@ -100,7 +100,7 @@ fn foreign(
     bytes: &[u8],
     path: &Path,
     page: &Page,
-    place: usize,
+    place: Option<usize>,
     options: &DecodeOptions,
 ) -> Result<(Pixels, Vec<bool>)> {
     let unsupported = |what: String| Error::Unsupported { path: path.into(), what };
@@ -129,6 +129,7 @@ fn foreign(
         }
         other => damaged(path, ImageFormat::Tiff, other),
     };
+    let place = place.ok_or_else(|| unsupported(format!("{} below another directory", what())))?;
     let mut decoder = Decoder::new(Cursor::new(bytes)).map_err(refused)?;
     let mut limits = Limits::default();
     let most = usize::try_from(options.max_alloc_bytes).unwrap_or(usize::MAX);

@@ -38,6 +38,7 @@ mod tag {
     pub(super) const TILE_LENGTH: u16 = 323;
     pub(super) const TILE_OFFSETS: u16 = 324;
     pub(super) const TILE_COUNTS: u16 = 325;
+    pub(super) const SUB_DIRECTORIES: u16 = 330;
     pub(super) const EXTRA: u16 = 338;
     pub(super) const FORMAT: u16 = 339;
     pub(super) const GDAL_METADATA: u16 = 42_112;
@@ -104,30 +105,40 @@ pub(super) struct Page {
     pub(super) scales: Vec<Scale>,
 }
 
+/// A page in the list of a file.
+#[derive(Clone)]
+pub(super) struct Listed<'a> {
+    pub(super) directory: Directory<'a>,
+    /// Position in the file's chain; `None` for one below another directory.
+    pub(super) place: Option<usize>,
+    pub(super) mask: Option<Directory<'a>>,
+}
+
 /// The pages of a file: directories that hold an image of their own, and the mask behind each.
 pub(super) struct Pages<'a> {
     pub(super) order: Order,
-    /// Position in the file's chain, directory, and directory of its mask.
-    pub(super) full: Vec<(usize, Directory<'a>, Option<Directory<'a>>)>,
+    /// Directory, position in the file's chain, and directory of its mask.
+    pub(super) full: Vec<Listed<'a>>,
 }
 
 impl<'a> Pages<'a> {
-    /// Lists the pages. Thumbnails (other resolutions) and masks are not counted; in a file that holds
-    /// nothing else the largest counts as the page.
+    /// Lists the pages. Thumbnails (other resolutions) and masks are not counted. In a file whose
+    /// chain holds nothing else, the pages are those below its directories (as in DNG), else the
+    /// largest image.
     ///
     /// # Errors
     /// What is wrong with the file.
     pub(super) fn of(bytes: &'a [u8]) -> Result<Self, String> {
         let file = Directories::of(bytes).ok_or("expected the header of a TIFF")?;
-        let mut full: Vec<(usize, Directory<'a>, Option<Directory<'a>>)> = Vec::new();
-        let mut others = Vec::new();
+        let (mut full, mut others) = (Vec::<Listed<'a>>::new(), Vec::new());
         for (place, directory) in file.iter().enumerate() {
+            let listed = |directory| Listed { directory, place: Some(place), mask: None };
             match role(&directory)? {
-                Role::Full => full.push((place, directory, None)),
-                Role::Reduced => others.push((place, directory, None)),
+                Role::Full => full.push(listed(directory)),
+                Role::Reduced => others.push(listed(directory)),
                 Role::Mask => {
                     // A mask belongs to the page before it.
-                    if let Some((_, page, mask @ None)) = full.last_mut()
+                    if let Some(Listed { directory: page, mask: mask @ None, .. }) = full.last_mut()
                         && sides(page).ok() == sides(&directory).ok()
                     {
                         *mask = Some(directory);
@@ -136,8 +147,19 @@ impl<'a> Pages<'a> {
             }
         }
         if full.is_empty() {
-            others.sort_by_key(|(_, directory, _)| {
-                std::cmp::Reverse(sides(directory).map_or(0, ImageSize::area))
+            for listed in &others {
+                for at in listed.directory.numbers(tag::SUB_DIRECTORIES)?.unwrap_or_default() {
+                    if let Some(directory) = file.directory(at)
+                        && role(&directory)? == Role::Full
+                    {
+                        full.push(Listed { directory, place: None, mask: None });
+                    }
+                }
+            }
+        }
+        if full.is_empty() {
+            others.sort_by_key(|listed| {
+                std::cmp::Reverse(sides(&listed.directory).map_or(0, ImageSize::area))
             });
             full.extend(others.into_iter().next());
         }
