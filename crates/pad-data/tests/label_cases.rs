@@ -415,7 +415,12 @@ fn missing_images_are_counted() {
     // All of them: the folder is wrong.
     let folder = copy("N00");
     fs::rename(folder.path().join("train"), folder.path().join("elsewhere")).unwrap();
+    assert!(text(train(&folder), &folder).contains("of 6 images cannot be used"));
+    // Images of another part that have the same names are not taken for them.
+    fs::remove_dir_all(folder.path().join("elsewhere")).unwrap();
+    copy_all(&case("N00/train"), &folder.path().join("val"));
     assert!(text(train(&folder), &folder).contains("6 of 6 images cannot be used"));
+    copy_all(&case("N00/train"), &folder.path().join("elsewhere"));
     let images = Some(folder.path().join("elsewhere"));
     let options = DetectionOptions { images, ..Default::default() };
     check_square(&open_at(folder.path(), "train", "auto", &options).unwrap(), 6);

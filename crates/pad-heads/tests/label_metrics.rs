@@ -6,6 +6,7 @@ use std::{
 };
 
 use pad_data::{
+    Dataset,
     draw::Canvas,
     sets::detection::{DetectionOptions, DetectionSet},
 };
@@ -71,7 +72,7 @@ fn the_published_set_has_the_numbers_of_pycocotools() {
         ] {
             let options = DetectionOptions::default();
             let set = DetectionSet::open(&root, split, format.parse().unwrap(), &options).unwrap();
-            assert_eq!((pad_data::Dataset::len(&set), set.classes().len()), (images, 4));
+            assert_eq!((set.len(), set.classes().len()), (images, 4));
         }
     }
     check(&root.join("normal_json"), "val", "auto", &recorded);
