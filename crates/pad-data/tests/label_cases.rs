@@ -412,9 +412,17 @@ fn missing_images_are_counted() {
         );
         assert!(refused.starts_with(&start), "{refused}");
     }
-    // All of them: the folder is wrong.
+    // In a folder of another name they are found, as long as only one holds them.
     let folder = copy("N00");
     fs::rename(folder.path().join("train"), folder.path().join("elsewhere")).unwrap();
+    check_square(&train(&folder).unwrap(), 6);
+    // Images of another part that have the same names are not taken for them.
+    fs::remove_dir_all(folder.path().join("elsewhere")).unwrap();
+    copy_all(&case("N00/train"), &folder.path().join("val"));
+    assert!(text(train(&folder), &folder).contains("6 of 6 images cannot be used"));
+    for name in ["elsewhere", "there"] {
+        copy_all(&case("N00/train"), &folder.path().join(name));
+    }
     assert!(text(train(&folder), &folder).contains("6 of 6 images cannot be used"));
     let images = Some(folder.path().join("elsewhere"));
     let options = DetectionOptions { images, ..Default::default() };

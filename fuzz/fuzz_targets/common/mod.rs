@@ -30,7 +30,7 @@ pub fn check(root: &Path, format: &str, masks: bool) {
             DetectionSet::open(root, "train", format.parse().unwrap(), &options);
         match opened {
             Ok(set) => check_set(&set, masks),
-            Err(error) => assert!(error.to_string().lines().count() <= 1 || format == "cvat" || format == "voc"),
+            Err(error) => assert_eq!(error.to_string().lines().count(), 1, "{error}"),
         }
     }
 }

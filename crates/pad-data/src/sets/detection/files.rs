@@ -29,16 +29,18 @@ impl DetectionSet {
         Self { entries, classes, left_out }
     }
 
-    /// The part `split` (`train`, `val`, ..) of a folder.
+    /// The part `split` (`train`, `val`, ..) of a folder. `valid` and `validation` are `val`, too; of
+    /// `coco` and `cvat` a part may be the name of a file.
     ///
     /// | format | files | splits |
     /// |---|---|---|
     /// | `flir` | FLIR ADAS, thermal: version 2 (`images_thermal_SPLIT/coco.json`), or version 1 (`SPLIT/thermal_annotations.json`, 8 bits) | `train`, `val` |
     /// | `llvip` | LLVIP, infrared: `infrared/SPLIT`, boxes in `Annotations` | `train`, `test` |
-    /// | `coco` | `annotations/SPLIT.json`, images in `SPLIT/images`, `images/SPLIT`, `SPLIT` or `images` | any |
-    /// | `voc` | `Annotations`, images in `SPLIT/images`, `images/SPLIT` or `SPLIT` | any |
-    /// | `yolo` | `labels/SPLIT/NAME.txt`, images in `images/SPLIT`; `classes.txt` in `labels/SPLIT`, `labels` or the folder | any |
-    /// | `hit-uav` | HIT-UAV: `annotations/SPLIT.json`, images in `SPLIT/images` or `SPLIT`; never recognised by content | `train`, `val`, `test` |
+    /// | `hit-uav` | HIT-UAV: `annotations/SPLIT.json`, images in `SPLIT/images` or `SPLIT`, or both below `normal_json` | `train`, `val`, `test` |
+    /// | `coco` | `annotations/SPLIT.json`, `annotations/instances_SPLIT.json` (also with a year), `SPLIT/_annotations.coco.json`; images in `SPLIT/images`, `images/SPLIT`, `SPLIT`, beside the file, `images`, `data` or the folder | any |
+    /// | `cvat` | `annotations.xml` with subsets, `SPLIT.xml` or `SPLIT/annotations.xml`; images in `images/SPLIT`, `SPLIT`, `images` or the folder | any |
+    /// | `voc` | `Annotations` or XML files beside the images; images in `SPLIT/images`, `images/SPLIT` or `SPLIT`, or those of `ImageSets/Main/SPLIT.txt` | any |
+    /// | `yolo` | `labels/SPLIT/NAME.txt`, images in `images/SPLIT`; `SPLIT/labels` and `SPLIT/images`; the places in `data.yaml`; a list `SPLIT.txt`. Names in `classes.txt`, `obj.names` or `data.yaml` | any |
     ///
     /// Classes, unless others are requested, are those of the set; of `flir`, `hit-uav` and `llvip`
     /// [`BoxClasses::flir`], [`BoxClasses::hit_uav`], [`BoxClasses::llvip`].
@@ -59,10 +61,12 @@ impl DetectionSet {
     /// numbers.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::ClassNotFound`]; [`Error::Entry`] naming the file and the entry:
-    /// another kind of file or a truncated one, a duplicate number, a box without its image or
-    /// category, a category without its class, a box that [`BadBoxes`](super::BadBoxes) refuses, an
-    /// image without its file, a set without images; with masks, an object without a valid one.
+    /// [`Error::Io`]; [`Error::ClassNotFound`]; [`Error::Entry`] naming the file: another kind of file
+    /// or a truncated one, two images or categories of one number, a category without its class, a
+    /// set without images. [`Error::TooManyFaults`] for more than the
+    /// [tolerated](DetectionOptions::max_faulty) boxes without their image or category, boxes that
+    /// [`BadBoxes`](super::BadBoxes) refuses, images without their file, and, with masks, objects
+    /// without a valid one; where none is tolerated, the first of them as [`Error::Entry`].
     pub fn coco(
         annotations: impl AsRef<Path>,
         images: impl AsRef<Path>,
@@ -76,10 +80,12 @@ impl DetectionSet {
     /// count from 1 there and the last ones belong to the box, so `xmin = 1`, `xmax = 10` is a
     /// width of 10 from 0 to 10. Numbers are those of the natural order of names, from 1.
     ///
+    /// Images without a file are left out and counted.
+    ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::ClassNotFound`]; [`Error::Entry`] naming the file and the object: no
-    /// such XML, a name without its class, a box that [`BadBoxes`](super::BadBoxes) refuses, a file
-    /// of another image's size; [`Error::NoImages`].
+    /// [`Error::Io`]; [`Error::ClassNotFound`]; [`Error::NoImages`]; [`Error::Entry`] if no image has
+    /// a file, and for a name without its class; [`Error::TooManyFaults`] for files and objects that
+    /// cannot be used, or the first of them where none is tolerated.
     pub fn voc(
         images: impl AsRef<Path>,
         annotations: impl AsRef<Path>,
@@ -91,13 +97,15 @@ impl DetectionSet {
 
     /// The images of a folder, each with a text file `NAME.txt` in another: a line
     /// `class x y width height` for each box, classes from 0, the middle and the sides as shares of
-    /// the image's. An image without a file has no box. Names, unless given, are the lines of
-    /// `classes.txt` beside the text files.
+    /// the image's, or an outline `class x1 y1 x2 y2 ..`, of which the box around it is taken. An
+    /// image without a file has no box. Names, unless given, are the lines of `classes.txt` beside
+    /// the text files.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::ClassNotFound`]; [`Error::Line`] for a malformed line, a number
-    /// without its class, and a box that [`BadBoxes`](super::BadBoxes) refuses;
-    /// [`Error::NoImages`].
+    /// [`Error::Io`]; [`Error::ClassNotFound`]; [`Error::NoImages`]; [`Error::Entry`] if no image has
+    /// a file; [`Error::TooManyFaults`] for malformed lines, numbers without their class, and boxes
+    /// that [`BadBoxes`](super::BadBoxes) refuses, or the first [`Error::Line`] where none is
+    /// tolerated.
     pub fn yolo(
         images: impl AsRef<Path>,
         labels: impl AsRef<Path>,

@@ -9,7 +9,10 @@ use std::{
 
 use percent_encoding::percent_decode_str;
 
-use crate::sets::folder::{is_image, list};
+use crate::sets::{
+    folder::{is_image, list},
+    splits::is_part,
+};
 
 /// Number of names that decide between folders.
 const TRIED: usize = 32;
@@ -24,6 +27,8 @@ pub(super) struct Pictures {
 #[derive(Default)]
 struct Listing {
     paths: BTreeMap<String, Vec<PathBuf>>,
+    /// By file name, of those that are not in the folder of a part: there, an image of this name may
+    /// be another part's.
     names: BTreeMap<String, Vec<PathBuf>>,
 }
 
@@ -123,8 +128,10 @@ impl Listing {
                 if is_folder && depth < DEEPEST {
                     open.push((entry.path, format!("{relative}/"), depth + 1));
                 } else if !is_folder && is_image(&entry.name) {
-                    let name = entry.name.to_lowercase();
-                    listing.names.entry(name).or_default().push(entry.path.clone());
+                    if !below.split('/').any(is_part) {
+                        let name = entry.name.to_lowercase();
+                        listing.names.entry(name).or_default().push(entry.path.clone());
+                    }
                     listing.paths.entry(relative.to_lowercase()).or_default().push(entry.path);
                 }
             }
