@@ -61,6 +61,7 @@ mod gelu;
 mod gpu;
 mod layer_norm;
 mod linear;
+pub mod machine;
 mod masked_mse;
 mod max_pool2d;
 mod mode;
@@ -87,7 +88,11 @@ pub use branch::{
 pub use channel_norm2d::channel_norm2d;
 pub use conv_transpose2x2::conv_transpose2x2;
 pub use conv2d::conv2d;
-pub use cpu::{level::cpu_level, nary::backward, scratch::release_buffers};
+pub use cpu::{
+    level::{check_cpu_level, cpu_level},
+    nary::backward,
+    scratch::release_buffers,
+};
 pub use cross_entropy2d::{CrossEntropy, HardPixels, PixelMean, cross_entropy2d};
 pub use dropout::{drop_path, dropout};
 pub use error::{Error, Result};

@@ -15,8 +15,9 @@ use crate::{
 const FORMAT: &str = "pad-adapter/1";
 
 /// The entry of an adapter file's metadata that names the backbone it was trained on, as
-/// [`Backbone::open`](super::Backbone::open) takes it. A relative path is looked up in the folder
-/// of the adapter file first, then in the working directory.
+/// [`Backbone::open`](super::Backbone::open) takes it. A path is looked up from the folder of the
+/// adapter file ([`pad_ops::fs::find_from`]): in the folder, the working directory, the folders
+/// above.
 pub const BACKBONE: &str = "backbone";
 
 /// Digits of a digest that are shown.
@@ -87,6 +88,7 @@ impl AdapterFile {
         }
         let config: ViTConfig = serde_json::from_str(&entry("vit").unwrap_or_default())
             .map_err(|error| refuse(format!("metadata `vit`: {error}")))?;
+        config.validate().map_err(|error| refuse(format!("metadata `vit`: {error}")))?;
         if config.adapter.is_none() {
             return Err(refuse("metadata `vit` has no adapter".into()));
         }

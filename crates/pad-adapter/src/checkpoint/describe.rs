@@ -26,8 +26,12 @@ impl Checkpoint {
     pub fn vit_config(&self) -> Result<ViTConfig> {
         let refuse = |what: String| Error::Format { path: self.path().to_path_buf(), what };
         match self.metadata().get("vit") {
-            Some(json) => serde_json::from_str(json)
-                .map_err(|error| refuse(format!("metadata `vit`: {error}"))),
+            Some(json) => {
+                let config: ViTConfig = serde_json::from_str(json)
+                    .map_err(|error| refuse(format!("metadata `vit`: {error}")))?;
+                config.validate().map_err(|error| refuse(format!("metadata `vit`: {error}")))?;
+                Ok(config)
+            }
             None => self.inferred_config(Format::Ours, None),
         }
     }
@@ -153,14 +157,14 @@ impl Checkpoint {
         let rows = match self.dims("pos_embed") {
             Some(&[1, rows, _]) if rows > 1 => rows - 1,
             // A computed table: any size will do.
-            None => return Some(ImageSize::square(14 * patch)),
+            None => return Some(ImageSize::square(patch.saturating_mul(14))),
             Some(dims) => {
                 faults.push(format!("`pos_embed` of shape {dims:?}, expected (1, 1 + L, D)"));
                 return None;
             }
         };
         if rows.isqrt().pow(2) == rows {
-            return Some(ImageSize::square(rows.isqrt() * patch));
+            return Some(ImageSize::square(rows.isqrt().saturating_mul(patch)));
         }
         let size = match self.setting("image_size") {
             Some(Value::Array(sides)) => match sides.as_slice() {
@@ -169,8 +173,9 @@ impl Checkpoint {
             },
             _ => None,
         };
+        let pixels = rows.checked_mul(patch).and_then(|pixels| pixels.checked_mul(patch));
         match size {
-            Some((height, width)) if height.checked_mul(width) == Some(rows * patch * patch) => {
+            Some((height, width)) if pixels.is_some() && height.checked_mul(width) == pixels => {
                 Some(ImageSize { height, width })
             }
             _ => {

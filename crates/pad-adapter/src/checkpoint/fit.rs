@@ -20,8 +20,10 @@ impl Checkpoint {
     ///   computes itself.
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) for an image size that the patch does not divide.
+    /// [`Error::Config`](crate::Error::Config) for an invalid configuration, an image size that the
+    /// patch does not divide among them.
     pub fn fit(&mut self, config: &ViTConfig) -> Result<Vec<String>> {
+        config.validate()?; // before tables of its size are made
         let mut changes = Vec::new();
         let wanted = config.pos_table_grid()?;
         if let Some(table) = self.get("pos_embed").cloned()

@@ -5,16 +5,23 @@ mod adapter_file;
 mod backbone;
 mod describe;
 pub(crate) mod digest;
+mod expect_finite;
+pub(crate) mod finite;
 mod fit;
 mod formats;
 mod hub;
 #[cfg(feature = "hub")]
 mod hub_files;
 mod index;
+mod known_names;
 mod pickle;
 mod pth;
+mod pth_legacy;
 mod read;
+mod sniff;
+mod state_dict;
 mod stats;
+mod storages;
 mod write;
 
 pub use adapter_file::{AdapterFile, BACKBONE, save_adapter};

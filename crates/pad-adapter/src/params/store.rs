@@ -7,13 +7,25 @@ use std::{
 
 use candle_core::{DType, Device, Result as CandleResult, Shape, Tensor, Var};
 use candle_nn::{Init, VarBuilder, init::NormalOrUniform, var_builder::SimpleBackend};
-use pad_ops::rng::{Key, Purpose};
+use pad_ops::{
+    rng::{Key, Purpose},
+    text::shown,
+};
 
 use super::{LoadReport, Misshapen, Plan, Rate, Role, StoreSummary};
 use crate::{
     Error, Result,
-    checkpoint::{Checkpoint, digest},
+    checkpoint::{
+        Checkpoint, digest,
+        finite::{NotFinite, not_finite},
+    },
 };
+
+/// The most parameters of a model. The largest published transformers have some thousands.
+const MOST_PARAMETERS: usize = 1 << 16;
+
+/// The most bytes of first values where the machine does not say how much memory it has.
+const MOST_BYTES: u64 = 1 << 40;
 
 /// Where a parameter's first value came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +82,10 @@ struct Inner {
     may_be_unused: Rule,
     served: BTreeMap<String, Param>,
     misshapen: Vec<Misshapen>,
+    /// The first tensor of the checkpoint that is not finite.
+    not_finite: Option<(String, NotFinite)>,
+    /// Bytes of all values that were initialised.
+    drawn: u64,
 }
 
 /// Serves a model its parameters by name, from a checkpoint or an initialiser, and hands out a
@@ -110,6 +126,8 @@ impl ParamStore {
             may_be_unused: Box::new(|_| false),
             served: BTreeMap::new(),
             misshapen: Vec::new(),
+            not_finite: None,
+            drawn: 0,
         })))
     }
 
@@ -178,8 +196,9 @@ impl ParamStore {
     /// Builds a model on this store and checks that checkpoint and model agree.
     ///
     /// # Errors
-    /// [`Error::Tensors`] with everything that is missing, unexpected and misshapen; errors of
-    /// `build`.
+    /// [`Error::Tensors`] with everything that is missing, unexpected and misshapen;
+    /// [`Error::NotFinite`] for a tensor with NaN or infinite values; errors of `build`, those of a
+    /// model that is larger than the machine's memory among them.
     pub fn build<M, E: From<Error>>(
         &self,
         build: impl FnOnce(VarBuilder<'static>) -> Result<M, E>,
@@ -196,10 +215,10 @@ impl ParamStore {
         VarBuilder::from_backend(Box::new(self.clone()), DType::F32, device)
     }
 
-    /// Checks that checkpoint and model agree.
+    /// Checks that checkpoint and model agree, and that every value is finite.
     ///
     /// # Errors
-    /// [`Error::Tensors`].
+    /// [`Error::Tensors`]; [`Error::NotFinite`].
     pub fn check(&self) -> Result<()> {
         let inner = self.lock();
         let Some(checkpoint) = &inner.checkpoint else { return Ok(()) };
@@ -217,7 +236,20 @@ impl ParamStore {
             unexpected: unexpected.map(ToString::to_string).collect(),
             misshapen: inner.misshapen.clone(),
         };
-        if report.is_clean() { Ok(()) } else { Err(Error::Tensors(report)) }
+        if !report.is_clean() {
+            return Err(Error::Tensors(report));
+        }
+        match &inner.not_finite {
+            Some((name, found)) => {
+                let tensor = inner.served.get(name).map(|param| &param.tensor);
+                let tensor = tensor.or_else(|| checkpoint.get(name));
+                Err(match tensor {
+                    Some(tensor) => Error::not_finite(checkpoint.path(), name, tensor, *found),
+                    None => Error::Tensors(report),
+                })
+            }
+            None => Ok(()),
+        }
     }
 
     /// Every parameter served, by name.
@@ -276,6 +308,10 @@ impl Inner {
     ) -> CandleResult<(Tensor, Origin)> {
         if let Some(found) = self.checkpoint.as_ref().and_then(|file| file.get(name)) {
             if found.shape() == shape {
+                if self.not_finite.is_none() {
+                    let found = not_finite(found)?;
+                    self.not_finite = found.map(|found| (name.to_string(), found));
+                }
                 return Ok((found.clone(), Origin::Checkpoint));
             }
             // Recorded, so that the report names every misshapen tensor and not only the first.
@@ -293,6 +329,21 @@ impl Inner {
                 expected: shape.dims().to_vec(),
                 found: value.dims().to_vec(),
             });
+        }
+        if self.checkpoint.is_some() && !(self.may_be_fresh)((self.role_of)(name)) {
+            // The model will not be built: nothing is drawn for it, whatever size it claims.
+            let nothing = Tensor::zeros(1, DType::F32, &Device::Cpu)?;
+            return Ok((nothing.broadcast_as(shape)?, Origin::Init));
+        }
+        self.drawn = self.drawn.saturating_add(4 * shape.elem_count() as u64);
+        let memory = pad_ops::machine::memory_bytes().unwrap_or(MOST_BYTES);
+        if self.drawn > memory {
+            candle_core::bail!(
+                "`{}` of shape {shape:?}: the model takes {} MiB or more, this machine has {} MiB",
+                shown(name),
+                self.drawn >> 20,
+                memory >> 20
+            );
         }
         Ok((initial(shape, name, init, self.key)?, Origin::Init))
     }
@@ -316,10 +367,26 @@ impl Inner {
                 known.tensor.shape()
             );
         }
+        let values =
+            shape.dims().iter().try_fold(8_usize, |all, &side| all.checked_mul(side.max(1)));
+        if values.is_none_or(|bytes| isize::try_from(bytes).is_err()) {
+            candle_core::bail!("`{}`: shape {shape:?} is beyond any memory", shown(name));
+        }
+        if self.served.len() >= MOST_PARAMETERS {
+            candle_core::bail!(
+                "`{}`: a model of more than {MOST_PARAMETERS} parameters",
+                shown(name)
+            );
+        }
         let (value, origin) = self.first_value(&shape, name, init)?;
-        let value = value.to_dtype(dtype)?.to_device(device)?.contiguous()?;
         let role = (self.role_of)(name);
-        let trains = may_train && self.plan.rate(role).is_some();
+        let is_placeholder =
+            origin == Origin::Init && self.checkpoint.is_some() && !(self.may_be_fresh)(role);
+        let value = match is_placeholder {
+            true => value,
+            false => value.to_dtype(dtype)?.to_device(device)?.contiguous()?,
+        };
+        let trains = may_train && !is_placeholder && self.plan.rate(role).is_some();
         let var = if trains { Some(Var::from_tensor(&value)?) } else { None };
         let tensor = var.as_ref().map_or(value, |var| var.as_tensor().clone());
         let param = Param { name: name.to_string(), role, tensor: tensor.clone(), var, origin };

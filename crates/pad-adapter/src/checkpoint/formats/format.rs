@@ -2,9 +2,9 @@
 
 use std::{fmt, str::FromStr};
 
-use pad_ops::text::unknown_name;
+use pad_ops::text::{shown, unknown_name};
 
-use super::{clip, mmselfsup, ours, rule::Table, transformers};
+use super::{clip, mmselfsup, ours, rule::Table, transformers, wrappers::Names};
 use crate::{
     Error, Result,
     checkpoint::{Checkpoint, InputStats},
@@ -12,15 +12,6 @@ use crate::{
 
 /// The metadata entry with the naming scheme of a file that this project exported.
 pub(super) const NAMES: &str = "names";
-
-/// Prefixes of programs that train on several devices or compile.
-const WRAPPERS: [&str; 2] = ["module.", "_orig_mod."];
-
-/// The wrapper's prefix that all names have; empty without one.
-pub(super) fn wrapper(checkpoint: &Checkpoint) -> &'static str {
-    let all = |prefix: &str| checkpoint.names().all(|name| name.starts_with(prefix));
-    WRAPPERS.into_iter().find(|prefix| all(prefix)).unwrap_or("")
-}
 
 /// The naming scheme of a checkpoint's tensors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -99,27 +90,82 @@ impl Format {
     /// [`Error::Format`] with some of the names if they are of no known format;
     /// [`Error::UnknownName`] for metadata with an unknown format.
     pub fn detect(checkpoint: &Checkpoint) -> Result<Self> {
+        Self::found(checkpoint, Names::of(checkpoint.names())).map(|(format, _)| format)
+    }
+
+    /// [`Format::detect`] for names without wrappers; returns them without the prefix, if one
+    /// stands in front of the format's.
+    ///
+    /// # Errors
+    /// As [`Format::detect`]; [`Error::Format`] if several networks of a format lie in the file.
+    pub(super) fn found(checkpoint: &Checkpoint, names: Names) -> Result<(Self, Names)> {
         // Our own exports say whose names they have, and may carry our metadata beside them.
         if let Some(name) = checkpoint.metadata().get(NAMES) {
-            return name.parse();
+            return Ok((name.parse()?, names));
         }
         let own = checkpoint.metadata().contains_key("vit") || checkpoint.own_format().is_some();
-        if own && Self::Ours.prefix_in(checkpoint).is_some() {
-            return Ok(Self::Ours);
+        if own && Self::Ours.prefix_in(&names).is_some() {
+            return Ok((Self::Ours, names));
         }
-        let found = Self::TRIED.into_iter().find(|format| format.prefix_in(checkpoint).is_some());
-        found.ok_or_else(|| {
-            let names: Vec<&str> = checkpoint.names().take(4).collect();
-            let more = if checkpoint.tensors().len() > names.len() { ", .." } else { "" };
-            Error::Format {
+        let found = Self::TRIED.into_iter().find(|format| format.prefix_in(&names).is_some());
+        if let Some(format) = found {
+            return Ok((format, names));
+        }
+        for format in Self::TRIED {
+            if let Some(inside) = format.behind_a_prefix(checkpoint, &names)? {
+                return Ok((format, inside));
+            }
+        }
+        let found: Vec<String> =
+            checkpoint.names().take(4).map(|name| shown(name).to_string()).collect();
+        let more = if checkpoint.tensors().len() > found.len() { ", .." } else { "" };
+        Err(Error::Format {
+            path: checkpoint.path().to_path_buf(),
+            what: format!(
+                "the names are of no known format ({}{more}); name one of {}",
+                found.join(", "),
+                Self::names()
+            ),
+        })
+    }
+
+    /// The names behind the one prefix in front of the format's; `None` for another format.
+    ///
+    /// # Errors
+    /// [`Error::Format`] with the prefixes, if there are several.
+    pub(super) fn behind_a_prefix(
+        self,
+        checkpoint: &Checkpoint,
+        names: &Names,
+    ) -> Result<Option<Names>> {
+        const WHY: &str = "not under the prefix of the network";
+        let table = self.table();
+        let Some(mark) = table.marks.first() else { return Ok(None) };
+        let own = table.prefixes.iter().chain(&[""]);
+        let mut places: Vec<(&str, Names)> = Vec::new();
+        for prefix in names.prefixes_of(mark) {
+            // A prefix of the format's own stays.
+            let outer = own.clone().find_map(|own| prefix.strip_suffix(own)).unwrap_or(prefix);
+            if places.iter().any(|(known, _)| *known == outer) {
+                continue;
+            }
+            let inside = names.under(outer, WHY).without_heads();
+            if self.prefix_in(&inside).is_some() {
+                places.push((outer, inside));
+            }
+        }
+        if places.len() > 1 {
+            let listed: Vec<String> =
+                places.iter().take(8).map(|(prefix, _)| format!("`{}`", shown(prefix))).collect();
+            return Err(Error::Format {
                 path: checkpoint.path().to_path_buf(),
                 what: format!(
-                    "the names are of no known format ({}{more}); name one of {}",
-                    names.join(", "),
-                    Self::names()
+                    "several networks, under the prefixes {}; expected the option `prefix` with one",
+                    listed.join(", ")
                 ),
-            }
-        })
+            });
+        }
+        Ok(places.pop().map(|(_, inside)| inside))
     }
 
     /// All names, for errors.
@@ -142,13 +188,10 @@ impl Format {
         }
     }
 
-    /// The prefix of the format's marks in `checkpoint`; `None` for another format.
-    pub(super) fn prefix_in(self, checkpoint: &Checkpoint) -> Option<&'static str> {
+    /// The prefix of the format's marks among `names`; `None` for another format.
+    pub(super) fn prefix_in(self, names: &Names) -> Option<&'static str> {
         let table = self.table();
-        let wrapper = wrapper(checkpoint);
-        let has = |prefix: &str, name: &str| {
-            checkpoint.get(&format!("{wrapper}{prefix}{name}")).is_some()
-        };
+        let has = |prefix: &str, name: &str| names.has(&format!("{prefix}{name}"));
         let prefixes = table.prefixes.iter().chain(&[""]);
         prefixes.copied().find(|prefix| {
             // Of a format that has prefixes for some names only, the marks may lie on either side.

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use pad_ops::text::{SHOWN, shown};
+
 /// The change to one tensor, or to three that were joined.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -33,6 +35,13 @@ pub enum Change {
     /// The format's table does not know it: it keeps its name, and a model without such a tensor
     /// does not load the file.
     Unknown(String),
+    /// Its values cannot be read here, and it is left out.
+    Unread {
+        /// Name in the file.
+        name: String,
+        /// Why it cannot be read.
+        why: String,
+    },
 }
 
 /// The result of a conversion, tensor by tensor; its `Display` is a table.
@@ -59,6 +68,7 @@ impl ConversionReport {
                 Change::Joined { .. } => counts[2] += 3,
                 Change::Dropped { .. } => counts[3] += 1,
                 Change::Unknown(_) => counts[4] += 1,
+                Change::Unread { .. } => {}
             }
         }
         counts
@@ -81,8 +91,14 @@ impl ConversionReport {
     /// The counts in one line.
     pub fn summary(&self) -> String {
         let [kept, renamed, joined, dropped, unknown] = self.counts();
+        let unread = self.changes.iter().filter(|change| matches!(change, Change::Unread { .. }));
+        let unread = match unread.count() {
+            0 => String::new(),
+            count => format!(", {count} unread"),
+        };
         format!(
-            "{}: {} tensors: {kept} kept, {renamed} renamed, {joined} joined, {dropped} dropped, {unknown} unknown",
+            "{}: {} tensors: {kept} kept, {renamed} renamed, {joined} joined, {dropped} dropped, {unknown} \
+             unknown{unread}",
             self.title,
             self.counts().iter().sum::<usize>()
         )
@@ -98,17 +114,28 @@ impl fmt::Display for ConversionReport {
             Change::Joined { from, .. } => from[0].len(),
             _ => 0,
         });
-        let width = names.max().unwrap_or(0);
+        let width = names.max().unwrap_or(0).min(SHOWN);
+        let name = |name: &str| shown(name).to_string();
         for change in &self.changes {
             match change {
                 Change::Kept(_) => {}
-                Change::Renamed { from, to } => write!(f, "\nrenamed  {from:<width$}  {to}")?,
-                Change::Joined { from: [first, second, third], to } => write!(
-                    f,
-                    "\njoined   {first:<width$}  {to}\n         {second:<width$}  {to}\n         {third:<width$}  {to}"
-                )?,
-                Change::Dropped { name, why } => write!(f, "\ndropped  {name:<width$}  ({why})")?,
-                Change::Unknown(name) => write!(f, "\nunknown  {name}")?,
+                Change::Renamed { from, to } => {
+                    write!(f, "\nrenamed  {:<width$}  {}", name(from), name(to))?;
+                }
+                Change::Joined { from: [first, second, third], to } => {
+                    for (word, from) in
+                        [("joined ", first), ("       ", second), ("       ", third)]
+                    {
+                        write!(f, "\n{word}  {:<width$}  {}", name(from), name(to))?;
+                    }
+                }
+                Change::Dropped { name: from, why } => {
+                    write!(f, "\ndropped  {:<width$}  ({why})", name(from))?;
+                }
+                Change::Unknown(from) => write!(f, "\nunknown  {}", name(from))?,
+                Change::Unread { name: from, why } => {
+                    write!(f, "\nunread   {:<width$}  ({why})", name(from))?;
+                }
             }
         }
         if let Some(why) = &self.unresolved {
