@@ -13,11 +13,15 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
 use clap_complete::Shell;
+use pad::ops::{check_cpu_level, text::shown_up_to};
 
 use crate::{
     run::{Result, group, signals},
     tools::output::print,
 };
+
+/// The longest error that is printed, characters: names and values in it come from files.
+const LONGEST: usize = 8000;
 
 /// 25 to 40% on outputs of tens of megabytes: glibc maps and faults each of them anew.
 #[global_allocator]
@@ -120,12 +124,13 @@ fn main() -> ExitCode {
         .with_target(false)
         .without_time()
         .init();
-    match run(program) {
+    match check_cpu_level().map_err(Into::into).and_then(|()| run(program)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => match error.downcast_ref::<signals::Stopped>() {
             Some(stopped) => stopped.exit_code(),
             None => {
-                eprintln!("error: {}", error.to_string().replace('\n', " "));
+                let text = error.to_string().replace('\n', " ");
+                eprintln!("error: {}", shown_up_to(&text, LONGEST));
                 ExitCode::FAILURE
             }
         },

@@ -57,7 +57,10 @@ impl MaeConfig {
     /// [`Error::Config`], or the encoder's own.
     pub fn validate(&self) -> Result<()> {
         self.encoder.validate()?;
-        self.decoder().validate()?;
+        self.decoder().validate().map_err(|error| match error {
+            pad_adapter::Error::Config { faults, .. } => Error::Config { what: "decoder", faults },
+            other => other.into(),
+        })?;
         let faults = Mask::ratio_faults(self.encoder.grid()?.len(), self.mask_ratio);
         if faults.is_empty() { Ok(()) } else { Err(Error::Config { what: "mae", faults }) }
     }

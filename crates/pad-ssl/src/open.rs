@@ -64,7 +64,10 @@ impl OpenOptions {
             Some(config) => config,
             None => backbone.config()?,
         };
-        Ok(ViTConfig { image_size: self.image_size.unwrap_or(config.image_size), ..config })
+        let image_size = self.image_size.unwrap_or(config.image_size);
+        let config = ViTConfig { image_size, ..config };
+        config.validate()?;
+        Ok(config)
     }
 
     fn device(&self) -> Device {
@@ -149,6 +152,7 @@ impl Mae {
             return Err(Error::MissingDecoder { model: source.into() });
         }
         let config = crate::MaeConfig { encoder, ..stored.config };
+        config.validate()?;
         notes.extend(checkpoint.fit(&config.encoder)?);
         let device = options.device();
         let mut store = ParamStore::from_checkpoint(checkpoint, &device, Key::new(0));

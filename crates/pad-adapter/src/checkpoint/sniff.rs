@@ -87,11 +87,11 @@ pub(super) fn kind(start: &[u8], length: u64, path: &Path) -> Kind {
     if let Some((_, what)) = other.iter().find(|(with, _)| begins(with)) {
         return Kind::Other(what);
     }
-    if length == 0 {
-        return Kind::Other("an empty file");
-    }
     if has_extension("safetensors") {
         return Kind::Safetensors; // its reader says what is wrong
+    }
+    if length == 0 {
+        return Kind::Other("an empty file");
     }
     Kind::Other(
         "not a checkpoint: expected safetensors, a file of torch.save or an index of shards",

@@ -45,6 +45,8 @@ pub(super) fn find<'a>(
     };
     let mut found = Vec::new();
     collect(pickle, top, path.to_string(), DEPTH, &mut found);
+    // Random states, averages of losses and the like may lie beside it, at the top.
+    found.retain(|candidate| !candidate.entries.keys().all(|name| is_of_training(name)));
     // A dictionary of a few tensors beside that of the weights (a queue, a centre, averages of the
     // loss) is none.
     let most = found.iter().map(|candidate| candidate.entries.len()).max().unwrap_or(0);

@@ -420,20 +420,8 @@ fn files_that_are_refused() {
     );
     assert!(!std::path::Path::new("pad-malicious-file-ran").exists());
     assert_eq!(
-        pth("other_key.pth"),
-        "FILE: no tensor found at the top or under `model`, `state_dict` or `teacher`; keys at the top: weights, epoch"
-    );
-    assert_eq!(
-        pth("expanded.pth"),
-        "FILE: tensor `a`: 1000 values over 1 stored ones: an expanded view"
-    );
-    assert_eq!(
         pth("complex.pth"),
-        "FILE: tensor `a`: storage of type ComplexFloatStorage, which is not read here"
-    );
-    assert_eq!(
-        refusal(&at("mae_fair_legacy.pth"), None),
-        "FILE: written by PyTorch before 1.6, or not by torch.save: load it in PyTorch and save it again"
+        "FILE: the file holds no tensor that can be read: `a` (of the type ComplexFloat)"
     );
 
     let folder = tempfile::tempdir().unwrap();

@@ -1,6 +1,6 @@
 //! Conversion of checkpoints from one set of names to another.
 
-use std::collections::{BTreeMap, btree_map::Entry};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use candle_core::Tensor;
 use pad_ops::text::shown;
@@ -64,14 +64,27 @@ impl Checkpoint {
         let outside = table.outside.unwrap_or(table.groups);
         let title = format!("{format} -> {}", Format::Ours);
         let unread = self.unread().clone();
+        // Counters, masks and indices that no table knows; our own files hold what their models
+        // need.
+        let whole = self.tensors().iter().filter(|(_, tensor)| !tensor.dtype().is_float());
+        let whole: BTreeSet<String> = match format {
+            Format::Ours => BTreeSet::new(),
+            _ => whole.map(|(name, _)| name.clone()).collect(),
+        };
         let (mut converted, mut report) = self.renamed(title, |name| {
             if let Some(why) = dropped.get(name) {
                 return (Some(Fate::Dropped(why)), "");
             }
-            let name = plain.get(name).copied().unwrap_or(name);
-            match name.strip_prefix(prefix) {
+            let plain = plain.get(name).copied().unwrap_or(name);
+            let (fate, prefix) = match plain.strip_prefix(prefix) {
                 Some(inside) => (fate(table.groups, inside), prefix),
-                None => (fate(outside, name), ""),
+                None => (fate(outside, plain), ""),
+            };
+            match fate {
+                None if whole.contains(name) => {
+                    (Some(Fate::Dropped("whole numbers of a name that is not known")), "")
+                }
+                fate => (fate, prefix),
             }
         })?;
         let known =
