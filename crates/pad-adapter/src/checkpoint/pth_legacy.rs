@@ -108,7 +108,9 @@ fn places(
         let size = u64::from_le_bytes(count).checked_mul(width).ok_or_else(cut)?;
         let start = at + 8;
         at = start.checked_add(size).filter(|&end| end <= bytes.end).ok_or_else(cut)?;
-        places.insert(key.to_string(), (start, size));
+        if places.insert(key.to_string(), (start, size)).is_some() {
+            return Err(format!("the storage `{}` is there twice", shown(key)));
+        }
     }
     Ok(places)
 }

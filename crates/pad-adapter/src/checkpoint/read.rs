@@ -19,6 +19,7 @@ use super::{
     pth::read_zip,
     pth_legacy::read_legacy,
     sniff::{Kind, START, kind},
+    state_dict::MOST_TENSORS,
 };
 use crate::{Error, Result};
 
@@ -111,9 +112,9 @@ impl Checkpoint {
                 path: folder.to_path_buf(),
                 what: format!("a folder without any of {}", FILES.join(", ")),
             })?;
-            Self::open_file(&path, key)?
+            Self::open_file(&path, key, true)?
         } else {
-            Self::open_file(path, key)?
+            Self::open_file(path, key, true)?
         };
         let folder = found.path.parent();
         found.hub_config = folder.and_then(hub_config);
@@ -125,7 +126,8 @@ impl Checkpoint {
         Ok(found)
     }
 
-    fn open_file(path: &Path, key: Option<&str>) -> Result<Self> {
+    /// Reads one file; `may_be_index` is false for the files that an index names.
+    fn open_file(path: &Path, key: Option<&str>, may_be_index: bool) -> Result<Self> {
         let io = |cause| Error::Io { path: path.to_path_buf(), cause };
         let refuse = |what: String| Error::Format { path: path.to_path_buf(), what };
         let mut file = pad_ops::fs::open(path).map_err(io)?;
@@ -134,7 +136,8 @@ impl Checkpoint {
         (&mut file).take(START as u64).read_to_end(&mut start).map_err(io)?;
         file.seek(SeekFrom::Start(0)).map_err(io)?;
         let found = match kind(&start, length, path) {
-            Kind::Index => return Self::open_shards(path, key),
+            Kind::Index if may_be_index => return Self::open_shards(path, key),
+            Kind::Index => return Err(refuse("an index of shards inside another one".into())),
             Kind::Safetensors if key.is_some() => {
                 let what = "a safetensors file has no keys: expected the option `prefix` in place of \
                             the option `key`";
@@ -161,7 +164,7 @@ impl Checkpoint {
             if !file.exists() {
                 return Err(refuse(format!("it names the file `{shown_shard}`, which is absent")));
             }
-            let mut part = Self::open_file(&file, key)?;
+            let mut part = Self::open_file(&file, key, false)?;
             for name in names {
                 if let Some(why) = part.unread.remove(&name) {
                     all.unread.insert(name, why);
@@ -190,6 +193,10 @@ impl Checkpoint {
         let (_, header) = SafeTensors::read_metadata(bytes)
             .map_err(|error| refuse(format!("not a safetensors file: {error}")))?;
         let metadata = header.metadata().clone().unwrap_or_default().into_iter().collect();
+        let count = header.tensors().len();
+        if count > MOST_TENSORS {
+            return Err(refuse(format!("{count} tensors, expected at most {MOST_TENSORS}")));
+        }
         let views = SafeTensors::deserialize(bytes)
             .map_err(|error| refuse(format!("not a safetensors file: {error}")))?;
         let (mut tensors, mut unread) = (BTreeMap::new(), BTreeMap::new());

@@ -1,6 +1,6 @@
 //! Where the weights lie in what `torch.save` wrote: the one dictionary of tensors, wherever it is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use candle_core::DType;
 use pad_ops::text::shown;
@@ -12,6 +12,10 @@ const OPTION: &str = "the option `key`";
 
 /// How many dictionaries deep the weights may lie below the outermost one.
 const DEPTH: usize = 3;
+
+/// The most tensors of a file: each takes some memory of its own, however few values it has. The
+/// largest published checkpoints have some thousands.
+pub(super) const MOST_TENSORS: usize = 1 << 17;
 
 /// What a tensor is made of: its storage, and its layout there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,8 +47,7 @@ pub(super) fn find<'a>(
         Some(wanted) => (descend(pickle, root, wanted)?, wanted),
         None => (root, ""),
     };
-    let mut found = Vec::new();
-    collect(pickle, top, path.to_string(), DEPTH, &mut found);
+    let mut found = collect(pickle, top, path);
     // Random states, averages of losses and the like may lie beside it, at the top.
     found.retain(|candidate| !candidate.entries.keys().all(|name| is_of_training(name)));
     // A dictionary of a few tensors beside that of the weights (a queue, a centre, averages of the
@@ -59,6 +62,7 @@ pub(super) fn find<'a>(
         }
     }
     match kept.len() {
+        1 if most > MOST_TENSORS => Err(format!("{most} tensors, expected at most {MOST_TENSORS}")),
         1 => Ok(kept.swap_remove(0).entries),
         0 => Err(nothing(pickle, top, path)),
         count => {
@@ -101,31 +105,39 @@ fn is_of_training(key: &str) -> bool {
         || key == "message_hub"
 }
 
-/// Adds the dictionaries with tensors at `id` and, `depth` levels down, below it.
-fn collect<'a>(
-    pickle: &Pickle<'a>,
-    id: Id,
-    path: String,
-    depth: usize,
-    found: &mut Vec<Candidate<'a>>,
-) {
-    /// Of a file with more dictionaries than this nobody chooses one from a list.
+/// The dictionaries with tensors at `top` and up to [`DEPTH`] levels below it, each once, however
+/// often it is named.
+fn collect<'a>(pickle: &Pickle<'a>, top: Id, path: &str) -> Vec<Candidate<'a>> {
+    /// Of a file with more dictionaries of tensors than this no one is chosen from a list.
     const MOST: usize = 64;
-    let all = pickle.entries(id);
-    let entries: BTreeMap<&str, Entry> =
-        all.iter().filter_map(|(name, id)| Some((*name, entry(pickle, *id)?))).collect();
-    if !entries.is_empty() && found.len() < MOST {
-        found.push(Candidate { path: path.clone(), entries });
-    }
-    if depth == 0 {
-        return;
-    }
-    for (name, id) in all {
-        if pickle.is_dict(id) && !is_of_training(name) && found.len() < MOST {
-            let path = if path.is_empty() { name.to_string() } else { format!("{path}.{name}") };
-            collect(pickle, id, path, depth - 1, found);
+    let mut found = Vec::new();
+    let mut seen = BTreeSet::from([top]);
+    let mut level = vec![(path.to_string(), top)];
+    for _ in 0..=DEPTH {
+        let mut below = Vec::new();
+        for (path, id) in level {
+            let all = pickle.entries(id);
+            let entries: BTreeMap<&str, Entry> = all
+                .iter()
+                .filter_map(|(name, id)| Some((*name, entry(pickle, *id)?)))
+                .take(MOST_TENSORS + 1) // one too many is an error
+                .collect();
+            for (name, id) in all {
+                if pickle.is_dict(id) && !is_of_training(name) && seen.insert(id) {
+                    let name = shown(name);
+                    below.push((
+                        if path.is_empty() { name.to_string() } else { format!("{path}.{name}") },
+                        id,
+                    ));
+                }
+            }
+            if !entries.is_empty() && found.len() < MOST {
+                found.push(Candidate { path, entries });
+            }
         }
+        level = below;
     }
+    found
 }
 
 /// The dictionary that the names in `wanted` lead to. A name may have dots of its own.

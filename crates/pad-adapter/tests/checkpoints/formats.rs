@@ -453,6 +453,11 @@ fn files_that_are_refused() {
         refuse_index("{}"),
         "FILE: not an index of shards: missing field `weight_map` at line 1 column 2"
     );
+    // An index that names itself under another name.
+    let own = r#"{"weight_map": {"a": "one.safetensors"}}"#;
+    std::fs::write(path("one.safetensors"), own).unwrap();
+    let text = refuse_index(own);
+    assert!(text.ends_with("one.safetensors: an index of shards inside another one"), "{text}");
     std::fs::copy(at("vit/model.safetensors"), path("one.safetensors")).unwrap();
     assert_eq!(
         refuse_index(r#"{"weight_map": {"a": "one.safetensors"}}"#),

@@ -115,6 +115,46 @@ fn what_is_no_regular_file_is_refused_at_once() {
     assert!(Checkpoint::open(&file).unwrap().hub_config().is_none());
 }
 
+/// Dictionaries that name each other thousands of times, and one tensor under thousands of names:
+/// each is looked at once, and their number is bounded.
+#[test]
+fn few_bytes_that_make_much_work() {
+    let start = std::time::Instant::now();
+    let names: Vec<String> = (0..100_000).map(|i| i.to_string()).collect();
+    // A dictionary whose values are one other dictionary, five levels deep; keyed by memo.
+    let mut object = [b"}q\x00".to_vec()].concat();
+    for level in 1..5_u8 {
+        let entries: Vec<u8> = names
+            .iter()
+            .flat_map(|name| [super::torch_file::text(name), vec![b'h', level - 1]].concat())
+            .collect();
+        object = [object, b"0}(".to_vec(), entries, b"uq".to_vec(), vec![level]].concat();
+    }
+    let text = refusal(&archive(&object, &[]), "a.pth");
+    assert!(text.contains("no dictionary of tensors"), "{text}");
+    let tensor = dense("0", &[1]);
+    let names: Vec<String> = (0..(1 << 17) + 1).map(|i| i.to_string()).collect();
+    let entries: Vec<u8> = names
+        .iter()
+        .flat_map(|n| [super::torch_file::text(n), b"h\x00".to_vec()].concat())
+        .collect();
+    let object = [tensor, b"q\x000}(".to_vec(), entries, b"u".to_vec()].concat();
+    let text = refusal(&archive(&object, &[("data/0", floats([1.0]))]), "a.pth");
+    assert_eq!(text, "FILE: 131073 tensors, expected at most 131072");
+    // A network behind each of thousands of prefixes.
+    let one = Tensor::zeros(1, DType::F32, &Device::Cpu).unwrap();
+    let names = (0..20_000).flat_map(|i| {
+        ["patch_embed.proj.weight", "blocks.0.attn.qkv.weight"].map(|name| format!("p{i}.{name}"))
+    });
+    let file = Checkpoint::from_tensors("FILE", names.map(|name| (name, one.clone())).collect());
+    let text = file.to_ours(None).map(|_| ()).unwrap_err().to_string();
+    assert!(
+        text.starts_with("FILE: several networks, under the prefixes `p0.`, `p1.`, "),
+        "{text}"
+    );
+    assert!(start.elapsed().as_secs() < 60, "{:?}", start.elapsed());
+}
+
 /// Names from files, in errors: escaped, and cut.
 #[test]
 fn errors_show_no_escapes_and_no_endless_names() {

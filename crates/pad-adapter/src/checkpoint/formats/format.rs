@@ -143,7 +143,8 @@ impl Format {
         let Some(mark) = table.marks.first() else { return Ok(None) };
         let own = table.prefixes.iter().chain(&[""]);
         let mut places: Vec<(&str, Names)> = Vec::new();
-        for prefix in names.prefixes_of(mark) {
+        // More than a few make an error anyway.
+        for prefix in names.prefixes_of(mark).into_iter().take(64) {
             // A prefix of the format's own stays.
             let outer = own.clone().find_map(|own| prefix.strip_suffix(own)).unwrap_or(prefix);
             if places.iter().any(|(known, _)| *known == outer) {
