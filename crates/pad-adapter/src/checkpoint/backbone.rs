@@ -185,15 +185,16 @@ impl Backbone {
         mut checkpoint: Checkpoint,
         options: &BackboneOptions,
     ) -> Result<Self> {
+        if let Some(prefix) = &options.prefix {
+            checkpoint = checkpoint.under_prefix(prefix)?;
+        }
         for reader in &options.readers {
             if let Some(config) = reader(&mut checkpoint)? {
                 checkpoint.describe(&config)?;
                 break;
             }
         }
-        let prefix = options.prefix.as_deref();
-        let (checkpoint, report) =
-            checkpoint.to_ours_under(options.format, options.scale, prefix)?;
+        let (checkpoint, report) = checkpoint.to_ours_with(options.format, options.scale)?;
         let unknown: BTreeSet<&str> = report.unknown().into_iter().collect();
         checkpoint.expect_finite(|name| !unknown.contains(name))?;
         let config = match &report.unresolved {

@@ -173,7 +173,8 @@ fn formats_and_prefixes_by_name() {
     ] {
         for format in [None, Some(Format::Timm)] {
             let file = Checkpoint::open(at(name)).unwrap();
-            let (file, _) = file.to_ours_under(format, None, prefix).unwrap();
+            let file = prefix.map_or(Ok(file.clone()), |prefix| file.under_prefix(prefix)).unwrap();
+            let (file, _) = file.to_ours(format).unwrap();
             assert_eq!(
                 file.names().collect::<Vec<_>>(),
                 want.names().collect::<Vec<_>>(),
@@ -182,7 +183,7 @@ fn formats_and_prefixes_by_name() {
         }
     }
     let file = Checkpoint::open(at("encoder.pth")).unwrap();
-    let text = file.to_ours_under(None, None, Some("net.")).unwrap_err().to_string();
+    let text = file.under_prefix("net.").unwrap_err().to_string();
     assert!(
         text.ends_with(": no name begins with the prefix `net.`; they begin with encoder."),
         "{text}"

@@ -1,16 +1,15 @@
 //! Conversion of checkpoints from one set of names to another.
 
-use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
+use std::collections::{BTreeMap, btree_map::Entry};
 
 use candle_core::Tensor;
 use pad_ops::text::shown;
 
 use super::{
-    format::{Format, NAMES},
+    format::{Format, NAMES, wrapper},
     ours,
     report::{Change, ConversionReport},
     rule::{Fate, fate},
-    wrappers::Names,
 };
 use crate::{Error, Result, Scale, checkpoint::Checkpoint, vit::ViTConfig};
 
@@ -40,56 +39,21 @@ impl Checkpoint {
         format: Option<Format>,
         scale: Option<Scale>,
     ) -> Result<(Self, ConversionReport)> {
-        self.to_ours_under(format, scale, None)
-    }
-
-    /// [`Checkpoint::to_ours_with`] for a network whose names have `prefix` in front, with or
-    /// without its last dot; tensors without it are left out. What training on several devices and
-    /// compiling add to names (`module.`, `_orig_mod.`), and one prefix in front of the names of a
-    /// format, are found without.
-    ///
-    /// # Errors
-    /// As [`Checkpoint::to_ours`]; [`Error::Format`] if no name begins with `prefix`.
-    pub fn to_ours_under(
-        self,
-        format: Option<Format>,
-        scale: Option<Scale>,
-        prefix: Option<&str>,
-    ) -> Result<(Self, ConversionReport)> {
-        let (format, names) = self.unwrapped(format, prefix)?;
-        let names = names.without_heads();
-        let (plain, dropped) = (names.by_file_name(), &names.dropped);
+        let (file, names) = self.unwrapped(format)?;
+        let format = format.map_or_else(|| Format::of_plain(&file), Ok)?;
         let table = format.table();
-        let prefix = format.prefix_in(&names).unwrap_or("");
+        let wrapper = wrapper(&file);
+        let prefix = format.prefix_in(&file).unwrap_or("");
         let outside = table.outside.unwrap_or(table.groups);
         let title = format!("{format} -> {}", Format::Ours);
-        let unread = self.unread().clone();
-        // Counters, masks and indices that no table knows; our own files hold what their models
-        // need.
-        let whole = self.tensors().iter().filter(|(_, tensor)| !tensor.dtype().is_float());
-        let whole: BTreeSet<String> = match format {
-            Format::Ours => BTreeSet::new(),
-            _ => whole.map(|(name, _)| name.clone()).collect(),
-        };
-        let (mut converted, mut report) = self.renamed(title, |name| {
-            if let Some(why) = dropped.get(name) {
-                return (Some(Fate::Dropped(why)), "");
-            }
-            let plain = plain.get(name).copied().unwrap_or(name);
-            let (fate, prefix) = match plain.strip_prefix(prefix) {
+        let (mut converted, mut report) = file.renamed(title, |name| {
+            let name = name.strip_prefix(wrapper).unwrap_or(name);
+            match name.strip_prefix(prefix) {
                 Some(inside) => (fate(table.groups, inside), prefix),
-                None => (fate(outside, plain), ""),
-            };
-            match fate {
-                None if whole.contains(name) => {
-                    (Some(Fate::Dropped("whole numbers of a name that is not known")), "")
-                }
-                fate => (fate, prefix),
+                None => (fate(outside, name), ""),
             }
         })?;
-        let known =
-            |change: &Change| !matches!(change, Change::Unknown(_) | Change::Dropped { .. });
-        if !report.changes.iter().any(known) {
+        if report.unknown().len() == report.changes.len() {
             let first = report.unknown().into_iter().take(4).map(|name| shown(name).to_string());
             let first = first.collect::<Vec<_>>().join(", ");
             return Err(Error::Format {
@@ -97,8 +61,7 @@ impl Checkpoint {
                 what: format!("no name is one of the format {format} (found {first}, ..)"),
             });
         }
-        report.changes.extend(unread.into_iter().map(|(name, why)| Change::Unread { name, why }));
-        report.changes.sort_by(|a, b| source(a).cmp(source(b)));
+        names.complete(&mut converted, &mut report, format);
         converted.remove_metadata(NAMES);
         let has_layer_scale = converted.get("blocks.0.ls1.gamma").is_some();
         let stats = converted.input_stats()?;
@@ -119,23 +82,6 @@ impl Checkpoint {
             Err(error) => report.unresolved = Some(error.to_string()),
         }
         Ok((converted, report))
-    }
-
-    /// The format, and the names without what programs put around them.
-    fn unwrapped(&self, format: Option<Format>, prefix: Option<&str>) -> Result<(Format, Names)> {
-        let refuse = |what: String| Error::Format { path: self.path().to_path_buf(), what };
-        let names = Names::of(self.names());
-        let names = match prefix {
-            Some(prefix) => names.under_given(prefix).map_err(refuse)?,
-            None => names,
-        };
-        let Some(format) = format else { return Format::found(self, names) };
-        if format.prefix_in(&names).is_none()
-            && let Some(inside) = format.behind_a_prefix(self, &names)?
-        {
-            return Ok((format, inside));
-        }
-        Ok((format, names))
     }
 
     /// Renames the tensors to the original PAD repository's names, so that its pre-training code
@@ -271,7 +217,7 @@ impl Checkpoint {
             target.insert(new.clone(), &from[0], joined).map_err(refuse)?;
             changes.push(Change::Joined { from, to: new });
         }
-        changes.sort_by(|a, b| source(a).cmp(source(b)));
+        changes.sort_by(|a, b| a.source().cmp(b.source()));
         let report = ConversionReport { title, changes, unresolved: None };
         Ok((self.with(target.tensors), report))
     }
@@ -296,18 +242,6 @@ impl Target {
                 Ok(())
             }
         }
-    }
-}
-
-/// A change's first name in the file.
-fn source(change: &Change) -> &str {
-    match change {
-        Change::Kept(name)
-        | Change::Unknown(name)
-        | Change::Dropped { name, .. }
-        | Change::Unread { name, .. } => name,
-        Change::Renamed { from, .. } => from,
-        Change::Joined { from, .. } => &from[0],
     }
 }
 

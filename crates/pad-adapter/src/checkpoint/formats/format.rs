@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use pad_ops::text::{shown, unknown_name};
 
-use super::{clip, mmselfsup, ours, rule::Table, transformers, wrappers::Names};
+use super::{clip, mmselfsup, ours, rule::Table, transformers};
 use crate::{
     Error, Result,
     checkpoint::{Checkpoint, InputStats},
@@ -12,6 +12,15 @@ use crate::{
 
 /// The metadata entry with the naming scheme of a file that this project exported.
 pub(super) const NAMES: &str = "names";
+
+/// Prefixes of programs that train on several devices or compile.
+const WRAPPERS: [&str; 2] = ["module.", "_orig_mod."];
+
+/// The wrapper's prefix that all names have; empty without one.
+pub(super) fn wrapper(checkpoint: &Checkpoint) -> &'static str {
+    let all = |prefix: &str| checkpoint.names().all(|name| name.starts_with(prefix));
+    WRAPPERS.into_iter().find(|prefix| all(prefix)).unwrap_or("")
+}
 
 /// The naming scheme of a checkpoint's tensors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -55,7 +64,7 @@ impl Format {
     ];
 
     /// The order in which formats are tried: those with more marks come first.
-    const TRIED: [Self; 9] = [
+    pub(super) const TRIED: [Self; 9] = [
         Self::ClipVision,
         Self::Clip,
         Self::VitMae,
@@ -83,90 +92,33 @@ impl Format {
         }
     }
 
-    /// Detects the format of a checkpoint from its names; of files that this project wrote, from
-    /// their metadata.
+    /// [`Format::detect`] for a checkpoint whose names stand without wrappers.
     ///
     /// # Errors
-    /// [`Error::Format`] with some of the names if they are of no known format;
-    /// [`Error::UnknownName`] for metadata with an unknown format.
-    pub fn detect(checkpoint: &Checkpoint) -> Result<Self> {
-        Self::found(checkpoint, Names::of(checkpoint.names())).map(|(format, _)| format)
-    }
-
-    /// [`Format::detect`] for names without wrappers; returns them without the prefix, if one
-    /// stands in front of the format's.
-    ///
-    /// # Errors
-    /// As [`Format::detect`]; [`Error::Format`] if several networks of a format lie in the file.
-    pub(super) fn found(checkpoint: &Checkpoint, names: Names) -> Result<(Self, Names)> {
+    /// As [`Format::detect`].
+    pub(super) fn of_plain(checkpoint: &Checkpoint) -> Result<Self> {
         // Our own exports say whose names they have, and may carry our metadata beside them.
         if let Some(name) = checkpoint.metadata().get(NAMES) {
-            return Ok((name.parse()?, names));
+            return name.parse();
         }
         let own = checkpoint.metadata().contains_key("vit") || checkpoint.own_format().is_some();
-        if own && Self::Ours.prefix_in(&names).is_some() {
-            return Ok((Self::Ours, names));
+        if own && Self::Ours.prefix_in(checkpoint).is_some() {
+            return Ok(Self::Ours);
         }
-        let found = Self::TRIED.into_iter().find(|format| format.prefix_in(&names).is_some());
-        if let Some(format) = found {
-            return Ok((format, names));
-        }
-        for format in Self::TRIED {
-            if let Some(inside) = format.behind_a_prefix(checkpoint, &names)? {
-                return Ok((format, inside));
-            }
-        }
-        let found: Vec<String> =
-            checkpoint.names().take(4).map(|name| shown(name).to_string()).collect();
-        let more = if checkpoint.tensors().len() > found.len() { ", .." } else { "" };
-        Err(Error::Format {
-            path: checkpoint.path().to_path_buf(),
-            what: format!(
-                "the names are of no known format ({}{more}); name one of {}",
-                found.join(", "),
-                Self::names()
-            ),
-        })
-    }
-
-    /// The names behind the one prefix in front of the format's; `None` for another format.
-    ///
-    /// # Errors
-    /// [`Error::Format`] with the prefixes, if there are several.
-    pub(super) fn behind_a_prefix(
-        self,
-        checkpoint: &Checkpoint,
-        names: &Names,
-    ) -> Result<Option<Names>> {
-        const WHY: &str = "not under the prefix of the network";
-        let table = self.table();
-        let Some(mark) = table.marks.first() else { return Ok(None) };
-        let own = table.prefixes.iter().chain(&[""]);
-        let mut places: Vec<(&str, Names)> = Vec::new();
-        // More than a few make an error anyway.
-        for prefix in names.prefixes_of(mark).into_iter().take(64) {
-            // A prefix of the format's own stays.
-            let outer = own.clone().find_map(|own| prefix.strip_suffix(own)).unwrap_or(prefix);
-            if places.iter().any(|(known, _)| *known == outer) {
-                continue;
-            }
-            let inside = names.under(outer, WHY).without_heads();
-            if self.prefix_in(&inside).is_some() {
-                places.push((outer, inside));
-            }
-        }
-        if places.len() > 1 {
-            let listed: Vec<String> =
-                places.iter().take(8).map(|(prefix, _)| format!("`{}`", shown(prefix))).collect();
-            return Err(Error::Format {
+        let found = Self::TRIED.into_iter().find(|format| format.prefix_in(checkpoint).is_some());
+        found.ok_or_else(|| {
+            let names = checkpoint.names().take(4).map(|name| shown(name).to_string());
+            let names: Vec<String> = names.collect();
+            let more = if checkpoint.tensors().len() > names.len() { ", .." } else { "" };
+            Error::Format {
                 path: checkpoint.path().to_path_buf(),
                 what: format!(
-                    "several networks, under the prefixes {}; expected the option `prefix` with one",
-                    listed.join(", ")
+                    "the names are of no known format ({}{more}); name one of {}",
+                    names.join(", "),
+                    Self::names()
                 ),
-            });
-        }
-        Ok(places.pop().map(|(_, inside)| inside))
+            }
+        })
     }
 
     /// All names, for errors.
@@ -189,10 +141,13 @@ impl Format {
         }
     }
 
-    /// The prefix of the format's marks among `names`; `None` for another format.
-    pub(super) fn prefix_in(self, names: &Names) -> Option<&'static str> {
+    /// The prefix of the format's marks in `checkpoint`; `None` for another format.
+    pub(super) fn prefix_in(self, checkpoint: &Checkpoint) -> Option<&'static str> {
         let table = self.table();
-        let has = |prefix: &str, name: &str| names.has(&format!("{prefix}{name}"));
+        let wrapper = wrapper(checkpoint);
+        let has = |prefix: &str, name: &str| {
+            checkpoint.get(&format!("{wrapper}{prefix}{name}")).is_some()
+        };
         let prefixes = table.prefixes.iter().chain(&[""]);
         prefixes.copied().find(|prefix| {
             // Of a format that has prefixes for some names only, the marks may lie on either side.

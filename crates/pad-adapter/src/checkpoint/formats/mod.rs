@@ -8,6 +8,7 @@ mod ours;
 mod report;
 mod rule;
 mod transformers;
+mod unwrap;
 mod wrappers;
 
 pub use format::Format;

@@ -44,6 +44,38 @@ pub enum Change {
     },
 }
 
+impl Change {
+    /// The (first) name in the file.
+    pub(super) fn source(&self) -> &str {
+        match self {
+            Self::Kept(name)
+            | Self::Unknown(name)
+            | Self::Dropped { name, .. }
+            | Self::Unread { name, .. } => name,
+            Self::Renamed { from, .. } => from,
+            Self::Joined { from, .. } => &from[0],
+        }
+    }
+
+    /// The change with other names in the file; a name that was kept only there is renamed.
+    pub(super) fn with_sources(self, source: impl Fn(&str) -> String) -> Self {
+        match self {
+            Self::Kept(to) => match source(&to) {
+                from if from == to => Self::Kept(to),
+                from => Self::Renamed { from, to },
+            },
+            Self::Renamed { from, to } => match source(&from) {
+                from if from == to => Self::Kept(to),
+                from => Self::Renamed { from, to },
+            },
+            Self::Joined { from, to } => Self::Joined { from: from.map(|name| source(&name)), to },
+            Self::Dropped { name, why } => Self::Dropped { name: source(&name), why },
+            Self::Unknown(name) => Self::Unknown(source(&name)),
+            Self::Unread { name, why } => Self::Unread { name, why },
+        }
+    }
+}
+
 /// The result of a conversion, tensor by tensor; its `Display` is a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

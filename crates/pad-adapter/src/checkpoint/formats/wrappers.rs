@@ -39,14 +39,14 @@ impl Names {
         Self { names: paired(plain, files), dropped: BTreeMap::new() }
     }
 
-    /// Whether there is such a name.
-    pub(super) fn has(&self, name: &str) -> bool {
-        self.names.contains_key(name)
+    /// Names without wrappers, each with the name in the file.
+    pub(super) fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.names.iter().map(|(plain, file)| (plain.as_str(), file.as_str()))
     }
 
-    /// From each name in the file to the one without wrappers.
-    pub(super) fn by_file_name(&self) -> BTreeMap<&str, &str> {
-        self.names.iter().map(|(plain, file)| (file.as_str(), plain.as_str())).collect()
+    /// The name in the file of one without wrappers.
+    pub(super) fn in_file<'a>(&'a self, plain: &'a str) -> &'a str {
+        self.names.get(plain).map_or(plain, String::as_str)
     }
 
     /// The names that begin with `prefix`, without it; all others are left out.
@@ -251,7 +251,8 @@ mod tests {
 
     fn plain(names: &[&str]) -> Vec<String> {
         let found = Names::of(names.iter().copied());
-        let by_file = found.by_file_name();
+        let by_file: BTreeMap<&str, &str> =
+            found.pairs().map(|(plain, file)| (file, plain)).collect();
         names.iter().map(|name| by_file[name].to_string()).collect()
     }
 
@@ -340,7 +341,7 @@ mod tests {
         assert_eq!(names.prefixes_of("a.w").into_iter().collect::<Vec<_>>(), ["model."]);
         for prefix in ["model", "model."] {
             let under = names.under_given(prefix).unwrap();
-            assert!(under.has("a.w") && under.has("b") && !under.has("head.c"));
+            assert_eq!(under.pairs().collect::<Vec<_>>(), [("a.w", "model.a.w"), ("b", "model.b")]);
             assert_eq!(under.dropped["head.c"], "not under the prefix");
         }
         assert_eq!(
@@ -349,6 +350,6 @@ mod tests {
         );
         // Wrapped behind the prefix too.
         let names = Names::of(["student.module.a", "student.module.b", "teacher.a"].into_iter());
-        assert!(names.under_given("student").unwrap().has("a"));
+        assert_eq!(names.under_given("student").unwrap().in_file("a"), "student.module.a");
     }
 }
