@@ -64,8 +64,8 @@ impl BackboneOptions {
         Self { format, ..self }
     }
 
-    /// Sets what stands in front of the network's names in the file (`encoder.`), with or without the
-    /// last dot; tensors without it are left out. Default: found, if there is one network.
+    /// Sets what stands in front of the network's names in the file (`encoder.`), with or without
+    /// its last dot; tensors without it are left out. Default: found, if there is one network.
     #[must_use]
     pub fn with_prefix(self, prefix: Option<String>) -> Self {
         Self { prefix, ..self }

@@ -15,6 +15,7 @@ mod hub_files;
 mod index;
 mod known_names;
 mod pickle;
+mod pickle_objects;
 mod pth;
 mod pth_legacy;
 mod read;

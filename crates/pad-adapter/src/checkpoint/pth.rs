@@ -13,7 +13,7 @@ use zip::{
 };
 
 use super::{
-    pickle::Pickle,
+    pickle_objects::Pickle,
     state_dict::find,
     storages::{Source, Tensors, read},
 };

@@ -12,7 +12,8 @@ use std::{
 use pad_ops::text::shown;
 
 use super::{
-    pickle::{CUT, Pickle},
+    pickle::CUT,
+    pickle_objects::Pickle,
     state_dict::find,
     storages::{Source, Tensors, read},
 };

@@ -81,8 +81,8 @@ impl Checkpoint {
     /// - `hf://owner/repo[/file][@revision]`, fetched from the Hugging Face hub (feature `hub`; its
     ///   cache and its environment variables are honoured, `HF_HUB_OFFLINE` among them).
     ///
-    /// The first bytes tell what a file is, whatever its name. Tensors of types that candle does not
-    /// have (8-bit integers, complex numbers, quantised ones) are left out with a warning, see
+    /// The first bytes tell what a file is, whatever its name. Tensors of types that candle lacks
+    /// (8-bit integers, complex numbers, quantised ones) are left out with a warning, see
     /// [`Checkpoint::unread`]. A `config.json` beside the file is kept with it, see
     /// [`Checkpoint::vit_config`].
     ///

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use candle_core::DType;
 use pad_ops::text::shown;
 
-use super::pickle::{Id, Pickle};
+use super::pickle_objects::{Id, Pickle};
 
 /// The option that names a dictionary, in errors.
 const OPTION: &str = "the option `key`";

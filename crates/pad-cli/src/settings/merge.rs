@@ -76,6 +76,10 @@ impl<P: Trainer> Settings<P> {
         if let Some(folder) = &start.resume {
             let mut settings = Self::of_file(&folder.join("config.toml"), given)?;
             settings.run.find_from(folder);
+            let given = &flags.run;
+            if given.weights.is_some() || given.backbone.is_some() || given.data.is_some() {
+                settings.run.make_absolute();
+            }
             return Ok(settings);
         }
         let mut settings = Self::of_new(start, flags, given)?;

@@ -36,8 +36,8 @@ impl Format {
         // More than a few make an error anyway.
         for prefix in names.prefixes_of(mark).into_iter().take(64) {
             // A prefix of the format's own stays.
-            let own = table.prefixes.iter().chain(&[""]);
-            let outer = own.filter_map(|own| prefix.strip_suffix(own)).next().unwrap_or(prefix);
+            let mut own = table.prefixes.iter().chain(&[""]);
+            let outer = own.find_map(|own| prefix.strip_suffix(own)).unwrap_or(prefix);
             if places.iter().any(|(known, _)| *known == outer) {
                 continue;
             }
