@@ -248,3 +248,166 @@ fn an_adapter_of_another_backbone_is_refused_in_the_same_words_everywhere() {
         assert_eq!(refused(&arguments), pretrain, "{arguments:?}");
     }
 }
+
+/// NaN in the weights: every program that opens them names the tensor, and none leaves a result.
+#[test]
+fn weights_that_are_no_numbers_are_refused_everywhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = data(folder.path(), 12);
+    let at = |name: &str| folder.path().join(name);
+    success(pretrain(&data, &at("scratch"), &["--max-steps=1"]));
+    let good = Checkpoint::open(at("scratch/model.safetensors")).unwrap();
+    let with_fault = |name: &str, tensor: &str, value: f32| {
+        let mut file = good.clone();
+        let found = file.get(tensor).unwrap();
+        let shape = found.dims().to_vec();
+        let mut values = found.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        values[3] = value;
+        let device = candle_core::Device::Cpu;
+        file.insert(tensor, candle_core::Tensor::from_vec(values, shape, &device).unwrap());
+        save(at(name), file.tensors(), file.metadata(), FloatType::AsIs).unwrap();
+        at(name).display().to_string()
+    };
+    let nan = with_fault("nan.safetensors", "blocks.1.norm1.weight", f32::NAN);
+    let infinite = with_fault("inf.safetensors", "decoder_norm.bias", f32::INFINITY);
+    let out = at("refused").display().to_string();
+    let data = data.display().to_string();
+    let refused = |arguments: &[&str]| {
+        let mut command = program(arguments[0]);
+        let error = error_line(&command.args(&arguments[1..]).output().unwrap());
+        assert!(!at("refused").exists(), "{error}");
+        error
+    };
+    let want = format!(
+        "{nan}: tensor `blocks.1.norm1.weight`: value 3 of 160 is NaN, expected finite numbers (1 are not)"
+    );
+    for arguments in [
+        vec!["embed", &data, "--out", &out, "--weights", &nan],
+        vec!["pretrain", "--data", &data, "--out", &out, "--weights", &nan, "--paradigm", "pad"],
+        vec!["segment", "train", "--out", &out, "--weights", &nan],
+        vec!["detect", "train", "--out", &out, "--weights", &nan],
+        vec!["reconstruct", &data, "--out", &out, "--weights", &nan],
+        vec!["convert", &nan, "refused.safetensors"],
+    ] {
+        assert_eq!(refused(&arguments), want, "{arguments:?}");
+    }
+    let text = refused(&["reconstruct", &data, "--out", &out, "--weights", &infinite]);
+    assert!(text.contains("tensor `decoder_norm.bias`: value 3 of 32 is inf"), "{text}");
+}
+
+/// Values that are out of all bounds end at once, whatever takes them.
+#[test]
+fn values_beyond_every_machine() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = data(folder.path(), 12);
+    let out = folder.path().join("out");
+    let text = |more: &[&str]| error_line(&pretrain(&data, &out, more).output().unwrap());
+    for (more, want) in [
+        (&["--threads=1000000"][..], "threads: `count` is 1000000, expected at most "),
+        (&["--workers=1000000"], "`workers` is 1000000, expected at most 1024"),
+        (&["--image-size=102400"], "expected sides of at most 32768 pixels"),
+        (&["--decoder-depth=1000000000"], "decoder: `depth` is 1000000000, expected at most 1024"),
+        (&["--decoder-dim=4611686018427387904"], "decoder: `embed_dim` is 4611686018427387904"),
+        (&["--patch-size=4294967296"], "`patch_size` is 4294967296, expected at most 4096"),
+        (&["--batch-size=4611686018427387904"], "`batch_size` is 4611686018427387904, expected"),
+        (&["--bottleneck=4611686018427387904"], "`bottleneck` is 4611686018427387904, expected"),
+    ] {
+        let said = text(more);
+        assert!(said.contains(want), "{more:?}: {said}");
+    }
+    assert!(!out.exists());
+    // From the metadata of a file.
+    let mut file = Checkpoint::from_safetensors(pad::assets::VIT_PICO_RGB, "asset").unwrap();
+    let weights = folder.path().join("weights.safetensors");
+    for (find, put) in [
+        (r#""mlp_ratio":4.0"#, r#""mlp_ratio":1e308"#),
+        (r#""depth":6"#, r#""depth":1000000000000000000"#),
+        (r#""decoder_depth":2"#, r#""decoder_depth":1000000000"#),
+        (r#""patch_size":16"#, r#""patch_size":4611686018427387904"#),
+    ] {
+        let sound = file.metadata().clone();
+        for key in ["vit", "mae"] {
+            if let Some(json) = sound.get(key).filter(|json| json.contains(find)) {
+                file.set_metadata(key, json.replace(find, put));
+            }
+        }
+        assert_ne!(*file.metadata(), sound, "{find}");
+        save(&weights, file.tensors(), file.metadata(), FloatType::AsIs).unwrap();
+        let mut reconstruct = program("reconstruct");
+        reconstruct.arg(&data).arg("--weights").arg(&weights).arg("--out").arg(&out);
+        let error = error_line(&reconstruct.output().unwrap());
+        assert!(error.contains(", expected at most ") && error.contains("metadata `"), "{error}");
+        for (key, value) in sound {
+            file.set_metadata(key, value);
+        }
+    }
+    let mut command = pretrain(&data, &out, &[]);
+    let error = error_line(&command.env("PAD_CPU", "nonsense").output().unwrap());
+    assert_eq!(error, "PAD_CPU: expected portable, avx2, avx512 or avx512bf16, found `nonsense`");
+}
+
+#[cfg(unix)]
+#[test]
+fn pipes_and_devices_are_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let data = data(folder.path(), 12);
+    let out = folder.path().join("out");
+    for (path, kind) in [(pipe.as_path(), "a pipe"), (Path::new("/dev/zero"), "a device")] {
+        let want = format!("{}: {kind}, expected a file", path.display());
+        for flag in ["--weights", "--recipe"] {
+            let mut command = pretrain(&data, &out, &["--paradigm=pad"]);
+            let error = error_line(&command.arg(flag).arg(path).output().unwrap());
+            if flag == "--weights" {
+                assert_eq!(error, want);
+            }
+        }
+        let mut convert = program("convert");
+        let error = error_line(&convert.arg(path).arg("--list").output().unwrap());
+        assert_eq!(error, want);
+    }
+}
+
+/// A run and its weights are found from any working directory, and after both have moved.
+#[test]
+fn runs_are_used_from_anywhere() {
+    let root = tempfile::tempdir().unwrap();
+    let old = root.path().join("old");
+    data(&old, 12);
+    success(pretrain(&old.join("data"), &old.join("scratch"), &["--max-steps=1"]));
+    std::fs::rename(old.join("scratch/model.safetensors"), old.join("w.safetensors")).unwrap();
+    let more = ["--paradigm=pad", "--model=auto", "--max-steps=2", "--weights=w.safetensors"];
+    let mut train = pretrain(Path::new("data"), Path::new("runs/w"), &more);
+    train.current_dir(&old);
+    success(train);
+    let uses = |tree: &str| {
+        let run = format!("{tree}/runs/w");
+        for (number, arguments) in [
+            vec!["embed", "DATA", "--run", &run, "--out"],
+            vec!["embed", "DATA", "--weights", &run, "--out"],
+            vec!["convert", &run],
+            vec!["reconstruct", "DATA", "--run", &run, "--count", "2", "--out"],
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let data = format!("{tree}/data");
+            let arguments =
+                arguments.iter().map(|text| if *text == "DATA" { &data } else { *text });
+            let mut command = program(arguments.clone().next().unwrap());
+            command.args(arguments.skip(1)).arg(format!("{tree}-{number}.safetensors"));
+            command.current_dir(root.path());
+            success(command);
+        }
+    };
+    uses("old");
+    std::fs::rename(&old, root.path().join("new")).unwrap();
+    uses("new");
+    // The run goes on there, with a word on what is where.
+    let mut resume = program("pretrain");
+    resume.args(["--resume", "new/runs/w", "--max-steps", "3"]).current_dir(root.path());
+    let said = stderr(&success(resume));
+    assert!(said.contains("w.safetensors is not there: "), "{said}");
+    assert!(said.contains("the weights are "), "{said}");
+}

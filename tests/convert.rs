@@ -195,6 +195,62 @@ fn an_unknown_scale_must_be_named() {
     assert_eq!(adapter.scale, pad::Scale::Fixed(0.1));
 }
 
+/// Weights under any name, key, prefix and wrapper, with odd tensors beside them.
+#[test]
+fn weights_as_people_have_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| golden_folder().join("cases/C").join(name);
+    let want = folder.path().join("want.safetensors");
+    convert(&at("weights.th"), &want, &[]);
+    for (name, more, line) in [
+        ("module_orig.pth", &[][..], "timm -> ours: 30 tensors"),
+        ("orig_module.pth", &[], "timm -> ours: 30 tensors"),
+        ("model_best.pth.tar", &[], "timm -> ours: 30 tensors"),
+        ("lightning.ckpt", &[], "timm -> ours: 30 tensors"),
+        ("lightning_compiled.pth", &[], "timm -> ours: 30 tensors"),
+        ("encoder.pth", &["--prefix=encoder."], "timm -> ours: 30 tensors"),
+        ("key_model_state_dict.pth", &["--key=model_state_dict"], "timm -> ours: 30 tensors"),
+        ("nested_ema.pth", &["--key=ema"], "timm -> ours: 30 tensors"),
+        ("odd_values.pth", &[], "timm -> ours: 30 tensors"),
+        ("with_int8.pth", &[], "unread   q  (of the type Char)"),
+        ("st_bool.safetensors", &[], "dropped  q  (whole numbers of a name that is not known)"),
+        ("with_expanded.pth", &[], "dropped  head.bias  (classification head)"),
+    ] {
+        let output = folder.path().join(format!("{name}.safetensors"));
+        let said = convert(&at(name), &output, more);
+        assert!(said.contains(line), "{name}: {said}");
+        assert_eq!(programs::bytes(output), programs::bytes(want.clone()), "{name}");
+    }
+    let output = folder.path().join("dinov2.safetensors");
+    let said = convert(&at("dinov2_chunked.pth"), &output, &[]);
+    assert!(said.contains("(head of DINO's training)"), "{said}");
+    let legacy = folder.path().join("legacy.safetensors");
+    convert(&golden_folder().join("vit/mae_fair_legacy.pth"), &legacy, &[]);
+    let plain = folder.path().join("plain.safetensors");
+    convert(&golden_folder().join("vit/mae_fair.pth"), &plain, &[]);
+    assert_eq!(programs::bytes(legacy), programs::bytes(plain));
+
+    // The same flags where weights are only used.
+    let data = folder.path().join("data");
+    write_images(&data, 6);
+    for (name, more) in [
+        ("dinov2_teacher.pth", &[][..]),
+        ("encoder.pth", &["--prefix=encoder"]),
+        ("nested_ema.pth", &["--key=ema.module"]),
+        ("with_bool.pth", &[]),
+    ] {
+        let mut embed = program("embed");
+        let output = folder.path().join(format!("{name}.features.safetensors"));
+        embed.arg(&data).arg("--out").arg(&output).arg("--weights").arg(at(name));
+        success({
+            embed.args(more);
+            embed
+        });
+        let features = Checkpoint::open(&output).unwrap();
+        assert_eq!(features.get("features").unwrap().dims(), [6, 64], "{name}");
+    }
+}
+
 #[test]
 fn bad_files_are_one_line_each() {
     let folder = tempfile::tempdir().unwrap();
@@ -203,10 +259,6 @@ fn bad_files_are_one_line_each() {
     assert_eq!(
         refusal(&name("pth/malicious.pth"), &[&out]),
         "FILE: the pickle names `posix.system`, which no checkpoint needs: refused, and nothing in it was executed"
-    );
-    assert_eq!(
-        refusal(&name("vit/mae_fair_legacy.pth"), &[&out]),
-        "FILE: written by PyTorch before 1.6, or not by torch.save: load it in PyTorch and save it again"
     );
     let text = refusal(&name("vit/absent.pth"), &[&out]);
     assert!(text.starts_with("FILE: No such file or directory"), "{text}");
@@ -218,7 +270,18 @@ fn bad_files_are_one_line_each() {
         "FILE@main: built without the feature `hub`: add it, or download the file"
     );
     let good = name("vit/mae_fair.pth");
-    assert_eq!(refusal(&good, &[&out, "--prefix=backbone."]), "--prefix goes with --to original");
+    let text = refusal(&good, &[&out, "--prefix=backbone."]);
+    assert!(text.starts_with("FILE: no name begins with the prefix `backbone.`; "), "{text}");
+    assert_eq!(
+        refusal(&good, &[&out, "--prefix=a.", "--from-prefix=b."]),
+        "--prefix and --from-prefix are both the input's without --to original"
+    );
+    let text = refusal(&good, &[&out, "--key=ema"]);
+    assert!(text.starts_with("FILE: no key `ema`; keys there: "), "{text}");
+    let text = refusal(&name("cases/C/st_i8.safetensors"), &[&out, "--key=ema"]);
+    assert_eq!(text, "FILE: a safetensors file has no keys: expected --prefix in place of --key");
+    let text = refusal(&name("cases/C/nan.pth"), &[&out]);
+    assert!(text.contains(": tensor `") && text.contains(" is NaN, expected finite"), "{text}");
     assert_eq!(
         refusal(&good, &["weights.pth"]),
         "weights.pth: expected a name that ends with .safetensors"

@@ -90,6 +90,9 @@ impl Default for AdapterConfig {
 }
 
 impl AdapterConfig {
+    /// The widest bottleneck; wider than the widest published transformer.
+    const MOST_WIDTH: usize = 1 << 16;
+
     /// Checks the configuration and reports all faults at once.
     ///
     /// # Errors
@@ -115,6 +118,10 @@ impl AdapterConfig {
         let mut faults = Vec::new();
         if self.bottleneck == 0 {
             faults.push("`bottleneck` is 0, expected at least 1".to_string());
+        }
+        if self.bottleneck > Self::MOST_WIDTH {
+            let (found, most) = (self.bottleneck, Self::MOST_WIDTH);
+            faults.push(format!("`bottleneck` is {found}, expected at most {most}"));
         }
         if !(0.0..1.0).contains(&self.dropout) {
             faults.push(format!("`dropout` is {}, expected 0 <= dropout < 1", self.dropout));

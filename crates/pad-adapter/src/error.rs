@@ -1,8 +1,14 @@
 //! Errors of configurations, checkpoints and inputs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use crate::params::LoadReport;
+use candle_core::Tensor;
+use pad_ops::text::{shown, shown_up_to};
+
+use crate::{checkpoint::finite::NotFinite, params::LoadReport};
+
+/// The longest text of an error that is shown, characters.
+const LONGEST: usize = 4000;
 
 /// A fault of a configuration, a file or an input. Every variant names the thing, expected before
 /// found.
@@ -10,7 +16,7 @@ use crate::params::LoadReport;
 #[non_exhaustive]
 pub enum Error {
     /// A configuration is invalid; all faults at once.
-    #[error("{what}: {}", faults.join("; "))]
+    #[error("{what}: {}", shown_up_to(&faults.join("; "), LONGEST))]
     Config {
         /// Which configuration.
         what: &'static str,
@@ -21,7 +27,7 @@ pub enum Error {
     #[error("{0}")]
     UnknownName(String),
     /// A file could not be read or written.
-    #[error("{}: {cause}", path.display())]
+    #[error("{}: {cause}", at(path))]
     Io {
         /// The file.
         path: PathBuf,
@@ -29,7 +35,7 @@ pub enum Error {
         cause: std::io::Error,
     },
     /// A file is not the checkpoint it claims to be.
-    #[error("{}: {what}", path.display())]
+    #[error("{}: {}", at(path), shown_up_to(what, LONGEST))]
     Format {
         /// The file.
         path: PathBuf,
@@ -39,11 +45,32 @@ pub enum Error {
     /// A checkpoint's tensors are not the model's.
     #[error("{0}")]
     Tensors(LoadReport),
+    /// A tensor of a file holds a value that is NaN or infinite: every result would be NaN.
+    #[error(
+        "{}: tensor `{}`: value {index} of {values} is {value}, expected finite numbers ({count} are \
+         not)",
+        at(path),
+        shown(tensor)
+    )]
+    NotFinite {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// The place of the first such value, row major.
+        index: usize,
+        /// That value.
+        value: f64,
+        /// The number of such values.
+        count: usize,
+        /// The number of all values of the tensor.
+        values: usize,
+    },
     /// An adapter file belongs to another backbone.
     #[error(
         "{}: this adapter belongs to the backbone {expected}, found the backbone {found} (the option \
          `any_backbone` uses it all the same)",
-        path.display()
+        at(path)
     )]
     OtherBackbone {
         /// The adapter file.
@@ -54,7 +81,7 @@ pub enum Error {
         found: String,
     },
     /// A fixed scale in a checkpoint is not the configured one.
-    #[error("`{tensor}`: the configuration says {expected}, the checkpoint holds {found}")]
+    #[error("`{}`: the configuration says {expected}, the checkpoint holds {found}", shown(tensor))]
     FixedScale {
         /// The tensor.
         tensor: String,
@@ -85,6 +112,20 @@ pub enum Error {
     /// candle returned an error.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
+}
+
+impl Error {
+    /// The error for a tensor of the file `path` with values that are not finite.
+    pub(crate) fn not_finite(path: &Path, name: &str, tensor: &Tensor, found: NotFinite) -> Self {
+        let NotFinite { index, value, count } = found;
+        let values = tensor.elem_count();
+        Self::NotFinite { path: path.into(), tensor: name.into(), index, value, count, values }
+    }
+}
+
+/// A path, safe to print.
+fn at(path: &Path) -> String {
+    shown_up_to(&path.display().to_string(), LONGEST).to_string()
 }
 
 /// `Result` with this crate's [`Error`].

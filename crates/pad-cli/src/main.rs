@@ -14,11 +14,15 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
 use clap_complete::Shell;
+use pad::ops::{check_cpu_level, text::shown_up_to};
 
 use crate::{
     run::{Result, group, signals},
     tools::output::print,
 };
+
+/// The longest error that is printed, characters: names and values in it come from files.
+const LONGEST: usize = 8000;
 
 /// 25 to 40% on outputs of tens of megabytes: glibc maps and faults each of them anew.
 #[global_allocator]
@@ -132,12 +136,13 @@ fn main() -> ExitCode {
         // Whoever closed the terminal or filled the disk wants the training, not the log.
         .log_internal_errors(false)
         .init();
-    match run(program) {
+    match check_cpu_level().map_err(Into::into).and_then(|()| run(program)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => match error.downcast_ref::<signals::Stopped>() {
             Some(stopped) => stopped.exit_code(),
             None => {
-                complain(format_args!("error: {}", error.to_string().replace('\n', " ")));
+                let text = error.to_string().replace('\n', " ");
+                complain(format_args!("error: {}", shown_up_to(&text, LONGEST)));
                 ExitCode::FAILURE
             }
         },

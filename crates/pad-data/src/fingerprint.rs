@@ -1,6 +1,6 @@
 //! Fingerprints of data sets, by which a resumed run notices that its data changed.
 
-use std::{fmt, fs, path::Path};
+use std::{fmt, path::Path};
 
 use sha2::{Digest, Sha256};
 
@@ -105,7 +105,7 @@ impl Fingerprint {
                 self.add(&name, metadata.len());
             } else if metadata.is_file() {
                 let io = |cause| Error::Io { path: entry.path.clone(), cause };
-                self.add_contents(&name, &fs::read(&entry.path).map_err(io)?);
+                self.add_contents(&name, &pad_ops::fs::read(&entry.path).map_err(io)?);
             }
         }
         Ok(())
@@ -123,6 +123,8 @@ impl fmt::Display for Fingerprint {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -1,12 +1,13 @@
-//! Atomic file writes, and the folder operations that checkpoints are made of.
+//! Files: atomic writes, the folder operations that checkpoints are made of, and reading that refuses
+//! what is not a regular file.
 //!
-//! With the feature `fault-injection`, [`fault`] lets any of them fail: for tests that what is on the
+//! With the feature `fault-injection`, [`fault`] lets any write fail: for tests that what is on the
 //! disk stays usable after a crash or an error at any point.
 
 use std::{
-    fs::{self, File},
-    io::{self, BufWriter, Write},
-    path::Path,
+    fs::{self, File, FileType, Metadata},
+    io::{self, BufWriter, Read, Write},
+    path::{Path, PathBuf},
 };
 
 #[cfg(feature = "fault-injection")]
@@ -18,6 +19,102 @@ use fault::point;
 #[cfg(not(feature = "fault-injection"))]
 fn point(_operation: &str, _path: &Path) -> io::Result<()> {
     Ok(())
+}
+
+/// Opens a regular file for reading.
+///
+/// A pipe would wait for a writer for ever and a device such as `/dev/zero` has no end, so both are
+/// refused before anything is opened, with their kind in the error; so are folders and sockets.
+///
+/// ```
+/// let error = pad_ops::fs::open(std::path::Path::new(".")).unwrap_err();
+/// assert_eq!(error.to_string(), "a folder, expected a file");
+/// ```
+///
+/// # Errors
+/// Any error of the file system; [`io::ErrorKind::InvalidInput`] for what is not a regular file.
+pub fn open(path: &Path) -> io::Result<File> {
+    expect_regular(&std::fs::metadata(path)?)?;
+    let file = File::open(path)?;
+    // Another file may have taken its place since.
+    expect_regular(&file.metadata()?)?;
+    Ok(file)
+}
+
+/// Reads a regular file whole; others are refused as by [`open`].
+///
+/// # Errors
+/// As [`open`].
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut file = open(path)?;
+    let length = usize::try_from(file.metadata()?.len()).unwrap_or(0);
+    let mut bytes = Vec::new();
+    bytes
+        .try_reserve_exact(length)
+        .map_err(|_| io::Error::new(io::ErrorKind::OutOfMemory, "larger than the free memory"))?;
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Reads a regular file of UTF-8 text whole; others are refused as by [`open`].
+///
+/// # Errors
+/// As [`open`]; [`io::ErrorKind::InvalidData`] for bytes that are not UTF-8.
+pub fn read_to_string(path: &Path) -> io::Result<String> {
+    String::from_utf8(read(path)?)
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "not UTF-8 text"))
+}
+
+/// Checks that a path names a regular file; the kind of anything else is in the error.
+fn expect_regular(metadata: &Metadata) -> io::Result<()> {
+    if metadata.is_file() {
+        return Ok(());
+    }
+    let kind = kind(metadata.file_type());
+    Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{kind}, expected a file")))
+}
+
+/// What a path names that is not a regular file.
+fn kind(found: FileType) -> &'static str {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::FileTypeExt;
+        if found.is_fifo() {
+            return "a pipe";
+        }
+        if found.is_socket() {
+            return "a socket";
+        }
+        if found.is_char_device() || found.is_block_device() {
+            return "a device";
+        }
+    }
+    if found.is_dir() { "a folder" } else { "not a regular file" }
+}
+
+/// Finds the file that a file in `folder` names by `path`, wherever both are now; `None` if it is
+/// nowhere.
+///
+/// A relative path is looked up in `folder`, in the working directory, where it may have been
+/// written, and in the folders above `folder`. An absolute one that is absent is looked up by its
+/// last parts, as many as fit, in `folder` and the folders above: a tree that was moved as a whole
+/// still works. The caller must check that it is the right file.
+pub fn find_from(folder: &Path, path: &Path) -> Option<PathBuf> {
+    if path.is_absolute() && path.exists() {
+        return Some(path.to_path_buf());
+    }
+    let folder = std::path::absolute(folder).ok()?;
+    if path.is_relative() {
+        let beside = folder.join(path);
+        let first = [beside, path.to_path_buf()].into_iter().find(|path| path.exists());
+        let above = || folder.ancestors().skip(1).map(|above| above.join(path));
+        return first.or_else(|| above().find(|path| path.exists()));
+    }
+    let parts: Vec<_> = path.components().skip(1).collect();
+    folder.ancestors().find_map(|above| {
+        let tails = (0..parts.len()).map(|from| parts[from..].iter().collect::<PathBuf>());
+        tails.map(|tail| above.join(tail)).find(|path| path.exists())
+    })
 }
 
 /// Writes `path` so that it is never seen half-written: a temporary file in the same folder is
@@ -195,5 +292,54 @@ mod tests {
             std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
         names.sort();
         assert_eq!(names, [".hidden", "a.bin", "notes.tmp"]);
+    }
+
+    #[test]
+    fn only_regular_files_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.txt");
+        std::fs::write(&path, "text").unwrap();
+        assert_eq!(read(&path).unwrap(), b"text");
+        assert_eq!(read_to_string(&path).unwrap(), "text");
+        std::fs::write(&path, b"\xff").unwrap();
+        assert_eq!(read_to_string(&path).unwrap_err().to_string(), "not UTF-8 text");
+        let refused = |path: &Path| read(path).unwrap_err().to_string();
+        assert_eq!(refused(folder.path()), "a folder, expected a file");
+        assert_eq!(open(&folder.path().join("b")).unwrap_err().kind(), io::ErrorKind::NotFound);
+        #[cfg(unix)]
+        {
+            assert_eq!(refused(Path::new("/dev/zero")), "a device, expected a file");
+            let pipe = folder.path().join("pipe");
+            let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+            if made.is_ok_and(|status| status.success()) {
+                assert_eq!(refused(&pipe), "a pipe, expected a file");
+            }
+            let socket = folder.path().join("socket");
+            let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+            assert_eq!(refused(&socket), "a socket, expected a file");
+            // A link to one is what it points to.
+            let link = folder.path().join("link");
+            std::os::unix::fs::symlink("/dev/zero", &link).unwrap();
+            assert_eq!(refused(&link), "a device, expected a file");
+        }
+    }
+
+    #[test]
+    fn files_are_found_from_a_folder() {
+        let root = tempfile::tempdir().unwrap();
+        let run = root.path().join("old/runs/a");
+        std::fs::create_dir_all(&run).unwrap();
+        let weights = root.path().join("old/weights/w.bin");
+        std::fs::create_dir(weights.parent().unwrap()).unwrap();
+        std::fs::write(&weights, "").unwrap();
+        assert_eq!(find_from(&run, &weights), Some(weights.clone()));
+        // Written in `old`.
+        assert_eq!(find_from(&run, Path::new("weights/w.bin")), Some(weights.clone()));
+        assert_eq!(find_from(&run, Path::new("weights/v.bin")), None);
+        assert_eq!(find_from(&run, &root.path().join("old/v.bin")), None);
+        // The whole tree was moved.
+        std::fs::rename(root.path().join("old"), root.path().join("new")).unwrap();
+        let moved = root.path().join("new/weights/w.bin");
+        assert_eq!(find_from(&root.path().join("new/runs/a"), &weights), Some(moved));
     }
 }

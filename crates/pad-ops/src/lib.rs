@@ -75,6 +75,7 @@ mod gpu;
 mod layer_norm;
 mod linear;
 mod low_rank;
+pub mod machine;
 mod masked_mse;
 mod max_pool2d;
 mod mode;
@@ -108,7 +109,11 @@ pub use branch::{
 pub use channel_norm2d::channel_norm2d;
 pub use conv_transpose2x2::conv_transpose2x2;
 pub use conv2d::{Conv2dOptions, conv2d, conv2d_with};
-pub use cpu::{level::cpu_level, nary::backward, scratch::release_buffers};
+pub use cpu::{
+    level::{check_cpu_level, cpu_level},
+    nary::backward,
+    scratch::release_buffers,
+};
 pub use cross_entropy2d::{CrossEntropy, HardPixels, PixelMean, cross_entropy2d};
 pub use dropout::{drop_path, drop_path_factors, dropout};
 pub use error::{Error, Result};

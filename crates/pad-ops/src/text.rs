@@ -1,4 +1,67 @@
-//! Names that people type: near matches, and one wording for unknown ones.
+//! Names that people type: near matches, and one wording for unknown ones; texts from files, safe
+//! to print.
+
+use std::fmt::{self, Write};
+
+/// The number of characters that [`shown`] shows of a text.
+pub const SHOWN: usize = 200;
+
+/// Returns a text from a file as an error shows it: in one line, without characters that act on a
+/// terminal or that nothing shows (control characters, marks of direction and of byte order), which
+/// are escaped, and cut after [`SHOWN`] characters.
+///
+/// ```
+/// use pad_ops::text::shown;
+/// assert_eq!(shown("norm.bias").to_string(), "norm.bias");
+/// assert_eq!(shown("\u{1b}[31mred\n").to_string(), "\\u{1b}[31mred\\n");
+/// let long = shown(&"a".repeat(1000)).to_string();
+/// assert!(long.ends_with("aa.. (800 more)"));
+/// ```
+pub fn shown(text: &str) -> Shown<'_> {
+    shown_up_to(text, SHOWN)
+}
+
+/// Returns a text as [`shown`] does, cut after `limit` characters.
+pub fn shown_up_to(text: &str, limit: usize) -> Shown<'_> {
+    Shown { text, limit }
+}
+
+/// A text that is safe to print; see [`shown`].
+#[derive(Clone, Copy, Debug)]
+pub struct Shown<'a> {
+    text: &'a str,
+    limit: usize,
+}
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut letters = self.text.chars();
+        for letter in letters.by_ref().take(self.limit) {
+            if acts_on_terminals(letter) {
+                write!(f, "{}", letter.escape_default())?;
+            } else {
+                f.write_char(letter)?;
+            }
+        }
+        match letters.count() {
+            0 => Ok(()),
+            more => write!(f, ".. ({more} more)"),
+        }
+    }
+}
+
+/// Whether a character moves the cursor, turns the direction of writing or is invisible.
+fn acts_on_terminals(letter: char) -> bool {
+    letter.is_control()
+        || matches!(
+            letter,
+            '\u{200b}'..='\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}'
+                | '\u{61c}'
+                | '\u{feff}'
+        )
+}
 
 /// Returns the name of `known` that is nearest to `name`, if it is near enough to be a misspelling
 /// of it.
@@ -15,7 +78,8 @@
 /// assert_eq!(near_name("tree", classes), None);
 /// ```
 pub fn near_name<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let name = letters(name);
+    // Longer ones are no misspellings, and the comparison takes the product of both lengths.
+    let name = if name.len() > 4 * SHOWN { Vec::new() } else { letters(name) };
     let mut nearest: Option<(usize, &str)> = None;
     for candidate in known {
         let other = letters(candidate);
@@ -53,6 +117,7 @@ pub fn unknown_name<'a>(
         Some((last, others)) => format!("{} or {last}", others.join(", ")),
     };
     let near = near_name(found, known).map(|name| format!(" (did you mean `{name}`?)"));
+    let found = shown(found);
     format!("{what}: expected {listed}, found `{found}`{}", near.unwrap_or_default())
 }
 
@@ -106,6 +171,18 @@ mod tests {
         assert_eq!(near_name("patchwize", ["fixed", "patchwise"]), Some("patchwise"));
         assert_eq!(near_name("", ["a"]), None);
         assert_eq!(near_name("a", []), None);
+    }
+
+    #[test]
+    fn texts_are_escaped_and_cut() {
+        let text = |text: &str| shown(text).to_string();
+        assert_eq!(text("Wärme 温度 `x`"), "Wärme 温度 `x`");
+        assert_eq!(text("a\tb\r\n\u{7f}\u{9b}"), "a\\tb\\r\\n\\u{7f}\\u{9b}");
+        assert_eq!(text("\u{feff}0 \u{202e}gnp"), "\\u{feff}0 \\u{202e}gnp");
+        assert_eq!(shown_up_to("abcdef", 6).to_string(), "abcdef");
+        assert_eq!(shown_up_to("abcdef", 4).to_string(), "abcd.. (2 more)");
+        let unknown = unknown_name("kind", &"x".repeat(1 << 20), ["car"]);
+        assert!(unknown.len() < 300, "{}", unknown.len());
     }
 
     #[test]

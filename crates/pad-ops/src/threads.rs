@@ -5,6 +5,10 @@ use std::thread::available_parallelism;
 
 use crate::Error;
 
+/// The most workers that are started, unless the machine has more cores: a million of them would
+/// hang the machine before the first one works.
+const MOST: usize = 1024;
+
 /// Makes the calling thread one of `count` workers of the global thread pool, and returns their
 /// number. Without a `count` it is `RAYON_NUM_THREADS`, or the number of cores where that is not
 /// set.
@@ -16,7 +20,8 @@ use crate::Error;
 /// start of `main`, from the thread that trains.
 ///
 /// # Errors
-/// [`Error::Value`] for 0 workers, or if the global pool exists already.
+/// [`Error::Value`] for 0 workers, for more than 1024 (or the number of cores, if that is more), or
+/// if the global pool exists already.
 ///
 /// ```
 /// assert!(pad_ops::join_workers(Some(0)).is_err());
@@ -35,6 +40,10 @@ pub fn join_workers(count: Option<usize>) -> Result<usize, Error> {
     };
     if count == 0 {
         return Err(refused("at least 1".into()));
+    }
+    let most = available_parallelism().map_or(MOST, |cores| MOST.max(cores.into()));
+    if count > most {
+        return Err(refused(format!("at most {most}")));
     }
     quiet_candle();
     let pool = rayon::ThreadPoolBuilder::new().num_threads(count);

@@ -57,7 +57,10 @@ impl MaeConfig {
     /// [`Error::Config`], or the encoder's own.
     pub fn validate(&self) -> Result<()> {
         self.encoder.validate()?;
-        self.decoder().validate()?;
+        self.decoder().validate().map_err(|error| match error {
+            pad_adapter::Error::Config { faults, .. } => Error::Config { what: "decoder", faults },
+            other => other.into(),
+        })?;
         let faults = Mask::ratio_faults(self.encoder.grid()?.len(), self.mask_ratio);
         if faults.is_empty() { Ok(()) } else { Err(Error::Config { what: "mae", faults }) }
     }
@@ -73,6 +76,33 @@ impl MaeConfig {
             class_token: encoder.class_token,
             norm_eps: encoder.norm_eps,
             ..ViTConfig::new(patch, dim, self.decoder_depth, self.decoder_num_heads)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decoders_beyond_every_machine() {
+        MaeConfig::default().validate().unwrap();
+        let text = |config: MaeConfig| config.validate().unwrap_err().to_string();
+        let base = MaeConfig::default();
+        assert_eq!(
+            text(MaeConfig { decoder_depth: 1_000_000_000, ..base }),
+            "decoder: `depth` is 1000000000, expected at most 1024"
+        );
+        for config in [
+            MaeConfig { decoder_embed_dim: 1 << 62, ..base },
+            MaeConfig { decoder_embed_dim: usize::MAX, ..base },
+            MaeConfig { decoder_num_heads: usize::MAX, ..base },
+            MaeConfig { decoder_embed_dim: 0, decoder_num_heads: 0, ..base },
+            MaeConfig { encoder: ViTConfig { depth: 1 << 60, ..base.encoder }, ..base },
+            MaeConfig { mask_ratio: f64::NAN, ..base },
+            MaeConfig { mask_ratio: -1e308, ..base },
+        ] {
+            assert!(text(config).len() < 1000, "{config:?}");
         }
     }
 }

@@ -62,7 +62,10 @@ impl OpenOptions {
             Some(config) => backbone.config_as(config)?,
             None => backbone.config()?,
         };
-        Ok(ViTConfig { image_size: self.image_size.unwrap_or(config.image_size), ..config })
+        let image_size = self.image_size.unwrap_or(config.image_size);
+        let config = ViTConfig { image_size, ..config };
+        config.validate()?;
+        Ok(config)
     }
 
     fn device(&self) -> Device {
@@ -147,6 +150,7 @@ impl Mae {
             return Err(Error::MissingDecoder { model: source.into() });
         }
         let config = crate::MaeConfig { encoder, ..stored.config };
+        config.validate()?;
         notes.extend(checkpoint.fit(&config.encoder)?);
         let device = options.device();
         let mut store = ParamStore::from_checkpoint(checkpoint, &device, Key::new(0));

@@ -83,10 +83,14 @@ impl StoredMae {
 /// Returns the configuration in the metadata of `checkpoint`, if there is one.
 fn metadata(checkpoint: &Checkpoint) -> pad_adapter::Result<Option<MaeConfig>> {
     let Some(json) = checkpoint.metadata().get(MAE) else { return Ok(None) };
-    let config = serde_json::from_str(json).map_err(|error| pad_adapter::Error::Format {
+    let refuse = |what: String| pad_adapter::Error::Format {
         path: checkpoint.path().to_path_buf(),
-        what: format!("metadata `{MAE}`: {error}"),
-    })?;
+        what: format!("metadata `{MAE}`: {what}"),
+    };
+    let config: MaeConfig =
+        serde_json::from_str(json).map_err(|error| refuse(error.to_string()))?;
+    // Before anything of its sizes is made.
+    config.validate().map_err(|error| refuse(error.to_string()))?;
     Ok(Some(config))
 }
 

@@ -15,8 +15,9 @@ use crate::{
 };
 
 /// The entry of an adapter file's metadata that names the backbone it was trained on, as
-/// [`Backbone::open`](super::Backbone::open) takes it. A relative path is looked up in the folder
-/// of the adapter file first, then in the working directory.
+/// [`Backbone::open`](super::Backbone::open) takes it. A path is looked up from the folder of the
+/// adapter file ([`pad_ops::fs::find_from`]): in the folder, the working directory, the folders
+/// above.
 pub const BACKBONE: &str = "backbone";
 
 /// An adapter file in memory.
@@ -113,6 +114,7 @@ impl AdapterFile {
             FORMAT => {
                 let vit: ViTConfig =
                     serde_json::from_str(&json(VIT)).map_err(|error| fault(VIT, error))?;
+                vit.validate().map_err(|error| refuse(format!("metadata `{VIT}`: {error}")))?;
                 if vit.adapter.is_none() && vit.lora.is_none() {
                     return Err(refuse(format!("metadata `{VIT}` has no adapter")));
                 }

@@ -2,7 +2,7 @@
 //! that they name.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     path::{Path, PathBuf},
 };
@@ -38,6 +38,8 @@ pub type Reader = fn(&mut Checkpoint) -> Result<Option<ViTConfig>>;
 #[derive(Clone, Default)]
 pub struct BackboneOptions {
     format: Option<Format>,
+    prefix: Option<String>,
+    key: Option<String>,
     backbone: Option<String>,
     allow_other_backbone: bool,
     scale: Option<Scale>,
@@ -50,6 +52,8 @@ impl fmt::Debug for BackboneOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BackboneOptions")
             .field("format", &self.format)
+            .field("prefix", &self.prefix)
+            .field("key", &self.key)
             .field("backbone", &self.backbone)
             .field("allow_other_backbone", &self.allow_other_backbone)
             .field("scale", &self.scale)
@@ -64,6 +68,20 @@ impl BackboneOptions {
     #[must_use]
     pub fn with_format(self, format: Option<Format>) -> Self {
         Self { format, ..self }
+    }
+
+    /// Sets what stands in front of the network's names in the file (`encoder.`), with or without
+    /// its last dot; tensors without it are left out. Default: found, if there is one network.
+    #[must_use]
+    pub fn with_prefix(self, prefix: Option<String>) -> Self {
+        Self { prefix, ..self }
+    }
+
+    /// Sets the dictionary of weights in a file of PyTorch that has several, `model_ema` or
+    /// `ema.module`. Default: the only one.
+    #[must_use]
+    pub fn with_key(self, key: Option<String>) -> Self {
+        Self { key, ..self }
     }
 
     /// Sets the backbone of an adapter file, as [`Backbone::open`] takes it. Default: the one that
@@ -152,10 +170,18 @@ impl Backbone {
     ///   digest must be the one in the file.
     ///
     /// # Errors
-    /// [`Error::Io`] and [`Error::Format`] for what cannot be read; [`Error::OtherBackbone`];
-    /// errors of a reader.
+    /// [`Error::Io`] and [`Error::Format`] for what cannot be read; [`Error::NotFinite`] for values
+    /// that are NaN or infinite; [`Error::OtherBackbone`]; errors of a reader.
     pub fn open(source: &str, options: &BackboneOptions) -> Result<Self> {
-        let opened = locate(source, options)?;
+        let opened = match locate(source, options) {
+            // A key is one of the file below an adapter file, which itself has none.
+            Err(error) if options.key.is_some() => {
+                let plain = BackboneOptions { key: None, ..options.clone() };
+                let found = locate(source, &plain).ok().filter(AdapterFile::is_one);
+                found.ok_or(error)?
+            }
+            opened => opened?,
+        };
         if !AdapterFile::is_one(&opened) {
             return Self::from_checkpoint(source, opened, options);
         }
@@ -182,6 +208,7 @@ impl Backbone {
             true => adapter.onto_any(whole.checkpoint)?,
             false => adapter.onto(whole.checkpoint)?,
         };
+        checkpoint.expect_finite(|name| Role::of(name).is_adapter())?;
         Ok(Self {
             source: source.to_string(),
             input_stats: checkpoint.input_stats()?,
@@ -217,6 +244,9 @@ impl Backbone {
         mut checkpoint: Checkpoint,
         options: &BackboneOptions,
     ) -> Result<Self> {
+        if let Some(prefix) = &options.prefix {
+            checkpoint = checkpoint.under_prefix(prefix)?;
+        }
         for reader in &options.readers {
             if let Some(config) = reader(&mut checkpoint)? {
                 checkpoint.describe(&config)?;
@@ -225,6 +255,8 @@ impl Backbone {
         }
         let (checkpoint, report) =
             checkpoint.to_ours_known(options.format, options.scale, options.model)?;
+        let unknown: BTreeSet<&str> = report.unknown().into_iter().collect();
+        checkpoint.expect_finite(|name| !unknown.contains(name))?;
         let config = match &report.unresolved {
             Some(why) => Err(why.clone()),
             None => Ok(checkpoint.vit_config()?),
@@ -402,7 +434,7 @@ fn locate(source: &str, options: &BackboneOptions) -> Result<Checkpoint> {
     }
     let path = Path::new(source);
     if path.is_dir() {
-        return Checkpoint::open(file_in(path)?);
+        return Checkpoint::open_with_key(file_in(path)?, options.key.as_deref());
     }
     let named = options.named.keys().map(String::as_str);
     if let (false, Some(near)) = (path.exists(), near_name(source, named)) {
@@ -411,7 +443,7 @@ fn locate(source: &str, options: &BackboneOptions) -> Result<Checkpoint> {
             what: format!("no such file (did you mean `{near}`?)"),
         });
     }
-    Checkpoint::open(path)
+    Checkpoint::open_with_key(path, options.key.as_deref())
 }
 
 /// The file with weights in a folder, or the folder itself if it has one under the hub's names.
@@ -454,17 +486,18 @@ fn backbone_of(adapter: &AdapterFile, options: &BackboneOptions) -> Result<Strin
         path: adapter.path().to_path_buf(),
         what: "it names no backbone: expected the option `backbone`".into(),
     })?;
-    let beside = folder.join(&source);
-    Ok(match (options.named.contains_key(&source), beside.exists(), beside.to_str()) {
-        (false, true, Some(beside)) => beside.to_string(),
-        _ => source,
-    })
+    if options.named.contains_key(&source) {
+        return Ok(source);
+    }
+    // Written where the run was made, maybe in another working directory, and moved since.
+    let found = pad_ops::fs::find_from(folder, Path::new(&source));
+    Ok(found.and_then(|found| found.to_str().map(str::to_string)).unwrap_or(source))
 }
 
 /// The entry `weights` in a run's settings. Runs of the first versions name their backbone there
 /// and not in the adapter file.
 fn weights_of_run(folder: &Path) -> Option<String> {
-    let settings = std::fs::read_to_string(folder.join(RUN)).ok()?;
+    let settings = pad_ops::fs::read_to_string(&folder.join(RUN)).ok()?;
     let top = settings.lines().map(str::trim).take_while(|line| !line.starts_with('['));
     let mut values = top.filter_map(|line| {
         let (key, value) = line.split_once('=')?;

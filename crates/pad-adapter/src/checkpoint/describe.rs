@@ -30,8 +30,12 @@ impl Checkpoint {
     pub fn vit_config(&self) -> Result<ViTConfig> {
         let refuse = |what: String| Error::Format { path: self.path().to_path_buf(), what };
         match self.metadata().get("vit") {
-            Some(json) => serde_json::from_str(json)
-                .map_err(|error| refuse(format!("metadata `vit`: {error}"))),
+            Some(json) => {
+                let config: ViTConfig = serde_json::from_str(json)
+                    .map_err(|error| refuse(format!("metadata `vit`: {error}")))?;
+                config.validate().map_err(|error| refuse(format!("metadata `vit`: {error}")))?;
+                Ok(config)
+            }
             None => self.inferred_config(&Origin::ours(), None),
         }
     }

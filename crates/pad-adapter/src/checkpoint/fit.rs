@@ -21,7 +21,8 @@ impl Checkpoint {
     ///   computes itself.
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) for an image size that the patch does not divide.
+    /// [`Error::Config`](crate::Error::Config) for an invalid configuration, an image size that the
+    /// patch does not divide among them.
     ///
     /// ```
     /// use candle_core::Device;
@@ -36,6 +37,7 @@ impl Checkpoint {
     /// # Ok::<(), pad_adapter::Error>(())
     /// ```
     pub fn fit(&mut self, config: &ViTConfig) -> Result<Vec<String>> {
+        config.validate()?; // before tables of its size are made
         let mut changes = Vec::new();
         let wanted = config.pos_table_grid()?;
         let prefix = config.table_prefix();

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, path::Path};
 
+use pad_ops::text::shown;
+
 use crate::{Error, Result};
 
 /// Names of weights on the hub, in the order in which they are looked for.
@@ -29,7 +31,7 @@ pub(super) fn shards(path: &Path) -> Result<BTreeMap<String, Vec<String>>> {
     struct Index {
         weight_map: BTreeMap<String, String>,
     }
-    let text = std::fs::read_to_string(path)
+    let text = pad_ops::fs::read_to_string(path)
         .map_err(|cause| Error::Io { path: path.to_path_buf(), cause })?;
     let index: Index = serde_json::from_str(&text)
         .map_err(|error| refuse(format!("not an index of shards: {error}")))?;
@@ -37,6 +39,7 @@ pub(super) fn shards(path: &Path) -> Result<BTreeMap<String, Vec<String>>> {
     for (name, file) in index.weight_map {
         let plain = Path::new(&file).file_name().is_some_and(|name| name == file.as_str());
         if !plain || file.ends_with(".index.json") {
+            let file = shown(&file);
             return Err(refuse(format!("it names `{file}`, expected a file beside the index")));
         }
         files.entry(file).or_default().push(name);

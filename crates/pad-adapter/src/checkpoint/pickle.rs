@@ -1,191 +1,96 @@
 //! A reader of Python pickles that builds a description and executes nothing.
 //!
-//! Objects lie in one arena and name each other by index, so memory grows with the file's bytes and
-//! no more, and nothing here recurses: no file can exhaust the stack.
+//! Objects lie in one arena and name each other by index; texts are places in the pickle and are
+//! never copied; nothing here recurses. What the description takes is counted, and ends at
+//! [`MOST_BYTES`]: no pickle exhausts memory or stack.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Range};
 
-/// An object's place in [`Pickle::objects`].
-pub(super) type Id = usize;
+use pad_ops::text::shown;
 
-/// An object that a pickle describes.
-#[derive(Clone, Debug)]
-pub(super) enum Object {
-    /// Numbers that are not integers, bytes, `None`: not needed here.
-    Other,
-    /// An integer or a truth value.
-    Int(i64),
-    /// A string.
-    Text(String),
-    /// A tuple, list or set.
-    Sequence(Vec<Id>),
-    /// A dictionary, ordered or not.
-    Dict(Vec<(Id, Id)>),
-    /// `module.name`, one of [`is_known`].
-    Global(String, String),
-    /// A call that Python would make: callable, arguments.
-    Call(Id, Id),
-    /// A storage outside the pickle, by its tuple of facts.
-    Stored(Id),
-}
+use super::{
+    known_names::is_known,
+    pickle_objects::{Id, OTHER, Object, Pickle},
+};
 
-/// A pickle in memory.
-#[derive(Debug, Default)]
-pub(super) struct Pickle {
-    objects: Vec<Object>,
-    root: Id,
-}
+/// The most memory that the description of a pickle may take, bytes. Those of published checkpoints
+/// take less than one hundredth.
+pub(super) const MOST_BYTES: usize = 128 << 20;
 
-impl Pickle {
+/// The error for a pickle that does not end.
+pub(super) const CUT: &str = "the pickle is cut off";
+
+impl<'a> Pickle<'a> {
     /// Reads `bytes` up to the end of the first pickle in them.
     ///
     /// # Errors
-    /// A description of the fault: a damaged pickle, or one with a function or class that no
-    /// checkpoint needs.
-    pub(super) fn read(bytes: &[u8]) -> Result<Self, String> {
-        let mut reader = Reader { bytes, ..Default::default() };
+    /// A description of the fault: a damaged pickle, one with a function or class that no
+    /// checkpoint needs, or one whose description is too large.
+    pub(super) fn read(bytes: &'a [u8]) -> Result<Self, String> {
+        Self::read_within(bytes, MOST_BYTES)
+    }
+
+    /// [`Pickle::read`] with another limit of memory, bytes.
+    fn read_within(bytes: &'a [u8], most: usize) -> Result<Self, String> {
+        if u32::try_from(bytes.len()).is_err() {
+            return Err("a pickle of more than 4 GiB, which no checkpoint has".into());
+        }
+        let objects = vec![Object::Other];
+        let mut reader = Reader { bytes, most, objects, ..Default::default() };
         while reader.step()? {}
         let root = reader.pop()?;
-        Ok(Self { objects: reader.objects, root })
-    }
-
-    /// The outermost object.
-    pub(super) fn root(&self) -> Id {
-        self.root
-    }
-
-    /// One object.
-    pub(super) fn get(&self, id: Id) -> &Object {
-        self.objects.get(id).unwrap_or(&Object::Other)
-    }
-
-    /// The string at `id`.
-    pub(super) fn text(&self, id: Id) -> Option<&str> {
-        match self.get(id) {
-            Object::Text(text) => Some(text),
-            _ => None,
-        }
-    }
-
-    /// The integer at `id`, if it is not negative.
-    pub(super) fn count(&self, id: Id) -> Option<usize> {
-        match self.get(id) {
-            Object::Int(value) => usize::try_from(*value).ok(),
-            _ => None,
-        }
-    }
-
-    /// The members of the tuple or list at `id`.
-    pub(super) fn sequence(&self, id: Id) -> Option<&[Id]> {
-        match self.get(id) {
-            Object::Sequence(members) => Some(members),
-            _ => None,
-        }
-    }
-
-    /// The integers of the tuple at `id`.
-    pub(super) fn counts(&self, id: Id) -> Option<Vec<usize>> {
-        self.sequence(id)?.iter().map(|&id| self.count(id)).collect()
-    }
-
-    /// The entries of the dictionary at `id` whose keys are strings.
-    pub(super) fn entries(&self, id: Id) -> Option<Vec<(&str, Id)>> {
-        match self.get(id) {
-            Object::Dict(entries) => Some(
-                entries.iter().filter_map(|&(key, value)| Some((self.text(key)?, value))).collect(),
-            ),
-            _ => None,
-        }
-    }
-}
-
-/// Functions and classes that state dictionaries and what training programs put beside them are
-/// made of. None of them is ever run here; a file that names anything else is refused.
-fn is_known(module: &str, name: &str) -> bool {
-    match module {
-        "collections" => matches!(name, "OrderedDict" | "defaultdict" | "Counter"),
-        "argparse" => name == "Namespace",
-        "torch" => {
-            name.ends_with("Storage")
-                || matches!(
-                    name,
-                    "Size"
-                        | "device"
-                        | "Tensor"
-                        | "float16"
-                        | "float32"
-                        | "float64"
-                        | "bfloat16"
-                        | "uint8"
-                        | "int8"
-                        | "int16"
-                        | "int32"
-                        | "int64"
-                        | "bool"
-                )
-        }
-        "torch.storage" => matches!(name, "UntypedStorage" | "TypedStorage"),
-        "torch._utils" => matches!(name, "_rebuild_tensor_v2" | "_rebuild_parameter"),
-        "torch._tensor" => name == "_rebuild_from_type_v2",
-        "torch.nn.parameter" => name == "Parameter",
-        "numpy" => {
-            matches!(
-                name,
-                "dtype" | "ndarray" | "float32" | "float64" | "int32" | "int64" | "bool_"
-            )
-        }
-        "numpy.core.multiarray" | "numpy._core.multiarray" => {
-            matches!(name, "scalar" | "_reconstruct")
-        }
-        "numpy.dtypes" => true,
-        "builtins" | "__builtin__" => matches!(
-            name,
-            "set"
-                | "frozenset"
-                | "slice"
-                | "complex"
-                | "bytearray"
-                | "bytes"
-                | "range"
-                | "int"
-                | "float"
-                | "str"
-                | "bool"
-                | "list"
-                | "dict"
-                | "tuple"
-                | "object"
-        ),
-        "_codecs" => name == "encode",
-        "copyreg" | "copy_reg" => name == "_reconstructor",
-        "pathlib" | "pathlib._local" => name.ends_with("Path"),
-        "mmengine.logging.history_buffer" => name == "HistoryBuffer",
-        "mmengine.config.config" | "mmcv.utils.config" => name == "ConfigDict",
-        "yacs.config" | "detectron2.config.config" => name == "CfgNode",
-        _ => false,
+        Ok(Self { bytes, objects: reader.objects, root, length: reader.at })
     }
 }
 
 #[derive(Default)]
 struct Reader<'a> {
     bytes: &'a [u8],
+    /// The most memory that the description may take.
+    most: usize,
     at: usize,
     objects: Vec<Object>,
     stack: Vec<Id>,
-    marks: Vec<usize>,
-    memo: BTreeMap<u64, Id>,
+    marks: Vec<u32>,
+    memo: BTreeMap<u32, Id>,
+    /// Members of all sequences and dictionaries.
+    members: usize,
 }
 
 type Step<T> = Result<T, String>;
 
+/// What an entry of the memo takes in a tree, about.
+const MEMO_BYTES: usize = 24;
+
 impl<'a> Reader<'a> {
-    fn take(&mut self, count: u64) -> Step<&'a [u8]> {
-        let cut = || "the pickle is cut off".to_string();
+    /// Checks what the description takes so far. Vectors may have twice the room that they use.
+    fn check_size(&self) -> Step<()> {
+        let bytes = self.objects.len() * size_of::<Object>()
+            + (self.stack.len() + self.marks.len() + self.members) * size_of::<Id>()
+            + self.memo.len() * MEMO_BYTES;
+        if bytes <= self.most / 2 {
+            return Ok(());
+        }
+        Err(format!(
+            "the pickle describes {} objects after {} of its {} bytes, more than any checkpoint: refused",
+            self.objects.len(),
+            self.at,
+            self.bytes.len()
+        ))
+    }
+
+    fn skip(&mut self, count: u64) -> Step<Range<u32>> {
+        let cut = || CUT.to_string();
         let count = usize::try_from(count).map_err(|_| cut())?;
-        let end = self.at.checked_add(count).ok_or_else(cut)?;
-        let taken = self.bytes.get(self.at..end).ok_or_else(cut)?;
-        self.at = end;
-        Ok(taken)
+        let end = self.at.checked_add(count).filter(|&end| end <= self.bytes.len());
+        let place = self.at as u32..end.ok_or_else(cut)? as u32;
+        self.at = place.end as usize;
+        Ok(place)
+    }
+
+    fn take(&mut self, count: u64) -> Step<&'a [u8]> {
+        let place = self.skip(count)?;
+        Ok(&self.bytes[place.start as usize..place.end as usize])
     }
 
     /// A little-endian number of `count` bytes, at most 8.
@@ -193,26 +98,26 @@ impl<'a> Reader<'a> {
         Ok(self.take(count)?.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte)))
     }
 
-    fn text(&mut self, count: u64) -> Step<String> {
-        Ok(String::from_utf8_lossy(self.take(count)?).into_owned())
-    }
-
-    fn line(&mut self) -> Step<String> {
+    fn line(&mut self) -> Step<Range<u32>> {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
-        let length = rest.iter().position(|&byte| byte == b'\n').ok_or("the pickle is cut off")?;
-        let line = self.text(length as u64)?;
+        let length = rest.iter().position(|&byte| byte == b'\n').ok_or(CUT)?;
+        let line = self.skip(length as u64)?;
         self.at += 1;
         Ok(line)
     }
 
     fn push(&mut self, object: Object) {
+        if matches!(object, Object::Other) {
+            return self.stack.push(OTHER);
+        }
         self.objects.push(object);
-        self.stack.push(self.objects.len() - 1);
+        // The size is checked at every instruction, far below 2^32 objects.
+        self.stack.push((self.objects.len() - 1) as Id);
     }
 
     fn pop(&mut self) -> Step<Id> {
         // An object below the last mark belongs to an outer collection.
-        let floor = self.marks.last().copied().unwrap_or(0);
+        let floor = self.marks.last().map_or(0, |&mark| mark as usize);
         if self.stack.len() <= floor {
             return Err("the pickle takes more from its stack than is there".into());
         }
@@ -225,21 +130,28 @@ impl<'a> Reader<'a> {
 
     fn pop_to_mark(&mut self) -> Step<Vec<Id>> {
         let mark = self.marks.pop().ok_or("the pickle has no mark where one is needed")?;
-        Ok(self.stack.split_off(mark.min(self.stack.len())))
+        let members = self.stack.split_off((mark as usize).min(self.stack.len()));
+        Ok(members)
+    }
+
+    fn collection(&mut self, make: fn(Vec<Id>) -> Object, members: Vec<Id>) {
+        self.members += members.len();
+        self.push(make(members));
     }
 
     fn sequence(&mut self, count: usize) -> Step<()> {
         let mut members = (0..count).map(|_| self.pop()).collect::<Step<Vec<_>>>()?;
         members.reverse();
-        self.push(Object::Sequence(members));
+        self.collection(Object::Sequence, members);
         Ok(())
     }
 
     /// Adds to the list on top of the stack; additions to other objects are skipped.
-    fn append(&mut self, members: Vec<Id>) -> Step<()> {
+    fn append(&mut self, members: &[Id]) -> Step<()> {
         let id = self.last()?;
-        if let Some(Object::Sequence(list)) = self.objects.get_mut(id) {
+        if let Some(Object::Sequence(list)) = self.objects.get_mut(id as usize) {
             list.extend(members);
+            self.members += members.len();
         }
         Ok(())
     }
@@ -247,21 +159,35 @@ impl<'a> Reader<'a> {
     /// Adds to the dictionary on top of the stack.
     fn set_items(&mut self, items: &[Id]) -> Step<()> {
         let id = self.last()?;
-        if let Some(Object::Dict(entries)) = self.objects.get_mut(id) {
-            entries.extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1])));
+        if let Some(Object::Dict(entries)) = self.objects.get_mut(id as usize) {
+            let whole = items.len() - items.len() % 2;
+            entries.extend(&items[..whole]);
+            self.members += whole;
         }
         Ok(())
     }
 
-    fn global(&mut self, module: String, name: String) -> Step<()> {
-        if module.starts_with("__torch__") {
+    fn text_at(&self, place: &Range<u32>) -> String {
+        String::from_utf8_lossy(&self.bytes[place.start as usize..place.end as usize]).into_owned()
+    }
+
+    fn global(&mut self, module: Range<u32>, name: Range<u32>) -> Step<()> {
+        // Longer ones are no names; they are not copied.
+        let of = |place: &Range<u32>| {
+            let end = place.end.min(place.start.saturating_add(256));
+            self.text_at(&(place.start..end))
+        };
+        let (module_text, name_text) = (of(&module), of(&name));
+        if module_text.starts_with("__torch__") {
             return Err(
                 "a TorchScript archive: load it in PyTorch and save its state_dict()".into()
             );
         }
-        if !is_known(&module, &name) {
+        let is_short = module.len() <= 256 && name.len() <= 256;
+        if !is_short || !is_known(&module_text, &name_text) {
             return Err(format!(
-                "the pickle names `{module}.{name}`, which no checkpoint needs: refused, and nothing in it was executed"
+                "the pickle names `{}`, which no checkpoint needs: refused, and nothing in it was executed",
+                shown(&format!("{module_text}.{name_text}"))
             ));
         }
         self.push(Object::Global(module, name));
@@ -271,34 +197,56 @@ impl<'a> Reader<'a> {
     fn call(&mut self) -> Step<()> {
         let arguments = self.pop()?;
         let callable = self.pop()?;
-        let is_dict = matches!(
-            self.objects.get(callable),
-            Some(Object::Global(module, _)) if module == "collections"
-        );
-        self.push(if is_dict {
-            Object::Dict(Vec::new())
-        } else {
-            Object::Call(callable, arguments)
-        });
+        let is_dict = match self.objects.get(callable as usize) {
+            Some(Object::Global(module, _)) => self.text_at(module) == "collections",
+            _ => false,
+        };
+        if !is_dict {
+            self.push(Object::Call(callable, arguments));
+            return Ok(());
+        }
+        let entries = self.pairs(arguments);
+        self.collection(Object::Dict, entries);
         Ok(())
     }
 
+    /// The entries that the arguments `([[key, value], ..],)` give, as Python 2 writes ordered
+    /// dictionaries; Python 3 adds them afterwards.
+    fn pairs(&self, arguments: Id) -> Vec<Id> {
+        let members = |id: Id| match self.objects.get(id as usize) {
+            Some(Object::Sequence(members)) => members.as_slice(),
+            _ => &[],
+        };
+        let Some(&list) = members(arguments).first() else { return Vec::new() };
+        let pairs = members(list).iter().map(|&pair| members(pair));
+        pairs.filter(|pair| pair.len() == 2).flatten().copied().collect()
+    }
+
     fn recall(&mut self, key: u64) -> Step<()> {
-        let id = self.memo.get(&key).copied();
+        let id = u32::try_from(key).ok().and_then(|key| self.memo.get(&key).copied());
         self.stack.push(id.ok_or_else(|| format!("the pickle recalls {key}, never stored"))?);
         Ok(())
     }
 
     fn remember(&mut self, key: u64) -> Step<()> {
         let id = self.last()?;
+        let key = u32::try_from(key).map_err(|_| "the pickle's memo is too large")?;
         self.memo.insert(key, id);
         Ok(())
     }
 
-    /// Reads a value of a length that `count` bytes give.
-    fn sized(&mut self, count: u64) -> Step<&'a [u8]> {
+    /// The place of a value whose length is stated in `count` bytes.
+    fn sized(&mut self, count: u64) -> Step<Range<u32>> {
         let length = self.number(count)?;
-        self.take(length)
+        self.skip(length)
+    }
+
+    /// The place of the text at `id`.
+    fn place_of(&self, id: Id) -> Step<Range<u32>> {
+        match self.objects.get(id as usize) {
+            Some(Object::Text(place)) => Ok(place.clone()),
+            _ => Err("the pickle names a class by something else than text".into()),
+        }
     }
 
     /// One instruction; false at the end.
@@ -308,7 +256,7 @@ impl<'a> Reader<'a> {
             b'.' => return Ok(false),
             0x80 => drop(self.take(1)?), // protocol
             0x95 => drop(self.take(8)?), // frame
-            b'(' => self.marks.push(self.stack.len()),
+            b'(' => self.marks.push(self.stack.len() as u32),
             b'0' => drop(self.pop()?),
             b'1' => drop(self.pop_to_mark()?),
             b'2' => self.stack.push(self.last()?),
@@ -325,7 +273,8 @@ impl<'a> Reader<'a> {
             }
             0x8a | 0x8b => {
                 let digits = self.sized(if code == 0x8a { 1 } else { 4 })?;
-                self.push(integer(digits));
+                let object = integer(&self.bytes[digits.start as usize..digits.end as usize]);
+                self.push(object);
             }
             b'G' => {
                 self.take(8)?;
@@ -352,16 +301,16 @@ impl<'a> Reader<'a> {
             0x87 => self.sequence(3)?,
             b't' | b'l' | 0x91 => {
                 let members = self.pop_to_mark()?;
-                self.push(Object::Sequence(members));
+                self.collection(Object::Sequence, members);
             }
             b']' | 0x8f => self.push(Object::Sequence(Vec::new())),
             b'a' => {
                 let member = self.pop()?;
-                self.append(vec![member])?;
+                self.append(&[member])?;
             }
             b'e' | 0x90 => {
                 let members = self.pop_to_mark()?;
-                self.append(members)?;
+                self.append(&members)?;
             }
             b'}' => self.push(Object::Dict(Vec::new())),
             b'd' => {
@@ -384,13 +333,8 @@ impl<'a> Reader<'a> {
             }
             0x93 => {
                 let (name, module) = (self.pop()?, self.pop()?);
-                match (self.objects.get(module), self.objects.get(name)) {
-                    (Some(Object::Text(module)), Some(Object::Text(name))) => {
-                        let (module, name) = (module.clone(), name.clone());
-                        self.global(module, name)?;
-                    }
-                    _ => return Err("the pickle names a class by something else than text".into()),
-                }
+                let (module, name) = (self.place_of(module)?, self.place_of(name)?);
+                self.global(module, name)?;
             }
             b'R' | 0x81 => self.call()?,
             0x92 => {
@@ -419,12 +363,13 @@ impl<'a> Reader<'a> {
                 return Err(format!("the pickle holds the instruction {code:#04x}, not read here"));
             }
         }
+        self.check_size()?;
         Ok(true)
     }
 
     fn push_text(&mut self, count: u64) -> Step<()> {
-        let text = String::from_utf8_lossy(self.sized(count)?).into_owned();
-        self.push(Object::Text(text));
+        let place = self.sized(count)?;
+        self.push(Object::Text(place));
         Ok(())
     }
 }
@@ -471,15 +416,38 @@ mod tests {
             "the pickle names `os.system`, which no checkpoint needs: refused, and nothing in it was executed"
         );
         assert_eq!(
+            text(b"c\x1b[31mos\nsystem\n."),
+            "the pickle names `\\u{1b}[31mos.system`, which no checkpoint needs: refused, and nothing in it was \
+             executed"
+        );
+        assert_eq!(
             text(b"c__torch__.clip.model\nMultimodal\n."),
             "a TorchScript archive: load it in PyTorch and save its state_dict()"
         );
         // Every cut of a sound one.
         let sound = b"\x80\x02}q\x00X\x01\x00\x00\x00aK\x05s.";
-        assert!(Pickle::read(sound).is_ok());
+        assert_eq!(Pickle::read(sound).unwrap().length(), sound.len());
         for end in 0..sound.len() {
             assert!(Pickle::read(&sound[..end]).is_err(), "{end}");
         }
+    }
+
+    #[test]
+    fn the_last_of_equal_keys_counts() {
+        let bytes = b"\x80\x02}(X\x01\x00\x00\x00aK\x05X\x01\x00\x00\x00aK\x06K\x01K\x02u.";
+        let pickle = Pickle::read(bytes).unwrap();
+        let entries = pickle.entries(pickle.root());
+        assert_eq!(entries.len(), 1);
+        assert_eq!(pickle.count(entries["a"]), Some(6));
+    }
+
+    #[test]
+    fn ordered_dictionaries_of_python_2() {
+        let bytes = b"\x80\x02ccollections\nOrderedDict\n]]U\x01aK\x05e\x85R.";
+        // The pairs, as lists in a list: [["a", 5]].
+        let bytes = [&bytes[..27], b"](](U\x01aK\x05ee\x85R."].concat();
+        let pickle = Pickle::read(&bytes).unwrap();
+        assert_eq!(pickle.count(pickle.entries(pickle.root())["a"]), Some(5));
     }
 
     #[test]
@@ -488,5 +456,31 @@ mod tests {
         bytes.extend(std::iter::repeat_n(0x85, 1_000_000));
         bytes.push(b'.');
         assert!(Pickle::read(&bytes).is_ok());
+    }
+
+    /// Few bytes of a pickle that describe much: each ends early, before its description is large.
+    #[test]
+    fn bombs_end_early() {
+        let refused = |bytes: Vec<u8>| {
+            let text = Pickle::read_within(&bytes, MOST_BYTES / 64).unwrap_err();
+            assert!(text.starts_with("the pickle describes "), "{text}");
+            assert!(text.len() < 200, "{text}");
+        };
+        for code in [b']', b'}', b')', b'(', 0x88] {
+            refused(vec![code; 1 << 20]);
+        }
+        // One long list, recalled and appended to itself.
+        let mut bytes = b"]q\x00(".to_vec();
+        bytes.extend(b"h\x00".repeat(1 << 20));
+        bytes.push(b'e');
+        refused(bytes);
+        // A list of a thousand members, made again and again from the memo.
+        let mut bytes = b"Nq\x00".to_vec();
+        bytes.extend([b"(".to_vec(), b"h\x00".repeat(100), b"t".to_vec()].concat().repeat(4000));
+        refused(bytes);
+        // Entries of the memo.
+        let mut bytes = b"N".to_vec();
+        bytes.extend([0x94].repeat(1 << 20));
+        refused(bytes);
     }
 }

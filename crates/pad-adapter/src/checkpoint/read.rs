@@ -2,11 +2,13 @@
 
 use std::{
     collections::BTreeMap,
+    io::{Read, Seek, SeekFrom},
     path::{Path, PathBuf},
 };
 
-use candle_core::{Device, Tensor, safetensors::Load};
-use safetensors::SafeTensors;
+use candle_core::{DType, Device, Tensor, safetensors::Load};
+use pad_ops::text::shown;
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
 #[cfg(feature = "hub")]
 use super::hub_files::fetch;
@@ -14,7 +16,10 @@ use super::{
     InputStats,
     hub::Address,
     index::{CONFIG, FILES, PREPROCESSOR, shards},
-    pth,
+    pth::read_zip,
+    pth_legacy::read_legacy,
+    sniff::{Kind, START, kind},
+    state_dict::MOST_TENSORS,
 };
 use crate::{Error, Result};
 
@@ -27,10 +32,12 @@ pub struct Checkpoint {
     hub_config: Option<serde_json::Value>,
     /// Input statistics that the files beside it give.
     stats_beside: Option<InputStats>,
+    /// Tensors of the file that cannot be read, with why.
+    unread: BTreeMap<String, String>,
 }
 
 fn json(path: &Path) -> Option<serde_json::Value> {
-    serde_json::from_str(&std::fs::read_to_string(path).ok()?).ok()
+    serde_json::from_str(&pad_ops::fs::read_to_string(path).ok()?).ok()
 }
 
 /// The `config.json` in `folder`, if it is one of transformers or timm.
@@ -65,22 +72,34 @@ fn fetch(address: &Address) -> Result<PathBuf> {
 
 impl Checkpoint {
     /// Reads tensors from
-    /// - a `.safetensors` file;
-    /// - a `.pth` / `.pt` / `.bin` file of PyTorch 1.6 or later (nothing in it is executed, and a
-    ///   file that names functions which no checkpoint needs is refused; weights at the top or
-    ///   under `model`, `state_dict` or `teacher`);
-    /// - a `.index.json` file that spreads the weights over several such files;
+    /// - a safetensors file;
+    /// - a file of PyTorch (nothing in it is executed, and a file that names functions which no
+    ///   checkpoint needs is refused), of 1.6 and later or before; the weights are those of the one
+    ///   dictionary of tensors, at the top or up to three dictionaries below;
+    /// - an index (`.index.json`) that spreads the weights over several such files;
     /// - a folder with one of these under the hub's names (`model.safetensors`,
     ///   `pytorch_model.bin`, ..);
     /// - `hf://owner/repo[/file][@revision]`, fetched from the Hugging Face hub (feature `hub`; its
     ///   cache and its environment variables are honoured, `HF_HUB_OFFLINE` among them).
     ///
-    /// A `config.json` beside the file is kept with it, see [`Checkpoint::vit_config`].
+    /// The first bytes tell what a file is, whatever its name. Tensors of types that candle lacks
+    /// (8-bit integers, complex numbers, quantised ones) are left out with a warning, see
+    /// [`Checkpoint::unread`]. A `config.json` beside the file is kept with it, see
+    /// [`Checkpoint::vit_config`].
     ///
     /// # Errors
     /// [`Error::Io`]; [`Error::Format`] for a file that is truncated, damaged, of another kind, or
-    /// without a tensor.
+    /// without a tensor, and for several dictionaries of weights.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::open_with_key(path, None)
+    }
+
+    /// [`Checkpoint::open`] for a file of PyTorch with several dictionaries of weights: reads the
+    /// one under `key` (`model_ema`, or `ema.module` for one inside another).
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`]; [`Error::Format`] for a file without such a key.
+    pub fn open_with_key(path: impl AsRef<Path>, key: Option<&str>) -> Result<Self> {
         let path = path.as_ref();
         let fetched = match path.to_str().map(Address::parse).transpose()?.flatten() {
             Some(address) => Some(fetch(&address)?),
@@ -94,62 +113,75 @@ impl Checkpoint {
                 path: folder.to_path_buf(),
                 what: format!("a folder without any of {}", FILES.join(", ")),
             })?;
-            Self::open_file(&path)?
+            Self::open_file(&path, key, true)?
         } else {
-            Self::open_file(path)?
+            Self::open_file(path, key, true)?
         };
         let folder = found.path.parent();
         found.hub_config = folder.and_then(hub_config);
         found.stats_beside = folder.and_then(stats_beside);
+        if !found.unread.is_empty() {
+            let (path, what) = (found.path.display(), listed(&found.unread));
+            tracing::warn!("{path}: tensors that cannot be read are left out: {what}");
+        }
         Ok(found)
     }
 
-    fn open_file(path: &Path) -> Result<Self> {
-        if path.to_str().is_some_and(|name| name.ends_with(".index.json")) {
-            return Self::open_shards(path);
-        }
-        let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("");
-        match extension.to_ascii_lowercase().as_str() {
-            "safetensors" => {
-                let bytes = std::fs::read(path)
-                    .map_err(|cause| Error::Io { path: path.to_path_buf(), cause })?;
-                Self::from_safetensors(&bytes, path)
+    /// Reads one file; `may_be_index` is false for the files that an index names.
+    fn open_file(path: &Path, key: Option<&str>, may_be_index: bool) -> Result<Self> {
+        let io = |cause| Error::Io { path: path.to_path_buf(), cause };
+        let refuse = |what: String| Error::Format { path: path.to_path_buf(), what };
+        let mut file = pad_ops::fs::open(path).map_err(io)?;
+        let length = file.metadata().map_err(io)?.len();
+        let mut start = Vec::with_capacity(START);
+        (&mut file).take(START as u64).read_to_end(&mut start).map_err(io)?;
+        file.seek(SeekFrom::Start(0)).map_err(io)?;
+        let found = match kind(&start, length, path) {
+            Kind::Index if may_be_index => return Self::open_shards(path, key),
+            Kind::Index => return Err(refuse("an index of shards inside another one".into())),
+            Kind::Safetensors if key.is_some() => {
+                let what = "a safetensors file has no keys: expected the option `prefix` in place of \
+                            the option `key`";
+                return Err(refuse(what.into()));
             }
-            "pth" | "pt" | "bin" => {
-                Self::with_tensors(path.to_path_buf(), pth::read(path)?, BTreeMap::new())
+            Kind::Safetensors => {
+                let bytes = pad_ops::fs::read(path).map_err(io)?;
+                return Self::from_safetensors(&bytes, path);
             }
-            _ => {
-                // The folder of a run that does not exist has no extension either.
-                std::fs::metadata(path)
-                    .map_err(|cause| Error::Io { path: path.to_path_buf(), cause })?;
-                Err(Error::Format {
-                    path: path.to_path_buf(),
-                    what: "not a checkpoint: expected .safetensors, .pth, .pt, .bin or .index.json"
-                        .into(),
-                })
-            }
-        }
+            Kind::Zip => read_zip(file, key).map_err(refuse)?,
+            Kind::Legacy => read_legacy(file, key).map_err(refuse)?,
+            Kind::Other(what) => return Err(refuse(what.into())),
+        };
+        Self::with_tensors(path.to_path_buf(), found.tensors, BTreeMap::new(), found.unread)
     }
 
     /// The files that an index names, as one.
-    fn open_shards(path: &Path) -> Result<Self> {
+    fn open_shards(path: &Path, key: Option<&str>) -> Result<Self> {
         let refuse = |what: String| Error::Format { path: path.to_path_buf(), what };
         let mut all = Self { path: path.to_path_buf(), ..Default::default() };
         for (shard, names) in shards(path)? {
             let file = path.with_file_name(&shard);
-            if !file.is_file() {
-                return Err(refuse(format!("it names the file `{shard}`, which is absent")));
+            let shown_shard = shown(&shard);
+            if !file.exists() {
+                return Err(refuse(format!("it names the file `{shown_shard}`, which is absent")));
             }
-            let mut part = Self::open_file(&file)?;
+            let mut part = Self::open_file(&file, key, false)?;
             for name in names {
+                if let Some(why) = part.unread.remove(&name) {
+                    all.unread.insert(name, why);
+                    continue;
+                }
                 let tensor = part.remove(&name).ok_or_else(|| {
-                    refuse(format!("tensor `{name}` is not in `{shard}`, where the index puts it"))
+                    let name = shown(&name);
+                    refuse(format!(
+                        "tensor `{name}` is not in `{shown_shard}`, where the index puts it"
+                    ))
                 })?;
                 all.insert(name, tensor);
             }
             all.metadata.append(&mut part.metadata);
         }
-        Self::with_tensors(all.path, all.tensors, all.metadata)
+        Self::with_tensors(all.path, all.tensors, all.metadata, all.unread)
     }
 
     /// Reads the bytes of a safetensors file; `path` is its name in errors.
@@ -162,27 +194,38 @@ impl Checkpoint {
         let (_, header) = SafeTensors::read_metadata(bytes)
             .map_err(|error| refuse(format!("not a safetensors file: {error}")))?;
         let metadata = header.metadata().clone().unwrap_or_default().into_iter().collect();
+        let count = header.tensors().len();
+        if count > MOST_TENSORS {
+            return Err(refuse(format!("{count} tensors, expected at most {MOST_TENSORS}")));
+        }
         let views = SafeTensors::deserialize(bytes)
             .map_err(|error| refuse(format!("not a safetensors file: {error}")))?;
-        let mut tensors = BTreeMap::new();
+        let (mut tensors, mut unread) = (BTreeMap::new(), BTreeMap::new());
         for (name, view) in views.tensors() {
-            let tensor = view
-                .load(&Device::Cpu)
-                .map_err(|error| refuse(format!("tensor `{name}`: {error}")))?;
-            tensors.insert(name, tensor);
+            match loaded(&view)
+                .map_err(|what| refuse(format!("tensor `{}`: {what}", shown(&name))))?
+            {
+                Some(tensor) => drop(tensors.insert(name, tensor)),
+                None => drop(unread.insert(name, format!("of the type {}", view.dtype()))),
+            }
         }
-        Self::with_tensors(path, tensors, metadata)
+        Self::with_tensors(path, tensors, metadata, unread)
     }
 
     fn with_tensors(
         path: PathBuf,
         tensors: BTreeMap<String, Tensor>,
         metadata: BTreeMap<String, String>,
+        unread: BTreeMap<String, String>,
     ) -> Result<Self> {
         if tensors.is_empty() {
-            return Err(Error::Format { path, what: "the file holds no tensor".into() });
+            let what = match unread.is_empty() {
+                true => "the file holds no tensor".into(),
+                false => format!("the file holds no tensor that can be read: {}", listed(&unread)),
+            };
+            return Err(Error::Format { path, what });
         }
-        Ok(Self { path, tensors, metadata, ..Default::default() })
+        Ok(Self { path, tensors, metadata, unread, ..Default::default() })
     }
 
     /// A checkpoint of tensors in memory; `path` is its name in errors.
@@ -208,6 +251,12 @@ impl Checkpoint {
     /// Every tensor by name.
     pub fn tensors(&self) -> &BTreeMap<String, Tensor> {
         &self.tensors
+    }
+
+    /// Tensors of the file that cannot be read here, by name, each with why. They are not among
+    /// [`Checkpoint::tensors`].
+    pub fn unread(&self) -> &BTreeMap<String, String> {
+        &self.unread
     }
 
     /// The file's metadata.
@@ -280,7 +329,36 @@ impl Checkpoint {
     /// Adds the tensors of `other` and replaces those of the same names.
     pub fn merge(&mut self, other: Checkpoint) {
         self.tensors.extend(other.tensors);
+        self.unread.extend(other.unread);
     }
+}
+
+/// The tensor in `view`; `None` for a type that candle does not have.
+fn loaded(view: &TensorView<'_>) -> Result<Option<Tensor>, String> {
+    let sides = view.shape().iter().try_fold(1_usize, |all, &side| all.checked_mul(side.max(1)));
+    // Strides of a shape with a side of 0 are products of the others.
+    if sides.is_none_or(|values| values > isize::MAX as usize / 8) {
+        return Err(format!("shape {:?} is beyond any memory", view.shape()));
+    }
+    let tensor = match view.dtype() {
+        Dtype::BOOL => Tensor::from_raw_buffer(view.data(), DType::U8, view.shape(), &Device::Cpu),
+        Dtype::U16 => view.load(&Device::Cpu),
+        dtype => match DType::try_from(dtype) {
+            Ok(DType::F6E2M3 | DType::F6E3M2 | DType::F4 | DType::F8E8M0) | Err(_) => {
+                return Ok(None);
+            }
+            Ok(_) => view.load(&Device::Cpu),
+        },
+    };
+    tensor.map(Some).map_err(|error| error.to_string())
+}
+
+/// At most ten tensors that cannot be read, each with why.
+fn listed(unread: &BTreeMap<String, String>) -> String {
+    let first = unread.iter().take(10).map(|(name, why)| format!("`{}` ({why})", shown(name)));
+    let more = unread.len().saturating_sub(10);
+    let more = if more > 0 { format!(", .. ({more} more)") } else { String::new() };
+    format!("{}{more}", first.collect::<Vec<_>>().join(", "))
 }
 
 #[cfg(all(test, not(feature = "hub")))]

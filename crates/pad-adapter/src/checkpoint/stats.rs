@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use pad_ops::text::shown;
 use serde::{Deserialize, Serialize};
 
 /// Entries of a file's metadata.
@@ -63,14 +64,18 @@ impl InputStats {
         let values = |key: &str, text: &str| {
             let numbers: Option<Vec<f32>> =
                 text.split(',').map(|t| t.trim().parse().ok()).collect();
-            numbers
-                .and_then(|numbers| numbers.try_into().ok())
-                .ok_or_else(|| format!("metadata `{key}`: expected three numbers, found `{text}`"))
+            numbers.and_then(|numbers| numbers.try_into().ok()).ok_or_else(|| {
+                let text = shown(text);
+                format!("metadata `{key}`: expected three numbers, found `{text}`")
+            })
         };
         let stats = Self { mean: values(MEAN, mean)?, std: values(STD, std)? };
         match stats.is_valid() {
             true => Ok(Some(stats)),
-            false => Err(format!("metadata `{STD}`: expected positive numbers, found `{std}`")),
+            false => {
+                let std = shown(std);
+                Err(format!("metadata `{STD}`: expected positive numbers, found `{std}`"))
+            }
         }
     }
 

@@ -4,10 +4,19 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use candle_core::{DType, Device, Result as CandleResult, Shape, Tensor, Var};
 use candle_nn::Init;
-use pad_ops::rng::Key;
+use pad_ops::{rng::Key, text::shown};
 
 use super::{Misshapen, Origin, Param, Plan, Role, adapter_name, initial::initial};
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{
+    Checkpoint,
+    finite::{NotFinite, not_finite},
+};
+
+/// The most parameters of a model. The largest published transformers have some thousands.
+const MOST_PARAMETERS: usize = 1 << 16;
+
+/// The most bytes of first values where the machine does not say how much memory it has.
+const MOST_BYTES: u64 = 1 << 40;
 
 pub(super) type Rule = Box<dyn Fn(Role) -> bool + Send + Sync>;
 
@@ -33,6 +42,10 @@ pub(super) struct Inner {
     pub(super) trained_adapters: Option<BTreeSet<String>>,
     pub(super) served: BTreeMap<String, Param>,
     pub(super) misshapen: Vec<Misshapen>,
+    /// The first tensor of the checkpoint that is not finite.
+    pub(super) not_finite: Option<(String, NotFinite)>,
+    /// Bytes of all values that were initialised.
+    pub(super) drawn: u64,
 }
 
 impl Inner {
@@ -67,6 +80,10 @@ impl Inner {
     ) -> CandleResult<(Tensor, Origin)> {
         if let Some(found) = self.checkpoint.as_ref().and_then(|file| file.get(name)) {
             if found.shape() == shape {
+                if self.not_finite.is_none() {
+                    let found = not_finite(found)?;
+                    self.not_finite = found.map(|found| (name.to_string(), found));
+                }
                 return Ok((found.clone(), Origin::Checkpoint));
             }
             // Recorded, so that the report names every misshapen tensor and not only the first.
@@ -85,7 +102,30 @@ impl Inner {
                 found: value.dims().to_vec(),
             });
         }
+        if !self.may_be_initialised(name) {
+            // The model will not be built: nothing is drawn for it, whatever size it claims.
+            let nothing = Tensor::zeros(1, DType::F32, &Device::Cpu)?;
+            return Ok((nothing.broadcast_as(shape)?, Origin::Init));
+        }
+        self.drawn = self.drawn.saturating_add(4 * shape.elem_count() as u64);
+        let memory = pad_ops::machine::memory_bytes().unwrap_or(MOST_BYTES);
+        if self.drawn > memory {
+            candle_core::bail!(
+                "`{}` of shape {shape:?}: the model takes {} MiB or more, this machine has {} MiB",
+                shown(name),
+                self.drawn >> 20,
+                memory >> 20
+            );
+        }
         Ok((initial(shape, name, init, self.key)?, Origin::Init))
+    }
+
+    /// Whether a tensor that the checkpoint lacks may be a fresh one.
+    fn may_be_initialised(&self, name: &str) -> bool {
+        self.checkpoint.is_none()
+            || (self.may_be_fresh)(self.role(name))
+            || (self.is_optional)(name)
+            || self.is_fresh_adapter(name)
     }
 
     /// The tensor `name`, made and recorded on first request; a variable if its role trains and
@@ -107,10 +147,28 @@ impl Inner {
                 known.tensor.shape()
             );
         }
+        let values =
+            shape.dims().iter().try_fold(8_usize, |all, &side| all.checked_mul(side.max(1)));
+        if values.is_none_or(|bytes| isize::try_from(bytes).is_err()) {
+            candle_core::bail!("`{}`: shape {shape:?} is beyond any memory", shown(name));
+        }
+        if self.served.len() >= MOST_PARAMETERS {
+            candle_core::bail!(
+                "`{}`: a model of more than {MOST_PARAMETERS} parameters",
+                shown(name)
+            );
+        }
         let (value, origin) = self.first_value(&shape, name, init)?;
-        let value = value.to_dtype(dtype)?.to_device(device)?.contiguous()?;
         let role = self.role(name);
-        let trains = may_train && self.trains_by_name(name) && self.plan.rate(role).is_some();
+        let is_placeholder = origin == Origin::Init && !self.may_be_initialised(name);
+        let value = match is_placeholder {
+            true => value,
+            false => value.to_dtype(dtype)?.to_device(device)?.contiguous()?,
+        };
+        let trains = may_train
+            && !is_placeholder
+            && self.trains_by_name(name)
+            && self.plan.rate(role).is_some();
         let var = if trains { Some(Var::from_tensor(&value)?) } else { None };
         let tensor = var.as_ref().map_or(value, |var| var.as_tensor().clone());
         let param = Param { name: name.to_string(), role, tensor: tensor.clone(), var, origin };

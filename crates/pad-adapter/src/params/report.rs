@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, path::PathBuf};
 
-use pad_ops::text::near_name;
+use pad_ops::text::{near_name, shown, shown_up_to};
 
 use super::Role;
 
@@ -107,21 +107,22 @@ impl LoadReport {
 /// One line: at most ten names of each kind, missing ones with the near name among the unexpected.
 impl fmt::Display for LoadReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: the checkpoint is not this model's", self.file.display())?;
+        let file = self.file.display().to_string();
+        write!(f, "{}: the checkpoint is not this model's", shown_up_to(&file, 4000))?;
         list(
             f,
             "missing",
             self.missing.iter().map(|name| match self.near(name) {
-                Some(near) => format!("{name} (near `{near}`)"),
-                None => name.clone(),
+                Some(near) => format!("{} (near `{}`)", shown(name), shown(near)),
+                None => shown(name).to_string(),
             }),
         )?;
-        list(f, "unexpected", self.unexpected.iter().cloned())?;
+        list(f, "unexpected", self.unexpected.iter().map(|name| shown(name).to_string()))?;
         list(
             f,
             "wrong shape",
             self.misshapen.iter().map(|Misshapen { name, expected, found }| {
-                format!("{name} (expected {expected:?}, found {found:?})")
+                format!("{} (expected {expected:?}, found {found:?})", shown(name))
             }),
         )
     }

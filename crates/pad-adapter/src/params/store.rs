@@ -73,6 +73,8 @@ impl ParamStore {
             trained_adapters: None,
             served: BTreeMap::new(),
             misshapen: Vec::new(),
+            not_finite: None,
+            drawn: 0,
         })))
     }
 
@@ -202,7 +204,20 @@ impl ParamStore {
             unexpected: unexpected.map(ToString::to_string).collect(),
             misshapen: inner.misshapen.clone(),
         };
-        if report.is_clean() { Ok(()) } else { Err(Error::Tensors(report)) }
+        if !report.is_clean() {
+            return Err(Error::Tensors(report));
+        }
+        match &inner.not_finite {
+            Some((name, found)) => {
+                let tensor = inner.served.get(name).map(|param| &param.tensor);
+                let tensor = tensor.or_else(|| checkpoint.get(name));
+                Err(match tensor {
+                    Some(tensor) => Error::not_finite(checkpoint.path(), name, tensor, *found),
+                    None => Error::Tensors(report),
+                })
+            }
+            None => Ok(()),
+        }
     }
 
     /// Every parameter served, by name.

@@ -25,7 +25,7 @@ impl PatchGrid {
 
     /// The number of patches, `L`.
     pub const fn len(self) -> usize {
-        self.height * self.width
+        self.height.saturating_mul(self.width)
     }
 
     /// Whether the grid has no patch.
@@ -274,12 +274,51 @@ impl ViTConfig {
         usize::from(self.class_token && self.positions == Positions::Table)
     }
 
-    /// Checks the configuration and reports all faults at once.
+    /// What no vision transformer exceeds, each well above the largest published one: a
+    /// configuration from a file is refused before anything of its size is made.
+    const MOST_SIDE: usize = 1 << 15;
+    const MOST_PATCH: usize = 1 << 12;
+    const MOST_PATCHES: usize = 1 << 20;
+    const MOST_WIDTH: usize = 1 << 16;
+    const MOST_HIDDEN: usize = 1 << 20;
+    const MOST_DEPTH: usize = 1 << 10;
+    /// Values of a position table: 1 GiB.
+    const MOST_TABLE: usize = 1 << 28;
+
+    /// The faults of sizes that are too large.
+    fn excesses(&self) -> Vec<String> {
+        let ImageSize { height, width } = self.image_size;
+        let grid = self.pos_grid.or_else(|| self.grid().ok());
+        let patches = grid.map_or(0, PatchGrid::len);
+        let sizes = [
+            ("image_size", height.max(width), Self::MOST_SIDE),
+            ("patch_size", self.patch_size, Self::MOST_PATCH),
+            ("embed_dim", self.embed_dim, Self::MOST_WIDTH),
+            ("depth", self.depth, Self::MOST_DEPTH),
+            ("num_heads", self.num_heads, Self::MOST_WIDTH),
+            ("the number of patches", patches, Self::MOST_PATCHES),
+            ("the width of the MLP", self.hidden_dim(), Self::MOST_HIDDEN),
+            ("the position table", patches.saturating_mul(self.embed_dim), Self::MOST_TABLE),
+        ];
+        let too_large = sizes.into_iter().filter(|(_, found, most)| found > most);
+        too_large
+            .map(|(name, found, most)| {
+                let name = match name.contains(' ') {
+                    true => name.to_string(),
+                    false => format!("`{name}`"),
+                };
+                format!("{name} is {found}, expected at most {most}")
+            })
+            .collect()
+    }
+
+    /// Checks the configuration and reports all faults at once: values that make no network, and
+    /// sizes beyond every published one, which no machine holds.
     ///
     /// # Errors
     /// [`Error::Config`].
     pub fn validate(&self) -> Result<()> {
-        let mut faults = Vec::new();
+        let mut faults = self.excesses();
         let mut expect = |good: bool, fault: String| {
             if !good {
                 faults.push(fault);
@@ -328,6 +367,16 @@ impl ViTConfig {
             (0.0..1.0).contains(&self.drop_path),
             format!("`drop_path` is {}, expected 0 <= drop_path < 1", self.drop_path),
         );
+        expect(
+            self.norm_eps.is_finite() && self.norm_eps >= 0.0,
+            format!("`norm_eps` is {}, expected a finite number, 0 at least", self.norm_eps),
+        );
+        if let Some(scale) = self.layer_scale {
+            expect(
+                scale.is_finite(),
+                format!("`layer_scale` is {scale}, expected a finite number"),
+            );
+        }
         if let Some(grid) = self.pos_grid {
             expect(!grid.is_empty(), format!("`pos_grid` is {grid}, expected at least 1x1"));
         }
@@ -377,13 +426,40 @@ impl ViTConfig {
 
     /// The number of values of a flattened patch: `in_channels * patch_size^2`.
     pub fn patch_values(&self) -> usize {
-        self.in_channels * self.patch_size * self.patch_size
+        self.in_channels.saturating_mul(self.patch_size).saturating_mul(self.patch_size)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_beyond_every_machine() {
+        let text = |config: ViTConfig| config.validate().unwrap_err().to_string();
+        let base = ViTConfig::base(16);
+        let endless = text(ViTConfig { mlp_ratio: 1e308, ..base });
+        assert_eq!(
+            endless,
+            format!("vit: the width of the MLP is {}, expected at most 1048576", usize::MAX)
+        );
+        assert_eq!(
+            text(ViTConfig { depth: 1_000_000_000_000_000_000, ..base }),
+            "vit: `depth` is 1000000000000000000, expected at most 1024"
+        );
+        let large = ImageSize::square(102_400);
+        assert!(text(ViTConfig { image_size: large, ..base }).starts_with(
+            "vit: `image_size` is 102400, expected at most 32768; the number of patches is 40960000, "
+        ));
+        let grid = Some(PatchGrid::new(1 << 40, 1 << 40));
+        assert!(text(ViTConfig { pos_grid: grid, ..base }).contains("the number of patches is "));
+        let adapter = Some(AdapterConfig { bottleneck: 1 << 62, ..Default::default() });
+        assert!(text(ViTConfig { adapter, ..base }).starts_with("vit: adapter: `bottleneck` is "));
+        assert!(text(ViTConfig { norm_eps: f64::NAN, ..base }).contains("`norm_eps` is NaN"));
+        assert!(text(ViTConfig { layer_scale: Some(f64::INFINITY), ..base }).contains("is inf"));
+        // ViT-22B, the largest that was published.
+        ViTConfig { mlp_ratio: 4.0, ..ViTConfig::new(14, 6144, 48, 48) }.validate().unwrap();
+    }
 
     #[test]
     fn files_of_the_first_versions() {

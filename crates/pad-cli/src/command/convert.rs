@@ -37,8 +37,8 @@ enum Names {
 /// Converts a checkpoint and says what became of every tensor
 #[derive(Args, Debug)]
 pub(crate) struct Program {
-    /// .safetensors, .pth, .bin, .index.json, a folder with one of them, the folder of a run, or
-    /// hf://OWNER/REPO[/FILE][@REVISION]
+    /// A safetensors file, a file of PyTorch (.pth, .bin, .ckpt, .pth.tar, ..), .index.json, a folder
+    /// with one of them, the folder of a run, or hf://OWNER/REPO[/FILE][@REVISION]
     input: String,
     /// .safetensors file to write; not needed with --list
     #[arg(required_unless_present = "list")]
@@ -51,10 +51,17 @@ pub(crate) struct Program {
     /// Whose names the output gets
     #[arg(long, value_enum, default_value = "ours")]
     to: Names,
-    /// Prefix of encoder and adapters with `--to original`: `backbone.` for its segmentation,
-    /// `backbone.net.` for its detection
+    /// What stands in front of the network's names in the input, e.g. `encoder.` [default: found].
+    /// With `--to original` the prefix of encoder and adapters in the output: `backbone.` for its
+    /// segmentation, `backbone.net.` for its detection
     #[arg(long, value_name = "PREFIX")]
     prefix: Option<String>,
+    /// Prefix in the input, where `--prefix` is that of the output
+    #[arg(long, value_name = "PREFIX")]
+    from_prefix: Option<String>,
+    /// Dictionary of weights in an input of PyTorch that has several, e.g. `model_ema`
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
     /// Lay the adapters of this file on the input
     #[arg(long, value_name = "FILE")]
     adapter: Option<String>,
@@ -74,8 +81,8 @@ pub(crate) struct Program {
 }
 
 pub(crate) fn run(program: &Program) -> Result<()> {
-    if program.prefix.is_some() && program.to != Names::Original {
-        return Err("--prefix goes with --to original".into());
+    if program.prefix.is_some() && program.from_prefix.is_some() && program.to != Names::Original {
+        return Err("--prefix and --from-prefix are both the input's without --to original".into());
     }
     let output = program.output.as_ref().filter(|_| !program.list);
     if let Some(output) = &program.output
@@ -112,7 +119,11 @@ pub(crate) fn run(program: &Program) -> Result<()> {
 /// The input, with the adapters laid on it, and what there is to say of them.
 fn open(program: &Program) -> Result<(Backbone, Vec<String>)> {
     // Heads of downstream models are kept: no readers of their files, which take them away.
+    let of_output = program.to == Names::Original;
+    let prefix = program.from_prefix.as_ref().or(program.prefix.as_ref().filter(|_| !of_output));
     let options = BackboneOptions::default()
+        .with_prefix(prefix.cloned())
+        .with_key(program.key.clone())
         .with_named(ASSET, pad::assets::VIT_PICO_RGB)
         .with_reader(pad::ssl::read_backbone)
         .with_any_backbone(program.any_backbone)

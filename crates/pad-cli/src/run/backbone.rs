@@ -16,6 +16,8 @@ use crate::{
 fn options(run: &RunSettings) -> BackboneOptions {
     backbone_options()
         .with_reader(pad::ssl::read_backbone)
+        .with_prefix(run.prefix.clone())
+        .with_key(run.key.clone())
         .with_backbone(run.backbone.clone())
         .with_any_backbone(run.any_backbone)
         .with_scale(run.adapter_scale.given().copied())

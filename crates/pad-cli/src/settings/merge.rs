@@ -74,8 +74,20 @@ impl<P: Trainer> Settings<P> {
     pub fn of(start: &Start, flags: &Flags<P>) -> Result<Self> {
         let given = flags.given()?;
         if let Some(folder) = &start.resume {
-            return Self::of_file(&folder.join("config.toml"), given);
+            let mut settings = Self::of_file(&folder.join("config.toml"), given)?;
+            settings.run.find_from(folder);
+            let given = &flags.run;
+            if given.weights.is_some() || given.backbone.is_some() || given.data.is_some() {
+                settings.run.make_absolute();
+            }
+            return Ok(settings);
         }
+        let mut settings = Self::of_new(start, flags, given)?;
+        settings.run.make_absolute();
+        Ok(settings)
+    }
+
+    fn of_new(start: &Start, flags: &Flags<P>, given: toml::Table) -> Result<Self> {
         let recipe = match start.recipe.as_deref() {
             Some(file) if file.ends_with(".toml") || Path::new(file).is_file() => {
                 return Self::of_file(Path::new(file), given);
@@ -108,12 +120,15 @@ impl<P: Trainer> Settings<P> {
 
     /// The settings of a run.
     pub fn of_run(folder: &Path) -> Result<Self> {
-        Self::of_file(&folder.join("config.toml"), toml::Table::new())
+        let mut settings = Self::of_file(&folder.join("config.toml"), toml::Table::new())?;
+        settings.run.find_from(folder);
+        Ok(settings)
     }
 
     fn of_file(path: &Path, given: toml::Table) -> Result<Self> {
         let name = path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|error| format!("{name}: {error}"))?;
+        let text =
+            pad::ops::fs::read_to_string(path).map_err(|error| format!("{name}: {error}"))?;
         Self::overlaid(&Source { name: &name, text: &text }, given)
     }
 

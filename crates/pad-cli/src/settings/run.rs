@@ -1,6 +1,6 @@
 //! The settings that every training run has.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use pad::{
     AdapterConfig, AdapterNorm, MatmulPrecision, Scale,
@@ -58,6 +58,10 @@ settings! {
         /// hf://OWNER/REPO[/FILE], the folder of a run, an adapter file, `asset` (the small backbone
         /// inside this program) or `none`
         weights: String = "asset".into(), value_name = "WEIGHTS";
+        /// What stands in front of the network's names in the weights, e.g. `encoder.` [default: found]
+        prefix: Option<String> = None, value_name = "PREFIX";
+        /// Dictionary of weights in a file of PyTorch that has several, e.g. `model_ema`
+        key: Option<String> = None, value_name = "KEY";
         /// Backbone under an adapter file [default: the one that the file names]
         backbone: Option<String> = None, value_name = "WEIGHTS";
         /// Use adapters on a backbone that they were not trained on
@@ -152,6 +156,10 @@ fn model(name: &str) -> Result<Auto<String>, String> {
     Ok(Auto::Given(name.into()))
 }
 
+fn text_of(path: &Path) -> Option<String> {
+    path.to_str().map(str::to_string)
+}
+
 /// Settings that replace each other: one of a row, in a later layer, removes the others of the row.
 pub const EXCLUSIVE: [&[&str]; 4] = [
     &["lr", "blr"],
@@ -207,6 +215,45 @@ impl RunSettings {
         }
     }
 
+    /// Makes paths independent of the working directory: the run's folder may be used from any.
+    /// Names that are no paths (`asset`, `hf://..`, what is absent) stay.
+    pub fn make_absolute(&mut self) {
+        let absolute = |path: &Path| {
+            if path.exists() { std::path::absolute(path).ok() } else { None }
+        };
+        for source in [Some(&mut self.weights), self.backbone.as_mut()].into_iter().flatten() {
+            if let Some(path) = absolute(Path::new(source)).and_then(|path| text_of(&path)) {
+                *source = path;
+            }
+        }
+        if let Some(path) = self.data.as_deref().and_then(absolute) {
+            self.data = Some(path);
+        }
+    }
+
+    /// Finds files and folders that the settings in `folder` name and that are not where they were:
+    /// paths of another working directory, or of a tree that was moved.
+    pub fn find_from(&mut self, folder: &Path) {
+        let moved = |path: &Path| {
+            if path.exists() { None } else { pad::ops::fs::find_from(folder, path) }
+        };
+        for source in [Some(&mut self.weights), self.backbone.as_mut()].into_iter().flatten() {
+            if let Some(path) = moved(Path::new(source)).and_then(|path| text_of(&path)) {
+                tracing::warn!("{source} is not there: {path} is used");
+                *source = path;
+            }
+        }
+        if let Some(path) = self.data.as_deref().and_then(moved) {
+            let found = path.display();
+            tracing::warn!("{} is not there: {found} is used", self.data_name());
+            self.data = Some(path);
+        }
+    }
+
+    fn data_name(&self) -> String {
+        self.data.as_deref().map_or_else(String::new, |path| path.display().to_string())
+    }
+
     /// Checks what neither flags nor the libraries check.
     pub fn validate(&self) -> Result<()> {
         let mut faults = Vec::new();
@@ -218,6 +265,18 @@ impl RunSettings {
         for (name, share) in shares {
             if !(0.0..=1.0).contains(&share) {
                 faults.push(format!("`{name}` is {share}, expected 0 to 1"));
+            }
+        }
+        // Beyond these a run only takes memory or hangs the machine.
+        let counts = [
+            ("workers", self.workers, 1024),
+            ("batch_size", self.batch_size, 1 << 16),
+            ("bottleneck", self.bottleneck, 1 << 16),
+            ("patch_size", self.patch_size, 1 << 12),
+        ];
+        for (name, found, most) in counts {
+            if found > most {
+                faults.push(format!("`{name}` is {found}, expected at most {most}"));
             }
         }
         if !matches!(self.in_channels, 1 | 3) {

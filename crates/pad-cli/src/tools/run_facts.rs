@@ -37,12 +37,17 @@ impl RunFacts {
         if !source.exists() || !path.is_file() {
             return Ok(Self::default());
         }
-        let text = std::fs::read_to_string(&path)
+        let text = pad::ops::fs::read_to_string(&path)
             .map_err(|error| format!("{}: {error}", path.display()))?;
         let table: toml::Table = text
             .parse()
             .map_err(|error: toml::de::Error| format!("{}: {}", path.display(), error.message()))?;
-        Ok(Self::read(&table))
+        let mut facts = Self::read(&table);
+        let data = facts.data.as_deref().filter(|data| !data.exists());
+        let found =
+            data.zip(folder).and_then(|(data, folder)| pad::ops::fs::find_from(folder, data));
+        facts.data = found.or(facts.data);
+        Ok(facts)
     }
 
     /// Settings of all trainers and of all versions; an entry of another form is left out.

@@ -33,6 +33,9 @@ pub fn not_negative(text: &str) -> Result<f64, String> {
     number.ok_or_else(|| "expected a number of 0 or more".into())
 }
 
+/// The longest side of a network's input, pixels.
+const MOST_PIXELS: usize = 1 << 15;
+
 /// A size as `HEIGHT,WIDTH` or one number for both, in pixels.
 pub fn image_size(text: &str) -> Result<ImageSize, String> {
     let side = |text: &str| text.trim().parse().ok().filter(|&side: &usize| side > 0);
@@ -41,6 +44,9 @@ pub fn image_size(text: &str) -> Result<ImageSize, String> {
         None => side(text).map(|side| (side, side)),
     };
     let (height, width) = size.ok_or("expected HEIGHT,WIDTH or one number for both, in pixels")?;
+    if height.max(width) > MOST_PIXELS {
+        return Err(format!("expected sides of at most {MOST_PIXELS} pixels"));
+    }
     Ok(ImageSize { height, width })
 }
 
@@ -63,7 +69,7 @@ mod tests {
         assert!(not_negative("0").is_ok() && not_negative("inf").is_err());
         assert_eq!(image_size("224"), Ok(ImageSize::square(224)));
         assert_eq!(image_size("256, 320"), Ok(ImageSize::new(256, 320)));
-        for text in ["", "0", "256,", "256x320", "1,2,3"] {
+        for text in ["", "0", "256,", "256x320", "1,2,3", "102400", "16,1000000"] {
             assert!(image_size(text).is_err(), "{text}");
         }
     }

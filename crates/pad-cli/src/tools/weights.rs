@@ -29,6 +29,12 @@ pub struct Weights {
     /// an adapter file, or `asset`, the small backbone inside this program
     #[arg(long, visible_alias = "run", value_name = "WEIGHTS", default_value = ASSET)]
     weights: String,
+    /// What stands in front of the network's names in the file, e.g. `encoder.` [default: found]
+    #[arg(long, value_name = "PREFIX")]
+    prefix: Option<String>,
+    /// Dictionary of weights in a file of PyTorch that has several, e.g. `model_ema`
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
     /// Backbone under an adapter file [default: the one that the file names]
     #[arg(long, value_name = "WEIGHTS")]
     backbone: Option<String>,
@@ -75,6 +81,8 @@ impl Weights {
             None => None,
         };
         let backbone = backbone_options()
+            .with_prefix(self.prefix.clone())
+            .with_key(self.key.clone())
             .with_backbone(self.backbone.clone())
             .with_any_backbone(self.any_backbone)
             .with_scale(self.adapter_scale);
@@ -103,6 +111,8 @@ pub fn in_flags(error: impl Display) -> String {
     let mut text = error.to_string();
     let flags = [
         (SCALE_OPTION, "--adapter-scale"),
+        ("the option `prefix`", "--prefix"),
+        ("the option `key`", "--key"),
         ("the option `backbone`", "--backbone"),
         ("the option `any_backbone`", "--any-backbone"),
     ];
@@ -126,6 +136,7 @@ mod tests {
             in_flags("a.safetensors: it names no backbone: expected the option `backbone`"),
             "a.safetensors: it names no backbone: expected --backbone"
         );
+        assert_eq!(in_flags("expected the option `key` with one"), "expected --key with one");
         assert_eq!(
             in_flags("a.pth: the model cannot be inferred: vit: `num_heads` cannot be inferred"),
             "a.pth: the model cannot be inferred: vit: `num_heads` cannot be inferred (--model names it)"

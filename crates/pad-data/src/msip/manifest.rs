@@ -51,7 +51,7 @@ impl Manifest {
     /// [`Error::Io`]; [`Error::Line`] as [`Manifest::parse`].
     pub fn read(path: &Path) -> Result<Self> {
         let io = |cause| Error::Io { path: path.into(), cause };
-        Self::parse(&std::fs::read(path).map_err(io)?, path)
+        Self::parse(&pad_ops::fs::read(path).map_err(io)?, path)
     }
 
     /// Reads a manifest from memory; `path` names it in errors.
@@ -266,7 +266,7 @@ impl Entry {
         if length != self.bytes {
             return Err(changed("bytes", &self.bytes, &length));
         }
-        let found = sha256(&std::fs::read(&path).map_err(io)?);
+        let found = sha256(&pad_ops::fs::read(&path).map_err(io)?);
         if found != self.sha256 {
             return Err(changed("sha256", &self.sha256, &found));
         }

@@ -15,7 +15,7 @@ use crate::{Error, Result};
 /// a width or height of 0, and a rectangle outside the image.
 pub fn read(path: &Path, size: ImageSize) -> Result<Vec<Roi>> {
     let bytes =
-        std::fs::read(path).map_err(|cause| Error::Io { path: path.to_path_buf(), cause })?;
+        pad_ops::fs::read(path).map_err(|cause| Error::Io { path: path.to_path_buf(), cause })?;
     parse_file(&bytes, path, Some(size))
 }
 

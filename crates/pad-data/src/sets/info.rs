@@ -87,7 +87,7 @@ impl StoredFile {
         if let Some(inside) = &self.inside {
             return (inside.read)().map(Some);
         }
-        match fs::read(&self.path) {
+        match pad_ops::fs::read(&self.path) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) if matches!(error.kind(), NotFound | NotADirectory) => Ok(None),
             Err(cause) => Err(self.io(cause)),

@@ -50,7 +50,7 @@ impl DownstreamConfig {
     pub fn validate(&self) -> Result<()> {
         let vit = &self.vit;
         // The position table is learned: any width that the heads divide is valid.
-        ViTConfig { embed_dim: 4 * vit.embed_dim, ..*vit }.validate()?;
+        ViTConfig { embed_dim: vit.embed_dim.saturating_mul(4), ..*vit }.validate()?;
         let mut faults = Vec::new();
         if self.relative_positions && (!vit.class_token || vit.register_tokens > 0) {
             faults.push(

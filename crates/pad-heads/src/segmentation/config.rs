@@ -228,8 +228,29 @@ impl SegmentorConfig {
     /// # Errors
     /// [`Error::Config`].
     pub fn validate(&self) -> Result<()> {
+        match &self.backbone {
+            BackboneKind::Downstream(config) => config.validate()?,
+            BackboneKind::Plain(config) => config.validate()?,
+        }
         let mut faults = Vec::new();
         let depth = self.backbone.vit().depth;
+        // Wider than any head: layers multiply these.
+        let widths = [
+            ("classes", Some(self.classes)),
+            ("auxiliary: channels", self.auxiliary.as_ref().map(|head| head.channels)),
+            (
+                "head: channels",
+                match &self.head {
+                    HeadKind::Uper(head) => Some(head.channels),
+                    HeadKind::Linear => None,
+                },
+            ),
+        ];
+        for (name, width) in widths {
+            if let Some(width) = width.filter(|&width| width > 1 << 16) {
+                faults.push(format!("`{name}` is {width}, expected at most 65536"));
+            }
+        }
         if self.classes == 0 {
             faults.push("`classes` is 0, expected at least 1".to_string());
         }

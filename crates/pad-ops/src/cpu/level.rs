@@ -3,6 +3,8 @@
 
 use std::sync::OnceLock;
 
+use crate::Error;
+
 /// A set of vector instructions that some kernel is compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Level {
@@ -16,19 +18,40 @@ pub(crate) enum Level {
     Avx512Bf16,
 }
 
+/// The levels by their names.
+const NAMES: [(&str, Level); 4] = [
+    ("portable", Level::Portable),
+    ("avx2", Level::Avx2),
+    ("avx512", Level::Avx512),
+    ("avx512bf16", Level::Avx512Bf16),
+];
+
 /// The widest level that this processor has; `PAD_CPU=portable`, `PAD_CPU=avx2` or `PAD_CPU=avx512`
-/// in the environment lowers it.
+/// in the environment lowers it. Other values are reported by [`check_cpu_level`] and lower
+/// nothing.
 pub(crate) fn level() -> Level {
     static LEVEL: OnceLock<Level> = OnceLock::new();
-    *LEVEL.get_or_init(|| {
-        let most = match std::env::var("PAD_CPU").as_deref() {
-            Ok("portable") => Level::Portable,
-            Ok("avx2") => Level::Avx2,
-            Ok("avx512") => Level::Avx512,
-            _ => Level::Avx512Bf16,
-        };
-        found().min(most)
+    *LEVEL.get_or_init(|| found().min(highest().unwrap_or(Level::Avx512Bf16)))
+}
+
+/// The highest level that the environment allows.
+fn highest() -> Result<Level, Error> {
+    let Some(value) = std::env::var_os("PAD_CPU") else { return Ok(Level::Avx512Bf16) };
+    let value = value.to_string_lossy();
+    let known = NAMES.iter().find(|(name, _)| *name == value);
+    known.map(|(_, level)| *level).ok_or_else(|| Error::UnknownName {
+        what: "PAD_CPU",
+        found: value.into_owned(),
+        known: &["portable", "avx2", "avx512", "avx512bf16"],
     })
+}
+
+/// Checks the value of `PAD_CPU` in the environment, for the start of a program.
+///
+/// # Errors
+/// [`Error::UnknownName`] for a value that names no level.
+pub fn check_cpu_level() -> Result<(), Error> {
+    highest().map(|_| ())
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -60,12 +83,8 @@ fn found() -> Level {
 /// assert!(["portable", "avx2", "avx512", "avx512bf16"].contains(&pad_ops::cpu_level()));
 /// ```
 pub fn cpu_level() -> &'static str {
-    match level() {
-        Level::Portable => "portable",
-        Level::Avx2 => "avx2",
-        Level::Avx512 => "avx512",
-        Level::Avx512Bf16 => "avx512bf16",
-    }
+    let name = NAMES.iter().find(|(_, other)| *other == level());
+    name.map_or("portable", |(name, _)| name)
 }
 
 /// Compiles a function once for each [`Level`] and calls the widest that the processor has. Its

@@ -30,12 +30,15 @@ impl Mat {
         }
     }
 
-    /// Values that the matrix spans, first to last.
+    /// Values that the matrix spans, first to last; `usize::MAX`, which no slice has, if their
+    /// number overflows: kernels compare it with the length of their slices.
     pub(crate) fn span(self) -> usize {
         if self.rows == 0 || self.cols == 0 {
             return 0;
         }
-        (self.rows - 1) * self.row_stride + (self.cols - 1) * self.col_stride + 1
+        let rows = (self.rows - 1).saturating_mul(self.row_stride);
+        let cols = (self.cols - 1).saturating_mul(self.col_stride);
+        rows.saturating_add(cols).saturating_add(1)
     }
 }
 
@@ -55,4 +58,20 @@ pub(crate) enum Into {
     Replace,
     /// The product is added to them.
     Add,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_never_wrap() {
+        assert_eq!(Mat::dense(3, 4).span(), 12);
+        assert_eq!(Mat::strided(3, 4, 10).span(), 24);
+        assert_eq!(Mat::strided(3, 4, 10).t().span(), 24);
+        assert_eq!(Mat::dense(0, usize::MAX).span(), 0);
+        let half = 1 << (usize::BITS / 2);
+        assert_eq!(Mat::dense(half, half).span(), usize::MAX);
+        assert_eq!(Mat::strided(3, 1, usize::MAX).span(), usize::MAX);
+    }
 }

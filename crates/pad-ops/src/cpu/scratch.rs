@@ -35,10 +35,17 @@ impl<T: Real> Scratch<T> {
     /// needed.
     pub(crate) fn new(count: usize) -> Self {
         const { assert!(size_of::<T>() <= size_of::<f32>() && align_of::<T>() <= align_of::<f32>()) };
-        let len = (count * size_of::<T>()).div_ceil(size_of::<f32>());
+        // A count whose bytes overflow is a count that no memory holds: the allocation below fails
+        // as any other that is too large.
+        let len = match count.checked_mul(size_of::<T>()) {
+            Some(bytes) => bytes.div_ceil(size_of::<f32>()),
+            None => usize::MAX / size_of::<f32>(),
+        };
         let of = |values| Self { values, len: count, kind: PhantomData };
         let mut idle = idle();
-        let fits = |buffer: &Vec<f32>| (len..=2 * len + 4096).contains(&buffer.len());
+        let fits = |buffer: &Vec<f32>| {
+            (len..=len.saturating_mul(2).saturating_add(4096)).contains(&buffer.len())
+        };
         let best = idle.iter().enumerate().filter(|(_, buffer)| fits(buffer));
         if let Some((index, _)) = best.min_by_key(|(_, buffer)| buffer.len()) {
             return of(idle.swap_remove(index));

@@ -10,8 +10,7 @@ use rayon::prelude::*;
 use crate::{
     Error, Result, check,
     cpu::{has_kernel, slices},
-    empty,
-    gpu,
+    empty, gpu,
 };
 
 /// Selects the tokens `ids` of each image.

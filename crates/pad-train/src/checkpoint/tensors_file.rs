@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     io::{self, Write},
     path::PathBuf,
 };
@@ -22,7 +21,7 @@ pub(super) struct TensorsFile {
 
 impl TensorsFile {
     pub(super) fn read(path: PathBuf) -> Result<Self> {
-        let bytes = fs::read(&path).map_err(Error::io(&path))?;
+        let bytes = pad_ops::fs::read(&path).map_err(Error::io(&path))?;
         Ok(Self { path, bytes })
     }
 

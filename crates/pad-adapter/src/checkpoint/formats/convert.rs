@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, btree_map::Entry};
 
 use candle_core::Tensor;
+use pad_ops::text::shown;
 
 use super::{
     format::{Format, NAMES, wrapper},
@@ -55,8 +56,8 @@ impl Checkpoint {
         scale: Option<Scale>,
         model: Option<ViTConfig>,
     ) -> Result<(Self, ConversionReport)> {
-        let file = self.unchunked();
-        let format = format.map_or_else(|| Format::detect(&file), Ok)?;
+        let (file, names) = self.unwrapped(format)?;
+        let format = format.map_or_else(|| Format::of_plain(&file), Ok)?;
         let table = format.table();
         let wrapper = wrapper(&file);
         let prefix = format.prefix_in(&file).unwrap_or("");
@@ -80,12 +81,14 @@ impl Checkpoint {
         let channels = converted.input_channels().or(origin.known.map(|known| known.in_channels));
         let mut converted = converted.reworked(channels)?;
         if report.unknown().len() == report.changes.len() {
-            let first = report.unknown().into_iter().take(4).collect::<Vec<_>>().join(", ");
+            let first = report.unknown().into_iter().take(4).map(|name| shown(name).to_string());
+            let first = first.collect::<Vec<_>>().join(", ");
             return Err(Error::Format {
                 path: converted.path().to_path_buf(),
                 what: format!("no name is one of the format {format} (found {first}, ..)"),
             });
         }
+        names.complete(&mut converted, &mut report, format);
         converted.remove_metadata(NAMES);
         let stats = converted.input_stats()?;
         if let Some(stats) = stats.or_else(|| format.input_stats(&converted, origin.attention_pool))
@@ -248,7 +251,7 @@ impl Checkpoint {
             target.insert(new.clone(), &from[0], joined).map_err(refuse)?;
             changes.push(Change::Joined { from, to: new });
         }
-        changes.sort_by(|a, b| source(a).cmp(source(b)));
+        changes.sort_by(|a, b| a.source().cmp(b.source()));
         let report = ConversionReport { title, changes, unresolved: None };
         Ok((self.with(target.tensors), report))
     }
@@ -273,15 +276,6 @@ impl Target {
                 Ok(())
             }
         }
-    }
-}
-
-/// A change's first name in the file.
-fn source(change: &Change) -> &str {
-    match change {
-        Change::Kept(name) | Change::Unknown(name) | Change::Dropped { name, .. } => name,
-        Change::Renamed { from, .. } => from,
-        Change::Joined { from, .. } => &from[0],
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use pad_ops::text::unknown_name;
+use pad_ops::text::{shown, unknown_name};
 
 use super::{authors, clip, mmselfsup, ours, rule::Table, transformers};
 use crate::{
@@ -86,7 +86,7 @@ impl Format {
     ];
 
     /// The order in which formats are tried: those with more marks come first.
-    const TRIED: [Self; 16] = [
+    pub(super) const TRIED: [Self; 16] = [
         Self::ClipVision,
         Self::Siglip,
         Self::Pe,
@@ -128,13 +128,11 @@ impl Format {
         }
     }
 
-    /// Detects the format of a checkpoint from its names; of files that this project wrote, from
-    /// their metadata.
+    /// [`Format::detect`] for a checkpoint whose names stand without wrappers.
     ///
     /// # Errors
-    /// [`Error::Format`] with some of the names if they are of no known format;
-    /// [`Error::UnknownName`] for metadata with an unknown format.
-    pub fn detect(checkpoint: &Checkpoint) -> Result<Self> {
+    /// As [`Format::detect`].
+    pub(super) fn of_plain(checkpoint: &Checkpoint) -> Result<Self> {
         // Our own exports say whose names they have, and may carry our metadata beside them.
         if let Some(name) = checkpoint.metadata().get(NAMES) {
             return name.parse();
@@ -145,7 +143,8 @@ impl Format {
         }
         let found = Self::TRIED.into_iter().find(|format| format.prefix_in(checkpoint).is_some());
         found.ok_or_else(|| {
-            let names: Vec<&str> = checkpoint.names().take(4).collect();
+            let names = checkpoint.names().take(4).map(|name| shown(name).to_string());
+            let names: Vec<String> = names.collect();
             let more = if checkpoint.tensors().len() > names.len() { ", .." } else { "" };
             Error::Format {
                 path: checkpoint.path().to_path_buf(),

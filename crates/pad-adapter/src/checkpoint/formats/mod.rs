@@ -12,6 +12,8 @@ mod rework;
 mod rule;
 mod timm;
 mod transformers;
+mod unwrap;
+mod wrappers;
 
 pub use format::Format;
 pub(super) use origin::Origin;

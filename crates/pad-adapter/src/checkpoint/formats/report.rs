@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use pad_ops::text::{SHOWN, shown};
+
 /// The change to one tensor, or to several that were joined.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -33,6 +35,45 @@ pub enum Change {
     /// The format's table does not know it: it keeps its name, and a model without such a tensor
     /// does not load the file.
     Unknown(String),
+    /// Its values cannot be read here, and it is left out.
+    Unread {
+        /// Name in the file.
+        name: String,
+        /// Why it cannot be read.
+        why: String,
+    },
+}
+
+impl Change {
+    /// The (first) name in the file.
+    pub(super) fn source(&self) -> &str {
+        match self {
+            Self::Kept(name)
+            | Self::Unknown(name)
+            | Self::Dropped { name, .. }
+            | Self::Unread { name, .. } => name,
+            Self::Renamed { from, .. } => from,
+            Self::Joined { from, .. } => &from[0],
+        }
+    }
+
+    /// The change with other names in the file; a name that was kept only there is renamed.
+    pub(super) fn with_sources(self, source: impl Fn(&str) -> String) -> Self {
+        match self {
+            Self::Kept(to) => match source(&to) {
+                from if from == to => Self::Kept(to),
+                from => Self::Renamed { from, to },
+            },
+            Self::Renamed { from, to } => match source(&from) {
+                from if from == to => Self::Kept(to),
+                from => Self::Renamed { from, to },
+            },
+            Self::Joined { from, to } => Self::Joined { from: from.map(|name| source(&name)), to },
+            Self::Dropped { name, why } => Self::Dropped { name: source(&name), why },
+            Self::Unknown(name) => Self::Unknown(source(&name)),
+            Self::Unread { name, why } => Self::Unread { name, why },
+        }
+    }
 }
 
 /// The result of a conversion, tensor by tensor; its `Display` is a table.
@@ -59,6 +100,7 @@ impl ConversionReport {
                 Change::Joined { from, .. } => counts[2] += from.len(),
                 Change::Dropped { .. } => counts[3] += 1,
                 Change::Unknown(_) => counts[4] += 1,
+                Change::Unread { .. } => {}
             }
         }
         counts
@@ -81,8 +123,14 @@ impl ConversionReport {
     /// The counts in one line.
     pub fn summary(&self) -> String {
         let [kept, renamed, joined, dropped, unknown] = self.counts();
+        let unread = self.changes.iter().filter(|change| matches!(change, Change::Unread { .. }));
+        let unread = match unread.count() {
+            0 => String::new(),
+            count => format!(", {count} unread"),
+        };
         format!(
-            "{}: {} tensors: {kept} kept, {renamed} renamed, {joined} joined, {dropped} dropped, {unknown} unknown",
+            "{}: {} tensors: {kept} kept, {renamed} renamed, {joined} joined, {dropped} dropped, {unknown} \
+             unknown{unread}",
             self.title,
             self.counts().iter().sum::<usize>()
         )
@@ -98,19 +146,27 @@ impl fmt::Display for ConversionReport {
             Change::Joined { from, .. } => from.iter().map(String::len).max().unwrap_or(0),
             _ => 0,
         });
-        let width = names.max().unwrap_or(0);
+        let width = names.max().unwrap_or(0).min(SHOWN);
+        let name = |name: &str| shown(name).to_string();
         for change in &self.changes {
             match change {
                 Change::Kept(_) => {}
-                Change::Renamed { from, to } => write!(f, "\nrenamed  {from:<width$}  {to}")?,
+                Change::Renamed { from, to } => {
+                    write!(f, "\nrenamed  {:<width$}  {}", name(from), name(to))?;
+                }
                 Change::Joined { from, to } => {
                     for (place, from) in from.iter().enumerate() {
                         let what = if place == 0 { "joined" } else { "" };
-                        write!(f, "\n{what:<8} {from:<width$}  {to}")?;
+                        write!(f, "\n{what:<8} {:<width$}  {}", name(from), name(to))?;
                     }
                 }
-                Change::Dropped { name, why } => write!(f, "\ndropped  {name:<width$}  ({why})")?,
-                Change::Unknown(name) => write!(f, "\nunknown  {name}")?,
+                Change::Dropped { name: from, why } => {
+                    write!(f, "\ndropped  {:<width$}  ({why})", name(from))?;
+                }
+                Change::Unknown(from) => write!(f, "\nunknown  {}", name(from))?,
+                Change::Unread { name: from, why } => {
+                    write!(f, "\nunread   {:<width$}  ({why})", name(from))?;
+                }
             }
         }
         if let Some(why) = &self.unresolved {

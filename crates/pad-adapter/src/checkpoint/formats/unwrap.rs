@@ -1,0 +1,161 @@
+//! Checkpoints without what programs put around their names, and the format that is then left.
+
+use std::collections::BTreeMap;
+
+use candle_core::Tensor;
+use pad_ops::text::shown;
+
+use super::{
+    format::Format,
+    report::{Change, ConversionReport},
+    wrappers::Names,
+};
+use crate::{Error, Result, checkpoint::Checkpoint};
+
+impl Format {
+    /// Detects the format of a checkpoint from its names; of files that this project wrote, from
+    /// their metadata. What programs put around names (`module.`, `_orig_mod.`, one prefix in front
+    /// of all) makes no difference.
+    ///
+    /// # Errors
+    /// [`Error::Format`] with some of the names if they are of no known format, and with the
+    /// prefixes of several networks; [`Error::UnknownName`] for metadata with an unknown format.
+    pub fn detect(checkpoint: &Checkpoint) -> Result<Self> {
+        Self::of_plain(&checkpoint.unwrapped(None)?.0)
+    }
+
+    /// The names behind the one prefix in front of the format's; `None` for another format.
+    ///
+    /// # Errors
+    /// [`Error::Format`] with the prefixes, if there are several.
+    fn behind_a_prefix(self, file: &Checkpoint, names: &Names) -> Result<Option<Names>> {
+        const WHY: &str = "not under the prefix of the network";
+        let table = self.table();
+        let Some(mark) = table.marks.first() else { return Ok(None) };
+        let mut places: Vec<(&str, Names)> = Vec::new();
+        // More than a few make an error anyway.
+        for prefix in names.prefixes_of(mark).into_iter().take(64) {
+            // A prefix of the format's own stays.
+            let mut own = table.prefixes.iter().chain(&[""]);
+            let outer = own.find_map(|own| prefix.strip_suffix(own)).unwrap_or(prefix);
+            if places.iter().any(|(known, _)| *known == outer) {
+                continue;
+            }
+            let inside = names.under(outer, WHY).without_heads();
+            if self.prefix_in(&file.named(&inside)).is_some() {
+                places.push((outer, inside));
+            }
+        }
+        if places.len() > 1 {
+            let listed: Vec<String> =
+                places.iter().take(8).map(|(prefix, _)| format!("`{}`", shown(prefix))).collect();
+            return Err(Error::Format {
+                path: file.path().to_path_buf(),
+                what: format!(
+                    "several networks, under the prefixes {}; expected the option `prefix` with one",
+                    listed.join(", ")
+                ),
+            });
+        }
+        Ok(places.pop().map(|(_, inside)| inside))
+    }
+}
+
+impl Checkpoint {
+    /// The tensors whose names begin with `prefix` (with or without its last dot), without it, for
+    /// a file with several networks. Wrappers of training and compilers in front of it are taken
+    /// off first.
+    ///
+    /// # Errors
+    /// [`Error::Format`] if no name begins so, with the prefixes that there are.
+    pub fn under_prefix(&self, prefix: &str) -> Result<Self> {
+        let names = Names::of(self.names()).under_given(prefix);
+        let names =
+            names.map_err(|what| Error::Format { path: self.path().to_path_buf(), what })?;
+        let path = self.path().display();
+        tracing::info!("{path}: {} tensors are not under the prefix", names.dropped.len());
+        Ok(self.named(&names))
+    }
+
+    /// The tensors under names without wrappers, and those names: what stands around the names of
+    /// `format`, or of the first format that they are of.
+    ///
+    /// # Errors
+    /// [`Error::Format`] if several networks of a format lie in the file.
+    pub(super) fn unwrapped(&self, format: Option<Format>) -> Result<(Self, Names)> {
+        let plain = Names::of(self.names());
+        let names = plain.clone().without_heads();
+        let file = self.named(&names);
+        let fits = match format {
+            Some(format) => format.prefix_in(&file).is_some(),
+            None => Format::of_plain(&file).is_ok(),
+        };
+        if fits {
+            return Ok((file, names));
+        }
+        let formats = match format {
+            Some(format) => vec![format],
+            None => Format::TRIED.to_vec(),
+        };
+        for format in formats {
+            if let Some(inside) = format.behind_a_prefix(self, &plain)? {
+                return Ok((self.named(&inside), inside));
+            }
+        }
+        Ok((file, names))
+    }
+
+    /// The tensors of `names`, under the names without wrappers.
+    fn named(&self, names: &Names) -> Self {
+        let tensors: BTreeMap<String, Tensor> = names
+            .pairs()
+            .filter_map(|(plain, file)| Some((plain.to_string(), self.get(file)?.clone())))
+            .collect();
+        self.clone().with(tensors)
+    }
+}
+
+impl Names {
+    /// Completes the report of a conversion that began with these names: the names as they are in
+    /// the file; tensors that were left out, because of their names, because they cannot be read,
+    /// and because they are whole numbers (counters, masks, indices) that no table knows. Our own
+    /// files hold what their models need.
+    pub(super) fn complete(
+        &self,
+        converted: &mut Checkpoint,
+        report: &mut ConversionReport,
+        format: Format,
+    ) {
+        const WHOLE: &str = "whole numbers of a name that is not known";
+        let mut changes = Vec::with_capacity(report.changes.len());
+        for change in std::mem::take(&mut report.changes) {
+            let whole = match &change {
+                Change::Unknown(name) if format != Format::Ours => {
+                    converted.get(name).is_some_and(|tensor| !tensor.dtype().is_float())
+                }
+                _ => false,
+            };
+            let change = match change {
+                Change::Unknown(name) if whole => {
+                    converted.remove(&name);
+                    Change::Dropped { name, why: WHOLE }
+                }
+                // A tensor that keeps its name keeps the one that the file has.
+                Change::Unknown(name) if self.in_file(&name) != name => {
+                    if let Some(tensor) = converted.remove(&name) {
+                        converted.insert(self.in_file(&name), tensor);
+                    }
+                    Change::Unknown(name)
+                }
+                change => change,
+            };
+            changes.push(change.with_sources(|name| self.in_file(name).to_string()));
+        }
+        let dropped = self.dropped.iter().map(|(name, why)| (name.clone(), *why));
+        changes.extend(dropped.map(|(name, why)| Change::Dropped { name, why }));
+        let unread = converted.unread().iter().map(|(name, why)| (name.clone(), why.clone()));
+        changes.extend(unread.map(|(name, why)| Change::Unread { name, why }));
+        changes.sort_by(|a, b| a.source().cmp(b.source()));
+        report.changes = changes;
+    }
+}
