@@ -5,6 +5,7 @@
 #   OUT=results ./gpu_lease.sh           PYTHON names an interpreter with torch (default: python3)
 #   OUT=results ./gpu_lease.sh --dry-run the CPU in the GPU's place: tries the script itself
 #   STAGES="env check step" ./gpu_lease.sh   only these
+#   SECONDS_LEFT=570                     what the whole may take
 #
 # Each stage has its own time limit and writes lines of JSON to $OUT/result.jsonl at once, so that nothing is lost when a
 # later one fails; its whole output lies in $OUT/STAGE.log. The table at the end compares numbers of this run only.
@@ -17,6 +18,7 @@ dry=0
 if [ "${1:-}" = --dry-run ]; then dry=1 device=cpu; shift; fi
 [ $# = 0 ] || { echo "error: expected --dry-run or nothing, found $1" >&2; exit 2; }
 stages=${STAGES:-env check step train torch again sanitizer kernels}
+deadline=$((SECONDS + ${SECONDS_LEFT:-570}))
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
 result=$out/result.jsonl
@@ -32,8 +34,14 @@ say() { echo "$1" | tee -a "$result"; }
 # run STAGE SECONDS COMMAND..: lines of JSON that the command prints get the stage's name and are written at once; a line
 # with its end follows. Returns the command's status, 124 when the time was over.
 run() {
-    local stage=$1 seconds=$2 start status
+    local stage=$1 seconds=$2 start status left
     shift 2
+    left=$((deadline - SECONDS))
+    if [ $left -lt 5 ]; then
+        say "{\"stage\":\"$stage\",\"command\":$(quoted "${*##*/pad-gpu/}"),\"error\":\"no time left\"}"
+        return 1
+    fi
+    [ "$seconds" -le $left ] || seconds=$left
     start=$(date +%s.%N)
     echo "\$ $*" >>"$out/$stage.log"
     # To the command alone, not to those behind it: its status counts.
@@ -99,6 +107,13 @@ env_stage() {
     missing=$(for program in gpu_check gpu_step train_step; do
         ldd "$here/$program" 2>&1 | awk '/not found/ { print $1 }'
     done | sort -u | tr '\n' ' ')
+    # NVRTC opens its second half by name when it compiles first: ldd does not see it.
+    if [ $dry = 0 ]; then
+        case $(IFS=:; for folder in $LD_LIBRARY_PATH; do ls "$folder" 2>/dev/null; done) in
+        *libnvrtc-builtins.so*) ;;
+        *) missing="$missing libnvrtc-builtins" ;;
+        esac
+    fi
     glibc=$(ldd --version 2>/dev/null | head -1 | grep -oE '[0-9.]+$')
     torch=$("$python" -c 'import torch; print(torch.__version__)' 2>/dev/null || echo none)
     cuda=$(nvcc --version 2>/dev/null | grep -oE 'release [0-9.]+' || echo none)
@@ -262,8 +277,8 @@ if times:
 for row in rows:
     if row["stage"] == "sanitizer" and "summary" in row:
         print(f"{row['tool']}: {row['summary'] or 'no summary'}")
-failed = [row for row in rows if row.get("status")]
+failed = [row for row in rows if row.get("status") or row.get("error") and "command" in row]
 for row in failed:
-    print(f"status {row['status']}: {row['stage']}: {row['command'][:100]}")
+    print(f"{row.get('error') or 'status %s' % row['status']}: {row['stage']}: {row['command'][:100]}")
 sys.exit(1 if missed or any(row["stage"] in ("check", "step") for row in failed) else 0)
 PYTHON

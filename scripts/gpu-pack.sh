@@ -36,6 +36,7 @@ else
     build=("${CARGO:-cargo}" bench --locked --no-run -p pad-ir --features cuda "${flags[@]}")
 fi
 folder=$target/gpu
+[ $stand_in = 0 ] || folder=$target/gpu-stand-in
 rm -rf "$folder/pad-gpu"
 mkdir -p "$folder/pad-gpu"
 messages=$folder/build.json

@@ -4,7 +4,7 @@ use candle_core::{DType, Result, Shape, Tensor, bail};
 
 use super::Sizes;
 use crate::gpu::{
-    self, BLOCK, Launch, Number, Source, int,
+    self, BLOCK, Launch, Number, Source, WARPS, int,
     nary::{self, Backward, Gradients},
 };
 
@@ -23,8 +23,10 @@ const MOST_TOKENS: usize = 256;
 const WIDEST_HEAD: usize = 256;
 /// Values of a row that a lane keeps: four arrays of them fit the registers.
 const LANE: usize = 32;
-/// Floats of shared memory for one of the two arrays of a tile.
-const TILE_VALUES: usize = 5000;
+/// Heads that share a block at most: each takes shared memory.
+const MOST_HEADS: usize = 4;
+/// Floats of shared memory, a block's 48 KiB.
+const SHARED: usize = 48 * 1024 / 4;
 
 /// Whether the kernels take heads like these.
 pub(crate) fn fits(sizes: &Sizes) -> bool {
@@ -45,8 +47,10 @@ fn launch(
     // Lanes of a row read at once: with a gap between theirs they read from different banks.
     let pitch = if lanes > 1 { width.next_multiple_of(4) + 4 } else { width };
     let group = (sizes.n * lanes).next_multiple_of(32).min(BLOCK);
-    let per_block = BLOCK / group;
-    let tile = (TILE_VALUES / (per_block * lanes * pitch)).clamp(1, 32);
+    let per_block = (BLOCK / group).min(MOST_HEADS);
+    // Two numbers a row; sums over rows, of warps and of heads.
+    let others = 2 * BLOCK + WARPS * lanes * width + 3 * per_block * sizes.head_dim;
+    let tile = ((SHARED - others) / (2 * per_block * lanes * pitch)).clamp(1, 32);
     let source = match bias_dtype {
         DType::F32 => WITH_F32,
         DType::BF16 => WITH_BF16,
@@ -95,21 +99,25 @@ pub(crate) fn forward(qkv: &Tensor, bias: Option<&Tensor>, sizes: &Sizes) -> Res
     Ok(Attended { out, lse })
 }
 
-/// The gradient to `qkv`, and so to the bias, of what [`forward`] did.
+/// The gradient to `qkv`, and so to the bias, of what [`forward`] did; with `sums` also its sums
+/// over the tokens of each image, f32 (B, 3 D).
 pub(crate) fn backward(
     qkv: &Tensor,
     bias: Option<&Tensor>,
     attended: &Attended,
     d_out: &Tensor,
     sizes: &Sizes,
-) -> Result<Tensor> {
+    sums: bool,
+) -> Result<(Tensor, Option<Tensor>)> {
     let output = (qkv.dtype(), qkv.shape().clone());
     let dtype = bias.map_or(qkv.dtype(), Tensor::dtype);
-    let launch = launch("attention_backward", qkv, dtype, sizes, output, Vec::new())?;
+    let images = if sums { sizes.b } else { 0 };
+    let partial = (DType::F32, Shape::from((images, 3 * sizes.d)));
+    let launch = launch("attention_backward", qkv, dtype, sizes, output, vec![partial])?;
     let Attended { out, lse } = attended;
     let inputs = [Some(qkv), bias, Some(out), Some(lse), Some(d_out)];
-    let [d_qkv] = gpu::several(&launch, &inputs)?;
-    Ok(d_qkv)
+    let [d_qkv, partial] = gpu::several(&launch, &inputs)?;
+    Ok((d_qkv, sums.then_some(partial)))
 }
 
 /// Attention of `qkv` as an operator.
@@ -134,7 +142,7 @@ struct Node {
 impl Backward for Node {
     fn backward(&self, d_out: &Tensor, d_x: bool, _wanted: &[bool]) -> Result<Gradients> {
         let d_x = match d_x {
-            true => Some(backward(&self.qkv, None, &self.attended, d_out, &self.sizes)?),
+            true => Some(backward(&self.qkv, None, &self.attended, d_out, &self.sizes, false)?.0),
             false => None,
         };
         Ok(Gradients { d_x, d_params: Vec::new() })

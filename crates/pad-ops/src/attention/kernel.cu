@@ -103,17 +103,39 @@ extern "C" __global__ void attention_forward(
     }
 }
 
+// Adds the sums of the rows' values over the rows of a turn to `totals`, a head's HD numbers in shared memory: over the lanes of
+// a warp, then over the warps in their order.
+__device__ inline void add_columns(const float* row_values, bool live, Head it, float* totals) {
+    __shared__ float warps[8][LANES * WIDTH];
+    int warp = (int)threadIdx.x / 32;
+#pragma unroll
+    for (int w = 0; w < WIDTH; w++) {
+        float value = live ? row_values[w] : 0.0f;
+        for (int step = 16; step >= LANES; step /= 2) value += __shfl_xor_sync(0xffffffffu, value, step);
+        if (lane() < LANES) warps[warp][lane() * WIDTH + w] = value;
+    }
+    __syncthreads();
+    for (int c = it.thread; it.here && c < HD; c += GROUP) {
+        float sum = 0.0f;
+        for (int i = 0; i < GROUP / 32; i++) sum += warps[it.slot * (GROUP / 32) + i][c];
+        totals[c] += sum;
+    }
+    __syncthreads();
+}
+
 // With P the probabilities and D = rowsum(d_out out): d_v = P^T d_out, d_logits = P (d_out v^T - D), d_q = scale d_logits k,
-// d_k = scale d_logits^T q. First rows of queries, then rows of keys and values: no sum is shared between threads.
+// d_k = scale d_logits^T q. First rows of queries, then rows of keys and values: no sum is shared between threads. `partial`
+// (images, 3 d), if it is there: the sums of d_qkv over the tokens of each image, for the bias.
 extern "C" __global__ void attention_backward(
-    const T* qkv, const X* bias, const T* out, const float* lse, const T* d_out, T* d_qkv, int images, int n, int heads,
-    float scale) {
+    const T* qkv, const X* bias, const T* out, const float* lse, const T* d_out, T* d_qkv, float* partial, int images,
+    int n, int heads, float scale) {
     // Keys and values, then queries and gradients.
     __shared__ __align__(16) float left[PER_BLOCK][TILE][STRIDE];
     __shared__ __align__(16) float right[PER_BLOCK][TILE][STRIDE];
-    __shared__ float logs[256], inner[256];
+    __shared__ float logs[256], inner[256], totals[PER_BLOCK][3][HD];
     Head it = head_of(images, n, heads);
     int d = heads * HD;
+    for (int i = it.thread; it.here && i < 3 * HD; i += GROUP) totals[it.slot][i / HD][i % HD] = 0.0f;
     // Where the head's rows lie in `logs` and `inner`; one head a block where rows take several turns.
     int rows_at = it.slot * ROWS;
     for (int turn = 0; turn < n; turn += ROWS) {
@@ -166,8 +188,10 @@ extern "C" __global__ void attention_backward(
 #pragma unroll
         for (int w = 0; w < WIDTH; w++) {
             int c = it.part * WIDTH + w;
-            if (live && c < HD) store(d_qkv, it.qkv + (long long)row * 3 * d + c, scale * d_q[w]);
+            d_q[w] *= scale;
+            if (live && c < HD) store(d_qkv, it.qkv + (long long)row * 3 * d + c, d_q[w]);
         }
+        if (partial) add_columns(d_q, live, it, totals[it.slot][0]);
     }
     for (int turn = 0; turn < n; turn += ROWS) {
         int row = turn + it.thread / LANES;
@@ -223,5 +247,15 @@ extern "C" __global__ void attention_backward(
                 store(d_qkv, at + 2 * d, d_v[w]);
             }
         }
+        if (partial) {
+            add_columns(d_k, live, it, totals[it.slot][1]);
+            add_columns(d_v, live, it, totals[it.slot][2]);
+        }
+    }
+    if (!partial) return;
+    __syncthreads();
+    long long image = it.lse / n / heads;
+    for (int i = it.thread; it.here && i < 3 * HD; i += GROUP) {
+        partial[image * 3 * d + i / HD * d + it.first + i % HD] = totals[it.slot][i / HD][i % HD];
     }
 }

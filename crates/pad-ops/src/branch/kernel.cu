@@ -171,16 +171,17 @@ extern "C" __global__ void branch_sum_affine(
 // their order. And two products from T to X; each may have no values.
 extern "C" __global__ void branch_gradients(
     const float* partial0, const float* partial1, const float* partial2, const float* partial3, const T* a, const T* b, X* sums,
-    X* to_a, X* to_b, int chunks, int n0, int n1, int n2, int n3, int a_count, int b_count) {
+    X* to_a, X* to_b, int chunks0, int chunks1, int chunks2, int chunks3, int n0, int n1, int n2, int n3, int a_count,
+    int b_count) {
     long long column = place();
     int all = n0 + n1 + n2 + n3;
     if (column < all) {
         const float* partial = partial0;
         long long at = column;
-        int n = n0;
-        if (at >= n) { at -= n; partial = partial1; n = n1;
-            if (at >= n) { at -= n; partial = partial2; n = n2;
-                if (at >= n) { at -= n; partial = partial3; n = n3; } } }
+        int n = n0, chunks = chunks0;
+        if (at >= n) { at -= n; partial = partial1; n = n1; chunks = chunks1;
+            if (at >= n) { at -= n; partial = partial2; n = n2; chunks = chunks2;
+                if (at >= n) { at -= n; partial = partial3; n = n3; chunks = chunks3; } } }
         float sum = 0.0f;
         for (int chunk = 0; chunk < chunks; chunk++) sum += partial[(long long)chunk * n + at];
         store(sums, column, sum);

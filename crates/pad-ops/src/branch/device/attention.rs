@@ -92,9 +92,14 @@ impl Backward for Node {
         let d_out = layer::d_x(&d_projected, &narrow[1])?;
         drop(d_projected);
         let (bias, sizes) = (weights.qkv.bias.as_ref(), sizes(x, weights.num_heads)?);
-        let d_packed = heads::backward(&packed, bias, &attended, &d_out, &sizes)?;
+        let sums = qkv.bias.is_some();
+        let (d_packed, sums) = heads::backward(&packed, bias, &attended, &d_out, &sizes, sums)?;
+        if let (Some(at), Some(sums)) = (qkv.bias, sums) {
+            collected.sum(&[(Some(at), sums.dim(1)?)], sums);
+        }
         drop((packed, attended, d_out));
-        layer::gradients(&mut collected, qkv, &d_packed, normed.as_ref())?;
+        let weight = Place { bias: None, ..qkv };
+        layer::gradients(&mut collected, weight, &d_packed, normed.as_ref())?;
         drop(normed);
         if !(d_x || norm.any()) {
             return Ok(Gradients { d_x: None, d_params: collected.finish(&params)? });

@@ -221,8 +221,10 @@ impl Types {
         let convert = self.product != self.stream;
         let converted = if convert { products } else { &[] };
         let count = |at: usize| converted.get(at).map_or(0, |product| product.elem_count());
-        let chunks = partials.first().map_or(Ok(0), |partial| partial.dim(0))?;
-        let mut numbers = vec![int(chunks)?];
+        let mut numbers = Vec::new();
+        for at in 0..4 {
+            numbers.push(int(partials.get(at).map_or(Ok(0), |partial| partial.dim(0))?)?);
+        }
         for at in 0..4 {
             numbers.push(int(widths.get(at).copied().unwrap_or(0))?);
         }
