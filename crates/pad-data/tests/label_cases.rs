@@ -459,6 +459,27 @@ fn layouts_of_other_tools_are_found() {
     for split in ["train", "instances_train"] {
         check_square(&open("N24cvat", split, "auto").unwrap(), 6);
     }
+    // Label Studio and FiftyOne: one part, with names of the server.
+    for (file, folder, prefix) in [
+        ("result.json", "images", "images\\\\"),
+        ("result.json", "images", "../../label-studio/data/media/upload/1/"),
+        ("labels.json", "data", ""),
+    ] {
+        let root = tempfile::tempdir().unwrap();
+        copy_all(&case("N00/train"), &root.path().join(folder));
+        let told = fs::read_to_string(case("N00/annotations/train.json")).unwrap();
+        let told = told.replace("\"file_name\": \"", &format!("\"file_name\": \"{prefix}"));
+        fs::write(root.path().join(file), told).unwrap();
+        for split in [".", file] {
+            check_square(&open_at(root.path(), split, "auto", &Default::default()).unwrap(), 6);
+        }
+    }
+    // Its YOLO export: one part.
+    let root = tempfile::tempdir().unwrap();
+    copy_all(&case("N10label/images/train"), &root.path().join("images"));
+    copy_all(&case("N10label/labels/train"), &root.path().join("labels"));
+    fs::write(root.path().join("classes.txt"), "person\ncar\n").unwrap();
+    assert_eq!(open_at(root.path(), ".", "auto", &Default::default()).unwrap().len(), 6);
     // Two years are not guessed between.
     let folder = copy("N24");
     let annotations = folder.path().join("annotations");

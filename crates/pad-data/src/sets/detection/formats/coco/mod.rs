@@ -58,6 +58,9 @@ fn annotations(root: &Path, split: &str) -> Option<(String, Result<PathBuf>)> {
             in_folder(format!("instances_{name}.json")),
             in_part.join("_annotations.coco.json"),
             in_part.join("annotations.json"),
+            // Label Studio and FiftyOne, whose sets have no parts: the part is `.`.
+            in_part.join("result.json"),
+            in_part.join("labels.json"),
             in_part.join(format!("{name}.json")),
             root.join(format!("{name}.json")),
         ]
