@@ -136,7 +136,7 @@ impl<F: DetectionFeatures> Detector<F> {
     /// [`Error::Config`].
     pub fn with_thresholds(mut self, thresholds: Thresholds) -> Result<Self> {
         let config = self.config.with_thresholds(thresholds);
-        config.validate(self.features.strides().len())?;
+        Error::faults("detector", config.faults(self.features.strides().len()))?;
         self.features.set_thresholds(thresholds);
         self.heads = self.heads.with_thresholds(thresholds);
         self.config = config;
