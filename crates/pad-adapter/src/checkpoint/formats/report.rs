@@ -68,7 +68,9 @@ impl Change {
                 from if from == to => Self::Kept(to),
                 from => Self::Renamed { from, to },
             },
-            Self::Joined { from, to } => Self::Joined { from: from.map(|name| source(&name)), to },
+            Self::Joined { from, to } => {
+                Self::Joined { from: from.iter().map(|name| source(name)).collect(), to }
+            }
             Self::Dropped { name, why } => Self::Dropped { name: source(&name), why },
             Self::Unknown(name) => Self::Unknown(source(&name)),
             Self::Unread { name, why } => Self::Unread { name, why },
