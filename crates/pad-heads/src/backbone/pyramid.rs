@@ -18,7 +18,7 @@ use crate::{
 /// use candle_nn::VarBuilder;
 /// use pad_heads::backbone::Pyramid;
 /// use pad_ops::Mode;
-/// let pyramid = Pyramid::new(4, VarBuilder::ones(DType::F32, &Device::Cpu))?;
+/// let pyramid = Pyramid::new(4, VarBuilder::zeros(DType::F32, &Device::Cpu))?;
 /// let map = Tensor::ones((1, 4, 6, 6), DType::F32, &Device::Cpu)?;
 /// let maps = pyramid.forward(&[map.clone(), map.clone(), map.clone(), map], Mode::Eval)?;
 /// let sides: Vec<usize> = maps.iter().map(|map| map.dims()[2]).collect();

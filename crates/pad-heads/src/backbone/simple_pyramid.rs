@@ -51,7 +51,7 @@ impl Lateral {
 /// use candle_core::{DType, Device, Tensor};
 /// use candle_nn::VarBuilder;
 /// use pad_heads::backbone::SimplePyramid;
-/// let pyramid = SimplePyramid::new(8, 4, VarBuilder::ones(DType::F32, &Device::Cpu))?;
+/// let pyramid = SimplePyramid::new(8, 4, VarBuilder::zeros(DType::F32, &Device::Cpu))?;
 /// let maps = pyramid.forward(&Tensor::ones((1, 8, 6, 6), DType::F32, &Device::Cpu)?)?;
 /// let sides: Vec<usize> = maps.iter().map(|map| map.dims()[2]).collect();
 /// assert_eq!(sides, [24, 12, 6, 3, 2]);

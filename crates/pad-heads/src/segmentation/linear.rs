@@ -17,7 +17,7 @@ use crate::{
 /// use candle_nn::VarBuilder;
 /// use pad_heads::segmentation::LinearHead;
 /// use pad_ops::Mode;
-/// let vb = VarBuilder::ones(DType::F32, &Device::Cpu);
+/// let vb = VarBuilder::zeros(DType::F32, &Device::Cpu);
 /// let head = LinearHead::new(&[8, 4], 3, vb)?;
 /// let map = |c, side| Tensor::ones((1, c, side, side), DType::F32, &Device::Cpu);
 /// // The second map is resized to the first one's size.

@@ -44,7 +44,7 @@ impl Default for UperConfig {
 /// use candle_nn::VarBuilder;
 /// use pad_heads::segmentation::{UperConfig, UperHead};
 /// use pad_ops::Mode;
-/// let vb = VarBuilder::ones(DType::F32, &Device::Cpu);
+/// let vb = VarBuilder::zeros(DType::F32, &Device::Cpu);
 /// let config = UperConfig { channels: 4, ..Default::default() };
 /// let head = UperHead::new(&config, &[8, 8], 3, vb)?;
 /// let map = |side| Tensor::ones((1, 8, side, side), DType::F32, &Device::Cpu);
