@@ -1,38 +1,10 @@
 //! Tensors whose values have to be put in another order, or that only together say what they mean.
 
-use std::collections::BTreeMap;
-
 use candle_core::{DType, Tensor};
 
 use crate::{Error, Result, checkpoint::Checkpoint};
 
 impl Checkpoint {
-    /// The same file with blocks numbered through: DINOv2's training stores them in chunks,
-    /// `blocks.0.3.norm1.weight`, with numbers that count through all the same.
-    pub(super) fn unchunked(self) -> Self {
-        let is_number = |text: &str| text.parse::<usize>().is_ok();
-        let chunked = |name: &str| -> Option<String> {
-            let segments: Vec<&str> = name.split('.').collect();
-            let at = segments.iter().position(|segment| *segment == "blocks")?;
-            let [chunk, block] = [segments.get(at + 1)?, segments.get(at + 2)?];
-            if !is_number(chunk) || !is_number(block) {
-                return None;
-            }
-            let kept = segments[..=at].iter().chain(&segments[at + 2..]);
-            Some(kept.copied().collect::<Vec<_>>().join("."))
-        };
-        if !self.names().any(|name| chunked(name).is_some()) {
-            return self;
-        }
-        let renamed = self
-            .tensors()
-            .iter()
-            .map(|(name, tensor)| (chunked(name).unwrap_or_else(|| name.clone()), tensor.clone()));
-        let renamed: BTreeMap<String, Tensor> = renamed.collect();
-        // Two blocks of one number: not what the names were thought to be.
-        if renamed.len() == self.tensors().len() { self.with(renamed) } else { self }
-    }
-
     /// Applies the masks of biases (DINOv3: keys have none, whatever the file holds), and gives the
     /// patch embedding of lists of patches a convolution's shape.
     ///
