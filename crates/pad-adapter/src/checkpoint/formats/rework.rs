@@ -1,6 +1,6 @@
 //! Tensors whose values have to be put in another order, or that only together say what they mean.
 
-use candle_core::{DType, Tensor};
+use candle_core::DType;
 
 use crate::{Error, Result, checkpoint::Checkpoint};
 
