@@ -8,8 +8,8 @@ use pad_testkit::{close, numbers};
 use super::emulated;
 use crate::{
     AdamWStep, AdamWSteps, Fusion, ImageBox, ImageSize, Mode, RoiAlign, adamw_step, dropout,
-    fuse_patchwise, gelu, layer_norm, linear, masked_mse, normalize_patches, reference,
-    resize_bilinear, rng::Key, roi_align, softmax, sums_of_squares,
+    fuse_patchwise, gather_tokens, gelu, layer_norm, linear, masked_mse, normalize_patches,
+    reference, resize_bilinear, rng::Key, roi_align, softmax, sums_of_squares,
 };
 
 /// Relative differences that are allowed: f32, bf16.
