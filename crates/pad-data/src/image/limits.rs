@@ -12,16 +12,11 @@ use image::{
     error::{DecodingError, ImageFormatHint},
 };
 
-use super::{Image, Pixels, options::DecodeOptions};
+use super::{
+    Image, Pixels,
+    options::{DecodeOptions, limit},
+};
 use crate::{Error, Result};
-
-/// Checks a number of a file against its limit.
-pub(super) fn limit(path: &Path, what: &'static str, limit: u64, found: u64) -> Result<()> {
-    if found <= limit {
-        return Ok(());
-    }
-    Err(Error::Limit { path: path.into(), what, limit, found })
-}
 
 /// Reads a file within the limits.
 pub(crate) fn read(path: &Path, options: &DecodeOptions) -> Result<Vec<u8>> {

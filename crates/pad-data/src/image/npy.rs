@@ -12,9 +12,9 @@ use pad_ops::ImageSize;
 use super::{
     Image, Pixels,
     endian::Order,
-    limits::{finished, limit},
+    limits::finished,
     notice::warn_once,
-    options::DecodeOptions,
+    options::{DecodeOptions, limit},
 };
 use crate::{Error, Result};
 

@@ -5,7 +5,6 @@ use std::{fmt, path::Path, str::FromStr};
 use pad_ops::ImageSize;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::limits::limit;
 use crate::{Error, Result};
 
 /// Which of the images of a radiometric file is read, and in which unit.
@@ -153,6 +152,14 @@ impl DecodeOptions {
             None => Ok(0),
         }
     }
+}
+
+/// Checks a number of a file against its limit.
+pub(super) fn limit(path: &Path, what: &'static str, limit: u64, found: u64) -> Result<()> {
+    if found <= limit {
+        return Ok(());
+    }
+    Err(Error::Limit { path: path.into(), what, limit, found })
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     Error, Result,
-    image::{Image, expect_channels},
+    image::{Image, expect_channels, expect_gray_channels},
     rect::Rect,
     resize::{Filter, Planes, Resampling, with_planes},
     roi::Roi,
@@ -45,8 +45,8 @@ pub enum Crop {
 pub struct ImagePipeline {
     /// Height and width of the samples, pixels. Default 224x224.
     pub size: ImageSize,
-    /// 1 (RGB images become their luma), 3 (grey images are repeated) or the number of bands of the
-    /// images. Default 3.
+    /// 1 (RGB images become their luma), 3 (grey images are repeated) or, from 4 on, the number of
+    /// bands of the images. Default 3.
     pub channels: usize,
     /// Part of the image. Default [`RoiCrop::default`].
     pub crop: Crop,
@@ -93,7 +93,10 @@ impl ImagePipeline {
     /// # Errors
     /// [`Error::Setting`] naming the first invalid one.
     pub fn validate(&self) -> Result<()> {
-        expect_channels(self.channels)?;
+        match self.channels {
+            4.. => expect_channels(self.channels)?,
+            channels => expect_gray_channels(channels)?,
+        }
         if self.size.height == 0 || self.size.width == 0 {
             return Err(Error::Setting {
                 name: "size",

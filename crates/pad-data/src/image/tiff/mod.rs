@@ -17,7 +17,7 @@ use image::ImageFormat;
 use pad_ops::ImageSize;
 use tiff::decoder::{Decoder, DecodingResult, Limits};
 
-use self::page::{Color, Listed, Page, Pages, upright_size};
+use self::page::{Color, Listed, Page, Pages, damaged_tiff, upright_size};
 use super::{
     Image, Pixels,
     limits::{damaged, finished},
@@ -33,10 +33,6 @@ pub(super) fn pages(bytes: &[u8], path: &Path) -> Result<usize> {
 
 fn opened<'a>(bytes: &'a [u8], path: &Path) -> Result<Pages<'a>> {
     Pages::of(bytes).map_err(|what| damaged_tiff(path, what))
-}
-
-fn damaged_tiff(path: &Path, what: String) -> Error {
-    damaged(path, ImageFormat::Tiff, what)
 }
 
 /// Height and width of the page that the options choose, upright.

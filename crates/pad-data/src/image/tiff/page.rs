@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
+use image::ImageFormat;
 use pad_ops::ImageSize;
 
 use super::{
     super::{
         endian::Order,
-        limits::limit,
-        options::{DecodeOptions, RadiometricMode},
+        limits::damaged,
+        options::{DecodeOptions, RadiometricMode, limit},
         orientation::Orientation,
     },
     ifd::{Directories, Directory},
@@ -201,6 +202,11 @@ pub(super) fn upright_size(directory: &Directory<'_>) -> Result<ImageSize, Strin
     sides(directory).map(|size| orientation.size(size))
 }
 
+/// A TIFF that is not what it claims to be.
+pub(super) fn damaged_tiff(path: &Path, what: String) -> Error {
+    damaged(path, ImageFormat::Tiff, what)
+}
+
 /// What prevents a page from being read.
 pub(super) enum Fault {
     /// It is damaged: expected before found.
@@ -223,12 +229,12 @@ impl Page {
         path: &Path,
         options: &DecodeOptions,
     ) -> Result<Self> {
-        let size = sides(directory).map_err(|what| super::damaged_tiff(path, what))?;
+        let size = sides(directory).map_err(|what| damaged_tiff(path, what))?;
         // The size alone, before anything is counted by it.
         options.check(path, size, 0)?;
         let parsed = Self::parse(directory, order, size, options);
         let page = parsed.map_err(|fault| match fault {
-            Fault::Damaged(what) => super::damaged_tiff(path, what),
+            Fault::Damaged(what) => damaged_tiff(path, what),
             Fault::Kind(what) => Error::Unsupported { path: path.into(), what },
         })?;
         let width = (page.bits as u64).div_ceil(8);
