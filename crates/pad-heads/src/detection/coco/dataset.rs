@@ -12,7 +12,7 @@ use super::{CocoAnnotation, CocoCategory, CocoError, CocoImage, CocoTruth};
 use crate::error::Result;
 
 impl CocoTruth {
-    /// The same without these images and their objects; `None` if there are none to leave out.
+    /// The same without these images and their objects; `None` without images to leave out.
     pub(in crate::detection) fn without(&self, images: &BTreeSet<i64>) -> Option<Self> {
         if images.is_empty() {
             return None;
