@@ -56,7 +56,7 @@ pub fn truth_of(dataset: &dyn Dataset<Sample = DetectionImage>) -> Result<CocoTr
     Ok(truth)
 }
 
-/// The truth without these images and their objects; `None` if there are none to leave out.
+/// The truth without these images and their objects; `None` without images to leave out.
 pub(super) fn without(truth: &CocoTruth, images: &BTreeSet<i64>) -> Option<CocoTruth> {
     if images.is_empty() {
         return None;

@@ -592,7 +592,9 @@ mod tests {
     fn difficult_objects_are_neither_right_nor_wrong() {
         let (truth, results) = pair(true);
         // Only the first object counts, and its detection is the only one that does.
-        assert_eq!(evaluate(&truth, &results).unwrap().stats[0], Some(1.0));
+        // In pycocotools' arithmetic the best is a little below 1.
+        let is_best = |share: f64| (share - 1.0).abs() < 1e-12;
+        assert!(is_best(evaluate(&truth, &results).unwrap().stats[0].unwrap()));
         assert_eq!(evaluate(&truth, &results[..2]).unwrap().stats[0], Some(0.0));
         // Unlike a crowd, it does not excuse a small detection inside it.
         let inside =
@@ -604,7 +606,7 @@ mod tests {
         assert!((with(&truth) - 0.5).abs() < 1e-12, "{}", with(&truth));
         let mut crowd = truth.clone();
         (crowd.annotations[1].difficult, crowd.annotations[1].iscrowd) = (false, 1);
-        assert_eq!(with(&crowd), 1.0);
+        assert!(is_best(with(&crowd)));
         let (all, results) = pair(false);
         let found = evaluate(&all, &results).unwrap().stats[0].unwrap();
         assert!(found < 0.9, "the second detection of an object is wrong: {found}");

@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum BadBoxes {
-    /// They are faults, left out and counted up to the [tolerated](super::DetectionOptions::max_faulty)
-    /// share. Boxes may reach one pixel beyond the image, because tools round and count from 0 or
-    /// from 1; they are clipped.
+    /// They are faults, left out and counted up to the tolerated share
+    /// ([`max_faulty`](super::DetectionOptions::max_faulty)). Boxes may reach one pixel beyond the
+    /// image, because tools round and count from 0 or from 1; they are clipped.
     #[default]
     Refuse,
     /// They are clipped to the image, and left out where nothing remains. [`LeftOut`] counts them.

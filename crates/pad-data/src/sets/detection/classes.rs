@@ -171,8 +171,8 @@ impl BoxClasses {
     }
 
     /// The classes of these names, in this order, under these names and with their numbers; boxes of
-    /// all others are left out. Classes that are not selected and are called `DontCare`, `ignore` or the like are
-    /// [ignored](BoxClasses::ignored).
+    /// all others are left out. Classes that are not selected and are called `DontCare`, `ignore` or
+    /// the like are [ignored](BoxClasses::ignored).
     ///
     /// # Errors
     /// [`Error::ClassNotFound`] for an unknown name, and for one that two classes have but for case

@@ -61,8 +61,8 @@ impl DetectionSet {
     /// numbers.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::ClassNotFound`]; [`Error::Entry`] naming the file: another kind of file
-    /// or a truncated one, two images or categories of one number, a category without its class, a
+    /// [`Error::Io`]; [`Error::ClassNotFound`]; [`Error::Entry`] naming the file: another kind of
+    /// file or a truncated one, two images or categories of one number, a category without its class, a
     /// set without images. [`Error::TooManyFaults`] for more than the
     /// [tolerated](DetectionOptions::max_faulty) boxes without their image or category, boxes that
     /// [`BadBoxes`](super::BadBoxes) refuses, images without their file, and, with masks, objects
@@ -83,9 +83,9 @@ impl DetectionSet {
     /// Images without a file are left out and counted.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::ClassNotFound`]; [`Error::NoImages`]; [`Error::Entry`] if no image has
-    /// a file, and for a name without its class; [`Error::TooManyFaults`] for files and objects that
-    /// cannot be used, or the first of them where none is tolerated.
+    /// [`Error::Io`]; [`Error::ClassNotFound`]; [`Error::NoImages`]; [`Error::Entry`] if no image
+    /// has a file, and for a name without its class; [`Error::TooManyFaults`] for files and objects
+    /// that cannot be used, or the first of them where none is tolerated.
     pub fn voc(
         images: impl AsRef<Path>,
         annotations: impl AsRef<Path>,
@@ -102,8 +102,8 @@ impl DetectionSet {
     /// the text files.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::ClassNotFound`]; [`Error::NoImages`]; [`Error::Entry`] if no image has
-    /// a file; [`Error::TooManyFaults`] for malformed lines, numbers without their class, and boxes
+    /// [`Error::Io`]; [`Error::ClassNotFound`]; [`Error::NoImages`]; [`Error::Entry`] if no image
+    /// has a file; [`Error::TooManyFaults`] for malformed lines, numbers without their class, and boxes
     /// that [`BadBoxes`](super::BadBoxes) refuses, or the first [`Error::Line`] where none is
     /// tolerated.
     pub fn yolo(

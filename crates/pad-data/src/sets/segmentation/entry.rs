@@ -81,7 +81,7 @@ impl SegmentationOptions {
 }
 
 /// The list of a part below `folder`, by its name or another of the same meaning; of the given name
-/// if there is none.
+/// if it is missing.
 pub(super) fn list_of(folder: &Path, split: &str) -> PathBuf {
     let place = |name: &str| folder.join(format!("{name}.txt"));
     let found = place_of(split, |name| vec![place(name)], Path::is_file);
