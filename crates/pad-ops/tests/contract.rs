@@ -411,6 +411,26 @@ fn constants_that_mean_nothing_are_refused() {
             assert_eq!(text(found), expected);
         }
     }
+    let sizes = Sizes { b: 2, n: 3, c: 4 };
+    let branch = |name: &str| {
+        let case = CASES.iter().find(|case| case.name == name).unwrap();
+        operands(case, sizes, F32)
+    };
+    let (attention, mlp) = (branch("attention_branch"), branch("mlp_branch"));
+    let found = pad_ops::attention_branch(
+        &attention[0],
+        &attention_weights(&attention, -10.0),
+        Keep::Activations,
+    );
+    assert_eq!(text(found), "attention_branch: `eps` is -10, expected a finite number >= 0");
+    for (scale, dropout, expected) in [
+        (f64::NAN, 0.1, "mlp_branch: `scale` is NaN, expected a finite number"),
+        (0.1, 2.0, "mlp_branch: `p` is 2, expected 0 <= p < 1"),
+    ] {
+        let weights = mlp_weights(&mlp, AdapterScale::Fixed(scale), dropout);
+        let found = pad_ops::mlp_branch(&mlp[0], &weights, Mode::Eval, Keep::Nothing);
+        assert_eq!(text(found), expected);
+    }
     for p in [1.0, 2.0, -0.1, f64::NAN, f64::INFINITY] {
         for mode in [Mode::Eval, train()] {
             let expected = format!("`p` is {p}, expected 0 <= p < 1");

@@ -32,7 +32,7 @@ const AREAS: [[f64; 2]; 4] = [[0.0, 1e10], [0.0, 1024.0], [1024.0, 9216.0], [921
 /// let found = results(r#"[{"image_id": 1, "category_id": 5, "bbox": [0, 0, 40, 31], "score": 0.9}]"#)?;
 /// let metrics = evaluate(&truth, &found)?; // an overlap of 0.775: right up to a threshold of 0.75
 /// let named: Vec<_> = metrics.named().take(3).collect();
-/// assert!((named[0].1.unwrap() - 0.6).abs() < 1e-12 && named[1] == ("AP50", Some(1.0)));
+/// assert!((named[0].1.unwrap() - 0.6).abs() < 1e-12 && named[1].0 == "AP50" && named[1].1 > Some(0.999));
 /// # Ok::<(), pad_metrics::CocoError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
@@ -438,6 +438,7 @@ fn pairwise(values: &[f64]) -> f64 {
     let [a, b, c, d, e, f, g, h] = sums;
     rest.iter().fold(((a + b) + (c + d)) + ((e + f) + (g + h)), |sum, value| sum + value)
 }
+<<<<<<< HEAD
 
 #[cfg(test)]
 mod tests {
@@ -673,3 +674,5 @@ mod tests {
         assert_eq!(evaluate(&truth, &[]).unwrap().stats, [None; 12]);
     }
 }
+=======
+>>>>>>> w-ops

@@ -239,3 +239,6 @@ fn finite(
         Some(&value) => Err(CocoError::NotFinite { of, place, what, value }),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -308,6 +308,7 @@ impl NormWeights {
         x: &Tensor,
         width: usize,
     ) -> Result<()> {
+        check::expect_eps(op, self.eps)?;
         for (arg, tensor) in args.into_iter().zip([&self.weight, &self.bias]) {
             check::expect_shape(op, arg, tensor, &[width])?;
             check::expect_like(op, arg, tensor, x)?;
@@ -494,7 +495,7 @@ impl AdapterWeights {
         self.up.check(op, ["up.weight", "up.bias"], x, [d, k])?;
         dropout::check_probability(op, self.dropout)?;
         match &self.scale {
-            AdapterScale::Fixed(_) => Ok(()),
+            AdapterScale::Fixed(scale) => check::expect_finite(op, "scale", *scale),
             AdapterScale::Learnable(scale) => {
                 check::expect_shape(op, "scale", scale, &[1])?;
                 check::expect_like(op, "scale", scale, x)

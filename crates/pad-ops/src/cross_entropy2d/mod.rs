@@ -25,7 +25,7 @@ pub use options::{CrossEntropy, HardPixels, PixelMean};
 pub use reference::cross_entropy2d_reference;
 
 /// Computes the loss of `logits` against `labels`; 0 with a gradient of zeros if no pixel counts or
-/// there is none. Gradients go to `logits` alone.
+/// there are no pixels. Gradients go to `logits` alone.
 ///
 /// By default the sum is divided by the number of *all* pixels, ignored ones included, as the
 /// original's mmsegmentation has it; PyTorch and Hugging Face divide by the valid ones
