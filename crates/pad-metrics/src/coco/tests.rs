@@ -165,3 +165,60 @@ fn metrics_without_objects_are_undefined() {
     truth.annotations.clear();
     assert_eq!(evaluate(&truth, &[]).unwrap().stats, [None; 12]);
 }
+
+/// Two objects on one image, the second one difficult, and detections of both.
+fn pair(difficult: bool) -> (CocoTruth, Vec<CocoResult>) {
+    let object = |id: i64, left: f64, difficult: bool| CocoAnnotation {
+        id: id.into(),
+        image_id: 1.into(),
+        category_id: 1.into(),
+        bbox: [left, 0.0, 40.0, 40.0],
+        area: 1600.0,
+        iscrowd: 0,
+        difficult,
+        segmentation: None,
+    };
+    let image =
+        super::CocoImage { id: 1.into(), file_name: "a".into(), width: 200, height: 50 };
+    let truth = CocoTruth {
+        images: vec![image],
+        annotations: vec![object(1, 0.0, false), object(2, 100.0, difficult)],
+        categories: vec![super::CocoCategory { id: 1.into(), name: "person".into() }],
+    };
+    let found = |left: f64, score: f64| CocoResult {
+        image_id: 1.into(),
+        category_id: 1.into(),
+        bbox: [left, 0.0, 40.0, 40.0],
+        score,
+        segmentation: None,
+    };
+    // The best two are on the second object; then the first; then part of the second.
+    let results = vec![found(100.0, 0.9), found(101.0, 0.8), found(0.0, 0.7)];
+    (truth, results)
+}
+
+#[test]
+fn difficult_objects_are_neither_right_nor_wrong() {
+    let (truth, results) = pair(true);
+    // Only the first object counts, and its detection is the only one that does.
+    // In pycocotools' arithmetic the best is a little below 1.
+    let is_best = |share: f64| (share - 1.0).abs() < 1e-12;
+    assert!(is_best(evaluate(&truth, &results).unwrap().stats[0].unwrap()));
+    assert_eq!(evaluate(&truth, &results[..2]).unwrap().stats[0], Some(0.0));
+    // Unlike a crowd, it does not excuse a small detection inside it.
+    let inside =
+        CocoResult { bbox: [110.0, 10.0, 5.0, 5.0], score: 0.95, ..results[0].clone() };
+    let with = |truth: &CocoTruth| {
+        let results = [results.clone(), vec![inside.clone()]].concat();
+        evaluate(truth, &results).unwrap().stats[0].unwrap()
+    };
+    assert!((with(&truth) - 0.5).abs() < 1e-12, "{}", with(&truth));
+    let mut crowd = truth.clone();
+    (crowd.annotations[1].difficult, crowd.annotations[1].iscrowd) = (false, 1);
+    assert!(is_best(with(&crowd)));
+    let (all, results) = pair(false);
+    let found = evaluate(&all, &results).unwrap().stats[0].unwrap();
+    assert!(found < 0.9, "the second detection of an object is wrong: {found}");
+    let text = serde_json::to_string(&truth).unwrap();
+    assert_eq!(serde_json::from_str::<CocoTruth>(&text).unwrap(), truth);
+}
