@@ -59,7 +59,8 @@ impl TeacherModel {
             (Some(config), _) | (None, Some(config)) => config,
             (None, None) => checkpoint.vit_config()?,
         };
-        let config = ViTConfig { image_size: student.image_size, adapter: None, ..config };
+        let config =
+            ViTConfig { image_size: student.image_size, adapter: None, lora: None, ..config };
         checkpoint.fit(&config)?;
         let store = ParamStore::from_checkpoint(checkpoint, device, Key::new(0));
         let store = store.with_unused(|role: Role| role.is_decoder());
