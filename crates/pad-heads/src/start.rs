@@ -68,7 +68,8 @@ impl Start {
         checkpoint: &mut Checkpoint,
         vit: &ViTConfig,
     ) -> Option<String> {
-        if vit.adapter.is_some() && !self.fresh_adapters {
+        let adapted = vit.adapter.is_some() || vit.lora.is_some();
+        if adapted && !self.fresh_adapters {
             return None;
         }
         // Adapters keep their names behind any prefix.

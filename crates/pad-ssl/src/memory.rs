@@ -102,6 +102,7 @@ impl MaeConfig {
             settings;
         let encoder = ViTConfig {
             adapter: self.encoder.adapter.filter(|_| paradigm.has_adapters()),
+            lora: self.encoder.lora.filter(|_| paradigm.has_adapters()),
             ..self.encoder
         };
         let decoder = self.decoder();

@@ -58,7 +58,8 @@ impl PretrainingModel {
         let PretrainingConfig { objective, paradigm, network: network_config, .. } = config;
         let mae = network_config.mae;
         mae.validate()?;
-        if paradigm.has_adapters() != mae.encoder.adapter.is_some() {
+        let adapted = mae.encoder.adapter.is_some() || mae.encoder.lora.is_some();
+        if paradigm.has_adapters() != adapted {
             let (wanted, found) = match paradigm.has_adapters() {
                 true => ("an adapter configuration", "none"),
                 false => ("no adapter configuration", "one"),
@@ -123,7 +124,7 @@ impl PretrainingModel {
     /// A file cannot be written.
     pub fn save(&self, folder: &Path, options: &SaveOptions) -> Result<Vec<PathBuf>> {
         let config = self.mae_config();
-        if config.encoder.adapter.is_none() {
+        if config.encoder.adapter.is_none() && config.encoder.lora.is_none() {
             let path = folder.join(MODEL);
             save_model(&path, config, &self.store, options)?;
             return Ok(vec![path]);

@@ -96,8 +96,9 @@ pub struct OpenedEncoder {
 pub fn open_encoder(source: &str, options: &OpenOptions) -> Result<OpenedEncoder> {
     let backbone = options.backbone(source)?;
     let config = options.encoder(&backbone)?;
-    let config =
-        ViTConfig { adapter: config.adapter.filter(|_| backbone.has_adapters()), ..config };
+    let has = backbone.has_adapters();
+    let (adapter, lora) = (config.adapter.filter(|_| has), config.lora.filter(|_| has));
+    let config = ViTConfig { adapter, lora, ..config };
     let (input_stats, mut notes) = described(&backbone);
     let mut checkpoint = backbone.into_checkpoint();
     // CLIP's projection to the space of its texts is not part of the encoder.

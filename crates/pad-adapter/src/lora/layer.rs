@@ -96,16 +96,22 @@ impl LowRank {
     }
 
     fn bias(&self, outputs: usize, bias: Option<&Tensor>) -> Result<Option<Tensor>> {
-        let mut sum = bias.cloned();
-        for part in &self.0 {
-            let Some(added) = &part.bias else { continue };
-            let (start, count) = part.rows;
-            let added = added.pad_with_zeros(0, start, outputs - start - count)?;
-            sum = Some(match sum {
-                Some(bias) => (bias + added)?,
-                None => added,
-            });
+        let added = self.0.iter().filter_map(|part| Some((part, part.bias.as_ref()?)));
+        let mut updates = Vec::new();
+        for (part, added) in added {
+            // A column, so that a frozen bias gets no gradient.
+            let a = Tensor::ones((1, 1), added.dtype(), added.device())?;
+            let b = added.unsqueeze(1)?;
+            updates.push(LowRankUpdate { a, b, scale: 1.0, first_row: part.rows.0 });
         }
+        let (Some(first), false) = (self.0.first(), updates.is_empty()) else {
+            return Ok(bias.cloned());
+        };
+        let column = match bias {
+            Some(bias) => bias.unsqueeze(1)?,
+            None => Tensor::zeros((outputs, 1), first.a.dtype(), first.a.device())?,
+        };
+        let sum = Some(pad_ops::low_rank_update(&column, &updates)?.squeeze(1)?);
         Ok(sum)
     }
 }

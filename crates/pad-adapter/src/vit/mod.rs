@@ -54,8 +54,8 @@ pub struct FeatureMap {
     pub stride: usize,
 }
 
-/// A vision transformer. Parameter names are timm's: those of [`Embedding`], `blocks.{i}.*`, `norm`;
-/// `cls_norm` and `rel_pos_bias` where the configuration has them.
+/// A vision transformer. Parameter names are timm's: those of [`Embedding`], `blocks.{i}.*`,
+/// `norm`; `cls_norm` and `rel_pos_bias` where the configuration has them.
 #[derive(Clone, Debug)]
 pub struct ViT {
     config: ViTConfig,

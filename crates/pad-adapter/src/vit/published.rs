@@ -413,7 +413,8 @@ fn config(&(_, _, family, numbers): &Row) -> ViTConfig {
     let [patch, side, dim, depth, heads, hidden] = numbers;
     let grid = side / patch;
     let plain = ViTConfig {
-        image_size: ImageSize::square(side),
+        // SigLIP's 384 pixels are not whole patches of 14: the rest is cut off.
+        image_size: ImageSize::square(grid * patch),
         mlp_ratio: hidden as f64 / dim as f64,
         pos_resize: TableResize::BicubicAntialias,
         ..ViTConfig::new(patch, dim, depth, heads)

@@ -578,6 +578,6 @@ fn names_and_models_that_do_not_fit() {
     let (_, report) = Checkpoint::open(folder.path()).unwrap().to_ours(None).unwrap();
     assert_eq!(
         report.unresolved.as_deref(),
-        Some("vit: `hidden_act` is relu, expected gelu or quick_gelu")
+        Some("vit: `hidden_act` is relu, expected gelu, gelu_pytorch_tanh or quick_gelu")
     );
 }

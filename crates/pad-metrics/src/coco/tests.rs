@@ -178,8 +178,7 @@ fn pair(difficult: bool) -> (CocoTruth, Vec<CocoResult>) {
         difficult,
         segmentation: None,
     };
-    let image =
-        super::CocoImage { id: 1.into(), file_name: "a".into(), width: 200, height: 50 };
+    let image = super::CocoImage { id: 1.into(), file_name: "a".into(), width: 200, height: 50 };
     let truth = CocoTruth {
         images: vec![image],
         annotations: vec![object(1, 0.0, false), object(2, 100.0, difficult)],
@@ -206,8 +205,7 @@ fn difficult_objects_are_neither_right_nor_wrong() {
     assert!(is_best(evaluate(&truth, &results).unwrap().stats[0].unwrap()));
     assert_eq!(evaluate(&truth, &results[..2]).unwrap().stats[0], Some(0.0));
     // Unlike a crowd, it does not excuse a small detection inside it.
-    let inside =
-        CocoResult { bbox: [110.0, 10.0, 5.0, 5.0], score: 0.95, ..results[0].clone() };
+    let inside = CocoResult { bbox: [110.0, 10.0, 5.0, 5.0], score: 0.95, ..results[0].clone() };
     let with = |truth: &CocoTruth| {
         let results = [results.clone(), vec![inside.clone()]].concat();
         evaluate(truth, &results).unwrap().stats[0].unwrap()
