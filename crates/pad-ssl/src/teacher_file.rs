@@ -65,13 +65,8 @@ impl TeacherModel {
             (None, Some(config)) => config,
             (None, None) => checkpoint.vit_config()?,
         };
-<<<<<<< HEAD
         let own_stats = checkpoint.input_stats()?.map(normalize);
         let config = ViTConfig { image_size: student.image_size, ..config };
-=======
-        let config =
-            ViTConfig { image_size: student.image_size, adapter: None, lora: None, ..config };
->>>>>>> w-vit
         checkpoint.fit(&config)?;
         let store = ParamStore::from_checkpoint(checkpoint, device, Key::new(0));
         let store = store.with_unused(|role: Role| role.is_decoder());

@@ -229,11 +229,8 @@ fn an_encoder_with_registers_as_teacher_and_pooled() {
         let store = ParamStore::scratch(&Device::Cpu, Key::new(3));
         let vit = store.build(|vb| ViT::new(&encoder, vb)).unwrap();
         let images = images(2);
-<<<<<<< HEAD
-=======
         let class = usize::from(encoder.class_token);
         assert_eq!(Teacher::features(&vit, &images).unwrap().dims(), [2, class + 16, 16], "{name}");
->>>>>>> w-vit
         let tokens = vit.forward(&images, Mode::Eval).unwrap();
         let prefix = encoder.prefix();
         assert_eq!(tokens.dims(), [2, prefix.len() + 16, 16], "{name}");
