@@ -278,11 +278,12 @@ fn weights_that_are_no_numbers_are_refused_everywhere() {
         assert!(!at("refused").exists(), "{error}");
         error
     };
+    let features = at("refused.safetensors").display().to_string();
     let want = format!(
         "{nan}: tensor `blocks.1.norm1.weight`: value 3 of 160 is NaN, expected finite numbers (1 are not)"
     );
     for arguments in [
-        vec!["embed", &data, "--out", &out, "--weights", &nan],
+        vec!["embed", &data, "--out", &features, "--weights", &nan],
         vec!["pretrain", "--data", &data, "--out", &out, "--weights", &nan, "--paradigm", "pad"],
         vec!["segment", "train", "--out", &out, "--weights", &nan],
         vec!["detect", "train", "--out", &out, "--weights", &nan],
