@@ -378,7 +378,7 @@ fn runs_are_used_from_anywhere() {
     data(&old, 12);
     success(pretrain(&old.join("data"), &old.join("scratch"), &["--max-steps=1"]));
     std::fs::rename(old.join("scratch/model.safetensors"), old.join("w.safetensors")).unwrap();
-    let more = ["--paradigm=pad", "--model=auto", "--max-steps=2", "--weights=w.safetensors"];
+    let more = ["--paradigm=pad", "--model=auto", "--max-steps=3", "--weights=w.safetensors"];
     let mut train = pretrain(Path::new("data"), Path::new("runs/w"), &more);
     train.current_dir(&old);
     success(train);
@@ -407,7 +407,7 @@ fn runs_are_used_from_anywhere() {
     uses("new");
     // The run goes on there, with a word on what is where.
     let mut resume = program("pretrain");
-    resume.args(["--resume", "new/runs/w", "--max-steps", "3"]).current_dir(root.path());
+    resume.args(["--resume", "new/runs/w", "--max-steps", "4"]).current_dir(root.path());
     let said = stderr(&success(resume));
     assert!(said.contains("w.safetensors is not there: "), "{said}");
     assert!(said.contains("the weights are "), "{said}");
