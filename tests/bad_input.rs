@@ -278,11 +278,12 @@ fn weights_that_are_no_numbers_are_refused_everywhere() {
         assert!(!at("refused").exists(), "{error}");
         error
     };
+    let features = at("refused.safetensors").display().to_string();
     let want = format!(
         "{nan}: tensor `blocks.1.norm1.weight`: value 3 of 160 is NaN, expected finite numbers (1 are not)"
     );
     for arguments in [
-        vec!["embed", &data, "--out", &out, "--weights", &nan],
+        vec!["embed", &data, "--out", &features, "--weights", &nan],
         vec!["pretrain", "--data", &data, "--out", &out, "--weights", &nan, "--paradigm", "pad"],
         vec!["segment", "train", "--out", &out, "--weights", &nan],
         vec!["detect", "train", "--out", &out, "--weights", &nan],
@@ -377,7 +378,7 @@ fn runs_are_used_from_anywhere() {
     data(&old, 12);
     success(pretrain(&old.join("data"), &old.join("scratch"), &["--max-steps=1"]));
     std::fs::rename(old.join("scratch/model.safetensors"), old.join("w.safetensors")).unwrap();
-    let more = ["--paradigm=pad", "--model=auto", "--max-steps=2", "--weights=w.safetensors"];
+    let more = ["--paradigm=pad", "--model=auto", "--max-steps=3", "--weights=w.safetensors"];
     let mut train = pretrain(Path::new("data"), Path::new("runs/w"), &more);
     train.current_dir(&old);
     success(train);
@@ -406,7 +407,7 @@ fn runs_are_used_from_anywhere() {
     uses("new");
     // The run goes on there, with a word on what is where.
     let mut resume = program("pretrain");
-    resume.args(["--resume", "new/runs/w", "--max-steps", "3"]).current_dir(root.path());
+    resume.args(["--resume", "new/runs/w", "--max-steps", "4"]).current_dir(root.path());
     let said = stderr(&success(resume));
     assert!(said.contains("w.safetensors is not there: "), "{said}");
     assert!(said.contains("the weights are "), "{said}");

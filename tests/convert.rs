@@ -219,7 +219,15 @@ fn weights_as_people_have_them() {
         let output = folder.path().join(format!("{name}.safetensors"));
         let said = convert(&at(name), &output, more);
         assert!(said.contains(line), "{name}: {said}");
-        assert_eq!(programs::bytes(output), programs::bytes(want.clone()), "{name}");
+        let (output, want) = (Checkpoint::open(&output).unwrap(), Checkpoint::open(&want).unwrap());
+        assert!(output.names().eq(want.names()), "{name}");
+        for (tensor, values) in want.tensors() {
+            let bits = |tensor: &Tensor| -> Vec<u32> {
+                let values = tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+                values.into_iter().map(f32::to_bits).collect()
+            };
+            assert!(bits(output.get(tensor).unwrap()) == bits(values), "{name}: {tensor}");
+        }
     }
     let output = folder.path().join("dinov2.safetensors");
     let said = convert(&at("dinov2_chunked.pth"), &output, &[]);
@@ -228,7 +236,7 @@ fn weights_as_people_have_them() {
     convert(&golden_folder().join("vit/mae_fair_legacy.pth"), &legacy, &[]);
     let plain = folder.path().join("plain.safetensors");
     convert(&golden_folder().join("vit/mae_fair.pth"), &plain, &[]);
-    assert_eq!(programs::bytes(legacy), programs::bytes(plain));
+    assert!(programs::bytes(legacy) == programs::bytes(plain));
 
     // The same flags where weights are only used.
     let data = folder.path().join("data");

@@ -306,6 +306,18 @@ impl Checkpoint {
         stats.write(&mut self.metadata);
     }
 
+    /// The same file with other tensors; those of this one are not copied.
+    pub(super) fn like(&self, tensors: BTreeMap<String, Tensor>) -> Self {
+        Self {
+            path: self.path.clone(),
+            tensors,
+            metadata: self.metadata.clone(),
+            hub_config: self.hub_config.clone(),
+            stats_beside: self.stats_beside,
+            unread: self.unread.clone(),
+        }
+    }
+
     /// The same file with other tensors.
     pub(super) fn with(self, tensors: BTreeMap<String, Tensor>) -> Self {
         Self { tensors, ..self }

@@ -45,7 +45,9 @@ fn has_the_weights(name: &str) -> Backbone {
     }
     let config = found.config().unwrap();
     let image_size = ImageSize::square(32);
-    let want = ViTConfig { image_size, mlp_ratio: 1.0, ..ViTConfig::new(8, 64, 2, 1) };
+    let pos_resize = config.pos_resize; // timm's names tell it, others do not
+    let plain = ViTConfig::new(8, 64, 2, 1);
+    let want = ViTConfig { image_size, mlp_ratio: 1.0, pos_resize, ..plain };
     assert_eq!(config, want, "{name}");
     ParamStore::from_checkpoint(found.checkpoint().clone(), &Device::Cpu, Key::new(0))
         .build(|vb| ViT::new(&config, vb))

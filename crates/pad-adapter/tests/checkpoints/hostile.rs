@@ -152,7 +152,7 @@ fn few_bytes_that_make_much_work() {
         text.starts_with("FILE: several networks, under the prefixes `p0.`, `p1.`, "),
         "{text}"
     );
-    assert!(start.elapsed().as_secs() < 60, "{:?}", start.elapsed());
+    assert!(start.elapsed().as_secs() < 120, "{:?}", start.elapsed());
 }
 
 /// Names from files, in errors: escaped, and cut.

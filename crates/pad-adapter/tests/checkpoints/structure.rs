@@ -75,7 +75,7 @@ fn several_dictionaries_are_named() {
     ]));
     assert_eq!(
         opened(&both, "a.pth").map(|_| ()).unwrap_err(),
-        "FILE: 2 dictionaries of weights: `ema.module` (3 tensors), `model` (3 tensors); expected the option `key` \
+        "FILE: 2 dictionaries of weights: `model` (3 tensors), `ema.module` (3 tensors); expected the option `key` \
          with the name of one"
     );
     for (key, value) in [("model", 1.0), ("ema.module", 3.0), ("ema", 3.0)] {

@@ -108,6 +108,26 @@ pub fn identity<P: Trainer>(
     Ok(identity)
 }
 
+/// Gives the weights the name that they had at the start of the run, if they lie elsewhere now and
+/// the run knows the digest of its backbone: a fact of its own, which tells whether they are the
+/// same.
+///
+/// # Errors
+/// A checkpoint that cannot be read.
+pub fn keep_name_of_weights(folder: &Path, identity: &mut BTreeMap<String, String>) -> Result<()> {
+    const WEIGHTS: &str = "weights";
+    let Some(checkpoint) = latest(&folder.join(CHECKPOINTS))? else { return Ok(()) };
+    let stored = checkpoint.metadata()?;
+    let has_digest = DIGESTS.iter().any(|digest| stored.contains_key(*digest));
+    let (Some(first), true) = (stored.get(WEIGHTS), has_digest) else { return Ok(()) };
+    if let Some(found) = identity.insert(WEIGHTS.into(), first.clone())
+        && found != *first
+    {
+        tracing::warn!("the weights are {found}, and were {first} at the start of the run");
+    }
+    Ok(())
+}
+
 /// Continues from the newest checkpoint of a folder; without one from the beginning, if `anyway`.
 ///
 /// # Errors
@@ -131,14 +151,6 @@ pub fn resume(
     let missing = || "nothing".to_string();
     for name in stored.keys().chain(identity.keys()) {
         let (expected, found) = (stored.get(name), identity.get(name));
-        // The digest of the backbone, a fact of its own, tells whether the weights are the same,
-        // wherever they lie now.
-        let has_digest = DIGESTS.iter().any(|digest| stored.contains_key(*digest));
-        if expected != found && name == "weights" && has_digest {
-            let (expected, found) = (expected.map_or("", |t| t), found.map_or("", |t| t));
-            tracing::warn!("the weights are {found}, and were {expected} at the start of the run");
-            continue;
-        }
         if expected != found {
             let expected = expected.cloned().unwrap_or_else(missing);
             let found = found.cloned().unwrap_or_else(missing);

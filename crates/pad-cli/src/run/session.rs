@@ -191,7 +191,10 @@ impl<P: Trainer> Session<P> {
         if let Some(decay) = run.ema {
             training = training.with_ema(EmaConfig { decay, ..Default::default() })?;
         }
-        let identity = folder::identity(&self.settings, facts)?;
+        let mut identity = folder::identity(&self.settings, facts)?;
+        if self.resumed {
+            folder::keep_name_of_weights(&self.folder, &mut identity)?;
+        }
         let saving = CheckpointConfig { every: Every::Steps(run.checkpoint_every), keep: run.keep };
         let checkpoints = Checkpoints::new(self.checkpoints(), saving)?;
         training = training.with_checkpoints(checkpoints.with_metadata(identity.clone()));

@@ -30,25 +30,29 @@ impl Format {
     /// [`Error::Format`] with the prefixes, if there are several.
     fn behind_a_prefix(self, file: &Checkpoint, names: &Names) -> Result<Option<Names>> {
         const WHY: &str = "not under the prefix of the network";
+        /// Networks that are listed.
+        const MOST: usize = 8;
         let table = self.table();
         let Some(mark) = table.marks.first() else { return Ok(None) };
-        let mut places: Vec<(&str, Names)> = Vec::new();
-        // More than a few make an error anyway.
-        for prefix in names.prefixes_of(mark).into_iter().take(64) {
+        let mut places: Vec<&str> = Vec::new();
+        for prefix in names.prefixes_of(mark) {
             // A prefix of the format's own stays.
             let mut own = table.prefixes.iter().chain(&[""]);
             let outer = own.find_map(|own| prefix.strip_suffix(own)).unwrap_or(prefix);
-            if places.iter().any(|(known, _)| *known == outer) {
+            if places.contains(&outer) {
                 continue;
             }
-            let inside = names.under(outer, WHY).without_heads();
+            let inside = names.only_under(outer).without_heads();
             if self.prefix_in(&file.named(&inside)).is_some() {
-                places.push((outer, inside));
+                places.push(outer);
+            }
+            if places.len() > MOST {
+                break;
             }
         }
         if places.len() > 1 {
             let listed: Vec<String> =
-                places.iter().take(8).map(|(prefix, _)| format!("`{}`", shown(prefix))).collect();
+                places.iter().take(MOST).map(|prefix| format!("`{}`", shown(prefix))).collect();
             return Err(Error::Format {
                 path: file.path().to_path_buf(),
                 what: format!(
@@ -57,7 +61,7 @@ impl Format {
                 ),
             });
         }
-        Ok(places.pop().map(|(_, inside)| inside))
+        Ok(places.pop().map(|prefix| names.under(prefix, WHY).without_heads()))
     }
 }
 
@@ -111,7 +115,7 @@ impl Checkpoint {
             .pairs()
             .filter_map(|(plain, file)| Some((plain.to_string(), self.get(file)?.clone())))
             .collect();
-        self.clone().with(tensors)
+        self.like(tensors)
     }
 }
 

@@ -65,6 +65,14 @@ impl Names {
         Self { names: paired(plain, files), dropped }
     }
 
+    /// The names that begin with `prefix`, without it, as if there were no others.
+    pub(super) fn only_under(&self, prefix: &str) -> Self {
+        let inside = self.names.range(prefix.to_string()..);
+        let inside = inside.map_while(|(name, file)| Some((name.strip_prefix(prefix)?, file)));
+        let (plain, files) = inside.map(|(name, file)| (name.to_string(), file.clone())).unzip();
+        Self { names: paired(plain, files), dropped: BTreeMap::new() }
+    }
+
     /// The names under the prefix that a user gives, with or without its last dot.
     ///
     /// # Errors
