@@ -11,7 +11,7 @@ use pad_ops::ImageSize;
 use tempfile::TempDir;
 
 /// Writes `images/train/a.png`.
-pub fn folder() -> TempDir {
+pub(crate) fn folder() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     for name in ["images/train", "labels/train", "Annotations", "annotations"] {
         fs::create_dir_all(folder.path().join(name)).unwrap();
@@ -23,7 +23,7 @@ pub fn folder() -> TempDir {
 
 /// Opens the folder, with and without masks: what opens has boxes and masks inside their images and
 /// classes of its set, under numbers of their own.
-pub fn check(root: &Path, format: &str, masks: bool) {
+pub(crate) fn check(root: &Path, format: &str, masks: bool) {
     for max_faulty in [0.0, 1.0] {
         let options = DetectionOptions { masks, max_faulty, ..DetectionOptions::default() };
         let opened: Result<DetectionSet> =
