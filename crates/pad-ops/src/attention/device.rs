@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Result, Shape, Tensor, bail};
 
-use super::Sizes;
+use super::layout::Sizes;
 use crate::gpu::{
     self, BLOCK, Launch, Number, Source, WARPS, int,
     nary::{self, Backward, Gradients},

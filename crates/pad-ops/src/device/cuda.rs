@@ -20,7 +20,7 @@ use candle_core::{
     },
 };
 
-use super::CudaOptions;
+use super::options::CudaOptions;
 
 /// The devices of this process.
 static OPEN: Mutex<BTreeMap<usize, (Device, CudaOptions)>> = Mutex::new(BTreeMap::new());

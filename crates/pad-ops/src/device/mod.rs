@@ -9,75 +9,21 @@
 #[cfg(feature = "cuda")]
 mod cuda;
 mod name;
+mod opening;
+mod options;
 
 use candle_core::Device;
 
 pub use name::DeviceName;
+pub use opening::{cuda, cuda_with, metal};
+pub use options::CudaOptions;
 
-use crate::{Error, Result};
-
-/// How [`cuda_with`] opens a device. The default is right for training; the others are for
-/// measurements.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CudaOptions {
-    /// Records events around every use of an array, as several streams would need: two events an
-    /// allocation, waits at every launch. `false`: there is one stream.
-    pub event_tracking: bool,
-    /// Keeps freed memory for the next allocation instead of returning it to the driver at every
-    /// synchronisation. `true`.
-    pub keep_memory: bool,
-    /// Multiplies f32 matrices with operands rounded to 10 bits of mantissa (TF32). `false`: results
-    /// would differ from the CPU's by 1e-3. Holds for all devices of the process.
-    pub tf32: bool,
-}
-
-impl Default for CudaOptions {
-    fn default() -> Self {
-        Self { event_tracking: false, keep_memory: true, tf32: false }
-    }
-}
-
-/// Opens CUDA device `ordinal` with the default [`CudaOptions`].
-///
-/// # Errors
-/// [`Error::OpenDevice`], also without the feature `cuda`.
-pub fn cuda(ordinal: usize) -> Result<Device> {
-    cuda_with(ordinal, CudaOptions::default())
-}
-
-/// Opens CUDA device `ordinal`; the same device each time in a process.
-///
-/// # Errors
-/// [`Error::OpenDevice`] if the device or the feature `cuda` is missing, or if the device is open
-/// with other options.
-pub fn cuda_with(ordinal: usize, options: CudaOptions) -> Result<Device> {
-    open_cuda(ordinal, options).map_err(|cause| refused(DeviceName::Cuda(ordinal), cause))
-}
-
-#[cfg(feature = "cuda")]
-fn open_cuda(ordinal: usize, options: CudaOptions) -> candle_core::Result<Device> {
-    cuda::open(ordinal, options)
-}
-
-#[cfg(not(feature = "cuda"))]
-fn open_cuda(_: usize, _: CudaOptions) -> candle_core::Result<Device> {
-    Err(candle_core::Error::NotCompiledWithCudaSupport)
-}
-
-/// Opens Metal device `ordinal`.
-///
-/// # Errors
-/// [`Error::OpenDevice`], also without the feature `metal`.
-pub fn metal(ordinal: usize) -> Result<Device> {
-    #[expect(clippy::disallowed_methods, reason = "the one place that opens devices")]
-    let opened = Device::new_metal(ordinal);
-    opened.map_err(|cause| refused(DeviceName::Metal(ordinal), cause))
-}
+use crate::Result;
 
 /// Opens the device that `name` names: `cpu`, `cuda`, `cuda:N`, `metal` or `metal:N`.
 ///
 /// # Errors
-/// [`Error::DeviceName`] for another name, [`Error::OpenDevice`].
+/// [`Error::DeviceName`](crate::Error::DeviceName) for another name, [`Error::OpenDevice`](crate::Error::OpenDevice).
 ///
 /// ```
 /// assert!(pad_ops::device::open("cpu")?.is_cpu());
@@ -89,23 +35,6 @@ pub fn metal(ordinal: usize) -> Result<Device> {
 /// ```
 pub fn open(name: &str) -> Result<Device> {
     name.parse::<DeviceName>()?.open()
-}
-
-fn refused(device: DeviceName, cause: candle_core::Error) -> Error {
-    let feature = match device {
-        DeviceName::Metal(_) => "metal",
-        _ => "cuda",
-    };
-    let built = match device {
-        DeviceName::Metal(_) => cfg!(feature = "metal"),
-        _ => cfg!(feature = "cuda"),
-    };
-    let cause = cause.to_string();
-    let mut what = cause.lines().next().unwrap_or_default().to_string();
-    if !built {
-        what = format!("{what} (the program needs the feature `{feature}`)");
-    }
-    Error::OpenDevice { device: device.to_string(), what }
 }
 
 /// Returns whether work that several threads enqueue on `device` runs in the order in which they
@@ -125,7 +54,7 @@ pub fn orders_threads(device: &Device) -> bool {
 /// other devices.
 ///
 /// # Errors
-/// [`Error::Candle`] if the driver refuses.
+/// [`Error::Candle`](crate::Error::Candle) if the driver refuses.
 pub fn peak_bytes(device: &Device) -> Result<Option<u64>> {
     #[cfg(feature = "cuda")]
     if let Device::Cuda(device) = device {
@@ -138,7 +67,7 @@ pub fn peak_bytes(device: &Device) -> Result<Option<u64>> {
 /// Lets [`peak_bytes`] begin again from what is in use now.
 ///
 /// # Errors
-/// [`Error::Candle`] if the driver refuses.
+/// [`Error::Candle`](crate::Error::Candle) if the driver refuses.
 pub fn reset_peak_bytes(device: &Device) -> Result<()> {
     #[cfg(feature = "cuda")]
     if let Device::Cuda(device) = device {
@@ -163,7 +92,7 @@ mod tests {
     #[test]
     #[cfg(not(any(feature = "cuda", feature = "metal")))]
     fn a_missing_feature_is_named() {
-        for (name, feature) in [("cuda:3", "cuda"), ("metal", "metal")] {
+        for (name, feature) in [("cuda:3", "cuda"), ("metal:1", "metal")] {
             let error = open(name).unwrap_err().to_string();
             assert!(error.starts_with(&format!("device `{name}`: ")), "{error}");
             assert!(error.ends_with(&format!("(the program needs the feature `{feature}`)")));

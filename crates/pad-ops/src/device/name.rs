@@ -26,8 +26,8 @@ impl DeviceName {
     pub fn open(self) -> Result<Device> {
         match self {
             Self::Cpu => Ok(Device::Cpu),
-            Self::Cuda(ordinal) => super::cuda(ordinal),
-            Self::Metal(ordinal) => super::metal(ordinal),
+            Self::Cuda(ordinal) => super::opening::cuda(ordinal),
+            Self::Metal(ordinal) => super::opening::metal(ordinal),
         }
     }
 }
