@@ -133,7 +133,8 @@ fn vit_mae_of_transformers() {
     assert!(
         report.changes.contains(&Change::Joined {
             from: ["query", "key", "value"]
-                .map(|part| format!("decoder.decoder_layers.1.attention.attention.{part}.bias")),
+                .map(|part| format!("decoder.decoder_layers.1.attention.attention.{part}.bias"))
+                .to_vec(),
             to: "decoder_blocks.1.attn.qkv.bias".into()
         })
     );
