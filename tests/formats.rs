@@ -134,7 +134,7 @@ fn vit_mae_of_transformers() {
         report.changes.contains(&Change::Joined {
             from: ["query", "key", "value"]
                 .map(|part| format!("decoder.decoder_layers.1.attention.attention.{part}.bias"))
-                .into(),
+                .to_vec(),
             to: "decoder_blocks.1.attn.qkv.bias".into()
         })
     );
