@@ -90,7 +90,7 @@ pub use outcome::{Outcome, RunEnd};
 pub use parameter::{Parameter, ParameterSummary, weight_decay_for};
 pub use reach::UnusedParameters;
 pub use schedule::{
-    Anneal, LrFn, LrSchedule, MultiStep, OneCycle, Schedule, Sequence, WarmUp, lr_for_batch,
+    Anneal, LrFn, LrSchedule, MultiStep, OneCycle, Schedule, Sequential, WarmUp, lr_for_batch,
 };
 pub use state::{TrainerConfig, TrainerState};
 pub use stream::EpochStream;

@@ -7,19 +7,19 @@
 //! | [`MultiStep`] | falls by a factor at any moments |
 //! | [`OneCycle`] | up and far down (Smith and Topin's one cycle) |
 //! | [`WarmUp`] | any other, with a rise in front |
-//! | [`Sequence`] | one after another |
+//! | [`Sequential`] | one after another |
 //! | [`LrFn`] | a function |
 
 mod basic;
 mod multi_step;
 mod one_cycle;
-mod sequence;
+mod sequential;
 mod warm_up;
 
 pub use basic::Schedule;
 pub use multi_step::MultiStep;
 pub use one_cycle::{Anneal, OneCycle};
-pub use sequence::Sequence;
+pub use sequential::Sequential;
 pub use warm_up::WarmUp;
 
 use std::fmt;
@@ -228,13 +228,13 @@ mod tests {
 
     #[test]
     fn one_after_another() {
-        let schedule = Sequence::new(Schedule::constant(0.1))
+        let schedule = Sequential::new(Schedule::constant(0.1))
             .then(2.0, Schedule::cosine(1.0, 0.0, 4.0))
             .then(6.0, LrFn(|epoch| 0.01 / (1.0 + epoch)));
         schedule.validate().unwrap();
         let rates = [0.0, 1.9, 2.0, 4.0, 6.0, 7.0].map(|epoch| schedule.at(epoch));
         assert_eq!(rates, [0.1, 0.1, 1.0, 0.5, 0.01, 0.005]);
-        let wrong = Sequence::new(Schedule::constant(f64::INFINITY))
+        let wrong = Sequential::new(Schedule::constant(f64::INFINITY))
             .then(3.0, Schedule::constant(0.1))
             .then(2.0, OneCycle { rise: -1.0, ..OneCycle::new(1.0, 1.0) });
         assert_eq!(

@@ -6,7 +6,7 @@ use std::path::Path;
 use pad_train::{
     AdamW, AdamWConfig, BatchIter, Batches, BoxError, CheckpointConfig, Checkpoints, Every, Key,
     Lion, LionConfig, Losses, LrFn, LrSchedule, Mode, MultiStep, OneCycle, Optimizer, Parameter,
-    RmsProp, RmsPropConfig, Schedule, Sequence, Sgd, SgdConfig, Task, Trainer, TrainerConfig,
+    RmsProp, RmsPropConfig, Schedule, Sequential, Sgd, SgdConfig, Task, Trainer, TrainerConfig,
     WarmUp,
     candle_core::{DType, Device, Result, Tensor, Var},
     checkpoint::latest,
@@ -175,7 +175,9 @@ fn composed_schedules_are_resumed_too() {
     let schedules: [Box<dyn LrSchedule>; 4] = [
         Box::new(WarmUp::new(1.0, steps.clone())),
         Box::new(OneCycle::new(1.0, 8.0)),
-        Box::new(Sequence::new(Schedule::constant(0.1)).then(2.0, Schedule::cosine(1.0, 0.0, 6.0))),
+        Box::new(
+            Sequential::new(Schedule::constant(0.1)).then(2.0, Schedule::cosine(1.0, 0.0, 6.0)),
+        ),
         Box::new(LrFn(|epoch: f64| 1.0 / (1.0 + epoch))),
     ];
     let (_, _, make) = OPTIMIZERS[1];

@@ -9,22 +9,22 @@ use crate::{Error, Result};
 /// `SequentialLR`.
 ///
 /// ```
-/// use pad_train::{LrSchedule, Schedule, Sequence};
+/// use pad_train::{LrSchedule, Schedule, Sequential};
 /// // Two epochs at a low rate, then half a cosine over the eight that are left.
-/// let schedule = Sequence::new(Schedule::constant(0.01)).then(2.0, Schedule::cosine(1.0, 0.0, 8.0));
+/// let schedule = Sequential::new(Schedule::constant(0.01)).then(2.0, Schedule::cosine(1.0, 0.0, 8.0));
 /// assert_eq!((schedule.at(1.9), schedule.at(2.0), schedule.at(6.0)), (0.01, 1.0, 0.5));
 /// ```
-pub struct Sequence<'a> {
+pub struct Sequential<'a> {
     /// Start of each, and the schedule; the first starts at 0.
     parts: Vec<(f64, Box<dyn LrSchedule + 'a>)>,
 }
 
-impl<'a> Sequence<'a> {
+impl<'a> Sequential<'a> {
     /// Creates a sequence that begins with `first`.
     ///
     /// ```
-    /// use pad_train::{LrSchedule, Schedule, Sequence};
-    /// assert_eq!(Sequence::new(Schedule::constant(0.1)).at(9.0), 0.1);
+    /// use pad_train::{LrSchedule, Schedule, Sequential};
+    /// assert_eq!(Sequential::new(Schedule::constant(0.1)).at(9.0), 0.1);
     /// ```
     pub fn new(first: impl LrSchedule + 'a) -> Self {
         Self { parts: vec![(0.0, Box::new(first))] }
@@ -33,8 +33,8 @@ impl<'a> Sequence<'a> {
     /// Adds a schedule that takes over at an epoch, later than those before.
     ///
     /// ```
-    /// use pad_train::{LrSchedule, Schedule, Sequence};
-    /// let falling = Sequence::new(Schedule::constant(0.1)).then(3.0, Schedule::constant(0.01));
+    /// use pad_train::{LrSchedule, Schedule, Sequential};
+    /// let falling = Sequential::new(Schedule::constant(0.1)).then(3.0, Schedule::constant(0.01));
     /// assert_eq!((falling.at(2.9), falling.at(3.0)), (0.1, 0.01));
     /// ```
     #[must_use]
@@ -44,7 +44,7 @@ impl<'a> Sequence<'a> {
     }
 }
 
-impl LrSchedule for Sequence<'_> {
+impl LrSchedule for Sequential<'_> {
     fn at(&self, epoch: f64) -> f64 {
         let started = self.parts.iter().rev().find(|(start, _)| epoch >= *start);
         match started.or(self.parts.first()) {
@@ -72,7 +72,7 @@ impl LrSchedule for Sequence<'_> {
     }
 }
 
-impl fmt::Debug for Sequence<'_> {
+impl fmt::Debug for Sequential<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.parts.iter().map(|(start, _)| start)).finish()
     }
