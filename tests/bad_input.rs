@@ -21,7 +21,10 @@ fn folders_without_images() {
     let error = error_line(&pretrain(&empty, &out, &[]).output().unwrap());
     assert_eq!(
         error,
-        format!("{}: no image found (looked for png, jpg, jpeg, bmp, tif, tiff)", empty.display())
+        format!(
+            "{}: no image found (looked for png, jpg, jpeg, bmp, tif, tiff, npy, seq, csq, fff)",
+            empty.display()
+        )
     );
     assert!(!out.exists(), "a run that cannot begin leaves no folder");
     let absent = folder.path().join("absent");

@@ -144,7 +144,8 @@ fn few_bytes_that_make_much_work() {
     // A network behind each of thousands of prefixes.
     let one = Tensor::zeros(1, DType::F32, &Device::Cpu).unwrap();
     let names = (0..20_000).flat_map(|i| {
-        ["patch_embed.proj.weight", "blocks.0.attn.qkv.weight"].map(|name| format!("p{i}.{name}"))
+        ["patch_embed.proj.weight", "blocks.0.norm1.weight", "blocks.0.attn.qkv.weight"]
+            .map(|name| format!("p{i}.{name}"))
     });
     let file = Checkpoint::from_tensors("FILE", names.map(|name| (name, one.clone())).collect());
     let text = file.to_ours(None).map(|_| ()).unwrap_err().to_string();

@@ -3,7 +3,7 @@
 use pad::train::{Schedule, TrainerConfig, lr_for_batch};
 
 use super::Result;
-use crate::settings::{RunSettings, names::ScheduleKind, values::EvalEvery};
+use crate::settings::{RunSettings, names::ScheduleKind};
 
 /// The length of a run in updates, and the trainer's epochs in it: passes over the data, or what
 /// lies between two evaluations.
@@ -41,12 +41,12 @@ impl Length {
         };
         let limits = passes.into_iter().chain(run.max_steps);
         let steps = limits.min().ok_or("`epochs` and `max_steps` are missing")?;
-        // Evaluations at other times than after passes need epochs of their own length.
-        let interval = match (run.eval_steps, run.eval_every) {
-            (Some(interval), _) => Some(interval.min(steps)),
-            (None, EvalEvery::End) if run.epochs.is_none() => Some(steps),
-            (None, _) if per_pass == 0 => Some(steps),
-            _ => None,
+        // Evaluations at other times than after passes need epochs of their own length. It does not
+        // depend on that of the run, which may be extended.
+        let interval = match run.eval_steps {
+            Some(interval) => Some(interval),
+            None if per_pass == 0 => Some(steps),
+            None => None,
         };
         let steps_per_epoch = interval.unwrap_or(per_pass).max(1);
         Ok(Self {
@@ -162,6 +162,13 @@ mod tests {
         assert_eq!((four.steps_per_epoch, four.epochs, four.own_epochs), (4, 3, true));
         assert_eq!(four.batches_per_epoch(2), Some(8));
         assert!(Length::new(&run(Some(1), None), 1, 2).is_err());
+        // A run that is extended keeps its epochs.
+        for eval_steps in [None, Some(4), Some(50)] {
+            let of = |steps| length(&RunSettings { eval_steps, ..run(None, Some(steps)) });
+            let (short, long) = (of(3), of(30));
+            assert_eq!((short.steps, long.steps), (3, 30));
+            assert_eq!(short.batches_per_epoch(2), long.batches_per_epoch(2));
+        }
     }
 
     #[test]
