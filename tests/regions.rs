@@ -145,18 +145,13 @@ fn settings_and_folders_that_make_no_sense() {
     let said = stderr(&roi(&set, &["--part=0/2"]));
     assert!(said.contains("expected I/N with I from 1 to N"), "{said}");
     assert!(!set.join("a/roi").exists(), "a run that cannot begin leaves nothing");
-    // Two images with the same stem.
+    // Two images with the same stem: a file each.
     fs::copy(set.join("a/thermal/001.png"), set.join("a/thermal/001.again.png")).unwrap();
-    let at = |name: &str| set.join(name).display().to_string();
-    assert_eq!(
-        error_line(&roi(&set, &[])),
-        format!(
-            "{} and {} share the RoI file {}: rename one of them",
-            at("a/thermal/001.again.png"),
-            at("a/thermal/001.png"),
-            at("a/roi/001.txt")
-        )
-    );
+    let output = roi(&set, &[]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    for name in ["001.txt", "001.again.txt"] {
+        assert!(set.join("a/roi").join(name).is_file(), "{name}");
+    }
 }
 
 #[cfg(unix)]
@@ -283,7 +278,7 @@ fn faulty_roi_files_are_named_with_their_line() {
     );
     assert_eq!(
         error("\n\n\u{feff}1,1,40,40\n"),
-        "FILE:3: expected an integer of at least 0 for x, found `\u{feff}1`"
+        "FILE:3: expected an integer of at least 0 for x, found `\\u{feff}1`"
     );
     assert!(!out.exists(), "a run that cannot begin leaves no folder");
     // Outside the image, or the image is another now: seen when it is read, and counted as unreadable.

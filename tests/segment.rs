@@ -253,7 +253,7 @@ fn wrong_settings_are_refused_before_anything_is_written() {
         ("--batch-size=6", "5 images for training, expected at least `batch_size` 6"),
         ("--batch-size=1", "`batch_size` is 1, expected at least 2 (batch norm)"),
         ("--class-weights=1,2,3", "`class_weights` has 3 numbers, expected 2, one for each class"),
-        ("--crop-size=50", "patch"),
+        ("--crop-size=50", "`image_size` is 50x50, expected sides divisible by 16"),
         ("--test-scales=0", "augmentation: `scales` has 0, expected finite numbers above 0"),
     ] {
         let error = refused(&data, &[flag]);
