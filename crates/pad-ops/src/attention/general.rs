@@ -159,7 +159,7 @@ fn expect(
         });
     }
     let (scale, causal) = (options.scale as f32, options.causal);
-    let group = if groups == 0 { 1 } else { heads / groups };
+    let group = heads.checked_div(groups).unwrap_or(1);
     let bias = None;
     Ok(Geometry { images, heads, group, queries, keys, head_dim, values, scale, causal, bias })
 }

@@ -20,8 +20,9 @@ pub(super) fn composed(
 ) -> Result<Tensor> {
     // A tracked parameter that is computed from others would be differentiated beyond itself.
     let computed = |param: &&&Tensor| param.track_op() && !param.is_variable();
-    if keep == Keep::Activations || !nary::tracks(x, params) || params.iter().any(|p| computed(&p))
-    {
+    // Nothing is saved by computing nothing again.
+    let whole = keep == Keep::Activations || x.elem_count() == 0;
+    if whole || !nary::tracks(x, params) || params.iter().any(|p| computed(&p)) {
         return compose(x);
     }
     let y = compose(&x.detach())?;

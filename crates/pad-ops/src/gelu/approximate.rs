@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// `2 sqrt(2 / pi)`.
-const TANH: f32 = 1.595_769_1;
+const TANH: f32 = 1.595_769;
 const CUBE: f32 = 0.044_715;
 const QUICK: f32 = 1.702;
 
