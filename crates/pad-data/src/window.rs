@@ -107,6 +107,9 @@ impl Sensor {
     }
 }
 
+/// Two percentiles of values.
+type Percentiles<T> = fn(&mut dyn Iterator<Item = T>, (f64, f64)) -> (f64, f64);
+
 impl Window {
     /// People and rooms, -10 to 45 degrees Celsius, for files in kelvin.
     pub const INDOOR_KELVIN: Self = Window::Fixed { low: 263.15, high: 318.15 };
@@ -178,12 +181,12 @@ impl Window {
         image.with_pixels(image.channels(), Pixels::F32(levels))
     }
 
-    /// Levels of all samples. `percentiles` returns two percentiles of values.
+    /// Levels of all samples.
     fn levels<T: Copy + Into<f32>>(
         &self,
         values: &[T],
         image: &Image,
-        percentiles: fn(&mut dyn Iterator<Item = T>, (f64, f64)) -> (f64, f64),
+        percentiles: Percentiles<T>,
     ) -> Vec<f32> {
         let bands = image.channels();
         if matches!(bands, 1 | 3) {
@@ -206,7 +209,7 @@ impl Window {
         values: &[T],
         channels: usize,
         image: &Image,
-        percentiles: fn(&mut dyn Iterator<Item = T>, (f64, f64)) -> (f64, f64),
+        percentiles: Percentiles<T>,
     ) -> Vec<f32> {
         let masked = image.masked();
         let band = |percents| match masked {

@@ -446,7 +446,8 @@ fn constants_that_mean_nothing_are_refused() {
         );
     }
     for scale in [0.0, -1.0, f32::NAN, f32::INFINITY] {
-        let found = pad_ops::roi_align(&[x.clone()], &[scale], &[], RoiAlign::square(2));
+        let found =
+            pad_ops::roi_align(std::slice::from_ref(&x), &[scale], &[], RoiAlign::square(2));
         let expected = format!("roi_align: `scales` is {scale}, expected finite numbers above 0");
         assert_eq!(text(found), expected);
     }

@@ -39,11 +39,11 @@ fn loops(case: Case) -> Tensor {
     let all = outputs * o.groups;
     let mut y = Vec::new();
     for image in 0..case.batch {
-        for output in 0..all {
+        for (output, &bias) in bias.iter().enumerate().take(all) {
             let group = output / outputs;
             for row in 0..out.height {
                 for column in 0..out.width {
-                    let mut sum = bias[output];
+                    let mut sum = bias;
                     for channel in 0..channels {
                         for i in 0..kernel.height {
                             for j in 0..kernel.width {

@@ -71,7 +71,8 @@ fn only_ends_with_its_work() {
 /// result and gradients.
 #[test]
 fn checkpointing_of_compositions() {
-    let branches: [(&str, fn(&[Tensor], Keep) -> pad_ops::Result<Tensor>, _); 2] = [
+    type Branch = fn(&[Tensor], Keep) -> pad_ops::Result<Tensor>;
+    let branches: [(&str, Branch, _); 2] = [
         (
             "attention_branch",
             |t, keep| cases::attention_kept(t, MatmulPrecision::F32, keep),

@@ -149,14 +149,12 @@ impl Identity {
             return Ok(Some(short(&found)));
         }
         for (name, input) in &self.inputs {
-            match checkpoint.get(name) {
-                Some(tensor) if tensor.dims() == input.shape => {
-                    if digest::of_tensor(name, tensor)? != input.sha256 {
-                        return Ok(Some(format!("{} with another `{name}`", short(&found))));
-                    }
-                }
-                // Fitted to another input, or computed.
-                _ => {}
+            // Another shape was fitted to another input; an absent one is computed.
+            if let Some(tensor) = checkpoint.get(name)
+                && tensor.dims() == input.shape
+                && digest::of_tensor(name, tensor)? != input.sha256
+            {
+                return Ok(Some(format!("{} with another `{name}`", short(&found))));
             }
         }
         Ok(None)

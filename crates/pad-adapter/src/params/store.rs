@@ -181,8 +181,8 @@ impl ParamStore {
         }
         let inner = self.lock();
         let known = inner.adapter_names();
-        let wanted = inner.trained_adapters.iter().flatten().chain(&inner.fresh_adapters);
-        for name in wanted.filter(|name| !known.contains(name.as_str())) {
+        let mut wanted = inner.trained_adapters.iter().flatten().chain(&inner.fresh_adapters);
+        if let Some(name) = wanted.find(|name| !known.contains(name.as_str())) {
             return Err(named::unknown(name, known.iter().copied()));
         }
         let Some(checkpoint) = &inner.checkpoint else { return Ok(()) };

@@ -50,15 +50,15 @@ impl RelativeResize {
     /// # Errors
     /// As [`interpolate_relative_table`]; straight lines take sides of 2 patches in `from`, too.
     pub fn table(self, table: &Tensor, from: PatchGrid, to: PatchGrid) -> Result<Tensor> {
-        let (least, weights): (usize, fn(usize, usize) -> Vec<f64>) = match self {
-            Self::Cubic => (3, spline_weights),
-            Self::Linear => (2, line_weights),
-            Self::Bilinear => (1, |from, to| {
-                let weights = axes::weights(TableResize::Bilinear, offsets(from), offsets(to));
-                weights.into_iter().map(f64::from).collect()
-            }),
+        let bilinear = |from, to| {
+            let weights = axes::weights(TableResize::Bilinear, offsets(from), offsets(to));
+            weights.into_iter().map(f64::from).collect()
         };
-        resize(table, from, to, least, weights)
+        match self {
+            Self::Cubic => resize(table, from, to, 3, spline_weights),
+            Self::Linear => resize(table, from, to, 2, line_weights),
+            Self::Bilinear => resize(table, from, to, 1, bilinear),
+        }
     }
 }
 

@@ -74,5 +74,5 @@ fn reference(cos: &Tensor, sin: &Tensor) -> Option<[usize; 2]> {
     };
     let found = value(sin)?.atan2(value(cos)?) * side as f64;
     let whole = found.round();
-    ((found - whole).abs() < 1e-2 && whole >= 1.0).then(|| [whole as usize; 2])
+    ((found - whole).abs() < 1e-2 && whole >= 1.0).then_some([whole as usize; 2])
 }

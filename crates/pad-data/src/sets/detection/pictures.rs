@@ -101,7 +101,7 @@ impl Pictures {
 fn forms(name: &str) -> Vec<Cow<'_, str>> {
     let mut forms = vec![Cow::Borrowed(name)];
     let mut add = |form: Cow<'_, str>| {
-        if !forms.iter().any(|known| *known == form) {
+        if !forms.contains(&form) {
             forms.push(Cow::Owned(form.into_owned()));
         }
     };
