@@ -183,7 +183,8 @@ fn nodata_is_masked_in_every_type() {
     let int = |value: f64| value as i64 as u64;
     // Type: bits, format, text of the tag, and the number that is stored.
     let bits_of_f32 = |value: f64| u64::from((value as f32).to_bits());
-    let cases: Vec<(u64, u64, &str, f64, Box<dyn Fn(f64) -> u64>)> = vec![
+    type Bits = Box<dyn Fn(f64) -> u64>;
+    let cases: Vec<(u64, u64, &str, f64, Bits)> = vec![
         (8, 1, "255", 255.0, Box::new(int)),
         (8, 1, "0", 0.0, Box::new(int)),
         (8, 2, "-128", -128.0, Box::new(int)),
@@ -368,7 +369,7 @@ fn counts_between_8_and_16_bits_are_read_packed_and_in_words() {
 fn few_bits_use_the_whole_range_and_white_is_zero_of_print_alone() {
     // 0xA5 in each byte: bits 1 0 1 0 0 1 0 1, nibbles 10 and 5.
     let bilevel = Page::strip(1, 1, vec![0xA5; HEIGHT * WIDTH / 8]);
-    let found = floats(&read(&CLASSIC.file(&[bilevel.clone()])).unwrap());
+    let found = floats(&read(&CLASSIC.file(std::slice::from_ref(&bilevel))).unwrap());
     assert_eq!(found[..8], [255.0, 0.0, 255.0, 0.0, 0.0, 255.0, 0.0, 255.0]);
     let turned = floats(&read(&CLASSIC.file(&[bilevel.with(262, 0)])).unwrap());
     assert!(found.iter().zip(&turned).all(|(a, b)| a + b == 255.0));
@@ -487,7 +488,7 @@ fn jpeg_inside_is_read() {
         let page = Page::strip(8, 1, jpeg.clone()).with(259, 7).with(262, photometric);
         let page = page.with(277, samples).with_all(258, vec![8; samples as usize]);
         let page = page.with_all(339, vec![1; samples as usize]).with_all(530, vec![1, 1]);
-        let found = read(&CLASSIC.file(&[page.clone()])).unwrap();
+        let found = read(&CLASSIC.file(std::slice::from_ref(&page))).unwrap();
         let expected = decode_bytes(&jpeg, Path::new("a.jpg"), &DecodeOptions::default()).unwrap();
         assert_eq!(found.channels(), expected.channels());
         let pairs = floats(&found).into_iter().zip(floats(&expected));

@@ -134,7 +134,7 @@ impl PretrainingModel {
         if let Some(source) = &options.backbone {
             notes.insert(BACKBONE.into(), source.clone());
         }
-        save_adapter(&adapter, &self.store, &config.encoder, &notes)?;
+        save_adapter(&adapter, &self.store, config.encoder, &notes)?;
         save_decoder(&decoder, config, &self.store, options)?;
         Ok(vec![adapter, decoder])
     }

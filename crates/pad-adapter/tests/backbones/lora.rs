@@ -155,7 +155,7 @@ pub(super) fn check(entry: &Entry) {
     // An adapter file of ours knows its backbone.
     let path = home.path().join("adapter.safetensors");
     let config = adapted.vit_config().unwrap();
-    save_adapter(&path, &store, &config, &Default::default()).unwrap();
+    save_adapter(&path, &store, config, &Default::default()).unwrap();
     let adapter = AdapterFile::open(&path).unwrap();
     assert_eq!(adapter.config().unwrap().lora, Some(*peft.config()));
     let (vit, _) = build(adapter.onto(plain.clone()).unwrap(), |_| false);

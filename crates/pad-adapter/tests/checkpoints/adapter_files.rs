@@ -76,7 +76,7 @@ fn an_adapter_file_brings_its_adapters_back() {
     let all = weights(&config(), 3);
     let (vit, store) = build(&config(), all.clone()).unwrap();
     let notes = BTreeMap::from([("run".to_string(), "test".to_string())]);
-    save_adapter(&path, &store, &config(), &notes).unwrap();
+    save_adapter(&path, &store, config(), &notes).unwrap();
 
     let mut backbone = all;
     for name in store.tensors(Role::is_adapter).keys() {
@@ -109,7 +109,7 @@ fn an_adapter_file_of_vit_base_takes_five_megabytes() {
     let config = ViTConfig { adapter: Some(AdapterConfig::default()), ..ViTConfig::base(16) };
     let store = ParamStore::scratch(&CPU, Key::new(0));
     store.build(|vb| ViT::new(&config, vb)).unwrap();
-    save_adapter(&path, &store, &config, &BTreeMap::new()).unwrap();
+    save_adapter(&path, &store, config, &BTreeMap::new()).unwrap();
     let bytes = std::fs::metadata(&path).unwrap().len();
     assert!((4 * 1_226_496..4 * 1_226_496 + 20_000).contains(&bytes), "{bytes}");
 }

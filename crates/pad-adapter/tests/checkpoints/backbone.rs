@@ -48,7 +48,7 @@ fn write_adapter(path: &Path, backbone: Checkpoint, source: Option<&str>) {
         ParamStore::from_checkpoint(backbone, &CPU, Key::new(1)).with_fresh(Role::is_adapter);
     store.build(|vb| ViT::new(&config(), vb)).unwrap();
     let notes = source.map(|source| (BACKBONE.to_string(), source.to_string()));
-    save_adapter(path, &store, &config(), &notes.into_iter().collect()).unwrap();
+    save_adapter(path, &store, config(), &notes.into_iter().collect()).unwrap();
 }
 
 fn open(source: &Path) -> Result<Backbone> {

@@ -19,8 +19,7 @@ struct Layer {
 impl Layer {
     fn new(adapter: Option<&AdapterConfig>, vb: VarBuilder) -> Result<Self> {
         let square = |name: &str| linear(DIM, DIM, vb.pp(name));
-        let norm =
-            |name: &str| Ok::<_, pad_adapter::Error>(LayerNorm::new(DIM, 1e-6, vb.pp(name))?);
+        let norm = |name: &str| LayerNorm::new(DIM, 1e-6, vb.pp(name));
         Ok(Self {
             norms: [norm("layernorm_before")?, norm("layernorm_after")?],
             qkv: [

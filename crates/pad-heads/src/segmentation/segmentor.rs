@@ -17,7 +17,7 @@ use crate::{
 };
 
 enum Head {
-    Uper(UperHead),
+    Uper(Box<UperHead>),
     Linear(LinearHead),
 }
 
@@ -60,7 +60,7 @@ impl Segmentor {
         let (pyramid, head) = match &config.head {
             HeadKind::Uper(uper) => (
                 Some(Pyramid::new(dim, vb.pp("backbone"))?),
-                Head::Uper(UperHead::new(uper, &inputs, classes, vb.pp("decode_head"))?),
+                Head::Uper(Box::new(UperHead::new(uper, &inputs, classes, vb.pp("decode_head"))?)),
             ),
             HeadKind::Linear => {
                 (None, Head::Linear(LinearHead::new(&inputs, classes, vb.pp("decode_head"))?))
