@@ -192,12 +192,15 @@ const LARGE_MIXED: &[Case] = &[
     ),
 ];
 
+/// Compares a device with the CPU: the largest difference and the scale of the values.
+type Compare = dyn Fn(&Device) -> Result<(f64, f64), String>;
+
 /// A comparison: its name, what runs in which dtype, and what may differ.
 struct Check {
     name: &'static str,
     kind: &'static str,
     allowed: f64,
-    run: Box<dyn Fn(&Device) -> Result<(f64, f64), String>>,
+    run: Box<Compare>,
 }
 
 impl Check {
