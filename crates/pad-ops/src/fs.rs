@@ -1,7 +1,7 @@
 //! Files: atomic writes, the folder operations that checkpoints are made of, and reading that refuses
 //! what is not a regular file.
 //!
-//! With the feature `fault-injection`, [`fault`] lets any write fail: for tests that what is on the
+//! With the feature `fault-injection`, `fault` lets any write fail: for tests that what is on the
 //! disk stays usable after a crash or an error at any point.
 
 use std::{

@@ -23,7 +23,7 @@ use super::{Rate, Role};
 pub enum Origin {
     /// The checkpoint.
     Checkpoint,
-    /// A tensor given with [`ParamStore::with_value`].
+    /// A tensor given with [`ParamStore::with_value`](super::ParamStore::with_value).
     Given,
     /// Its initialiser, drawn from the store's key and its own name.
     Init,

@@ -15,7 +15,7 @@ pub enum RopePairs {
     Neighbours,
 }
 
-/// Sines and cosines of every place's angles, from [`AxialRope::tables`].
+/// Sines and cosines of every place's angles, one row a token.
 #[derive(Clone, Debug)]
 pub struct RopeTables {
     /// (N', E / 2), or (B, N', E / 2) for places that differ between images. `f32`.
