@@ -133,7 +133,7 @@ fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .with_target(false)
         .without_time()
-        // Whoever closed the terminal or filled the disk wants the training, not the log.
+        // A log that cannot be written (closed terminal, full disk) must not end the training.
         .log_internal_errors(false)
         .init();
     match check_cpu_level().map_err(Into::into).and_then(|()| run(program)) {

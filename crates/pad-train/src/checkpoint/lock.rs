@@ -27,7 +27,7 @@ impl FolderLock {
         let mut file = opened.map_err(Error::io(&path))?;
         match file.try_lock() {
             Ok(()) => {
-                // For whoever finds it locked; a name that cannot be written locks no less.
+                // Shown by a process that is refused; the lock holds even if this cannot be written.
                 let _ = file.set_len(0).and_then(|()| write!(file, "{}", this_process()));
             }
             Err(TryLockError::WouldBlock) => {
