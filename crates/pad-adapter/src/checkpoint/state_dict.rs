@@ -51,7 +51,7 @@ pub(super) fn find<'a>(
     // Random states, averages of losses and the like may lie beside it, at the top.
     found.retain(|candidate| !candidate.entries.keys().all(|name| is_of_training(name)));
     // A dictionary of a few tensors beside that of the weights (a queue, a centre, averages of the
-    // loss) is none.
+    // loss) does not count.
     let most = found.iter().map(|candidate| candidate.entries.len()).max().unwrap_or(0);
     found.retain(|candidate| 4 * candidate.entries.len() > most);
     let mut kept: Vec<Candidate<'a>> = Vec::new();

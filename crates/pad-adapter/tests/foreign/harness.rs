@@ -24,7 +24,7 @@ pub(crate) const ADAPTER: AdapterConfig = AdapterConfig {
 /// A model that was built.
 pub(crate) type Network = Box<dyn Fn(&Tensor, Mode) -> Result<Tensor>>;
 
-/// A model of somebody else.
+/// A model that is not this project's.
 pub(crate) struct Foreign {
     pub(crate) name: &'static str,
     /// With adapters or without: what its own code does.
@@ -210,7 +210,7 @@ impl Foreign {
         assert!(!file.without_head().has_head());
     }
 
-    /// What a store says that nobody told the roles.
+    /// A store without roles of its own: names that no rule knows are no heads.
     fn unknown_names_are_no_heads(&self) {
         let known = |store: &ParamStore| {
             let of = |wanted: Role| store.tensors(move |role| role == wanted).len();

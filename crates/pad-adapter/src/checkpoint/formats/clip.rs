@@ -20,19 +20,22 @@ pub(super) const CLIP: Table = Table {
             Name("ln_post.*", "norm.*"),
             Name("proj", "proj"),
         ]),
-        Group {
-            from: "transformer.resblocks.*.",
-            to: "blocks.*.",
-            rules: &[
-                Name("attn.in_proj_weight", "attn.qkv.weight"),
-                Name("attn.in_proj_bias", "attn.qkv.bias"),
-                Name("attn.out_proj.*", "attn.proj.*"),
-                Name("ln_1.*", "norm1.*"),
-                Name("ln_2.*", "norm2.*"),
-                Name("mlp.c_fc.*", "mlp.fc1.*"),
-                Name("mlp.c_proj.*", "mlp.fc2.*"),
-            ],
-        },
+        BLOCKS,
+    ],
+};
+
+/// The blocks of OpenAI's image towers.
+pub(super) const BLOCKS: Group = Group {
+    from: "transformer.resblocks.*.",
+    to: "blocks.*.",
+    rules: &[
+        Name("attn.in_proj_weight", "attn.qkv.weight"),
+        Name("attn.in_proj_bias", "attn.qkv.bias"),
+        Name("attn.out_proj.*", "attn.proj.*"),
+        Name("ln_1.*", "norm1.*"),
+        Name("ln_2.*", "norm2.*"),
+        Name("mlp.c_fc.*", "mlp.fc1.*"),
+        Name("mlp.c_proj.*", "mlp.fc2.*"),
     ],
 };
 
