@@ -46,7 +46,7 @@ struct Program {
     #[arg(long, value_name = "DIR", default_value = "runs/example-pretrain")]
     out: PathBuf,
     /// Passes over the images
-    #[arg(long, default_value_t = 12)]
+    #[arg(long, default_value_t = 10)]
     epochs: usize,
 }
 

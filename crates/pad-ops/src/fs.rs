@@ -144,6 +144,11 @@ pub fn write_atomic(
         _ => Path::new("."),
     };
     let name = path.file_name().ok_or_else(|| io::Error::other("the path names no file"))?;
+    if !folder.exists() {
+        // Without this the message would name a temporary file in place of the folder.
+        let missing = format!("the folder {} does not exist", folder.display());
+        return Err(io::Error::new(io::ErrorKind::NotFound, missing));
+    }
     let mut prefix = std::ffi::OsString::from(".");
     prefix.push(name);
     point("create", path)?;

@@ -117,12 +117,14 @@ impl PretrainingModel {
         crate::parameters(&self.store, weight_decay)
     }
 
-    /// Writes what was trained to `folder`: [`ADAPTER`] and [`DECODER`] for a model with adapters,
-    /// else [`MODEL`]. Returns the paths of the files.
+    /// Writes what was trained to `folder`, which is created where it is missing: [`ADAPTER`] and
+    /// [`DECODER`] for a model with adapters, else [`MODEL`]. Returns the paths of the files.
     ///
     /// # Errors
-    /// A file cannot be written.
+    /// The folder or a file cannot be written.
     pub fn save(&self, folder: &Path, options: &SaveOptions) -> Result<Vec<PathBuf>> {
+        pad_ops::fs::create_folder(folder)
+            .map_err(|cause| pad_adapter::Error::Io { path: folder.into(), cause })?;
         let config = self.mae_config();
         if config.encoder.adapter.is_none() && config.encoder.lora.is_none() {
             let path = folder.join(MODEL);

@@ -25,10 +25,8 @@ const HEADER: usize = 44;
 /// # Errors
 /// [`Error::Structure`] if the file ends within them.
 pub(super) fn find<'a>(bytes: &'a [u8], path: &Path) -> Result<Option<(ImageSize, &'a [u8])>> {
-    let mut at = 0;
-    while let Some(step) = bytes[at..].windows(NAME.len()).position(|found| found == NAME) {
-        let start = at + step;
-        at = start + 1;
+    // Every JPEG is searched to its end: a plain loop took a twentieth of the loader's time.
+    for start in memchr::memmem::find_iter(bytes, NAME) {
         let header = &bytes[start..];
         let (Some(VERSION), Some(width), Some(height)) = (
             Order::Little.u16(header, 4),

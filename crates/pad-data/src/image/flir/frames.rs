@@ -40,7 +40,7 @@ fn next_start(bytes: &[u8], from: usize) -> Option<usize> {
     let mut at = from;
     loop {
         // Both magics have their second letter in common.
-        let found = at + bytes.get(at..)?.windows(3).position(|found| found == b"FF\0")?;
+        let found = at + memchr::memmem::find(bytes.get(at..)?, b"FF\0")?;
         at = found + 1;
         let Some(start) = found.checked_sub(1).filter(|&start| start >= from) else { continue };
         let file = &bytes[start..];
