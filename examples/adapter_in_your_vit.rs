@@ -122,7 +122,7 @@ fn train(model: &YourViT, store: &ParamStore, polarity: f32, steps: u64, lr: f64
     Ok(())
 }
 
-fn main() -> Result<()> {
+fn main() -> anyhow::Result<()> {
     let store = ParamStore::scratch(&Device::Cpu, Key::new(7)).with_trained(|_| true);
     let model = store.build(|vb| YourViT::new(None, vb))?;
     println!("1. your ViT learns white-hot images\n{}", store.summary());

@@ -10,7 +10,7 @@ use std::{
 };
 
 use pad::{
-    BoxError, ImageSize,
+    ImageSize,
     data::{
         Dataset, Error, Loader, LoaderConfig, Result,
         dataset::{Repeat, Subset},
@@ -75,7 +75,7 @@ impl Dataset for Recording {
     }
 }
 
-fn main() -> Result<(), BoxError> {
+fn main() -> anyhow::Result<()> {
     // A recording: 40 rendered frames, as the counts of a 16-bit sensor.
     let folder = Path::new("runs/custom_dataset");
     std::fs::create_dir_all(folder)?;

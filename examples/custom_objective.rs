@@ -6,7 +6,7 @@
 use candle_core::{D, Device, Tensor};
 use candle_nn::{Linear, Module, VarBuilder, linear};
 use pad::{
-    AdapterConfig, BoxError, ImageSize, Mode,
+    AdapterConfig, ImageSize, Mode,
     checkpoint::{Backbone, BackboneOptions},
     data::{
         Loader, LoaderConfig,
@@ -64,7 +64,7 @@ impl Objective for Denoise {
     }
 }
 
-fn main() -> Result<(), BoxError> {
+fn main() -> anyhow::Result<()> {
     tracing_subscriber::fmt().with_target(false).without_time().init(); // progress, where there is no terminal
     let device = Device::Cpu;
     pad::ops::join_workers(None)?;

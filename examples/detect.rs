@@ -10,7 +10,6 @@ use std::{path::PathBuf, sync::Arc};
 use candle_core::Device;
 use clap::Parser;
 use pad::{
-    BoxError,
     checkpoint::{Backbone, BackboneOptions},
     data::{
         Dataset, Loader, LoaderConfig, SharedDataset,
@@ -48,7 +47,7 @@ struct Program {
     epochs: usize,
 }
 
-fn main() -> Result<(), BoxError> {
+fn main() -> anyhow::Result<()> {
     let Program { data, out, epochs } = Program::parse();
     tracing_subscriber::fmt().with_target(false).without_time().init(); // progress, where there is no terminal
     let device = Device::Cpu;

@@ -8,10 +8,11 @@
 
 use std::{path::PathBuf, sync::Arc};
 
+use anyhow::Context as _;
 use candle_core::Device;
 use clap::Parser;
 use pad::{
-    BoxError, ImageSize,
+    ImageSize,
     checkpoint::{BackboneOptions, FloatType},
     data::{
         Loader, LoaderConfig, SharedDataset,
@@ -36,7 +37,7 @@ struct Program {
     out: PathBuf,
 }
 
-fn main() -> Result<(), BoxError> {
+fn main() -> anyhow::Result<()> {
     let Program { data, weights, out } = Program::parse();
     let device = Device::Cpu;
     pad::ops::join_workers(None)?;
@@ -57,7 +58,7 @@ fn main() -> Result<(), BoxError> {
     let config = LoaderConfig::default().in_order();
     let loader: Loader = Loader::new(images, pipeline, config)?;
     let found = embed(&encoder.vit, &loader, Pool::Mean, &device, |_| true)?;
-    let found = found.ok_or("stopped")?.with_input_stats(normalize);
+    let found = found.context("stopped")?.with_input_stats(normalize);
     found.save(&out, FloatType::F32, &Default::default())?;
     println!("wrote {}: {:?}", out.display(), found.features.dims());
 

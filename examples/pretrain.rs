@@ -11,7 +11,7 @@ use std::{path::PathBuf, sync::Arc};
 use candle_core::{Device, Tensor};
 use clap::Parser;
 use pad::{
-    AdapterConfig, BoxError, ImageSize,
+    AdapterConfig, ImageSize,
     checkpoint::{Backbone, BackboneOptions},
     data::{
         Dataset, Loader, LoaderConfig, SharedDataset, Transform,
@@ -50,7 +50,7 @@ struct Program {
     epochs: usize,
 }
 
-fn main() -> Result<(), BoxError> {
+fn main() -> anyhow::Result<()> {
     let Program { data, out, epochs } = Program::parse();
     tracing_subscriber::fmt().with_target(false).without_time().init(); // progress, where there is no terminal
     let device = Device::Cpu;
@@ -70,7 +70,7 @@ fn main() -> Result<(), BoxError> {
     )?;
     let normalize = Normalize::msip();
     let size = ImageSize::square(224);
-    let batches = LoaderConfig { batch_size: 32, ..Default::default() };
+    let batches = LoaderConfig { batch_size: training.len().min(32), ..Default::default() };
     let loader: Loader = Loader::new(
         WithRois::new(training, rois)?,
         ImagePipeline { size, normalize: normalize.clone(), ..Default::default() },
@@ -89,13 +89,9 @@ fn main() -> Result<(), BoxError> {
     let mut mae = StoredMae::of(backbone.checkpoint(), backbone.config()?)?.config;
     mae.encoder.image_size = size;
     mae.encoder.adapter = Some(AdapterConfig { bottleneck: 32, ..Default::default() });
-    let config = PretrainingConfig {
-        objective: ObjectiveKind::Mae,
-        paradigm: Paradigm::Pad { gate_frozen: 0.4, decoder_embed: false },
-        network: NetworkConfig::new(mae),
-        epochs,
-        seed: 0,
-    };
+    let paradigm = Paradigm::Pad { gate_frozen: 0.4, decoder_embed: false };
+    let (objective, network) = (ObjectiveKind::Mae, NetworkConfig::new(mae));
+    let config = PretrainingConfig { objective, paradigm, network, epochs, seed: 0 };
     let weights = backbone.into_checkpoint();
     let model = PretrainingModel::start(config, Some(weights), None, &device)?;
     println!("{}", model.store.summary());
@@ -105,7 +101,8 @@ fn main() -> Result<(), BoxError> {
     let task = Pretraining::new(&model.network, key, &device);
     let optimizer = AdamW::new(model.parameters(0.05), AdamWConfig::default())?;
     let (warmup, epochs_f) = (0.1 * epochs as f64, epochs as f64);
-    let schedule = Schedule::warmup_cosine(lr_for_batch(4e-3, 32), 0.0, warmup, epochs_f);
+    let peak_lr = lr_for_batch(4e-3, batches.batch_size);
+    let schedule = Schedule::warmup_cosine(peak_lr, 0.0, warmup, epochs_f);
     let mut loss = HeldOutLoss::new(&task, &held_out).with_every(Some(5));
     let config = TrainerConfig { epochs, ..Default::default() };
     Trainer::new(config, schedule, optimizer)?

@@ -10,7 +10,7 @@ use std::{path::PathBuf, sync::Arc};
 use candle_core::{Device, Tensor};
 use clap::Parser;
 use pad::{
-    AdapterConfig, BoxError, ImageSize,
+    AdapterConfig, ImageSize,
     checkpoint::{Backbone, BackboneOptions},
     data::{
         Dataset, Loader, LoaderConfig, SharedDataset,
@@ -49,7 +49,7 @@ struct Program {
     steps: usize,
 }
 
-fn main() -> Result<(), BoxError> {
+fn main() -> anyhow::Result<()> {
     let Program { data, out, steps } = Program::parse();
     tracing_subscriber::fmt().with_target(false).without_time().init(); // progress, where there is no terminal
     let device = Device::Cpu;

@@ -40,7 +40,7 @@ impl Block {
     }
 
     /// `x` (B, N, D) to the same shape.
-    fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor, BoxError> {
+    fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor, pad::Error> {
         let ([w1, b1, w2, b2], [qkv, proj, fc1, fc2]) = (&self.norms, &self.linears);
         let qkv = qkv.forward(&ops::layer_norm(x, w1, b1, 1e-5)?)?;
         let attended = proj.forward(&ops::attention_packed(&qkv, HEADS)?)?;
@@ -76,7 +76,7 @@ struct Windows {
     hidden: Tensor,
 }
 
-fn windows(epoch: u64, number: usize, count: usize) -> Result<Windows, BoxError> {
+fn windows(epoch: u64, number: usize, count: usize) -> Result<Windows, pad::Error> {
     let key = Key::new(0).epoch(epoch).sample(number as u64);
     let mut stream = key.purpose(Purpose::Crop).stream();
     let (mut bytes, mut hidden) = (Vec::new(), Vec::new());
@@ -91,7 +91,7 @@ fn windows(epoch: u64, number: usize, count: usize) -> Result<Windows, BoxError>
 
 impl Reader {
     /// Logits (B, N, 256) of all bytes, the hidden ones unseen.
-    fn logits(&self, batch: &Windows, mode: Mode) -> Result<Tensor, BoxError> {
+    fn logits(&self, batch: &Windows, mode: Mode) -> Result<Tensor, pad::Error> {
         let unseen = Tensor::full(HIDDEN, batch.bytes.shape(), &Device::Cpu)?;
         let seen = batch.hidden.where_cond(&unseen, &batch.bytes)?;
         let mut x = self.symbols.forward(&seen)?.broadcast_add(&self.positions)?;
@@ -117,7 +117,7 @@ impl Task for Reader {
     }
 }
 
-fn main() -> Result<(), BoxError> {
+fn main() -> anyhow::Result<()> {
     let store = ParamStore::scratch(&Device::Cpu, Key::new(0)).with_trained(|_| true);
     let reader = store.build(|vb| Ok::<_, pad::Error>(Reader::new(vb)?))?;
     let parameters = store.planned().into_iter().map(|one| Parameter::new(one.name, one.var));
@@ -133,7 +133,7 @@ fn main() -> Result<(), BoxError> {
         trainer.resume(&checkpoint)?;
     }
     let mut batches = EpochStream::new(100, |epoch, first, stride| {
-        Ok::<_, BoxError>(
+        Ok::<_, pad::Error>(
             (first..100).step_by(stride).map(move |number| windows(epoch, number, 32)),
         )
     });

@@ -43,7 +43,6 @@ fn pretrain_writes_what_embed_reads() {
     let data = images(&folder.path().join("data"), 38);
     let data = data.to_str().unwrap();
     let said = run("pretrain", &["--data", data, "--epochs", "1"], folder.path());
-    assert!(said.contains("34 images for training, 4 held out"), "{said}");
     for file in ["adapter.safetensors", "decoder.safetensors", "reconstruction.png", "scales.png"] {
         let path = folder.path().join("runs/example-pretrain").join(file);
         assert!(path.metadata().unwrap().len() > 1000, "{file}");
@@ -53,6 +52,14 @@ fn pretrain_writes_what_embed_reads() {
     let said = run("embed", &weights, folder.path());
     assert!(said.contains("features.safetensors"), "{said}");
     assert!(folder.path().join("features.safetensors").exists());
+}
+
+#[test]
+fn errors_are_said_in_words() {
+    let output = example("embed").args(["--data", "absent"]).output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(error.starts_with("Error: absent: ") && error.lines().count() == 1, "{error}");
 }
 
 #[test]

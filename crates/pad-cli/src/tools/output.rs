@@ -28,12 +28,23 @@ pub struct Replace {
 }
 
 impl Replace {
-    /// Checks that `path` may be written: it does not exist, or `--overwrite` is given.
+    /// Checks that `path` can be written: it does not exist, or `--overwrite` is given. Makes its
+    /// folder and tries it, so that no long command fails at its end.
     pub fn check(self, path: &Path) -> Result<()> {
-        if self.overwrite || !path.exists() {
-            return Ok(());
+        if path.is_dir() {
+            return Err(format!("{}: a folder, expected a file to write", path.display()).into());
         }
-        Err(format!("{}: the file exists (--overwrite replaces it)", path.display()).into())
+        if !self.overwrite && path.exists() {
+            let what = "the file exists (--overwrite replaces it)";
+            return Err(format!("{}: {what}", path.display()).into());
+        }
+        match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => {
+                make_folder(folder)?;
+                try_folder(folder)
+            }
+            _ => try_folder(Path::new(".")),
+        }
     }
 
     /// Checks that a folder has no file with this extension, or that `--overwrite` is given.
@@ -47,6 +58,18 @@ impl Replace {
     /// [`Replace::check`] of a file that may not be wanted.
     pub fn check_some(self, path: Option<&PathBuf>) -> Result<()> {
         path.map_or(Ok(()), |path| self.check(path))
+    }
+}
+
+/// Checks that files can be written to a folder, by one that has no name.
+fn try_folder(folder: &Path) -> Result<()> {
+    match tempfile::tempfile_in(folder) {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            let cause = error.get_ref().and_then(|inner| inner.source()).map(ToString::to_string);
+            let cause = cause.unwrap_or_else(|| error.to_string());
+            Err(format!("{}: files cannot be written here: {cause}", folder.display()).into())
+        }
     }
 }
 
@@ -71,6 +94,12 @@ mod tests {
         let path = folder.path().join("features.safetensors");
         let (keep, replace) = (Replace { overwrite: false }, Replace { overwrite: true });
         keep.check(&path).unwrap();
+        assert!(!path.exists());
+        let deep = folder.path().join("of/a/run/features.safetensors");
+        keep.check(&deep).unwrap();
+        assert!(deep.parent().unwrap().is_dir());
+        let error = replace.check(folder.path()).unwrap_err().to_string();
+        assert!(error.ends_with(": a folder, expected a file to write"), "{error}");
         std::fs::write(&path, b"x").unwrap();
         replace.check(&path).unwrap();
         let error = keep.check(&path).unwrap_err().to_string();
@@ -80,5 +109,8 @@ mod tests {
         keep.check_folder(folder.path(), "png").unwrap();
         keep.check_folder(&folder.path().join("absent"), "png").unwrap();
         assert!(keep.check_some(Some(&path)).is_err());
+        // A file where a folder is expected.
+        let error = keep.check(&path.join("below.json")).unwrap_err().to_string();
+        assert!(error.contains("features.safetensors: "), "{error}");
     }
 }
