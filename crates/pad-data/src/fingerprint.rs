@@ -88,6 +88,18 @@ impl Fingerprint {
         all
     }
 
+    /// [`Fingerprint::add_contents`] of a file that may be larger than the memory: an archive beside
+    /// the images.
+    fn add_file(&mut self, name: &str, path: &Path) -> std::io::Result<()> {
+        let mut file = pad_ops::fs::open(path)?;
+        let expected = file.metadata()?.len();
+        self.add(name, expected);
+        match std::io::copy(&mut file, &mut self.hash)? {
+            found if found == expected => Ok(()),
+            _ => Err(std::io::Error::other("the file changes while it is read")),
+        }
+    }
+
     fn below(&mut self, folder: &Path, relative: &str, depth: usize) -> Result<()> {
         /// Maximum depth, beyond that of any set: a link to a parent folder would otherwise recurse
         /// forever.
@@ -105,7 +117,7 @@ impl Fingerprint {
                 self.add(&name, metadata.len());
             } else if metadata.is_file() {
                 let io = |cause| Error::Io { path: entry.path.clone(), cause };
-                self.add_contents(&name, &pad_ops::fs::read(&entry.path).map_err(io)?);
+                self.add_file(&name, &entry.path).map_err(io)?;
             }
         }
         Ok(())

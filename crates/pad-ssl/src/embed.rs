@@ -66,6 +66,7 @@ pub fn embed<L: Send + 'static>(
         return Err(crate::Error::Probe { what });
     }
     let features = Tensor::cat(&rows, 0)?;
+    drop(rows);
     Ok(Some(ImageFeatures { features, names, pool, input_stats: None }))
 }
 

@@ -38,12 +38,15 @@ impl Pool {
     pub fn apply(self, tokens: &Tensor, prefix: Prefix) -> Result<Tensor> {
         Ok(match self {
             Self::Mean => prefix.patches(tokens)?.mean(1)?,
-            Self::Class if prefix.class => tokens.narrow(1, 0, 1)?.squeeze(1)?,
+            // Copied: a view would keep the tokens of all patches alive.
+            Self::Class if prefix.class => {
+                tokens.narrow(1, 0, 1)?.squeeze(1)?.force_contiguous()?
+            }
             Self::Class => {
                 let what = "the encoder has no class token, expected the pooling mean or tokens";
                 return Err(Error::Probe { what: what.into() });
             }
-            Self::Tokens => prefix.without_registers(tokens)?,
+            Self::Tokens => prefix.without_registers(tokens)?.contiguous()?,
         })
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 use pad_adapter::{
-    checkpoint::Checkpoint,
+    checkpoint::{Checkpoint, Format},
     params::{ParamStore, Role},
     vit::{ViT, ViTConfig},
 };
@@ -44,12 +44,7 @@ impl TeacherModel {
         options: &TeacherOptions,
         device: &Device,
     ) -> Result<Self> {
-        let is_clip = |name: &str| {
-            name.starts_with("visual.")
-                || name.starts_with("vision_model.")
-                || name == "conv1.weight"
-        };
-        if checkpoint.names().any(is_clip) {
+        if matches!(Format::detect(&checkpoint), Ok(Format::Clip | Format::ClipVision)) {
             let clip = ClipTeacher::load(&checkpoint, device)?;
             let (grid, patch) = (student.grid()?, clip.config().patch_size);
             let target_dim = clip.config().features();

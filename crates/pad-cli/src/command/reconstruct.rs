@@ -15,7 +15,10 @@ use pad::{
 };
 
 use crate::{
-    run::{Result, free_run_folder},
+    run::{
+        Result,
+        folder::{Reserved, reserve},
+    },
     tools::{
         data::Data,
         device::Compute,
@@ -57,7 +60,13 @@ pub(crate) struct Program {
 }
 
 pub(crate) fn run(program: &Program) -> Result<()> {
-    let folder = program.out.clone().unwrap_or_else(|| free_run_folder("reconstruct"));
+    // Held from the start: of two commands at once each gets its own.
+    let reserved =
+        program.out.is_none().then(|| reserve("reconstruct").map(Reserved)).transpose()?;
+    let folder = match &reserved {
+        Some(reserved) => reserved.0.clone(),
+        None => program.out.clone().unwrap_or_default(),
+    };
     let (reconstruction, heat) = (folder.join("reconstruction.png"), folder.join("scales.png"));
     program.replace.check(&reconstruction)?;
     program.replace.check(&heat)?;

@@ -127,8 +127,3 @@ fn describe(what: &str, images: &Images) -> Result<usize> {
     }
     Ok(boxes)
 }
-
-/// A name as one of a file in one folder.
-pub fn file_name(name: &str) -> String {
-    name.replace(['/', '\\'], "_")
-}

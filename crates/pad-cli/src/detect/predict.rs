@@ -15,12 +15,12 @@ use pad::{
     },
 };
 
-use super::{data::file_name, settings::Detect, thresholds::ThresholdFlags};
+use super::{settings::Detect, thresholds::ThresholdFlags};
 use crate::{
     downstream::Predictions,
     run::{Result, write_text},
     tools::{
-        output::{make_folder, print},
+        output::{make_folder, picture_path, print},
         values,
     },
 };
@@ -73,7 +73,7 @@ impl Predictions<Detect> for Pictures {
         }
         let boxes: Vec<DrawnBox> = objects.iter().map(PredictedObject::drawn).collect();
         canvas.boxes(&boxes, &model.classes, self.line_width);
-        canvas.save_png(self.out.join(format!("{}.png", file_name(name))))?;
+        canvas.save_png(picture_path(&self.out, name)?)?;
         let results = objects.iter().filter_map(|object| object.to_coco(image_id, &model.classes));
         self.results.extend(results);
         self.listed.push(serde_json::json!({

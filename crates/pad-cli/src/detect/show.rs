@@ -16,11 +16,7 @@ use pad::{
     rng::Key,
 };
 
-use super::{
-    Detect,
-    data::{file_name, training},
-    settings::DetectFlags,
-};
+use super::{Detect, data::training, settings::DetectFlags};
 use crate::{
     run::Result,
     settings::{
@@ -30,7 +26,7 @@ use crate::{
         values::{List, Pair, Text},
     },
     tools::{
-        output::{Replace, make_folder, print},
+        output::{Replace, make_folder, picture_path, print},
         values,
     },
 };
@@ -164,8 +160,8 @@ pub fn run(show: &Show) -> Result<()> {
         let boxes: Vec<DrawnBox> =
             boxes.map(|(&bbox, &class)| DrawnBox { bbox, class, score: None }).collect();
         seen.boxes(&boxes, classes, show.line_width);
-        let file = format!("{}.png", file_name(&labels.name));
-        Canvas::tiled(&[vec![stored, seen]], 8, [255; 3]).save_png(show.out.join(file))?;
+        let path = picture_path(&show.out, &labels.name)?;
+        Canvas::tiled(&[vec![stored, seen]], 8, [255; 3]).save_png(path)?;
     }
     if unreadable == count {
         return Err(format!("none of {count} images could be read").into());

@@ -174,6 +174,10 @@ impl Downstream for Detect {
         let mut settings = flags.thresholds.over(settings, None);
         let own = &mut settings.own;
         own.format = flags.format.map_or(own.format, Text);
+        // Labels of another folder must not meet the images of the run's.
+        if selection.data.is_some() {
+            own.images_root = None;
+        }
         selection.over(&mut own.val_split, &mut own.val_images);
         settings
     }

@@ -6,7 +6,7 @@ use clap::Args;
 use pad::{
     data::{Dataset, Loader, fingerprint::Fingerprint, image::DecodeOptions, transform::Normalize},
     heads::{Evaluation, Evaluator, NetworkTask},
-    train::{EpochStream, Hook, checkpoint::best},
+    train::{EpochStream, Hook, Parameter, checkpoint::best},
 };
 
 use super::{Downstream, model};
@@ -67,6 +67,14 @@ fn train<P: Downstream>(session: &Session<P>) -> Result<()> {
         loader.epoch_on(device, pass, first, stride)
     });
     let parameters = model.parameters(run.weight_decay);
+    let of_norms = |one: &Parameter| !one.trainable && one.name.ends_with("running_mean");
+    if group.world_size() > 1 && parameters.iter().any(of_norms) {
+        tracing::warn!(
+            "batch norms see the images of one process each ({} at once), not those of all {}",
+            run.batch_size,
+            group.world_size()
+        );
+    }
     let every = length.eval_every(run);
     let cost = |warm_up: WarmUp| {
         let eval_seconds = match held_out.get(0, &DecodeOptions::default()) {

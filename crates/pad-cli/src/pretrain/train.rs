@@ -115,7 +115,9 @@ fn train(session: &Session<Pretrain>) -> Result<()> {
 fn source(weights: &str) -> String {
     let path = std::path::Path::new(weights);
     match std::path::absolute(path) {
-        Ok(absolute) if path.exists() => absolute.display().to_string(),
+        Ok(absolute) if path.exists() && !crate::settings::run::is_name(weights) => {
+            absolute.display().to_string()
+        }
         _ => weights.to_string(),
     }
 }

@@ -47,7 +47,7 @@ pub fn expect_no_run(folder: &Path) -> Result<()> {
 
 /// Makes `runs/PROGRAM-1`, or the first number that is free: of two programs that start at once each
 /// gets its own.
-fn reserve(program: &str) -> Result<PathBuf> {
+pub fn reserve(program: &str) -> Result<PathBuf> {
     loop {
         let folder = free_run_folder(program);
         let failed = |error: std::io::Error| format!("{}: {error}", folder.display());
@@ -164,6 +164,13 @@ pub fn resume(
     training.resume(&checkpoint)?;
     tracing::info!("resumed from {}", checkpoint.path().display());
     Ok(())
+}
+
+/// The updates that the summary in a folder speaks of; `None` without one.
+pub fn summary_steps(folder: &Path) -> Option<usize> {
+    let text = pad::ops::fs::read_to_string(&folder.join(SUMMARY)).ok()?;
+    let summary: serde_json::Value = serde_json::from_str(&text).ok()?;
+    summary["steps"].as_u64()?.try_into().ok()
 }
 
 /// Writes the summary of a run. That of a shorter run in the same folder is kept beside it.

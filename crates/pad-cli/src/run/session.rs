@@ -23,7 +23,7 @@ use super::{
     Result,
     cost::{Cost, MemoryLog},
     ending::{StopAfter, TimedSave, Watch},
-    folder::{self, CHECKPOINTS, CONFIG, Reserved, SUMMARY},
+    folder::{self, CHECKPOINTS, CONFIG, Reserved},
     group::{self, on_first},
     peak_mib,
     schedule::Length,
@@ -211,7 +211,8 @@ impl<P: Trainer> Session<P> {
             )
             .into());
         }
-        if first_step == length.steps && self.folder.join(SUMMARY).is_file() {
+        // The summary of a shorter run in the same folder does not end this one.
+        if first_step == length.steps && folder::summary_steps(&self.folder) == Some(first_step) {
             tracing::info!(
                 "{} is finished after {first_step} updates; a longer --epochs or --max-steps extends it",
                 self.folder.display()

@@ -10,7 +10,7 @@ use pad::train::{
 
 use super::{
     Result,
-    folder::{CHECKPOINTS, CONFIG, expect_run},
+    folder::{CHECKPOINTS, CONFIG, expect_run, summary_steps},
 };
 use crate::settings::{Settings, Trainer};
 
@@ -56,7 +56,11 @@ impl ModelSource {
         if let Some(which) = self.checkpoint {
             return Ok(Found::Checkpoint(Box::new(open(&checkpoints, which)?)));
         }
-        if result.is_file() {
+        // A run that is being extended still has the result of the shorter one.
+        let is_newer = |checkpoint: &TrainingCheckpoint| {
+            summary_steps(run).is_some_and(|steps| checkpoint.trainer_state().step > steps)
+        };
+        if result.is_file() && !latest(&checkpoints)?.as_ref().is_some_and(is_newer) {
             return Ok(Found::File(result));
         }
         let checkpoint = match best(&checkpoints)? {

@@ -90,10 +90,23 @@ fn place(out: &Path, sub: &str, name: &str, extension: &str) -> Result<PathBuf> 
 
 /// The names without their extensions where that is enough to tell them apart.
 fn without_extensions(names: Vec<String>) -> Vec<String> {
-    let mut taken = BTreeSet::new();
+    // A stem that is another image's whole name would take that one's place.
+    let mut taken: BTreeSet<String> = names.iter().cloned().collect();
     let short = |full: String| {
         let stem = full.rsplit_once('.').map_or(full.as_str(), |(stem, _)| stem).to_string();
         if taken.insert(stem.clone()) { stem } else { full }
     };
     names.into_iter().map(short).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_extensions;
+
+    #[test]
+    fn no_image_takes_the_name_of_another() {
+        let names = ["a.jpg", "a.png", "a.png.jpg", "b/a.jpg", "c"].map(str::to_string);
+        let short = without_extensions(names.to_vec());
+        assert_eq!(short, ["a", "a.png", "a.png.jpg", "b/a", "c"]);
+    }
 }

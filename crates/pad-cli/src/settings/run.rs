@@ -26,123 +26,126 @@ settings! {
     /// The settings that every training run has.
     RunSettings, RunFlags;
     "Data" {
-        /// Folder of images (8 or 16 bits; PNG, JPEG, BMP, TIFF); without it scenes are rendered
+        /// Folder of images (PNG, JPEG, BMP, TIFF, NumPy, sequences of thermal cameras); `pad pretrain`
+        /// also takes one file of frames, or tar shards [default: rendered scenes]
         data: Option<PathBuf> = None, value_name = "DIR";
-        /// Threads that read images; results do not depend on it
+        /// Number of data loading threads; results do not depend on it
         workers: usize = 2, value_name = "N";
-        /// Memory for decoded images, MiB
+        /// Size of the cache for decoded images, MiB
         cache_mib: u64 = 0, value_name = "MIB";
-        /// Share of unreadable images that is tolerated, 0 to 1
+        /// Maximum share of unreadable images, 0 to 1; more end the run
         max_unreadable: f64 = 0.05, value_name = "SHARE", value_parser = values::share;
-        /// Probability of mirroring an image in training
+        /// Probability of a horizontal flip in training
         flip: f64 = 0.5, value_name = "SHARE", value_parser = values::share;
-        /// What a radiometric file gives: auto (kelvin where the file states the constants, else
-        /// counts), raw (counts), kelvin, celsius, or picture (the coloured picture)
+        /// How radiometric files are read: auto (kelvin if the file has the camera's constants, else
+        /// counts), raw (counts), kelvin, celsius, or picture (the colour picture in the file)
         radiometric: Text<RadiometricMode> = Text(RadiometricMode::Auto), value_name = "MODE";
         /// Page of a TIFF, frame of a sequence or of a NumPy array, from 0 [default: the first]
         page: Option<usize> = None, value_name = "N";
-        /// The fourth sample of RGBA (the second of grey with alpha) is a band, and is kept
+        /// Keep the fourth sample of RGBA (the second of grey with alpha) as a band
         alpha_is_band: bool = false;
-        /// Band of 16-bit and float images that becomes black to white: percentiles of each image
-        /// (1%,99%) or values of the file (28000,31000); or a gain control of each image: plateau,
-        /// plateau:LIMIT%, clahe, clahe:TILES,LIMIT
+        /// Range of 16-bit and float images that is mapped to black and white: percentiles of each
+        /// image (1%,99%) or values of the file (28000,31000); or a gain control of each image:
+        /// plateau, plateau:LIMIT%, clahe, clahe:TILES,LIMIT
         levels: Text<Window> = Text(Window::default()), value_name = "LOW,HIGH", allow_hyphen_values = true;
         /// Normalisation: msip, downstream, imagenet, clip, MEAN,STD of values in 0..1, or auto
-        /// (that of the weights, if they tell it)
+        /// (that of the weights, if known)
         normalize: Auto<Normalize> = Auto::Auto, value_name = "NAME";
-        /// Channels of the input: 1, 3, or in pre-training the bands of the images
+        /// Number of input channels: 1 or 3
         in_channels: usize = 3, value_name = "N";
     }
     "Weights" {
-        /// Weights that training starts from, of any known format: a file, a folder,
-        /// hf://OWNER/REPO[/FILE], the folder of a run, an adapter file, `asset` (the small backbone
-        /// inside this program) or `none`
+        /// Weights to start from, in any known format: a file, a folder, hf://OWNER/REPO[/FILE], a
+        /// run folder, an adapter file, `asset` (the small built-in backbone) or `none`
         weights: String = "asset".into(), value_name = "WEIGHTS";
-        /// What stands in front of the network's names in the weights, e.g. `encoder.` [default: found]
+        /// Prefix of the tensor names in the checkpoint, e.g. `encoder.` [default: detected]
         prefix: Option<String> = None, value_name = "PREFIX";
-        /// Dictionary of weights in a file of PyTorch that has several, e.g. `model_ema`
+        /// Key of the state dict in a PyTorch file that has several, e.g. `model_ema`
         key: Option<String> = None, value_name = "KEY";
-        /// Backbone under an adapter file [default: the one that the file names]
+        /// Backbone for an adapter file [default: the one named in the file]
         backbone: Option<String> = None, value_name = "WEIGHTS";
-        /// Use adapters on a backbone that they were not trained on
+        /// Allow adapters on a backbone that they were not trained on
         any_backbone: bool = false;
-        /// auto (what the weights say), pico, tiny, small, base, large, huge or dinov2-small
+        /// Architecture: auto (inferred from the weights), pico, tiny, small, base, large, huge, or a
+        /// published model, e.g. dinov2-small, dinov3-small, eva02-base, siglip-base
         model: Auto<String> = Auto::Auto, value_name = "NAME", value_parser = model;
-        /// Side of a patch of a model that is named, pixels
+        /// Patch size of --model pico to huge, pixels
         patch_size: usize = 16, value_name = "PIXELS", value_parser = values::count;
-        /// Scale of adapters that are new or in a file that does not tell it: concat, sum, side, gside,
-        /// fixed=S, fixed-decay=S, fixed-linear=S, learnable=S, or auto (concat for new ones)
+        /// Scale of new adapters, and of those in a file that does not store it: concat, sum, side,
+        /// gside, fixed=S, fixed-decay=S, fixed-linear=S, learnable=S, or auto (concat for new ones)
         adapter_scale: Auto<Scale> = Auto::Auto, value_name = "SCALE";
-        /// Width of new adapters
+        /// Bottleneck width of new adapters
         bottleneck: usize = 64, value_name = "N", value_parser = values::count;
-        /// Whether new adapters have a layer norm of their own
+        /// Whether new adapters start with a layer norm
         adapter_norm: bool = true, value_name = "BOOL";
-        /// Dropout on the bottleneck of new adapters, 0 to 1
+        /// Dropout rate in the bottleneck of new adapters, 0 to 1
         adapter_dropout: f64 = 0.1, value_name = "SHARE", value_parser = values::share;
     }
     "Training" {
-        /// Length of the run in epochs; with --max-steps, the shorter of the two
+        /// Number of epochs; with --max-steps, the shorter of the two lengths applies
         epochs: Option<usize> = None, value_name = "N", value_parser = values::count;
-        /// Length of the run in updates
+        /// Number of updates
         max_steps: Option<usize> = None, value_name = "N", value_parser = values::count;
-        /// End this session after update N of the run, to be continued with --resume
+        /// Stop this session after update N of the run; --resume continues it
         stop_after: Option<usize> = None, value_name = "N", value_parser = values::count;
         /// Images per micro-batch
         batch_size: usize = 8, value_name = "N", value_parser = values::count;
-        /// Micro-batches per update, over all processes
+        /// Gradient accumulation: micro-batches per update, over all processes [default: 1; `pad
+        /// pretrain`: as many as 4096 images take, at least 8 updates an epoch]
         accumulate: Option<usize> = None, value_name = "N", value_parser = values::count;
         /// Peak learning rate
         lr: Option<f64> = None, value_name = "RATE", value_parser = values::not_negative;
-        /// Peak learning rate per 256 images of an update, in place of --lr
+        /// Peak learning rate per 256 images of an update; replaces --lr
         blr: Option<f64> = None, value_name = "RATE", value_parser = values::not_negative;
-        /// Course of the learning rate: cosine (half a cosine down to --min-lr), poly (a straight line
-        /// down to --min-lr) or steps (a tenth at each of --lr-steps)
+        /// Learning rate schedule: cosine (half a cosine down to --min-lr), poly (linear decay to
+        /// --min-lr) or steps (divided by 10 at each of --lr-steps)
         schedule: ScheduleKind = ScheduleKind::Cosine, value_name = "NAME";
-        /// Learning rate at the end (cosine, poly)
+        /// Final learning rate (cosine, poly)
         min_lr: f64 = 0.0, value_name = "RATE", value_parser = values::not_negative;
-        /// Shares of the run after which the learning rate falls (steps)
+        /// Fractions of the run at which the learning rate drops (steps)
         lr_steps: Pair = Pair([2.0 / 3.0, 11.0 / 12.0]), value_name = "FIRST,SECOND";
-        /// Epochs in which the learning rate rises; less in a short run
+        /// Warm-up of the learning rate, epochs; shorter in a short run
         warmup_epochs: Option<f64> = None, value_name = "EPOCHS", value_parser = values::not_negative;
-        /// Updates in which the learning rate rises, in place of --warmup-epochs
+        /// Warm-up of the learning rate, updates; replaces --warmup-epochs
         warmup_steps: Option<usize> = None, value_name = "N";
-        /// Factor on the learning rate from each block to the one below it
+        /// Layer-wise decay: factor on the learning rate from each block to the one below
         layer_decay: Option<f64> = None, value_name = "FACTOR";
-        /// Weight decay of matrices
+        /// Weight decay of matrices; biases, norms and tokens have none
         weight_decay: f64 = 0.05, value_name = "FACTOR", value_parser = values::not_negative;
-        /// Second momentum of AdamW
-        beta2: f64 = 0.999, value_name = "SHARE", value_parser = values::share;
-        /// Maximum norm of the gradient
+        /// beta2 of AdamW
+        beta2: f64 = 0.999, value_name = "BETA", value_parser = values::share;
+        /// Maximum gradient norm; larger gradients are scaled down [default: no clipping]
         clip_norm: Option<f64> = None, value_name = "NORM";
-        /// Keep averages of the weights with this decay, e.g. 0.9999; evaluation and result use them
+        /// Decay of an exponential moving average (EMA) of the weights, e.g. 0.9999, which evaluation
+        /// and result use [default: no average]
         ema: Option<f64> = None, value_name = "DECAY", value_parser = values::share;
-        /// Seed of everything random
+        /// Random seed
         seed: u64 = 0, value_name = "N";
     }
     "Evaluation and checkpoints" {
-        /// Epochs from one evaluation to the next, or end (after the last update only)
+        /// Epochs between evaluations, or end (after the last update only)
         eval_every: EvalEvery = EvalEvery::Epochs(1), value_name = "EPOCHS";
-        /// Updates from one evaluation to the next, in place of --eval-every
+        /// Updates between evaluations; replaces --eval-every
         eval_steps: Option<usize> = None, value_name = "N", value_parser = values::count;
-        /// Updates from one checkpoint to the next
+        /// Updates between checkpoints
         checkpoint_every: usize = 500, value_name = "N", value_parser = values::count;
-        /// Checkpoints kept, beside the best
+        /// Number of checkpoints to keep, besides the best
         keep: usize = 2, value_name = "N", value_parser = values::count;
-        /// Updates from one line of the log to the next
+        /// Updates between lines of the log
         log_every: usize = 50, value_name = "N", value_parser = values::count;
     }
     "Machine" {
-        /// cpu, cuda, cuda:N or metal
+        /// Device: cpu, cuda, cuda:N or metal
         device: Text<DeviceName> = Text(DeviceName::Cpu), value_name = "NAME";
-        /// Threads that compute; results do not depend on it [default: one per core]
+        /// Number of compute threads; results do not depend on it [default: one per core]
         threads: Option<usize> = None, value_name = "N", value_parser = values::count;
-        /// What linear layers multiply in: f32 or bf16 (sums and all else stay f32)
+        /// Precision of the products in linear layers: f32 or bf16 (all else stays f32)
         dtype: Text<MatmulPrecision> = Text(MatmulPrecision::F32), value_name = "NAME";
-        /// Keep only the blocks' inputs for the backward and compute the rest again: a third slower,
-        /// far less memory
+        /// Activation checkpointing: keep only the inputs of the blocks and recompute the rest in the
+        /// backward pass; a third slower, far less memory
         checkpoint_blocks: bool = false;
-        /// Processes that train together: auto (MPI if mpirun started them), none, mpi, or nccl:FILE (a
-        /// file that does not exist yet, where they meet)
+        /// Distributed training: auto (MPI under mpirun), none, mpi, or nccl:FILE (a file that does not
+        /// exist yet, through which the processes find each other)
         group: Text<GroupName> = Text(GroupName::Auto), value_name = "NAME";
     }
 }
@@ -154,6 +157,11 @@ fn model(name: &str) -> Result<Auto<String>, String> {
     }
     pad::vit::ViTConfig::preset(name, 16).map_err(|error| error.to_string())?;
     Ok(Auto::Given(name.into()))
+}
+
+/// Whether weights are given by a name: `asset`, the backbone of this repository, or `none`.
+pub fn is_name(weights: &str) -> bool {
+    matches!(weights, "asset" | "none")
 }
 
 fn text_of(path: &Path) -> Option<String> {
@@ -215,13 +223,19 @@ impl RunSettings {
         }
     }
 
+    /// What names weights by a path: `asset` and `none` are names, whatever lies in the folder.
+    fn sources(&mut self) -> impl Iterator<Item = &mut String> {
+        let sources = [Some(&mut self.weights), self.backbone.as_mut()].into_iter().flatten();
+        sources.filter(|source| !is_name(source))
+    }
+
     /// Makes paths independent of the working directory: the run's folder may be used from any.
     /// Names that are no paths (`asset`, `hf://..`, what is absent) stay.
     pub fn make_absolute(&mut self) {
         let absolute = |path: &Path| {
             if path.exists() { std::path::absolute(path).ok() } else { None }
         };
-        for source in [Some(&mut self.weights), self.backbone.as_mut()].into_iter().flatten() {
+        for source in self.sources() {
             if let Some(path) = absolute(Path::new(source)).and_then(|path| text_of(&path)) {
                 *source = path;
             }
@@ -237,7 +251,7 @@ impl RunSettings {
         let moved = |path: &Path| {
             if path.exists() { None } else { pad::ops::fs::find_from(folder, path) }
         };
-        for source in [Some(&mut self.weights), self.backbone.as_mut()].into_iter().flatten() {
+        for source in self.sources() {
             if let Some(path) = moved(Path::new(source)).and_then(|path| text_of(&path)) {
                 tracing::warn!("{source} is not there: {path} is used");
                 *source = path;

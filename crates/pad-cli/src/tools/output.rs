@@ -78,6 +78,13 @@ pub fn make_folder(folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()).into())
 }
 
+/// `OUT/NAME.png` of the image NAME, in a folder that exists: images of two folders may have one name.
+pub fn picture_path(out: &Path, name: &str) -> Result<PathBuf> {
+    let path = out.join(format!("{name}.png"));
+    path.parent().map_or(Ok(()), make_folder)?;
+    Ok(path)
+}
+
 /// Writes a JSON file whole, and says so.
 pub fn write_json(path: &Path, report: &impl Serialize) -> Result<()> {
     run::write_text(path, &format!("{}\n", serde_json::to_string_pretty(report)?))?;

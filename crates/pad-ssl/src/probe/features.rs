@@ -67,7 +67,7 @@ impl FeatureSet {
                 continue;
             }
             let tokens = encoder.forward(&batch.images.to_device(device)?, Mode::Eval)?.detach();
-            rows.push(pool.apply(&tokens, encoder.config().prefix())?);
+            rows.push(pool.apply(&tokens, encoder.config().prefix())?.to_device(&Device::Cpu)?);
             labels.extend(batch.labels);
         }
         if rows.is_empty() {

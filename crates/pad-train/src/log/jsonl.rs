@@ -145,8 +145,13 @@ fn move_away(path: &Path) -> Result<()> {
     if !holds_lines {
         return Ok(());
     }
-    let mut old = path.as_os_str().to_owned();
-    old.push(".old");
+    let numbered = |number: usize| {
+        let mut old = path.as_os_str().to_owned();
+        old.push(if number == 1 { ".old".into() } else { format!(".old-{number}") });
+        old
+    };
+    let free = (1..).map(numbered).find(|old| !Path::new(old).exists());
+    let old = free.unwrap_or_else(|| numbered(1));
     tracing::warn!("{} belongs to an earlier run: moved to {}", path.display(), old.display());
     fs::rename(path, &old).map_err(Error::io(path))
 }
@@ -217,5 +222,9 @@ mod tests {
             fs::read_to_string(folder.path().join("log.jsonl.old")).unwrap(),
             "{\"step\":1}\n"
         );
+        fs::write(&path, "{\"step\":2}\n").unwrap();
+        move_away(&path).unwrap();
+        let second = fs::read_to_string(folder.path().join("log.jsonl.old-2")).unwrap();
+        assert_eq!(second, "{\"step\":2}\n");
     }
 }

@@ -34,7 +34,11 @@ use self::{
     search::{Done, Searcher, Task, search},
 };
 use crate::{
-    run::{Result, free_run_folder, signals::Signals},
+    run::{
+        Result,
+        folder::{Reserved, reserve},
+        signals::Signals,
+    },
     tools::{
         data::Data,
         output::{Replace, make_folder, print},
@@ -93,7 +97,15 @@ pub(crate) struct Program {
 pub(crate) fn run(program: &Program) -> Result<()> {
     let config = program.search.config()?;
     program.levels.validate()?;
-    let out = program.out.clone().unwrap_or_else(|| free_run_folder("roi"));
+    // Scenes and pictures go there; of two commands at once each gets its own.
+    let has_files =
+        program.data.folder().is_none() || (program.preview > 0 && program.preview_dir.is_none());
+    let reserved = (program.out.is_none() && has_files).then(|| reserve("roi").map(Reserved));
+    let reserved = reserved.transpose()?;
+    let out = match &reserved {
+        Some(reserved) => reserved.0.clone(),
+        None => program.out.clone().unwrap_or_default(),
+    };
     let pictures = match (&program.preview_dir, program.data.folder()) {
         _ if program.preview == 0 => None,
         (Some(folder), _) => Some(folder.clone()),
