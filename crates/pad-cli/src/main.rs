@@ -35,10 +35,10 @@ const LAST: usize = 900;
 #[derive(Parser, Debug)]
 #[command(name = "pad", version, propagate_version = true, arg_required_else_help = true)]
 struct Program {
-    /// Log warnings only
+    /// Log only warnings and errors
     #[arg(short, long, global = true, display_order = LAST, conflicts_with = "verbose")]
     quiet: bool,
-    /// Log details too
+    /// Log details as well
     #[arg(short, long, global = true, display_order = LAST + 1)]
     verbose: bool,
     #[command(subcommand)]
@@ -59,9 +59,9 @@ enum Command {
     Segment(Box<command::segment::Program>),
     Detect(Box<command::detect::Program>),
     Convert(command::convert::Program),
-    /// Prints a script that completes the command's flags, for a shell
+    /// Prints a shell completion script
     Completions {
-        /// bash, zsh, fish, elvish or powershell
+        /// Shell: bash, zsh, fish, elvish or powershell
         shell: Shell,
     },
 }

@@ -34,10 +34,10 @@ enum Names {
     Timm,
 }
 
-/// Converts a checkpoint and says what became of every tensor
+/// Converts a checkpoint and reports what became of every tensor
 #[derive(Args, Debug)]
 pub(crate) struct Program {
-    /// A safetensors file, a file of PyTorch (.pth, .bin, .ckpt, .pth.tar, ..), .index.json, a folder
+    /// A safetensors file, a PyTorch file (.pth, .bin, .ckpt, .pth.tar, ..), .index.json, a folder
     /// with one of them, the folder of a run, or hf://OWNER/REPO[/FILE][@REVISION]
     input: String,
     /// .safetensors file to write; not needed with --list
@@ -48,34 +48,34 @@ pub(crate) struct Program {
     /// Format of the input's names [default: detected]
     #[arg(long, value_name = "FORMAT")]
     from: Option<Format>,
-    /// Whose names the output gets
+    /// Naming scheme of the output
     #[arg(long, value_enum, default_value = "ours")]
     to: Names,
-    /// What stands in front of the network's names in the input, e.g. `encoder.` [default: found].
-    /// With `--to original` the prefix of encoder and adapters in the output: `backbone.` for its
-    /// segmentation, `backbone.net.` for its detection
+    /// Prefix of the tensor names in the input, e.g. `encoder.` [default: detected]. With `--to
+    /// original`, prefix of encoder and adapters in the output: `backbone.` for its segmentation,
+    /// `backbone.net.` for its detection
     #[arg(long, value_name = "PREFIX")]
     prefix: Option<String>,
-    /// Prefix in the input, where `--prefix` is that of the output
+    /// Prefix of the tensor names in the input, where `--prefix` is that of the output
     #[arg(long, value_name = "PREFIX")]
     from_prefix: Option<String>,
-    /// Dictionary of weights in an input of PyTorch that has several, e.g. `model_ema`
+    /// Key of the state dict in a PyTorch file that has several, e.g. `model_ema`
     #[arg(long, value_name = "KEY")]
     key: Option<String>,
-    /// Lay the adapters of this file on the input
+    /// Add the adapters of this file to the input
     #[arg(long, value_name = "FILE")]
     adapter: Option<String>,
-    /// Use adapters on a backbone that they were not trained on
+    /// Allow adapters on a backbone that they were not trained on
     #[arg(long)]
     any_backbone: bool,
-    /// Scale of adapters where the input does not tell it: concat, sum, side, gside, fixed=S,
+    /// Scale of adapters, if the input does not store it: concat, sum, side, gside, fixed=S,
     /// fixed-decay=S, fixed-linear=S or learnable=S
     #[arg(long, value_name = "SCALE")]
     adapter_scale: Option<Scale>,
-    /// Print the tensors that would be written, and write nothing
+    /// Print the tensors that would be written; write nothing
     #[arg(long)]
     list: bool,
-    /// Store 16-bit floats
+    /// Save 16-bit floats
     #[arg(long)]
     half: bool,
 }

@@ -25,7 +25,7 @@ use crate::{
     run::Result,
 };
 
-/// Trains, measures and uses an object detector
+/// Trains, evaluates and runs an object detector
 #[derive(Args, Debug)]
 pub(crate) struct Program {
     #[command(subcommand)]
@@ -36,12 +36,11 @@ pub(crate) struct Program {
 enum Command {
     /// Trains a detector
     Train(Box<Train<Detect>>),
-    /// AP, AP50, AP75 and the rest of COCO's numbers, AP of each class, multiply-adds and time of
-    /// an image
+    /// Evaluates a detector: COCO's twelve numbers, AP by class, multiply-adds and time per image
     Eval(Box<Eval<Detect>>),
-    /// Finds objects in a folder of images: pictures with boxes, and a COCO results file
+    /// Detects objects in a folder of images: writes pictures with boxes and a COCO results file
     Predict(Box<Predict<Detect>>),
-    /// Draws the labels of a set, and what training sees of it
+    /// Draws the labels of a data set, and its images as training sees them
     Show(Box<show::Show>),
 }
 

@@ -30,7 +30,7 @@ use crate::{
     },
 };
 
-/// Writes features of all images of a folder to a safetensors file
+/// Writes the features of all images of a folder to a safetensors file
 #[derive(Args, Debug)]
 pub(crate) struct Program {
     #[command(flatten)]
@@ -40,11 +40,11 @@ pub(crate) struct Program {
     out: PathBuf,
     #[command(flatten)]
     replace: Replace,
-    /// Which tokens make a feature: mean (over the patches), class, or tokens (all of them, class
-    /// token first)
+    /// Feature: mean (over the patch tokens), class (the class token), or tokens (all of them,
+    /// class token first)
     #[arg(long, value_name = "NAME", default_value_t)]
     pool: Pool,
-    /// Store 16-bit floats
+    /// Save 16-bit floats
     #[arg(long)]
     half: bool,
     #[command(flatten)]

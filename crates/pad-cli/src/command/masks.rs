@@ -36,7 +36,7 @@ use crate::{
     },
 };
 
-/// Draws the masking strategies of pre-training
+/// Draws the masking strategies of pre-training on a few images
 #[derive(Args, Debug)]
 #[command(
     after_help = "Without DIR scenes are rendered. Without --teacher, attention is replaced by local contrast."
@@ -58,17 +58,18 @@ pub(crate) struct Program {
     /// Number of images, a row each
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = count)]
     count: usize,
-    /// Share of patches that are removed, above 0 and below 1
+    /// Share of masked patches, above 0 and below 1
     #[arg(long, value_name = "SHARE", default_value_t = 0.6, value_parser = inner_share)]
     mask_ratio: f64,
-    /// Side of a patch, pixels
+    /// Patch size, pixels
     #[arg(long, value_name = "PIXELS", default_value_t = 16, value_parser = count)]
     patch_size: usize,
     /// Height,width of the images, or one number for both, pixels
     #[arg(long, value_name = "PIXELS", default_value = "224", value_parser = image_size)]
     image_size: ImageSize,
-    /// Band of 16-bit and float images that becomes black to white: percentiles of each image
-    /// (1%,99%) or values of the file (28000,31000)
+    /// Range of 16-bit and float images that is mapped to black and white: percentiles of each
+    /// image (1%,99%) or values of the file (28000,31000); or a gain control of each image:
+    /// plateau, plateau:LIMIT%, clahe, clahe:TILES,LIMIT
     #[arg(long, value_name = "LOW,HIGH", default_value_t, allow_hyphen_values = true)]
     levels: Window,
     /// Seed of scenes and masks

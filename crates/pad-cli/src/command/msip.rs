@@ -63,35 +63,35 @@ fn source() -> impl TypedValueParser<Value = String> {
     PossibleValuesParser::new(names())
 }
 
-/// Builds MSIP from its eight public sources
+/// Builds the MSIP pre-training set from its eight public sources
 #[derive(Args, Debug)]
 pub(crate) struct Program {
     /// Folder of the set
     #[arg(required_unless_present = "list", value_name = "DIR")]
     set: Option<PathBuf>,
-    /// Folder below which the downloads are unpacked, or NAME=DIR for one source; may be repeated
+    /// Folder of the unpacked downloads, or NAME=DIR for one source; may be repeated
     #[arg(long, value_name = "DIR|NAME=DIR")]
     downloads: Vec<Download>,
     /// Sources to build, separated by commas [default: all]
     #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = source())]
     sources: Vec<String>,
-    /// How images come into the set
+    /// How to place images in the set
     #[arg(long, value_enum, default_value_t)]
     place: Place,
-    /// Remove images that resemble an earlier one
+    /// Remove near duplicates: images that resemble an earlier one
     #[arg(long)]
     dedup: bool,
-    /// Bits (of 128) of their fingerprints in which images that resemble each other differ at most
+    /// Maximum number of bits (of 128) in which the hashes of near duplicates differ
     #[arg(long, value_name = "BITS", default_value_t = BuildConfig::default().near,
         value_parser = clap::value_parser!(u32).range(0..=32))]
     near: u32,
-    /// Accept other numbers of images than the paper's
+    /// Accept image counts other than the paper's
     #[arg(long)]
     allow_counts: bool,
-    /// Compare the set with its manifests, and build nothing
+    /// Compare the set with its manifests; build nothing
     #[arg(long, conflicts_with = "downloads")]
     verify: bool,
-    /// Print the sources and where they are found, and build nothing
+    /// Print the sources and where to download them; build nothing
     #[arg(long, conflicts_with_all = ["downloads", "verify"])]
     list: bool,
 }

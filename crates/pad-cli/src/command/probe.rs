@@ -58,7 +58,7 @@ enum Method {
 const DATA: &str = "Folder with a folder of images per class, or with such folders in `train` and \
                     `val` [default: rendered scenes, whose class is the kind of scene]";
 
-/// Measures what frozen features are worth on labelled images
+/// Evaluates frozen features on labelled images: k-nearest-neighbour and linear probes
 #[derive(Args, Debug)]
 #[command(
     mut_arg("folder", |arg| arg.help(DATA).long_help(DATA)),
@@ -69,29 +69,29 @@ pub(crate) struct Program {
     files: Files,
     #[command(flatten)]
     data: Data,
-    /// Which probe
+    /// Probe to run
     #[arg(long, value_enum, default_value = "both")]
     method: Method,
-    /// Number of nearest neighbours that vote
+    /// Number of neighbours for the nearest-neighbour probe
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = count)]
     k: usize,
-    /// Weight decays that the linear probe tries on a part of the training images
+    /// Weight decays from which the linear probe chooses, on a part of the training images
     /// [default: 1e-6, 1e-5, .. 10]
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = not_negative)]
     weight_decays: Vec<f64>,
-    /// Which tokens make a feature: the mean over the patches, or the class token
+    /// Feature: mean (over the patch tokens) or class (the class token)
     #[arg(long, value_name = "NAME", default_value = "mean", value_parser = pool())]
     pool: Pool,
-    /// Share of the images that the probes are tested on, where DIR has no `train` and `val`
+    /// Share of the images to test on, if DIR has no `train` and `val`
     #[arg(long, value_name = "SHARE", default_value_t = 0.25, value_parser = inner_share)]
     held_out: f64,
-    /// Number of rendered scenes, where there is no DIR
+    /// Number of rendered scenes, without DIR
     #[arg(long, value_name = "N", default_value_t = 600, value_parser = count)]
     scenes: usize,
     /// Seed of the held-out images and of the scenes
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Write the results to this file
+    /// JSON file for the results
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     #[command(flatten)]

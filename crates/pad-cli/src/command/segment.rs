@@ -1,4 +1,4 @@
-//! Trains, measures and uses a segmentor on infrared images: a class for every pixel.
+//! Trains, evaluates and runs a segmentor on infrared images: a class for every pixel.
 //!
 //!     pad segment train                                     # minutes, needs nothing: rendered scenes
 //!     pad segment train --data DIR                          # images/, masks/, classes.toml
@@ -24,7 +24,7 @@ use crate::{
     segment::Segment,
 };
 
-/// Trains, measures and uses a segmentor: a class for every pixel
+/// Trains, evaluates and runs semantic segmentation: a class for every pixel
 #[derive(Args, Debug)]
 pub(crate) struct Program {
     #[command(subcommand)]
@@ -35,9 +35,9 @@ pub(crate) struct Program {
 enum Command {
     /// Trains a segmentor
     Train(Box<Train<Segment>>),
-    /// IoU and accuracy of each class, their means, the confusion matrix
+    /// Evaluates a segmentor: IoU and accuracy by class, their means, the confusion matrix
     Eval(Box<Eval<Segment>>),
-    /// Classes of a folder of images: overlays, class maps, and a JSON file for each image
+    /// Segments a folder of images: writes an overlay, a class map and a JSON file for each
     Predict(Box<Predict<Segment>>),
 }
 

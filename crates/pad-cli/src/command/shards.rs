@@ -38,7 +38,7 @@ pub(crate) struct Program {
     /// Number of tar files; image I goes into file I modulo N
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = count)]
     shards: usize,
-    /// Compare every image in the tar files with the folder's, and write nothing
+    /// Compare every image in the tar files with the folder's; write nothing
     #[arg(long, conflicts_with = "overwrite")]
     verify: bool,
 }

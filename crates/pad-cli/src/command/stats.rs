@@ -42,17 +42,17 @@ pub(crate) struct Program {
         value_parser = percentile
     )]
     percentiles: Vec<f64>,
-    /// Band of 16-bit and float images that becomes black to white, for mean and standard
+    /// Range of 16-bit and float images that is mapped to black and white, for mean and standard
     /// deviation: percentiles of each image (1%,99%) or values of the file (28000,31000); or a gain
     /// control of each image: plateau, plateau:LIMIT%, clahe, clahe:TILES,LIMIT
     #[arg(long, value_name = "LOW,HIGH", default_value_t, allow_hyphen_values = true)]
     levels: Window,
     #[command(flatten)]
     files: Files,
-    /// Share of unreadable images that is tolerated, 0 to 1
+    /// Maximum share of unreadable images, 0 to 1
     #[arg(long, value_name = "SHARE", default_value_t = 0.05, value_parser = share)]
     max_unreadable: f64,
-    /// Write the statistics to this file
+    /// JSON file for the statistics
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     #[command(flatten)]

@@ -37,70 +37,71 @@ settings! {
     "Data" {
         /// Layout of DATA: auto, coco, cvat, flir, hit-uav, llvip, voc or yolo
         format: Text<DetectionFormat> = Text::default(), value_name = "NAME";
-        /// Part of DATA for training, or its file of annotations in DATA
+        /// Split of DATA for training, or its annotation file in DATA
         train_split: String = "train".into(), value_name = "NAME";
-        /// Part of DATA for evaluation, or its file of annotations in DATA
+        /// Split of DATA for evaluation, or its annotation file in DATA
         val_split: String = "val".into(), value_name = "NAME";
-        /// Folder that names of images begin at [default: the one in DATA that holds them]
+        /// Folder that image names are relative to [default: the one in DATA that holds them]
         images_root: Option<PathBuf> = None, value_name = "DIR";
         /// Classes, separated by commas; boxes of others are left out [default: those of DATA]
         classes: Option<List<String>> = None, value_name = "NAMES";
-        /// Cut boxes to their images and leave out empty ones, however many; otherwise they count
-        /// among what MAX_UNREADABLE tolerates
+        /// Clip boxes to their images and drop empty ones, however many; otherwise such boxes count
+        /// towards --max-unreadable
         clip_boxes: bool = false;
-        /// Maximum number of images for training, the first ones [default: all]
+        /// Number of images for training, the first ones [default: all]
         train_images: Option<usize> = None, value_name = "N", value_parser = values::count;
-        /// Maximum number of images for evaluation, the first ones [default: all]
+        /// Number of images for evaluation, the first ones [default: all]
         val_images: Option<usize> = None, value_name = "N", value_parser = values::count;
-        /// Rendered scenes for training, without DATA
+        /// Number of rendered scenes for training, without DATA
         scenes: usize = 400, value_name = "N", value_parser = values::count;
-        /// Rendered scenes for evaluation
+        /// Number of rendered scenes for evaluation
         val_scenes: usize = 60, value_name = "N", value_parser = values::count;
-        /// Side of training crops, pixels; images are fitted into it before they are jittered
+        /// Side of training crops, pixels; images are resized to fit into it, then jittered
         size: usize = 1024, value_name = "PIXELS", value_parser = values::count;
-        /// Side that images are fitted into in evaluation, pixels [default: that of training]
+        /// Side of the square to resize images to fit into in evaluation, pixels [default: --size]
         test_size: Option<usize> = None, value_name = "PIXELS", value_parser = values::count;
-        /// Smallest and largest scale of training images
+        /// Range of the random scale in training (large-scale jitter)
         jitter: Pair = Pair([0.1, 2.0]), value_name = "LOW,HIGH";
-        /// Minimum width and height of what a crop shows of a box, pixels; less is left out
+        /// Minimum width and height of a box within a crop, pixels; smaller ones are dropped
         min_side: f64 = 1e-5, value_name = "PIXELS", value_parser = values::not_negative;
-        /// Pad batches to multiples of this, a divisor of SIZE, not to SIZE: faster for small images
+        /// Pad batches to multiples of this, a divisor of --size, instead of to --size: faster for
+        /// small images
         pad_to: Option<usize> = None, value_name = "PIXELS", value_parser = values::count;
     }
     "Model" {
-        /// Adapters: auto (as the weights have them), none, or new (see --adapter-scale)
+        /// Adapters: auto (as in the weights), none, or new (see --adapter-scale)
         adapters: Adapters = Adapters::Auto, value_name = "NAME";
-        /// Side of the windows of attention, patches, or none: every block sees the whole image
+        /// Side of the attention windows, patches, or none (global attention in all blocks)
         attention_window: OrNone<usize> = OrNone(Some(14)), value_name = "PATCHES";
-        /// Blocks that see the whole image, from 0 [default: the last of each quarter]
+        /// Blocks with global attention, from 0 [default: the last of each quarter]
         global_blocks: Option<List<usize>> = None, value_name = "BLOCKS";
-        /// Whether blocks have decomposed relative positions
+        /// Whether attention has decomposed relative positions
         relative_positions: bool = true, value_name = "BOOL";
-        /// Largest rate of stochastic depth in training
+        /// Maximum stochastic depth (drop path) rate
         drop_path: f64 = 0.1, value_name = "SHARE", value_parser = values::share;
-        /// Channels of the pyramid and of the heads' convolutions
+        /// Number of channels of the feature pyramid and the heads' convolutions
         pyramid_channels: usize = 256, value_name = "N", value_parser = values::count;
-        /// Width of the box head's linear layer
+        /// Width of the box head's fully connected layer
         head_dim: usize = 1024, value_name = "N", value_parser = values::count;
-        /// Three box heads in a row (Cascade R-CNN)
+        /// Use three box heads in a row (Cascade R-CNN)
         cascade: bool = false;
-        /// A mask head (Mask R-CNN): the pixels of objects; DATA must have them (COCO's `segmentation`)
+        /// Add a mask head (Mask R-CNN); DATA must have masks (COCO's `segmentation`)
         masks: bool = false;
-        /// Sides of the anchors of the five levels, pixels
+        /// Anchor sizes of the five pyramid levels, pixels
         anchors: List<f64> = List(vec![32.0, 64.0, 128.0, 256.0, 512.0]), value_name = "PIXELS";
-        /// Proposals of an image that the box head sees
+        /// Number of region proposals per image kept for the box head
         proposals: usize = 1000, value_name = "N", value_parser = values::count;
-        /// Proposals of an image that the box head is trained on
+        /// Number of proposals per image sampled to train the box head
         batch_size_per_image: usize = 512, value_name = "N", value_parser = values::count;
-        /// What trains: everything, adapters-and-heads or heads
+        /// Trained parameters: everything, adapters-and-heads or heads
         trained: Text<Trained> = Text(Trained::Everything), value_name = "NAME";
     }
     "Detections" {
-        /// Smallest score of a detection, 0 to 1
+        /// Minimum score of a detection, 0 to 1
         score_threshold: f64 = 0.05, value_name = "SCORE", value_parser = values::share;
-        /// IoU above which the lower of two detections of a class is dropped, 0 to 1
+        /// IoU threshold of non-maximum suppression, 0 to 1
         nms_threshold: f64 = 0.5, value_name = "IOU", value_parser = values::share;
-        /// Maximum number of detections of an image
+        /// Maximum number of detections per image
         max_detections: usize = 100, value_name = "N", value_parser = values::count;
     }
 }

@@ -34,22 +34,22 @@ use crate::{
 /// Flags of `pad detect show`.
 #[derive(Args, Debug)]
 pub struct Show {
-    /// Folder of labelled images; without it scenes are rendered
+    /// Folder of labelled images [default: rendered scenes]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Layout of the folder: auto, coco, cvat, flir, hit-uav, llvip, voc or yolo [default: auto]
     #[arg(long, value_name = "NAME")]
     format: Option<DetectionFormat>,
-    /// Part of the folder [default: train]
+    /// Split of the folder [default: train]
     #[arg(long, value_name = "NAME")]
     train_split: Option<String>,
-    /// Folder that names of images begin at [default: the one in DATA that holds them]
+    /// Folder that image names are relative to [default: the one in DATA that holds them]
     #[arg(long, value_name = "DIR")]
     images_root: Option<PathBuf>,
-    /// Share of images and annotations that cannot be used and are tolerated, 0 to 1 [default: 0.05]
+    /// Maximum share of unusable images and annotations, 0 to 1 [default: 0.05]
     #[arg(long, value_name = "SHARE", value_parser = values::share)]
     max_unreadable: Option<f64>,
-    /// Objects with their pixels
+    /// Read and draw the masks of objects
     #[arg(long)]
     masks: bool,
     /// Classes, separated by commas [default: those of the folder]
@@ -58,7 +58,7 @@ pub struct Show {
     /// Cut boxes to their images and leave out empty ones
     #[arg(long)]
     clip_boxes: bool,
-    /// Rendered scenes, without DATA
+    /// Number of rendered scenes, without DATA
     #[arg(long, value_name = "N", value_parser = values::count)]
     scenes: Option<usize>,
     /// Settings by name or in a TOML file, as `pad detect train` takes them
@@ -70,16 +70,17 @@ pub struct Show {
     /// Side of training crops, pixels
     #[arg(long, value_name = "PIXELS", value_parser = values::count)]
     size: Option<usize>,
-    /// Smallest and largest scale of training images
+    /// Range of the random scale in training (large-scale jitter)
     #[arg(long, value_name = "LOW,HIGH")]
     jitter: Option<Pair>,
-    /// Minimum width and height of what a crop shows of a box, pixels
+    /// Minimum width and height of a box within a crop, pixels
     #[arg(long, value_name = "PIXELS", value_parser = values::not_negative)]
     min_side: Option<f64>,
-    /// Probability of mirroring an image
+    /// Probability of a horizontal flip
     #[arg(long, value_name = "SHARE", value_parser = values::share)]
     flip: Option<f64>,
-    /// Band of 16-bit and float images that becomes black to white [default: 1%,99%]
+    /// Range of 16-bit and float images that is mapped to black and white: LOW,HIGH, LOW%,HIGH%,
+    /// plateau[:LIMIT%] or clahe[:TILES,LIMIT] [default: 1%,99%]
     #[arg(long, value_name = "LOW,HIGH", allow_hyphen_values = true)]
     levels: Option<Window>,
     /// Seed of crops and scenes
@@ -90,10 +91,10 @@ pub struct Show {
     out: PathBuf,
     #[command(flatten)]
     replace: Replace,
-    /// Pictures, spread over the set
+    /// Number of pictures, spread over the set
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = values::count)]
     count: usize,
-    /// Width of lines and of the dots of letters, pixels
+    /// Line width of boxes and letters, pixels
     #[arg(long, value_name = "PIXELS", default_value_t = 1, value_parser = values::count)]
     line_width: usize,
 }
@@ -127,8 +128,8 @@ impl Show {
     }
 }
 
-/// Writes `OUT/NAME.png`: an image with its labels, and beside it a sample of the first epoch as the
-/// network sees it, with its boxes.
+/// Writes `OUT/NAME.png`: an image with its labels, and beside it a sample of the first epoch as
+/// the network sees it, with its boxes.
 pub fn run(show: &Show) -> Result<()> {
     show.replace.check_folder(&show.out, "png")?;
     let settings = show.settings()?;

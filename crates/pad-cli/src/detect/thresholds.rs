@@ -13,20 +13,20 @@ use crate::{
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Detections")]
 pub struct ThresholdFlags {
-    /// Smallest score of a detection, 0 to 1 [default: the run's for eval, 0.3 for predict]
+    /// Minimum score of a detection, 0 to 1 [default: the run's for eval, 0.3 for predict]
     #[arg(long, value_name = "SCORE", value_parser = values::share)]
     score_threshold: Option<f64>,
-    /// IoU above which the lower of two detections of a class is dropped, 0 to 1 [default: the
-    /// run's]
+    /// IoU threshold of non-maximum suppression, 0 to 1 [default: the run's]
     #[arg(long, value_name = "IOU", value_parser = values::share)]
     nms_threshold: Option<f64>,
-    /// Maximum number of detections of an image [default: the run's]
+    /// Maximum number of detections per image [default: the run's]
     #[arg(long, value_name = "N", value_parser = values::count)]
     max_detections: Option<usize>,
-    /// Side that images are fitted into, pixels [default: the run's]
+    /// Side of the square to resize images to fit into, pixels [default: the run's]
     #[arg(long, value_name = "PIXELS", value_parser = values::count)]
     test_size: Option<usize>,
-    /// Band of 16-bit and float images that becomes black to white [default: the run's]
+    /// Range of 16-bit and float images that is mapped to black and white: LOW,HIGH, LOW%,HIGH%,
+    /// plateau[:LIMIT%] or clahe[:TILES,LIMIT] [default: the run's]
     #[arg(long, value_name = "LOW,HIGH", allow_hyphen_values = true)]
     levels: Option<Window>,
 }

@@ -21,7 +21,7 @@ pub struct Eval<P: Downstream> {
     source: ModelSource,
     #[command(flatten)]
     selection: Selection,
-    /// File for the numbers
+    /// JSON file for the results
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     #[command(flatten)]

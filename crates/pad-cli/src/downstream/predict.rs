@@ -20,10 +20,11 @@ use crate::{
 pub struct Predict<P: Downstream> {
     #[command(flatten)]
     source: ModelSource,
-    /// Folder of infrared images (8 or 16 bits; PNG, JPEG, BMP, TIFF), in any depth
+    /// Folder of infrared images (PNG, JPEG, BMP, TIFF, NumPy, sequences of thermal cameras), in
+    /// any layout; or one file of frames
     #[arg(long, value_name = "DIR")]
     images: PathBuf,
-    /// Folder for what is found: pictures and files
+    /// Folder for the results: pictures and files
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     #[command(flatten)]

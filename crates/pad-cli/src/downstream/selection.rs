@@ -12,10 +12,10 @@ pub struct Selection {
     /// Folder of labelled images [default: the run's]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Part of the folder [default: the run's for evaluation]
+    /// Split of the folder [default: the run's for evaluation]
     #[arg(long, value_name = "NAME")]
     pub val_split: Option<String>,
-    /// Maximum number of images, the first ones [default: the run's]
+    /// Number of images, the first ones [default: the run's]
     #[arg(long, value_name = "N", value_parser = values::count)]
     pub val_images: Option<usize>,
 }

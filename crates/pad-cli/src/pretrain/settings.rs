@@ -22,57 +22,59 @@ settings! {
     "Data" {
         /// Sources (folders of DATA) to use, separated by commas [default: all]
         sources: Option<List<String>> = None, value_name = "NAMES";
-        /// Share of each source's training images that is used, above 0, up to 1
+        /// Share of each source's training images to use, above 0, up to 1
         ratio: f64 = 1.0, value_name = "SHARE";
-        /// Rendered scenes, without DATA
+        /// Number of rendered scenes, without DATA
         scenes: usize = 600, value_name = "N";
-        /// Share of the images that is held out for evaluation, 0 to 1
+        /// Share of the images held out for evaluation, 0 to 1
         held_out: f64 = 0.1, value_name = "SHARE", value_parser = values::share;
-        /// Maximum number of images that are held out
+        /// Maximum number of held-out images
         held_out_max: usize = 2000, value_name = "N";
-        /// Crops of each image in an epoch: for few, large images
+        /// Number of crops of each image in an epoch: for few, large images
         repeat: usize = 1, value_name = "N", value_parser = values::count;
         /// Height,width of the input, or one number for both, pixels
         image_size: Pixels = Pixels::square(224), value_name = "PIXELS";
         /// Training crops: roi (around regions of interest, where the data have them) or random
         crop: CropKind = CropKind::Roi, value_name = "NAME";
-        /// Probability that a crop around a region has any size; else it covers 15% of the image
+        /// Probability that a crop around a region may have any size; otherwise it must also cover
+        /// 15% of the image
         roi_p: f64 = 0.85, value_name = "SHARE";
-        /// Smallest share of the image's area that a random crop covers
+        /// Minimum share of the image's area that a random crop covers
         min_scale: f64 = 0.2, value_name = "SHARE", value_parser = values::share;
     }
     "Objective" {
-        /// What is learnt: mae (pixels), milan (CLIP's features; needs --teacher), simmim (pixels,
-        /// masked inside the encoder) or features (a frozen encoder's features; needs --teacher)
+        /// Pre-training objective: mae (pixels), milan (CLIP's features; needs --teacher), simmim
+        /// (pixels, masked inside the encoder) or features (a frozen encoder's features; needs
+        /// --teacher)
         objective: Text<ObjectiveKind> = Text(ObjectiveKind::Mae), value_name = "NAME";
-        /// Which patches are removed: random, block, cells, attention (needs a CLIP teacher),
+        /// Masking strategy: random, block, cells, attention (needs a CLIP teacher),
         /// intensity, or auto (the objective's own)
         masking: Auto<Masking> = Auto::Auto, value_name = "NAME";
-        /// Share of patches that is removed [default: the objective's]
+        /// Share of masked patches [default: the objective's]
         mask_ratio: Option<f64> = None, value_name = "SHARE", value_parser = values::inner_share;
-        /// Whether each target patch is normalised to mean 0 and variance 1
+        /// Whether target patches are normalised to mean 0 and variance 1, each by itself
         norm_pix_loss: bool = true, value_name = "BOOL";
-        /// Weights of the teacher
+        /// Weights of the teacher, for milan, features and attention masking
         teacher: Option<String> = None, value_name = "WEIGHTS";
-        /// Model of a teacher whose file does not tell it
+        /// Architecture of the teacher, if it cannot be inferred from its weights
         teacher_model: Auto<String> = Auto::Auto, value_name = "NAME";
-        /// Values per token in the decoder [default: what the weights say, else 512; 128 for pico]
+        /// Width of the decoder [default: that of the weights, else 512; 128 for pico]
         decoder_dim: Option<usize> = None, value_name = "N", value_parser = values::count;
-        /// Blocks of the decoder [default: what the weights say, else 8; 2 for pico]
+        /// Number of decoder blocks [default: that of the weights, else 8; 2 for pico]
         decoder_depth: Option<usize> = None, value_name = "N";
-        /// Heads of the decoder [default: what the weights say, else 16; 4 for pico]
+        /// Number of decoder heads [default: that of the weights, else 16; 4 for pico]
         decoder_heads: Option<usize> = None, value_name = "N", value_parser = values::count;
     }
     "Paradigm" {
-        /// What trains: pad (adapters and decoder), full (all weights, from a checkpoint), scratch (all
-        /// weights, from random ones) or decoder-only
+        /// What trains: pad (adapters and decoder), full (all weights, from a checkpoint), scratch
+        /// (all weights, from random ones) or decoder-only
         paradigm: Text<ParadigmKind> = Text(ParadigmKind::Pad), value_name = "NAME";
-        /// Share of the epochs in which the gates of adapters stay frozen (pad)
+        /// Fraction of the epochs during which the gates of the adapters stay frozen (pad)
         gate_frozen: f64 = 0.6, value_name = "SHARE", value_parser = values::share;
-        /// Whether the decoder's first layer trains (pad) [default: only if the weights hold no
+        /// Whether the decoder's first layer trains (pad) [default: only if the weights have no
         /// decoder]
         train_decoder_embed: Option<bool> = None, value_name = "BOOL";
-        /// Store the whole model (other paradigms than pad) in 16-bit floats
+        /// Save the whole model (paradigms other than pad) in 16-bit floats
         half: bool = false;
     }
 }

@@ -13,25 +13,26 @@ use crate::settings::{
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Inference")]
 pub struct InferenceFlags {
-    /// How large images are seen: slide (in windows) or whole [default: the run's]
+    /// Inference on large images: slide (sliding windows) or whole [default: the run's]
     #[arg(long, value_name = "NAME")]
     inference: Option<InferenceKind>,
-    /// Height,width of a sliding window, or one number for both, pixels [default: the run's]
+    /// Height,width of the sliding window, or one number for both, pixels [default: the run's]
     #[arg(long, value_name = "PIXELS")]
     slide_window: Option<Pixels>,
-    /// Pixels from one window to the next [default: the run's]
+    /// Stride of the sliding window, pixels [default: the run's]
     #[arg(long, value_name = "PIXELS")]
     stride: Option<Pixels>,
-    /// Long and short side that images are fitted into, pixels, or none [default: the run's]
+    /// Long and short side to resize images to fit into, pixels, or none [default: the run's]
     #[arg(long, value_name = "LONG,SHORT")]
     base_scale: Option<BaseScale>,
-    /// Sizes whose probabilities are averaged, relative to the image's own [default: the run's]
+    /// Scales of multi-scale testing, relative to the image [default: the run's]
     #[arg(long, value_name = "SCALES")]
     test_scales: Option<List<f64>>,
-    /// See every size mirrored, too [default: the run's]
+    /// Flip testing: average with the mirrored image [default: the run's]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     test_flip: Option<bool>,
-    /// Band of 16-bit and float images that becomes black to white [default: the run's]
+    /// Range of 16-bit and float images that is mapped to black and white: LOW,HIGH, LOW%,HIGH%,
+    /// plateau[:LIMIT%] or clahe[:TILES,LIMIT] [default: the run's]
     #[arg(long, value_name = "LOW,HIGH", allow_hyphen_values = true)]
     levels: Option<Window>,
 }

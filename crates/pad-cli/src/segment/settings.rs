@@ -38,79 +38,80 @@ settings! {
     "Data" {
         /// Layout of DATA: auto, folder (classes.toml), soda or mfnet
         format: Text<SegmentationFormat> = Text::default(), value_name = "NAME";
-        /// Part of DATA for training
+        /// Split of DATA for training
         train_split: String = "train".into(), value_name = "NAME";
-        /// Part of DATA for evaluation
+        /// Split of DATA for evaluation
         val_split: String = "val".into(), value_name = "NAME";
-        /// Value of each class in the masks, in the order of the classes, separated by commas, such as
-        /// 0,255 [default: their numbers]
+        /// Mask value of each class, in the order of the classes, separated by commas, e.g. 0,255
+        /// [default: the class numbers]
         mask_values: Option<List<u8>> = None, value_name = "VALUES";
-        /// Maximum number of images for training, the first ones [default: all]
+        /// Number of images for training, the first ones [default: all]
         train_images: Option<usize> = None, value_name = "N", value_parser = values::count;
-        /// Maximum number of images for evaluation, the first ones [default: all]
+        /// Number of images for evaluation, the first ones [default: all]
         val_images: Option<usize> = None, value_name = "N", value_parser = values::count;
-        /// Rendered scenes for training, without DATA
+        /// Number of rendered scenes for training, without DATA
         scenes: usize = 300, value_name = "N", value_parser = values::count;
-        /// Rendered scenes for evaluation
+        /// Number of rendered scenes for evaluation
         val_scenes: usize = 40, value_name = "N", value_parser = values::count;
         /// Height,width of rendered scenes, pixels
         scene_size: Pixels = Pixels(pad::ImageSize { height: 192, width: 256 }), value_name = "PIXELS";
-        /// Long and short side that images are fitted into, pixels, or none: as they are
+        /// Long and short side to resize images to fit into, pixels, or none (no resizing)
         base_scale: BaseScale = BaseScale(Some([2048, 512])), value_name = "LONG,SHORT";
-        /// Range of the random ratio on it
+        /// Range of the random scale factor on --base-scale in training
         ratio: Pair = Pair([0.5, 2.0]), value_name = "LOW,HIGH";
         /// Height,width of a training crop, or one number for both, pixels
         crop_size: Pixels = Pixels::square(512), value_name = "PIXELS";
-        /// Largest share of a crop that one class may have
+        /// Maximum share of a crop that one class may fill
         max_class_share: f64 = 0.75, value_name = "SHARE", value_parser = values::share;
-        /// Whether brightness and contrast are changed at random
+        /// Whether brightness and contrast are jittered in training
         distortion: bool = true, value_name = "BOOL";
     }
     "Model" {
-        /// scratch (random weights), rgb-only (weights as they are), full (weights of a continued
-        /// pre-training) or pad (with adapters)
+        /// Start of the backbone: scratch (random weights), rgb-only (the weights as they are),
+        /// full (weights of a continued pre-training) or pad (with adapters)
         paradigm: SegmentParadigm = SegmentParadigm::Pad, value_name = "NAME";
-        /// Form of the backbone: downstream (relative positions, layer scale; the original's), plain (as
-        /// it was pre-trained) or auto (plain if frozen)
+        /// Backbone variant: downstream (relative positions and layer scale, as in the original),
+        /// plain (as pre-trained) or auto (plain if frozen)
         form: Auto<BackboneForm> = Auto::Auto, value_name = "NAME";
-        /// Head: uper or linear
+        /// Segmentation head: uper (UPerNet) or linear
         head: Text<HeadKind> = Text(HeadKind::Uper(Default::default())), value_name = "NAME";
-        /// Channels inside UPerNet
+        /// Number of channels in UPerNet
         head_channels: usize = 768, value_name = "N", value_parser = values::count;
-        /// Share of channels dropped in front of UPerNet's classifier
+        /// Dropout rate before the classifier of UPerNet, 0 to 1
         head_dropout: f64 = 0.1, value_name = "SHARE", value_parser = values::share;
-        /// Whether UPerNet has an auxiliary FCN in training
+        /// Whether UPerNet is trained with an auxiliary FCN head
         auxiliary: bool = true, value_name = "BOOL";
-        /// Channels inside the auxiliary head
+        /// Number of channels in the auxiliary head
         auxiliary_channels: usize = 256, value_name = "N", value_parser = values::count;
-        /// Blocks whose outputs the head takes, from 0 [default: four spread as 3,5,7,11 of 12; the last
-        /// for a linear head]
+        /// Blocks whose outputs feed the head, from 0 [default: 3,5,7,11 of 12, spread likewise for
+        /// other depths; the last one for a linear head]
         blocks: Option<List<usize>> = None, value_name = "BLOCKS";
-        /// What trains: everything, adapters-and-heads or heads
+        /// Trained parameters: everything, adapters-and-heads or heads
         trained: Text<Trained> = Text(Trained::Everything), value_name = "NAME";
-        /// Largest rate of stochastic depth in training; 0 where the backbone is frozen
+        /// Maximum stochastic depth (drop path) rate; 0 for a frozen backbone
         drop_path: f64 = 0.1, value_name = "SHARE", value_parser = values::share;
     }
     "Loss" {
-        /// Average over labelled pixels; the original averages over all
+        /// Average the loss over labelled pixels only; the original averages over all
         valid_mean: bool = false, value_name = "BOOL";
-        /// A weight for each class [default: all equal]
+        /// Loss weight of each class, separated by commas [default: all equal]
         class_weights: Option<List<f64>> = None, value_name = "WEIGHTS";
-        /// Hard pixels only: those whose own class has a probability below this
+        /// OHEM: only pixels whose true class has a probability below this count
         ohem_threshold: Option<f64> = None, value_name = "SHARE", value_parser = values::share;
-        /// Hard pixels only: minimum number of pixels of an image that count
+        /// OHEM: minimum number of pixels kept per image
         ohem_min_kept: Option<usize> = None, value_name = "N";
     }
     "Inference" {
-        /// How large images are seen: slide (in windows) or whole
+        /// Inference on large images: slide (sliding windows) or whole
         inference: InferenceKind = InferenceKind::Slide, value_name = "NAME";
-        /// Height,width of a sliding window, or one number for both, pixels [default: that of a crop]
+        /// Height,width of the sliding window, or one number for both, pixels [default: that of a
+        /// crop]
         slide_window: Option<Pixels> = None, value_name = "PIXELS";
-        /// Pixels from one window to the next [default: two thirds of a window]
+        /// Stride of the sliding window, pixels [default: two thirds of a window]
         stride: Option<Pixels> = None, value_name = "PIXELS";
-        /// Sizes whose probabilities are averaged, relative to the image's own
+        /// Scales of multi-scale testing, relative to the image, separated by commas
         test_scales: List<f64> = List(vec![1.0]), value_name = "SCALES";
-        /// See every size mirrored, too
+        /// Flip testing: average with the mirrored image
         test_flip: bool = false, value_name = "BOOL";
     }
 }

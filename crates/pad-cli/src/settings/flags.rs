@@ -16,20 +16,20 @@ use crate::run::Result;
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Run")]
 pub struct Start {
-    /// Folder of the run [default: the next free of runs/pretrain-1, runs/pretrain-2, …, after the
-    /// program's name]
+    /// Run folder [default: the next free of runs/COMMAND-1, runs/COMMAND-2, …]
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     pub out: Option<PathBuf>,
     /// Continue the run in this folder; a longer --epochs or --max-steps extends it
     #[arg(long, value_name = "DIR", conflicts_with_all = ["recipe", "preset"])]
     pub resume: Option<PathBuf>,
-    /// Start from the beginning if the run that is resumed has no checkpoint that can be used
+    /// Start from the beginning if the resumed run has no usable checkpoint
     #[arg(long, requires = "resume")]
     pub resume_anyway: bool,
     /// Settings by name (see the end of this help) or in a TOML file; flags override them
     #[arg(long, visible_alias = "config", value_name = "NAME|FILE")]
     pub recipe: Option<String>,
-    /// Size of the run: small (an hour or two on two cores) or paper [default: small on a CPU, else paper]
+    /// Size of the run: small (an hour or two on two cores) or paper [default: with --data small on
+    /// a CPU and paper elsewhere; without it the recipe demo]
     #[arg(long, value_name = "NAME", value_parser = PRESETS, conflicts_with = "recipe")]
     pub preset: Option<String>,
 }

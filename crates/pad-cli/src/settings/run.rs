@@ -26,8 +26,8 @@ settings! {
     /// The settings that every training run has.
     RunSettings, RunFlags;
     "Data" {
-        /// Folder of images (PNG, JPEG, BMP, TIFF, NumPy, sequences of thermal cameras); `pad pretrain`
-        /// also takes one file of frames, or tar shards [default: rendered scenes]
+        /// Folder of images (PNG, JPEG, BMP, TIFF, NumPy, sequences of thermal cameras); `pad
+        /// pretrain` also takes one file of frames, or tar shards [default: rendered scenes]
         data: Option<PathBuf> = None, value_name = "DIR";
         /// Number of data loading threads; results do not depend on it
         workers: usize = 2, value_name = "N";
@@ -37,8 +37,8 @@ settings! {
         max_unreadable: f64 = 0.05, value_name = "SHARE", value_parser = values::share;
         /// Probability of a horizontal flip in training
         flip: f64 = 0.5, value_name = "SHARE", value_parser = values::share;
-        /// How radiometric files are read: auto (kelvin if the file has the camera's constants, else
-        /// counts), raw (counts), kelvin, celsius, or picture (the colour picture in the file)
+        /// How radiometric files are read: auto (kelvin if the file has the camera's constants,
+        /// else counts), raw (counts), kelvin, celsius, or picture (the colour picture in the file)
         radiometric: Text<RadiometricMode> = Text(RadiometricMode::Auto), value_name = "MODE";
         /// Page of a TIFF, frame of a sequence or of a NumPy array, from 0 [default: the first]
         page: Option<usize> = None, value_name = "N";
@@ -66,13 +66,14 @@ settings! {
         backbone: Option<String> = None, value_name = "WEIGHTS";
         /// Allow adapters on a backbone that they were not trained on
         any_backbone: bool = false;
-        /// Architecture: auto (inferred from the weights), pico, tiny, small, base, large, huge, or a
-        /// published model, e.g. dinov2-small, dinov3-small, eva02-base, siglip-base
+        /// Architecture: auto (inferred from the weights), pico, tiny, small, base, large, huge, or
+        /// a published model, e.g. dinov2-small, dinov3-small, eva02-base, siglip-base
         model: Auto<String> = Auto::Auto, value_name = "NAME", value_parser = model;
         /// Patch size of --model pico to huge, pixels
         patch_size: usize = 16, value_name = "PIXELS", value_parser = values::count;
         /// Scale of new adapters, and of those in a file that does not store it: concat, sum, side,
-        /// gside, fixed=S, fixed-decay=S, fixed-linear=S, learnable=S, or auto (concat for new ones)
+        /// gside, fixed=S, fixed-decay=S, fixed-linear=S, learnable=S, or auto (concat for new
+        /// ones)
         adapter_scale: Auto<Scale> = Auto::Auto, value_name = "SCALE";
         /// Bottleneck width of new adapters
         bottleneck: usize = 64, value_name = "N", value_parser = values::count;
@@ -110,14 +111,14 @@ settings! {
         warmup_steps: Option<usize> = None, value_name = "N";
         /// Layer-wise decay: factor on the learning rate from each block to the one below
         layer_decay: Option<f64> = None, value_name = "FACTOR";
-        /// Weight decay of matrices; biases, norms and tokens have none
+        /// Weight decay of matrices
         weight_decay: f64 = 0.05, value_name = "FACTOR", value_parser = values::not_negative;
         /// beta2 of AdamW
         beta2: f64 = 0.999, value_name = "BETA", value_parser = values::share;
         /// Maximum gradient norm; larger gradients are scaled down [default: no clipping]
         clip_norm: Option<f64> = None, value_name = "NORM";
-        /// Decay of an exponential moving average (EMA) of the weights, e.g. 0.9999, which evaluation
-        /// and result use [default: no average]
+        /// Decay of an exponential moving average (EMA) of the weights, e.g. 0.9999, which
+        /// evaluation and result use [default: no average]
         ema: Option<f64> = None, value_name = "DECAY", value_parser = values::share;
         /// Random seed
         seed: u64 = 0, value_name = "N";
@@ -141,11 +142,11 @@ settings! {
         threads: Option<usize> = None, value_name = "N", value_parser = values::count;
         /// Precision of the products in linear layers: f32 or bf16 (all else stays f32)
         dtype: Text<MatmulPrecision> = Text(MatmulPrecision::F32), value_name = "NAME";
-        /// Activation checkpointing: keep only the inputs of the blocks and recompute the rest in the
-        /// backward pass; a third slower, far less memory
+        /// Activation checkpointing: keep only the inputs of the blocks and recompute the rest in
+        /// the backward pass; a third slower, far less memory
         checkpoint_blocks: bool = false;
-        /// Distributed training: auto (MPI under mpirun), none, mpi, or nccl:FILE (a file that does not
-        /// exist yet, through which the processes find each other)
+        /// Distributed training: auto (MPI under mpirun), none, mpi, or nccl:FILE (a file that does
+        /// not exist yet, through which the processes find each other)
         group: Text<GroupName> = Text(GroupName::Auto), value_name = "NAME";
     }
 }

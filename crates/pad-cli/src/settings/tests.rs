@@ -153,7 +153,7 @@ fn help_tells_the_defaults() {
     for text in [
         "Images per micro-batch [default: 8]",
         "one number for both, pixels [default: 512; small: 224]",
-        "Length of the run in updates [default: 14400; small: 2000]",
+        "Number of updates [default: 14400; small: 2000]",
         "Recipes: demo, small, soda, mfnet, table",
     ] {
         assert!(flat.contains(text), "{text}: {flat}");

@@ -9,8 +9,8 @@ use crate::run::Result;
 /// The folder of images, as an argument or as the flag that the trainers have.
 #[derive(Args, Clone, Debug)]
 pub struct Data {
-    /// Folder of images (PNG, JPEG, BMP, TIFF; 8 or 16 bits) in any layout or MSIP's
-    /// (NAME/thermal/*)
+    /// Folder of images (PNG, JPEG, BMP, TIFF, NumPy, sequences of thermal cameras) in any layout
+    /// or MSIP's (NAME/thermal/*); except in `roi` and `shards` also one file of frames, or shards
     #[arg(value_name = "DIR")]
     folder: Option<PathBuf>,
     /// The same as DIR

@@ -12,10 +12,10 @@ use crate::run::Result;
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Machine")]
 pub struct Compute {
-    /// cpu, cuda, cuda:N or metal
+    /// Device: cpu, cuda, cuda:N or metal
     #[arg(long, value_name = "NAME", default_value_t)]
     device: DeviceName,
-    /// Threads that compute [default: one per core]
+    /// Number of compute threads [default: one per core]
     #[arg(long, value_name = "N", value_parser = count)]
     threads: Option<usize>,
 }

@@ -18,10 +18,10 @@ pub struct Reading {
     /// Images per forward pass
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = count)]
     batch_size: usize,
-    /// Threads that read images; results do not depend on it
+    /// Number of data loading threads; results do not depend on it
     #[arg(long, value_name = "N", default_value_t = 2)]
     workers: usize,
-    /// Share of unreadable images that is tolerated, 0 to 1
+    /// Maximum share of unreadable images, 0 to 1
     #[arg(long, value_name = "SHARE", default_value_t = 0.05, value_parser = share)]
     max_unreadable: f64,
 }
@@ -44,17 +44,18 @@ impl Reading {
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Files")]
 pub struct Files {
-    /// What a radiometric file gives: auto (kelvin where the file states the constants, else
+    /// How radiometric files are read: auto (kelvin if the file has the camera's constants, else
     /// counts), raw (counts; of a GeoTIFF without scale and offset), kelvin, celsius, or picture
-    /// (the coloured picture) [default: the run's, else auto]
+    /// (the colour picture in the file) [default: that of the run, if weights of a run are used,
+    /// else auto]
     #[arg(long, value_name = "MODE")]
     radiometric: Option<RadiometricMode>,
-    /// Page of a TIFF, frame of a sequence or of a NumPy array, from 0 [default: the run's, else
-    /// the first]
+    /// Page of a TIFF, or frame of a sequence or NumPy array, from 0 [default: that of the run, if
+    /// weights of a run are used, else the first]
     #[arg(long, value_name = "N")]
     page: Option<usize>,
-    /// The fourth sample of RGBA (the second of grey with alpha) is a band, e.g. thermal beside
-    /// RGB, and is kept
+    /// Keep the fourth sample of RGBA (the second of grey with alpha) as a band, e.g. thermal
+    /// beside RGB
     #[arg(long)]
     alpha_is_band: bool,
 }

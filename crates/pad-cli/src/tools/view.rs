@@ -44,13 +44,13 @@ pub struct View {
     /// Which part of an image is the input
     #[arg(long, value_enum, default_value_t)]
     fit: Fit,
-    /// Band of 16-bit and float images that becomes black to white: percentiles of each image
-    /// (1%,99%) or values of the file (28000,31000); or a gain control of each image: plateau,
-    /// plateau:LIMIT%, clahe, clahe:TILES,LIMIT [default: the run's, else 1%,99%]
+    /// Range of 16-bit and float images that is mapped to black and white: percentiles of each
+    /// image (1%,99%) or values of the file (28000,31000); or a gain control of each image:
+    /// plateau, plateau:LIMIT%, clahe, clahe:TILES,LIMIT [default: the run's, else 1%,99%]
     #[arg(long, value_name = "LOW,HIGH", allow_hyphen_values = true)]
     levels: Option<Window>,
     /// Normalisation: msip, downstream, imagenet, clip, or MEAN,STD of values in 0..1 [default:
-    /// that of the weights, else msip]
+    /// the run's, else that of the weights, else msip]
     #[arg(long, value_name = "NAME")]
     normalize: Option<Normalize>,
 }

@@ -25,30 +25,30 @@ pub const SCALE_OPTION: &str = "the option `scale`";
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Weights")]
 pub struct Weights {
-    /// Weights of any known format: a file, a folder, hf://OWNER/REPO[/FILE], the folder of a run,
-    /// an adapter file, or `asset`, the small backbone inside this program
+    /// Weights in any known format: a file, a folder, hf://OWNER/REPO[/FILE], a run folder, an
+    /// adapter file, or `asset`, the small built-in backbone
     #[arg(long, visible_alias = "run", value_name = "WEIGHTS", default_value = ASSET)]
     weights: String,
-    /// What stands in front of the network's names in the file, e.g. `encoder.` [default: found]
+    /// Prefix of the tensor names in the checkpoint, e.g. `encoder.` [default: detected]
     #[arg(long, value_name = "PREFIX")]
     prefix: Option<String>,
-    /// Dictionary of weights in a file of PyTorch that has several, e.g. `model_ema`
+    /// Key of the state dict in a PyTorch file that has several, e.g. `model_ema`
     #[arg(long, value_name = "KEY")]
     key: Option<String>,
-    /// Backbone under an adapter file [default: the one that the file names]
+    /// Backbone for an adapter file [default: the one named in the file]
     #[arg(long, value_name = "WEIGHTS")]
     backbone: Option<String>,
-    /// Use adapters on a backbone that they were not trained on
+    /// Allow adapters on a backbone that they were not trained on
     #[arg(long)]
     any_backbone: bool,
-    /// Scale of adapters in a file that does not tell it: concat, sum, side, gside, fixed=S,
+    /// Scale of adapters, if their file does not store it: concat, sum, side, gside, fixed=S,
     /// fixed-decay=S, fixed-linear=S or learnable=S
     #[arg(long, value_name = "SCALE")]
     adapter_scale: Option<Scale>,
-    /// Model in a file that does not tell it
+    /// Architecture, if it cannot be inferred from the weights
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(ViTConfig::PRESETS))]
     model: Option<String>,
-    /// Side of a patch of that model, pixels [default: 16]
+    /// Patch size of --model pico to huge, pixels [default: 16]
     #[arg(long, value_name = "PIXELS", requires = "model", value_parser = count)]
     patch_size: Option<usize>,
 }

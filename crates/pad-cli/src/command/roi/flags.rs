@@ -19,22 +19,22 @@ pub struct Search {
     /// Scale of the segmentation: larger values give larger segments
     #[arg(long, value_name = "SCALE", default_value_t = FelzenszwalbConfig::default().scale)]
     segment_scale: f64,
-    /// Standard deviation of the blur before the segmentation, pixels
+    /// Standard deviation of the Gaussian blur before the segmentation, pixels
     #[arg(long, value_name = "PIXELS", default_value_t = FelzenszwalbConfig::default().sigma)]
     sigma: f64,
     /// Minimum size of a segment, pixels
     #[arg(long, value_name = "PIXELS", default_value_t = FelzenszwalbConfig::default().min_size)]
     min_size: u32,
-    /// What the texture histograms count
+    /// Value ranges of the texture histograms
     #[arg(long, value_enum, default_value_t)]
     histograms: Histogram,
     /// Minimum size of a region of interest, pixels
     #[arg(long, value_name = "PIXELS", default_value_t = RoiFilter::default().min_pixels)]
     min_pixels: u32,
-    /// Minimum width and height of its rectangle, pixels
+    /// Minimum width and height of a region of interest, pixels
     #[arg(long, value_name = "PIXELS", default_value_t = RoiFilter::default().min_side)]
     min_side: u32,
-    /// Maximum ratio of the longer to the shorter side
+    /// Maximum aspect ratio of a region of interest
     #[arg(long, value_name = "RATIO", default_value_t = RoiFilter::default().max_aspect)]
     max_aspect: f64,
 }
@@ -42,10 +42,10 @@ pub struct Search {
 /// What the texture histograms count.
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 pub enum Histogram {
-    /// The reference's ranges: its regions, one for one
+    /// Those of the reference code: reproduces its regions exactly
     #[default]
     Exact,
-    /// The real ranges of the values
+    /// The actual ranges of the values
     Corrected,
 }
 

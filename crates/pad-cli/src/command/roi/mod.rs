@@ -58,36 +58,38 @@ pub(crate) struct Program {
     files: Files,
     #[command(flatten)]
     data: Data,
-    /// Number of rendered scenes, where there is no DIR
+    /// Number of rendered scenes, without DIR
     #[arg(long, value_name = "N", default_value_t = 60, value_parser = count)]
     scenes: usize,
     /// Folder for the rendered scenes [default: runs/roi-1, or the next that is free]
     #[arg(long, value_name = "DIR", conflicts_with_all = ["folder", "data"])]
     out: Option<PathBuf>,
-    /// Part I of N of the images, I from 1
+    /// Search only part I of N of the images, I from 1
     #[arg(long, value_name = "I/N", default_value = "1/1")]
     part: Part,
     /// Replace RoI files and pictures that exist; without it, images with a RoI file are skipped
     #[arg(long)]
     overwrite: bool,
-    /// Number of images whose regions are drawn
+    /// Number of images to draw with their regions
     #[arg(long, value_name = "N", default_value_t = 0)]
     preview: usize,
     /// Folder for those pictures [default: runs/roi-1, or the next that is free; OUT/preview for
     /// rendered scenes]
     #[arg(long, value_name = "DIR", requires = "preview")]
     preview_dir: Option<PathBuf>,
-    /// Band of 16-bit and float images that becomes black to white: percentiles of each image
-    /// (1%,99%) or values of the file (28000,31000)
+    /// Range of 16-bit and float images that is mapped to black and white: percentiles of each
+    /// image (1%,99%) or values of the file (28000,31000); or a gain control of each image:
+    /// plateau, plateau:LIMIT%, clahe, clahe:TILES,LIMIT
     #[arg(long, value_name = "LOW,HIGH", default_value_t, allow_hyphen_values = true)]
     levels: Window,
-    /// Maximum size of an image, pixels; a thread needs about 60 bytes for each
+    /// Maximum size of an image, pixels; larger ones count as unreadable. A thread needs about 60
+    /// bytes per pixel
     #[arg(long, value_name = "PIXELS", default_value_t = 25_000_000)]
     max_pixels: u64,
-    /// Share of unreadable images that is tolerated, 0 to 1
+    /// Maximum share of unreadable images, 0 to 1
     #[arg(long, value_name = "SHARE", default_value_t = 0.05, value_parser = share)]
     max_unreadable: f64,
-    /// Threads that search, an image each [default: one per core]
+    /// Number of search threads, an image each [default: one per core]
     #[arg(long, value_name = "N", value_parser = count)]
     threads: Option<usize>,
     #[command(flatten)]
