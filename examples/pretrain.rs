@@ -70,7 +70,8 @@ fn main() -> anyhow::Result<()> {
     )?;
     let normalize = Normalize::msip();
     let size = ImageSize::square(224);
-    let batches = LoaderConfig { batch_size: training.len().min(32), ..Default::default() };
+    let batch_size = training.len().min(32);
+    let batches = LoaderConfig { batch_size, ..Default::default() };
     let loader: Loader = Loader::new(
         WithRois::new(training, rois)?,
         ImagePipeline { size, normalize: normalize.clone(), ..Default::default() },
@@ -101,7 +102,7 @@ fn main() -> anyhow::Result<()> {
     let task = Pretraining::new(&model.network, key, &device);
     let optimizer = AdamW::new(model.parameters(0.05), AdamWConfig::default())?;
     let (warmup, epochs_f) = (0.1 * epochs as f64, epochs as f64);
-    let peak_lr = lr_for_batch(4e-3, batches.batch_size);
+    let peak_lr = lr_for_batch(4e-3, batch_size);
     let schedule = Schedule::warmup_cosine(peak_lr, 0.0, warmup, epochs_f);
     let mut loss = HeldOutLoss::new(&task, &held_out).with_every(Some(5));
     let config = TrainerConfig { epochs, ..Default::default() };

@@ -13,7 +13,9 @@ fn example(name: &str) -> Command {
     let folder = test.parent().and_then(Path::parent).unwrap().join("examples");
     let program = folder.join(name).with_extension(std::env::consts::EXE_EXTENSION);
     assert!(program.exists(), "{}: build it with `cargo build --examples`", program.display());
-    Command::new(program)
+    let mut command = Command::new(program);
+    command.env_remove("RUST_BACKTRACE");
+    command
 }
 
 /// Runs an example; its standard output.
