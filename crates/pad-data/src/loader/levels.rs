@@ -30,8 +30,9 @@ impl LevelValues {
             Some(tables) => tables,
             None => Tensor::from_slice(&self.tables, (self.tables.len() / 256, 256), device)?,
         };
-        let there = pad_ops::device::upload_bytes(&batch.images, device)?;
-        let images = pad_ops::look_up_levels(&there, &tables)?;
+        let there = pad_ops::device::upload_bytes(&batch.images, device);
+        let images = there.and_then(|levels| pad_ops::look_up_levels(&levels, &tables));
+        let images = images.map_err(candle_core::Error::from)?;
         self.there = Some(tables);
         Ok(Batch { images, labels: batch.labels.to_device(device)?, ..batch })
     }
