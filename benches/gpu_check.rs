@@ -28,10 +28,10 @@ use pad::{
     Fusion, MatmulPrecision, Mode,
     ops::{
         AdapterScale, AdapterWeights, AttentionWeights, Keep, LinearWeights, MlpWeights,
-        NormWeights,
+        NormWeights, ResidualWeights,
     },
     rng::Key,
-    train::{AdamW, AdamWConfig, Gradients, Parameter},
+    train::{AdamW, AdamWConfig, Gradients, Optimizer, Parameter},
 };
 use pad_testkit::{numbers, relative_difference};
 use serde_json::{Value, json};
@@ -99,6 +99,20 @@ fn adapted_mlp(t: &[Tensor], precision: MatmulPrecision, keep: Keep) -> pad::ops
     pad::ops::mlp_branch(&t[0], &weights, Mode::Train(Key::new(4)), keep)
 }
 
+/// Attention with layer scale and drop path, as DINOv2 has them; the first image's is dropped.
+fn scaled_block(t: &[Tensor], precision: MatmulPrecision) -> pad::ops::Result<Tensor> {
+    let factors = (0..t[0].dim(0)?).map(|image| if image == 0 { 0_f32 } else { 1.25 });
+    let factors =
+        Tensor::new(factors.collect::<Vec<_>>(), t[0].device())?.to_dtype(t[0].dtype())?;
+    let residual = ResidualWeights { gamma: Some(t[7].clone()), factors: Some(factors) };
+    let (norm, qkv, proj) = (norm(&t[1..3]), dense(&t[3..5]), dense(&t[5..7]));
+    let weights =
+        AttentionWeights { precision, residual, ..AttentionWeights::new(norm, qkv, proj, 6) };
+    pad::ops::attention_branch(&t[0], &weights, Keep::Activations)
+}
+
+const SCALED: &[&[usize]] =
+    &[&[9, 197, 384], &[384], &[384], &[1152, 384], &[1152], &[384, 384], &[384], &[384]];
 const DECODER: &[&[usize]] =
     &[&[8, 197, 512], &[512], &[512], &[1536, 512], &[1536], &[512, 512], &[512]];
 const ENCODER: &[&[usize]] =
@@ -166,6 +180,7 @@ const LARGE: &[Case] = &[
     ("attention_branch, encoder", |t| half_block(t, 12, MatmulPrecision::F32), ENCODER),
     ("attention_branch, odd", |t| half_block(t, 3, MatmulPrecision::F32), ODD),
     ("attention_branch, long", |t| half_block(t, 2, MatmulPrecision::F32), LONG),
+    ("attention_branch, layer scale", |t| scaled_block(t, MatmulPrecision::F32), SCALED),
     ("mlp_branch, encoder", |t| adapted_mlp(t, MatmulPrecision::F32, Keep::Activations), ADAPTED),
     (
         "mlp_branch, encoder, checkpointed",
@@ -184,6 +199,7 @@ const LARGE_MIXED: &[Case] = &[
     ("attention_branch, encoder", |t| half_block(t, 12, MatmulPrecision::Bf16), ENCODER),
     ("attention_branch, odd", |t| half_block(t, 3, MatmulPrecision::Bf16), ODD),
     ("attention_branch, long", |t| half_block(t, 2, MatmulPrecision::Bf16), LONG),
+    ("attention_branch, layer scale", |t| scaled_block(t, MatmulPrecision::Bf16), SCALED),
     ("mlp_branch, encoder", |t| adapted_mlp(t, MatmulPrecision::Bf16, Keep::Activations), ADAPTED),
     (
         "mlp_branch, encoder, checkpointed",
@@ -224,8 +240,12 @@ fn checks(flags: &Flags) -> Vec<Check> {
     for &case in MIXED.iter().chain(large_mixed) {
         checks.push(Check::of(case, "mixed", DType::F32, BF16));
     }
-    for (name, clip) in [("AdamW, three steps", false), ("AdamW, three clipped steps", true)] {
-        let run = move |device: &Device| adamw(device, clip);
+    for (name, way) in [
+        ("AdamW, three steps", Way::Step),
+        ("AdamW, three clipped steps", Way::Clipped),
+        ("AdamW, three clipped steps begun", Way::Begun),
+    ] {
+        let run = move |device: &Device| adamw(device, way);
         checks.push(Check { name, kind: "f32", allowed: F32, run: Box::new(run) });
     }
     checks.retain(|check| flags.only.as_deref().is_none_or(|only| check.name.contains(only)));
@@ -257,8 +277,17 @@ fn compare(case: Case, dtype: DType, device: &Device) -> Result<(f64, f64), Stri
     run().map_err(|error| error.to_string())
 }
 
+/// How a step of AdamW is taken.
+#[derive(Clone, Copy, PartialEq)]
+enum Way {
+    Step,
+    Clipped,
+    /// Norm and clipping on the device; the last step has a loss that is not a number.
+    Begun,
+}
+
 /// Steps of AdamW on the device against the CPU: the variables and their moments.
-fn adamw(device: &Device, clip: bool) -> Result<(f64, f64), String> {
+fn adamw(device: &Device, way: Way) -> Result<(f64, f64), String> {
     let run = |device: &Device| -> Result<Vec<Tensor>, Box<dyn Error>> {
         let home = |t: &Tensor| t.to_dtype(DType::F32)?.to_device(&Device::Cpu);
         let names = ["first", "second", "third"];
@@ -277,7 +306,15 @@ fn adamw(device: &Device, clip: bool) -> Result<(f64, f64), String> {
                 .map(|shape| Ok(Some(numbers(shape, DType::F32, 9 + step).to_device(device)?)))
                 .collect::<candle_core::Result<_>>()?;
             let mut gradients = Gradients::new(gradients);
-            if clip {
+            if way == Way::Begun {
+                let loss = if step == 2 { f32::NAN } else { 1.0 };
+                let loss = Tensor::new(loss, device)?;
+                let begun = adamw.begin_step(&gradients, &[&loss], Some(1.0), 1e-2, 0)?;
+                let report = adamw.finish_step(begun.ok_or("the device took no step")?)?;
+                norms.extend([report.grad_norm as f32, report.updated as f32]);
+                continue;
+            }
+            if way == Way::Clipped {
                 norms.push(gradients.clip(1.0)? as f32);
             }
             norms.push(adamw.step(&gradients, 1e-2, 0)?.grad_norm as f32);

@@ -34,7 +34,7 @@ say() { echo "$1" | tee -a "$result"; }
 # run STAGE SECONDS COMMAND..: lines of JSON that the command prints get the stage's name and are written at once; a line
 # with its end follows. Returns the command's status, 124 when the time was over.
 run() {
-    local stage=$1 seconds=$2 start status left
+    local stage=$1 seconds=$2 start status left why
     shift 2
     left=$((deadline - SECONDS))
     if [ $left -lt 5 ]; then
@@ -53,9 +53,15 @@ run() {
             esac
         done
     status=${PIPESTATUS[0]}
+    why=
+    if [ "$status" != 0 ]; then
+        # What the program itself said last, e.g. that there is no device.
+        why=$(grep -E '^(error|.*Error)\b' "$out/$stage.log" | tail -1)
+        [ -z "$why" ] || why=",\"error\":$(quoted "$why")"
+    fi
     say "{\"stage\":\"$stage\",\"command\":$(quoted "${*##*/pad-gpu/}"),\"status\":$status,\"took_s\":$(
         awk -v a="$start" -v b="$(date +%s.%N)" 'BEGIN { printf "%.2f", b - a }'
-    )}"
+    )$why}"
     return "$status"
 }
 

@@ -121,12 +121,21 @@ pub fn to_device<B>(
 where
     B: ToDevice + Send + 'static,
 {
+    to_device_by(batches, device, |batch: B, device| batch.to_device(device))
+}
+
+/// [`to_device`] by a function.
+pub(crate) fn to_device_by<B: Send + 'static>(
+    batches: impl Iterator<Item = Result<B>> + Send + 'static,
+    device: &Device,
+    mut upload: impl FnMut(B, &Device) -> Result<B> + Send + 'static,
+) -> Result<OnDevice<B>> {
     if device.is_cpu() {
         return Ok(OnDevice(Place::Here(Box::new(batches.fuse()))));
     }
     let ordered = pad_ops::device::orders_threads(device);
     let device = device.clone();
-    let upload = move |batch: Result<B>| batch?.to_device(&device);
+    let upload = move |batch: Result<B>| upload(batch?, &device);
     Ok(OnDevice(match ordered {
         true => Place::Ahead(ahead(batches, upload)?),
         false => Place::Here(Box::new(batches.fuse().map(upload))),

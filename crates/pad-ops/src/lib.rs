@@ -73,6 +73,7 @@ mod gather_tokens;
 mod gelu;
 mod gpu;
 mod layer_norm;
+mod levels;
 mod linear;
 mod low_rank;
 pub mod machine;
@@ -94,7 +95,10 @@ pub mod text;
 mod threads;
 mod windows;
 
-pub use adamw::{AdamWStep, AdamWSteps, AdamWUpdate, adamw_step, sums_of_squares};
+pub use adamw::{
+    AdamWStep, AdamWSteps, AdamWUpdate, ComingNorms, DeviceNorms, StepNorms, adamw_step,
+    sums_of_squares,
+};
 pub use adaptive_avg_pool2d::adaptive_avg_pool2d;
 pub use attention::{
     AttentionBias, AttentionOptions, attention, attention_packed, attention_packed_biased,
@@ -121,6 +125,7 @@ pub use fuse_patchwise::{Fusion, fuse_patchwise, patchwise_scales};
 pub use gather_tokens::gather_tokens;
 pub use gelu::{gelu, gelu_tanh, quick_gelu};
 pub use layer_norm::layer_norm;
+pub use levels::look_up_levels;
 pub use linear::linear;
 pub use low_rank::{LowRankUpdate, low_rank_update};
 pub use masked_mse::{masked_mse, normalize_patches};

@@ -67,8 +67,8 @@ fn only_ends_with_its_work() {
     assert_eq!(bits(pad_ops::gelu(&x).unwrap()), before);
 }
 
-/// Activation checkpointing of what has no kernel: one node of the graph in place of many, the same
-/// result and gradients.
+/// Activation checkpointing of what has no kernel: two nodes of the graph (the operator, its result)
+/// in place of many, the same result and gradients.
 #[test]
 fn checkpointing_of_compositions() {
     type Branch = fn(&[Tensor], Keep) -> pad_ops::Result<Tensor>;
@@ -101,7 +101,7 @@ fn checkpointing_of_compositions() {
             let (y, [kept, _], many) = run(Keep::Activations);
             let (again, gradients, few) = run(Keep::Nothing);
             let links = shapes.len().div_ceil(2);
-            assert!(few <= 1 + links && few < many, "{name}: {few} nodes, {many} when all is kept");
+            assert!(few <= 2 + links && few < many, "{name}: {few} nodes, {many} when all is kept");
             close(name, &again, &y, 0.0);
             for gradients in gradients {
                 compare(name, &gradients, &kept, 1e-6);

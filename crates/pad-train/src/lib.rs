@@ -74,6 +74,7 @@ pub mod stream;
 mod tally;
 pub mod task;
 pub mod trainer;
+mod unread;
 
 pub use adamw::{AdamW, AdamWConfig};
 pub use checkpoint::{CheckpointConfig, Checkpoints, Every, TrainingCheckpoint};
@@ -83,8 +84,8 @@ pub use error::{BoxError, Error, Result, TensorFaults, WrongTensor};
 pub use gradients::Gradients;
 pub use hook::{EpochInfo, Flow, Hook, StepInfo, TrainerView};
 pub use optimizer::{
-    ByRule, Lion, LionConfig, Optimizer, RmsProp, RmsPropConfig, Sgd, SgdConfig, StepReport,
-    UpdateRule,
+    ByRule, Lion, LionConfig, Optimizer, RmsProp, RmsPropConfig, Sgd, SgdConfig, StepBegun,
+    StepReport, UpdateRule,
 };
 pub use outcome::{Outcome, RunEnd};
 pub use parameter::{Parameter, ParameterSummary, weight_decay_for};

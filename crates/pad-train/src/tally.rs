@@ -17,16 +17,21 @@ pub(crate) struct Tally {
 
 impl Tally {
     pub(crate) fn add(&mut self, losses: &Losses, images: usize) -> Result<()> {
-        self.loss += scalar("total", &losses.total)?;
+        let total = scalar("total", &losses.total)?;
+        let parts = losses.parts.iter().map(|(name, tensor)| Ok((*name, scalar(name, tensor)?)));
+        self.add_numbers(total, &parts.collect::<Result<Vec<_>>>()?, images);
+        Ok(())
+    }
+
+    pub(crate) fn add_numbers(&mut self, total: f64, parts: &[(&'static str, f64)], images: usize) {
+        self.loss += total;
         self.images += images;
-        for (name, tensor) in &losses.parts {
-            let value = scalar(name, tensor)?;
-            match self.parts.iter_mut().find(|(known, _)| known == name) {
+        for &(name, value) in parts {
+            match self.parts.iter_mut().find(|(known, _)| *known == name) {
                 Some((_, sum)) => *sum += value,
                 None => self.parts.push((name, value)),
             }
         }
-        Ok(())
     }
 
     /// This process's sums as a message to the others. Parts that it does not know (all of its

@@ -32,7 +32,7 @@ use serde_json::Value;
 
 use crate::{
     AdamW, BatchIter, Batches, Checkpoints, Collective, Ema, EmaConfig, EpochInfo, Error,
-    Gradients, Hook, LrSchedule, Optimizer, Result, Share, SingleProcess, StepInfo, Task,
+    Gradients, Hook, Losses, LrSchedule, Optimizer, Result, Share, SingleProcess, StepInfo, Task,
     TrainerConfig, TrainerState, TrainerView, TrainingCheckpoint, UnusedParameters,
     checkpoint::{FolderLock, Marks},
     collective::{agree, agree_by, check_parameters, sum_gradients},
@@ -40,7 +40,15 @@ use crate::{
     outcome::{Outcome, RunEnd},
     reach::Reach,
     tally::Tally,
+    unread::{ComingLosses, Micro, NotFinite, Read, Unread, can_wait, check_scalars, totals},
 };
+
+/// How far a step came without waiting for its numbers.
+enum Begun {
+    Unread(Box<Unread>),
+    /// The optimiser has not begun.
+    Read(Tally),
+}
 
 /// A training run, with any [`Optimizer`] ([`AdamW`] if none is named) and any [`LrSchedule`].
 pub struct Trainer<'h, O = AdamW> {
@@ -58,6 +66,8 @@ pub struct Trainer<'h, O = AdamW> {
     group: Arc<dyn Collective>,
     ema: Option<Ema>,
     reach: Reach,
+    /// Whether numbers are read late; `None`: where that saves a GPU from waiting.
+    reads_late: Option<bool>,
 }
 
 impl<'h, O: Optimizer> Trainer<'h, O> {
@@ -86,6 +96,7 @@ impl<'h, O: Optimizer> Trainer<'h, O> {
             group: Arc::new(SingleProcess),
             ema: None,
             reach: Reach::default(),
+            reads_late: None,
         })
     }
 
@@ -179,6 +190,19 @@ impl<'h, O: Optimizer> Trainer<'h, O> {
         self
     }
 
+    /// Sets whether loss and norm of a step are read once the gradients of the next step are
+    /// enqueued, so that a GPU has work while the host reads them. Default: with one process and
+    /// losses on a GPU. Nothing else changes: hooks are called after each step, in the order of steps
+    /// and with the same numbers, before the next update; a loss or gradient that is not finite ends
+    /// the run with the same error before the next update, and the update it belongs to is not made
+    /// (the GPU decides). Of the last step of an epoch, and where the [optimiser](Optimizer::begin_step)
+    /// cannot, the numbers are read at once.
+    #[must_use]
+    pub fn with_late_reading(mut self, late: bool) -> Self {
+        self.reads_late = Some(late);
+        self
+    }
+
     /// Continues from a checkpoint. Hooks get their states when the run starts. Length and schedule
     /// of the run may differ from what they were, see [Extending](self#extending).
     ///
@@ -263,21 +287,51 @@ impl<'h, O: Optimizer> Trainer<'h, O> {
             let failed = |cause| Error::Data { epoch, batch: first, cause };
             let opened = batches.epoch_share(epoch, first, share).map_err(failed);
             let (mut stream, _) = agree_by(group, opened, |_| ())?;
+            let mut unread: Option<Box<Unread>> = None;
+            // Waiting for numbers begins when the step does, or after the hooks of the one before.
+            let mut clock = Instant::now();
             while self.state.epoch == epoch && self.state.step < last_step {
-                let started = Instant::now();
+                if unread.is_none() {
+                    clock = Instant::now();
+                }
                 let mine = self.gradients(task, &mut stream, share);
-                let message = |mine: &Option<(Gradients, Tally)>| {
-                    mine.as_ref().map(|(_, tally)| tally.to_message())
+                if let Some(step) = unread.take() {
+                    let stop = self.read(step, last_step, clock)?;
+                    clock = Instant::now();
+                    if stop && self.state.step < last_step {
+                        return self.end(RunEnd::Stopped, last_step);
+                    }
+                }
+                let message = |mine: &Option<(Gradients, Read)>| match mine {
+                    Some((_, Read::Now(tally))) => Some(tally.to_message()),
+                    Some((_, Read::Later(_))) => Some(Tally::default().to_message()),
+                    None => None,
                 };
                 let (mine, said) = agree_by(group, mine, message)?;
                 let said: Option<Vec<_>> = said.into_iter().collect();
-                let (Some((sum, tally)), Some(said)) = (mine, said) else {
+                let (Some((sum, read)), Some(said)) = (mine, said) else {
                     return self.end(RunEnd::Stopped, last_step);
                 };
                 let sum = sum_gradients(group, self.optimizer.parameters(), sum, epoch)?;
                 let portion = 1.0 / self.config.accumulate as f64;
-                let (mut gradients, tally) =
-                    (sum.scale(portion), tally.joined(&said).scale(portion));
+                let mut gradients = sum.scale(portion);
+                let tally = match read {
+                    Read::Now(tally) => tally.joined(&said).scale(portion),
+                    Read::Later(micros) => match self.begin(&gradients, micros)? {
+                        Begun::Unread(step) if !step.epoch_ended && self.state.step < last_step => {
+                            unread = Some(step);
+                            continue;
+                        }
+                        Begun::Unread(step) => {
+                            let stop = self.read(step, last_step, clock)?;
+                            if stop && self.state.step < last_step {
+                                return self.end(RunEnd::Stopped, last_step);
+                            }
+                            continue;
+                        }
+                        Begun::Read(tally) => tally.scale(portion),
+                    },
+                };
                 if !tally.is_empty() {
                     let place = (self.state.step + 1, epoch);
                     self.reach.note(self.optimizer.parameters(), &gradients, place)?;
@@ -292,7 +346,7 @@ impl<'h, O: Optimizer> Trainer<'h, O> {
                 if let Some(ema) = &mut self.ema {
                     ema.update(self.state.step + 1)?;
                 }
-                let info = tally.info(&self.state, lr, grad_norm, started.elapsed().as_secs_f64());
+                let info = tally.info(&self.state, lr, grad_norm, clock.elapsed().as_secs_f64());
                 let epoch_ended = self.state.advance();
                 let stop = self.after_step(&info, epoch_ended, last_step);
                 let stop = agree(group, stop)?.contains(&true);
@@ -302,6 +356,54 @@ impl<'h, O: Optimizer> Trainer<'h, O> {
             }
         }
         self.end(RunEnd::Finished, last_step)
+    }
+
+    /// Enqueues the update of the next step without reading anything. Where that cannot be, reads the
+    /// losses.
+    fn begin(&mut self, gradients: &Gradients, micros: Vec<Micro>) -> Result<Begun> {
+        let TrainerState { step, epoch, .. } = self.state;
+        check_scalars(&micros)?;
+        if micros.iter().any(|micro| micro.images > 0) {
+            self.reach.note(self.optimizer.parameters(), gradients, (step + 1, epoch))?;
+        }
+        let (lr, clip_norm) = (self.lr()?, self.config.clip_norm);
+        let totals = totals(&micros);
+        let begun = self.optimizer.begin_step(gradients, &totals, clip_norm, lr, epoch)?;
+        let losses = ComingLosses::fetch(micros)?;
+        let Some(begun) = begun else {
+            let tally = losses.wait()?.map_err(|fault| self.stopped_by(fault.what()))?;
+            return Ok(Begun::Read(tally));
+        };
+        let before = self.state.clone();
+        let epoch_ended = self.state.advance();
+        Ok(Begun::Unread(Box::new(Unread { losses, begun, before, lr, epoch_ended })))
+    }
+
+    /// Reads the numbers of a step that was enqueued, and calls the hooks. Returns whether this
+    /// process stops.
+    fn read(&mut self, step: Box<Unread>, last_step: usize, clock: Instant) -> Result<bool> {
+        let Unread { losses, begun, before, lr, epoch_ended } = *step;
+        let tally = losses.wait();
+        let report = self.optimizer.finish_step(begun);
+        let tally = match tally? {
+            Ok(tally) => tally.scale(1.0 / self.config.accumulate as f64),
+            Err(fault) => {
+                self.state = before;
+                return Err(self.stopped_by(fault.what()));
+            }
+        };
+        let report = match report {
+            Ok(report) => report,
+            Err(error) => {
+                self.state = before;
+                return Err(self.diverged(error));
+            }
+        };
+        if let Some(ema) = &mut self.ema {
+            ema.update(before.step + 1)?;
+        }
+        let info = tally.info(&before, lr, report.grad_norm, clock.elapsed().as_secs_f64());
+        self.after_step(&info, epoch_ended, last_step)
     }
 
     /// The learning rate of the next step.
@@ -389,10 +491,10 @@ impl<'h, O: Optimizer> Trainer<'h, O> {
         task: &T,
         stream: &mut BatchIter<'_, T::Batch>,
         share: Share,
-    ) -> Result<Option<(Gradients, Tally)>> {
+    ) -> Result<Option<(Gradients, Read)>> {
         let TrainerState { step, epoch, batch_in_epoch, batches_per_epoch, .. } = self.state;
         let micro_batches = self.config.accumulate;
-        let mut tally = Tally::default();
+        let mut read = Read::Later(Vec::new());
         let mut sum: Option<Gradients> = None;
         for micro in (share.rank..micro_batches).step_by(share.of) {
             if self.stop.load(Ordering::Relaxed) {
@@ -416,12 +518,26 @@ impl<'h, O: Optimizer> Trainer<'h, O> {
             let store = pad_ops::backward(&losses.total)
                 .map_err(|error| Error::candle("backward of", "total")(error.into()))?;
             let losses = losses.detached(); // and with their history the activations go
-            // Only now is the loss looked at: that waits for an accelerator, which then has the
-            // backward to do.
-            tally.add(&losses, images)?;
-            if !tally.loss.is_finite() {
-                let loss = tally.loss;
-                return Err(self.stopped_by(format!("the loss is {loss} in batch {number}")));
+            // Only now is the loss looked at, if not later: that waits for an accelerator, which then
+            // has the backward to do.
+            let late = self.reads_late(share, &losses);
+            match &mut read {
+                Read::Later(micros) if late => micros.push(Micro { number, losses, images }),
+                Read::Later(micros) if micros.is_empty() => {
+                    let mut tally = Tally::default();
+                    self.tally(&mut tally, (number, images), &losses)?;
+                    read = Read::Now(tally);
+                }
+                Read::Later(micros) => {
+                    // Its micro-batches are not alike.
+                    check_scalars(micros)?;
+                    let coming = ComingLosses::fetch(std::mem::take(micros))?;
+                    let tally = coming.wait()?;
+                    let mut tally = tally.map_err(|fault| self.stopped_by(fault.what()))?;
+                    self.tally(&mut tally, (number, images), &losses)?;
+                    read = Read::Now(tally);
+                }
+                Read::Now(tally) => self.tally(tally, (number, images), &losses)?,
             }
             let fresh = Gradients::from_store(self.optimizer.parameters(), &store, epoch);
             sum = Some(match sum {
@@ -430,7 +546,30 @@ impl<'h, O: Optimizer> Trainer<'h, O> {
             });
         }
         let none = || Gradients::new(vec![None; self.optimizer.parameters().len()]);
-        Ok(Some((sum.unwrap_or_else(none), tally)))
+        if matches!(&read, Read::Later(micros) if micros.is_empty()) {
+            read = Read::Now(Tally::default());
+        }
+        Ok(Some((sum.unwrap_or_else(none), read)))
+    }
+
+    /// Reads the losses of a micro-batch.
+    fn tally(
+        &self,
+        tally: &mut Tally,
+        (number, images): (usize, usize),
+        losses: &Losses,
+    ) -> Result<()> {
+        tally.add(losses, images)?;
+        match tally.loss.is_finite() {
+            true => Ok(()),
+            false => Err(self.stopped_by(NotFinite { loss: tally.loss, number }.what())),
+        }
+    }
+
+    /// Whether these losses are read after the next step's gradients are enqueued.
+    fn reads_late(&self, share: Share, losses: &Losses) -> bool {
+        let gpu = losses.total.device().is_cuda();
+        share.of == 1 && can_wait(losses) && self.reads_late.unwrap_or(gpu)
     }
 
     /// Checks settings against data and checkpoints, and returns the number of the last step and the

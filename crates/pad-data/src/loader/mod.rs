@@ -11,6 +11,7 @@
 
 mod batch;
 mod cache;
+mod levels;
 mod pool;
 mod reader;
 mod unreadable;
@@ -24,13 +25,14 @@ use serde::{Deserialize, Serialize};
 pub use self::{batch::Batch, unreadable::UnreadableImage};
 use self::{
     cache::Cache,
+    levels::LevelValues,
     pool::{Plan, Pool},
     reader::{Reader, Source},
     unreadable::Unreadable,
 };
 use crate::{
     Error, Result,
-    ahead::{OnDevice, ToDevice, to_device},
+    ahead::{OnDevice, ToDevice, to_device, to_device_by},
     dataset::Dataset,
     image::DecodeOptions,
     transform::{Transform, detection::DetectionTargets},
@@ -185,6 +187,17 @@ impl<L: Send + 'static> Loader<L> {
         first: usize,
         stride: usize,
     ) -> Result<EpochBatches<L>> {
+        self.epoch_as(epoch, first, stride, false)
+    }
+
+    /// Batches of values, or of `levels` where they can be.
+    fn epoch_as(
+        &self,
+        epoch: u64,
+        first: usize,
+        stride: usize,
+        levels: bool,
+    ) -> Result<EpochBatches<L>> {
         let stride = stride.max(1);
         let key = Key::new(self.config.seed).epoch(epoch);
         let mut order: Vec<usize> = (0..self.len()).collect();
@@ -197,6 +210,7 @@ impl<L: Send + 'static> Loader<L> {
             epoch,
             key,
             batch_size: self.config.batch_size,
+            levels: AtomicBool::new(levels),
             stop: AtomicBool::new(false),
         });
         let end = self.batches_per_epoch();
@@ -218,7 +232,8 @@ impl<L: Send + 'static> Loader<L> {
     }
 
     /// [`Loader::epoch_strided`] on `device`; to a GPU each batch is copied while the one before it
-    /// is used.
+    /// is used, to CUDA devices as bytes if all its images are of 8 bits: they become the same values
+    /// there.
     ///
     /// # Errors
     /// [`Error::Worker`] if a thread cannot be started.
@@ -232,7 +247,13 @@ impl<L: Send + 'static> Loader<L> {
     where
         L: ToDevice,
     {
-        to_device(self.epoch_strided(epoch, first, stride)?, device)
+        let tables = if device.is_cuda() { self.reader.level_tables() } else { None };
+        let Some(tables) = tables else {
+            return to_device(self.epoch_strided(epoch, first, stride)?, device);
+        };
+        let mut values = LevelValues::new(tables);
+        let batches = self.epoch_as(epoch, first, stride, true)?;
+        to_device_by(batches, device, move |batch, device| values.of(batch, device))
     }
 
     /// The images that could not be read so far, by index, each once.

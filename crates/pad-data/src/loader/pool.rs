@@ -25,6 +25,9 @@ pub(super) struct Plan<L> {
     pub(super) epoch: u64,
     pub(super) key: Key,
     pub(super) batch_size: usize,
+    /// Whether batches are levels where they can be. No more once one could not: a set is of one
+    /// kind, as a rule.
+    pub(super) levels: AtomicBool,
     pub(super) stop: AtomicBool,
 }
 
@@ -34,7 +37,14 @@ impl<L> Plan<L> {
         let start = number * self.batch_size;
         let end = (start + self.batch_size).min(self.order.len());
         let place = Place { epoch: self.epoch, number };
-        self.reader.read(place, &self.order[start..end], self.key, &self.stop)
+        let indices = &self.order[start..end];
+        if self.levels.load(Ordering::Relaxed) {
+            if let Some(read) = self.reader.read_levels(place, indices, self.key, &self.stop)? {
+                return Ok(read);
+            }
+            self.levels.store(false, Ordering::Relaxed);
+        }
+        self.reader.read(place, indices, self.key, &self.stop)
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use candle_core::{Device, Tensor};
+use candle_core::{Device, Tensor, WithDType};
 use pad_ops::rng::Key;
 
 use super::{batch::Batch, cache::Cache, unreadable::UnreadableImage};
@@ -41,6 +41,18 @@ pub(super) trait Reader<L>: Send + Sync {
     /// is not used any more, and may be short.
     fn read(&self, place: Place, indices: &[usize], key: Key, stop: &AtomicBool)
     -> Result<Read<L>>;
+
+    /// The same with images of levels (u8); `None` if not all samples have them.
+    fn read_levels(
+        &self,
+        place: Place,
+        indices: &[usize],
+        key: Key,
+        stop: &AtomicBool,
+    ) -> Result<Option<Read<L>>>;
+
+    /// What each level becomes, `C` tables of 256; `None` if there are no levels.
+    fn level_tables(&self) -> Option<Vec<f32>>;
 }
 
 /// A set and its transform.
@@ -63,8 +75,8 @@ impl<D: Dataset, T: Transform<D::Sample>> Source<D, T> {
         Ok(sample)
     }
 
-    fn write(&self, index: usize, key: Key, out: &mut [f32]) -> Result<T::Label> {
-        let write = || self.transform.write(self.prepared(index)?, key.sample(index as u64), out);
+    /// Calls `write` for a sample; a panic is an error.
+    fn caught<R>(&self, index: usize, write: impl FnOnce() -> Result<R>) -> Result<R> {
         catch_unwind(AssertUnwindSafe(write)).unwrap_or_else(|panic| {
             let what = format!(
                 "reading image {index} ({}) panicked: {}",
@@ -73,6 +85,47 @@ impl<D: Dataset, T: Transform<D::Sample>> Source<D, T> {
             );
             Err(Error::Worker { what })
         })
+    }
+
+    /// A batch whose samples `write` writes; `None` as soon as it returns `None`.
+    fn batch<P: WithDType + Default>(
+        &self,
+        Place { epoch, number }: Place,
+        indices: &[usize],
+        stop: &AtomicBool,
+        write: impl Fn(usize, &mut [P]) -> Result<Option<T::Label>>,
+    ) -> Result<Option<Read<T::Labels>>> {
+        let shape = self.transform.shape();
+        let mut pixels = vec![P::default(); indices.len() * shape.len()];
+        let (mut read, mut labels) =
+            (Vec::with_capacity(indices.len()), Vec::with_capacity(indices.len()));
+        let mut failed = Vec::new();
+        for &index in indices {
+            if stop.load(Ordering::Relaxed) {
+                break;
+            }
+            // A failed sample leaves its place to the next one.
+            let out = &mut pixels[read.len() * shape.len()..][..shape.len()];
+            match self.caught(index, || write(index, out)) {
+                Ok(Some(label)) => {
+                    read.push(index);
+                    labels.push(label);
+                }
+                Ok(None) => return Ok(None),
+                Err(error) if error.is_of_one_file() => {
+                    let name = self.dataset.name(index);
+                    failed.push(UnreadableImage { index, name, reason: error.to_string() });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        pixels.truncate(read.len() * shape.len());
+        let dims = (read.len(), shape.channels, shape.size.height, shape.size.width);
+        let images = Tensor::from_vec(pixels, dims, &Device::Cpu)?;
+        let (images, labels) = self.transform.collate(images, labels)?;
+        let names = read.iter().map(|&index| self.dataset.name(index)).collect();
+        let batch = Batch { epoch, number, indices: read, names, images, labels };
+        Ok(Some(Read { batch, failed }))
     }
 }
 
@@ -87,40 +140,35 @@ impl<D: Dataset, T: Transform<D::Sample>> Reader<T::Labels> for Source<D, T> {
 
     fn read(
         &self,
-        Place { epoch, number }: Place,
+        place: Place,
         indices: &[usize],
         key: Key,
         stop: &AtomicBool,
     ) -> Result<Read<T::Labels>> {
-        let shape = self.transform.shape();
-        let mut pixels = vec![0.0; indices.len() * shape.len()];
-        let (mut read, mut labels) =
-            (Vec::with_capacity(indices.len()), Vec::with_capacity(indices.len()));
-        let mut failed = Vec::new();
-        for &index in indices {
-            if stop.load(Ordering::Relaxed) {
-                break;
-            }
-            // A failed sample leaves its place to the next one.
-            let out = &mut pixels[read.len() * shape.len()..][..shape.len()];
-            match self.write(index, key, out) {
-                Ok(label) => {
-                    read.push(index);
-                    labels.push(label);
-                }
-                Err(error) if error.is_of_one_file() => {
-                    let name = self.dataset.name(index);
-                    failed.push(UnreadableImage { index, name, reason: error.to_string() });
-                }
-                Err(error) => return Err(error),
-            }
+        let write = |index: usize, out: &mut [f32]| {
+            let sample = self.prepared(index)?;
+            self.transform.write(sample, key.sample(index as u64), out).map(Some)
+        };
+        match self.batch(place, indices, stop, write)? {
+            Some(read) => Ok(read),
+            None => Err(Error::Worker { what: "a sample was not written".into() }),
         }
-        pixels.truncate(read.len() * shape.len());
-        let dims = (read.len(), shape.channels, shape.size.height, shape.size.width);
-        let images = Tensor::from_vec(pixels, dims, &Device::Cpu)?;
-        let (images, labels) = self.transform.collate(images, labels)?;
-        let names = read.iter().map(|&index| self.dataset.name(index)).collect();
-        let batch = Batch { epoch, number, indices: read, names, images, labels };
-        Ok(Read { batch, failed })
+    }
+
+    fn read_levels(
+        &self,
+        place: Place,
+        indices: &[usize],
+        key: Key,
+        stop: &AtomicBool,
+    ) -> Result<Option<Read<T::Labels>>> {
+        self.batch(place, indices, stop, |index: usize, out: &mut [u8]| {
+            let sample = self.prepared(index)?;
+            self.transform.write_levels(&sample, key.sample(index as u64), out)
+        })
+    }
+
+    fn level_tables(&self) -> Option<Vec<f32>> {
+        self.transform.level_tables()
     }
 }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     Error, Result,
-    image::{Image, expect_channels, expect_gray_channels},
+    image::{Image, Pixels, expect_channels, expect_gray_channels},
     rect::Rect,
     resize::{Filter, Planes, Resampling, with_planes},
     roi::Roi,
@@ -162,6 +162,36 @@ impl ImagePipeline {
         })
     }
 
+    /// Writes the levels of an image of 8 bits; `false` for others.
+    fn write_image_levels(
+        &self,
+        image: &Image,
+        rois: &[Roi],
+        key: Key,
+        out: &mut [u8],
+    ) -> Result<bool> {
+        if !matches!(image.pixels(), Pixels::U8(_)) {
+            return Ok(false);
+        }
+        self.validate()?;
+        self.shape().check_len(out)?;
+        let (resampling, flip) = self.draw(image.size(), rois, key)?;
+        let (area, width) = (self.size.area(), self.size.width);
+        with_planes(image, &resampling, self.filter, |planes| {
+            let Planes::U8(planes) = planes else { return false };
+            for (channel, out) in out.chunks_exact_mut(area).enumerate() {
+                let plane = if image.channels() == 1 { 0 } else { channel };
+                let plane = &planes[plane * area..][..area];
+                write_rows(out.chunks_exact_mut(width), plane, flip, |level| level);
+            }
+            true
+        })
+    }
+
+    fn tables(&self) -> Vec<f32> {
+        (0..self.channels).flat_map(|channel| self.normalize.table(channel)).collect()
+    }
+
     /// Normalises planes of `channels` channels (1, or the number of the sample's) into `out`.
     fn fill(&self, planes: Planes<'_>, channels: usize, flip: Flip, out: &mut [f32]) {
         let area = self.size.area();
@@ -188,11 +218,11 @@ impl ImagePipeline {
     }
 }
 
-fn write_rows<'a, T: Copy>(
-    rows: impl Iterator<Item = &'a mut [f32]>,
+fn write_rows<'a, T: Copy, V: 'a>(
+    rows: impl Iterator<Item = &'a mut [V]>,
     plane: &[T],
     flip: Flip,
-    value: impl Fn(T) -> f32,
+    value: impl Fn(T) -> V,
 ) {
     let mut plane = plane;
     for row in rows {
@@ -231,6 +261,14 @@ impl Transform<Image> for ImagePipeline {
         self.write_image(&image, &[], key, out)
     }
 
+    fn level_tables(&self) -> Option<Vec<f32>> {
+        Some(self.tables())
+    }
+
+    fn write_levels(&self, image: &Image, key: Key, out: &mut [u8]) -> Result<Option<()>> {
+        Ok(self.write_image_levels(image, &[], key, out)?.then_some(()))
+    }
+
     fn collate(&self, images: Tensor, _: Vec<()>) -> Result<(Tensor, ())> {
         Ok((images, ()))
     }
@@ -254,6 +292,15 @@ impl Transform<RoiImage> for ImagePipeline {
 
     fn write(&self, sample: RoiImage, key: Key, out: &mut [f32]) -> Result<()> {
         self.write_image(&sample.image, &sample.rois, key, out)
+    }
+
+    fn level_tables(&self) -> Option<Vec<f32>> {
+        Some(self.tables())
+    }
+
+    fn write_levels(&self, sample: &RoiImage, key: Key, out: &mut [u8]) -> Result<Option<()>> {
+        let written = self.write_image_levels(&sample.image, &sample.rois, key, out)?;
+        Ok(written.then_some(()))
     }
 
     fn collate(&self, images: Tensor, _: Vec<()>) -> Result<(Tensor, ())> {
@@ -280,6 +327,20 @@ impl Transform<ClassifiedImage> for ImagePipeline {
     fn write(&self, sample: ClassifiedImage, key: Key, out: &mut [f32]) -> Result<usize> {
         self.write_image(&sample.image, &[], key, out)?;
         Ok(sample.class)
+    }
+
+    fn level_tables(&self) -> Option<Vec<f32>> {
+        Some(self.tables())
+    }
+
+    fn write_levels(
+        &self,
+        sample: &ClassifiedImage,
+        key: Key,
+        out: &mut [u8],
+    ) -> Result<Option<usize>> {
+        let written = self.write_image_levels(&sample.image, &[], key, out)?;
+        Ok(written.then_some(sample.class))
     }
 
     fn collate(&self, images: Tensor, labels: Vec<usize>) -> Result<(Tensor, Vec<usize>)> {

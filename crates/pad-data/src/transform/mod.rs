@@ -56,7 +56,7 @@ impl SampleShape {
     ///
     /// # Errors
     /// [`Error::Setting`] for any length but [`SampleShape::len`].
-    pub fn check_len(&self, out: &[f32]) -> Result<()> {
+    pub fn check_len<T>(&self, out: &[T]) -> Result<()> {
         if out.len() == self.len() {
             return Ok(());
         }
@@ -106,8 +106,26 @@ pub trait Transform<S: Sample>: Send + Sync {
     /// The content of `out` is unspecified then.
     fn write(&self, sample: S, key: Key, out: &mut [f32]) -> Result<Self::Label>;
 
-    /// Puts the labels of a batch together. `images` is `(B, C, H, W)`, with `B` of 0 if no sample
-    /// could be read; a transform may cut it, for example to the size of its largest image.
+    /// Returns the value that [`Transform::write`] gives each of 256 levels, `C` tables of 256 in a
+    /// row, if samples of 8 bits can be written as levels: batches of such travel to a GPU as bytes
+    /// and become values there. Default: `None`.
+    fn level_tables(&self) -> Option<Vec<f32>> {
+        None
+    }
+
+    /// Writes a sample as levels, in the order of [`Transform::write`]: looked up in the tables they
+    /// are the values that it writes, bit for bit. Returns `None` for a sample that has no 8-bit
+    /// levels (the default).
+    ///
+    /// # Errors
+    /// As [`Transform::write`].
+    fn write_levels(&self, sample: &S, key: Key, out: &mut [u8]) -> Result<Option<Self::Label>> {
+        let _ = (sample, key, out);
+        Ok(None)
+    }
+
+    /// Puts the labels of a batch together. `images` is `(B, C, H, W)`, f32 or levels (u8), with `B`
+    /// of 0 if no sample could be read; a transform may cut it, for example to the size of its largest image.
     ///
     /// # Errors
     /// candle's.

@@ -92,24 +92,47 @@ impl Plan {
     }
 }
 
-/// The sum of squares of each tensor (f32, contiguous, none empty), as f64 on the device.
-pub(super) fn squares(tensors: &[&Tensor]) -> Result<Option<Tensor>> {
+/// What is made of the norms of gradients where they are.
+pub(super) struct Judging<'a> {
+    /// f32, in one array.
+    pub(super) losses: Option<&'a Tensor>,
+    /// Of all gradients.
+    pub(super) factor: f64,
+    pub(super) max_norm: Option<f64>,
+}
+
+/// The sum of squares of each tensor (f32, contiguous, none empty), as f64 on the device; and with
+/// `judging` the norm, the clipped factor and whether all is finite.
+pub(super) fn norms(
+    tensors: &[&Tensor],
+    judging: Option<&Judging<'_>>,
+) -> Result<Option<[Tensor; 2]>> {
     let Some(first) = tensors.first() else { return Ok(None) };
     let plan = Plan::new(tensors.iter().map(|tensor| tensor.elem_count()), first)?;
     let launch = plan.launch("chunk_squares", plan.chunks, (DType::F64, plan.chunks))?;
     let table: Vec<Option<&Tensor>> = tensors.iter().copied().map(Some).collect();
     let partial = gpu::run_all(&launch, &[Some(&plan.words)], &table)?;
-    let mut launch = plan.launch("tensor_squares", plan.tensors, (DType::F64, plan.tensors))?;
-    launch.numbers.push(int(plan.chunks)?);
-    let inputs: Vec<&Tensor> = std::iter::once(&plan.words).chain(&partial).collect();
-    Ok(Some(gpu::run(&launch, &inputs)?))
+    let mut launch = plan.launch("gradient_norms", 1, (DType::F64, plan.tensors))?;
+    launch.more.push((DType::F64, Shape::from(if judging.is_some() { 3 } else { 0 })));
+    let losses = judging.and_then(|judging| judging.losses);
+    let count = losses.map_or(0, Tensor::elem_count);
+    let (factor, max_norm) = judging.map_or((1.0, None), |j| (j.factor, j.max_norm));
+    launch.numbers.extend([
+        int(plan.chunks)?,
+        int(count)?,
+        Number::Double(factor),
+        Number::Double(max_norm.unwrap_or(0.0)),
+    ]);
+    let inputs = [Some(&plan.words), partial.first(), losses];
+    Ok(Some(gpu::several(&launch, &inputs)?))
 }
 
 /// A parameter, its gradient and both moments, and the numbers of its step.
 pub(super) type Entry = ([Tensor; 4], AdamWStep);
 
-/// Steps of parameters (f32, contiguous, none empty) in place, in one launch.
-pub(super) fn many(entries: &[Entry]) -> Result<()> {
+/// Steps of parameters (f32, contiguous, none empty) in place, in one launch. With a `verdict` of
+/// [`norms`] its factor, and nothing where it is against.
+pub(super) fn many(entries: &[Entry], verdict: Option<&Tensor>) -> Result<()> {
     let Some(([first, ..], common)) = entries.first() else { return Ok(()) };
     let plan = Plan::new(entries.iter().map(|([p, ..], _)| p.elem_count()), first)?;
     let factors = entries.iter().flat_map(|(_, step)| {
@@ -122,6 +145,6 @@ pub(super) fn many(entries: &[Entry]) -> Result<()> {
     launch.numbers.extend(same.map(|factor| Number::Float(factor as f32)));
     let table: Vec<Option<&Tensor>> =
         entries.iter().flat_map(|(tensors, _)| tensors.iter().map(Some)).collect();
-    gpu::run_all(&launch, &[Some(&plan.words), Some(&factors)], &table)?;
+    gpu::run_all(&launch, &[Some(&plan.words), Some(&factors), verdict], &table)?;
     Ok(())
 }

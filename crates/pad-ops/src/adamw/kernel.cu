@@ -57,21 +57,45 @@ extern "C" __global__ void chunk_squares(
     if (threadIdx.x == 0) partial[blockIdx.x] = sum;
 }
 
-// `squares` (tensors): the sums over the chunks of each tensor, in their order. A block takes a tensor.
-extern "C" __global__ void tensor_squares(const unsigned* plan, const double* partial, double* squares, int tensors, int chunks) {
-    int tensor = (int)blockIdx.x;
-    int first = (int)plan[2 * tensor + 1], end = tensor + 1 < tensors ? (int)plan[2 * tensor + 3] : chunks;
-    double sum = 0.0;
-    for (int chunk = first + (int)threadIdx.x; chunk < end; chunk += (int)blockDim.x) sum += partial[chunk];
-    sum = block_sum(sum);
-    if (threadIdx.x == 0) squares[tensor] = sum;
+__device__ inline bool is_finite(double value) { return value - value == 0.0; }
+
+// `squares` (tensors): the sums over the chunks of each tensor, in their order. One block. `verdict` (3), if it is there: the
+// norm of all gradients times `factor`; what they are to be multiplied by, `factor` clipped to the norm `max_norm` (0: it is
+// not); and 1 if each tensor's norm and all `losses` are finite, else 0.
+extern "C" __global__ void gradient_norms(
+    const unsigned* plan, const double* partial, const float* losses, double* squares, double* verdict, int tensors, int chunks,
+    int loss_count, double factor, double max_norm) {
+    for (int tensor = (int)threadIdx.x; tensor < tensors; tensor += (int)blockDim.x) {
+        int first = (int)plan[2 * tensor + 1], end = tensor + 1 < tensors ? (int)plan[2 * tensor + 3] : chunks;
+        double sum = 0.0;
+        for (int chunk = first; chunk < end; chunk++) sum += partial[chunk];
+        squares[tensor] = sum;
+    }
+    __syncthreads();
+    if (!verdict || threadIdx.x != 0) return;
+    double total = 0.0;
+    bool finite = true;
+    for (int tensor = 0; tensor < tensors; tensor++) {
+        total += squares[tensor];
+        finite = finite && is_finite(factor * sqrt(squares[tensor]));
+    }
+    for (int i = 0; i < loss_count; i++) finite = finite && is_finite(losses[i]);
+    double norm = fabs(factor) * sqrt(total), shrink = max_norm / (norm + 1e-6);
+    verdict[0] = norm;
+    verdict[1] = max_norm > 0.0 && is_finite(norm) && shrink < 1.0 ? factor * shrink : factor;
+    verdict[2] = finite ? 1.0 : 0.0;
 }
 
-// Both kernels above for many tensors, in place. `table`: parameter, gradient, both moments of each; `factors` (tensors, 3):
-// keep, step size, root of the second moment's correction. `none` has no values.
+// AdamW for many tensors, in place. `table`: parameter, gradient, both moments of each; `factors` (tensors, 3): keep, step
+// size, root of the second moment's correction. With a `verdict` its factor in place of `gradient_factor`, and no step where it
+// is not 1. `none` has no values.
 extern "C" __global__ void adamw_many(
-    const unsigned* plan, const float* factors, const unsigned long long* table, float* none, int tensors,
+    const unsigned* plan, const float* factors, const double* verdict, const unsigned long long* table, float* none, int tensors,
     float gradient_factor, float toward, float beta2, float fresh, float eps) {
+    if (verdict) {
+        if (verdict[2] != 1.0) return;
+        gradient_factor = (float)verdict[1];
+    }
     int tensor;
     long long first, end;
     chunk_of(plan, tensors, &tensor, &first, &end);

@@ -11,7 +11,7 @@ use candle_core::Tensor;
 use crate::{Result, check, gpu};
 pub use reference::adamw_step_reference;
 pub use step::{AdamWStep, AdamWUpdate};
-pub use together::{AdamWSteps, sums_of_squares};
+pub use together::{AdamWSteps, ComingNorms, DeviceNorms, StepNorms, sums_of_squares};
 
 /// ```text
 /// g ← g · gradient_factor

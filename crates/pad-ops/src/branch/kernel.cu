@@ -20,6 +20,29 @@ __device__ inline void bias4(const X* bias, long long at, int d, int left, bool 
     }
 }
 
+// Divisions of 64 bits are slow.
+__device__ inline long long quotient(long long a, int b) { return a >> 32 ? a / b : (long long)((unsigned)a / (unsigned)b); }
+
+// What the branch's result in a row is multiplied by beside `gamma`: the factor of its image.
+__device__ inline float factor_of(const X* factors, long long row, int tokens) {
+    return factors ? load(factors, quotient(row, tokens)) : 1.0f;
+}
+
+// Four values of what the branch's result is multiplied by, `gamma` times the factor of the row's image, from value `at` on; 1
+// where both are absent.
+__device__ inline void scale4(
+    const X* gamma, const X* factors, long long at, int d, int tokens, int left, bool whole, float* out) {
+    if (gamma) {
+        bias4(gamma, at, d, left, whole, out);
+    } else {
+        for (int k = 0; k < 4; k++) out[k] = 1.0f;
+    }
+    if (!factors) return;
+    // Four values of a row where `whole`.
+    float factor = factor_of(factors, quotient(at, d), tokens);
+    for (int k = 0; k < left; k++) out[k] *= whole ? factor : factor_of(factors, quotient(at + k, d), tokens);
+}
+
 // y = LN(x), and of the same rows a second norm with other weights and eps. `moments` (rows, 3): mean, 1 / sqrt(var + eps) of
 // both. A warp takes a row.
 extern "C" __global__ void branch_norm(
@@ -63,12 +86,10 @@ extern "C" __global__ void branch_norm(
 }
 
 // d_x = d_residual + the gradients through one or both norms of a row: with n = (x - mean) rstd and g = d_y weight each
-// rstd (g - mean(g) - n mean(g n)). A warp takes a row.
-extern "C" __global__ void branch_norm_backward(
+// rstd (g - mean(g) - n mean(g n)). A warp takes the row.
+__device__ inline void norm_backward_row(
     const X* x, const X* weight, const T* d_y, const X* weight2, const T* d_y2, const X* d_residual, const float* moments,
-    X* d_x, int rows, int d) {
-    long long row = warp_row();
-    if (row >= rows) return;
+    X* d_x, long long row, int d) {
     bool whole = d % 4 == 0 && aligned(x) && aligned(weight) && aligned(d_y) && aligned(weight2) && aligned(d_y2) &&
                  aligned(d_residual) && aligned(d_x);
     float mean = moments[3 * row], rstd = moments[3 * row + 1], rstd2 = moments[3 * row + 2];
@@ -109,6 +130,57 @@ extern "C" __global__ void branch_norm_backward(
         }
         store4(d_x, row * d + i, d - i, whole, total);
     }
+}
+
+extern "C" __global__ void branch_norm_backward(
+    const X* x, const X* weight, const T* d_y, const X* weight2, const T* d_y2, const X* d_residual, const float* moments,
+    X* d_x, int rows, int d) {
+    long long row = warp_row();
+    if (row < rows) norm_backward_row(x, weight, d_y, weight2, d_y2, d_residual, moments, d_x, row, d);
+}
+
+// Adds the sums of d_y n and of d_y over rows `first` to `end` to `sums` (2, d).
+__device__ inline void add_affine(
+    const X* x, const T* d_y, const float* moments, int which, long long first, long long end, int d, float* sums) {
+    bool whole = d % 4 == 0 && aligned(x) && aligned(d_y);
+    for (int i = 4 * (int)threadIdx.x; i < d; i += 4 * (int)blockDim.x) {
+        float weight_sums[4] = {0.0f, 0.0f, 0.0f, 0.0f}, bias_sums[4] = {0.0f, 0.0f, 0.0f, 0.0f}, four[4], g[4];
+        for (long long row = first; row < end; row++) {
+            float mean = moments[3 * row], rstd = moments[3 * row + which];
+            load4(x, row * d + i, d - i, whole, four);
+            load4(d_y, row * d + i, d - i, whole, g);
+            for (int k = 0; k < 4; k++) {
+                weight_sums[k] += g[k] * (four[k] - mean) * rstd;
+                bias_sums[k] += g[k];
+            }
+        }
+        for (int k = 0; k < 4 && i + k < d; k++) {
+            sums[i + k] += weight_sums[k];
+            sums[d + i + k] += bias_sums[k];
+        }
+    }
+}
+
+// The same, and the gradients of the norms' weights and biases: of the first where `sums1`, of the second where `sums2`.
+// `partial` (chunks, 2 d or 4 d): sums of d_y n and of d_y over a chunk of rows. A block takes a chunk, eight rows at a time: a
+// warp each, then for the sums a thread some columns, of what the warps have just read.
+extern "C" __global__ void branch_norm_backward_and_sum(
+    const X* x, const X* weight, const T* d_y, const X* weight2, const T* d_y2, const X* d_residual, const float* moments,
+    X* d_x, float* partial, int rows, int d, int chunks, int sums1, int sums2) {
+    __shared__ float sums[NORM_SUMS];
+    int width = 2 * d * (sums1 + sums2), per_chunk = (rows + chunks - 1) / chunks;
+    for (int i = (int)threadIdx.x; i < width; i += (int)blockDim.x) sums[i] = 0.0f;
+    __syncthreads();
+    long long first = (long long)blockIdx.x * per_chunk, end = first + per_chunk < rows ? first + per_chunk : rows;
+    for (long long eight = first; eight < end; eight += 8) {
+        long long row = eight + threadIdx.x / 32, last = eight + 8 < end ? eight + 8 : end;
+        if (row < end) norm_backward_row(x, weight, d_y, weight2, d_y2, d_residual, moments, d_x, row, d);
+        // A column is the same thread's each time.
+        if (sums1) add_affine(x, d_y, moments, 1, eight, last, d, sums);
+        if (sums2) add_affine(x, d_y2, moments, 2, eight, last, d, sums + (sums1 ? 2 * d : 0));
+    }
+    __syncthreads();
+    for (int i = (int)threadIdx.x; i < width; i += (int)blockDim.x) partial[(long long)blockIdx.x * width + i] = sums[i];
 }
 
 // Rows of a chunk of all rows, for sums over rows: the same chunks for the same number of rows.
@@ -167,27 +239,30 @@ extern "C" __global__ void branch_sum_affine(
     }
 }
 
-// What gradients of parameters end with. `sums` (n0 + n1 + n2 + n3): up to four arrays (chunks, n) summed over their chunks, in
-// their order. And two products from T to X; each may have no values.
+// What gradients of parameters end with. `sums` (n0 + n1 + n2 + n3): up to four arrays (chunks, n) summed over their chunks;
+// a block takes 32 columns, its warps chunks in turn. And two products from T to X by the blocks behind those; each may have no
+// values.
 extern "C" __global__ void branch_gradients(
     const float* partial0, const float* partial1, const float* partial2, const float* partial3, const T* a, const T* b, X* sums,
     X* to_a, X* to_b, int chunks0, int chunks1, int chunks2, int chunks3, int n0, int n1, int n2, int n3, int a_count,
     int b_count) {
-    long long column = place();
-    int all = n0 + n1 + n2 + n3;
-    if (column < all) {
+    int all = n0 + n1 + n2 + n3, of_sums = (all + 31) / 32;
+    if ((int)blockIdx.x < of_sums) {
+        int column = (int)blockIdx.x * 32 + lane();
         const float* partial = partial0;
-        long long at = column;
-        int n = n0, chunks = chunks0;
+        int at = column, n = n0, chunks = chunks0;
         if (at >= n) { at -= n; partial = partial1; n = n1; chunks = chunks1;
             if (at >= n) { at -= n; partial = partial2; n = n2; chunks = chunks2;
                 if (at >= n) { at -= n; partial = partial3; n = n3; chunks = chunks3; } } }
         float sum = 0.0f;
-        for (int chunk = 0; chunk < chunks; chunk++) sum += partial[(long long)chunk * n + at];
-        store(sums, column, sum);
+        for (int chunk = (int)threadIdx.x / 32; column < all && chunk < chunks; chunk += 8) {
+            sum += partial[(long long)chunk * n + at];
+        }
+        sum = warps_sum(sum);
+        if (threadIdx.x < 32 && column < all) store(sums, column, sum);
         return;
     }
-    long long at = 4 * (column - all), first = ((long long)a_count + 3) / 4 * 4;
+    long long at = 4 * ((long long)(blockIdx.x - of_sums) * blockDim.x + threadIdx.x), first = ((long long)a_count + 3) / 4 * 4;
     bool second = at >= first;
     long long from = second ? at - first : at, count = second ? b_count : a_count;
     if (from >= count) return;
@@ -200,18 +275,47 @@ extern "C" __global__ void branch_gradients(
     store4(to, from, left, whole, four);
 }
 
-// y = x + (t + bias).
-extern "C" __global__ void branch_tail(const X* x, const T* t, const X* bias, X* y, int rows, int d) {
+// y = x + scale (t + bias), scale being gamma times the factor of a row's image.
+extern "C" __global__ void branch_tail(
+    const X* x, const T* t, const X* bias, const X* gamma, const X* factors, X* y, int rows, int d, int tokens) {
     long long at = 4 * place(), count = (long long)rows * d;
     if (at >= count) return;
-    bool whole = d % 4 == 0 && aligned(x) && aligned(t) && aligned(bias) && aligned(y);
+    bool whole = d % 4 == 0 && aligned(x) && aligned(t) && aligned(bias) && aligned(gamma) && aligned(y);
     int left = count - at < 4 ? (int)(count - at) : 4;
-    float a[4], b[4], c[4];
+    float a[4], b[4], c[4], s[4];
     load4(x, at, left, whole, a);
     load4(t, at, left, whole, b);
     bias4(bias, at, d, left, whole, c);
-    for (int k = 0; k < 4; k++) a[k] += b[k] + c[k];
+    scale4(gamma, factors, at, d, tokens, left, whole, s);
+    for (int k = 0; k < 4; k++) a[k] += s[k] * (b[k] + c[k]);
     store4(y, at, left, whole, a);
+}
+
+// The gradient to the branch's result: scale d_y, in T.
+extern "C" __global__ void branch_scaled(
+    const X* d_y, const X* gamma, const X* factors, T* d_t, int rows, int d, int tokens) {
+    long long at = 4 * place(), count = (long long)rows * d;
+    if (at >= count) return;
+    bool whole = d % 4 == 0 && aligned(d_y) && aligned(gamma) && aligned(d_t);
+    int left = count - at < 4 ? (int)(count - at) : 4;
+    float a[4], s[4];
+    load4(d_y, at, left, whole, a);
+    scale4(gamma, factors, at, d, tokens, left, whole, s);
+    for (int k = 0; k < 4; k++) a[k] *= s[k];
+    store4(d_t, at, left, whole, a);
+}
+
+// `partial` (chunks, columns): sums of factor d_y (t + bias) over a chunk of rows, the gradient of gamma.
+extern "C" __global__ void branch_sum_gamma(
+    const X* d_y, const T* t, const X* bias, const X* factors, float* partial, int rows, int columns, int chunks, int tokens) {
+    Chunk it = chunk_of(rows, columns, chunks);
+    float b = it.column < columns && bias ? load(bias, it.column) : 0.0f, sum = 0.0f;
+    for (long long row = it.first + it.warp; it.column < columns && row < it.end; row += 8) {
+        long long at = row * columns + it.column;
+        sum += factor_of(factors, row, tokens) * load(d_y, at) * (load(t, at) + b);
+    }
+    sum = warps_sum(sum);
+    if (it.warp == 0 && it.column < columns) partial[(long long)it.chunk * columns + it.column] = sum;
 }
 
 // Two arrays from X to T; the second may have no values.
@@ -229,13 +333,14 @@ extern "C" __global__ void branch_narrow(const X* a, const X* b, T* to_a, T* to_
     store4(to, from, left, whole, four);
 }
 
-// From X to T, and `partial` (chunks, columns) as in `branch_sum_rows`.
-extern "C" __global__ void branch_narrow_and_sum(const X* d_y, T* narrow, float* partial, int rows, int columns, int chunks) {
+// `branch_scaled`, and `partial` (chunks, columns): the sums of scale d_y over a chunk of rows.
+extern "C" __global__ void branch_scaled_and_sum(
+    const X* d_y, const X* gamma, const X* factors, T* d_t, float* partial, int rows, int columns, int chunks, int tokens) {
     Chunk it = chunk_of(rows, columns, chunks);
-    float sum = 0.0f;
+    float scale = it.column < columns && gamma ? load(gamma, it.column) : 1.0f, sum = 0.0f;
     for (long long row = it.first + it.warp; it.column < columns && row < it.end; row += 8) {
-        float value = load(d_y, row * columns + it.column);
-        store(narrow, row * columns + it.column, value);
+        float value = scale * factor_of(factors, row, tokens) * load(d_y, row * columns + it.column);
+        store(d_t, row * columns + it.column, value);
         sum += value;
     }
     sum = warps_sum(sum);
@@ -343,27 +448,31 @@ __device__ inline float strength(
     return 1.0f / (1.0f + expf(-warp_sum(logit)));
 }
 
-// y = x + (mlp + bias) + s (a + bias). A warp takes a row.
+// y = x + factor gamma (mlp + bias) + s (a + bias). A warp takes a row.
 extern "C" __global__ void branch_adapted_tail(
-    const X* x, const T* mlp, const X* mlp_bias, const T* a, const X* a_bias, const X* gate, const X* scale, X* y, int rows,
-    int d, int mlp_at, int adapter_at, float fixed) {
+    const X* x, const T* mlp, const X* mlp_bias, const T* a, const X* a_bias, const X* gate, const X* scale, const X* gamma,
+    const X* factors, X* y, int rows, int d, int mlp_at, int adapter_at, float fixed, int tokens) {
     long long row = warp_row();
     if (row >= rows) return;
     float s = strength(mlp, mlp_bias, a, a_bias, gate, scale, fixed, row, d, mlp_at, adapter_at);
+    float factor = factor_of(factors, row, tokens);
     for (int i = lane(); i < d; i += 32) {
         float m = load(mlp, row * d + i) + (mlp_bias ? load(mlp_bias, i) : 0.0f);
         float v = load(a, row * d + i) + (a_bias ? load(a_bias, i) : 0.0f);
+        m *= gamma ? factor * load(gamma, i) : factor;
         store(y, row * d + i, load(x, row * d + i) + m + s * v);
     }
 }
 
-// d_mlp = d_y + d_logit gate_mlp; d_a = s d_y + d_logit gate_adapter; `marks` (rows, 2): s, and with a gate
+// d_mlp = factor gamma d_y + d_logit gate_mlp; d_a = s d_y + d_logit gate_adapter; `marks` (rows, 2): s, and with a gate
 // d_logit = s (1 - s) (d_y . a), with a trained number d_y . a.
 extern "C" __global__ void branch_adapted_tail_backward(
-    const T* mlp, const X* mlp_bias, const T* a, const X* a_bias, const X* gate, const X* scale, const X* d_y, T* d_mlp, T* d_a,
-    float* marks, int rows, int d, int mlp_at, int adapter_at, float fixed) {
+    const T* mlp, const X* mlp_bias, const T* a, const X* a_bias, const X* gate, const X* scale, const X* gamma,
+    const X* factors, const X* d_y, T* d_mlp, T* d_a, float* marks, int rows, int d, int mlp_at, int adapter_at, float fixed,
+    int tokens) {
     long long row = warp_row();
     if (row >= rows) return;
+    float factor = factor_of(factors, row, tokens);
     float s = strength(mlp, mlp_bias, a, a_bias, gate, scale, fixed, row, d, mlp_at, adapter_at);
     float mark = 0.0f;
     if (gate || scale) {
@@ -376,7 +485,7 @@ extern "C" __global__ void branch_adapted_tail_backward(
     float through = gate ? mark : 0.0f;
     for (int i = lane(); i < d; i += 32) {
         float g = load(d_y, row * d + i);
-        float to_mlp = g, to_a = s * g;
+        float to_mlp = (gamma ? factor * load(gamma, i) : factor) * g, to_a = s * g;
         if (gate && mlp_at >= 0) to_mlp += through * load(gate, mlp_at + i);
         if (gate && adapter_at >= 0) to_a += through * load(gate, adapter_at + i);
         store(d_mlp, row * d + i, to_mlp);

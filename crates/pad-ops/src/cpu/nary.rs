@@ -164,6 +164,9 @@ pub fn backward(loss: &Tensor) -> crate::Result<GradStore> {
     ASIDE.with_borrow_mut(|aside| *aside = Some(HashMap::new()));
     let store = loss.backward();
     let aside = ASIDE.with_borrow_mut(Option::take).unwrap_or_default();
+    if store.is_err() {
+        crate::gpu::backward_failed();
+    }
     let mut store = store?;
     for (id, gradient) in aside {
         // A variable may have been used by other operators too.

@@ -8,12 +8,16 @@
 
 #[cfg(feature = "cuda")]
 mod cuda;
+mod fetch;
 mod name;
 mod opening;
 mod options;
+#[cfg(feature = "cuda")]
+mod pinned;
 
 use candle_core::Device;
 
+pub use fetch::{Fetch, fetch, upload_bytes};
 pub use name::DeviceName;
 pub use opening::{cuda, cuda_with, metal};
 pub use options::CudaOptions;

@@ -9,16 +9,15 @@ use super::{
 };
 use crate::{
     AdapterScale, AdapterWeights, AttentionWeights, Fusion, Keep, LinearWeights, MatmulPrecision,
-    MlpWeights, Mode, NormWeights, attention_branch, attention_packed, mlp_branch, rng::Key,
+    MlpWeights, Mode, NormWeights, ResidualWeights, attention_branch, attention_packed, mlp_branch,
+    rng::Key,
 };
 
 /// f32 weights and residual stream, products in bf16.
-const MIXED: (DType, f64) = (DType::F32, 2e-2);
-/// The stream and all parameters in bf16 too: a gradient passes a dozen roundings of 4e-3 each, in
-/// the composition as well (`tests/devices.rs` allows it 3e-2).
-const NARROW: (DType, f64) = (DType::BF16, 4e-2);
-const KINDS: [((DType, f64), MatmulPrecision); 3] =
-    [(F32, MatmulPrecision::F32), (MIXED, MatmulPrecision::Bf16), (NARROW, MatmulPrecision::F32)];
+pub(super) const MIXED: (DType, f64) = (DType::F32, 2e-2);
+/// The last: stream and all parameters in bf16 too.
+pub(super) const KINDS: [((DType, f64), MatmulPrecision); 3] =
+    [(F32, MatmulPrecision::F32), (MIXED, MatmulPrecision::Bf16), (BF16, MatmulPrecision::F32)];
 
 #[test]
 fn attention_kernels() {
@@ -44,9 +43,18 @@ fn attention_kernels() {
     }
 }
 
-/// A weight whose products are about as large as what they are of; not a variable itself.
-fn scaled(weight: &Tensor) -> Result<Tensor> {
-    weight * (weight.dim(1)? as f64).powf(-0.5)
+/// Numbers of these shapes, of which the dtype holds all; products with weights are about as large as
+/// what they are of.
+pub(super) fn branch_operands(shapes: &[Vec<usize>], dtype: DType) -> Vec<Tensor> {
+    let operand = |(shape, salt): (&Vec<usize>, u64)| {
+        let scale = match shape[..] {
+            // A gate has one row.
+            [outputs, inputs] if outputs > 1 => (inputs as f64).powf(-0.5),
+            _ => 1.0,
+        };
+        (numbers(shape, DType::F32, salt) * scale)?.to_dtype(dtype)
+    };
+    shapes.iter().zip(0..).map(|case| operand(case).unwrap()).collect()
 }
 
 fn dense(weight: &Tensor, bias: Option<&Tensor>) -> LinearWeights {
@@ -57,49 +65,86 @@ fn norm(t: &[Tensor], eps: f64) -> NormWeights {
     NormWeights { weight: t[0].clone(), bias: t[1].clone(), eps }
 }
 
-/// A half block's sizes: images, tokens, heads, values of a head.
-type Sizes = (usize, usize, usize, usize);
-
-fn attention_case(
-    t: &[Tensor],
-    heads: usize,
-    precision: MatmulPrecision,
-    keep: Keep,
-    with_biases: bool,
-) -> Result<Tensor> {
-    let bias = |t| if with_biases { Some(t) } else { None };
-    let (qkv, proj) = (dense(&scaled(&t[3])?, bias(&t[4])), dense(&scaled(&t[5])?, bias(&t[6])));
-    let plain = AttentionWeights::new(norm(&t[1..3], 1e-5), qkv, proj, heads);
-    let weights = AttentionWeights { precision, ..plain };
-    Ok(attention_branch(&t[0], &weights, keep)?)
+/// What a branch's result is multiplied by.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Residue {
+    Plain,
+    Gamma,
+    Factors,
+    Both,
 }
 
-fn attention_shapes((b, n, heads, width): Sizes) -> Vec<Vec<usize>> {
+impl Residue {
+    /// `gamma`, and factors of which the first is 0.
+    fn weights(self, gamma: &Tensor, x: &Tensor) -> Result<ResidualWeights> {
+        let factors = || {
+            let factors = (0..x.dim(0)?).map(|image| if image == 0 { 0.0 } else { 1.25 });
+            let factors = Tensor::from_vec(factors.collect::<Vec<f32>>(), x.dim(0)?, x.device())?;
+            factors.to_dtype(x.dtype())
+        };
+        let with_gamma = matches!(self, Self::Gamma | Self::Both);
+        let with_factors = matches!(self, Self::Factors | Self::Both);
+        Ok(ResidualWeights {
+            gamma: with_gamma.then(|| gamma.clone()),
+            factors: if with_factors { Some(factors()?) } else { None },
+        })
+    }
+}
+
+/// A half block's sizes: images, tokens, heads, values of a head.
+pub(super) type Sizes = (usize, usize, usize, usize);
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AttentionCase {
+    pub(super) sizes: Sizes,
+    pub(super) keep: Keep,
+    pub(super) biases: bool,
+    pub(super) residue: Residue,
+}
+
+pub(super) fn attention_case(
+    t: &[Tensor],
+    case: AttentionCase,
+    precision: MatmulPrecision,
+) -> Result<Tensor> {
+    let bias = |t| if case.biases { Some(t) } else { None };
+    let (qkv, proj) = (dense(&t[3], bias(&t[4])), dense(&t[5], bias(&t[6])));
+    let plain = AttentionWeights::new(norm(&t[1..3], 1e-5), qkv, proj, case.sizes.2);
+    let residual = case.residue.weights(&t[7], &t[0])?;
+    let weights = AttentionWeights { precision, residual, ..plain };
+    Ok(attention_branch(&t[0], &weights, case.keep)?)
+}
+
+pub(super) fn attention_shapes((b, n, heads, width): Sizes) -> Vec<Vec<usize>> {
     let d = heads * width;
-    let weights = [vec![d], vec![d], vec![3 * d, d], vec![3 * d], vec![d, d], vec![d]];
+    let weights = [vec![d], vec![d], vec![3 * d, d], vec![3 * d], vec![d, d], vec![d], vec![d]];
     [vec![vec![b, n, d]], weights.to_vec()].concat()
 }
 
 #[test]
 fn attention_branches() {
-    let sizes: [Sizes; 3] = [(2, 7, 3, 4), (3, 5, 1, 3), (1, 50, 2, 20)];
+    let case = |sizes, keep, biases, residue| AttentionCase { sizes, keep, biases, residue };
+    let cases = [
+        case((2, 7, 3, 4), Keep::Activations, true, Residue::Plain),
+        case((2, 7, 3, 4), Keep::Nothing, false, Residue::Both),
+        case((3, 5, 1, 3), Keep::Activations, false, Residue::Factors),
+        case((3, 5, 1, 3), Keep::Nothing, true, Residue::Plain),
+        case((1, 50, 2, 20), Keep::Nothing, false, Residue::Plain),
+        case((1, 50, 2, 20), Keep::Activations, true, Residue::Gamma),
+        case((3, 50, 1, 6), Keep::Activations, true, Residue::Both),
+    ];
     for (kind, precision) in KINDS {
-        for sizes in sizes {
-            for (keep, with_biases) in [(Keep::Activations, true), (Keep::Nothing, false)] {
-                let shapes = attention_shapes(sizes);
-                let shapes: Vec<&[usize]> = shapes.iter().map(Vec::as_slice).collect();
-                let name = format!("attention branch {sizes:?} {precision} {keep:?}");
-                let case = |precision| {
-                    move |t: &[Tensor]| attention_case(t, sizes.2, precision, keep, with_biases)
-                };
-                compare_to(&name, &shapes, kind, &case(precision), &case(MatmulPrecision::F32));
-            }
+        for case in cases {
+            let operands = branch_operands(&attention_shapes(case.sizes), kind.0);
+            let name = format!("{case:?} {kind:?} {precision}");
+            let case = |precision| move |t: &[Tensor]| attention_case(t, case, precision);
+            compare_to(&name, &operands, kind.1, &case(precision), &case(MatmulPrecision::F32));
         }
     }
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Strength {
+pub(super) enum Strength {
     None,
     Fixed,
     Learnable,
@@ -107,16 +152,17 @@ enum Strength {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct MlpCase {
-    sizes: [usize; 5],
-    strength: Strength,
-    adapter_norm: bool,
-    dropout: f64,
-    keep: Keep,
-    biases: bool,
+pub(super) struct MlpCase {
+    pub(super) sizes: [usize; 5],
+    pub(super) strength: Strength,
+    pub(super) adapter_norm: bool,
+    pub(super) dropout: f64,
+    pub(super) keep: Keep,
+    pub(super) biases: bool,
+    pub(super) residue: Residue,
 }
 
-fn mlp_shapes(case: MlpCase) -> Vec<Vec<usize>> {
+pub(super) fn mlp_shapes(case: MlpCase) -> Vec<Vec<usize>> {
     let [b, n, d, h, k] = case.sizes;
     let gate = match case.strength {
         Strength::Patchwise(fusion) => vec![1, fusion.gate_width(d)],
@@ -137,10 +183,11 @@ fn mlp_shapes(case: MlpCase) -> Vec<Vec<usize>> {
         vec![d, k],
         vec![d],
         gate,
+        vec![d],
     ]
 }
 
-fn mlp_case(t: &[Tensor], case: MlpCase, precision: MatmulPrecision) -> Result<Tensor> {
+pub(super) fn mlp_case(t: &[Tensor], case: MlpCase, precision: MatmulPrecision) -> Result<Tensor> {
     let bias = |t| if case.biases { Some(t) } else { None };
     let scale = match case.strength {
         Strength::None | Strength::Fixed => AdapterScale::Fixed(0.7),
@@ -149,15 +196,16 @@ fn mlp_case(t: &[Tensor], case: MlpCase, precision: MatmulPrecision) -> Result<T
     };
     let adapter = AdapterWeights {
         norm: case.adapter_norm.then(|| norm(&t[7..9], 1e-3)),
-        down: dense(&scaled(&t[9])?, bias(&t[10])),
-        up: dense(&scaled(&t[11])?, bias(&t[12])),
+        down: dense(&t[9], bias(&t[10])),
+        up: dense(&t[11], bias(&t[12])),
         dropout: case.dropout,
         scale,
     };
-    let (fc1, fc2) = (dense(&scaled(&t[3])?, bias(&t[4])), dense(&scaled(&t[5])?, bias(&t[6])));
+    let (fc1, fc2) = (dense(&t[3], bias(&t[4])), dense(&t[5], bias(&t[6])));
     let adapter = (!matches!(case.strength, Strength::None)).then_some(adapter);
     let plain = MlpWeights::new(norm(&t[1..3], 1e-6), fc1, fc2);
-    let weights = MlpWeights { adapter, precision, ..plain };
+    let residual = case.residue.weights(&t[14], &t[0])?;
+    let weights = MlpWeights { adapter, precision, residual, ..plain };
     Ok(mlp_branch(&t[0], &weights, Mode::Train(Key::new(4)), case.keep)?)
 }
 
@@ -170,9 +218,20 @@ fn mlp_branches() {
         dropout: 0.0,
         keep: Keep::Activations,
         biases: true,
+        residue: Residue::Plain,
     };
+    let gated = Strength::Patchwise(Fusion::Concat);
     let cases = [
         plain,
+        MlpCase { residue: Residue::Both, ..plain },
+        MlpCase { residue: Residue::Factors, biases: false, keep: Keep::Nothing, ..plain },
+        MlpCase { residue: Residue::Gamma, keep: Keep::Nothing, ..plain },
+        MlpCase { residue: Residue::Both, strength: gated, adapter_norm: true, ..plain },
+        MlpCase { residue: Residue::Gamma, strength: Strength::Learnable, ..plain },
+        MlpCase { residue: Residue::Factors, strength: Strength::Fixed, biases: false, ..plain },
+        // Both norms' sums beyond shared memory, one within it.
+        MlpCase { sizes: [1, 2, 1600, 3, 2], strength: gated, adapter_norm: true, ..plain },
+        MlpCase { sizes: [1, 2, 1600, 3, 2], ..plain },
         MlpCase { sizes: [1, 3, 5, 9, 3], biases: false, keep: Keep::Nothing, ..plain },
         MlpCase { strength: Strength::Fixed, dropout: 0.25, ..plain },
         MlpCase { strength: Strength::Learnable, adapter_norm: true, ..plain },
@@ -197,11 +256,10 @@ fn mlp_branches() {
     ];
     for (kind, precision) in KINDS {
         for case in cases {
-            let shapes = mlp_shapes(case);
-            let shapes: Vec<&[usize]> = shapes.iter().map(Vec::as_slice).collect();
-            let name = format!("{case:?} {precision}");
+            let operands = branch_operands(&mlp_shapes(case), kind.0);
+            let name = format!("{case:?} {kind:?} {precision}");
             let case = |precision| move |t: &[Tensor]| mlp_case(t, case, precision);
-            compare_to(&name, &shapes, kind, &case(precision), &case(MatmulPrecision::F32));
+            compare_to(&name, &operands, kind.1, &case(precision), &case(MatmulPrecision::F32));
         }
     }
 }
@@ -220,10 +278,11 @@ fn frozen_operands_get_no_gradient() {
         dropout: 0.1,
         keep: Keep::Activations,
         biases: true,
+        residue: Residue::Both,
     };
     let shapes = mlp_shapes(case);
     let make = |trained: &dyn Fn(usize) -> bool| -> (Vec<Tensor>, Vec<Option<Var>>) {
-        let values = shapes.iter().zip(0..).map(|(shape, salt)| numbers(shape, DType::F32, salt));
+        let values = branch_operands(&shapes, DType::F32).into_iter();
         let vars = values.enumerate().map(|(at, value)| match trained(at) {
             true => {
                 let var = Var::from_tensor(&value).unwrap();
@@ -245,7 +304,7 @@ fn frozen_operands_get_no_gradient() {
         let found = vars.iter().map(|var| var.as_ref().and_then(|var| store.get(var).cloned()));
         (y.detach(), found.collect())
     };
-    let adapter_alone = |at: usize| at >= 7;
+    let adapter_alone = |at: usize| (7..14).contains(&at);
     let all_but_input = |at: usize| at > 0;
     let input_alone = |at: usize| at == 0;
     let nothing = |_: usize| false;
@@ -282,19 +341,24 @@ fn half_blocks_are_one_operator() {
         .map(|(shape, salt)| Var::from_tensor(&numbers(shape, DType::F32, salt)).unwrap())
         .collect();
     let tensors: Vec<Tensor> = vars.iter().map(|var| var.as_tensor().clone()).collect();
-    let run = |precision| attention_case(&tensors, 2, precision, Keep::Activations, true);
+    let case = AttentionCase {
+        sizes: (1, 5, 2, 4),
+        keep: Keep::Activations,
+        biases: true,
+        residue: Residue::Gamma,
+    };
+    let run = |tensors: &[Tensor], precision| attention_case(tensors, case, precision);
+    // The result and what stands in for it, two links of three parameters, one of two.
+    let few = vars.len() + 2 + 3;
     for precision in [MatmulPrecision::F32, MatmulPrecision::Bf16] {
-        let y = emulated::through(|| run(precision)).unwrap();
-        // The operator, two links of three parameters, and the two scaled weights.
-        assert_eq!(y.sorted_nodes().len(), vars.len() + 3 + 2);
+        let y = emulated::through(|| run(&tensors, precision)).unwrap();
+        assert_eq!(y.sorted_nodes().len(), few);
     }
     // Too many tokens: composed.
     let long = numbers(&[1, 257, 8], DType::F32, 50);
     let tensors = [&[long], &tensors[1..]].concat();
-    let y = emulated::through(|| {
-        attention_case(&tensors, 2, MatmulPrecision::F32, Keep::Activations, true)
-    });
-    assert!(y.unwrap().sorted_nodes().len() > vars.len() + 3 + 2);
+    let y = emulated::through(|| run(&tensors, MatmulPrecision::F32));
+    assert!(y.unwrap().sorted_nodes().len() > few);
 }
 
 #[test]
@@ -305,7 +369,13 @@ fn half_blocks_of_nothing() {
             .iter()
             .map(|s| Tensor::zeros(s.as_slice(), DType::F32, &Device::Cpu).unwrap())
             .collect();
-        let y = attention_case(&tensors, 2, MatmulPrecision::F32, Keep::Activations, true);
+        let case = AttentionCase {
+            sizes: (0, 5, 2, 4),
+            keep: Keep::Activations,
+            biases: true,
+            residue: Residue::Both,
+        };
+        let y = attention_case(&tensors, case, MatmulPrecision::F32);
         assert_eq!(y.unwrap().dims(), [0, 5, 8]);
         let qkv = Tensor::zeros((2, 0, 24), DType::F32, &Device::Cpu).unwrap();
         assert_eq!(attention_packed(&qkv, 2).unwrap().dims(), [2, 0, 8]);

@@ -210,6 +210,7 @@ fn launch_on(
         match number {
             Number::Int(number) => arguments.arg(number),
             Number::Float(number) => arguments.arg(number),
+            Number::Double(number) => arguments.arg(number),
         };
     }
     // SAFETY: arrays and numbers stand in the order and have the types of the kernel's parameters,

@@ -1,6 +1,7 @@
 // Runs a kernel of CUDA C on the CPU, for tests: the threads of a block are fibers that take turns, so that they can wait
 // for each other. Whatever they read or write outside their arrays is found: an array ends (in the other order of turns:
-// begins) where memory that cannot be touched begins. So is a wait that not all of a block or warp take part in.
+// begins) where memory that cannot be touched begins. So is a wait that not all of a block or warp take part in. In a third
+// order arrays lie where no vector of four values is aligned.
 #include <signal.h>
 #include <sys/mman.h>
 #include <ucontext.h>
@@ -107,19 +108,20 @@ static const size_t GUARD = 1 << 26;
 static const unsigned char FILL = 0xAB;
 static std::vector<Guarded> memory;
 
-// Flush with the end of its pages, or with their beginning.
-static Guarded guarded(size_t bytes, bool from_start) {
-    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+// Flush with the end of its pages, or with their beginning, or `value` bytes before the end.
+enum Order { FORWARDS = 0, BACKWARDS = 1, UNALIGNED = 2 };
+static Guarded guarded(size_t bytes, size_t value, int order) {
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), gap = order == UNALIGNED ? value : 0;
     Guarded one;
     one.bytes = bytes;
-    one.room = (bytes + page - 1) / page * page;
+    one.room = (bytes + gap + page - 1) / page * page;
     one.total = one.room + 2 * GUARD;
     one.whole = (unsigned char*)mmap(0, one.total, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (one.whole == MAP_FAILED) exit(fail("no memory"));
     one.inside = one.whole + GUARD;
     if (one.room && mprotect(one.inside, one.room, PROT_READ | PROT_WRITE)) exit(fail("no memory"));
     memset(one.inside, FILL, one.room);
-    one.at = from_start ? one.inside : one.inside + one.room - bytes;
+    one.at = order == BACKWARDS ? one.inside : one.inside + one.room - bytes - gap;
     return one;
 }
 
@@ -146,20 +148,22 @@ int main(int count, char** words) {
     for (const Known& one : known) if (!strcmp(one.name, words[1])) body = one.run;
     if (!body) return fail("no such kernel");
     int threads = atoi(words[3]);
-    bool backwards = atoi(words[4]);
+    int order = atoi(words[4]);
+    bool backwards = order == BACKWARDS;
     gridDim = { (unsigned)atoi(words[2]), 1, 1 };
     blockDim = { (unsigned)threads, 1, 1 };
 
-    // Each argument: a byte, its bytes as u64, and they. An array; a number; no array (a null pointer); an array of the table
+    // Each argument: a byte, the bytes of a value, its bytes as u64, and they. An array; a number; no array (a null pointer); an array of the table
     // of arrays, which is an argument itself and stands behind its last one.
     enum Kind { ARRAY = 0, NUMBER = 1, ABSENT = 2, ENTRY = 3, TABLE = 4 };
     std::vector<unsigned char> kinds;
-    unsigned char kind;
+    unsigned char kind, value;
     while (fread(&kind, 1, 1, stdin) == 1) {
         unsigned long long bytes;
+        read_all(&value, 1);
         read_all(&bytes, 8);
         kinds.push_back(kind);
-        memory.push_back(guarded(bytes, backwards));
+        memory.push_back(guarded(bytes, value, order));
         read_all(memory.back().at, bytes);
     }
     std::vector<void*> pointers(memory.size()), from, table;

@@ -2,8 +2,8 @@
 //! launch.
 
 use std::{
-    cell::Cell,
-    collections::{HashMap, hash_map::DefaultHasher},
+    cell::{Cell, RefCell},
+    collections::{BTreeSet, HashMap, hash_map::DefaultHasher},
     fs,
     hash::{Hash, Hasher},
     io::Write as _,
@@ -20,6 +20,12 @@ use super::launch::{BLOCK, Key, Launch, Number};
 thread_local! {
     static ON: Cell<bool> = const { Cell::new(false) };
     static LAUNCHES: Cell<usize> = const { Cell::new(0) };
+    static RUN: RefCell<BTreeSet<&'static str>> = const { RefCell::new(BTreeSet::new()) };
+}
+
+/// The kernels that this thread has run.
+pub(super) fn kernels_run() -> BTreeSet<&'static str> {
+    RUN.with_borrow(BTreeSet::clone)
 }
 
 /// Launches of this thread so far.
@@ -108,14 +114,27 @@ enum Kind {
     Table = 4,
 }
 
-fn argument(kind: Kind, bytes: &[u8]) -> Vec<u8> {
-    [&[kind as u8][..], &(bytes.len() as u64).to_le_bytes(), bytes].concat()
+/// `value`: bytes of a value of the array.
+fn argument(kind: Kind, bytes: &[u8], value: usize) -> Vec<u8> {
+    [&[kind as u8, value as u8][..], &(bytes.len() as u64).to_le_bytes(), bytes].concat()
 }
 
-fn execute(launch: &Launch, input: &[u8], backwards: bool) -> Result<Vec<u8>> {
+/// Where arrays lie, and in which order threads take turns.
+#[derive(Clone, Copy)]
+enum Order {
+    /// Arrays end where memory ends.
+    Forwards = 0,
+    /// Arrays begin where memory begins, and all of them are aligned.
+    Backwards = 1,
+    /// Arrays end one value before memory does: no vector of four of an array that is made of them is
+    /// aligned.
+    Unaligned = 2,
+}
+
+fn execute(launch: &Launch, input: &[u8], order: Order) -> Result<Vec<u8>> {
     let mut child = Command::new(program(launch)?)
         .arg(launch.function)
-        .args([launch.blocks, BLOCK, usize::from(backwards)].map(|number| number.to_string()))
+        .args([launch.blocks, BLOCK, order as usize].map(|number| number.to_string()))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -156,40 +175,47 @@ pub(super) fn run(
             Some((storage, layout)) => {
                 let bytes = bytes_of(storage, layout)?;
                 read += bytes.len();
-                input.extend(argument(Kind::Array, &bytes));
+                input.extend(argument(Kind::Array, &bytes, storage.dtype().size_in_bytes()));
             }
-            None => input.extend(argument(Kind::Absent, &[])),
+            None => input.extend(argument(Kind::Absent, &[], 0)),
         }
     }
     for entry in table {
         let bytes = entry.map_or(Ok(Vec::new()), |(storage, layout)| bytes_of(storage, layout))?;
-        input.extend(argument(Kind::Entry, &bytes));
+        let value = entry.map_or(0, |(storage, _)| storage.dtype().size_in_bytes());
+        input.extend(argument(Kind::Entry, &bytes, value));
     }
     if !table.is_empty() {
-        input.extend(argument(Kind::Table, &[]));
+        input.extend(argument(Kind::Table, &[], 0));
     }
     for (dtype, shape) in launch.outputs() {
         match shape.elem_count() {
-            0 => input.extend(argument(Kind::Absent, &[])),
+            0 => input.extend(argument(Kind::Absent, &[], 0)),
             // Values that no kernel writes: a NaN shows.
             count => {
-                input.extend(argument(Kind::Array, &vec![0xFF; count * dtype.size_in_bytes()]));
+                let value = dtype.size_in_bytes();
+                input.extend(argument(Kind::Array, &vec![0xFF; count * value], value));
             }
         }
     }
     for number in &launch.numbers {
         let bytes = match number {
-            Number::Int(number) => number.to_le_bytes(),
-            Number::Float(number) => number.to_le_bytes(),
+            Number::Int(number) => number.to_le_bytes().to_vec(),
+            Number::Float(number) => number.to_le_bytes().to_vec(),
+            Number::Double(number) => number.to_le_bytes().to_vec(),
         };
-        input.extend(argument(Kind::Number, &bytes));
+        input.extend(argument(Kind::Number, &bytes, 0));
     }
-    let output = execute(launch, &input, false)?;
+    let output = execute(launch, &input, Order::Forwards)?;
     // Threads that take turns the other way round give the same bits, unless one does not wait for
     // another.
-    if output != execute(launch, &input, true)? {
+    if output != execute(launch, &input, Order::Backwards)? {
         bail!("{}: the result hangs on the order of threads", launch.function);
     }
+    if output != execute(launch, &input, Order::Unaligned)? {
+        bail!("{}: the result hangs on where arrays begin", launch.function);
+    }
+    RUN.with_borrow_mut(|run| run.insert(launch.function));
     let mut rest = output.get(read..).unwrap_or_default();
     let mut take = |dtype: DType, count: usize| {
         let bytes = count * dtype.size_in_bytes();

@@ -27,6 +27,8 @@ pub(crate) enum Number {
     Int(i32),
     /// `float`.
     Float(f32),
+    /// `double`.
+    Double(f64),
 }
 
 /// A constant that a source is compiled with (`#define NAME value`).

@@ -20,12 +20,20 @@ mod cuda;
 pub(crate) mod dry;
 #[cfg(test)]
 pub(crate) mod emulated;
+#[cfg(test)]
+mod every_tests;
 mod launch;
 pub(crate) mod nary;
+#[cfg(test)]
+mod nary_tests;
+mod passed;
+#[cfg(test)]
+mod step_tests;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use launch::{BLOCK, Constant, Launch, Number, Source, WARPS, int};
+pub(crate) use passed::backward_failed;
 
 use std::ops::Deref;
 

@@ -1,7 +1,8 @@
 //! Operators of many operands over candle's custom operations, for tensors of any device and dtype:
 //! what `cpu/nary.rs` is for slices.
 //!
-//! The first operand `x` and one or two *tokens* are the operands of the operator proper. A token is
+//! The first operand `x`, or its stand-in ([`passed`]), and one or two *tokens*
+//! are the operands of the operator proper. A token is
 //! the end of a chain of links over the parameters that track something; a link's only content is
 //! that its parameters have gradients. candle visits the operator before its token, and the token's links
 //! after it: the operator's backward leaves each parameter's gradient for its link, which returns
@@ -22,6 +23,7 @@ use candle_core::{
     bail,
 };
 
+use super::passed::{self, Slot, StandIn};
 use crate::cpu::nary::put_aside;
 
 /// Gradients to `x` and to the parameters, in their order; those not needed are absent.
@@ -60,14 +62,30 @@ pub(crate) fn apply(
     let first = chain(params, first, &shared)?;
     let second = chain(params, others, &shared)?;
     let wanted = params.iter().map(|param| param.track_op()).collect();
+    let before = passed::stand_in(x);
+    let slot = Slot::new(y.shape());
+    let operator = Operator {
+        name,
+        wanted,
+        d_x: x.track_op(),
+        before: before.as_ref().map(|before| before.slot.clone()),
+        slot: slot.clone(),
+        backward,
+        shared,
+    };
+    let x = before.as_ref().map_or(x, |before| &before.token);
+    let token = match (first, second) {
+        (None, _) => x.apply_op1(operator)?,
+        (Some(token), None) => x.apply_op2(&token, operator)?,
+        (Some(first), Some(second)) => x.apply_op3(&first, &second, operator)?,
+    };
     let shape = y.shape().clone();
+    let stand_in = Arc::new(StandIn { token, slot });
     let y = Mutex::new(Some(taken(y)?));
-    let operator = Operator { name, y, shape, wanted, backward, shared };
-    match (first, second) {
-        (None, _) => x.apply_op1(operator),
-        (Some(token), None) => x.apply_op2(&token, operator),
-        (Some(first), Some(second)) => x.apply_op3(&first, &second, operator),
-    }
+    let seen = Seen { name, y, shape, stand_in: Arc::clone(&stand_in) };
+    let y = stand_in.token.apply_op1(seen)?;
+    passed::remember(&y, &stand_in);
+    Ok(y)
 }
 
 /// The token at the end of a chain of links over the parameters `indices`.
@@ -170,17 +188,46 @@ fn zero(token: &Tensor) -> Result<Tensor> {
     })
 }
 
+/// The operator proper, whose result is a stand-in.
 struct Operator<B> {
     name: &'static str,
-    y: Mutex<Option<Taken>>,
-    shape: Shape,
     wanted: Vec<bool>,
+    d_x: bool,
+    /// Where the gradient of `x` goes, if that is an operator's result.
+    before: Option<Slot>,
+    slot: Slot,
     backward: B,
     shared: Shared,
 }
 
 impl<B: Backward> Operator<B> {
-    /// The result was computed before: candle only learns of it.
+    /// The gradient of the first operand.
+    fn run(&self, x: &Tensor) -> Result<Option<Tensor>> {
+        let mut d_x = None;
+        let mut d_params = Vec::new();
+        if let Some(d_y) = self.slot.take()? {
+            let d_y = d_y.detach().contiguous()?;
+            let gradients = self.backward.backward(&d_y, self.d_x, &self.wanted)?;
+            (d_x, d_params) = (gradients.d_x, gradients.d_params);
+        }
+        *self.shared.0.lock().unwrap_or_else(PoisonError::into_inner) = d_params;
+        let Some(before) = &self.before else { return Ok(d_x) };
+        if let Some(d_x) = d_x {
+            before.put(self.slot.number(), d_x)?;
+        }
+        Ok(Some(zero(x)?))
+    }
+}
+
+/// What others see of an operator: its result, which was computed before. candle only learns of it.
+struct Seen {
+    name: &'static str,
+    y: Mutex<Option<Taken>>,
+    shape: Shape,
+    stand_in: Arc<StandIn>,
+}
+
+impl Seen {
     fn forward<S>(&self, of: impl FnOnce(Taken) -> Option<S>) -> Result<(S, Shape)> {
         let y = self.y.lock().unwrap_or_else(PoisonError::into_inner).take();
         match y.and_then(of) {
@@ -188,21 +235,12 @@ impl<B: Backward> Operator<B> {
             None => bail!("{}: applied twice", self.name),
         }
     }
-
-    fn run(&self, x: &Tensor, d_y: &Tensor) -> Result<Option<Tensor>> {
-        let d_y = d_y.detach().contiguous()?;
-        let Gradients { d_x, d_params } =
-            self.backward.backward(&d_y, x.track_op(), &self.wanted)?;
-        *self.shared.0.lock().unwrap_or_else(PoisonError::into_inner) = d_params;
-        Ok(d_x)
-    }
 }
 
 // The three kinds of storage differ in their names alone.
-macro_rules! operator_forward {
-    ($name:ident, $storage:ty, $variant:ident, ($($operand:ident),*)) => {
-        fn $name(&self, $($operand: &$storage, _: &Layout),*) -> Result<($storage, Shape)> {
-            let _ = ($($operand),*);
+macro_rules! seen_forward {
+    ($name:ident, $storage:ty, $variant:ident) => {
+        fn $name(&self, _: &$storage, _: &Layout) -> Result<($storage, Shape)> {
             self.forward(|taken| match taken {
                 Taken::$variant(y) => Some(y),
                 _ => None,
@@ -210,7 +248,7 @@ macro_rules! operator_forward {
         }
     };
 }
-macro_rules! link_forward {
+macro_rules! token_forward {
     ($name:ident, $storage:ty, ($first:ident $(, $operand:ident)*)) => {
         fn $name(
             &self,
@@ -224,17 +262,32 @@ macro_rules! link_forward {
     };
 }
 
+impl CustomOp1 for Seen {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    seen_forward!(cpu_fwd, CpuStorage, Cpu);
+    seen_forward!(cuda_fwd, CudaStorage, Cuda);
+    seen_forward!(metal_fwd, MetalStorage, Metal);
+
+    fn bwd(&self, token: &Tensor, _y: &Tensor, d_y: &Tensor) -> Result<Option<Tensor>> {
+        self.stand_in.slot.put(0, d_y.detach())?;
+        Ok(Some(zero(token)?))
+    }
+}
+
 impl<B: Backward> CustomOp1 for Operator<B> {
     fn name(&self) -> &'static str {
         self.name
     }
 
-    operator_forward!(cpu_fwd, CpuStorage, Cpu, (_x));
-    operator_forward!(cuda_fwd, CudaStorage, Cuda, (_x));
-    operator_forward!(metal_fwd, MetalStorage, Metal, (_x));
+    token_forward!(cpu_fwd, CpuStorage, (x));
+    token_forward!(cuda_fwd, CudaStorage, (x));
+    token_forward!(metal_fwd, MetalStorage, (x));
 
-    fn bwd(&self, x: &Tensor, _y: &Tensor, d_y: &Tensor) -> Result<Option<Tensor>> {
-        self.run(x, d_y)
+    fn bwd(&self, x: &Tensor, _y: &Tensor, _d_y: &Tensor) -> Result<Option<Tensor>> {
+        self.run(x)
     }
 }
 
@@ -243,18 +296,18 @@ impl<B: Backward> CustomOp2 for Operator<B> {
         self.name
     }
 
-    operator_forward!(cpu_fwd, CpuStorage, Cpu, (_x, _token));
-    operator_forward!(cuda_fwd, CudaStorage, Cuda, (_x, _token));
-    operator_forward!(metal_fwd, MetalStorage, Metal, (_x, _token));
+    token_forward!(cpu_fwd, CpuStorage, (x, token));
+    token_forward!(cuda_fwd, CudaStorage, (x, token));
+    token_forward!(metal_fwd, MetalStorage, (x, token));
 
     fn bwd(
         &self,
         x: &Tensor,
         token: &Tensor,
         _y: &Tensor,
-        d_y: &Tensor,
+        _d_y: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        Ok((self.run(x, d_y)?, Some(zero(token)?)))
+        Ok((self.run(x)?, Some(zero(token)?)))
     }
 }
 
@@ -263,9 +316,9 @@ impl<B: Backward> CustomOp3 for Operator<B> {
         self.name
     }
 
-    operator_forward!(cpu_fwd, CpuStorage, Cpu, (_x, _first, _second));
-    operator_forward!(cuda_fwd, CudaStorage, Cuda, (_x, _first, _second));
-    operator_forward!(metal_fwd, MetalStorage, Metal, (_x, _first, _second));
+    token_forward!(cpu_fwd, CpuStorage, (x, first, second));
+    token_forward!(cuda_fwd, CudaStorage, (x, first, second));
+    token_forward!(metal_fwd, MetalStorage, (x, first, second));
 
     fn bwd(
         &self,
@@ -273,9 +326,9 @@ impl<B: Backward> CustomOp3 for Operator<B> {
         first: &Tensor,
         second: &Tensor,
         _y: &Tensor,
-        d_y: &Tensor,
+        _d_y: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        Ok((self.run(x, d_y)?, Some(zero(first)?), Some(zero(second)?)))
+        Ok((self.run(x)?, Some(zero(first)?), Some(zero(second)?)))
     }
 }
 
@@ -302,9 +355,9 @@ impl CustomOp1 for Link {
         "parameter"
     }
 
-    link_forward!(cpu_fwd, CpuStorage, (a));
-    link_forward!(cuda_fwd, CudaStorage, (a));
-    link_forward!(metal_fwd, MetalStorage, (a));
+    token_forward!(cpu_fwd, CpuStorage, (a));
+    token_forward!(cuda_fwd, CudaStorage, (a));
+    token_forward!(metal_fwd, MetalStorage, (a));
 
     fn bwd(&self, a: &Tensor, _token: &Tensor, _d: &Tensor) -> Result<Option<Tensor>> {
         self.gradient(0, a)
@@ -316,9 +369,9 @@ impl CustomOp2 for Link {
         "parameters"
     }
 
-    link_forward!(cpu_fwd, CpuStorage, (a, b));
-    link_forward!(cuda_fwd, CudaStorage, (a, b));
-    link_forward!(metal_fwd, MetalStorage, (a, b));
+    token_forward!(cpu_fwd, CpuStorage, (a, b));
+    token_forward!(cuda_fwd, CudaStorage, (a, b));
+    token_forward!(metal_fwd, MetalStorage, (a, b));
 
     fn bwd(
         &self,
@@ -336,9 +389,9 @@ impl CustomOp3 for Link {
         "parameters"
     }
 
-    link_forward!(cpu_fwd, CpuStorage, (a, b, c));
-    link_forward!(cuda_fwd, CudaStorage, (a, b, c));
-    link_forward!(metal_fwd, MetalStorage, (a, b, c));
+    token_forward!(cpu_fwd, CpuStorage, (a, b, c));
+    token_forward!(cuda_fwd, CudaStorage, (a, b, c));
+    token_forward!(metal_fwd, MetalStorage, (a, b, c));
 
     fn bwd(
         &self,
@@ -360,9 +413,9 @@ impl CustomOp2 for Behind {
         "parameter"
     }
 
-    link_forward!(cpu_fwd, CpuStorage, (before, a));
-    link_forward!(cuda_fwd, CudaStorage, (before, a));
-    link_forward!(metal_fwd, MetalStorage, (before, a));
+    token_forward!(cpu_fwd, CpuStorage, (before, a));
+    token_forward!(cuda_fwd, CudaStorage, (before, a));
+    token_forward!(metal_fwd, MetalStorage, (before, a));
 
     fn bwd(
         &self,
@@ -380,9 +433,9 @@ impl CustomOp3 for Behind {
         "parameters"
     }
 
-    link_forward!(cpu_fwd, CpuStorage, (before, a, b));
-    link_forward!(cuda_fwd, CudaStorage, (before, a, b));
-    link_forward!(metal_fwd, MetalStorage, (before, a, b));
+    token_forward!(cpu_fwd, CpuStorage, (before, a, b));
+    token_forward!(cuda_fwd, CudaStorage, (before, a, b));
+    token_forward!(metal_fwd, MetalStorage, (before, a, b));
 
     fn bwd(
         &self,

@@ -39,14 +39,21 @@ pub(super) fn compare(
     kind: (DType, f64),
     operator: &dyn Fn(&[Tensor]) -> Result<Tensor>,
 ) {
-    compare_to(name, shapes, kind, operator, operator);
+    compare_to(name, &operands(shapes, kind.0), kind.1, operator, operator);
+}
+
+/// Numbers of these shapes, of which the dtype holds all.
+fn operands(shapes: &[&[usize]], dtype: DType) -> Vec<Tensor> {
+    let operand = |(salt, shape): (usize, &&[usize])| numbers(shape, DType::F32, salt as u64);
+    let operands = shapes.iter().enumerate().map(operand);
+    operands.map(|operand| operand.to_dtype(dtype).unwrap()).collect()
 }
 
 /// Compares the kernel with the composition of `exact` in f32 on the same values.
 pub(super) fn compare_to(
     name: &str,
-    shapes: &[&[usize]],
-    (dtype, tolerance): (DType, f64),
+    operands: &[Tensor],
+    tolerance: f64,
     operator: &dyn Fn(&[Tensor]) -> Result<Tensor>,
     exact: &dyn Fn(&[Tensor]) -> Result<Tensor>,
 ) {
@@ -54,16 +61,11 @@ pub(super) fn compare_to(
         eprintln!("{name}: not run, there is no C++ compiler (c++)");
         return;
     }
-    let operands: Vec<Tensor> = shapes
-        .iter()
-        .enumerate()
-        .map(|(salt, shape)| numbers(shape, DType::F32, salt as u64).to_dtype(dtype).unwrap())
-        .collect();
     let wide: Vec<Tensor> =
         operands.iter().map(|operand| operand.to_dtype(DType::F32).unwrap()).collect();
     let (want, want_gradients) = reference::only(|| all(exact, &wide)).unwrap();
     let launches = emulated::launches();
-    let (y, gradients) = emulated::through(|| all(operator, &operands)).unwrap();
+    let (y, gradients) = emulated::through(|| all(operator, operands)).unwrap();
     assert!(emulated::launches() > launches, "{name}: no kernel ran");
     close(name, &y, &want, tolerance);
     for (at, (gradient, want)) in gradients.iter().zip(&want_gradients).enumerate() {

@@ -17,13 +17,14 @@
 //! variable of half precision keeps an f32 copy of itself here, because updates of 1e-4 of a weight
 //! would be rounded away.
 
+mod begin;
 mod composed;
 mod fused;
 mod slot;
 
 use std::collections::BTreeMap;
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use pad_ops::{AdamWStep, AdamWSteps};
 use serde::{Deserialize, Serialize};
 
@@ -31,7 +32,9 @@ use serde::{Deserialize, Serialize};
 pub(crate) use crate::optimizer::describe;
 use crate::{
     Error, Gradients, Optimizer, Parameter, Result, StepReport,
-    optimizer::{check_gradients, check_lr, check_parameters, check_state},
+    optimizer::{
+        StepBegun, check_gradients, check_lr, check_parameters, check_shapes, check_state,
+    },
 };
 use slot::Slot;
 
@@ -179,6 +182,54 @@ impl AdamW {
         Ok(report)
     }
 
+    /// See [`Optimizer::begin_step`]: on a CUDA device norm, clipping and the steps of all parameters
+    /// are three launches; on the CPU, where there is nothing to wait for, all is done at once.
+    fn begin_step(
+        &mut self,
+        gradients: &Gradients,
+        losses: &[&Tensor],
+        clip_norm: Option<f64>,
+        lr: f64,
+        epoch: usize,
+    ) -> Result<Option<StepBegun>> {
+        check_lr(lr)?;
+        check_shapes(&self.parameters, gradients, epoch)?;
+        let on_host = |tensor: &Tensor| tensor.device().is_cpu();
+        if gradients.raw().iter().flatten().all(on_host) && losses.iter().all(|loss| on_host(loss))
+        {
+            return self.step_with_losses(gradients, losses, clip_norm, lr, epoch).map(Some);
+        }
+        let Self { parameters, slots, config } = self;
+        let factor = gradients.factor();
+        let numbers = |parameter: &Parameter, t| step_of(config, parameter, lr, t, factor);
+        begin::enqueue(parameters, slots, numbers, gradients, losses, clip_norm, epoch)
+    }
+
+    /// The same on the host.
+    fn step_with_losses(
+        &mut self,
+        gradients: &Gradients,
+        losses: &[&Tensor],
+        clip_norm: Option<f64>,
+        lr: f64,
+        epoch: usize,
+    ) -> Result<StepBegun> {
+        let mut gradients = gradients.clone();
+        let norm = match clip_norm {
+            Some(max_norm) => gradients.clip(max_norm)?,
+            None => gradients.global_norm()?,
+        };
+        for loss in losses {
+            let value = loss.to_dtype(DType::F64).and_then(|loss| loss.to_scalar::<f64>());
+            if !value.map_err(Error::candle("reading loss", "total"))?.is_finite() {
+                let checked = check_gradients(&self.parameters, &gradients, epoch);
+                return Ok(StepBegun::done(checked.map(|_| StepReport::new(norm, 0, 0))));
+            }
+        }
+        let report = self.step(&gradients, lr, epoch);
+        Ok(StepBegun::done(report.map(|report| StepReport { grad_norm: norm, ..report })))
+    }
+
     /// Returns all that must be saved to resume: for each parameter `NAME.exp_avg`,
     /// `NAME.exp_avg_sq` (its shape), `NAME.step` (i64 scalar) and, for half precision,
     /// `NAME.master` (f32).
@@ -239,6 +290,26 @@ impl Optimizer for AdamW {
 
     fn step(&mut self, gradients: &Gradients, lr: f64, epoch: usize) -> Result<StepReport> {
         self.step(gradients, lr, epoch)
+    }
+
+    fn begin_step(
+        &mut self,
+        gradients: &Gradients,
+        losses: &[&Tensor],
+        clip_norm: Option<f64>,
+        lr: f64,
+        epoch: usize,
+    ) -> Result<Option<StepBegun>> {
+        self.begin_step(gradients, losses, clip_norm, lr, epoch)
+    }
+
+    fn finish_step(&mut self, begun: StepBegun) -> Result<StepReport> {
+        let Self { parameters, slots, .. } = self;
+        begun.finish(parameters, |index| {
+            if let Some(slot) = slots.get_mut(index) {
+                slot.step = slot.step.saturating_sub(1);
+            }
+        })
     }
 
     fn state(&self) -> Result<BTreeMap<String, Tensor>> {

@@ -40,34 +40,52 @@ pub(crate) fn check_lr(lr: f64) -> Result<()> {
     if lr.is_finite() && lr >= 0.0 { Ok(()) } else { Err(Error::LearningRate { found: lr }) }
 }
 
-/// The norm over gradients that will be used, after checking each of them.
-pub(crate) fn check_gradients(
+/// Checks number and shapes of the gradients that will be used.
+pub(crate) fn check_shapes(
     parameters: &[Parameter],
     gradients: &Gradients,
     epoch: usize,
-) -> Result<f64> {
+) -> Result<()> {
     if gradients.len() != parameters.len() {
         return Err(Error::GradientCount { expected: parameters.len(), found: gradients.len() });
     }
-    let squares = gradients.squares()?;
-    let mut total = 0.0;
-    for ((parameter, gradient), &square) in parameters.iter().zip(gradients.raw()).zip(squares) {
+    for (parameter, gradient) in parameters.iter().zip(gradients.raw()) {
         let Some(gradient) = gradient else { continue };
-        if !parameter.trains_in(epoch) {
-            continue;
-        }
-        if gradient.shape() != parameter.var.shape() {
+        if parameter.trains_in(epoch) && gradient.shape() != parameter.var.shape() {
             return Err(Error::GradientShape {
                 name: parameter.name.clone(),
                 expected: parameter.var.shape().clone(),
                 found: gradient.shape().clone(),
             });
         }
-        let norm = gradients.factor().abs() * square.sqrt();
-        if !norm.is_finite() {
-            return Err(Error::NonFiniteGradient { name: parameter.name.clone(), norm });
+    }
+    Ok(())
+}
+
+/// The norm over gradients that will be used, after checking each of them.
+pub(crate) fn check_gradients(
+    parameters: &[Parameter],
+    gradients: &Gradients,
+    epoch: usize,
+) -> Result<f64> {
+    check_shapes(parameters, gradients, epoch)?;
+    let squares = gradients.squares()?;
+    let mut total = 0.0;
+    for ((parameter, gradient), &square) in parameters.iter().zip(gradients.raw()).zip(squares) {
+        if gradient.is_none() || !parameter.trains_in(epoch) {
+            continue;
         }
+        check_finite(parameter, gradients.factor(), square)?;
         total += square;
     }
     Ok(gradients.factor().abs() * total.sqrt())
+}
+
+/// Checks the norm of one gradient, `square` without the factor.
+pub(crate) fn check_finite(parameter: &Parameter, factor: f64, square: f64) -> Result<()> {
+    let norm = factor.abs() * square.sqrt();
+    if norm.is_finite() {
+        return Ok(());
+    }
+    Err(Error::NonFiniteGradient { name: parameter.name.clone(), norm })
 }

@@ -28,6 +28,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod begun;
 mod by_rule;
 mod checks;
 mod lion;
@@ -42,8 +43,9 @@ use std::collections::BTreeMap;
 
 use candle_core::Tensor;
 
+pub use begun::StepBegun;
 pub use by_rule::ByRule;
-pub(crate) use checks::{check_gradients, check_lr, check_parameters};
+pub(crate) use checks::{check_gradients, check_lr, check_parameters, check_shapes};
 pub use lion::{Lion, LionConfig};
 pub use rmsprop::{RmsProp, RmsPropConfig};
 pub use rule::{RuleFaults, UpdateNumbers, UpdateRule};
@@ -126,6 +128,37 @@ pub trait Optimizer {
     /// [`Error::Candle`](crate::Error::Candle) if candle fails midway.
     fn step(&mut self, gradients: &Gradients, lr: f64, epoch: usize) -> Result<StepReport>;
 
+    /// Enqueues what [`Gradients::clip`] (if `clip_norm` is set) and [`Optimizer::step`] would do,
+    /// on the device of the parameters and without waiting for it: the device itself leaves
+    /// everything as it is where a gradient or one of `losses` (scalars) is not finite. Returns
+    /// `None`, having done nothing, if it cannot; so does the default.
+    ///
+    /// [`Optimizer::finish_step`] must be called before the next update.
+    ///
+    /// # Errors
+    /// As [`Optimizer::step`], except for gradients that are not finite.
+    fn begin_step(
+        &mut self,
+        gradients: &Gradients,
+        losses: &[&Tensor],
+        clip_norm: Option<f64>,
+        lr: f64,
+        epoch: usize,
+    ) -> Result<Option<StepBegun>> {
+        let _ = (gradients, losses, clip_norm, lr, epoch);
+        Ok(None)
+    }
+
+    /// Waits for the numbers of an update. The norm is that of the gradients before clipping. With a
+    /// loss that is not finite nothing was updated, which is no error here.
+    ///
+    /// # Errors
+    /// [`Error::NonFiniteGradient`](crate::Error::NonFiniteGradient): nothing was modified.
+    /// [`Error::Candle`](crate::Error::Candle) if the device failed.
+    fn finish_step(&mut self, begun: StepBegun) -> Result<StepReport> {
+        begun.finish(self.parameters(), |_| {})
+    }
+
     /// Returns all that must be saved to resume, by name: `PARAMETER.WHAT`.
     ///
     /// # Errors
@@ -147,6 +180,21 @@ impl<O: Optimizer + ?Sized> Optimizer for Box<O> {
 
     fn step(&mut self, gradients: &Gradients, lr: f64, epoch: usize) -> Result<StepReport> {
         (**self).step(gradients, lr, epoch)
+    }
+
+    fn begin_step(
+        &mut self,
+        gradients: &Gradients,
+        losses: &[&Tensor],
+        clip_norm: Option<f64>,
+        lr: f64,
+        epoch: usize,
+    ) -> Result<Option<StepBegun>> {
+        (**self).begin_step(gradients, losses, clip_norm, lr, epoch)
+    }
+
+    fn finish_step(&mut self, begun: StepBegun) -> Result<StepReport> {
+        (**self).finish_step(begun)
     }
 
     fn state(&self) -> Result<BTreeMap<String, Tensor>> {

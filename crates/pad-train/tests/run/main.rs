@@ -3,6 +3,7 @@
 mod any_task;
 mod ema;
 mod group;
+mod late;
 mod regression;
 mod resume;
 mod stopping;

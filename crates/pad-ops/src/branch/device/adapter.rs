@@ -4,12 +4,12 @@
 use candle_core::{DType, Result, Shape, Tensor};
 
 use super::{
-    kernels::{Output, Types, like, rows_of},
+    kernels::{Output, Types, like, rows_of, tokens},
     layer::{self, Collected, Place, Places},
 };
 use crate::{
     Mode,
-    branch::weights::{AdapterScale, AdapterWeights},
+    branch::weights::{AdapterScale, AdapterWeights, ResidualWeights},
     dropout::device::mask_numbers,
     fuse_patchwise::device::places,
     gpu::{self, BLOCK, Number, WARPS, int},
@@ -63,6 +63,8 @@ pub(super) fn forward(
 pub(super) struct Tail<'a> {
     pub(super) types: Types,
     pub(super) weights: &'a AdapterWeights,
+    /// Of the MLP's output.
+    pub(super) residual: &'a ResidualWeights,
     /// The MLP's output without bias.
     pub(super) mlp: &'a Tensor,
     pub(super) mlp_bias: Option<&'a Tensor>,
@@ -84,9 +86,19 @@ impl Tail<'_> {
         }
     }
 
-    fn operands(&self) -> [Option<&Tensor>; 6] {
+    fn operands(&self) -> [Option<&Tensor>; 8] {
         let a_bias = self.weights.up.bias.as_ref();
-        [Some(self.mlp), self.mlp_bias, Some(self.a), a_bias, self.gate(), self.scale()]
+        let ResidualWeights { gamma, factors } = self.residual;
+        [
+            Some(self.mlp),
+            self.mlp_bias,
+            Some(self.a),
+            a_bias,
+            self.gate(),
+            self.scale(),
+            gamma.as_ref(),
+            factors.as_ref(),
+        ]
     }
 
     fn places(&self, d: usize) -> Result<[Number; 2]> {
@@ -103,14 +115,15 @@ impl Tail<'_> {
             _ => 0.0,
         };
         let [mlp_at, adapter_at] = self.places(d)?;
-        Ok(vec![int(rows)?, int(d)?, mlp_at, adapter_at, Number::Float(fixed)])
+        let fixed = Number::Float(fixed);
+        Ok(vec![int(rows)?, int(d)?, mlp_at, adapter_at, fixed, tokens(self.mlp)?])
     }
 
     fn blocks(&self) -> Result<usize> {
         Ok(rows_of(self.mlp)?.0.div_ceil(WARPS))
     }
 
-    /// `x + mlp + s a`.
+    /// `x + g mlp + s a`.
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let launch =
             self.types.launch("branch_adapted_tail", self.blocks()?, self.numbers()?, like(x))?;

@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor};
 
 use super::{
-    kernels::{Normed, Types, like},
+    kernels::{Normed, Types},
     layer::{self, Collected, Place, Places},
 };
 use crate::{
@@ -26,6 +26,8 @@ struct Activations {
     /// (B, N, 3 D), without bias.
     qkv: Tensor,
     attended: Attended,
+    /// The result of `proj` without bias, for the gradient of a layer scale.
+    projected: Option<Tensor>,
     /// The weights in the type of products.
     narrow: [Tensor; 2],
 }
@@ -37,7 +39,7 @@ pub(super) fn sizes(x: &Tensor, num_heads: usize) -> Result<Sizes> {
 
 /// Up to the projection.
 fn attend(x: &Tensor, weights: &AttentionWeights) -> Result<Activations> {
-    // Without the options, which `super::attention_branch` leaves to the composition.
+    // Without the options that `super::attention_branch` leaves to the composition.
     let AttentionWeights { norm, qkv: layer, proj, num_heads, precision, .. } = weights;
     let types = Types::new(x, *precision);
     let narrow = layer::weights(types, [layer, proj])?;
@@ -45,7 +47,12 @@ fn attend(x: &Tensor, weights: &AttentionWeights) -> Result<Activations> {
     let qkv = layer::forward(&normed, &narrow[0])?;
     let attended = heads::forward(&qkv, layer.bias.as_ref(), &sizes(x, *num_heads)?)?;
     let normed = layer.weight.track_op().then_some(normed);
-    Ok(Activations { normed, moments, qkv, attended, narrow })
+    Ok(Activations { normed, moments, qkv, attended, projected: None, narrow })
+}
+
+/// Whether the backward needs the result of `proj`.
+fn trains_gamma(weights: &AttentionWeights) -> bool {
+    weights.residual.gamma.as_ref().is_some_and(Tensor::track_op)
 }
 
 pub(super) fn apply(
@@ -56,10 +63,10 @@ pub(super) fn apply(
 ) -> Result<Tensor> {
     let params = weights.tensors();
     let (values, types) = (x.detach(), Types::new(x, weights.precision));
-    let activations = attend(&values, weights)?;
+    let mut activations = attend(&values, weights)?;
     let projected = layer::forward(&activations.attended.out, &activations.narrow[1])?;
-    let bias = weights.proj.bias.as_ref();
-    let y = types.by_fours("branch_tail", &[Some(&values), Some(&projected), bias], like(x))?;
+    let y = types.joined(&values, &projected, weights.proj.bias.as_ref(), &weights.residual)?;
+    activations.projected = trains_gamma(weights).then_some(projected);
     let kept = nary::tracks(x, &params) && keep == Keep::Activations;
     let saved = Saved::new(kept.then_some(activations));
     nary::apply(op, x, &params, y, Node { x: values, weights: weights.clone(), saved })
@@ -80,10 +87,21 @@ impl Backward for Node {
         let mut places = Places::new(wanted);
         let (norm, qkv, proj) =
             (places.norm(), places.dense(&weights.qkv), places.dense(&weights.proj));
+        let gamma = places.gamma(&weights.residual);
         let mut collected = Collected::new(types, params.len());
-        let saved = self.saved.take_or(|| attend(x, weights))?;
-        let Activations { normed, moments, qkv: packed, attended, narrow } = saved;
-        let d_projected = layer::narrowed(&mut collected, proj, d_y)?;
+        let saved = self.saved.take_or(|| {
+            let mut again = attend(x, weights)?;
+            if gamma.is_some() {
+                again.projected = Some(layer::forward(&again.attended.out, &again.narrow[1])?);
+            }
+            Ok(again)
+        })?;
+        let Activations { normed, moments, qkv: packed, attended, projected, narrow } = saved;
+        let residual = &weights.residual;
+        let result = (projected.as_ref(), weights.proj.bias.as_ref());
+        layer::gamma_gradient(&mut collected, gamma, d_y, result, residual)?;
+        drop(projected);
+        let d_projected = layer::arriving(&mut collected, proj, d_y, residual)?;
         let weight = Place { bias: None, ..proj };
         layer::gradients(&mut collected, weight, &d_projected, Some(&attended.out))?;
         if !(d_x || norm.any() || qkv.any()) {
@@ -105,14 +123,10 @@ impl Backward for Node {
             return Ok(Gradients { d_x: None, d_params: collected.finish(&params)? });
         }
         let d_normed = layer::d_x(&d_packed, &narrow[0])?;
-        layer::norm_gradients(&mut collected, norm, x, &d_normed, &moments, 1)?;
-        let d_x = match d_x {
-            true => {
-                let arriving = Some((&weights.norm, &d_normed));
-                Some(types.norm_backward(x, &moments, arriving, None, d_y)?)
-            }
-            false => None,
-        };
+        drop(d_packed);
+        let first = (Some((&weights.norm, &d_normed)), norm);
+        let sides = [first, (None, Place::NOWHERE)];
+        let d_x = layer::norms(&mut collected, x, &moments, sides, d_y, d_x)?;
         Ok(Gradients { d_x, d_params: collected.finish(&params)? })
     }
 }

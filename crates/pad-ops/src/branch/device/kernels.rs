@@ -3,9 +3,14 @@
 use candle_core::{D, DType, Result, Shape, Tensor, bail};
 
 use crate::{
-    branch::weights::{MatmulPrecision, NormWeights},
+    branch::weights::{MatmulPrecision, NormWeights, ResidualWeights},
     gpu::{self, BLOCK, Launch, Number, Source, WARPS, chunks, int},
 };
+
+/// Sums of a block of `branch_norm_backward_and_sum`, in shared memory.
+const NORM_SUMS: usize = 6144;
+/// Its chunks at most: several blocks for each multiprocessor of a large GPU.
+const NORM_CHUNKS: usize = 512;
 
 const F32: Source = Source {
     name: "branch_f32",
@@ -78,7 +83,7 @@ impl Types {
         };
         Ok(Launch {
             source,
-            constants: Vec::new(),
+            constants: vec![("NORM_SUMS", NORM_SUMS)],
             function,
             values: self.product,
             blocks,
@@ -120,32 +125,66 @@ impl Types {
         self,
         x: &Tensor,
         moments: &Tensor,
-        first: Arriving<'_>,
-        second: Arriving<'_>,
+        arriving: [Arriving<'_>; 2],
         d_residual: &Tensor,
     ) -> Result<Tensor> {
         let (rows, d) = rows_of(x)?;
         let numbers = vec![int(rows)?, int(d)?];
         let launch = self.launch("branch_norm_backward", rows.div_ceil(WARPS), numbers, like(x))?;
-        let weight = |arriving: Arriving<'_>| arriving.map(|(norm, _)| norm.weight.clone());
-        let gradient = |arriving: Arriving<'_>| arriving.map(|(_, d_y)| d_y.clone());
-        let [w1, d1, w2, d2] = [weight(first), gradient(first), weight(second), gradient(second)];
-        let [w1, d1, w2, d2] = [&w1, &d1, &w2, &d2].map(Option::as_ref);
-        let inputs = [Some(x), w1, d1, w2, d2, Some(d_residual), Some(moments)];
-        let [d_x] = gpu::several(&launch, &inputs)?;
+        let [d_x] = gpu::several(&launch, &norm_inputs(x, &arriving, d_residual, moments))?;
         Ok(d_x)
     }
 
-    /// Elementwise on (rows, columns), four values a thread: `inputs`, then rows and columns.
+    /// The same, and the sums over chunks of rows for the gradients of the weights and biases of the
+    /// norms that `wanted` names: 2 D or 4 D numbers a chunk. `None` if that is not one launch.
+    pub(super) fn norm_backward_and_sum(
+        self,
+        x: &Tensor,
+        moments: &Tensor,
+        arriving: [Arriving<'_>; 2],
+        d_residual: &Tensor,
+        wanted: [bool; 2],
+    ) -> Result<Option<[Tensor; 2]>> {
+        let (rows, d) = rows_of(x)?;
+        let wanted: Vec<bool> =
+            wanted.iter().zip(&arriving).map(|(w, a)| *w && a.is_some()).collect();
+        let width = 2 * d * wanted.iter().filter(|wanted| **wanted).count();
+        if width == 0 || width > NORM_SUMS {
+            return Ok(None);
+        }
+        let chunks = rows.div_ceil(4 * WARPS).min(NORM_CHUNKS);
+        let mut numbers = vec![int(rows)?, int(d)?, int(chunks)?];
+        numbers.extend(wanted.iter().map(|&wanted| Number::Int(i32::from(wanted))));
+        let mut launch = self.launch("branch_norm_backward_and_sum", chunks, numbers, like(x))?;
+        launch.more.push((DType::F32, Shape::from((chunks, width))));
+        let made = gpu::several(&launch, &norm_inputs(x, &arriving, d_residual, moments))?;
+        Ok(Some(made))
+    }
+
+    /// `x + g (t + bias)`, `g` of `residual`.
+    pub(super) fn joined(
+        self,
+        x: &Tensor,
+        t: &Tensor,
+        bias: Option<&Tensor>,
+        residual: &ResidualWeights,
+    ) -> Result<Tensor> {
+        let inputs = [Some(x), Some(t), bias, residual.gamma.as_ref(), residual.factors.as_ref()];
+        self.by_fours("branch_tail", &inputs, like(x), &[tokens(x)?])
+    }
+
+    /// Elementwise on (rows, columns), four values a thread: `inputs`, then rows, columns and
+    /// `numbers`.
     pub(super) fn by_fours(
         self,
         function: &'static str,
         inputs: &[Option<&Tensor>],
         output: Output,
+        numbers: &[Number],
     ) -> Result<Tensor> {
         let count = output.1.elem_count();
         let columns = output.1.dims().last().copied().unwrap_or(1);
-        let numbers = vec![int(count / columns.max(1))?, int(columns)?];
+        let numbers = [&[int(count / columns.max(1))?, int(columns)?], numbers].concat();
         let launch = self.launch(function, count.div_ceil(4 * BLOCK), numbers, output)?;
         let [made] = gpu::several(&launch, inputs)?;
         Ok(made)
@@ -178,11 +217,12 @@ impl Types {
         function: &'static str,
         inputs: &[Option<&Tensor>],
         shape: &Shape,
+        numbers: &[Number],
     ) -> Result<[Tensor; 2]> {
         let columns = shape.dims().last().copied().unwrap_or(1);
         let rows = shape.elem_count() / columns.max(1);
         let chunks = chunks(rows);
-        let numbers = vec![int(rows)?, int(columns)?, int(chunks)?];
+        let numbers = [&[int(rows)?, int(columns)?, int(chunks)?], numbers].concat();
         let blocks = columns.div_ceil(32) * chunks;
         let output = (self.product, shape.clone());
         let mut launch = self.launch(function, blocks, numbers, output)?;
@@ -229,15 +269,15 @@ impl Types {
             numbers.push(int(widths.get(at).copied().unwrap_or(0))?);
         }
         numbers.extend([int(count(0))?, int(count(1))?]);
-        let threads = all + count(0).div_ceil(4) + count(1).div_ceil(4);
+        let threads = count(0).div_ceil(4) + count(1).div_ceil(4);
+        let blocks = all.div_ceil(32) + threads.div_ceil(BLOCK);
         let output = (self.stream, Shape::from(all));
-        let mut launch =
-            self.launch("branch_gradients", threads.div_ceil(BLOCK), numbers, output)?;
+        let mut launch = self.launch("branch_gradients", blocks, numbers, output)?;
         for at in 0..2 {
             let shape = converted.get(at).map_or(Shape::from(0), |product| product.shape().clone());
             launch.more.push((self.stream, shape));
         }
-        if threads == 0 {
+        if blocks == 0 {
             return Ok((Vec::new(), products.iter().map(|&product| product.clone()).collect()));
         }
         let operand = |tensors: &[&'_ Tensor], at: usize| tensors.get(at).copied().cloned();
@@ -259,6 +299,31 @@ impl Types {
         };
         Ok((finished, made))
     }
+}
+
+/// `x`, weight and gradient of both norms, `d_residual`, `moments`.
+fn norm_inputs<'a>(
+    x: &'a Tensor,
+    [first, second]: &[Arriving<'a>; 2],
+    d_residual: &'a Tensor,
+    moments: &'a Tensor,
+) -> [Option<&'a Tensor>; 7] {
+    let weight = |arriving: Arriving<'a>| arriving.map(|(norm, _)| &norm.weight);
+    let gradient = |arriving: Arriving<'a>| arriving.map(|(_, d_y)| d_y);
+    [
+        Some(x),
+        weight(*first),
+        gradient(*first),
+        weight(*second),
+        gradient(*second),
+        Some(d_residual),
+        Some(moments),
+    ]
+}
+
+/// Tokens of an image of `x` (B, N, D).
+pub(super) fn tokens(x: &Tensor) -> Result<Number> {
+    int(x.dim(1)?)
 }
 
 /// Rows and columns of a tensor as a matrix.

@@ -2,8 +2,11 @@
 
 use candle_core::{Result, Tensor};
 
-use super::kernels::{Types, rows_of};
-use crate::{branch::weights::LinearWeights, products::matmul};
+use super::kernels::{Types, rows_of, tokens};
+use crate::{
+    branch::weights::{LinearWeights, NormWeights, ResidualWeights},
+    products::matmul,
+};
 
 /// The weights of one or two layers in `T`: copies of frozen ones are kept, trained ones are
 /// converted together.
@@ -125,6 +128,9 @@ pub(super) struct Place {
 }
 
 impl Place {
+    /// Nothing is wanted.
+    pub(super) const NOWHERE: Self = Self { weight: None, bias: None };
+
     pub(super) fn any(self) -> bool {
         self.weight.is_some() || self.bias.is_some()
     }
@@ -145,30 +151,61 @@ impl<'a> Places<'a> {
         Place { weight: self.one(), bias: self.one() }
     }
 
+    /// A layer scale, if there is one.
+    pub(super) fn gamma(&mut self, residual: &ResidualWeights) -> Option<usize> {
+        residual.gamma.as_ref().and_then(|_| self.one())
+    }
+
     pub(super) fn dense(&mut self, layer: &LinearWeights) -> Place {
         let weight = self.one();
         Place { weight, bias: layer.bias.as_ref().and_then(|_| self.one()) }
     }
 }
 
-/// A gradient of the residual stream in `T`; the sums over its rows for the bias of `place`, if that
-/// is wanted, are taken on the way.
-pub(super) fn narrowed(into: &mut Collected, place: Place, d_y: &Tensor) -> Result<Tensor> {
+/// The gradient to a branch's result in `T`, `g d_y` with `g` of `residual`; the sums over its rows
+/// for the bias of `place`, if that is wanted, are taken on the way.
+pub(super) fn arriving(
+    into: &mut Collected,
+    place: Place,
+    d_y: &Tensor,
+    residual: &ResidualWeights,
+) -> Result<Tensor> {
     let types = into.types;
+    if residual.is_none() && types.product == types.stream {
+        gradients(into, Place { weight: None, ..place }, d_y, None)?;
+        return Ok(d_y.clone());
+    }
+    let inputs = [Some(d_y), residual.gamma.as_ref(), residual.factors.as_ref()];
+    let numbers = [tokens(d_y)?];
     match place.bias {
-        Some(at) if types.product != types.stream => {
-            let inputs = [Some(d_y)];
-            let [narrow, partial] =
-                types.with_sums("branch_narrow_and_sum", &inputs, d_y.shape())?;
+        Some(at) => {
+            let function = "branch_scaled_and_sum";
+            let [scaled, partial] = types.with_sums(function, &inputs, d_y.shape(), &numbers)?;
             into.sum(&[(Some(at), rows_of(d_y)?.1)], partial);
-            Ok(narrow)
+            Ok(scaled)
         }
-        bias => {
-            let [narrow] = types.narrow([d_y])?;
-            gradients(into, Place { weight: None, bias }, &narrow, None)?;
-            Ok(narrow)
+        None => {
+            let output = (types.product, d_y.shape().clone());
+            types.by_fours("branch_scaled", &inputs, output, &numbers)
         }
     }
+}
+
+/// Adds the gradient of a layer scale: `t` is the branch's result without `bias`.
+pub(super) fn gamma_gradient(
+    into: &mut Collected,
+    at: Option<usize>,
+    d_y: &Tensor,
+    (t, bias): (Option<&Tensor>, Option<&Tensor>),
+    residual: &ResidualWeights,
+) -> Result<()> {
+    let (Some(at), Some(t)) = (at, t) else { return Ok(()) };
+    let (rows, d) = rows_of(d_y)?;
+    let inputs = [Some(d_y), Some(t), bias, residual.factors.as_ref()];
+    let numbers = [tokens(d_y)?];
+    let partial = into.types.sums("branch_sum_gamma", &inputs, [rows, d, d], &numbers)?;
+    into.sum(&[(Some(at), d)], partial);
+    Ok(())
 }
 
 /// Adds a layer's gradients: `d_y` to its result without bias, `x` what it saw.
@@ -190,8 +227,47 @@ pub(super) fn gradients(
     Ok(())
 }
 
+/// A norm of `x` whose result's gradient arrives: its weights, that gradient, and where its own
+/// gradients go.
+pub(super) type NormSide<'a> = (Option<(&'a NormWeights, &'a Tensor)>, Place);
+
+/// Adds the gradients of one or both norms of `x`; returns `d_residual` and what comes through them,
+/// if `d_x`.
+pub(super) fn norms(
+    into: &mut Collected,
+    x: &Tensor,
+    moments: &Tensor,
+    [first, second]: [NormSide<'_>; 2],
+    d_residual: &Tensor,
+    d_x: bool,
+) -> Result<Option<Tensor>> {
+    let types = into.types;
+    let (arriving, places) = ([first.0, second.0], [first.1, second.1]);
+    let wanted = places.map(Place::any);
+    let d = rows_of(x)?.1;
+    if d_x
+        && let Some([d_x, partial]) =
+            types.norm_backward_and_sum(x, moments, arriving, d_residual, wanted)?
+    {
+        let summed = places.iter().zip(arriving).filter(|(place, a)| place.any() && a.is_some());
+        let pieces: Vec<_> =
+            summed.flat_map(|(place, _)| [(place.weight, d), (place.bias, d)]).collect();
+        into.sum(&pieces, partial);
+        return Ok(Some(d_x));
+    }
+    for ((arriving, place), which) in arriving.iter().zip(places).zip(1..) {
+        if let Some((_, d_y)) = arriving {
+            norm_gradients(into, place, x, d_y, moments, which)?;
+        }
+    }
+    match d_x {
+        true => Ok(Some(types.norm_backward(x, moments, arriving, d_residual)?)),
+        false => Ok(None),
+    }
+}
+
 /// Adds a norm's gradients: `d_y` to its result; `which` of the norms of `moments`, 1 or 2.
-pub(super) fn norm_gradients(
+fn norm_gradients(
     into: &mut Collected,
     place: Place,
     x: &Tensor,

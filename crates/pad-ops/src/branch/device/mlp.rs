@@ -11,7 +11,7 @@ use crate::{
     Mode,
     branch::{
         saved::Saved,
-        weights::{AdapterWeights, Keep, MlpWeights},
+        weights::{AdapterWeights, Keep, MlpWeights, ResidualWeights},
     },
     gpu::nary::{self, Backward, Gradients},
 };
@@ -42,8 +42,8 @@ struct AdapterActivations {
 
 /// The branch's output, and what is left of the way there.
 fn forward(x: &Tensor, weights: &MlpWeights, mode: Mode) -> Result<(Tensor, Activations)> {
-    // Without the options, which `super::mlp_branch` leaves to the composition.
-    let MlpWeights { norm, fc1, fc2, adapter, precision, .. } = weights;
+    // Without the options that `super::mlp_branch` leaves to the composition.
+    let MlpWeights { norm, fc1, fc2, residual, adapter, precision, .. } = weights;
     let types = Types::new(x, *precision);
     let narrow = layer::weights(types, [fc1, fc2])?;
     let second = adapter.as_ref().and_then(|adapter| adapter.norm.as_ref());
@@ -51,15 +51,16 @@ fn forward(x: &Tensor, weights: &MlpWeights, mode: Mode) -> Result<(Tensor, Acti
     let hidden = layer::forward(&normed, &narrow[0])?;
     let normed = fc1.weight.track_op().then_some(normed);
     let inputs = [Some(&hidden), fc1.bias.as_ref()];
-    let activated = types.by_fours("branch_gelu", &inputs, like(&hidden))?;
+    let activated = types.by_fours("branch_gelu", &inputs, like(&hidden), &[])?;
     let mlp = layer::forward(&activated, &narrow[1])?;
     let activated = fc2.weight.track_op().then_some(activated);
     let mlp_bias = fc2.bias.as_ref();
     let left =
         |mlp, adapter| Activations { moments, normed, hidden, activated, narrow, mlp, adapter };
     let Some(adapter) = adapter else {
-        let y = types.by_fours("branch_tail", &[Some(x), Some(&mlp), mlp_bias], like(x))?;
-        return Ok((y, left(None, None)));
+        let y = types.joined(x, &mlp, mlp_bias, residual)?;
+        let trains_gamma = residual.gamma.as_ref().is_some_and(Tensor::track_op);
+        return Ok((y, left(trains_gamma.then_some(mlp), None)));
     };
     let AdapterWeights { norm: _, down, up, dropout: _, scale: _ } = adapter;
     let adapter_narrow = layer::weights(types, [down, up])?;
@@ -71,7 +72,7 @@ fn forward(x: &Tensor, weights: &MlpWeights, mode: Mode) -> Result<(Tensor, Acti
         }
     };
     let adapted = adapter::forward(types, adapter, &adapter_narrow, &input, mode)?;
-    let tail = Tail { types, weights: adapter, mlp: &mlp, mlp_bias, a: &adapted.a };
+    let tail = Tail { types, weights: adapter, residual, mlp: &mlp, mlp_bias, a: &adapted.a };
     let y = tail.forward(x)?;
     let input = down.weight.track_op().then_some(input);
     let adapter = AdapterActivations { input, adapted, narrow: adapter_narrow };
@@ -105,17 +106,21 @@ impl Backward for Node {
     fn backward(&self, d_y: &Tensor, d_x: bool, wanted: &[bool]) -> Result<Gradients> {
         let (x, weights) = (&self.x, &self.weights);
         let MlpWeights { norm: norm_weights, fc1: fc1_weights, fc2: fc2_weights, .. } = weights;
+        let residual = &weights.residual;
         let types = Types::new(x, weights.precision);
         let params = weights.tensors();
         let mut places = Places::new(wanted);
         let (norm, mut fc1, mut fc2) =
             (places.norm(), places.dense(fc1_weights), places.dense(fc2_weights));
+        let gamma = places.gamma(residual);
         let adapter = weights.adapter.as_ref();
         let adapter = adapter.map(|adapter| (adapter, AdapterPlaces::new(adapter, &mut places)));
         let mut into = Collected::new(types, params.len());
         let saved = self.saved.take_or(|| Ok(forward(x, weights, self.mode)?.1))?;
         let Activations { moments, normed, hidden, activated, narrow, mlp, adapter: kept } = saved;
 
+        let result = (mlp.as_ref(), fc2_weights.bias.as_ref());
+        layer::gamma_gradient(&mut into, gamma, d_y, result, residual)?;
         // The adapter first: its gate passes a gradient to the MLP's output.
         let mut d_input = None;
         let d_mlp = match (&adapter, &mlp, kept) {
@@ -123,7 +128,8 @@ impl Backward for Node {
                 let mut up = places.up;
                 let AdapterActivations { input, adapted, narrow } = kept;
                 let mlp_bias = fc2_weights.bias.as_ref();
-                let tail = Tail { types, weights: adapter, mlp, mlp_bias, a: &adapted.a };
+                let a = &adapted.a;
+                let tail = Tail { types, weights: adapter, residual, mlp, mlp_bias, a };
                 let [d_mlp, d_a] = tail.backward(d_y, places.scale, &mut up.bias, &mut into)?;
                 let seen = (input.as_ref(), &adapted.bottleneck);
                 d_input = adapter::backward(
@@ -139,7 +145,7 @@ impl Backward for Node {
                 d_mlp
             }
             _ => {
-                let d_mlp = layer::narrowed(&mut into, fc2, d_y)?;
+                let d_mlp = layer::arriving(&mut into, fc2, d_y, residual)?;
                 fc2.bias = None;
                 d_mlp
             }
@@ -155,11 +161,11 @@ impl Backward for Node {
                 Some(at) => {
                     let shape = hidden.shape();
                     let function = "branch_gelu_backward_and_sum";
-                    let [d_hidden, partial] = types.with_sums(function, &inputs, shape)?;
+                    let [d_hidden, partial] = types.with_sums(function, &inputs, shape, &[])?;
                     into.sum(&[(Some(at), fc1_weights.weight.dim(0)?)], partial);
                     d_hidden
                 }
-                None => types.by_fours("branch_gelu_backward", &inputs, like(&hidden))?,
+                None => types.by_fours("branch_gelu_backward", &inputs, like(&hidden), &[])?,
             };
             drop((hidden, d_activated));
             layer::gradients(&mut into, fc1, &d_hidden, normed.as_ref())?;
@@ -168,30 +174,17 @@ impl Backward for Node {
             }
         }
         drop((normed, d_mlp));
-        if let Some(d_normed) = &d_normed {
-            layer::norm_gradients(&mut into, norm, x, d_normed, &moments, 1)?;
-        }
-        let second = adapter.as_ref().and_then(|(adapter, _)| adapter.norm.as_ref());
-        if let (Some((_, places)), Some(d_input)) = (&adapter, &d_input) {
-            let none = Place { weight: None, bias: None };
-            let place = places.norm.unwrap_or(none);
-            layer::norm_gradients(&mut into, place, x, d_input, &moments, 2)?;
-        }
-        let d_x = match d_x {
-            false => None,
-            true => {
-                let first = d_normed.as_ref().map(|d_normed| (norm_weights, d_normed));
-                let arriving = second.zip(d_input.as_ref());
-                let d_x = types.norm_backward(x, &moments, first, arriving, d_y)?;
-                // An adapter without norm sees `x` itself.
-                match (second, d_input) {
-                    (None, Some(d_input)) => {
-                        let inputs = [Some(&d_x), Some(&d_input), None];
-                        Some(types.by_fours("branch_tail", &inputs, like(x))?)
-                    }
-                    _ => Some(d_x),
-                }
+        let first = (d_normed.as_ref().map(|d_normed| (norm_weights, d_normed)), norm);
+        let second_norm = adapter.as_ref().and_then(|(adapter, _)| adapter.norm.as_ref());
+        let place = adapter.as_ref().and_then(|(_, places)| places.norm);
+        let second = (second_norm.zip(d_input.as_ref()), place.unwrap_or(Place::NOWHERE));
+        let d_x = layer::norms(&mut into, x, &moments, [first, second], d_y, d_x)?;
+        // An adapter without norm sees `x` itself.
+        let d_x = match (d_x, second_norm, &d_input) {
+            (Some(d_x), None, Some(d_input)) => {
+                Some(types.joined(&d_x, d_input, None, &ResidualWeights::default())?)
             }
+            (d_x, ..) => d_x,
         };
         Ok(Gradients { d_x, d_params: into.finish(&params)? })
     }

@@ -19,9 +19,9 @@ pub(super) fn attention_branch(
     weights: &AttentionWeights,
     keep: Keep,
 ) -> Result<Option<Tensor>> {
-    let operands = std::iter::once(x).chain(weights.tensors());
-    let plain =
-        weights.rope.is_none() && weights.inner_norm.is_none() && weights.residual.is_none();
+    let factors = weights.residual.factors.as_ref();
+    let operands = std::iter::once(x).chain(weights.tensors()).chain(factors);
+    let plain = weights.rope.is_none() && weights.inner_norm.is_none();
     if !plain || !gpu::has_kernel(operands) || !fits(&attention::sizes(x, weights.num_heads)?) {
         return Ok(None);
     }
@@ -37,10 +37,10 @@ pub(super) fn mlp_branch(
     mode: Mode,
     keep: Keep,
 ) -> Result<Option<Tensor>> {
-    let plain = weights.activation == MlpActivation::Gelu
-        && weights.inner_norm.is_none()
-        && weights.residual.is_none();
-    if !plain || !gpu::has_kernel(std::iter::once(x).chain(weights.tensors())) {
+    let plain = weights.activation == MlpActivation::Gelu && weights.inner_norm.is_none();
+    let factors = weights.residual.factors.as_ref();
+    let operands = std::iter::once(x).chain(weights.tensors()).chain(factors);
+    if !plain || !gpu::has_kernel(operands) {
         return Ok(None);
     }
     let (x, weights) = (x.contiguous()?, weights.contiguous()?);
