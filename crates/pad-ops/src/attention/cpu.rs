@@ -4,9 +4,10 @@
 
 use rayon::prelude::*;
 
-use super::layout::{Heads, Packed, Part, Sizes, load_rows, turn_back};
-#[cfg(target_arch = "x86_64")]
-use super::panel;
+use super::{
+    layout::{Heads, Packed, Part, Sizes, load_rows, turn_back},
+    panel,
+};
 use crate::{
     cpu::{
         matmul::{Into, Mat, Threads, matmul, matmul_raw},
@@ -180,7 +181,6 @@ pub(crate) fn forward<T: Real>(
     out: &mut [f32],
 ) {
     assert_eq!((qkv.len(), out.len()), (s.b * s.n * 3 * s.d, s.b * s.n * s.d));
-    #[cfg(target_arch = "x86_64")]
     if panel::available() {
         return panel::forward((qkv, bias, rotation), s, out);
     }
@@ -216,7 +216,6 @@ pub(crate) fn backward<T: Real>(
 ) {
     let lengths = (qkv.len(), d_out.len(), d_qkv.len());
     assert_eq!(lengths, (s.b * s.n * 3 * s.d, s.b * s.n * s.d, s.b * s.n * 3 * s.d));
-    #[cfg(target_arch = "x86_64")]
     if panel::available() {
         return panel::backward((qkv, bias, rotation), d_out, s, d_qkv);
     }

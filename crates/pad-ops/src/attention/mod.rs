@@ -13,7 +13,6 @@ mod general;
 mod general_cpu;
 mod layout;
 mod options;
-#[cfg(target_arch = "x86_64")]
 mod panel;
 mod reference;
 

@@ -5,7 +5,7 @@ use candle_core::Result;
 use super::weights::{LinearWeights, MatmulPrecision, NormWeights, PackedWeight};
 use crate::{
     cpu::{
-        bf16::{self, Packed, Values},
+        bf16::{self, Packed, Values, without},
         matmul::{Into, Mat, Threads, matmul, product},
         real::Real,
         rows, slices,
@@ -65,7 +65,13 @@ impl<'a> Dense<'a> {
         let (x, mat) = (A::values(x), Mat::dense(x.len() / self.inputs, self.inputs));
         match (self.precision, x) {
             (MatmulPrecision::F32, Values::F32(x)) => product((x, mat), self.right(true)),
-            _ => self.with_packed(true, |b| bf16::product((x, mat), b, None, Threads::All)),
+            (_, x) if bf16::has_instruction() => {
+                self.with_packed(true, |b| bf16::product((x, mat), b, None, Threads::All))
+            }
+            (_, x) => {
+                let (weight, weight_mat) = self.right(true);
+                without::product((x, mat), (Values::F32(weight), weight_mat))
+            }
         }
     }
 
@@ -82,9 +88,10 @@ impl<'a> Dense<'a> {
         let (a, b) = (Mat::dense(rows, self.outputs).t(), Mat::dense(rows, self.inputs));
         match (self.precision, A::values(d_y), B::values(x)) {
             (MatmulPrecision::F32, Values::F32(d_y), Values::F32(x)) => product((d_y, a), (x, b)),
-            (_, d_y, x) => {
+            (_, d_y, x) if bf16::has_instruction() => {
                 bf16::product((d_y, a), &Packed::new((x, b), Threads::All), None, Threads::All)
             }
+            (_, d_y, x) => without::product((d_y, a), (x, b)),
         }
     }
 
@@ -101,6 +108,11 @@ impl<'a> Dense<'a> {
         {
             let b = self.right(transposed);
             return matmul((out, out_mat), Into::Replace, 1.0, (a, a_mat), b, Threads::All);
+        }
+        if !bf16::has_instruction() {
+            let (weight, weight_mat) = self.right(transposed);
+            let b = (Values::F32(weight), weight_mat);
+            return without::replace((out, out_mat), (A::values(a), a_mat), b);
         }
         self.with_packed(transposed, |b| {
             bf16::replace((out, out_mat), (A::values(a), a_mat), b, Threads::All);

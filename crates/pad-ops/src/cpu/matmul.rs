@@ -1,5 +1,5 @@
 //! Checked matrix products over strided slices: the one place that calls the `gemm` crate, and our
-//! own kernel where that is the better one.
+//! own kernels where they are the better ones.
 #![allow(unsafe_code)]
 
 use gemm::Parallelism;
@@ -7,6 +7,13 @@ use gemm::Parallelism;
 pub(crate) use super::mat::{Into, Mat, Threads};
 #[cfg(target_arch = "x86_64")]
 use super::unpacked;
+use super::{
+    tiled::{self, Finish, Values},
+    vector::EightKind,
+};
+
+/// Multiplications that pay for the packing of tiles.
+const TILED_WORK: usize = 1 << 16;
 
 /// `out = scale * a b`, or `out += scale * a b`.
 ///
@@ -76,6 +83,14 @@ pub(crate) unsafe fn matmul_raw(
         // SAFETY: the operands' lengths were checked above; the output is valid by this function's
         // contract.
         return unsafe { unpacked::multiply((out, out_mat), (a, a_mat), (b, b_mat)) };
+    }
+    if EightKind::is_widest() && m * n * k >= TILED_WORK {
+        let (a, b) = ((Values::F32(a), a_mat), (Values::F32(b), b_mat));
+        let finish = Finish { into, scale };
+        // SAFETY: as above.
+        return unsafe {
+            tiled::multiply(EightKind::best(), (out, out_mat), finish, a, b, threads)
+        };
     }
     // `gemm` counts the products per thread itself; small ones stay on one thread.
     let parallelism = match threads {

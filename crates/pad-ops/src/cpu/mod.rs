@@ -14,10 +14,12 @@ pub(crate) mod rows;
 pub(crate) mod scratch;
 pub(crate) mod slices;
 pub(crate) mod special;
+pub(crate) mod tiled;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod transpose;
 #[cfg(target_arch = "x86_64")]
 mod unpacked;
+pub(crate) mod vector;
 
 use candle_core::{DType, Tensor};
 

@@ -1,4 +1,6 @@
-//! Matrix products in bf16: operands rounded to bf16, sums in `f32`, on AVX512-BF16 and without.
+//! Matrix products in bf16: operands rounded to bf16, sums in `f32`, on AVX512-BF16
+//! ([`has_instruction`]). Processors without it take [`without`]; the kernels here emulate the
+//! instruction for tests.
 //!
 //! `out = a b (+ bias)` where `a` (m, k) and `b` (k, n) are `f32` or bf16, of either order in
 //! memory. Both operands are packed ([`pack`]); `b` may be packed once and used again ([`Packed`]),
@@ -18,6 +20,7 @@ mod pack;
 #[cfg(test)]
 mod tests;
 mod tile;
+pub(crate) mod without;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
@@ -45,6 +48,12 @@ const TASK_STRIPS: usize = 12;
 
 /// Strips of `b` in a task: few enough to share work evenly.
 const TASK_PANELS: usize = 6;
+
+/// Whether this processor multiplies pairs of bf16. If not, products of packed operands are an
+/// emulation, and slow.
+pub(crate) fn has_instruction() -> bool {
+    level() == Level::Avx512Bf16
+}
 
 /// The values of an operand.
 #[derive(Clone, Copy)]
