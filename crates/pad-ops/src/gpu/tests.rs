@@ -51,7 +51,7 @@ pub(super) fn compare_to(
     exact: &dyn Fn(&[Tensor]) -> Result<Tensor>,
 ) {
     if !emulated::has_compiler() {
-        eprintln!("{name}: not run, there is no C++ compiler (c++)");
+        pad_testkit::skipped(name, "there is no C++ compiler (c++)");
         return;
     }
     let operands: Vec<Tensor> = shapes
@@ -234,7 +234,7 @@ fn dropout_kernels() {
 #[test]
 fn adamw_kernels() {
     if !emulated::has_compiler() {
-        eprintln!("not run, there is no C++ compiler (c++)");
+        pad_testkit::skipped("emulated kernels", "there is no C++ compiler (c++)");
         return;
     }
     let step = AdamWStep {
@@ -267,7 +267,7 @@ fn adamw_kernels() {
 #[test]
 fn adamw_steps_together() {
     if !emulated::has_compiler() {
-        eprintln!("not run, there is no C++ compiler (c++)");
+        pad_testkit::skipped("emulated kernels", "there is no C++ compiler (c++)");
         return;
     }
     let shapes: [&[usize]; 4] = [&[8192 * 2 + 77], &[3, 5], &[1], &[8192]];
@@ -332,7 +332,7 @@ fn adamw_steps_together() {
 #[test]
 fn nan_stays() {
     if !emulated::has_compiler() {
-        eprintln!("not run, there is no C++ compiler (c++)");
+        pad_testkit::skipped("emulated kernels", "there is no C++ compiler (c++)");
         return;
     }
     let x = Tensor::new(&[[1_f32, f32::NAN, 2.0], [1.0, 2.0, 3.0]], &Device::Cpu);
@@ -346,7 +346,7 @@ fn nan_stays() {
 #[test]
 fn emulation_finds_faults() {
     if !emulated::has_compiler() {
-        eprintln!("not run, there is no C++ compiler (c++)");
+        pad_testkit::skipped("emulated kernels", "there is no C++ compiler (c++)");
         return;
     }
     let run = |name: &'static str, text: &'static str| {
@@ -436,7 +436,7 @@ fn emulation_finds_faults() {
 #[test]
 fn tables_and_absent_operands() {
     if !emulated::has_compiler() {
-        eprintln!("not run, there is no C++ compiler (c++)");
+        pad_testkit::skipped("emulated kernels", "there is no C++ compiler (c++)");
         return;
     }
     let text = "extern \"C\" __global__ void several(
