@@ -8,6 +8,7 @@ use std::{
 };
 
 use programs::{bytes, error_line, log_lines, pretrain, program, stderr, success, write_images};
+use serde_json::Value;
 
 const FAIL: &str = "PAD_FAIL_FILE_OPERATION";
 
@@ -18,44 +19,75 @@ fn resume(trainer: &[&str], run: &Path) -> Output {
     success(command)
 }
 
-/// Lets a run fail, and another one be killed, at some of its file operations; the resumed run must
-/// leave the same `result`.
+/// What a run leaves, without times and speeds: its result, the best step, the lines of its log.
+#[derive(PartialEq)]
+struct Left {
+    result: Vec<u8>,
+    best: Value,
+    log: Vec<Value>,
+}
+
+impl Left {
+    fn of(run: &Path, result: &str) -> Self {
+        let summary: Value = serde_json::from_slice(&bytes(run.join("summary.json"))).unwrap();
+        let log = String::from_utf8(bytes(run.join("log.jsonl"))).unwrap();
+        let line = |line: &str| {
+            let mut line: Value = serde_json::from_str(line).unwrap();
+            let numbers = line.as_object_mut().unwrap();
+            numbers.retain(|name, _| name != "train/seconds" && name != "train/images_per_s");
+            line
+        };
+        let log = log.lines().map(line).collect();
+        Self { result: bytes(run.join(result)), best: summary["best_step"].clone(), log }
+    }
+}
+
+/// How the operations of runs are made to fail: with an error, or with the end of the process.
+const ERROR: &str = "";
+const KILL: &str = "!";
+
+/// Lets runs fail at every `stride`th of their file operations, in turn in each of the ways `how`,
+/// until all are behind the end of the run; the resumed run must leave the same `result`.
 fn survives(
     start: impl Fn(&Path) -> Command,
     trainer: &[&str],
     result: &str,
-    operations: impl Iterator<Item = usize>,
+    (stride, how): (usize, &[&[&str]]),
 ) {
     let folder = tempfile::tempdir().unwrap();
     let whole = folder.path().join("whole");
     success(start(&whole));
-    let want = bytes(whole.join(result));
-    let mut hits = 0;
-    for operation in operations {
-        for kill in ["", "!"] {
-            let run = folder
-                .path()
-                .join(format!("{operation}{}", if kill.is_empty() { "e" } else { "k" }));
-            let output = start(&run).env(FAIL, format!("{operation}{kill}")).output().unwrap();
+    let want = Left::of(&whole, result);
+    assert!(want.best.is_number(), "no best step");
+    let mut killed = 0;
+    for (turn, operation) in (1..).step_by(stride).enumerate() {
+        let mut over = false;
+        for way in how[turn % how.len()] {
+            let run = folder.path().join(format!("{operation}{}", way.replace(KILL, "k")));
+            let output = start(&run).env(FAIL, format!("{operation}{way}")).output().unwrap();
             let said = stderr(&output);
-            let what = format!("operation {operation}{kill}: {said}");
+            let what = format!("operation {operation}{way}: {said}");
             if output.status.success() {
                 // Past the end, or only a clean-up failed.
-                assert!(bytes(run.join(result)) == want, "{what}");
+                over |= *way == KILL;
+                assert!(Left::of(&run, result) == want, "{what}");
                 continue;
             }
-            hits += 1;
+            killed += usize::from(*way == KILL);
             assert!(said.contains("injected: "), "{what}");
             if !run.join("config.toml").exists() {
                 success(start(&run)); // the run had not begun
             } else {
                 resume(trainer, &run);
             }
-            assert!(bytes(run.join(result)) == want, "{what}");
-            assert!(run.join("summary.json").exists(), "{what}");
+            assert!(Left::of(&run, result) == want, "{what}");
+            std::fs::remove_dir_all(&run).unwrap();
+        }
+        if over {
+            break;
         }
     }
-    assert!(hits > 0, "no operation failed");
+    assert!(killed > 3, "{killed} runs were killed");
 }
 
 #[test]
@@ -63,9 +95,60 @@ fn pre_training_survives_failed_and_fatal_file_operations() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     write_images(&data, 14);
-    let flags = ["--checkpoint-every=2", "--epochs=2", "--eval-every=1"];
+    let flags = ["--checkpoint-every=2", "--epochs=2", "--eval-every=1", "--ema=0.9"];
     let start = |run: &Path| pretrain(&data, run, &flags);
-    survives(start, &["pretrain"], "model.safetensors", (1..150).step_by(11));
+    survives(start, &["pretrain"], "model.safetensors", (11, &[&[ERROR, KILL]]));
+}
+
+/// `pad segment train`, `pad detect train`: a few steps on rendered scenes, two evaluations.
+fn downstream(command: &str, run: &Path, flags: &[&str]) -> Command {
+    let mut started = program(command);
+    started.arg("train").arg("--out").arg(run);
+    started.args(["--preset=paper", "--batch-size=2", "--workers=1", "--threads=1"]);
+    started.args(["--checkpoint-every=2", "--val-scenes=2"]).args(flags);
+    started
+}
+
+#[test]
+fn segmentation_survives_failed_and_fatal_file_operations() {
+    let flags = [
+        "--weights=asset",
+        "--scenes=4",
+        "--scene-size=40,56",
+        "--crop-size=48",
+        "--base-scale=none",
+        "--ratio=0.8,1.2",
+        "--head-channels=8",
+        "--auxiliary-channels=4",
+        "--bottleneck=4",
+        "--max-steps=4",
+        "--eval-steps=2",
+        "--lr=1e-3",
+    ];
+    let start = |run: &Path| downstream("segment", run, &flags);
+    let trainer = ["segment", "train"];
+    survives(start, &trainer, "model.safetensors", (13, &[&[KILL], &[ERROR, KILL]]));
+}
+
+#[test]
+fn detection_survives_failed_and_fatal_file_operations() {
+    let flags = [
+        "--weights=none",
+        "--model=pico",
+        "--size=64",
+        "--attention-window=2",
+        "--drop-path=0",
+        "--pyramid-channels=16",
+        "--head-dim=32",
+        "--proposals=50",
+        "--batch-size-per-image=32",
+        "--scenes=4",
+        "--epochs=2",
+        "--warmup-steps=2",
+    ];
+    let start = |run: &Path| downstream("detect", run, &flags);
+    let trainer = ["detect", "train"];
+    survives(start, &trainer, "detector.safetensors", (13, &[&[ERROR, KILL], &[KILL]]));
 }
 
 #[test]

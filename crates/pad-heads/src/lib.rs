@@ -17,6 +17,7 @@ pub mod detection;
 mod error;
 mod evaluation;
 pub mod layers;
+mod limits;
 mod macs;
 mod model;
 mod plan;

@@ -56,6 +56,38 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Reads a small regular file whole: settings, states, names. A larger one is refused before any of
+/// it is read.
+///
+/// ```
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("settings.toml");
+/// std::fs::write(&path, "epochs = 3")?;
+/// assert_eq!(pad_ops::fs::read_small(&path, 10)?, b"epochs = 3");
+/// let refused = pad_ops::fs::read_small(&path, 9).unwrap_err().to_string();
+/// assert_eq!(refused, "10 bytes, expected at most 9");
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// # Errors
+/// As [`open`]; [`io::ErrorKind::InvalidData`] for a file of more than `most` bytes.
+pub fn read_small(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let file = open(path)?;
+    let refused = |found: u64| {
+        let what = format!("{found} bytes, expected at most {most}");
+        Err(io::Error::new(io::ErrorKind::InvalidData, what))
+    };
+    let length = file.metadata()?.len();
+    if length > most {
+        return refused(length);
+    }
+    // It may grow while it is read.
+    let mut bytes = Vec::new();
+    file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    let found = bytes.len() as u64;
+    if found > most { refused(found) } else { Ok(bytes) }
+}
+
 /// Reads a regular file of UTF-8 text whole; others are refused as by [`open`].
 ///
 /// # Errors

@@ -63,6 +63,7 @@ pub mod ema;
 mod error;
 pub mod gradients;
 pub mod hook;
+mod hooks;
 pub mod log;
 pub mod optimizer;
 mod outcome;

@@ -126,6 +126,21 @@ impl TrainerState {
     }
 }
 
+/// What a change of the number of processes, before and now, changes in a run that is resumed.
+pub(crate) fn regrouped([before, now]: [usize; 2], accumulate: usize, buffers: bool) -> String {
+    let statistics = match buffers {
+        true => {
+            "; the first process keeps the running statistics of the micro-batches that it sees"
+        }
+        false => "",
+    };
+    format!(
+        "number of processes: {before} in the checkpoint, {now} now: each takes {} of the {accumulate} micro-batches \
+         of a step, and gradients are added in another order, so results may differ by rounding{statistics}",
+        accumulate / now.max(1)
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,5 +171,16 @@ mod tests {
         );
         let typo = serde_json::from_str::<TrainerConfig>(r#"{"epoch":3}"#).unwrap_err();
         assert!(typo.to_string().contains("unknown field `epoch`"), "{typo}");
+    }
+
+    #[test]
+    fn a_change_of_the_number_of_processes_is_described() {
+        let expected = "number of processes: 4 in the checkpoint, 2 now: each takes 4 of the 8 micro-batches of a step, \
+                        and gradients are added in another order, so results may differ by rounding";
+        assert_eq!(regrouped([4, 2], 8, false), expected);
+        assert!(regrouped([1, 2], 8, true).ends_with(
+            "; the first process keeps the running statistics of the \
+            micro-batches that it sees"
+        ));
     }
 }

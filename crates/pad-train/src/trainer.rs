@@ -18,7 +18,7 @@
 //! the shorter one ended.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -31,14 +31,16 @@ use pad_ops::{Mode, rng::Key};
 use serde_json::Value;
 
 use crate::{
-    AdamW, BatchIter, Batches, Checkpoints, Collective, Ema, EmaConfig, EpochInfo, Error,
-    Gradients, Hook, Losses, LrSchedule, Optimizer, Result, Share, SingleProcess, StepInfo, Task,
-    TrainerConfig, TrainerState, TrainerView, TrainingCheckpoint, UnusedParameters,
+    AdamW, BatchIter, Batches, Checkpoints, Collective, Ema, EmaConfig, Error, Gradients, Hook,
+    Losses, LrSchedule, Optimizer, Result, Share, SingleProcess, StepInfo, Task, TrainerConfig,
+    TrainerState, TrainerView, TrainingCheckpoint, UnusedParameters,
     checkpoint::{FolderLock, Marks},
     collective::{agree, agree_by, check_parameters, sum_gradients},
     hook::Requests,
+    hooks::Hooks,
     outcome::{Outcome, RunEnd},
     reach::Reach,
+    state::regrouped,
     tally::Tally,
     unread::{ComingLosses, Micro, NotFinite, Read, Unread, can_wait, check_scalars, totals},
 };
@@ -56,12 +58,13 @@ pub struct Trainer<'h, O = AdamW> {
     schedule: Box<dyn LrSchedule + 'h>,
     optimizer: O,
     state: TrainerState,
-    hooks: Vec<Box<dyn Hook + 'h>>,
-    hook_states: BTreeMap<String, Value>,
+    hooks: Hooks<'h>,
     checkpoints: Option<Checkpoints>,
     last_checkpoint: Option<PathBuf>,
     /// The epoch that ended with the checkpoint resumed from, if its hooks were not called.
     hooks_due: Option<usize>,
+    /// Number of processes that wrote the checkpoint resumed from.
+    saved_processes: Option<usize>,
     stop: Arc<AtomicBool>,
     group: Arc<dyn Collective>,
     ema: Option<Ema>,
@@ -87,11 +90,11 @@ impl<'h, O: Optimizer> Trainer<'h, O> {
             config,
             schedule: Box::new(schedule),
             optimizer,
-            hooks: Vec::new(),
-            hook_states: BTreeMap::new(),
+            hooks: Hooks::default(),
             checkpoints: None,
             last_checkpoint: None,
             hooks_due: None,
+            saved_processes: None,
             stop: Arc::default(),
             group: Arc::new(SingleProcess),
             ema: None,
@@ -147,7 +150,7 @@ impl<'h, O: Optimizer> Trainer<'h, O> {
     /// Adds a hook, called after those that are there.
     #[must_use]
     pub fn with_hook(mut self, hook: impl Hook + 'h) -> Self {
-        self.hooks.push(Box::new(hook));
+        self.hooks.add(hook);
         self
     }
 
@@ -227,8 +230,9 @@ impl<'h, O: Optimizer> Trainer<'h, O> {
             ema.assign(averages.into_tensors()?)?;
         }
         self.state = saved.clone();
-        self.hook_states = checkpoint.hook_states().clone();
+        self.hooks.restore_at_start(checkpoint.hook_states());
         self.hooks_due = checkpoint.hooks_due();
+        self.saved_processes = checkpoint.processes();
         self.last_checkpoint = Some(checkpoint.path().to_path_buf());
         Ok(())
     }
@@ -423,12 +427,8 @@ impl<'h, O: Optimizer> Trainer<'h, O> {
     /// Calls the hooks, and writes a checkpoint where it is due. Returns whether this process
     /// stops.
     fn after_step(&mut self, info: &StepInfo, epoch_ended: bool, last_step: usize) -> Result<bool> {
-        let mut requests = Requests::default();
         let (hooks, view) = self.hooks_and_view(last_step);
-        for hook in hooks.iter_mut().filter(|hook| called(&***hook, &view)) {
-            let flow = hook.after_step(info, &view);
-            requests.add(flow.map_err(in_hook(&**hook))?);
-        }
+        let mut requests = hooks.after_step(info, &view)?;
         requests.save |= self.checkpoints.as_ref().is_some_and(|c| c.due(&self.state));
         if epoch_ended || info.step == last_step {
             return self.after_epoch(info.epoch, last_step, requests);
@@ -448,7 +448,7 @@ impl<'h, O: Optimizer> Trainer<'h, O> {
         last_step: usize,
         mut requests: Requests,
     ) -> Result<bool> {
-        let (before, due) = (self.hook_states_now(), Marks { best: false, hooks_due: Some(epoch) });
+        let (before, due) = (self.hooks.states(), Marks { best: false, hooks_due: Some(epoch) });
         let save_first = requests.save || self.state.step == last_step;
         if save_first {
             self.save_as(&before, due)?;
@@ -473,13 +473,7 @@ impl<'h, O: Optimizer> Trainer<'h, O> {
     ) -> Result<()> {
         self.swap_averages()?;
         let (hooks, view) = self.hooks_and_view(last_step);
-        let mut info = EpochInfo { epoch, step: view.state.step, ..EpochInfo::default() };
-        let mut called = hooks.iter_mut().filter(|hook| called(&***hook, &view));
-        let result = called.try_for_each(|hook| {
-            let flow = hook.after_epoch(&mut info, &view);
-            requests.add(flow.map_err(in_hook(&**hook))?);
-            Ok(())
-        });
+        let result = hooks.after_epoch(epoch, &view, requests);
         self.swap_averages()?; // whatever the hooks say: what is saved next are the weights
         result
     }
@@ -601,6 +595,15 @@ impl<'h, O: Optimizer> Trainer<'h, O> {
                 )],
             });
         }
+        if let Some(checkpoints) = &mut self.checkpoints {
+            checkpoints.set_processes(processes);
+        }
+        if let Some(before) = self.saved_processes.take().filter(|before| *before != processes)
+            && self.group.rank() == 0
+        {
+            let buffers = self.optimizer.parameters().iter().any(|p| !p.trainable);
+            tracing::warn!("{}", regrouped([before, processes], self.config.accumulate, buffers));
+        }
         let lock = match self.checkpoints.as_ref().filter(|_| self.group.rank() == 0) {
             Some(checkpoints) => Some(checkpoints.start(self.state.step)?),
             None => None,
@@ -635,39 +638,15 @@ impl<'h, O: Optimizer> Trainer<'h, O> {
     }
 
     fn start_hooks(&mut self, last_step: usize) -> Result<()> {
-        let mut states = std::mem::take(&mut self.hook_states);
         let (hooks, view) = self.hooks_and_view(last_step);
-        let mut names = BTreeSet::new();
-        for hook in hooks.iter_mut() {
-            let name = hook.name().to_string();
-            let wrap = |cause| Error::Hook { hook: name.clone(), cause };
-            if !names.insert(name.clone()) {
-                return Err(wrap("another hook has the same name".into()));
-            }
-            if let Some(state) = states.remove(&name) {
-                hook.restore(&state).map_err(wrap)?;
-            }
-            if called(&**hook, &view) {
-                hook.start(&view).map_err(wrap)?;
-            }
-        }
-        for name in states.keys() {
-            tracing::warn!("the checkpoint holds a state of hook `{name}`, which this run lacks");
-        }
-        if view.state.step == 0 {
-            let mut info = EpochInfo::default();
-            for hook in hooks.iter_mut().filter(|hook| called(&***hook, &view)) {
-                hook.before_training(&mut info, &view).map_err(in_hook(&**hook))?;
-            }
-        }
-        Ok(())
+        hooks.start(&view)
     }
 
     fn swap_averages(&mut self) -> Result<()> {
         self.ema.as_mut().map_or(Ok(()), Ema::swap)
     }
 
-    fn hooks_and_view(&mut self, last_step: usize) -> (&mut [Box<dyn Hook + 'h>], TrainerView<'_>) {
+    fn hooks_and_view(&mut self, last_step: usize) -> (&mut Hooks<'h>, TrainerView<'_>) {
         let view = TrainerView {
             state: &self.state,
             config: &self.config,
@@ -680,13 +659,8 @@ impl<'h, O: Optimizer> Trainer<'h, O> {
         (&mut self.hooks, view)
     }
 
-    fn hook_states_now(&self) -> BTreeMap<String, Value> {
-        let states = self.hooks.iter().map(|hook| (hook.name().to_string(), hook.state()));
-        states.filter(|(_, state)| !state.is_null()).collect()
-    }
-
     fn save(&mut self, marks: Marks) -> Result<()> {
-        let states = self.hook_states_now();
+        let states = self.hooks.states();
         self.save_as(&states, marks)
     }
 
@@ -722,9 +696,7 @@ impl<'h, O: Optimizer> Trainer<'h, O> {
         }
         self.swap_averages()?;
         let (hooks, view) = self.hooks_and_view(last_step);
-        for hook in hooks.iter_mut().filter(|hook| called(&***hook, &view)) {
-            hook.finish(&view).map_err(in_hook(&**hook))?;
-        }
+        hooks.finish(&view)?;
         // A finished run leaves the averages in the model, one that is resumed later its weights.
         if self.state.step < last_step { self.swap_averages() } else { Ok(()) }
     }
@@ -749,13 +721,4 @@ fn resumable(checkpoint: &Path, faults: Vec<String>) -> Result<()> {
         return Ok(());
     }
     Err(Error::Resume { checkpoint: checkpoint.to_path_buf(), faults })
-}
-
-/// Returns whether a hook is called on this process.
-fn called<'a>(hook: &(dyn Hook + 'a), view: &TrainerView<'_>) -> bool {
-    view.group.rank() == 0 || hook.on_every_rank()
-}
-
-fn in_hook<'a>(hook: &'a (dyn Hook + 'a)) -> impl FnOnce(crate::BoxError) -> Error + 'a {
-    move |cause| Error::Hook { hook: hook.name().to_string(), cause }
 }

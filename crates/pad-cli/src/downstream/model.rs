@@ -12,7 +12,7 @@ use pad::{
 
 use super::{Classes, Downstream, Model};
 use crate::{
-    run::{Result, backbone, source::Found},
+    run::{Result, backbone, read_text, source::Found},
     settings::Settings,
 };
 
@@ -27,7 +27,7 @@ pub fn classes_to_json<P: Downstream>(classes: &Classes<P>) -> Result<String> {
 fn classes_of_run<P: Downstream>(folder: &Path) -> Result<Classes<P>> {
     let path = folder.join(CLASSES);
     let fault = |error: String| format!("{}: {error}", path.display());
-    let text = std::fs::read_to_string(&path).map_err(|error| fault(error.to_string()))?;
+    let text = read_text(&path).map_err(|error| fault(error.to_string()))?;
     let stored = serde_json::from_str(&text).map_err(|error| fault(error.to_string()))?;
     Ok(P::Network::from_stored(stored).map_err(|error| fault(error.to_string()))?)
 }

@@ -33,7 +33,7 @@ pub fn draw(
         if let Some(mae) = model.network.mae() {
             let path = session.path("reconstruction.png");
             reconstructions(mae, &few, normalize, seed)?.save_png(&path)?;
-            let png = std::fs::read(&path)?;
+            let png = pad::ops::fs::read(&path)?;
             EventFile::create(&session.path("tensorboard"), step)?.png(
                 step,
                 "reconstruction",

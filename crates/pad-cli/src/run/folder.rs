@@ -7,7 +7,7 @@ use std::{
 
 use pad::train::{Trainer as TrainingLoop, checkpoint::latest};
 
-use super::{Result, free_run_folder, write_text};
+use super::{Result, free_run_folder, read_text, write_text};
 use crate::settings::{Settings, Trainer, merge::expect_program, run::WITHOUT_EFFECT};
 
 /// The settings of the run.
@@ -75,7 +75,7 @@ impl Drop for Reserved {
 /// No run; a run of another program.
 pub fn expect_run(folder: &Path, program: &str) -> Result<()> {
     let path = folder.join(CONFIG);
-    let text = pad::ops::fs::read_to_string(&path)
+    let text = read_text(&path)
         .map_err(|error| format!("{}: {error} (expected the folder of a run)", path.display()))?;
     let Ok(table) = text.parse::<toml::Table>() else { return Ok(()) };
     match program_of(&table) {
@@ -176,7 +176,7 @@ pub fn summary_steps(folder: &Path) -> Option<usize> {
 /// Writes the summary of a run. That of a shorter run in the same folder is kept beside it.
 pub fn write_summary(folder: &Path, summary: &serde_json::Value) -> Result<PathBuf> {
     let path = folder.join(SUMMARY);
-    if let Ok(text) = std::fs::read_to_string(&path) {
+    if let Ok(text) = read_text(&path) {
         let earlier: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
         let steps = earlier["steps"].as_u64().unwrap_or_default();
         let kept = (0..)

@@ -36,6 +36,13 @@ pub fn free_run_folder(name: &str) -> PathBuf {
     (1..).map(folder).find(|folder| !folder.exists()).unwrap_or_else(|| folder(0))
 }
 
+/// Reads a text file of settings, names or results: a regular file of at most 64 MiB.
+pub fn read_text(path: &Path) -> std::io::Result<String> {
+    let bytes = pad::ops::fs::read_small(path, 64 << 20)?;
+    let not_text = |_| std::io::Error::new(std::io::ErrorKind::InvalidData, "not UTF-8 text");
+    String::from_utf8(bytes).map_err(not_text)
+}
+
 /// Writes a text file whole.
 pub fn write_text(path: &Path, text: &str) -> Result<()> {
     pad::ops::fs::write_atomic_bytes(path, text.as_bytes())

@@ -11,7 +11,10 @@ use super::{
     run::{EXCLUSIVE, RunSettings},
     trainer::{Recipe, Trainer},
 };
-use crate::{run::Result, tools::device::DeviceName};
+use crate::{
+    run::{Result, read_text},
+    tools::device::DeviceName,
+};
 
 /// The effective settings of a run; written to its folder as `config.toml`.
 #[derive(Clone, Debug, PartialEq)]
@@ -127,8 +130,7 @@ impl<P: Trainer> Settings<P> {
 
     fn of_file(path: &Path, given: toml::Table) -> Result<Self> {
         let name = path.display().to_string();
-        let text =
-            pad::ops::fs::read_to_string(path).map_err(|error| format!("{name}: {error}"))?;
+        let text = read_text(path).map_err(|error| format!("{name}: {error}"))?;
         Self::overlaid(&Source { name: &name, text: &text }, given)
     }
 

@@ -7,7 +7,7 @@ use pad::{
     data::{image::DecodeOptions, transform::Normalize, window::Window},
 };
 
-use crate::run::Result;
+use crate::run::{Result, read_text};
 
 /// The settings of a run that a program using its weights needs. Each is `None` where the run does
 /// not say it.
@@ -37,8 +37,7 @@ impl RunFacts {
         if !source.exists() || !path.is_file() {
             return Ok(Self::default());
         }
-        let text = pad::ops::fs::read_to_string(&path)
-            .map_err(|error| format!("{}: {error}", path.display()))?;
+        let text = read_text(&path).map_err(|error| format!("{}: {error}", path.display()))?;
         let table: toml::Table = text
             .parse()
             .map_err(|error: toml::de::Error| format!("{}: {}", path.display(), error.message()))?;

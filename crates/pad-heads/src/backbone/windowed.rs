@@ -18,7 +18,10 @@ use pad_ops::{
 use serde::{Deserialize, Serialize};
 
 use super::{FeatureExtractor, change_blocks};
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    limits,
+};
 
 /// Hyperparameters of a [`WindowedViT`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -65,7 +68,7 @@ impl WindowedConfig {
     pub fn validate(&self) -> Result<()> {
         let vit = &self.vit;
         // The position table is learned: any width that the heads divide is valid.
-        ViTConfig { embed_dim: 4 * vit.embed_dim, ..*vit }.validate()?;
+        ViTConfig { embed_dim: vit.embed_dim.saturating_mul(4), ..*vit }.validate()?;
         let mut faults = Vec::new();
         if !vit.embed_dim.is_multiple_of(vit.num_heads) {
             faults.push(format!(
@@ -87,6 +90,10 @@ impl WindowedConfig {
         if self.window == Some(0) {
             faults.push("`window` is 0, expected at least 1".into());
         }
+        faults.extend(limits::excesses([
+            ("window", self.window.unwrap_or_default(), limits::SIDE),
+            ("relative_size", height.max(width), limits::PIXELS),
+        ]));
         Error::faults("windowed vit", faults)
     }
 
@@ -102,7 +109,7 @@ impl WindowedConfig {
             Some(side) => [side; 2],
             None => [self.relative_size.height / patch, self.relative_size.width / patch],
         };
-        sides.map(|side| (2 * side).saturating_sub(1))
+        sides.map(|side| side.saturating_mul(2).saturating_sub(1))
     }
 }
 

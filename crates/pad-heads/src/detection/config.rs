@@ -3,7 +3,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    limits,
+};
 
 /// A number of boxes in training and in evaluation. Read from `{ train = 2000, test = 1000 }` or
 /// `[2000, 1000]`.
@@ -287,6 +290,23 @@ impl DetectionHeadsConfig {
                 faults.push(format!("`{name}` is 0, expected at least 1"));
             }
         }
+        let (wide, boxes) = (limits::WIDTH, limits::BOXES);
+        faults.extend(limits::excesses([
+            ("channels", self.channels, wide),
+            ("head_dim", self.head_dim, wide),
+            ("classes", self.classes, wide),
+            ("max_detections", self.max_detections, boxes),
+            ("rpn.convs", self.rpn.convs, limits::LAYERS),
+            ("roi.convs", self.roi.convs, limits::LAYERS),
+            ("mask.convs", self.mask.convs, limits::LAYERS),
+            ("rpn.batch_size_per_image", self.rpn.batch_size_per_image, boxes),
+            ("roi.batch_size_per_image", self.roi.batch_size_per_image, boxes),
+            ("rpn.pre_nms_top_n", pre_nms.train.max(pre_nms.test), boxes),
+            ("rpn.post_nms_top_n", post_nms.train.max(post_nms.test), boxes),
+            ("roi.pooler_resolution", self.roi.pooler_resolution, limits::SIDE),
+            ("mask.pooler_resolution", self.mask.pooler_resolution, limits::SIDE),
+            ("the number of `rpn.aspect_ratios`", self.rpn.aspect_ratios.len(), limits::ENTRIES),
+        ]));
         let [low, high] = self.rpn.iou_thresholds;
         let shares = [
             ("score_threshold", self.score_threshold),

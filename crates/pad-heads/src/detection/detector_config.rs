@@ -205,6 +205,35 @@ mod tests {
         "roi":{"pool":5,"samples":32,"positive_share":0.3,"overlap":0.4,"smooth_l1":0.2},
         "mask":{"pool":6,"convs":1},"score":0.1,"nms":0.4,"most":30}"#;
 
+    /// Every size of a configuration, far too large: an error that names it, before it is used.
+    #[test]
+    fn sizes_beyond_every_network_are_refused() {
+        let json =
+            serde_json::to_value(DetectorConfig { masks: true, ..Default::default() }).unwrap();
+        let mut refused = 0;
+        let mut paths: Vec<Vec<String>> =
+            json.as_object().unwrap().keys().map(|key| vec![key.clone()]).collect();
+        while let Some(path) = paths.pop() {
+            let found = path.iter().fold(&json, |value, key| &value[key]);
+            if let Some(entries) = found.as_object() {
+                paths.extend(entries.keys().map(|key| [path.clone(), vec![key.clone()]].concat()));
+                continue;
+            }
+            if !found.is_u64() {
+                continue;
+            }
+            for huge in [1_u64 << 31, 1 << 62, u64::MAX] {
+                let mut changed = json.clone();
+                *path.iter().fold(&mut changed, |value, key| &mut value[key]) = huge.into();
+                let config: DetectorConfig = serde_json::from_value(changed).unwrap();
+                let error = config.validate().unwrap_err().to_string();
+                assert!(error.contains("expected"), "{path:?}: {error}");
+                refused += 1;
+            }
+        }
+        assert!(refused >= 3 * 20, "{refused}");
+    }
+
     #[test]
     fn names_of_old_files_are_read() {
         let config: DetectorConfig = serde_json::from_str(OLD).unwrap();

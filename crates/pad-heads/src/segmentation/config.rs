@@ -10,6 +10,7 @@ use super::{FcnConfig, UperConfig};
 use crate::{
     backbone::{DownstreamConfig, Pyramid},
     error::{Error, Result},
+    limits,
     plan::unknown_name,
 };
 
@@ -234,22 +235,13 @@ impl SegmentorConfig {
         }
         let mut faults = Vec::new();
         let depth = self.backbone.vit().depth;
-        // Wider than any head: layers multiply these.
-        let widths = [
-            ("classes", Some(self.classes)),
-            ("auxiliary: channels", self.auxiliary.as_ref().map(|head| head.channels)),
-            (
-                "head: channels",
-                match &self.head {
-                    HeadKind::Uper(head) => Some(head.channels),
-                    HeadKind::Linear => None,
-                },
-            ),
-        ];
-        for (name, width) in widths {
-            if let Some(width) = width.filter(|&width| width > 1 << 16) {
-                faults.push(format!("`{name}` is {width}, expected at most 65536"));
-            }
+        // Layers multiply these.
+        faults.extend(limits::excesses([
+            ("classes", self.classes, limits::WIDTH),
+            ("the number of `blocks`", self.blocks.len(), limits::ENTRIES),
+        ]));
+        if let HeadKind::Uper(head) = &self.head {
+            faults.extend(head.faults());
         }
         if self.classes == 0 {
             faults.push("`classes` is 0, expected at least 1".to_string());
@@ -275,9 +267,16 @@ impl SegmentorConfig {
             if auxiliary.channels == 0 {
                 faults.push("auxiliary: `channels` is 0, expected at least 1".to_string());
             }
+            let width = ("auxiliary: channels", auxiliary.channels, limits::WIDTH);
+            faults.extend(limits::excesses([width]));
             if !(0.0..1.0).contains(&auxiliary.dropout) {
                 let found = auxiliary.dropout;
                 faults.push(format!("auxiliary: `dropout` is {found}, expected 0 <= dropout < 1"));
+            }
+            if !auxiliary.loss_weight.is_finite() {
+                let found = auxiliary.loss_weight;
+                faults
+                    .push(format!("auxiliary: `loss_weight` is {found}, expected a finite number"));
             }
         }
         if let Some(weights) = &self.loss.class_weights
@@ -304,6 +303,47 @@ mod tests {
         }
         let refused = "upper".parse::<HeadKind>().unwrap_err().to_string();
         assert_eq!(refused, "head: expected uper or linear, found `upper` (did you mean `uper`?)");
+    }
+
+    #[test]
+    fn sizes_beyond_every_network_are_refused() {
+        let refused = |change: &dyn Fn(&mut SegmentorConfig)| {
+            let mut config = SegmentorConfig::original(21);
+            change(&mut config);
+            config.validate().unwrap_err().to_string()
+        };
+        let head = |head: UperConfig| {
+            move |config: &mut SegmentorConfig| config.head = HeadKind::Uper(head.clone())
+        };
+        for huge in [65_537, usize::MAX] {
+            let width = UperConfig { channels: huge, ..Default::default() };
+            assert_eq!(
+                refused(&head(width)),
+                format!("segmentor: `channels` is {huge}, expected at most 65536")
+            );
+            let side = UperConfig { pool_scales: vec![1, huge], ..Default::default() };
+            let expected = format!("segmentor: `pool_scales` is {huge}, expected at most 1024");
+            assert_eq!(refused(&head(side)), expected);
+            let classes = refused(&|config| config.classes = huge);
+            assert_eq!(classes, format!("segmentor: `classes` is {huge}, expected at most 65536"));
+            let auxiliary = refused(&|config| {
+                config.auxiliary = Some(FcnConfig { channels: huge, ..Default::default() });
+            });
+            let expected =
+                format!("segmentor: `auxiliary: channels` is {huge}, expected at most 65536");
+            assert_eq!(auxiliary, expected);
+            let blocks = refused(&|config| config.blocks = vec![huge; 4]);
+            assert_eq!(
+                blocks,
+                format!("segmentor: `blocks` has {huge}, expected indices below 12")
+            );
+        }
+        let many = UperConfig { pool_scales: vec![1; 300], ..Default::default() };
+        let expected = "segmentor: the number of `pool_scales` is 300, expected at most 256";
+        assert_eq!(refused(&head(many)), expected);
+        let weight = FcnConfig { loss_weight: f64::INFINITY, ..Default::default() };
+        let weight = refused(&move |config| config.auxiliary = Some(weight.clone()));
+        assert_eq!(weight, "segmentor: auxiliary: `loss_weight` is inf, expected a finite number");
     }
 
     #[test]

@@ -40,7 +40,7 @@ impl Default for SlidingWindow {
 impl SlidingWindow {
     /// Windows of size `window`, `stride` apart, by default two thirds of a window.
     pub fn new(window: ImageSize, stride: Option<ImageSize>) -> Self {
-        let two_thirds = |side: usize| (2 * side / 3).max(1);
+        let two_thirds = |side: usize| (side.saturating_mul(2) / 3).max(1);
         let default = ImageSize::new(two_thirds(window.height), two_thirds(window.width));
         Self { window, stride: stride.unwrap_or(default), batch_size: 1 }
     }

@@ -10,6 +10,7 @@ use super::{Classifier, size_of};
 use crate::{
     error::{Error, Result},
     layers::ConvNormRelu,
+    limits,
 };
 
 /// Hyperparameters of a [`UperHead`]; the default is the original's on a ViT-B.
@@ -34,6 +35,28 @@ pub struct UperConfig {
 impl Default for UperConfig {
     fn default() -> Self {
         Self { channels: 768, pool_scales: vec![1, 2, 3, 6], dropout: 0.1, align_corners: false }
+    }
+}
+
+impl UperConfig {
+    pub(super) fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        if self.channels == 0 {
+            faults.push("`channels` is 0, expected at least 1".to_string());
+        }
+        if self.pool_scales.contains(&0) {
+            faults.push("`pool_scales` has a 0, expected sides of at least 1".to_string());
+        }
+        if !(0.0..1.0).contains(&self.dropout) {
+            faults.push(format!("`dropout` is {}, expected 0 <= dropout < 1", self.dropout));
+        }
+        let largest = self.pool_scales.iter().max().copied().unwrap_or_default();
+        faults.extend(limits::excesses([
+            ("channels", self.channels, limits::WIDTH),
+            ("pool_scales", largest, limits::SIDE),
+            ("the number of `pool_scales`", self.pool_scales.len(), limits::ENTRIES),
+        ]));
+        faults
     }
 }
 
@@ -73,20 +96,10 @@ impl UperHead {
         classes: usize,
         vb: VarBuilder,
     ) -> Result<Self> {
-        let mut faults = Vec::new();
-        if config.channels == 0 {
-            faults.push("`channels` is 0, expected at least 1".to_string());
-        }
-        if config.pool_scales.contains(&0) {
-            faults.push("`pool_scales` has a 0, expected sides of at least 1".to_string());
-        }
-        if !(0.0..1.0).contains(&config.dropout) {
-            faults.push(format!("`dropout` is {}, expected 0 <= dropout < 1", config.dropout));
-        }
         let Some((&last, lower)) = inputs.split_last() else {
             return Err(Error::Maps { head: "upernet", expected: 2, found: 0 });
         };
-        Error::faults("upernet", faults)?;
+        Error::faults("upernet", config.faults())?;
         let channels = config.channels;
         let pools = (config.pool_scales.iter().enumerate())
             .map(|(i, &side)| {

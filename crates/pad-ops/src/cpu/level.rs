@@ -46,6 +46,21 @@ fn highest() -> Result<Level, Error> {
     })
 }
 
+/// Returns whether a test can run code of `needed`; says that it is skipped if it cannot.
+#[cfg(test)]
+pub(crate) fn can_test(needed: Level) -> bool {
+    if needed <= level() {
+        return true;
+    }
+    let name = NAMES.iter().find(|(_, level)| *level == needed).map_or("", |(name, _)| name);
+    let reason = match std::env::var_os("PAD_CPU") {
+        Some(_) if needed <= found() => "PAD_CPU excludes it",
+        _ => "this processor lacks it",
+    };
+    pad_testkit::skipped(name, reason);
+    false
+}
+
 /// Checks the value of `PAD_CPU` in the environment, for the start of a program.
 ///
 /// # Errors
@@ -131,3 +146,15 @@ macro_rules! multiversioned {
     };
 }
 pub(crate) use multiversioned;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Other tests run at the level that is in use; the ones above it are reported.
+    #[test]
+    fn levels_that_are_not_tested_are_reported() {
+        let missing = NAMES.iter().filter(|(_, other)| !can_test(*other));
+        assert_eq!(missing.count(), NAMES.iter().filter(|(_, other)| *other > level()).count());
+    }
+}

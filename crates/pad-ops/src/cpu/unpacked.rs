@@ -234,7 +234,7 @@ mod tests {
             (197, 384, 15),
             (300, 32, 113),
         ];
-        if level() < Level::Avx512 {
+        if !crate::cpu::level::can_test(Level::Avx512) {
             return;
         }
         for (m, k, n) in sizes {

@@ -268,7 +268,7 @@ fn mlp_branches() {
 #[test]
 fn frozen_operands_get_no_gradient() {
     if !emulated::has_compiler() {
-        eprintln!("not run, there is no C++ compiler (c++)");
+        pad_testkit::skipped("emulated kernels", "there is no C++ compiler (c++)");
         return;
     }
     let case = MlpCase {
@@ -331,7 +331,7 @@ fn frozen_operands_get_no_gradient() {
 #[test]
 fn half_blocks_are_one_operator() {
     if !emulated::has_compiler() {
-        eprintln!("not run, there is no C++ compiler (c++)");
+        pad_testkit::skipped("emulated kernels", "there is no C++ compiler (c++)");
         return;
     }
     let shapes = attention_shapes((1, 5, 2, 4));

@@ -58,7 +58,7 @@ pub(super) fn compare_to(
     exact: &dyn Fn(&[Tensor]) -> Result<Tensor>,
 ) {
     if !emulated::has_compiler() {
-        eprintln!("{name}: not run, there is no C++ compiler (c++)");
+        pad_testkit::skipped(name, "there is no C++ compiler (c++)");
         return;
     }
     let wide: Vec<Tensor> =
@@ -236,7 +236,7 @@ fn dropout_kernels() {
 #[test]
 fn adamw_kernels() {
     if !emulated::has_compiler() {
-        eprintln!("not run, there is no C++ compiler (c++)");
+        pad_testkit::skipped("emulated kernels", "there is no C++ compiler (c++)");
         return;
     }
     let step = AdamWStep {
@@ -269,7 +269,7 @@ fn adamw_kernels() {
 #[test]
 fn adamw_steps_together() {
     if !emulated::has_compiler() {
-        eprintln!("not run, there is no C++ compiler (c++)");
+        pad_testkit::skipped("emulated kernels", "there is no C++ compiler (c++)");
         return;
     }
     let shapes: [&[usize]; 4] = [&[8192 * 2 + 77], &[3, 5], &[1], &[8192]];
@@ -334,7 +334,7 @@ fn adamw_steps_together() {
 #[test]
 fn nan_stays() {
     if !emulated::has_compiler() {
-        eprintln!("not run, there is no C++ compiler (c++)");
+        pad_testkit::skipped("emulated kernels", "there is no C++ compiler (c++)");
         return;
     }
     let x = Tensor::new(&[[1_f32, f32::NAN, 2.0], [1.0, 2.0, 3.0]], &Device::Cpu);
@@ -348,7 +348,7 @@ fn nan_stays() {
 #[test]
 fn emulation_finds_faults() {
     if !emulated::has_compiler() {
-        eprintln!("not run, there is no C++ compiler (c++)");
+        pad_testkit::skipped("emulated kernels", "there is no C++ compiler (c++)");
         return;
     }
     let run = |name: &'static str, text: &'static str| {
@@ -438,7 +438,7 @@ fn emulation_finds_faults() {
 #[test]
 fn tables_and_absent_operands() {
     if !emulated::has_compiler() {
-        eprintln!("not run, there is no C++ compiler (c++)");
+        pad_testkit::skipped("emulated kernels", "there is no C++ compiler (c++)");
         return;
     }
     let text = "extern \"C\" __global__ void several(

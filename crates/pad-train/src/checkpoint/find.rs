@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fmt, fs,
+    io::ErrorKind,
     path::{Path, PathBuf},
     str::FromStr,
 };
@@ -118,7 +119,11 @@ pub fn latest(folder: &Path) -> Result<Option<TrainingCheckpoint>> {
 pub(super) fn is_damage(error: &Error) -> bool {
     match error {
         Error::Damaged { .. } => true,
-        Error::Io { cause, .. } => cause.kind() == std::io::ErrorKind::NotFound,
+        // Missing; not a regular file; larger than anything that was written.
+        Error::Io { cause, .. } => matches!(
+            cause.kind(),
+            ErrorKind::NotFound | ErrorKind::InvalidInput | ErrorKind::InvalidData
+        ),
         _ => false,
     }
 }
@@ -158,9 +163,9 @@ pub(super) fn best_step(folder: &Path) -> Result<Option<usize>> {
 
 fn pointed(folder: &Path) -> Result<Option<usize>> {
     let pointer = folder.join(BEST);
-    let name = match fs::read_to_string(&pointer) {
-        Ok(text) => text.trim().to_string(),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+    let name = match pad_ops::fs::read_small(&pointer, 4096) {
+        Ok(text) => String::from_utf8_lossy(&text).trim().to_string(),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Error::io(&pointer)(error)),
     };
     match step_of(&name) {
@@ -176,7 +181,7 @@ fn pointed(folder: &Path) -> Result<Option<usize>> {
 pub(super) fn numbered(folder: &Path) -> Result<BTreeMap<usize, PathBuf>> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(BTreeMap::new()),
         Err(error) => return Err(Error::io(folder)(error)),
     };
     let mut found = BTreeMap::new();

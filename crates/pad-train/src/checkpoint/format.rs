@@ -1,7 +1,8 @@
 //! Names, sizes and checksums of a checkpoint's files.
 
-use std::{collections::BTreeMap, fs, io::Read, path::Path};
+use std::{collections::BTreeMap, io::Read, path::Path};
 
+use pad_ops::fs::read_small;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -12,6 +13,8 @@ pub(super) const OPTIMIZER: &str = "optimizer.safetensors";
 pub(super) const AVERAGES: &str = "averages.safetensors";
 pub(super) const STATE: &str = "state.json";
 pub(super) const BEST: &str = "best";
+/// Largest `state.json` that is read: hooks keep numbers in it, not tensors.
+const STATE_BYTES: u64 = 64 << 20;
 /// Version of the layout, raised when older programs could not read newer folders. Format 1 had
 /// neither `best` nor `hooks_due` nor a checksum of the state itself; it is still read.
 pub(super) const FORMAT: u32 = 2;
@@ -30,6 +33,9 @@ pub(super) struct SavedState {
     /// The epoch that has ended, if its hooks have not been called yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) hooks_due: Option<usize>,
+    /// Number of processes that trained together; `None` if it was not stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) processes: Option<usize>,
 }
 
 /// How `state.json` ends: eight hexadecimal digits stand between the two parts.
@@ -40,6 +46,10 @@ impl SavedState {
     /// of the digits.
     pub(super) fn to_text(&self) -> serde_json::Result<String> {
         let text = serde_json::to_string_pretty(self)?;
+        if text.len() as u64 > STATE_BYTES - 64 {
+            let what = format!("{} bytes, expected less than {STATE_BYTES}", text.len());
+            return Err(serde::ser::Error::custom(what));
+        }
         let body = text.strip_suffix("\n}").unwrap_or(&text);
         let (before, after) = CHECKSUM;
         let zeros = format!("{body}{before}00000000{after}");
@@ -97,7 +107,7 @@ impl SavedState {
     /// [`Error::Io`], [`Error::Damaged`], [`Error::NewerFormat`].
     pub(super) fn read(folder: &Path) -> Result<Self> {
         let path = folder.join(STATE);
-        let state = Self::parse(&path, &fs::read(&path).map_err(Error::io(&path))?)?;
+        let state = Self::parse(&path, &read_small(&path, STATE_BYTES).map_err(Error::io(&path))?)?;
         let named = folder.file_name().and_then(|name| step_of(name.to_str()?));
         match named.filter(|step| *step != state.trainer.step) {
             Some(step) => Err(Error::Damaged {
@@ -130,7 +140,7 @@ pub(super) struct FileFacts {
 impl FileFacts {
     /// Checks size and checksum of the file `path`.
     pub(super) fn verify(self, path: &Path) -> Result<()> {
-        let mut file = fs::File::open(path).map_err(Error::io(path))?;
+        let mut file = pad_ops::fs::open(path).map_err(Error::io(path))?;
         let damaged = |what| Err(Error::Damaged { path: path.to_path_buf(), what });
         let bytes = file.metadata().map_err(Error::io(path))?.len();
         if bytes != self.bytes {

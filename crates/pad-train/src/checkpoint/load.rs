@@ -66,6 +66,11 @@ impl TrainingCheckpoint {
         self.state.hooks_due
     }
 
+    /// Returns the number of processes that wrote it together; `None` if it does not say.
+    pub(crate) fn processes(&self) -> Option<usize> {
+        self.state.processes
+    }
+
     /// Returns the hooks' states by name.
     pub fn hook_states(&self) -> &BTreeMap<String, Value> {
         &self.state.hooks

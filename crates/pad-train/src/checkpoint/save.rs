@@ -84,6 +84,8 @@ pub struct Checkpoints {
     folder: PathBuf,
     config: CheckpointConfig,
     metadata: BTreeMap<String, String>,
+    /// Number of processes that train together, once the run has started.
+    processes: Option<usize>,
 }
 
 impl Checkpoints {
@@ -93,7 +95,7 @@ impl Checkpoints {
     /// [`Error::Settings`].
     pub fn new(folder: impl Into<PathBuf>, config: CheckpointConfig) -> Result<Self> {
         config.validate()?;
-        Ok(Self { folder: folder.into(), config, metadata: BTreeMap::new() })
+        Ok(Self { folder: folder.into(), config, metadata: BTreeMap::new(), processes: None })
     }
 
     /// Sets text that is saved in every model file and must be the same on resume, e.g. the digest
@@ -102,6 +104,11 @@ impl Checkpoints {
     pub fn with_metadata(mut self, metadata: BTreeMap<String, String>) -> Self {
         self.metadata = metadata;
         self
+    }
+
+    /// Sets the number of processes that train together.
+    pub(crate) fn set_processes(&mut self, processes: usize) {
+        self.processes = Some(processes);
     }
 
     /// Returns the text of [`Self::with_metadata`].
@@ -212,6 +219,7 @@ impl Checkpoints {
                 files,
                 best,
                 hooks_due: marks.hooks_due,
+                processes: self.processes,
             };
             let text = state.to_text().map_err(|error| (STATE, error.into()))?;
             write_atomic_bytes(&folder.join(STATE), text.as_bytes()).map_err(|error| (STATE, error))
@@ -316,7 +324,7 @@ impl Checkpoints {
     fn point_to_best(&self, step: usize) -> Result<()> {
         let pointer = self.folder.join(BEST);
         let text = format!("{}\n", folder_name(step));
-        if fs::read(&pointer).is_ok_and(|there| there == text.as_bytes()) {
+        if pad_ops::fs::read(&pointer).is_ok_and(|there| there == text.as_bytes()) {
             return Ok(());
         }
         write_atomic_bytes(&pointer, text.as_bytes()).map_err(Error::io(&pointer))

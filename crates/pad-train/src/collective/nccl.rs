@@ -112,7 +112,7 @@ fn find(meeting: &Path, timeout: Duration) -> Result<Id, String> {
         }
         thread::sleep(Duration::from_millis(50));
     }
-    let bytes = fs::read(meeting).map_err(|error| format!("{name}: {error}"))?;
+    let bytes = pad_ops::fs::read(meeting).map_err(|error| format!("{name}: {error}"))?;
     let bytes: [u8; ID] = bytes
         .try_into()
         .map_err(|bytes: Vec<u8>| format!("{name}: expected {ID} bytes, found {}", bytes.len()))?;

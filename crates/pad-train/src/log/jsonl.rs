@@ -160,7 +160,7 @@ fn move_away(path: &Path) -> Result<()> {
 /// `step` itself are lines after it unless the checkpoint has them (`measured`): they are measured
 /// again.
 fn drop_later(path: &Path, step: usize, measured: Option<usize>) -> Result<()> {
-    let bytes = match fs::read(path) {
+    let bytes = match pad_ops::fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(Error::io(path)(error)),
