@@ -123,26 +123,24 @@ pub(crate) fn run(program: &Program) -> Result<()> {
         checkpoint = checkpoint.merge_lora()?;
         said.push("low-rank adapters merged into the weights".into());
     }
-    let named = match program.to {
-        Names::Ours | Names::Peft => None,
+    let named = |(checkpoint, report)| (checkpoint, Some(report));
+    let (checkpoint, report) = match program.to {
+        Names::Ours | Names::Peft => (checkpoint, None),
         Names::Original => {
             let prefix = program.prefix.as_deref().unwrap_or("");
             // A model that is unknown keeps its tensors; what is no encoder's is PAD's alone.
             let authors = prefix.is_empty()
                 && checkpoint.names().all(is_encoder)
                 && checkpoint.has_authors().unwrap_or(false);
-            Some(match authors {
+            named(match authors {
                 true => checkpoint.to_authors()?,
                 false => checkpoint.to_original(prefix)?,
             })
         }
-        Names::Timm => Some(checkpoint.to_timm()?),
-        Names::Hf => Some(checkpoint.to_transformers()?),
+        Names::Timm => named(checkpoint.to_timm()?),
+        Names::Hf => named(checkpoint.to_transformers()?),
     };
-    if let Some((converted, report)) = named {
-        said.push(report.to_string());
-        checkpoint = converted;
-    }
+    said.extend(report.map(|report| report.to_string()));
     if program.list {
         for (name, tensor) in checkpoint.tensors() {
             said.push(format!("{name} {:?} {:?}", tensor.dims(), tensor.dtype()));

@@ -6,6 +6,7 @@ use pad::{
     params::Role,
     ssl::Paradigm,
     train::{Schedule, lr_for_batch},
+    vit::ViTConfig,
 };
 use pad_testkit::index;
 
