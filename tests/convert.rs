@@ -143,6 +143,10 @@ fn low_rank_adapters_go_everywhere() {
         "--lora-rank=2",
         "--lora-targets=query,value,fc1",
         "--adapter-dropout=0.1",
+        "--decoder-dim=128",
+        "--decoder-depth=2",
+        "--decoder-heads=4",
+        "--blr=1",
     ];
     let run = at("run");
     success(pretrain(&data, &run, &[&flags[..], &["--max-steps=3"]].concat()));
@@ -188,11 +192,7 @@ fn low_rank_adapters_go_everywhere() {
     // What cannot be done is said in one line.
     let text = refusal(&peft.display().to_string(), &[&peft.display().to_string(), "--names=peft"]);
     assert!(text.ends_with(": the file exists (--overwrite replaces it)"), "{text}");
-    success(pretrain(
-        &data,
-        &at("pad"),
-        &["--paradigm=pad", "--model=auto", "--weights=asset", "--max-steps=1"],
-    ));
+    success(pretrain(&data, &at("pad"), &[&flags[..3], &flags[7..], &["--max-steps=1"]].concat()));
     let output = at("refused.safetensors").display().to_string();
     let text = refusal(&at("pad").display().to_string(), &[&output, "--merge"]);
     assert!(text.starts_with("merge: an adapter beside the MLP has a nonlinearity"), "{text}");

@@ -7,6 +7,15 @@ use crate::{Error, LowRankUpdate, Mode, Result, check, dropout, low_rank_update}
 /// A low-rank adapter beside some rows of a linear layer (LoRA, Hu et al., 2021): these give
 /// `f (W x + s B A dropout(x)) + bias`. Nothing of the layer's own size is made: the products are
 /// `rank` wide.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use pad_ops::LowRankWeights;
+/// let ones = |shape: [usize; 2]| Tensor::ones(&shape[..], DType::F32, &Device::Cpu);
+/// let lora = LowRankWeights::new(ones([2, 8])?, ones([8, 2])?, 0.5, 0);
+/// assert_eq!((lora.dropout, lora.factor.is_none()), (0.0, true));
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct LowRankWeights {
     /// (r, I).
@@ -27,6 +36,18 @@ pub struct LowRankWeights {
 
 impl LowRankWeights {
     /// An adapter without dropout and factor.
+    ///
+    /// ```
+    /// # use candle_core::{Device, Tensor};
+    /// use pad_ops::{LinearWeights, LowRankWeights};
+    /// let tensor = |rows: &[[f32; 2]]| Tensor::new(rows, &Device::Cpu);
+    /// let b = Tensor::new(&[[2_f32]], &Device::Cpu)?;
+    /// let layer = LinearWeights::new(tensor(&[[1.0, 0.0], [0.0, 1.0]])?, None)
+    ///     .with_low_rank(vec![LowRankWeights::new(tensor(&[[1.0, 10.0]])?, b, 0.5, 1)]);
+    /// let merged = layer.merged()?.unwrap();
+    /// assert_eq!(merged.weight.to_vec2::<f32>()?, [[1.0, 0.0], [1.0, 11.0]]);
+    /// # Ok::<(), pad_ops::Error>(())
+    /// ```
     pub fn new(a: Tensor, b: Tensor, scale: f64, first_row: usize) -> Self {
         Self { a, b, scale, first_row, dropout: 0.0, mode: Mode::Eval, factor: None }
     }
