@@ -128,6 +128,90 @@ fn a_run_goes_to_the_original_and_comes_back() {
     convert(&path, Path::new(&output), &[&adapter, "--any-backbone"]);
 }
 
+/// Low-rank adapters: trained, resumed, to peft and back, merged, under others' names; all compute
+/// the same.
+#[test]
+fn low_rank_adapters_go_everywhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, at) = (folder.path().join("data"), |name: &str| folder.path().join(name));
+    write_images(&data, 12);
+    let flags = [
+        "--paradigm=pad",
+        "--model=auto",
+        "--weights=asset",
+        "--adapter=dora",
+        "--lora-rank=2",
+        "--lora-targets=query,value,fc1",
+        "--adapter-dropout=0.1",
+        "--decoder-dim=128",
+        "--decoder-depth=2",
+        "--decoder-heads=4",
+        "--blr=1",
+    ];
+    let run = at("run");
+    success(pretrain(&data, &run, &[&flags[..], &["--max-steps=3"]].concat()));
+    // Stopped and continued: the same bits.
+    let parts = at("parts");
+    success(pretrain(&data, &parts, &[&flags[..], &["--max-steps=3", "--stop-after=2"]].concat()));
+    let mut resume = program("pretrain");
+    resume.arg("--resume").arg(&parts);
+    success(resume);
+    let adapter = |run: &Path| programs::bytes(run.join("adapter.safetensors"));
+    assert_eq!(adapter(&run), adapter(&parts));
+
+    // Features of the run, of peft's folder, of the merged model, of the latter as transformers has it.
+    let embed = |weights: &Path, more: &[&str]| {
+        let output = at("features.safetensors");
+        let mut command = program("embed");
+        command.arg(&data).arg("--out").arg(&output).arg("--overwrite");
+        command.arg("--weights").arg(weights).args(["--image-size=64", "--workers=0"]).args(more);
+        success(command);
+        Checkpoint::open(&output).unwrap().get("features").unwrap().clone()
+    };
+    let want = embed(&run, &[]);
+    let bare = embed(Path::new("asset"), &[]);
+    assert!(pad_testkit::relative_difference(&bare, &want) > 1e-4);
+    let peft = at("peft");
+    let said = convert(&run, &peft, &["--names=peft"]);
+    assert!(said.ends_with("an adapter of peft on asset\n"), "{said}");
+    close("peft", &embed(&peft, &[]), &want, 1e-5);
+    let again = at("again");
+    convert(&peft, &again, &["--names=peft", "--backbone=asset"]);
+    let tensors = |folder: &Path| programs::bytes(folder.join("adapter_model.safetensors"));
+    assert_eq!(tensors(&peft).len(), tensors(&again).len());
+    let (merged, hf) = (at("merged.safetensors"), at("hf.safetensors"));
+    let said = convert(&peft, &merged, &["--merge"]);
+    assert!(said.contains("low-rank adapters merged into the weights"), "{said}");
+    close("merged", &embed(&merged, &[]), &want, 1e-4);
+    let said = convert(&run, &hf, &["--merge", "--names=hf"]);
+    assert!(said.contains("ours -> vit"), "{said}");
+    close("merged, hf", &embed(&hf, &[]), &want, 1e-4);
+    let there = Checkpoint::open(&hf).unwrap();
+    assert!(there.get("vit.encoder.layer.0.attention.attention.query.weight").is_some());
+
+    // What cannot be done is said in one line.
+    let text = refusal(&peft.display().to_string(), &[&peft.display().to_string(), "--names=peft"]);
+    assert!(text.ends_with(": the file exists (--overwrite replaces it)"), "{text}");
+    success(pretrain(&data, &at("pad"), &[&flags[..3], &flags[7..], &["--max-steps=1"]].concat()));
+    let output = at("refused.safetensors").display().to_string();
+    let text = refusal(&at("pad").display().to_string(), &[&output, "--merge"]);
+    assert!(text.starts_with("merge: an adapter beside the MLP has a nonlinearity"), "{text}");
+    std::fs::write(
+        peft.join("adapter_config.json"),
+        r#"{"peft_type": "LORA", "lora_alpha": 4, "base_model_name_or_path": "facebook/dinov2-base"}"#,
+    )
+    .unwrap();
+    let text = refusal(&peft.display().to_string(), &[&output]);
+    assert!(
+        text.ends_with("its backbone `facebook/dinov2-base` is not here: expected --backbone"),
+        "{text}"
+    );
+    let mut wrong = program("pretrain");
+    wrong.arg("--data").arg(&data).args(["--lora-rank=4", "--out"]).arg(at("wrong"));
+    let text = error_line(&wrong.output().unwrap());
+    assert_eq!(text, "`lora_rank` with `adapter` pad, expected lora, rslora or dora");
+}
+
 /// `pretrain` and `embed` take files of other programs as they are.
 #[test]
 fn the_other_programs_read_foreign_files() {

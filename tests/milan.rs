@@ -34,6 +34,7 @@ fn encoder(adapter: bool) -> ViTConfig {
         norm: AdapterNorm::In,
         dropout: 0.0,
         scale: Scale::Patchwise(Fusion::Concat),
+        ..Default::default()
     });
     ViTConfig { image_size: ImageSize::square(32), adapter, ..ViTConfig::new(8, 48, 3, 4) }
 }

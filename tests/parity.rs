@@ -58,6 +58,7 @@ fn config(case: &serde_json::Value) -> MaeConfig {
             norm: if none { AdapterNorm::None } else { AdapterNorm::In },
             dropout: 0.0,
             scale,
+            ..Default::default()
         }
     });
     MaeConfig {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Error, Result,
     params::named,
+    placement::{AdapterActivation, AdapterPlacement},
     scale::{self, Scale},
     vit::layers,
 };
@@ -81,11 +82,29 @@ pub struct AdapterConfig {
     pub dropout: f64,
     /// Its scale. Default: patchwise, concat.
     pub scale: Scale,
+    /// Where it stands in a block. Default: beside the MLP.
+    #[serde(skip_serializing_if = "is_default")]
+    pub placement: AdapterPlacement,
+    /// The activation between its layers. Default: ReLU.
+    #[serde(skip_serializing_if = "is_default")]
+    pub activation: AdapterActivation,
+}
+
+/// Keeps fields that only other kinds of adapters use out of files.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl Default for AdapterConfig {
     fn default() -> Self {
-        Self { bottleneck: 64, norm: AdapterNorm::In, dropout: 0.1, scale: Scale::default() }
+        Self {
+            bottleneck: 64,
+            norm: AdapterNorm::In,
+            dropout: 0.1,
+            scale: Scale::default(),
+            placement: AdapterPlacement::Parallel,
+            activation: AdapterActivation::Relu,
+        }
     }
 }
 
@@ -154,10 +173,21 @@ impl AdapterConfig {
         let scale = self.scale.parameter_count(embed_dim);
         norm + 2 * embed_dim * self.bottleneck + self.bottleneck + embed_dim + scale
     }
+
+    /// The number of trained values of a block's adapters: of one, or of two
+    /// ([`AdapterPlacement::AfterBoth`]).
+    ///
+    /// ```
+    /// assert_eq!(pad_adapter::AdapterConfig::default().block_parameter_count(768), 102_208);
+    /// ```
+    pub fn block_parameter_count(&self, embed_dim: usize) -> usize {
+        self.placement.adapters() * self.parameter_count(embed_dim)
+    }
 }
 
 /// `A(x)` = LayerNorm → down → ReLU → dropout → up, and its scale `s`, to stand parallel to a
-/// block's MLP: `x + s * A(x) + MLP(LN(x))`.
+/// block's MLP: `x + s * A(x) + MLP(LN(x))`. Behind a branch ([`AdapterPlacement`]) it takes the
+/// branch's output for both, `h + delta(h, h)`.
 ///
 /// At first `up` and all biases are zero, so a network with fresh adapters gives the same output as
 /// without.
@@ -188,6 +218,8 @@ pub struct Adapter {
     up: layers::Linear,
     dropout: f64,
     scale: AdapterScale,
+    activation: AdapterActivation,
+    placement: AdapterPlacement,
 }
 
 impl Adapter {
@@ -238,6 +270,8 @@ impl Adapter {
             up: layers::Linear::new(k, d, true, Init::Const(0.0), inner.pp("up_proj"))?,
             dropout: config.dropout,
             scale: config.scale.build(d, &vb)?,
+            activation: config.activation,
+            placement: config.placement,
         })
     }
 
@@ -281,6 +315,16 @@ impl Adapter {
         Self::new(embed_dim, config, segments.fold(vb, |vb, segment| vb.pp(segment)))
     }
 
+    /// Whether [`pad_ops::mlp_branch`] takes it: beside the MLP, with ReLU.
+    pub(crate) fn is_fused(&self) -> bool {
+        self.placement == AdapterPlacement::Parallel && self.activation == AdapterActivation::Relu
+    }
+
+    /// Whether it adapts what a branch gives, not the residual stream.
+    pub(crate) fn is_sequential(&self) -> bool {
+        self.placement != AdapterPlacement::Parallel
+    }
+
     /// Handles on its tensors, for [`pad_ops::mlp_branch`].
     pub(crate) fn weights(&self) -> AdapterWeights {
         AdapterWeights {
@@ -298,7 +342,11 @@ impl Adapter {
             Some(norm) => norm.forward(x)?,
             None => x.clone(),
         };
-        let bottleneck = self.down.forward(&x)?.relu()?;
+        let down = self.down.forward(&x)?;
+        let bottleneck = match self.activation {
+            AdapterActivation::Relu => down.relu()?,
+            AdapterActivation::Gelu => pad_ops::gelu(&down)?,
+        };
         self.up.forward(&pad_ops::dropout(&bottleneck, self.dropout, mode)?)
     }
 

@@ -6,6 +6,8 @@
 //!
 //! - [`AdapterConfig`], [`Scale`], [`Fusion`]: the variants that the paper compares, and its
 //!   default.
+//! - [`AdapterKind`], [`LoraConfig`]: what it is compared with, under the same roles, files and
+//!   digests: LoRA, rsLoRA and DoRA, AdaptFormer's, Houlsby's and Pfeiffer's bottlenecks.
 //! - [`vit`]: a ViT with presets, any image size, features of chosen blocks, scales for pictures.
 //! - [`params`]: a `VarBuilder` backend with strict loading, plans of what trains, counts, and
 //!   several named adapters in one model.
@@ -20,14 +22,18 @@
 mod adapter;
 pub mod checkpoint;
 mod error;
+mod kind;
 mod lora;
 pub mod params;
+mod placement;
 mod scale;
 pub mod vit;
 
 pub use adapter::{Adapter, AdapterConfig, AdapterNorm};
 pub use error::{Error, Result};
+pub use kind::AdapterKind;
 pub use lora::{LoraConfig, LoraSize, LoraTarget, LoraTargets};
+pub use placement::{AdapterActivation, AdapterPlacement};
 pub use scale::{Fusion, Scale};
 
 /// The README's example compiles and runs.

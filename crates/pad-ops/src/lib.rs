@@ -5,6 +5,7 @@
 //! | [`layer_norm`] | x, weight, bias | operands | CPU f32 | [`reference::layer_norm`] |
 //! | [`softmax`] | x | result | CPU f32 | [`reference::softmax`] |
 //! | [`linear`] | x, weight, bias, each only if it tracks something | operands | CPU f32; no frozen gradient on any device | [`reference::linear`] |
+//! | [`linear_with`] (low-rank adapters beside a layer) | x, every weight | operands | composed | inside the branches |
 //! | [`low_rank_update`] | weight, factors, each only if it tracks something | factors | CPU f32 | [`reference::low_rank_update`] |
 //! | [`gelu`] | x | operand | CPU f32 | [`reference::gelu`] |
 //! | [`gelu_tanh`], [`quick_gelu`] | x | operand | CPU f32 | [`reference::gelu_tanh`], [`reference::quick_gelu`] |
@@ -107,8 +108,9 @@ pub use attention::{
 pub use batch_norm2d::{Moments, SumOver, batch_norm2d, batch_norm2d_synced, batch_norm2d_with};
 pub use boxes::{batched_nms, box_iou, nms};
 pub use branch::{
-    AdapterScale, AdapterWeights, AttentionWeights, Keep, LinearWeights, MatmulPrecision,
-    MlpActivation, MlpWeights, NormWeights, ResidualWeights, attention_branch, mlp_branch,
+    AdapterScale, AdapterWeights, AttentionWeights, Keep, LinearWeights, LowRankWeights,
+    MatmulPrecision, MlpActivation, MlpWeights, NormWeights, ResidualWeights, attention_branch,
+    linear_with, mlp_branch,
 };
 pub use channel_norm2d::channel_norm2d;
 pub use conv_transpose2x2::conv_transpose2x2;

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use candle_core::{DType, Device, Result, Tensor, Var};
 use pad_ops::{
     AdapterScale, AdapterWeights, AttentionWeights, AxialRope, Fusion, Keep, LinearWeights,
-    MatmulPrecision, MlpActivation, MlpWeights, Mode, NormWeights, ResidualWeights, RopeTables,
-    attention_branch, drop_path_factors, mlp_branch, reference, rng::Key,
+    LowRankWeights, MatmulPrecision, MlpActivation, MlpWeights, Mode, NormWeights, ResidualWeights,
+    RopeTables, attention_branch, drop_path_factors, mlp_branch, reference, rng::Key,
 };
 use pad_testkit::{Precision, close, gradcheck, largest, numbers};
 
@@ -30,6 +30,43 @@ struct Options {
     rope: Option<bool>,
     activation: MlpActivation,
     adapter: Option<Option<Fusion>>,
+    low_rank: Option<LowRank>,
+    /// The branch without the stream.
+    alone: bool,
+}
+
+/// Low-rank adapters of both layers: of the first one's last rows, of all of the second's.
+#[derive(Clone, Copy, Debug, Default)]
+struct LowRank {
+    dropout: bool,
+    factor: bool,
+}
+
+impl LowRank {
+    const RANK: usize = 2;
+
+    /// The operands' names and shapes, for layers (O, I).
+    fn operands(self, first: [usize; 2], second: [usize; 2]) -> Vec<(&'static str, Vec<usize>)> {
+        let r = Self::RANK;
+        let mut all = vec![("1.a", vec![r, first[1]]), ("1.b", vec![first[0] / 2, r])];
+        all.extend([("2.a", vec![r, second[1]]), ("2.b", vec![second[0], r])]);
+        if self.factor {
+            all.extend([("1.f", vec![first[0] / 2]), ("2.f", vec![second[0]])]);
+        }
+        all
+    }
+
+    /// What stands beside a layer.
+    fn weights(self, t: &Named<'_>, names: [&str; 3], first_row: usize) -> Vec<LowRankWeights> {
+        let [a, b, factor] = names.map(|name| get(t, name));
+        let p = if self.dropout { 0.25 } else { 0.0 };
+        vec![LowRankWeights {
+            dropout: p,
+            mode: Mode::Train(key()).scope(names[0]),
+            factor,
+            ..LowRankWeights::new(a.unwrap(), b.unwrap(), 0.7, first_row)
+        }]
+    }
 }
 
 fn key() -> Key {
@@ -54,6 +91,9 @@ impl Operands {
         if options.gamma {
             all.push(("gamma", vec![d]));
         }
+        if let Some(low_rank) = options.low_rank {
+            all.extend(low_rank.operands([3 * d, d], [d, d]));
+        }
         Self(all)
     }
 
@@ -71,6 +111,9 @@ impl Operands {
         }
         if options.gamma {
             all.push(("gamma", vec![d]));
+        }
+        if let Some(low_rank) = options.low_rank {
+            all.extend(low_rank.operands([wide, d], [d, h]));
         }
         if let Some(scale) = options.adapter {
             all.extend([("down.w", vec![4, d]), ("up.w", vec![d, 4]), ("down.b", vec![4])]);
@@ -118,6 +161,18 @@ fn linear(t: &Named<'_>, weight: &str, bias: &str) -> LinearWeights {
     LinearWeights::new(get(t, weight).unwrap(), get(t, bias))
 }
 
+/// Both layers with their adapters.
+fn adapted(layers: [LinearWeights; 2], t: &Named<'_>, options: Options) -> [LinearWeights; 2] {
+    let Some(low_rank) = options.low_rank else { return layers };
+    let [first, second] = layers;
+    let outputs = first.weight.dim(0).unwrap();
+    let row = outputs - outputs / 2;
+    [
+        first.with_low_rank(low_rank.weights(t, ["1.a", "1.b", "1.f"], row)),
+        second.with_low_rank(low_rank.weights(t, ["2.a", "2.b", "2.f"], 0)),
+    ]
+}
+
 fn norm(t: &Named<'_>, weight: &str, bias: &str) -> Option<NormWeights> {
     Some(NormWeights { weight: get(t, weight)?, bias: get(t, bias)?, eps: 1e-5 })
 }
@@ -142,18 +197,21 @@ fn places(per_image: bool) -> RopeTables {
 }
 
 fn attention(t: &Named<'_>, options: Options, precision: MatmulPrecision) -> AttentionWeights {
-    let (qkv, proj) = (linear(t, "qkv.w", "qkv.b"), linear(t, "proj.w", "proj.b"));
+    let layers = [linear(t, "qkv.w", "qkv.b"), linear(t, "proj.w", "proj.b")];
+    let [qkv, proj] = adapted(layers, t, options);
     AttentionWeights {
         rope: options.rope.map(places),
         inner_norm: norm(t, "inner.w", "inner.b"),
         residual: residual(t, options),
+        skip: !options.alone,
         precision,
         ..AttentionWeights::new(norm(t, "norm.w", "norm.b").unwrap(), qkv, proj, HEADS)
     }
 }
 
 fn mlp(t: &Named<'_>, options: Options, precision: MatmulPrecision) -> MlpWeights {
-    let (fc1, fc2) = (linear(t, "fc1.w", "fc1.b"), linear(t, "fc2.w", "fc2.b"));
+    let layers = [linear(t, "fc1.w", "fc1.b"), linear(t, "fc2.w", "fc2.b")];
+    let [fc1, fc2] = adapted(layers, t, options);
     let adapter = options.adapter.map(|scale| AdapterWeights {
         norm: None,
         down: linear(t, "down.w", "down.b"),
@@ -168,6 +226,7 @@ fn mlp(t: &Named<'_>, options: Options, precision: MatmulPrecision) -> MlpWeight
         activation: options.activation,
         inner_norm: norm(t, "inner.w", "inner.b"),
         residual: residual(t, options),
+        skip: !options.alone,
         adapter,
         precision,
         ..MlpWeights::new(norm(t, "norm.w", "norm.b").unwrap(), fc1, fc2)
@@ -227,6 +286,9 @@ fn table() -> Vec<(Half, Options)> {
     let none = Options { bias: true, ..Options::default() };
     let all = Options { gamma: true, drop_path: true, inner: true, ..none };
     let concat = Some(Some(Fusion::Concat));
+    let low_rank = |dropout, factor| Some(LowRank { dropout, factor });
+    let (plain, dropped) = (low_rank(false, false), low_rank(true, false));
+    let (factored, both) = (low_rank(false, true), low_rank(true, true));
     let attention = [
         Options { gamma: true, ..none },
         Options { drop_path: true, ..none },
@@ -235,6 +297,12 @@ fn table() -> Vec<(Half, Options)> {
         Options { rope: Some(true), bias: false, ..none },
         Options { rope: Some(false), bias: false, ..all },
         Options { rope: Some(true), ..all },
+        Options { alone: true, ..none },
+        Options { alone: true, ..all },
+        Options { low_rank: plain, ..none },
+        Options { low_rank: dropped, bias: false, ..none },
+        Options { low_rank: factored, ..none },
+        Options { low_rank: both, rope: Some(true), ..all },
     ];
     let of = |activation| Options { activation, ..none };
     let mlp = [
@@ -250,6 +318,14 @@ fn table() -> Vec<(Half, Options)> {
         Options { activation: MlpActivation::SwiGlu, adapter: concat, ..all },
         Options { activation: MlpActivation::GeluTanh, adapter: Some(Some(Fusion::Side)), ..all },
         Options { activation: MlpActivation::QuickGelu, adapter: Some(Some(Fusion::Gside)), ..all },
+        Options { alone: true, ..none },
+        Options { alone: true, ..all },
+        Options { low_rank: plain, ..none },
+        Options { low_rank: dropped, bias: false, ..none },
+        Options { low_rank: factored, ..none },
+        Options { low_rank: both, activation: MlpActivation::SwiGlu, ..all },
+        Options { low_rank: both, adapter: concat, ..none },
+        Options { alone: true, adapter: concat, ..all },
     ];
     let of = |half| move |options| (half, options);
     attention.map(of(Half::Attention)).into_iter().chain(mlp.map(of(Half::Mlp))).collect()
@@ -410,4 +486,70 @@ fn what_does_not_fit_is_named() {
     assert!(text.contains("sin"), "{text}");
     let error = AxialRope::dinov3().tables([1, 2], 6, &Device::Cpu).unwrap_err().to_string();
     assert!(error.contains("multiple of 4"), "{error}");
+}
+
+/// Without dropout the layers with adapters are layers without: merged, they give the same.
+#[test]
+fn low_rank_adapters_merge() {
+    for half in [Half::Attention, Half::Mlp] {
+        for factor in [false, true] {
+            let low_rank = Some(LowRank { dropout: false, factor });
+            let options = Options { bias: true, low_rank, ..Options::default() };
+            let names = operands(half, options);
+            let values = names.values(DType::F32);
+            let t = names.named(&values);
+            let merged = |layer: &LinearWeights| layer.merged().unwrap().unwrap();
+            let precision = MatmulPrecision::F32;
+            let (beside, inside) = match half {
+                Half::Attention => {
+                    let weights = attention(&t, options, precision);
+                    let (qkv, proj) = (merged(&weights.qkv), merged(&weights.proj));
+                    assert!(qkv.low_rank.is_empty());
+                    let merged = AttentionWeights { qkv, proj, ..weights.clone() };
+                    let run = |weights| attention_branch(t["x"], weights, Keep::Nothing).unwrap();
+                    (run(&weights), run(&merged))
+                }
+                Half::Mlp => {
+                    let weights = mlp(&t, options, precision);
+                    let (fc1, fc2) = (merged(&weights.fc1), merged(&weights.fc2));
+                    let merged = MlpWeights { fc1, fc2, ..weights.clone() };
+                    let run = |weights| mlp_branch(t["x"], weights, Mode::Eval, Keep::Nothing);
+                    (run(&weights).unwrap(), run(&merged).unwrap())
+                }
+            };
+            close(&format!("{half:?} {factor}"), &beside, &inside, 1e-5);
+        }
+    }
+    // What is dropped at random is in no weight.
+    let options =
+        Options { low_rank: Some(LowRank { dropout: true, factor: false }), ..Options::default() };
+    let names = Operands::attention(options);
+    let values = names.values(DType::F32);
+    let weights = attention(&names.named(&values), options, MatmulPrecision::F32);
+    assert!(weights.qkv.merged().unwrap().is_none());
+}
+
+#[test]
+fn low_rank_adapters_that_do_not_fit_are_named() {
+    let x = numbers(&[1, 2, 4], DType::F32, 1);
+    let layer = LinearWeights::new(numbers(&[6, 4], DType::F32, 2), None);
+    let part = |rank: usize, inputs: usize, rows: usize, first: usize| {
+        let (a, b) =
+            (numbers(&[rank, inputs], DType::F32, 3), numbers(&[rows, rank], DType::F32, 4));
+        LowRankWeights::new(a, b, 1.0, first)
+    };
+    let refuse = |parts: Vec<LowRankWeights>| {
+        let layer = layer.clone().with_low_rank(parts);
+        pad_ops::linear_with(&x, &layer).unwrap_err().to_string()
+    };
+    for (parts, text) in [
+        (vec![part(2, 3, 2, 0)], "low-rank a"),
+        (vec![part(2, 4, 2, 5)], "is rank 2, rows 5 to 7, expected"),
+        (vec![part(2, 4, 4, 0), part(1, 4, 3, 3)], "0 to 4 and 3 to 6"),
+        (vec![LowRankWeights { dropout: 1.0, ..part(2, 4, 2, 0) }], "expected 0 <= p < 1"),
+        (vec![LowRankWeights { scale: f64::NAN, ..part(2, 4, 2, 0) }], "low-rank scale"),
+    ] {
+        let found = refuse(parts);
+        assert!(found.contains(text), "{text}: {found}");
+    }
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use candle_core::{Device, Tensor};
 use pad_adapter::{
     checkpoint::{Checkpoint, FloatType, save},
-    vit::ViT,
+    vit::{PoolHead, Prefix, ViT},
 };
 use pad_data::{loader::Loader, transform::Normalize};
 use pad_ops::Mode;
@@ -20,6 +20,44 @@ const FEATURES: &str = "features";
 /// Metadata keys: names as a JSON array, and how tokens were pooled.
 const NAMES: &str = "names";
 const POOL: &str = "pool";
+
+/// How an encoder's tokens become features: by a rule, or by layers.
+///
+/// ```
+/// use pad_ssl::{Pool, embed::Pooling};
+/// assert_eq!(Pooling::from(Pool::Class).pool(), Pool::Class);
+/// ```
+#[derive(Clone, Debug)]
+pub struct Pooling {
+    pool: Pool,
+    head: Option<PoolHead>,
+}
+
+impl Pooling {
+    /// The rule; [`Pool::Head`] for layers.
+    pub fn pool(&self) -> Pool {
+        self.pool
+    }
+
+    fn apply(&self, tokens: &Tensor, prefix: Prefix) -> Result<Tensor> {
+        match &self.head {
+            Some(head) => Ok(head.forward(tokens)?),
+            None => self.pool.apply(tokens, prefix),
+        }
+    }
+}
+
+impl From<Pool> for Pooling {
+    fn from(pool: Pool) -> Self {
+        Self { pool, head: None }
+    }
+}
+
+impl From<PoolHead> for Pooling {
+    fn from(head: PoolHead) -> Self {
+        Self { pool: Pool::Head, head: Some(head) }
+    }
+}
 
 /// Features of images.
 #[derive(Clone, Debug)]
@@ -45,16 +83,17 @@ pub struct ImageFeatures {
 pub fn embed<L: Send + 'static>(
     encoder: &ViT,
     loader: &Loader<L>,
-    pool: Pool,
+    pooling: impl Into<Pooling>,
     device: &Device,
     mut progress: impl FnMut(usize) -> bool,
 ) -> Result<Option<ImageFeatures>> {
+    let pooling = pooling.into();
     let (mut rows, mut names) = (Vec::new(), Vec::new());
     for batch in loader.epoch(0, 0)? {
         let batch = batch?;
         if !batch.is_empty() {
             let tokens = encoder.forward(&batch.images.to_device(device)?, Mode::Eval)?.detach();
-            rows.push(pool.apply(&tokens, encoder.config().prefix())?.to_device(&Device::Cpu)?);
+            rows.push(pooling.apply(&tokens, encoder.config().prefix())?.to_device(&Device::Cpu)?);
             names.extend(batch.names);
         }
         if !progress(names.len()) {
@@ -67,7 +106,7 @@ pub fn embed<L: Send + 'static>(
     }
     let features = Tensor::cat(&rows, 0)?;
     drop(rows);
-    Ok(Some(ImageFeatures { features, names, pool, input_stats: None }))
+    Ok(Some(ImageFeatures { features, names, pool: pooling.pool, input_stats: None }))
 }
 
 impl ImageFeatures {

@@ -1,7 +1,7 @@
 //! The memory of a training run, before anything is built.
 
 use pad_adapter::{
-    Scale,
+    AdapterActivation, AdapterConfig, AdapterPlacement, LoraTarget, Scale,
     params::Role,
     vit::{Activation, Positions, QkvBias, RelativeBias, ViTConfig, relative_table_rows},
 };
@@ -124,17 +124,18 @@ impl MaeConfig {
         let all = batch * (class + patches);
         let predicted = batch * (patches - seen);
         let whole = paradigm.trains(Role::Block(0));
-        // Under PAD nothing flows below the first adapter, which is beside the first block's MLP.
+        // With adapters nothing flows below the first one: PAD's is beside the first block's MLP.
         let tracked = whole || paradigm.has_adapters();
+        let first = whole || adapts_attention(&encoder);
         if precision == MatmulPrecision::Bf16 && !whole {
             let (attention, mlp) = products(&encoder);
             weights += value * encoder.depth * (attention + mlp);
         }
         let mut kept = 0;
         if tracked {
-            let attention = passes.attention(&encoder, tokens, whole);
+            let attention = passes.attention(&encoder, tokens, whole || adapts_proj(&encoder));
             let mlp = passes.mlp(&encoder, tokens);
-            kept += encoder.depth * (attention + mlp) - if whole { 0 } else { attention };
+            kept += encoder.depth * (attention + mlp) - if first { 0 } else { attention };
         }
         let attention = passes.attention(&decoder, all, true);
         let mlp = passes.mlp(&decoder, all);
@@ -203,8 +204,8 @@ impl MaeConfig {
                 parameters.push((Role::Adapter(i), lora.parameter_count(dim, first, second)));
             }
             let Some(adapter) = &encoder.adapter else { continue };
-            let gate = adapter.scale.gate_width(dim);
-            let values = adapter.parameter_count(dim) - gate;
+            let gate = adapter.placement.adapters() * adapter.scale.gate_width(dim);
+            let values = adapter.block_parameter_count(dim) - gate;
             parameters.extend([(Role::Adapter(i), values), (Role::Gate(i), gate)]);
         }
         Ok(parameters)
@@ -238,6 +239,26 @@ fn block(config: &ViTConfig) -> usize {
     4 * dim * dim + bias + dim + mlp + 4 * dim + scales + inner
 }
 
+/// Whether the projection behind the heads has a low-rank adapter, whose gradient reads the heads'
+/// output.
+fn adapts_proj(config: &ViTConfig) -> bool {
+    config.lora.is_some_and(|lora| lora.targets.proj.is_some())
+}
+
+/// Whether the first attention has something that trains.
+fn adapts_attention(config: &ViTConfig) -> bool {
+    use LoraTarget::{Key, Proj, Qkv, Query, Value};
+    let inside = [Qkv, Query, Key, Value, Proj];
+    config.lora.is_some_and(|lora| inside.iter().any(|&part| lora.targets.get(part).is_some()))
+        || config.adapter.is_some_and(|adapter| adapter.placement == AdapterPlacement::AfterBoth)
+}
+
+/// Values a token that single operators of adapters behind a branch keep: the branch, the norm,
+/// the bottleneck before and behind its activation and dropout, its result, its sum.
+fn behind(config: &ViTConfig, adapter: &AdapterConfig) -> usize {
+    5 * config.embed_dim + 3 * adapter.bottleneck
+}
+
 /// Whether the attention runs without the fused operator, so that every intermediate result is
 /// kept: a bias on its logits.
 fn is_composed(config: &ViTConfig) -> bool {
@@ -250,7 +271,13 @@ impl Passes {
     /// operators also norm, heads and projection.
     fn attention(self, config: &ViTConfig, rows: usize, trains: bool) -> usize {
         let dim = config.embed_dim;
-        let input = F32 * rows * dim;
+        let behind = match &config.adapter {
+            Some(adapter) if adapter.placement == AdapterPlacement::AfterBoth => {
+                F32 * rows * behind(config, adapter)
+            }
+            _ => 0,
+        };
+        let input = F32 * rows * dim + behind;
         if is_composed(config) {
             return input + F32 * rows * (3 + 3) * dim;
         }
@@ -267,7 +294,9 @@ impl Passes {
         let input = F32 * rows * dim;
         let adapter = config.adapter.map_or(0, |adapter| {
             let seen = if matches!(adapter.scale, Scale::Patchwise(_)) { dim } else { 0 };
-            F32 * rows * (adapter.bottleneck + seen)
+            let fused = adapter.placement == AdapterPlacement::Parallel
+                && adapter.activation == AdapterActivation::Relu;
+            F32 * rows * if fused { adapter.bottleneck + seen } else { behind(config, &adapter) }
         });
         if self.checkpointing {
             return input;

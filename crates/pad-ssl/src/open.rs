@@ -4,7 +4,7 @@ use candle_core::Device;
 use pad_adapter::{
     checkpoint::{Backbone, BackboneOptions, Checkpoint},
     params::{ParamStore, Role},
-    vit::{ViT, ViTConfig},
+    vit::{PoolHead, ViT, ViTConfig},
 };
 use pad_data::transform::Normalize;
 use pad_ops::{ImageSize, rng::Key};
@@ -81,6 +81,8 @@ pub struct OpenedEncoder {
     pub vit: ViT,
     /// Its parameters.
     pub store: ParamStore,
+    /// The layers of the file that pool its tokens, if it has some.
+    pub pool_head: Option<PoolHead>,
     /// Statistics of the images that the weights were trained on, if the file has them.
     pub input_stats: Option<Normalize>,
     /// Lines for the log: what was converted, fitted or assumed.
@@ -100,6 +102,11 @@ pub fn open_encoder(source: &str, options: &OpenOptions) -> Result<OpenedEncoder
     let (adapter, lora) = (config.adapter.filter(|_| has), config.lora.filter(|_| has));
     let config = ViTConfig { adapter, lora, ..config };
     let (input_stats, mut notes) = described(&backbone);
+    // An encoder is of use without them.
+    let pool_head = backbone.pool_head(&options.device()).unwrap_or_else(|error| {
+        notes.push(format!("pooling left out: {error}"));
+        None
+    });
     let mut checkpoint = backbone.into_checkpoint();
     // CLIP's projection to the space of its texts is not part of the encoder.
     checkpoint.remove("proj");
@@ -107,7 +114,7 @@ pub fn open_encoder(source: &str, options: &OpenOptions) -> Result<OpenedEncoder
     let store = ParamStore::from_checkpoint(checkpoint, &options.device(), Key::new(0))
         .with_unused(|role: Role| role.is_decoder());
     let vit = store.build(|vb| ViT::new(&config, vb))?;
-    Ok(OpenedEncoder { vit, store, input_stats, notes })
+    Ok(OpenedEncoder { vit, store, pool_head, input_stats, notes })
 }
 
 /// An opened autoencoder.

@@ -19,11 +19,14 @@ pub enum Pool {
     Class,
     /// All tokens, class token first, without pooling.
     Tokens,
+    /// By the file's own layers ([`PoolHead`](pad_adapter::vit::PoolHead)): the learnt query of
+    /// SigLIP and PE, or the norm of averaged patches.
+    Head,
 }
 
 impl Pool {
     /// The names of all variants.
-    pub const NAMES: [&str; 3] = ["mean", "class", "tokens"];
+    pub const NAMES: [&str; 4] = ["mean", "class", "tokens", "head"];
 
     /// Pools an encoder's output.
     ///
@@ -33,8 +36,9 @@ impl Pool {
     /// part of it.
     ///
     /// # Errors
-    /// [`Error::Probe`] for the class token of an encoder without one; a tensor of another rank, or
-    /// without patches.
+    /// [`Error::Probe`] for the class token of an encoder without one, and for [`Pool::Head`], whose
+    /// layers stand in [`Pooling`](crate::embed::Pooling); a tensor of another rank, or without
+    /// patches.
     pub fn apply(self, tokens: &Tensor, prefix: Prefix) -> Result<Tensor> {
         Ok(match self {
             Self::Mean => prefix.patches(tokens)?.mean(1)?,
@@ -47,6 +51,11 @@ impl Pool {
                 return Err(Error::Probe { what: what.into() });
             }
             Self::Tokens => prefix.without_registers(tokens)?.contiguous()?,
+            Self::Head => {
+                let what =
+                    "pooling by layers without them, expected weights that have some (SigLIP, PE)";
+                return Err(Error::Probe { what: what.into() });
+            }
         })
     }
 }
@@ -57,6 +66,7 @@ impl fmt::Display for Pool {
             Self::Mean => "mean",
             Self::Class => "class",
             Self::Tokens => "tokens",
+            Self::Head => "head",
         })
     }
 }
@@ -69,6 +79,7 @@ impl FromStr for Pool {
             "mean" => Self::Mean,
             "class" => Self::Class,
             "tokens" => Self::Tokens,
+            "head" => Self::Head,
             _ => return Err(names::unknown("pool", text, &Self::NAMES)),
         })
     }

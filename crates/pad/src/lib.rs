@@ -7,8 +7,8 @@ pub use candle_core as candle;
 pub use candle_nn;
 pub use error::{Error, Result};
 pub use pad_adapter::{
-    Adapter, AdapterConfig, AdapterNorm, Fusion, LoraConfig, LoraSize, LoraTarget, LoraTargets,
-    Scale, checkpoint, params, vit,
+    Adapter, AdapterActivation, AdapterConfig, AdapterKind, AdapterNorm, AdapterPlacement, Fusion,
+    LoraConfig, LoraSize, LoraTarget, LoraTargets, Scale, checkpoint, params, vit,
 };
 pub use pad_data as data;
 pub use pad_heads as heads;

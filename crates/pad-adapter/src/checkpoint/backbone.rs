@@ -7,13 +7,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use candle_core::Device;
 use pad_ops::text::near_name;
 
-use super::{AdapterFile, Checkpoint, ConversionReport, Format, InputStats, index::FILES};
+use super::{
+    AdapterFile, Checkpoint, ConversionReport, Format, InputStats, PeftAdapter, index::FILES,
+    pooling::Pooling,
+};
 use crate::{
     Error, Result, Scale,
     params::{DEFAULT_ADAPTER, Role},
-    vit::ViTConfig,
+    vit::{PoolHead, ViTConfig},
 };
 
 /// The settings of a run, in its folder.
@@ -125,6 +129,15 @@ impl BackboneOptions {
         self
     }
 
+    /// A source that a file in `folder` names: as it is in memory, or where its path is now.
+    fn find_from(&self, folder: &Path, source: &str) -> Option<String> {
+        if self.named.contains_key(source) {
+            return Some(source.to_string());
+        }
+        let found = pad_ops::fs::find_from(folder, Path::new(source))?;
+        found.to_str().map(str::to_string)
+    }
+
     /// Adds a reader for files of another crate.
     #[must_use]
     pub fn with_reader(mut self, reader: Reader) -> Self {
@@ -157,6 +170,9 @@ pub struct Backbone {
     input_stats: Option<InputStats>,
     report: ConversionReport,
     adapter: Option<AdapterFile>,
+    /// What lies below the adapters, as given or named.
+    below: String,
+    pooling: Option<Pooling>,
     scale: Option<Scale>,
 }
 
@@ -167,12 +183,17 @@ impl Backbone {
     /// - the folder of a run: with `model.safetensors`, with `adapter.safetensors`, or with one
     ///   `.safetensors` file;
     /// - an adapter file, whose adapters are added to the backbone that it names; the backbone's
-    ///   digest must be the one in the file.
+    ///   digest must be the one in the file;
+    /// - the folder of an adapter that peft has written ([`PeftAdapter`]), which is added to the
+    ///   backbone of [`BackboneOptions::with_backbone`], or to the file or folder that it names.
     ///
     /// # Errors
     /// [`Error::Io`] and [`Error::Format`] for what cannot be read; [`Error::NotFinite`] for values
     /// that are NaN or infinite; [`Error::OtherBackbone`]; errors of a reader.
     pub fn open(source: &str, options: &BackboneOptions) -> Result<Self> {
+        if !options.named.contains_key(source) && PeftAdapter::is_one(Path::new(source)) {
+            return Self::of_peft(source, options);
+        }
         let opened = match locate(source, options) {
             // A key is one of the file below an adapter file, which itself has none.
             Err(error) if options.key.is_some() => {
@@ -216,8 +237,40 @@ impl Backbone {
             config: Ok(config),
             report: whole.report,
             adapter: Some(adapter),
+            below,
+            pooling: whole.pooling,
             scale: options.scale,
         })
+    }
+
+    /// An adapter of peft on its backbone.
+    fn of_peft(source: &str, options: &BackboneOptions) -> Result<Self> {
+        let peft = PeftAdapter::open(source)?;
+        let named = || peft.base().and_then(|base| options.find_from(Path::new(source), base));
+        let below = options.backbone.clone().or_else(named).ok_or_else(|| Error::Format {
+            path: peft.path().to_path_buf(),
+            what: match peft.base() {
+                Some(base) => format!(
+                    "its backbone `{}` is not here: expected the option `backbone`",
+                    pad_ops::text::shown(base)
+                ),
+                None => "it names no backbone: expected the option `backbone`".into(),
+            },
+        })?;
+        let found = locate(&below, options)?;
+        if AdapterFile::is_one(&found) {
+            return Err(Error::Format {
+                path: found.path().to_path_buf(),
+                what: "an adapter file, expected a whole backbone".into(),
+            });
+        }
+        let whole = Self::from_checkpoint(&below, found, options)?;
+        whole.config()?; // says what is unknown
+        let checkpoint = peft.onto(whole.checkpoint)?;
+        checkpoint.expect_finite(|name| Role::of(name).is_adapter())?;
+        let config = Ok(checkpoint.vit_config()?);
+        let source = source.to_string();
+        Ok(Self { source, checkpoint, config, below, ..whole })
     }
 
     /// Takes weights that are in memory, as [`Backbone::open`] takes those of a file.
@@ -253,8 +306,8 @@ impl Backbone {
                 break;
             }
         }
-        let (checkpoint, report) =
-            checkpoint.to_ours_known(options.format, options.scale, options.model)?;
+        let (checkpoint, report, pooling) =
+            checkpoint.to_ours_pooled(options.format, options.scale, options.model)?;
         let unknown: BTreeSet<&str> = report.unknown().into_iter().collect();
         checkpoint.expect_finite(|name| !unknown.contains(name))?;
         let config = match &report.unresolved {
@@ -268,8 +321,16 @@ impl Backbone {
             config,
             report,
             adapter: None,
+            below: source.to_string(),
+            pooling,
             scale: options.scale,
         })
+    }
+
+    /// Where the backbone came from: what lies below the adapters of an adapter file, as given or as
+    /// the file names it; else the source itself.
+    pub fn backbone_source(&self) -> &str {
+        &self.below
     }
 
     /// Where the weights came from, as given.
@@ -362,12 +423,12 @@ impl Backbone {
     /// # Errors
     /// [`Error::Format`] for adapters of an unknown scale.
     pub fn config_as(&self, named: ViTConfig) -> Result<ViTConfig> {
-        let adapter = match (&self.config, self.has_adapters()) {
-            (_, false) => None,
-            (Ok(config), true) => config.adapter,
-            (Err(_), true) => self.checkpoint.adapter_config(self.scale)?,
+        let (adapter, lora) = match (&self.config, self.has_adapters()) {
+            (_, false) => (None, None),
+            (Ok(config), true) => (config.adapter, config.lora),
+            (Err(_), true) => (self.checkpoint.adapter_config(self.scale)?, None),
         };
-        Ok(ViTConfig { adapter, ..named })
+        Ok(ViTConfig { adapter, lora, ..named })
     }
 
     /// Whether there are adapters among the tensors.
@@ -392,6 +453,18 @@ impl Backbone {
     /// The statistics of the images that the weights were trained on, if they are known.
     pub fn input_stats(&self) -> Option<InputStats> {
         self.input_stats
+    }
+
+    /// The layers that pool the encoder's tokens in the file: the learnt query of SigLIP and PE, the
+    /// norm of averaged patches of fine-tuned MAE, BEiT and EVA-02. `None` for a file without any;
+    /// converted files leave them out.
+    ///
+    /// # Errors
+    /// [`Error::Format`] for a model that is unknown, and for a query whose heads are; a report of
+    /// missing and misshapen tensors.
+    pub fn pool_head(&self, device: &Device) -> Result<Option<PoolHead>> {
+        let Some(pooling) = &self.pooling else { return Ok(None) };
+        pooling.build(&self.config()?, &self.checkpoint, device).map(Some)
     }
 
     /// The conversion of the file's names.
@@ -486,12 +559,8 @@ fn backbone_of(adapter: &AdapterFile, options: &BackboneOptions) -> Result<Strin
         path: adapter.path().to_path_buf(),
         what: "it names no backbone: expected the option `backbone`".into(),
     })?;
-    if options.named.contains_key(&source) {
-        return Ok(source);
-    }
     // Written where the run was made, maybe in another working directory, and moved since.
-    let found = pad_ops::fs::find_from(folder, Path::new(&source));
-    Ok(found.and_then(|found| found.to_str().map(str::to_string)).unwrap_or(source))
+    Ok(options.find_from(folder, &source).unwrap_or(source))
 }
 
 /// The entry `weights` in a run's settings. Runs of the first versions name their backbone there

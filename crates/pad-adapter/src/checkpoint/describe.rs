@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{Checkpoint, Format, formats::Origin};
 use crate::{
-    AdapterConfig, AdapterNorm, Error, Result, Scale,
+    AdapterConfig, AdapterNorm, AdapterPlacement, Error, Result, Scale,
     vit::{
         Activation, PatchGrid, Positions, QkvBias, RelativeBias, RelativeResize, TableResize,
         ViTConfig,
@@ -478,7 +478,14 @@ impl Checkpoint {
         let inferred = Scale::infer(|name| self.dims(&format!("blocks.0.{name}")), dim);
         match inferred.or_else(|fault| scale.ok_or(fault)) {
             Ok(scale) => {
-                Some(Some(AdapterConfig { bottleneck, norm, scale, ..AdapterConfig::default() }))
+                // One behind the MLP has the names of one beside it, which is what files without a
+                // description of ours have.
+                let placement = match self.get("blocks.0.attn.adaptmlp.down_proj.weight") {
+                    Some(_) => AdapterPlacement::AfterBoth,
+                    None => AdapterPlacement::Parallel,
+                };
+                let rest = AdapterConfig::default();
+                Some(Some(AdapterConfig { bottleneck, norm, scale, placement, ..rest }))
             }
             Err(fault) => {
                 faults.push(format!("adapter: {fault}"));

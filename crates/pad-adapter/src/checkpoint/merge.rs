@@ -6,12 +6,12 @@ use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 
 use super::Checkpoint;
-use crate::{Error, LoraTarget, Result, lora::LowRank, vit::ViTConfig};
+use crate::{Error, LoraTarget, Result, lora::LowRank, params::DEFAULT_ADAPTER, vit::ViTConfig};
 
 impl Checkpoint {
     /// The same model without its low-rank adapters: each adapted weight becomes `W + s B A` (for
     /// DoRA, with its rows' trained lengths), each trained bias the sum. The merged model computes
-    /// the same, to rounding.
+    /// the same, to rounding; what was adapted is `f32` then.
     ///
     /// # Errors
     /// [`Error::Config`] for a model without low-rank adapters, and for one with adapters beside
@@ -56,19 +56,20 @@ impl Checkpoint {
                     path: self.path().to_path_buf(),
                     what: format!("no tensor `{at}.weight`, which an adapter is for"),
                 })?;
-                let dtype = weight.dtype();
                 let weight = weight.to_dtype(DType::F32)?;
                 let (outputs, inputs) = weight.dims2()?;
                 let block = vb.pp("blocks").pp(block);
-                let Some(low_rank) = LowRank::new(&lora, targets, [outputs, inputs], &block)?
+                let Some(low_rank) =
+                    LowRank::new(&lora, targets, [outputs, inputs], (DEFAULT_ADAPTER, &block))?
                 else {
                     continue;
                 };
                 let bias = of("bias").map(|bias| bias.to_dtype(DType::F32)).transpose()?;
                 let (weight, bias) = low_rank.merged(&weight, bias.as_ref())?;
-                self.insert(format!("{at}.weight"), weight.to_dtype(dtype)?);
+                // In `f32`, whatever the backbone is stored in: half a float would not hold them.
+                self.insert(format!("{at}.weight"), weight);
                 if let Some(bias) = bias {
-                    self.insert(format!("{at}.bias"), bias.to_dtype(dtype)?);
+                    self.insert(format!("{at}.bias"), bias);
                 }
             }
         }

@@ -20,6 +20,7 @@ mod merge;
 mod peft;
 mod pickle;
 mod pickle_objects;
+mod pooling;
 mod pth;
 mod pth_legacy;
 mod read;

@@ -56,6 +56,7 @@ const MODULES: &[(&str, LoraTarget)] = &[
 #[derive(Clone, Debug)]
 pub struct PeftAdapter {
     path: PathBuf,
+    base: Option<String>,
     config: LoraConfig,
     depth: usize,
     tensors: BTreeMap<(usize, LoraTarget, &'static str), Tensor>,
@@ -80,6 +81,11 @@ fn of_pattern(pattern: &Value, module: &str) -> Option<f64> {
 }
 
 impl PeftAdapter {
+    /// Whether a folder holds an adapter of peft.
+    pub(super) fn is_one(folder: &Path) -> bool {
+        folder.join(CONFIG).is_file()
+    }
+
     /// Reads the folder of an adapter.
     ///
     /// # Errors
@@ -132,6 +138,7 @@ impl PeftAdapter {
             rank_stabilized: flag("use_rslora"),
             dora: flag("use_dora"),
             bias,
+            dropout: facts["lora_dropout"].as_f64().unwrap_or(0.0),
             ..LoraConfig::new(1, 1.0, &[])
         };
         let mut blocks: BTreeMap<LoraTarget, BTreeSet<usize>> = BTreeMap::new();
@@ -187,7 +194,19 @@ impl PeftAdapter {
             )));
         }
         config.validate()?;
-        Ok(Self { path: file.path().to_path_buf(), config, depth, tensors })
+        let base = text("base_model_name_or_path").filter(|name| !name.is_empty());
+        let (path, base) = (file.path().to_path_buf(), base.map(str::to_string));
+        Ok(Self { path, base, config, depth, tensors })
+    }
+
+    /// The file with its tensors.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The backbone that it was trained on, as peft names it: a repository of the hub or a folder.
+    pub fn base(&self) -> Option<&str> {
+        self.base.as_deref()
     }
 
     /// Which layers are adapted, and how.
@@ -256,12 +275,12 @@ fn lengths(weight: &Tensor) -> Result<Tensor> {
 impl Checkpoint {
     /// Writes the low-rank adapters in this checkpoint, whose names are this project's, as peft
     /// stores them: names of timm's modules, or of transformers' `ViTModel` where queries, keys or
-    /// values have adapters of their own.
+    /// values have adapters of their own. `base` is what peft then says they were trained on.
     ///
     /// # Errors
     /// [`Error::Config`] if the model has no low-rank adapters, or has others beside them;
     /// [`Error::Format`] for absent tensors; [`Error::Io`].
-    pub fn save_peft(&self, folder: impl AsRef<Path>) -> Result<()> {
+    pub fn save_peft(&self, folder: impl AsRef<Path>, base: Option<&str>) -> Result<()> {
         let folder = folder.as_ref();
         let config = self.vit_config()?;
         let refuse = |fault: &str| Error::Config { what: "peft", faults: vec![fault.into()] };
@@ -321,11 +340,11 @@ impl Checkpoint {
         let facts = json!({
             "peft_type": "LORA",
             "task_type": null,
-            "base_model_name_or_path": null,
+            "base_model_name_or_path": base,
             "inference_mode": true,
             "r": first.rank,
             "lora_alpha": first.alpha,
-            "lora_dropout": 0.0,
+            "lora_dropout": lora.dropout,
             "rank_pattern": ranks,
             "alpha_pattern": alphas,
             "target_modules": format!("{blocks}\\.\\d+\\.({})", names.join("|")),

@@ -1,10 +1,20 @@
 //! Which layers get low-rank adapters, and of what size.
 
+use std::{fmt, str::FromStr};
+
+use pad_ops::text::unknown_name;
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
 /// A linear layer of a block that may get a low-rank adapter.
+///
+/// ```
+/// use pad_adapter::LoraTarget;
+/// assert_eq!("fc1".parse::<LoraTarget>()?, LoraTarget::Fc1);
+/// assert_eq!(LoraTarget::Query.to_string(), "query");
+/// # Ok::<(), pad_adapter::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum LoraTarget {
@@ -76,6 +86,24 @@ impl LoraTarget {
     }
 }
 
+/// As in configurations: `qkv`, `query`, `key`, `value`, `proj`, `fc1` or `fc2`.
+impl fmt::Display for LoraTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for LoraTarget {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        let found = Self::ALL.into_iter().find(|target| target.name() == name);
+        found.ok_or_else(|| {
+            Error::UnknownName(unknown_name("lora target", name, Self::ALL.map(Self::name)))
+        })
+    }
+}
+
 /// The size of one low-rank adapter.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -136,7 +164,8 @@ impl LoraTargets {
 }
 
 /// Low-rank adapters of the blocks' linear layers (LoRA, Hu et al., 2021): `y = W x + b + s B A x`
-/// with `A` (r, I) and `B` (O, r), `s = alpha / r`. At first `B` is zero.
+/// with `A` (r, I) and `B` (O, r), `s = alpha / r`. At first `B` is zero. `A x` and `B` of it are
+/// products beside `W x`: no weight is made anew.
 ///
 /// ```
 /// use pad_adapter::{LoraConfig, LoraTarget};
@@ -156,6 +185,15 @@ pub struct LoraConfig {
     pub dora: bool,
     /// Whether the biases of adapted layers train, too. Default: false.
     pub bias: bool,
+    /// Dropout on the input of `A`, probability; `W` sees all of it (with [`LoraConfig::dora`],
+    /// too). Default 0.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub dropout: f64,
+}
+
+/// Keeps the default out of files, which earlier versions read.
+fn is_zero(value: &f64) -> bool {
+    *value == 0.0
 }
 
 impl Default for LoraConfig {
@@ -170,7 +208,7 @@ impl LoraConfig {
     pub fn new(rank: usize, alpha: f64, targets: &[LoraTarget]) -> Self {
         let mut all = LoraTargets::default();
         targets.iter().for_each(|&target| all.set(target, LoraSize { rank, alpha }));
-        Self { targets: all, rank_stabilized: false, dora: false, bias: false }
+        Self { targets: all, rank_stabilized: false, dora: false, bias: false, dropout: 0.0 }
     }
 
     /// Checks the configuration and reports all faults at once.
@@ -205,6 +243,9 @@ impl LoraConfig {
         if self.targets.qkv.is_some() && parts.iter().any(|&part| self.targets.get(part).is_some())
         {
             faults.push("`qkv` beside query, key or value, expected one or the other".into());
+        }
+        if !(0.0..1.0).contains(&self.dropout) {
+            faults.push(format!("`dropout` is {}, expected 0 <= dropout < 1", self.dropout));
         }
         if count == 0 {
             faults.push("no `targets`, expected at least one layer".into());
@@ -246,8 +287,11 @@ mod tests {
         LoraConfig::default().validate().unwrap();
         let mut wrong = LoraConfig::new(0, f64::NAN, &[LoraTarget::Qkv, LoraTarget::Key]);
         wrong.dora = true;
+        wrong.dropout = 1.0;
         let text = wrong.validate().unwrap_err().to_string();
-        for part in ["`qkv`: `rank` is 0", "`key`: `alpha` is NaN", "`qkv` beside query"] {
+        for part in
+            ["`qkv`: `rank` is 0", "`key`: `alpha` is NaN", "`qkv` beside query", "`dropout` is 1"]
+        {
             assert!(text.contains(part), "{text}");
         }
         let none = LoraConfig::new(4, 8.0, &[]);
@@ -262,5 +306,9 @@ mod tests {
         let lora = LoraConfig { rank_stabilized: true, ..LoraConfig::default() };
         let text = serde_json::to_string(&lora).unwrap();
         assert_eq!(serde_json::from_str::<LoraConfig>(&text).unwrap(), lora);
+        assert!(!text.contains("dropout"), "{text}");
+        let dropped = LoraConfig { dropout: 0.05, ..lora };
+        let text = serde_json::to_string(&dropped).unwrap();
+        assert_eq!(serde_json::from_str::<LoraConfig>(&text).unwrap(), dropped);
     }
 }

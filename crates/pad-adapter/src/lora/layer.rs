@@ -1,11 +1,12 @@
-//! The low-rank adapters of one linear layer, and the weight that they make of it.
+//! The low-rank adapters of one linear layer: what stands beside it, and the weight that they make
+//! of it.
 
 use candle_core::{D, Tensor};
 use candle_nn::{Init, VarBuilder};
-use pad_ops::LowRankUpdate;
+use pad_ops::{LinearWeights, LowRankUpdate, LowRankWeights, Mode};
 
 use super::config::{LoraConfig, LoraTarget};
-use crate::Result;
+use crate::{Result, params::named};
 
 /// The names of an adapter's tensors.
 pub(crate) const A: &str = "lora_A.weight";
@@ -25,20 +26,24 @@ struct Part {
     bias: Option<Tensor>,
     /// First row of the layer that it adapts, and their number.
     rows: (usize, usize),
+    target: LoraTarget,
 }
 
 /// The adapters of one layer, by the rows that they adapt.
 #[derive(Clone, Debug)]
-pub(crate) struct LowRank(Vec<Part>);
+pub(crate) struct LowRank {
+    parts: Vec<Part>,
+    dropout: f64,
+}
 
 impl LowRank {
-    /// The adapters that `config` puts on a layer (O, I) of a block, which `vb` stands at; `None`
-    /// without any.
+    /// The adapters called `name` that `config` puts on a layer (O, I) of a block, which `vb` stands
+    /// at; `None` without any.
     pub(crate) fn new(
         config: &LoraConfig,
         targets: &[LoraTarget],
         [outputs, inputs]: [usize; 2],
-        vb: &VarBuilder,
+        (name, vb): (&str, &VarBuilder),
     ) -> Result<Option<Self>> {
         let mut parts = Vec::new();
         for &target in targets {
@@ -47,7 +52,8 @@ impl LowRank {
                 Some(third) => (third * outputs / 3, outputs / 3),
                 None => (0, outputs),
             };
-            let vb = vb.pp(target.path());
+            let place = vb.pp(target.path());
+            let vb = named::segments(name).into_iter().flatten().fold(place, |vb, s| vb.pp(s));
             // Kaiming uniform with a = sqrt(5): bound 1 / sqrt(fan_in).
             let bound = 1.0 / (inputs as f64).sqrt();
             let uniform = Init::Uniform { lo: -bound, up: bound };
@@ -62,17 +68,37 @@ impl LowRank {
                 magnitude: optional(config.dora, MAGNITUDE, Init::Const(1.0))?,
                 bias: optional(config.bias, BIAS, zero)?,
                 rows,
+                target,
             });
         }
-        Ok((!parts.is_empty()).then_some(Self(parts)))
+        let dropout = config.dropout;
+        Ok((!parts.is_empty()).then_some(Self { parts, dropout }))
     }
 
     /// Whether any tensor of theirs trains.
     pub(crate) fn tracks(&self) -> bool {
-        self.0.iter().any(|part| {
+        self.parts.iter().any(|part| {
             let rest = part.magnitude.iter().chain(&part.bias);
             [&part.a, &part.b].into_iter().chain(rest).any(Tensor::track_op)
         })
+    }
+
+    /// What stands beside the layer of `weight` (O, I).
+    pub(crate) fn beside(&self, weight: &Tensor) -> Result<Vec<LowRankWeights>> {
+        self.parts.iter().map(|part| part.beside(weight)).collect()
+    }
+
+    /// The same in a forward pass: each drops values of its input by itself.
+    pub(crate) fn in_mode(
+        &self,
+        mut beside: Vec<LowRankWeights>,
+        mode: Mode,
+    ) -> Vec<LowRankWeights> {
+        for (weights, part) in beside.iter_mut().zip(&self.parts) {
+            weights.dropout = self.dropout;
+            weights.mode = mode.scope(part.target.name());
+        }
+        beside
     }
 
     /// The layer's weight (O, I) and bias (O) with the adapters in them.
@@ -81,22 +107,15 @@ impl LowRank {
         weight: &Tensor,
         bias: Option<&Tensor>,
     ) -> Result<(Tensor, Option<Tensor>)> {
-        let outputs = weight.dim(0)?;
-        let updates: Vec<LowRankUpdate> = self.0.iter().map(Part::update).collect();
-        let sum = pad_ops::low_rank_update(weight, &updates)?;
-        let mut factors = Vec::new();
-        for part in &self.0 {
-            factors.extend(part.factor(weight, &sum)?.map(|factor| (part.rows, factor)));
-        }
-        let merged = match factors.is_empty() {
-            true => sum,
-            false => sum.broadcast_mul(&by_rows(outputs, &factors, weight)?)?,
-        };
-        Ok((merged, self.bias(outputs, bias)?))
+        let layer = LinearWeights::new(weight.clone(), None).with_low_rank(self.beside(weight)?);
+        // Nothing is dropped outside of a forward pass.
+        let merged = layer.merged()?.map_or_else(|| weight.clone(), |merged| merged.weight);
+        Ok((merged, self.bias(weight.dim(0)?, bias)?))
     }
 
-    fn bias(&self, outputs: usize, bias: Option<&Tensor>) -> Result<Option<Tensor>> {
-        let added = self.0.iter().filter_map(|part| Some((part, part.bias.as_ref()?)));
+    /// The layer's bias (O) with what its adapters add.
+    pub(crate) fn bias(&self, outputs: usize, bias: Option<&Tensor>) -> Result<Option<Tensor>> {
+        let added = self.parts.iter().filter_map(|part| Some((part, part.bias.as_ref()?)));
         let mut updates = Vec::new();
         for (part, added) in added {
             // A column, so that a frozen bias gets no gradient.
@@ -104,7 +123,7 @@ impl LowRank {
             let b = added.unsqueeze(1)?;
             updates.push(LowRankUpdate { a, b, scale: 1.0, first_row: part.rows.0 });
         }
-        let (Some(first), false) = (self.0.first(), updates.is_empty()) else {
+        let (Some(first), false) = (self.parts.first(), updates.is_empty()) else {
             return Ok(bias.cloned());
         };
         let column = match bias {
@@ -117,37 +136,27 @@ impl LowRank {
 }
 
 impl Part {
-    /// What is added to the weight.
-    fn update(&self) -> LowRankUpdate {
+    fn beside(&self, weight: &Tensor) -> Result<LowRankWeights> {
         let (a, b) = (self.a.clone(), self.b.clone());
-        LowRankUpdate { a, b, scale: self.scale, first_row: self.rows.0 }
+        let beside = LowRankWeights::new(a, b, self.scale, self.rows.0);
+        Ok(LowRankWeights { factor: self.factor(weight)?, ..beside })
     }
 
     /// What the rows of the sum are multiplied by, (rows); `None` without magnitudes. Lengths are
     /// constants in the backward.
-    fn factor(&self, weight: &Tensor, sum: &Tensor) -> Result<Option<Tensor>> {
+    fn factor(&self, weight: &Tensor) -> Result<Option<Tensor>> {
         let Some(magnitude) = &self.magnitude else { return Ok(None) };
-        let lengths = |weight: &Tensor| -> Result<Tensor> {
-            let rows = weight.detach().narrow(0, self.rows.0, self.rows.1)?;
-            Ok(rows.sqr()?.sum(D::Minus1)?.sqrt()?)
+        let rows = weight.detach().narrow(0, self.rows.0, self.rows.1)?.contiguous()?;
+        let update = LowRankUpdate {
+            a: self.a.detach(),
+            b: self.b.detach(),
+            scale: self.scale,
+            first_row: 0,
         };
-        Ok(Some((magnitude * (lengths(weight)? / lengths(sum)?)?)?))
+        let sum = pad_ops::low_rank_update(&rows, &[update])?;
+        let lengths = |rows: &Tensor| rows.sqr()?.sum(D::Minus1)?.sqrt();
+        // A row of zeros stays one.
+        let sum = lengths(&sum)?.maximum(f64::from(f32::MIN_POSITIVE))?;
+        Ok(Some((magnitude * (lengths(&rows)? / sum)?)?))
     }
-}
-
-/// Factors of runs of rows as one of all rows, (O, 1); rows without one are multiplied by 1.
-fn by_rows(outputs: usize, factors: &[((usize, usize), Tensor)], like: &Tensor) -> Result<Tensor> {
-    let ones = |count: usize| Tensor::ones(count, like.dtype(), like.device());
-    let (mut all, mut at) = (Vec::new(), 0);
-    for ((start, count), factor) in factors {
-        if *start > at {
-            all.push(ones(start - at)?);
-        }
-        all.push(factor.clone());
-        at = start + count;
-    }
-    if at < outputs {
-        all.push(ones(outputs - at)?);
-    }
-    Ok(Tensor::cat(&all, 0)?.unsqueeze(1)?)
 }

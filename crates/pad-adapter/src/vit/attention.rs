@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Tensor};
 use candle_nn::{Init, VarBuilder};
-use pad_ops::{AttentionBias, AttentionWeights, LinearWeights, NormWeights, ResidualWeights};
+use pad_ops::{AttentionBias, AttentionWeights, LinearWeights, Mode, NormWeights, ResidualWeights};
 
 use super::{
     Places, QkvBias, RelativeBias, ViTConfig,
@@ -10,7 +10,7 @@ use super::{
     relative,
 };
 use crate::{
-    Error, Result,
+    Error, LoraConfig, Result,
     lora::{LoraTarget, LowRank},
 };
 
@@ -80,15 +80,8 @@ impl Attention {
     pub(super) fn of_block(config: &ViTConfig, block: &VarBuilder) -> Result<Self> {
         let (dim, heads, vb) = (config.embed_dim, config.num_heads, block.pp("attn"));
         let has_bias = config.qkv_bias == QkvBias::All;
-        let low_rank = |targets: &[LoraTarget], shape| match &config.lora {
-            Some(lora) => LowRank::new(lora, targets, shape, block),
-            None => Ok(None),
-        };
-        let parts = [LoraTarget::Qkv, LoraTarget::Query, LoraTarget::Key, LoraTarget::Value];
-        let qkv = Linear::new(dim, 3 * dim, has_bias, xavier_uniform(dim, 3 * dim), vb.pp("qkv"))?;
-        let proj = Linear::new(dim, dim, true, xavier_uniform(dim, dim), vb.pp("proj"))?;
         Ok(Self {
-            qkv: qkv.with_low_rank(low_rank(&parts, [3 * dim, dim])?),
+            qkv: Linear::new(dim, 3 * dim, has_bias, xavier_uniform(dim, 3 * dim), vb.pp("qkv"))?,
             query_value: match config.qkv_bias {
                 QkvBias::QueryValue => Some(QueryValue::new(dim, &vb)?),
                 QkvBias::All | QkvBias::None => None,
@@ -97,7 +90,7 @@ impl Attention {
                 true => Some(LayerNorm::new(dim, config.norm_eps, vb.pp("norm"))?),
                 false => None,
             },
-            proj: proj.with_low_rank(low_rank(&[LoraTarget::Proj], [dim, dim])?),
+            proj: Linear::new(dim, dim, true, xavier_uniform(dim, dim), vb.pp("proj"))?,
             num_heads: heads,
             relative: match config.relative_bias {
                 RelativeBias::PerBlock => {
@@ -110,10 +103,28 @@ impl Attention {
         })
     }
 
-    fn qkv_weights(&self) -> Result<LinearWeights> {
+    /// The same attention with the low-rank adapters called `name` of `lora`; `block` stands at the
+    /// block.
+    pub(super) fn with_low_rank(
+        self,
+        lora: Option<&LoraConfig>,
+        name: &str,
+        block: &VarBuilder,
+    ) -> Result<Self> {
+        let low_rank = |targets: &[LoraTarget], layer: &Linear| match lora {
+            Some(lora) => LowRank::new(lora, targets, layer.shape()?, (name, block)),
+            None => Ok(None),
+        };
+        let parts = [LoraTarget::Qkv, LoraTarget::Query, LoraTarget::Key, LoraTarget::Value];
+        let (qkv, proj) =
+            (low_rank(&parts, &self.qkv)?, low_rank(&[LoraTarget::Proj], &self.proj)?);
+        Ok(Self { qkv: self.qkv.with_low_rank(qkv), proj: self.proj.with_low_rank(proj), ..self })
+    }
+
+    fn qkv_weights(&self, mode: Mode) -> Result<LinearWeights> {
         match &self.query_value {
-            Some(biases) => self.qkv.adapted(Some(&biases.joined()?)),
-            None => self.qkv.adapted(None),
+            Some(biases) => self.qkv.adapted(Some(&biases.joined()?), mode),
+            None => self.qkv.adapted(None, mode),
         }
     }
 
@@ -124,9 +135,8 @@ impl Attention {
     ///
     /// # Errors
     /// An `x` that does not fit.
-    fn packed(&self, x: &Tensor) -> Result<Tensor> {
-        let weights = self.qkv_weights()?;
-        Ok(pad_ops::linear(x, &weights.weight, weights.bias.as_ref())?)
+    fn packed(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        Ok(pad_ops::linear_with(x, &self.qkv_weights(mode)?)?)
     }
 
     /// The weights of the fused branch.
@@ -135,8 +145,9 @@ impl Attention {
         norm: NormWeights,
         places: &Places,
         residual: ResidualWeights,
+        mode: Mode,
     ) -> Result<AttentionWeights> {
-        let (qkv, proj) = (self.qkv_weights()?, self.proj.adapted(None)?);
+        let (qkv, proj) = (self.qkv_weights(mode)?, self.proj.adapted(None, mode)?);
         Ok(AttentionWeights {
             rope: places.rope.clone(),
             inner_norm: self.inner_norm.as_ref().map(LayerNorm::weights),
@@ -152,8 +163,8 @@ impl Attention {
     ///
     /// # Errors
     /// An `x` that does not fit.
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.forward_at(x, &Places::default())
+    pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        self.forward_at(x, &Places::default(), mode)
     }
 
     /// [`Attention::forward`] of tokens at `places`.
@@ -163,14 +174,14 @@ impl Attention {
     ///
     /// # Errors
     /// An `x` or places that do not fit.
-    pub fn forward_at(&self, x: &Tensor, places: &Places) -> Result<Tensor> {
+    pub fn forward_at(&self, x: &Tensor, places: &Places, mode: Mode) -> Result<Tensor> {
         let bias = self.bias(places)?;
-        let qkv = self.rotated(&self.packed(x)?, places)?;
+        let qkv = self.rotated(&self.packed(x, mode)?, places)?;
         let heads = match &bias {
             Some(bias) => pad_ops::attention_packed_biased(&qkv, self.num_heads, bias)?,
             None => pad_ops::attention_packed(&qkv, self.num_heads)?,
         };
-        self.project(&heads)
+        self.project(&heads, mode)
     }
 
     /// [`Attention::forward_at`] with a bias on the logits, which may come from the packed queries,
@@ -185,12 +196,13 @@ impl Attention {
         &self,
         x: &Tensor,
         places: &Places,
+        mode: Mode,
         bias: impl FnOnce(&Tensor) -> Result<AttentionBias>,
     ) -> Result<Tensor> {
-        let qkv = self.packed(x)?;
+        let qkv = self.packed(x, mode)?;
         let bias = bias(&qkv)?;
         let qkv = self.rotated(&qkv, places)?;
-        self.project(&pad_ops::attention_packed_biased(&qkv, self.num_heads, &bias)?)
+        self.project(&pad_ops::attention_packed_biased(&qkv, self.num_heads, &bias)?, mode)
     }
 
     fn rotated(&self, qkv: &Tensor, places: &Places) -> Result<Tensor> {
@@ -200,10 +212,10 @@ impl Attention {
         }
     }
 
-    fn project(&self, heads: &Tensor) -> Result<Tensor> {
+    fn project(&self, heads: &Tensor, mode: Mode) -> Result<Tensor> {
         match &self.inner_norm {
-            Some(norm) => self.proj.forward(&norm.forward(heads)?),
-            None => self.proj.forward(heads),
+            Some(norm) => self.proj.forward_in(&norm.forward(heads)?, None, mode),
+            None => self.proj.forward_in(heads, None, mode),
         }
     }
 
@@ -232,7 +244,7 @@ impl Attention {
     pub fn map(&self, x: &Tensor, places: &Places) -> Result<Tensor> {
         let (b, n, dim) = x.dims3()?;
         let width = dim / self.num_heads;
-        let qkv = self.rotated(&self.packed(x)?, places)?;
+        let qkv = self.rotated(&self.packed(x, Mode::Eval)?, places)?;
         let part = |i: usize| -> Result<Tensor> {
             let part = qkv.narrow(2, i * dim, dim)?.reshape((b, n, self.num_heads, width))?;
             Ok(part.transpose(1, 2)?.contiguous()?)

@@ -6,7 +6,7 @@ use candle_nn::{Init, VarBuilder};
 use pad_ops::{AttentionWeights, Keep, MatmulPrecision, MlpWeights, Mode, ResidualWeights};
 
 use super::{Attention, Mlp, Places, ViTConfig, layers::LayerNorm};
-use crate::{Adapter, Result};
+use crate::{Adapter, AdapterConfig, AdapterPlacement, Result, params::DEFAULT_ADAPTER};
 
 /// Layer scale, then drop path, of a residual branch.
 #[derive(Clone, Debug)]
@@ -24,8 +24,12 @@ impl Branch {
         Ok(Self { gamma, drop_path })
     }
 
-    /// The same for the fused branches on `x` (B, ..).
-    fn weights(&self, x: &Tensor, mode: Mode) -> Result<ResidualWeights> {
+    /// The same for the fused branches on `x` (B, ..); neither where the branch's result is wanted
+    /// `alone`.
+    fn weights(&self, x: &Tensor, mode: Mode, alone: bool) -> Result<ResidualWeights> {
+        if alone {
+            return Ok(ResidualWeights::default());
+        }
         let factors = pad_ops::drop_path_factors(x, self.drop_path, mode)?;
         Ok(ResidualWeights { gamma: self.gamma.clone(), factors })
     }
@@ -39,10 +43,19 @@ impl Branch {
     }
 }
 
+/// `h + s A(h)` of a branch's output `h`; `h` without an adapter.
+fn behind(adapter: Option<&Adapter>, branch: Tensor, mode: Mode) -> Result<Tensor> {
+    match adapter {
+        Some(adapter) => Ok((&branch + adapter.delta(&branch, &branch, mode)?)?),
+        None => Ok(branch),
+    }
+}
+
 /// A pre-norm block: `x = x + branch1(Attention(LN(x)))`, then `x + s A(x) + branch2(MLP(LN(x)))`.
 ///
 /// The adapter looks at the MLP's output before layer scale and drop path, and its own part is
-/// neither scaled nor dropped, as downstream in the original.
+/// neither scaled nor dropped, as downstream in the original. Adapters behind a branch
+/// ([`AdapterPlacement`](crate::AdapterPlacement)) are part of it: `x + branch(h + s A(h))`.
 #[derive(Clone, Debug)]
 pub struct Block {
     norm1: LayerNorm,
@@ -52,6 +65,8 @@ pub struct Block {
     mlp: Mlp,
     branch2: Branch,
     adapter: Option<Adapter>,
+    /// Behind the attention.
+    attention_adapter: Option<Adapter>,
     index: usize,
     keep: Keep,
     precision: MatmulPrecision,
@@ -66,21 +81,41 @@ impl Block {
         let (dim, eps) = (config.embed_dim, config.norm_eps);
         let drop_path =
             config.drop_path * index as f64 / config.depth.saturating_sub(1).max(1) as f64;
-        let adapter = match &config.adapter {
-            Some(adapter) => Some(Adapter::new(dim, &adapter.at(index, config.depth), vb.clone())?),
-            None => None,
-        };
-        Ok(Self {
+        let plain = Self {
             norm1: LayerNorm::new(dim, eps, vb.pp("norm1"))?,
             attn: Attention::of_block(config, &vb)?,
             branch1: Branch::new(config, drop_path, vb.pp("ls1"))?,
             norm2: LayerNorm::new(dim, eps, vb.pp("norm2"))?,
             mlp: Mlp::of_block(config, &vb)?,
             branch2: Branch::new(config, drop_path, vb.pp("ls2"))?,
-            adapter,
+            adapter: None,
+            attention_adapter: None,
             index,
             keep: Keep::default(),
             precision: MatmulPrecision::default(),
+        };
+        plain.with_adapters(DEFAULT_ADAPTER, config, vb)
+    }
+
+    /// The same block with the adapters of `config`, called `name`, in place of those that it has;
+    /// everything else is shared with this one. `vb` stands at the block.
+    ///
+    /// # Errors
+    /// [`Error::Config`](crate::Error::Config) for a name that cannot be one; errors of `vb`.
+    pub fn with_adapters(&self, name: &str, config: &ViTConfig, vb: VarBuilder) -> Result<Self> {
+        let adapter = config.adapter.map(|adapter| adapter.at(self.index, config.depth));
+        let behind = adapter.filter(|adapter| adapter.placement == AdapterPlacement::AfterBoth);
+        let build = |adapter: Option<AdapterConfig>, vb: VarBuilder| {
+            let named = |adapter| Adapter::named(name, config.embed_dim, &adapter, vb);
+            adapter.map(named).transpose()
+        };
+        let lora = config.lora.as_ref();
+        Ok(Self {
+            attn: self.attn.clone().with_low_rank(lora, name, &vb)?,
+            mlp: self.mlp.clone().with_low_rank(lora, name, &vb)?,
+            attention_adapter: build(behind, vb.pp("attn"))?,
+            adapter: build(adapter, vb)?,
+            ..self.clone()
         })
     }
 
@@ -123,7 +158,7 @@ impl Block {
     }
 
     /// [`Block::forward`] with another way to attend: windows, relative positions. `attend` gets
-    /// this block's attention and the normalised tokens.
+    /// this block's attention, the normalised tokens and the mode of this pass for the attention.
     ///
     /// # Shapes
     /// `x` (B, N, D) -> the same; so must `attend`.
@@ -134,11 +169,17 @@ impl Block {
         &self,
         x: &Tensor,
         mode: Mode,
-        attend: impl FnOnce(&Attention, &Tensor) -> Result<Tensor>,
+        attend: impl FnOnce(&Attention, &Tensor, Mode) -> Result<Tensor>,
     ) -> Result<Tensor> {
-        let attention = attend(&self.attn, &self.norm1.forward(x)?)?;
-        let branch = self.branch1.forward(attention, self.mode_of_attention(mode))?;
-        self.tail(&(x + branch)?, mode)
+        let own = self.mode_of_attention(mode);
+        let attention = attend(&self.attn, &self.norm1.forward(x)?, own)?;
+        self.tail(&self.join_attention(x, attention, own)?, mode)
+    }
+
+    /// `x + branch1(h + s A(h))` of the attention's output `h`.
+    fn join_attention(&self, x: &Tensor, attention: Tensor, mode: Mode) -> Result<Tensor> {
+        let attention = behind(self.attention_adapter.as_ref(), attention, mode)?;
+        Ok((x + self.branch1.forward(attention, mode)?)?)
     }
 
     /// The first half, `x + branch1(Attention(LN(x)))`, of a block whose attention does not depend
@@ -162,16 +203,19 @@ impl Block {
     /// An `x` or places that do not fit.
     pub fn attend_at(&self, x: &Tensor, places: &Places, mode: Mode) -> Result<Tensor> {
         let mode = self.mode_of_attention(mode);
-        if places.is_unbiased() && !self.attn.has_table() {
-            let residual = self.branch1.weights(x, mode)?;
-            let weights = AttentionWeights {
-                precision: self.precision,
-                ..self.attn.weights(self.norm1.weights(), places, residual)?
-            };
-            return Ok(pad_ops::attention_branch(x, &weights, self.keep)?);
+        if !places.is_unbiased() || self.attn.has_table() {
+            let attention = self.attn.forward_at(&self.norm1.forward(x)?, places, mode)?;
+            return self.join_attention(x, attention, mode);
         }
-        let attention = self.attn.forward_at(&self.norm1.forward(x)?, places)?;
-        Ok((x + self.branch1.forward(attention, mode)?)?)
+        let alone = self.attention_adapter.is_some();
+        let residual = self.branch1.weights(x, mode, alone)?;
+        let weights = AttentionWeights {
+            precision: self.precision,
+            skip: !alone,
+            ..self.attn.weights(self.norm1.weights(), places, residual, mode)?
+        };
+        let attended = pad_ops::attention_branch(x, &weights, self.keep)?;
+        if alone { self.join_attention(x, attended, mode) } else { Ok(attended) }
     }
 
     /// The attention weights of this block, the mean over the heads ([`Attention::map`] of the
@@ -197,13 +241,23 @@ impl Block {
     pub fn tail(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         // Two layer numbers a block, so that its two drop paths differ.
         let mode = mode.layer(2 * self.index as u32 + 1);
-        let residual = self.branch2.weights(x, mode)?;
+        let fused = self.adapter.as_ref().filter(|adapter| adapter.is_fused());
+        let beside = self.adapter.as_ref().filter(|adapter| !adapter.is_fused());
+        let alone = beside.is_some();
+        let residual = self.branch2.weights(x, mode, alone)?;
         let weights = MlpWeights {
-            adapter: self.adapter.as_ref().map(Adapter::weights),
+            adapter: fused.map(Adapter::weights),
             precision: self.precision,
-            ..self.mlp.weights(self.norm2.weights(), residual)?
+            skip: !alone,
+            ..self.mlp.weights(self.norm2.weights(), residual, mode)?
         };
-        Ok(pad_ops::mlp_branch(x, &weights, mode, self.keep)?)
+        let y = pad_ops::mlp_branch(x, &weights, mode, self.keep)?;
+        let Some(adapter) = beside else { return Ok(y) };
+        if adapter.is_sequential() {
+            return Ok((x + self.branch2.forward(behind(Some(adapter), y, mode)?, mode)?)?);
+        }
+        let adapted = (x + adapter.delta(x, &y, mode)?)?;
+        Ok((adapted + self.branch2.forward(y, mode)?)?)
     }
 
     fn mode_of_attention(&self, mode: Mode) -> Mode {
@@ -223,7 +277,8 @@ impl Block {
             Some(adapter) => {
                 let x = self.attend_at(x, places, Mode::Eval)?;
                 let mlp = self.mlp.forward(&self.norm2.forward(&x)?)?;
-                adapter.scales(&x, &mlp)
+                let seen = if adapter.is_sequential() { &mlp } else { &x };
+                adapter.scales(seen, &mlp)
             }
             None => Ok(None),
         }

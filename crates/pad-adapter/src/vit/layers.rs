@@ -4,22 +4,35 @@ use std::sync::{Arc, OnceLock};
 
 use candle_core::Tensor;
 use candle_nn::{Init, VarBuilder};
-use pad_ops::{LinearWeights, NormWeights};
+use pad_ops::{LinearWeights, LowRankWeights, Mode, NormWeights};
 
 use crate::{Result, lora::LowRank};
 
-/// `y = x weight^T + bias`, with low-rank adapters inside the weight where it has some.
+/// `y = x weight^T + bias`, with low-rank adapters beside the weight where it has some.
 #[derive(Clone, Debug)]
 pub struct Linear {
     weights: LinearWeights,
     low_rank: Option<Arc<Adapted>>,
 }
 
-/// A layer's adapters, and the weights with them if nothing of both trains.
+/// A layer's adapters, and what stands beside the layer if nothing of both trains.
 #[derive(Debug)]
 struct Adapted {
     low_rank: LowRank,
-    merged: OnceLock<LinearWeights>,
+    frozen: OnceLock<Vec<LowRankWeights>>,
+}
+
+impl Adapted {
+    fn beside(&self, weight: &Tensor) -> Result<Vec<LowRankWeights>> {
+        if let Some(frozen) = self.frozen.get() {
+            return Ok(frozen.clone());
+        }
+        let beside = self.low_rank.beside(weight)?;
+        if self.low_rank.tracks() || weight.track_op() {
+            return Ok(beside);
+        }
+        Ok(self.frozen.get_or_init(|| beside).clone())
+    }
 }
 
 impl Linear {
@@ -46,10 +59,16 @@ impl Linear {
         Self { weights: LinearWeights::new(weight, bias), low_rank: None }
     }
 
-    /// The same layer with low-rank adapters.
+    /// (O, I).
+    pub(crate) fn shape(&self) -> Result<[usize; 2]> {
+        let (outputs, inputs) = self.weights.weight.dims2()?;
+        Ok([outputs, inputs])
+    }
+
+    /// The same layer with low-rank adapters in place of those that it has.
     #[must_use]
     pub(crate) fn with_low_rank(self, low_rank: Option<LowRank>) -> Self {
-        let adapted = |low_rank| Arc::new(Adapted { low_rank, merged: OnceLock::new() });
+        let adapted = |low_rank| Arc::new(Adapted { low_rank, frozen: OnceLock::new() });
         Self { low_rank: low_rank.map(adapted), ..self }
     }
 
@@ -59,38 +78,42 @@ impl Linear {
         self.weights.clone()
     }
 
-    /// Its tensors with the adapters in them, and with another bias than its own, if there is one.
+    /// Its tensors with the adapters beside them, and with another bias than its own, if there is
+    /// one.
     ///
     /// # Errors
     /// Adapters that do not fit the weight.
-    pub(super) fn adapted(&self, bias: Option<&Tensor>) -> Result<LinearWeights> {
+    pub(super) fn adapted(&self, bias: Option<&Tensor>, mode: Mode) -> Result<LinearWeights> {
         let weights = &self.weights;
         let bias = bias.or(weights.bias.as_ref());
         let Some(adapted) = &self.low_rank else {
             return Ok(weights.with_bias(bias.cloned()));
         };
-        if let Some(merged) = adapted.merged.get() {
-            return Ok(merged.clone());
-        }
-        let (weight, merged_bias) = adapted.low_rank.merged(&weights.weight, bias)?;
-        let merged = LinearWeights::new(weight, merged_bias);
-        let tracks = adapted.low_rank.tracks()
-            || weights.weight.track_op()
-            || bias.is_some_and(Tensor::track_op);
-        if tracks {
-            return Ok(merged);
-        }
-        Ok(adapted.merged.get_or_init(|| merged).clone())
+        let low_rank = &adapted.low_rank;
+        let bias = low_rank.bias(weights.weight.dim(0)?, bias)?;
+        let beside = low_rank.in_mode(adapted.beside(&weights.weight)?, mode);
+        Ok(weights.with_bias(bias).with_low_rank(beside))
     }
 
+    /// The layer as in evaluation: low-rank adapters drop nothing.
+    ///
     /// # Shapes
     /// `x` (.., `inputs`) -> (.., `outputs`).
     ///
     /// # Errors
     /// An `x` that does not fit.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let weights = self.adapted(None)?;
-        Ok(pad_ops::linear(x, &weights.weight, weights.bias.as_ref())?)
+        self.forward_in(x, None, Mode::Eval)
+    }
+
+    /// [`Linear::forward`] in a forward pass, with another bias than its own, if there is one.
+    pub(super) fn forward_in(
+        &self,
+        x: &Tensor,
+        bias: Option<&Tensor>,
+        mode: Mode,
+    ) -> Result<Tensor> {
+        Ok(pad_ops::linear_with(x, &self.adapted(bias, mode)?)?)
     }
 }
 

@@ -2,14 +2,14 @@
 
 use candle_core::Tensor;
 use candle_nn::VarBuilder;
-use pad_ops::{MlpActivation, MlpWeights, NormWeights, ResidualWeights};
+use pad_ops::{MlpActivation, MlpWeights, Mode, NormWeights, ResidualWeights};
 
 use super::{
     Activation, ViTConfig,
     layers::{LayerNorm, Linear, xavier_uniform},
 };
 use crate::{
-    Result,
+    LoraConfig, Result,
     lora::{LoraTarget, LowRank},
 };
 
@@ -79,21 +79,30 @@ impl Mlp {
     /// The MLP of a block that `config` describes; `block` stands at the block.
     pub(super) fn of_block(config: &ViTConfig, block: &VarBuilder) -> Result<Self> {
         let (dim, hidden, vb) = (config.embed_dim, config.hidden_dim(), block.pp("mlp"));
-        let low_rank = |target, shape| match &config.lora {
-            Some(lora) => LowRank::new(lora, &[target], shape, block),
-            None => Ok(None),
-        };
         let plain = Self::with_activation(dim, hidden, config.activation, vb.clone())?;
-        let wide = config.activation.fc1_outputs(hidden);
         Ok(Self {
-            fc1: plain.fc1.with_low_rank(low_rank(LoraTarget::Fc1, [wide, dim])?),
             norm: match config.mlp_norm {
                 true => Some(LayerNorm::new(hidden, config.norm_eps, vb.pp("norm"))?),
                 false => None,
             },
-            fc2: plain.fc2.with_low_rank(low_rank(LoraTarget::Fc2, [dim, hidden])?),
-            activation: config.activation,
+            ..plain
         })
+    }
+
+    /// The same MLP with the low-rank adapters called `name` of `lora`; `block` stands at the block.
+    pub(super) fn with_low_rank(
+        self,
+        lora: Option<&LoraConfig>,
+        name: &str,
+        block: &VarBuilder,
+    ) -> Result<Self> {
+        let low_rank = |target: LoraTarget, layer: &Linear| match lora {
+            Some(lora) => LowRank::new(lora, &[target], layer.shape()?, (name, block)),
+            None => Ok(None),
+        };
+        let (fc1, fc2) =
+            (low_rank(LoraTarget::Fc1, &self.fc1)?, low_rank(LoraTarget::Fc2, &self.fc2)?);
+        Ok(Self { fc1: self.fc1.with_low_rank(fc1), fc2: self.fc2.with_low_rank(fc2), ..self })
     }
 
     /// The weights of the fused branch.
@@ -101,8 +110,9 @@ impl Mlp {
         &self,
         norm: NormWeights,
         residual: ResidualWeights,
+        mode: Mode,
     ) -> Result<MlpWeights> {
-        let (fc1, fc2) = (self.fc1.adapted(None)?, self.fc2.adapted(None)?);
+        let (fc1, fc2) = (self.fc1.adapted(None, mode)?, self.fc2.adapted(None, mode)?);
         Ok(MlpWeights {
             activation: self.activation.of_branch(),
             inner_norm: self.norm.as_ref().map(LayerNorm::weights),
@@ -111,6 +121,8 @@ impl Mlp {
         })
     }
 
+    /// The MLP as in evaluation: low-rank adapters of its layers drop nothing.
+    ///
     /// # Shapes
     /// `x` (.., D) -> the same.
     ///

@@ -103,6 +103,44 @@ impl ViT {
         })
     }
 
+    /// The same network with the adapters of `config` (its `adapter` and `lora`), called `name`, in
+    /// place of those that it has: `adapters.{name}` stands in front of their tensors' own names.
+    /// Every weight is shared with this network, so that one backbone serves several adapters, each
+    /// a forward pass away. `vb` stands where this network's does.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a name that cannot be one, and for adapters that do not fit this
+    /// network; errors of `vb`.
+    ///
+    /// ```
+    /// use candle_core::{DType, Device, Tensor};
+    /// use pad_adapter::{AdapterConfig, LoraConfig, params::ParamStore, vit::{ViT, ViTConfig}};
+    /// use pad_ops::{ImageSize, Mode, rng::Key};
+    ///
+    /// let plain = ViTConfig { image_size: ImageSize::square(16), ..ViTConfig::new(8, 16, 2, 2) };
+    /// let day = ViTConfig { adapter: Some(AdapterConfig::default()), ..plain };
+    /// let night = ViTConfig { lora: Some(LoraConfig::default()), ..plain };
+    /// let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
+    /// let [by_day, by_night] = store.build(|vb| {
+    ///     let vit = ViT::new(&plain, vb.clone())?;
+    ///     let day = vit.with_adapters("day", &day, vb.clone())?;
+    ///     Ok::<_, pad_adapter::Error>([day, vit.with_adapters("night", &night, vb)?])
+    /// })?;
+    /// assert_eq!(store.adapter_names(), ["day", "night"]);
+    /// let image = Tensor::zeros((1, 3, 16, 16), DType::F32, &Device::Cpu)?;
+    /// assert_eq!(by_day.forward(&image, Mode::Eval)?.dims(), by_night.forward(&image, Mode::Eval)?.dims());
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
+    pub fn with_adapters(&self, name: &str, config: &ViTConfig, vb: VarBuilder) -> Result<Self> {
+        let config = ViTConfig { adapter: config.adapter, lora: config.lora, ..self.config };
+        config.validate()?;
+        let blocks = self.blocks.iter().enumerate();
+        let blocks = blocks
+            .map(|(i, block)| block.with_adapters(name, &config, vb.pp("blocks").pp(i)))
+            .collect::<Result<_>>()?;
+        Ok(Self { config, blocks, ..self.clone() })
+    }
+
     /// Sets activation checkpointing: blocks keep their input alone for the backward and compute
     /// the rest again. It has no effect on results. Default: off.
     #[must_use]

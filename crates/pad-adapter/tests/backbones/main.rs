@@ -2,9 +2,11 @@
 //! `golden/backbones/index.json` is read; one that no test reads fails.
 
 mod entry;
+mod export;
 mod lora;
 mod operators;
 mod parity;
+mod placements;
 mod presets;
 mod resize;
 

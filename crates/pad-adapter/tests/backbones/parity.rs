@@ -17,6 +17,7 @@ use pad_testkit::{close, relative_difference};
 use super::{
     all_read,
     entry::{CPU, Entry, TOLERANCE, spread},
+    export,
 };
 
 /// The model under a naming scheme, for what its file does not tell.
@@ -211,6 +212,11 @@ pub(super) fn check(entry: &Entry) {
                 }
                 found.insert("pooled".into(), pooled);
             }
+            // The file's own layers, under any names.
+            if let (0, "siglip", Some(key)) = (place, entry.family(), key("pooled")) {
+                let head = opened.pool_head(&CPU).unwrap().unwrap();
+                entry.compare(&key, &head.forward(&found["tokens"]).unwrap());
+            }
             if place == 0 {
                 found.insert("patch_embed".into(), patch_embed.forward(&images).unwrap().0);
             }
@@ -229,6 +235,7 @@ pub(super) fn check(entry: &Entry) {
                 compare_tables(entry, &config, &file, &only_own, grid);
             }
         }
+        export::check(entry, scheme, (&config, &file), &raw, opened.report());
         if *scheme == "timm" {
             gradients(entry, &config, &file, &raw);
             fast_paths(entry, &vit);
@@ -428,6 +435,8 @@ pub(super) fn check_lists(entry: &Entry) {
         let opened = open(entry, scheme, &path);
         let config = opened.config().unwrap();
         assert_eq!(config.pos_resize, TableResize::BilinearAntialias, "{scheme}");
+        let raw = Checkpoint::open(&path).unwrap();
+        export::check(entry, scheme, (&config, opened.checkpoint()), &raw, opened.report());
         let store = ParamStore::from_checkpoint(opened.into_checkpoint(), &CPU, Key::new(0));
         let vit = store.build(|vb| ViT::new(&config, vb)).unwrap();
         let (tokens, places) = vit.embed_lists(&values, &grids).unwrap();
@@ -435,7 +444,6 @@ pub(super) fn check_lists(entry: &Entry) {
         // What stands at padding means nothing.
         let kept = tokens.broadcast_mul(&mask.unsqueeze(2).unwrap()).unwrap();
         entry.compare("out.tokens", &kept);
-        let raw = Checkpoint::open(&path).unwrap();
         if scheme == "timm" {
             let (pool_head, _) = pool(entry, &config, &raw);
             entry.compare(

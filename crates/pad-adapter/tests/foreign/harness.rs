@@ -19,6 +19,8 @@ pub(crate) const ADAPTER: AdapterConfig = AdapterConfig {
     norm: pad_adapter::AdapterNorm::In,
     dropout: 0.1,
     scale: pad_adapter::Scale::Patchwise(pad_adapter::Fusion::Concat),
+    placement: pad_adapter::AdapterPlacement::Parallel,
+    activation: pad_adapter::AdapterActivation::Relu,
 };
 
 /// A model that was built.

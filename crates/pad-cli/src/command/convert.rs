@@ -4,6 +4,9 @@
 //!     pad convert hf://facebook/dinov2-base dinov2.safetensors
 //!     pad convert runs/pretrain-1 pad.safetensors --to original --prefix backbone.
 //!     pad convert vit.safetensors pad.safetensors --adapter runs/pretrain-1/adapter.safetensors
+//!     pad convert runs/pretrain-1 dinov2.safetensors --merge --names hf
+//!     pad convert runs/pretrain-1 lora --names peft
+//!     pad convert lora adapted.safetensors --backbone dinov2.safetensors
 //!
 //! Formats, names and what is read: docs/checkpoints.md.
 
@@ -13,6 +16,7 @@ use clap::{Args, ValueEnum};
 use pad::{
     Scale,
     checkpoint::{Backbone, BackboneOptions, FloatType, Format, save},
+    params::Role,
 };
 
 use crate::{
@@ -28,10 +32,15 @@ use crate::{
 enum Names {
     /// This project's
     Ours,
-    /// The original PAD repository's
+    /// The family's authors': the encoder alone. For plain models, adapters and decoders, and with a
+    /// prefix, those of the original PAD repository, which are MAE's
     Original,
     /// timm's: the encoder alone
     Timm,
+    /// Hugging Face transformers': the encoder, of a plain model the decoder, too
+    Hf,
+    /// peft's: a folder with the low-rank adapters alone
+    Peft,
 }
 
 /// Converts a checkpoint and reports what became of every tensor
@@ -40,7 +49,7 @@ pub(crate) struct Program {
     /// A safetensors file, a PyTorch file (.pth, .bin, .ckpt, .pth.tar, ..), .index.json, a folder
     /// with one of them, the folder of a run, or hf://OWNER/REPO[/FILE][@REVISION]
     input: String,
-    /// .safetensors file to write; not needed with --list
+    /// .safetensors file to write, or a folder for the names peft; not needed with --list
     #[arg(required_unless_present = "list")]
     output: Option<PathBuf>,
     #[command(flatten)]
@@ -49,8 +58,12 @@ pub(crate) struct Program {
     #[arg(long, value_name = "FORMAT")]
     from: Option<Format>,
     /// Naming scheme of the output
-    #[arg(long, value_enum, default_value = "ours")]
+    #[arg(long, visible_alias = "names", value_enum, default_value = "ours")]
     to: Names,
+    /// Merge low-rank adapters into the weights that they adapt: the model then computes the same
+    /// without them. Adapters beside or behind the MLP are not linear and cannot be merged
+    #[arg(long)]
+    merge: bool,
     /// Prefix of the tensor names in the input, e.g. `encoder.` [default: detected]. With `--to
     /// original`, prefix of encoder and adapters in the output: `backbone.` for its segmentation,
     /// `backbone.net.` for its detection
@@ -62,9 +75,12 @@ pub(crate) struct Program {
     /// Key of the state dict in a PyTorch file that has several, e.g. `model_ema`
     #[arg(long, value_name = "KEY")]
     key: Option<String>,
-    /// Add the adapters of this file to the input
+    /// Add the adapters of this file, or of this peft folder, to the input
     #[arg(long, value_name = "FILE")]
     adapter: Option<String>,
+    /// Backbone for an input of adapters [default: the one named in the file]
+    #[arg(long, value_name = "WEIGHTS", conflicts_with = "adapter")]
+    backbone: Option<String>,
     /// Allow adapters on a backbone that they were not trained on
     #[arg(long)]
     any_backbone: bool,
@@ -86,34 +102,64 @@ pub(crate) fn run(program: &Program) -> Result<()> {
     }
     let output = program.output.as_ref().filter(|_| !program.list);
     if let Some(output) = &program.output
+        && program.to != Names::Peft
         && output.extension().is_none_or(|extension| extension != "safetensors")
     {
         return Err(
             format!("{}: expected a name that ends with .safetensors", output.display()).into()
         );
     }
-    program.replace.check_some(output)?;
-    let (opened, mut said) = open(program)?;
-    let mut checkpoint = opened.into_checkpoint();
-    if program.to != Names::Ours {
-        let (converted, report) = match program.to {
-            Names::Original => checkpoint.to_original(program.prefix.as_deref().unwrap_or(""))?,
-            _ => checkpoint.to_timm()?,
-        };
-        said.push(report.to_string());
-        checkpoint = converted;
+    match (output, program.to) {
+        (Some(folder), Names::Peft) => program.replace.check_folder(folder, "safetensors")?,
+        (output, _) => program.replace.check_some(output)?,
     }
+    if program.merge && program.to == Names::Peft {
+        return Err("--merge leaves no adapters to write under the names peft".into());
+    }
+    let (opened, mut said) = open(program)?;
+    let base = opened.backbone_source().to_string();
+    let mut checkpoint = opened.into_checkpoint();
+    if program.merge {
+        checkpoint = checkpoint.merge_lora()?;
+        said.push("low-rank adapters merged into the weights".into());
+    }
+    let named = |(checkpoint, report)| (checkpoint, Some(report));
+    let (checkpoint, report) = match program.to {
+        Names::Ours | Names::Peft => (checkpoint, None),
+        Names::Original => {
+            let prefix = program.prefix.as_deref().unwrap_or("");
+            // A model that is unknown keeps its tensors; what is no encoder's is PAD's alone.
+            let authors = prefix.is_empty()
+                && checkpoint.names().all(is_encoder)
+                && checkpoint.has_authors().unwrap_or(false);
+            named(match authors {
+                true => checkpoint.to_authors()?,
+                false => checkpoint.to_original(prefix)?,
+            })
+        }
+        Names::Timm => named(checkpoint.to_timm()?),
+        Names::Hf => named(checkpoint.to_transformers()?),
+    };
+    said.extend(report.map(|report| report.to_string()));
     if program.list {
         for (name, tensor) in checkpoint.tensors() {
             said.push(format!("{name} {:?} {:?}", tensor.dims(), tensor.dtype()));
         }
     }
-    if let Some(output) = output {
+    if let (Some(output), Names::Peft) = (output, program.to) {
+        checkpoint.save_peft(output, Some(&base))?;
+        said.push(format!("wrote {}: an adapter of peft on {base}", output.display()));
+    } else if let Some(output) = output {
         let float_type = if program.half { FloatType::F16 } else { FloatType::AsIs };
         save(output, checkpoint.tensors(), checkpoint.metadata(), float_type)?;
         said.push(format!("wrote {}: {} tensors", output.display(), checkpoint.tensors().len()));
     }
     print(said.join("\n"))
+}
+
+/// Whether a tensor is an encoder's, or CLIP's projection beside it.
+fn is_encoder(name: &str) -> bool {
+    Role::of(name).is_backbone() || name == "proj"
 }
 
 /// The input, with the adapters laid on it, and what there is to say of them.
@@ -130,7 +176,7 @@ fn open(program: &Program) -> Result<(Backbone, Vec<String>)> {
         .with_scale(program.adapter_scale);
     let (source, input) = match &program.adapter {
         Some(adapter) => (adapter, Some(program.input.clone())),
-        None => (&program.input, None),
+        None => (&program.input, program.backbone.clone()),
     };
     let options = options.with_format(program.from).with_backbone(input);
     let opened = Backbone::open(source, &options).map_err(in_flags)?;

@@ -3,8 +3,8 @@
 //!     pad embed DIR --out features.safetensors --run runs/pretrain-1
 //!     pad embed DIR --weights hf://facebook/dinov2-small --image-size 224
 //!
-//! The file holds `features`, (images, D) for `--pool mean` and `class`, (images, 1 + L, D) for
-//! `tokens`. Its metadata `names` lists the images as a JSON array in the same order; the others
+//! The file holds `features`, (images, D) for `--pool mean`, `class` and `head`, (images, 1 + L, D)
+//! for `tokens`. Its metadata `names` lists the images as a JSON array in the same order; the others
 //! say how the images became input. Unreadable images are reported and left out.
 
 use std::{path::PathBuf, sync::atomic::Ordering, time::Instant};
@@ -14,7 +14,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use pad::{
     checkpoint::FloatType,
     data::{Dataset, Loader, sets::open_images},
-    ssl::{Pool, embed::embed},
+    ssl::{
+        Pool,
+        embed::{Pooling, embed},
+    },
 };
 
 use crate::{
@@ -40,8 +43,9 @@ pub(crate) struct Program {
     out: PathBuf,
     #[command(flatten)]
     replace: Replace,
-    /// Feature: mean (over the patch tokens), class (the class token), or tokens (all of them,
-    /// class token first)
+    /// Feature: mean (over the patch tokens), class (the class token), tokens (all of them, class
+    /// token first), or head (the pooling layers of the weights: SigLIP's and PE's attention
+    /// pooling, a norm of the mean)
     #[arg(long, value_name = "NAME", default_value_t)]
     pool: Pool,
     /// Save 16-bit floats
@@ -81,7 +85,18 @@ pub(crate) fn run(program: &Program) -> Result<()> {
     let bar = ProgressBar::new(count as u64)
         .with_style(ProgressStyle::with_template("{bar:30} {pos}/{len} images, {eta} left")?);
     let start = Instant::now();
-    let embedded = embed(&encoder.vit, &loader, program.pool, &device, |done| {
+    let pooling = match (program.pool, encoder.pool_head) {
+        (Pool::Head, Some(head)) => Pooling::from(head),
+        (Pool::Head, None) => {
+            return Err(format!(
+                "{}: no layers that pool its tokens, expected --pool mean, class or tokens",
+                program.weights.source()
+            )
+            .into());
+        }
+        (pool, _) => pool.into(),
+    };
+    let embedded = embed(&encoder.vit, &loader, pooling, &device, |done| {
         bar.set_position(done as u64);
         !signals.stop.load(Ordering::Relaxed)
     })?;

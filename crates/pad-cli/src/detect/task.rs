@@ -77,13 +77,12 @@ impl Downstream for Detect {
         classes: &BoxClasses,
     ) -> Result<DetectorConfig> {
         let Settings { run, own } = settings;
-        let adapter = match own.adapters {
-            Adapters::None => None,
-            Adapters::Auto => known.adapter,
-            Adapters::New => Some(run.adapter()),
+        let vit = match own.adapters {
+            Adapters::None => ViTConfig { adapter: None, lora: None, ..known },
+            Adapters::Auto if run.adapter.is_none() => known,
+            Adapters::Auto | Adapters::New => run.with_new_adapters(known),
         };
-        let vit =
-            ViTConfig { adapter, drop_path: own.drop_path, in_channels: run.in_channels, ..known };
+        let vit = ViTConfig { drop_path: own.drop_path, in_channels: run.in_channels, ..vit };
         let base = DetectorConfig::on_backbone(vit, classes.len());
         let anchor_sizes = own.anchors.0.clone();
         let rpn = RpnConfig { anchor_sizes, ..Default::default() }.with_proposals(own.proposals);

@@ -43,11 +43,13 @@ pub fn start<P: Downstream>(
     let Settings { run, own } = settings;
     let known = backbone::vit(run, backbone.as_ref())?;
     let config = P::config(settings, known, classes)?;
-    let adapter = P::Network::vit(&config).adapter;
+    let built = P::Network::vit(&config);
+    let had = known.adapter.is_some() || known.lora.is_some();
+    let is_other = (known.adapter, known.lora) != (built.adapter, built.lora);
     let start = Start::new(device, Key::new(run.seed))
         .with_trained(own.trained())
         .with_layer_decay(run.layer_decay.unwrap_or(1.0))
-        .with_fresh_adapters(known.adapter.is_some() && known.adapter != adapter);
+        .with_fresh_adapters(had && is_other);
     let checkpoint = backbone.map(Backbone::into_checkpoint).filter(|_| own.starts_on_weights());
     let model = Model::<P>::new(&config, classes.clone(), checkpoint, &start)?
         .with_normalize(normalize)

@@ -56,13 +56,14 @@ fn mae_config(settings: &Settings<Pretrain>, weights: Option<&Backbone>) -> Resu
         },
         (_, weights) => MaeConfig { encoder: backbone::vit(run, weights)?, ..Default::default() },
     };
-    let adapter = (own.paradigm.0 == ParadigmKind::Pad).then(|| run.adapter());
-    let encoder = ViTConfig {
-        image_size: own.image_size.0,
-        in_channels: run.in_channels,
-        adapter,
-        ..base.encoder
+    let adapted = match own.paradigm.0 {
+        // Low-rank adapters of the weights train further.
+        ParadigmKind::Pad if base.encoder.lora.is_some() => run.with_adapters(base.encoder),
+        ParadigmKind::Pad => run.with_new_adapters(base.encoder),
+        _ => ViTConfig { adapter: None, lora: None, ..base.encoder },
     };
+    let encoder =
+        ViTConfig { image_size: own.image_size.0, in_channels: run.in_channels, ..adapted };
     Ok(MaeConfig {
         encoder,
         decoder_embed_dim: own.decoder_dim.unwrap_or(base.decoder_embed_dim),

@@ -6,6 +6,7 @@ use pad::{
     params::Role,
     ssl::Paradigm,
     train::{Schedule, lr_for_batch},
+    vit::ViTConfig,
 };
 use pad_testkit::index;
 
@@ -37,7 +38,13 @@ fn every_row_is_there_with_its_paradigm() {
         let Settings { run, own } = recipe(name);
         assert_eq!((run.model.clone(), run.patch_size), (Auto::Given("base".into()), 16), "{name}");
         let paradigm = own.paradigm(&run, true);
-        (name, paradigm, paradigm.has_adapters().then_some(run.adapter().scale))
+        (
+            name,
+            paradigm,
+            paradigm
+                .has_adapters()
+                .then(|| run.with_adapters(ViTConfig::base(16)).adapter.unwrap().scale),
+        )
     });
     let pad = Paradigm::Pad { gate_frozen: 0.6, decoder_embed: false };
     let full = |layer_decay| Paradigm::Full { layer_decay };

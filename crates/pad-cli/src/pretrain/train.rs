@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use pad::{
-    checkpoint::FloatType,
+    checkpoint::{Backbone, FloatType},
     data::transform::Normalize,
     rng::Key,
     ssl::{
@@ -36,6 +36,7 @@ fn train(session: &Session<Pretrain>) -> Result<()> {
     let Settings { run, own } = settings;
     let weights = model::weights(settings)?;
     let normalize = backbone::normalize(run, weights.as_ref(), Normalize::msip());
+    let below = weights.as_ref().map_or(&run.weights[..], Backbone::backbone_source).to_string();
     let images = Images::open(settings, &normalize)?;
     let loader = &images.training;
     let batches = loader.batches_per_epoch();
@@ -89,7 +90,7 @@ fn train(session: &Session<Pretrain>) -> Result<()> {
     let options = SaveOptions {
         float_type: if own.half { FloatType::F16 } else { FloatType::AsIs },
         input_stats: Some(normalize.clone()),
-        backbone: (own.paradigm.0 == ParadigmKind::Pad).then(|| source(&run.weights)),
+        backbone: (own.paradigm.0 == ParadigmKind::Pad).then(|| source(&below)),
         notes: BTreeMap::from([("made_by".to_string(), "pad pretrain".to_string())]),
     };
     let mut files = model.save(&session.folder, &options)?;

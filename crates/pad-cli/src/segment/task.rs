@@ -115,17 +115,16 @@ impl Downstream for Segment {
         classes: &Classes,
     ) -> Result<SegmentorConfig> {
         let Settings { run, own } = settings;
-        let adapter = match own.paradigm {
-            SegmentParadigm::Pad => Some(known.adapter.unwrap_or_else(|| run.adapter())),
-            _ => None,
+        let adapted = match own.paradigm {
+            SegmentParadigm::Pad => run.with_adapters(known),
+            _ => ViTConfig { adapter: None, lora: None, ..known },
         };
         let trains_backbone = own.trained.trains_backbone();
         let vit = ViTConfig {
             image_size: own.crop_size.0,
             in_channels: run.in_channels,
-            adapter,
             drop_path: if trains_backbone { own.drop_path } else { 0.0 },
-            ..known
+            ..adapted
         };
         let head = match &own.head.0 {
             HeadKind::Uper(_) => HeadKind::Uper(UperConfig {

@@ -3,19 +3,20 @@
 use std::path::{Path, PathBuf};
 
 use pad::{
-    AdapterConfig, AdapterNorm, MatmulPrecision, Scale,
+    AdapterConfig, AdapterKind, AdapterNorm, LoraConfig, LoraTarget, MatmulPrecision, Scale,
     data::{
         LoaderConfig,
         image::{DecodeOptions, RadiometricMode},
         transform::Normalize,
         window::Window,
     },
+    vit::ViTConfig,
 };
 
 use super::{
     list::settings,
     names::ScheduleKind,
-    values::{Auto, EvalEvery, Pair, Text},
+    values::{Auto, EvalEvery, List, Pair, Text},
 };
 use crate::{
     run::{Result, group::GroupName},
@@ -71,16 +72,30 @@ settings! {
         model: Auto<String> = Auto::Auto, value_name = "NAME", value_parser = model;
         /// Patch size of --model pico to huge, pixels
         patch_size: usize = 16, value_name = "PIXELS", value_parser = values::count;
+        /// Kind of new adapters: pad, adaptformer, houlsby, pfeiffer, lora, rslora or dora [default:
+        /// that of the weights, else pad]
+        adapter: Option<Text<AdapterKind>> = None, value_name = "NAME";
         /// Scale of new adapters, and of those in a file that does not store it: concat, sum, side,
-        /// gside, fixed=S, fixed-decay=S, fixed-linear=S, learnable=S, or auto (concat for new
-        /// ones)
+        /// gside, fixed=S, fixed-decay=S, fixed-linear=S, learnable=S, or auto (that of the kind:
+        /// concat for pad)
         adapter_scale: Auto<Scale> = Auto::Auto, value_name = "SCALE";
         /// Bottleneck width of new adapters
         bottleneck: usize = 64, value_name = "N", value_parser = values::count;
-        /// Whether new adapters start with a layer norm
-        adapter_norm: bool = true, value_name = "BOOL";
-        /// Dropout rate in the bottleneck of new adapters, 0 to 1
-        adapter_dropout: f64 = 0.1, value_name = "SHARE", value_parser = values::share;
+        /// Whether new adapters start with a layer norm [default: only those of pad]
+        adapter_norm: Option<bool> = None, value_name = "BOOL";
+        /// Dropout rate of new adapters, 0 to 1: in the bottleneck, or on the input of LoRA's A
+        /// [default: 0.1 for pad and adaptformer, else 0]
+        adapter_dropout: Option<f64> = None, value_name = "SHARE", value_parser = values::share;
+        /// Rank of new low-rank adapters [default: 8]
+        lora_rank: Option<usize> = None, value_name = "N", value_parser = values::count;
+        /// Numerator of their scale: alpha / rank, alpha / sqrt(rank) for rslora [default: twice the
+        /// rank]
+        lora_alpha: Option<f64> = None, value_name = "ALPHA";
+        /// Layers to adapt, separated by commas: qkv, or query, key and value; proj, fc1, fc2
+        /// [default: query,value]
+        lora_targets: Option<List<Text<LoraTarget>>> = None, value_name = "LAYERS";
+        /// Also train the biases of these layers
+        lora_bias: Option<bool> = None, value_name = "BOOL";
     }
     "Training" {
         /// Number of epochs; with --max-steps, the shorter of the two lengths applies
@@ -273,15 +288,16 @@ impl RunSettings {
     pub fn validate(&self) -> Result<()> {
         let mut faults = Vec::new();
         let shares = [
-            ("max_unreadable", self.max_unreadable),
-            ("flip", self.flip),
+            ("max_unreadable", Some(self.max_unreadable)),
+            ("flip", Some(self.flip)),
             ("adapter_dropout", self.adapter_dropout),
         ];
         for (name, share) in shares {
-            if !(0.0..=1.0).contains(&share) {
+            if let Some(share) = share.filter(|share| !(0.0..=1.0).contains(share)) {
                 faults.push(format!("`{name}` is {share}, expected 0 to 1"));
             }
         }
+        faults.extend(self.adapter_faults());
         // Beyond these a run only takes memory or hangs the machine.
         let counts = [
             ("workers", self.workers, 1024),
@@ -321,14 +337,79 @@ impl RunSettings {
         if faults.is_empty() { Ok(()) } else { Err(faults.join("; ").into()) }
     }
 
-    /// The configuration of new adapters.
-    pub fn adapter(&self) -> AdapterConfig {
-        AdapterConfig {
+    /// The kind of new adapters.
+    fn kind(&self) -> AdapterKind {
+        self.adapter.map_or(AdapterKind::Pad, |kind| kind.0)
+    }
+
+    /// What is wrong with the settings of new adapters.
+    fn adapter_faults(&self) -> Vec<String> {
+        let Some(lora) = self.new_lora() else {
+            let given = [
+                ("lora_rank", self.lora_rank.is_some()),
+                ("lora_alpha", self.lora_alpha.is_some()),
+                ("lora_targets", self.lora_targets.is_some()),
+                ("lora_bias", self.lora_bias.is_some()),
+            ];
+            let given = given.into_iter().filter(|(_, given)| *given);
+            return given
+                .map(|(name, _)| {
+                    format!(
+                        "`{name}` with `adapter` {}, expected lora, rslora or dora",
+                        self.kind()
+                    )
+                })
+                .collect();
+        };
+        lora.validate().err().map(|error| error.to_string()).into_iter().collect()
+    }
+
+    /// The configuration of new bottlenecks; `None` for low-rank adapters.
+    fn new_adapter(&self) -> Option<AdapterConfig> {
+        let kind = self.kind().adapter()?;
+        Some(AdapterConfig {
             bottleneck: self.bottleneck,
-            norm: if self.adapter_norm { AdapterNorm::In } else { AdapterNorm::None },
-            dropout: self.adapter_dropout,
-            scale: self.adapter_scale.given().copied().unwrap_or_default(),
-        }
+            norm: match self.adapter_norm {
+                Some(true) => AdapterNorm::In,
+                Some(false) => AdapterNorm::None,
+                None => kind.norm,
+            },
+            dropout: self.adapter_dropout.unwrap_or(kind.dropout),
+            scale: self.adapter_scale.given().copied().unwrap_or(kind.scale),
+            ..kind
+        })
+    }
+
+    /// The configuration of new low-rank adapters; `None` for bottlenecks.
+    fn new_lora(&self) -> Option<LoraConfig> {
+        let kind = self.kind().lora()?;
+        let rank = self.lora_rank.unwrap_or(8);
+        let alpha = self.lora_alpha.unwrap_or(2.0 * rank as f64);
+        let sizes = match &self.lora_targets {
+            Some(targets) => {
+                let targets: Vec<LoraTarget> = targets.iter().map(|target| target.0).collect();
+                LoraConfig::new(rank, alpha, &targets).targets
+            }
+            None => LoraConfig::new(rank, alpha, &[LoraTarget::Query, LoraTarget::Value]).targets,
+        };
+        Some(LoraConfig {
+            targets: sizes,
+            dropout: self.adapter_dropout.unwrap_or(kind.dropout),
+            bias: self.lora_bias.unwrap_or(kind.bias),
+            ..kind
+        })
+    }
+
+    /// `vit` with new adapters in place of those that it has.
+    pub fn with_new_adapters(&self, vit: ViTConfig) -> ViTConfig {
+        ViTConfig { adapter: self.new_adapter(), lora: self.new_lora(), ..vit }
+    }
+
+    /// `vit` with the adapters that it has, or new ones: where it has none, or where their kind is
+    /// given.
+    pub fn with_adapters(&self, vit: ViTConfig) -> ViTConfig {
+        let has = vit.adapter.is_some() || vit.lora.is_some();
+        if has && self.adapter.is_none() { vit } else { self.with_new_adapters(vit) }
     }
 
     /// How training images are read.

@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Command, FromArgMatches};
 use pad::{
-    Fusion, Scale,
+    Fusion, LoraConfig, LoraTarget, Scale,
     data::{transform::Normalize, window::Window},
     heads::Trained,
+    vit::ViTConfig,
 };
 
 use super::{
-    Flags, Settings, Start, Trainer,
+    Flags, RunSettings, Settings, Start, Trainer,
     values::{Auto, BaseScale, EvalEvery, OrNone, Pixels},
 };
 use crate::{
@@ -67,7 +68,7 @@ fn presets_and_flags() {
     assert_eq!((eval.run.eval_steps, eval.run.eval_every), (None, EvalEvery::End));
     // A switch alone, and with a value.
     assert!(merged::<Detect>(None, &["--masks", "--cascade=true"]).own.masks);
-    assert!(!merged::<Pretrain>(None, &["--adapter-norm=false"]).run.adapter_norm);
+    assert_eq!(merged::<Pretrain>(None, &["--adapter-norm=false"]).run.adapter_norm, Some(false));
 }
 
 #[test]
@@ -113,9 +114,12 @@ fn settings_of_the_first_versions_are_read() {
     assert_eq!((old.own.sources, old.own.crop), (None, CropKind::Random));
     assert_eq!(old.run.levels.0, Window::Percentile { low: 2.0, high: 98.0 });
     assert_eq!(old.run.normalize, Auto::Given(Normalize::msip()));
-    assert_eq!((old.run.in_channels, old.run.adapter_dropout, old.run.threads), (1, 0.0, None));
+    assert_eq!(
+        (old.run.in_channels, old.run.adapter_dropout, old.run.threads),
+        (1, Some(0.0), None)
+    );
     assert_eq!(old.own.image_size.to_string(), "96,128");
-    assert_eq!(old.run.adapter().scale, Scale::Learnable { init: 0.5 });
+    assert_eq!(scale_of(&old.run), Scale::Learnable { init: 0.5 });
     assert_eq!(old.run.eval_every, EvalEvery::End);
 
     let old = of_file::<Segment>(
@@ -141,7 +145,48 @@ fn settings_of_the_first_versions_are_read() {
     assert_eq!(old.own.batch_size_per_image, 64);
     assert_eq!((old.own.score_threshold, old.own.nms_threshold), (0.1, 0.4));
     assert_eq!((old.own.max_detections, old.own.adapters), (30, Adapters::New));
-    assert_eq!(old.run.adapter().scale, Scale::Patchwise(Fusion::Concat));
+    assert_eq!(scale_of(&old.run), Scale::Patchwise(Fusion::Concat));
+}
+
+fn scale_of(run: &RunSettings) -> Scale {
+    run.with_adapters(ViTConfig::pico(16)).adapter.unwrap().scale
+}
+
+/// The same settings by flags and in a file, and what they do not fit.
+#[test]
+fn adapters_by_kind() {
+    let flags = ["--adapter=rslora", "--lora-rank=4", "--lora-targets=qkv,fc1"];
+    let by_flags = merged::<Pretrain>(None, &flags).run;
+    let text = "adapter = \"rslora\"\nlora_rank = 4\nlora_targets = [\"qkv\", \"fc1\"]\n";
+    let by_file = of_file::<Pretrain>(text).run;
+    let plain = ViTConfig::pico(16);
+    let lora = by_flags.with_adapters(plain).lora.unwrap();
+    assert_eq!(by_file.with_adapters(plain).lora, Some(lora));
+    let targets = [LoraTarget::Qkv, LoraTarget::Fc1];
+    let want = LoraConfig { rank_stabilized: true, ..LoraConfig::new(4, 8.0, &targets) };
+    assert_eq!((lora, by_flags.with_adapters(plain).adapter), (want, None));
+    // What the run's folder gets is read again.
+    let again = merged::<Segment>(None, &["--adapter=dora", "--adapter-dropout=0.2"]);
+    assert_eq!(of_file::<Segment>(&again.to_toml().unwrap()).run, again.run);
+    let dora = again.run.with_adapters(plain).lora.unwrap();
+    assert_eq!((dora.dora, dora.dropout), (true, 0.2));
+    // The adapters of the weights stay, unless a kind is given.
+    let known = ViTConfig { lora: Some(lora), ..plain };
+    let unnamed = merged::<Detect>(None, &[]).run;
+    assert_eq!(unnamed.with_adapters(known), known);
+    let named = merged::<Detect>(None, &["--adapter=adaptformer"]).run;
+    let adaptformer = named.with_adapters(known);
+    assert_eq!((adaptformer.lora, adaptformer.adapter.unwrap().scale), (None, Scale::Fixed(0.1)));
+
+    let fault = |flags: &[&str]| try_merged::<Pretrain>(None, flags).unwrap_err().to_string();
+    assert_eq!(
+        fault(&["--lora-rank=4"]),
+        "`lora_rank` with `adapter` pad, expected lora, rslora or dora"
+    );
+    assert_eq!(
+        fault(&["--adapter=lora", "--lora-targets=qkv,key"]),
+        "lora: `qkv` beside query, key or value, expected one or the other"
+    );
 }
 
 /// A default that a flag's help tells is the default.

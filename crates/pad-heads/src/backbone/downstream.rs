@@ -136,8 +136,8 @@ impl DownstreamViT {
             return Ok(block.forward_at(x, places, mode)?);
         };
         let bias = || Ok(AttentionBias::PerHead(relative_bias(table, index)?));
-        Ok(block.forward_with(x, mode, |attention, x| {
-            attention.forward_biased(x, places, |_| bias())
+        Ok(block.forward_with(x, mode, |attention, x, mode| {
+            attention.forward_biased(x, places, mode, |_| bias())
         })?)
     }
 

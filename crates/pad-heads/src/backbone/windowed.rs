@@ -222,11 +222,11 @@ impl WindowedViT {
         let attended = window.map_or(grid, |side| PatchGrid::new(side, side));
         let relative = self.relative.get(i);
         let places = self.places(i, grid, x.dim(0)?, x)?;
-        let attend = |attention: &Attention, x: &Tensor| match relative {
-            Some(relative) => attention.forward_biased(x, &places, |qkv| {
+        let attend = |attention: &Attention, x: &Tensor, mode: Mode| match relative {
+            Some(relative) => attention.forward_biased(x, &places, mode, |qkv| {
                 bias(qkv, attention.num_heads(), relative, attended)
             }),
-            None => attention.forward_at(x, &places),
+            None => attention.forward_at(x, &places, mode),
         };
         let Some(side) = window else {
             return Ok(match relative {
@@ -235,9 +235,9 @@ impl WindowedViT {
             });
         };
         let windows = Windows { height: grid.height, width: grid.width, side };
-        Ok(block.forward_with(x, mode, |attention, x| {
+        Ok(block.forward_with(x, mode, |attention, x, mode| {
             let cut = window_partition(x, windows)?;
-            Ok(window_unpartition(&attend(attention, &cut)?, windows)?)
+            Ok(window_unpartition(&attend(attention, &cut, mode)?, windows)?)
         })?)
     }
 }

@@ -5,6 +5,7 @@ use candle_core::Result;
 
 use super::{
     dense::{Dense, LayerGradients, Norm, Wants},
+    low_rank::Wide,
     weights::{AdapterScale, AdapterWeights, MatmulPrecision},
 };
 use crate::{
@@ -168,7 +169,7 @@ impl<'a> Adapter<'a> {
             }
         }
         let Bottleneck { values: inner, kept } = bottleneck;
-        let d_up = up_want.gradients(|| self.up.d_weight(&d_a, &inner), || self.up.d_bias(&d_a));
+        let d_up = self.up.gradients(&up_want, &d_a, || &inner[..]);
         let mut d_inner = Scratch::new(inner.len());
         self.up.d_x(&d_a, &mut d_inner);
         rows::for_values(&mut d_inner, |first, d_inner| {
@@ -176,10 +177,9 @@ impl<'a> Adapter<'a> {
                 *d = if *value > 0.0 { *d * kept } else { 0.0 };
             }
         });
-        let d_down = down_want.gradients(
-            || self.down.d_weight(&d_inner, self.input(x).as_deref().unwrap_or(x)),
-            || self.down.d_bias(&d_inner),
-        );
+        let d_down = self
+            .down
+            .gradients(&down_want, &d_inner, || self.input(x).map_or(Wide::Borrowed(x), Wide::Own));
         let mut d_norm = Vec::new();
         if d_x.is_some() || norm_want.is_some_and(|want| want.any()) {
             let mut d_normed = Scratch::new(x.len());

@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor};
 
 use super::{
     dense::{Dense, Norm, Wants},
-    residual::Residual,
+    residual::{Residual, skipped},
     saved::Saved,
     weights::{AttentionWeights, Keep},
 };
@@ -93,7 +93,7 @@ pub(super) fn apply<T: Real>(
 /// Whether the backward reads the heads' output.
 fn reads_heads(weights: &AttentionWeights) -> bool {
     weights.inner_norm.is_some()
-        || weights.proj.weight.track_op()
+        || weights.proj.reads_input()
         || weights.residual.gamma.as_ref().is_some_and(Tensor::track_op)
 }
 
@@ -107,7 +107,7 @@ fn forward<T: Real>(
     let layers = Layers::new(weights, x)?;
     let (packed, out) = layers.attend(&values);
     let mut y = layers.proj.forward_new(layers.inner(&out).as_deref().unwrap_or(&out));
-    layers.residual.join(&mut y, &values, layers.proj.bias());
+    layers.residual.join(&mut y, &skipped(&values, weights.skip), layers.proj.bias());
     let saved = (keep == Keep::Activations)
         .then(|| Activations { qkv: packed, heads: reads_heads(weights).then_some(out) });
     Ok((y, saved))
@@ -143,8 +143,7 @@ impl<T: Real> Backward for Node<T> {
         });
         let d_branch = residual.d_branch(d_y);
         let d_branch = d_branch.as_deref().unwrap_or(d_y);
-        let d_proj =
-            proj_want.gradients(|| proj.d_weight(d_branch, projected), || proj.d_bias(d_branch));
+        let d_proj = proj.gradients(&proj_want, d_branch, || projected);
         let last = [d_proj, d_gamma.into_iter().collect()].concat();
         let below_inner = d_x || norm_want.any() || qkv_want.any();
         if !below_inner && !inner_want.is_some_and(|want| want.any()) {
@@ -171,19 +170,16 @@ impl<T: Real> Backward for Node<T> {
         let rotation = layers.rotation.as_ref();
         heads::backward(&saved.qkv, qkv.bias(), rotation, &d_out, &layers.sizes, &mut d_packed);
         drop(saved);
-        let d_qkv = qkv_want.gradients(
-            || {
-                let mut normed = Scratch::<T>::new(x.len());
-                norm.forward(&x, &mut normed);
-                qkv.d_weight(&d_packed, &normed)
-            },
-            || qkv.d_bias(&d_packed),
-        );
+        let d_qkv = qkv.gradients(&qkv_want, &d_packed, || {
+            let mut normed = Scratch::<T>::new(x.len());
+            norm.forward(&x, &mut normed);
+            normed
+        });
         let mut d_normed = d_out; // its values are used up
         qkv.d_x(&d_packed, &mut d_normed);
         let d_norm = norm_want.norm_gradients(norm, &x, &d_normed);
         let d_x = d_x.then(|| {
-            let mut d_x = rows::copied(d_y);
+            let mut d_x = rows::copied(&skipped(d_y, self.weights.skip));
             norm.add_d_x(&x, &d_normed, &mut d_x);
             d_x
         });

@@ -1,19 +1,27 @@
-//! A linear layer's three products and a layer norm's passes, on borrowed weights.
+//! A linear layer's three products, those of its low-rank adapters beside them, and a layer norm's
+//! passes, on borrowed weights.
+
+use std::ops::Deref;
 
 use candle_core::Result;
 
-use super::weights::{LinearWeights, MatmulPrecision, NormWeights, PackedWeight};
+use super::{
+    low_rank::{LowRank, PartWant, Wide, widened},
+    weights::{LinearWeights, MatmulPrecision, NormWeights, PackedWeight},
+};
 use crate::{
     cpu::{
         bf16::{self, Packed, Values, without},
         matmul::{Into, Mat, Threads, matmul, product},
         real::Real,
-        rows, slices,
+        rows,
+        scratch::Scratch,
+        slices,
     },
     layer_norm,
 };
 
-/// A linear layer.
+/// A linear layer, `y = f (W x + s B A x)` with its adapters; the bias is its user's to add.
 pub(super) struct Dense<'a> {
     weight: slices::Values<'a>,
     bias: Option<slices::Values<'a>>,
@@ -21,6 +29,9 @@ pub(super) struct Dense<'a> {
     inputs: usize,
     precision: MatmulPrecision,
     packed: &'a PackedWeight,
+    low_rank: Vec<LowRank<'a>>,
+    /// `f`, (O), where an adapter has one.
+    factors: Option<Vec<f32>>,
 }
 
 impl<'a> Dense<'a> {
@@ -28,7 +39,13 @@ impl<'a> Dense<'a> {
         let (outputs, inputs) = weights.weight.dims2()?;
         let bias = weights.bias.as_ref().map(slices::borrow).transpose()?;
         let (weight, packed) = (slices::borrow(&weights.weight)?, weights.packed());
-        Ok(Self { weight, bias, outputs, inputs, precision, packed })
+        let low_rank = weights.low_rank.iter().map(LowRank::new).collect::<Result<Vec<_>>>()?;
+        let mut factors = None;
+        for (first, factor) in low_rank.iter().filter_map(LowRank::factor) {
+            let all = factors.get_or_insert_with(|| vec![1.0; outputs]);
+            all[first..first + factor.len()].copy_from_slice(factor);
+        }
+        Ok(Self { weight, bias, outputs, inputs, precision, packed, low_rank, factors })
     }
 
     pub(super) fn outputs(&self) -> usize {
@@ -50,7 +67,7 @@ impl<'a> Dense<'a> {
         (&self.weight, if transposed { mat.t() } else { mat })
     }
 
-    /// `y = x weight^T`, without the bias: the pass that reads `y` adds it.
+    /// `y = f (x weight^T + s x a^T b^T)`, without the bias: the pass that reads `y` adds it.
     pub(super) fn forward<A: Real, O: Real>(&self, x: &[A], y: &mut [O]) {
         let rows = x.len() / self.inputs;
         self.multiply(
@@ -58,12 +75,21 @@ impl<'a> Dense<'a> {
             (x, Mat::dense(rows, self.inputs)),
             true,
         );
+        self.low_rank.iter().for_each(|part| part.add(x, y, self.outputs));
+        self.scale_rows(y);
     }
 
     /// [`Dense::forward`] into a new array.
     pub(super) fn forward_new<A: Real>(&self, x: &[A]) -> Vec<f32> {
-        let (x, mat) = (A::values(x), Mat::dense(x.len() / self.inputs, self.inputs));
-        match (self.precision, x) {
+        let mut y = self.unscaled(x);
+        self.scale_rows(&mut y);
+        y
+    }
+
+    /// [`Dense::forward_new`] without the factors.
+    fn unscaled<A: Real>(&self, x: &[A]) -> Vec<f32> {
+        let (values, mat) = (A::values(x), Mat::dense(x.len() / self.inputs, self.inputs));
+        let mut y = match (self.precision, values) {
             (MatmulPrecision::F32, Values::F32(x)) => product((x, mat), self.right(true)),
             (_, x) if bf16::has_instruction() => {
                 self.with_packed(true, |b| bf16::product((x, mat), b, None, Threads::All))
@@ -72,18 +98,82 @@ impl<'a> Dense<'a> {
                 let (weight, weight_mat) = self.right(true);
                 without::product((x, mat), (Values::F32(weight), weight_mat))
             }
-        }
+        };
+        self.low_rank.iter().for_each(|part| part.add(x, &mut y, self.outputs));
+        y
     }
 
-    /// `d_x = d_y weight`.
+    /// Multiplies the values of each row by the factors, where there are some.
+    fn scale_rows<T: Real>(&self, y: &mut [T]) {
+        let Some(factors) = &self.factors else { return };
+        rows::for_rows(y, self.outputs, |_, y| {
+            for y in y.chunks_exact_mut(factors.len()) {
+                for (y, factor) in y.iter_mut().zip(factors) {
+                    *y = T::from_f32(y.to_f32() * factor);
+                }
+            }
+        });
+    }
+
+    /// `d_y` in front of the factors, in `f32`.
+    fn d_unscaled<'y, A: Real>(&self, d_y: &'y [A]) -> Wide<'y> {
+        let wide = widened(d_y);
+        if self.factors.is_none() {
+            return wide;
+        }
+        let mut scaled = Scratch::new(wide.len());
+        scaled.copy_from_slice(&wide);
+        self.scale_rows(&mut scaled);
+        Wide::Own(scaled)
+    }
+
+    /// The gradient to `x`, `d_y weight` and that of the adapters.
     pub(super) fn d_x<A: Real, O: Real>(&self, d_y: &[A], d_x: &mut [O]) {
         let rows = d_y.len() / self.outputs;
-        let d_x = (d_x, Mat::dense(rows, self.inputs));
-        self.multiply(d_x, (d_y, Mat::dense(rows, self.outputs)), false);
+        let (from, to) = (Mat::dense(rows, self.outputs), Mat::dense(rows, self.inputs));
+        if self.low_rank.is_empty() {
+            return self.multiply((d_x, to), (d_y, from), false);
+        }
+        let d_z = self.d_unscaled(d_y);
+        match self.factors {
+            Some(_) => self.multiply((d_x, to), (&d_z[..], from), false),
+            None => self.multiply((d_x, to), (d_y, from), false),
+        }
+        self.low_rank.iter().for_each(|part| part.add_d_x(&d_z, self.outputs, d_x));
+    }
+
+    /// The gradients that are wanted, in the order of the layer's tensors; `x` computes its input.
+    pub(super) fn gradients<A: Real, B: Real, X: Deref<Target = [B]>>(
+        &self,
+        want: &DenseWant,
+        d_y: &[A],
+        x: impl FnOnce() -> X,
+    ) -> LayerGradients {
+        let adapts = want.parts.iter().any(|part| part.any());
+        let x = (want.weight || adapts).then(x);
+        let x: &[B] = x.as_deref().unwrap_or(&[]);
+        let d_z = adapts.then(|| self.d_unscaled(d_y));
+        let mut all = vec![want.weight.then(|| match &self.factors {
+            Some(_) => self.d_weight(&self.d_unscaled(d_y), x),
+            None => self.d_weight(d_y, x),
+        })];
+        all.extend(want.bias.map(|wanted| wanted.then(|| self.d_bias(d_y))));
+        let trains_factor = want.parts.iter().any(|part| part.factor == Some(true));
+        // The result without factors is computed again: a trained one may be zero.
+        let unscaled = trains_factor.then(|| (widened(d_y), self.unscaled(x)));
+        for (part, want) in self.low_rank.iter().zip(&want.parts) {
+            let d_z = d_z.as_deref().unwrap_or(&[]);
+            all.extend(part.gradients(*want, d_z, self.outputs, x));
+            all.extend(want.factor.map(|wanted| {
+                let (d_y, z) = unscaled.as_ref().filter(|_| wanted)?;
+                Some(part.d_factor(d_y, z, self.outputs))
+            }));
+        }
+        all
     }
 
     /// `d_y^T x`, (O, I), in `f32` only if the layer multiplies in `f32` and both are.
-    pub(super) fn d_weight<A: Real, B: Real>(&self, d_y: &[A], x: &[B]) -> Vec<f32> {
+    fn d_weight<A: Real, B: Real>(&self, d_y: &[A], x: &[B]) -> Vec<f32> {
         let rows = x.len() / self.inputs;
         let (a, b) = (Mat::dense(rows, self.outputs).t(), Mat::dense(rows, self.inputs));
         match (self.precision, A::values(d_y), B::values(x)) {
@@ -132,7 +222,7 @@ impl<'a> Dense<'a> {
     }
 
     /// The sum of `d_y` over rows, (O).
-    pub(super) fn d_bias<A: Real>(&self, d_y: &[A]) -> Vec<f32> {
+    fn d_bias<A: Real>(&self, d_y: &[A]) -> Vec<f32> {
         rows::sum_rows(d_y, self.outputs)
     }
 }
@@ -179,20 +269,38 @@ impl<'a> Wants<'a> {
     }
 
     pub(super) fn norm(&mut self) -> Want {
-        Want { weight: self.one(), bias: Some(self.one()) }
+        Want { weight: self.one(), bias: self.one() }
     }
 
-    pub(super) fn dense(&mut self, layer: &Dense<'_>) -> Want {
+    pub(super) fn dense(&mut self, layer: &Dense<'_>) -> DenseWant {
         let weight = self.one();
-        Want { weight, bias: layer.bias.is_some().then(|| self.one()) }
+        let bias = layer.bias.is_some().then(|| self.one());
+        let part = |part: &LowRank<'_>| {
+            let (a, b) = (self.one(), self.one());
+            PartWant { a, b, factor: part.has_factor().then(|| self.one()) }
+        };
+        DenseWant { weight, bias, parts: layer.low_rank.iter().map(part).collect() }
     }
 }
 
-/// Whether a layer's weight and its bias (if it has one) need a gradient.
+/// Whether a norm's weight and its bias need a gradient.
 #[derive(Clone, Copy)]
 pub(super) struct Want {
-    pub(super) weight: bool,
+    weight: bool,
+    bias: bool,
+}
+
+/// Which of a layer's tensors need a gradient: the weight, the bias if it has one, the adapters'.
+pub(super) struct DenseWant {
+    weight: bool,
     bias: Option<bool>,
+    parts: Vec<PartWant>,
+}
+
+impl DenseWant {
+    pub(super) fn any(&self) -> bool {
+        self.weight || self.bias == Some(true) || self.parts.iter().any(|part| part.any())
+    }
 }
 
 /// A layer's gradients in the order of its tensors.
@@ -200,18 +308,7 @@ pub(super) type LayerGradients = Vec<Option<Vec<f32>>>;
 
 impl Want {
     pub(super) fn any(self) -> bool {
-        self.weight || self.bias == Some(true)
-    }
-
-    /// The gradients that are needed.
-    pub(super) fn gradients(
-        self,
-        weight: impl FnOnce() -> Vec<f32>,
-        bias: impl FnOnce() -> Vec<f32>,
-    ) -> LayerGradients {
-        let mut all = vec![self.weight.then(weight)];
-        all.extend(self.bias.map(|wanted| wanted.then(bias)));
-        all
+        self.weight || self.bias
     }
 
     /// A norm's gradients, computed together.
@@ -220,6 +317,6 @@ impl Want {
             return vec![None, None];
         }
         let (weight, bias) = norm.d_affine(x, d_y);
-        vec![self.weight.then_some(weight), (self.bias == Some(true)).then_some(bias)]
+        vec![self.weight.then_some(weight), self.bias.then_some(bias)]
     }
 }

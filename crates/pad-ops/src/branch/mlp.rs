@@ -6,7 +6,8 @@ use super::{
     activation::Hidden,
     adapter::{Adapter, Bottleneck, Incoming},
     dense::{Dense, Norm, Wants},
-    residual::Residual,
+    low_rank::widened,
+    residual::{Residual, skipped},
     saved::Saved,
     weights::{Keep, MlpWeights},
 };
@@ -87,15 +88,6 @@ impl<'a> Layers<'a> {
     }
 }
 
-/// The same numbers as `f32`.
-fn widened<T: Real>(values: &[T]) -> Scratch {
-    let mut wide = Scratch::new(values.len());
-    rows::for_values(&mut wide, |first, wide| {
-        wide.iter_mut().zip(&values[first..]).for_each(|(wide, value)| *wide = value.to_f32());
-    });
-    wide
-}
-
 /// The operator, with the hidden layer kept as `T`.
 pub(super) fn apply<T: Real>(
     op: &'static str,
@@ -125,11 +117,12 @@ fn forward<T: Real>(
 ) -> Result<(Vec<f32>, Option<Activations<T>>)> {
     let values = borrow(x)?;
     let layers = Layers::new(weights, x)?;
+    let stream = skipped(&values, weights.skip);
     let hidden = layers.hidden(&values);
     let gamma = trains_gamma(weights);
     if layers.adapter.is_none() && !gamma {
         let mut y = layers.fc2.forward_new(&layers.inner(&hidden));
-        layers.residual.join(&mut y, &values, layers.fc2.bias());
+        layers.residual.join(&mut y, &stream, layers.fc2.bias());
         let saved = Activations { hidden, mlp: None, bottleneck: None };
         return Ok((y, (keep == Keep::Activations).then_some(saved)));
     }
@@ -139,11 +132,11 @@ fn forward<T: Real>(
         Some(adapter) => {
             gated = adapter.is_gated();
             let inner = bottleneck.insert(adapter.bottleneck(&values, mode));
-            layers.residual.sum(&values, &mlp, adapter.delta(inner, &mlp))
+            layers.residual.sum(&stream, &mlp, adapter.delta(inner, &mlp))
         }
         None => {
             let mut y = rows::copied(&mlp);
-            layers.residual.join(&mut y, &values, &[]);
+            layers.residual.join(&mut y, &stream, &[]);
             y
         }
     };
@@ -183,7 +176,7 @@ impl<T: Real> Backward for Node<T> {
         let Activations::<T> { hidden, mlp, bottleneck } = saved;
         let below_inner = d_x || norm_want.any() || fc1_want.any();
         let below_fc2 = below_inner || inner_want.is_some_and(|want| want.any());
-        let mut d_result = d_x.then(|| rows::copied(d_y));
+        let mut d_result = d_x.then(|| rows::copied(&skipped(d_y, self.weights.skip)));
         let d_gamma = gamma_want.map(|wanted| {
             wanted.then(|| residual.d_gamma(d_y, mlp.as_deref().unwrap_or(&[]), &[]))
         });
@@ -210,8 +203,7 @@ impl<T: Real> Backward for Node<T> {
         drop(mlp);
         let d_mlp = d_mlp.as_deref().unwrap_or(d_branch);
 
-        let d_fc2 = fc2_want
-            .gradients(|| fc2.d_weight(d_mlp, &layers.inner(&hidden)), || fc2.d_bias(d_mlp));
+        let d_fc2 = fc2.gradients(&fc2_want, d_mlp, || layers.inner(&hidden));
         let last = [d_fc2, d_gamma.into_iter().collect(), d_adapter].concat();
         if !below_fc2 {
             let absent = vec![None; wanted.len() - last.len()];
@@ -223,7 +215,8 @@ impl<T: Real> Backward for Node<T> {
             (Some(inner), Some(want)) => {
                 let mut d_normed = Scratch::<f32>::new(d_active.len());
                 fc2.d_x(d_mlp, &mut d_normed);
-                let active = widened(&layers.activation.forward(&hidden));
+                let active = layers.activation.forward(&hidden);
+                let active = widened(&active);
                 d_inner = want.norm_gradients(inner, &active, &d_normed);
                 let mut d = Scratch::<f32>::new(d_active.len());
                 d.fill(0.0);
@@ -243,14 +236,11 @@ impl<T: Real> Backward for Node<T> {
         }
         let d_hidden = layers.activation.backward(&hidden, d_active);
         drop(hidden);
-        let d_fc1 = fc1_want.gradients(
-            || {
-                let mut normed = Scratch::<T>::new(x.len());
-                norm.forward(&x, &mut normed);
-                fc1.d_weight(&d_hidden, &normed)
-            },
-            || fc1.d_bias(&d_hidden),
-        );
+        let d_fc1 = fc1.gradients(&fc1_want, &d_hidden, || {
+            let mut normed = Scratch::<T>::new(x.len());
+            norm.forward(&x, &mut normed);
+            normed
+        });
         let mut d_normed = Scratch::new(x.len());
         fc1.d_x(&d_hidden, &mut d_normed);
         drop(d_hidden);

@@ -1,7 +1,7 @@
 //! The two halves of a pre-norm transformer block, each as one operator: `x + g attention(LN(x))`
 //! and `x + s A(x) + g MLP(LN(x))`, `A` being PAD's adapter, `g` layer scale and drop path. Rotary
-//! positions, the kinds of GELU, SwiGLU, norms inside attention and MLP and missing biases are
-//! options of the weights.
+//! positions, the kinds of GELU, SwiGLU, norms inside attention and MLP, missing biases and low-rank
+//! adapters beside the layers are options of the weights.
 //!
 //! One operator instead of ten knows what a composition cannot: a frozen weight's input need not be
 //! kept, norms and GELUs are cheaper computed again than kept, residuals and biases are added in
@@ -16,6 +16,8 @@ mod adapter;
 mod attention;
 mod dense;
 mod device;
+mod low_rank;
+mod low_rank_weights;
 mod mlp;
 mod recompute;
 mod reference;
@@ -26,8 +28,9 @@ mod weights;
 use candle_core::Tensor;
 use half::bf16;
 
+pub use low_rank_weights::LowRankWeights;
 pub use reference::{
-    attention_branch as attention_branch_reference, mlp_branch as mlp_branch_reference,
+    attention_branch as attention_branch_reference, linear_with, mlp_branch as mlp_branch_reference,
 };
 pub use weights::{
     AdapterScale, AdapterWeights, AttentionWeights, Keep, LinearWeights, MatmulPrecision,
@@ -37,7 +40,8 @@ pub use weights::{
 use crate::{Mode, Result, check, cpu::has_kernel};
 
 /// Computes `x + g proj(attention(rope(qkv(LN(x)))))`: rotary positions, a norm in front of `proj`
-/// and the factor `g` (layer scale, drop path) where the weights have them.
+/// and the factor `g` (layer scale, drop path) where the weights have them; without `x` where they
+/// say so.
 ///
 /// # Shapes
 /// `x` (B, N, D) -> the same. One floating dtype.

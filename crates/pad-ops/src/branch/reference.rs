@@ -1,15 +1,18 @@
 //! Both branches composed of this crate's operators, which choose their own paths: any device and
 //! floating dtype.
 
-use candle_core::{DType, Tensor};
+use candle_core::{D, DType, Tensor};
 
-use super::weights::{
-    AdapterScale, AdapterWeights, AttentionWeights, LinearWeights, MatmulPrecision, MlpActivation,
-    MlpWeights, NormWeights, ResidualWeights,
+use super::{
+    low_rank_weights,
+    weights::{
+        AdapterScale, AdapterWeights, AttentionWeights, LinearWeights, MatmulPrecision,
+        MlpActivation, MlpWeights, NormWeights, ResidualWeights,
+    },
 };
 use crate::{
-    Mode, Result, attention_packed, dropout, fuse_patchwise, gelu, gelu_tanh, layer_norm, linear,
-    quick_gelu, rope_packed, swiglu,
+    Mode, Result, attention_packed, check, dropout, fuse_patchwise, gelu, gelu_tanh, layer_norm,
+    linear, quick_gelu, rope_packed, swiglu,
 };
 
 fn norm(x: &Tensor, weights: &NormWeights) -> Result<Tensor> {
@@ -25,7 +28,60 @@ fn dense(x: &Tensor, weights: &LinearWeights, precision: MatmulPrecision) -> Res
         MatmulPrecision::Bf16 => DType::BF16,
     };
     let bias = weights.bias.as_ref().map(|bias| bias.to_dtype(dtype)).transpose()?;
-    linear(&x.to_dtype(dtype)?, &weights.weight.to_dtype(dtype)?, bias.as_ref())
+    composed(&x.to_dtype(dtype)?, weights, bias.as_ref())
+}
+
+/// Computes a linear layer with its low-rank adapters: `f (W x + s B A dropout(x)) + bias`, with
+/// `f` and the products on the rows that each adapts.
+///
+/// # Shapes
+/// `x` (.., I) -> (.., O). One floating dtype.
+///
+/// # Errors
+/// Weights that do not fit `x`.
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// use pad_ops::{LinearWeights, LowRankWeights, linear_with};
+/// let tensor = |rows: &[[f32; 2]]| Tensor::new(rows, &Device::Cpu);
+/// let a = tensor(&[[1.0, 10.0]])?;
+/// let b = Tensor::new(&[[2_f32]], &Device::Cpu)?;
+/// let layer = LinearWeights::new(tensor(&[[1.0, 0.0], [0.0, 1.0]])?, None)
+///     .with_low_rank(vec![LowRankWeights::new(a, b, 0.5, 1)]);
+/// // The second row gets 0.5 * 2 * (1 + 10 * 3).
+/// assert_eq!(linear_with(&tensor(&[[1.0, 3.0]])?, &layer)?.to_vec2::<f32>()?, [[1.0, 34.0]]);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
+pub fn linear_with(x: &Tensor, weights: &LinearWeights) -> Result<Tensor> {
+    const OP: &str = "linear_with";
+    check::expect_rank(OP, "weight", &weights.weight, 2, "(O, I)")?;
+    let (outputs, inputs) = weights.weight.dims2()?;
+    low_rank_weights::check(OP, x, [outputs, inputs], &weights.low_rank)?;
+    composed(x, weights, weights.bias.as_ref())
+}
+
+/// The layer in the dtype of `x`, with `bias` in place of its own.
+fn composed(x: &Tensor, weights: &LinearWeights, bias: Option<&Tensor>) -> Result<Tensor> {
+    let dtype = x.dtype();
+    let weight = weights.weight.to_dtype(dtype)?;
+    if weights.low_rank.is_empty() {
+        return linear(x, &weight, bias);
+    }
+    let outputs = weight.dim(0)?;
+    let mut y = linear(x, &weight, None)?;
+    for part in &weights.low_rank {
+        let inner = linear(&dropout(x, part.dropout, part.mode)?, &part.a.to_dtype(dtype)?, None)?;
+        let added = (linear(&inner, &part.b.to_dtype(dtype)?, None)? * part.scale)?;
+        let behind = outputs - part.first_row - part.b.dim(0)?;
+        y = (y + added.pad_with_zeros(D::Minus1, part.first_row, behind)?)?;
+    }
+    if let Some(factors) = low_rank_weights::factors(&weights.weight, &weights.low_rank)? {
+        y = y.broadcast_mul(&factors.to_dtype(dtype)?)?;
+    }
+    Ok(match bias {
+        Some(bias) => y.broadcast_add(bias)?,
+        None => y,
+    })
 }
 
 /// [`attention_branch`](crate::attention_branch) operator by operator.
@@ -47,7 +103,11 @@ pub fn attention_branch(x: &Tensor, weights: &AttentionWeights) -> Result<Tensor
         None => attended,
     };
     let projected = dense(&attended, &weights.proj, weights.precision)?;
-    Ok((x + residual(&projected.to_dtype(x.dtype())?, &weights.residual)?)?)
+    with_stream(x, residual(&projected.to_dtype(x.dtype())?, &weights.residual)?, weights.skip)
+}
+
+fn with_stream(x: &Tensor, branch: Tensor, skip: bool) -> Result<Tensor> {
+    if skip { Ok((x + branch)?) } else { Ok(branch) }
 }
 
 fn residual(branch: &Tensor, weights: &ResidualWeights) -> Result<Tensor> {
@@ -84,7 +144,8 @@ pub fn mlp_branch(x: &Tensor, weights: &MlpWeights, mode: Mode) -> Result<Tensor
         None => hidden,
     };
     let mlp = dense(&hidden, &weights.fc2, weights.precision)?;
-    let y = (x + residual(&mlp.to_dtype(x.dtype())?, &weights.residual)?)?;
+    let y = residual(&mlp.to_dtype(x.dtype())?, &weights.residual)?;
+    let y = with_stream(x, y, weights.skip)?;
     match &weights.adapter {
         Some(adapted) => {
             let delta = adapter(x, &mlp, adapted, weights.precision, mode)?;

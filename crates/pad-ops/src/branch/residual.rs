@@ -1,9 +1,19 @@
 //! How a branch's result joins the residual stream: layer scale, drop path.
 
+use std::borrow::Cow;
+
 use candle_core::{Result, Tensor};
 
 use super::weights::ResidualWeights;
 use crate::cpu::{level::multiversioned, rows, slices};
+
+/// The residual stream, or zeros where a branch stands without it.
+pub(super) fn skipped(stream: &[f32], skip: bool) -> Cow<'_, [f32]> {
+    match skip {
+        true => Cow::Borrowed(stream),
+        false => Cow::Owned(vec![0.0; stream.len()]),
+    }
+}
 
 /// Layer scale and drop path of a branch.
 pub(super) struct Residual {

@@ -8,6 +8,7 @@ use std::{
 
 use candle_core::Tensor;
 
+use super::low_rank_weights::{self, LowRankWeights};
 use crate::{Error, Fusion, Result, check, cpu::bf16::Packed, dropout, rope::RopeTables};
 
 /// The tensors that a branch keeps from forward to backward.
@@ -69,13 +70,15 @@ impl FromStr for MatmulPrecision {
     }
 }
 
-/// `weight` (O, I) and `bias` (O) of a linear layer.
+/// `weight` (O, I) and `bias` (O) of a linear layer, and the low-rank adapters beside it.
 #[derive(Clone, Debug)]
 pub struct LinearWeights {
     /// (O, I), PyTorch's layout.
     pub weight: Tensor,
     /// (O).
     pub bias: Option<Tensor>,
+    /// Low-rank adapters, on rows that do not overlap. Default: none.
+    pub low_rank: Vec<LowRankWeights>,
     /// The weight as products in bf16 read it, if it is kept.
     packed: PackedWeight,
 }
@@ -191,6 +194,8 @@ pub struct AttentionWeights {
     pub proj: LinearWeights,
     /// Layer scale and drop path. Default: neither.
     pub residual: ResidualWeights,
+    /// Whether `x` is added to the branch's result. Default: true.
+    pub skip: bool,
     /// Heads; they divide D.
     pub num_heads: usize,
     /// Precision of the products of `qkv` and `proj`. Default: `f32`.
@@ -212,6 +217,8 @@ pub struct MlpWeights {
     pub fc2: LinearWeights,
     /// Layer scale and drop path of the MLP; the adapter's part has neither. Default: neither.
     pub residual: ResidualWeights,
+    /// Whether `x` is added to the branch's result. Default: true.
+    pub skip: bool,
     /// PAD's adapter, parallel to the MLP: its gate sees the MLP's result before layer scale.
     /// Default: none.
     pub adapter: Option<AdapterWeights>,
@@ -259,7 +266,32 @@ impl LinearWeights {
             true => PackedWeight::default(),
             false => PackedWeight(Some(Default::default())),
         };
-        Self { weight, bias, packed }
+        Self { weight, bias, low_rank: Vec::new(), packed }
+    }
+
+    /// The same layer with low-rank adapters beside it; a packed weight stays shared.
+    #[must_use]
+    pub fn with_low_rank(self, low_rank: Vec<LowRankWeights>) -> Self {
+        Self { low_rank, ..self }
+    }
+
+    /// The layer as one without adapters: their products are added to a copy of the weight.
+    /// `None` if one of them drops values of its input, which no weight can hold.
+    ///
+    /// # Errors
+    /// Adapters that do not fit the weight.
+    pub fn merged(&self) -> Result<Option<Self>> {
+        let merged = low_rank_weights::merged(&self.weight, &self.low_rank)?;
+        Ok(merged.map(|weight| match self.low_rank.is_empty() {
+            true => self.clone(),
+            false => Self::new(weight, self.bias.clone()),
+        }))
+    }
+
+    /// Whether a gradient of the layer's tensors, the bias apart, reads its input.
+    pub(super) fn reads_input(&self) -> bool {
+        let adapters = self.low_rank.iter().flat_map(LowRankWeights::tensors);
+        std::iter::once(&self.weight).chain(adapters).any(Tensor::track_op)
     }
 
     /// The same layer with another bias (O); a packed weight stays shared.
@@ -285,18 +317,21 @@ impl LinearWeights {
             check::expect_shape(op, args[1], bias, &shape[..1])?;
             check::expect_like(op, args[1], bias, x)?;
         }
-        Ok(())
+        low_rank_weights::check(op, x, shape, &self.low_rank)
     }
 
     fn push<'a>(&'a self, into: &mut Vec<&'a Tensor>) {
         into.push(&self.weight);
         into.extend(&self.bias);
+        into.extend(self.low_rank.iter().flat_map(LowRankWeights::tensors));
     }
 
     fn contiguous(&self) -> Result<Self> {
         let bias = self.bias.as_ref().map(Tensor::contiguous).transpose()?;
         let (weight, packed) = (self.weight.contiguous()?, self.packed.clone());
-        Ok(Self { weight, bias, packed })
+        let low_rank =
+            self.low_rank.iter().map(LowRankWeights::contiguous).collect::<Result<_>>()?;
+        Ok(Self { weight, bias, low_rank, packed })
     }
 }
 
@@ -362,9 +397,18 @@ impl AttentionWeights {
             inner_norm: None,
             proj,
             residual: ResidualWeights::default(),
+            skip: true,
             num_heads,
             precision: MatmulPrecision::F32,
         }
+    }
+
+    /// The weights with layers without adapters; `None` if no weight can hold them.
+    pub(super) fn merged(&self) -> Result<Option<Self>> {
+        let (Some(qkv), Some(proj)) = (self.qkv.merged()?, self.proj.merged()?) else {
+            return Ok(None);
+        };
+        Ok(Some(Self { qkv, proj, ..self.clone() }))
     }
 
     pub(super) fn check(&self, op: &'static str, x: &Tensor) -> Result<()> {
@@ -399,6 +443,7 @@ impl AttentionWeights {
             inner_norm: self.inner_norm.as_ref().map(NormWeights::contiguous).transpose()?,
             proj: self.proj.contiguous()?,
             residual: self.residual.contiguous()?,
+            skip: self.skip,
             num_heads: self.num_heads,
             precision: self.precision,
         })
@@ -429,9 +474,18 @@ impl MlpWeights {
             inner_norm: None,
             fc2,
             residual: ResidualWeights::default(),
+            skip: true,
             adapter: None,
             precision: MatmulPrecision::F32,
         }
+    }
+
+    /// The weights with layers without adapters; `None` if no weight can hold them.
+    pub(super) fn merged(&self) -> Result<Option<Self>> {
+        let (Some(fc1), Some(fc2)) = (self.fc1.merged()?, self.fc2.merged()?) else {
+            return Ok(None);
+        };
+        Ok(Some(Self { fc1, fc2, ..self.clone() }))
     }
 
     pub(super) fn check(&self, op: &'static str, x: &Tensor) -> Result<()> {
@@ -461,6 +515,7 @@ impl MlpWeights {
             inner_norm: self.inner_norm.as_ref().map(NormWeights::contiguous).transpose()?,
             fc2: self.fc2.contiguous()?,
             residual: self.residual.contiguous()?,
+            skip: self.skip,
             adapter: self.adapter.as_ref().map(AdapterWeights::contiguous).transpose()?,
             precision: self.precision,
         })

@@ -13,7 +13,11 @@ use super::{
     rule::{Fate, Group, fate},
     timm, transformers,
 };
-use crate::{Error, Result, Scale, checkpoint::Checkpoint, vit::ViTConfig};
+use crate::{
+    Error, Result, Scale,
+    checkpoint::{Checkpoint, pooling::Pooling},
+    vit::ViTConfig,
+};
 
 impl Checkpoint {
     /// Renames the tensors to this project's names, and reports what became of each. `format` is
@@ -56,12 +60,25 @@ impl Checkpoint {
         scale: Option<Scale>,
         model: Option<ViTConfig>,
     ) -> Result<(Self, ConversionReport)> {
+        let (converted, report, _) = self.to_ours_pooled(format, scale, model)?;
+        Ok((converted, report))
+    }
+
+    /// [`Checkpoint::to_ours_known`], and the layers that pool the encoder's tokens, which the
+    /// result leaves out.
+    pub(in crate::checkpoint) fn to_ours_pooled(
+        self,
+        format: Option<Format>,
+        scale: Option<Scale>,
+        model: Option<ViTConfig>,
+    ) -> Result<(Self, ConversionReport, Option<Pooling>)> {
         let (file, names) = self.unwrapped(format)?;
         let format = format.map_or_else(|| Format::of_plain(&file), Ok)?;
         let table = format.table();
         let wrapper = wrapper(&file);
         let prefix = format.prefix_in(&file).unwrap_or("");
         let origin = Origin::of(&file, format, model);
+        let pooling = Pooling::of(&file, &format!("{wrapper}{prefix}"))?;
         let outside = table.outside.unwrap_or(table.groups);
         let title = format!("{format} -> {}", Format::Ours);
         let gate = format!("{wrapper}{prefix}layer.0.mlp.gate_proj.weight");
@@ -97,7 +114,7 @@ impl Checkpoint {
         }
         // The file's own description takes precedence.
         if converted.metadata().contains_key("vit") {
-            return Ok((converted, report));
+            return Ok((converted, report, pooling));
         }
         match converted.inferred_config(&origin, scale) {
             Ok(config) => {
@@ -108,7 +125,7 @@ impl Checkpoint {
             }
             Err(error) => report.unresolved = Some(error.to_string()),
         }
-        Ok((converted, report))
+        Ok((converted, report, pooling))
     }
 
     /// Renames the tensors to the original PAD repository's names, so that its pre-training code

@@ -3,6 +3,7 @@
 mod authors;
 mod clip;
 mod convert;
+mod export;
 mod format;
 mod mmselfsup;
 mod origin;

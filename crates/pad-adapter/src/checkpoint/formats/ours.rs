@@ -51,6 +51,8 @@ const ADAPTERS: Group = Group {
     rules: &[
         Name("adaptmlp.**", "adaptmlp.**"),
         Name("scalar_pred.weight", "scalar_pred.weight"),
+        Name("attn.adaptmlp.**", "attn.adaptmlp.**"),
+        Name("attn.scalar_pred.weight", "attn.scalar_pred.weight"),
         Name("attn.*.lora_A.weight", "attn.*.lora_A.weight"),
         Name("attn.*.lora_B.weight", "attn.*.lora_B.weight"),
         Name("attn.*.lora_magnitude", "attn.*.lora_magnitude"),
@@ -226,6 +228,8 @@ pub(super) const TO_TIMM: &[Group] = &[
         rules: &[
             Drop("adaptmlp.**", "timm has no adapters"),
             Drop("scalar_pred.weight", "timm has no adapters"),
+            Drop("attn.adaptmlp.**", "timm has no adapters"),
+            Drop("attn.scalar_pred.weight", "timm has no adapters"),
             Drop("attn.*.lora_A.weight", "timm has no adapters"),
             Drop("attn.*.lora_B.weight", "timm has no adapters"),
             Drop("attn.*.lora_magnitude", "timm has no adapters"),
@@ -237,6 +241,7 @@ pub(super) const TO_TIMM: &[Group] = &[
         ],
     },
     Group::top(&[
+        Drop("proj", "projection of the pooled tokens"),
         Drop("mask_token", "the decoder's"),
         Drop("decoder_embed.*", "the decoder's"),
         Drop("decoder_pos_embed", "the decoder's"),

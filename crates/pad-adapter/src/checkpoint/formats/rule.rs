@@ -127,7 +127,7 @@ pub(super) fn captures(pattern: &str, name: &str) -> Option<Vec<String>> {
 }
 
 /// `pattern` with its stars filled in order.
-fn fill(pattern: &str, parts: &[String]) -> String {
+pub(super) fn fill(pattern: &str, parts: &[String]) -> String {
     let mut parts = parts.iter();
     let segments = pattern.split('.').map(|piece| match piece {
         "*" | "**" => parts.next().map_or("", String::as_str),
