@@ -504,6 +504,8 @@ impl AdapterFile {
                 self.name
             );
         }
+        // All of it goes: an adapter of another scale has tensors that this one lacks.
+        backbone.retain(|name| adapter_name(name) != Some(&self.name));
         backbone.clear_metadata();
         for (name, tensor) in self.checkpoint.tensors() {
             let name = named::renamed(name, &self.name).unwrap_or_else(|| name.clone());

@@ -65,6 +65,10 @@ pub struct PeftAdapter {
 /// The block and the layer of a module by peft's name.
 fn place(module: &str) -> Option<(usize, LoraTarget)> {
     let segments: Vec<&str> = module.split('.').collect();
+    // CLIP's text half and a decoder have blocks of the same names.
+    if segments.iter().any(|segment| matches!(*segment, "text_model" | "decoder")) {
+        return None;
+    }
     let is_list = |segment: &str| matches!(segment, "blocks" | "layer" | "layers" | "resblocks");
     let at = segments.iter().position(|segment| is_list(segment))?;
     let block = segments.get(at + 1)?.parse().ok()?;
@@ -183,7 +187,11 @@ impl PeftAdapter {
                 }
                 blocks.entry(target).or_default().insert(block);
             }
-            tensors.insert((block, target, part), tensor);
+            if tensors.insert((block, target, part), tensor).is_some() {
+                return Err(refuse(format!(
+                    "`{module}` is a second module for block {block}, expected those of one encoder"
+                )));
+            }
         }
         let depth = tensors.keys().map(|(block, ..)| block + 1).max().unwrap_or(0);
         if let Some((target, found)) = blocks.iter().find(|(_, found)| found.len() != depth) {

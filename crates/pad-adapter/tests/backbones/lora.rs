@@ -215,4 +215,15 @@ fn what_peft_can_do_and_we_cannot_is_named() {
     assert!(refusal().contains("expected 2 and 4 as in other blocks"), "{}", refusal());
     tensors(&[good[0], good[1], ("blocks.1.mlp.fc1.lora_A.weight", [2, 8])]);
     assert!(refusal().contains("1 of 2 blocks have an adapter"), "{}", refusal());
+    // Two encoders in one file: blocks and layers have the same names.
+    tensors(&[
+        ("text_model.encoder.layers.0.self_attn.q_proj.lora_A.weight", [2, 8]),
+        ("vision_model.encoder.layers.0.self_attn.q_proj.lora_A.weight", [2, 8]),
+    ]);
+    assert!(refusal().contains("`text_model.encoder.layers.0.self_attn.q_proj` has an adapter"));
+    tensors(&[
+        ("left.blocks.0.attn.qkv.lora_A.weight", [2, 8]),
+        ("right.blocks.0.attn.qkv.lora_A.weight", [2, 8]),
+    ]);
+    assert!(refusal().contains("is a second module for block 0"), "{}", refusal());
 }
