@@ -17,6 +17,9 @@
 //! cosine to the last epoch) continues on the longer curve, on which the rate is higher than where
 //! the shorter one ended.
 
+mod late;
+mod micro_batches;
+
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -27,13 +30,12 @@ use std::{
     time::Instant,
 };
 
-use pad_ops::{Mode, rng::Key};
 use serde_json::Value;
 
 use crate::{
-    AdamW, BatchIter, Batches, Checkpoints, Collective, Ema, EmaConfig, Error, Gradients, Hook,
-    Losses, LrSchedule, Optimizer, Result, Share, SingleProcess, StepInfo, Task, TrainerConfig,
-    TrainerState, TrainerView, TrainingCheckpoint, UnusedParameters,
+    AdamW, Batches, Checkpoints, Collective, Ema, EmaConfig, Error, Gradients, Hook, LrSchedule,
+    Optimizer, Result, Share, SingleProcess, StepInfo, Task, TrainerConfig, TrainerState,
+    TrainerView, TrainingCheckpoint, UnusedParameters,
     checkpoint::{FolderLock, Marks},
     collective::{agree, agree_by, check_parameters, sum_gradients},
     hook::Requests,
@@ -42,15 +44,8 @@ use crate::{
     reach::Reach,
     state::regrouped,
     tally::Tally,
-    unread::{ComingLosses, Micro, NotFinite, Read, Unread, can_wait, check_scalars, totals},
+    unread::{Begun, Read, Unread},
 };
-
-/// How far a step came without waiting for its numbers.
-enum Begun {
-    Unread(Box<Unread>),
-    /// The optimiser has not begun.
-    Read(Tally),
-}
 
 /// A training run, with any [`Optimizer`] ([`AdamW`] if none is named) and any [`LrSchedule`].
 pub struct Trainer<'h, O = AdamW> {
@@ -362,54 +357,6 @@ impl<'h, O: Optimizer> Trainer<'h, O> {
         self.end(RunEnd::Finished, last_step)
     }
 
-    /// Enqueues the update of the next step without reading anything. Where that cannot be, reads the
-    /// losses.
-    fn begin(&mut self, gradients: &Gradients, micros: Vec<Micro>) -> Result<Begun> {
-        let TrainerState { step, epoch, .. } = self.state;
-        check_scalars(&micros)?;
-        if micros.iter().any(|micro| micro.images > 0) {
-            self.reach.note(self.optimizer.parameters(), gradients, (step + 1, epoch))?;
-        }
-        let (lr, clip_norm) = (self.lr()?, self.config.clip_norm);
-        let totals = totals(&micros);
-        let begun = self.optimizer.begin_step(gradients, &totals, clip_norm, lr, epoch)?;
-        let losses = ComingLosses::fetch(micros)?;
-        let Some(begun) = begun else {
-            let tally = losses.wait()?.map_err(|fault| self.stopped_by(fault.what()))?;
-            return Ok(Begun::Read(tally));
-        };
-        let before = self.state.clone();
-        let epoch_ended = self.state.advance();
-        Ok(Begun::Unread(Box::new(Unread { losses, begun, before, lr, epoch_ended })))
-    }
-
-    /// Reads the numbers of a step that was enqueued, and calls the hooks. Returns whether this
-    /// process stops.
-    fn read(&mut self, step: Box<Unread>, last_step: usize, clock: Instant) -> Result<bool> {
-        let Unread { losses, begun, before, lr, epoch_ended } = *step;
-        let tally = losses.wait();
-        let report = self.optimizer.finish_step(begun);
-        let tally = match tally? {
-            Ok(tally) => tally.scale(1.0 / self.config.accumulate as f64),
-            Err(fault) => {
-                self.state = before;
-                return Err(self.stopped_by(fault.what()));
-            }
-        };
-        let report = match report {
-            Ok(report) => report,
-            Err(error) => {
-                self.state = before;
-                return Err(self.diverged(error));
-            }
-        };
-        if let Some(ema) = &mut self.ema {
-            ema.update(before.step + 1)?;
-        }
-        let info = tally.info(&before, lr, report.grad_norm, clock.elapsed().as_secs_f64());
-        self.after_step(&info, epoch_ended, last_step)
-    }
-
     /// The learning rate of the next step.
     fn lr(&self) -> Result<f64> {
         let progress = self.state.progress();
@@ -476,94 +423,6 @@ impl<'h, O: Optimizer> Trainer<'h, O> {
         let result = hooks.after_epoch(epoch, &view, requests);
         self.swap_averages()?; // whatever the hooks say: what is saved next are the weights
         result
-    }
-
-    /// Sums of gradients and losses over this process's part of the next step's micro-batches;
-    /// `None` if a stop was requested in between.
-    fn gradients<T: Task>(
-        &self,
-        task: &T,
-        stream: &mut BatchIter<'_, T::Batch>,
-        share: Share,
-    ) -> Result<Option<(Gradients, Read)>> {
-        let TrainerState { step, epoch, batch_in_epoch, batches_per_epoch, .. } = self.state;
-        let micro_batches = self.config.accumulate;
-        let mut read = Read::Later(Vec::new());
-        let mut sum: Option<Gradients> = None;
-        for micro in (share.rank..micro_batches).step_by(share.of) {
-            if self.stop.load(Ordering::Relaxed) {
-                return Ok(None);
-            }
-            let number = batch_in_epoch + micro;
-            let next = stream.next().ok_or(Error::ShortEpoch {
-                epoch,
-                expected: batches_per_epoch,
-                found: number,
-            })?;
-            let batch = next.map_err(|cause| Error::Data { epoch, batch: number, cause })?;
-            let images = task.images_in(&batch);
-            if images == 0 {
-                continue; // nothing to learn from; the batch still counts in the mean
-            }
-            let key = Key::new(self.config.seed).epoch((step * micro_batches + micro) as u64);
-            let losses = task
-                .losses(&batch, Mode::Train(key))
-                .map_err(|cause| Error::Task { step: step + 1, cause })?;
-            let store = pad_ops::backward(&losses.total)
-                .map_err(|error| Error::candle("backward of", "total")(error.into()))?;
-            let losses = losses.detached(); // and with their history the activations go
-            // Only now is the loss looked at, if not later: that waits for an accelerator, which then
-            // has the backward to do.
-            let late = self.reads_late(share, &losses);
-            match &mut read {
-                Read::Later(micros) if late => micros.push(Micro { number, losses, images }),
-                Read::Later(micros) if micros.is_empty() => {
-                    let mut tally = Tally::default();
-                    self.tally(&mut tally, (number, images), &losses)?;
-                    read = Read::Now(tally);
-                }
-                Read::Later(micros) => {
-                    // Its micro-batches are not alike.
-                    check_scalars(micros)?;
-                    let coming = ComingLosses::fetch(std::mem::take(micros))?;
-                    let tally = coming.wait()?;
-                    let mut tally = tally.map_err(|fault| self.stopped_by(fault.what()))?;
-                    self.tally(&mut tally, (number, images), &losses)?;
-                    read = Read::Now(tally);
-                }
-                Read::Now(tally) => self.tally(tally, (number, images), &losses)?,
-            }
-            let fresh = Gradients::from_store(self.optimizer.parameters(), &store, epoch);
-            sum = Some(match sum {
-                Some(sum) => sum.add(&fresh)?,
-                None => fresh,
-            });
-        }
-        let none = || Gradients::new(vec![None; self.optimizer.parameters().len()]);
-        if matches!(&read, Read::Later(micros) if micros.is_empty()) {
-            read = Read::Now(Tally::default());
-        }
-        Ok(Some((sum.unwrap_or_else(none), read)))
-    }
-
-    /// Reads the losses of a micro-batch.
-    fn tally(
-        &self,
-        tally: &mut Tally,
-        (number, images): (usize, usize),
-        losses: &Losses,
-    ) -> Result<()> {
-        tally.add(losses, images)?;
-        match tally.loss.is_finite() {
-            true => Ok(()),
-            false => Err(self.stopped_by(NotFinite { loss: tally.loss, number }.what())),
-        }
-    }
-
-    /// Whether these losses are read after the next step's gradients are enqueued.
-    fn reads_late(&self, share: Share, losses: &Losses) -> bool {
-        let gpu = losses.total.device().is_cuda();
-        share.of == 1 && can_wait(losses) && self.reads_late.unwrap_or(gpu)
     }
 
     /// Checks settings against data and checkpoints, and returns the number of the last step and the

@@ -19,6 +19,13 @@ pub(crate) enum Read {
     Later(Vec<Micro>),
 }
 
+/// How far a step came without waiting for its numbers.
+pub(crate) enum Begun {
+    Unread(Box<Unread>),
+    /// The optimiser has not begun.
+    Read(Tally),
+}
+
 /// A loss that is not finite, and the micro-batch that it belongs to.
 pub(crate) struct NotFinite {
     pub(crate) loss: f64,
