@@ -15,6 +15,12 @@ check -p pad-metrics -p pad-ops -p pad-ir-adapter -p pad-train -p pad-scenes -p 
 
 if command -v mpicc >/dev/null && ls /usr/lib/*/libclang*.so* /usr/lib/llvm-*/lib/libclang*.so* >/dev/null 2>&1; then
     check -p pad-train --features mpi
+    if command -v mpirun >/dev/null; then
+        echo "-- cargo test -p pad-ir-cli --features mpi --test parallel"
+        $cargo test --quiet -p pad-ir-cli --features mpi --test parallel 2>&1 | grep -E '^test result|^skipped|panicked'
+    else
+        left_out "processes over MPI" "needs mpirun"
+    fi
 else
     left_out mpi "needs mpicc and libclang"
 fi

@@ -318,6 +318,33 @@ fn damaged_ones_are_set_aside_and_do_not_count() {
     );
 }
 
+/// A folder, a device or a huge file in the place of one of a checkpoint's: damage, and never read.
+#[test]
+fn what_is_no_file_of_a_checkpoint_is_damage() {
+    for name in [STATE, MODEL] {
+        let odd: Vec<(&str, &dyn Fn(&std::path::Path))> = vec![
+            ("folder", &|file| fs::create_dir(file).unwrap()),
+            ("huge", &|file| fs::File::create(file).unwrap().set_len(1 << 40).unwrap()),
+            #[cfg(unix)]
+            ("device", &|file| std::os::unix::fs::symlink("/dev/zero", file).unwrap()),
+        ];
+        for (what, put) in odd {
+            let run = Run::new();
+            for step in [5, 6] {
+                run.save(step);
+            }
+            let file = run.checkpoints.folder().join(folder_name(6)).join(name);
+            fs::remove_file(&file).unwrap();
+            put(&file);
+            let found = latest(run.checkpoints.folder()).unwrap().unwrap();
+            assert_eq!(found.trainer_state().step, 5, "{name}: {what}");
+            drop(run.checkpoints.start(5).unwrap());
+            let expected = [".lock", "checkpoint-00000005", "checkpoint-00000006.damaged"];
+            assert_eq!(run.names(), expected, "{name}: {what}");
+        }
+    }
+}
+
 #[test]
 fn a_crash_between_two_renames_loses_nothing() {
     let run = Run::new();
