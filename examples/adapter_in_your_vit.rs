@@ -1,8 +1,8 @@
-//! Patchwise-scale adapters in a vision transformer of one's own, written in this file with ordinary candle code.
+//! Patchwise-scale adapters in your own vision transformer, written in this file with ordinary candle code.
 //!
 //! It learns in which quarter of a white-hot picture the warm object is. Then the camera shows black-hot pictures: the
 //! network fails. Its weights are frozen, every block gets an adapter, and only these learn the new camera.
-//! Three marked lines make the difference. `candle_nn::LayerNorm` and `softmax_last_dim` cut the graph in silence
+//! Three marked lines make the difference. `candle_nn::LayerNorm` and `softmax_last_dim` silently cut the graph
 //! (docs/guides/adapter.md). Run it with `cargo run --release --example adapter_in_your_vit`.
 
 use candle_core::{D, DType, Device, Result, Tensor};

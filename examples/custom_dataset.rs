@@ -1,7 +1,9 @@
-//! A dataset of one's own: the frames of a raw 16-bit recording, one file. The loader, its threads, the cache, crops
+//! Your own dataset: the frames of a raw 16-bit recording, one file. The loader, its threads, the cache, crops
 //! and splits are the library's, and give the same bits for any number of workers.
 //!
 //!     cargo run --release --example custom_dataset
+//!
+//! Writes the recording, `runs/example-custom_dataset/frames.raw`.
 
 use std::{
     fs::File,
@@ -77,7 +79,7 @@ impl Dataset for Recording {
 
 fn main() -> anyhow::Result<()> {
     // A recording: 40 rendered frames, as the counts of a 16-bit sensor.
-    let folder = Path::new("runs/custom_dataset");
+    let folder = Path::new("runs/example-custom_dataset");
     std::fs::create_dir_all(folder)?;
     let path = folder.join("frames.raw");
     let mut file = File::create(&path)?;

@@ -1,4 +1,4 @@
-//! An objective of one's own: the encoder sees an image with the noise of a cheap sensor and predicts the clean patches.
+//! Your own objective: the encoder sees an image with the noise of a cheap sensor and predicts the clean patches.
 //! Everything else (crops, optimiser, loop, held-out loss, adapters) is the library's.
 //!
 //!     cargo run --release --example custom_objective         # about a minute

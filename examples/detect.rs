@@ -1,7 +1,7 @@
-//! Trains a detector (ViTDet on a pre-trained ViT) and draws what it finds. All knobs: `pad detect`.
+//! Trains a detector (ViTDet on a pre-trained ViT) and draws what it finds. All settings: `pad detect`.
 //!
 //!     cargo run --release --example detect                       # some minutes: rendered scenes
-//!     cargo run --release --example detect -- --data DIR         # COCO, YOLO, Pascal VOC, FLIR, HIT-UAV, LLVIP
+//!     cargo run --release --example detect -- --data DIR         # COCO, YOLO, Pascal VOC, CVAT, FLIR, HIT-UAV, LLVIP
 //!
 //! Writes `runs/example-detect/`: `detector.safetensors`, `detections.png`.
 

@@ -4,7 +4,7 @@
 //!     cargo run --release --example embed -- --data DIR --weights FILE           # any ViT that `pad` opens
 //!     cargo run --release --example embed -- --data DIR --weights runs/example-pretrain
 //!
-//! Writes `features.safetensors`: `features` (images, D), names in its metadata.
+//! Writes `runs/example-embed/features.safetensors`: `features` (images, D), names in its metadata.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -33,7 +33,7 @@ struct Program {
     #[arg(long, default_value = "asset")]
     weights: String,
     /// File to write
-    #[arg(long, value_name = "FILE", default_value = "features.safetensors")]
+    #[arg(long, value_name = "FILE", default_value = "runs/example-embed/features.safetensors")]
     out: PathBuf,
 }
 
@@ -45,6 +45,9 @@ fn main() -> anyhow::Result<()> {
         Some(folder) => open_images(&folder)?,
         None => Arc::new(SceneSet::render(&SceneConfig::new(Size::new(256, 320), 0), 60)?),
     };
+    if let Some(folder) = out.parent() {
+        std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    }
     let options = BackboneOptions::default().with_named("asset", pad::assets::VIT_PICO_RGB);
     let options = OpenOptions::default().with_backbone(options);
     let encoder = open_encoder(&weights, &options)?;

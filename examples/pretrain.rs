@@ -1,5 +1,5 @@
 //! Pre-trains infrared adapters on a frozen RGB backbone by masked autoencoding: the main job of this project, on its
-//! library. All knobs, resume and logs: the command `pad pretrain`.
+//! library. All settings, resuming and logs: the command `pad pretrain`.
 //!
 //!     cargo run --release --example pretrain                   # two minutes, needs nothing: rendered scenes
 //!     cargo run --release --example pretrain -- --data DIR     # a folder of infrared images, 8 or 16 bit

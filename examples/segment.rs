@@ -1,4 +1,4 @@
-//! Trains a segmentor (UPerNet on a pre-trained ViT with adapters) and draws what it finds. All knobs: `pad segment`.
+//! Trains a segmentor (UPerNet on a pre-trained ViT with adapters) and draws what it finds. All flags: `pad segment`.
 //!
 //!     cargo run --release --example segment                      # three minutes: rendered scenes of ten classes
 //!     cargo run --release --example segment -- --data DIR        # images/, masks/, train.txt, val.txt, classes.toml

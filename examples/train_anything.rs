@@ -1,9 +1,9 @@
-//! Trains a small transformer of one's own with `pad::train` and `pad::ops`: it fills in hidden bytes of a text (this
-//! file). Nothing of it is a ViT: any model, any batch, any loss; and any optimiser and schedule (docs/training.md).
+//! Trains your own small transformer with `pad::train` and `pad::ops`: it fills in hidden bytes of a text (this
+//! file). It is not a ViT: any model, batch and loss will do, and any optimiser and schedule (docs/training.md).
 //!
 //!     cargo run --release --example train_anything        # about a minute
 //!
-//! A run that is killed goes on from its last checkpoint when it is started again, with the same result to the bit.
+//! Started again after a kill, it continues from its last checkpoint in `runs/example-train_anything`, bit for bit.
 
 use candle_core::{D, DType, Device, Tensor};
 use candle_nn::{Embedding, Init, Linear, Module, VarBuilder, linear};
@@ -123,7 +123,7 @@ fn main() -> anyhow::Result<()> {
     let parameters = store.planned().into_iter().map(|one| Parameter::new(one.name, one.var));
     let optimizer = AdamW::new(parameters.collect(), AdamWConfig::default())?;
     let config = TrainerConfig { epochs: 10, clip_norm: Some(1.0), ..Default::default() };
-    let folder = std::path::Path::new("runs/train_anything");
+    let folder = std::path::Path::new("runs/example-train_anything");
     let saving = CheckpointConfig { every: Every::Steps(50), keep: 1 };
     let mut trainer =
         Trainer::new(config, Schedule::warmup_cosine(2e-3, 0.0, 0.5, 10.0), optimizer)?

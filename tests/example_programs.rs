@@ -52,8 +52,9 @@ fn pretrain_writes_what_embed_reads() {
     }
     let weights = ["--data", data, "--weights", "runs/example-pretrain"];
     let said = run("embed", &weights, folder.path());
-    assert!(said.contains("features.safetensors"), "{said}");
-    assert!(folder.path().join("features.safetensors").exists());
+    let features = "runs/example-embed/features.safetensors";
+    assert!(said.contains(&format!("wrote {features}")), "{said}");
+    assert!(folder.path().join(features).exists());
 }
 
 #[test]

@@ -12,10 +12,10 @@
 //! - [`params`]: a `VarBuilder` backend with strict loading, plans of what trains, counts, and
 //!   several named adapters in one model.
 //! - [`checkpoint`]: weights from files, folders, the hub and runs; safetensors out; adapter-only
-//!   files, of this ViT or of a model of one's own, that know their backbone.
+//!   files, of this ViT or of your own model, that know their backbone.
 //!
 //! Models of candle-transformers use candle's layer norm and softmax, which have no backward and
-//! cut the graph in silence: adapters inside them get *wrong* gradients. Use them for inference
+//! silently cut the graph: adapters inside them get *wrong* gradients. Use them for inference
 //! only, or replace those layers by [`vit::layers`] and [`pad_ops::attention_packed`]; the example
 //! `adapter_in_your_vit` shows both.
 

@@ -215,7 +215,7 @@ pub enum Error {
         /// What was given.
         found: String,
     },
-    /// An error of code outside this crate, such as a dataset of one's own.
+    /// An error of code outside this crate, such as your own dataset.
     #[error(transparent)]
     Other(Box<dyn std::error::Error + Send + Sync>),
     /// A thread that reads images panicked or could not be started.
@@ -258,7 +258,7 @@ impl From<pad_metrics::MaskError> for Error {
 }
 
 impl Error {
-    /// Wraps an error of code outside this crate, such as that of a dataset of one's own, or a
+    /// Wraps an error of code outside this crate, such as that of your own dataset, or a
     /// message.
     ///
     /// ```

@@ -1,4 +1,4 @@
-//! Detection and segmentation metrics without a tensor library.
+//! Computes detection and segmentation metrics: COCO AP, mIoU, NMS, masks. No tensor library.
 //!
 //! | module | what |
 //! |---|---|

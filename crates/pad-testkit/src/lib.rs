@@ -1,6 +1,6 @@
 //! Test support for the PAD crates: finite-difference checks, golden files, tolerances.
 //!
-//! Everything here panics on a difference: it is the assertion. Never published.
+//! The functions are assertions: they panic on a difference. This crate is never published.
 
 mod api;
 mod close;

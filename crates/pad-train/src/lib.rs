@@ -1,11 +1,11 @@
-//! What every candle training run needs, whatever the task: parameter groups, optimisers with
-//! state, schedules, checkpoints, logs.
+//! A training loop for any candle model: parameter groups, optimisers with saved state, learning
+//! rate schedules, gradient accumulation, checkpoints, logs.
 //!
 //! | module | what |
 //! |---|---|
 //! | [`parameter`] | a variable, how fast it learns, how much it decays, when it thaws |
 //! | [`gradients`] | one optional gradient per parameter: accumulation, norm, clipping |
-//! | [`optimizer`] | any optimiser, with a state that is saved: SGD, Lion, RMSprop, one's own |
+//! | [`optimizer`] | any optimiser, with a saved state: SGD, Lion, RMSprop, or your own |
 //! | [`adamw`] | AdamW, one pass over memory |
 //! | [`schedule`] | the learning rate at every step: shapes, and combinations of them |
 //! | [`task`] | what a program provides: a loss and batches |

@@ -80,7 +80,7 @@ pub struct Show {
     #[arg(long, value_name = "SHARE", value_parser = values::share)]
     flip: Option<f64>,
     /// Range of 16-bit and float images that is mapped to black and white: LOW,HIGH, LOW%,HIGH%,
-    /// plateau[:LIMIT%] or clahe[:TILES,LIMIT] [default: 1%,99%]
+    /// plateau, plateau:LIMIT%, clahe or clahe:TILES,LIMIT [default: 1%,99%]
     #[arg(long, value_name = "LOW,HIGH", allow_hyphen_values = true)]
     levels: Option<Window>,
     /// Seed of crops and scenes

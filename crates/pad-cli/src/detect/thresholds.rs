@@ -26,7 +26,7 @@ pub struct ThresholdFlags {
     #[arg(long, value_name = "PIXELS", value_parser = values::count)]
     test_size: Option<usize>,
     /// Range of 16-bit and float images that is mapped to black and white: LOW,HIGH, LOW%,HIGH%,
-    /// plateau[:LIMIT%] or clahe[:TILES,LIMIT] [default: the run's]
+    /// plateau, plateau:LIMIT%, clahe or clahe:TILES,LIMIT [default: the run's]
     #[arg(long, value_name = "LOW,HIGH", allow_hyphen_values = true)]
     levels: Option<Window>,
 }

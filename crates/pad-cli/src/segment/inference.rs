@@ -32,7 +32,7 @@ pub struct InferenceFlags {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     test_flip: Option<bool>,
     /// Range of 16-bit and float images that is mapped to black and white: LOW,HIGH, LOW%,HIGH%,
-    /// plateau[:LIMIT%] or clahe[:TILES,LIMIT] [default: the run's]
+    /// plateau, plateau:LIMIT%, clahe or clahe:TILES,LIMIT [default: the run's]
     #[arg(long, value_name = "LOW,HIGH", allow_hyphen_values = true)]
     levels: Option<Window>,
 }

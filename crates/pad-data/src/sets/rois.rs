@@ -40,7 +40,7 @@ impl Sample for RoiImage {
 ///
 /// A region that leaves its image (which was replaced after its regions were found) makes that
 /// image unreadable, with an error that names the file and the line, where the regions are from a
-/// file. In the reference the crop skips such regions in silence.
+/// file. In the reference the crop silently skips such regions.
 #[derive(Clone, Debug)]
 pub struct WithRois<D> {
     images: D,

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// A network whose maps a [`Detector`](super::Detector) finds objects on: a transformer with a
-/// pyramid ([`ViTPyramid`]), or one of one's own, such as a convolutional network.
+/// pyramid ([`ViTPyramid`]), or your own, such as a convolutional network.
 ///
 /// All maps have the same number of channels. Strides rise from map to map; proposals come from all
 /// maps, boxes are pooled from the first [`pooled`](DetectionFeatures::pooled), larger ones from

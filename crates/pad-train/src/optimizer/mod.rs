@@ -1,7 +1,7 @@
 //! What moves parameters: [`Optimizer`], and the optimisers whose formula is an [`UpdateRule`]:
 //! [`Sgd`], [`Lion`], [`RmsProp`]. [`AdamW`](crate::AdamW) has a module of its own.
 //!
-//! An optimiser of one's own is an [`UpdateRule`] of a few lines, which [`ByRule`] keeps in step
+//! Your own optimiser is an [`UpdateRule`] of a few lines, which [`ByRule`] keeps in step
 //! with gradients, frozen parameters, half precision and checkpoints; or anything that implements
 //! [`Optimizer`].
 //!
