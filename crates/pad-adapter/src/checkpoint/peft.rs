@@ -89,7 +89,7 @@ impl PeftAdapter {
     pub fn open(folder: impl AsRef<Path>) -> Result<Self> {
         let folder = folder.as_ref();
         let path = folder.join(CONFIG);
-        let text = std::fs::read_to_string(&path)
+        let text = pad_ops::fs::read_to_string(&path)
             .map_err(|cause| Error::Io { path: path.clone(), cause })?;
         let refuse = |what: String| Error::Format { path: path.clone(), what };
         let facts: Value = serde_json::from_str(&text)
