@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use pad_data::image::{
-    DecodeOptions, RadiometricMode, decode_bytes, image_size_bytes, frame_count,
+    DecodeOptions, RadiometricMode, decode_bytes, frame_count, image_size_bytes,
 };
 
 /// Limits that a fuzzer cannot use to fill the memory.

@@ -6,6 +6,7 @@ use std::{
 };
 
 use candle_core::{D, DType, Tensor};
+use pad_ops::text::shown;
 use serde_json::{Value, json};
 
 use super::{Checkpoint, FloatType, save};
@@ -113,6 +114,7 @@ impl PeftAdapter {
             let keys = facts[key].as_object().into_iter().flat_map(|pattern| pattern.keys());
             let regular = |key: &&String| key.chars().any(|c| "*+?()[]{}|\\^$".contains(c));
             if let Some(found) = keys.into_iter().find(regular) {
+                let found = shown(found);
                 return Err(refuse(format!(
                     "`{key}`: `{found}` is a regular expression, expected the end of a name"
                 )));
@@ -122,6 +124,7 @@ impl PeftAdapter {
             None | Some("none") => false,
             Some("lora_only") => true,
             Some(other) => {
+                let other = shown(other);
                 return Err(refuse(format!("`bias` is {other}, expected none or lora_only")));
             }
         };
@@ -148,9 +151,11 @@ impl PeftAdapter {
                 .iter()
                 .find_map(|(end, part)| Some((bare.strip_suffix(end)?.strip_suffix('.')?, *part)));
             let Some((module, part)) = part else {
+                let name = shown(name);
                 return Err(refuse(format!("tensor `{name}` is none of a LoRA adapter's")));
             };
             let Some((block, target)) = place(module) else {
+                let module = shown(module);
                 return Err(refuse(format!(
                     "`{module}` has an adapter, expected only the linear layers of blocks (query, key, value, qkv, \
                      proj, fc1, fc2)"
@@ -159,6 +164,7 @@ impl PeftAdapter {
             let tensor = tensor.to_dtype(DType::F32)?;
             if part == A {
                 let (rank, _) = tensor.dims2().map_err(|_| {
+                    let name = shown(name);
                     refuse(format!("`{name}` of shape {:?}, expected (r, I)", tensor.dims()))
                 })?;
                 let alpha = of_pattern(&facts["alpha_pattern"], module);

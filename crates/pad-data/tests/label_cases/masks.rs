@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use pad_data::{
     Dataset, Result,
-    image::DecodeOptions,
+    image::{DecodeOptions, Pixels},
     sets::segmentation::{SegmentationOptions, SegmentationSet},
 };
 
@@ -107,4 +107,42 @@ fn masks_of_0_and_255_are_noticed_and_can_be_read() {
         segmentation(&root, "train", &wrong).unwrap_err().to_string(),
         "`mask_values` is [0, 0], expected 2 different values, one for each class"
     );
+}
+
+/// A grey PNG of 20 x 16 with EXIF's orientation.
+fn turned(path: &Path, orientation: u8, levels: &[u8]) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let mut encoder = png::Encoder::new(fs::File::create(path).unwrap(), 16, 20);
+    encoder.set_color(png::ColorType::Grayscale);
+    encoder.set_depth(png::BitDepth::Eight);
+    let mut writer = encoder.write_header().unwrap();
+    let block = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0";
+    let block = [&block[..], &[orientation], &[0; 7]].concat();
+    writer.write_chunk(png::chunk::ChunkType(*b"eXIf"), &block).unwrap();
+    writer.write_image_data(levels).unwrap();
+}
+
+#[test]
+fn masks_are_turned_as_images_are() {
+    // A corner and a side, so that no two orientations are alike.
+    let is_warm = |pixel: usize| pixel / 16 < 3 && pixel % 16 < 9 || pixel % 16 == 0;
+    let levels =
+        |warm: u8| -> Vec<u8> { (0..320).map(|p| if is_warm(p) { warm } else { 0 }).collect() };
+    for orientation in 1..=8 {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("classes.toml"), "classes = [\"cold\", \"warm\"]").unwrap();
+        turned(&folder.path().join("images/train/a.png"), orientation, &levels(200));
+        turned(&folder.path().join("masks/train/a.png"), orientation, &levels(1));
+        let set = segmentation(folder.path(), "train", &SegmentationOptions::default()).unwrap();
+        let sample = set.get(0, &DecodeOptions::default()).unwrap();
+        let size = sample.image.size();
+        assert_eq!(size.height == 16, orientation > 4, "{orientation}");
+        let Pixels::U8(image) = sample.image.collapse_gray().into_pixels() else {
+            panic!("8 bits")
+        };
+        let classes = sample.labels.classes();
+        let fits = image.iter().zip(classes).all(|(level, class)| (*level == 200) == (*class == 1));
+        assert!(fits, "{orientation}");
+        assert_eq!(classes.iter().filter(|&&class| class == 1).count(), 3 * 9 + 17);
+    }
 }
