@@ -154,7 +154,7 @@ fn settings_that_make_no_sense() {
         (&["--image-size=70"], "`image_size` is 70x70, expected sides divisible by 16"),
         (&["--mask-ratio=0.99"], "`mask_ratio` is 0.99, which keeps 0 of 16 patches"),
         (&["--dtype=f16"], "expected f32 or bf16, found `f16`"),
-        (&["--in-channels=2"], "`in_channels` is 2, expected 1 or 3"),
+        (&["--in-channels=2"], "`in_channels` is 2, expected 1 or 3 to 64"),
         (&["--paradigm=magic"], "expected pad, full, scratch or decoder-only, found `magic`"),
         (
             &["--normalize=nonsense"],

@@ -1,4 +1,4 @@
-//! COCO files: what opens has boxes inside their images, of classes of the set, under numbers of their own.
+//! COCO files, HIT-UAV's among them: what opens has boxes inside their images, of classes of the set, under numbers of their own.
 #![no_main]
 
 mod common;
@@ -14,4 +14,5 @@ fuzz_target!(|bytes: &[u8]| {
     fs::write(root.join("annotations/train.json"), bytes).unwrap();
     common::check(root, "coco", false);
     common::check(root, "coco", true);
+    common::check(root, "hit-uav", false);
 });

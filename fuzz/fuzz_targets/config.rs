@@ -1,14 +1,22 @@
-//! Configurations from metadata: what is accepted is bounded, and written and read as the same.
+//! Configurations, as JSON and as TOML: what is accepted is bounded, and written and read as the same.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use pad_adapter::vit::ViTConfig;
+use pad_data::image::DecodeOptions;
 use pad_ssl::MaeConfig;
 
 fuzz_target!(|bytes: &[u8]| {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     if let Ok(config) = serde_json::from_str::<ViTConfig>(text) {
         bounded(&config);
+    }
+    if let Ok(config) = toml::from_str::<ViTConfig>(text) {
+        bounded(&config);
+    }
+    if let Ok(options) = toml::from_str::<DecodeOptions>(text) {
+        let text = toml::to_string(&options).unwrap();
+        assert_eq!(toml::from_str::<DecodeOptions>(&text).unwrap(), options);
     }
     if let Ok(config) = serde_json::from_str::<MaeConfig>(text)
         && config.validate().is_ok()

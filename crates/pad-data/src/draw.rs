@@ -22,7 +22,7 @@ pub use self::{
 use self::{color::to_level, heat::share};
 use crate::{
     Error, Result,
-    image::{Image, Pixels},
+    image::{Image, MAX_CHANNELS, Pixels},
     rect::Rect,
     rle::Rle,
     transform::Normalize,
@@ -69,20 +69,20 @@ impl Canvas {
         Ok(Self { size, pixels })
     }
 
-    /// Converts the input of a network, `(C, H, W)` or `(1, C, H, W)` with C = 1 or 3, of any
-    /// floating dtype and device; inverts `normalize`.
+    /// Converts the input of a network, `(C, H, W)` or `(1, C, H, W)` with C = 1, 3 or more, of any
+    /// floating dtype and device; inverts `normalize`. Of more than three bands the first three are
+    /// shown.
     ///
     /// # Errors
     /// [`Error::Setting`] for another shape; [`Error::Candle`].
     pub fn from_tensor(sample: &Tensor, normalize: &Normalize) -> Result<Self> {
         let (channels, height, width) = match *sample.dims() {
-            [channels @ (1 | 3), height, width] | [1, channels @ (1 | 3), height, width] => {
-                (channels, height, width)
-            }
+            [channels @ (1 | 3..=MAX_CHANNELS), height, width]
+            | [1, channels @ (1 | 3..=MAX_CHANNELS), height, width] => (channels, height, width),
             ref other => {
                 return Err(Error::Setting {
                     name: "sample",
-                    expected: "the shape (C, H, W) or (1, C, H, W) with C = 1 or 3".into(),
+                    expected: "the shape (C, H, W) or (1, C, H, W) with C = 1, 3 or more".into(),
                     found: format!("{other:?}"),
                 });
             }
@@ -354,10 +354,15 @@ mod tests {
         let gray = Tensor::zeros((1, 2, 2), DType::F32, &Device::Cpu).unwrap();
         let canvas = Canvas::from_tensor(&gray, &Normalize::msip()).unwrap();
         assert_eq!(canvas.pixel(1, 1), Some([97; 3]));
+        // Of more bands the first three are shown.
+        let more = Tensor::ones((1, 2, 2, 2), DType::F32, &Device::Cpu).unwrap();
+        let bands = Tensor::cat(&[&sample, &more], 1).unwrap();
+        let canvas = Canvas::from_tensor(&bands, &normalize).unwrap();
+        assert_eq!(canvas.pixels.as_flattened(), levels);
         let wrong = Tensor::zeros((2, 2, 2), DType::F32, &Device::Cpu).unwrap();
         assert_eq!(
             Canvas::from_tensor(&wrong, &normalize).unwrap_err().to_string(),
-            "`sample` is [2, 2, 2], expected the shape (C, H, W) or (1, C, H, W) with C = 1 or 3"
+            "`sample` is [2, 2, 2], expected the shape (C, H, W) or (1, C, H, W) with C = 1, 3 or more"
         );
     }
 

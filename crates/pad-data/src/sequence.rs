@@ -1,7 +1,6 @@
 //! The frames of one file as a set.
 
 use std::{
-    fs::File,
     io::{Read, Seek, SeekFrom},
     ops::Range,
     path::{Path, PathBuf},
@@ -50,7 +49,7 @@ impl Sequence {
     }
 
     fn frame(&self, place: &Range<usize>) -> std::io::Result<Vec<u8>> {
-        let mut file = File::open(&self.path)?;
+        let mut file = pad_ops::fs::open(&self.path)?;
         file.seek(SeekFrom::Start(place.start as u64))?;
         let mut bytes = vec![0; place.len()];
         file.read_exact(&mut bytes)?;

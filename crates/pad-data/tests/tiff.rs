@@ -506,7 +506,7 @@ fn other_kinds_are_refused_by_name() {
     let page = || Page::strip(8, 1, vec![1; HEIGHT * WIDTH]);
     let wide = Page::strip(64, 1, vec![1; 8 * HEIGHT * WIDTH]);
     for (page, text) in [
-        (page().with(259, 50_000), "a TIFF with the compression 50000 (Zstandard)"),
+        (page().with(259, 50_001), "a TIFF with the compression 50001 (WebP)"),
         (page().with(259, 34_887), "a TIFF with the compression 34887 (LERC)"),
         (page().with(262, 32_803), "a TIFF of a Bayer pattern"),
         (page().with(262, 6), "a 1-channel TIFF of 3 colours"),

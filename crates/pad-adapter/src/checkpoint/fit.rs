@@ -15,8 +15,12 @@ impl Checkpoint {
     /// - square `relative_position_bias_table`s of another grid are interpolated likewise
     ///   ([`ViTConfig::relative_resize`]);
     /// - RGB patch weights are summed for a model of one channel (a grey image repeated three times
-    ///   gives the same tokens), and one-channel weights are spread over three channels in equal
+    ///   gives the same tokens), and one-channel weights are spread over all channels in equal
     ///   parts;
+    /// - RGB patch weights for a model of more bands stay those of its first three, and the others
+    ///   get their mean, all scaled by three over the number of bands: an image whose bands are
+    ///   equal gives the tokens of the grey one. (timm's `adapt_input_conv` scales likewise, but
+    ///   repeats red, green and blue in turn.)
     /// - a `decoder_pos_embed` of another grid is dropped, since it is a fixed table that the model
     ///   computes itself.
     ///
@@ -58,13 +62,19 @@ impl Checkpoint {
             && let [_, found, _, _] = *kernel.dims()
             && found != config.in_channels
         {
-            let summed = kernel.to_dtype(DType::F32)?.sum_keepdim(1)?;
+            let kernel = kernel.to_dtype(DType::F32)?;
+            let summed = kernel.sum_keepdim(1)?;
             let channels = config.in_channels;
             let fitted = if channels == 1 {
                 Some(summed)
             } else if found == 1 {
                 let copies = vec![(summed / channels as f64)?; channels];
                 Some(Tensor::cat(&copies, 1)?)
+            } else if found == 3 && channels > 3 {
+                let share = 3.0 / channels as f64;
+                let mut bands = vec![(kernel * share)?];
+                bands.extend(vec![(summed / channels as f64)?; channels - 3]);
+                Some(Tensor::cat(&bands, 1)?)
             } else {
                 None
             };
@@ -123,4 +133,41 @@ fn square_grid(table: &Tensor, prefix: usize) -> Option<PatchGrid> {
     let rows = table.dims().get(1)?.checked_sub(prefix)?;
     let side = rows.isqrt();
     (side > 0 && side * side == rows).then(|| PatchGrid::new(side, side))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use candle_core::Device;
+
+    use super::*;
+
+    /// The kernel of two tokens and patches of one pixel, fitted to `channels`.
+    fn fitted(kernel: &[[f32; 3]; 2], channels: usize) -> Vec<Vec<f32>> {
+        let kernel = Tensor::new(kernel, &Device::Cpu).unwrap().reshape((2, 3, 1, 1)).unwrap();
+        let name = "patch_embed.proj.weight";
+        let mut file = Checkpoint::from_tensors("a", BTreeMap::from([(name.to_string(), kernel)]));
+        let config = ViTConfig { in_channels: channels, ..ViTConfig::new(8, 16, 1, 2) };
+        let changes = file.fit(&config).unwrap();
+        assert_eq!(changes, [format!("{name} from 3 to {channels} channels")]);
+        file.get(name).unwrap().reshape((2, channels)).unwrap().to_vec2().unwrap()
+    }
+
+    #[test]
+    fn colours_become_bands() {
+        let kernel = [[4.0, 8.0, -3.0], [1.0, 1.0, 1.0]];
+        assert_eq!(fitted(&kernel, 1), [[9.0], [3.0]]);
+        // Three quarters of each colour, and of their mean.
+        assert_eq!(fitted(&kernel, 4), [[3.0, 6.0, -2.25, 2.25], [0.75; 4]]);
+        for channels in [4, 5, 7, 64] {
+            let rows = fitted(&kernel, channels);
+            // Equal bands give what a grey image gives.
+            for (row, colors) in rows.iter().zip(&kernel) {
+                let (sum, expected) = (row.iter().sum::<f32>(), colors.iter().sum::<f32>());
+                assert!((sum - expected).abs() < 1e-5, "{channels}: {sum} {expected}");
+            }
+            assert!(rows[0][3..].iter().all(|band| *band == rows[0][3]), "{channels}");
+        }
+    }
 }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use candle_core::{D, DType, Tensor};
+use pad_ops::text::shown;
 use serde_json::{Value, json};
 
 use super::{Checkpoint, FloatType, save};
@@ -99,7 +100,7 @@ impl PeftAdapter {
     pub fn open(folder: impl AsRef<Path>) -> Result<Self> {
         let folder = folder.as_ref();
         let path = folder.join(CONFIG);
-        let text = std::fs::read_to_string(&path)
+        let text = pad_ops::fs::read_to_string(&path)
             .map_err(|cause| Error::Io { path: path.clone(), cause })?;
         let refuse = |what: String| Error::Format { path: path.clone(), what };
         let facts: Value = serde_json::from_str(&text)
@@ -123,6 +124,7 @@ impl PeftAdapter {
             let keys = facts[key].as_object().into_iter().flat_map(|pattern| pattern.keys());
             let regular = |key: &&String| key.chars().any(|c| "*+?()[]{}|\\^$".contains(c));
             if let Some(found) = keys.into_iter().find(regular) {
+                let found = shown(found);
                 return Err(refuse(format!(
                     "`{key}`: `{found}` is a regular expression, expected the end of a name"
                 )));
@@ -132,6 +134,7 @@ impl PeftAdapter {
             None | Some("none") => false,
             Some("lora_only") => true,
             Some(other) => {
+                let other = shown(other);
                 return Err(refuse(format!("`bias` is {other}, expected none or lora_only")));
             }
         };
@@ -159,9 +162,11 @@ impl PeftAdapter {
                 .iter()
                 .find_map(|(end, part)| Some((bare.strip_suffix(end)?.strip_suffix('.')?, *part)));
             let Some((module, part)) = part else {
+                let name = shown(name);
                 return Err(refuse(format!("tensor `{name}` is none of a LoRA adapter's")));
             };
             let Some((block, target)) = place(module) else {
+                let module = shown(module);
                 return Err(refuse(format!(
                     "`{module}` has an adapter, expected only the linear layers of blocks (query, key, value, qkv, \
                      proj, fc1, fc2)"
@@ -170,6 +175,7 @@ impl PeftAdapter {
             let tensor = tensor.to_dtype(DType::F32)?;
             if part == A {
                 let (rank, _) = tensor.dims2().map_err(|_| {
+                    let name = shown(name);
                     refuse(format!("`{name}` of shape {:?}, expected (r, I)", tensor.dims()))
                 })?;
                 let alpha = of_pattern(&facts["alpha_pattern"], module);

@@ -69,7 +69,7 @@ pub struct ViTConfig {
     pub pos_grid: Option<PatchGrid>,
     /// Side of a patch, pixels.
     pub patch_size: usize,
-    /// Channels of an image: 1 or 3.
+    /// Channels of an image: 1, 3, or from 4 to 64 bands.
     pub in_channels: usize,
     /// The number of values per token, `D`.
     pub embed_dim: usize,
@@ -332,8 +332,8 @@ impl ViTConfig {
             format!("`image_size` is {height}x{width}, expected sides divisible by {patch}"),
         );
         expect(
-            matches!(self.in_channels, 1 | 3),
-            format!("`in_channels` is {}, expected 1 or 3", self.in_channels),
+            matches!(self.in_channels, 1 | 3..=64),
+            format!("`in_channels` is {}, expected 1 or 3 to 64", self.in_channels),
         );
         expect(self.depth > 0, "`depth` is 0, expected at least 1".into());
         let (dim, heads) = (self.embed_dim, self.num_heads);

@@ -249,7 +249,7 @@ fn configurations_that_cannot_be() {
     };
     assert_eq!(
         broken.validate().unwrap_err().to_string(),
-        "vit: `image_size` is 32x32, expected sides divisible by 7; `in_channels` is 2, expected 1 or 3; `num_heads` \
+        "vit: `image_size` is 32x32, expected sides divisible by 7; `in_channels` is 2, expected 1 or 3 to 64; `num_heads` \
          is 5, expected a divisor of `embed_dim` 16; `drop_path` is 1, expected 0 <= drop_path < 1; adapter: \
          `bottleneck` is 0, expected at least 1"
     );

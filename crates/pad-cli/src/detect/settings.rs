@@ -35,7 +35,7 @@ settings! {
     /// The settings that detection alone has.
     Detect, DetectFlags;
     "Data" {
-        /// Layout of DATA: auto, coco, cvat, flir, hit-uav, llvip, voc or yolo
+        /// Layout of DATA: auto, coco, cvat, flir, hit-uav, label-studio, llvip, voc or yolo
         format: Text<DetectionFormat> = Text::default(), value_name = "NAME";
         /// Split of DATA for training, or its annotation file in DATA
         train_split: String = "train".into(), value_name = "NAME";

@@ -37,7 +37,7 @@ pub struct Show {
     /// Folder of labelled images [default: rendered scenes]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Layout of the folder: auto, coco, cvat, flir, hit-uav, llvip, voc or yolo [default: auto]
+    /// Layout of the folder: auto, coco, cvat, flir, hit-uav, label-studio, llvip, voc or yolo [default: auto]
     #[arg(long, value_name = "NAME")]
     format: Option<DetectionFormat>,
     /// Split of the folder [default: train]

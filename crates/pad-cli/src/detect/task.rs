@@ -35,8 +35,8 @@ use crate::{
 /// Flags of `pad detect eval`, beside those of all tasks.
 #[derive(Args, Debug)]
 pub struct EvalFlags {
-    /// Layout of the folder: auto, coco, cvat, flir, hit-uav, llvip, voc or yolo [default: the
-    /// run's]
+    /// Layout of the folder: auto, coco, cvat, flir, hit-uav, label-studio, llvip, voc or yolo
+    /// [default: the run's]
     #[arg(long, value_name = "NAME")]
     format: Option<DetectionFormat>,
     /// File for the detections, COCO results

@@ -310,8 +310,8 @@ impl RunSettings {
                 faults.push(format!("`{name}` is {found}, expected at most {most}"));
             }
         }
-        if !matches!(self.in_channels, 1 | 3) {
-            faults.push(format!("`in_channels` is {}, expected 1 or 3", self.in_channels));
+        if !matches!(self.in_channels, 1 | 3..=64) {
+            faults.push(format!("`in_channels` is {}, expected 1 or 3 to 64", self.in_channels));
         }
         if self.lr.is_none() && self.blr.is_none() {
             faults.push("`lr` and `blr` are missing, expected one of them".into());

@@ -3,7 +3,7 @@
 //! A file comes from outside: its size is checked before memory is taken for it, a truncated one is
 //! refused, and a decoder that panics is caught.
 
-use std::{fs::File, io::Read, ops::Range, path::Path};
+use std::{io::Read, ops::Range, path::Path};
 
 use image::ImageFormat;
 use pad_ops::ImageSize;
@@ -130,7 +130,7 @@ pub fn image_size(path: &Path, options: &DecodeOptions) -> Result<ImageSize> {
     // of a JPEG, directories of a TIFF.
     let mut head = Vec::new();
     if path.is_file() {
-        let file = File::open(path).map_err(io)?;
+        let file = pad_ops::fs::open(path).map_err(io)?;
         file.take(HEAD).read_to_end(&mut head).map_err(io)?;
         if matches!(Format::of(&head, path), Ok(Format::Known(ImageFormat::Bmp))) {
             return image_size_bytes(&head, path, options);

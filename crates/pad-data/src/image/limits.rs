@@ -28,7 +28,7 @@ pub(crate) fn read(path: &Path, options: &DecodeOptions) -> Result<Vec<u8>> {
         return Err(Error::Unsupported { path: path.into(), what: what.into() });
     }
     limit(path, "bytes of file", options.max_alloc_bytes, metadata.len())?;
-    fs::read(path).map_err(io)
+    pad_ops::fs::read(path).map_err(io)
 }
 
 /// The refusal of a decoder, in our words where we have some.

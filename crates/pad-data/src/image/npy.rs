@@ -7,7 +7,7 @@
 
 use std::path::Path;
 
-use pad_ops::ImageSize;
+use pad_ops::{ImageSize, text::shown};
 
 use super::{
     Image, Pixels,
@@ -75,7 +75,7 @@ impl Header {
         })?;
         let kind = Kind::of(descr).ok_or_else(|| Error::Unsupported {
             path: path.into(),
-            what: format!("an array of the type `{descr}`"),
+            what: format!("an array of the type `{}`", shown(descr)),
         })?;
         let order = field("fortran_order").ok_or_else(|| missing("fortran_order"))?;
         let shape = field("shape").ok_or_else(|| missing("shape"))?;

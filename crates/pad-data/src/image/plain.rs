@@ -9,6 +9,7 @@ use pad_ops::ImageSize;
 use super::{
     Image, Pixels, jpeg,
     limits::{damaged, refused},
+    notice::warn_once,
     options::DecodeOptions,
     orientation::Orientation,
     png, without_alpha,
@@ -25,6 +26,9 @@ pub(super) fn decode(
     if format == ImageFormat::Jpeg && !jpeg::is_complete(bytes) {
         // The decoder would fill the rest with grey and report success.
         return Err(damaged(path, format, "the file ends before the end-of-image marker"));
+    }
+    if format == ImageFormat::Png && png::is_animated(bytes) {
+        warn_once(path, "animations", || "the first picture of an animation is read".into());
     }
     let mut decoder = ImageReader::with_format(Cursor::new(bytes), format)
         .into_decoder()

@@ -1,6 +1,9 @@
 //! What a PNG file says beside its pixels.
 
-use super::{exif::Exif, orientation::Orientation};
+use pad_ops::ImageSize;
+
+use super::{Image, Pixels, exif::Exif, orientation::Orientation};
+use crate::Result;
 
 const SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
 
@@ -9,6 +12,32 @@ pub(super) fn orientation(bytes: &[u8]) -> Orientation {
     chunks(bytes)
         .find(|(name, _)| *name == b"eXIf")
         .map_or(Orientation::default(), |(_, body)| Exif::parse(body).orientation)
+}
+
+/// Whether the file holds further pictures, of an animation.
+pub(super) fn is_animated(bytes: &[u8]) -> bool {
+    chunks(bytes).take_while(|(name, _)| *name != b"IDAT").any(|(name, _)| name == b"acTL")
+}
+
+/// Size and bytes of an upright picture, of the decoded bytes of a file: as many for every pixel.
+///
+/// # Errors
+/// Bytes that do not fit the size.
+pub(crate) fn upright(
+    file: &[u8],
+    size: ImageSize,
+    samples: Vec<u8>,
+) -> Result<(ImageSize, Vec<u8>)> {
+    let orientation = orientation(file);
+    if orientation == Orientation::default() {
+        return Ok((size, samples));
+    }
+    let each = samples.len() / size.area().max(1);
+    let image = orientation.apply(Image::new(size, each, Pixels::U8(samples))?)?;
+    match (image.size(), image.into_pixels()) {
+        (size, Pixels::U8(samples)) => Ok((size, samples)),
+        (size, _) => Ok((size, Vec::new())),
+    }
 }
 
 /// Name and body of every chunk that is whole.

@@ -347,7 +347,7 @@ fn encode(image: &Image, path: &Path) -> Result<Vec<u8>> {
 /// Writes the file atomically.
 fn place(image: &PlacedImage, to: &Path, bytes: &[u8], link: bool) -> Result<()> {
     let io = |cause| Error::Io { path: to.into(), cause };
-    if to.exists() && fs::read(to).map_err(io)? == bytes {
+    if to.exists() && pad_ops::fs::read(to).map_err(io)? == bytes {
         return Ok(());
     }
     if link && !to.exists() {

@@ -1,10 +1,6 @@
 //! Files of labels as text, whatever their encoding says.
 
-use std::{
-    fs::{self, File},
-    io::Read,
-    path::Path,
-};
+use std::{fs, io::Read, path::Path};
 
 use encoding_rs::{Encoding, UTF_8, UTF_16BE, UTF_16LE};
 
@@ -81,7 +77,7 @@ fn read_bytes(path: &Path, limit: u64) -> Result<Vec<u8>> {
     }
     let mut bytes = Vec::with_capacity(metadata.len() as usize);
     // It may grow meanwhile, and the files of some systems have no size.
-    let file = File::open(path).map_err(io)?;
+    let file = pad_ops::fs::open(path).map_err(io)?;
     file.take(limit + 1).read_to_end(&mut bytes).map_err(io)?;
     match bytes.len() as u64 > limit {
         true => Err(too_long(bytes.len() as u64)),

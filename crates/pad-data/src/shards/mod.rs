@@ -92,7 +92,7 @@ impl ShardSet {
         let mut first_with: BTreeMap<String, usize> = BTreeMap::new();
         for path in paths {
             let io = |cause| Error::Io { path: path.clone(), cause };
-            let mut file = File::open(&path).map_err(io)?;
+            let mut file = pad_ops::fs::open(&path).map_err(io)?;
             let members = index(&mut file, &path)?;
             let shard = shards.len();
             for member in members {

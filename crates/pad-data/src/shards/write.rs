@@ -99,7 +99,7 @@ fn below(root: &Path, path: &Path) -> Option<String> {
 }
 
 fn append(archive: &mut impl Write, shard: &Path, name: &str, from: &Path) -> Result<()> {
-    let bytes = fs::read(from).map_err(|cause| Error::Io { path: from.into(), cause })?;
+    let bytes = pad_ops::fs::read(from).map_err(|cause| Error::Io { path: from.into(), cause })?;
     let Some(header) = header(name, bytes.len() as u64) else {
         let what = "a path or size that is too long for a tar file".into();
         return Err(Error::Unsupported { path: from.into(), what });

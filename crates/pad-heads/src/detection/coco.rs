@@ -28,9 +28,10 @@ pub fn truth_of(dataset: &dyn Dataset<Sample = DetectionImage>) -> Result<CocoTr
     };
     for index in 0..dataset.len() {
         let labels = dataset.info(index)?;
-        let LabelledImage { id, name, size, objects } = &*labels;
+        let LabelledImage { name, size, objects, .. } = &*labels;
+        let id = labels.coco_id();
         let (width, height) = (size.width, size.height);
-        let image = CocoImage { id: (*id).into(), file_name: name.clone(), width, height };
+        let image = CocoImage { id: id.clone(), file_name: name.clone(), width, height };
         truth.images.push(image);
         for object in objects {
             let [x1, y1, x2, y2] = object.bbox;
@@ -43,7 +44,7 @@ pub fn truth_of(dataset: &dyn Dataset<Sample = DetectionImage>) -> Result<CocoTr
             let mask = object.mask.as_deref();
             truth.annotations.push(CocoAnnotation {
                 id: object.id.into(),
-                image_id: (*id).into(),
+                image_id: id.clone(),
                 category_id: classes.id(object.class).ok_or(unknown)?.into(),
                 bbox: [x1, y1, x2 - x1, y2 - y1],
                 area: object.area,
@@ -57,12 +58,11 @@ pub fn truth_of(dataset: &dyn Dataset<Sample = DetectionImage>) -> Result<CocoTr
 }
 
 /// The truth without these images and their objects; `None` without images to leave out.
-pub(super) fn without(truth: &CocoTruth, images: &BTreeSet<i64>) -> Option<CocoTruth> {
+pub(super) fn without(truth: &CocoTruth, images: &BTreeSet<CocoId>) -> Option<CocoTruth> {
     if images.is_empty() {
         return None;
     }
     let CocoTruth { images: all, annotations, categories } = truth;
-    let images: BTreeSet<CocoId> = images.iter().map(|&id| id.into()).collect();
     let kept = |id: &CocoId| !images.contains(id);
     Some(CocoTruth {
         images: all.iter().filter(|image| kept(&image.id)).cloned().collect(),

@@ -62,7 +62,7 @@ fn measure_against(
         let labels = dataset.info(index)?;
         let read = dataset.get(index, &DecodeOptions::default());
         let Some(DetectionImage { image, .. }) = unreadable.checked(read)? else {
-            left_out.insert(labels.id);
+            left_out.insert(labels.coco_id());
             continue;
         };
         let seen = image.size();
@@ -76,7 +76,7 @@ fn measure_against(
                 of: "category",
                 id: i64::from(object.detection.label).into(),
             };
-            results.push(object.to_coco(labels.id, classes).ok_or(unknown)?);
+            results.push(object.to_coco(labels.coco_id(), classes).ok_or(unknown)?);
         }
         seconds.push(found.seconds);
         macs += found.macs;

@@ -11,7 +11,10 @@ use pad_data::{
 };
 use pad_ops::ImageSize;
 
-use super::{Detection, DetectionModel, coco::CocoResult};
+use super::{
+    Detection, DetectionModel,
+    coco::{CocoId, CocoResult},
+};
 use crate::error::Result;
 
 /// Sides of the network's input are multiples of this, pixels, so that with patches of 16 each
@@ -77,7 +80,7 @@ impl PredictedObject {
 
     /// As an entry of COCO's results files, with the category number that `classes` has for its
     /// class. Returns `None` for a class that is not among them.
-    pub fn to_coco(&self, image_id: i64, classes: &BoxClasses) -> Option<CocoResult> {
+    pub fn to_coco(&self, image_id: impl Into<CocoId>, classes: &BoxClasses) -> Option<CocoResult> {
         let Detection { bbox, score, label } = self.detection;
         let [x1, y1, x2, y2] = bbox.map(f64::from);
         Some(CocoResult {

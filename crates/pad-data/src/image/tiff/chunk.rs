@@ -3,6 +3,7 @@
 use std::io::Read;
 
 use flate2::read::ZlibDecoder;
+use ruzstd::decoding::StreamingDecoder;
 use weezl::{BitOrder, LzwStatus, decode::Configuration};
 
 use super::{super::endian::Order, page::Page};
@@ -31,17 +32,24 @@ pub(super) fn unpacked(page: &Page, packed: &[u8], most: usize) -> Result<Vec<u8
             }
         }
         32_773 => Ok(pack_bits(packed, most)),
+        50_000 | 34_926 => zstd(packed, most),
         other => Err(format!("expected a known compression, found {other}")),
     }
 }
 
 /// Whether [`unpacked`] knows a compression.
 pub(super) fn is_known(compression: u64) -> bool {
-    matches!(compression, 1 | 5 | 8 | 32_773 | 32_946)
+    matches!(compression, 1 | 5 | 8 | 32_773 | 32_946 | 34_926 | 50_000)
 }
 
 /// LZW. A stream without the code of its end is fine if it holds all bytes, as for libtiff.
 fn lzw(packed: &[u8], most: usize) -> Result<Vec<u8>, String> {
+    // The first code clears the table; in the order of bits of before TIFF 5.0 it looks like this.
+    if let [0, second, ..] = packed
+        && second & 1 == 1
+    {
+        return Err("LZW data of before TIFF 5.0 are not read".into());
+    }
     let mut decoder = Configuration::with_tiff_size_switch(BitOrder::Msb, 8)
         .with_yield_on_full_buffer(true)
         .build();
@@ -59,6 +67,17 @@ fn lzw(packed: &[u8], most: usize) -> Result<Vec<u8>, String> {
     }
     out.truncate(written);
     Ok(out)
+}
+
+/// Zstandard, one frame. Its window, which is memory, is 128 MiB at most.
+fn zstd(packed: &[u8], most: usize) -> Result<Vec<u8>, String> {
+    let fault = |error: &dyn std::fmt::Display| format!("damaged Zstandard data: {error}");
+    let decoder = StreamingDecoder::new(packed).map_err(|error| fault(&error))?;
+    let mut out = Vec::new();
+    match decoder.take(most as u64).read_to_end(&mut out) {
+        Ok(_) => Ok(out),
+        Err(error) => Err(fault(&error)),
+    }
 }
 
 /// Runs and literals of bytes.
@@ -170,6 +189,28 @@ mod tests {
         assert_eq!(pack_bits(&packed, 7), expected[..7]);
         assert_eq!(pack_bits(&[5, 1], 100), [1]);
         assert!(pack_bits(&[0x80, 0x81], 100).is_empty());
+    }
+
+    #[test]
+    fn zstandard_data_are_limited() {
+        // A frame of 1,000 zeros, by the format's description: magic, single segment with a content
+        // of two bytes less 256, a last block of one byte that is repeated.
+        let size = (1000_u16 - 256).to_le_bytes();
+        let block = (1000_u32 << 3 | 1 << 1 | 1).to_le_bytes();
+        let mut frame = vec![0x28, 0xB5, 0x2F, 0xFD, 0x60];
+        frame.extend(size);
+        frame.extend(&block[..3]);
+        frame.push(7);
+        assert_eq!(zstd(&frame, 1 << 20).unwrap(), [7; 1000]);
+        assert_eq!(zstd(&frame, 10).unwrap(), [7; 10]);
+        assert!(zstd(&frame[..9], 1 << 20).unwrap_err().starts_with("damaged Zstandard data: "));
+        assert!(zstd(b"", 10).is_err() && zstd(&[0; 64], 10).is_err());
+    }
+
+    #[test]
+    fn lzw_of_the_old_order_is_refused() {
+        let error = lzw(&[0, 1, 2, 3], 10).unwrap_err();
+        assert_eq!(error, "LZW data of before TIFF 5.0 are not read");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! GDAL's tags: which value means that there is no data, and what numbers mean.
 
+use pad_ops::text::shown;
 use roxmltree::Document;
 
 /// `value = stored * scale + offset`.
@@ -26,7 +27,7 @@ pub(super) fn nodata(text: &str) -> Result<Option<f64>, String> {
         "1.#qnan" | "-1.#ind" => return Ok(Some(f64::NAN)),
         _ => {}
     }
-    let wrong = |_| format!("expected a number in GDAL_NODATA, found `{text}`");
+    let wrong = |_| format!("expected a number in GDAL_NODATA, found `{}`", shown(text));
     text.parse().map(Some).map_err(wrong)
 }
 
@@ -58,6 +59,7 @@ pub(super) fn scales(metadata: Option<&str>, kept: &[usize]) -> Result<Vec<Scale
         let value = item.text().unwrap_or_default().trim();
         let parsed = (sample.parse::<usize>(), value.parse::<f64>());
         let (Ok(sample), Ok(value)) = parsed else {
+            let (sample, value) = (shown(sample), shown(value));
             return Err(format!(
                 "expected numbers for {role} of sample {sample} in GDAL_METADATA, found `{value}`"
             ));
@@ -87,6 +89,9 @@ mod tests {
         assert_eq!(nodata(" -9999 ").unwrap(), Some(-9999.0));
         assert!(nodata("nan").unwrap().unwrap().is_nan());
         assert_eq!(nodata("none").unwrap_err(), "expected a number in GDAL_NODATA, found `none`");
+        // One line, whatever the file says.
+        let strange = nodata("1\n2").unwrap_err();
+        assert_eq!(strange, "expected a number in GDAL_NODATA, found `1\\n2`");
         let lowest = f64::from(f32::MIN);
         for text in ["-3.4028234663852886e+38", "-3.40282346638529e+38", "-3.4e38"] {
             assert!(is_nodata(lowest, nodata(text).unwrap().unwrap()), "{text}");

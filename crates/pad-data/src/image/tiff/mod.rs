@@ -1,7 +1,7 @@
 //! TIFF and BigTIFF: the format that also carries floats (kelvin), wide counts, several bands and
 //! pages, and, as GeoTIFF, pixels without data.
 //!
-//! Directories and plain, LZW, deflate and PackBits data are read here, since pixels must be
+//! Directories and plain, LZW, deflate, PackBits and Zstandard data are read here, since pixels must be
 //! neither invented nor turned round: absent chunks, nodata and the photometric kind decide what a
 //! number means. JPEG and fax inside of TIFF are the `tiff` crate's.
 
@@ -17,7 +17,10 @@ use image::ImageFormat;
 use pad_ops::ImageSize;
 use tiff::decoder::{Decoder, DecodingResult, Limits};
 
-use self::page::{Color, Listed, Page, Pages, damaged_tiff, upright_size};
+use self::{
+    ifd::Directory,
+    page::{Color, Listed, Page, Pages, damaged_tiff, upright_size},
+};
 use super::{
     Image, Pixels,
     limits::{damaged, finished},
@@ -53,6 +56,13 @@ pub(super) fn decode(bytes: &[u8], path: &Path, options: &DecodeOptions) -> Resu
         });
     }
     let Listed { directory, place, mask } = &pages.full[index];
+    if let Some(images) = described(directory).filter(|&images| images > count as u64) {
+        warn_once(path, "images without a directory", || {
+            format!(
+                "{images} images by its description, of which {count} have a directory and are read"
+            )
+        });
+    }
     let page = Page::of(directory, pages.order, path, options)?;
     let (pixels, mut masked) = match chunk::is_known(page.compression) {
         true => own(bytes, path, &page)?,
@@ -72,6 +82,24 @@ pub(super) fn decode(bytes: &[u8], path: &Path, options: &DecodeOptions) -> Resu
     let (channels, pixels) = colored(&page, pixels);
     let image = finished(path, Image::new(page.size, channels, pixels)?, masked)?;
     page.orientation.apply(image)
+}
+
+/// Images that a description of ImageJ or tifffile counts: in large files they lie one behind the
+/// other, and only the first has a directory.
+fn described(directory: &Directory<'_>) -> Option<u64> {
+    const DESCRIPTION: u16 = 270;
+    const SAMPLES: u16 = 277;
+    let text = directory.text(DESCRIPTION)?;
+    if text.starts_with("ImageJ=") {
+        return text.lines().find_map(|line| line.strip_prefix("images=")?.trim().parse().ok());
+    }
+    let (_, shape) = text.strip_prefix('{')?.split_once("\"shape\": [")?;
+    let (shape, rest) = shape.split_once(']')?;
+    let sides: Option<Vec<u64>> = shape.split(',').map(|side| side.trim().parse().ok()).collect();
+    let all = sides?.into_iter().fold(1_u64, u64::saturating_mul);
+    let area = upright_size(directory).ok()?.area() as u64;
+    let each = area.saturating_mul(directory.number(SAMPLES).ok()?.unwrap_or(1));
+    rest.contains("\"truncated\": true").then(|| all / each.max(1))
 }
 
 /// Reads a page of a compression that is known here.
@@ -106,7 +134,6 @@ fn foreign(
         34_712 | 33_003 | 33_005 => "JPEG 2000",
         34_887 => "LERC",
         34_925 => "LZMA",
-        50_000 | 34_926 => "Zstandard",
         50_001 => "WebP",
         _ => "an unknown kind",
     };

@@ -136,7 +136,7 @@ impl Entry {
         size: ImageSize,
         objects: Vec<Object>,
     ) -> Self {
-        Self { path, labelled: Arc::new(LabelledImage { id, name, size, objects }) }
+        Self { path, labelled: Arc::new(LabelledImage { id, text_id: None, name, size, objects }) }
     }
 }
 

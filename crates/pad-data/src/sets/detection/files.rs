@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use super::{
-    BoxClasses, DetectionImage, LabelledImage, LeftOut,
+    BoxClasses, DetectionImage, LabelledImage, LeftOut, Object,
     entry::{DetectionOptions, Entry, Opened},
     formats::{self, DetectionFormat, coco, voc, yolo},
     listed::of_folder,
@@ -24,9 +24,20 @@ pub struct DetectionSet {
 }
 
 impl DetectionSet {
-    fn new(opened: Opened) -> Self {
+    /// Checks what only all boxes together show.
+    fn new(path: &Path, opened: Opened) -> Result<Self> {
         let Opened { entries, classes, left_out } = opened;
-        Self { entries, classes, left_out }
+        let objects = || entries.iter().flat_map(|entry| &entry.labelled.objects);
+        let all = objects().count();
+        let is_tiny = |object: &Object| object.bbox[2] <= 1.0 && object.bbox[3] <= 1.0;
+        if all > 0 && objects().all(is_tiny) {
+            let what = format!(
+                "expected boxes in the units of the format, found all {all} within the first pixel of \
+                 their images (shares of the sides in place of pixels?)"
+            );
+            return Err(Error::Entry { path: path.into(), what });
+        }
+        Ok(Self { entries, classes, left_out })
     }
 
     /// The part `split` (`train`, `val`, ..) of a folder. `valid` and `validation` are `val`, too; of
@@ -38,7 +49,8 @@ impl DetectionSet {
     /// | `llvip` | LLVIP, infrared: `infrared/SPLIT`, boxes in `Annotations` | `train`, `test` |
     /// | `hit-uav` | HIT-UAV: `annotations/SPLIT.json`, images in `SPLIT/images` or `SPLIT`, or both below `normal_json` | `train`, `val`, `test` |
     /// | `coco` | `annotations/SPLIT.json`, `annotations/instances_SPLIT.json` (also with a year), `SPLIT/_annotations.coco.json`; images in `SPLIT/images`, `images/SPLIT`, `SPLIT`, beside the file, `images`, `data` or the folder | any |
-    /// | `cvat` | `annotations.xml` with subsets, `SPLIT.xml` or `SPLIT/annotations.xml`; images in `images/SPLIT`, `SPLIT`, `images` or the folder | any |
+    /// | `label-studio` | JSON or JSON-MIN of Label Studio, where `coco` has its file; images as `coco` | any |
+    /// | `cvat` | `annotations.xml` with subsets, `SPLIT.xml` or `SPLIT/annotations.xml`; images in `images/SPLIT`, `SPLIT`, `images` or the folder; frames of a video as `frame_000000.png` | any |
     /// | `voc` | `Annotations` or XML files beside the images; images in `SPLIT/images`, `images/SPLIT` or `SPLIT`, or those of `ImageSets/Main/SPLIT.txt` | any |
     /// | `yolo` | `labels/SPLIT/NAME.txt`, images in `images/SPLIT`; `SPLIT/labels` and `SPLIT/images`; the places in `data.yaml`; a list `SPLIT.txt`. Names in `classes.txt`, `obj.names` or `data.yaml` | any |
     ///
@@ -54,7 +66,8 @@ impl DetectionSet {
         format: DetectionFormat,
         options: &DetectionOptions,
     ) -> Result<Self> {
-        formats::open(root.as_ref(), split, format, options).map(Self::new)
+        let root = root.as_ref();
+        Self::new(root, formats::open(root, split, format, options)?)
     }
 
     /// A COCO file, and the folder that its file names begin at. Images are in the order of their
@@ -73,7 +86,8 @@ impl DetectionSet {
         options: &DetectionOptions,
     ) -> Result<Self> {
         let folders = [images.as_ref().to_path_buf()];
-        coco::read(annotations.as_ref(), &folders, options, None).map(Self::new)
+        let annotations = annotations.as_ref();
+        Self::new(annotations, coco::read(annotations, &folders, options, None)?)
     }
 
     /// The images of a folder, each with a Pascal VOC file `NAME.xml` in another. Columns and rows
@@ -92,7 +106,8 @@ impl DetectionSet {
         options: &DetectionOptions,
     ) -> Result<Self> {
         let images = of_folder(images.as_ref())?;
-        voc::read(images, annotations.as_ref(), options, None).map(Self::new)
+        let annotations = annotations.as_ref();
+        Self::new(annotations, voc::read(images, annotations, options, None)?)
     }
 
     /// The images of a folder, each with a text file `NAME.txt` in another: a line
@@ -113,7 +128,7 @@ impl DetectionSet {
     ) -> Result<Self> {
         let labels = labels.as_ref();
         let (images, names) = (of_folder(images.as_ref())?, yolo::Names::in_folder(labels));
-        yolo::read(images, &[labels.into()], &names, options).map(Self::new)
+        Self::new(labels, yolo::read(images, &[labels.into()], &names, options)?)
     }
 
     /// The file of image `index`; `None` beyond the end.

@@ -42,6 +42,7 @@ mod tests;
 
 use std::sync::Arc;
 
+use pad_metrics::coco::CocoId;
 use pad_ops::ImageSize;
 
 #[cfg(feature = "scenes")]
@@ -84,6 +85,8 @@ pub struct Object {
 pub struct LabelledImage {
     /// Its number in the file, or its place. Unique in a set.
     pub id: i64,
+    /// What its file calls it where that is a text and no number.
+    pub text_id: Option<String>,
     /// Name, for results and messages.
     pub name: String,
     /// Height and width, pixels.
@@ -93,6 +96,12 @@ pub struct LabelledImage {
 }
 
 impl LabelledImage {
+    /// What COCO's results call it: its text, or else its number, so that they fit the set's own
+    /// file.
+    pub fn coco_id(&self) -> CocoId {
+        self.text_id.as_deref().map_or_else(|| self.id.into(), CocoId::from)
+    }
+
     /// The same labels in an image of another size.
     ///
     /// # Errors

@@ -51,6 +51,7 @@ impl DetectionScenes {
             });
             let labelled = LabelledImage {
                 id: (number as i64).saturating_add(1),
+                text_id: None,
                 name: format!("scene_{number:05}"),
                 size,
                 objects: objects.collect(),

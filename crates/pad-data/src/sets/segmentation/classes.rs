@@ -165,8 +165,7 @@ impl Classes {
     pub(super) fn read(path: &Path) -> Result<(Self, String, String)> {
         let text = read_text(path, PAGE_BYTES)?;
         let fault = |what: String| Error::Entry { path: path.into(), what };
-        let file: File =
-            toml::from_str(&text).map_err(|error| fault(error.to_string().trim_end().into()))?;
+        let file: File = toml::from_str(&text).map_err(|error| fault(in_line(&text, &error)))?;
         if !(1..=255).contains(&file.classes.len()) {
             let found = file.classes.len();
             return Err(fault(format!("`classes`: expected 1 to 255 names, found {found}")));
@@ -206,6 +205,14 @@ impl Classes {
     }
 }
 
+/// What is wrong with a text, in one line: that of the library draws the place below it.
+fn in_line(text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start));
+    let line = before.map(|before| before.matches('\n').count() + 1);
+    let what = error.message().escape_debug();
+    line.map_or_else(|| what.to_string(), |line| format!("line {line}: {what}"))
+}
+
 /// Colour `class` of Pascal VOC: the bits of the number, dealt to red, green and blue in turn,
 /// highest first.
 fn voc_color(class: usize) -> Color {
@@ -237,5 +244,19 @@ mod tests {
         assert_eq!(refused(0), "`classes` is 0, expected 1 to 255 names");
         assert_eq!(refused(256), "`classes` is 256, expected 1 to 255 names");
         assert!(Classes::new(vec!["x"; 255]).is_ok());
+    }
+
+    #[test]
+    fn faults_of_a_file_are_one_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("classes.toml");
+        for (text, expected) in [
+            ("classes = [\"a\"]\nclases = 3\n", "classes.toml: line 2: unknown field `clases`"),
+            ("classes = [\"a\"", "classes.toml: line 1: "),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let error = Classes::read(&path).unwrap_err().to_string();
+            assert!(error.contains(expected) && error.lines().count() == 1, "{error}");
+        }
     }
 }

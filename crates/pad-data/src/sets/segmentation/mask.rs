@@ -9,7 +9,7 @@ use super::{ClassMap, Classes};
 use crate::{
     Error, Result,
     draw::Color,
-    image::{DecodeOptions, Image, Pixels, damaged, read},
+    image::{DecodeOptions, Image, Pixels, damaged, read, upright_png},
 };
 
 /// The colour of pixels between objects in Pascal VOC's masks.
@@ -28,7 +28,7 @@ fn stored(path: &Path, options: &DecodeOptions) -> Result<Stored> {
     let damaged =
         |error: png::DecodingError| damaged(path, ::image::ImageFormat::Png, error.to_string());
     let bytes_limit = usize::try_from(options.max_alloc_bytes).unwrap_or(usize::MAX);
-    let mut decoder = Decoder::new_with_limits(Cursor::new(bytes), Limits { bytes: bytes_limit });
+    let mut decoder = Decoder::new_with_limits(Cursor::new(&bytes), Limits { bytes: bytes_limit });
     decoder.set_transformations(Transformations::IDENTITY);
     let mut reader = decoder.read_info().map_err(damaged)?;
     let info = reader.info();
@@ -57,6 +57,8 @@ fn stored(path: &Path, options: &DecodeOptions) -> Result<Stored> {
             })
             .collect();
     }
+    // As the orientation of an image is applied, so is that of a mask.
+    let (size, samples) = upright_png(&bytes, size, samples)?;
     Ok(Stored { size, color, depth, samples })
 }
 

@@ -4,6 +4,7 @@ pub(super) mod coco;
 mod cvat;
 mod flir;
 mod hit_uav;
+mod label_studio;
 mod llvip;
 pub(super) mod voc;
 pub(super) mod yolo;
@@ -18,10 +19,11 @@ use crate::{
 
 /// All formats. Where a folder is opened without a name of one, the first that it looks like is
 /// taken.
-static FORMATS: [Format<DetectionOptions, Opened>; 7] = [
+static FORMATS: [Format<DetectionOptions, Opened>; 8] = [
     flir::FORMAT,
     llvip::FORMAT,
     hit_uav::FORMAT,
+    label_studio::FORMAT,
     coco::FORMAT,
     cvat::FORMAT,
     voc::FORMAT,

@@ -30,6 +30,8 @@ pub(super) struct Images {
 pub(super) struct Listed {
     pub(super) path: PathBuf,
     pub(super) id: i64,
+    /// What the file calls it where that is no number.
+    pub(super) text_id: Option<String>,
     pub(super) name: String,
     pub(super) size: ImageSize,
     pub(super) objects: Vec<Object>,
@@ -80,7 +82,7 @@ impl Images {
         }
         left_out.images += faults.close(path, "images", all)?;
         warn_of_repeated(path, &list);
-        number(path, &mut list);
+        number(&mut list);
         list.sort_by_key(|(_, image)| image.id);
         for (place, (key, _)) in list.iter().enumerate() {
             places.insert(key.clone(), Some(place));
@@ -145,29 +147,22 @@ fn listed(
         Some(size) => size,
         None => found()?,
     };
-    Ok(Listed { path, id: 0, name: name.into(), size, objects: Vec::new() })
+    Ok(Listed { path, id: 0, text_id: None, name: name.into(), size, objects: Vec::new() })
 }
 
 /// Numbers the images: by their own number, or, for one that is called by a text, after the others
-/// in the order of the file.
-fn number(path: &Path, list: &mut [(Key, Listed)]) {
+/// in the order of the file. Results call it by its text.
+fn number(list: &mut [(Key, Listed)]) {
     let last = list.iter().filter_map(|(key, _)| key.number()).max().unwrap_or(0).max(0);
     let mut free = last;
-    let mut texts = 0;
     for (key, image) in list {
-        image.id = key.number().unwrap_or_else(|| {
-            texts += 1;
-            free = free.saturating_add(1);
-            free
-        });
-    }
-    if texts > 0 {
-        tracing::warn!(
-            "{}: {texts} images are called by texts: results have numbers from {} in their place, in the \
-             order of the file",
-            path.display(),
-            last.saturating_add(1)
-        );
+        match key {
+            Key::Number(number) => image.id = *number,
+            Key::Text(text) => {
+                free = free.saturating_add(1);
+                (image.id, image.text_id) = (free, Some(text.clone()));
+            }
+        }
     }
 }
 

@@ -10,11 +10,12 @@ mod values;
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use self::{categories::Categories, images::Images, objects::Reader};
 use super::super::{
-    BoxClasses, LeftOut,
+    BoxClasses, LabelledImage, LeftOut,
     entry::{DetectionOptions, Entry, Numbers, Opened},
 };
 use crate::{
@@ -43,7 +44,7 @@ pub(super) const FORMAT: Format<DetectionOptions, Opened> = Format {
 
 /// The annotations of a part, with its name. COCO's own files have a year in their names; two years
 /// are an error.
-fn annotations(root: &Path, split: &str) -> Option<(String, Result<PathBuf>)> {
+pub(super) fn annotations(root: &Path, split: &str) -> Option<(String, Result<PathBuf>)> {
     let named = [root.join(split), root.join("annotations").join(split)];
     let is_json = |path: &&PathBuf| path.extension().is_some_and(|found| found == "json");
     if let Some(file) = named.iter().filter(is_json).find(|path| path.is_file()) {
@@ -98,7 +99,7 @@ fn annotations(root: &Path, split: &str) -> Option<(String, Result<PathBuf>)> {
 }
 
 /// Folders in which the images of a part may lie, best first.
-fn folders(root: &Path, part: &str, file: &Path) -> Vec<PathBuf> {
+pub(super) fn folders(root: &Path, part: &str, file: &Path) -> Vec<PathBuf> {
     let mut folders = Vec::new();
     for prefix in ["", "instances_"] {
         let Some(part) = part.strip_prefix(prefix) else { continue };
@@ -136,9 +137,10 @@ pub(in super::super) fn read(
         Images::of(path, file.images, given.unwrap_or(folders), options, &mut left_out)?;
     let reader = Reader { path, categories: &categories, classes: &classes, options };
     reader.add(file.annotations, &mut images, &mut left_out)?;
-    let entries = images
-        .into_list()
-        .into_iter()
-        .map(|image| Entry::new(image.path, image.id, image.name, image.size, image.objects));
+    let entries = images.into_list().into_iter().map(|image| {
+        let images::Listed { path, id, text_id, name, size, objects } = image;
+        let labelled = LabelledImage { id, text_id, name, size, objects };
+        Entry { path, labelled: Arc::new(labelled) }
+    });
     Ok(Opened { entries: entries.collect(), classes, left_out })
 }

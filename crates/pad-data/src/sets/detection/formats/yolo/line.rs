@@ -4,6 +4,9 @@ use pad_ops::ImageSize;
 
 use super::super::super::assembly::Labelled;
 
+/// Shares beyond this are no rounding and no box that reaches out of its image.
+const FARTHEST: f64 = 2.0;
+
 /// Reads one line: the class, and a box `x y width height` or an outline `x1 y1 x2 y2 ...` of three
 /// corners or more, in shares of the image's sides. The numbers stand apart by spaces, tabs, commas or
 /// semicolons. `extra` numbers behind the box are key points. Errors are texts.
@@ -30,6 +33,10 @@ pub(super) fn object(
     for text in numbers {
         let value = text.parse::<f64>();
         values.push(value.map_err(|_| format!("expected a number, found `{}`", short(text)))?);
+    }
+    let shares = if is_box { &values[..4] } else { &values[..] };
+    if let Some(number) = shares.iter().find(|number| number.abs() > FARTHEST) {
+        return Err(format!("expected shares of the image's sides, found {number} (pixels?)"));
     }
     let edges = match (is_box, &values[..]) {
         (true, &[x, y, width, height, ..]) => {
@@ -102,6 +109,9 @@ mod tests {
         assert_eq!(wrong("2 0.5 0.5 0.5 0.5"), "expected a class below 2, found `2`");
         assert_eq!(wrong("-1 0.5 0.5 0.5 0.5"), "expected a class below 2, found `-1`");
         assert_eq!(wrong("0 0.5 0.5 a 0.5"), "expected a number, found `a`");
+        let pixels = "expected shares of the image's sides, found 30 (pixels?)";
+        assert_eq!(wrong("0 30 20 24 24"), pixels);
+        assert_eq!(wrong("0 0.2 30 0.2 44 0.6 44"), pixels);
         assert!(read("0 nan 0.2 0.3 0.4 0.5 0.6", 0).unwrap().1[0].is_nan());
     }
 }

@@ -1,4 +1,8 @@
-//! The XML file of CVAT for a whole set (`CVAT for images 1.1`).
+//! The XML files of CVAT for a whole set: `CVAT for images 1.1`, and `CVAT for video 1.1`, whose
+//! tracks go over the frames.
+
+mod shapes;
+mod tracks;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,6 +12,10 @@ use std::{
 use pad_ops::ImageSize;
 use roxmltree::Node;
 
+use self::{
+    shapes::object,
+    tracks::{Tracks, tracks},
+};
 use super::super::{
     BoxClasses, LeftOut,
     assembly::{Assembly, Labelled},
@@ -17,6 +25,7 @@ use super::super::{
 };
 use crate::{
     Error, Result,
+    image::EXTENSIONS,
     sets::{
         faults::Faults,
         format::Format,
@@ -58,9 +67,40 @@ fn file(root: &Path, split: &str) -> Option<(PathBuf, bool)> {
 struct Read {
     /// The part that it belongs to; `None` if the file does not say.
     part: Option<String>,
-    name: String,
+    name: Name,
     size: Option<ImageSize>,
     objects: Vec<Result<Labelled, String>>,
+}
+
+/// What the file calls an image.
+enum Name {
+    Of(String),
+    /// The frame of a video, in files `frame_000000.png`; one without objects need not be there.
+    Frame {
+        number: u64,
+        needed: bool,
+    },
+}
+
+impl Name {
+    /// The names that its file may have.
+    fn spelt(&self) -> Vec<String> {
+        match self {
+            Self::Of(name) => vec![name.clone()],
+            Self::Frame { number, .. } => {
+                EXTENSIONS.iter().map(|kind| format!("frame_{number:06}.{kind}")).collect()
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for Name {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Of(name) => name.escape_debug().fmt(f),
+            Self::Frame { number, .. } => write!(f, "frame_{number:06}.png"),
+        }
+    }
 }
 
 fn read(
@@ -79,7 +119,8 @@ fn read(
             let found = root.tag_name().name().escape_debug();
             return Err(fault(format!("expected an element `annotations`, found `{found}`")));
         }
-        Ok(children(root, "image").map(image).collect())
+        let images: Vec<Read> = children(root, "image").map(image).collect();
+        Ok(if images.is_empty() { frames(root) } else { images })
     })?;
     let parts = names_of(split);
     let is_part = |image: &Read| {
@@ -126,19 +167,25 @@ fn read(
             folders
         }
     };
-    let mut pictures = Pictures::best(&folders, kept.iter().map(|image| image.name.as_str()));
+    let spelt: Vec<String> = kept.iter().flat_map(|image| image.name.spelt()).collect();
+    let mut pictures = Pictures::best(&folders, spelt.iter().map(String::as_str));
     let (all, mut faults) = (kept.len(), Faults::new(options.max_faulty));
     let mut found = Vec::with_capacity(all);
     let mut taken: BTreeMap<PathBuf, String> = BTreeMap::new();
     for image in kept {
-        let place = pictures.exact(&image.name).or_else(|| pictures.alike(&image.name));
+        let names = image.name.spelt();
+        let exact = names.iter().find_map(|name| pictures.exact(name));
+        let place = exact.or_else(|| names.iter().find_map(|name| pictures.alike(name)));
+        if let (None, Name::Frame { needed: false, .. }) = (&place, &image.name) {
+            continue;
+        }
         let missing = || {
-            let name = image.name.escape_debug();
-            fault(format!("expected the file {}/{name}, found none", pictures.folder().display()))
+            let (name, folder) = (&image.name, pictures.folder().display());
+            fault(format!("expected the file {folder}/{name}, found none"))
         };
         let size = |path: &Path| image.size.map_or_else(|| header_size(path), Ok);
         let checked = place.ok_or_else(missing).and_then(|path| {
-            match taken.insert(path.clone(), image.name.clone()) {
+            match taken.insert(path.clone(), image.name.to_string()) {
                 Some(first) => Err(fault(format!("`{}` and `{first}` are one file", image.name))),
                 None => Ok((size(&path)?, path)),
             }
@@ -154,16 +201,22 @@ fn read(
     for ((file, size, image), id) in found.into_iter().zip(1..) {
         let mut objects = Vec::with_capacity(image.objects.len());
         for labelled in image.objects {
-            let name = image.name.escape_debug();
+            let name = &image.name;
             assembly.add(labelled, size, &mut objects, |what| fault(format!("{name}: {what}")))?;
         }
-        entries.push(Entry::new(file, id, image.name, size, objects));
+        let name = match image.name {
+            Name::Of(name) => name,
+            Name::Frame { .. } => {
+                file.file_name().unwrap_or_default().to_string_lossy().into_owned()
+            }
+        };
+        entries.push(Entry::new(file, id, name, size, objects));
     }
     let left_out = assembly.close(path, "objects")?;
     Ok(Opened { entries, classes, left_out })
 }
 
-/// One image. What is no area (points, lines, tags) is not an object.
+/// One image.
 fn image(node: Node<'_, '_>) -> Read {
     let side = |name| {
         let side = attribute(node, name).ok()?;
@@ -171,77 +224,37 @@ fn image(node: Node<'_, '_>) -> Read {
     };
     let size = side("height").zip(side("width"));
     let shapes = node.children().filter(|child| child.is_element());
-    let objects = shapes.filter_map(|shape| {
-        let edges = match shape.tag_name().name() {
-            "box" => edges(shape),
-            "polygon" => around(shape),
-            "ellipse" => ellipse(shape),
-            "mask" => window(shape),
-            _ => return None,
-        };
-        let label = shape.attribute("label").unwrap_or_default().trim();
-        Some(match label.is_empty() {
-            true => Err("expected an attribute `label`, found none".into()),
-            false => edges.map(|bbox| Labelled { name: label.into(), bbox, difficult: false }),
-        })
-    });
+    let objects = shapes.filter_map(|shape| object(shape, shape.attribute("label").unwrap_or("")));
     Read {
         part: node.attribute("subset").filter(|part| !part.is_empty()).map(String::from),
-        name: node.attribute("name").unwrap_or_default().into(),
+        name: Name::Of(node.attribute("name").unwrap_or_default().into()),
         size: size.map(|(height, width)| ImageSize::new(height, width)),
         objects: objects.collect(),
     }
 }
 
-/// A box, or that around a turned one. Errors are texts.
-fn edges(node: Node<'_, '_>) -> Result<[f64; 4], String> {
-    let number = |name| attribute(node, name);
-    let [left, top, right, bottom] =
-        [number("xtl")?, number("ytl")?, number("xbr")?, number("ybr")?];
-    let turn = if node.has_attribute("rotation") { number("rotation")? } else { 0.0 };
-    if turn == 0.0 {
-        return Ok([left, top, right, bottom]);
+/// The frames of a video: those with objects of its tracks, and those that its description counts.
+fn frames(root: Node<'_, '_>) -> Vec<Read> {
+    let Tracks { count, objects } = tracks(root);
+    let numbers: BTreeSet<u64> =
+        (0..count).chain(objects.keys().map(|(_, frame)| *frame)).collect();
+    let mut parts: BTreeSet<Option<String>> =
+        objects.keys().map(|(part, _)| part.clone()).collect();
+    if parts.is_empty() {
+        parts.insert(None);
     }
-    let (sine, cosine) = (turn.to_radians().sin().abs(), turn.to_radians().cos().abs());
-    let (x, y) = ((left + right) / 2.0, (top + bottom) / 2.0);
-    let (wide, high) = ((right - left) / 2.0, (bottom - top) / 2.0);
-    let (across, down) = (wide * cosine + high * sine, wide * sine + high * cosine);
-    Ok([x - across, y - down, x + across, y + down])
-}
-
-/// The box around an outline `x,y;x,y;...`. Errors are texts.
-fn around(node: Node<'_, '_>) -> Result<[f64; 4], String> {
-    let text = node.attribute("points").unwrap_or_default();
-    let point = |pair: &str| {
-        let (x, y) = pair.split_once(',')?;
-        Some([x.trim().parse::<f64>().ok()?, y.trim().parse::<f64>().ok()?])
-    };
-    let points: Option<Vec<[f64; 2]>> = text.split(';').map(point).collect();
-    let points = points.filter(|points| points.len() >= 3);
-    let points =
-        points.ok_or("`points`: expected at least 3 points `x,y` with `;` between them")?;
-    let extreme = |axis: usize, first: f64, choose: fn(f64, f64) -> f64| {
-        points.iter().map(|point| point[axis]).fold(first, choose)
-    };
-    let (low, high) = (f64::INFINITY, f64::NEG_INFINITY);
-    Ok([
-        extreme(0, low, f64::min),
-        extreme(1, low, f64::min),
-        extreme(0, high, f64::max),
-        extreme(1, high, f64::max),
-    ])
-}
-
-/// The box around an ellipse. Errors are texts.
-fn ellipse(node: Node<'_, '_>) -> Result<[f64; 4], String> {
-    let number = |name| attribute(node, name);
-    let (x, y, across, down) = (number("cx")?, number("cy")?, number("rx")?, number("ry")?);
-    Ok([x - across, y - down, x + across, y + down])
-}
-
-/// The window of a mask. Errors are texts.
-fn window(node: Node<'_, '_>) -> Result<[f64; 4], String> {
-    let number = |name| attribute(node, name);
-    let (left, top) = (number("left")?, number("top")?);
-    Ok([left, top, left + number("width")?, top + number("height")?])
+    let mut all = Vec::new();
+    let mut objects = objects;
+    for part in parts {
+        for &number in &numbers {
+            let objects = objects.remove(&(part.clone(), number));
+            all.push(Read {
+                part: part.clone(),
+                name: Name::Frame { number, needed: objects.is_some() },
+                size: None,
+                objects: objects.unwrap_or_default(),
+            });
+        }
+    }
+    all
 }

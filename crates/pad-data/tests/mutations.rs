@@ -1,9 +1,11 @@
-//! The laws of the fuzz targets of labels, on their seeds and on damaged copies of them.
+//! The laws of the fuzz targets of images and labels, on their seeds and on damaged copies of them.
 
 #[path = "../../../fuzz/fuzz_targets/common/mod.rs"]
 mod common;
+#[path = "../../../fuzz/fuzz_targets/pictures/mod.rs"]
+mod pictures;
 
-use std::fs;
+use std::{fs, path::PathBuf};
 
 use pad_ops::rng::Key;
 use pad_testkit::repository;
@@ -11,12 +13,22 @@ use pad_testkit::repository;
 /// Number of damaged copies of each seed.
 const COPIES: u64 = 120;
 
-/// Seeds of a target, and copies with some bytes replaced, left out or repeated.
-fn inputs(target: &str) -> Vec<Vec<u8>> {
-    let folder = repository().join("fuzz/seeds").join(target);
+/// Files of a folder, sorted.
+fn files(folder: &str) -> Vec<PathBuf> {
+    let folder = repository().join(folder);
     let mut files: Vec<_> =
         fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
+    files
+}
+
+/// Seeds of a target, and copies of them.
+fn inputs(target: &str) -> Vec<Vec<u8>> {
+    damaged(files(&format!("fuzz/seeds/{target}")))
+}
+
+/// Files, and copies with some bytes replaced, left out or repeated.
+fn damaged(files: Vec<PathBuf>) -> Vec<Vec<u8>> {
     let mut inputs = Vec::new();
     for (number, file) in (0..).zip(files) {
         let seed = fs::read(file).unwrap();
@@ -72,6 +84,27 @@ fn voc_files_hold_the_law() {
 #[test]
 fn cvat_files_hold_the_law() {
     check("cvat", "annotations.xml", "cvat", &[false]);
+}
+
+#[test]
+fn files_of_label_studio_hold_the_law() {
+    check("label_studio", "annotations/train.json", "label-studio", &[false]);
+}
+
+#[test]
+fn images_hold_the_law() {
+    for (target, name) in [
+        ("png", "a.png"),
+        ("npy", "a.npy"),
+        ("frames", "a.seq"),
+        ("thermal_jpeg", "a.jpg"),
+        ("flir", "a.jpg"),
+    ] {
+        inputs(target).iter().for_each(|bytes| pictures::check(bytes, name));
+    }
+    let mut layouts = files("tests/golden/cases/I07");
+    layouts.retain(|file| file.extension().is_some_and(|kind| kind == "tif"));
+    damaged(layouts).iter().for_each(|bytes| pictures::check(bytes, "a.tif"));
 }
 
 #[test]

@@ -1,0 +1,105 @@
+//! XML files of CVAT.
+
+use std::fs;
+
+use pad_data::Dataset;
+
+use super::support::{
+    SQUARE, boxes, case, check_square, classes, copy_all, names, open_at, text, train,
+};
+
+#[test]
+fn cvat_xml_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    copy_all(&case("N00/train"), &folder.path().join("images/train"));
+    copy_all(&case("N00/val"), &folder.path().join("images/val"));
+    let square = "<box label=\"person\" occluded=\"0\" xtl=\"30.00\" ytl=\"20.00\" xbr=\"54.00\" ybr=\"44.00\"/>";
+    let outline =
+        "<polygon label=\"car\" points=\"30.00,20.00;54.00,20.00;54.00,44.00\" z_order=\"0\"/>";
+    let turned =
+        "<box label=\"car\" xtl=\"32\" ytl=\"27\" xbr=\"52\" ybr=\"37\" rotation=\"90.0\"/>";
+    let points = "<points label=\"car\" points=\"1,1\"/><tag label=\"hot\"/>";
+    let image = |id: usize, name: &str, part: &str, shapes: &str| {
+        format!(
+            "<image id=\"{id}\" name=\"{name}\" subset=\"{part}\" width=\"80\" height=\"64\">{shapes}</image>"
+        )
+    };
+    let write = |images: String| {
+        let text = format!(
+            "<?xml version=\"1.0\" encoding=\"utf-8\"?><annotations><version>1.1</version>{images}</annotations>"
+        );
+        fs::write(folder.path().join("annotations.xml"), text).unwrap();
+    };
+    let train_images = image(0, "im000.png", "Train", square)
+        + &image(1, "im001.png", "Train", outline)
+        + &image(2, "im002.png", "Train", turned)
+        + &image(3, "im003.png", "Train", points);
+    write(train_images.clone() + &image(4, "im000.png", "Validation", square));
+    let set = train(&folder).unwrap();
+    assert_eq!(names(&set), ["car", "person"]);
+    let found = boxes(&set);
+    assert_eq!(found[..2], [vec![SQUARE], vec![SQUARE]]);
+    let off = found[2][0].iter().zip([37.0, 22.0, 47.0, 42.0]).map(|(a, b)| (a - b).abs());
+    assert!(off.into_iter().all(|off| off < 1e-9));
+    assert!(found[3].is_empty());
+    check_square(&open_at(folder.path(), "val", "cvat", &Default::default()).unwrap(), 1);
+    let none = text(open_at(folder.path(), "test", "cvat", &Default::default()), &folder);
+    assert_eq!(
+        none,
+        "ROOT/annotations.xml: expected images of the subset `test`, found subsets Train, Validation (name the part \
+         `annotations.xml` for all)"
+    );
+    // One bad shape, one missing image.
+    write(
+        train_images
+            + &image(5, "im009.png", "Train", square)
+            + &image(
+                6,
+                "im004.png",
+                "Train",
+                "<box label=\"car\" xtl=\"x\" ytl=\"0\" xbr=\"1\" ybr=\"1\"/>",
+            ),
+    );
+    let set = train(&folder).unwrap();
+    assert_eq!((set.len(), set.left_out().images, set.left_out().faulty), (5, 1, 1));
+}
+
+/// `CVAT for video 1.1`: an object is a track over the frames.
+#[test]
+fn tracks_of_a_video_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let images = folder.path().join("images");
+    fs::create_dir_all(&images).unwrap();
+    for frame in 0..4 {
+        let to = images.join(format!("frame_{frame:06}.PNG"));
+        fs::copy(case(&format!("N00/train/im00{frame}.png")), to).unwrap();
+    }
+    let shape = |frame: &str, outside: u8| {
+        format!(
+            "<box frame=\"{frame}\" outside=\"{outside}\" occluded=\"0\" keyframe=\"1\" xtl=\"30\" ytl=\"20\" \
+             xbr=\"54\" ybr=\"44\"/>"
+        )
+    };
+    let write = |tracks: &str| {
+        let text = format!(
+            "<annotations><version>1.1</version><meta><task><size>4</size></task></meta>{tracks}</annotations>"
+        );
+        fs::write(folder.path().join("annotations.xml"), text).unwrap();
+    };
+    let person = format!("{}{}{}", shape("0", 0), shape("1", 0), shape("2", 1));
+    let car = shape("1", 0);
+    write(&format!(
+        "<track id=\"0\" label=\"person\">{person}</track><track id=\"1\" label=\"car\">{car}</track>"
+    ));
+    let set = open_at(folder.path(), "annotations.xml", "auto", &Default::default()).unwrap();
+    assert_eq!(names(&set), ["car", "person"]);
+    // The third frame shows nothing any more, the fourth never did.
+    assert_eq!(boxes(&set), [vec![SQUARE], vec![SQUARE; 2], vec![], vec![]]);
+    assert_eq!(classes(&set), [1, 1, 0]);
+    // A frame with an object needs its file, and its number.
+    let bad = format!("{person}{}{}", shape("9", 0), shape("x", 0));
+    write(&format!("<track label=\"person\">{bad}</track>"));
+    let set = open_at(folder.path(), "annotations.xml", "auto", &Default::default()).unwrap();
+    assert_eq!((boxes(&set).concat().len(), set.left_out().faulty), (2, 1));
+    assert_eq!(set.left_out().images, 1);
+}
