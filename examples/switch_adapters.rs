@@ -1,5 +1,5 @@
 //! One frozen backbone, two named adapters, switched from frame to frame without building again: a camera with a noisy
-//! sensor and a black-hot one share the weights, each with about 1% of its own.
+//! sensor and a black-hot one share the weights, and each has a few of its own.
 //!
 //!     cargo run --release --example switch_adapters    # some seconds, needs nothing: rendered scenes
 //!

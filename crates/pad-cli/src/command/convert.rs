@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use pad::{
     Scale,
-    checkpoint::{Backbone, BackboneOptions, FloatType, Format, save},
+    checkpoint::{Backbone, BackboneOptions, Checkpoint, FloatType, Format, save},
     params::Role,
 };
 
@@ -23,7 +23,7 @@ use crate::{
     run::Result,
     tools::{
         output::{Replace, print},
-        weights::{ASSET, SCALE_OPTION, in_flags},
+        weights::{ASSET, SCALE_OPTION, backbone_options, in_flags},
     },
 };
 
@@ -119,6 +119,9 @@ pub(crate) fn run(program: &Program) -> Result<()> {
     let (opened, mut said) = open(program)?;
     let base = opened.backbone_source().to_string();
     let mut checkpoint = opened.into_checkpoint();
+    if program.to != Names::Original {
+        without_task(&mut checkpoint);
+    }
     if program.merge {
         checkpoint = checkpoint.merge_lora()?;
         said.push("low-rank adapters merged into the weights".into());
@@ -157,6 +160,15 @@ pub(crate) fn run(program: &Program) -> Result<()> {
     print(said.join("\n"))
 }
 
+/// Takes the description of a segmentor or detector away, whose heads are left out.
+fn without_task(checkpoint: &mut Checkpoint) {
+    let tasks = ["segmentor", "detector"];
+    if tasks.iter().any(|task| checkpoint.remove_metadata(task).is_some()) {
+        checkpoint.remove_metadata("format");
+        checkpoint.remove_metadata("classes");
+    }
+}
+
 /// Whether a tensor is an encoder's, or CLIP's projection beside it.
 fn is_encoder(name: &str) -> bool {
     Role::of(name).is_backbone() || name == "proj"
@@ -164,13 +176,17 @@ fn is_encoder(name: &str) -> bool {
 
 /// The input, with the adapters laid on it, and what there is to say of them.
 fn open(program: &Program) -> Result<(Backbone, Vec<String>)> {
-    // Heads of downstream models are kept: no readers of their files, which take them away.
     let of_output = program.to == Names::Original;
     let prefix = program.from_prefix.as_ref().or(program.prefix.as_ref().filter(|_| !of_output));
-    let options = BackboneOptions::default()
+    // The original's names hold heads of downstream models, too; others an encoder: the readers of
+    // their files take heads away.
+    let options = match of_output {
+        true => BackboneOptions::default().with_named(ASSET, pad::assets::VIT_PICO_RGB),
+        false => backbone_options(),
+    };
+    let options = options
         .with_prefix(prefix.cloned())
         .with_key(program.key.clone())
-        .with_named(ASSET, pad::assets::VIT_PICO_RGB)
         .with_reader(pad::ssl::read_backbone)
         .with_any_backbone(program.any_backbone)
         .with_scale(program.adapter_scale);
