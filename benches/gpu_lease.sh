@@ -56,7 +56,7 @@ run() {
     why=
     if [ "$status" != 0 ]; then
         # What the program itself said last, e.g. that there is no device.
-        why=$(grep -E '^(error|.*Error)\b' "$out/$stage.log" | tail -1)
+        why=$(grep -E '(^|: )error|Error\b|panicked' "$out/$stage.log" | tail -1)
         [ -z "$why" ] || why=",\"error\":$(quoted "$why")"
     fi
     say "{\"stage\":\"$stage\",\"command\":$(quoted "${*##*/pad-gpu/}"),\"status\":$status,\"took_s\":$(

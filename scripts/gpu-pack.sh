@@ -31,8 +31,10 @@ if [ $stand_in = 1 ]; then
     build=("${CARGO:-cargo}" test --locked --no-run -p pad-ir "${flags[@]}")
 else
     scripts/cuda-env.sh "$target/cuda"
+    # Not before `source`, which would undo it: the build script of candle's kernels reads it too.
+    export CUDA_COMPUTE_CAP=${CUDA_COMPUTE_CAP:-90}
     # shellcheck disable=SC1091
-    CUDA_COMPUTE_CAP=${CUDA_COMPUTE_CAP:-90} source "$target/cuda/env.sh"
+    source "$target/cuda/env.sh"
     build=("${CARGO:-cargo}" bench --locked --no-run -p pad-ir --features cuda "${flags[@]}")
 fi
 folder=$target/gpu

@@ -48,8 +48,7 @@ fn attention_kernels() {
 pub(super) fn branch_operands(shapes: &[Vec<usize>], dtype: DType) -> Vec<Tensor> {
     let operand = |(shape, salt): (&Vec<usize>, u64)| {
         let scale = match shape[..] {
-            // A gate has one row.
-            [outputs, inputs] if outputs > 1 => (inputs as f64).powf(-0.5),
+            [_, inputs] => (inputs as f64).powf(-0.5),
             _ => 1.0,
         };
         (numbers(shape, DType::F32, salt) * scale)?.to_dtype(dtype)
@@ -230,8 +229,8 @@ fn mlp_branches() {
         MlpCase { residue: Residue::Gamma, strength: Strength::Learnable, ..plain },
         MlpCase { residue: Residue::Factors, strength: Strength::Fixed, biases: false, ..plain },
         // Both norms' sums beyond shared memory, one within it.
-        MlpCase { sizes: [1, 2, 1600, 3, 2], strength: gated, adapter_norm: true, ..plain },
-        MlpCase { sizes: [1, 2, 1600, 3, 2], ..plain },
+        MlpCase { sizes: [1, 3, 1600, 3, 7], strength: gated, adapter_norm: true, ..plain },
+        MlpCase { sizes: [1, 3, 1600, 3, 7], ..plain },
         MlpCase { sizes: [1, 3, 5, 9, 3], biases: false, keep: Keep::Nothing, ..plain },
         MlpCase { strength: Strength::Fixed, dropout: 0.25, ..plain },
         MlpCase { strength: Strength::Learnable, adapter_norm: true, ..plain },
