@@ -52,7 +52,7 @@ settings! {
         /// Normalisation: msip, downstream, imagenet, clip, MEAN,STD of values in 0..1, or auto
         /// (that of the weights, if known)
         normalize: Auto<Normalize> = Auto::Auto, value_name = "NAME";
-        /// Number of input channels: 1 or 3
+        /// Number of input channels: 1, 3, or more bands up to 64 (pretraining only)
         in_channels: usize = 3, value_name = "N";
     }
     "Weights" {
