@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use candle_core::Device;
-use pad_adapter::{AdapterConfig, Scale, params::ParamStore, vit::ViTConfig};
+use pad_adapter::{AdapterConfig, AdapterKind, Scale, params::ParamStore, vit::ViTConfig};
 use pad_data::{
     Dataset, Loader, LoaderConfig,
     image::{DecodeOptions, Image, Pixels},
@@ -27,6 +27,7 @@ const FULL: Paradigm = Paradigm::Full { layer_decay: None };
 #[derive(Clone, Copy)]
 struct Case {
     paradigm: Paradigm,
+    adapter: AdapterKind,
     batch: usize,
     layer_scale: bool,
     checkpointing: bool,
@@ -37,6 +38,7 @@ struct Case {
 
 const PLAIN: Case = Case {
     paradigm: PAD,
+    adapter: AdapterKind::Pad,
     batch: 16,
     layer_scale: false,
     checkpointing: false,
@@ -45,13 +47,15 @@ const PLAIN: Case = Case {
 };
 
 /// What allocators keep weighs more in the small ones and in those that keep little.
-const CASES: [Case; 6] = [
+const CASES: [Case; 8] = [
     PLAIN,
     Case { batch: 8, layer_scale: true, ..PLAIN },
     Case { paradigm: FULL, batch: 8, ..PLAIN },
     Case { batch: 4, corridor: [0.8, 1.25], ..PLAIN },
     Case { checkpointing: true, corridor: [0.8, 1.25], ..PLAIN },
     Case { precision: MatmulPrecision::Bf16, corridor: [0.8, 1.25], ..PLAIN },
+    Case { adapter: AdapterKind::Lora, ..PLAIN },
+    Case { adapter: AdapterKind::Houlsby, corridor: [0.8, 1.25], ..PLAIN },
 ];
 
 fn settings(case: Case) -> MemorySettings {
@@ -63,10 +67,11 @@ fn settings(case: Case) -> MemorySettings {
     }
 }
 
-fn config(paradigm: Paradigm, layer_scale: bool) -> MaeConfig {
-    let adapter = paradigm.has_adapters().then(AdapterConfig::default);
+fn config(Case { paradigm, adapter, layer_scale, .. }: Case) -> MaeConfig {
+    let kind = paradigm.has_adapters().then_some(adapter);
+    let (adapter, lora) = (kind.and_then(AdapterKind::adapter), kind.and_then(AdapterKind::lora));
     let layer_scale = layer_scale.then_some(1e-5);
-    let encoder = ViTConfig { adapter, layer_scale, ..ViTConfig::small(16) };
+    let encoder = ViTConfig { adapter, lora, layer_scale, ..ViTConfig::small(16) };
     MaeConfig { encoder, decoder_embed_dim: 256, decoder_num_heads: 8, ..Default::default() }
 }
 
@@ -86,11 +91,14 @@ fn weights_are_counted() {
         ViTConfig { adapter: Some(AdapterConfig::default()), ..ViTConfig::small(16) },
         ViTConfig { adapter: Some(learnable), layer_scale: Some(1.0), ..ViTConfig::tiny(8) },
         ViTConfig::tiny(16).clip(),
+        ViTConfig { adapter: AdapterKind::Houlsby.adapter(), ..ViTConfig::tiny(16) },
+        ViTConfig { lora: AdapterKind::Dora.lora(), ..ViTConfig::tiny(16) },
     ];
     for encoder in encoders {
         let config = MaeConfig { encoder, decoder_depth: 2, ..Default::default() };
         for paradigm in [PAD, FULL, Paradigm::DecoderOnly] {
-            if paradigm.has_adapters() != encoder.adapter.is_some() {
+            let adapted = encoder.adapter.is_some() || encoder.lora.is_some();
+            if paradigm.has_adapters() != adapted {
                 continue;
             }
             let store = store(paradigm, &config);
@@ -111,8 +119,7 @@ fn weights_are_counted() {
 #[cfg(target_os = "linux")]
 fn runs_take_what_was_predicted() {
     for (index, case) in CASES.into_iter().enumerate() {
-        let predicted =
-            config(case.paradigm, case.layer_scale).step_memory(&settings(case)).unwrap().total();
+        let predicted = config(case).step_memory(&settings(case)).unwrap().total();
         let output = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "one_case", "--ignored", "--nocapture", "--test-threads=1"])
             .env(CASE, index.to_string())
@@ -163,8 +170,8 @@ fn one_case() {
     let Some(index) = std::env::var(CASE).ok().and_then(|case| case.parse::<usize>().ok()) else {
         return;
     };
-    let Case { paradigm, batch, layer_scale, checkpointing, precision, .. } = CASES[index];
-    let config = config(paradigm, layer_scale);
+    let Case { paradigm, batch, checkpointing, precision, .. } = CASES[index];
+    let config = config(CASES[index]);
     let store = store(paradigm, &config);
     let mae = store.build(|vb| Mae::new(&config, vb)).unwrap();
     let mae = mae.with_checkpointing(checkpointing).with_matmul_precision(precision);

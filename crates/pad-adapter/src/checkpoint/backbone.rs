@@ -307,7 +307,7 @@ impl Backbone {
             }
         }
         let (checkpoint, report, pooling) =
-            checkpoint.to_ours_pooled(options.format, options.scale, options.model)?;
+            checkpoint.into_ours_pooled(options.format, options.scale, options.model)?;
         let unknown: BTreeSet<&str> = report.unknown().into_iter().collect();
         checkpoint.expect_finite(|name| !unknown.contains(name))?;
         let config = match &report.unresolved {

@@ -60,13 +60,13 @@ impl Checkpoint {
         scale: Option<Scale>,
         model: Option<ViTConfig>,
     ) -> Result<(Self, ConversionReport)> {
-        let (converted, report, _) = self.to_ours_pooled(format, scale, model)?;
+        let (converted, report, _) = self.into_ours_pooled(format, scale, model)?;
         Ok((converted, report))
     }
 
     /// [`Checkpoint::to_ours_known`], and the layers that pool the encoder's tokens, which the
     /// result leaves out.
-    pub(in crate::checkpoint) fn to_ours_pooled(
+    pub(in crate::checkpoint) fn into_ours_pooled(
         self,
         format: Option<Format>,
         scale: Option<Scale>,
