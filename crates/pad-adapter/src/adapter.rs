@@ -192,6 +192,12 @@ impl AdapterConfig {
 /// At first `up` and all biases are zero, so a network with fresh adapters gives the same output as
 /// without.
 ///
+/// `x` is the residual stream after attention, not its norm, `mlp` the MLP's raw output; both are
+/// (.., D), (B, N, D) tokens or (B, H, W, D) pixels alike. [`Adapter::forward`] is the whole
+/// tail of a plain block, [`Adapter::delta`] what to add in a block with layer scale or drop path,
+/// [`Adapter::scales`] how strongly it acts on each token. [`ParamStore`](crate::params::ParamStore)
+/// makes its tensors variables and leaves the rest of the network frozen.
+///
 /// Its tensors (`vb` stands at the block, names as in the original repository):
 /// `adaptmlp.adapter_layer_norm_before.{weight,bias}` (D), `adaptmlp.down_proj.{weight (K, D), bias
 /// (K)}`, `adaptmlp.up_proj.{weight (D, K), bias (D)}`, `adaptmlp.scale` (1) for learnable scales

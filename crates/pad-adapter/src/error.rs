@@ -12,6 +12,16 @@ const LONGEST: usize = 4000;
 
 /// A fault of a configuration, a file or an input. Every variant names the thing, expected before
 /// found.
+///
+/// ```
+/// use pad_adapter::{Error, vit::ViTConfig};
+/// let error = ViTConfig { depth: 0, ..ViTConfig::tiny(16) }.validate().unwrap_err();
+/// assert!(matches!(&error, Error::Config { what: "vit", faults } if faults.len() == 1));
+/// assert_eq!(error.to_string(), "vit: `depth` is 0, expected at least 1");
+/// // `?` takes it into code that returns candle's `Result`.
+/// let candle: candle_core::Error = error.into();
+/// assert!(candle.to_string().contains("`depth` is 0"));
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -129,6 +139,15 @@ fn at(path: &Path) -> String {
 }
 
 /// `Result` with this crate's [`Error`].
+///
+/// ```
+/// use pad_adapter::vit::{PatchGrid, ViTConfig};
+/// fn patches(config: &ViTConfig) -> pad_adapter::Result<usize> {
+///     config.grid().map(PatchGrid::len)
+/// }
+/// assert_eq!(patches(&ViTConfig::base(16))?, 196);
+/// # Ok::<(), pad_adapter::Error>(())
+/// ```
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// So that `?` works in code that returns candle's `Result`, such as a model's `forward`.

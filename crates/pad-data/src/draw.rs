@@ -30,6 +30,39 @@ use crate::{
 };
 
 /// A picture of 8-bit RGB pixels to draw on. Everything outside is clipped.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use pad_data::{ImageSize, draw::Canvas, image::{Image, Pixels}, rect::Rect, rle::Rle};
+/// use pad_data::{transform::Normalize, window::Window};
+/// let size = ImageSize::new(2, 2);
+/// let counts = Image::new(size, 1, Pixels::U16(vec![7000, 7100, 7200, 7300]))?;
+/// let window = Window::Fixed { low: 7000.0, high: 7300.0 };
+/// let mut picture = Canvas::from_image(&counts, Some(&window))?;
+/// assert_eq!((picture.pixel(0, 0), picture.pixel(1, 1)), (Some([0; 3]), Some([255; 3])));
+/// // Masks, heat, removed patches and boxes over it.
+/// let mask = Rle::within(size, Rect::from_xywh(0, 0, 1, 1), |_, _| true)?;
+/// picture.overlay_mask(&mask, [200, 0, 0], 1.0)?;
+/// assert_eq!(picture.pixel(0, 0), Some([200, 0, 0]));
+/// picture.overlay_heat(ImageSize::square(1), &[f32::NAN], (0.0, 1.0), 0.5)?; // NaN: unchanged
+/// picture.cover_patches(size, &[false, true, false, false], [0, 0, 9])?;
+/// assert_eq!(picture.pixel(0, 1), Some([0, 0, 9]));
+/// // Larger, side by side, saved.
+/// let mut large = picture.enlarged(8);
+/// large.outline([2.0, 2.0, 9.0, 9.0], [0, 255, 0], 1);
+/// assert_eq!((large.size(), large.pixel(2, 2)), (ImageSize::square(16), Some([0, 255, 0])));
+/// large.paste(&picture, 0, 0);
+/// let heat = Canvas::from_heat(ImageSize::new(1, 2), &[0.0, f32::NAN], (0.0, 1.0))?;
+/// assert_eq!(heat.pixel(0, 1), Some([0; 3]));
+/// let sheet = Canvas::tiled(&[vec![large, heat.stretched(ImageSize::square(16))]], 2, [255; 3]);
+/// assert_eq!(sheet.size().width, 16 + 2 + 16);
+/// let folder = tempfile::tempdir().unwrap();
+/// sheet.save_png(folder.path().join("sheet.png"))?;
+/// // The input of a network, back to levels.
+/// let input = Tensor::zeros((1, 4, 4), DType::F32, &Device::Cpu)?;
+/// assert_eq!(Canvas::from_tensor(&input, &Normalize::imagenet())?.size(), ImageSize::square(4));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Canvas {
     size: ImageSize,

@@ -1,6 +1,12 @@
 //! Infrared image data for training: 8- and 16-bit images, MSIP, augmentations, a threaded loader,
 //! rendered scenes.
 //!
+//! A [`Dataset`] gives samples by index, a [`Transform`] makes tensors of them, a [`Loader`] makes
+//! batches (B, C, H, W), f32, normalised. Sizes are height before width. 8-bit pixels are levels of 0 to
+//! 255; 16-bit ones are counts and radiometric ones kelvin, which a [`window::Window`] takes to
+//! levels. Class maps have a `u8` a pixel, 255 for none; boxes are left, top, right and bottom edge
+//! in pixels.
+//!
 //! | module | what |
 //! |---|---|
 //! | [`dataset`] | the one trait of all sets, and adaptors: subsets, repetition, concatenation |
@@ -43,6 +49,10 @@
 //! assert_eq!(seen, 8); // the incomplete third batch is left out
 //! # Ok::<(), pad_data::Error>(())
 //! ```
+//!
+//! A set of your own is an implementation of [`Dataset`]: [`dataset`] has one of 20 lines. Labelled
+//! sets on disk are [`sets::segmentation::SegmentationSet`] and [`sets::detection::DetectionSet`];
+//! without any data there are [`scenes`].
 
 pub mod ahead;
 pub mod dataset;

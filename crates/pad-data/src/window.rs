@@ -21,6 +21,17 @@ const GAIN_BAND: (f64, f64) = (0.1, 99.9);
 
 /// How values become levels of 0 to 255. Values outside of a band are clipped; 8-bit images stay
 /// unchanged: a gain control was applied to them before they were stored.
+///
+/// ```
+/// use pad_data::{ImageSize, image::{Image, Pixels}, window::Window};
+/// let counts = Image::new(ImageSize::new(1, 3), 1, Pixels::U16(vec![7000, 7100, 7300]))?;
+/// let window: Window = Window::Fixed { low: 7000.0, high: 7200.0 };
+/// window.validate()?;
+/// let levels = window.apply(counts)?;
+/// assert_eq!(levels.into_pixels(), Pixels::F32(vec![0.0, 127.5, 255.0])); // clipped
+/// assert_eq!(Window::default(), Window::Percentile { low: 1.0, high: 99.0 });
+/// # Ok::<(), pad_data::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Window {
@@ -67,6 +78,14 @@ impl Default for Window {
 
 /// The calibration of linear counts: `kelvin = count * kelvin_per_count`. Radiometric cameras give
 /// such counts; for the counts of others only a percentile window makes sense.
+///
+/// ```
+/// use pad_data::window::{Sensor, Window};
+/// // 0 to 100 degrees Celsius in hundredths of a kelvin.
+/// let Window::Fixed { low, high } = Sensor::TLINEAR_10_MK.celsius(0.0, 100.0)? else { panic!() };
+/// assert!((low - 27_315.0).abs() < 1e-6 && (high - 37_315.0).abs() < 1e-6);
+/// # Ok::<(), pad_data::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sensor {
@@ -366,6 +385,11 @@ impl Counts {
 
 /// Returns the `percent`-th percentile (0 to 100) of finite values, interpolated linearly between
 /// the two nearest ranks (numpy's default); 0 without values. `values` is reordered.
+///
+/// ```
+/// use pad_data::window::percentile;
+/// assert_eq!(percentile(&mut [4.0, 1.0, 2.0, 3.0], 50.0), 2.5);
+/// ```
 pub fn percentile(values: &mut [f32], percent: f64) -> f64 {
     let place = Place::of(percent, values.len());
     if values.is_empty() {

@@ -5,6 +5,15 @@ use std::path::PathBuf;
 use pad_metrics::{CocoError, MetricsError};
 
 /// An error of a configuration, a model, a batch, a file or an evaluation.
+///
+/// ```
+/// use pad_heads::{Error, detection::DetectionHeadsConfig};
+/// let config =
+///     DetectionHeadsConfig { nms_threshold: -1.0, score_threshold: 2.0, ..Default::default() };
+/// let error = config.validate(5).unwrap_err();
+/// let Error::Config { faults, .. } = &error else { panic!("{error}") };
+/// assert_eq!(faults.len(), 2); // all at once
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -104,4 +113,14 @@ impl Error {
 }
 
 /// `Result` with this crate's [`Error`].
+///
+/// ```
+/// use pad_heads::segmentation::Augmentation;
+/// fn count(augmentation: &Augmentation) -> pad_heads::Result<usize> {
+///     augmentation.validate()?;
+///     Ok(augmentation.scales.len() * if augmentation.flip { 2 } else { 1 })
+/// }
+/// assert_eq!(count(&Augmentation { scales: vec![0.5, 1.0], flip: true })?, 4);
+/// # Ok::<(), pad_heads::Error>(())
+/// ```
 pub type Result<T, E = Error> = std::result::Result<T, E>;

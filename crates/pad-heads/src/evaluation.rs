@@ -7,6 +7,31 @@ use serde_json::Value;
 use crate::error::Result;
 
 /// Something that measures a model.
+///
+/// ```
+/// use pad_heads::{EvaluationReport, Evaluator};
+/// struct Accuracy(f64);
+/// impl EvaluationReport for Accuracy {
+///     fn metrics(&self) -> Vec<(String, f64)> { vec![("accuracy".into(), self.0)] }
+///     fn score(&self) -> Option<f64> { Some(self.0) }
+///     fn summary(&self) -> String { format!("accuracy {:.2}", self.0) }
+/// }
+/// /// A model that always says yes, on labels.
+/// struct Yes(Vec<bool>);
+/// impl Evaluator for Yes {
+///     type Report = Accuracy;
+///     fn evaluate(&self, stopped: &dyn Fn() -> bool) -> pad_heads::Result<Option<Accuracy>> {
+///         if stopped() {
+///             return Ok(None);
+///         }
+///         let right = self.0.iter().filter(|label| **label).count();
+///         Ok(Some(Accuracy(right as f64 / self.0.len() as f64)))
+///     }
+/// }
+/// let report = Yes(vec![true, true, false, true]).evaluate(&|| false)?.unwrap();
+/// assert_eq!((report.score(), report.summary().as_str()), (Some(0.75), "accuracy 0.75"));
+/// # Ok::<(), pad_heads::Error>(())
+/// ```
 pub trait Evaluator {
     /// The result.
     type Report: EvaluationReport;
@@ -20,6 +45,20 @@ pub trait Evaluator {
 }
 
 /// The result of an evaluation.
+///
+/// ```
+/// use pad_data::sets::segmentation::Classes;
+/// use pad_heads::{EvaluationReport, segmentation::SegmentationReport};
+/// use pad_metrics::confusion::Confusion;
+/// let mut confusion = Confusion::new(2, None)?;
+/// confusion.add(&[0, 1, 1, 1], &[0, 0, 1, 1])?; // predictions, labels
+/// let classes = Classes::new(["ground", "person"])?;
+/// let report = SegmentationReport::new(classes, confusion, 1, None);
+/// // IoU 1/2 and 2/3.
+/// assert!((report.score().unwrap() - 7.0 / 12.0).abs() < 1e-12);
+/// assert!(report.metrics().iter().any(|(name, value)| name == "aAcc" && *value == 0.75));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub trait EvaluationReport {
     /// The defined metrics by name, e.g. `AP`.
     fn metrics(&self) -> Vec<(String, f64)>;
@@ -64,6 +103,52 @@ impl From<Best> for (f64, usize) {
 /// checkpoint of the highest score as the best. The metrics reach the logs as `val/<name>`. What is
 /// measured before the first update is logged and is never the best, since there is no checkpoint
 /// of it.
+///
+/// ```
+/// use pad_heads::{Best, Evaluation, EvaluationReport, Evaluator};
+/// use pad_train::{
+///     BoxError, EpochStream, Losses, Mode, Parameter, Schedule, Sgd, SgdConfig, Task, Trainer,
+///     TrainerConfig, candle_core::{Device, Var},
+/// };
+/// # struct Square(Var);
+/// # impl Task for Square {
+/// #     type Batch = ();
+/// #     fn losses(&self, (): &(), _: Mode) -> Result<Losses, BoxError> {
+/// #         Ok(Losses::new(self.0.sqr()?.sum_all()?))
+/// #     }
+/// #     fn images_in(&self, (): &()) -> usize { 1 }
+/// # }
+/// # struct Score(f64);
+/// # impl EvaluationReport for Score {
+/// #     fn metrics(&self) -> Vec<(String, f64)> { vec![("score".into(), self.0)] }
+/// #     fn score(&self) -> Option<f64> { Some(self.0) }
+/// #     fn summary(&self) -> String { self.0.to_string() }
+/// # }
+/// /// Measures how near to 0 the number is that the run makes small.
+/// struct Nearness(Var);
+/// impl Evaluator for Nearness {
+///     type Report = Score;
+///     fn evaluate(&self, _: &dyn Fn() -> bool) -> pad_heads::Result<Option<Score>> {
+///         Ok(Some(Score(1.0 - f64::from(self.0.to_vec1::<f32>()?[0].abs()))))
+///     }
+/// }
+/// # let x = Var::new(&[1_f32], &Device::Cpu)?;
+/// # let config = SgdConfig { momentum: 0.0, ..Default::default() };
+/// # let sgd = Sgd::new(vec![Parameter::new("x", x.clone())], config)?;
+/// # let task = Square(x.clone());
+/// # let mut batches = EpochStream::new(1, |_, first, stride| {
+/// #     Ok::<_, BoxError>((first..1).step_by(stride).map(|_| Ok::<_, BoxError>(())))
+/// # });
+/// # let config = TrainerConfig { epochs: 2, ..Default::default() };
+/// let mut evaluation = Evaluation::new(Nearness(x)).with_every_epochs(Some(1)).with_start(false);
+/// let mut trainer =
+///     Trainer::new(config, Schedule::constant(0.25), sgd)?.with_hook(&mut evaluation);
+/// trainer.run(&task, &mut batches)?; // x is 1/2 after an epoch of one step, then 1/4
+/// drop(trainer);
+/// assert_eq!(evaluation.best(), Some(Best { score: 0.75, step: 2 }));
+/// assert_eq!(evaluation.newest().and_then(EvaluationReport::score), Some(0.75));
+/// # Ok::<(), BoxError>(())
+/// ```
 pub struct Evaluation<E: Evaluator> {
     evaluator: E,
     every_epochs: Option<usize>,

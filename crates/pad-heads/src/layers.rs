@@ -67,6 +67,16 @@ impl ConvTranspose2x2 {
     ///
     /// # Errors
     /// Tensors that `vb` lacks.
+    ///
+    /// ```
+    /// use candle_core::{DType, Device, Tensor};
+    /// use candle_nn::VarBuilder;
+    /// use pad_heads::layers::ConvTranspose2x2;
+    /// let layer = ConvTranspose2x2::new(4, VarBuilder::zeros(DType::F32, &Device::Cpu))?;
+    /// let x = Tensor::ones((1, 4, 3, 5), DType::F32, &Device::Cpu)?;
+    /// assert_eq!(layer.forward(&x)?.dims(), [1, 4, 6, 10]);
+    /// # Ok::<(), pad_heads::Error>(())
+    /// ```
     pub fn new(channels: usize, vb: VarBuilder) -> Result<Self> {
         Self::between(channels, channels, vb)
     }
@@ -221,6 +231,20 @@ impl BatchNorm {
 
     /// Shares the statistics of training among all processes of a group, as
     /// [`pad_ops::batch_norm2d_synced`] does. Every process must call it.
+    ///
+    /// ```
+    /// use candle_core::{DType, Device, Tensor};
+    /// use candle_nn::{VarBuilder, VarMap};
+    /// use pad_heads::layers::BatchNorm;
+    /// use pad_ops::{Mode, SumOver, rng::Key};
+    /// let vars = VarMap::new();
+    /// let mut norm = BatchNorm::new(1, VarBuilder::from_varmap(&vars, DType::F32, &Device::Cpu))?;
+    /// norm.synchronize(&SumOver::new(|_| Ok(()))); // a group of one, see `sum_over`
+    /// let x = Tensor::new(&[[[[1_f32, 3.0]]]], &Device::Cpu)?;
+    /// let y = norm.forward(&x, Mode::Train(Key::new(0)))?.flatten_all()?.to_vec1::<f32>()?;
+    /// assert!((y[1] - 1.0).abs() < 1e-5);
+    /// # Ok::<(), pad_heads::Error>(())
+    /// ```
     pub fn synchronize(&mut self, over: &SumOver) {
         self.over = Some(over.clone());
     }
@@ -259,6 +283,19 @@ impl BatchNorm {
 }
 
 /// Returns the sum over the processes of `group`, for [`BatchNorm::synchronize`].
+///
+/// ```
+/// use std::sync::Arc;
+/// use candle_core::{DType, Device};
+/// use candle_nn::VarBuilder;
+/// use pad_heads::layers::{ConvNormRelu, sum_over};
+/// use pad_train::{Collective, SingleProcess};
+/// let group: Arc<dyn Collective> = Arc::new(SingleProcess); // or threads, MPI, NCCL
+/// let mut layer = ConvNormRelu::new(2, 4, 3, VarBuilder::zeros(DType::F32, &Device::Cpu))?;
+/// layer.synchronize(&sum_over(&group));
+/// assert_eq!(group.world_size(), 1);
+/// # Ok::<(), pad_heads::Error>(())
+/// ```
 pub fn sum_over(group: &Arc<dyn Collective>) -> SumOver {
     let group = Arc::clone(group);
     SumOver::new(move |values| Ok(group.all_reduce_sum(values)?))
@@ -311,6 +348,18 @@ impl ConvNormRelu {
     }
 
     /// See [`BatchNorm::synchronize`].
+    ///
+    /// ```
+    /// use candle_core::{DType, Device, Tensor};
+    /// use candle_nn::VarBuilder;
+    /// use pad_heads::layers::ConvNormRelu;
+    /// use pad_ops::{Mode, SumOver};
+    /// let mut layer = ConvNormRelu::new(2, 4, 3, VarBuilder::zeros(DType::F32, &Device::Cpu))?;
+    /// layer.synchronize(&SumOver::new(|_| Ok(())));
+    /// let x = Tensor::ones((1, 2, 5, 5), DType::F32, &Device::Cpu)?;
+    /// assert_eq!(layer.forward(&x, Mode::Eval)?.dims(), [1, 4, 5, 5]);
+    /// # Ok::<(), pad_heads::Error>(())
+    /// ```
     pub fn synchronize(&mut self, over: &SumOver) {
         self.norm.synchronize(over);
     }

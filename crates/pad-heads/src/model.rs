@@ -22,6 +22,15 @@ use crate::{
 };
 
 /// A network of a downstream task: a transformer with heads.
+///
+/// ```
+/// use pad_adapter::params::Role;
+/// use pad_heads::{TaskNetwork, detection::Detector, segmentation::Segmentor};
+/// /// What files of a network are marked with.
+/// fn kind<N: TaskNetwork>() -> &'static str { N::KIND }
+/// assert_eq!((kind::<Segmentor>(), kind::<Detector>()), ("segmentor", "detector"));
+/// assert_eq!(Segmentor::role_of("backbone.blocks.2.norm1.weight"), Role::Block(2));
+/// ```
 pub trait TaskNetwork: Sized + 'static {
     /// What a file of it is called, and the name of its configuration in there.
     const KIND: &'static str;
@@ -104,6 +113,37 @@ pub trait TaskNetwork: Sized + 'static {
 /// A network with the classes that it tells apart and its parameters:
 /// [`SegmentationModel`](crate::segmentation::SegmentationModel),
 /// [`DetectionModel`](crate::detection::DetectionModel).
+///
+/// ```
+/// use candle_core::Device;
+/// use pad_adapter::{checkpoint::Checkpoint, vit::ViTConfig};
+/// use pad_data::{sets::segmentation::Classes, transform::Normalize};
+/// use pad_heads::{Start, segmentation::{SegmentationModel, SegmentorConfig}};
+/// use pad_ops::{ImageSize, MatmulPrecision, rng::Key};
+///
+/// let vit = ViTConfig { image_size: ImageSize::square(32), ..ViTConfig::new(16, 16, 2, 2) };
+/// let classes = Classes::new(["ground", "person"])?;
+/// let start = Start::new(&Device::Cpu, Key::new(0));
+/// // `None`: no pre-trained backbone.
+/// let model = SegmentationModel::new(&SegmentorConfig::probe(vit, 2), classes, None, &start)?
+///     .with_normalize(Normalize::imagenet())
+///     .with_checkpointing(true)
+///     .with_matmul_precision(MatmulPrecision::F32);
+/// assert_eq!(model.changes().len(), 0); // what had to be done to fit a backbone
+/// assert!(model.device().is_cpu());
+/// let parameters = model.parameters(0.05); // for an optimiser
+/// assert!(parameters.iter().any(|one| one.name == "decode_head.conv_seg.weight"));
+///
+/// // A file holds weights, configuration, classes and input statistics; it is a backbone, too.
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("model.safetensors");
+/// model.save(&path)?;
+/// let opened = SegmentationModel::open(&path, &Device::Cpu)?;
+/// assert_eq!(opened.normalize, Some(Normalize::imagenet()));
+/// let mut file = Checkpoint::open(&path)?;
+/// assert_eq!(SegmentationModel::read_backbone(&mut file)?.unwrap().embed_dim, 16);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[non_exhaustive]
 pub struct TaskModel<N: TaskNetwork> {
     /// The network.
@@ -264,6 +304,25 @@ fn expect_classes<N: TaskNetwork>(config: &N::Config, classes: &N::Classes) -> R
 }
 
 /// Trains a network.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use candle_nn::VarBuilder;
+/// use pad_adapter::vit::ViTConfig;
+/// use pad_data::Batch;
+/// use pad_heads::{NetworkTask, segmentation::{Segmentor, SegmentorConfig}};
+/// use pad_ops::{ImageSize, Mode};
+/// use pad_train::Task;
+/// let vit = ViTConfig { image_size: ImageSize::square(32), ..ViTConfig::new(16, 16, 2, 2) };
+/// let vb = VarBuilder::zeros(DType::F32, &Device::Cpu);
+/// let segmentor = Segmentor::new(&SegmentorConfig::probe(vit, 2), vb)?;
+/// let task = NetworkTask::new(&segmentor); // what `Trainer::run` takes
+/// let images = Tensor::zeros((1, 3, 32, 32), DType::F32, &Device::Cpu)?;
+/// let labels = Tensor::zeros((1, 32, 32), DType::U8, &Device::Cpu)?;
+/// let losses = task.losses(&Batch::new(images, labels), Mode::Eval)?;
+/// assert!((losses.total.to_scalar::<f32>()? - 2_f32.ln()).abs() < 1e-5); // two equal logits
+/// # Ok::<(), pad_train::BoxError>(())
+/// ```
 pub struct NetworkTask<'a, N> {
     network: &'a N,
 }

@@ -53,6 +53,17 @@ impl Trained {
     /// `layer_decay` from each layer to the one below it (1: the same rate everywhere). Heads and
     /// pyramid have factor 1, block `i` and its adapter `layer_decay ^ (depth - i)`, patch
     /// embedding, class token and position table `layer_decay ^ (depth + 1)`.
+    ///
+    /// ```
+    /// use pad_adapter::params::Role;
+    /// use pad_heads::Trained;
+    /// let trained = Trained::AdaptersAndHeads;
+    /// assert!(trained.includes(Role::Head) && !trained.trains_backbone());
+    /// let factor = |role| trained.plan(0.5, 12).rate(role).map(|rate| rate.lr_factor);
+    /// assert_eq!(factor(Role::Head), Some(1.0));
+    /// assert_eq!(factor(Role::Adapter(10)), Some(0.25)); // 0.5 ^ (12 - 10)
+    /// assert_eq!(factor(Role::Block(10)), None);
+    /// ```
     pub fn plan(self, layer_decay: f64, depth: usize) -> Plan {
         Plan::of_roles(move |role| self.includes(role)).with_layer_decay(layer_decay, depth)
     }
@@ -99,6 +110,24 @@ pub(crate) fn unknown_name(
 ///
 /// Running statistics of batch norms are among the parameters, so that checkpoints hold them, but
 /// get no update.
+///
+/// ```
+/// use candle_core::Device;
+/// use pad_adapter::params::{ParamStore, Role};
+/// use pad_heads::parameters;
+/// use pad_ops::rng::Key;
+/// let store = ParamStore::scratch(&Device::Cpu, Key::new(0))
+///     .with_roles(|name| if name.starts_with("head") { Role::Head } else { Role::Other })
+///     .with_trained(|role| role == Role::Head);
+/// store.build(|vb| {
+///     candle_nn::linear(4, 4, vb.pp("body"))?;
+///     Ok::<_, pad_heads::Error>(candle_nn::linear(4, 2, vb.pp("head"))?)
+/// })?;
+/// let decays: Vec<_> =
+///     parameters(&store, 0.05).into_iter().map(|one| (one.name, one.weight_decay)).collect();
+/// assert_eq!(decays, [("head.bias".to_string(), 0.0), ("head.weight".to_string(), 0.05)]);
+/// # Ok::<(), pad_heads::Error>(())
+/// ```
 pub fn parameters(store: &ParamStore, weight_decay: f64) -> Vec<Parameter> {
     let parameter = |planned: pad_adapter::params::Planned| {
         if is_running_statistic(&planned.name) {

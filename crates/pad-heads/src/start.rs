@@ -16,6 +16,19 @@ use crate::{
 };
 
 /// How the parameters of a new model start, and which of them train.
+///
+/// ```
+/// use candle_core::Device;
+/// use pad_heads::{Start, Trained};
+/// use pad_ops::rng::Key;
+/// let start = Start::new(&Device::Cpu, Key::new(7));
+/// assert_eq!((start.trained, start.layer_decay), (Trained::Everything, 1.0));
+/// let start = start
+///     .with_trained(Trained::AdaptersAndHeads)
+///     .with_layer_decay(0.65)
+///     .with_fresh_adapters(true);
+/// assert_eq!((start.layer_decay, start.fresh_adapters), (0.65, true));
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Start {

@@ -66,6 +66,18 @@ impl Confusion {
     ///
     /// # Errors
     /// As [`Confusion::add`], for the first invalid image; the matrix is then unchanged.
+    ///
+    /// ```
+    /// use pad_metrics::confusion::Confusion;
+    /// // Two processes, or two halves of a set.
+    /// let mut first = Confusion::new(2, Some(255))?;
+    /// first.add_all(&[(&[0, 1], &[0, 1]), (&[1, 1], &[0, 255])])?;
+    /// let mut second = Confusion::new(2, Some(255))?;
+    /// second.add(&[0], &[1])?;
+    /// first.merge(&second)?;
+    /// assert_eq!((first.classes(), first.counts()), (2, &[1, 1, 1, 1][..]));
+    /// # Ok::<(), pad_metrics::MetricsError>(())
+    /// ```
     pub fn add_all(&mut self, images: &[(&[u8], &[u8])]) -> Result<(), MetricsError> {
         let parts: Vec<_> = images
             .par_iter()

@@ -5,6 +5,11 @@ use std::{io, path::PathBuf};
 use crate::coco::CocoId;
 
 /// Boxes, scores or a threshold that do not fit.
+///
+/// ```
+/// let error = pad_metrics::boxes::nms(&[[0.0, 0.0, 1.0, 1.0]], &[], 0.5).unwrap_err();
+/// assert!(error.to_string().starts_with("nms: `scores` is "), "{error}");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BoxesError {
@@ -23,6 +28,12 @@ pub enum BoxesError {
 }
 
 /// A mask that is invalid or of another size than its image.
+///
+/// ```
+/// use pad_metrics::{ImageSize, rle::Rle};
+/// let error = Rle::new(ImageSize::square(2), vec![1, 2]).unwrap_err(); // 3 of 4 pixels
+/// assert_eq!(error.what, "mask");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{what}` is {found}, expected {expected}")]
 #[non_exhaustive]
@@ -36,6 +47,14 @@ pub struct MaskError {
 }
 
 /// An error of class maps or of their number of classes.
+///
+/// ```
+/// use pad_metrics::{MetricsError, confusion::Confusion};
+/// assert_eq!(Confusion::new(300, None), Err(MetricsError::Classes { found: 300 }));
+/// let error = Confusion::new(2, None)?.add(&[0, 7], &[0, 1]).unwrap_err().to_string();
+/// assert_eq!(error, "image 0: the prediction of pixel 1 is 7, expected a class below 2");
+/// # Ok::<(), MetricsError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MetricsError {
@@ -90,6 +109,13 @@ pub enum MetricsError {
 }
 
 /// An error of annotations or results.
+///
+/// ```
+/// use pad_metrics::{CocoError, coco::results};
+/// let error = results("[{}]").unwrap_err(); // cut off, or another kind of file
+/// assert!(matches!(error, CocoError::Json { .. }));
+/// assert!(error.to_string().starts_with("results: missing field"), "{error}");
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CocoError {

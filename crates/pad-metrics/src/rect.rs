@@ -63,6 +63,15 @@ impl Rect {
     }
 
     /// Whether both have a pixel.
+    ///
+    /// ```
+    /// use pad_metrics::{ImageSize, rect::Rect};
+    /// let size = ImageSize::new(4, 7);
+    /// let middle = Rect::centred(size, ImageSize::square(2));
+    /// assert_eq!(middle, Rect { top: 1, left: 2, height: 2, width: 2 }); // 2.5, rounded to even
+    /// assert!(Rect::whole(size).meets(&middle) && middle.size() == ImageSize::square(2));
+    /// assert!(!middle.meets(&Rect::from_xywh(4, 0, 3, 4))); // it begins right of it
+    /// ```
     pub const fn meets(&self, other: &Self) -> bool {
         self.top < other.bottom()
             && other.top < self.bottom()

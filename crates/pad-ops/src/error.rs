@@ -3,6 +3,19 @@
 use candle_core::{DType, DeviceLocation};
 
 /// An error of an operator. Every variant names the operator and the argument.
+///
+/// ```
+/// # use candle_core::{DType, Device, Tensor};
+/// use pad_ops::Error;
+/// let x = Tensor::zeros((2, 3), DType::F32, &Device::Cpu)?;
+/// let weight = Tensor::zeros(4, DType::F32, &Device::Cpu)?;
+/// let error = pad_ops::layer_norm(&x, &weight, &weight, 1e-6).unwrap_err();
+/// assert!(matches!(&error, Error::Shape { op: "layer_norm", found, .. } if *found == [4]));
+/// // `?` takes it into code that returns candle's `Result`.
+/// let candle: candle_core::Error = error.into();
+/// assert!(candle.to_string().contains("layer_norm"));
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -84,6 +97,17 @@ pub enum Error {
 }
 
 /// `Result` with this crate's [`Error`].
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// fn attended(logits: &Tensor, values: &Tensor) -> pad_ops::Result<Tensor> {
+///     Ok(pad_ops::softmax(logits)?.matmul(values)?) // candle's errors too
+/// }
+/// let logits = Tensor::new(&[[0_f32, 0.0]], &Device::Cpu)?;
+/// let values = Tensor::new(&[[2_f32], [4.0]], &Device::Cpu)?;
+/// assert_eq!(attended(&logits, &values)?.to_vec2::<f32>()?, [[3.0]]);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Lets `?` convert in functions that return candle's `Result`, such as a model's `forward`.

@@ -45,6 +45,15 @@ pub fn open(path: &Path) -> io::Result<File> {
 ///
 /// # Errors
 /// As [`open`].
+///
+/// ```
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("numbers.bin");
+/// std::fs::write(&path, [1, 2, 3])?;
+/// assert_eq!(pad_ops::fs::read(&path)?, [1, 2, 3]);
+/// assert!(pad_ops::fs::read(folder.path()).is_err()); // a folder
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut file = open(path)?;
     let length = usize::try_from(file.metadata()?.len()).unwrap_or(0);
@@ -92,6 +101,17 @@ pub fn read_small(path: &Path, most: u64) -> io::Result<Vec<u8>> {
 ///
 /// # Errors
 /// As [`open`]; [`io::ErrorKind::InvalidData`] for bytes that are not UTF-8.
+///
+/// ```
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("note.txt");
+/// std::fs::write(&path, "night")?;
+/// assert_eq!(pad_ops::fs::read_to_string(&path)?, "night");
+/// std::fs::write(&path, [0xff])?;
+/// let error = pad_ops::fs::read_to_string(&path).unwrap_err();
+/// assert_eq!(error.kind(), std::io::ErrorKind::InvalidData);
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub fn read_to_string(path: &Path) -> io::Result<String> {
     String::from_utf8(read(path)?)
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "not UTF-8 text"))
@@ -131,6 +151,19 @@ fn kind(found: FileType) -> &'static str {
 /// written, and in the folders above `folder`. An absolute one that is absent is looked up by its
 /// last parts, as many as fit, in `folder` and the folders above: a tree that was moved as a whole
 /// still works. The caller must check that it is the right file.
+///
+/// ```
+/// use std::path::Path;
+/// let folder = tempfile::tempdir()?;
+/// let run = folder.path().join("runs/7");
+/// std::fs::create_dir_all(&run)?;
+/// std::fs::write(folder.path().join("vit.safetensors"), "")?;
+/// // A file in `runs/7` names it; it stands two folders above.
+/// let found = pad_ops::fs::find_from(&run, Path::new("vit.safetensors"));
+/// assert_eq!(found, Some(folder.path().join("vit.safetensors")));
+/// assert_eq!(pad_ops::fs::find_from(&run, Path::new("no/such.file")), None);
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub fn find_from(folder: &Path, path: &Path) -> Option<PathBuf> {
     if path.is_absolute() && path.exists() {
         return Some(path.to_path_buf());
@@ -240,6 +273,15 @@ pub fn sync_folder(folder: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// Any error of the file system.
+///
+/// ```
+/// let folder = tempfile::tempdir()?;
+/// let run = folder.path().join("runs/7");
+/// pad_ops::fs::create_folder(&run)?;
+/// pad_ops::fs::create_folder(&run)?; // it may be there
+/// assert!(run.is_dir());
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub fn create_folder(folder: &Path) -> io::Result<()> {
     point("create", folder)?;
     fs::create_dir_all(folder)
@@ -249,6 +291,16 @@ pub fn create_folder(folder: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// Any error of the file system.
+///
+/// ```
+/// let folder = tempfile::tempdir()?;
+/// let (old, new) = (folder.path().join("old"), folder.path().join("new"));
+/// std::fs::write(&old, "7")?;
+/// pad_ops::fs::rename(&old, &new)?;
+/// pad_ops::fs::sync_folder(folder.path())?;
+/// assert_eq!((std::fs::read(&new)?, old.exists()), (b"7".to_vec(), false));
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     point("rename", from)?;
     fs::rename(from, to)
@@ -258,6 +310,15 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// Any error of the file system.
+///
+/// ```
+/// let folder = tempfile::tempdir()?;
+/// let run = folder.path().join("runs/7");
+/// std::fs::create_dir_all(&run)?;
+/// pad_ops::fs::remove_folder(&folder.path().join("runs"))?;
+/// assert!(!run.exists());
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub fn remove_folder(folder: &Path) -> io::Result<()> {
     point("remove", folder)?;
     fs::remove_dir_all(folder)
@@ -265,6 +326,14 @@ pub fn remove_folder(folder: &Path) -> io::Result<()> {
 
 /// Removes temporary files that a killed [`write_atomic`] left in `folder`, best effort. No other
 /// process may be writing into it.
+///
+/// ```
+/// let folder = tempfile::tempdir()?;
+/// std::fs::write(folder.path().join("model.safetensors"), "whole")?;
+/// pad_ops::fs::remove_temporary(folder.path());
+/// assert_eq!(std::fs::read_dir(folder.path())?.count(), 1); // files of other names stay
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub fn remove_temporary(folder: &Path) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries.flatten() {

@@ -1,4 +1,21 @@
-//! Differentiable transformer operators for candle: correct gradients first, fast on the CPU.
+//! Differentiable operators of vision transformers for candle: correct gradients first, fast on the
+//! CPU.
+//!
+//! Each is a function of tensors, as candle's own, and takes part in `backward`: tokens are (B, N,
+//! D), images and maps (B, C, H, W). [`nn`] has the layers of `candle_nn` over them, under the same
+//! names; [`Mode`] and [`rng`] say whether dropout acts and what it draws; a ViT made of them, with
+//! adapters, is in the crate `pad-ir-adapter`.
+//!
+//! ```
+//! use candle_core::{Device, Tensor, Var};
+//! let logits = Var::new(&[[0_f32, 0.0]], &Device::Cpu)?;
+//! let shares = pad_ops::softmax(&logits)?;
+//! assert_eq!(shares.to_vec2::<f32>()?, [[0.5, 0.5]]);
+//! // The gradient of the first share: s (1 - s), and as much taken from the other.
+//! let gradients = shares.narrow(1, 0, 1)?.sum_all()?.backward()?;
+//! assert_eq!(gradients.get(&logits).unwrap().to_vec2::<f32>()?, [[0.25, -0.25]]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 //!
 //! | operator | gradient to | saved for the backward | fast path | reference |
 //! |---|---|---|---|---|

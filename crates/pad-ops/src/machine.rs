@@ -4,6 +4,10 @@ use std::sync::OnceLock;
 
 /// Returns the memory of this machine, or of the group of processes that this one is confined to,
 /// in bytes; `None` where the system does not say.
+///
+/// ```
+/// assert!(pad_ops::machine::memory_bytes().is_none_or(|bytes| bytes > 1 << 20));
+/// ```
 pub fn memory_bytes() -> Option<u64> {
     static BYTES: OnceLock<Option<u64>> = OnceLock::new();
     *BYTES.get_or_init(|| {

@@ -157,6 +157,15 @@ impl Key {
 
     /// Returns the same place for something known by its name (a parameter): the name's 64-bit
     /// FNV-1a hash is the sample.
+    ///
+    /// ```
+    /// use pad_ops::rng::{Key, Purpose};
+    /// // The first values of a parameter, whatever was built before it.
+    /// let init = Key::new(7).purpose(Purpose::Init);
+    /// let (weight, bias) = (init.named("fc1.weight"), init.named("fc1.bias"));
+    /// assert_eq!(weight, Key::new(7).named("fc1.weight").purpose(Purpose::Init));
+    /// assert_ne!(weight.stream().next_u64(), bias.stream().next_u64());
+    /// ```
     #[must_use]
     pub fn named(self, name: &str) -> Self {
         self.sample(hash(name))
@@ -208,6 +217,16 @@ impl Stream {
     }
 
     /// Moves to the `draw`-th 32-bit number of the stream, so that many threads can share one.
+    ///
+    /// ```
+    /// use pad_ops::rng::Key;
+    /// let mut whole = Key::new(1).stream();
+    /// let drawn: Vec<u32> = (0..8).map(|_| whole.next_u32()).collect();
+    /// let mut half = Key::new(1).stream(); // in another thread, say
+    /// half.seek(4);
+    /// assert_eq!(half.next_u32(), drawn[4]);
+    /// assert_eq!(half.next_u64() as u32, drawn[5]); // low word first
+    /// ```
     pub fn seek(&mut self, draw: u64) {
         self.0.set_word_pos(u128::from(draw));
     }
@@ -228,6 +247,22 @@ impl Stream {
     }
 
     /// Draws a uniform integer in `0..n` without bias (Lemire's method); 0 if `n` is 0.
+    ///
+    /// ```
+    /// use pad_ops::rng::Key;
+    /// let mut stream = Key::new(42).stream();
+    /// assert!(stream.below(6) < 6 && stream.below(1) == 0); // a die; no choice
+    /// assert!((0.0..1.0).contains(&stream.uniform_f32()));
+    /// assert!((2.0..3.0).contains(&stream.range_f64(2.0, 3.0)));
+    /// assert!(stream.bernoulli(1.0) && !stream.bernoulli(0.0));
+    /// assert!(stream.normal().abs() < 10.0);
+    /// let (mut values, mut bytes, mut order) = ([0_f32; 4], [0_u8; 4], [0, 1, 2, 3]);
+    /// stream.fill_uniform(&mut values);
+    /// stream.fill_bytes(&mut bytes);
+    /// stream.shuffle(&mut order);
+    /// order.sort_unstable();
+    /// assert_eq!(order, [0, 1, 2, 3]); // nothing is lost
+    /// ```
     pub fn below(&mut self, n: u64) -> u64 {
         if n == 0 {
             return 0;

@@ -22,11 +22,20 @@ pub fn shown(text: &str) -> Shown<'_> {
 }
 
 /// Returns a text as [`shown`] does, cut after `limit` characters.
+///
+/// ```
+/// assert_eq!(pad_ops::text::shown_up_to("abcdef", 4).to_string(), "abcd.. (2 more)");
+/// ```
 pub fn shown_up_to(text: &str, limit: usize) -> Shown<'_> {
     Shown { text, limit }
 }
 
 /// A text that is safe to print; see [`shown`].
+///
+/// ```
+/// let name: pad_ops::text::Shown<'_> = pad_ops::text::shown("a\tb");
+/// assert_eq!(format!("tensor `{name}`"), "tensor `a\\tb`");
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Shown<'a> {
     text: &'a str,

@@ -1,5 +1,6 @@
 //! The share of public functions and types whose documentation has an example that asserts
-//! something. It must not fall below what `examples.txt` holds for a crate;
+//! something. A method that is called by name in an example on the page of its type counts as
+//! having one; a type counts only by an example of its own. The share must not fall below what `examples.txt` holds for a crate;
 //! `UPDATE_EXAMPLES=1 cargo test -p pad-testkit --test examples` writes the shares anew.
 
 use std::{collections::BTreeMap, fs, path::PathBuf};
@@ -67,6 +68,19 @@ pub fn shown() {}
 /// it::shown();
 /// ```
 pub struct Silent;
+/// ```
+/// assert_eq!(it::Paged::new(1).add(2), 3);
+/// ```
+pub struct Paged;
+impl Paged {
+    /// Nothing.
+    pub fn new(n: u8) -> Self { Self }
+    /// Nothing, twice.
+    pub fn add(&self, n: u8) -> u8 { n }
+    /// Its name stands inside a longer one.
+    pub fn ad(&self) {}
+    fn private(&self) {}
+}
 impl Silent {
     /// ```no_run
     /// assert!(false);
@@ -84,6 +98,10 @@ pub trait Does { fn it(&self); }
     let found = examples_on_items("it", &root);
     let expected = [
         ("it::Does", false),
+        ("it::Paged", true),
+        ("it::Paged::ad", false),
+        ("it::Paged::add", true),
+        ("it::Paged::new", true),
         ("it::Silent", false),
         ("it::Silent::method", true),
         ("it::Silent::other", false),

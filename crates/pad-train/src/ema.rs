@@ -106,6 +106,12 @@ impl Ema {
     }
 
     /// Returns the settings.
+    ///
+    /// ```
+    /// use pad_train::{Ema, EmaConfig};
+    /// assert_eq!(Ema::new(&[], EmaConfig::default())?.config().decay, 0.9999);
+    /// # Ok::<(), pad_train::Error>(())
+    /// ```
     pub fn config(&self) -> EmaConfig {
         self.config
     }

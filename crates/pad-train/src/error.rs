@@ -8,12 +8,46 @@ use std::{
 use candle_core::{DType, Shape};
 
 /// An error of a task, of data or of a hook, whose types this crate does not know.
+///
+/// ```
+/// use pad_train::BoxError;
+/// fn read(name: &str) -> Result<u8, BoxError> {
+///     if name.is_empty() {
+///         return Err("a name is empty".into());
+///     }
+///     Ok(name.parse()?) // any error
+/// }
+/// assert_eq!(read("7")?, 7);
+/// assert_eq!(read("").unwrap_err().to_string(), "a name is empty");
+/// # Ok::<(), BoxError>(())
+/// ```
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// `Result` with this crate's [`Error`].
+///
+/// ```
+/// use pad_train::{Gradients, candle_core::{Device, Tensor}};
+/// fn clipped(tensor: Tensor) -> pad_train::Result<f64> {
+///     let mut gradients = Gradients::new(vec![Some(tensor)]);
+///     gradients.clip(1.0)?;
+///     gradients.global_norm()
+/// }
+/// let norm = clipped(Tensor::new(&[3_f64, 4.0], &Device::Cpu)?)?;
+/// assert!((norm - 1.0).abs() < 1e-6); // PyTorch divides by the norm + 1e-6
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// An error that stopped a training run. Every variant names the place.
+///
+/// ```
+/// use pad_train::{Error, Gradients, Sgd, SgdConfig};
+/// let mut sgd = Sgd::new(vec![], SgdConfig::default())?;
+/// let error = sgd.step(&Gradients::new(vec![]), -0.1, 0).unwrap_err();
+/// assert!(matches!(error, Error::LearningRate { found: -0.1 }));
+/// assert_eq!(error.to_string(), "learning rate: expected a finite number >= 0, found -0.1");
+/// # Ok::<(), pad_train::Error>(())
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -298,6 +332,15 @@ fn last_good(checkpoint: Option<&Path>) -> String {
 const LISTED: usize = 10;
 
 /// Differences between the expected tensors and those that were found.
+///
+/// ```
+/// use pad_train::TensorFaults;
+/// let mut faults = TensorFaults::default();
+/// assert!(faults.is_empty());
+/// faults.missing.push("norm.bias".into());
+/// let error = faults.into_result("model.safetensors").unwrap_err().to_string();
+/// assert_eq!(error, "model.safetensors: 1 tensor missing (norm.bias)");
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TensorFaults {
@@ -310,6 +353,19 @@ pub struct TensorFaults {
 }
 
 /// A tensor of another shape or dtype than expected.
+///
+/// ```
+/// use pad_train::{Error, Parameter, Sgd, SgdConfig, candle_core::{Device, Var}};
+/// let sgd = |values: &[f32]| -> Result<Sgd, Box<dyn std::error::Error>> {
+///     let var = Var::new(values, &Device::Cpu)?;
+///     Ok(Sgd::new(vec![Parameter::new("x", var)], SgdConfig::default())?)
+/// };
+/// let of_three = sgd(&[1.0, 2.0, 3.0])?.state()?;
+/// let Err(Error::Tensors { faults, .. }) = sgd(&[1.0])?.load_state(&of_three) else { panic!() };
+/// let wrong = &faults.wrong[0];
+/// assert_eq!((wrong.expected.as_str(), wrong.found.as_str()), ("[1] f32", "[3] f32"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WrongTensor {

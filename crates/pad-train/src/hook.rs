@@ -205,6 +205,43 @@ impl<H: Hook + ?Sized> Hook for &mut H {
 }
 
 /// The numbers of one optimisation step.
+///
+/// ```
+/// use pad_train::{
+///     BoxError, EpochStream, Flow, Hook, Losses, Mode, Parameter, Schedule, Sgd, SgdConfig,
+///     StepInfo, Task, Trainer, TrainerConfig, TrainerView, candle_core::{Device, Var},
+/// };
+/// struct Check;
+/// impl Hook for Check {
+///     fn name(&self) -> &str { "check" }
+///     fn after_step(&mut self, step: &StepInfo, _: &TrainerView<'_>) -> Result<Flow, BoxError> {
+///         // Two batches of 4 images an epoch; the loss is x^2, and x is 1, then 1/2.
+///         assert_eq!((step.images, step.lr), (4, 0.25));
+///         assert_eq!(step.loss, if step.step == 1 { 1.0 } else { 0.25 });
+///         assert_eq!(step.grad_norm, if step.step == 1 { 2.0 } else { 1.0 });
+///         assert!(step.images_per_s() >= 0.0);
+///         assert_eq!(step.scalars()[0], ("train/loss".to_string(), step.loss));
+///         Ok(Flow::Continue)
+///     }
+/// }
+/// # struct Square(Var); // the loss is the square of one number
+/// # impl Task for Square {
+/// #     type Batch = ();
+/// #     fn losses(&self, (): &(), _: Mode) -> Result<Losses, BoxError> {
+/// #         Ok(Losses::new(self.0.sqr()?.sum_all()?))
+/// #     }
+/// #     fn images_in(&self, (): &()) -> usize { 4 }
+/// # }
+/// # let task = Square(Var::new(&[1_f32], &Device::Cpu)?);
+/// # let config = SgdConfig { momentum: 0.0, ..Default::default() };
+/// # let sgd = Sgd::new(vec![Parameter::new("x", task.0.clone())], config)?;
+/// # let mut batches = EpochStream::new(2, |_, first, stride| {
+/// #     Ok::<_, BoxError>((first..2).step_by(stride).map(|_| Ok::<_, BoxError>(())))
+/// # });
+/// # let config = TrainerConfig { epochs: 1, ..Default::default() };
+/// Trainer::new(config, Schedule::constant(0.25), sgd)?.with_hook(Check).run(&task, &mut batches)?;
+/// # Ok::<(), BoxError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct StepInfo {
@@ -249,6 +286,14 @@ impl StepInfo {
 }
 
 /// The results of an epoch. Hooks that measure fill it, hooks that write read it.
+///
+/// ```
+/// use pad_train::EpochInfo;
+/// // What a hook that measures does; logs behind it write the number.
+/// let mut epoch = EpochInfo::default();
+/// epoch.metrics.insert("val/accuracy".to_string(), 0.75);
+/// assert_eq!((epoch.step, epoch.metrics["val/accuracy"]), (0, 0.75));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct EpochInfo {
@@ -263,6 +308,40 @@ pub struct EpochInfo {
 }
 
 /// What hooks can see of a run. Variables share their values with the model, so they are current.
+///
+/// ```
+/// use pad_train::{
+///     BoxError, EpochStream, Hook, Losses, Mode, Parameter, Schedule, Sgd, SgdConfig, Task,
+///     Trainer, TrainerConfig, TrainerView, candle_core::{Device, Var},
+/// };
+/// struct Check;
+/// impl Hook for Check {
+///     fn name(&self) -> &str { "check" }
+///     fn start(&mut self, view: &TrainerView<'_>) -> Result<(), BoxError> {
+///         assert_eq!((view.state.step, view.last_step), (0, 2)); // two batches, one epoch
+///         assert_eq!((view.parameters[0].name.as_str(), view.group.world_size()), ("x", 1));
+///         assert!(!view.stop_requested() && view.last_checkpoint.is_none());
+///         Ok(())
+///     }
+/// }
+/// # struct Square(Var); // the loss is the square of one number
+/// # impl Task for Square {
+/// #     type Batch = ();
+/// #     fn losses(&self, (): &(), _: Mode) -> Result<Losses, BoxError> {
+/// #         Ok(Losses::new(self.0.sqr()?.sum_all()?))
+/// #     }
+/// #     fn images_in(&self, (): &()) -> usize { 4 }
+/// # }
+/// # let task = Square(Var::new(&[1_f32], &Device::Cpu)?);
+/// # let config = SgdConfig { momentum: 0.0, ..Default::default() };
+/// # let sgd = Sgd::new(vec![Parameter::new("x", task.0.clone())], config)?;
+/// # let mut batches = EpochStream::new(2, |_, first, stride| {
+/// #     Ok::<_, BoxError>((first..2).step_by(stride).map(|_| Ok::<_, BoxError>(())))
+/// # });
+/// # let config = TrainerConfig { epochs: 1, ..Default::default() };
+/// Trainer::new(config, Schedule::constant(0.25), sgd)?.with_hook(Check).run(&task, &mut batches)?;
+/// # Ok::<(), BoxError>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct TrainerView<'a> {

@@ -1,6 +1,10 @@
 //! A training loop for any candle model: parameter groups, optimisers with saved state, learning
 //! rate schedules, gradient accumulation, checkpoints, logs.
 //!
+//! A program brings a [`Task`] (a batch in, a scalar loss out) and [`Batches`]; [`Trainer`] runs
+//! them, with accumulation, clipping, checkpoints and logs where they are set. The example below is
+//! a whole run; that of [`Trainer`] writes checkpoints and a log and is resumed.
+//!
 //! | module | what |
 //! |---|---|
 //! | [`parameter`] | a variable, how fast it learns, how much it decays, when it thaws |

@@ -38,7 +38,8 @@ pub enum RunEnd {
 ///     Ok::<_, BoxError>((first..10).step_by(stride).map(|_| Ok::<_, BoxError>(())))
 /// });
 /// let outcome = Trainer::new(config, Schedule::constant(0.01), optimizer)?.run(&task, &mut batches)?;
-/// assert!(outcome.is_finished() && outcome.unused_parameters.is_empty());
+/// assert!(outcome.is_finished() && !outcome.is_stopped());
+/// assert_eq!(outcome.unused_parameters.len(), 0);
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -60,6 +60,15 @@ impl TrainerConfig {
 }
 
 /// The state of a run between two optimisation steps. Saved in every checkpoint.
+///
+/// ```
+/// use pad_train::TrainerState;
+/// let text = r#"{"seed": 0, "step": 7, "epoch": 1, "batch_in_epoch": 8, "batches_per_epoch": 20,
+///     "accumulate": 4}"#;
+/// let state: TrainerState = serde_json::from_str(text)?;
+/// assert_eq!((state.steps_per_epoch(), state.progress()), (5, 1.4));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]

@@ -29,6 +29,19 @@ use crate::{BatchIter, Batches, BoxError, Share};
 type Open<'a, B> = dyn FnMut(u64, usize, usize) -> Result<BatchIter<'a, B>, BoxError> + 'a;
 
 /// A source of batches over the passes of a loader.
+///
+/// ```
+/// use pad_train::{Batches, BoxError, EpochStream};
+/// // A loader of three batches a pass; a batch is a number here, 72 the last one of pass 7.
+/// let mut batches = EpochStream::new(3, |pass, first, stride| {
+///     let numbers = (first..3).step_by(stride);
+///     Ok::<_, BoxError>(numbers.map(move |number| Ok::<_, BoxError>(10 * pass + number as u64)))
+/// })
+/// .with_epoch_len(4); // evaluated every four batches; without it an epoch is a pass
+/// let second: Vec<u64> = batches.epoch(1, 0)?.map(Result::unwrap).collect();
+/// assert_eq!(second, [11, 12, 20, 21]);
+/// # Ok::<(), BoxError>(())
+/// ```
 pub struct EpochStream<'a, B> {
     per_pass: usize,
     per_epoch: usize,

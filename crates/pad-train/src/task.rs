@@ -95,6 +95,12 @@ pub trait Task {
 }
 
 /// The batches of one epoch that are still to come.
+///
+/// ```
+/// use pad_train::BatchIter;
+/// let batches: BatchIter<'_, u32> = Box::new((2..5).map(Ok)); // the first two are done
+/// assert_eq!(batches.map(Result::unwrap).collect::<Vec<_>>(), [2, 3, 4]);
+/// ```
 pub type BatchIter<'a, B> = Box<dyn Iterator<Item = Result<B, BoxError>> + 'a>;
 
 /// The part of an epoch's micro-batches that one process of a group takes.

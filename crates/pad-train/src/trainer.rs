@@ -48,6 +48,69 @@ use crate::{
 };
 
 /// A training run, with any [`Optimizer`] ([`AdamW`] if none is named) and any [`LrSchedule`].
+///
+/// [`Trainer::run`] takes what to minimise, a [`Task`], and its [`Batches`], whatever a batch is.
+/// Learning rates are per step, epochs count from 0. Hooks log and evaluate:
+/// [`log`](crate::log) has three. Without a trainer the same parts make a loop of one's own, see
+/// [`Gradients`](crate::Gradients) and [`optimizer`](crate::optimizer).
+///
+/// ```
+/// use std::sync::{Arc, atomic::AtomicBool};
+/// use pad_train::{
+///     BoxError, CheckpointConfig, Checkpoints, EmaConfig, EpochStream, Losses, Mode, Parameter,
+///     Schedule, Sgd, SgdConfig, SingleProcess, Task, Trainer, TrainerConfig,
+///     candle_core::{Device, Var}, checkpoint, log::JsonLines,
+/// };
+/// /// What is minimised: the square of one number.
+/// struct Square(Var);
+/// impl Task for Square {
+///     type Batch = (); // any type: images, texts, ..
+///     fn losses(&self, (): &(), _: Mode) -> Result<Losses, BoxError> {
+///         Ok(Losses::new(self.0.sqr()?.sum_all()?))
+///     }
+///     fn images_in(&self, (): &()) -> usize { 1 }
+/// }
+/// # fn main() -> Result<(), BoxError> {
+/// let task = Square(Var::new(&[1_f32], &Device::Cpu)?);
+/// let mut batches = EpochStream::new(10, |_, first, stride| { // ten batches an epoch
+///     Ok::<_, BoxError>((first..10).step_by(stride).map(|_| Ok::<_, BoxError>(())))
+/// });
+/// let sgd = || {
+///     let config = SgdConfig { momentum: 0.0, ..Default::default() };
+///     Sgd::new(vec![Parameter::new("x", task.0.clone())], config)
+/// };
+/// let run = tempfile::tempdir()?;
+/// let folder = run.path().join("checkpoints");
+/// let trainer = |epochs: usize| -> Result<Trainer<'_, Sgd>, BoxError> {
+///     let config = TrainerConfig { epochs, ..Default::default() };
+///     Ok(Trainer::new(config, Schedule::constant(0.05), sgd()?)?
+///         .with_hook(JsonLines::new(run.path().join("log.jsonl")))
+///         .with_checkpoints(Checkpoints::new(&folder, CheckpointConfig::default())?))
+/// };
+///
+/// // Two epochs: each step takes 2 * 0.05 of x away.
+/// let mut first = trainer(2)?;
+/// assert!(first.run(&task, &mut batches)?.is_finished());
+/// assert!((task.0.to_vec1::<f32>()?[0] - 0.9_f32.powi(20)).abs() < 1e-6);
+///
+/// // A third one, later: the same bits as three in one go.
+/// let mut second = trainer(3)?;
+/// second.resume(&checkpoint::latest(&folder)?.expect("the first run wrote one"))?;
+/// second.run(&task, &mut batches)?;
+/// assert_eq!((second.state().step, second.optimizer().steps_of(0)), (30, Some(30)));
+/// assert!(second.last_checkpoint().unwrap().ends_with("checkpoint-00000030"));
+///
+/// // Averaged weights, several processes, a stop from elsewhere (Ctrl-C): each is one call.
+/// let stop = Arc::new(AtomicBool::new(true));
+/// let mut third = Trainer::new(TrainerConfig::default(), Schedule::constant(0.05), sgd()?)?
+///     .with_ema(EmaConfig::default())?
+///     .with_group(Arc::new(SingleProcess))
+///     .with_stop(stop);
+/// assert_eq!(third.group().world_size(), 1);
+/// assert!(third.run(&task, &mut batches)?.is_stopped());
+/// # Ok(()) }
+/// # Ok::<(), pad_train::Error>(())
+/// ```
 pub struct Trainer<'h, O = AdamW> {
     config: TrainerConfig,
     schedule: Box<dyn LrSchedule + 'h>,

@@ -24,30 +24,51 @@ pub const BACKBONE: &str = "backbone";
 ///
 /// ```
 /// use std::collections::BTreeMap;
-/// use candle_core::{DType, Device, Tensor};
-/// use pad_adapter::{Adapter, AdapterConfig, checkpoint::{AdapterFile, Checkpoint, save_adapter}, params::ParamStore};
+/// use candle_core::{Device, Tensor};
+/// use pad_adapter::{
+///     Adapter, AdapterConfig,
+///     checkpoint::{AdapterContents, AdapterFile, Checkpoint, save_adapter},
+///     params::{ParamStore, Role},
+/// };
 /// use pad_ops::rng::Key;
 ///
-/// // The weights of a model of your own, and an adapter of it.
+/// // The weights of a model of your own; an adapter and a head, which the file is to hold.
 /// let weights = |value: f32| -> pad_adapter::Result<Checkpoint> {
 ///     let weight = Tensor::full(value, (8, 8), &Device::Cpu)?;
-///     Ok(Checkpoint::from_tensors("FILE", BTreeMap::from([("mixer.weight".to_string(), weight)])))
+///     Ok(Checkpoint::from_tensors("FILE", BTreeMap::from([("mixer.0.fc.weight".into(), weight)])))
 /// };
 /// let config = AdapterConfig { bottleneck: 4, ..Default::default() };
 /// let store = ParamStore::from_checkpoint(weights(0.5)?, &Device::Cpu, Key::new(0))
-///     .with_fresh(|role| role.is_adapter());
+///     .with_fresh(|role| role.is_adapter() || role == Role::Head);
 /// store.build(|vb| {
-///     candle_nn::linear_no_bias(8, 8, vb.pp("mixer"))?;
-///     Adapter::new(8, &config, vb)
+///     candle_nn::linear_no_bias(8, 8, vb.pp("mixer.0.fc"))?;
+///     candle_nn::linear(8, 2, vb.pp("head"))?;
+///     Adapter::new(8, &config, vb.pp("mixer.0"))
 /// })?;
 /// let folder = tempfile::tempdir().unwrap();
 /// let path = folder.path().join("night.safetensors");
-/// save_adapter(&path, &store, &config, &BTreeMap::new())?;
+/// let notes = BTreeMap::from([("backbone".to_string(), "vit.safetensors".to_string())]);
+/// save_adapter(&path, &store, AdapterContents::from(config).with_head(true), &notes)?;
 ///
-/// let night = AdapterFile::open(&path)?;
-/// assert_eq!(night.onto(weights(0.5)?)?.names().count(), 1 + 7);
-/// let refused = night.onto(weights(0.6)?).unwrap_err().to_string();
+/// // What the file says.
+/// let file = AdapterFile::open(&path)?;
+/// assert_eq!((file.name(), file.places()), ("default", vec!["mixer.0".to_string()]));
+/// assert_eq!((file.adapter(), file.config()), (Some(config), None)); // no ViT of this project
+/// assert_eq!((file.path(), file.backbone()), (path.as_path(), Some("vit.safetensors")));
+/// assert_eq!(file.backbone_digest(), store.backbone_digest()?);
+/// assert!(file.has_head() && !file.clone().without_head().has_head());
+///
+/// // Laid on its backbone: 1 tensor of it, 7 of the adapter, 2 of the head. On no other.
+/// file.check(&weights(0.5)?)?;
+/// assert_eq!(file.onto(weights(0.5)?)?.names().count(), 1 + 7 + 2);
+/// let refused = file.onto(weights(0.6)?).unwrap_err().to_string();
 /// assert!(refused.contains(": this adapter belongs to the backbone "), "{refused}");
+/// assert_eq!(file.onto_any(weights(0.6)?)?.names().count(), 1 + 7 + 2);
+///
+/// // Under another name, beside an adapter of the first.
+/// let night = file.with_name("night")?;
+/// assert_eq!(night.name(), "night");
+/// assert!(night.with_name("a.b").is_err());
 /// # Ok::<(), pad_adapter::Error>(())
 /// ```
 #[derive(Clone, Debug)]
@@ -66,29 +87,6 @@ impl AdapterFile {
     /// # Errors
     /// [`Error::Io`]; [`Error::Format`] for any other file, and for one without a backbone's
     /// digest or with the digest of nothing.
-    ///
-    /// ```
-    /// use std::collections::BTreeMap;
-    /// # use candle_core::{Device, Tensor};
-    /// # use pad_adapter::{Adapter, AdapterConfig, checkpoint::{AdapterContents, AdapterFile, Checkpoint, save_adapter}, params::ParamStore};
-    /// # use pad_ops::rng::Key;
-    /// # let config = AdapterConfig { bottleneck: 4, ..Default::default() };
-    /// # let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
-    /// # store.build(|vb| {
-    /// #     candle_nn::linear(8, 8, vb.pp("mixer.0.fc"))?;
-    /// #     candle_nn::linear(8, 2, vb.pp("head"))?;
-    /// #     Adapter::new(8, &config, vb.pp("mixer.0"))
-    /// # })?;
-    /// # let folder = tempfile::tempdir().unwrap();
-    /// # let path = folder.path().join("adapter.safetensors");
-    /// // `store` holds the model of your own that `AdapterFile` shows.
-    /// let notes = BTreeMap::from([("backbone".to_string(), "vit.safetensors".to_string())]);
-    /// save_adapter(&path, &store, AdapterContents::from(config).with_head(true), &notes)?;
-    /// let file = AdapterFile::open(&path)?;
-    /// assert_eq!(file.adapter().map(|adapter| adapter.bottleneck), Some(4));
-    /// assert!(AdapterFile::open(folder.path().join("none.safetensors")).is_err());
-    /// # Ok::<(), pad_adapter::Error>(())
-    /// ```
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Self::from_checkpoint(Checkpoint::open(path)?)
     }
@@ -138,112 +136,24 @@ impl AdapterFile {
     }
 
     /// The file.
-    ///
-    /// ```
-    /// use std::collections::BTreeMap;
-    /// # use candle_core::{Device, Tensor};
-    /// # use pad_adapter::{Adapter, AdapterConfig, checkpoint::{AdapterContents, AdapterFile, Checkpoint, save_adapter}, params::ParamStore};
-    /// # use pad_ops::rng::Key;
-    /// # let config = AdapterConfig { bottleneck: 4, ..Default::default() };
-    /// # let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
-    /// # store.build(|vb| {
-    /// #     candle_nn::linear(8, 8, vb.pp("mixer.0.fc"))?;
-    /// #     candle_nn::linear(8, 2, vb.pp("head"))?;
-    /// #     Adapter::new(8, &config, vb.pp("mixer.0"))
-    /// # })?;
-    /// # let folder = tempfile::tempdir().unwrap();
-    /// # let path = folder.path().join("adapter.safetensors");
-    /// // `store` holds the model of your own that `AdapterFile` shows.
-    /// let notes = BTreeMap::from([("backbone".to_string(), "vit.safetensors".to_string())]);
-    /// save_adapter(&path, &store, AdapterContents::from(config).with_head(true), &notes)?;
-    /// let file = AdapterFile::open(&path)?;
-    /// assert_eq!(file.path(), path);
-    /// # Ok::<(), pad_adapter::Error>(())
-    /// ```
     pub fn path(&self) -> &Path {
         &self.path
     }
 
     /// The adapters' configuration; `None` for low-rank adapters, which a [`ViTConfig`] describes
     /// ([`AdapterFile::config`]).
-    ///
-    /// ```
-    /// use std::collections::BTreeMap;
-    /// # use candle_core::{Device, Tensor};
-    /// # use pad_adapter::{Adapter, AdapterConfig, checkpoint::{AdapterContents, AdapterFile, Checkpoint, save_adapter}, params::ParamStore};
-    /// # use pad_ops::rng::Key;
-    /// # let config = AdapterConfig { bottleneck: 4, ..Default::default() };
-    /// # let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
-    /// # store.build(|vb| {
-    /// #     candle_nn::linear(8, 8, vb.pp("mixer.0.fc"))?;
-    /// #     candle_nn::linear(8, 2, vb.pp("head"))?;
-    /// #     Adapter::new(8, &config, vb.pp("mixer.0"))
-    /// # })?;
-    /// # let folder = tempfile::tempdir().unwrap();
-    /// # let path = folder.path().join("adapter.safetensors");
-    /// // `store` holds the model of your own that `AdapterFile` shows.
-    /// let notes = BTreeMap::from([("backbone".to_string(), "vit.safetensors".to_string())]);
-    /// save_adapter(&path, &store, AdapterContents::from(config).with_head(true), &notes)?;
-    /// let file = AdapterFile::open(&path)?;
-    /// assert_eq!(file.adapter(), Some(config));
-    /// # Ok::<(), pad_adapter::Error>(())
-    /// ```
     pub fn adapter(&self) -> Option<AdapterConfig> {
         self.adapter
     }
 
     /// The whole configuration of the ViT it was trained in; `None` for adapters of a model that is
     /// not this project's.
-    ///
-    /// ```
-    /// use std::collections::BTreeMap;
-    /// # use candle_core::{Device, Tensor};
-    /// # use pad_adapter::{Adapter, AdapterConfig, checkpoint::{AdapterContents, AdapterFile, Checkpoint, save_adapter}, params::ParamStore};
-    /// # use pad_ops::rng::Key;
-    /// # let config = AdapterConfig { bottleneck: 4, ..Default::default() };
-    /// # let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
-    /// # store.build(|vb| {
-    /// #     candle_nn::linear(8, 8, vb.pp("mixer.0.fc"))?;
-    /// #     candle_nn::linear(8, 2, vb.pp("head"))?;
-    /// #     Adapter::new(8, &config, vb.pp("mixer.0"))
-    /// # })?;
-    /// # let folder = tempfile::tempdir().unwrap();
-    /// # let path = folder.path().join("adapter.safetensors");
-    /// // `store` holds the model of your own that `AdapterFile` shows.
-    /// let notes = BTreeMap::from([("backbone".to_string(), "vit.safetensors".to_string())]);
-    /// save_adapter(&path, &store, AdapterContents::from(config).with_head(true), &notes)?;
-    /// let file = AdapterFile::open(&path)?;
-    /// assert_eq!(file.config(), None); // not a ViT of this project
-    /// # Ok::<(), pad_adapter::Error>(())
-    /// ```
     pub fn config(&self) -> Option<&ViTConfig> {
         self.vit.as_ref()
     }
 
     /// The name that the adapters get in a model ([`AdapterFile::onto`]): the one they were saved
     /// under, [`DEFAULT_ADAPTER`] for no name.
-    ///
-    /// ```
-    /// use std::collections::BTreeMap;
-    /// # use candle_core::{Device, Tensor};
-    /// # use pad_adapter::{Adapter, AdapterConfig, checkpoint::{AdapterContents, AdapterFile, Checkpoint, save_adapter}, params::ParamStore};
-    /// # use pad_ops::rng::Key;
-    /// # let config = AdapterConfig { bottleneck: 4, ..Default::default() };
-    /// # let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
-    /// # store.build(|vb| {
-    /// #     candle_nn::linear(8, 8, vb.pp("mixer.0.fc"))?;
-    /// #     candle_nn::linear(8, 2, vb.pp("head"))?;
-    /// #     Adapter::new(8, &config, vb.pp("mixer.0"))
-    /// # })?;
-    /// # let folder = tempfile::tempdir().unwrap();
-    /// # let path = folder.path().join("adapter.safetensors");
-    /// // `store` holds the model of your own that `AdapterFile` shows.
-    /// let notes = BTreeMap::from([("backbone".to_string(), "vit.safetensors".to_string())]);
-    /// save_adapter(&path, &store, AdapterContents::from(config).with_head(true), &notes)?;
-    /// let file = AdapterFile::open(&path)?;
-    /// assert_eq!(file.name(), "default");
-    /// # Ok::<(), pad_adapter::Error>(())
-    /// ```
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -254,30 +164,6 @@ impl AdapterFile {
     /// # Errors
     /// [`Error::Config`] for a name that cannot be one: expected is a letter, then letters, digits,
     /// `-` or `_`.
-    ///
-    /// ```
-    /// use std::collections::BTreeMap;
-    /// # use candle_core::{Device, Tensor};
-    /// # use pad_adapter::{Adapter, AdapterConfig, checkpoint::{AdapterContents, AdapterFile, Checkpoint, save_adapter}, params::ParamStore};
-    /// # use pad_ops::rng::Key;
-    /// # let config = AdapterConfig { bottleneck: 4, ..Default::default() };
-    /// # let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
-    /// # store.build(|vb| {
-    /// #     candle_nn::linear(8, 8, vb.pp("mixer.0.fc"))?;
-    /// #     candle_nn::linear(8, 2, vb.pp("head"))?;
-    /// #     Adapter::new(8, &config, vb.pp("mixer.0"))
-    /// # })?;
-    /// # let folder = tempfile::tempdir().unwrap();
-    /// # let path = folder.path().join("adapter.safetensors");
-    /// // `store` holds the model of your own that `AdapterFile` shows.
-    /// let notes = BTreeMap::from([("backbone".to_string(), "vit.safetensors".to_string())]);
-    /// save_adapter(&path, &store, AdapterContents::from(config).with_head(true), &notes)?;
-    /// let file = AdapterFile::open(&path)?;
-    /// let night = file.with_name("night")?;
-    /// assert_eq!(night.name(), "night");
-    /// assert!(night.with_name("a.b").is_err());
-    /// # Ok::<(), pad_adapter::Error>(())
-    /// ```
     pub fn with_name(self, name: impl Into<String>) -> Result<Self> {
         let name = name.into();
         named::check_name(&name)?;
@@ -285,82 +171,16 @@ impl AdapterFile {
     }
 
     /// The places of the adapters: the names of the modules that they stand in, `layer.3` for one.
-    ///
-    /// ```
-    /// use std::collections::BTreeMap;
-    /// # use candle_core::{Device, Tensor};
-    /// # use pad_adapter::{Adapter, AdapterConfig, checkpoint::{AdapterContents, AdapterFile, Checkpoint, save_adapter}, params::ParamStore};
-    /// # use pad_ops::rng::Key;
-    /// # let config = AdapterConfig { bottleneck: 4, ..Default::default() };
-    /// # let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
-    /// # store.build(|vb| {
-    /// #     candle_nn::linear(8, 8, vb.pp("mixer.0.fc"))?;
-    /// #     candle_nn::linear(8, 2, vb.pp("head"))?;
-    /// #     Adapter::new(8, &config, vb.pp("mixer.0"))
-    /// # })?;
-    /// # let folder = tempfile::tempdir().unwrap();
-    /// # let path = folder.path().join("adapter.safetensors");
-    /// // `store` holds the model of your own that `AdapterFile` shows.
-    /// let notes = BTreeMap::from([("backbone".to_string(), "vit.safetensors".to_string())]);
-    /// save_adapter(&path, &store, AdapterContents::from(config).with_head(true), &notes)?;
-    /// let file = AdapterFile::open(&path)?;
-    /// assert_eq!(file.places(), ["mixer.0"]);
-    /// # Ok::<(), pad_adapter::Error>(())
-    /// ```
     pub fn places(&self) -> Vec<String> {
         places(self.checkpoint.tensors().keys())
     }
 
     /// Whether a head was saved with the adapters.
-    ///
-    /// ```
-    /// use std::collections::BTreeMap;
-    /// # use candle_core::{Device, Tensor};
-    /// # use pad_adapter::{Adapter, AdapterConfig, checkpoint::{AdapterContents, AdapterFile, Checkpoint, save_adapter}, params::ParamStore};
-    /// # use pad_ops::rng::Key;
-    /// # let config = AdapterConfig { bottleneck: 4, ..Default::default() };
-    /// # let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
-    /// # store.build(|vb| {
-    /// #     candle_nn::linear(8, 8, vb.pp("mixer.0.fc"))?;
-    /// #     candle_nn::linear(8, 2, vb.pp("head"))?;
-    /// #     Adapter::new(8, &config, vb.pp("mixer.0"))
-    /// # })?;
-    /// # let folder = tempfile::tempdir().unwrap();
-    /// # let path = folder.path().join("adapter.safetensors");
-    /// // `store` holds the model of your own that `AdapterFile` shows.
-    /// let notes = BTreeMap::from([("backbone".to_string(), "vit.safetensors".to_string())]);
-    /// save_adapter(&path, &store, AdapterContents::from(config).with_head(true), &notes)?;
-    /// let file = AdapterFile::open(&path)?;
-    /// assert!(file.has_head());
-    /// # Ok::<(), pad_adapter::Error>(())
-    /// ```
     pub fn has_head(&self) -> bool {
         self.checkpoint.names().any(|name| adapter_name(name).is_none())
     }
 
     /// Leaves the head out, if there is one.
-    ///
-    /// ```
-    /// use std::collections::BTreeMap;
-    /// # use candle_core::{Device, Tensor};
-    /// # use pad_adapter::{Adapter, AdapterConfig, checkpoint::{AdapterContents, AdapterFile, Checkpoint, save_adapter}, params::ParamStore};
-    /// # use pad_ops::rng::Key;
-    /// # let config = AdapterConfig { bottleneck: 4, ..Default::default() };
-    /// # let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
-    /// # store.build(|vb| {
-    /// #     candle_nn::linear(8, 8, vb.pp("mixer.0.fc"))?;
-    /// #     candle_nn::linear(8, 2, vb.pp("head"))?;
-    /// #     Adapter::new(8, &config, vb.pp("mixer.0"))
-    /// # })?;
-    /// # let folder = tempfile::tempdir().unwrap();
-    /// # let path = folder.path().join("adapter.safetensors");
-    /// // `store` holds the model of your own that `AdapterFile` shows.
-    /// let notes = BTreeMap::from([("backbone".to_string(), "vit.safetensors".to_string())]);
-    /// save_adapter(&path, &store, AdapterContents::from(config).with_head(true), &notes)?;
-    /// let file = AdapterFile::open(&path)?;
-    /// assert!(!file.without_head().has_head());
-    /// # Ok::<(), pad_adapter::Error>(())
-    /// ```
     #[must_use]
     pub fn without_head(mut self) -> Self {
         self.checkpoint.retain(|name| adapter_name(name).is_some());
@@ -368,55 +188,11 @@ impl AdapterFile {
     }
 
     /// SHA-256 of the backbone it belongs to.
-    ///
-    /// ```
-    /// use std::collections::BTreeMap;
-    /// # use candle_core::{Device, Tensor};
-    /// # use pad_adapter::{Adapter, AdapterConfig, checkpoint::{AdapterContents, AdapterFile, Checkpoint, save_adapter}, params::ParamStore};
-    /// # use pad_ops::rng::Key;
-    /// # let config = AdapterConfig { bottleneck: 4, ..Default::default() };
-    /// # let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
-    /// # store.build(|vb| {
-    /// #     candle_nn::linear(8, 8, vb.pp("mixer.0.fc"))?;
-    /// #     candle_nn::linear(8, 2, vb.pp("head"))?;
-    /// #     Adapter::new(8, &config, vb.pp("mixer.0"))
-    /// # })?;
-    /// # let folder = tempfile::tempdir().unwrap();
-    /// # let path = folder.path().join("adapter.safetensors");
-    /// // `store` holds the model of your own that `AdapterFile` shows.
-    /// let notes = BTreeMap::from([("backbone".to_string(), "vit.safetensors".to_string())]);
-    /// save_adapter(&path, &store, AdapterContents::from(config).with_head(true), &notes)?;
-    /// let file = AdapterFile::open(&path)?;
-    /// assert_eq!(file.backbone_digest(), store.backbone_digest()?);
-    /// # Ok::<(), pad_adapter::Error>(())
-    /// ```
     pub fn backbone_digest(&self) -> &str {
         self.identity.digest()
     }
 
     /// The backbone that the file names ([`BACKBONE`]).
-    ///
-    /// ```
-    /// use std::collections::BTreeMap;
-    /// # use candle_core::{Device, Tensor};
-    /// # use pad_adapter::{Adapter, AdapterConfig, checkpoint::{AdapterContents, AdapterFile, Checkpoint, save_adapter}, params::ParamStore};
-    /// # use pad_ops::rng::Key;
-    /// # let config = AdapterConfig { bottleneck: 4, ..Default::default() };
-    /// # let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
-    /// # store.build(|vb| {
-    /// #     candle_nn::linear(8, 8, vb.pp("mixer.0.fc"))?;
-    /// #     candle_nn::linear(8, 2, vb.pp("head"))?;
-    /// #     Adapter::new(8, &config, vb.pp("mixer.0"))
-    /// # })?;
-    /// # let folder = tempfile::tempdir().unwrap();
-    /// # let path = folder.path().join("adapter.safetensors");
-    /// // `store` holds the model of your own that `AdapterFile` shows.
-    /// let notes = BTreeMap::from([("backbone".to_string(), "vit.safetensors".to_string())]);
-    /// save_adapter(&path, &store, AdapterContents::from(config).with_head(true), &notes)?;
-    /// let file = AdapterFile::open(&path)?;
-    /// assert_eq!(file.backbone(), Some("vit.safetensors"));
-    /// # Ok::<(), pad_adapter::Error>(())
-    /// ```
     pub fn backbone(&self) -> Option<&str> {
         self.checkpoint.metadata().get(BACKBONE).map(String::as_str)
     }
@@ -431,31 +207,6 @@ impl AdapterFile {
     ///
     /// # Errors
     /// [`Error::OtherBackbone`]; [`Error::Format`] for a checkpoint without a backbone.
-    ///
-    /// ```
-    /// use std::collections::BTreeMap;
-    /// # use candle_core::{Device, Tensor};
-    /// # use pad_adapter::{Adapter, AdapterConfig, checkpoint::{AdapterContents, AdapterFile, Checkpoint, save_adapter}, params::ParamStore};
-    /// # use pad_ops::rng::Key;
-    /// # let config = AdapterConfig { bottleneck: 4, ..Default::default() };
-    /// # let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
-    /// # store.build(|vb| {
-    /// #     candle_nn::linear(8, 8, vb.pp("mixer.0.fc"))?;
-    /// #     candle_nn::linear(8, 2, vb.pp("head"))?;
-    /// #     Adapter::new(8, &config, vb.pp("mixer.0"))
-    /// # })?;
-    /// # let folder = tempfile::tempdir().unwrap();
-    /// # let path = folder.path().join("adapter.safetensors");
-    /// // `store` holds the model of your own that `AdapterFile` shows.
-    /// let notes = BTreeMap::from([("backbone".to_string(), "vit.safetensors".to_string())]);
-    /// save_adapter(&path, &store, AdapterContents::from(config).with_head(true), &notes)?;
-    /// let file = AdapterFile::open(&path)?;
-    /// let mut weights = Checkpoint::from_tensors("mine", store.tensors(|role| !role.is_adapter()));
-    /// assert_eq!(file.onto(weights.clone())?.names().count(), 4 + 7);
-    /// weights.insert("mixer.0.fc.bias", Tensor::new(&[1_f32; 8], &Device::Cpu)?);
-    /// assert!(file.onto(weights).is_err());
-    /// # Ok::<(), pad_adapter::Error>(())
-    /// ```
     pub fn onto(&self, backbone: Checkpoint) -> Result<Checkpoint> {
         self.check(&backbone)?;
         self.onto_any(backbone)
@@ -466,30 +217,6 @@ impl AdapterFile {
     ///
     /// # Errors
     /// [`Error::Format`] for input statistics that cannot be read.
-    ///
-    /// ```
-    /// use std::collections::BTreeMap;
-    /// # use candle_core::{Device, Tensor};
-    /// # use pad_adapter::{Adapter, AdapterConfig, checkpoint::{AdapterContents, AdapterFile, Checkpoint, save_adapter}, params::ParamStore};
-    /// # use pad_ops::rng::Key;
-    /// # let config = AdapterConfig { bottleneck: 4, ..Default::default() };
-    /// # let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
-    /// # store.build(|vb| {
-    /// #     candle_nn::linear(8, 8, vb.pp("mixer.0.fc"))?;
-    /// #     candle_nn::linear(8, 2, vb.pp("head"))?;
-    /// #     Adapter::new(8, &config, vb.pp("mixer.0"))
-    /// # })?;
-    /// # let folder = tempfile::tempdir().unwrap();
-    /// # let path = folder.path().join("adapter.safetensors");
-    /// // `store` holds the model of your own that `AdapterFile` shows.
-    /// let notes = BTreeMap::from([("backbone".to_string(), "vit.safetensors".to_string())]);
-    /// save_adapter(&path, &store, AdapterContents::from(config).with_head(true), &notes)?;
-    /// let file = AdapterFile::open(&path)?;
-    /// let other = Tensor::new(&[1_f32], &Device::Cpu)?;
-    /// let other = Checkpoint::from_tensors("other", BTreeMap::from([("w".to_string(), other)]));
-    /// assert_eq!(file.onto_any(other)?.names().count(), 1 + 7 + 2);
-    /// # Ok::<(), pad_adapter::Error>(())
-    /// ```
     pub fn onto_any(&self, mut backbone: Checkpoint) -> Result<Checkpoint> {
         let stats = match self.checkpoint.input_stats()? {
             Some(stats) => Some(stats),
@@ -524,29 +251,6 @@ impl AdapterFile {
     ///
     /// # Errors
     /// As [`AdapterFile::onto`].
-    ///
-    /// ```
-    /// use std::collections::BTreeMap;
-    /// # use candle_core::{Device, Tensor};
-    /// # use pad_adapter::{Adapter, AdapterConfig, checkpoint::{AdapterContents, AdapterFile, Checkpoint, save_adapter}, params::ParamStore};
-    /// # use pad_ops::rng::Key;
-    /// # let config = AdapterConfig { bottleneck: 4, ..Default::default() };
-    /// # let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
-    /// # store.build(|vb| {
-    /// #     candle_nn::linear(8, 8, vb.pp("mixer.0.fc"))?;
-    /// #     candle_nn::linear(8, 2, vb.pp("head"))?;
-    /// #     Adapter::new(8, &config, vb.pp("mixer.0"))
-    /// # })?;
-    /// # let folder = tempfile::tempdir().unwrap();
-    /// # let path = folder.path().join("adapter.safetensors");
-    /// // `store` holds the model of your own that `AdapterFile` shows.
-    /// let notes = BTreeMap::from([("backbone".to_string(), "vit.safetensors".to_string())]);
-    /// save_adapter(&path, &store, AdapterContents::from(config).with_head(true), &notes)?;
-    /// let file = AdapterFile::open(&path)?;
-    /// let weights = Checkpoint::from_tensors("mine", store.tensors(|_| true));
-    /// assert!(file.check(&weights).is_ok());
-    /// # Ok::<(), pad_adapter::Error>(())
-    /// ```
     pub fn check(&self, backbone: &Checkpoint) -> Result<()> {
         let Some(found) = self.identity.difference(backbone)? else { return Ok(()) };
         let (path, expected) = (self.path.clone(), self.identity.shown());

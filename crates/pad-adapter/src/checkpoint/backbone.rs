@@ -30,14 +30,70 @@ const ADAPTER: &str = "adapter.safetensors";
 /// its vision transformer, or `None` for a file of another kind. It may remove tensors that are no
 /// part of the backbone; names with the prefixes of the original (`backbone.`, `backbone.net.`) are
 /// renamed afterwards.
+///
+/// ```
+/// use pad_adapter::{checkpoint::{Checkpoint, Reader}, vit::ViTConfig};
+/// // Files of a program that keeps an index beside the weights, and says so.
+/// let reader: Reader = |file| {
+///     if file.metadata().get("format").map(String::as_str) != Some("ours/1") {
+///         return Ok(None);
+///     }
+///     file.remove("index");
+///     Ok(Some(ViTConfig::tiny(16)))
+/// };
+/// let mut foreign = Checkpoint::from_tensors("foreign", Default::default());
+/// assert_eq!(reader(&mut foreign)?, None);
+/// foreign.set_metadata("format", "ours/1");
+/// assert_eq!(reader(&mut foreign)?.unwrap().embed_dim, 192);
+/// # Ok::<(), pad_adapter::Error>(())
+/// ```
 pub type Reader = fn(&mut Checkpoint) -> Result<Option<ViTConfig>>;
 
 /// How [`Backbone::open`] reads weights.
 ///
 /// ```
-/// use pad_adapter::{Scale, checkpoint::BackboneOptions};
-/// let options = BackboneOptions::default().with_scale(Some(Scale::Fixed(0.5)));
-/// # let _ = options;
+/// use std::collections::BTreeMap;
+/// use candle_core::Device;
+/// use pad_adapter::{
+///     Scale,
+///     checkpoint::{Backbone, BackboneOptions, Checkpoint, FloatType, Format, save},
+///     params::ParamStore,
+///     vit::{ViT, ViTConfig},
+/// };
+/// use pad_ops::rng::Key;
+///
+/// // A file with two networks.
+/// let config = ViTConfig::new(8, 64, 1, 2);
+/// let mut tensors = BTreeMap::new();
+/// for (seed, prefix) in [(1, "student"), (2, "teacher")] {
+///     let store = ParamStore::scratch(&Device::Cpu, Key::new(seed));
+///     store.build(|vb| ViT::new(&config, vb))?;
+///     for (name, tensor) in store.tensors(|_| true) {
+///         tensors.insert(format!("{prefix}.{name}"), tensor);
+///     }
+/// }
+/// let folder = tempfile::tempdir().unwrap();
+/// let path = folder.path().join("run.safetensors");
+/// save(&path, &tensors, &BTreeMap::new(), FloatType::AsIs)?;
+///
+/// let options = BackboneOptions::default()
+///     .with_prefix(Some("teacher".into())) // one of the two; without it, an error lists both
+///     .with_format(Some(Format::Timm)) // default: detected
+///     .with_model(Some(config)) // heads and eps, which no tensor tells
+///     .with_scale(Some(Scale::Fixed(0.5))) // of adapters that do not tell it
+///     .with_key(None) // a dictionary in a file of PyTorch: `model_ema`
+///     .with_backbone(None) // of an adapter file that does not name it
+///     .with_any_backbone(false)
+///     .with_reader(|file| {
+///         // A file of your own format: `Some` of its configuration.
+///         Ok(file.metadata().contains_key("mine").then(|| ViTConfig::new(8, 64, 1, 2)))
+///     })
+///     .with_named("bundled", Vec::leak(std::fs::read(&path).unwrap())); // weights in the program
+/// assert_eq!(Backbone::open("bundled", &options)?.config()?.num_heads, 2);
+/// let found = Backbone::open(path.to_str().unwrap(), &options)?;
+/// assert!(found.checkpoint().names().all(|name| !name.starts_with("teacher.")));
+/// assert_eq!(found.config()?.depth, 1);
+/// # Ok::<(), pad_adapter::Error>(())
 /// ```
 #[derive(Clone, Default)]
 pub struct BackboneOptions {
@@ -97,12 +153,6 @@ impl BackboneOptions {
 
     /// Sets whether adapters may be used on another backbone than the one they were trained on.
     /// Default: they may not.
-    ///
-    /// ```
-    /// use pad_adapter::checkpoint::BackboneOptions;
-    /// let options = BackboneOptions::default().with_any_backbone(true);
-    /// assert!(format!("{options:?}").contains("allow_other_backbone: true"));
-    /// ```
     #[must_use]
     pub fn with_any_backbone(self, allow: bool) -> Self {
         Self { allow_other_backbone: allow, ..self }
@@ -150,15 +200,42 @@ impl BackboneOptions {
 ///
 /// ```
 /// use candle_core::Device;
-/// # use pad_adapter::{AdapterConfig, checkpoint::{Backbone, BackboneOptions, Checkpoint}, params::ParamStore, vit::{ViT, ViTConfig}};
-/// # use pad_ops::rng::Key;
-/// # let config = ViTConfig { adapter: Some(AdapterConfig::default()), ..ViTConfig::new(8, 64, 2, 1) };
-/// # let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
-/// # store.build(|vb| ViT::new(&config, vb))?;
+/// use pad_adapter::{
+///     AdapterConfig,
+///     checkpoint::{Backbone, BackboneOptions, Checkpoint, FloatType, save},
+///     params::ParamStore,
+///     vit::{ViT, ViTConfig},
+/// };
+/// use pad_ops::rng::Key;
+///
 /// // The tensors of a ViT of this project, of 64 values and 2 blocks, with adapters.
-/// let tensors = Checkpoint::from_tensors("mine", store.tensors(|_| true));
-/// let backbone = Backbone::from_checkpoint("mine", tensors, &BackboneOptions::default())?;
-/// assert_eq!(backbone.config()?.depth, 2);
+/// let adapter = Some(AdapterConfig { bottleneck: 16, ..AdapterConfig::default() });
+/// let config = ViTConfig { adapter, ..ViTConfig::new(8, 64, 2, 1) };
+/// let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
+/// store.build(|vb| ViT::new(&config, vb))?;
+/// let tensors = store.tensors(|_| true);
+///
+/// // From memory. What the file does not say is inferred: names and shapes tell all of this.
+/// let options = BackboneOptions::default();
+/// let memory = Checkpoint::from_tensors("mine", tensors.clone());
+/// let backbone = Backbone::from_checkpoint("mine", memory, &options)?;
+/// let found = backbone.config()?;
+/// assert_eq!((found.patch_size, found.depth, found.adapter.unwrap().bottleneck), (8, 2, 16));
+/// assert_eq!((backbone.source(), backbone.has_adapters()), ("mine", true));
+/// assert_eq!(backbone.digest()?, store.backbone_digest()?);
+/// assert_eq!(backbone.report().unknown().len(), 0);
+/// assert!(backbone.input_stats().is_none() && backbone.adapter_file().is_none());
+/// // A named model, with the adapters of this file.
+/// assert_eq!(backbone.config_as(ViTConfig::new(8, 64, 2, 2))?.adapter, found.adapter);
+///
+/// // From a file, and into a model.
+/// let folder = tempfile::tempdir().unwrap();
+/// let path = folder.path().join("vit.safetensors");
+/// save(&path, &tensors, backbone.checkpoint().metadata(), FloatType::F32)?;
+/// let backbone = Backbone::open(path.to_str().unwrap(), &options)?;
+/// let found = backbone.config()?;
+/// let store = ParamStore::from_checkpoint(backbone.into_checkpoint(), &Device::Cpu, Key::new(0));
+/// assert_eq!(store.build(|vb| ViT::new(&found, vb))?.config().embed_dim, 64);
 /// # Ok::<(), pad_adapter::Error>(())
 /// ```
 #[derive(Clone, Debug)]
@@ -278,20 +355,6 @@ impl Backbone {
     /// # Errors
     /// [`Error::Format`] for names of no known format or metadata that cannot be read; errors of a
     /// reader.
-    ///
-    /// ```
-    /// use candle_core::Device;
-    /// # use pad_adapter::{AdapterConfig, checkpoint::{Backbone, BackboneOptions, Checkpoint}, params::ParamStore, vit::{ViT, ViTConfig}};
-    /// # use pad_ops::rng::Key;
-    /// # let config = ViTConfig { adapter: Some(AdapterConfig::default()), ..ViTConfig::new(8, 64, 2, 1) };
-    /// # let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
-    /// # store.build(|vb| ViT::new(&config, vb))?;
-    /// // The tensors of a ViT of this project, of 64 values and 2 blocks, with adapters.
-    /// let tensors = Checkpoint::from_tensors("mine", store.tensors(|_| true));
-    /// let backbone = Backbone::from_checkpoint("mine", tensors, &BackboneOptions::default())?;
-    /// assert_eq!(backbone.config()?.adapter.unwrap().bottleneck, 64);
-    /// # Ok::<(), pad_adapter::Error>(())
-    /// ```
     pub fn from_checkpoint(
         source: &str,
         mut checkpoint: Checkpoint,
@@ -334,60 +397,16 @@ impl Backbone {
     }
 
     /// Where the weights came from, as given.
-    ///
-    /// ```
-    /// use candle_core::Device;
-    /// # use pad_adapter::{AdapterConfig, checkpoint::{Backbone, BackboneOptions, Checkpoint}, params::ParamStore, vit::{ViT, ViTConfig}};
-    /// # use pad_ops::rng::Key;
-    /// # let config = ViTConfig { adapter: Some(AdapterConfig::default()), ..ViTConfig::new(8, 64, 2, 1) };
-    /// # let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
-    /// # store.build(|vb| ViT::new(&config, vb))?;
-    /// // The tensors of a ViT of this project, of 64 values and 2 blocks, with adapters.
-    /// let tensors = Checkpoint::from_tensors("mine", store.tensors(|_| true));
-    /// let backbone = Backbone::from_checkpoint("mine", tensors, &BackboneOptions::default())?;
-    /// assert_eq!(backbone.source(), "mine");
-    /// # Ok::<(), pad_adapter::Error>(())
-    /// ```
     pub fn source(&self) -> &str {
         &self.source
     }
 
     /// The tensors and metadata: a decoder, heads and adapters are among them if the file has some.
-    ///
-    /// ```
-    /// use candle_core::Device;
-    /// # use pad_adapter::{AdapterConfig, checkpoint::{Backbone, BackboneOptions, Checkpoint}, params::ParamStore, vit::{ViT, ViTConfig}};
-    /// # use pad_ops::rng::Key;
-    /// # let config = ViTConfig { adapter: Some(AdapterConfig::default()), ..ViTConfig::new(8, 64, 2, 1) };
-    /// # let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
-    /// # store.build(|vb| ViT::new(&config, vb))?;
-    /// // The tensors of a ViT of this project, of 64 values and 2 blocks, with adapters.
-    /// let tensors = Checkpoint::from_tensors("mine", store.tensors(|_| true));
-    /// let backbone = Backbone::from_checkpoint("mine", tensors, &BackboneOptions::default())?;
-    /// assert_eq!(backbone.checkpoint().get("blocks.1.norm1.weight").unwrap().dims(), [64]);
-    /// # Ok::<(), pad_adapter::Error>(())
-    /// ```
     pub fn checkpoint(&self) -> &Checkpoint {
         &self.checkpoint
     }
 
     /// The tensors and metadata.
-    ///
-    /// ```
-    /// use candle_core::Device;
-    /// # use pad_adapter::{AdapterConfig, checkpoint::{Backbone, BackboneOptions, Checkpoint}, params::ParamStore, vit::{ViT, ViTConfig}};
-    /// # use pad_ops::rng::Key;
-    /// # let config = ViTConfig { adapter: Some(AdapterConfig::default()), ..ViTConfig::new(8, 64, 2, 1) };
-    /// # let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
-    /// # store.build(|vb| ViT::new(&config, vb))?;
-    /// // The tensors of a ViT of this project, of 64 values and 2 blocks, with adapters.
-    /// let tensors = Checkpoint::from_tensors("mine", store.tensors(|_| true));
-    /// let backbone = Backbone::from_checkpoint("mine", tensors, &BackboneOptions::default())?;
-    /// let vit = ViTConfig { adapter: backbone.config()?.adapter, ..config };
-    /// let store = ParamStore::from_checkpoint(backbone.into_checkpoint(), &Device::Cpu, Key::new(0));
-    /// assert_eq!(store.build(|vb| ViT::new(&vit, vb))?.config().embed_dim, 64);
-    /// # Ok::<(), pad_adapter::Error>(())
-    /// ```
     pub fn into_checkpoint(self) -> Checkpoint {
         self.checkpoint
     }
@@ -396,20 +415,6 @@ impl Backbone {
     ///
     /// # Errors
     /// [`Error::Format`], which says what is unknown, for a file that does not tell it.
-    ///
-    /// ```
-    /// use candle_core::Device;
-    /// # use pad_adapter::{AdapterConfig, checkpoint::{Backbone, BackboneOptions, Checkpoint}, params::ParamStore, vit::{ViT, ViTConfig}};
-    /// # use pad_ops::rng::Key;
-    /// # let config = ViTConfig { adapter: Some(AdapterConfig::default()), ..ViTConfig::new(8, 64, 2, 1) };
-    /// # let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
-    /// # store.build(|vb| ViT::new(&config, vb))?;
-    /// // The tensors of a ViT of this project, of 64 values and 2 blocks, with adapters.
-    /// let tensors = Checkpoint::from_tensors("mine", store.tensors(|_| true));
-    /// let backbone = Backbone::from_checkpoint("mine", tensors, &BackboneOptions::default())?;
-    /// assert_eq!((backbone.config()?.patch_size, backbone.config()?.num_heads), (8, 1));
-    /// # Ok::<(), pad_adapter::Error>(())
-    /// ```
     pub fn config(&self) -> Result<ViTConfig> {
         self.config.clone().map_err(|why| Error::Format {
             path: self.checkpoint.path().to_path_buf(),
@@ -432,20 +437,6 @@ impl Backbone {
     }
 
     /// Whether there are adapters among the tensors.
-    ///
-    /// ```
-    /// use candle_core::Device;
-    /// # use pad_adapter::{AdapterConfig, checkpoint::{Backbone, BackboneOptions, Checkpoint}, params::ParamStore, vit::{ViT, ViTConfig}};
-    /// # use pad_ops::rng::Key;
-    /// # let config = ViTConfig { adapter: Some(AdapterConfig::default()), ..ViTConfig::new(8, 64, 2, 1) };
-    /// # let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
-    /// # store.build(|vb| ViT::new(&config, vb))?;
-    /// // The tensors of a ViT of this project, of 64 values and 2 blocks, with adapters.
-    /// let tensors = Checkpoint::from_tensors("mine", store.tensors(|_| true));
-    /// let backbone = Backbone::from_checkpoint("mine", tensors, &BackboneOptions::default())?;
-    /// assert!(backbone.has_adapters());
-    /// # Ok::<(), pad_adapter::Error>(())
-    /// ```
     pub fn has_adapters(&self) -> bool {
         self.checkpoint.names().any(|name| Role::of(name).is_adapter())
     }
@@ -481,20 +472,6 @@ impl Backbone {
     ///
     /// # Errors
     /// As [`Checkpoint::backbone_digest`].
-    ///
-    /// ```
-    /// use candle_core::Device;
-    /// # use pad_adapter::{AdapterConfig, checkpoint::{Backbone, BackboneOptions, Checkpoint}, params::ParamStore, vit::{ViT, ViTConfig}};
-    /// # use pad_ops::rng::Key;
-    /// # let config = ViTConfig { adapter: Some(AdapterConfig::default()), ..ViTConfig::new(8, 64, 2, 1) };
-    /// # let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
-    /// # store.build(|vb| ViT::new(&config, vb))?;
-    /// // The tensors of a ViT of this project, of 64 values and 2 blocks, with adapters.
-    /// let tensors = Checkpoint::from_tensors("mine", store.tensors(|_| true));
-    /// let backbone = Backbone::from_checkpoint("mine", tensors, &BackboneOptions::default())?;
-    /// assert_eq!(backbone.digest()?, store.backbone_digest()?);
-    /// # Ok::<(), pad_adapter::Error>(())
-    /// ```
     pub fn digest(&self) -> Result<String> {
         self.checkpoint.backbone_digest()
     }

@@ -27,6 +27,26 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::Config`] with everything that cannot be inferred; [`Error::Format`] for metadata
     /// that cannot be read.
+    ///
+    /// ```
+    /// use candle_core::Device;
+    /// use pad_adapter::{AdapterConfig, Scale, checkpoint::Checkpoint, params::ParamStore};
+    /// use pad_adapter::vit::{ViT, ViTConfig};
+    /// use pad_ops::rng::Key;
+    ///
+    /// let adapter = Some(AdapterConfig { scale: Scale::Fixed(0.5), ..Default::default() });
+    /// let config = ViTConfig { adapter, ..ViTConfig::new(8, 128, 3, 2) };
+    /// let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
+    /// store.build(|vb| ViT::new(&config, vb))?;
+    /// let mut file = Checkpoint::from_tensors("mine", store.tensors(|_| true));
+    /// // A fixed scale is stored in no tensor: the first error says so, the second call gives it.
+    /// assert!(file.vit_config().is_err());
+    /// assert_eq!(file.adapter_config(Some(Scale::Fixed(0.5)))?, adapter);
+    /// // Metadata hold everything.
+    /// file.describe(&config)?;
+    /// assert_eq!(file.vit_config()?, config);
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
     pub fn vit_config(&self) -> Result<ViTConfig> {
         let refuse = |what: String| Error::Format { path: self.path().to_path_buf(), what };
         match self.metadata().get("vit") {

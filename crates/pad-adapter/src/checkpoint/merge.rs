@@ -17,6 +17,25 @@ impl Checkpoint {
     /// [`Error::Config`] for a model without low-rank adapters, and for one with adapters beside
     /// the MLP: these see the residual stream, not what a layer of the block sees, so no weight of
     /// the block can hold them. [`Error::Format`] for absent tensors.
+    ///
+    /// ```
+    /// use candle_core::Device;
+    /// use pad_adapter::{LoraConfig, LoraTarget, checkpoint::Checkpoint, params::ParamStore};
+    /// use pad_adapter::vit::{ViT, ViTConfig};
+    /// use pad_ops::rng::Key;
+    ///
+    /// let lora = Some(LoraConfig::new(4, 8.0, &[LoraTarget::Query, LoraTarget::Value]));
+    /// let config = ViTConfig { lora, ..ViTConfig::new(8, 32, 2, 2) };
+    /// let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
+    /// store.build(|vb| ViT::new(&config, vb))?;
+    /// let mut adapted = Checkpoint::from_tensors("mine", store.tensors(|_| true));
+    /// adapted.describe(&config)?;
+    /// let merged = adapted.clone().merge_lora()?;
+    /// // A and B of 2 targets in 2 blocks are gone.
+    /// assert_eq!(adapted.names().count() - merged.names().count(), 2 * 2 * 2);
+    /// assert_eq!(merged.vit_config()?.lora, None);
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
     pub fn merge_lora(mut self) -> Result<Self> {
         let config = self.vit_config()?;
         let refuse = |fault: &str| Error::Config { what: "merge", faults: vec![fault.into()] };

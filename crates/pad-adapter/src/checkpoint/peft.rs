@@ -54,6 +54,29 @@ const MODULES: &[(&str, LoraTarget)] = &[
 ];
 
 /// A LoRA, rsLoRA or DoRA adapter that peft has written, in memory.
+///
+/// ```
+/// use candle_core::Device;
+/// use pad_adapter::{LoraConfig, LoraTarget, checkpoint::{Checkpoint, PeftAdapter}};
+/// use pad_adapter::{params::ParamStore, vit::{ViT, ViTConfig}};
+/// use pad_ops::rng::Key;
+///
+/// // A ViT with low-rank adapters on its queries and values.
+/// let lora = LoraConfig::new(4, 8.0, &[LoraTarget::Query, LoraTarget::Value]);
+/// let config = ViTConfig { lora: Some(lora), ..ViTConfig::new(8, 32, 2, 2) };
+/// let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
+/// store.build(|vb| ViT::new(&config, vb))?;
+/// let mut adapted = Checkpoint::from_tensors("mine", store.tensors(|_| true));
+/// adapted.describe(&config)?;
+/// // Written as peft writes it, read, and laid on the backbone.
+/// let folder = tempfile::tempdir().unwrap();
+/// adapted.save_peft(folder.path())?;
+/// let peft = PeftAdapter::open(folder.path())?;
+/// assert_eq!(peft.config(), &lora);
+/// let again = peft.onto(adapted.merge_lora()?)?;
+/// assert_eq!(again.vit_config()?, config);
+/// # Ok::<(), pad_adapter::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct PeftAdapter {
     path: PathBuf,
@@ -294,6 +317,16 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::Config`] if the model has no low-rank adapters, or has others beside them;
     /// [`Error::Format`] for absent tensors; [`Error::Io`].
+    ///
+    /// ```
+    /// use pad_adapter::{checkpoint::Checkpoint, vit::ViTConfig};
+    /// // `PeftAdapter` shows a round trip. A model without low-rank adapters has nothing to write.
+    /// let mut plain = Checkpoint::from_tensors("mine", Default::default());
+    /// plain.describe(&ViTConfig::tiny(16))?;
+    /// let error = plain.save_peft("peft", None).unwrap_err();
+    /// assert_eq!(error.to_string(), "peft: the model has no low-rank adapters");
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
     pub fn save_peft(&self, folder: impl AsRef<Path>, base: Option<&str>) -> Result<()> {
         let folder = folder.as_ref();
         let config = self.vit_config()?;

@@ -24,6 +24,45 @@ use super::{
 use crate::{Error, Result};
 
 /// Tensors by name, on the CPU, in the dtype of the file.
+///
+/// ```
+/// use std::collections::BTreeMap;
+/// use candle_core::{Device, Tensor};
+/// use pad_adapter::checkpoint::{Checkpoint, FloatType, InputStats, save};
+///
+/// // Tensors in memory, changed by hand.
+/// let weight = Tensor::new(&[1_f32, 2.0], &Device::Cpu)?;
+/// let tensors = BTreeMap::from([("norm.weight".to_string(), weight.clone())]);
+/// let mut file = Checkpoint::from_tensors("mine", tensors);
+/// file.insert("norm.bias", weight.clone());
+/// file.insert("head.weight", weight.clone());
+/// file.retain(|name| name.starts_with("norm."));
+/// assert_eq!(file.names().collect::<Vec<_>>(), ["norm.bias", "norm.weight"]);
+/// assert!(file.remove("norm.bias").is_some());
+/// let other = BTreeMap::from([("norm.weight".to_string(), (&weight * 2.0)?)]);
+/// file.merge(Checkpoint::from_tensors("other", other)); // replaces
+/// assert_eq!(file.get("norm.weight").unwrap().to_vec1::<f32>()?, [2.0, 4.0]);
+///
+/// // Its metadata.
+/// file.set_metadata("note", "night");
+/// file.set_input_stats(&InputStats::HALF);
+/// assert_eq!(file.input_stats()?, Some(InputStats::HALF));
+///
+/// // Written, and read again.
+/// let folder = tempfile::tempdir().unwrap();
+/// let path = folder.path().join("model.safetensors");
+/// save(&path, file.tensors(), file.metadata(), FloatType::AsIs)?;
+/// let mut read = Checkpoint::open(folder.path())?; // or the file itself
+/// assert_eq!((read.path(), read.metadata()["note"].as_str()), (path.as_path(), "night"));
+/// assert_eq!(read.remove_metadata("note").as_deref(), Some("night"));
+/// assert!(read.unread().is_empty() && read.hub_config().is_none());
+/// let bytes = std::fs::read(&path).unwrap();
+/// assert_eq!(Checkpoint::from_safetensors(&bytes, "bytes")?.names().count(), 1);
+/// // A key is for files of PyTorch with several dictionaries.
+/// let error = Checkpoint::open_with_key(&path, Some("model_ema")).unwrap_err().to_string();
+/// assert!(error.contains("a safetensors file has no keys"), "{error}");
+/// # Ok::<(), pad_adapter::Error>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Checkpoint {
     path: PathBuf,

@@ -11,8 +11,12 @@ use crate::{Error, Result};
 ///
 /// ```
 /// use pad_adapter::LoraTarget;
+/// // Queries are the first third of the fused layer's rows.
+/// let query = LoraTarget::Query;
+/// assert_eq!((query.name(), query.third()), ("query", Some(0)));
+/// assert_eq!((query.layer(), query.path()), ("attn.qkv", "attn.query"));
+/// assert_eq!((LoraTarget::Fc1.layer(), LoraTarget::Fc1.third()), ("mlp.fc1", None));
 /// assert_eq!("fc1".parse::<LoraTarget>()?, LoraTarget::Fc1);
-/// assert_eq!(LoraTarget::Query.to_string(), "query");
 /// # Ok::<(), pad_adapter::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -105,6 +109,15 @@ impl FromStr for LoraTarget {
 }
 
 /// The size of one low-rank adapter.
+///
+/// ```
+/// use pad_adapter::{LoraConfig, LoraSize};
+/// // alpha / r, or alpha / sqrt(r) where the configuration says so.
+/// let size = LoraSize { rank: 16, alpha: 32.0 };
+/// let plain = LoraConfig::default();
+/// let stabilized = LoraConfig { rank_stabilized: true, ..plain };
+/// assert_eq!((plain.scale(size), stabilized.scale(size)), (2.0, 8.0));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LoraSize {
@@ -115,6 +128,14 @@ pub struct LoraSize {
 }
 
 /// The adapter of each target; `None` for a layer without one.
+///
+/// ```
+/// use pad_adapter::{LoraSize, LoraTarget, LoraTargets};
+/// let mut targets = LoraTargets::default();
+/// targets.set(LoraTarget::Fc2, LoraSize { rank: 4, alpha: 8.0 });
+/// assert_eq!(targets.get(LoraTarget::Fc2).map(|size| size.rank), Some(4));
+/// assert_eq!(targets.get(LoraTarget::Fc1), None);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LoraTargets {
@@ -215,6 +236,13 @@ impl LoraConfig {
     ///
     /// # Errors
     /// [`Error::Config`].
+    ///
+    /// ```
+    /// use pad_adapter::{LoraConfig, LoraTarget};
+    /// let wrong = LoraConfig::new(0, 8.0, &[LoraTarget::Proj]);
+    /// let error = wrong.validate().unwrap_err().to_string();
+    /// assert_eq!(error, "lora: `proj`: `rank` is 0, expected at least 1");
+    /// ```
     pub fn validate(&self) -> Result<()> {
         let faults = self.faults();
         if faults.is_empty() {
@@ -254,6 +282,11 @@ impl LoraConfig {
     }
 
     /// The factor on `B A` of an adapter of this size.
+    ///
+    /// ```
+    /// use pad_adapter::{LoraConfig, LoraSize};
+    /// assert_eq!(LoraConfig::default().scale(LoraSize { rank: 4, alpha: 8.0 }), 2.0);
+    /// ```
     pub fn scale(&self, size: LoraSize) -> f64 {
         let rank = size.rank as f64;
         size.alpha / if self.rank_stabilized { rank.sqrt() } else { rank }

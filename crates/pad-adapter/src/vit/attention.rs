@@ -1,6 +1,6 @@
 //! Multi-head self-attention of a block.
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Module, Tensor};
 use candle_nn::{Init, VarBuilder};
 use pad_ops::{AttentionBias, AttentionWeights, LinearWeights, Mode, NormWeights, ResidualWeights};
 
@@ -49,6 +49,27 @@ fn join(query: &Tensor, value: &Tensor) -> Result<Tensor> {
 }
 
 /// Multi-head self-attention: `qkv`, heads, `proj`.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use candle_nn::VarBuilder;
+/// use pad_adapter::vit::{Attention, Places};
+/// use pad_ops::AttentionBias;
+/// let attention = Attention::new(4, 2, VarBuilder::zeros(DType::F32, &Device::Cpu))?;
+/// let (x, places) = (Tensor::ones((1, 3, 4), DType::F32, &Device::Cpu)?, Places::default());
+/// // Without weights all keys look alike, and each query attends to all three equally.
+/// let map = attention.map(&x, &places)?.to_vec3::<f32>()?;
+/// assert!(map[0][2].iter().all(|weight| (weight - 1.0 / 3.0).abs() < 1e-6));
+/// assert_eq!((attention.num_heads(), attention.forward(&x)?.dims()), (2, x.dims()));
+/// // At places, and with a bias on the logits of one's own.
+/// assert_eq!(attention.forward_at(&x, &places)?.dims(), x.dims());
+/// let y = attention.forward_biased(&x, &places, |_| {
+///     let hidden = Tensor::new(&[[0_f32, 0.0, f32::NEG_INFINITY]], &Device::Cpu)?;
+///     Ok(AttentionBias::Keys(hidden)) // no query sees the third token
+/// })?;
+/// assert_eq!(y.dims(), x.dims());
+/// # Ok::<(), pad_adapter::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Attention {
     qkv: Linear,
@@ -272,6 +293,13 @@ impl Attention {
     /// Number of heads.
     pub fn num_heads(&self) -> usize {
         self.num_heads
+    }
+}
+
+/// For code that takes any candle module; attention that depends on places returns an error.
+impl Module for Attention {
+    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        Ok(self.forward(x)?)
     }
 }
 

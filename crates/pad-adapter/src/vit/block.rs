@@ -56,6 +56,39 @@ fn behind(adapter: Option<&Adapter>, branch: Tensor, mode: Mode) -> Result<Tenso
 /// The adapter looks at the MLP's output before layer scale and drop path, and its own part is
 /// neither scaled nor dropped, as downstream in the original. Adapters behind a branch
 /// ([`AdapterPlacement`](crate::AdapterPlacement)) are part of it: `x + branch(h + s A(h))`.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use pad_adapter::{AdapterConfig, params::ParamStore, vit::{Block, Places, ViTConfig}};
+/// use pad_ops::{MatmulPrecision, Mode, rng::Key};
+/// let adapter = Some(AdapterConfig::default());
+/// let config = ViTConfig { adapter, ..ViTConfig::new(16, 8, 2, 2) };
+/// let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
+/// let block = store.build(|vb| Block::new(&config, 0, vb.pp("blocks.0")))?;
+/// let (x, places) = (Tensor::ones((1, 3, 8), DType::F32, &Device::Cpu)?, Places::default());
+///
+/// // Two halves make the whole.
+/// let values = |x: &Tensor| x.flatten_all()?.to_vec1::<f32>();
+/// let half = block.attend(&x, Mode::Eval)?;
+/// let y = block.forward(&x, Mode::Eval)?;
+/// assert_eq!(values(&block.tail(&half, Mode::Eval)?)?, values(&y)?);
+/// assert_eq!(values(&block.attend_at(&x, &places, Mode::Eval)?)?, values(&half)?);
+/// // An attention of your own, around that of the block: windows, for example.
+/// let same = block.forward_with(&x, Mode::Eval, |attention, normed, mode| attention.forward(normed, mode))?;
+/// let off = (same - &y)?.abs()?.max_all()?.to_scalar::<f32>()?;
+/// assert!(off < 1e-5);
+///
+/// // For pictures: the gate of a fresh adapter is half open; a query's weights sum to 1.
+/// let scales = block.scales(&x, &places)?.unwrap();
+/// assert_eq!(scales.to_vec2::<f32>()?, [[0.5; 3]]);
+/// let sums = values(&block.attention_map(&x, &places)?.sum(2)?)?;
+/// assert!(sums.iter().all(|sum| (sum - 1.0).abs() < 1e-6));
+///
+/// // Less memory in training, the same numbers.
+/// let lean = block.with_checkpointing(true).with_matmul_precision(MatmulPrecision::F32);
+/// assert_eq!(values(&lean.forward_at(&x, &places, Mode::Eval)?)?, values(&y)?);
+/// # Ok::<(), pad_adapter::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Block {
     norm1: LayerNorm,

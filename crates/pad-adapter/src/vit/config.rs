@@ -9,6 +9,16 @@ use super::kinds::{
 use crate::{AdapterConfig, Error, LoraConfig, LoraTarget, Result};
 
 /// Rows and columns of patches. A named pair, because a bare one gets swapped.
+///
+/// ```
+/// use pad_adapter::vit::PatchGrid;
+/// use pad_ops::ImageSize;
+/// let grid = PatchGrid::of(ImageSize::new(480, 640), 16)?;
+/// assert_eq!((grid, grid.len(), grid.is_empty()), (PatchGrid::new(30, 40), 1200, false));
+/// let error = PatchGrid::of(ImageSize::square(100), 16).unwrap_err().to_string();
+/// assert_eq!(error, "image of shape [100, 100], expected sides divisible by the patch size 16");
+/// # Ok::<(), pad_adapter::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct PatchGrid {
     /// Rows of patches.
@@ -58,6 +68,31 @@ impl std::fmt::Display for PatchGrid {
 
 /// A ViT's hyperparameters; presets are functions, such as [`ViTConfig::base`], or named
 /// ([`ViTConfig::preset`]).
+///
+/// ```
+/// use pad_adapter::vit::{PatchGrid, ViTConfig};
+/// let base = ViTConfig::base(16);
+/// assert_eq!((base.embed_dim, base.depth, base.hidden_dim()), (768, 12, 3072));
+/// assert_eq!((base.grid()?, base.patch_values()), (PatchGrid::new(14, 14), 3 * 16 * 16));
+/// assert_eq!((base.prefix().len(), base.table_prefix()), (1, 1)); // the class token
+/// // Other sizes and families.
+/// let presets = [
+///     ViTConfig::pico(8),
+///     ViTConfig::tiny(16),
+///     ViTConfig::small(16),
+///     ViTConfig::large(16),
+///     ViTConfig::huge(14),
+/// ];
+/// assert_eq!(presets.map(|config| config.embed_dim), [160, 192, 384, 1024, 1280]);
+/// assert_eq!(ViTConfig::dinov2_small().pos_table_grid()?, PatchGrid::new(37, 37));
+/// assert_eq!(ViTConfig::base(32).clip().norm_eps, 1e-5);
+/// // One of your own, for images of one channel.
+/// let own = ViTConfig { in_channels: 1, ..ViTConfig::new(8, 64, 4, 4) };
+/// own.validate()?;
+/// let error = ViTConfig { num_heads: 5, ..own }.validate().unwrap_err().to_string();
+/// assert_eq!(error, "vit: `num_heads` is 5, expected a divisor of `embed_dim` 64");
+/// # Ok::<(), pad_adapter::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 // The derived functions are called by the implementations below, which also read an older field.
 #[serde(remote = "Self", default, deny_unknown_fields)]

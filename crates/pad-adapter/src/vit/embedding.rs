@@ -8,6 +8,33 @@ use crate::{Error, Result};
 
 /// Makes tokens of images. Names: `patch_embed.proj`, `cls_token`, `reg_token`, `pos_embed`,
 /// `norm_pre`, each where the configuration has it.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use pad_adapter::{params::ParamStore, vit::{Embedding, FirstPositions, PatchGrid, ViTConfig}};
+/// use pad_ops::rng::Key;
+/// let config = ViTConfig { register_tokens: 2, ..ViTConfig::new(8, 16, 1, 2) };
+/// let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
+/// let embedding = store.build(|vb| Embedding::new(&config, FirstPositions::SinCos, vb))?;
+///
+/// // Three patches of an image of another size than the configured one.
+/// let images = Tensor::zeros((1, 3, 32, 48), DType::F32, &Device::Cpu)?;
+/// let keep = Tensor::new(&[[0_u32, 5, 23]], &Device::Cpu)?;
+/// let (tokens, grid) = embedding.patches(&images, Some(&keep))?;
+/// assert_eq!((tokens.dims(), grid), (&[1, 3, 16][..], PatchGrid::new(4, 6)));
+/// assert_eq!(embedding.grid_of(&images)?, grid);
+/// assert_eq!(embedding.with_prefix(&tokens)?.dims(), [1, 1 + 2 + 3, 16]); // class, registers
+///
+/// // A list of 6 patches, 4 of them an image's: the rest is padding.
+/// let values = Tensor::zeros((1, 6, 3 * 8 * 8), DType::F32, &Device::Cpu)?;
+/// assert_eq!(embedding.patch_lists(&values, &[PatchGrid::new(2, 2)])?.dims(), [1, 6, 16]);
+///
+/// // Patches alone.
+/// let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
+/// let bare = store.build(|vb| Embedding::without_prefix(&config, FirstPositions::SinCos, vb))?;
+/// assert_eq!(bare.with_prefix(&tokens)?.dims(), [1, 3, 16]);
+/// # Ok::<(), pad_adapter::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Embedding {
     config: ViTConfig,
@@ -19,6 +46,21 @@ pub struct Embedding {
 }
 
 /// The first values of a position table that no file gives.
+///
+/// ```
+/// use candle_core::Device;
+/// use pad_adapter::{params::ParamStore, vit::{Embedding, FirstPositions, ViTConfig}};
+/// use pad_ops::rng::Key;
+/// let values = |first| -> pad_adapter::Result<usize> {
+///     let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
+///     store.build(|vb| Embedding::new(&ViTConfig::new(16, 8, 1, 1), first, vb))?;
+///     Ok(store.summary().frozen)
+/// };
+/// // Rows of the class token and of 14 x 14 patches.
+/// let table = values(FirstPositions::Random)? - values(FirstPositions::SinCos)?;
+/// assert_eq!(table, (1 + 14 * 14) * 8);
+/// # Ok::<(), pad_adapter::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FirstPositions {
     /// The fixed sine-cosine table; it is no parameter then.

@@ -6,6 +6,12 @@ use serde::{Deserialize, Serialize};
 use crate::Result;
 
 /// The activation between the two layers of a block's MLP.
+///
+/// ```
+/// use pad_adapter::vit::Activation;
+/// assert_eq!(Activation::Gelu.fc1_outputs(3072), 3072);
+/// assert_eq!(Activation::SwiGlu.fc1_outputs(2048), 2 * 2048); // gate and value
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -24,6 +30,21 @@ pub enum Activation {
 }
 
 /// The biases of queries, keys and values.
+///
+/// ```
+/// use candle_core::Device;
+/// use pad_adapter::{params::ParamStore, vit::{QkvBias, ViT, ViTConfig}};
+/// use pad_ops::rng::Key;
+/// let values = |qkv_bias| -> pad_adapter::Result<usize> {
+///     let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
+///     store.build(|vb| ViT::new(&ViTConfig { qkv_bias, ..ViTConfig::new(16, 8, 1, 1) }, vb))?;
+///     Ok(store.summary().frozen)
+/// };
+/// let none = values(QkvBias::None)?;
+/// assert_eq!(values(QkvBias::All)? - none, 3 * 8);
+/// assert_eq!(values(QkvBias::QueryValue)? - none, 2 * 8);
+/// # Ok::<(), pad_adapter::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -38,6 +59,13 @@ pub enum QkvBias {
 }
 
 /// The rows of a position table.
+///
+/// ```
+/// use pad_adapter::vit::{Positions, ViTConfig};
+/// // Rows of the table in front of those of the patches.
+/// let rows = |positions| ViTConfig { positions, ..ViTConfig::base(16) }.table_prefix();
+/// assert_eq!([Positions::Table, Positions::Patches, Positions::None].map(rows), [1, 0, 0]);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -53,6 +81,16 @@ pub enum Positions {
 
 /// How a position table becomes one of another grid: each family has its own way, and the tokens of
 /// another are off by several percent.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use pad_adapter::vit::{PatchGrid, TableResize};
+/// let table = Tensor::new(&[[[0_f32], [4.0]]], &Device::Cpu)?; // two patches in a row
+/// let (from, to) = (PatchGrid::new(1, 2), PatchGrid::new(1, 4));
+/// let wider = TableResize::Bilinear.table(&table, 0, from, to)?;
+/// assert_eq!(wider.flatten_all()?.to_vec1::<f32>()?, [0.0, 1.0, 3.0, 4.0]); // half-pixel centres
+/// # Ok::<(), pad_adapter::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -73,6 +111,25 @@ pub enum TableResize {
 }
 
 /// Relative position biases on the attention's logits.
+///
+/// ```
+/// use candle_core::Device;
+/// use pad_adapter::{params::ParamStore, vit::{RelativeBias, ViT, ViTConfig}};
+/// use pad_ops::{ImageSize, rng::Key};
+/// // Values of the tables of 3 blocks with 2 heads, for a grid of 2 x 2.
+/// let values = |relative_bias| -> pad_adapter::Result<usize> {
+///     let plain = ViTConfig::new(16, 8, 3, 2);
+///     let config = ViTConfig { relative_bias, image_size: ImageSize::square(32), ..plain };
+///     let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
+///     store.build(|vb| ViT::new(&config, vb))?;
+///     Ok(store.summary().frozen)
+/// };
+/// let table = (3 * 3 + 3) * 2;
+/// let none = values(RelativeBias::None)?;
+/// assert_eq!(values(RelativeBias::PerBlock)? - none, 3 * table);
+/// assert_eq!(values(RelativeBias::Shared)? - none, table);
+/// # Ok::<(), pad_adapter::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -87,6 +144,17 @@ pub enum RelativeBias {
 }
 
 /// How a table of relative positions becomes one of another grid.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use pad_adapter::vit::{PatchGrid, RelativeResize};
+/// // (2 h - 1)(2 w - 1) + 3 rows, one head: a bias that is the same everywhere stays it.
+/// let (from, to) = (PatchGrid::new(2, 2), PatchGrid::new(3, 3));
+/// let table = Tensor::full(0.5_f32, (12, 1), &Device::Cpu)?;
+/// let larger = RelativeResize::Linear.table(&table, from, to)?;
+/// assert_eq!(larger.flatten_all()?.to_vec1::<f32>()?, [0.5; 28]);
+/// # Ok::<(), pad_adapter::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -102,6 +170,19 @@ pub enum RelativeResize {
 }
 
 /// The tokens in front of the patches.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use pad_adapter::vit::Prefix;
+/// // A class token, two registers, two patches.
+/// let tokens = Tensor::new(&[[[0_f32], [1.0], [2.0], [3.0], [4.0]]], &Device::Cpu)?;
+/// let prefix = Prefix { class: true, registers: 2 };
+/// let values = |tokens: &Tensor| tokens.flatten_all()?.to_vec1::<f32>();
+/// assert_eq!((prefix.len(), prefix.is_empty()), (3, false));
+/// assert_eq!(values(&prefix.patches(&tokens)?)?, [3.0, 4.0]);
+/// assert_eq!(values(&prefix.without_registers(&tokens)?)?, [0.0, 3.0, 4.0]);
+/// # Ok::<(), pad_adapter::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Prefix {
     /// Whether there is a class token, the first.

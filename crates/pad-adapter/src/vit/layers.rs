@@ -2,13 +2,30 @@
 
 use std::sync::{Arc, OnceLock};
 
-use candle_core::Tensor;
+use candle_core::{Module, Tensor};
 use candle_nn::{Init, VarBuilder};
 use pad_ops::{LinearWeights, LowRankWeights, Mode, NormWeights};
 
 use crate::{Result, lora::LowRank};
 
 /// `y = x weight^T + bias`, with low-rank adapters beside the weight where it has some.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use candle_nn::{Init, VarBuilder};
+/// use pad_adapter::vit::layers::Linear;
+/// let weight = Tensor::new(&[[1_f32, 2.0], [0.0, -1.0]], &Device::Cpu)?;
+/// let linear = Linear::from_tensors(weight, None);
+/// let x = Tensor::new(&[[3_f32, 4.0]], &Device::Cpu)?;
+/// assert_eq!(linear.forward(&x)?.to_vec2::<f32>()?, [[11.0, -4.0]]);
+/// assert_eq!(linear.weights().weight.dims(), [2, 2]);
+/// // From `weight` and `bias` of a `VarBuilder`.
+/// let vb = VarBuilder::zeros(DType::F32, &Device::Cpu);
+/// let linear = Linear::new(2, 3, true, Init::Const(0.0), vb.pp("fc"))?;
+/// let module: &dyn candle_core::Module = &linear;
+/// assert_eq!(module.forward(&x)?.to_vec2::<f32>()?, [[0.0; 3]]);
+/// # Ok::<(), pad_adapter::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Linear {
     weights: LinearWeights,
@@ -117,7 +134,26 @@ impl Linear {
     }
 }
 
+/// For code that takes any candle module.
+impl Module for Linear {
+    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        Ok(self.forward(x)?)
+    }
+}
+
 /// Layer norm over the last axis.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use pad_adapter::{params::ParamStore, vit::layers::LayerNorm};
+/// use pad_ops::rng::Key;
+/// let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
+/// let norm = store.build(|vb| LayerNorm::new(2, 0.0, vb.pp("norm")))?;
+/// let x = Tensor::new(&[[1_f32, 3.0]], &Device::Cpu)?;
+/// assert_eq!(norm.forward(&x)?.to_vec2::<f32>()?, [[-1.0, 1.0]]); // mean 2, variance 1
+/// assert_eq!(norm.weights().weight.to_vec1::<f32>()?, [1.0, 1.0]);
+/// # Ok::<(), pad_adapter::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct LayerNorm {
     weight: Tensor,
@@ -152,8 +188,22 @@ impl LayerNorm {
     }
 }
 
+/// For code that takes any candle module.
+impl Module for LayerNorm {
+    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        Ok(self.forward(x)?)
+    }
+}
+
 /// Xavier uniform, MAE's initialisation of every linear layer: bound `sqrt(6 / (inputs +
 /// outputs))`.
+///
+/// ```
+/// use candle_nn::Init;
+/// use pad_adapter::vit::layers::xavier_uniform;
+/// let Init::Uniform { lo, up } = xavier_uniform(2, 4) else { panic!("expected uniform") };
+/// assert_eq!((lo, up), (-1.0, 1.0)); // sqrt(6 / (2 + 4))
+/// ```
 pub fn xavier_uniform(inputs: usize, outputs: usize) -> Init {
     let bound = (6.0 / (inputs + outputs) as f64).sqrt();
     Init::Uniform { lo: -bound, up: bound }

@@ -1,6 +1,6 @@
 //! The MLP of a block.
 
-use candle_core::Tensor;
+use candle_core::{Module, Tensor};
 use candle_nn::VarBuilder;
 use pad_ops::{MlpActivation, MlpWeights, Mode, NormWeights, ResidualWeights};
 
@@ -40,6 +40,26 @@ impl Activation {
 }
 
 /// `fc2(GELU(fc1(x)))`, or another activation between, and a norm behind it where it has one.
+///
+/// ```
+/// use std::collections::HashMap;
+/// use candle_core::{DType, Device, Tensor};
+/// use candle_nn::VarBuilder;
+/// use pad_adapter::vit::{Activation, Mlp};
+/// // One value in, one hidden value, one out: 2 gelu(x) + 1, and gelu(10) is 10.
+/// let values = [("fc1.weight", 1.0), ("fc1.bias", 0.0), ("fc2.weight", 2.0), ("fc2.bias", 1.0)];
+/// let tensor = |(name, value): (&str, f32)| {
+///     let shape = if name.ends_with("bias") { vec![1] } else { vec![1, 1] };
+///     Ok((name.to_string(), Tensor::full(value, shape, &Device::Cpu)?))
+/// };
+/// let tensors: pad_adapter::Result<HashMap<_, _>> = values.into_iter().map(tensor).collect();
+/// let vb = VarBuilder::from_tensors(tensors?, DType::F32, &Device::Cpu);
+/// let x = Tensor::new(&[[10_f32]], &Device::Cpu)?;
+/// assert_eq!(Mlp::new(1, 1, vb.clone())?.forward(&x)?.to_vec2::<f32>()?, [[21.0]]);
+/// let quick = Mlp::with_activation(1, 1, Activation::QuickGelu, vb)?;
+/// assert!((quick.forward(&x)?.to_vec2::<f32>()?[0][0] - 21.0).abs() < 1e-5);
+/// # Ok::<(), pad_adapter::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Mlp {
     fc1: Linear,
@@ -134,5 +154,12 @@ impl Mlp {
             Some(norm) => self.fc2.forward(&norm.forward(&hidden)?),
             None => self.fc2.forward(&hidden),
         }
+    }
+}
+
+/// For code that takes any candle module.
+impl Module for Mlp {
+    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        Ok(self.forward(x)?)
     }
 }

@@ -46,6 +46,16 @@ use layers::LayerNorm;
 use places::RelativePlaces;
 
 /// A feature map of one block.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use pad_adapter::vit::FeatureMap;
+/// // Of images of 64 x 96 pixels, patches of 16: what `ViT::features` returns.
+/// let data = Tensor::zeros((2, 384, 4, 6), DType::F32, &Device::Cpu)?;
+/// let map = FeatureMap { data, stride: 16 };
+/// assert_eq!(map.data.dim(3)? * map.stride, 96);
+/// # Ok::<(), pad_adapter::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct FeatureMap {
     /// (B, D, height, width) of the patch grid.
@@ -54,8 +64,48 @@ pub struct FeatureMap {
     pub stride: usize,
 }
 
-/// A vision transformer. Parameter names are timm's: those of [`Embedding`], `blocks.{i}.*`,
-/// `norm`; `cls_norm` and `rel_pos_bias` where the configuration has them.
+/// A vision transformer: normalised images (B, C, H, W), sides that the patch divides, to tokens
+/// (B, P + L, D) or feature maps (B, D, H / patch, W / patch). `P` is the number of class and
+/// register tokens, which stand in front, `L` that of patches, row major.
+///
+/// [`ViTConfig`] has presets, [`Backbone`](crate::checkpoint::Backbone) opens published weights and
+/// says which configuration they have. Parameter names are timm's: those of [`Embedding`],
+/// `blocks.{i}.*`, `norm`; `cls_norm` and `rel_pos_bias` where the configuration has them.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use pad_adapter::{AdapterConfig, params::{ParamStore, Role}, vit::{ViT, ViTConfig}};
+/// use pad_ops::{MatmulPrecision, Mode, rng::Key};
+///
+/// // A small ViT for images of one channel, with adapters; only these train.
+/// let adapter = Some(AdapterConfig::default());
+/// let config = ViTConfig { in_channels: 1, adapter, ..ViTConfig::new(16, 64, 2, 1) };
+/// let store = ParamStore::scratch(&Device::Cpu, Key::new(0)).with_trained(Role::is_adapter);
+/// let vit = store.build(|vb| ViT::new(&config, vb))?
+///     .with_checkpointing(false) // true: less memory in training, a third more time
+///     .with_matmul_precision(MatmulPrecision::F32);
+/// assert_eq!(store.summary().trained, 2 * config.adapter.unwrap().parameter_count(64));
+///
+/// // Images (B, C, H, W) of any size that the patch divides, normalised with `InputStats`.
+/// let images = Tensor::zeros((2, 1, 64, 96), DType::F32, &Device::Cpu)?;
+/// let tokens = vit.forward(&images, Mode::Eval)?;
+/// assert_eq!(tokens.dims(), [2, 1 + 4 * 6, 64]); // class token first, then patches, row major
+///
+/// // Feature maps of both blocks, for a head that segments or detects.
+/// let maps = vit.features(&images, &[0, 1], Mode::Eval)?;
+/// assert_eq!((maps[1].data.dims(), maps[1].stride), (&[2, 64, 4, 6][..], 16));
+///
+/// // The adapters' scales, patch by patch: one half before training.
+/// let (scales, grid) = vit.scales(&images)?;
+/// assert_eq!((scales.len(), grid), (vit.config().depth, vit.grid_of(&images)?));
+/// assert_eq!(scales[0].as_ref().unwrap().to_vec2::<f32>()?, [[0.5; 25]; 2]);
+///
+/// // Some patches alone, as masked autoencoders need them.
+/// let keep = Tensor::new(&[[0_u32, 7], [3, 5]], &Device::Cpu)?;
+/// let (tokens, _) = vit.embed(&images, Some(&keep))?;
+/// assert_eq!(vit.encode(&tokens, Mode::Eval)?.dims(), [2, 1 + 2, 64]);
+/// # Ok::<(), pad_adapter::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct ViT {
     config: ViTConfig,
@@ -237,6 +287,21 @@ impl ViT {
     /// # Errors
     /// [`Error::ImageShape`] for lists that do not fit the grids; [`Error::Config`] for a network
     /// with relative biases.
+    ///
+    /// ```
+    /// use candle_core::{DType, Device, Tensor};
+    /// use pad_adapter::{params::ParamStore, vit::{PatchGrid, ViT, ViTConfig}};
+    /// use pad_ops::{Mode, rng::Key};
+    /// let config = ViTConfig::new(4, 16, 1, 2);
+    /// let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
+    /// let vit = store.build(|vb| ViT::new(&config, vb))?;
+    /// // Images of 2 x 3 and 1 x 4 patches in one batch; two patches of the second are padding.
+    /// let values = Tensor::zeros((2, 6, 4 * 4 * 3), DType::F32, &Device::Cpu)?;
+    /// let grids = [PatchGrid::new(2, 3), PatchGrid::new(1, 4)];
+    /// let (tokens, places) = vit.embed_lists(&values, &grids)?;
+    /// assert_eq!(vit.encode_at(&tokens, &places, Mode::Eval)?.dims(), [2, 1 + 6, 16]);
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
     pub fn embed_lists(&self, values: &Tensor, grids: &[PatchGrid]) -> Result<(Tensor, Places)> {
         let config = &self.config;
         if config.relative_bias != RelativeBias::None {
@@ -292,6 +357,27 @@ impl ViT {
     ///
     /// # Errors
     /// Tokens or places that do not fit.
+    ///
+    /// ```
+    /// use candle_core::{DType, Device, Tensor};
+    /// use pad_adapter::{params::ParamStore, vit::{ViT, ViTConfig}};
+    /// use pad_ops::{AxialRope, Mode, rng::Key};
+    /// // Rotary positions: the blocks must know where the tokens lie.
+    /// let config = ViTConfig { rope: Some(AxialRope::dinov3()), ..ViTConfig::new(16, 16, 2, 2) };
+    /// let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
+    /// let vit = store.build(|vb| ViT::new(&config, vb))?;
+    /// let images = Tensor::zeros((1, 3, 32, 48), DType::F32, &Device::Cpu)?;
+    /// let keep = Tensor::new(&[[1_u32, 4]], &Device::Cpu)?;
+    /// let (tokens, grid) = vit.embed(&images, Some(&keep))?;
+    /// let places = vit.places(grid, Some(&keep))?;
+    /// assert_eq!(vit.encode_at(&tokens, &places, Mode::Eval)?.dims(), [1, 1 + 2, 16]);
+    /// let error = vit.encode(&tokens, Mode::Eval).unwrap_err().to_string();
+    /// assert_eq!(error, "vit: attention depends on places, expected them from `ViT::places`");
+    /// // The attention of the last block beside it, for pictures.
+    /// let (_, attention) = vit.encode_with_attention(&tokens, &places, Mode::Eval)?;
+    /// assert_eq!(attention.dims(), [1, 3, 3]);
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
     pub fn encode_at(&self, tokens: &Tensor, places: &Places, mode: Mode) -> Result<Tensor> {
         self.normed(&self.run_blocks_at(tokens, places, mode, |_, _| Ok(()))?)
     }
@@ -356,6 +442,26 @@ impl ViT {
     ///
     /// # Errors
     /// Tokens or places that do not fit; errors of `after`.
+    ///
+    /// ```
+    /// use candle_core::{DType, Device, Tensor};
+    /// use pad_adapter::{params::ParamStore, vit::{ViT, ViTConfig}};
+    /// use pad_ops::{Mode, rng::Key};
+    /// let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
+    /// let vit = store.build(|vb| ViT::new(&ViTConfig::new(16, 8, 3, 2), vb))?;
+    /// let images = Tensor::zeros((1, 3, 32, 32), DType::F32, &Device::Cpu)?;
+    /// let (tokens, grid) = vit.embed(&images, None)?;
+    /// let mut seen = Vec::new();
+    /// let last = vit.run_blocks(&tokens, Mode::Eval, |block, x| {
+    ///     seen.push((block, x.dim(1)?));
+    ///     Ok(())
+    /// })?;
+    /// assert_eq!(seen, [(0, 5), (1, 5), (2, 5)]); // class token and four patches
+    /// let places = vit.places(grid, None)?;
+    /// let same = vit.run_blocks_at(&tokens, &places, Mode::Eval, |_, _| Ok(()))?;
+    /// assert_eq!(same.to_vec3::<f32>()?, last.to_vec3::<f32>()?);
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
     pub fn run_blocks_at(
         &self,
         tokens: &Tensor,

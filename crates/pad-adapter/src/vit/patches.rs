@@ -13,6 +13,27 @@ use crate::{Error, Result};
 
 /// The patch embedding: a convolution of stride = kernel as a linear layer on flat patches. The
 /// file keeps the convolution's shape.
+///
+/// ```
+/// use std::collections::HashMap;
+/// use candle_core::{DType, Device, Tensor};
+/// use candle_nn::VarBuilder;
+/// use pad_adapter::vit::{PatchEmbed, PatchGrid, ViTConfig};
+/// // A kernel of ones over patches of 2 x 2 pixels: a token is the sum of its pixels.
+/// let config = ViTConfig { in_channels: 1, patch_bias: false, ..ViTConfig::new(2, 1, 1, 1) };
+/// let kernel = Tensor::ones((1, 1, 2, 2), DType::F32, &Device::Cpu)?;
+/// let tensors = HashMap::from([("proj.weight".to_string(), kernel)]);
+/// let vb = VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu);
+/// let embed = PatchEmbed::new(&config, vb)?;
+/// let images = Tensor::arange(1_f32, 9.0, &Device::Cpu)?.reshape((1, 1, 2, 4))?;
+/// let (tokens, grid) = embed.forward(&images)?;
+/// assert_eq!(tokens.flatten_all()?.to_vec1::<f32>()?, [1.0 + 2.0 + 5.0 + 6.0, 22.0]);
+/// assert_eq!((grid, embed.grid_of(&images)?), (PatchGrid::new(1, 2), PatchGrid::new(1, 2)));
+/// let keep = Tensor::new(&[[1_u32]], &Device::Cpu)?;
+/// let (tokens, _) = embed.forward_kept(&images, &keep)?;
+/// assert_eq!(tokens.flatten_all()?.to_vec1::<f32>()?, [22.0]);
+/// # Ok::<(), pad_adapter::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct PatchEmbed {
     proj: Linear,
@@ -122,6 +143,16 @@ impl PatchEmbed {
 ///
 /// # Errors
 /// [`Error::ImageShape`] unless `patch_size` divides both sides.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use pad_adapter::vit::patches;
+/// // Two channels, one patch of 2 x 2 pixels.
+/// let images = Tensor::arange(0_f32, 8.0, &Device::Cpu)?.reshape((1, 2, 2, 2))?;
+/// let flat = patches(&images, 2)?.flatten_all()?.to_vec1::<f32>()?;
+/// assert_eq!(flat, [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]);
+/// # Ok::<(), pad_adapter::Error>(())
+/// ```
 pub fn patches(images: &Tensor, patch_size: usize) -> Result<Tensor> {
     cut(images, patch_size, [1, 3, 5])
 }
@@ -133,6 +164,16 @@ pub fn patches(images: &Tensor, patch_size: usize) -> Result<Tensor> {
 ///
 /// # Errors
 /// [`Error::ImageShape`] unless `patch_size` divides both sides.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use pad_adapter::vit::patchify;
+/// // Two channels, one patch of 2 x 2 pixels: both values of a pixel stand together.
+/// let images = Tensor::arange(0_f32, 8.0, &Device::Cpu)?.reshape((1, 2, 2, 2))?;
+/// let flat = patchify(&images, 2)?.flatten_all()?.to_vec1::<f32>()?;
+/// assert_eq!(flat, [0.0, 4.0, 1.0, 5.0, 2.0, 6.0, 3.0, 7.0]);
+/// # Ok::<(), pad_adapter::Error>(())
+/// ```
 pub fn patchify(images: &Tensor, patch_size: usize) -> Result<Tensor> {
     cut(images, patch_size, [3, 5, 1])
 }
@@ -156,6 +197,16 @@ fn cut(images: &Tensor, patch_size: usize, inside: [usize; 3]) -> Result<Tensor>
 ///
 /// # Errors
 /// Patches that are not of `grid` and `patch_size`.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use pad_adapter::vit::{PatchGrid, patchify, unpatchify};
+/// let images = Tensor::arange(0_f32, 8.0, &Device::Cpu)?.reshape((1, 1, 2, 4))?;
+/// let back = unpatchify(&patchify(&images, 2)?, PatchGrid::new(1, 2), 2)?;
+/// let values = |x: &Tensor| x.flatten_all()?.to_vec1::<f32>();
+/// assert_eq!((back.dims(), values(&back)?), (images.dims(), values(&images)?));
+/// # Ok::<(), pad_adapter::Error>(())
+/// ```
 pub fn unpatchify(patches: &Tensor, grid: PatchGrid, patch_size: usize) -> Result<Tensor> {
     let (b, _, values) = patches.dims3()?;
     let p = patch_size;

@@ -9,6 +9,18 @@ use crate::Result;
 
 /// The places of the tokens that a block gets, from [`ViT::places`](super::ViT::places). The
 /// default is for networks whose attention does not depend on them.
+///
+/// ```
+/// use candle_core::Device;
+/// use pad_adapter::vit::Places;
+/// use pad_ops::AxialRope;
+/// assert!(Places::default().rope().is_none());
+/// // Rotary positions of 2 x 3 patches for heads of 8 values.
+/// let tables = AxialRope::dinov3().tables([2, 3], 8, &Device::Cpu)?;
+/// let places = Places::rotary(Some(tables));
+/// assert_eq!(places.rope().unwrap().sin.dims(), [6, 4]);
+/// # Ok::<(), pad_adapter::Error>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Places {
     pub(super) rope: Option<RopeTables>,

@@ -11,6 +11,22 @@ use super::{
 use crate::{Error, Result};
 
 /// How tokens become one vector.
+///
+/// ```
+/// use pad_adapter::vit::{PoolHead, PoolKind, ViTConfig};
+/// use candle_core::{DType, Device};
+/// use candle_nn::VarBuilder;
+/// let vb = || VarBuilder::zeros(DType::F32, &Device::Cpu);
+/// let no_class = ViTConfig { class_token: false, ..ViTConfig::new(16, 8, 1, 1) };
+/// let error = PoolHead::new(PoolKind::Class, &no_class, vb()).unwrap_err().to_string();
+/// assert_eq!(
+///     error,
+///     "pooling: the encoder has no class token, expected mean or attention"
+/// );
+/// let attention = PoolKind::Attention { heads: 2, hidden: 16 };
+/// assert_eq!(PoolHead::new(attention, &no_class, vb())?.kind(), attention);
+/// # Ok::<(), pad_adapter::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PoolKind {
@@ -31,6 +47,23 @@ pub enum PoolKind {
 
 /// The layers that pool tokens; names are timm's, `fc_norm.*` and `attn_pool.*`. It belongs to no
 /// backbone: files that are opened as one leave it out.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use candle_nn::VarBuilder;
+/// use pad_adapter::vit::{PoolHead, PoolKind, ViTConfig};
+/// // A class token and two patches.
+/// let tokens = Tensor::new(&[[[9_f32, 9.0], [1.0, 2.0], [3.0, 4.0]]], &Device::Cpu)?;
+/// let config = ViTConfig::new(16, 2, 1, 1);
+/// let head = |kind| PoolHead::new(kind, &config, VarBuilder::zeros(DType::F32, &Device::Cpu));
+/// let mean = head(PoolKind::Mean)?;
+/// assert_eq!(mean.forward(&tokens)?.to_vec2::<f32>()?, [[2.0, 3.0]]);
+/// assert_eq!(head(PoolKind::Class)?.forward(&tokens)?.to_vec2::<f32>()?, [[9.0, 9.0]]);
+/// // The second patch is padding.
+/// assert_eq!(mean.forward_lists(&tokens, &[1])?.to_vec2::<f32>()?, [[1.0, 2.0]]);
+/// assert_eq!(mean.kind(), PoolKind::Mean);
+/// # Ok::<(), pad_adapter::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct PoolHead {
     kind: PoolKind,

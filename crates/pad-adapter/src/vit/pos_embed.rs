@@ -15,6 +15,16 @@ use crate::{Error, Result};
 ///
 /// # Errors
 /// [`Error::Config`] unless 4 divides `embed_dim`.
+///
+/// ```
+/// use candle_core::Device;
+/// use pad_adapter::vit::{PatchGrid, sin_cos_table};
+/// let table = sin_cos_table(4, PatchGrid::new(1, 2), &Device::Cpu)?.to_vec3::<f32>()?;
+/// assert_eq!(table[0][0], [0.0; 4]); // the class token
+/// assert_eq!(table[0][1], [0.0, 1.0, 0.0, 1.0]); // column 0, row 0
+/// assert_eq!(table[0][2], [1_f32.sin(), 1_f32.cos(), 0.0, 1.0]); // column 1, row 0
+/// # Ok::<(), pad_adapter::Error>(())
+/// ```
 pub fn sin_cos_table(embed_dim: usize, grid: PatchGrid, device: &Device) -> Result<Tensor> {
     if embed_dim == 0 || !embed_dim.is_multiple_of(4) {
         let fault = format!("`embed_dim` is {embed_dim}, expected a multiple of 4");
@@ -42,6 +52,16 @@ pub fn sin_cos_table(embed_dim: usize, grid: PatchGrid, device: &Device) -> Resu
 ///
 /// # Errors
 /// [`Error::Config`] if `table` does not belong to `from`.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use pad_adapter::vit::{PatchGrid, interpolate_table};
+/// // The class token's row, then one patch's: that of every patch of a larger grid.
+/// let table = Tensor::new(&[[[7_f32], [2.0]]], &Device::Cpu)?;
+/// let larger = interpolate_table(&table, PatchGrid::new(1, 1), PatchGrid::new(1, 2))?;
+/// assert_eq!(larger.flatten_all()?.to_vec1::<f32>()?, [7.0, 2.0, 2.0]);
+/// # Ok::<(), pad_adapter::Error>(())
+/// ```
 pub fn interpolate_table(table: &Tensor, from: PatchGrid, to: PatchGrid) -> Result<Tensor> {
     TableResize::Bicubic.table(table, 1, from, to)
 }

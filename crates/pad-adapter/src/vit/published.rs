@@ -402,6 +402,13 @@ impl ViTConfig {
     /// The encoder that timm calls `architecture` (`vit_small_patch14_dinov2`; a tag behind a dot
     /// is ignored), as timm runs it; `None` for a name that is not among the published models of
     /// the supported families.
+    ///
+    /// ```
+    /// use pad_adapter::vit::ViTConfig;
+    /// let config = ViTConfig::timm("vit_small_patch14_dinov2.lvd142m").unwrap();
+    /// assert_eq!((config.embed_dim, config.layer_scale), (384, Some(1e-5)));
+    /// assert_eq!(ViTConfig::timm("resnet50"), None);
+    /// ```
     pub fn timm(architecture: &str) -> Option<Self> {
         let name = architecture.split('.').next().unwrap_or(architecture);
         MODELS.iter().find(|row| row.0 == name).map(config)

@@ -32,6 +32,19 @@ fn refuse(fault: String) -> Error {
 /// # Errors
 /// [`Error::Config`] if `table` does not belong to `from`, or for a side of less than 3 patches in
 /// `from` (no cubic goes through fewer than 4 offsets) or none in `to`.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use pad_adapter::vit::{PatchGrid, interpolate_relative_table, relative_table_rows};
+/// // A bias that is the same everywhere stays it.
+/// let (from, to) = (PatchGrid::new(3, 3), PatchGrid::new(5, 5));
+/// let table = Tensor::full(0.5_f32, (relative_table_rows(from), 1), &Device::Cpu)?;
+/// let larger = interpolate_relative_table(&table, from, to)?;
+/// assert_eq!(larger.dims(), [9 * 9 + 3, 1]);
+/// let values = larger.flatten_all()?.to_vec1::<f32>()?;
+/// assert!(values.iter().all(|value| (value - 0.5).abs() < 1e-6));
+/// # Ok::<(), pad_adapter::Error>(())
+/// ```
 pub fn interpolate_relative_table(
     table: &Tensor,
     from: PatchGrid,
@@ -63,6 +76,11 @@ impl RelativeResize {
 }
 
 /// Rows of the table of a grid: `(2 h - 1)(2 w - 1) + 3`.
+///
+/// ```
+/// use pad_adapter::vit::{PatchGrid, relative_table_rows};
+/// assert_eq!(relative_table_rows(PatchGrid::new(14, 14)), 27 * 27 + 3);
+/// ```
 pub fn relative_table_rows(grid: PatchGrid) -> usize {
     offsets(grid.height) * offsets(grid.width) + CLASS_ROWS
 }
@@ -78,6 +96,16 @@ pub fn relative_table_rows(grid: PatchGrid) -> usize {
 ///
 /// # Errors
 /// [`Error::Config`] if `image` is larger than `table` on a side.
+///
+/// ```
+/// use candle_core::Device;
+/// use pad_adapter::vit::{PatchGrid, relative_index};
+/// // 1 x 2 patches: offsets -1, 0, 1 are rows 0, 1, 2; the class token has rows 3, 4, 5.
+/// let grid = PatchGrid::new(1, 2);
+/// let index = relative_index(grid, grid, true, &Device::Cpu)?.to_vec1::<u32>()?;
+/// assert_eq!(index, [5, 3, 3, 4, 1, 0, 4, 2, 1]);
+/// # Ok::<(), pad_adapter::Error>(())
+/// ```
 pub fn relative_index(
     table: PatchGrid,
     image: PatchGrid,
@@ -116,6 +144,17 @@ pub fn relative_index(
 ///
 /// # Errors
 /// An index beyond the table.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use pad_adapter::vit::{PatchGrid, relative_bias, relative_index};
+/// let grid = PatchGrid::new(1, 2);
+/// let index = relative_index(grid, grid, false, &Device::Cpu)?;
+/// let table = Tensor::new(&[[-1_f32], [0.0], [1.0], [0.0], [0.0], [0.0]], &Device::Cpu)?;
+/// let bias = relative_bias(&table, &index)?; // one head; queries are rows
+/// assert_eq!(bias.to_vec3::<f32>()?, [[[0.0, -1.0], [1.0, 0.0]]]);
+/// # Ok::<(), pad_adapter::Error>(())
+/// ```
 pub fn relative_bias(table: &Tensor, index: &Tensor) -> Result<Tensor> {
     let tokens = index.elem_count().isqrt();
     let heads = table.dim(1)?;
@@ -176,6 +215,15 @@ fn resize(
 ///
 /// # Errors
 /// [`Error::Config`] for an empty table or `to` = 0.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use pad_adapter::vit::interpolate_decomposed_table;
+/// // Offsets -1, 0, 1 of two patches; one patch has the offset 0 alone.
+/// let table = Tensor::new(&[[1_f32], [2.0], [3.0]], &Device::Cpu)?;
+/// assert_eq!(interpolate_decomposed_table(&table, 1)?.to_vec2::<f32>()?, [[2.0]]);
+/// # Ok::<(), pad_adapter::Error>(())
+/// ```
 pub fn interpolate_decomposed_table(table: &Tensor, to: usize) -> Result<Tensor> {
     let (rows, _) = table.dims2()?;
     let wanted = offsets(to);

@@ -4,6 +4,20 @@ use super::{Dataset, Sample, no_such_sample};
 use crate::{Error, Result, image::DecodeOptions};
 
 /// Several sets of the same classes in a row.
+///
+/// ```
+/// use pad_data::{Dataset, ImageSize, dataset::Concat, draw::Canvas, sets::ImageFolder};
+/// let folder = tempfile::tempdir().unwrap();
+/// for (name, level) in [("day/a.png", 9), ("day/b.png", 99), ("night/c.png", 5)] {
+///     let path = folder.path().join(name);
+///     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+///     Canvas::new(ImageSize::square(16), [level; 3]).save_png(path)?;
+/// }
+/// let part = |name: &str| ImageFolder::open(folder.path().join(name));
+/// let both = Concat::new(vec![part("day")?, part("night")?])?;
+/// assert_eq!((both.len(), both.name(2).as_str()), (3, "c.png"));
+/// # Ok::<(), pad_data::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Concat<D> {
     parts: Vec<D>,

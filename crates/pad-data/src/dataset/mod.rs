@@ -68,6 +68,13 @@ pub use self::{
 use crate::{Error, Result, image::DecodeOptions};
 
 /// A sample of a [`Dataset`]. Clones are cheap: images share their pixels.
+///
+/// ```
+/// use pad_data::{ImageSize, Sample, image::{Image, Pixels}};
+/// let image = Image::new(ImageSize::square(2), 1, Pixels::U16(vec![0; 4]))?;
+/// assert_eq!(image.bytes(), 8); // what a loader's cache counts
+/// # Ok::<(), pad_data::Error>(())
+/// ```
 pub trait Sample: Clone + Send + Sync + 'static {
     /// What the whole set says of its labels, such as the names of its classes; `()` without
     /// labels.
@@ -85,6 +92,24 @@ pub trait Sample: Clone + Send + Sync + 'static {
 /// What a sample is depends on its index alone, never on the calls before: loaders call from
 /// several threads, in any order. A set can be shared as `Arc<dyn Dataset<Sample = Image>>`, see
 /// [`SharedDataset`].
+///
+/// The first page of [this module](self) implements it.
+///
+/// ```
+/// use pad_data::{Dataset, ImageSize, draw::Canvas, sets::ImageFolder};
+/// let folder = tempfile::tempdir().unwrap();
+/// for name in ["day/a.png", "day/b.png", "night/c.png"] {
+///     let path = folder.path().join(name);
+///     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+///     Canvas::new(ImageSize::square(16), [7; 3]).save_png(path)?;
+/// }
+/// let set = ImageFolder::open(folder.path())?;
+/// assert_eq!((set.len(), set.name(2), set.source(2)), (3, "night/c.png".into(), "night".into()));
+/// assert_eq!(set.get(0, &Default::default())?.size(), ImageSize::square(16));
+/// let sources: Vec<usize> = set.sources().iter().map(|source| source.images).collect();
+/// assert_eq!(sources, [2, 1]);
+/// # Ok::<(), pad_data::Error>(())
+/// ```
 pub trait Dataset: Send + Sync {
     /// What it gives.
     type Sample: Sample;
@@ -143,9 +168,27 @@ pub trait Dataset: Send + Sync {
 }
 
 /// A set behind a pointer.
+///
+/// ```
+/// use std::sync::Arc;
+/// use pad_data::{Dataset, ImageSize, SharedDataset, draw::Canvas, image::Image};
+/// use pad_data::sets::ImageFolder;
+/// let folder = tempfile::tempdir().unwrap();
+/// Canvas::new(ImageSize::square(16), [7; 3]).save_png(folder.path().join("a.png"))?;
+/// // Which kind of set it is, is known at run time alone.
+/// let set: SharedDataset<Image> = Arc::new(ImageFolder::open(folder.path())?);
+/// assert_eq!(set.len(), 1);
+/// # Ok::<(), pad_data::Error>(())
+/// ```
 pub type SharedDataset<S> = Arc<dyn Dataset<Sample = S>>;
 
 /// A named part of a set.
+///
+/// ```
+/// use pad_data::dataset::Source;
+/// let night = Source { name: "night".to_string(), images: 120 };
+/// assert_eq!(night.images, 120);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
     /// Name of its folder; `.` for images directly in the listed folder.
@@ -187,6 +230,12 @@ impl<D: Dataset + ?Sized> Dataset for Arc<D> {
 }
 
 /// The error of an index beyond the end of a set of `len` samples.
+///
+/// ```
+/// use pad_data::dataset::no_such_sample;
+/// let error = no_such_sample(10, 10).to_string();
+/// assert!(error.contains("10"), "{error}");
+/// ```
 pub fn no_such_sample(index: usize, len: usize) -> Error {
     Error::Setting { name: "index", expected: format!("below {len}"), found: index.to_string() }
 }

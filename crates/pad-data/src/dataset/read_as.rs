@@ -6,6 +6,19 @@ use crate::{Result, image::DecodeOptions};
 /// A set whose samples are read with its own choice of image, unit, page and bands
 /// ([`DecodeOptions::radiometric`], [`DecodeOptions::page`], [`DecodeOptions::alpha_is_band`]).
 /// The limits stay the caller's.
+///
+/// ```
+/// use pad_data::{Dataset, ImageSize, dataset::ReadAs, draw::Canvas, sets::ImageFolder};
+/// use pad_data::image::{DecodeOptions, RadiometricMode};
+/// let folder = tempfile::tempdir().unwrap();
+/// Canvas::new(ImageSize::square(16), [7; 3]).save_png(folder.path().join("a.png"))?;
+/// // Radiometric files as their pictures for people; a PNG is what it is.
+/// let choice = DecodeOptions { radiometric: RadiometricMode::Picture, ..Default::default() };
+/// let pictures = ReadAs::new(ImageFolder::open(folder.path())?, choice);
+/// let image = pictures.get(0, &DecodeOptions::default())?;
+/// assert_eq!((image.size(), image.channels()), (ImageSize::square(16), 1)); // equal channels
+/// # Ok::<(), pad_data::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct ReadAs<D> {
     dataset: D,

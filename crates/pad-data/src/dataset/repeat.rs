@@ -5,6 +5,18 @@ use crate::{Result, image::DecodeOptions};
 
 /// A set that is seen several times in an epoch, with other random decisions each time: for few
 /// large images, from which many different crops can be cut.
+///
+/// ```
+/// use pad_data::{Dataset, ImageSize, dataset::Repeat, draw::Canvas, sets::ImageFolder};
+/// let folder = tempfile::tempdir().unwrap();
+/// for name in ["a.png", "b.png"] {
+///     Canvas::new(ImageSize::square(16), [7; 3]).save_png(folder.path().join(name))?;
+/// }
+/// let often = Repeat::new(ImageFolder::open(folder.path())?, 50);
+/// assert_eq!(often.len(), 100);
+/// assert_eq!(often.origin(0), often.origin(2) % 2); // one cached image for fifty samples
+/// # Ok::<(), pad_data::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Repeat<D> {
     dataset: D,

@@ -14,6 +14,24 @@ use crate::{Error, Result, image::DecodeOptions};
 ///
 /// Names decide which samples [`Subset::share`] and [`Subset::split`] choose, not places on a disk,
 /// so that a folder and the shards made of it give the same subsets.
+///
+/// ```
+/// use pad_data::{Dataset, ImageSize, dataset::Subset, draw::Canvas, sets::ImageFolder};
+/// let folder = tempfile::tempdir().unwrap();
+/// for name in ["day/a.png", "day/b.png", "day/c.png", "night/d.png"] {
+///     let path = folder.path().join(name);
+///     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+///     Canvas::new(ImageSize::square(16), [7; 3]).save_png(path)?;
+/// }
+/// let all = Subset::all(ImageFolder::open(folder.path())?);
+/// assert_eq!((all.first(3).len(), all.every(2).indices()), (3, &[0, 2][..]));
+/// assert_eq!(all.only(&["night"])?.name(0), "night/d.png");
+/// assert_eq!(all.share(0.5, 7)?.len(), 2 + 1); // about half of each source, at least one
+/// let (training, held_out) = all.split(0.25, None, 7)?;
+/// assert_eq!(training.len() + held_out.len(), all.dataset().len());
+/// assert_eq!(Subset::new(ImageFolder::open(folder.path())?, vec![3, 0])?.name(0), "night/d.png");
+/// # Ok::<(), pad_data::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Subset<D> {
     dataset: Arc<D>,

@@ -39,6 +39,18 @@ const HEAD: u64 = 64 << 10;
 /// [`Error::Limit`], [`Error::TooSmall`], [`Error::NotFinite`] for infinite floats,
 /// [`Error::NoData`] if all pixels are without data, [`Error::Structure`] for a damaged radiometric
 /// part.
+///
+/// ```
+/// use pad_data::{ImageSize, draw::Canvas, image::{DecodeOptions, Pixels, decode}};
+/// let folder = tempfile::tempdir().unwrap();
+/// let path = folder.path().join("a.png");
+/// Canvas::new(ImageSize::new(16, 20), [1, 2, 3]).save_png(&path)?;
+/// let image = decode(&path, &DecodeOptions::default())?;
+/// assert_eq!((image.size(), image.channels()), (ImageSize::new(16, 20), 3));
+/// let Pixels::U8(levels) = image.pixels() else { panic!("expected 8 bits") };
+/// assert_eq!(levels[..3], [1, 2, 3]);
+/// # Ok::<(), pad_data::Error>(())
+/// ```
 pub fn decode(path: &Path, options: &DecodeOptions) -> Result<Image> {
     decode_bytes(&read(path, options)?, path, options)
 }
@@ -48,6 +60,19 @@ pub fn decode(path: &Path, options: &DecodeOptions) -> Result<Image> {
 ///
 /// # Errors
 /// As [`decode`].
+///
+/// ```
+/// use pad_data::{ImageSize, draw::Canvas, image::{DecodeOptions, decode_bytes}};
+/// let folder = tempfile::tempdir().unwrap();
+/// let path = folder.path().join("a.png");
+/// Canvas::new(ImageSize::new(16, 20), [0; 3]).save_png(&path)?;
+/// let (bytes, options) = (std::fs::read(&path).unwrap(), DecodeOptions::default());
+/// let size = decode_bytes(&bytes, &path, &options)?.size();
+/// assert_eq!(size, ImageSize::new(16, 20));
+/// let error = decode_bytes(&bytes[..40], &path, &options).unwrap_err().to_string();
+/// assert!(error.contains("a.png: "), "{error}"); // cut off
+/// # Ok::<(), pad_data::Error>(())
+/// ```
 pub fn decode_bytes(bytes: &[u8], path: &Path, options: &DecodeOptions) -> Result<Image> {
     let format = Format::of(bytes, path)?;
     guarded(path, format, || decode_known(bytes, path, format, options, false))
@@ -124,6 +149,15 @@ fn picture(bytes: &[u8], path: &Path, options: &DecodeOptions, collapse: bool) -
 ///
 /// # Errors
 /// As [`decode`].
+///
+/// ```
+/// use pad_data::{ImageSize, draw::Canvas, image::{DecodeOptions, image_size}};
+/// let folder = tempfile::tempdir().unwrap();
+/// let path = folder.path().join("a.png");
+/// Canvas::new(ImageSize::new(16, 20), [0; 3]).save_png(&path)?;
+/// assert_eq!(image_size(&path, &DecodeOptions::default())?, ImageSize::new(16, 20));
+/// # Ok::<(), pad_data::Error>(())
+/// ```
 pub fn image_size(path: &Path, options: &DecodeOptions) -> Result<ImageSize> {
     let io = |cause| Error::Io { path: path.into(), cause };
     // PNG and BMP say it at the start. Of other files, what stands far behind may count: segments
@@ -143,6 +177,17 @@ pub fn image_size(path: &Path, options: &DecodeOptions) -> Result<ImageSize> {
 ///
 /// # Errors
 /// As [`decode`].
+///
+/// ```
+/// use pad_data::{ImageSize, draw::Canvas, image::{DecodeOptions, image_size_bytes}};
+/// let folder = tempfile::tempdir().unwrap();
+/// let path = folder.path().join("a.png");
+/// Canvas::new(ImageSize::new(16, 20), [0; 3]).save_png(&path)?;
+/// let bytes = std::fs::read(&path).unwrap();
+/// let size = image_size_bytes(&bytes, &path, &DecodeOptions::default())?;
+/// assert_eq!(size, ImageSize::new(16, 20));
+/// # Ok::<(), pad_data::Error>(())
+/// ```
 pub fn image_size_bytes(bytes: &[u8], path: &Path, options: &DecodeOptions) -> Result<ImageSize> {
     let format = Format::of(bytes, path)?;
     if bytes.is_empty() {
@@ -177,6 +222,15 @@ pub(crate) fn frame_places(bytes: &[u8], path: &Path) -> Result<Option<Vec<Range
 ///
 /// # Errors
 /// As [`decode`].
+///
+/// ```
+/// use pad_data::{ImageSize, draw::Canvas, image::frame_count};
+/// let folder = tempfile::tempdir().unwrap();
+/// let path = folder.path().join("a.png");
+/// Canvas::new(ImageSize::new(16, 20), [0; 3]).save_png(&path)?;
+/// assert_eq!(frame_count(&std::fs::read(&path).unwrap(), &path)?, 1);
+/// # Ok::<(), pad_data::Error>(())
+/// ```
 pub fn frame_count(bytes: &[u8], path: &Path) -> Result<usize> {
     let format = Format::of(bytes, path)?;
     guarded(path, format, || match format {

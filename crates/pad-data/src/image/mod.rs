@@ -39,6 +39,12 @@ use crate::{Error, Result};
 
 /// Samples of an image, interleaved: row after row, in a row pixel after pixel, in a pixel channel
 /// after channel.
+///
+/// ```
+/// use pad_data::image::Pixels;
+/// let counts = Pixels::U16(vec![7000, 7100, 7200]);
+/// assert_eq!((counts.len(), counts.bytes(), counts.is_empty()), (3, 6, false));
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub enum Pixels {
     /// 8-bit levels, 0 to 255.
@@ -85,6 +91,23 @@ pub const MAX_CHANNELS: usize = 64;
 /// An `Image` always holds at least one pixel, and exactly `height * width * channels` samples.
 /// Clones share them. Pixels without data (nodata of a GeoTIFF, NaN, an absent tile, a dead pixel)
 /// are [masked](Image::masked).
+///
+/// ```
+/// use pad_data::{ImageSize, image::{Image, Pixels}};
+/// // One row of two pixels: red, green and blue of each in turn.
+/// let image = Image::new(ImageSize::new(1, 2), 3, Pixels::U8(vec![255, 0, 0, 9, 9, 9]))?;
+/// assert_eq!((image.size(), image.channels()), (ImageSize::new(1, 2), 3));
+/// assert_eq!(image.clone().to_gray().into_pixels(), Pixels::U8(vec![76, 9])); // BT.601
+/// // A thermal image is often stored as three equal channels.
+/// let gray = Image::new(ImageSize::new(1, 2), 1, Pixels::U8(vec![3, 4]))?;
+/// assert_eq!(gray.clone().to_rgb().pixels().len(), 6);
+/// assert_eq!(gray.clone().to_rgb().collapse_gray(), gray);
+/// assert!(gray.masked().is_none() && gray.first_not_finite().is_none());
+/// // A size of the picture beside a thermal image, on which labels may have been made.
+/// let thermal = gray.with_companion(Some(ImageSize::new(2, 4)));
+/// assert_eq!(thermal.companion_size(), Some(ImageSize::new(2, 4)));
+/// # Ok::<(), pad_data::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Image {
     size: ImageSize,

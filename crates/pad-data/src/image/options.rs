@@ -11,6 +11,13 @@ use crate::{Error, Result};
 ///
 /// Radiometric JPEG files hold a coloured picture for people, and the detector's counts. The text
 /// forms are the names in lower case.
+///
+/// ```
+/// use pad_data::image::RadiometricMode;
+/// assert_eq!("kelvin".parse::<RadiometricMode>()?, RadiometricMode::Kelvin);
+/// assert_eq!(RadiometricMode::default().to_string(), "auto");
+/// # Ok::<(), pad_data::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum RadiometricMode {
     /// Kelvin where the file states the constants of its camera; else its counts, with a warning.
@@ -94,6 +101,12 @@ impl<'de> Deserialize<'de> for RadiometricMode {
 }
 
 /// Limits of [`decode`](super::decode), and what is read of a file.
+///
+/// ```
+/// use pad_data::image::DecodeOptions;
+/// let small = DecodeOptions { max_pixels: 1_000_000, page: Some(3), ..Default::default() };
+/// assert_eq!((small.min_side, small.max_alloc_bytes), (16, 512 << 20));
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DecodeOptions {

@@ -5,6 +5,15 @@ use candle_core::{Device, Tensor};
 use crate::{Result, ahead::ToDevice};
 
 /// Samples in one tensor, with their labels.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use pad_data::Batch;
+/// let batch = Batch::new(Tensor::zeros((2, 3, 8, 8), DType::F32, &Device::Cpu)?, ());
+/// assert_eq!((batch.len(), batch.is_empty()), (2, false));
+/// assert_eq!(batch.names, ["0", "1"]);
+/// # Ok::<(), pad_data::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Batch<L = ()> {
     /// Epoch of the loader that it belongs to.

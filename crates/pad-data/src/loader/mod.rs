@@ -40,12 +40,29 @@ use crate::{
 
 /// A batch of [`SegmentationPipeline`](crate::transform::segmentation::SegmentationPipeline):
 /// labels are `(B, H, W)`, u8.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use pad_data::loader::SegmentationBatch;
+/// let images = Tensor::zeros((2, 3, 8, 8), DType::F32, &Device::Cpu)?;
+/// let batch = SegmentationBatch::new(images, Tensor::zeros((2, 8, 8), DType::U8, &Device::Cpu)?);
+/// assert_eq!(batch.labels.dims(), [2, 8, 8]);
+/// # Ok::<(), pad_data::Error>(())
+/// ```
 pub type SegmentationBatch = Batch<Tensor>;
 
 /// A batch of [`DetectionPipeline`](crate::transform::detection::DetectionPipeline).
 pub type DetectionBatch = Batch<DetectionTargets>;
 
 /// How a set is read.
+///
+/// ```
+/// use pad_data::LoaderConfig;
+/// let training = LoaderConfig { batch_size: 16, ..Default::default() };
+/// let evaluation = training.clone().in_order();
+/// assert_eq!((training.shuffle, training.drop_last), (true, true));
+/// assert_eq!((evaluation.shuffle, evaluation.drop_last), (false, false));
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LoaderConfig {
@@ -115,6 +132,37 @@ impl LoaderConfig {
 }
 
 /// Reads a [`Dataset`] through a [`Transform`] in batches with labels `L`, epoch by epoch.
+///
+/// ```
+/// use candle_core::Device;
+/// use pad_data::{ImageSize, Loader, LoaderConfig, draw::Canvas, sets::ImageFolder};
+/// use pad_data::transform::ImagePipeline;
+/// let folder = tempfile::tempdir().unwrap();
+/// for index in 0..6_u8 {
+///     let path = folder.path().join(format!("{index}.png"));
+///     Canvas::new(ImageSize::new(48, 64), [index * 40; 3]).save_png(path)?;
+/// }
+/// std::fs::write(folder.path().join("6.png"), "damaged").unwrap();
+/// let pipeline = ImagePipeline { size: ImageSize::square(32), ..Default::default() };
+/// let config = LoaderConfig { batch_size: 3, ..Default::default() }.in_order();
+/// let loader: Loader = Loader::new(ImageFolder::open(folder.path())?, pipeline, config)?;
+/// assert_eq!((loader.len(), loader.batches_per_epoch()), (7, 3));
+/// assert_eq!(loader.name(6), "6.png");
+/// assert_eq!((loader.config().batch_size, loader.is_empty()), (3, false));
+///
+/// // Batch 1 and what follows it, as a resumed run takes them; the damaged image is left out.
+/// let mut counts = Vec::new();
+/// for batch in loader.epoch(0, 1)? {
+///     counts.push(batch?.len());
+/// }
+/// assert_eq!(counts, [3, 0]);
+/// assert_eq!(loader.unreadable()[0].name, "6.png");
+/// // One of two processes; on a device.
+/// assert_eq!(loader.epoch_strided(0, 1, 2)?.count(), 1);
+/// let on_device = loader.epoch_on(&Device::Cpu, 0, 0, 1)?;
+/// assert_eq!(on_device.count(), 3);
+/// # Ok::<(), pad_data::Error>(())
+/// ```
 pub struct Loader<L = ()> {
     reader: Arc<dyn Reader<L>>,
     config: LoaderConfig,

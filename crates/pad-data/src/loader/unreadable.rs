@@ -10,6 +10,13 @@ use tracing::warn;
 use crate::{Error, Result, dataset::tolerated};
 
 /// A sample that could not be read.
+///
+/// ```
+/// use pad_data::loader::UnreadableImage;
+/// let reason = "a.png: truncated".to_string();
+/// let image = UnreadableImage { index: 7, name: "a.png".to_string(), reason };
+/// assert_eq!(image.index, 7);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnreadableImage {
     /// Its index.

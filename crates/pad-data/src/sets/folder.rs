@@ -20,6 +20,15 @@ use crate::{
 };
 
 /// How a folder is arranged.
+///
+/// ```
+/// use pad_data::{ImageSize, draw::Canvas, sets::{ImageFolder, Layout}};
+/// let folder = tempfile::tempdir().unwrap();
+/// std::fs::create_dir_all(folder.path().join("KAIST/thermal")).unwrap();
+/// Canvas::new(ImageSize::square(16), [7; 3]).save_png(folder.path().join("KAIST/thermal/a.png"))?;
+/// assert_eq!(ImageFolder::open(folder.path())?.layout(), Layout::Msip);
+/// # Ok::<(), pad_data::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Layout {
@@ -30,6 +39,21 @@ pub enum Layout {
 }
 
 /// The list of a folder's images in natural order (`2.png` before `10.png`), by source.
+///
+/// ```
+/// use pad_data::{Dataset, ImageSize, draw::Canvas, sets::{ImageFolder, Layout}};
+/// let folder = tempfile::tempdir().unwrap();
+/// for name in ["2.png", "10.png"] {
+///     Canvas::new(ImageSize::square(16), [7; 3]).save_png(folder.path().join(name))?;
+/// }
+/// let images = ImageFolder::open(folder.path())?;
+/// assert_eq!((images.root(), images.layout()), (folder.path(), Layout::Plain));
+/// assert_eq!((images.relative(0), images.relative(2)), (Some("2.png"), None)); // natural order
+/// assert_eq!(images.path(1), Some(folder.path().join("10.png").as_path()));
+/// assert_eq!(images.roi_path(0), Some(folder.path().join("roi/2.txt")));
+/// assert_eq!(images.roi_paths()?.len(), images.len());
+/// # Ok::<(), pad_data::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct ImageFolder {
     root: PathBuf,

@@ -10,6 +10,13 @@ use crate::{Error, Result, dataset::Sample, image::Image};
 
 /// What is known of an image without decoding it: where its files are. Images that are not from
 /// files have none.
+///
+/// ```
+/// use pad_data::sets::{ImageInfo, StoredFile};
+/// let info = ImageInfo { file: Some(StoredFile::on_disk("a.png")), ..Default::default() };
+/// assert_eq!(info.file.unwrap().path(), std::path::Path::new("a.png"));
+/// assert!(info.roi_file.is_none());
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct ImageInfo {
     /// Its file.
@@ -28,6 +35,19 @@ impl Sample for Image {
 }
 
 /// A file on a disk or inside of another one.
+///
+/// ```
+/// use pad_data::sets::StoredFile;
+/// let folder = tempfile::tempdir().unwrap();
+/// let path = folder.path().join("a.txt");
+/// std::fs::write(&path, "3 4 50 60").unwrap();
+/// let file = StoredFile::on_disk(&path);
+/// assert_eq!((file.path(), file.bytes()?, file.read()?.unwrap().len()), (path.as_path(), 9, 9));
+/// let inside = StoredFile::inside("set.tar/a.txt", 2, || Ok(b"ab".to_vec()));
+/// assert_eq!(inside.read()?, Some(b"ab".to_vec()));
+/// assert_eq!(StoredFile::on_disk("no/such/file").read()?, None);
+/// # Ok::<(), pad_data::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct StoredFile {
     path: PathBuf,

@@ -13,6 +13,19 @@ use crate::{
 
 /// A crop of random area and aspect, resized (torchvision's `RandomResizedCrop`; its `get_params`
 /// draw by draw).
+///
+/// ```
+/// use pad_data::{ImageSize, Key, image::{Image, Pixels}, resize::Filter};
+/// use pad_data::transform::RandomResizedCrop;
+/// let (size, wanted) = (ImageSize::new(48, 64), ImageSize::square(32));
+/// let crop = RandomResizedCrop::default();
+/// crop.validate()?;
+/// let rect = crop.draw(size, &mut Key::new(0).stream());
+/// assert!(rect.is_inside(size));
+/// let image = Image::new(size, 1, Pixels::U8(vec![7; 48 * 64]))?;
+/// assert_eq!(RandomResizedCrop::apply(&image, rect, wanted, Filter::Bicubic)?.size(), wanted);
+/// # Ok::<(), pad_data::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RandomResizedCrop {
@@ -109,6 +122,16 @@ impl RandomResizedCrop {
 
 /// The middle of an image for evaluation: the short side is resized to `short_side`, then the
 /// centre is kept (torchvision's `Resize(short_side)` and `CenterCrop(size)`).
+///
+/// ```
+/// use pad_data::{ImageSize, image::{Image, Pixels}, resize::Filter, transform::CenterCrop};
+/// let (size, wanted) = (ImageSize::new(48, 64), ImageSize::square(24));
+/// let resampling = CenterCrop { short_side: 32 }.draw(size, wanted)?;
+/// let image = Image::new(size, 1, Pixels::U8(vec![7; 48 * 64]))?;
+/// assert_eq!(CenterCrop::apply(&image, &resampling, Filter::Bilinear)?.size(), wanted);
+/// assert_eq!(CenterCrop::covering(wanted).short_side, 24);
+/// # Ok::<(), pad_data::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CenterCrop {

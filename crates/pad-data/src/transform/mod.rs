@@ -33,6 +33,13 @@ pub use self::{
 use crate::{Error, Result, dataset::Sample};
 
 /// Axes of one sample, `(channels, height, width)`: the same for all samples of a transform.
+///
+/// ```
+/// use pad_data::{ImageSize, transform::SampleShape};
+/// let shape = SampleShape { channels: 3, size: ImageSize::new(4, 5) };
+/// assert_eq!((shape.len(), shape.is_empty()), (60, false));
+/// assert!(shape.check_len(&[0.0; 59]).is_err());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SampleShape {
     /// Channels.
@@ -69,6 +76,15 @@ impl SampleShape {
 ///
 /// What is written depends on the sample and the key alone: loaders call from several threads, in
 /// any order.
+///
+/// ```
+/// use pad_data::{ImageSize, Key, Transform, image::{Image, Pixels}, transform::ImagePipeline};
+/// let pipeline = ImagePipeline { size: ImageSize::square(32), ..Default::default() };
+/// let image = Image::new(ImageSize::new(48, 64), 1, Pixels::U8(vec![0; 48 * 64]))?;
+/// let (pixels, ()) = Transform::<Image>::apply(&pipeline, image, Key::new(0))?;
+/// assert_eq!(pixels.dims(), [1, 3, 32, 32]);
+/// # Ok::<(), pad_data::Error>(())
+/// ```
 pub trait Transform<S: Sample>: Send + Sync {
     /// What a sample has beside its pixels.
     type Label: Send;

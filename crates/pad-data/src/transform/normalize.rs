@@ -17,6 +17,18 @@ use crate::{Error, Result};
 /// Of more than three channels the fourth has the numbers of the first, and so on in turn, as in
 /// timm. A masked pixel ([`Image::masked`](crate::image::Image::masked)) is a level of 0, the low
 /// end of the window, and is normalised as such.
+///
+/// ```
+/// use pad_data::transform::Normalize;
+/// let msip = Normalize::msip();
+/// msip.validate()?;
+/// assert!((msip.apply(255.0, 0) - (1.0 - 0.3801) / 0.1871).abs() < 1e-6);
+/// assert!((msip.invert(msip.apply(100.0, 0), 0) - 100.0).abs() < 1e-4);
+/// // The published downstream numbers: the deviation was multiplied by 256, not by 255.
+/// assert!((Normalize::downstream().std[0] - 0.1871 * 256.0 / 255.0).abs() < 1e-5);
+/// assert_eq!((Normalize::imagenet().mean[0], Normalize::clip().mean[0]), (0.485, 0.481_454_66));
+/// # Ok::<(), pad_data::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Normalize {

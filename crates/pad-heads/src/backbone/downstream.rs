@@ -18,6 +18,17 @@ use super::{FeatureExtractor, change_blocks, relative};
 use crate::error::{Error, Result};
 
 /// Hyperparameters of a [`DownstreamViT`].
+///
+/// ```
+/// use pad_heads::backbone::DownstreamConfig;
+/// let original = DownstreamConfig::default();
+/// assert_eq!((original.vit.embed_dim, original.vit.image_size.width), (768, 512));
+/// original.validate()?;
+/// let mut wrong = original;
+/// wrong.vit.register_tokens = 4; // relative positions know of no registers
+/// assert!(wrong.validate().unwrap_err().to_string().contains("`relative_positions` is true"));
+/// # Ok::<(), pad_heads::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DownstreamConfig {
@@ -72,6 +83,21 @@ impl DownstreamConfig {
 /// attention and are no part of the maps. Parameter names are the original's: `patch_embed.proj`,
 /// `cls_token`, `pos_embed`, `blocks.{i}.{norm1,attn,norm2,mlp,gamma_1,gamma_2,adaptmlp,scalar_pred}`,
 /// `blocks.{i}.attn.relative_position_bias_table`.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use pad_adapter::{params::ParamStore, vit::ViTConfig};
+/// use pad_heads::backbone::{DownstreamConfig, DownstreamViT, FeatureExtractor};
+/// use pad_ops::{ImageSize, Mode, rng::Key};
+/// let vit = ViTConfig { image_size: ImageSize::square(64), ..ViTConfig::new(16, 16, 2, 2) };
+/// let config = DownstreamConfig { vit, relative_positions: true };
+/// let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
+/// let net = store.build(|vb| DownstreamViT::new(&config, vb))?;
+/// let images = Tensor::zeros((1, 3, 32, 48), DType::F32, &Device::Cpu)?;
+/// assert_eq!(net.maps(&images, &[1], Mode::Eval)?[0].dims(), [1, 16, 2, 3]);
+/// assert_eq!(net.config(), &config);
+/// # Ok::<(), pad_heads::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct DownstreamViT {
     config: DownstreamConfig,

@@ -24,6 +24,21 @@ pub use windowed::{WindowedConfig, WindowedViT};
 use crate::error::Result;
 
 /// A network whose blocks return maps of one size and width.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use pad_adapter::{params::ParamStore, vit::{ViT, ViTConfig}};
+/// use pad_heads::backbone::FeatureExtractor;
+/// use pad_ops::{Mode, rng::Key};
+/// let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
+/// let vit = store.build(|vb| ViT::new(&ViTConfig::new(16, 8, 3, 2), vb))?;
+/// let net: &dyn FeatureExtractor = &vit; // or a network of your own
+/// let images = Tensor::zeros((2, 3, 32, 48), DType::F32, &Device::Cpu)?;
+/// let maps = net.maps(&images, &[0, 2], Mode::Eval)?;
+/// assert_eq!((maps.len(), maps[1].dims()), (2, &[2, 8, 2, 3][..]));
+/// assert_eq!((net.embed_dim(), net.depth(), net.patch_size(), net.in_channels()), (8, 3, 16, 3));
+/// # Ok::<(), pad_heads::Error>(())
+/// ```
 pub trait FeatureExtractor: Send + Sync {
     /// Returns the maps after the given blocks, in their order, without the class token and without
     /// the final norm.

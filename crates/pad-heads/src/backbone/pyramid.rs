@@ -52,6 +52,17 @@ impl Pyramid {
     }
 
     /// See [`BatchNorm::synchronize`](crate::layers::BatchNorm::synchronize).
+    ///
+    /// ```
+    /// use candle_core::{DType, Device};
+    /// use candle_nn::VarBuilder;
+    /// use pad_heads::backbone::Pyramid;
+    /// use pad_ops::SumOver;
+    /// let mut pyramid = Pyramid::new(4, VarBuilder::zeros(DType::F32, &Device::Cpu))?;
+    /// pyramid.synchronize(&SumOver::new(|_| Ok(()))); // a group of one, see `layers::sum_over`
+    /// assert_eq!(Pyramid::LEVELS, 4);
+    /// # Ok::<(), pad_heads::Error>(())
+    /// ```
     pub fn synchronize(&mut self, over: &SumOver) {
         self.norm.synchronize(over);
     }

@@ -24,6 +24,16 @@ use crate::{
 };
 
 /// Hyperparameters of a [`WindowedViT`].
+///
+/// ```
+/// use pad_heads::backbone::WindowedConfig;
+/// let original = WindowedConfig::default();
+/// original.validate()?;
+/// // Blocks 2, 5, 8 and 11 attend globally, on grids of up to 64 x 64 patches.
+/// assert_eq!((original.window_of(0), original.window_of(2)), (Some(14), None));
+/// assert_eq!((original.relative_rows(0), original.relative_rows(2)), ([27, 27], [127, 127]));
+/// # Ok::<(), pad_heads::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WindowedConfig {
@@ -142,6 +152,26 @@ struct Relative {
 
 /// The network. Parameter names are the original's: `patch_embed.proj`, `pos_embed`,
 /// `blocks.{i}.{norm1,attn,norm2,mlp,adaptmlp,scalar_pred}`, `blocks.{i}.attn.rel_pos_{h,w}`.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use pad_adapter::{params::ParamStore, vit::ViTConfig};
+/// use pad_heads::backbone::{FeatureExtractor, WindowedConfig, WindowedViT};
+/// use pad_ops::{ImageSize, Mode, rng::Key};
+/// let config = WindowedConfig {
+///     vit: ViTConfig { image_size: ImageSize::square(32), ..ViTConfig::new(16, 16, 2, 2) },
+///     window: Some(2),
+///     global_blocks: vec![1],
+///     relative_positions: true,
+///     relative_size: ImageSize::square(64),
+/// };
+/// let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
+/// let net = store.build(|vb| WindowedViT::new(&config, vb))?;
+/// let images = Tensor::zeros((1, 3, 48, 80), DType::F32, &Device::Cpu)?;
+/// assert_eq!(net.maps(&images, &[1], Mode::Eval)?[0].dims(), [1, 16, 3, 5]);
+/// assert_eq!(net.config().window_of(0), Some(2));
+/// # Ok::<(), pad_heads::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct WindowedViT {
     config: WindowedConfig,

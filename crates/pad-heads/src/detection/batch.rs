@@ -8,6 +8,13 @@ use pad_ops::ImageSize;
 
 /// Boxes: left, top, right and bottom edge, pixels, continuous (the box of one pixel has sides of
 /// 1).
+///
+/// ```
+/// use pad_heads::detection::Boxes;
+/// let boxes: Boxes = vec![[2.0, 3.0, 10.0, 9.0]];
+/// let area = |[x1, y1, x2, y2]: [f32; 4]| (x2 - x1) * (y2 - y1);
+/// assert_eq!(area(boxes[0]), 48.0); // no pixel is added to the sides
+/// ```
 pub type Boxes = Vec<[f32; 4]>;
 
 /// A detected object.

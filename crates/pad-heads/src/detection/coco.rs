@@ -17,6 +17,16 @@ use crate::error::Result;
 ///
 /// # Errors
 /// Labels that cannot be read; [`CocoError::Unknown`] for an object of an unknown class.
+///
+/// ```
+/// use pad_data::{scenes::{SceneConfig, Size}, sets::detection::DetectionScenes};
+/// use pad_heads::detection::coco::truth_of;
+/// let scenes = DetectionScenes::render(&SceneConfig::new(Size::new(48, 64), 5), 0, 2)?;
+/// let truth = truth_of(&scenes)?;
+/// assert_eq!((truth.images.len(), truth.categories.len()), (2, 4));
+/// assert_eq!((truth.images[0].width, truth.images[0].height), (64, 48));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn truth_of(dataset: &dyn Dataset<Sample = DetectionImage>) -> Result<CocoTruth> {
     let classes = dataset.classes();
     let category =
@@ -75,6 +85,20 @@ pub(super) fn without(truth: &CocoTruth, images: &BTreeSet<CocoId>) -> Option<Co
 ///
 /// # Errors
 /// [`CocoError::Io`], [`CocoError::Json`].
+///
+/// ```
+/// use pad_heads::detection::coco::{CocoResult, read_results, write_results};
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("results.json");
+/// let bbox = [10.0, 20.0, 30.0, 40.0]; // left, top, width, height
+/// let found = CocoResult {
+///     image_id: 7.into(), category_id: 1.into(), bbox, score: 0.5, segmentation: None,
+/// };
+/// write_results(&path, &[found])?;
+/// let read = read_results(&path)?;
+/// assert_eq!((read.len(), read[0].score, read[0].bbox), (1, 0.5, bbox));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn write_results(path: &Path, results: &[CocoResult]) -> Result<(), CocoError> {
     let text = serde_json::to_vec(results)
         .map_err(|cause| CocoError::Json { path: path.into(), cause })?;

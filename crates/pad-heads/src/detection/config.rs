@@ -246,11 +246,25 @@ impl DetectionHeadsConfig {
     }
 
     /// Whether boxes are the same for all classes.
+    ///
+    /// ```
+    /// use pad_heads::detection::DetectionHeadsConfig;
+    /// let plain = DetectionHeadsConfig::default();
+    /// let cascade = DetectionHeadsConfig { cascade: true, ..Default::default() };
+    /// assert_eq!((plain.class_agnostic(), cascade.class_agnostic()), (false, true));
+    /// ```
     pub fn class_agnostic(&self) -> bool {
         self.cascade || self.roi.class_agnostic
     }
 
     /// Replaces the thresholds that are given.
+    ///
+    /// ```
+    /// use pad_heads::detection::{DetectionHeadsConfig, Thresholds};
+    /// let fewer = Thresholds { max_detections: Some(10), ..Default::default() };
+    /// let config = DetectionHeadsConfig::default().with_thresholds(fewer);
+    /// assert_eq!((config.max_detections, config.score_threshold), (10, 0.05));
+    /// ```
     #[must_use]
     pub fn with_thresholds(&self, thresholds: Thresholds) -> Self {
         Self {

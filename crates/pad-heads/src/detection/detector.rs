@@ -16,6 +16,18 @@ use crate::{
 };
 
 /// The samples that the losses of a batch are computed on, one entry per image.
+///
+/// ```
+/// use pad_heads::detection::{LossSamples, RpnSamples};
+/// // Two anchors of one image, an object and background: `Detector::losses_on` takes it.
+/// let anchors = RpnSamples {
+///     positives: vec![17],
+///     boxes: vec![[0.0, 0.0, 8.0, 8.0]],
+///     negatives: vec![3],
+/// };
+/// let samples = LossSamples { rpn: vec![anchors], ..Default::default() };
+/// assert_eq!((samples.rpn.len(), samples.roi.len()), (1, 0));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LossSamples {
     /// Anchors.
@@ -26,8 +38,67 @@ pub struct LossSamples {
 
 /// A network that detects objects on the maps of `F`: by default a transformer with ViTDet's
 /// pyramid ([`Detector::new`]), else any [`DetectionFeatures`] ([`Detector::from_features`]).
+///
+/// Images (B, C, H, W), normalised, and the size of each, in; losses or lists of objects out. Boxes
+/// are left, top, right and bottom edge in pixels of the input, continuous.
+/// [`DetectionModel`](super::DetectionModel) holds one with its classes, opens and saves files and
+/// takes stored images of any size; [`coco`](super::coco) measures.
+///
 /// Parameter names are the original's (detectron2): `backbone.net.*`, `backbone.simfp_*`,
 /// `proposal_generator.rpn_head.*`, `roi_heads.*`.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use pad_adapter::{params::{ParamStore, Role}, vit::ViTConfig};
+/// use pad_heads::detection::{
+///     DetectionBatch, DetectionTargets, Detector, DetectorConfig, Target, Thresholds, role_of,
+/// };
+/// use pad_ops::{ImageSize, MatmulPrecision, Mode, rng::Key};
+///
+/// // A small one, from random weights: a ViT of two blocks and narrow heads, two classes.
+/// let vit = ViTConfig { image_size: ImageSize::square(32), ..ViTConfig::new(16, 16, 2, 2) };
+/// let config = DetectorConfig {
+///     channels: 8,
+///     head_dim: 8,
+///     relative_size: ImageSize::square(64),
+///     ..DetectorConfig::on_backbone(vit, 2)
+/// };
+/// let store = ParamStore::scratch(&Device::Cpu, Key::new(0))
+///     .with_roles(role_of)
+///     .with_trained(|role| role == Role::Head); // the backbone is frozen
+/// let detector = store.build(|vb| Detector::new(&config, vb))?
+///     .with_checkpointing(false)
+///     .with_matmul_precision(MatmulPrecision::F32);
+///
+/// // Two images in one tensor, normalised, each at the upper left: 64 rows of 48, 64 rows of 64.
+/// let images = Tensor::zeros((2, 3, 64, 64), DType::F32, &Device::Cpu)?;
+/// let sizes = vec![ImageSize::new(64, 48), ImageSize::square(64)];
+///
+/// // Training: boxes are left, top, right and bottom edge, pixels. The second image is empty.
+/// let boxes = vec![[8.0, 8.0, 40.0, 40.0]];
+/// let labels = vec![1];
+/// let targets = vec![Target { boxes, labels, ..Default::default() }, Target::default()];
+/// let labels = DetectionTargets { sizes: sizes.clone(), targets };
+/// let batch = DetectionBatch::new(images.clone(), labels);
+/// let losses = detector.losses(&batch, Mode::Train(Key::new(1)))?;
+/// let names: Vec<&str> = losses.parts.iter().map(|(name, _)| *name).collect();
+/// assert_eq!(names, ["rpn_cls", "rpn_loc", "cls", "box_reg"]);
+/// losses.total.backward()?;
+///
+/// // Evaluation: objects of each image, best first, in pixels of `images`.
+/// let detector = detector.with_thresholds(Thresholds { score: Some(0.1), ..Default::default() })?;
+/// let found = detector.detect(&images, &sizes)?;
+/// assert_eq!(found.len(), 2);
+/// assert!(found[0].iter().all(|object| object.score > 0.1 && object.bbox[2] <= 48.0));
+///
+/// // Its parts: the transformer's last map, the pyramid's five.
+/// assert_eq!(detector.features(&images, Mode::Eval)?.dims(), [2, 16, 4, 4]);
+/// let sides: Vec<usize> =
+///     detector.maps(&images, Mode::Eval)?.iter().map(|map| map.dims()[3]).collect();
+/// assert_eq!(sides, [16, 8, 4, 2, 1]);
+/// assert_eq!((detector.config().classes, detector.backbone().config().vit.depth), (2, 2));
+/// # Ok::<(), pad_heads::Error>(())
+/// ```
 pub struct Detector<F = ViTPyramid> {
     config: DetectionHeadsConfig,
     features: F,
@@ -90,6 +161,55 @@ impl<F: DetectionFeatures> Detector<F> {
     ///
     /// # Errors
     /// [`Error::Config`] for heads that do not fit the maps; tensors that `vb` lacks.
+    ///
+    /// ```
+    /// use candle_core::{DType, Device, Tensor};
+    /// use candle_nn::VarBuilder;
+    /// use pad_heads::detection::{
+    ///     DetectionBatch, DetectionFeatures, DetectionHeadsConfig, DetectionTargets, Detector,
+    ///     LossSamples, RpnConfig, Target,
+    /// };
+    /// use pad_ops::{ImageSize, Mode, max_pool2d, rng::Key};
+    ///
+    /// /// A network of one's own: here the image at half and a quarter of its size.
+    /// struct Halves;
+    /// impl DetectionFeatures for Halves {
+    ///     fn maps(&self, images: &Tensor, _: Mode) -> pad_heads::Result<Vec<Tensor>> {
+    ///         let half = max_pool2d(images, 2, 2)?;
+    ///         let quarter = max_pool2d(&half, 2, 2)?;
+    ///         Ok(vec![half, quarter])
+    ///     }
+    ///     fn channels(&self) -> usize { 3 }
+    ///     fn strides(&self) -> Vec<f32> { vec![2.0, 4.0] }
+    /// }
+    /// let config = DetectionHeadsConfig {
+    ///     channels: 3,
+    ///     classes: 1,
+    ///     rpn: RpnConfig { anchor_sizes: vec![8.0, 16.0], ..Default::default() },
+    ///     ..Default::default()
+    /// };
+    /// let vb = VarBuilder::zeros(DType::F32, &Device::Cpu); // heads without any knowledge
+    /// let detector = Detector::from_features(&config, Halves, vb)?;
+    /// assert_eq!((detector.network().channels(), detector.heads_config().classes), (3, 1));
+    ///
+    /// // The losses on samples that are given: both classes are as probable, ln 2 for each box.
+    /// let images = Tensor::zeros((1, 3, 32, 32), DType::F32, &Device::Cpu)?;
+    /// let boxes = vec![[0.0, 0.0, 16.0, 16.0]];
+    /// let target = Target { boxes: boxes.clone(), labels: vec![0], ..Default::default() };
+    /// let mode = Mode::Train(Key::new(0));
+    /// let output = detector.rpn().forward(&detector.maps(&images, mode)?)?;
+    /// let anchors = detector.rpn().anchors(&output)?;
+    /// let samples = LossSamples {
+    ///     rpn: detector.rpn().sample(&anchors, &[target.clone()], mode),
+    ///     roi: detector.heads().sample(&[boxes], &[target.clone()], mode),
+    /// };
+    /// let sizes = vec![ImageSize::square(32)];
+    /// let batch = DetectionBatch::new(images, DetectionTargets { sizes, targets: vec![target] });
+    /// let losses = detector.losses_on(&batch, samples, mode)?;
+    /// let (_, cls) = losses.parts.iter().find(|(name, _)| *name == "cls").unwrap();
+    /// assert!((cls.to_scalar::<f32>()? - 2_f32.ln()).abs() < 1e-6);
+    /// # Ok::<(), pad_heads::Error>(())
+    /// ```
     pub fn from_features(
         config: &DetectionHeadsConfig,
         features: F,
@@ -257,6 +377,31 @@ impl<F: DetectionFeatures> Detector<F> {
     ///
     /// # Errors
     /// As [`Detector::detect`]; [`Error::Config`] without a mask head.
+    ///
+    /// ```
+    /// use candle_core::{DType, Device, Tensor};
+    /// use candle_nn::VarBuilder;
+    /// use pad_adapter::vit::ViTConfig;
+    /// use pad_heads::detection::{Detector, DetectorConfig};
+    /// use pad_ops::ImageSize;
+    /// let vit = ViTConfig { image_size: ImageSize::square(32), ..ViTConfig::new(16, 16, 2, 2) };
+    /// let config = DetectorConfig {
+    ///     masks: true,
+    ///     channels: 8,
+    ///     head_dim: 8,
+    ///     relative_size: ImageSize::square(64),
+    ///     ..DetectorConfig::on_backbone(vit, 1)
+    /// };
+    /// // Without weights a proposal is an object with probability 1/2, and so is each part of it.
+    /// let detector = Detector::new(&config, VarBuilder::zeros(DType::F32, &Device::Cpu))?;
+    /// let images = Tensor::zeros((1, 3, 32, 32), DType::F32, &Device::Cpu)?;
+    /// let size = ImageSize::square(32);
+    /// let found = detector.detect_with_masks(&images, &[size])?;
+    /// let first = &found[0][0];
+    /// assert_eq!((first.detection.score, first.mask.side, first.mask.values[0]), (0.5, 28, 0.5));
+    /// assert_eq!(first.mask.paste(first.detection.bbox, size)?.size(), size); // its pixels
+    /// # Ok::<(), pad_heads::Error>(())
+    /// ```
     pub fn detect_with_masks(
         &self,
         images: &Tensor,

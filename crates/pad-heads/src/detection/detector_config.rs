@@ -124,6 +124,15 @@ impl DetectorConfig {
     }
 
     /// The part that describes the backbone.
+    ///
+    /// ```
+    /// use pad_heads::detection::{DetectorConfig, Thresholds};
+    /// let config = DetectorConfig::default();
+    /// assert_eq!((config.backbone().window, config.heads().channels), (Some(14), 256));
+    /// assert!(!config.class_agnostic());
+    /// let fewer = Thresholds { max_detections: Some(10), ..Default::default() };
+    /// assert_eq!(config.with_thresholds(fewer).max_detections, 10);
+    /// ```
     pub fn backbone(&self) -> WindowedConfig {
         WindowedConfig {
             vit: self.vit,

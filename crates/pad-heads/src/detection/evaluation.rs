@@ -24,6 +24,15 @@ use crate::{
 };
 
 /// Labelled images for detection.
+///
+/// ```
+/// use pad_data::{scenes::{SceneConfig, Size}, sets::detection::DetectionScenes};
+/// use pad_heads::detection::DetectionDataset;
+/// let scenes = DetectionScenes::render(&SceneConfig::new(Size::new(48, 64), 5), 0, 3)?;
+/// let dataset: &DetectionDataset<'_> = &scenes; // any set of images with boxes
+/// assert_eq!(dataset.len(), 3);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub type DetectionDataset<'a> = dyn Dataset<Sample = DetectionImage> + 'a;
 
 /// Measures a detector on a whole dataset. Calls `stopped` before each image and returns `None`
@@ -33,6 +42,30 @@ pub type DetectionDataset<'a> = dyn Dataset<Sample = DetectionImage> + 'a;
 /// # Errors
 /// [`Error::Classes`] if the dataset has other classes than the model; more unreadable images than
 /// are tolerated; as [`DetectionModel::predict`] and [`truth_of`].
+///
+/// ```
+/// use candle_core::Device;
+/// use pad_adapter::vit::ViTConfig;
+/// use pad_data::{scenes::{SceneConfig, Size}, sets::detection::{BoxClasses, DetectionScenes}};
+/// use pad_data::transform::detection::DetectionPipeline;
+/// use pad_heads::{Start, detection::{DetectionModel, DetectorConfig, measure}};
+/// use pad_ops::{ImageSize, rng::Key};
+/// # let vit = ViTConfig { image_size: ImageSize::square(32), ..ViTConfig::new(16, 16, 2, 2) };
+/// # let config = DetectorConfig {
+/// #     channels: 8,
+/// #     head_dim: 8,
+/// #     relative_size: ImageSize::square(64),
+/// #     ..DetectorConfig::on_backbone(vit, 4)
+/// # };
+/// # let start = Start::new(&Device::Cpu, Key::new(0));
+/// // `config` is a small detector's; the model has seen nothing yet.
+/// let model = DetectionModel::new(&config, BoxClasses::scenes(), None, &start)?;
+/// let scenes = DetectionScenes::render(&SceneConfig::new(Size::new(48, 64), 5), 0, 2)?;
+/// let report = measure(&model, &scenes, &DetectionPipeline::square(64), &|| false)?.unwrap();
+/// assert_eq!((report.images, report.unreadable.len(), report.masks.is_none()), (2, 0, true));
+/// println!("{report}"); // a table of AP, by IoU, size and class
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn measure(
     model: &DetectionModel,
     dataset: &DetectionDataset<'_>,
@@ -118,6 +151,32 @@ fn expect_same(model: &BoxClasses, dataset: &BoxClasses) -> Result<()> {
 
 /// Measures a detector during training, for [`Evaluation`](crate::Evaluation): metrics `AP`,
 /// `AP50`, …, `mask AP`, … and `AP <class>`, score AP of boxes.
+///
+/// ```
+/// use candle_core::Device;
+/// use pad_adapter::vit::ViTConfig;
+/// use pad_data::{scenes::{SceneConfig, Size}, sets::detection::{BoxClasses, DetectionScenes}};
+/// use pad_data::transform::detection::DetectionPipeline;
+/// use pad_heads::{Evaluator, Start};
+/// use pad_heads::detection::{DetectionEvaluator, DetectionModel, DetectorConfig};
+/// use pad_ops::{ImageSize, rng::Key};
+/// # let vit = ViTConfig { image_size: ImageSize::square(32), ..ViTConfig::new(16, 16, 2, 2) };
+/// # let config = DetectorConfig {
+/// #     channels: 8,
+/// #     head_dim: 8,
+/// #     relative_size: ImageSize::square(64),
+/// #     ..DetectorConfig::on_backbone(vit, 4)
+/// # };
+/// # let start = Start::new(&Device::Cpu, Key::new(0));
+/// let model = DetectionModel::new(&config, BoxClasses::scenes(), None, &start)?;
+/// let scenes = DetectionScenes::render(&SceneConfig::new(Size::new(48, 64), 5), 0, 1)?;
+/// let evaluator = DetectionEvaluator::new(&model, &scenes, DetectionPipeline::square(64))?
+///     .with_max_unreadable(0.01);
+/// // `Evaluation::new(evaluator)` calls this between epochs.
+/// assert_eq!(evaluator.evaluate(&|| false)?.unwrap().images, 1);
+/// assert!(evaluator.evaluate(&|| true)?.is_none()); // stopped
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct DetectionEvaluator<'a> {
     model: &'a DetectionModel,
     dataset: &'a DetectionDataset<'a>,

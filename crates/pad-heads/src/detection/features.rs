@@ -18,6 +18,27 @@ use crate::{
 /// coarser maps: those of 224 x 224 pixels from the map of
 /// [`canonical_stride`](DetectionFeatures::canonical_stride), of half the sides from that of half
 /// the stride.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use pad_heads::detection::DetectionFeatures;
+/// use pad_ops::{Mode, max_pool2d};
+/// /// A network without weights: the image at half and a quarter of its size.
+/// struct Halves;
+/// impl DetectionFeatures for Halves {
+///     fn maps(&self, images: &Tensor, _: Mode) -> pad_heads::Result<Vec<Tensor>> {
+///         let half = max_pool2d(images, 2, 2)?;
+///         let quarter = max_pool2d(&half, 2, 2)?;
+///         Ok(vec![half, quarter])
+///     }
+///     fn channels(&self) -> usize { 3 }
+///     fn strides(&self) -> Vec<f32> { vec![2.0, 4.0] }
+/// }
+/// let images = Tensor::zeros((1, 3, 32, 48), DType::F32, &Device::Cpu)?;
+/// assert_eq!(Halves.maps(&images, Mode::Eval)?[1].dims(), [1, 3, 8, 12]);
+/// assert_eq!((Halves.pooled(), Halves.canonical_stride()), (2, 16.0));
+/// # Ok::<(), pad_heads::Error>(())
+/// ```
 pub trait DetectionFeatures: Send + Sync {
     /// Returns the maps of a batch of normalised images, finest first.
     ///
@@ -79,6 +100,23 @@ impl<T: DetectionFeatures + ?Sized> DetectionFeatures for Box<T> {
 
 /// ViTDet's features: a transformer with windows of attention and the simple pyramid over its last
 /// map. Parameter names are detectron2's: `net.*`, `simfp_*`.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use candle_nn::VarBuilder;
+/// use pad_adapter::vit::ViTConfig;
+/// use pad_heads::detection::{DetectionFeatures, DetectorConfig, ViTPyramid};
+/// use pad_ops::{ImageSize, Mode};
+/// let vit = ViTConfig { image_size: ImageSize::square(32), ..ViTConfig::new(16, 16, 2, 2) };
+/// let mut config = DetectorConfig { channels: 8, ..DetectorConfig::on_backbone(vit, 1) };
+/// config.relative_size = ImageSize::square(64);
+/// let net = ViTPyramid::new(&config, VarBuilder::zeros(DType::F32, &Device::Cpu))?;
+/// let images = Tensor::zeros((1, 3, 64, 40), DType::F32, &Device::Cpu)?; // 40: padded to 48
+/// assert_eq!(net.last_map(&images, Mode::Eval)?.dims(), [1, 16, 4, 3]);
+/// assert_eq!(net.strides(), [4.0, 8.0, 16.0, 32.0, 64.0]);
+/// assert_eq!((net.channels(), net.config().vit.patch_size), (8, 16));
+/// # Ok::<(), pad_heads::Error>(())
+/// ```
 pub struct ViTPyramid {
     pub(super) net: WindowedViT,
     pyramid: SimplePyramid,

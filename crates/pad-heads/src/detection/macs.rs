@@ -9,6 +9,14 @@ impl DetectorConfig {
     /// Counts the multiply-adds of the detections of one image whose padded size is `image` as
     /// published tables do: products of matrices and convolutions. Box heads are counted for all
     /// proposals, the mask head for `max_detections`.
+    ///
+    /// ```
+    /// use pad_heads::detection::DetectorConfig;
+    /// use pad_ops::ImageSize;
+    /// let config = DetectorConfig::default(); // ViTDet-B
+    /// let gmacs = |side| config.macs(ImageSize::square(side)) / 1e9;
+    /// assert!(gmacs(1024) > 400.0 && gmacs(512) < 0.5 * gmacs(1024));
+    /// ```
     pub fn macs(&self, image: ImageSize) -> f64 {
         let patch = self.vit.patch_size.max(1);
         let grid = (image.height.div_ceil(patch), image.width.div_ceil(patch));

@@ -44,6 +44,16 @@ pub struct SoftMask {
 }
 
 /// A detection with its mask.
+///
+/// ```
+/// use pad_heads::detection::{Detection, DetectionWithMask, SoftMask};
+/// use pad_ops::ImageSize;
+/// let detection = Detection { bbox: [0.0, 0.0, 4.0, 4.0], score: 0.9, label: 0 };
+/// let found = DetectionWithMask { detection, mask: SoftMask { side: 1, values: vec![1.0] } };
+/// let pixels = found.mask.paste(found.detection.bbox, ImageSize::square(8))?;
+/// assert_eq!(pixels.size().area(), 64);
+/// # Ok::<(), pad_heads::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct DetectionWithMask {
     /// Box, score and class.

@@ -82,6 +82,16 @@ impl Matcher {
 
     /// Matches `boxes` boxes to `objects` objects by their overlaps; `of` returns those of a range
     /// of boxes, one row per object.
+    ///
+    /// ```
+    /// use pad_heads::detection::matching::{Label, Matcher};
+    /// let matcher =
+    ///     Matcher { low_threshold: 0.5, high_threshold: 0.5, allow_low_quality_matches: false };
+    /// // Overlaps of one object with two boxes, from elsewhere.
+    /// let table = [0.6, 0.2];
+    /// let matches = matcher.overlaps(1, 2, |boxes| table[boxes].to_vec());
+    /// assert_eq!(matches.labels, [Label::Object, Label::Background]);
+    /// ```
     pub fn overlaps(
         &self,
         objects: usize,
@@ -147,6 +157,14 @@ const IGNORED_SHARE: f32 = 0.5;
 
 /// Ignores the background of which half or more lies inside one of `regions`: what is there is not
 /// labelled.
+///
+/// ```
+/// use pad_heads::detection::matching::{Label, ignore_inside};
+/// let boxes = [[0.0, 0.0, 10.0, 10.0], [20.0, 0.0, 30.0, 10.0]];
+/// let mut labels = [Label::Background; 2];
+/// ignore_inside(&[[0.0, 0.0, 15.0, 10.0]], &boxes, &mut labels);
+/// assert_eq!(labels, [Label::Ignored, Label::Background]);
+/// ```
 pub fn ignore_inside(regions: &[[f32; 4]], boxes: &[[f32; 4]], labels: &mut [Label]) {
     if regions.is_empty() {
         return;

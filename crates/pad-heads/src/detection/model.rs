@@ -44,6 +44,27 @@ use crate::{
 pub type DetectionModel = TaskModel<Detector>;
 
 /// Trains a detector.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use candle_nn::VarBuilder;
+/// use pad_adapter::vit::ViTConfig;
+/// use pad_heads::detection::{
+///     DetectionBatch, DetectionTargets, DetectionTask, Detector, DetectorConfig, Target,
+/// };
+/// use pad_ops::ImageSize;
+/// use pad_train::Task;
+/// let vit = ViTConfig { image_size: ImageSize::square(32), ..ViTConfig::new(16, 16, 2, 2) };
+/// let config = DetectorConfig { channels: 8, head_dim: 8, ..DetectorConfig::on_backbone(vit, 1) };
+/// let detector = Detector::new(&config, VarBuilder::zeros(DType::F32, &Device::Cpu))?;
+/// let task = DetectionTask::new(&detector); // what `Trainer::run` takes
+/// let images = Tensor::zeros((2, 3, 32, 32), DType::F32, &Device::Cpu)?;
+/// let sizes = vec![ImageSize::square(32); 2];
+/// let targets = vec![Target::default(); 2];
+/// let batch = DetectionBatch::new(images, DetectionTargets { sizes, targets });
+/// assert_eq!(task.images_in(&batch), 2);
+/// # Ok::<(), pad_heads::Error>(())
+/// ```
 pub type DetectionTask<'a> = NetworkTask<'a, Detector>;
 
 impl TaskModel<Detector> {
@@ -51,6 +72,23 @@ impl TaskModel<Detector> {
     ///
     /// # Errors
     /// [`Error::Config`](crate::Error::Config).
+    ///
+    /// ```
+    /// use candle_core::Device;
+    /// use pad_adapter::vit::ViTConfig;
+    /// use pad_data::sets::detection::BoxClasses;
+    /// use pad_heads::{Start, detection::{DetectionModel, DetectorConfig, Thresholds}};
+    /// use pad_ops::{ImageSize, rng::Key};
+    /// let vit = ViTConfig { image_size: ImageSize::square(32), ..ViTConfig::new(16, 16, 2, 2) };
+    /// let plain = DetectorConfig::on_backbone(vit, 2);
+    /// let config = DetectorConfig { channels: 8, head_dim: 8, ..plain };
+    /// let classes = BoxClasses::named(["person", "car"])?;
+    /// let start = Start::new(&Device::Cpu, Key::new(0));
+    /// let model = DetectionModel::new(&config, classes, None, &start)?
+    ///     .with_thresholds(Thresholds { max_detections: Some(5), ..Default::default() })?;
+    /// assert_eq!(model.network.config().max_detections, 5);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn with_thresholds(mut self, thresholds: Thresholds) -> Result<Self> {
         self.network = self.network.with_thresholds(thresholds)?;
         Ok(self)

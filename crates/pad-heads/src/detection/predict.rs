@@ -25,6 +25,21 @@ const SIZE_DIVISIBILITY: usize = 64;
 pub(super) const MASK_OPACITY: f32 = 0.45;
 
 /// An object found, in the pixels of its image.
+///
+/// ```
+/// use pad_data::{draw::Canvas, sets::detection::BoxClasses};
+/// use pad_heads::detection::{Detection, PredictedObject};
+/// use pad_ops::ImageSize;
+/// let detection = Detection { bbox: [2.0, 3.0, 10.0, 9.0], score: 0.5, label: 1 };
+/// let car = PredictedObject { detection, mask: None };
+/// let classes = BoxClasses::named(["person", "car"])?;
+/// let result = car.to_coco(7, &classes).unwrap(); // left, top, width, height
+/// assert_eq!((result.bbox, result.score), ([2.0, 3.0, 8.0, 6.0], 0.5));
+/// // On a picture of its image: the box, and the pixels if there is a mask.
+/// assert_eq!(car.drawn().score, Some(0.5));
+/// car.paint(&mut Canvas::new(ImageSize::square(16), [0; 3]))?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct PredictedObject {
     /// Box, score and class.
@@ -34,6 +49,29 @@ pub struct PredictedObject {
 }
 
 /// The objects in an image.
+///
+/// ```
+/// use candle_core::Device;
+/// use pad_adapter::vit::ViTConfig;
+/// use pad_data::{image::{Image, Pixels}, sets::detection::BoxClasses};
+/// use pad_data::transform::detection::DetectionPipeline;
+/// use pad_heads::{Start, detection::{DetectionModel, DetectorConfig, PredictedObjects}};
+/// use pad_ops::{ImageSize, rng::Key};
+/// # let vit = ViTConfig { image_size: ImageSize::square(32), ..ViTConfig::new(16, 16, 2, 2) };
+/// # let config = DetectorConfig {
+/// #     channels: 8,
+/// #     head_dim: 8,
+/// #     relative_size: ImageSize::square(64),
+/// #     ..DetectorConfig::on_backbone(vit, 4)
+/// # };
+/// # let start = Start::new(&Device::Cpu, Key::new(0));
+/// let model = DetectionModel::new(&config, BoxClasses::scenes(), None, &start)?;
+/// let image = Image::new(ImageSize::new(48, 64), 1, Pixels::U8(vec![0; 48 * 64]))?;
+/// let PredictedObjects { objects, macs, .. } =
+///     model.predict(image, &DetectionPipeline::square(64))?;
+/// assert!(macs > 1e6 && objects.iter().all(|object| object.detection.bbox[3] <= 48.0));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct PredictedObjects {

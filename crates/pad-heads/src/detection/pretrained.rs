@@ -21,6 +21,21 @@ use crate::error::Result;
 ///
 /// # Errors
 /// As [`Checkpoint::fit`].
+///
+/// ```
+/// use candle_core::Device;
+/// use pad_adapter::{checkpoint::Checkpoint, params::ParamStore, vit::{ViT, ViTConfig}};
+/// use pad_heads::detection::{DetectorConfig, pretrained};
+/// use pad_ops::{ImageSize, rng::Key};
+/// let vit = ViTConfig { image_size: ImageSize::square(32), ..ViTConfig::new(16, 16, 2, 2) };
+/// let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
+/// store.build(|vb| ViT::new(&vit, vb))?;
+/// let file = Checkpoint::from_tensors("vit.safetensors", store.tensors(|_| true));
+/// let (fitted, changes) = pretrained(file, &DetectorConfig::on_backbone(vit, 3))?;
+/// assert!(fitted.names().all(|name| name.starts_with("backbone.net.")));
+/// assert_eq!(changes.last().unwrap(), "4 relative position tables added"); // 2 in each block
+/// # Ok::<(), pad_heads::Error>(())
+/// ```
 pub fn pretrained(
     mut checkpoint: Checkpoint,
     config: &DetectorConfig,

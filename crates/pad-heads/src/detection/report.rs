@@ -10,6 +10,30 @@ use crate::{evaluation::EvaluationReport, speed::Speed, unreadable::line};
 
 /// The evaluation of a detector on a dataset. `Display` prints a table, `Serialize` gives all
 /// numbers; an undefined one is `-` or null.
+///
+/// ```
+/// use candle_core::Device;
+/// use pad_adapter::vit::ViTConfig;
+/// use pad_data::{scenes::{SceneConfig, Size}, sets::detection::{BoxClasses, DetectionScenes}};
+/// use pad_data::transform::detection::DetectionPipeline;
+/// use pad_heads::{Start, detection::{DetectionModel, DetectorConfig, measure}};
+/// use pad_ops::{ImageSize, rng::Key};
+/// # let vit = ViTConfig { image_size: ImageSize::square(32), ..ViTConfig::new(16, 16, 2, 2) };
+/// # let config = DetectorConfig {
+/// #     channels: 8,
+/// #     head_dim: 8,
+/// #     relative_size: ImageSize::square(64),
+/// #     ..DetectorConfig::on_backbone(vit, 4)
+/// # };
+/// # let start = Start::new(&Device::Cpu, Key::new(0));
+/// # let model = DetectionModel::new(&config, BoxClasses::scenes(), None, &start)?;
+/// let scenes = DetectionScenes::render(&SceneConfig::new(Size::new(48, 64), 5), 0, 2)?;
+/// let report = measure(&model, &scenes, &DetectionPipeline::square(64), &|| false)?.unwrap();
+/// assert_eq!((report.images, report.objects.len()), (2, report.classes.len()));
+/// let json = serde_json::to_value(&report)?; // the same numbers, for programs
+/// assert_eq!(json["images"], 2);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct DetectionReport {

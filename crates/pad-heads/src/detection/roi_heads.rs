@@ -47,6 +47,16 @@ fn level_among(bbox: [f32; 4], strides: &[f32], canonical: f32) -> usize {
 }
 
 /// The output of one box head.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use pad_heads::detection::RoiOutput;
+/// // Five boxes, two classes: three logits a box, a refined box for each class.
+/// let zeros = |width: usize| Tensor::zeros((5, width), DType::F32, &Device::Cpu);
+/// let output = RoiOutput { logits: zeros(2 + 1)?, deltas: zeros(4 * 2)? };
+/// assert_eq!((output.logits.dim(1)?, output.deltas.dim(1)?), (3, 8));
+/// # Ok::<(), pad_heads::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct RoiOutput {
     /// (R, classes + 1), background last.
@@ -124,6 +134,51 @@ impl Stage {
 /// `box_head.conv{i}.{weight,norm}`, `box_head.fc1`, `box_predictor.{cls_score,bbox_pred}`; in a
 /// cascade `box_head.{stage}.*` and so on;
 /// `mask_head.{mask_fcn{i}.{weight,norm},deconv,predictor}`.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use candle_nn::VarBuilder;
+/// use pad_heads::detection::{
+///     Boxes, DetectionHeadsConfig, MaskConfig, RoiHeads, RoiHeadsConfig, Target, Thresholds,
+/// };
+/// use pad_ops::{ImageSize, Mode, rng::Key};
+/// let config = DetectionHeadsConfig {
+///     channels: 4,
+///     head_dim: 8,
+///     classes: 1,
+///     masks: true,
+///     roi: RoiHeadsConfig { convs: 1, batch_size_per_image: 4, ..Default::default() },
+///     mask: MaskConfig { convs: 1, ..Default::default() },
+///     ..Default::default()
+/// };
+/// // Heads without any knowledge, over maps of strides 4 and 8.
+/// let vb = VarBuilder::zeros(DType::F32, &Device::Cpu);
+/// let heads = RoiHeads::over(&config, &[4.0, 8.0], 16.0, vb)?
+///     .with_thresholds(Thresholds { score: Some(0.1), ..Default::default() });
+/// let map = |side: usize| Tensor::ones((1, 4, side, side), DType::F32, &Device::Cpu);
+/// let (maps, sizes) = ([map(8)?, map(4)?], [ImageSize::square(32)]);
+/// let boxes: Boxes = vec![[0.0, 0.0, 16.0, 16.0]];
+///
+/// // A box has 7 x 7 features, and from them equal logits for object and background.
+/// assert_eq!(heads.pooled(&maps, &[&boxes])?.dims(), [1, 4, 7, 7]);
+/// assert_eq!(heads.forward(&maps, &[&boxes], 0)?.logits.to_vec2::<f32>()?, [[0.0, 0.0]]);
+/// let found = heads.detect(&maps, &[boxes.clone()], &sizes)?;
+/// assert_eq!((found[0][0].bbox, found[0][0].score), (boxes[0], 0.5));
+/// assert_eq!(heads.with_masks(&maps, &found)?[0][0].mask.side, 2 * 14);
+///
+/// // Training: one sample of at most a quarter of four is an object; its class costs ln 2.
+/// let target = Target { boxes: boxes.clone(), labels: vec![0], ..Default::default() };
+/// let samples = heads.sample(&[boxes.clone()], &[target.clone()], Mode::Train(Key::new(0)));
+/// assert_eq!(samples[0].labels, [0]);
+/// let output = heads.forward(&maps, &[&samples[0].boxes], 0)?;
+/// let (class, location) = heads.losses(&output, &samples, 0)?;
+/// assert!((class.to_scalar::<f32>()? - 2_f32.ln()).abs() < 1e-6);
+/// assert_eq!(location.to_scalar::<f32>()?, 0.0); // the proposal is the object's box
+/// assert!(heads.mask_loss(&maps, &samples, &[target.clone()]).is_err()); // it has no mask
+/// let (class, _) = heads.train(&maps, samples, &[target], &sizes)?; // all of it at once
+/// assert!((class.to_scalar::<f32>()? - 2_f32.ln()).abs() < 1e-6);
+/// # Ok::<(), pad_heads::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct RoiHeads {
     config: DetectionHeadsConfig,
@@ -140,6 +195,20 @@ impl RoiHeads {
     ///
     /// # Errors
     /// Tensors that `vb` lacks.
+    ///
+    /// ```
+    /// use candle_core::{DType, Device, Tensor};
+    /// use candle_nn::VarBuilder;
+    /// use pad_adapter::vit::ViTConfig;
+    /// use pad_heads::detection::{DetectorConfig, RoiHeads};
+    /// let plain = DetectorConfig::on_backbone(ViTConfig::new(16, 16, 2, 2), 1);
+    /// let config = DetectorConfig { channels: 4, head_dim: 8, ..plain };
+    /// let heads = RoiHeads::new(&config, VarBuilder::zeros(DType::F32, &Device::Cpu))?;
+    /// let map = |side: usize| Tensor::ones((1, 4, side, side), DType::F32, &Device::Cpu);
+    /// let maps = [map(16)?, map(8)?, map(4)?, map(2)?]; // of an image of 64 x 64
+    /// assert_eq!(heads.pooled(&maps, &[&[[0.0, 0.0, 64.0, 64.0]]])?.dims(), [1, 4, 7, 7]);
+    /// # Ok::<(), pad_heads::Error>(())
+    /// ```
     pub fn new(config: &DetectorConfig, vb: VarBuilder) -> Result<Self> {
         let strides = &config.strides()[..DetectorConfig::POOLED];
         Self::over(&config.heads(), strides, config.vit.patch_size as f32, vb)

@@ -19,6 +19,16 @@ use crate::{
 };
 
 /// The outputs of each level.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use pad_heads::detection::RpnOutput;
+/// // One map of 2 x 3 places, three anchors at each.
+/// let zeros = |channels: usize| Tensor::zeros((1, channels, 2, 3), DType::F32, &Device::Cpu);
+/// let output = RpnOutput { logits: vec![zeros(3)?], deltas: vec![zeros(4 * 3)?] };
+/// assert_eq!(output.logits[0].elem_count(), 18); // anchors
+/// # Ok::<(), pad_heads::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct RpnOutput {
     /// (B, A, H, W): objectness, one for each anchor of a place.
@@ -49,6 +59,13 @@ impl RpnOutput {
 }
 
 /// The proposals of an image, best first.
+///
+/// ```
+/// use pad_heads::detection::Proposals;
+/// let none = Proposals::default();
+/// let best = Proposals { boxes: vec![[0.0, 0.0, 8.0, 8.0]], logits: vec![1.5] };
+/// assert_eq!((none.boxes.len(), best.boxes.len()), (0, best.logits.len()));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Proposals {
     /// Boxes inside the image.
@@ -58,6 +75,13 @@ pub struct Proposals {
 }
 
 /// The anchors of an image that the losses are computed on.
+///
+/// ```
+/// use pad_heads::detection::RpnSamples;
+/// let object = [0.0, 0.0, 8.0, 8.0];
+/// let samples = RpnSamples { positives: vec![4], boxes: vec![object], negatives: vec![0, 8] };
+/// assert_eq!(samples.positives.len(), samples.boxes.len());
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RpnSamples {
     /// Indices of anchors that are objects.
@@ -71,6 +95,40 @@ pub struct RpnSamples {
 /// Convolutions that all levels share, a logit and a box for each anchor. Parameter names are
 /// detectron2's: `rpn_head.conv.conv{i}` (`rpn_head.conv` if there is one),
 /// `rpn_head.objectness_logits`, `rpn_head.anchor_deltas`.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use candle_nn::VarBuilder;
+/// use pad_heads::detection::{Rpn, RpnConfig, Target};
+/// use pad_ops::{ImageSize, Mode, rng::Key};
+/// let config = RpnConfig {
+///     convs: 1,
+///     anchor_sizes: vec![8.0], // one map
+///     aspect_ratios: vec![1.0],
+///     batch_size_per_image: 4,
+///     ..Default::default()
+/// };
+/// let rpn = Rpn::new(&config, 2, &[4.0], VarBuilder::zeros(DType::F32, &Device::Cpu))?;
+/// let map = Tensor::ones((1, 2, 3, 3), DType::F32, &Device::Cpu)?; // of an image of 12 x 12
+/// let output = rpn.forward(&[map])?;
+/// assert_eq!(output.logits[0].dims(), [1, 1, 3, 3]); // 0 everywhere, without weights
+///
+/// // Nine anchors, centred at multiples of the stride; clipped, they are the proposals.
+/// let anchors = rpn.anchors(&output)?;
+/// assert_eq!(anchors[0][4], [0.0, 0.0, 8.0, 8.0]);
+/// let sizes = [ImageSize::square(12)];
+/// let proposals = rpn.proposals(&output, &anchors, &sizes, Mode::Eval)?;
+/// assert!(proposals[0].boxes.contains(&[0.0, 0.0, 8.0, 8.0]));
+///
+/// // Of the four samples one is the object, whose box is right; each costs ln 2.
+/// let target = Target { boxes: vec![anchors[0][4]], labels: vec![0], ..Default::default() };
+/// let samples = rpn.sample(&anchors, &[target], Mode::Train(Key::new(0)));
+/// assert_eq!((samples[0].positives.as_slice(), samples[0].negatives.len()), (&[4][..], 3));
+/// let (objectness, location) = rpn.losses(&output, &anchors, &samples)?;
+/// assert!((objectness.to_scalar::<f32>()? - 2_f32.ln()).abs() < 1e-6);
+/// assert_eq!(location.to_scalar::<f32>()?, 0.0);
+/// # Ok::<(), pad_heads::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Rpn {
     config: RpnConfig,

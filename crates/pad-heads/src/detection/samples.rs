@@ -13,6 +13,19 @@ pub(super) fn key_of(mode: Mode) -> Key {
 }
 
 /// The boxes of an image that the losses are computed on.
+///
+/// ```
+/// use pad_heads::detection::RoiSamples;
+/// // An object of class 0 of two classes, and background.
+/// let object = [0.0, 0.0, 8.0, 8.0];
+/// let samples = RoiSamples {
+///     boxes: vec![[1.0, 0.0, 8.0, 8.0], [20.0, 20.0, 28.0, 28.0]],
+///     labels: vec![0, 2],
+///     targets: vec![object, object],
+///     objects: vec![0, 0],
+/// };
+/// assert_eq!(samples.labels.iter().filter(|&&label| label < 2).count(), 1);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RoiSamples {
     /// Boxes.

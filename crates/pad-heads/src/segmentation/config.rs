@@ -165,6 +165,17 @@ impl FromStr for HeadKind {
 }
 
 /// Hyperparameters of a segmentor.
+///
+/// ```
+/// use pad_adapter::vit::ViTConfig;
+/// use pad_heads::segmentation::{BackboneForm, HeadKind, SegmentorConfig};
+/// let original = SegmentorConfig::original(9);
+/// assert_eq!(original.blocks, [3, 5, 7, 11]);
+/// assert!(original.auxiliary.is_some());
+/// let probe = SegmentorConfig::probe(ViTConfig::dinov2_small(), 9); // frozen features, one layer
+/// assert_eq!((probe.blocks.as_slice(), probe.head), (&[11][..], HeadKind::Linear));
+/// assert_eq!(probe.backbone.form(), BackboneForm::Plain);
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SegmentorConfig {

@@ -17,6 +17,15 @@ use crate::{
 };
 
 /// Labelled images for segmentation.
+///
+/// ```
+/// use pad_data::{scenes::{SceneConfig, Size}, sets::segmentation::SegmentationScenes};
+/// use pad_heads::segmentation::SegmentationDataset;
+/// let scenes = SegmentationScenes::render(&SceneConfig::new(Size::new(48, 64), 5), 0, 3)?;
+/// let dataset: &SegmentationDataset<'_> = &scenes; // any set of images with class maps
+/// assert_eq!(dataset.len(), 3);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub type SegmentationDataset<'a> = dyn Dataset<Sample = SegmentationImage> + 'a;
 
 /// Measures a segmentor on a whole dataset. Calls `stopped` before each image and returns `None`
@@ -26,6 +35,32 @@ pub type SegmentationDataset<'a> = dyn Dataset<Sample = SegmentationImage> + 'a;
 /// # Errors
 /// [`Error::Classes`] if the dataset has other classes than the model; more unreadable images than
 /// are tolerated; as [`SegmentationModel::predict`].
+///
+/// ```
+/// use candle_core::Device;
+/// use pad_adapter::vit::ViTConfig;
+/// use pad_data::{scenes::{SceneConfig, Size}, sets::segmentation::{Classes, SegmentationScenes}};
+/// use pad_data::transform::segmentation::{Rescale, SegmentationPipeline};
+/// use pad_heads::Start;
+/// use pad_heads::segmentation::{SegmentationInference, SegmentationModel, SegmentorConfig};
+/// use pad_heads::segmentation::measure;
+/// use pad_ops::{ImageSize, rng::Key};
+/// # let vit = ViTConfig { image_size: ImageSize::square(32), ..ViTConfig::new(16, 16, 2, 2) };
+/// # let classes = Classes::scenes();
+/// # let config = SegmentorConfig::probe(vit, classes.len());
+/// # let start = Start::new(&Device::Cpu, Key::new(0));
+/// // `config` is that of a probe on a small ViT; the model has seen nothing yet.
+/// let model = SegmentationModel::new(&config, classes, None, &start)?;
+/// let scenes = SegmentationScenes::render(&SceneConfig::new(Size::new(48, 64), 5), 0, 2)?;
+/// let rescale = Rescale { scale: None, ..Default::default() }; // images as large as they are
+/// let pipeline = SegmentationPipeline { rescale, ..Default::default() };
+/// let inference = SegmentationInference { pipeline, ..Default::default() };
+/// let report = measure(&model, &scenes, &inference, &|| false)?.unwrap();
+/// let pixels: u64 = report.confusion.counts().iter().sum();
+/// assert!(report.images == 2 && pixels <= 2 * 48 * 64); // those labelled 255 do not count
+/// println!("{report}"); // IoU and accuracy of each class
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn measure(
     model: &SegmentationModel,
     dataset: &SegmentationDataset<'_>,
@@ -78,6 +113,26 @@ fn expect_same(model: &Classes, dataset: &Classes) -> Result<()> {
 
 /// Measures a segmentor during training, for [`Evaluation`](crate::Evaluation): metrics `mIoU`,
 /// `mAcc`, `aAcc` and `IoU <class>`, score mIoU.
+///
+/// ```
+/// use candle_core::Device;
+/// use pad_adapter::vit::ViTConfig;
+/// use pad_data::{scenes::{SceneConfig, Size}, sets::segmentation::{Classes, SegmentationScenes}};
+/// use pad_heads::{Evaluator, Start, segmentation::{SegmentationEvaluator, SegmentationModel}};
+/// use pad_heads::segmentation::{SegmentationInference, SegmentorConfig};
+/// use pad_ops::{ImageSize, rng::Key};
+/// # let vit = ViTConfig { image_size: ImageSize::square(32), ..ViTConfig::new(16, 16, 2, 2) };
+/// # let classes = Classes::scenes();
+/// # let config = SegmentorConfig::probe(vit, classes.len());
+/// # let start = Start::new(&Device::Cpu, Key::new(0));
+/// let model = SegmentationModel::new(&config, classes, None, &start)?;
+/// let scenes = SegmentationScenes::render(&SceneConfig::new(Size::new(48, 64), 5), 0, 1)?;
+/// let evaluator = SegmentationEvaluator::new(&model, &scenes, SegmentationInference::default())?
+///     .with_max_unreadable(0.01);
+/// // `Evaluation::new(evaluator)` calls this between epochs.
+/// assert!(evaluator.evaluate(&|| true)?.is_none()); // stopped before the first image
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct SegmentationEvaluator<'a> {
     model: &'a SegmentationModel,
     dataset: &'a SegmentationDataset<'a>,

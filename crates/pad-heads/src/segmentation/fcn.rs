@@ -70,6 +70,18 @@ impl FcnHead {
     }
 
     /// See [`BatchNorm::synchronize`](crate::layers::BatchNorm::synchronize).
+    ///
+    /// ```
+    /// use candle_core::{DType, Device};
+    /// use candle_nn::VarBuilder;
+    /// use pad_heads::segmentation::{FcnConfig, FcnHead};
+    /// use pad_ops::SumOver;
+    /// let (config, vb) = (FcnConfig::default(), VarBuilder::zeros(DType::F32, &Device::Cpu));
+    /// let mut head = FcnHead::new(&config, 8, 3, vb)?;
+    /// head.synchronize(&SumOver::new(|_| Ok(()))); // a group of one
+    /// assert_eq!(config.channels, 256);
+    /// # Ok::<(), pad_heads::Error>(())
+    /// ```
     pub fn synchronize(&mut self, over: &SumOver) {
         self.conv.synchronize(over);
     }

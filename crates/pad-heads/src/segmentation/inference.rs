@@ -84,6 +84,19 @@ impl SlidingWindow {
     ///
     /// # Errors
     /// [`Error::Config`]; whatever `model` returns; [`Error::Logits`] for logits of another size.
+    ///
+    /// ```
+    /// use candle_core::{Device, Tensor};
+    /// use pad_heads::segmentation::SlidingWindow;
+    /// use pad_ops::ImageSize;
+    /// // Windows of two pixels, one apart; the model gives the mean of its window to each pixel.
+    /// let windows = SlidingWindow::new(ImageSize::new(1, 2), Some(ImageSize::new(1, 1)));
+    /// windows.validate()?;
+    /// let images = Tensor::new(&[[[[0_f32, 2.0, 4.0]]]], &Device::Cpu)?;
+    /// let logits = windows.logits(&images, &|x| Ok(x.mean_keepdim(3)?.broadcast_as(x.shape())?))?;
+    /// assert_eq!(logits.flatten_all()?.to_vec1::<f32>()?, [1.0, 2.0, 3.0]); // 1, (1 + 3) / 2, 3
+    /// # Ok::<(), pad_heads::Error>(())
+    /// ```
     pub fn logits(
         &self,
         images: &Tensor,
@@ -136,6 +149,15 @@ impl SlidingWindow {
 }
 
 /// How an image goes through the network.
+///
+/// ```
+/// use pad_heads::segmentation::{InferenceMode, SlidingWindow};
+/// use pad_ops::ImageSize;
+/// assert_eq!(InferenceMode::default(), InferenceMode::Whole);
+/// let sliding = InferenceMode::Sliding(SlidingWindow::new(ImageSize::square(512), None));
+/// let InferenceMode::Sliding(windows) = sliding else { panic!() };
+/// assert_eq!(windows.stride, ImageSize::square(341));
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 #[non_exhaustive]

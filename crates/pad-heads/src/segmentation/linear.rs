@@ -46,6 +46,17 @@ impl LinearHead {
     }
 
     /// See [`BatchNorm::synchronize`](crate::layers::BatchNorm::synchronize).
+    ///
+    /// ```
+    /// use candle_core::{DType, Device};
+    /// use candle_nn::VarBuilder;
+    /// use pad_heads::segmentation::LinearHead;
+    /// use pad_ops::SumOver;
+    /// let mut head = LinearHead::new(&[8], 3, VarBuilder::zeros(DType::F32, &Device::Cpu))?;
+    /// head.synchronize(&SumOver::new(|_| Ok(()))); // a group of one
+    /// assert!(format!("{head:?}").contains("SumOver"));
+    /// # Ok::<(), pad_heads::Error>(())
+    /// ```
     pub fn synchronize(&mut self, over: &SumOver) {
         self.norm.synchronize(over);
     }

@@ -11,6 +11,14 @@ use crate::{
 impl SegmentorConfig {
     /// Counts the multiply-adds of the logits of one image of size `image` as published tables do:
     /// products of matrices and convolutions.
+    ///
+    /// ```
+    /// use pad_heads::segmentation::SegmentorConfig;
+    /// use pad_ops::ImageSize;
+    /// let config = SegmentorConfig::original(9); // UPerNet on ViT-B
+    /// let gmacs = |side| config.macs(ImageSize::square(side)) / 1e9;
+    /// assert!(gmacs(512) > 100.0 && gmacs(256) < 0.3 * gmacs(512));
+    /// ```
     pub fn macs(&self, image: ImageSize) -> f64 {
         let vit = self.backbone.vit();
         let patch = vit.patch_size.max(1);

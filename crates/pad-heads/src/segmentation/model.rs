@@ -44,9 +44,35 @@ use crate::{
 pub type SegmentationModel = TaskModel<Segmentor>;
 
 /// Trains a segmentor.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use candle_nn::VarBuilder;
+/// use pad_adapter::vit::ViTConfig;
+/// use pad_data::Batch;
+/// use pad_heads::segmentation::{SegmentationTask, Segmentor, SegmentorConfig};
+/// use pad_train::Task;
+/// let config = SegmentorConfig::probe(ViTConfig::new(16, 16, 1, 2), 2);
+/// let segmentor = Segmentor::new(&config, VarBuilder::zeros(DType::F32, &Device::Cpu))?;
+/// let task = SegmentationTask::new(&segmentor);
+/// let images = Tensor::zeros((4, 3, 32, 32), DType::F32, &Device::Cpu)?;
+/// let labels = Tensor::zeros((4, 32, 32), DType::U8, &Device::Cpu)?;
+/// assert_eq!(task.images_in(&Batch::new(images, labels)), 4);
+/// # Ok::<(), pad_heads::Error>(())
+/// ```
 pub type SegmentationTask<'a> = NetworkTask<'a, Segmentor>;
 
 /// The classes in a file.
+///
+/// ```
+/// use pad_data::sets::segmentation::Classes;
+/// use pad_heads::{TaskNetwork, segmentation::Segmentor};
+/// let stored = Segmentor::to_stored(&Classes::new(["ground", "person"])?);
+/// let json = serde_json::to_value(&stored)?;
+/// assert_eq!((&json["names"][1], &json["ignore"]), (&"person".into(), &255.into()));
+/// assert_eq!(Segmentor::from_stored(stored)?.len(), 2);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StoredClasses {

@@ -11,6 +11,16 @@ use super::{Augmentation, InferenceMode, SegmentationModel, predict, size_of};
 use crate::error::Result;
 
 /// How images are prepared and go through a segmentor.
+///
+/// ```
+/// use pad_heads::segmentation::{Augmentation, InferenceMode, SegmentationInference};
+/// let plain = SegmentationInference::default();
+/// plain.validate()?;
+/// assert_eq!(plain.mode, InferenceMode::Whole);
+/// let augmentation = Augmentation { scales: vec![], flip: false };
+/// assert!(SegmentationInference { augmentation, ..plain }.validate().is_err()); // no scale
+/// # Ok::<(), pad_heads::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SegmentationInference {
     /// From an image to the network's input: base scale, input statistics, window of counts,
@@ -37,6 +47,29 @@ impl SegmentationInference {
 }
 
 /// The prediction for an image, at its own size.
+///
+/// ```
+/// use candle_core::Device;
+/// use pad_adapter::vit::ViTConfig;
+/// use pad_data::{image::{Image, Pixels}, sets::segmentation::Classes};
+/// use pad_data::transform::segmentation::{Rescale, SegmentationPipeline};
+/// use pad_heads::Start;
+/// use pad_heads::segmentation::{SegmentationInference, SegmentationModel, SegmentorConfig};
+/// use pad_ops::{ImageSize, rng::Key};
+/// # let vit = ViTConfig { image_size: ImageSize::square(32), ..ViTConfig::new(16, 16, 2, 2) };
+/// # let classes = Classes::new(["ground", "person"])?;
+/// # let start = Start::new(&Device::Cpu, Key::new(0));
+/// # let model = SegmentationModel::new(&SegmentorConfig::probe(vit, 2), classes, None, &start)?;
+/// # let rescale = Rescale { scale: None, ..Default::default() };
+/// # let pipeline = SegmentationPipeline { rescale, ..Default::default() };
+/// # let inference = SegmentationInference { pipeline, ..Default::default() };
+/// // `model` tells two classes apart.
+/// let image = Image::new(ImageSize::new(48, 64), 1, Pixels::U8(vec![0; 48 * 64]))?;
+/// let predicted = model.predict(image, &inference)?;
+/// assert_eq!(predicted.scores.len(), 48 * 64); // of the class in `predicted.classes`
+/// assert!(predicted.scores.iter().all(|score| (0.5..=1.0).contains(score)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct PredictedClasses {

@@ -45,6 +45,22 @@ fn fitted_own(mut checkpoint: Checkpoint, vit: &ViTConfig) -> Result<(Checkpoint
 ///
 /// # Errors
 /// As [`Checkpoint::fit`].
+///
+/// ```
+/// use candle_core::Device;
+/// use pad_adapter::{checkpoint::Checkpoint, params::ParamStore, vit::{ViT, ViTConfig}};
+/// use pad_heads::segmentation::{BackboneForm, BackboneKind, pretrained};
+/// use pad_ops::{ImageSize, rng::Key};
+/// let vit = ViTConfig { image_size: ImageSize::square(32), ..ViTConfig::new(16, 16, 2, 2) };
+/// let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
+/// store.build(|vb| ViT::new(&vit, vb))?;
+/// let file = Checkpoint::from_tensors("vit.safetensors", store.tensors(|_| true));
+/// let (fitted, changes) = pretrained(file, &BackboneKind::new(BackboneForm::Downstream, vit))?;
+/// assert!(fitted.names().all(|name| name.starts_with("backbone.")));
+/// // Three in each of two blocks.
+/// assert_eq!(changes.last().unwrap(), "6 layer scales and relative position tables added");
+/// # Ok::<(), pad_heads::Error>(())
+/// ```
 pub fn pretrained(
     mut checkpoint: Checkpoint,
     backbone: &BackboneKind,

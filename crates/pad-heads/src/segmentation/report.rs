@@ -10,6 +10,20 @@ use crate::{evaluation::EvaluationReport, speed::Speed, unreadable::line};
 
 /// The evaluation of a segmentor on a dataset. `Display` prints a table of IoU and accuracy,
 /// `Serialize` gives all numbers; an undefined one is `-` or null.
+///
+/// ```
+/// use pad_data::sets::segmentation::Classes;
+/// use pad_heads::segmentation::SegmentationReport;
+/// use pad_metrics::confusion::Confusion;
+/// let mut confusion = Confusion::new(2, Some(255))?;
+/// confusion.add(&[0, 1, 1, 1, 0], &[0, 0, 1, 1, 255])?; // predictions, labels
+/// let classes = Classes::new(["ground", "person"])?;
+/// let report = SegmentationReport::new(classes, confusion, 1, None);
+/// println!("{report}"); // IoU 1/2 and 2/3; the last pixel does not count
+/// assert_eq!(serde_json::to_value(&report)?["images"], 1);
+/// assert!(report.confusion_table().contains("50.0")); // half of the ground is taken for a person
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SegmentationReport {

@@ -22,6 +22,47 @@ enum Head {
 }
 
 /// A network that predicts a class for every pixel.
+///
+/// ```
+/// use std::sync::Arc;
+/// use candle_core::{DType, Device, Tensor};
+/// use pad_adapter::{params::ParamStore, vit::{ViT, ViTConfig}};
+/// use pad_heads::segmentation::{BackboneForm, HeadKind, Segmentor, SegmentorConfig, UperConfig};
+/// use pad_ops::{ImageSize, MatmulPrecision, Mode, rng::Key};
+/// use pad_train::SingleProcess;
+///
+/// // A small one from random weights: a ViT of four blocks, UPerNet, three classes.
+/// let vit = ViTConfig { image_size: ImageSize::square(32), ..ViTConfig::new(16, 16, 4, 2) };
+/// let head = HeadKind::Uper(UperConfig { channels: 4, ..Default::default() });
+/// let config = SegmentorConfig::on_backbone(vit, BackboneForm::Plain, head, 3);
+/// let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
+/// let mut segmentor = store.build(|vb| Segmentor::new(&config, vb))?
+///     .with_checkpointing(false)
+///     .with_matmul_precision(MatmulPrecision::F32);
+/// segmentor.synchronize(&(Arc::new(SingleProcess) as _)); // batch norms over several processes
+///
+/// // Evaluation: normalised images of any size -> logits of that size.
+/// let images = Tensor::zeros((2, 3, 40, 48), DType::F32, &Device::Cpu)?;
+/// assert_eq!(segmentor.logits(&images)?.dims(), [2, 3, 40, 48]);
+/// let maps = segmentor.maps(&images.narrow(2, 0, 32)?, Mode::Eval)?;
+/// assert_eq!(maps.iter().map(|map| map.dims()[2]).collect::<Vec<_>>(), [8, 4, 2, 1]);
+///
+/// // Training: sides that the patch divides; a class for each pixel, 255 for none.
+/// let images = Tensor::zeros((2, 3, 32, 48), DType::F32, &Device::Cpu)?;
+/// let labels = Tensor::zeros((2, 32, 48), DType::U8, &Device::Cpu)?;
+/// let losses = segmentor.losses(&images, &labels, Mode::Train(Key::new(1)))?;
+/// let names: Vec<&str> = losses.parts.iter().map(|(name, _)| *name).collect();
+/// assert_eq!(names, ["decode", "auxiliary"]);
+/// assert_eq!((segmentor.config().classes, segmentor.backbone().embed_dim()), (3, 16));
+///
+/// // Over a network of one's own that is a `FeatureExtractor`, built elsewhere.
+/// let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
+/// let backbone = Box::new(store.build(|vb| ViT::new(&vit, vb))?);
+/// let probe = SegmentorConfig::probe(vit, 3);
+/// let probe = store.build(|vb| Segmentor::from_backbone(&probe, backbone, vb))?;
+/// assert_eq!(probe.logits(&images)?.dims(), [2, 3, 32, 48]);
+/// # Ok::<(), pad_heads::Error>(())
+/// ```
 pub struct Segmentor {
     config: SegmentorConfig,
     backbone: Box<dyn FeatureExtractor>,

@@ -129,6 +129,19 @@ impl UperHead {
     }
 
     /// See [`BatchNorm::synchronize`](crate::layers::BatchNorm::synchronize).
+    ///
+    /// ```
+    /// use candle_core::{DType, Device};
+    /// use candle_nn::VarBuilder;
+    /// use pad_heads::segmentation::{UperConfig, UperHead};
+    /// use pad_ops::SumOver;
+    /// let config = UperConfig { channels: 4, ..Default::default() };
+    /// let vb = VarBuilder::zeros(DType::F32, &Device::Cpu);
+    /// let mut head = UperHead::new(&config, &[8, 8], 3, vb)?;
+    /// head.synchronize(&SumOver::new(|_| Ok(()))); // a group of one
+    /// assert!(format!("{head:?}").contains("SumOver"));
+    /// # Ok::<(), pad_heads::Error>(())
+    /// ```
     pub fn synchronize(&mut self, over: &SumOver) {
         let pools = self.pools.iter_mut().map(|(_, layer)| layer);
         let levels = self.laterals.iter_mut().chain(&mut self.outputs);

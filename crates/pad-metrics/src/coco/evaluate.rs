@@ -113,6 +113,23 @@ pub fn evaluate(truth: &CocoTruth, results: &[CocoResult]) -> Result<CocoMetrics
 ///
 /// # Errors
 /// As [`evaluate`]; [`CocoError::NoMask`] and [`CocoError::Mask`].
+///
+/// ```
+/// use pad_metrics::coco::{CocoTruth, evaluate_masks, results};
+/// let truth = CocoTruth::parse(
+///     r#"{"images": [{"id": 1, "width": 90, "height": 90}],
+///         "categories": [{"id": 5, "name": "car"}],
+///         "annotations": [{"id": 1, "image_id": 1, "category_id": 5, "bbox": [0, 0, 40, 40],
+///                          "segmentation": [[0, 0, 40, 0, 40, 40, 0, 40]]}]}"#,
+/// )?;
+/// let found = results(
+///     r#"[{"image_id": 1, "category_id": 5, "bbox": [0, 0, 40, 31], "score": 0.9,
+///          "segmentation": [[0, 0, 40, 0, 40, 31, 0, 31]]}]"#,
+/// )?;
+/// let metrics = evaluate_masks(&truth, &found)?; // an overlap of 0.775
+/// assert!((metrics.stats[0].unwrap() - 0.6).abs() < 1e-12);
+/// # Ok::<(), pad_metrics::CocoError>(())
+/// ```
 pub fn evaluate_masks(truth: &CocoTruth, results: &[CocoResult]) -> Result<CocoMetrics, CocoError> {
     let categories = checked(truth, results)?;
     let sizes: BTreeMap<&CocoId, ImageSize> = truth

@@ -19,6 +19,13 @@ pub use self::{
 use crate::{CocoError, rle::Segmentation};
 
 /// An image of a dataset.
+///
+/// ```
+/// use pad_metrics::coco::CocoImage;
+/// let image: CocoImage = serde_json::from_str(r#"{"id": 7, "width": 640, "height": 512}"#)?;
+/// assert_eq!((image.id, image.height), (7.into(), 512));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CocoImage {
     /// Its id, unique in the file.
@@ -33,6 +40,13 @@ pub struct CocoImage {
 }
 
 /// A class of objects.
+///
+/// ```
+/// use pad_metrics::coco::CocoCategory;
+/// let car = CocoCategory { id: 3.into(), name: "car".to_string() };
+/// assert_eq!(serde_json::to_string(&car)?, r#"{"id":3,"name":"car"}"#);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CocoCategory {
     /// Its id, unique in the file.
@@ -42,6 +56,14 @@ pub struct CocoCategory {
 }
 
 /// A labelled object.
+///
+/// ```
+/// use pad_metrics::coco::CocoAnnotation;
+/// let text = r#"{"id": 1, "image_id": 7, "category_id": 3, "bbox": [10, 20, 30, 40]}"#;
+/// let object: CocoAnnotation = serde_json::from_str(text)?;
+/// assert_eq!((object.area, object.iscrowd, object.segmentation), (1200.0, 0, None));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(from = "StoredAnnotation")]
 pub struct CocoAnnotation {
@@ -94,6 +116,19 @@ impl From<StoredAnnotation> for CocoAnnotation {
 }
 
 /// The annotations of a dataset.
+///
+/// ```
+/// use pad_metrics::coco::{CocoCategory, CocoImage, CocoTruth};
+/// let file_name = || "a.png".to_string();
+/// let image = |id: i64| CocoImage { id: id.into(), file_name: file_name(), width: 4, height: 2 };
+/// let categories = vec![CocoCategory { id: 1.into(), name: "car".into() }];
+/// let mut truth = CocoTruth { images: vec![image(7)], annotations: vec![], categories };
+/// truth.validate()?;
+/// truth.images.push(image(7));
+/// assert_eq!(truth.validate().unwrap_err().to_string(), "image id 7: expected once, found again");
+/// assert!(CocoTruth::read("no/such/file.json".as_ref()).is_err());
+/// # Ok::<(), pad_metrics::CocoError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CocoTruth {
     /// Images.
@@ -105,6 +140,16 @@ pub struct CocoTruth {
 }
 
 /// A detected object, as in COCO's results files.
+///
+/// ```
+/// use pad_metrics::coco::CocoResult;
+/// let (image_id, category_id) = (7.into(), 3.into());
+/// let bbox = [10.0, 20.0, 30.0, 40.0];
+/// let found = CocoResult { image_id, category_id, bbox, score: 0.5, segmentation: None };
+/// let text = serde_json::to_string(&[&found])?; // a results file
+/// assert_eq!(pad_metrics::coco::results(&text).unwrap(), [found]);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CocoResult {
     /// Its image.
@@ -175,6 +220,15 @@ impl CocoTruth {
 ///
 /// # Errors
 /// [`CocoError::Io`], [`CocoError::Json`].
+///
+/// ```
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("results.json");
+/// let text = r#"[{"image_id": 7, "category_id": 1, "bbox": [0, 0, 3, 2], "score": 0.5}]"#;
+/// std::fs::write(&path, text)?;
+/// assert_eq!(pad_metrics::coco::read_results(&path)?[0].bbox, [0.0, 0.0, 3.0, 2.0]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn read_results(path: &Path) -> Result<Vec<CocoResult>, CocoError> {
     parsed(&text_of(path)?, path)
 }

@@ -162,6 +162,22 @@ impl Rle {
     ///
     /// # Errors
     /// [`MaskError`] for masks of another size than `size`.
+    ///
+    /// ```
+    /// use pad_metrics::{ImageSize, rect::Rect, rle::Rle};
+    /// let size = ImageSize::new(3, 4);
+    /// let left = Rle::within(size, Rect::from_xywh(0, 0, 2, 2), |_, _| true)?;
+    /// let right = Rle::within(size, Rect::from_xywh(1, 1, 2, 2), |_, _| true)?;
+    /// let both = Rle::union(size, &[left.clone(), right.clone()])?;
+    /// assert_eq!((both.area(), left.intersection(&right)?), (4 + 4 - 1, 1));
+    /// assert_eq!(both.bounds(), Some(Rect::from_xywh(0, 0, 3, 3)));
+    /// assert_eq!(both.window(Rect::from_xywh(1, 0, 2, 1)), [true, false]); // of the first row
+    /// // Another size, and no object at all.
+    /// assert_eq!(left.resized(ImageSize::new(6, 8))?.area(), 16);
+    /// let empty = Rle::empty(size)?;
+    /// assert_eq!((empty.size(), empty.bounds()), (size, None));
+    /// # Ok::<(), pad_metrics::MaskError>(())
+    /// ```
     pub fn union(size: ImageSize, masks: &[Self]) -> Result<Self> {
         let mut all = Self::empty(size)?;
         for mask in masks {

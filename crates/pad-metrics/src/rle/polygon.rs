@@ -23,6 +23,19 @@ impl Rle {
     /// [`MaskError`] for a polygon with fewer than three corners or an odd number of
     /// coordinates, coordinates that are NaN or outside the image by more than its size, and an
     /// outline that crosses the columns of pixels more often than an image of this size has pixels.
+    ///
+    /// ```
+    /// use pad_metrics::{ImageSize, rle::Rle};
+    /// let triangle = vec![0.0, 0.0, 4.0, 0.0, 0.0, 4.0]; // x, y of each corner
+    /// let square = vec![4.0, 4.0, 6.0, 4.0, 6.0, 6.0, 4.0, 6.0];
+    /// let size = ImageSize::square(8);
+    /// let area = Rle::of_polygons(size, &[square.clone()])?.area();
+    /// assert_eq!(area, 4);
+    /// let both = Rle::of_polygons(size, &[square, triangle])?;
+    /// assert!((4 + 6..=4 + 10).contains(&both.area()));
+    /// assert!(Rle::of_polygons(size, &[vec![0.0, 0.0, 1.0, 1.0]]).is_err()); // two corners
+    /// # Ok::<(), pad_metrics::MaskError>(())
+    /// ```
     pub fn of_polygons(size: ImageSize, polygons: &[Vec<f64>]) -> Result<Self> {
         let masks =
             polygons.iter().map(|polygon| filled(size, polygon)).collect::<Result<Vec<_>>>()?;

@@ -28,6 +28,27 @@ pub use together::{AdamWSteps, ComingNorms, DeviceNorms, StepNorms, sums_of_squa
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape), `DType` or `Device` for tensors that do not belong
 /// together.
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// use pad_ops::{AdamWStep, adamw_step};
+/// // The first step (t = 1) of a parameter at 1 whose gradient is 1, at a rate of 0.5.
+/// let (beta1, beta2, lr) = (0.9, 0.99, 0.5);
+/// let step = AdamWStep {
+///     keep: 1.0, // no weight decay
+///     toward: 1.0 - beta1,
+///     beta2,
+///     step_size: lr / (1.0 - beta1),
+///     root_correction: (1.0_f64 - beta2).sqrt(),
+///     eps: 0.0,
+///     gradient_factor: 1.0,
+/// };
+/// let (one, zero) = (Tensor::new(&[1_f64], &Device::Cpu)?, Tensor::new(&[0_f64], &Device::Cpu)?);
+/// let moved = adamw_step(&one, &one, &zero, &zero, &step)?;
+/// assert!((moved.p.to_vec1::<f64>()?[0] - 0.5).abs() < 1e-12); // the rate, whatever the gradient
+/// assert!((moved.exp_avg.to_vec1::<f64>()?[0] - 0.1).abs() < 1e-12);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub fn adamw_step(
     p: &Tensor,
     gradient: &Tensor,

@@ -12,6 +12,24 @@ use crate::Result;
 ///
 /// # Errors
 /// Any error of candle.
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// use pad_ops::{AdamWStep, reference};
+/// let step = AdamWStep {
+///     keep: 0.5, // weight decay alone: the gradient counts nothing
+///     toward: 0.1,
+///     beta2: 0.99,
+///     step_size: 1.0,
+///     root_correction: 0.1,
+///     eps: 1e-8,
+///     gradient_factor: 0.0,
+/// };
+/// let (two, zero) = (Tensor::new(&[2_f64], &Device::Cpu)?, Tensor::new(&[0_f64], &Device::Cpu)?);
+/// let moved = reference::adamw_step(&two, &two, &zero, &zero, &step)?;
+/// assert_eq!(moved.p.to_vec1::<f64>()?, [1.0]);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub fn adamw_step_reference(
     p: &Tensor,
     gradient: &Tensor,

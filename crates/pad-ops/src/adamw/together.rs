@@ -18,6 +18,13 @@ use crate::{
 ///
 /// # Errors
 /// Any error of candle.
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// let on_the_cpu = Tensor::new(&[3_f32, 4.0], &Device::Cpu)?;
+/// assert_eq!(pad_ops::sums_of_squares(&[&on_the_cpu])?, None); // `Some([25.0])` on a CUDA device
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub fn sums_of_squares(tensors: &[&Tensor]) -> Result<Option<Vec<f64>>> {
     if tensors.is_empty() || !tensors.iter().all(|tensor| fits(tensor)) {
         return Ok(None);
@@ -126,6 +133,29 @@ fn fits(tensor: &Tensor) -> bool {
 /// and a copy each. See [`adamw_step`](crate::adamw_step) for the formula.
 ///
 /// Every handle on a parameter or a moment sees its new values.
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// use pad_ops::{AdamWStep, AdamWSteps};
+/// # let step = AdamWStep {
+/// #     keep: 1.0,
+/// #     toward: 0.1,
+/// #     beta2: 0.99,
+/// #     step_size: 5.0,
+/// #     root_correction: 0.1,
+/// #     eps: 0.0,
+/// #     gradient_factor: 1.0,
+/// # };
+/// let p = Tensor::new(&[1_f32], &Device::Cpu)?;
+/// let gradient = Tensor::new(&[2_f32], &Device::Cpu)?;
+/// let (mean, square) = (p.zeros_like()?, p.zeros_like()?);
+/// let mut steps = AdamWSteps::new();
+/// // On the CPU nothing is taken together: `adamw_step` does it.
+/// assert!(!steps.push(&p, &gradient, [&mean, &square], &step)?);
+/// steps.run()?;
+/// assert_eq!(p.to_vec1::<f32>()?, [1.0]);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 #[derive(Debug, Default)]
 pub struct AdamWSteps(Vec<Entry>);
 

@@ -49,6 +49,22 @@ use crate::{Mode, Result, check, cpu::has_kernel};
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape), `DType`, `Device` or `Value` naming the weight that does
 /// not fit.
+///
+/// ```
+/// # use candle_core::{DType, Device, Tensor};
+/// use pad_ops::{AttentionWeights, Keep, LinearWeights, NormWeights, attention_branch};
+/// let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &Device::Cpu);
+/// let norm = NormWeights { weight: (zeros(&[2])? + 1.0)?, bias: zeros(&[2])?, eps: 1e-6 };
+/// let qkv = LinearWeights::new(zeros(&[6, 2])?, None);
+/// let bias = Tensor::new(&[1_f32, -1.0], &Device::Cpu)?;
+/// let proj = LinearWeights::new(zeros(&[2, 2])?, Some(bias));
+/// let weights = AttentionWeights::new(norm, qkv, proj, 1);
+/// // Without queries, keys and values the branch adds the projection's bias.
+/// let x = Tensor::new(&[[[3_f32, 4.0], [5.0, 6.0]]], &Device::Cpu)?;
+/// let y = attention_branch(&x, &weights, Keep::Activations)?;
+/// assert_eq!(y.to_vec3::<f32>()?, [[[4.0, 3.0], [6.0, 5.0]]]);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub fn attention_branch(x: &Tensor, weights: &AttentionWeights, keep: Keep) -> Result<Tensor> {
     const OP: &str = "attention_branch";
     check::expect_rank(OP, "x", x, 3, "(B, N, D)")?;
@@ -78,6 +94,20 @@ pub fn attention_branch(x: &Tensor, weights: &AttentionWeights, keep: Keep) -> R
 ///
 /// # Errors
 /// As [`attention_branch`].
+///
+/// ```
+/// # use candle_core::{DType, Device, Tensor};
+/// use pad_ops::{Keep, LinearWeights, MlpWeights, Mode, NormWeights, mlp_branch};
+/// let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &Device::Cpu);
+/// let norm = NormWeights { weight: (zeros(&[2])? + 1.0)?, bias: zeros(&[2])?, eps: 1e-6 };
+/// let fc1 = LinearWeights::new(zeros(&[4, 2])?, None);
+/// let bias = Tensor::new(&[1_f32, -1.0], &Device::Cpu)?;
+/// let fc2 = LinearWeights::new(zeros(&[2, 4])?, Some(bias));
+/// let x = Tensor::new(&[[[3_f32, 4.0]]], &Device::Cpu)?;
+/// let y = mlp_branch(&x, &MlpWeights::new(norm, fc1, fc2), Mode::Eval, Keep::Activations)?;
+/// assert_eq!(y.to_vec3::<f32>()?, [[[4.0, 3.0]]]);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub fn mlp_branch(x: &Tensor, weights: &MlpWeights, mode: Mode, keep: Keep) -> Result<Tensor> {
     const OP: &str = "mlp_branch";
     check::expect_rank(OP, "x", x, 3, "(B, N, D)")?;

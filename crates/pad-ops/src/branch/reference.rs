@@ -91,6 +91,19 @@ fn composed(x: &Tensor, weights: &LinearWeights, bias: Option<&Tensor>) -> Resul
 ///
 /// # Errors
 /// As the operators that it is composed of.
+///
+/// ```
+/// # use candle_core::{DType, Device, Tensor};
+/// use pad_ops::{AttentionWeights, LinearWeights, NormWeights, reference};
+/// let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F64, &Device::Cpu);
+/// let norm = NormWeights { weight: zeros(&[2])?, bias: zeros(&[2])?, eps: 1e-6 };
+/// let (qkv, proj) = (zeros(&[6, 2])?, zeros(&[2, 2])?);
+/// let (qkv, proj) = (LinearWeights::new(qkv, None), LinearWeights::new(proj, None));
+/// let x = Tensor::new(&[[[3_f64, 4.0]]], &Device::Cpu)?;
+/// let y = reference::attention_branch(&x, &AttentionWeights::new(norm, qkv, proj, 1))?;
+/// assert_eq!(y.to_vec3::<f64>()?, [[[3.0, 4.0]]]); // nothing is added
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub fn attention_branch(x: &Tensor, weights: &AttentionWeights) -> Result<Tensor> {
     let qkv = dense(&norm(x, &weights.norm)?, &weights.qkv, weights.precision)?;
     let qkv = match &weights.rope {
@@ -131,6 +144,19 @@ fn residual(branch: &Tensor, weights: &ResidualWeights) -> Result<Tensor> {
 ///
 /// # Errors
 /// As the operators that it is composed of.
+///
+/// ```
+/// # use candle_core::{DType, Device, Tensor};
+/// use pad_ops::{LinearWeights, MlpWeights, Mode, NormWeights, reference};
+/// let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F64, &Device::Cpu);
+/// let norm = NormWeights { weight: zeros(&[2])?, bias: zeros(&[2])?, eps: 1e-6 };
+/// let (fc1, fc2) = (zeros(&[4, 2])?, zeros(&[2, 4])?);
+/// let (fc1, fc2) = (LinearWeights::new(fc1, None), LinearWeights::new(fc2, None));
+/// let x = Tensor::new(&[[[3_f64, 4.0]]], &Device::Cpu)?;
+/// let y = reference::mlp_branch(&x, &MlpWeights::new(norm, fc1, fc2), Mode::Eval)?;
+/// assert_eq!(y.to_vec3::<f64>()?, [[[3.0, 4.0]]]); // nothing is added
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub fn mlp_branch(x: &Tensor, weights: &MlpWeights, mode: Mode) -> Result<Tensor> {
     let hidden = dense(&norm(x, &weights.norm)?, &weights.fc1, weights.precision)?;
     let hidden = match weights.activation {

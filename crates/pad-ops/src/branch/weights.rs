@@ -12,6 +12,11 @@ use super::low_rank_weights::{self, LowRankWeights};
 use crate::{Error, Fusion, Result, check, cpu::bf16::Packed, dropout, rope::RopeTables};
 
 /// The tensors that a branch keeps from forward to backward.
+///
+/// ```
+/// use pad_ops::Keep;
+/// assert_eq!(Keep::default(), Keep::Activations);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Keep {
     /// All that the backward needs.
@@ -24,6 +29,13 @@ pub enum Keep {
 
 /// The precision of the matrix products of linear layers. Everything else (residual stream, norms,
 /// attention, gradients between operators) stays `f32`.
+///
+/// ```
+/// use pad_ops::MatmulPrecision;
+/// assert_eq!("bf16".parse::<MatmulPrecision>()?, MatmulPrecision::Bf16);
+/// assert_eq!(MatmulPrecision::default().to_string(), "f32");
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MatmulPrecision {
     /// That of the tensors.
@@ -71,6 +83,16 @@ impl FromStr for MatmulPrecision {
 }
 
 /// `weight` (O, I) and `bias` (O) of a linear layer, and the low-rank adapters beside it.
+///
+/// ```
+/// # use candle_core::{DType, Device, Tensor};
+/// use pad_ops::LinearWeights;
+/// let layer = LinearWeights::new(Tensor::zeros((3, 2), DType::F32, &Device::Cpu)?, None);
+/// let bias = Tensor::zeros(3, DType::F32, &Device::Cpu)?;
+/// let layer = layer.with_bias(Some(bias));
+/// assert_eq!((layer.weight.dims(), layer.bias.unwrap().dims()), (&[3, 2][..], &[3][..]));
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct LinearWeights {
     /// (O, I), PyTorch's layout.
@@ -138,6 +160,17 @@ impl fmt::Debug for PackedWeight {
 }
 
 /// `weight` and `bias` (D) of a layer norm.
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// use pad_ops::NormWeights;
+/// let vector = |values: &[f32]| Tensor::new(values, &Device::Cpu);
+/// let norm = NormWeights { weight: vector(&[2.0, 2.0])?, bias: vector(&[0.0, 1.0])?, eps: 0.0 };
+/// let x = vector(&[1.0, 3.0])?.reshape((1, 2))?;
+/// let y = pad_ops::layer_norm(&x, &norm.weight, &norm.bias, norm.eps)?;
+/// assert_eq!(y.to_vec2::<f32>()?, [[-2.0, 3.0]]);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct NormWeights {
     /// (D).
@@ -149,6 +182,21 @@ pub struct NormWeights {
 }
 
 /// What a branch's result is multiplied by before it is added to the residual stream.
+///
+/// ```
+/// # use candle_core::{DType, Device, Tensor};
+/// use pad_ops::{Keep, LinearWeights, MlpWeights, Mode, NormWeights, ResidualWeights, mlp_branch};
+/// let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &Device::Cpu);
+/// let norm = NormWeights { weight: zeros(&[2])?, bias: zeros(&[2])?, eps: 1e-6 };
+/// let (fc1, fc2) = (LinearWeights::new(zeros(&[4, 2])?, None), zeros(&[2, 4])?);
+/// let fc2 = LinearWeights::new(fc2, Some((zeros(&[2])? + 8.0)?)); // the MLP gives 8
+/// let gamma = Some(Tensor::new(&[0.5_f32, 0.25], &Device::Cpu)?);
+/// let residual = ResidualWeights { gamma, factors: None };
+/// let weights = MlpWeights { residual, ..MlpWeights::new(norm, fc1, fc2) };
+/// let y = mlp_branch(&zeros(&[1, 1, 2])?, &weights, Mode::Eval, Keep::Activations)?;
+/// assert_eq!(y.to_vec3::<f32>()?, [[[4.0, 2.0]]]);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct ResidualWeights {
     /// Layer scale, (D).
@@ -166,6 +214,23 @@ impl ResidualWeights {
 }
 
 /// The activation between the two layers of an MLP.
+///
+/// ```
+/// # use candle_core::{DType, Device, Tensor};
+/// use pad_ops::{Keep, LinearWeights, MlpActivation, MlpWeights, Mode, NormWeights, mlp_branch};
+/// let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &Device::Cpu);
+/// let norm = NormWeights { weight: zeros(&[2])?, bias: zeros(&[2])?, eps: 1e-6 };
+/// // One hidden value: the gate 10 and the value 3 come from fc1's bias.
+/// let bias = Tensor::new(&[10_f32, 3.0], &Device::Cpu)?;
+/// let fc1 = LinearWeights::new(zeros(&[2, 2])?, Some(bias));
+/// let fc2 = LinearWeights::new((zeros(&[2, 1])? + 1.0)?, None);
+/// let plain = MlpWeights::new(norm, fc1, fc2);
+/// let weights = MlpWeights { activation: MlpActivation::SwiGlu, ..plain };
+/// let y = mlp_branch(&zeros(&[1, 1, 2])?, &weights, Mode::Eval, Keep::Activations)?;
+/// let silu = 10.0 / (1.0 + (-10_f32).exp());
+/// assert!((y.to_vec3::<f32>()?[0][0][0] - 3.0 * silu).abs() < 1e-4);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum MlpActivation {
     /// The exact GELU.
@@ -180,6 +245,20 @@ pub enum MlpActivation {
 }
 
 /// The weights of [`attention_branch`](crate::attention_branch).
+///
+/// ```
+/// # use candle_core::{DType, Device, Tensor};
+/// use pad_ops::{AttentionWeights, LinearWeights, MatmulPrecision, NormWeights};
+/// let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &Device::Cpu);
+/// let norm = NormWeights { weight: zeros(&[8])?, bias: zeros(&[8])?, eps: 1e-6 };
+/// let (qkv, proj) = (zeros(&[24, 8])?, zeros(&[8, 8])?);
+/// let (qkv, proj) = (LinearWeights::new(qkv, None), LinearWeights::new(proj, None));
+/// let plain = AttentionWeights::new(norm, qkv, proj, 2); // two heads of four values
+/// assert!(plain.rope.is_none() && plain.inner_norm.is_none() && plain.residual.gamma.is_none());
+/// let fast = AttentionWeights { precision: MatmulPrecision::Bf16, ..plain };
+/// assert_eq!(fast.num_heads, 2);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct AttentionWeights {
     /// (D).
@@ -203,6 +282,19 @@ pub struct AttentionWeights {
 }
 
 /// The weights of [`mlp_branch`](crate::mlp_branch).
+///
+/// ```
+/// # use candle_core::{DType, Device, Tensor};
+/// use pad_ops::{LinearWeights, MlpActivation, MlpWeights, NormWeights};
+/// let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &Device::Cpu);
+/// let norm = NormWeights { weight: zeros(&[8])?, bias: zeros(&[8])?, eps: 1e-6 };
+/// let (fc1, fc2) = (zeros(&[32, 8])?, zeros(&[8, 32])?);
+/// let plain = MlpWeights::new(norm, LinearWeights::new(fc1, None), LinearWeights::new(fc2, None));
+/// assert_eq!((plain.activation, plain.adapter.is_none()), (MlpActivation::Gelu, true));
+/// let clip = MlpWeights { activation: MlpActivation::QuickGelu, ..plain };
+/// assert_eq!(clip.fc1.weight.dims(), [32, 8]);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct MlpWeights {
     /// (D).
@@ -227,6 +319,30 @@ pub struct MlpWeights {
 }
 
 /// The weights of an adapter: LayerNorm → down → ReLU → dropout → up, times a scale.
+///
+/// ```
+/// # use candle_core::{DType, Device, Tensor};
+/// use pad_ops::{AdapterScale, AdapterWeights, Keep, LinearWeights, MlpWeights, Mode};
+/// use pad_ops::{NormWeights, mlp_branch};
+/// let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &Device::Cpu);
+/// // A bottleneck of one value, max(0, 3), from which 2 goes to each value of a token: A(x) = 6.
+/// let bias = Some(Tensor::new(&[3_f32], &Device::Cpu)?);
+/// let adapter = AdapterWeights {
+///     norm: None,
+///     down: LinearWeights::new(zeros(&[1, 2])?, bias),
+///     up: LinearWeights::new((zeros(&[2, 1])? + 2.0)?, None),
+///     dropout: 0.0,
+///     scale: AdapterScale::Fixed(0.5),
+/// };
+/// let norm = NormWeights { weight: zeros(&[2])?, bias: zeros(&[2])?, eps: 1e-6 };
+/// let (fc1, fc2) = (zeros(&[4, 2])?, zeros(&[2, 4])?); // an MLP that gives nothing
+/// let plain = MlpWeights::new(norm, LinearWeights::new(fc1, None), LinearWeights::new(fc2, None));
+/// let weights = MlpWeights { adapter: Some(adapter), ..plain };
+/// let x = Tensor::new(&[[[10_f32, 20.0]]], &Device::Cpu)?;
+/// let y = mlp_branch(&x, &weights, Mode::Eval, Keep::Activations)?;
+/// assert_eq!(y.to_vec3::<f32>()?, [[[13.0, 23.0]]]);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct AdapterWeights {
     /// (D).
@@ -242,6 +358,19 @@ pub struct AdapterWeights {
 }
 
 /// An adapter's scale.
+///
+/// ```
+/// # use candle_core::{DType, Device, Tensor};
+/// use pad_ops::{AdapterScale, Fusion, fuse_patchwise};
+/// // A fresh gate is zero: every patch has the scale sigmoid(0) = 1/2.
+/// let gate = Tensor::zeros((1, 4), DType::F32, &Device::Cpu)?;
+/// let scale = AdapterScale::Patchwise { gate, fusion: Fusion::Concat };
+/// let AdapterScale::Patchwise { gate, fusion } = &scale else { panic!() };
+/// let branch = Tensor::new(&[[[2_f32, 4.0]]], &Device::Cpu)?; // A(x)
+/// let scaled = fuse_patchwise(&branch, &branch, gate, *fusion)?;
+/// assert_eq!(scaled.to_vec3::<f32>()?, [[[1.0, 2.0]]]);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub enum AdapterScale {
     /// A constant.

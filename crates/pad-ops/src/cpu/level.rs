@@ -65,6 +65,13 @@ pub(crate) fn can_test(needed: Level) -> bool {
 ///
 /// # Errors
 /// [`Error::UnknownName`] for a value that names no level.
+///
+/// ```
+/// // Without `PAD_CPU` the best level of the processor is taken; `PAD_CPU=sse9` would be an error.
+/// assert_eq!(pad_ops::check_cpu_level().is_ok(), std::env::var_os("PAD_CPU").is_none_or(|level| {
+///     ["portable", "avx2", "avx512", "avx512bf16"].iter().any(|known| level == *known)
+/// }));
+/// ```
 pub fn check_cpu_level() -> Result<(), Error> {
     highest().map(|_| ())
 }

@@ -87,6 +87,16 @@ impl<T> Drop for Scratch<T> {
 }
 
 /// Frees the memory that kernels keep between calls.
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// let x = Tensor::new(&[[1_f32, 1.0]], &Device::Cpu)?;
+/// let before = pad_ops::softmax(&x)?.to_vec2::<f32>()?;
+/// pad_ops::release_buffers(); // no result depends on them
+/// assert_eq!(pad_ops::softmax(&x)?.to_vec2::<f32>()?, before);
+/// assert_eq!(before, [[0.5, 0.5]]);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub fn release_buffers() {
     idle().clear();
 }

@@ -44,6 +44,10 @@ pub fn open(name: &str) -> Result<Device> {
 /// Returns whether work that several threads enqueue on `device` runs in the order in which they
 /// enqueued it: true for the CPU, Metal and what [`cuda`] opens, false for candle's own
 /// `Device::new_cuda`.
+///
+/// ```
+/// assert!(pad_ops::device::orders_threads(&candle_core::Device::Cpu));
+/// ```
 pub fn orders_threads(device: &Device) -> bool {
     #[cfg(feature = "cuda")]
     if let Device::Cuda(device) = device {
@@ -59,6 +63,11 @@ pub fn orders_threads(device: &Device) -> bool {
 ///
 /// # Errors
 /// [`Error::Candle`](crate::Error::Candle) if the driver refuses.
+///
+/// ```
+/// assert_eq!(pad_ops::device::peak_bytes(&candle_core::Device::Cpu)?, None);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub fn peak_bytes(device: &Device) -> Result<Option<u64>> {
     #[cfg(feature = "cuda")]
     if let Device::Cuda(device) = device {
@@ -72,6 +81,10 @@ pub fn peak_bytes(device: &Device) -> Result<Option<u64>> {
 ///
 /// # Errors
 /// [`Error::Candle`](crate::Error::Candle) if the driver refuses.
+///
+/// ```
+/// assert!(pad_ops::device::reset_peak_bytes(&candle_core::Device::Cpu).is_ok()); // nothing to do
+/// ```
 pub fn reset_peak_bytes(device: &Device) -> Result<()> {
     #[cfg(feature = "cuda")]
     if let Device::Cuda(device) = device {

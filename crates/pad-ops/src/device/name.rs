@@ -7,6 +7,14 @@ use candle_core::Device;
 use crate::{Error, Result};
 
 /// A device by its name: `cpu`, `cuda`, `cuda:N`, `metal` or `metal:N`.
+///
+/// ```
+/// use pad_ops::device::DeviceName;
+/// assert_eq!("cuda:1".parse::<DeviceName>()?, DeviceName::Cuda(1));
+/// assert_eq!(DeviceName::Metal(0).to_string().parse::<DeviceName>()?, DeviceName::Metal(0));
+/// assert!(DeviceName::default().open()?.is_cpu());
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeviceName {
     /// The processor.

@@ -9,6 +9,12 @@ use crate::{Error, Result};
 ///
 /// # Errors
 /// [`Error::OpenDevice`], also without the feature `cuda`.
+///
+/// ```
+/// // No machine has a hundred GPUs.
+/// let error = pad_ops::device::cuda(99).unwrap_err().to_string();
+/// assert!(error.starts_with("device `cuda:99`: "), "{error}");
+/// ```
 pub fn cuda(ordinal: usize) -> Result<Device> {
     cuda_with(ordinal, CudaOptions::default())
 }
@@ -18,6 +24,13 @@ pub fn cuda(ordinal: usize) -> Result<Device> {
 /// # Errors
 /// [`Error::OpenDevice`] if the device or the feature `cuda` is missing, or if the device is open
 /// with other options.
+///
+/// ```
+/// use pad_ops::device::{CudaOptions, cuda_with};
+/// let exact = CudaOptions { tf32: false, ..Default::default() };
+/// let error = cuda_with(99, exact).unwrap_err().to_string();
+/// assert!(error.starts_with("device `cuda:99`: "), "{error}");
+/// ```
 pub fn cuda_with(ordinal: usize, options: CudaOptions) -> Result<Device> {
     open_cuda(ordinal, options)
         .map_err(|cause| refused(format!("cuda:{ordinal}"), "cuda", cfg!(feature = "cuda"), &cause))
@@ -37,6 +50,11 @@ fn open_cuda(_: usize, _: CudaOptions) -> candle_core::Result<Device> {
 ///
 /// # Errors
 /// [`Error::OpenDevice`], also without the feature `metal`.
+///
+/// ```
+/// let error = pad_ops::device::metal(99).unwrap_err().to_string();
+/// assert!(error.starts_with("device `metal:99`: "), "{error}");
+/// ```
 pub fn metal(ordinal: usize) -> Result<Device> {
     #[expect(clippy::disallowed_methods, reason = "the one place that opens devices")]
     let opened = Device::new_metal(ordinal);

@@ -2,6 +2,12 @@
 
 /// How [`cuda_with`](crate::device::cuda_with) opens a device. The default is right for training; the others are for
 /// measurements.
+///
+/// ```
+/// use pad_ops::device::CudaOptions;
+/// let CudaOptions { event_tracking, keep_memory, tf32 } = CudaOptions::default();
+/// assert_eq!((event_tracking, keep_memory, tf32), (false, true, false));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CudaOptions {
     /// Records events around every use of an array, as several streams would need: two events an

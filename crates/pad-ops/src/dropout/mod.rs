@@ -123,6 +123,16 @@ pub fn drop_path(x: &Tensor, p: f64, mode: Mode) -> Result<Tensor> {
 ///
 /// # Errors
 /// As [`drop_path`].
+///
+/// ```
+/// # use candle_core::{DType, Device, Tensor};
+/// use pad_ops::{Mode, drop_path_factors, rng::Key};
+/// let x = Tensor::zeros((8, 2, 3), DType::F32, &Device::Cpu)?;
+/// let factors = drop_path_factors(&x, 0.75, Mode::Train(Key::new(1)))?.unwrap().to_vec1::<f32>()?;
+/// assert!(factors.len() == 8 && factors.iter().all(|&factor| factor == 0.0 || factor == 4.0));
+/// assert!(drop_path_factors(&x, 0.75, Mode::Eval)?.is_none());
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub fn drop_path_factors(x: &Tensor, p: f64, mode: Mode) -> Result<Option<Tensor>> {
     const OP: &str = "drop_path_factors";
     check_probability(OP, p)?;

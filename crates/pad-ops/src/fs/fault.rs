@@ -39,12 +39,32 @@ fn counter() -> MutexGuard<'static, Counter> {
 
 /// Lets the operation `number` fail, counted from now; with `and_later` all after it too, as if the
 /// process had died there.
+///
+/// ```standalone_crate
+/// use pad_ops::fs::{fault, write_atomic_bytes};
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("state");
+/// fault::arm(2, true); // the bytes, and everything after
+/// assert!(write_atomic_bytes(&path, b"new").is_err() && !path.exists());
+/// assert!(fault::disarm() >= 2);
+/// write_atomic_bytes(&path, b"new")?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub fn arm(number: usize, and_later: bool) {
     let plan = if and_later { Plan::From(number) } else { Plan::Once(number) };
     *counter() = Counter { plan, reached: 0 };
 }
 
 /// Lets all operations succeed again, and returns how many there were since [`arm`].
+///
+/// ```standalone_crate
+/// use pad_ops::fs::{fault, write_atomic_bytes};
+/// let folder = tempfile::tempdir()?;
+/// fault::arm(usize::MAX, false); // nothing fails; operations are counted
+/// write_atomic_bytes(&folder.path().join("state"), b"new")?;
+/// assert!(fault::disarm() >= 4); // created, written, synced, renamed
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub fn disarm() -> usize {
     let mut counter = counter();
     counter.plan = Plan::None;

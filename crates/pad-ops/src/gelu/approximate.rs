@@ -94,6 +94,14 @@ fn gated(x: &Tensor, p: &Tensor) -> Result<Tensor> {
 ///
 /// # Errors
 /// Any error of candle.
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// let x = Tensor::new(&[0_f64, 1.0], &Device::Cpu)?;
+/// let y = pad_ops::reference::gelu_tanh(&x)?.to_vec1::<f64>()?;
+/// assert!(y[0] == 0.0 && (y[1] - 0.841192).abs() < 1e-6);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub fn gelu_tanh_reference(x: &Tensor) -> Result<Tensor> {
     let dtype = x.dtype();
     let x = x.to_dtype(wide(dtype))?;
@@ -109,6 +117,14 @@ pub fn gelu_tanh_reference(x: &Tensor) -> Result<Tensor> {
 ///
 /// # Errors
 /// Any error of candle.
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// let x = Tensor::new(&[0_f64, 1.0], &Device::Cpu)?;
+/// let y = pad_ops::reference::quick_gelu(&x)?.to_vec1::<f64>()?;
+/// assert!(y[0] == 0.0 && (y[1] - 1.0 / (1.0 + (-1.702_f64).exp())).abs() < 1e-12);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub fn quick_gelu_reference(x: &Tensor) -> Result<Tensor> {
     let dtype = x.dtype();
     let x = x.to_dtype(wide(dtype))?;

@@ -15,6 +15,19 @@ use crate::{
 };
 
 /// A product that is added to rows of a weight.
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// use pad_ops::{LowRankUpdate, low_rank_update};
+/// // LoRA of rank 1 on the queries alone: the first third of a qkv layer's rows.
+/// let a = Tensor::new(&[[1_f32, 2.0]], &Device::Cpu)?;
+/// let b = Tensor::new(&[[3_f32]], &Device::Cpu)?;
+/// let queries = LowRankUpdate { a, b, scale: 2.0, first_row: 0 };
+/// let qkv = Tensor::new(&[[0_f32, 0.0], [0.0, 0.0], [0.0, 0.0]], &Device::Cpu)?;
+/// let adapted = low_rank_update(&qkv, &[queries])?;
+/// assert_eq!(adapted.to_vec2::<f32>()?, [[6.0, 12.0], [0.0, 0.0], [0.0, 0.0]]);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct LowRankUpdate {
     /// (r, I).
@@ -104,6 +117,18 @@ pub fn low_rank_update(weight: &Tensor, updates: &[LowRankUpdate]) -> Result<Ten
 ///
 /// # Errors
 /// Any error of candle.
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// use pad_ops::{LowRankUpdate, reference};
+/// let weight = Tensor::new(&[[1_f64, 2.0], [3.0, 4.0]], &Device::Cpu)?;
+/// let a = Tensor::new(&[[1_f64, 10.0]], &Device::Cpu)?;
+/// let b = Tensor::new(&[[2_f64]], &Device::Cpu)?;
+/// let update = LowRankUpdate { a, b, scale: 0.5, first_row: 1 };
+/// let sum = reference::low_rank_update(&weight, &[update])?;
+/// assert_eq!(sum.to_vec2::<f64>()?, [[1.0, 2.0], [4.0, 14.0]]);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub fn low_rank_update_reference(weight: &Tensor, updates: &[LowRankUpdate]) -> Result<Tensor> {
     let outputs = weight.dim(0)?;
     let mut sum = weight.clone();

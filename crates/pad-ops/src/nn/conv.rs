@@ -31,6 +31,16 @@ impl Conv2d {
     }
 
     /// The weight, (O, C / groups, rows, columns).
+    ///
+    /// ```
+    /// # use candle_core::{DType, Device, Tensor};
+    /// use pad_ops::{Conv2dOptions, nn::Conv2d};
+    /// let weight = Tensor::ones((2, 1, 3, 3), DType::F32, &Device::Cpu)?;
+    /// let conv = Conv2d::new(weight, None, Conv2dOptions::padded(1));
+    /// assert_eq!((conv.weight().dims(), conv.bias().is_none()), (&[2, 1, 3, 3][..], true));
+    /// assert_eq!(conv.options(), Conv2dOptions::padded(1));
+    /// # Ok::<(), pad_ops::Error>(())
+    /// ```
     pub fn weight(&self) -> &Tensor {
         &self.weight
     }

@@ -28,6 +28,16 @@ impl Linear {
     }
 
     /// The weight, (O, I).
+    ///
+    /// ```
+    /// # use candle_core::{Device, Tensor};
+    /// use pad_ops::nn::Linear;
+    /// let bias = Tensor::new(&[5_f32], &Device::Cpu)?;
+    /// let layer = Linear::new(Tensor::new(&[[3_f32, 4.0]], &Device::Cpu)?, Some(bias));
+    /// assert_eq!(layer.weight().to_vec2::<f32>()?, [[3.0, 4.0]]);
+    /// assert_eq!(layer.bias().unwrap().to_vec1::<f32>()?, [5.0]);
+    /// # Ok::<(), pad_ops::Error>(())
+    /// ```
     pub fn weight(&self) -> &Tensor {
         &self.weight
     }

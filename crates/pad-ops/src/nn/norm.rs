@@ -31,6 +31,16 @@ impl LayerNorm {
     }
 
     /// Creates a layer without a bias.
+    ///
+    /// ```
+    /// # use candle_core::{Device, Tensor};
+    /// use pad_ops::nn::LayerNorm;
+    /// let norm = LayerNorm::new_no_bias(Tensor::new(&[2_f32, 2.0], &Device::Cpu)?, 0.0);
+    /// let y = norm.forward(&Tensor::new(&[[1_f32, 3.0]], &Device::Cpu)?)?;
+    /// assert_eq!(y.to_vec2::<f32>()?, [[-2.0, 2.0]]);
+    /// assert_eq!((norm.weight().dims(), norm.bias().is_none()), (&[2][..], true));
+    /// # Ok::<(), pad_ops::Error>(())
+    /// ```
     pub fn new_no_bias(weight: Tensor, eps: f64) -> Self {
         Self { weight, bias: None, eps }
     }

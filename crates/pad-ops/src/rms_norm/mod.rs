@@ -50,6 +50,16 @@ pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
 ///
 /// # Errors
 /// Any error of candle.
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// let x = Tensor::new(&[[3_f64, 4.0]], &Device::Cpu)?;
+/// let weight = Tensor::new(&[1_f64, 2.0], &Device::Cpu)?;
+/// let y = pad_ops::reference::rms_norm(&x, &weight, 0.0)?.to_vec2::<f64>()?;
+/// assert!((y[0][0] - 3.0 / 12.5_f64.sqrt()).abs() < 1e-12);
+/// assert!((y[0][1] - 8.0 / 12.5_f64.sqrt()).abs() < 1e-12);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub fn rms_norm_reference(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
     let (dtype, wide) = (x.dtype(), wide(x.dtype()));
     let x = x.to_dtype(wide)?;

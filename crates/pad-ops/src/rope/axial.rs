@@ -9,6 +9,20 @@ use super::tables::{RopePairs, RopeTables};
 use crate::{Error, Result};
 
 /// The axis whose angles come first.
+///
+/// ```
+/// # use candle_core::Device;
+/// use pad_ops::{AxialRope, RopeAxes, RopeCoordinates, RopePairs};
+/// let coordinates = RopeCoordinates::Index { offset: 0.0, reference: None };
+/// let sines = |axes| -> pad_ops::Result<Vec<f32>> {
+///     let rope = AxialRope { base: 100.0, coordinates, pairs: RopePairs::Halves, axes };
+///     let tables = rope.tables([1, 2], 4, &Device::Cpu)?; // heads of four: an angle an axis
+///     Ok(tables.sin.get(1)?.to_vec1()?) // row 0, column 1
+/// };
+/// assert_eq!(sines(RopeAxes::RowsFirst)?, [0.0, 1_f32.sin()]);
+/// assert_eq!(sines(RopeAxes::ColumnsFirst)?, [1_f32.sin(), 0.0]);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RopeAxes {
@@ -19,6 +33,21 @@ pub enum RopeAxes {
 }
 
 /// The side of the grid that centred coordinates are divided by.
+///
+/// ```
+/// # use candle_core::Device;
+/// use pad_ops::{AxialRope, RopeCoordinates, RopeSpan};
+/// // The angle of the only row of 1 x 2 patches: 2 (0.5) / 1 - 1 = 0 by its own side,
+/// // 2 (0.5) / 2 - 1 = -1/2 by the longer one, which is half a turn.
+/// let cosine = |span| -> pad_ops::Result<f32> {
+///     let coordinates = RopeCoordinates::Centred(span);
+///     let rope = AxialRope { coordinates, ..AxialRope::dinov3() };
+///     Ok(rope.tables([1, 2], 4, &Device::Cpu)?.cos.to_vec2::<f32>()?[0][0])
+/// };
+/// assert!((cosine(RopeSpan::Separate)? - 1.0).abs() < 1e-6);
+/// assert!((cosine(RopeSpan::Longer)? + 1.0).abs() < 1e-6);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RopeSpan {
@@ -31,6 +60,18 @@ pub enum RopeSpan {
 }
 
 /// What a place's coordinates are.
+///
+/// ```
+/// # use candle_core::Device;
+/// use pad_ops::{AxialRope, RopeCoordinates};
+/// // Pre-trained on four columns: the second of two lies where the third of four lay.
+/// let reference = Some([1, 4]);
+/// let coordinates = RopeCoordinates::Index { offset: 0.0, reference };
+/// let rope = AxialRope { coordinates, ..AxialRope::eva02([1, 4]) };
+/// let sines = rope.tables([1, 2], 4, &Device::Cpu)?.sin.to_vec2::<f32>()?;
+/// assert!((sines[1][1] - 2_f32.sin()).abs() < 1e-6);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RopeCoordinates {
@@ -111,6 +152,14 @@ impl AxialRope {
     }
 
     /// Returns what is wrong with it for heads of `head_dim` values.
+    ///
+    /// ```
+    /// use pad_ops::AxialRope;
+    /// assert_eq!(AxialRope::dinov3().fault(64), None);
+    /// let fault = AxialRope::eva02([16, 16]).fault(6);
+    /// assert_eq!(fault.as_deref(), Some("heads of 6 values, expected a multiple of 4"));
+    /// assert_eq!(AxialRope::pe(true, None).base, 10_000.0);
+    /// ```
     pub fn fault(&self, head_dim: usize) -> Option<String> {
         if !self.base.is_finite() || self.base <= 0.0 {
             return Some(format!("`base` is {}, expected a positive number", self.base));

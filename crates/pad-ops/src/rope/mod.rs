@@ -28,6 +28,19 @@ use cpu::{Direction, Rotation};
 ///
 /// # Errors
 /// [`Error::Shape`], `DType`, `Device` or `Value` for tables that do not fit.
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// use pad_ops::{RopePairs, RopeTables, rope};
+/// // A quarter turn of the second of two tokens.
+/// let one_by_one = |value: f32| Tensor::new(&[[value]], &Device::Cpu);
+/// let (sin, cos) = (one_by_one(1.0)?, one_by_one(0.0)?);
+/// let tables = RopeTables { sin, cos, pairs: RopePairs::Halves };
+/// let x = Tensor::new(&[[[[3_f32, 4.0], [3.0, 4.0]]]], &Device::Cpu)?;
+/// let y = rope(&x, &tables)?.flatten_all()?.to_vec1::<f32>()?;
+/// assert_eq!(y, [3.0, 4.0, -4.0, 3.0]);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub fn rope(x: &Tensor, tables: &RopeTables) -> Result<Tensor> {
     const OP: &str = "rope";
     check::expect_rank(OP, "x", x, 4, "(B, H, N, E)")?;
@@ -48,6 +61,18 @@ pub fn rope(x: &Tensor, tables: &RopeTables) -> Result<Tensor> {
 ///
 /// # Errors
 /// As [`rope`].
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// use pad_ops::{RopePairs, RopeTables, rope_packed};
+/// let one_by_one = |value: f32| Tensor::new(&[[value]], &Device::Cpu);
+/// let (sin, cos) = (one_by_one(1.0)?, one_by_one(0.0)?);
+/// let tables = RopeTables { sin, cos, pairs: RopePairs::Halves };
+/// let qkv = Tensor::new(&[[[3_f32, 4.0, 1.0, 0.0, 5.0, 6.0]]], &Device::Cpu)?;
+/// let y = rope_packed(&qkv, 1, &tables)?.flatten_all()?.to_vec1::<f32>()?;
+/// assert_eq!(y, [-4.0, 3.0, 0.0, 1.0, 5.0, 6.0]); // query and key turn, the value stays
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub fn rope_packed(qkv: &Tensor, num_heads: usize, tables: &RopeTables) -> Result<Tensor> {
     const OP: &str = "rope_packed";
     check::expect_rank(OP, "qkv", qkv, 3, "(B, N, 3 D)")?;

@@ -12,6 +12,18 @@ use crate::{Result, products::wide};
 ///
 /// # Errors
 /// Any error of candle.
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// use pad_ops::{RopePairs, RopeTables, reference};
+/// let one_by_one = |value: f32| Tensor::new(&[[value]], &Device::Cpu);
+/// let (sin, cos) = (one_by_one(1.0)?, one_by_one(0.0)?);
+/// let tables = RopeTables { sin, cos, pairs: RopePairs::Neighbours };
+/// let x = Tensor::new(&[[[[3_f32, 4.0]]]], &Device::Cpu)?;
+/// let y = reference::rope(&x, &tables)?.flatten_all()?.to_vec1::<f32>()?;
+/// assert_eq!(y, [-4.0, 3.0]);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub fn rope(x: &Tensor, tables: &RopeTables) -> Result<Tensor> {
     let (_, _, n, head_dim) = x.dims4()?;
     let (dtype, places, half) = (x.dtype(), tables.tokens()?, head_dim / 2);
@@ -58,6 +70,18 @@ pub fn rope(x: &Tensor, tables: &RopeTables) -> Result<Tensor> {
 ///
 /// # Errors
 /// Any error of candle.
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// use pad_ops::{RopePairs, RopeTables, reference};
+/// let one_by_one = |value: f32| Tensor::new(&[[value]], &Device::Cpu);
+/// let (sin, cos) = (one_by_one(1.0)?, one_by_one(0.0)?);
+/// let tables = RopeTables { sin, cos, pairs: RopePairs::Neighbours };
+/// let qkv = Tensor::new(&[[[3_f32, 4.0, 1.0, 0.0, 5.0, 6.0]]], &Device::Cpu)?;
+/// let y = reference::rope_packed(&qkv, 1, &tables)?.flatten_all()?.to_vec1::<f32>()?;
+/// assert_eq!(y, [-4.0, 3.0, 0.0, 1.0, 5.0, 6.0]);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub fn rope_packed(qkv: &Tensor, num_heads: usize, tables: &RopeTables) -> Result<Tensor> {
     let (b, n, width) = qkv.dims3()?;
     let dim = width / 3;

@@ -6,6 +6,21 @@ use serde::{Deserialize, Serialize};
 use crate::{Error, Result, check};
 
 /// The channels of a head that are rotated together.
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// use pad_ops::{RopePairs, RopeTables, rope};
+/// // Heads of four: the first pair makes a quarter turn, the second none.
+/// let turned = |pairs| -> pad_ops::Result<Vec<f32>> {
+///     let sin = Tensor::new(&[[1_f32, 0.0]], &Device::Cpu)?;
+///     let cos = Tensor::new(&[[0_f32, 1.0]], &Device::Cpu)?;
+///     let x = Tensor::new(&[[[[1_f32, 0.0, 0.0, 0.0]]]], &Device::Cpu)?;
+///     Ok(rope(&x, &RopeTables { sin, cos, pairs })?.flatten_all()?.to_vec1()?)
+/// };
+/// assert_eq!(turned(RopePairs::Halves)?, [0.0, 0.0, 1.0, 0.0]); // channels 0 and 2
+/// assert_eq!(turned(RopePairs::Neighbours)?, [0.0, 1.0, 0.0, 0.0]); // channels 0 and 1
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RopePairs {
@@ -16,6 +31,17 @@ pub enum RopePairs {
 }
 
 /// Sines and cosines of every place's angles, one row a token.
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// use pad_ops::AxialRope;
+/// let tables = AxialRope::dinov3().tables([2, 3], 8, &Device::Cpu)?;
+/// assert_eq!((tables.tokens()?, tables.sin.dims()), (6, &[6, 4][..]));
+/// // Two of the six places, for an image of which only these are kept.
+/// let kept = tables.at(&Tensor::new(&[[0_u32, 5]], &Device::Cpu)?)?;
+/// assert_eq!((kept.tokens()?, kept.sin.dims()), (2, &[1, 2, 4][..]));
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct RopeTables {
     /// (N', E / 2), or (B, N', E / 2) for places that differ between images. `f32`.

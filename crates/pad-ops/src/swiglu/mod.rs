@@ -48,6 +48,14 @@ pub fn swiglu(x: &Tensor) -> Result<Tensor> {
 ///
 /// # Errors
 /// Any error of candle.
+///
+/// ```
+/// # use candle_core::{Device, Tensor};
+/// let x = Tensor::new(&[[0_f64, 2.0, 7.0, 3.0]], &Device::Cpu)?;
+/// let y = pad_ops::reference::swiglu(&x)?.to_vec2::<f64>()?;
+/// assert!(y[0][0] == 0.0 && (y[0][1] - 2.0 / (1.0 + (-2_f64).exp()) * 3.0).abs() < 1e-12);
+/// # Ok::<(), pad_ops::Error>(())
+/// ```
 pub fn swiglu_reference(x: &Tensor) -> Result<Tensor> {
     let half = x.dim(D::Minus1)? / 2;
     let wide = x.to_dtype(wide(x.dtype()))?;

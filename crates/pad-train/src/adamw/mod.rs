@@ -252,6 +252,24 @@ impl AdamW {
     /// # Errors
     /// [`Error::Tensors`] with everything missing, unexpected or of another shape; then nothing was
     /// changed. [`Error::Candle`] if a tensor cannot be copied.
+    ///
+    /// ```
+    /// use pad_train::{AdamW, AdamWConfig, Gradients, Parameter, candle_core::{Device, Var}};
+    /// let x = Var::new(&[1_f32], &Device::Cpu)?;
+    /// let adamw = || AdamW::new(vec![Parameter::new("x", x.clone())], AdamWConfig::default());
+    /// let mut first = adamw()?;
+    /// let gradient = x.ones_like()?;
+    /// first.step(&Gradients::new(vec![Some(gradient)]), 0.1, 0)?;
+    ///
+    /// // Another process, which resumes.
+    /// let mut second = adamw()?;
+    /// second.load_state(&first.state()?)?;
+    /// assert_eq!((second.parameters().len(), second.steps_of(0)), (1, Some(1)));
+    /// assert_eq!(second.config(), first.config());
+    /// let nothing = second.load_state(&Default::default()).unwrap_err().to_string();
+    /// assert!(nothing.starts_with("optimizer state: 3 tensors missing (x.exp_avg"), "{nothing}");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn load_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()> {
         check_state(&self.state()?, state)?;
         let slots = self.parameters.iter().zip(&self.slots).map(|(parameter, slot)| {

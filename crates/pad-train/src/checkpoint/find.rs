@@ -75,6 +75,15 @@ impl FromStr for Which {
 /// # Errors
 /// [`Error::NoCheckpoint`] with the names of those that exist; [`Error::Io`] or [`Error::Damaged`]
 /// for one that cannot be read.
+///
+/// ```
+/// use pad_train::checkpoint::{Which, open};
+/// let folder = tempfile::tempdir()?;
+/// let error = open(folder.path(), Which::Step(120)).unwrap_err().to_string();
+/// let expected = "expected the checkpoint `checkpoint-00000120`, found none";
+/// assert!(error.ends_with(expected), "{error}");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn open(folder: &Path, which: Which) -> Result<TrainingCheckpoint> {
     let found = match which {
         Which::Latest => latest(folder)?,
@@ -101,6 +110,14 @@ pub fn open(folder: &Path, which: Which) -> Result<TrainingCheckpoint> {
 ///
 /// # Errors
 /// [`Error::Io`] if the folder cannot be listed or a file cannot be read; [`Error::NewerFormat`].
+///
+/// ```
+/// use pad_train::checkpoint::latest;
+/// let folder = tempfile::tempdir()?;
+/// std::fs::create_dir(folder.path().join("checkpoint-00000120"))?; // damaged: it holds no file
+/// assert!(latest(folder.path())?.is_none());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn latest(folder: &Path) -> Result<Option<TrainingCheckpoint>> {
     for (_, path) in numbered(folder)?.into_iter().rev() {
         match TrainingCheckpoint::open(&path) {
@@ -133,6 +150,12 @@ pub(super) fn is_damage(error: &Error) -> bool {
 ///
 /// # Errors
 /// [`Error::Io`], [`Error::Damaged`] or [`Error::NewerFormat`] if one was marked but cannot be read.
+///
+/// ```
+/// use pad_train::checkpoint::best;
+/// assert!(best(tempfile::tempdir()?.path())?.is_none()); // no run has marked one
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn best(folder: &Path) -> Result<Option<TrainingCheckpoint>> {
     match best_step(folder)? {
         Some(step) => {

@@ -17,6 +17,39 @@ use crate::{
 };
 
 /// A complete checkpoint on disk, verified when it was opened.
+///
+/// ```
+/// use std::collections::BTreeMap;
+/// use pad_train::{
+///     CheckpointConfig, Checkpoints, Parameter, Schedule, Sgd, SgdConfig, Trainer, TrainerConfig,
+///     TrainingCheckpoint, candle_core::{Device, Var},
+/// };
+/// let x = Var::new(&[1_f32, 2.0], &Device::Cpu)?;
+/// let parameters = [Parameter::new("x", x.clone())];
+/// let mut sgd = Sgd::new(parameters.to_vec(), SgdConfig::default())?;
+/// # let other = Sgd::new(parameters.to_vec(), SgdConfig::default())?;
+/// # let trainer = Trainer::new(TrainerConfig::default(), Schedule::constant(0.1), other)?;
+/// # let folder = tempfile::tempdir()?;
+/// # let path = Checkpoints::new(folder.path(), CheckpointConfig::default())?
+/// #     .save(trainer.optimizer(), trainer.state(), &BTreeMap::new())?;
+/// // `path` is one that a run has just written.
+/// let saved = TrainingCheckpoint::open(&path)?;
+/// assert_eq!((saved.path(), saved.trainer_state().step), (path.as_path(), 0));
+/// assert_eq!((saved.best_step(), saved.hook_states().len()), (None, 0));
+/// assert_eq!(saved.metadata()?.get("backbone"), None); // `Checkpoints::with_metadata`
+///
+/// // Its tensors by name; those that evaluations saw, which are averages in a run with some.
+/// assert_eq!(saved.tensors(&Device::Cpu)?["x"].to_vec1::<f32>()?, [1.0, 2.0]);
+/// assert_eq!(saved.evaluated_tensors(&Device::Cpu)?["x"].to_vec1::<f32>()?, [1.0, 2.0]);
+///
+/// // Into a model, all or none, and into an optimiser.
+/// x.set(&x.zeros_like()?)?;
+/// saved.load_parameters(&parameters, None)?;
+/// assert_eq!(x.to_vec1::<f32>()?, [1.0, 2.0]);
+/// saved.load_evaluated(&parameters)?;
+/// saved.load_optimizer(&mut sgd)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct TrainingCheckpoint {
     path: PathBuf,

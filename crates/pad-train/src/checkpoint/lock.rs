@@ -10,6 +10,18 @@ use crate::{Error, Result};
 
 /// The right to write into a folder. It ends with the value, and with the process however that dies:
 /// the system keeps it, on the file `.lock` in the folder.
+///
+/// ```
+/// use pad_train::checkpoint::FolderLock;
+/// let folder = tempfile::tempdir()?;
+/// let mine = FolderLock::acquire(folder.path())?;
+/// let refused = FolderLock::acquire(folder.path()).unwrap_err().to_string();
+/// let process = format!("is in use by process {}", std::process::id());
+/// assert!(refused.contains(&process), "{refused}");
+/// drop(mine);
+/// FolderLock::acquire(folder.path())?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct FolderLock {
     _file: File,

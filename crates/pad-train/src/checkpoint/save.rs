@@ -27,6 +27,13 @@ use super::{
 use crate::{Error, Optimizer, Result, TrainerState};
 
 /// An interval in steps or epochs.
+///
+/// ```
+/// use pad_train::{CheckpointConfig, Every};
+/// let read: CheckpointConfig = serde_json::from_str(r#"{"every":{"steps":500}}"#)?;
+/// assert_eq!(read, CheckpointConfig { every: Every::Steps(500), keep: 2 });
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Every {
@@ -37,6 +44,13 @@ pub enum Every {
 }
 
 /// When checkpoints are written and how many are kept.
+///
+/// ```
+/// use pad_train::{CheckpointConfig, Every};
+/// assert_eq!(CheckpointConfig::default(), CheckpointConfig { every: Every::Epochs(1), keep: 2 });
+/// let error = CheckpointConfig { keep: 0, ..Default::default() }.validate().unwrap_err();
+/// assert_eq!(error.to_string(), "settings: `keep` is 0, expected at least 1");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CheckpointConfig {
@@ -79,6 +93,35 @@ pub(crate) struct Marks {
 }
 
 /// The folder of a run's checkpoints. One process writes to it at a time.
+///
+/// [`Trainer::with_checkpoints`](crate::Trainer::with_checkpoints) takes one, and calls what
+/// follows.
+///
+/// ```
+/// use std::collections::BTreeMap;
+/// use pad_train::{
+///     CheckpointConfig, Checkpoints, Every, Parameter, Schedule, Sgd, SgdConfig, Trainer,
+///     TrainerConfig, candle_core::{Device, Var},
+/// };
+/// let x = Var::new(&[1_f32, 2.0], &Device::Cpu)?;
+/// let sgd = Sgd::new(vec![Parameter::new("x", x)], SgdConfig::default())?;
+/// let trainer = Trainer::new(TrainerConfig::default(), Schedule::constant(0.1), sgd)?;
+///
+/// let folder = tempfile::tempdir()?;
+/// let config = CheckpointConfig { every: Every::Steps(100), keep: 2 };
+/// let backbone = BTreeMap::from([("backbone".to_string(), "9f86d081".to_string())]);
+/// let checkpoints = Checkpoints::new(folder.path(), config)?.with_metadata(backbone);
+/// assert_eq!((checkpoints.folder(), checkpoints.metadata().len()), (folder.path(), 1));
+///
+/// assert!(checkpoints.due(trainer.state())); // 0, 100, 200, .. steps
+/// let path = checkpoints.save(trainer.optimizer(), trainer.state(), &BTreeMap::new())?;
+/// assert!(path.ends_with("checkpoint-00000000"));
+/// checkpoints.mark_best(&path)?;
+/// checkpoints.prune(); // it is the best one, and among the newest two
+/// let latest = checkpoints.latest()?.expect("one is there");
+/// assert_eq!((latest.best_step(), &*latest.metadata()?["backbone"]), (Some(0), "9f86d081"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Checkpoints {
     folder: PathBuf,

@@ -14,6 +14,22 @@ use crate::{Error, Result};
 /// A member of a group whose members are threads of this process, each with its own model. A member
 /// that is dropped (its thread returned or panicked) leaves the group: members that wait for it get
 /// an error.
+///
+/// ```
+/// use std::time::Duration;
+/// use pad_train::{Collective, LocalGroup};
+/// // Every member in a thread of its own; each adds its rank.
+/// let sums = std::thread::scope(|scope| {
+///     let work = |member: LocalGroup| {
+///         let member = member.with_timeout(Duration::from_secs(60));
+///         let mut sum = [member.rank() as f64];
+///         scope.spawn(move || member.all_reduce_sum(&mut sum).map(|()| sum[0]))
+///     };
+///     let threads: Vec<_> = LocalGroup::members(3).into_iter().map(work).collect();
+///     threads.into_iter().map(|thread| thread.join().unwrap().unwrap()).collect::<Vec<_>>()
+/// });
+/// assert_eq!(sums, [3.0; 3]);
+/// ```
 pub struct LocalGroup {
     rank: usize,
     world_size: usize,

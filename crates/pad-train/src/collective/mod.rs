@@ -44,9 +44,27 @@ use crate::Result;
 
 /// A lazy list of buckets: each is made when it is needed, so that an engine can send one while
 /// the next is made.
+///
+/// ```
+/// use pad_train::{Collective, SingleProcess, candle_core::{Device, Tensor}, collective::Buckets};
+/// let bucket = Tensor::new(&[1_f32, 2.0], &Device::Cpu)?;
+/// let buckets: &mut Buckets<'_> = &mut std::iter::once(Ok(bucket));
+/// assert_eq!(SingleProcess.sum_buckets(buckets)?[0].to_vec1::<f32>()?, [1.0, 2.0]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub type Buckets<'a> = dyn Iterator<Item = Result<Tensor>> + 'a;
 
 /// One member of a group of processes.
+///
+/// ```
+/// use pad_train::{Collective, SingleProcess};
+/// let mut losses = [0.5, 2.0];
+/// SingleProcess.all_reduce_sum(&mut losses)?; // a sum over one member
+/// assert_eq!(losses, [0.5, 2.0]);
+/// assert_eq!(SingleProcess.all_gather(b"mine")?, [b"mine"]);
+/// SingleProcess.barrier()?;
+/// # Ok::<(), pad_train::Error>(())
+/// ```
 pub trait Collective: Debug + Send + Sync {
     /// Returns the rank of this member, from 0.
     fn rank(&self) -> usize;

@@ -33,6 +33,16 @@ const MESSAGE: usize = 1 << 28;
 /// trainer packs the next; tensors of an accelerator go through the host. An error cannot be
 /// delivered by MPI: if a process dies, `mpirun` ends the others; one that cannot continue must
 /// call [`Collective::abort`], which ends all.
+///
+/// ```no_run
+/// use pad_train::{Collective, collective::MpiGroup};
+/// // mpirun -n 4 program
+/// assert!(MpiGroup::launched());
+/// let group = MpiGroup::new()?; // or `with_timeout`
+/// assert_eq!(group.world_size(), 4);
+/// println!("process {} here, {} of all", MpiGroup::local_rank(), group.rank());
+/// # Ok::<(), pad_train::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct MpiGroup {
     engine: EngineThread,
@@ -53,6 +63,14 @@ impl MpiGroup {
     ///
     /// # Errors
     /// As [`MpiGroup::new`].
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    /// use pad_train::{Collective, collective::MpiGroup};
+    /// let group = MpiGroup::with_timeout(Duration::from_secs(120))?;
+    /// assert!(group.rank() < group.world_size());
+    /// # Ok::<(), pad_train::Error>(())
+    /// ```
     pub fn with_timeout(timeout: Duration) -> Result<Self> {
         let abort = Flag::default();
         let flag = Arc::clone(&abort);

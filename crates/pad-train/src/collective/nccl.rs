@@ -34,6 +34,18 @@ const ID: usize = 128;
 /// Processes with a GPU each. Buckets are summed on the GPU, from a thread of their own, on the
 /// device's one stream: the host packs the next bucket meanwhile, and a sum runs behind what packed
 /// its bucket and before what reads it.
+///
+/// ```no_run
+/// use std::path::Path;
+/// use pad_train::{Collective, candle_core::Device, collective::NcclGroup};
+/// // torchrun --nproc-per-node 4 program
+/// let (rank, world_size, local_rank) = NcclGroup::launched().expect("a launcher");
+/// # #[allow(clippy::disallowed_methods)]
+/// let device = Device::new_cuda(local_rank)?;
+/// let group = NcclGroup::new(&device, rank, world_size, Path::new("/shared/run-17/nccl"))?;
+/// assert_eq!(group.world_size(), 4);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct NcclGroup {
     engine: EngineThread,

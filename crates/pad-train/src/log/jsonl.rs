@@ -24,6 +24,38 @@ use crate::{BoxError, EpochInfo, Error, Flow, Hook, Result, StepInfo, TrainerVie
 /// On resume, lines of later steps than the checkpoint's are dropped, so that no step is logged
 /// twice. A new run moves an existing log to `NAME.old`. A log that can no longer be written (a full
 /// disk) ends with a warning; the run goes on.
+///
+/// ```
+/// use pad_train::{
+///     BoxError, EpochStream, Losses, Mode, Parameter, Schedule, Sgd, SgdConfig, Task, Trainer,
+///     TrainerConfig, candle_core::{Device, Var}, log::JsonLines,
+/// };
+/// # struct Square(Var); // the loss is the square of one number
+/// # impl Task for Square {
+/// #     type Batch = ();
+/// #     fn losses(&self, (): &(), _: Mode) -> Result<Losses, BoxError> {
+/// #         Ok(Losses::new(self.0.sqr()?.sum_all()?))
+/// #     }
+/// #     fn images_in(&self, (): &()) -> usize { 4 }
+/// # }
+/// # let task = Square(Var::new(&[1_f32], &Device::Cpu)?);
+/// # let config = SgdConfig { momentum: 0.0, ..Default::default() };
+/// # let sgd = Sgd::new(vec![Parameter::new("x", task.0.clone())], config)?;
+/// # let mut batches = EpochStream::new(2, |_, first, stride| {
+/// #     Ok::<_, BoxError>((first..2).step_by(stride).map(|_| Ok::<_, BoxError>(())))
+/// # });
+/// # let config = TrainerConfig { epochs: 1, ..Default::default() };
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("log.jsonl");
+/// Trainer::new(config, Schedule::constant(0.25), sgd)?
+///     .with_hook(JsonLines::new(&path))
+///     .run(&task, &mut batches)?; // two steps
+/// let lines = std::fs::read_to_string(&path)?;
+/// let last: serde_json::Value = serde_json::from_str(lines.lines().last().unwrap())?;
+/// assert_eq!((lines.lines().count(), last["step"].as_u64()), (2, Some(2)));
+/// assert_eq!(last["train/loss"].as_f64(), Some(0.25));
+/// # Ok::<(), BoxError>(())
+/// ```
 #[derive(Debug)]
 pub struct JsonLines {
     path: PathBuf,

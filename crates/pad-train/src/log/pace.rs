@@ -26,6 +26,47 @@ struct Means {
 
 impl Pace {
     /// Adds a step to the means.
+    ///
+    /// ```
+    /// use pad_train::{
+    ///     BoxError, EpochStream, Flow, Hook, Losses, Mode, Parameter, Schedule, Sgd, SgdConfig,
+    ///     StepInfo, Task, Trainer, TrainerConfig, TrainerView, candle_core::{Device, Var}, log::Pace,
+    /// };
+    /// /// What a bar of one's own shows.
+    /// struct Left(Pace);
+    /// impl Hook for Left {
+    ///     fn name(&self) -> &str { "left" }
+    ///     fn after_step(
+    ///         &mut self, step: &StepInfo, view: &TrainerView<'_>,
+    ///     ) -> Result<Flow, BoxError> {
+    ///         self.0.add(step);
+    ///         assert_eq!(self.0.steps(), step.step);
+    ///         assert!(self.0.seconds_per_step() >= Some(0.0) && self.0.images_per_s().is_some());
+    ///         let left = self.0.seconds_left(view).unwrap();
+    ///         assert!(step.step == 1 || left == 0.0); // of two steps
+    ///         Ok(Flow::Continue)
+    ///     }
+    /// }
+    /// # struct Square(Var); // the loss is the square of one number
+    /// # impl Task for Square {
+    /// #     type Batch = ();
+    /// #     fn losses(&self, (): &(), _: Mode) -> Result<Losses, BoxError> {
+    /// #         Ok(Losses::new(self.0.sqr()?.sum_all()?))
+    /// #     }
+    /// #     fn images_in(&self, (): &()) -> usize { 4 }
+    /// # }
+    /// # let task = Square(Var::new(&[1_f32], &Device::Cpu)?);
+    /// # let config = SgdConfig { momentum: 0.0, ..Default::default() };
+    /// # let sgd = Sgd::new(vec![Parameter::new("x", task.0.clone())], config)?;
+    /// # let mut batches = EpochStream::new(2, |_, first, stride| {
+    /// #     Ok::<_, BoxError>((first..2).step_by(stride).map(|_| Ok::<_, BoxError>(())))
+    /// # });
+    /// # let config = TrainerConfig { epochs: 1, ..Default::default() };
+    /// Trainer::new(config, Schedule::constant(0.25), sgd)?
+    ///     .with_hook(Left(Pace::default()))
+    ///     .run(&task, &mut batches)?;
+    /// # Ok::<(), BoxError>(())
+    /// ```
     pub fn add(&mut self, step: &StepInfo) {
         let new = Means { images_per_s: step.images_per_s(), seconds_per_step: step.seconds };
         let mix = |old: f64, new: f64| old + (new - old) * NEWEST;

@@ -17,6 +17,13 @@ const LONG: f64 = 86_400.0;
 /// Shows step, loss, learning rate, speed and time left: as a bar if standard error is a terminal,
 /// else as a `tracing` line (level info) at regular steps. After the third step the time per step
 /// and the time left are logged once, as a warning above a day.
+///
+/// ```
+/// use pad_train::{Hook, log::ProgressBar};
+/// // `Trainer::with_hook` takes it, after the hooks that measure.
+/// let bar = ProgressBar::new(50);
+/// assert_eq!(bar.name(), "progress");
+/// ```
 #[derive(Debug)]
 pub struct ProgressBar {
     lines_every: usize,

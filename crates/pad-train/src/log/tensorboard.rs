@@ -25,6 +25,34 @@ use crate::{BoxError, EpochInfo, Error, Flow, Hook, Result, StepInfo, TrainerVie
 /// begins a new file in the same folder, whose first record makes TensorBoard drop what earlier
 /// files hold beyond the step from which the run is resumed. Files that can no longer be written (a
 /// full disk) end with a warning; the run goes on.
+///
+/// ```
+/// use pad_train::{
+///     BoxError, EpochStream, Losses, Mode, Parameter, Schedule, Sgd, SgdConfig, Task, Trainer,
+///     TrainerConfig, candle_core::{Device, Var}, log::TensorBoard,
+/// };
+/// # struct Square(Var); // the loss is the square of one number
+/// # impl Task for Square {
+/// #     type Batch = ();
+/// #     fn losses(&self, (): &(), _: Mode) -> Result<Losses, BoxError> {
+/// #         Ok(Losses::new(self.0.sqr()?.sum_all()?))
+/// #     }
+/// #     fn images_in(&self, (): &()) -> usize { 4 }
+/// # }
+/// # let task = Square(Var::new(&[1_f32], &Device::Cpu)?);
+/// # let config = SgdConfig { momentum: 0.0, ..Default::default() };
+/// # let sgd = Sgd::new(vec![Parameter::new("x", task.0.clone())], config)?;
+/// # let mut batches = EpochStream::new(2, |_, first, stride| {
+/// #     Ok::<_, BoxError>((first..2).step_by(stride).map(|_| Ok::<_, BoxError>(())))
+/// # });
+/// # let config = TrainerConfig { epochs: 1, ..Default::default() };
+/// let folder = tempfile::tempdir()?;
+/// Trainer::new(config, Schedule::constant(0.25), sgd)?
+///     .with_hook(TensorBoard::new(folder.path())) // tensorboard --logdir FOLDER
+///     .run(&task, &mut batches)?;
+/// assert_eq!(std::fs::read_dir(folder.path())?.count(), 1);
+/// # Ok::<(), BoxError>(())
+/// ```
 #[derive(Debug)]
 pub struct TensorBoard {
     folder: PathBuf,

@@ -183,6 +183,19 @@ impl<R: UpdateRule> ByRule<R> {
     ///
     /// # Errors
     /// As [`Optimizer::load_state`].
+    ///
+    /// ```
+    /// use pad_train::{Gradients, Parameter, Sgd, SgdConfig, candle_core::{Device, Var}};
+    /// let x = Var::new(&[1_f32], &Device::Cpu)?;
+    /// let sgd = || Sgd::new(vec![Parameter::new("x", x.clone())], SgdConfig::default());
+    /// let mut first = sgd()?;
+    /// let gradient = x.ones_like()?;
+    /// first.step(&Gradients::new(vec![Some(gradient)]), 0.5, 0)?;
+    /// let mut second = sgd()?; // in another process, which resumes
+    /// second.load_state(&first.state()?)?;
+    /// assert_eq!((second.parameters().len(), second.steps_of(0)), (1, Some(1)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn load_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()> {
         check_state(&self.state()?, state)?;
         let slots = self.parameters.iter().zip(&self.slots).map(|(parameter, slot)| {

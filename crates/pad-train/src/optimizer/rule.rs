@@ -5,6 +5,33 @@ use std::fmt;
 use candle_core::{Result, Tensor};
 
 /// Numbers of a parameter's update.
+///
+/// ```
+/// use pad_train::{ByRule, Gradients, Parameter, UpdateRule};
+/// use pad_train::candle_core::{self, Device, Tensor, Var};
+/// use pad_train::optimizer::{RuleFaults, UpdateNumbers};
+/// /// Descent whose rate falls as 1 / step.
+/// #[derive(Debug)]
+/// struct Falling;
+/// impl UpdateRule for Falling {
+///     fn name(&self) -> &'static str { "falling" }
+///     fn faults(&self) -> RuleFaults { RuleFaults::default() }
+///     fn buffers(&self) -> Vec<&'static str> { vec![] }
+///     fn update(
+///         &self, p: &Tensor, g: &Tensor, _: &mut [Tensor], numbers: &UpdateNumbers,
+///     ) -> candle_core::Result<Tensor> {
+///         p - (g * (numbers.lr / numbers.step as f64))?
+///     }
+/// }
+/// let x = Var::new(&[1_f32], &Device::Cpu)?;
+/// let mut falling = ByRule::new(vec![Parameter::new("x", x.clone())], Falling)?;
+/// for expected in [0.5, 0.25] {
+///     let gradient = x.ones_like()?;
+///     falling.step(&Gradients::new(vec![Some(gradient)]), 0.5, 0)?;
+///     assert_eq!(x.to_vec1::<f32>()?, [expected]);
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct UpdateNumbers {
@@ -66,6 +93,12 @@ impl RuleFaults {
     }
 
     /// Adds a fault.
+    ///
+    /// ```
+    /// let mut faults = pad_train::optimizer::RuleFaults::default();
+    /// faults.add("`nesterov` without momentum");
+    /// assert_eq!(faults.into_vec().len(), 1);
+    /// ```
     pub fn add(&mut self, fault: impl Into<String>) {
         self.0.push(fault.into());
     }
@@ -77,6 +110,37 @@ impl RuleFaults {
 }
 
 /// How an optimiser moves one parameter. [`ByRule`](crate::ByRule) does the rest.
+///
+/// ```
+/// use pad_train::{ByRule, Gradients, Parameter, UpdateRule};
+/// use pad_train::candle_core::{self, Device, Tensor, Var};
+/// use pad_train::optimizer::{RuleFaults, UpdateNumbers};
+/// /// AdaGrad: each value by the root of all its squared gradients so far.
+/// #[derive(Debug)]
+/// struct AdaGrad { eps: f64 }
+/// impl UpdateRule for AdaGrad {
+///     fn name(&self) -> &'static str { "adagrad" }
+///     fn faults(&self) -> RuleFaults {
+///         let mut faults = RuleFaults::default();
+///         faults.positive("eps", self.eps);
+///         faults
+///     }
+///     fn buffers(&self) -> Vec<&'static str> { vec!["sum"] } // saved as NAME.sum
+///     fn update(
+///         &self, p: &Tensor, g: &Tensor, buffers: &mut [Tensor], numbers: &UpdateNumbers,
+///     ) -> candle_core::Result<Tensor> {
+///         buffers[0] = (&buffers[0] + g.sqr()?)?;
+///         p - (g / (buffers[0].sqrt()? + self.eps)?)? * numbers.lr
+///     }
+/// }
+/// let x = Var::new(&[1_f64], &Device::Cpu)?;
+/// let mut adagrad = ByRule::new(vec![Parameter::new("x", x.clone())], AdaGrad { eps: 1e-10 })?;
+/// let gradient = (x.ones_like()? * 4.0)?;
+/// adagrad.step(&Gradients::new(vec![Some(gradient)]), 0.5, 0)?; // 4 / sqrt(16)
+/// assert!((x.to_vec1::<f64>()?[0] - 0.5).abs() < 1e-9);
+/// assert_eq!(adagrad.state()?["x.sum"].to_vec1::<f64>()?, [16.0]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub trait UpdateRule: fmt::Debug {
     /// Returns the optimiser's name, for errors.
     fn name(&self) -> &'static str;

@@ -32,6 +32,40 @@ impl Checkpoint {
     /// [`Error::Format`] for names of no known format or of another one than `format`, for two
     /// tensors that get the same name, for queries, keys and values that are incomplete or do not
     /// fit each other.
+    ///
+    /// ```
+    /// use candle_core::Device;
+    /// use pad_adapter::{checkpoint::{Checkpoint, Format}, params::ParamStore};
+    /// use pad_adapter::vit::{ViT, ViTConfig};
+    /// use pad_ops::rng::Key;
+    ///
+    /// let config = ViTConfig { layer_scale: Some(0.1), ..ViTConfig::new(8, 64, 2, 1) };
+    /// let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
+    /// store.build(|vb| ViT::new(&config, vb))?;
+    /// let mut ours = Checkpoint::from_tensors("mine", store.tensors(|_| true));
+    /// ours.describe(&config)?;
+    ///
+    /// // To the original's names, where the layer scales are `gamma_1` and `gamma_2`, and back.
+    /// let (original, report) = ours.clone().to_original("backbone.")?;
+    /// assert!(original.get("backbone.blocks.1.gamma_2").is_some());
+    /// assert_eq!(report.summary().split(':').next(), Some("ours -> original backbone."));
+    /// let (back, report) = original.to_ours(Some(Format::Original))?;
+    /// assert_eq!(back.names().collect::<Vec<_>>(), ours.names().collect::<Vec<_>>());
+    /// let [kept, renamed, joined, dropped, unknown] = report.counts();
+    /// assert_eq!((kept, joined, dropped, unknown), (0, 0, 0, 0));
+    /// assert_eq!(renamed, ours.names().count());
+    ///
+    /// // To timm's, and back with what the tensors would not tell.
+    /// let (timm, _) = ours.clone().to_timm()?;
+    /// let (back, _) = timm.clone().to_ours_with(None, None)?;
+    /// assert_eq!(back.vit_config()?, config);
+    /// let two_heads = ViTConfig { num_heads: 2, ..config };
+    /// let mut bare = timm;
+    /// bare.remove_metadata("vit");
+    /// let (back, _) = bare.to_ours_known(Some(Format::Timm), None, Some(two_heads))?;
+    /// assert_eq!(back.vit_config()?.num_heads, 2);
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
     pub fn to_ours(self, format: Option<Format>) -> Result<(Self, ConversionReport)> {
         self.to_ours_with(format, None)
     }

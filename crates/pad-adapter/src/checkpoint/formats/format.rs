@@ -23,6 +23,16 @@ pub(super) fn wrapper(checkpoint: &Checkpoint) -> &'static str {
 }
 
 /// The naming scheme of a checkpoint's tensors.
+///
+/// ```
+/// use pad_adapter::checkpoint::{Checkpoint, Format};
+/// assert_eq!("clip-vision".parse::<Format>()?, Format::ClipVision);
+/// assert_eq!(Format::ALL.map(Format::name)[..4], ["ours", "original", "mae", "mmselfsup"]);
+/// let foreign = Checkpoint::from_tensors("net.pth", Default::default());
+/// let error = Format::detect(&foreign).unwrap_err().to_string();
+/// assert!(error.starts_with("net.pth: the names are of no known format"), "{error}");
+/// # Ok::<(), pad_adapter::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Format {

@@ -5,6 +5,17 @@ use std::fmt;
 use pad_ops::text::{SHOWN, shown};
 
 /// The change to one tensor, or to several that were joined.
+///
+/// ```
+/// use pad_adapter::checkpoint::{Change, Checkpoint, Format};
+/// use candle_core::{DType, Device, Tensor};
+/// let tensor = Tensor::zeros((1, 1, 4), DType::F32, &Device::Cpu)?;
+/// let file = Checkpoint::from_tensors("file", [("gate".to_string(), tensor)].into());
+/// // A name that no table knows is kept, so that strict loading can name it.
+/// let (_, report) = file.to_original("")?;
+/// assert_eq!(report.changes, [Change::Kept("gate".into())]);
+/// # Ok::<(), pad_adapter::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Change {
@@ -79,6 +90,29 @@ impl Change {
 }
 
 /// The result of a conversion, tensor by tensor; its `Display` is a table.
+///
+/// ```
+/// use candle_core::Device;
+/// use pad_adapter::{checkpoint::{Change, Checkpoint}, params::ParamStore, vit::{ViT, ViTConfig}};
+/// use pad_ops::rng::Key;
+///
+/// let config = ViTConfig { layer_scale: Some(0.1), ..ViTConfig::new(8, 64, 1, 1) };
+/// let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
+/// store.build(|vb| ViT::new(&config, vb))?;
+/// let ours = Checkpoint::from_tensors("mine", store.tensors(|_| true));
+/// let (_, report) = ours.to_original("")?;
+/// // 12 tensors of the block, 2 + 1 + 2 around it; the layer scale has other names there.
+/// assert_eq!(report.counts(), [17, 2, 0, 0, 0]); // kept, renamed, joined, dropped, unknown
+/// assert_eq!(
+///     report.summary(),
+///     "ours -> original: 19 tensors: 17 kept, 2 renamed, 0 joined, 0 dropped, 0 unknown"
+/// );
+/// assert!(!report.is_unchanged() && report.unknown().is_empty());
+/// let (from, to) = ("blocks.0.ls1.gamma".into(), "blocks.0.gamma_1".into());
+/// let renamed = Change::Renamed { from, to };
+/// assert!(report.changes.contains(&renamed));
+/// # Ok::<(), pad_adapter::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConversionReport {

@@ -72,6 +72,18 @@ impl Checkpoint {
     ///
     /// # Errors
     /// [`Error::Format`] if no name begins so, with the prefixes that there are.
+    ///
+    /// ```
+    /// use candle_core::{DType, Device, Tensor};
+    /// use pad_adapter::checkpoint::Checkpoint;
+    /// let tensor = Tensor::zeros(4, DType::F32, &Device::Cpu)?;
+    /// let names = ["student.norm.weight", "teacher.norm.weight", "teacher.norm.bias"];
+    /// let tensors = names.map(|name| (name.to_string(), tensor.clone()));
+    /// let file = Checkpoint::from_tensors("run.safetensors", tensors.into());
+    /// let teacher = file.under_prefix("teacher")?;
+    /// assert_eq!(teacher.names().collect::<Vec<_>>(), ["norm.bias", "norm.weight"]);
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
     pub fn under_prefix(&self, prefix: &str) -> Result<Self> {
         let names = Names::of(self.names()).under_given(prefix);
         let names =
