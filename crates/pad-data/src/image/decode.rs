@@ -201,7 +201,10 @@ pub fn image_size_bytes(bytes: &[u8], path: &Path, options: &DecodeOptions) -> R
             }
             let facts = jpeg::Facts::of(bytes);
             let missing = || damaged(path, format, "the file has no frame header");
-            facts.upright_size().ok_or_else(missing)
+            // Decoders skip what stands between segments and is none.
+            let by_decoder = || plain::size(bytes, path, ImageFormat::Jpeg).ok();
+            let stored = || by_decoder().map(|size| facts.exif.orientation.size(size));
+            facts.upright_size().or_else(stored).ok_or_else(missing)
         }
         Format::Known(format) => plain::size(bytes, path, format),
         Format::Npy => npy::size(bytes, path, options),
