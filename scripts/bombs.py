@@ -5,7 +5,7 @@
 
 MODEL is what `pad pretrain` leaves; configurations with absurd numbers are made of it.
 """
-import io, json, os, struct, sys, zipfile, zlib
+import json, os, struct, sys, zipfile, zlib
 
 folder = sys.argv[1]
 os.makedirs(folder, exist_ok=True)
@@ -38,12 +38,9 @@ def pth(name, pickle, storages):
         archive.writestr("archive/version", "3\n")
 
 
-# One name of 1 MB, memoised, as the name of 6,400 tensors' folders.
-entries = b"".join(b"h\x00" + b"}" + b"(" + text(str(i)) + tensor(storage("0", 1), 1) + b"u" + b"\x86" for i in range(6400))
-# A list of (name, {..}) pairs: every pair repeats the long name.
-pth("names.pth", b"\x80\x02" + text("n" * (1 << 20)) + b"q\x00" + b"0" + b"](" + entries + b"e.", [("0", 4)])
-deep = b"".join(text(f"k{i}") + b"h\x00" for i in range(6400))
-pth("memoised.pth", b"\x80\x02}q\x01(" + text("long") + text("n" * (1 << 20)) + b"q\x00" + deep + text("w") + tensor(storage("0", 1), 1) + b"u.", [("0", 4)])
+# A dictionary under a name of 1 MB with 6,400 tensors: each one's full name begins with it.
+entries = b"".join(text(str(i)) + tensor(storage("0", 1), 1) for i in range(6400))
+pth("names.pth", b"\x80\x02}(" + text("n" * (1 << 20)) + b"}(" + entries + b"uu.", [("0", 4)])
 # 400 views of one storage of 8 MB.
 views = b"".join(text(f"w{i}") + tensor(storage("0", 1 << 21), 1 << 21) for i in range(400))
 pth("views.pth", b"\x80\x02}(" + views + b"u.", [("0", 1 << 23)])

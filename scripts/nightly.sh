@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What is too long for every change: an hour of fuzzing, the sanitizer over all tests of pad-ops at every level of the
-# processor, Miri, 200 random and 60 chosen kills of the three trainers, AVX-512 under an emulator, advisories. Each where
-# this machine has the tool.
+# processor, Miri, 200 random and 60 chosen kills of the three trainers, advisories. Each where this machine has the
+# tool.
 #   scripts/nightly.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -13,9 +13,6 @@ scripts/check-soundness.sh --all $((3600 * $(nproc) / targets))
 
 stage "kills"
 scripts/kills.sh 200 60
-
-stage "AVX-512"
-scripts/avx512.sh
 
 stage "advisories"
 if cargo deny --version >/dev/null 2>&1; then
