@@ -8,12 +8,14 @@ mod crates;
 mod forbidden;
 mod golden;
 mod gradcheck;
+mod processor;
 
 pub use api::{examples_on_items, import_circles, public_api, public_types};
 pub use close::{close, largest, relative_difference};
 pub use crates::{LibraryCrate, library_crates, repository};
 pub use golden::{expect_cases, golden, golden_folder, index};
 pub use gradcheck::{Precision, gradcheck, numbers};
+pub use processor::processor;
 
 /// The examples of the first page and of the guides compile and run.
 #[cfg(doctest)]
