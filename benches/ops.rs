@@ -10,7 +10,7 @@ use pad::ops::{
     Fusion, attention_packed, fuse_patchwise, gelu, layer_norm, linear, masked_mse, reference,
     softmax,
 };
-use pad_testkit::numbers;
+use pad_testkit::{numbers, processor};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -95,6 +95,7 @@ fn beside(paths: [Op; 2], operands: &[Tensor]) -> Result<[f64; 2]> {
 fn main() -> std::result::Result<(), Box<dyn Error>> {
     let chosen: Vec<String> =
         std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    println!("{}, level {}", processor(), pad::ops::cpu_level());
     println!(
         "{:<40} {:>10} {:>10} {:>6}",
         "forward and backward", "ours, ms", "candle, ms", "ratio"

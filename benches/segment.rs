@@ -130,7 +130,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let line = serde_json::json!({
         "peer": "pad", "work": format!("{:?}", flags.work).to_lowercase(), "model": flags.model,
         "batch": images, "crop": flags.crop, "threads": flags.threads,
-        "level": pad::ops::cpu_level(), "seconds": mid, "peak_mib": peak_mib(),
+        "level": pad::ops::cpu_level(), "processor": pad_testkit::processor(), "seconds": mid, "peak_mib": peak_mib(),
         "trained": store.summary().trained,
     });
     println!("{line}");

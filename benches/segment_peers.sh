@@ -29,6 +29,8 @@ rows = collections.defaultdict(list)
 for line in open(sys.argv[1]):
     row = json.loads(line)
     rows[row["work"], row["peer"] == "pad"].append(row)
+ours = next(row for key, found in rows.items() if key[1] for row in found)
+print(f"{ours['processor']}, level {ours['level']}, {ours['threads']} threads")
 print(f"{'work':<8}{'ours s':>9}{'PyTorch':>9}{'speed':>8}{'ours MiB':>10}{'PyTorch':>9}{'memory':>8}")
 for work in ("full", "frozen", "slide"):
     median = lambda mine, name: statistics.median(row[name] for row in rows[work, mine])

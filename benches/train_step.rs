@@ -19,7 +19,7 @@ use pad::{
     train::{AdamW, AdamWConfig, Gradients},
     vit::{ViT, ViTConfig},
 };
-use pad_testkit::numbers;
+use pad_testkit::{numbers, processor};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -30,6 +30,9 @@ enum Size {
     Small,
     Base,
     Large,
+    /// DINOv2 ViT-S/14: layer scale, patches of 14
+    #[value(name = "dinov2-small")]
+    Dinov2Small,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
@@ -140,6 +143,7 @@ fn encoder(flags: &Flags) -> ViTConfig {
         Size::Small => ViTConfig::small(16),
         Size::Base => ViTConfig::base(16),
         Size::Large => ViTConfig::large(16),
+        Size::Dinov2Small => ViTConfig::dinov2_small(),
     };
     let adapter = (flags.paradigm != Work::Full).then(pad::AdapterConfig::default);
     let image_size = pad::ImageSize { height: flags.image, width: flags.image };
@@ -164,9 +168,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (mid, fastest, slowest) = median(seconds);
     let peak = pad::ops::device::peak_bytes(&device)?.map_or_else(peak_mib, |bytes| bytes >> 20);
     let mut line = serde_json::json!({
-        "peer": "pad", "model": format!("{:?}", flags.model).to_lowercase(), "batch": flags.batch,
+        "peer": "pad", "model": flags.model.to_possible_value().map(|name| name.get_name().to_string()), "batch": flags.batch,
         "dtype": format!("{:?}", flags.dtype).to_lowercase(), "paradigm": format!("{:?}", flags.paradigm).to_lowercase(),
         "device": flags.device, "threads": flags.threads, "level": pad::ops::cpu_level(),
+        "processor": processor(),
         "images_per_s": (flags.batch as f64 / mid * 1e3).round() / 1e3,
         "step_s": mid, "min_s": fastest, "max_s": slowest,
         "peak_mib": peak, "trainable": trainable,

@@ -60,7 +60,7 @@ fn join(query: &Tensor, value: &Tensor) -> Result<Tensor> {
 /// // Without weights all keys look alike, and each query attends to all three equally.
 /// let map = attention.map(&x, &places)?.to_vec3::<f32>()?;
 /// assert!(map[0][2].iter().all(|weight| (weight - 1.0 / 3.0).abs() < 1e-6));
-/// assert_eq!((attention.num_heads(), attention.forward(&x)?.dims()), (2, x.dims()));
+/// assert_eq!((attention.num_heads(), attention.forward(&x, Mode::Eval)?.dims()), (2, x.dims()));
 /// // At places, and with a bias on the logits of one's own.
 /// assert_eq!(attention.forward_at(&x, &places)?.dims(), x.dims());
 /// let y = attention.forward_biased(&x, &places, |_| {
@@ -299,7 +299,7 @@ impl Attention {
 /// For code that takes any candle module; attention that depends on places returns an error.
 impl Module for Attention {
     fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        Ok(self.forward(x)?)
+        Ok(self.forward(x, Mode::Eval)?)
     }
 }
 

@@ -393,9 +393,9 @@ mod tests {
             let (mut to, mut halves) = ([0.0; 64], [0.0; 64]);
             // SAFETY: arrays of their length.
             unsafe { moved_by(kind, &from, &mut to, &mut halves) };
-            for i in 0..64 {
-                assert_eq!(to[i].to_bits(), from[i % 8 * 8 + i / 8].to_bits(), "{kind:?} {i}");
-                assert_eq!(halves[i].to_bits(), round(from[i]) << 16, "{kind:?} {i}");
+            for (i, (to, half)) in to.iter().zip(&halves).enumerate() {
+                assert_eq!(to.to_bits(), from[i % 8 * 8 + i / 8].to_bits(), "{kind:?} {i}");
+                assert_eq!(half.to_bits(), round(from[i]) << 16, "{kind:?} {i}");
             }
         }
     }

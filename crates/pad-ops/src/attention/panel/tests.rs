@@ -27,11 +27,11 @@ fn oracle(qkv: &[f32], d_out: &[f32], s: &Sizes) -> (Vec<f64>, Vec<f64>) {
             let d_p: Vec<f64> =
                 (0..n).map(|j| (0..e).map(|c| d_o(c) * value(Part::Values, j, c)).sum()).collect();
             let inner: f64 = p.iter().zip(&d_p).map(|(p, d)| p * d).sum();
-            for j in 0..n {
-                let d_s = p[j] * (d_p[j] - inner) * scale;
+            for (j, (p, d_p)) in p.iter().zip(&d_p).enumerate() {
+                let d_s = p * (d_p - inner) * scale;
                 for c in 0..e {
-                    out[place(i, c)] += p[j] * value(Part::Values, j, c);
-                    d_qkv[at(Part::Values, j, c)] += p[j] * d_o(c);
+                    out[place(i, c)] += p * value(Part::Values, j, c);
+                    d_qkv[at(Part::Values, j, c)] += p * d_o(c);
                     d_qkv[at(Part::Queries, i, c)] += d_s * value(Part::Keys, j, c);
                     d_qkv[at(Part::Keys, j, c)] += d_s * value(Part::Queries, i, c);
                 }

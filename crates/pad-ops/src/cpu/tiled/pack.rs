@@ -184,8 +184,8 @@ unsafe fn pack_source<E: Eight, S: Source, const WIDTH: usize>(
                 } else {
                     let values = &values[at(0, p)..][..WIDTH];
                     let out = &mut out[place..place + WIDTH];
-                    for i in 0..WIDTH {
-                        out[i] = S::read(values[i]);
+                    for (out, value) in out.iter_mut().zip(values) {
+                        *out = S::read(*value);
                     }
                 }
             }
