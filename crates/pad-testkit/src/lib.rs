@@ -8,22 +8,16 @@ mod crates;
 mod forbidden;
 mod golden;
 mod gradcheck;
-<<<<<<< HEAD
-mod skip;
-=======
 mod processor;
->>>>>>> w-avx
+mod skip;
 
 pub use api::{examples_on_items, import_circles, public_api, public_types};
 pub use close::{close, largest, relative_difference};
 pub use crates::{LibraryCrate, library_crates, repository};
 pub use golden::{expect_cases, golden, golden_folder, index};
 pub use gradcheck::{Precision, gradcheck, numbers};
-<<<<<<< HEAD
-pub use skip::skipped;
-=======
 pub use processor::processor;
->>>>>>> w-avx
+pub use skip::skipped;
 
 /// The examples of the first page and of the guides compile and run.
 #[cfg(doctest)]
