@@ -160,7 +160,7 @@ fn branches() {
         MlpCase { biases: false, ..plain },
         MlpCase { strength: gated, adapter_norm: true, ..plain },
         MlpCase { strength: Strength::Learnable, ..plain },
-        MlpCase { sizes: [1, 3, 1601, 3, 7], strength: gated, adapter_norm: true, ..plain },
+        MlpCase { sizes: [2, 2, 1601, 3, 7], strength: gated, adapter_norm: true, ..plain },
     ];
     for (kind, precision) in &KINDS[..2] {
         let operands = branch_operands(&attention_shapes(attention.sizes), kind.0);
