@@ -226,7 +226,13 @@ fn mlp_branches() {
         MlpCase { residue: Residue::Factors, biases: false, keep: Keep::Nothing, ..plain },
         MlpCase { residue: Residue::Gamma, keep: Keep::Nothing, ..plain },
         MlpCase { residue: Residue::Both, strength: gated, adapter_norm: true, ..plain },
-        MlpCase { residue: Residue::Gamma, strength: Strength::Learnable, ..plain },
+        // Enough rows that no sum nearly cancels: its rounding would stand against next to nothing.
+        MlpCase {
+            residue: Residue::Gamma,
+            strength: Strength::Learnable,
+            sizes: [3, 13, 12, 20, 6],
+            ..plain
+        },
         MlpCase { residue: Residue::Factors, strength: Strength::Fixed, biases: false, ..plain },
         // Both norms' sums beyond shared memory, one within it.
         MlpCase { sizes: [1, 3, 1600, 3, 7], strength: gated, adapter_norm: true, ..plain },
