@@ -27,7 +27,7 @@ fn values_are_checked_first() {
         (
             "embed",
             &["--pool=means"],
-            "expected mean, class or tokens, found `means` (did you mean `mean`?)",
+            "expected mean, class, tokens or head, found `means` (did you mean `mean`?)",
         ),
         ("embed", &["--image-size=0"], "expected HEIGHT,WIDTH or one number for both, in pixels"),
         ("embed", &["--normalize=imagenett"], "(did you mean `imagenet`?)"),

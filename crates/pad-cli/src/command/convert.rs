@@ -22,7 +22,7 @@ use pad::{
 use crate::{
     run::Result,
     tools::{
-        output::{Replace, print},
+        output::{Replace, make_parent, print},
         weights::{ASSET, SCALE_OPTION, backbone_options, in_flags},
     },
 };
@@ -154,6 +154,7 @@ pub(crate) fn run(program: &Program) -> Result<()> {
         said.push(format!("wrote {}: an adapter of peft on {base}", output.display()));
     } else if let Some(output) = output {
         let float_type = if program.half { FloatType::F16 } else { FloatType::AsIs };
+        make_parent(output)?;
         save(output, checkpoint.tensors(), checkpoint.metadata(), float_type)?;
         said.push(format!("wrote {}: {} tensors", output.display(), checkpoint.tensors().len()));
     }

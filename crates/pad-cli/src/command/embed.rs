@@ -25,7 +25,7 @@ use crate::{
     tools::{
         data::Data,
         device::Compute,
-        output::{Replace, print},
+        output::{Replace, make_parent, print},
         reading::{Files, Reading, read_as},
         run_facts::RunFacts,
         view::View,
@@ -111,6 +111,7 @@ pub(crate) fn run(program: &Program) -> Result<()> {
     let mut notes = input.notes();
     notes.insert("weights".into(), program.weights.source().into());
     let float_type = if program.half { FloatType::F16 } else { FloatType::F32 };
+    make_parent(out)?;
     embedded.save(out, float_type, &notes)?;
     print(format_args!(
         "wrote {}: features {:?} of {} images, {images_per_s:.1} images/s",

@@ -30,7 +30,7 @@ use crate::{
     tools::{
         data::Data,
         images::{scenes, spread},
-        output::{Replace, print},
+        output::{Replace, make_parent, print},
         reading::{Files, read_as},
         values::{count, image_size, inner_share},
     },
@@ -112,6 +112,7 @@ pub(crate) fn run(program: &Program) -> Result<()> {
         seed: program.seed,
         ..Default::default()
     };
+    make_parent(&program.out)?;
     masks(&images, &normalize, teacher.as_deref(), &picture)?.save_png(&program.out)?;
     let names: Vec<String> = picture.maskings.iter().map(ToString::to_string).collect();
     print(format_args!("wrote {}: input, {}", program.out.display(), names.join(", ")))

@@ -29,7 +29,7 @@ use crate::{
     downstream::{Downstream, Images, selection::Selection},
     run::{Result, session::Session},
     settings::{Settings, values::Text},
-    tools::output::print,
+    tools::output::{make_parent, print},
 };
 
 /// Flags of `pad detect eval`, beside those of all tasks.
@@ -189,6 +189,7 @@ impl Downstream for Detect {
     fn report(flags: &EvalFlags, report: &DetectionReport) -> Result<()> {
         print(report)?;
         let Some(path) = &flags.results else { return Ok(()) };
+        make_parent(path)?;
         write_results(path, &report.results)?;
         print(format_args!("wrote {}", path.display()))
     }

@@ -28,8 +28,8 @@ pub struct Replace {
 }
 
 impl Replace {
-    /// Checks that `path` can be written: it does not exist, or `--overwrite` is given. Makes its
-    /// folder and tries it, so that no long command fails at its end.
+    /// Checks that `path` can be written: it does not exist, or `--overwrite` is given, and files can
+    /// be made where its folder is, or would be. A long command must not fail at its end.
     pub fn check(self, path: &Path) -> Result<()> {
         if path.is_dir() {
             return Err(format!("{}: a folder, expected a file to write", path.display()).into());
@@ -38,13 +38,8 @@ impl Replace {
             let what = "the file exists (--overwrite replaces it)";
             return Err(format!("{}: {what}", path.display()).into());
         }
-        match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => {
-                make_folder(folder)?;
-                try_folder(folder)
-            }
-            _ => try_folder(Path::new(".")),
-        }
+        let above = path.ancestors().skip(1).find(|folder| folder.exists());
+        try_folder(above.unwrap_or(Path::new(".")))
     }
 
     /// Checks that a folder has no file with this extension, or that `--overwrite` is given.
@@ -78,15 +73,21 @@ pub fn make_folder(folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()).into())
 }
 
+/// Makes the folder of a file that is about to be written.
+pub fn make_parent(path: &Path) -> Result<()> {
+    path.parent().map_or(Ok(()), make_folder)
+}
+
 /// `OUT/NAME.png` of the image NAME, in a folder that exists: images of two folders may have one name.
 pub fn picture_path(out: &Path, name: &str) -> Result<PathBuf> {
     let path = out.join(format!("{name}.png"));
-    path.parent().map_or(Ok(()), make_folder)?;
+    make_parent(&path)?;
     Ok(path)
 }
 
 /// Writes a JSON file whole, and says so.
 pub fn write_json(path: &Path, report: &impl Serialize) -> Result<()> {
+    make_parent(path)?;
     run::write_text(path, &format!("{}\n", serde_json::to_string_pretty(report)?))?;
     print(format_args!("wrote {}", path.display()))
 }
@@ -104,7 +105,9 @@ mod tests {
         assert!(!path.exists());
         let deep = folder.path().join("of/a/run/features.safetensors");
         keep.check(&deep).unwrap();
-        assert!(deep.parent().unwrap().is_dir());
+        assert!(!folder.path().join("of").exists());
+        write_json(&deep, &1).unwrap();
+        assert_eq!(std::fs::read_to_string(&deep).unwrap(), "1\n");
         let error = replace.check(folder.path()).unwrap_err().to_string();
         assert!(error.ends_with(": a folder, expected a file to write"), "{error}");
         std::fs::write(&path, b"x").unwrap();

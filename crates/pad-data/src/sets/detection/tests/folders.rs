@@ -77,6 +77,7 @@ fn folders_are_known_by_their_look() {
         unknown.contains(
             ": expected labelled images, found none of images_thermal_train/coco.json or \
              train/thermal_annotations.json (flir), infrared and Annotations (llvip), normal_json/annotations (hit-uav), \
+             a list of tasks in annotations/train.json or train.json (label-studio), \
              annotations/train.json, annotations/instances_train.json or train/_annotations.coco.json (coco), "
         ),
         "{unknown}"
