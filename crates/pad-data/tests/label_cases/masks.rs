@@ -125,7 +125,7 @@ fn turned(path: &Path, orientation: u8, levels: &[u8]) {
 #[test]
 fn masks_are_turned_as_images_are() {
     // A corner and a side, so that no two orientations are alike.
-    let is_warm = |pixel: usize| pixel / 16 < 3 && pixel % 16 < 9 || pixel % 16 == 0;
+    let is_warm = |pixel: usize| pixel / 16 < 3 && pixel % 16 < 9 || pixel.is_multiple_of(16);
     let levels =
         |warm: u8| -> Vec<u8> { (0..320).map(|p| if is_warm(p) { warm } else { 0 }).collect() };
     for orientation in 1..=8 {

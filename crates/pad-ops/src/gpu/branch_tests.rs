@@ -5,7 +5,7 @@ use pad_testkit::{close, numbers};
 
 use super::{
     emulated,
-    tests::{BF16, F32, compare, compare_to},
+    tests::{BF16, F32, compare, compare_over_kinks, compare_to},
 };
 use crate::{
     AdapterScale, AdapterWeights, AttentionWeights, Fusion, Keep, LinearWeights, MatmulPrecision,
@@ -264,7 +264,13 @@ fn mlp_branches() {
             let operands = branch_operands(&mlp_shapes(case), kind.0);
             let name = format!("{case:?} {kind:?} {precision}");
             let case = |precision| move |t: &[Tensor]| mlp_case(t, case, precision);
-            compare_to(&name, &operands, kind.1, &case(precision), &case(MatmulPrecision::F32));
+            compare_over_kinks(
+                &name,
+                &operands,
+                kind.1,
+                &case(precision),
+                &case(MatmulPrecision::F32),
+            );
         }
     }
 }

@@ -57,6 +57,42 @@ pub(super) fn compare_to(
     operator: &dyn Fn(&[Tensor]) -> Result<Tensor>,
     exact: &dyn Fn(&[Tensor]) -> Result<Tensor>,
 ) {
+    let agree = |name: &str, got: &Tensor, want: &Tensor| close(name, got, want, tolerance);
+    compare_by(name, operands, &agree, operator, exact);
+}
+
+/// [`compare_to`] of an operator with a ReLU inside. In bf16 a value may fall on the other side of
+/// the kink, and its token then gets another gradient: one of a hundred tokens is 4% of a weight's.
+/// So the root of the mean square of all differences may be 5% of that of the wanted values, and
+/// each difference a tenth of the largest value.
+pub(super) fn compare_over_kinks(
+    name: &str,
+    operands: &[Tensor],
+    tolerance: f64,
+    operator: &dyn Fn(&[Tensor]) -> Result<Tensor>,
+    exact: &dyn Fn(&[Tensor]) -> Result<Tensor>,
+) {
+    let agree = |name: &str, got: &Tensor, want: &Tensor| {
+        if tolerance <= F32.1 {
+            return close(name, got, want, tolerance);
+        }
+        close(name, got, want, 0.1);
+        let size = |of: &Tensor| -> Result<f64> {
+            Ok(of.to_dtype(DType::F64)?.sqr()?.sum_all()?.to_scalar::<f64>()?.sqrt())
+        };
+        let (off, all) = (size(&(got - want).unwrap()).unwrap(), size(want).unwrap());
+        assert!(off <= 0.05 * all, "{name}: off by {off:.3e} of {all:.3e}");
+    };
+    compare_by(name, operands, &agree, operator, exact);
+}
+
+fn compare_by(
+    name: &str,
+    operands: &[Tensor],
+    agree: &dyn Fn(&str, &Tensor, &Tensor),
+    operator: &dyn Fn(&[Tensor]) -> Result<Tensor>,
+    exact: &dyn Fn(&[Tensor]) -> Result<Tensor>,
+) {
     if !emulated::has_compiler() {
         pad_testkit::skipped(name, "there is no C++ compiler (c++)");
         return;
@@ -67,11 +103,11 @@ pub(super) fn compare_to(
     let launches = emulated::launches();
     let (y, gradients) = emulated::through(|| all(operator, operands)).unwrap();
     assert!(emulated::launches() > launches, "{name}: no kernel ran");
-    close(name, &y, &want, tolerance);
+    agree(name, &y, &want);
     for (at, (gradient, want)) in gradients.iter().zip(&want_gradients).enumerate() {
         let name = format!("{name}: gradient {at}");
         match (gradient, want) {
-            (Some(gradient), Some(want)) => close(&name, gradient, want, tolerance),
+            (Some(gradient), Some(want)) => agree(&name, gradient, want),
             (None, None) => {}
             (found, want) => {
                 // The composition sends zeros where there is no way.

@@ -322,7 +322,8 @@ fn damaged_ones_are_set_aside_and_do_not_count() {
 #[test]
 fn what_is_no_file_of_a_checkpoint_is_damage() {
     for name in [STATE, MODEL] {
-        let odd: Vec<(&str, &dyn Fn(&std::path::Path))> = vec![
+        type Make = dyn Fn(&std::path::Path);
+        let odd: Vec<(&str, &Make)> = vec![
             ("folder", &|file| fs::create_dir(file).unwrap()),
             ("huge", &|file| fs::File::create(file).unwrap().set_len(1 << 40).unwrap()),
             #[cfg(unix)]

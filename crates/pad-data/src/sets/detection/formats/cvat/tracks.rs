@@ -15,12 +15,15 @@ use super::{
 /// Maximum number of frames that a description may count: without objects they cost nothing else.
 const FRAMES: u64 = 1 << 20;
 
+/// The shapes of a frame, or what is wrong with one.
+pub(super) type Shapes = Vec<Result<Labelled, String>>;
+
 /// Objects of the tracks of a file.
 pub(super) struct Tracks {
     /// Number of frames by the description of the file; 0 without one.
     pub(super) count: u64,
     /// By part, if the file names it, and frame.
-    pub(super) objects: BTreeMap<(Option<String>, u64), Vec<Result<Labelled, String>>>,
+    pub(super) objects: BTreeMap<(Option<String>, u64), Shapes>,
 }
 
 /// Reads the tracks of a file. A shape that is marked as outside is where its object is not seen.
