@@ -70,7 +70,7 @@ const MODULES: &[(&str, LoraTarget)] = &[
 /// adapted.describe(&config)?;
 /// // Written as peft writes it, read, and laid on the backbone.
 /// let folder = tempfile::tempdir().unwrap();
-/// adapted.save_peft(folder.path())?;
+/// adapted.save_peft(folder.path(), None)?;
 /// let peft = PeftAdapter::open(folder.path())?;
 /// assert_eq!(peft.config(), &lora);
 /// let again = peft.onto(adapted.merge_lora()?)?;

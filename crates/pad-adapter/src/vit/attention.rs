@@ -54,16 +54,16 @@ fn join(query: &Tensor, value: &Tensor) -> Result<Tensor> {
 /// use candle_core::{DType, Device, Tensor};
 /// use candle_nn::VarBuilder;
 /// use pad_adapter::vit::{Attention, Places};
-/// use pad_ops::AttentionBias;
+/// use pad_ops::{AttentionBias, Mode};
 /// let attention = Attention::new(4, 2, VarBuilder::zeros(DType::F32, &Device::Cpu))?;
 /// let (x, places) = (Tensor::ones((1, 3, 4), DType::F32, &Device::Cpu)?, Places::default());
 /// // Without weights all keys look alike, and each query attends to all three equally.
 /// let map = attention.map(&x, &places)?.to_vec3::<f32>()?;
 /// assert!(map[0][2].iter().all(|weight| (weight - 1.0 / 3.0).abs() < 1e-6));
 /// assert_eq!((attention.num_heads(), attention.forward(&x, Mode::Eval)?.dims()), (2, x.dims()));
-/// // At places, and with a bias on the logits of one's own.
-/// assert_eq!(attention.forward_at(&x, &places)?.dims(), x.dims());
-/// let y = attention.forward_biased(&x, &places, |_| {
+/// // At places, and with a bias on the logits of your own.
+/// assert_eq!(attention.forward_at(&x, &places, Mode::Eval)?.dims(), x.dims());
+/// let y = attention.forward_biased(&x, &places, Mode::Eval, |_| {
 ///     let hidden = Tensor::new(&[[0_f32, 0.0, f32::NEG_INFINITY]], &Device::Cpu)?;
 ///     Ok(AttentionBias::Keys(hidden)) // no query sees the third token
 /// })?;

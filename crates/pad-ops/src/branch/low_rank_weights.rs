@@ -40,7 +40,9 @@ impl LowRankWeights {
     /// ```
     /// # use candle_core::{Device, Tensor};
     /// use pad_ops::{LinearWeights, LowRankWeights};
-    /// let tensor = |rows: &[[f32; 2]]| Tensor::new(rows, &Device::Cpu);
+    /// let tensor = |rows: &[[f32; 2]]| {
+    ///     Tensor::from_slice(rows.as_flattened(), (rows.len(), 2), &Device::Cpu)
+    /// };
     /// let b = Tensor::new(&[[2_f32]], &Device::Cpu)?;
     /// let layer = LinearWeights::new(tensor(&[[1.0, 0.0], [0.0, 1.0]])?, None)
     ///     .with_low_rank(vec![LowRankWeights::new(tensor(&[[1.0, 10.0]])?, b, 0.5, 1)]);

@@ -43,7 +43,9 @@ fn dense(x: &Tensor, weights: &LinearWeights, precision: MatmulPrecision) -> Res
 /// ```
 /// # use candle_core::{Device, Tensor};
 /// use pad_ops::{LinearWeights, LowRankWeights, linear_with};
-/// let tensor = |rows: &[[f32; 2]]| Tensor::new(rows, &Device::Cpu);
+/// let tensor = |rows: &[[f32; 2]]| {
+///     Tensor::from_slice(rows.as_flattened(), (rows.len(), 2), &Device::Cpu)
+/// };
 /// let a = tensor(&[[1.0, 10.0]])?;
 /// let b = Tensor::new(&[[2_f32]], &Device::Cpu)?;
 /// let layer = LinearWeights::new(tensor(&[[1.0, 0.0], [0.0, 1.0]])?, None)

@@ -62,9 +62,10 @@ pub(super) fn compare_to(
 }
 
 /// [`compare_to`] of an operator with a ReLU inside. In bf16 a value may fall on the other side of
-/// the kink, and its token then gets another gradient: one of a hundred tokens is 4% of a weight's.
-/// So the root of the mean square of all differences may be 5% of that of the wanted values, and
-/// each difference a tenth of the largest value.
+/// the kink, and its token then gets another gradient: in the tiny cases here a token is several
+/// per cent of a weight's. So the root of the mean square of all differences may be a tenth of that
+/// of the wanted values, and each difference a quarter of the largest value. In f32 the tolerance
+/// holds as it is.
 pub(super) fn compare_over_kinks(
     name: &str,
     operands: &[Tensor],
@@ -76,12 +77,12 @@ pub(super) fn compare_over_kinks(
         if tolerance <= F32.1 {
             return close(name, got, want, tolerance);
         }
-        close(name, got, want, 0.1);
+        close(name, got, want, 0.25);
         let size = |of: &Tensor| -> Result<f64> {
             Ok(of.to_dtype(DType::F64)?.sqr()?.sum_all()?.to_scalar::<f64>()?.sqrt())
         };
         let (off, all) = (size(&(got - want).unwrap()).unwrap(), size(want).unwrap());
-        assert!(off <= 0.05 * all, "{name}: off by {off:.3e} of {all:.3e}");
+        assert!(off <= 0.1 * all, "{name}: off by {off:.3e} of {all:.3e}");
     };
     compare_by(name, operands, &agree, operator, exact);
 }
