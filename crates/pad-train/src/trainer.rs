@@ -52,7 +52,7 @@ use crate::{
 /// [`Trainer::run`] takes what to minimise, a [`Task`], and its [`Batches`], whatever a batch is.
 /// Learning rates are per step, epochs count from 0. Hooks log and evaluate:
 /// [`log`](crate::log) has three. Without a trainer the same parts make a loop of one's own, see
-/// [`Gradients`](crate::Gradients) and [`optimizer`](crate::optimizer).
+/// [`Gradients`] and [`optimizer`](crate::optimizer).
 ///
 /// ```
 /// use std::sync::{Arc, atomic::AtomicBool};
