@@ -84,7 +84,7 @@ fn folders_are_known_by_their_look() {
     );
     assert_eq!(
         "coca".parse::<DetectionFormat>().unwrap_err().to_string(),
-        "format: expected auto, flir, llvip, hit-uav, coco, cvat, voc or yolo, found `coca` (did you mean `coco`?)"
+        "format: expected auto, flir, llvip, hit-uav, label-studio, coco, cvat, voc or yolo, found `coca` (did you mean `coco`?)"
     );
     let named: DetectionFormat = serde_json::from_str("\"hit-uav\"").unwrap();
     assert_eq!(serde_json::to_string(&named).unwrap(), "\"hit-uav\"");
