@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What finds memory errors, undefined behaviour and hostile input, and licences: each where this machine has the tool, with the
 # time it took; left out with the reason where it has not. None needs a network.
-#   scripts/check-soundness.sh [SECONDS]     at most about so many seconds (default 900): later ones are left out, and fuzzing
+#   scripts/check-soundness.sh [SECONDS]     at most about SECONDS (default 900): later ones are left out, and fuzzing
 #                                            takes what is there, up to a minute for each target
 #   scripts/check-soundness.sh --all [FUZZ]  everything, FUZZ seconds for each fuzz target (default 60); for scripts/nightly.sh
 set -euo pipefail

@@ -11,7 +11,7 @@ use std::{
 
 use programs::{SMALL, bytes, pretrain, program, stderr, success, write_images};
 
-/// `mpirun` of so many processes, or nothing (and the reason is printed) where there is no `mpirun`.
+/// `mpirun` of `processes` processes, or nothing (and the reason is printed) where there is no `mpirun`.
 fn launcher(processes: usize) -> Option<Command> {
     let found = Command::new("mpirun").arg("--version").stdout(Stdio::null()).status();
     if !found.is_ok_and(|status| status.success()) {
@@ -26,7 +26,7 @@ fn launcher(processes: usize) -> Option<Command> {
     Some(command)
 }
 
-/// The small pre-training on so many processes.
+/// The small pre-training on several processes.
 fn mpirun(processes: usize, data: &Path, out: &Path, more: &[&str]) -> Option<Command> {
     let mut command = launcher(processes)?;
     command.arg("--data").arg(data).arg("--out").arg(out);

@@ -51,7 +51,7 @@ use crate::{
 ///
 /// [`Trainer::run`] takes what to minimise, a [`Task`], and its [`Batches`], whatever a batch is.
 /// Learning rates are per step, epochs count from 0. Hooks log and evaluate:
-/// [`log`](crate::log) has three. Without a trainer the same parts make a loop of one's own, see
+/// [`log`](crate::log) has three. Without a trainer the same parts make your own loop, see
 /// [`Gradients`] and [`optimizer`](crate::optimizer).
 ///
 /// ```

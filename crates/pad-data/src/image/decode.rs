@@ -201,7 +201,7 @@ pub fn image_size_bytes(bytes: &[u8], path: &Path, options: &DecodeOptions) -> R
             }
             let facts = jpeg::Facts::of(bytes);
             let missing = || damaged(path, format, "the file has no frame header");
-            // Decoders skip what stands between segments and is none.
+            // Decoders skip bytes between segments.
             let by_decoder = || plain::size(bytes, path, ImageFormat::Jpeg).ok();
             let stored = || by_decoder().map(|size| facts.exif.orientation.size(size));
             facts.upright_size().or_else(stored).ok_or_else(missing)

@@ -171,7 +171,7 @@ impl<F: DetectionFeatures> Detector<F> {
     /// };
     /// use pad_ops::{ImageSize, Mode, max_pool2d, rng::Key};
     ///
-    /// /// A network of one's own: here the image at half and a quarter of its size.
+    /// /// Your own network: here the image at half and a quarter of its size.
     /// struct Halves;
     /// impl DetectionFeatures for Halves {
     ///     fn maps(&self, images: &Tensor, _: Mode) -> pad_heads::Result<Vec<Tensor>> {

@@ -55,7 +55,7 @@ enum Head {
 /// assert_eq!(names, ["decode", "auxiliary"]);
 /// assert_eq!((segmentor.config().classes, segmentor.backbone().embed_dim()), (3, 16));
 ///
-/// // Over a network of one's own that is a `FeatureExtractor`, built elsewhere.
+/// // Over your own network, which is a `FeatureExtractor`, built elsewhere.
 /// let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
 /// let backbone = Box::new(store.build(|vb| ViT::new(&vit, vb))?);
 /// let probe = SegmentorConfig::probe(vit, 3);

@@ -91,7 +91,7 @@ impl<'a> Dense<'a> {
         let (values, mat) = (A::values(x), Mat::dense(x.len() / self.inputs, self.inputs));
         let mut y = match (self.precision, values) {
             (MatmulPrecision::F32, Values::F32(x)) => product((x, mat), self.right(true)),
-            (_, x) if bf16::packs() => {
+            (_, x) if bf16::has_instruction() => {
                 self.with_packed(true, |b| bf16::product((x, mat), b, None, Threads::All))
             }
             (_, x) => {
@@ -178,7 +178,7 @@ impl<'a> Dense<'a> {
         let (a, b) = (Mat::dense(rows, self.outputs).t(), Mat::dense(rows, self.inputs));
         match (self.precision, A::values(d_y), B::values(x)) {
             (MatmulPrecision::F32, Values::F32(d_y), Values::F32(x)) => product((d_y, a), (x, b)),
-            (_, d_y, x) if bf16::packs() => {
+            (_, d_y, x) if bf16::has_instruction() => {
                 bf16::product((d_y, a), &Packed::new((x, b), Threads::All), None, Threads::All)
             }
             (_, d_y, x) => without::product((d_y, a), (x, b)),
@@ -199,7 +199,7 @@ impl<'a> Dense<'a> {
             let b = self.right(transposed);
             return matmul((out, out_mat), Into::Replace, 1.0, (a, a_mat), b, Threads::All);
         }
-        if !bf16::packs() {
+        if !bf16::has_instruction() {
             let (weight, weight_mat) = self.right(transposed);
             let b = (Values::F32(weight), weight_mat);
             return without::replace((out, out_mat), (A::values(a), a_mat), b);

@@ -84,7 +84,7 @@ pub(crate) unsafe fn matmul_raw(
         // contract.
         return unsafe { unpacked::multiply((out, out_mat), (a, a_mat), (b, b_mat)) };
     }
-    if tiled::TRUSTED && EightKind::is_widest() && m * n * k >= TILED_WORK {
+    if EightKind::is_widest() && m * n * k >= TILED_WORK {
         let (a, b) = ((Values::F32(a), a_mat), (Values::F32(b), b_mat));
         let finish = Finish { into, scale };
         // SAFETY: as above.

@@ -32,7 +32,7 @@ impl Pace {
     ///     BoxError, EpochStream, Flow, Hook, Losses, Mode, Parameter, Schedule, Sgd, SgdConfig,
     ///     StepInfo, Task, Trainer, TrainerConfig, TrainerView, candle_core::{Device, Var}, log::Pace,
     /// };
-    /// /// What a bar of one's own shows.
+    /// /// What your own bar shows.
     /// struct Left(Pace);
     /// impl Hook for Left {
     ///     fn name(&self) -> &str { "left" }

@@ -55,11 +55,6 @@ pub(crate) fn has_instruction() -> bool {
     level() == Level::Avx512Bf16
 }
 
-/// Whether products take packed operands: with the instruction, or while the other way is off.
-pub(crate) fn packs() -> bool {
-    has_instruction() || !super::tiled::TRUSTED
-}
-
 /// The values of an operand.
 #[derive(Clone, Copy)]
 pub(crate) enum Values<'a> {

@@ -36,11 +36,6 @@ use super::{
     vector::EightKind,
 };
 
-/// Whether products outside of tests go through tiles. Off: the gradients of a run of `pad pretrain`
-/// (ViT pico, batches of 32) had a norm of 0.149 with them and of 0.544 without, in a product of the
-/// backward that the tests here do not have.
-pub(crate) const TRUSTED: bool = false;
-
 /// `k` of a block: what is multiplied before the next tile.
 const BLOCK_K: usize = 512;
 
@@ -227,7 +222,8 @@ fn pack_strips(
 ) {
     let k = mat.cols;
     // Neighbours together: reading across rows fetches whole lines of memory.
-    let group = (PACK_VALUES / (k * ROWS).max(1)).next_multiple_of(8) * ROWS;
+    // At least a group: a long `k` alone is more than a call packs.
+    let group = (PACK_VALUES / (k * ROWS).max(1)).max(1).next_multiple_of(8) * ROWS;
     let count = (group * k).max(1);
     let pack = |(index, out): (usize, &mut [f32])| {
         let lines = (index * group, group.min(mat.rows - index * group));
