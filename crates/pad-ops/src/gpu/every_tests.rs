@@ -9,10 +9,10 @@ use pad_testkit::numbers;
 use super::{
     branch_tests::{
         AttentionCase, KINDS, MlpCase, Residue, Strength, attention_case, attention_shapes,
-        branch_operands, mlp_case, mlp_shapes,
+        branch_operands, mlp_case, mlp_operands,
     },
     emulated,
-    tests::{BF16, F32, compare, compare_over_kinks, compare_to},
+    tests::{BF16, F32, compare, compare_sums, compare_to},
 };
 use crate::{
     AdamWStep, AdamWSteps, DeviceNorms, Fusion, ImageBox, ImageSize, Keep, MatmulPrecision, Mode,
@@ -168,10 +168,10 @@ fn branches() {
         let exact = run(MatmulPrecision::F32);
         compare_to("attention branch", &operands, kind.1, &run(*precision), &exact);
         for case in cases {
-            let operands = branch_operands(&mlp_shapes(case), kind.0);
+            let operands = mlp_operands(case, *kind);
             let run = |precision| move |t: &[Tensor]| mlp_case(t, case, precision);
             let exact = run(MatmulPrecision::F32);
-            compare_over_kinks("MLP branch", &operands, kind.1, &run(*precision), &exact);
+            compare_sums("MLP branch", &operands, kind.1, &run(*precision), &exact);
         }
     }
 }
