@@ -6,7 +6,8 @@ use candle_core::Result;
 use super::{
     dense::{Dense, LayerGradients, Norm, Wants},
     low_rank::Wide,
-    weights::{AdapterScale, AdapterWeights, MatmulPrecision},
+    precision::MatmulPrecision,
+    weights::{AdapterScale, AdapterWeights},
 };
 use crate::{
     Fusion, Mode,

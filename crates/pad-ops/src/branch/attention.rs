@@ -4,9 +4,10 @@ use candle_core::{Result, Tensor};
 
 use super::{
     dense::{Dense, Norm, Wants},
+    precision::Keep,
     residual::{Residual, skipped},
     saved::Saved,
-    weights::{AttentionWeights, Keep},
+    weights::AttentionWeights,
 };
 use crate::{
     attention::{Sizes, cpu as heads},

@@ -6,8 +6,9 @@ use std::ops::Deref;
 use candle_core::Result;
 
 use super::{
+    layer_weights::{LinearWeights, NormWeights, PackedWeight},
     low_rank::{LowRank, PartWant, Wide, widened},
-    weights::{LinearWeights, MatmulPrecision, NormWeights, PackedWeight},
+    precision::MatmulPrecision,
 };
 use crate::{
     cpu::{

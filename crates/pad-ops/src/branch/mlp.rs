@@ -7,9 +7,10 @@ use super::{
     adapter::{Adapter, Bottleneck, Incoming},
     dense::{Dense, Norm, Wants},
     low_rank::widened,
+    precision::Keep,
     residual::{Residual, skipped},
     saved::Saved,
-    weights::{Keep, MlpWeights},
+    weights::MlpWeights,
 };
 use crate::{
     Mode,

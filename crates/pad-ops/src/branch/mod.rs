@@ -16,9 +16,11 @@ mod adapter;
 mod attention;
 mod dense;
 mod device;
+mod layer_weights;
 mod low_rank;
 mod low_rank_weights;
 mod mlp;
+mod precision;
 mod recompute;
 mod reference;
 mod residual;
@@ -28,13 +30,14 @@ mod weights;
 use candle_core::Tensor;
 use half::bf16;
 
+pub use layer_weights::{LinearWeights, NormWeights};
 pub use low_rank_weights::LowRankWeights;
+pub use precision::{Keep, MatmulPrecision};
 pub use reference::{
     attention_branch as attention_branch_reference, linear_with, mlp_branch as mlp_branch_reference,
 };
 pub use weights::{
-    AdapterScale, AdapterWeights, AttentionWeights, Keep, LinearWeights, MatmulPrecision,
-    MlpActivation, MlpWeights, NormWeights, ResidualWeights,
+    AdapterScale, AdapterWeights, AttentionWeights, MlpActivation, MlpWeights, ResidualWeights,
 };
 
 use crate::{Mode, Result, check, cpu::has_kernel};

@@ -3,7 +3,7 @@
 
 use candle_core::{Tensor, Var};
 
-use super::weights::Keep;
+use super::precision::Keep;
 use crate::{
     Result,
     gpu::nary::{self, Backward, Gradients},

@@ -4,10 +4,11 @@
 use candle_core::{D, DType, Tensor};
 
 use super::{
+    layer_weights::{LinearWeights, NormWeights},
     low_rank_weights,
+    precision::MatmulPrecision,
     weights::{
-        AdapterScale, AdapterWeights, AttentionWeights, LinearWeights, MatmulPrecision,
-        MlpActivation, MlpWeights, NormWeights, ResidualWeights,
+        AdapterScale, AdapterWeights, AttentionWeights, MlpActivation, MlpWeights, ResidualWeights,
     },
 };
 use crate::{

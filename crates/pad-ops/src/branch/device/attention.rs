@@ -11,10 +11,7 @@ use crate::{
         Sizes,
         device::{self as heads, Attended},
     },
-    branch::{
-        saved::Saved,
-        weights::{AttentionWeights, Keep},
-    },
+    branch::{precision::Keep, saved::Saved, weights::AttentionWeights},
     gpu::nary::{self, Backward, Gradients},
 };
 

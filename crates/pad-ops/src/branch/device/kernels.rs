@@ -3,7 +3,9 @@
 use candle_core::{D, DType, Result, Shape, Tensor, bail};
 
 use crate::{
-    branch::weights::{MatmulPrecision, NormWeights, ResidualWeights},
+    branch::layer_weights::NormWeights,
+    branch::precision::MatmulPrecision,
+    branch::weights::ResidualWeights,
     gpu::{self, BLOCK, Launch, Number, Source, WARPS, chunks, int},
 };
 

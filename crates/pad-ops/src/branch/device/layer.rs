@@ -4,7 +4,8 @@ use candle_core::{Result, Tensor};
 
 use super::kernels::{Types, rows_of, tokens};
 use crate::{
-    branch::weights::{LinearWeights, NormWeights, ResidualWeights},
+    branch::layer_weights::{LinearWeights, NormWeights},
+    branch::weights::ResidualWeights,
     products::matmul,
 };
 

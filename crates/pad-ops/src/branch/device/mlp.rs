@@ -10,8 +10,9 @@ use super::{
 use crate::{
     Mode,
     branch::{
+        precision::Keep,
         saved::Saved,
-        weights::{AdapterWeights, Keep, MlpWeights, ResidualWeights},
+        weights::{AdapterWeights, MlpWeights, ResidualWeights},
     },
     gpu::nary::{self, Backward, Gradients},
 };

@@ -10,7 +10,8 @@ mod mlp;
 
 use candle_core::Tensor;
 
-use super::weights::{AttentionWeights, Keep, MlpActivation, MlpWeights};
+use super::precision::Keep;
+use super::weights::{AttentionWeights, MlpActivation, MlpWeights};
 use crate::{Mode, Result, attention::device::fits, gpu};
 
 /// [`attention_branch`](crate::attention_branch); `None` if the kernels do not take these operands.

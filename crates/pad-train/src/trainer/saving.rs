@@ -1,0 +1,57 @@
+//! Checkpoints of a run, and its end.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde_json::Value;
+
+use super::Trainer;
+use crate::{
+    Ema, Optimizer, Result,
+    checkpoint::Marks,
+    collective::agree,
+    outcome::{Outcome, RunEnd},
+};
+
+impl<O: Optimizer> Trainer<'_, O> {
+    pub(super) fn save(&mut self, marks: Marks) -> Result<()> {
+        let states = self.hooks.states();
+        self.save_as(&states, marks)
+    }
+
+    /// Writes a checkpoint with these states of the hooks. One of this step that is there already
+    /// keeps its tensors.
+    pub(super) fn save_as(&mut self, states: &BTreeMap<String, Value>, marks: Marks) -> Result<()> {
+        let Some(checkpoints) = &self.checkpoints else { return Ok(()) };
+        if checkpoints.is_at(self.last_checkpoint.as_deref(), self.state.step) {
+            checkpoints.update(&self.state, states, marks)?;
+        } else {
+            let averages = self.ema.as_ref().map(Ema::averages).transpose()?;
+            let averages = averages.as_ref();
+            let path =
+                checkpoints.save_with(&self.optimizer, &self.state, states, averages, marks)?;
+            self.last_checkpoint = Some(path);
+        }
+        checkpoints.prune();
+        Ok(())
+    }
+
+    pub(super) fn end(&mut self, end: RunEnd, last_step: usize) -> Result<Outcome> {
+        let group = Arc::clone(&self.group);
+        let finished = self.finish(last_step);
+        agree(&*group, finished)?;
+        let unused_parameters = self.reach.unused(self.optimizer.parameters());
+        Ok(Outcome { end, unused_parameters })
+    }
+
+    fn finish(&mut self, last_step: usize) -> Result<()> {
+        let newest = self.last_checkpoint.as_deref();
+        if !self.checkpoints.as_ref().is_some_and(|c| c.is_at(newest, self.state.step)) {
+            self.save(Marks::default())?;
+        }
+        self.swap_averages()?;
+        let (hooks, view) = self.hooks_and_view(last_step);
+        hooks.finish(&view)?;
+        // A finished run leaves the averages in the model, one that is resumed later its weights.
+        if self.state.step < last_step { self.swap_averages() } else { Ok(()) }
+    }
+}
