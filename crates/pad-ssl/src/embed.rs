@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use pad_adapter::{
     checkpoint::{Checkpoint, FloatType, save},
     vit::{PoolHead, Prefix, ViT},
@@ -88,24 +88,32 @@ pub fn embed<L: Send + 'static>(
     mut progress: impl FnMut(usize) -> bool,
 ) -> Result<Option<ImageFeatures>> {
     let pooling = pooling.into();
-    let (mut rows, mut names) = (Vec::new(), Vec::new());
+    // One array for all: features of patches take gigabytes, which must not be held twice.
+    let (mut values, mut names) = (Vec::<f32>::new(), Vec::new());
+    let mut shape = Vec::new();
     for batch in loader.epoch(0, 0)? {
         let batch = batch?;
         if !batch.is_empty() {
             let tokens = encoder.forward(&batch.images.to_device(device)?, Mode::Eval)?.detach();
-            rows.push(pooling.apply(&tokens, encoder.config().prefix())?.to_device(&Device::Cpu)?);
+            let rows = pooling.apply(&tokens, encoder.config().prefix())?;
+            shape = rows.dims()[1..].to_vec();
+            let rows = rows.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()?;
+            if values.is_empty() {
+                values.reserve_exact(rows.len() / batch.names.len().max(1) * loader.len());
+            }
+            values.extend(rows);
             names.extend(batch.names);
         }
         if !progress(names.len()) {
             return Ok(None);
         }
     }
-    if rows.is_empty() {
+    if names.is_empty() {
         let what = "no readable image, expected at least 1".into();
         return Err(crate::Error::Probe { what });
     }
-    let features = Tensor::cat(&rows, 0)?;
-    drop(rows);
+    shape.insert(0, names.len());
+    let features = Tensor::from_vec(values, shape, &Device::Cpu)?;
     Ok(Some(ImageFeatures { features, names, pool: pooling.pool, input_stats: None }))
 }
 

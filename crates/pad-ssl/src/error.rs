@@ -34,6 +34,16 @@ pub enum Error {
         /// Number of the teacher's tokens, including a class token if it has one.
         found: usize,
     },
+    /// A teacher takes images of another number of channels than the student.
+    #[error(
+        "the teacher takes images of {expected} channels, the student's have {found} (a single one would be repeated)"
+    )]
+    TeacherChannels {
+        /// The teacher's number.
+        expected: usize,
+        /// The student's number.
+        found: usize,
+    },
     /// A teacher's features have another shape than the predictions.
     #[error("the teacher's features are {found:?}, expected {expected:?} (see `target_dim`)")]
     TeacherFeatures {

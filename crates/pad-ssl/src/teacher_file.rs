@@ -12,7 +12,7 @@ use pad_data::transform::Normalize;
 use pad_ops::{ImageSize, MatmulPrecision, rng::Key};
 
 use crate::{
-    ClipTeacher, Result, Teacher, TeacherModel, read_backbone, renormalize::renormalize,
+    ClipTeacher, Error, Result, Teacher, TeacherModel, read_backbone, renormalize::renormalize,
     stored::normalize,
 };
 
@@ -62,22 +62,33 @@ impl TeacherModel {
         };
         let own_stats = checkpoint.input_stats()?.map(normalize);
         let config = ViTConfig { image_size: student.image_size, ..config };
+        if ![1, config.in_channels].contains(&student.in_channels) {
+            return Err(Error::TeacherChannels {
+                expected: config.in_channels,
+                found: student.in_channels,
+            });
+        }
         checkpoint.fit(&config)?;
         let store = ParamStore::from_checkpoint(checkpoint, device, Key::new(0));
         let store = store.with_unused(|role: Role| role.is_decoder());
         let vit = store.build(|vb| ViT::new(&config, vb))?;
         let vit = vit.with_matmul_precision(options.matmul_precision);
         let target_dim = config.embed_dim;
-        let teacher: Arc<dyn Teacher> = match own_stats.filter(|own| *own != options.input_stats) {
-            Some(own) => Arc::new(Renormalized { vit, seen: options.input_stats.clone(), own }),
-            None => Arc::new(vit),
-        };
+        let seen = options.input_stats.clone();
+        let own = own_stats.unwrap_or_else(|| seen.clone());
+        let teacher: Arc<dyn Teacher> =
+            if own == seen && config.in_channels == student.in_channels {
+                Arc::new(vit)
+            } else {
+                Arc::new(OtherInput { vit, seen, own })
+            };
         Ok(Self { teacher, target_dim })
     }
 }
 
-/// A ViT that was trained with other input statistics than the student's.
-struct Renormalized {
+/// A ViT that was trained with other input statistics than the student's, or on colours where the
+/// student sees one channel.
+struct OtherInput {
     vit: ViT,
     /// Statistics of the images that it is given.
     seen: Normalize,
@@ -85,9 +96,11 @@ struct Renormalized {
     own: Normalize,
 }
 
-impl Teacher for Renormalized {
+impl Teacher for OtherInput {
     fn features(&self, images: &Tensor) -> Result<Tensor> {
-        Teacher::features(&self.vit, &renormalize(&images.detach(), &self.seen, &self.own)?)
+        let channels = self.vit.config().in_channels;
+        let images = renormalize(&images.detach(), &self.seen, &self.own, channels)?;
+        Teacher::features(&self.vit, &images)
     }
 }
 
@@ -145,6 +158,37 @@ mod tests {
         let same = open(&seen).features(&normalized(&seen)).unwrap();
         assert_eq!(largest(&(&same - &raw).unwrap()), 0.0);
         assert_eq!(same.dtype(), DType::F32);
+    }
+
+    #[test]
+    fn a_teacher_of_colour_images_sees_one_channel_as_three_equal_ones() {
+        let config =
+            ViTConfig { image_size: ImageSize::square(32), ..ViTConfig::new(16, 16, 2, 2) };
+        let (own, seen) = (Normalize::imagenet(), Normalize::msip());
+        let options = TeacherOptions { input_stats: seen.clone(), ..Default::default() };
+        let open = |stats: &Normalize, channels| {
+            let student = ViTConfig { in_channels: channels, ..config };
+            TeacherModel::open(file(&config, stats), &student, &options, &Device::Cpu)
+        };
+        let levels: Vec<f32> = (0..2 * 32 * 32).map(|i| (i * 37 % 256) as f32).collect();
+        let normalized = |stats: &Normalize, channels: usize| {
+            let image = |image: &[f32]| -> Vec<f32> {
+                let channel = |c| image.iter().map(move |&level| stats.apply(level, c));
+                (0..channels).flat_map(channel).collect()
+            };
+            let values: Vec<f32> = levels.chunks(32 * 32).flat_map(image).collect();
+            Tensor::from_vec(values, (2, channels, 32, 32), &Device::Cpu).unwrap()
+        };
+        for stats in [&own, &seen] {
+            let want = open(stats, 3).unwrap().teacher.features(&normalized(&seen, 3)).unwrap();
+            let found = open(stats, 1).unwrap().teacher.features(&normalized(&seen, 1)).unwrap();
+            assert!(largest(&(&found - &want).unwrap()) < 1e-4 * largest(&want));
+        }
+        assert_eq!(
+            open(&own, 4).err().unwrap().to_string(),
+            "the teacher takes images of 3 channels, the student's have 4 (a single one would be \
+             repeated)"
+        );
     }
 
     #[test]

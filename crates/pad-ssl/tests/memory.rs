@@ -163,7 +163,7 @@ impl Dataset for Grey {
     }
 }
 
-/// A run with evaluation and a loader: three updates of two epochs.
+/// A run with evaluation and a loader: two updates.
 #[test]
 #[ignore = "a part of runs_take_what_was_predicted"]
 fn one_case() {
@@ -181,9 +181,9 @@ fn one_case() {
         let config = LoaderConfig { batch_size: batch, ..Default::default() };
         Loader::new(Grey(batches * batch), ImagePipeline::default(), config).unwrap()
     };
-    let (training, held_out) = (loader(6), loader(2));
+    let (training, held_out) = (loader(4), loader(1));
     let mut evaluation = HeldOutLoss::new(&task, &held_out);
-    let trainer = TrainerConfig { epochs: 1, max_steps: Some(3), ..Default::default() };
+    let trainer = TrainerConfig { epochs: 1, max_steps: Some(2), ..Default::default() };
     let mut batches = EpochStream::new(training.batches_per_epoch(), |epoch, first, stride| {
         training.epoch_strided(epoch, first, stride)
     });

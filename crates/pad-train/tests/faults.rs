@@ -52,6 +52,12 @@ impl Hook for Measure {
     }
 }
 
+/// A folder in memory where the system has one: hundreds of runs sync each of their files, and what a
+/// sync costs on a disk is not what is tested.
+fn memory_folder() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
 /// What a run leaves: bits of the weights and moments, step and bytes of the best checkpoint, names in
 /// the folder, steps of the log.
 #[derive(Debug, PartialEq)]
@@ -101,7 +107,7 @@ fn run(folder: &Path, fails: Option<usize>) -> Result<Left, Error> {
 // One test: operations are counted for the whole process.
 #[test]
 fn an_error_or_a_crash_at_any_file_operation_loses_nothing() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = memory_folder();
     fault::arm(usize::MAX, false);
     let want = run(folder.path(), None).unwrap();
     let operations = fault::disarm();
@@ -114,7 +120,7 @@ fn an_error_or_a_crash_at_any_file_operation_loses_nothing() {
     );
     let mut outcomes = BTreeMap::from([("failed", 0), ("went on", 0)]);
     for (operation, crash) in (1..=operations).flat_map(|n| [(n, false), (n, true)]) {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = memory_folder();
         fault::arm(operation, crash);
         let first = run(folder.path(), None);
         fault::disarm();
@@ -141,7 +147,7 @@ fn an_error_or_a_crash_at_any_file_operation_loses_nothing() {
     // An evaluation that fails, in the middle and at the end: what was trained is on the disk, and
     // the resumed run measures again.
     for epoch in 0..4 {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = memory_folder();
         let error = run(folder.path(), Some(epoch)).unwrap_err();
         assert_eq!(error.to_string(), "hook `measure`: a held-out image is damaged");
         let newest = latest(&folder.path().join("checkpoints")).unwrap().unwrap();

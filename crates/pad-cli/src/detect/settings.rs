@@ -24,6 +24,7 @@ use crate::{
         list::settings,
         merge::rename,
         names::{ScheduleKind, names},
+        paths::Paths,
         recipes::recipes,
         trainer::Recipe,
         values::{Auto, EvalEvery, List, OrNone, Pair, Text},
@@ -158,7 +159,13 @@ impl Trainer for Detect {
         "val_split",
         "val_images",
         "val_scenes",
+        // Data are compared by what they hold.
+        "images_root",
     ];
+
+    fn paths(&mut self) -> Paths<'_> {
+        Paths { folders: self.images_root.iter_mut().collect(), ..Default::default() }
+    }
 
     fn run_defaults() -> RunSettings {
         RunSettings {

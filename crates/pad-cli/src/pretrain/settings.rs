@@ -9,6 +9,7 @@ use crate::{
         list::settings,
         merge::rename,
         names::{ScheduleKind, names},
+        paths::Paths,
         recipes::recipes,
         trainer::Recipe,
         values::{Auto, EvalEvery, List, Pixels, Text},
@@ -161,6 +162,10 @@ impl Trainer for Pretrain {
         if table.get("sources").and_then(toml::Value::as_array).is_some_and(Vec::is_empty) {
             table.remove("sources");
         }
+    }
+
+    fn paths(&mut self) -> Paths<'_> {
+        Paths { weights: self.teacher.iter_mut().collect(), ..Default::default() }
     }
 
     fn validate(&self, _: &RunSettings) -> Result<()> {

@@ -116,7 +116,7 @@ fn train(session: &Session<Pretrain>) -> Result<()> {
 fn source(weights: &str) -> String {
     let path = std::path::Path::new(weights);
     match std::path::absolute(path) {
-        Ok(absolute) if path.exists() && !crate::settings::run::is_name(weights) => {
+        Ok(absolute) if path.exists() && !crate::settings::paths::is_name(weights) => {
             absolute.display().to_string()
         }
         _ => weights.to_string(),

@@ -7,6 +7,7 @@ use pad::ops::text::near_name;
 use super::{
     flags::{Flags, Start},
     list::{Fault, Part},
+    paths::Paths,
     recipes,
     run::{EXCLUSIVE, RunSettings},
     trainer::{Recipe, Trainer},
@@ -78,15 +79,15 @@ impl<P: Trainer> Settings<P> {
         let given = flags.given()?;
         if let Some(folder) = &start.resume {
             let mut settings = Self::of_file(&folder.join("config.toml"), given)?;
-            settings.run.find_from(folder);
+            settings.paths().find_from(folder);
             let given = &flags.run;
             if given.weights.is_some() || given.backbone.is_some() || given.data.is_some() {
-                settings.run.make_absolute();
+                settings.paths().make_absolute();
             }
             return Ok(settings);
         }
         let mut settings = Self::of_new(start, flags, given)?;
-        settings.run.make_absolute();
+        settings.paths().make_absolute();
         Ok(settings)
     }
 
@@ -121,10 +122,14 @@ impl<P: Trainer> Settings<P> {
         Self::overlaid(&Source { name: &name, text: recipe.text }, given)
     }
 
+    fn paths(&mut self) -> Paths<'_> {
+        self.run.paths().and(self.own.paths())
+    }
+
     /// The settings of a run.
     pub fn of_run(folder: &Path) -> Result<Self> {
         let mut settings = Self::of_file(&folder.join("config.toml"), toml::Table::new())?;
-        settings.run.find_from(folder);
+        settings.paths().find_from(folder);
         Ok(settings)
     }
 

@@ -6,6 +6,7 @@ mod help;
 pub mod list;
 pub mod merge;
 pub mod names;
+pub mod paths;
 pub mod recipes;
 pub mod run;
 #[cfg(test)]

@@ -16,6 +16,7 @@ use pad::{
 use super::{
     list::settings,
     names::ScheduleKind,
+    paths::Paths,
     values::{Auto, EvalEvery, List, Pair, Text},
 };
 use crate::{
@@ -175,15 +176,6 @@ fn model(name: &str) -> Result<Auto<String>, String> {
     Ok(Auto::Given(name.into()))
 }
 
-/// Whether weights are given by a name: `asset`, the backbone of this repository, or `none`.
-pub fn is_name(weights: &str) -> bool {
-    matches!(weights, "asset" | "none")
-}
-
-fn text_of(path: &Path) -> Option<String> {
-    path.to_str().map(str::to_string)
-}
-
 /// Settings that replace each other: one of a row, in a later layer, removes the others of the row.
 pub const EXCLUSIVE: [&[&str]; 4] = [
     &["lr", "blr"],
@@ -239,49 +231,13 @@ impl RunSettings {
         }
     }
 
-    /// What names weights by a path: `asset` and `none` are names, whatever lies in the folder.
-    fn sources(&mut self) -> impl Iterator<Item = &mut String> {
-        let sources = [Some(&mut self.weights), self.backbone.as_mut()].into_iter().flatten();
-        sources.filter(|source| !is_name(source))
-    }
-
-    /// Makes paths independent of the working directory: the run's folder may be used from any.
-    /// Names that are no paths (`asset`, `hf://..`, what is absent) stay.
-    pub fn make_absolute(&mut self) {
-        let absolute = |path: &Path| {
-            if path.exists() { std::path::absolute(path).ok() } else { None }
-        };
-        for source in self.sources() {
-            if let Some(path) = absolute(Path::new(source)).and_then(|path| text_of(&path)) {
-                *source = path;
-            }
+    /// What its settings name that must be found from any working directory.
+    pub fn paths(&mut self) -> Paths<'_> {
+        let weights = [Some(&mut self.weights), self.backbone.as_mut()];
+        Paths {
+            weights: weights.into_iter().flatten().collect(),
+            folders: self.data.iter_mut().collect(),
         }
-        if let Some(path) = self.data.as_deref().and_then(absolute) {
-            self.data = Some(path);
-        }
-    }
-
-    /// Finds files and folders that the settings in `folder` name and that are not where they were:
-    /// paths of another working directory, or of a tree that was moved.
-    pub fn find_from(&mut self, folder: &Path) {
-        let moved = |path: &Path| {
-            if path.exists() { None } else { pad::ops::fs::find_from(folder, path) }
-        };
-        for source in self.sources() {
-            if let Some(path) = moved(Path::new(source)).and_then(|path| text_of(&path)) {
-                tracing::warn!("{source} is not there: {path} is used");
-                *source = path;
-            }
-        }
-        if let Some(path) = self.data.as_deref().and_then(moved) {
-            let found = path.display();
-            tracing::warn!("{} is not there: {found} is used", self.data_name());
-            self.data = Some(path);
-        }
-    }
-
-    fn data_name(&self) -> String {
-        self.data.as_deref().map_or_else(String::new, |path| path.display().to_string())
     }
 
     /// Checks what neither flags nor the libraries check.

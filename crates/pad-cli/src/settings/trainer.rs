@@ -1,6 +1,6 @@
 //! What the settings of a program that trains have in common.
 
-use super::{list::Part, run::RunSettings};
+use super::{list::Part, paths::Paths, run::RunSettings};
 use crate::run::Result;
 
 /// Settings with a name, as the text of a TOML file.
@@ -29,6 +29,11 @@ pub trait Trainer: Part {
     /// Renames entries of files that an earlier version wrote.
     fn upgrade(table: &mut toml::Table) {
         let _ = table;
+    }
+
+    /// What its own settings name that must be found from any working directory.
+    fn paths(&mut self) -> Paths<'_> {
+        Paths::default()
     }
 
     /// Checks what neither flags nor the libraries check.

@@ -174,11 +174,10 @@ impl ClipTeacher {
     fn prepare(&self, images: &Tensor) -> Result<Tensor> {
         let (b, channels, height, width) = images.dims4()?;
         let mut images = images.detach();
-        if channels == 1 {
-            images = images.broadcast_as((b, 3, height, width))?.contiguous()?;
-        }
         if let Some(seen) = &self.input_stats {
-            images = renormalize(&images, seen, &Self::NORMALIZE)?;
+            images = renormalize(&images, seen, &Self::NORMALIZE, 3)?;
+        } else if channels == 1 {
+            images = images.broadcast_as((b, 3, height, width))?.contiguous()?;
         }
         match self.image_size {
             Some(size) if (height, width) != (size.height, size.width) => {
