@@ -308,7 +308,7 @@ impl Adapter {
     /// ```
     ///
     /// # Errors
-    /// As [`Adapter::new`]; [`Error::Config`] for a name that cannot be one: expected is a letter,
+    /// As [`Adapter::new`]; [`Error::Config`] for an invalid name: expected is a letter,
     /// then letters, digits, `-` or `_`.
     pub fn named(
         name: &str,

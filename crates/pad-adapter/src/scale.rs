@@ -231,9 +231,10 @@ fn check_fixed(value: f64, vb: &VarBuilder) -> Result<()> {
 pub(crate) fn apply(scale: &AdapterScale, branch: &Tensor, mlp: &Tensor) -> Result<Tensor> {
     Ok(match scale {
         AdapterScale::Fixed(value) => (branch * *value)?,
-        AdapterScale::Learnable(scale) => branch.broadcast_mul(scale)?,
+        // Weights stay in f32 where activations are in half precision.
+        AdapterScale::Learnable(scale) => branch.broadcast_mul(&scale.to_dtype(branch.dtype())?)?,
         AdapterScale::Patchwise { gate, fusion } => {
-            pad_ops::fuse_patchwise(branch, mlp, gate, *fusion)?
+            pad_ops::fuse_patchwise(branch, mlp, &gate.to_dtype(branch.dtype())?, *fusion)?
         }
     })
 }
@@ -246,7 +247,9 @@ pub(crate) fn patchwise(
     mlp: &Tensor,
 ) -> Result<Option<Tensor>> {
     let AdapterScale::Patchwise { gate, fusion } = scale else { return Ok(None) };
-    Ok(Some(pad_ops::patchwise_scales(&branch(Mode::Eval)?, mlp, gate, *fusion)?))
+    let branch = branch(Mode::Eval)?;
+    let gate = gate.to_dtype(branch.dtype())?;
+    Ok(Some(pad_ops::patchwise_scales(&branch, mlp, &gate, *fusion)?))
 }
 
 /// As in [`Scale::NAMES`].
@@ -314,6 +317,38 @@ mod tests {
         assert!((fixed(linear, 0) - 0.1).abs() < 1e-12);
         assert!((fixed(linear, 11) - 0.5).abs() < 1e-12);
         assert_eq!(Scale::default().at(3, 12), Scale::Patchwise(Fusion::Concat));
+    }
+
+    #[test]
+    fn activations_in_half_precision_go_with_weights_in_f32() {
+        use candle_core::Device;
+        use pad_ops::rng::Key;
+
+        use crate::{Adapter, AdapterConfig, params::ParamStore};
+        for scale in [
+            Scale::Fixed(0.5),
+            Scale::Learnable { init: 0.5 },
+            Scale::Patchwise(Fusion::Concat),
+            Scale::Patchwise(Fusion::Sum),
+        ] {
+            let config = AdapterConfig { scale, bottleneck: 4, ..Default::default() };
+            let ones = Tensor::ones(8, DType::F32, &Device::Cpu).unwrap();
+            let store = ParamStore::scratch(&Device::Cpu, Key::new(0))
+                .with_value("adaptmlp.up_proj.bias", ones);
+            let adapter = store.build(|vb| Adapter::new(8, &config, vb)).unwrap();
+            let x = Tensor::arange(0_f32, 16.0, &Device::Cpu).unwrap().reshape((1, 2, 8)).unwrap();
+            let want = adapter.delta(&x, &x, Mode::Eval).unwrap();
+            for dtype in [DType::BF16, DType::F16] {
+                let half = x.to_dtype(dtype).unwrap();
+                let found = adapter.delta(&half, &half, Mode::Eval).unwrap();
+                assert_eq!(found.dtype(), dtype);
+                let off = (found.to_dtype(DType::F32).unwrap() - &want).unwrap();
+                let off: f32 = off.abs().unwrap().max_all().unwrap().to_scalar().unwrap();
+                assert!(off < 2e-2, "{scale}: {off}");
+                let scales = adapter.scales(&half, &half).unwrap();
+                assert_eq!(scales.is_some(), matches!(scale, Scale::Patchwise(_)));
+            }
+        }
     }
 
     #[test]

@@ -24,11 +24,33 @@ use crate::MetricsError;
 /// # Ok::<(), pad_metrics::MetricsError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Stored")]
 pub struct Confusion {
     classes: usize,
     ignore: Option<u8>,
     /// `(label, prediction)`, row-major.
     counts: Vec<u64>,
+}
+
+/// What a file may hold.
+#[derive(Deserialize)]
+struct Stored {
+    classes: usize,
+    ignore: Option<u8>,
+    counts: Vec<u64>,
+}
+
+impl TryFrom<Stored> for Confusion {
+    type Error = String;
+
+    fn try_from(Stored { classes, ignore, counts }: Stored) -> Result<Self, String> {
+        let empty = Self::new(classes, ignore).map_err(|error| error.to_string())?;
+        if counts.len() != empty.counts.len() {
+            let (expected, found) = (empty.counts.len(), counts.len());
+            return Err(format!("{found} counts of {classes} classes, expected {expected}"));
+        }
+        Ok(Self { counts, ..empty })
+    }
 }
 
 impl Confusion {
@@ -236,6 +258,21 @@ mod tests {
     use pad_testkit::golden;
 
     use super::*;
+
+    #[test]
+    fn a_stored_matrix_is_checked() {
+        let mut confusion = Confusion::new(3, Some(255)).unwrap();
+        confusion.add(&[0, 2, 1], &[0, 1, 255]).unwrap();
+        let text = serde_json::to_string(&confusion).unwrap();
+        assert_eq!(serde_json::from_str::<Confusion>(&text).unwrap(), confusion);
+        for (text, expected) in [
+            (r#"{"classes":3,"ignore":null,"counts":[]}"#, "0 counts of 3 classes, expected 9"),
+            (r#"{"classes":0,"ignore":null,"counts":[]}"#, "0 classes"),
+        ] {
+            let error = serde_json::from_str::<Confusion>(text).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
 
     fn doubles(tensor: &Tensor) -> Vec<f64> {
         tensor.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()

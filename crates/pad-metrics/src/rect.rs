@@ -54,12 +54,12 @@ impl Rect {
 
     /// First row below it.
     pub const fn bottom(&self) -> usize {
-        self.top + self.height
+        self.top.saturating_add(self.height)
     }
 
     /// First column right of it.
     pub const fn right(&self) -> usize {
-        self.left + self.width
+        self.left.saturating_add(self.width)
     }
 
     /// Whether both have a pixel.

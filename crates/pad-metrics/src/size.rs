@@ -29,9 +29,9 @@ impl ImageSize {
         Self { height: side, width: side }
     }
 
-    /// Returns the number of pixels.
+    /// Returns the number of pixels, `usize::MAX` where it is larger.
     pub const fn area(self) -> usize {
-        self.height * self.width
+        self.height.saturating_mul(self.width)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Tensor};
 
-use crate::{Error, Result};
+use crate::{Error, ImageSize, Result};
 
 /// Checks that `tensor` has exactly the shape `expected`.
 ///
@@ -231,6 +231,27 @@ pub fn expect_finite(op: &'static str, arg: &'static str, value: f64) -> Result<
     }
     let expected = "a finite number".to_string();
     Err(Error::Value { op, arg, expected, found: value.to_string() })
+}
+
+/// Checks the size of images that an operator makes, `planes` of them: a pixel each at least, and no
+/// more values of 8 bytes than a process can address.
+pub(crate) fn expect_size(
+    op: &'static str,
+    arg: &'static str,
+    size: ImageSize,
+    planes: usize,
+) -> Result<()> {
+    let found = || size.to_string();
+    if size.area() == 0 {
+        return Err(Error::Value { op, arg, expected: "at least 1x1".into(), found: found() });
+    }
+    match size.area().checked_mul(planes).and_then(|values| values.checked_mul(8)) {
+        Some(bytes) if bytes <= isize::MAX as usize => Ok(()),
+        _ => {
+            let expected = "images that fit into memory".into();
+            Err(Error::Value { op, arg, expected, found: found() })
+        }
+    }
 }
 
 /// Returns the error of a wrong shape, its expectation in words.

@@ -184,7 +184,7 @@ pub fn find_from(folder: &Path, path: &Path) -> Option<PathBuf> {
 
 /// Writes `path` so that it is never seen half-written: a temporary file in the same folder is
 /// filled, synced to the disk, renamed over `path`, and the folder synced. On an error the old file
-/// stays unchanged and the temporary file is removed.
+/// stays unchanged and the temporary file is removed. The new file has the permissions of the old.
 ///
 /// # Errors
 /// Any error of the file system or of `fill`.
@@ -227,6 +227,10 @@ pub fn write_atomic(
     point("write", path)?;
     writer.flush()?;
     drop(writer);
+    #[cfg(unix)] // elsewhere a read-only file could not be renamed
+    if let Ok(replaced) = std::fs::metadata(path).as_ref().map(std::fs::Metadata::permissions) {
+        temporary.as_file().set_permissions(replaced)?;
+    }
     point("sync", path)?;
     temporary.as_file().sync_all()?;
     point("rename", path)?;
@@ -380,6 +384,14 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"first");
         write_atomic_bytes(&path, b"second").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"second");
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let private = std::fs::Permissions::from_mode(0o600);
+            std::fs::set_permissions(&path, private.clone()).unwrap();
+            write_atomic(&path, |file| file.write_all(b"second")).unwrap();
+            assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        }
         assert_eq!(
             std::fs::read_dir(folder.path()).unwrap().count(),
             1,

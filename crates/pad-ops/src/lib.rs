@@ -59,8 +59,9 @@
 //! # What is promised
 //! The same bits for any number of threads. An operand that tracks nothing (a frozen weight) gets
 //! no gradient and costs no work. Inputs that the fast path does not take (other dtypes, other
-//! devices) take the reference. Half precision goes with weights in f32, and the other way round:
-//! the result has the dtype of the first operand, each gradient that of its own. A batch without
+//! devices) take the reference. Operators with weights ([`linear`], [`layer_norm`], the branches and
+//! others that `tests/contract.rs` lists) take half precision with weights in f32, and the other way
+//! round: the result has the dtype of the first operand, each gradient that of its own. A batch without
 //! images, tokens or channels gives an empty result, with gradients of zeros, except where the
 //! result would be 0 / 0 ([`batch_norm2d`], [`masked_mse`]): an error. Constants that mean nothing
 //! (a negative or NaN `eps`, a probability above 1) are errors that name the operator, as wrong

@@ -545,6 +545,7 @@ fn low_rank_adapters_that_do_not_fit_are_named() {
     for (parts, text) in [
         (vec![part(2, 3, 2, 0)], "low-rank a"),
         (vec![part(2, 4, 2, 5)], "is rank 2, rows 5 to 7, expected"),
+        (vec![part(2, 4, 2, usize::MAX)], "expected a rank of at least 1 and rows below 6"),
         (vec![part(2, 4, 4, 0), part(1, 4, 3, 3)], "0 to 4 and 3 to 6"),
         (vec![LowRankWeights { dropout: 1.0, ..part(2, 4, 2, 0) }], "expected 0 <= p < 1"),
         (vec![LowRankWeights { scale: f64::NAN, ..part(2, 4, 2, 0) }], "low-rank scale"),

@@ -504,6 +504,42 @@ fn constants_that_mean_nothing_are_refused() {
     }
 }
 
+/// Sizes whose products or sums have no room in a `usize` are refused, not wrapped.
+#[test]
+fn sizes_beyond_counting_are_refused() {
+    let x = numbers(&[1, 1, 4, 4], F32, 1);
+    let text = |result: pad_ops::Result<Tensor>| result.unwrap_err().to_string();
+    let vast = ImageSize::square(1 << 33);
+    assert_eq!(vast.area(), usize::MAX);
+    for (name, found) in [
+        ("resize_bilinear", pad_ops::resize_bilinear(&x, vast, false)),
+        ("adaptive_avg_pool2d", pad_ops::adaptive_avg_pool2d(&x, vast)),
+    ] {
+        let expected = format!("{name}: `size` is {vast}, expected images that fit into memory");
+        assert_eq!(text(found), expected);
+    }
+    let tokens = numbers(&[1, 4, 2], F32, 1);
+    for side in [1 << 32, usize::MAX] {
+        let windows = pad_ops::Windows { height: 2, width: 2, side };
+        for found in [
+            pad_ops::window_partition(&tokens, windows),
+            pad_ops::window_unpartition(&tokens, windows),
+        ] {
+            let found = text(found);
+            assert!(found.contains("windows of at least 1 x 1 that can be counted"), "{found}");
+        }
+    }
+    let weight = numbers(&[4, 2], F32, 2);
+    let (a, b) = (numbers(&[1, 2], F32, 3), numbers(&[2, 1], F32, 4));
+    for first_row in [3, usize::MAX] {
+        let update = [pad_ops::LowRankUpdate { a: a.clone(), b: b.clone(), scale: 1.0, first_row }];
+        let expected =
+            format!("low_rank_update: `first_row` is {first_row} + 2, expected rows below 4");
+        assert_eq!(text(pad_ops::low_rank_update(&weight, &update)), expected);
+        assert_eq!(text(pad_ops::reference::low_rank_update(&weight, &update)), expected);
+    }
+}
+
 /// Operators whose weights may be of another precision than their activations.
 const MIXABLE: [&str; 8] = [
     "layer_norm",

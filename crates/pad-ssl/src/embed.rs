@@ -168,7 +168,11 @@ impl ImageFeatures {
             .ok_or_else(|| fault(format!("no tensor `{FEATURES}`, expected a file of features")))?;
         let rows = features.dims().first().copied().unwrap_or(0);
         if rows != names.len() {
-            return Err(fault(format!("{rows} features and {} names", names.len())).into());
+            return Err(fault(format!(
+                "{} names, expected {rows}, one for each feature",
+                names.len()
+            ))
+            .into());
         }
         Ok(Self { features, names, pool, input_stats })
     }

@@ -7,7 +7,7 @@ use pad_adapter::{
 };
 use pad_ops::MatmulPrecision;
 
-use crate::{MaeConfig, Mask, Paradigm, Result};
+use crate::{Error, MaeConfig, Mask, Paradigm, Result};
 
 /// Bytes of a value of weights, gradients, moments and the residual stream.
 const F32: usize = size_of::<f32>();
@@ -54,6 +54,9 @@ impl MemorySettings {
     }
 }
 
+/// Maximum number of images of a batch, and of batches that are loaded ahead.
+const MAX_BATCH: usize = 1 << 20;
+
 /// Peak memory of a training run of a [`Mae`](crate::Mae) on a CPU, in bytes. Evaluation on
 /// held-out images with the same batch size is included: it takes no more than a training step.
 /// What the dataset itself keeps (decoded images, regions) is not.
@@ -95,9 +98,15 @@ impl MaeConfig {
     /// Estimates the peak memory of a training run, within about 15% of what the system counts.
     ///
     /// # Errors
-    /// An invalid configuration.
+    /// An invalid configuration, or batches of more than 2^20 images.
     pub fn step_memory(&self, settings: &MemorySettings) -> Result<StepMemory> {
         self.validate()?;
+        let sizes =
+            [("batch_size", settings.batch_size), ("loaded_batches", settings.loaded_batches)];
+        if let Some((name, found)) = sizes.into_iter().find(|(_, found)| *found > MAX_BATCH) {
+            let fault = format!("`{name}` is {found}, expected at most {MAX_BATCH}");
+            return Err(Error::Config { what: "memory", faults: vec![fault] });
+        }
         let &MemorySettings { paradigm, batch_size: batch, matmul_precision: precision, .. } =
             settings;
         let encoder = ViTConfig {

@@ -56,7 +56,13 @@ impl TeacherModel {
         }
         let (mut checkpoint, _) = checkpoint.to_ours(None)?;
         let config = match (options.config, read_backbone(&mut checkpoint)?) {
-            (Some(config), _) => ViTConfig { adapter: checkpoint.adapter_config(None)?, ..config },
+            // What stands beside the named layers, the file says.
+            (Some(config), Some(ViTConfig { adapter, lora, .. })) => {
+                ViTConfig { adapter, lora, ..config }
+            }
+            (Some(config), None) => {
+                ViTConfig { adapter: checkpoint.adapter_config(None)?, ..config }
+            }
             (None, Some(config)) => config,
             (None, None) => checkpoint.vit_config()?,
         };
@@ -76,12 +82,12 @@ impl TeacherModel {
         let target_dim = config.embed_dim;
         let seen = options.input_stats.clone();
         let own = own_stats.unwrap_or_else(|| seen.clone());
-        let teacher: Arc<dyn Teacher> =
-            if own == seen && config.in_channels == student.in_channels {
-                Arc::new(vit)
-            } else {
-                Arc::new(OtherInput { vit, seen, own })
-            };
+        let teacher: Arc<dyn Teacher> = if own == seen && config.in_channels == student.in_channels
+        {
+            Arc::new(vit)
+        } else {
+            Arc::new(OtherInput { vit, seen, own })
+        };
         Ok(Self { teacher, target_dim })
     }
 }

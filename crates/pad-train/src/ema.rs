@@ -184,13 +184,11 @@ impl Ema {
         named.map(value).collect()
     }
 
-    /// Loads saved values, one for each parameter, in order.
-    pub(crate) fn assign(&mut self, averages: Vec<Tensor>) -> Result<()> {
-        if self.in_place {
-            self.swap()?;
-        }
+    /// Loads saved values, one for each parameter, in order. The variables hold the weights that
+    /// belong to them already.
+    pub(crate) fn assign(&mut self, averages: Vec<Tensor>) {
+        self.in_place = false;
         self.averages = averages;
-        Ok(())
     }
 }
 

@@ -73,7 +73,7 @@ pub enum Error {
         /// Its dtype.
         found: DType,
     },
-    /// A learning rate that cannot be one: a schedule's, or one given to an optimiser.
+    /// A learning rate that is negative or not finite: a schedule's, or one given to an optimiser.
     #[error("learning rate: expected a finite number >= 0, found {found}")]
     LearningRate {
         /// The rate.

@@ -120,7 +120,7 @@ pub trait Hook {
     /// Called after each whole epoch, and after the last step of a run that ends within one
     /// ([`TrainerConfig::max_steps`]); after [`Hook::after_step`] of that step. May add to `epoch`.
     /// A long evaluation looks at [`TrainerView::stop_requested`] between its batches and returns
-    /// without numbers once it is true; it is not made up for when the run is resumed.
+    /// without numbers once it is true; it is not repeated when the run is resumed.
     ///
     /// # Errors
     /// Any.

@@ -98,8 +98,13 @@ impl<B> Batches for EpochStream<'_, B> {
         if per_pass == 0 {
             return Err("a pass has no batches, expected at least 1".into());
         }
-        let start = epoch * self.per_epoch;
-        let mut numbers = (start + first + share.rank..start + self.per_epoch).step_by(stride);
+        let range = || {
+            let start = epoch.checked_mul(self.per_epoch)?;
+            let from = start.checked_add(first)?.checked_add(share.rank)?;
+            Some(from..start.checked_add(self.per_epoch)?)
+        };
+        let range = range().ok_or_else(|| format!("epoch {epoch} is too large"))?;
+        let mut numbers = range.step_by(stride);
         let open = &mut self.open;
         // The pass that is open, and its batches that are left.
         let mut current: Option<(usize, BatchIter<'_, B>)> = None;

@@ -277,13 +277,21 @@ impl<'h, O: Optimizer> Trainer<'h, O> {
         let metadata = self.checkpoints.as_ref().map(Checkpoints::metadata);
         let values = checkpoint.values_for(self.optimizer.parameters(), metadata)?;
         let averages = match &self.ema {
-            None => None,
-            Some(_) => Some(checkpoint.averages_for(self.optimizer.parameters())?),
+            None => {
+                if checkpoint.has_averages() {
+                    tracing::warn!(
+                        "{} has averages of the weights, this run keeps none",
+                        checkpoint.path().display()
+                    );
+                }
+                None
+            }
+            Some(_) => Some(checkpoint.averages_for(self.optimizer.parameters())?.into_tensors()?),
         };
         checkpoint.load_optimizer(&mut self.optimizer)?;
         values.assign()?;
         if let (Some(ema), Some(averages)) = (&mut self.ema, averages) {
-            ema.assign(averages.into_tensors()?)?;
+            ema.assign(averages);
         }
         self.state = saved.clone();
         self.hooks.restore_at_start(checkpoint.hook_states());
@@ -528,6 +536,10 @@ impl<'h, O: Optimizer> Trainer<'h, O> {
             Some(checkpoints) => Some(checkpoints.start(self.state.step)?),
             None => None,
         };
+        // A finished run left the averages in the model; what trains are the weights.
+        if self.ema.as_ref().is_some_and(Ema::in_place) {
+            self.swap_averages()?;
+        }
         Ok((last_step, lock))
     }
 

@@ -162,7 +162,7 @@ impl AdapterFile {
     /// one model.
     ///
     /// # Errors
-    /// [`Error::Config`] for a name that cannot be one: expected is a letter, then letters, digits,
+    /// [`Error::Config`] for an invalid name: expected is a letter, then letters, digits,
     /// `-` or `_`.
     pub fn with_name(self, name: impl Into<String>) -> Result<Self> {
         let name = name.into();

@@ -373,7 +373,7 @@ impl Checkpoint {
         };
         let class = usize::from(bare.class_token);
         for grid in candidates() {
-            if grid.len() + class == rows {
+            if rows.checked_sub(class) == Some(grid.len()) {
                 return Some((table_of(class), Some(grid)));
             }
             if grid.len() == rows {

@@ -18,6 +18,7 @@ mod index;
 mod known_names;
 mod merge;
 mod peft;
+mod peft_patterns;
 mod pickle;
 mod pickle_objects;
 mod pooling;

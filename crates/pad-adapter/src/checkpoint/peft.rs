@@ -9,7 +9,7 @@ use candle_core::{D, DType, Tensor};
 use pad_ops::text::shown;
 use serde_json::{Value, json};
 
-use super::{Checkpoint, FloatType, save};
+use super::{Checkpoint, FloatType, peft_patterns::Patterns, save};
 use crate::{
     Error, LoraConfig, LoraSize, LoraTarget, Result,
     lora::{A, B, BIAS, MAGNITUDE},
@@ -101,13 +101,6 @@ fn place(module: &str) -> Option<(usize, LoraTarget)> {
     Some((block, target))
 }
 
-/// The value of a pattern for a module: peft takes its keys as ends of names.
-fn of_pattern(pattern: &Value, module: &str) -> Option<f64> {
-    let pattern = pattern.as_object()?;
-    let fits = |key: &str| module == key || module.ends_with(&format!(".{key}"));
-    pattern.iter().find(|(key, _)| fits(key))?.1.as_f64()
-}
-
 impl PeftAdapter {
     /// Whether a folder holds an adapter of peft.
     pub(super) fn is_one(folder: &Path) -> bool {
@@ -128,9 +121,9 @@ impl PeftAdapter {
         let refuse = |what: String| Error::Format { path: path.clone(), what };
         let facts: Value = serde_json::from_str(&text)
             .map_err(|error| refuse(format!("not an adapter's configuration: {error}")))?;
-        let text = |key: &str| facts[key].as_str();
+        let word = |key: &str| facts[key].as_str();
         let flag = |key: &str| facts[key].as_bool().unwrap_or(false);
-        if text("peft_type") != Some("LORA") {
+        if word("peft_type") != Some("LORA") {
             return Err(refuse(format!("`peft_type` is {}, expected LORA", facts["peft_type"])));
         }
         for key in ["fan_in_fan_out", "use_qalora", "use_bdlora", "lora_bias"] {
@@ -143,17 +136,19 @@ impl PeftAdapter {
                 return Err(refuse(format!("`{key}` is {}, expected null", facts[key])));
             }
         }
-        for key in ["rank_pattern", "alpha_pattern"] {
-            let keys = facts[key].as_object().into_iter().flat_map(|pattern| pattern.keys());
-            let regular = |key: &&String| key.chars().any(|c| "*+?()[]{}|\\^$".contains(c));
-            if let Some(found) = keys.into_iter().find(regular) {
+        let patterns: Patterns = serde_json::from_str(&text)
+            .map_err(|error| refuse(format!("not an adapter's configuration: {error}")))?;
+        let Patterns { rank_pattern, alpha_pattern } = &patterns;
+        for (key, pattern) in [("rank_pattern", rank_pattern), ("alpha_pattern", alpha_pattern)] {
+            let regular = |end: &&str| end.chars().any(|c| "*+?()[]{}|\\^$".contains(c));
+            if let Some(found) = pattern.ends().find(regular) {
                 let found = shown(found);
                 return Err(refuse(format!(
                     "`{key}`: `{found}` is a regular expression, expected the end of a name"
                 )));
             }
         }
-        let bias = match text("bias") {
+        let bias = match word("bias") {
             None | Some("none") => false,
             Some("lora_only") => true,
             Some(other) => {
@@ -186,7 +181,7 @@ impl PeftAdapter {
                 .find_map(|(end, part)| Some((bare.strip_suffix(end)?.strip_suffix('.')?, *part)));
             let Some((module, part)) = part else {
                 let name = shown(name);
-                return Err(refuse(format!("tensor `{name}` is none of a LoRA adapter's")));
+                return Err(refuse(format!("tensor `{name}` is not a LoRA adapter's")));
             };
             let Some((block, target)) = place(module) else {
                 let module = shown(module);
@@ -201,7 +196,7 @@ impl PeftAdapter {
                     let name = shown(name);
                     refuse(format!("`{name}` of shape {:?}, expected (r, I)", tensor.dims()))
                 })?;
-                let alpha = of_pattern(&facts["alpha_pattern"], module);
+                let alpha = alpha_pattern.of(module);
                 let alpha = alpha.or_else(|| facts["lora_alpha"].as_f64());
                 let alpha = alpha.ok_or_else(|| refuse("`lora_alpha` is missing".into()))?;
                 let size = LoraSize { rank, alpha };
@@ -222,7 +217,7 @@ impl PeftAdapter {
                 )));
             }
         }
-        let depth = tensors.keys().map(|(block, ..)| block + 1).max().unwrap_or(0);
+        let depth = tensors.keys().map(|(block, ..)| block.saturating_add(1)).max().unwrap_or(0);
         if let Some((target, found)) = blocks.iter().find(|(_, found)| found.len() != depth) {
             return Err(refuse(format!(
                 "{} of {depth} blocks have an adapter of {}, expected all",
@@ -231,7 +226,7 @@ impl PeftAdapter {
             )));
         }
         config.validate()?;
-        let base = text("base_model_name_or_path").filter(|name| !name.is_empty());
+        let base = word("base_model_name_or_path").filter(|name| !name.is_empty());
         let (path, base) = (file.path().to_path_buf(), base.map(str::to_string));
         Ok(Self { path, base, config, depth, tensors })
     }
@@ -333,7 +328,7 @@ impl Checkpoint {
         let refuse = |fault: &str| Error::Config { what: "peft", faults: vec![fault.into()] };
         let lora = config.lora.ok_or_else(|| refuse("the model has no low-rank adapters"))?;
         if config.adapter.is_some() {
-            return Err(refuse("an adapter beside the MLP, which peft has none of"));
+            return Err(refuse("the model has adapters beside the MLP, which peft cannot store"));
         }
         let targets = LoraTarget::ALL.into_iter().filter_map(|t| Some((t, lora.targets.get(t)?)));
         let targets: Vec<(LoraTarget, LoraSize)> = targets.collect();
@@ -372,14 +367,14 @@ impl Checkpoint {
         }
         let sizes = || targets.iter().map(|(target, size)| (module(*target), size));
         let first = targets.first().map_or(LoraSize { rank: 1, alpha: 1.0 }, |(_, size)| *size);
-        let ranks: BTreeMap<&str, usize> = sizes()
-            .filter(|(_, size)| size.rank != first.rank)
-            .map(|(module, size)| (module, size.rank))
-            .collect();
-        let alphas: BTreeMap<&str, f64> = sizes()
-            .filter(|(_, size)| size.alpha != first.alpha)
-            .map(|(module, size)| (module, size.alpha))
-            .collect();
+        // All of them or none: peft takes the first key that ends a name, and a key can end the name
+        // of another layer. Longer names come first in their order.
+        let differ = sizes().any(|(_, size)| size.rank != first.rank);
+        let ranks: BTreeMap<&str, usize> =
+            sizes().filter(|_| differ).map(|(module, size)| (module, size.rank)).collect();
+        let differ = sizes().any(|(_, size)| size.alpha != first.alpha);
+        let alphas: BTreeMap<&str, f64> =
+            sizes().filter(|_| differ).map(|(module, size)| (module, size.alpha)).collect();
         // A regular expression: a list would match the ends of other names, the patch embedding's
         // among them.
         let names: Vec<String> = sizes().map(|(module, _)| module.replace('.', "\\.")).collect();

@@ -33,7 +33,7 @@ impl<'a> Pickle<'a> {
     /// [`Pickle::read`] with another limit of memory, bytes.
     fn read_within(bytes: &'a [u8], most: usize) -> Result<Self, String> {
         if u32::try_from(bytes.len()).is_err() {
-            return Err("a pickle of more than 4 GiB, which no checkpoint has".into());
+            return Err("a pickle of more than 4 GiB, expected at most 4 GiB".into());
         }
         let objects = vec![Object::Other];
         let mut reader = Reader { bytes, most, objects, ..Default::default() };

@@ -99,8 +99,8 @@ fn places(
     let mut places = Places::new();
     let mut at = bytes.start;
     for &key in keys_of {
-        let key = keys.text(key).ok_or("a storage's key is no text")?;
-        let unknown = || format!("the storage `{}` is of no tensor in the file", shown(key));
+        let key = keys.text(key).ok_or("the key of a storage is not a string")?;
+        let unknown = || format!("no tensor in the file uses the storage `{}`", shown(key));
         let width = *widths.get(key).ok_or_else(unknown)?;
         let cut = || format!("cut off in the storage `{}`", shown(key));
         file.seek(SeekFrom::Start(at)).map_err(|error| error.to_string())?;

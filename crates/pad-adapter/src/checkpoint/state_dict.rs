@@ -146,7 +146,7 @@ fn descend(pickle: &Pickle<'_>, id: Id, wanted: &str) -> Result<Id, String> {
     if let Some(&found) = entries.get(wanted) {
         return match pickle.is_dict(found) {
             true => Ok(found),
-            false => Err(format!("`{}` is no dictionary of tensors", shown(wanted))),
+            false => Err(format!("`{}` is not a dictionary of tensors", shown(wanted))),
         };
     }
     let split = wanted.match_indices('.').find_map(|(at, _)| {

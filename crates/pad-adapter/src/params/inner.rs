@@ -65,7 +65,7 @@ impl Inner {
         adapter_name(tensor).is_some_and(|name| self.fresh_adapters.contains(name))
     }
 
-    /// Whether a tensor trains by its adapter's name; true for one that is no adapter's.
+    /// Whether a tensor trains by its adapter's name; true for one that is not an adapter's.
     pub(super) fn trains_by_name(&self, tensor: &str) -> bool {
         let Some(trained) = &self.trained_adapters else { return true };
         adapter_name(tensor).is_none_or(|name| trained.contains(name))

@@ -12,11 +12,9 @@ pub const DEFAULT_ADAPTER: &str = "default";
 /// The segment in front of an adapter's name.
 const MARK: &str = "adapters";
 
-/// The segments that begin an adapter's own tensors.
-const PARTS: [&str; 2] = ["adaptmlp", "scalar_pred"];
-
-/// How the names of low-rank adapters' own tensors begin: `lora_A`, `lora_B`, `lora_magnitude`.
-const LOW_RANK: &str = "lora_";
+/// The segments that begin an adapter's own tensors; the last four are those of low-rank adapters.
+pub(super) const PARTS: [&str; 6] =
+    ["adaptmlp", "scalar_pred", "lora_A", "lora_B", "lora_magnitude", "lora_bias"];
 
 /// An adapter's tensor, taken apart.
 struct Parts<'a> {
@@ -28,12 +26,12 @@ struct Parts<'a> {
     own: &'a str,
 }
 
-/// Takes the name of a tensor apart; `None` for one that is no adapter's.
+/// Takes the name of a tensor apart; `None` for one that is not an adapter's.
 fn parts(tensor: &str) -> Option<Parts<'_>> {
     let mut start = 0;
     let mut before: [Option<(usize, &str)>; 2] = [None, None];
     for segment in tensor.split('.') {
-        if PARTS.contains(&segment) || segment.starts_with(LOW_RANK) {
+        if PARTS.contains(&segment) {
             let own = &tensor[start..];
             return Some(match before {
                 [Some((mark, MARK)), Some((_, adapter))] if fault(adapter).is_none() => {

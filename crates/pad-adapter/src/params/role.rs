@@ -83,7 +83,7 @@ impl Role {
         if segments.first().is_some_and(|first| first.starts_with("decoder_")) {
             return None;
         }
-        let is_own = |s: &str| matches!(s, "adaptmlp" | "scalar_pred") || s.starts_with("lora_");
+        let is_own = |s: &str| super::named::PARTS.contains(&s);
         let place = segments.iter().position(|s| is_own(s))?;
         let block = segments[..place].iter().rev().find_map(|s| s.parse().ok()).unwrap_or(0);
         Some(if segments[place] == "scalar_pred" {
@@ -215,6 +215,10 @@ mod tests {
             ("rel_pos_bias.relative_position_bias_table", Role::PosTable),
             ("blocks.2.attn.qkv.lora_A.weight", Role::Adapter(2)),
             ("blocks.2.mlp.fc1.lora_magnitude", Role::Adapter(2)),
+            ("blocks.2.mlp.fc1.lora_bias", Role::Adapter(2)),
+            // Of the user's own.
+            ("lora_head.weight", Role::Other),
+            ("blocks.2.lora_mixer.weight", Role::Block(2)),
             ("blocks.2.attn.q_bias", Role::Block(2)),
             ("norm_pre.bias", Role::PatchEmbed),
             ("fc_norm.weight", Role::Head),

@@ -323,8 +323,8 @@ impl ParamStore {
     /// names from now on, here and in what is saved. [`DEFAULT_ADAPTER`](super::DEFAULT_ADAPTER) stands for no name.
     ///
     /// # Errors
-    /// [`Error::UnknownName`] for an adapter that the model lacks; [`Error::Config`] for a name that
-    /// cannot be one or is taken.
+    /// [`Error::UnknownName`] for an adapter that the model lacks; [`Error::Config`] for a name that is
+    /// invalid or taken.
     ///
     /// ```
     /// use candle_core::Device;

@@ -134,7 +134,7 @@ impl Block {
     /// everything else is shared with this one. `vb` stands at the block.
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) for a name that cannot be one; errors of `vb`.
+    /// [`Error::Config`](crate::Error::Config) for an invalid name; errors of `vb`.
     pub fn with_adapters(&self, name: &str, config: &ViTConfig, vb: VarBuilder) -> Result<Self> {
         let adapter = config.adapter.map(|adapter| adapter.at(self.index, config.depth));
         let behind = adapter.filter(|adapter| adapter.placement == AdapterPlacement::AfterBoth);

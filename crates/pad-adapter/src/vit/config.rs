@@ -331,6 +331,7 @@ impl ViTConfig {
             ("embed_dim", self.embed_dim, Self::MOST_WIDTH),
             ("depth", self.depth, Self::MOST_DEPTH),
             ("num_heads", self.num_heads, Self::MOST_WIDTH),
+            ("register_tokens", self.register_tokens, Self::MOST_PATCHES),
             ("the number of patches", patches, Self::MOST_PATCHES),
             ("the width of the MLP", self.hidden_dim(), Self::MOST_HIDDEN),
             ("the position table", patches.saturating_mul(self.embed_dim), Self::MOST_TABLE),

@@ -159,7 +159,7 @@ impl ViT {
     /// a forward pass away. `vb` stands where this network's does.
     ///
     /// # Errors
-    /// [`Error::Config`] for a name that cannot be one, and for adapters that do not fit this
+    /// [`Error::Config`] for an invalid name, and for adapters that do not fit this
     /// network; errors of `vb`.
     ///
     /// ```
@@ -192,7 +192,8 @@ impl ViT {
     }
 
     /// Sets activation checkpointing: blocks keep their input alone for the backward and compute
-    /// the rest again. It has no effect on results. Default: off.
+    /// the rest again; attention with relative biases keeps what it needs. It has no effect on
+    /// results. Default: off.
     #[must_use]
     pub fn with_checkpointing(mut self, checkpointing: bool) -> Self {
         let blocks = self.blocks.into_iter();
@@ -200,7 +201,8 @@ impl ViT {
         self
     }
 
-    /// Sets the precision of the blocks' matrix products. Default: `f32`.
+    /// Sets the precision of the blocks' matrix products; attention with relative biases stays in
+    /// `f32`. Default: `f32`.
     #[must_use]
     pub fn with_matmul_precision(mut self, precision: MatmulPrecision) -> Self {
         let blocks = self.blocks.into_iter();

@@ -11,7 +11,7 @@ const CLASS_ROWS: usize = 3;
 
 /// Offsets between two patches along a side.
 const fn offsets(side: usize) -> usize {
-    (2 * side).saturating_sub(1)
+    side.saturating_mul(2).saturating_sub(1)
 }
 
 fn refuse(fault: String) -> Error {
@@ -82,7 +82,7 @@ impl RelativeResize {
 /// assert_eq!(relative_table_rows(PatchGrid::new(14, 14)), 27 * 27 + 3);
 /// ```
 pub fn relative_table_rows(grid: PatchGrid) -> usize {
-    offsets(grid.height) * offsets(grid.width) + CLASS_ROWS
+    offsets(grid.height).saturating_mul(offsets(grid.width)).saturating_add(CLASS_ROWS)
 }
 
 /// The row of the table of grid `table` for each pair of tokens of an image of grid `image`, class

@@ -342,7 +342,7 @@ impl<L: Send + 'static> Iterator for EpochBatches<L> {
             return None;
         }
         let number = self.next;
-        self.next += self.stride;
+        self.next = self.next.saturating_add(self.stride);
         let batch = self.read(number);
         if batch.is_err() {
             self.next = self.end;

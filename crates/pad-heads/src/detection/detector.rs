@@ -125,8 +125,8 @@ impl Detector {
         self
     }
 
-    /// Sets the precision of the matrix products of the backbone's blocks; those with relative
-    /// positions or layer scale stay in `f32`. Default: `f32`.
+    /// Sets the precision of the matrix products of the backbone's blocks. Attention with windows or
+    /// relative positions stays in `f32`, the MLP behind it does not. Default: `f32`.
     #[must_use]
     pub fn with_matmul_precision(mut self, precision: MatmulPrecision) -> Self {
         self.features.net.set_matmul_precision(precision);

@@ -1,11 +1,11 @@
 //! The numbers of COCO, as a table and as JSON.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use pad_data::sets::detection::{BoxClass, BoxClasses};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
-use super::coco::{CocoMetrics, CocoResult};
+use super::coco::{CocoId, CocoMetrics, CocoResult};
 use crate::{evaluation::EvaluationReport, speed::Speed, unreadable::line};
 
 /// The evaluation of a detector on a dataset. `Display` prints a table, `Serialize` gives all
@@ -61,18 +61,14 @@ fn percent(share: Option<f64>) -> String {
 }
 
 impl DetectionReport {
-    /// The classes with their AP, in the order of the detector's outputs; metrics have them in that
-    /// of their ids.
+    /// The classes with their AP, in the order of the detector's outputs.
     fn by_class<'a>(
         &'a self,
         metrics: &'a CocoMetrics,
     ) -> impl Iterator<Item = (&'a BoxClass, Option<f64>)> {
-        let mut ids: Vec<i64> = self.classes.classes().iter().map(|class| class.id).collect();
-        ids.sort_unstable();
-        self.classes.classes().iter().map(move |class| {
-            let place = ids.binary_search(&class.id).ok();
-            (class, place.and_then(|place| metrics.per_class.get(place).copied().flatten()))
-        })
+        let by_id: BTreeMap<_, _> = metrics.by_category().collect();
+        let of = move |class: &BoxClass| by_id.get(&CocoId::from(class.id)).copied().flatten();
+        self.classes.classes().iter().map(move |class| (class, of(class)))
     }
 }
 

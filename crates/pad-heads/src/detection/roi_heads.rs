@@ -453,8 +453,16 @@ impl RoiHeads {
         }
         match total {
             Some(total) => Ok(total),
-            None => Ok((nothing(&maps[0])?, nothing(&maps[0])?)),
+            None => {
+                let first = self.first_of(maps, "box head")?;
+                Ok((nothing(first)?, nothing(first)?))
+            }
         }
+    }
+
+    /// The first map: what a loss of nothing depends on.
+    fn first_of<'a>(&self, maps: &'a [Tensor], head: &'static str) -> Result<&'a Tensor> {
+        maps.first().ok_or(Error::Maps { head, expected: self.strides.len(), found: 0 })
     }
 
     /// Returns the loss of the mask head on the samples that are objects; `None` without a mask
@@ -472,7 +480,7 @@ impl RoiHeads {
         let objects = mask_head::objects(samples, self.config.classes);
         let boxes: Vec<&[[f32; 4]]> = objects.iter().map(|image| &image.boxes[..]).collect();
         if boxes.iter().all(|boxes| boxes.is_empty()) {
-            return Ok(Some(nothing(&maps[0])?));
+            return Ok(Some(nothing(self.first_of(maps, "mask head")?)?));
         }
         let logits =
             head.forward(&self.pooled_to(self.config.mask.pooler_resolution, maps, &boxes)?)?;

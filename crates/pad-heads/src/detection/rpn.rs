@@ -293,10 +293,22 @@ impl Rpn {
         let (mut objects, mut codes) = (Vec::new(), Vec::new());
         for (image, samples) in samples.iter().enumerate() {
             let place = |at: usize| (image * anchors.len() + at) as u32;
+            let mut places = samples.positives.iter().chain(&samples.negatives);
+            if let Some(at) = places.find(|&&at| at >= anchors.len()) {
+                return Err(Error::Batch {
+                    expected: format!("samples below {} anchors", anchors.len()),
+                    found: format!("{at}"),
+                });
+            }
+            if samples.positives.len() != samples.boxes.len() {
+                return Err(Error::Batch {
+                    expected: format!("a box for each of {} positives", samples.positives.len()),
+                    found: format!("{}", samples.boxes.len()),
+                });
+            }
             for (&at, &bbox) in samples.positives.iter().zip(&samples.boxes) {
-                let Some(&anchor) = anchors.get(at) else { continue };
                 objects.push(place(at));
-                codes.push(BoxCoder::ANCHORS.encode(anchor, bbox));
+                codes.push(BoxCoder::ANCHORS.encode(anchors[at], bbox));
             }
             taken.extend(samples.positives.iter().map(|&at| place(at)));
             targets.extend(vec![1.0_f32; samples.positives.len()]);

@@ -85,7 +85,8 @@ impl NullaryFnOnce for Suppressed<'_> {
 }
 
 /// Returns the indices of the boxes that are kept, best score first, equal scores in their order: a
-/// box is suppressed if its intersection over union with a kept one is above `threshold`.
+/// box is suppressed if its intersection over union with a kept one is above `threshold`. One with an
+/// edge that is not finite overlaps none.
 ///
 /// # Errors
 /// [`Error::Value`] unless there is a score for each box, for a score that is NaN, and for a

@@ -40,8 +40,10 @@ const AREAS: [[f64; 2]; 4] = [[0.0, 1e10], [0.0, 1024.0], [1024.0, 9216.0], [921
 pub struct CocoMetrics {
     /// The twelve metrics of [`CocoMetrics::NAMES`].
     pub stats: [Option<f64>; 12],
-    /// AP of each class, in the order of category ids.
+    /// AP of each class, in the order of [`CocoMetrics::categories`].
     pub per_class: Vec<Option<f64>>,
+    /// Ids of the categories, in ascending order.
+    pub categories: Vec<CocoId>,
 }
 
 impl CocoMetrics {
@@ -53,6 +55,22 @@ impl CocoMetrics {
     /// The twelve metrics with their names.
     pub fn named(&self) -> impl Iterator<Item = (&'static str, Option<f64>)> {
         Self::NAMES.into_iter().zip(self.stats)
+    }
+
+    /// AP of each category with its id; `None` without an object of it.
+    ///
+    /// ```
+    /// use pad_metrics::coco::{CocoTruth, evaluate};
+    /// let truth = CocoTruth::parse(
+    ///     r#"{"images": [{"id": 1, "width": 90, "height": 90}], "categories": [{"id": 5, "name": "car"}],
+    ///         "annotations": [{"id": 1, "image_id": 1, "category_id": 5, "bbox": [0, 0, 40, 40]}]}"#,
+    /// )?;
+    /// let metrics = evaluate(&truth, &[])?;
+    /// assert_eq!(metrics.by_category().collect::<Vec<_>>(), [(&5.into(), Some(0.0))]);
+    /// # Ok::<(), pad_metrics::CocoError>(())
+    /// ```
+    pub fn by_category(&self) -> impl Iterator<Item = (&CocoId, Option<f64>)> {
+        self.categories.iter().zip(self.per_class.iter().copied())
     }
 }
 
@@ -193,10 +211,10 @@ fn compared(
         let images = classes.entry(&one.category_id).or_default();
         images.entry(&one.image_id).or_default().1.push(found);
     }
-    let classes: Vec<_> = classes.into_values().collect();
+    let (ids, classes): (Vec<&CocoId>, Vec<Images>) = classes.into_iter().unzip();
     let classes: Vec<Class> =
         classes.into_par_iter().map(|images| Class::of(images.into_values().collect())).collect();
-    summary(&classes)
+    summary(&classes, ids.into_iter().cloned().collect())
 }
 
 /// Precision `(area, IoU, recall)` with 100 detections, recall `(detections, area, IoU)`; `None`
@@ -389,7 +407,7 @@ fn curve(images: &[Matches], max_detections: usize) -> Option<(Vec<[f64; RECALLS
     Some((0..OVERLAPS).map(one).unzip())
 }
 
-fn summary(classes: &[Class]) -> CocoMetrics {
+fn summary(classes: &[Class], categories: Vec<CocoId>) -> CocoMetrics {
     // In numpy's order: overlap, recall, class.
     let precision = |area: usize, overlaps: std::ops::Range<usize>, classes: &[Class]| {
         let mut values = Vec::new();
@@ -428,7 +446,7 @@ fn summary(classes: &[Class]) -> CocoMetrics {
         .iter()
         .map(|class| precision(0, all.clone(), std::slice::from_ref(class)))
         .collect();
-    CocoMetrics { stats, per_class }
+    CocoMetrics { stats, per_class, categories }
 }
 
 /// Mean; `None` without values.

@@ -136,6 +136,7 @@ impl Rle {
         if window.bottom() > size.height || window.right() > size.width {
             return Err(fault("a window inside", size, format!("{window:?}")));
         }
+        Self::empty(size)?; // whether its pixels can be counted
         let mut runs = Runs::default();
         runs.push(false, window.left * size.height);
         for column in window.left..window.right() {

@@ -9,7 +9,7 @@ mod reference;
 use candle_core::{Result as CandleResult, Shape, Tensor};
 
 use crate::{
-    Error, ImageSize, Result, check,
+    ImageSize, Result, check,
     cpu::{
         has_kernel,
         nary::{self, Backward, Gradients},
@@ -28,7 +28,7 @@ pub use reference::adaptive_avg_pool2d_reference;
 /// `x` (B, C, H, W), floating dtype -> (B, C, `size`).
 ///
 /// # Errors
-/// [`Error::Shape`] or `DType`; [`Error::Value`] for an empty `size`.
+/// [`Error::Shape`](crate::Error::Shape) or `DType`; [`Error::Value`](crate::Error::Value) for an empty `size`.
 ///
 /// ```
 /// # use candle_core::{Device, Tensor};
@@ -46,10 +46,7 @@ pub fn adaptive_avg_pool2d(x: &Tensor, size: ImageSize) -> Result<Tensor> {
     if height * width == 0 {
         return Err(check::shape_error(OP, "x", x, "an image of at least one pixel".into()));
     }
-    if size.area() == 0 {
-        let expected = "at least 1x1".into();
-        return Err(Error::Value { op: OP, arg: "size", expected, found: size.to_string() });
-    }
+    check::expect_size(OP, "size", size, batch * channels)?;
     if x.elem_count() == 0 {
         return Ok(empty::result((batch, channels, size.height, size.width), &[x])?);
     }

@@ -23,7 +23,7 @@ const MOST_TOKENS: usize = 256;
 const WIDEST_HEAD: usize = 256;
 /// Values of a row that a lane keeps: four arrays of them fit the registers.
 const LANE: usize = 32;
-/// Heads that share a block at most: each takes shared memory.
+/// Maximum number of heads in a block: each takes shared memory.
 const MOST_HEADS: usize = 4;
 /// Floats of shared memory, a block's 48 KiB.
 const SHARED: usize = 48 * 1024 / 4;

@@ -79,7 +79,11 @@ impl LowRankWeights {
                 op,
                 arg: "low-rank adapter",
                 expected: format!("a rank of at least 1 and rows below {outputs}"),
-                found: format!("rank {rank}, rows {} to {}", self.first_row, self.first_row + rows),
+                found: format!(
+                    "rank {rank}, rows {} to {}",
+                    self.first_row,
+                    self.first_row.saturating_add(rows)
+                ),
             });
         }
         Ok(())

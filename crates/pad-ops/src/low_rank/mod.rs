@@ -74,7 +74,7 @@ pub fn low_rank_update(weight: &Tensor, updates: &[LowRankUpdate]) -> Result<Ten
         check::expect_shape(OP, "b", &update.b, &[rows, rank])?;
         check::expect_like(OP, "a", &update.a, weight)?;
         check::expect_like(OP, "b", &update.b, weight)?;
-        if update.first_row + rows > outputs {
+        if update.first_row.saturating_add(rows) > outputs {
             return Err(Error::Value {
                 op: OP,
                 arg: "first_row",
@@ -135,7 +135,14 @@ pub fn low_rank_update_reference(weight: &Tensor, updates: &[LowRankUpdate]) -> 
     for update in updates {
         let product = (crate::products::matmul(&update.b, &update.a)? * update.scale)?;
         let rows = product.dim(0)?;
-        let behind = outputs - update.first_row - rows;
+        let Some(behind) = outputs.checked_sub(update.first_row.saturating_add(rows)) else {
+            return Err(Error::Value {
+                op: "low_rank_update",
+                arg: "first_row",
+                expected: format!("rows below {outputs}"),
+                found: format!("{} + {rows}", update.first_row),
+            });
+        };
         sum = (sum + product.pad_with_zeros(0, update.first_row, behind)?)?;
     }
     Ok(sum)

@@ -9,7 +9,7 @@ mod reference;
 use candle_core::{Result as CandleResult, Shape, Tensor};
 
 use crate::{
-    Error, ImageSize, Result, check,
+    ImageSize, Result, check,
     cpu::{
         has_kernel,
         nary::{self, Backward, Gradients},
@@ -27,7 +27,7 @@ pub use reference::resize_bilinear_reference;
 /// `x` (B, C, H, W), floating dtype -> (B, C, `size`).
 ///
 /// # Errors
-/// [`Error::Shape`] or `DType`, and `Shape` for maps without a pixel; [`Error::Value`] for an empty
+/// [`Error::Shape`](crate::Error::Shape) or `DType`, and `Shape` for maps without a pixel; [`Error::Value`](crate::Error::Value) for an empty
 /// `size`.
 ///
 /// ```
@@ -49,10 +49,7 @@ pub fn resize_bilinear(x: &Tensor, size: ImageSize, align_corners: bool) -> Resu
     if height * width == 0 {
         return Err(check::shape_error(OP, "x", x, "an image of at least one pixel".into()));
     }
-    if size.area() == 0 {
-        let expected = "at least 1x1".into();
-        return Err(Error::Value { op: OP, arg: "size", expected, found: size.to_string() });
-    }
+    check::expect_size(OP, "size", size, batch * channels)?;
     let from = ImageSize { height, width };
     if from == size {
         return Ok(x.clone());

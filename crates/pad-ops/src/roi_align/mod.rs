@@ -28,8 +28,8 @@ pub use reference::roi_align_reference;
 use sampling::regions;
 
 /// Pools the features of `rois` from `maps`, whose pixels are `scales` times those of the image.
-/// What lies further than a pixel outside a map is 0; so is a box of a negative side. Gradients to
-/// every map that tracks something, none to boxes.
+/// What lies further than a pixel outside a map is 0; with an adaptive sampling ratio so is a box of
+/// a negative side. Gradients to every map that tracks something, none to boxes.
 ///
 /// Boxes are aligned by half a pixel: the value at coordinate 0 is at the corner of the first pixel,
 /// not at its centre, so a box over one whole pixel gives that pixel (detectron2's

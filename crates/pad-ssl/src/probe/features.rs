@@ -1,4 +1,4 @@
-//! FeatureSet of labelled images, computed once.
+//! Features of labelled images, computed once.
 
 use candle_core::{D, DType, Device, Tensor};
 use pad_adapter::vit::ViT;

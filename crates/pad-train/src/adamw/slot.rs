@@ -78,16 +78,17 @@ impl Slot {
             state.get(&name).ok_or(candle_core::Error::CannotFindTensor { path: name })
         };
         let values = |suffix: &str| entry(suffix)?.flatten_all()?.to_vec1::<f32>();
-        let device = parameter.var.device();
+        // A step may change them in place, and `state` is the caller's.
+        let own = |suffix: &str| entry(suffix)?.to_device(parameter.var.device())?.copy();
         let moments = match &self.moments {
             Moments::Fused { .. } => {
                 Moments::Fused { exp_avg: values(EXP_AVG)?, exp_avg_sq: values(EXP_AVG_SQ)? }
             }
             Moments::Composed { master, .. } => Moments::Composed {
-                exp_avg: entry(EXP_AVG)?.to_device(device)?,
-                exp_avg_sq: entry(EXP_AVG_SQ)?.to_device(device)?,
+                exp_avg: own(EXP_AVG)?,
+                exp_avg_sq: own(EXP_AVG_SQ)?,
                 master: match master {
-                    Some(_) => Some(entry(MASTER)?.to_device(device)?),
+                    Some(_) => Some(own(MASTER)?),
                     None => None,
                 },
             },

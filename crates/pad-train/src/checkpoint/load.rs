@@ -196,9 +196,14 @@ impl TrainingCheckpoint {
         fitting(&path, &file, parameters)
     }
 
+    /// Whether it holds averages of the weights.
+    pub(crate) fn has_averages(&self) -> bool {
+        self.state.files.contains_key(AVERAGES)
+    }
+
     /// Reads the averages of `parameters`, checked but not yet assigned.
     pub(crate) fn averages_for(&self, parameters: &[Parameter]) -> Result<Values> {
-        if !self.state.files.contains_key(AVERAGES) {
+        if !self.has_averages() {
             let faults = vec!["averages: expected some, found none".to_string()];
             return Err(Error::Resume { checkpoint: self.path.clone(), faults });
         }

@@ -101,7 +101,15 @@ impl<R: UpdateRule> ByRule<R> {
     pub fn new(parameters: Vec<Parameter>, rule: R) -> Result<Self> {
         Error::settings(rule.faults().into_vec())?;
         check_parameters(&parameters)?;
-        let buffers = rule.buffers().len();
+        let names = rule.buffers();
+        let clashes = |(at, name): (usize, &&str)| {
+            [STEP, MASTER].contains(name) || names[..at].contains(name)
+        };
+        if let Some((_, name)) = names.iter().enumerate().find(|&(at, name)| clashes((at, name))) {
+            let what = "expected distinct names other than `step` and `master`";
+            return Err(Error::Settings { faults: vec![format!("buffer `{name}`, {what}")] });
+        }
+        let buffers = names.len();
         let slots = parameters.iter().map(|parameter| {
             Slot::new(parameter.var.as_tensor(), buffers)
                 .map_err(Error::candle("state of", &parameter.name))

@@ -10,6 +10,46 @@ fn var(values: &[f64], dtype: DType) -> Var {
     Var::from_tensor(&tensor).unwrap()
 }
 
+/// A rule with buffers of these names.
+#[derive(Clone, Debug)]
+struct Named(Vec<&'static str>);
+
+impl UpdateRule for Named {
+    fn name(&self) -> &'static str {
+        "named"
+    }
+    fn faults(&self) -> RuleFaults {
+        RuleFaults::default()
+    }
+    fn buffers(&self) -> Vec<&'static str> {
+        self.0.clone()
+    }
+    fn update(
+        &self,
+        p: &Tensor,
+        _: &Tensor,
+        _: &mut [Tensor],
+        _: &UpdateNumbers,
+    ) -> candle_core::Result<Tensor> {
+        Ok(p.clone())
+    }
+}
+
+#[test]
+fn buffers_of_a_rule_have_names_of_their_own() {
+    assert!(ByRule::new(vec![], Named(vec!["velocity", "scale"])).is_ok());
+    for (names, name) in
+        [(vec!["step"], "step"), (vec!["a", "master"], "master"), (vec!["a", "b", "a"], "a")]
+    {
+        assert_eq!(
+            ByRule::new(vec![], Named(names)).err().unwrap().to_string(),
+            format!(
+                "settings: buffer `{name}`, expected distinct names other than `step` and `master`"
+            )
+        );
+    }
+}
+
 const START: [f64; 4] = [0.5, -1.25, 2.0, 0.125];
 
 /// A gradient that is known everywhere: `sin(0.7 i + 1.3 step)`, and 0 for the last value.

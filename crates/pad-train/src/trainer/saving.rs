@@ -50,8 +50,11 @@ impl<O: Optimizer> Trainer<'_, O> {
         }
         self.swap_averages()?;
         let (hooks, view) = self.hooks_and_view(last_step);
-        hooks.finish(&view)?;
+        let result = hooks.finish(&view);
         // A finished run leaves the averages in the model, one that is resumed later its weights.
-        if self.state.step < last_step { self.swap_averages() } else { Ok(()) }
+        if result.is_err() || self.state.step < last_step {
+            self.swap_averages()?;
+        }
+        result
     }
 }

@@ -135,6 +135,22 @@ fn a_resumed_run_has_the_same_averages_and_one_without_them_is_refused() {
     second.run(&task, &mut Samples::new(4, 4)).unwrap();
     assert_eq!(optimized(second.optimizer()), whole);
 
+    // The same trainer, which its run left with the averages, from the checkpoint before its end.
+    let weights = {
+        let task = Regression::new();
+        let mut fresh =
+            trainer(&task, None, tempfile::tempdir().unwrap().path()).with_ema(ema).unwrap();
+        fresh.resume(&checkpoint).unwrap();
+        optimized(fresh.optimizer())
+    };
+    second.resume(&checkpoint).unwrap();
+    assert_eq!(optimized(second.optimizer()), weights);
+    second.run(&task, &mut Samples::new(4, 4)).unwrap();
+    assert_eq!(optimized(second.optimizer()), whole);
+    // A run without anything to do leaves the averages where they were.
+    second.run(&task, &mut Samples::new(4, 4)).unwrap();
+    assert_eq!(optimized(second.optimizer()), whole);
+
     let other = tempfile::tempdir().unwrap();
     let mut plain = trainer(&task, Some(6), other.path());
     plain.run(&task, &mut Samples::new(4, 4)).unwrap();

@@ -132,6 +132,14 @@ fn draws_are_fixed_by_their_key_and_keep_the_counts() {
     assert_eq!(rpn.sample(&anchors, &targets, mode), samples);
     let other = rpn.sample(&anchors, &targets, Mode::Train(Key::new(1).epoch(6)));
     assert_ne!(other[0].negatives, samples[0].negatives);
+    // Samples of another number of anchors or boxes.
+    let all: usize = anchors.iter().map(Vec::len).sum();
+    let beyond = RpnSamples { negatives: vec![all], ..Default::default() };
+    let error = rpn.losses(&output, &anchors, &[beyond]).unwrap_err().to_string();
+    assert!(error.contains(&format!("samples below {all} anchors")), "{error}");
+    let bare = RpnSamples { positives: vec![0, 1], ..Default::default() };
+    let error = rpn.losses(&output, &anchors, &[bare]).unwrap_err().to_string();
+    assert!(error.contains("a box for each of 2 positives"), "{error}");
     // Nothing to learn from is no loss, with gradients of zero.
     let none: [RpnSamples; 3] = Default::default();
     let (classes, places) = rpn.losses(&output, &anchors, &none).unwrap();

@@ -11,7 +11,7 @@ use crate::{
 
 /// Sums of a block of `branch_norm_backward_and_sum`, in shared memory.
 const NORM_SUMS: usize = 6144;
-/// Its chunks at most: several blocks for each multiprocessor of a large GPU.
+/// Maximum number of chunks: several blocks for each multiprocessor of a large GPU.
 const NORM_CHUNKS: usize = 512;
 
 const F32: Source = Source {

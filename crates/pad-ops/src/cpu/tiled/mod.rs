@@ -42,7 +42,7 @@ const BLOCK_K: usize = 512;
 /// Values of the panels that a task goes through: half of the second-level cache of 512 KiB.
 const PANEL_VALUES: usize = 64 << 10;
 
-/// Rows of a task, at least: they pay for its panels.
+/// Minimum rows of a task: fewer do not repay packing its panels.
 const TASK_ROWS: usize = 192;
 
 /// Tasks for each thread, so that none waits long for another.
