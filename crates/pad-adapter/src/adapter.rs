@@ -110,7 +110,7 @@ impl Default for AdapterConfig {
 
 impl AdapterConfig {
     /// The widest bottleneck; wider than the widest published transformer.
-    const MOST_WIDTH: usize = 1 << 16;
+    const MAX_WIDTH: usize = 1 << 16;
 
     /// Checks the configuration and reports all faults at once.
     ///
@@ -138,8 +138,8 @@ impl AdapterConfig {
         if self.bottleneck == 0 {
             faults.push("`bottleneck` is 0, expected at least 1".to_string());
         }
-        if self.bottleneck > Self::MOST_WIDTH {
-            let (found, most) = (self.bottleneck, Self::MOST_WIDTH);
+        if self.bottleneck > Self::MAX_WIDTH {
+            let (found, most) = (self.bottleneck, Self::MAX_WIDTH);
             faults.push(format!("`bottleneck` is {found}, expected at most {most}"));
         }
         if !(0.0..1.0).contains(&self.dropout) {

@@ -79,22 +79,22 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
 /// ```
 ///
 /// # Errors
-/// As [`open`]; [`io::ErrorKind::InvalidData`] for a file of more than `most` bytes.
-pub fn read_small(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+/// As [`open`]; [`io::ErrorKind::InvalidData`] for a file of more than `max_bytes`.
+pub fn read_small(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
     let file = open(path)?;
     let refused = |found: u64| {
-        let what = format!("{found} bytes, expected at most {most}");
+        let what = format!("{found} bytes, expected at most {max_bytes}");
         Err(io::Error::new(io::ErrorKind::InvalidData, what))
     };
     let length = file.metadata()?.len();
-    if length > most {
+    if length > max_bytes {
         return refused(length);
     }
     // It may grow while it is read.
     let mut bytes = Vec::new();
-    file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    file.take(max_bytes.saturating_add(1)).read_to_end(&mut bytes)?;
     let found = bytes.len() as u64;
-    if found > most { refused(found) } else { Ok(bytes) }
+    if found > max_bytes { refused(found) } else { Ok(bytes) }
 }
 
 /// Reads a regular file of UTF-8 text whole; others are refused as by [`open`].

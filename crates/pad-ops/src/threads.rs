@@ -7,7 +7,7 @@ use crate::Error;
 
 /// The most workers that are started, unless the machine has more cores: a million of them would
 /// hang the machine before the first one works.
-const MOST: usize = 1024;
+const MAX_THREADS: usize = 1024;
 
 /// Makes the calling thread one of `count` workers of the global thread pool, and returns their
 /// number. Without a `count` it is `RAYON_NUM_THREADS`, or the number of cores where that is not
@@ -41,7 +41,7 @@ pub fn join_workers(count: Option<usize>) -> Result<usize, Error> {
     if count == 0 {
         return Err(refused("at least 1".into()));
     }
-    let most = available_parallelism().map_or(MOST, |cores| MOST.max(cores.into()));
+    let most = available_parallelism().map_or(MAX_THREADS, |cores| MAX_THREADS.max(cores.into()));
     if count > most {
         return Err(refused(format!("at most {most}")));
     }

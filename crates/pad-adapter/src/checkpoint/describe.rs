@@ -299,8 +299,8 @@ impl Checkpoint {
         }
     }
 
-    /// The number of heads: stated, told by another tensor, or that of published models of this
-    /// width.
+    /// The number of heads: as stated, or from another tensor's shape, or that of published models of
+    /// this width.
     fn heads(
         &self,
         bare: &ViTConfig,

@@ -2,7 +2,7 @@
 //!
 //! Objects lie in one arena and name each other by index; texts are places in the pickle and are
 //! never copied; nothing here recurses. What the description takes is counted, and ends at
-//! [`MOST_BYTES`]: no pickle exhausts memory or stack.
+//! [`MAX_BYTES`]: no pickle exhausts memory or stack.
 
 use std::{collections::BTreeMap, ops::Range};
 
@@ -15,7 +15,7 @@ use super::{
 
 /// The most memory that the description of a pickle may take, bytes. Those of published checkpoints
 /// take less than one hundredth.
-pub(super) const MOST_BYTES: usize = 128 << 20;
+pub(super) const MAX_BYTES: usize = 128 << 20;
 
 /// The error for a pickle that does not end.
 pub(super) const CUT: &str = "the pickle is cut off";
@@ -27,7 +27,7 @@ impl<'a> Pickle<'a> {
     /// A description of the fault: a damaged pickle, one with a function or class that no
     /// checkpoint needs, or one whose description is too large.
     pub(super) fn read(bytes: &'a [u8]) -> Result<Self, String> {
-        Self::read_within(bytes, MOST_BYTES)
+        Self::read_within(bytes, MAX_BYTES)
     }
 
     /// [`Pickle::read`] with another limit of memory, bytes.
@@ -462,7 +462,7 @@ mod tests {
     #[test]
     fn bombs_end_early() {
         let refused = |bytes: Vec<u8>| {
-            let text = Pickle::read_within(&bytes, MOST_BYTES / 64).unwrap_err();
+            let text = Pickle::read_within(&bytes, MAX_BYTES / 64).unwrap_err();
             assert!(text.starts_with("the pickle describes "), "{text}");
             assert!(text.len() < 200, "{text}");
         };

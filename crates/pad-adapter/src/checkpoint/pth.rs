@@ -19,7 +19,7 @@ use super::{
 };
 
 /// The most members of an archive. The largest published checkpoints have some thousands.
-const MOST_MEMBERS: u64 = 1 << 18;
+const MAX_MEMBERS: u64 = 1 << 18;
 
 /// Reads the tensors of the state dictionary in an archive: those under `key`, or of the one
 /// dictionary with weights.
@@ -28,8 +28,8 @@ const MOST_MEMBERS: u64 = 1 << 18;
 /// A description of the fault.
 pub(super) fn read_zip(mut file: File, key: Option<&str>) -> Result<Tensors, String> {
     let length = file.metadata().map_err(|error| error.to_string())?.len();
-    if let Some(members) = members(&mut file, length).filter(|&members| members > MOST_MEMBERS) {
-        return Err(format!("an archive of {members} members, expected at most {MOST_MEMBERS}"));
+    if let Some(members) = members(&mut file, length).filter(|&members| members > MAX_MEMBERS) {
+        return Err(format!("an archive of {members} members, expected at most {MAX_MEMBERS}"));
     }
     // Left to look for the archive's start, the zip crate (9.8) takes the second entry of some
     // sound files for the first: torch.save writes zip64 records that the archive does not need,

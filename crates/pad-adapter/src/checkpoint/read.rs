@@ -19,7 +19,7 @@ use super::{
     pth::read_zip,
     pth_legacy::read_legacy,
     sniff::{Kind, START, kind},
-    state_dict::MOST_TENSORS,
+    state_dict::MAX_TENSORS,
 };
 use crate::{Error, Result};
 
@@ -234,8 +234,8 @@ impl Checkpoint {
             .map_err(|error| refuse(format!("not a safetensors file: {error}")))?;
         let metadata = header.metadata().clone().unwrap_or_default().into_iter().collect();
         let count = header.tensors().len();
-        if count > MOST_TENSORS {
-            return Err(refuse(format!("{count} tensors, expected at most {MOST_TENSORS}")));
+        if count > MAX_TENSORS {
+            return Err(refuse(format!("{count} tensors, expected at most {MAX_TENSORS}")));
         }
         let views = SafeTensors::deserialize(bytes)
             .map_err(|error| refuse(format!("not a safetensors file: {error}")))?;

@@ -15,7 +15,7 @@ const DEPTH: usize = 3;
 
 /// The most tensors of a file: each takes some memory of its own, however few values it has. The
 /// largest published checkpoints have some thousands.
-pub(super) const MOST_TENSORS: usize = 1 << 17;
+pub(super) const MAX_TENSORS: usize = 1 << 17;
 
 /// What a tensor is made of: its storage, and its layout there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,7 +62,7 @@ pub(super) fn find<'a>(
         }
     }
     match kept.len() {
-        1 if most > MOST_TENSORS => Err(format!("{most} tensors, expected at most {MOST_TENSORS}")),
+        1 if most > MAX_TENSORS => Err(format!("{most} tensors, expected at most {MAX_TENSORS}")),
         1 => Ok(kept.swap_remove(0).entries),
         0 => Err(nothing(pickle, top, path)),
         count => {
@@ -108,8 +108,8 @@ fn is_of_training(key: &str) -> bool {
 /// The dictionaries with tensors at `top` and up to [`DEPTH`] levels below it, each once, however
 /// often it is named.
 fn collect<'a>(pickle: &Pickle<'a>, top: Id, path: &str) -> Vec<Candidate<'a>> {
-    /// Of a file with more dictionaries of tensors than this no one is chosen from a list.
-    const MOST: usize = 64;
+    /// Of a file with more dictionaries of tensors than this the error lists no further ones.
+    const MAX_FOUND: usize = 64;
     let mut found = Vec::new();
     let mut seen = BTreeSet::from([top]);
     let mut level = vec![(path.to_string(), top)];
@@ -120,7 +120,7 @@ fn collect<'a>(pickle: &Pickle<'a>, top: Id, path: &str) -> Vec<Candidate<'a>> {
             let entries: BTreeMap<&str, Entry> = all
                 .iter()
                 .filter_map(|(name, id)| Some((*name, entry(pickle, *id)?)))
-                .take(MOST_TENSORS + 1) // one too many is an error
+                .take(MAX_TENSORS + 1) // one too many is an error
                 .collect();
             for (name, id) in all {
                 if pickle.is_dict(id) && !is_of_training(name) && seen.insert(id) {
@@ -131,7 +131,7 @@ fn collect<'a>(pickle: &Pickle<'a>, top: Id, path: &str) -> Vec<Candidate<'a>> {
                     ));
                 }
             }
-            if !entries.is_empty() && found.len() < MOST {
+            if !entries.is_empty() && found.len() < MAX_FOUND {
                 found.push(Candidate { path, entries });
             }
         }

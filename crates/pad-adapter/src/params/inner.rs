@@ -13,10 +13,10 @@ use crate::checkpoint::{
 };
 
 /// The most parameters of a model. The largest published transformers have some thousands.
-const MOST_PARAMETERS: usize = 1 << 16;
+const MAX_PARAMETERS: usize = 1 << 16;
 
 /// The most bytes of first values where the machine does not say how much memory it has.
-const MOST_BYTES: u64 = 1 << 40;
+const MAX_BYTES: u64 = 1 << 40;
 
 pub(super) type Rule = Box<dyn Fn(Role) -> bool + Send + Sync>;
 
@@ -108,7 +108,7 @@ impl Inner {
             return Ok((nothing.broadcast_as(shape)?, Origin::Init));
         }
         self.drawn = self.drawn.saturating_add(4 * shape.elem_count() as u64);
-        let memory = pad_ops::machine::memory_bytes().unwrap_or(MOST_BYTES);
+        let memory = pad_ops::machine::memory_bytes().unwrap_or(MAX_BYTES);
         if self.drawn > memory {
             candle_core::bail!(
                 "`{}` of shape {shape:?}: the model takes {} MiB or more, this machine has {} MiB",
@@ -152,9 +152,9 @@ impl Inner {
         if values.is_none_or(|bytes| isize::try_from(bytes).is_err()) {
             candle_core::bail!("`{}`: shape {shape:?} is beyond any memory", shown(name));
         }
-        if self.served.len() >= MOST_PARAMETERS {
+        if self.served.len() >= MAX_PARAMETERS {
             candle_core::bail!(
-                "`{}`: a model of more than {MOST_PARAMETERS} parameters",
+                "`{}`: a model of more than {MAX_PARAMETERS} parameters",
                 shown(name)
             );
         }

@@ -311,14 +311,14 @@ impl ViTConfig {
 
     /// What no vision transformer exceeds, each well above the largest published one: a
     /// configuration from a file is refused before anything of its size is made.
-    const MOST_SIDE: usize = 1 << 15;
-    const MOST_PATCH: usize = 1 << 12;
-    const MOST_PATCHES: usize = 1 << 20;
-    const MOST_WIDTH: usize = 1 << 16;
-    const MOST_HIDDEN: usize = 1 << 20;
-    const MOST_DEPTH: usize = 1 << 10;
+    const MAX_SIDE: usize = 1 << 15;
+    const MAX_PATCH: usize = 1 << 12;
+    const MAX_PATCHES: usize = 1 << 20;
+    const MAX_WIDTH: usize = 1 << 16;
+    const MAX_HIDDEN: usize = 1 << 20;
+    const MAX_DEPTH: usize = 1 << 10;
     /// Values of a position table: 1 GiB.
-    const MOST_TABLE: usize = 1 << 28;
+    const MAX_TABLE: usize = 1 << 28;
 
     /// The faults of sizes that are too large.
     fn excesses(&self) -> Vec<String> {
@@ -326,15 +326,15 @@ impl ViTConfig {
         let grid = self.pos_grid.or_else(|| self.grid().ok());
         let patches = grid.map_or(0, PatchGrid::len);
         let sizes = [
-            ("image_size", height.max(width), Self::MOST_SIDE),
-            ("patch_size", self.patch_size, Self::MOST_PATCH),
-            ("embed_dim", self.embed_dim, Self::MOST_WIDTH),
-            ("depth", self.depth, Self::MOST_DEPTH),
-            ("num_heads", self.num_heads, Self::MOST_WIDTH),
-            ("register_tokens", self.register_tokens, Self::MOST_PATCHES),
-            ("the number of patches", patches, Self::MOST_PATCHES),
-            ("the width of the MLP", self.hidden_dim(), Self::MOST_HIDDEN),
-            ("the position table", patches.saturating_mul(self.embed_dim), Self::MOST_TABLE),
+            ("image_size", height.max(width), Self::MAX_SIDE),
+            ("patch_size", self.patch_size, Self::MAX_PATCH),
+            ("embed_dim", self.embed_dim, Self::MAX_WIDTH),
+            ("depth", self.depth, Self::MAX_DEPTH),
+            ("num_heads", self.num_heads, Self::MAX_WIDTH),
+            ("register_tokens", self.register_tokens, Self::MAX_PATCHES),
+            ("the number of patches", patches, Self::MAX_PATCHES),
+            ("the width of the MLP", self.hidden_dim(), Self::MAX_HIDDEN),
+            ("the position table", patches.saturating_mul(self.embed_dim), Self::MAX_TABLE),
         ];
         let too_large = sizes.into_iter().filter(|(_, found, most)| found > most);
         too_large

@@ -34,7 +34,7 @@ pub fn not_negative(text: &str) -> Result<f64, String> {
 }
 
 /// The longest side of a network's input, pixels.
-const MOST_PIXELS: usize = 1 << 15;
+const MAX_PIXELS: usize = 1 << 15;
 
 /// A size as `HEIGHT,WIDTH` or one number for both, in pixels.
 pub fn image_size(text: &str) -> Result<ImageSize, String> {
@@ -44,8 +44,8 @@ pub fn image_size(text: &str) -> Result<ImageSize, String> {
         None => side(text).map(|side| (side, side)),
     };
     let (height, width) = size.ok_or("expected HEIGHT,WIDTH or one number for both, in pixels")?;
-    if height.max(width) > MOST_PIXELS {
-        return Err(format!("expected sides of at most {MOST_PIXELS} pixels"));
+    if height.max(width) > MAX_PIXELS {
+        return Err(format!("expected sides of at most {MAX_PIXELS} pixels"));
     }
     Ok(ImageSize { height, width })
 }

@@ -13,19 +13,19 @@ use tracing::warn;
 const NAMED: usize = 20;
 
 /// Files that were named, by kind of notice.
-static TOLD: Mutex<BTreeMap<&str, BTreeSet<u64>>> = Mutex::new(BTreeMap::new());
+static REPORTED: Mutex<BTreeMap<&str, BTreeSet<u64>>> = Mutex::new(BTreeMap::new());
 
 /// Warns of a file, unless it was done before.
 pub(super) fn warn_once(path: &Path, kind: &'static str, what: impl FnOnce() -> String) {
     let mut hasher = DefaultHasher::new();
     path.hash(&mut hasher);
-    let told = {
-        let mut all = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+    let reported = {
+        let mut all = REPORTED.lock().unwrap_or_else(PoisonError::into_inner);
         let files = all.entry(kind).or_default();
         // The one after the last that is named closes the list.
         (files.len() <= NAMED && files.insert(hasher.finish())).then_some(files.len())
     };
-    match told {
+    match reported {
         Some(count) if count <= NAMED => warn!("{}: {}", path.display(), what()),
         Some(_) => warn!("more files with {kind}, which are not named"),
         None => {}

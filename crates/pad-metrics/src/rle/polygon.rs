@@ -13,7 +13,7 @@ type Result<T> = std::result::Result<T, MaskError>;
 const FINE: f64 = 5.0;
 
 /// Number of crossings that are tolerated in the smallest image.
-const LEAST: usize = 4096;
+const MIN_CROSSINGS: usize = 4096;
 
 impl Rle {
     /// Returns the union of the polygons `x, y, x, y, ...` (pixels, the upper left corner of the
@@ -75,8 +75,8 @@ fn filled(size: ImageSize, polygon: &[f64]) -> Result<Rle> {
             before = point;
         }
         // A line that goes to and fro takes memory for each crossing.
-        if changes.len() > size.area().max(LEAST) {
-            let found = format!("more than {} crossings", size.area().max(LEAST));
+        if changes.len() > size.area().max(MIN_CROSSINGS) {
+            let found = format!("more than {} crossings", size.area().max(MIN_CROSSINGS));
             return refuse("an outline that crosses few columns twice", found);
         }
     }

@@ -18,19 +18,19 @@ const WITH_BF16: Source = Source {
 };
 
 /// Tokens of an image that the kernels take; longer rows are better off with matrix products.
-const MOST_TOKENS: usize = 256;
+const MAX_TOKENS: usize = 256;
 /// Values of a head.
 const WIDEST_HEAD: usize = 256;
 /// Values of a row that a lane keeps: four arrays of them fit the registers.
 const LANE: usize = 32;
 /// Maximum number of heads in a block: each takes shared memory.
-const MOST_HEADS: usize = 4;
+const MAX_HEADS: usize = 4;
 /// Floats of shared memory, a block's 48 KiB.
 const SHARED: usize = 48 * 1024 / 4;
 
 /// Whether the kernels take heads like these.
 pub(crate) fn fits(sizes: &Sizes) -> bool {
-    (1..=MOST_TOKENS).contains(&sizes.n) && (1..=WIDEST_HEAD).contains(&sizes.head_dim)
+    (1..=MAX_TOKENS).contains(&sizes.n) && (1..=WIDEST_HEAD).contains(&sizes.head_dim)
 }
 
 /// `bias_dtype`: of the bias that is added to queries, keys and values.
@@ -47,7 +47,7 @@ fn launch(
     // Lanes of a row read at once: with a gap between theirs they read from different banks.
     let pitch = if lanes > 1 { width.next_multiple_of(4) + 4 } else { width };
     let group = (sizes.n * lanes).next_multiple_of(32).min(BLOCK);
-    let per_block = (BLOCK / group).min(MOST_HEADS);
+    let per_block = (BLOCK / group).min(MAX_HEADS);
     // Two numbers a row; sums over rows, of warps and of heads.
     let others = 2 * BLOCK + WARPS * lanes * width + 3 * per_block * sizes.head_dim;
     let tile = ((SHARED - others) / (2 * per_block * lanes * pitch)).clamp(1, 32);

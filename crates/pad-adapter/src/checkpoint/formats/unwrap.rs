@@ -31,7 +31,7 @@ impl Format {
     fn behind_a_prefix(self, file: &Checkpoint, names: &Names) -> Result<Option<Names>> {
         const WHY: &str = "not under the prefix of the network";
         /// Networks that are listed.
-        const MOST: usize = 8;
+        const MAX_NAMED: usize = 8;
         let table = self.table();
         let Some(mark) = table.marks.first() else { return Ok(None) };
         let mut places: Vec<&str> = Vec::new();
@@ -46,13 +46,16 @@ impl Format {
             if self.prefix_in(&file.named(&inside)).is_some() {
                 places.push(outer);
             }
-            if places.len() > MOST {
+            if places.len() > MAX_NAMED {
                 break;
             }
         }
         if places.len() > 1 {
-            let listed: Vec<String> =
-                places.iter().take(MOST).map(|prefix| format!("`{}`", shown(prefix))).collect();
+            let listed: Vec<String> = places
+                .iter()
+                .take(MAX_NAMED)
+                .map(|prefix| format!("`{}`", shown(prefix)))
+                .collect();
             return Err(Error::Format {
                 path: file.path().to_path_buf(),
                 what: format!(

@@ -33,7 +33,7 @@ pub(super) enum Strip {
     /// [`ROWS`] values for each `k`.
     Packed(*const f32),
     /// Each row on its own, the second number of values apart.
-    Lying(*const f32, usize),
+    InPlace(*const f32, usize),
 }
 
 /// `k` of one turn of a tile's loop.
@@ -87,7 +87,7 @@ unsafe fn tile<E: Eight, const M: usize, const W: usize>(
                     step(&mut sum, panel.add(u * COLS), |i| *a.add(u * ROWS + i));
                 }
             }
-            Strip::Lying(a, apart) => {
+            Strip::InPlace(a, apart) => {
                 // Every third row: the others are reached by index, so that all addresses fit into
                 // the registers.
                 let mut rows = [a, a.wrapping_add(3 * apart)];

@@ -79,23 +79,24 @@ pub(crate) unsafe fn multiply<T: Real>(
     }
     // What is packed, and stores across rows: measured, these cost ten times as much a value.
     let work = |left: (Values<'_>, Mat), right: Mat, out: Mat| {
-        let strips = if lies(left.0, left.1) { 0 } else { 3 * left.1.rows * k };
+        let strips = if is_in_place(left.0, left.1) { 0 } else { 3 * left.1.rows * k };
         let across = if out.col_stride == 1 { 0 } else { 20 * m * n };
         strips + 2 * right.cols * k + across
     };
-    let swapped = work((b, b_mat.t()), a_mat.t(), out_mat.t()) < work((a, a_mat), b_mat, out_mat);
+    let transposed =
+        work((b, b_mat.t()), a_mat.t(), out_mat.t()) < work((a, a_mat), b_mat, out_mat);
     let job = |out_mat, a: (Values<'_>, Mat), b: (Values<'_>, Mat)| {
         // SAFETY: the caller's promise, of the same values under either view.
         unsafe { run(kind, (out, out_mat), finish, a, b, threads) }
     };
-    match swapped {
+    match transposed {
         true => job(out_mat.t(), (b, b_mat.t()), (a, a_mat.t())),
         false => job(out_mat, (a, a_mat), (b, b_mat)),
     }
 }
 
 /// Whether tiles read the rows of a left operand as they lie.
-fn lies(values: Values<'_>, mat: Mat) -> bool {
+fn is_in_place(values: Values<'_>, mat: Mat) -> bool {
     matches!(values, Values::F32(_)) && mat.col_stride == 1
 }
 
@@ -178,20 +179,20 @@ unsafe fn run<T: Real>(
         Threads::All => rayon::current_num_threads(),
     };
     let plan = Plan::new(m, n, k, pool);
-    let swapped = !matches!((a, b), (Values::F32(_), Values::F32(_)));
-    let strips = (!lies(a, a_mat) || swapped).then(|| {
+    let pairs_swapped = !matches!((a, b), (Values::F32(_), Values::F32(_)));
+    let strips = (!is_in_place(a, a_mat) || pairs_swapped).then(|| {
         let mut strips = Aligned::new(m.next_multiple_of(ROWS) * k);
-        pack_strips(kind, (a, a_mat), swapped, threads, strips.get_mut());
+        pack_strips(kind, (a, a_mat), pairs_swapped, threads, strips.get_mut());
         strips
     });
     let shared = (plan.tasks.1 > 1).then(|| {
         let mut panels = Aligned::new(n.next_multiple_of(COLS) * k);
-        pack_panels(kind, (b, b_mat), &plan, swapped, threads, panels.get_mut());
+        pack_panels(kind, (b, b_mat), &plan, pairs_swapped, threads, panels.get_mut());
         panels
     });
     let left = match (&strips, a) {
         (Some(strips), _) => Left::Packed(strips.get()),
-        (None, Values::F32(a)) => Left::Lying(a, a_mat.row_stride),
+        (None, Values::F32(a)) => Left::InPlace(a, a_mat.row_stride),
         (None, _) => Left::Packed(&[]), // every other kind has been packed
     };
     let job = Job {
@@ -200,7 +201,7 @@ unsafe fn run<T: Real>(
         right: (b, b_mat),
         shared: shared.as_ref().map(Aligned::get),
         plan: &plan,
-        swapped,
+        pairs_swapped,
         finish,
         out: Destination { start: out, mat: out_mat },
     };
@@ -216,7 +217,7 @@ unsafe fn run<T: Real>(
 fn pack_strips(
     kind: EightKind,
     (a, mat): (Values<'_>, Mat),
-    swapped: bool,
+    pairs_swapped: bool,
     threads: Threads,
     out: &mut [f32],
 ) {
@@ -228,7 +229,7 @@ fn pack_strips(
     let pack = |(index, out): (usize, &mut [f32])| {
         let lines = (index * group, group.min(mat.rows - index * group));
         // SAFETY: `multiply` has checked that the values are there; `out` holds whole strips.
-        unsafe { pack::strips(kind, a, mat, Part { lines, run: (0, k), swapped }, out) };
+        unsafe { pack::strips(kind, a, mat, Part { lines, run: (0, k), pairs_swapped }, out) };
     };
     match threads {
         Threads::One => out.chunks_mut(count).enumerate().for_each(pack),
@@ -241,7 +242,7 @@ fn pack_panels(
     kind: EightKind,
     (b, mat): (Values<'_>, Mat),
     plan: &Plan,
-    swapped: bool,
+    pairs_swapped: bool,
     threads: Threads,
     out: &mut [f32],
 ) {
@@ -257,7 +258,7 @@ fn pack_panels(
             let (part, after) = rest.split_at_mut(lines * run);
             rest = after;
             parts.push((
-                Part { lines: (first, lines.min(n - first)), run: (from, run), swapped },
+                Part { lines: (first, lines.min(n - first)), run: (from, run), pairs_swapped },
                 part,
             ));
         }
@@ -278,7 +279,7 @@ enum Left<'a> {
     /// Strips.
     Packed(&'a [f32]),
     /// Rows, and how far they lie apart.
-    Lying(&'a [f32], usize),
+    InPlace(&'a [f32], usize),
 }
 
 /// Where a product goes, shared by tasks that write different parts of it.
@@ -300,7 +301,7 @@ struct Job<'a, T> {
     /// All panels, if tasks share them.
     shared: Option<&'a [f32]>,
     plan: &'a Plan,
-    swapped: bool,
+    pairs_swapped: bool,
     finish: Finish,
     out: Destination<T>,
 }
@@ -332,7 +333,7 @@ impl<T: Real> Job<'_, T> {
                 None => {
                     let first = panels.start * COLS;
                     let lines = (first, (panels.end * COLS).min(n) - first);
-                    let part = Part { lines, run: (from, run), swapped: self.swapped };
+                    let part = Part { lines, run: (from, run), pairs_swapped: self.pairs_swapped };
                     let own = &mut own.get_mut()[..panels.len() * COLS * run];
                     let (b, mat) = self.right;
                     // SAFETY: `multiply` has checked that the values are there; `own` holds whole
@@ -350,10 +351,10 @@ impl<T: Real> Job<'_, T> {
                         let a = &a[strip * ROWS * k + from * ROWS..][..run * ROWS];
                         Strip::Packed(a.as_ptr())
                     }
-                    Left::Lying(a, step) => {
+                    Left::InPlace(a, step) => {
                         let a = &a[strip * ROWS * step + from..];
                         debug_assert!(a.len() >= (rows - 1) * step + run);
-                        Strip::Lying(a.as_ptr(), step)
+                        Strip::InPlace(a.as_ptr(), step)
                     }
                 };
                 for panel in panels.clone() {

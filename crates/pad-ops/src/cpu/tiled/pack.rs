@@ -46,7 +46,7 @@ pub(super) struct Part {
     /// First `k`, and their number.
     pub(super) run: (usize, usize),
     /// Whether neighbouring `k` change places.
-    pub(super) swapped: bool,
+    pub(super) pairs_swapped: bool,
 }
 
 impl Part {
@@ -54,7 +54,7 @@ impl Part {
     #[inline(always)]
     fn place(self, p: usize) -> usize {
         let other = p ^ 1;
-        if self.swapped && other < self.run.1 { other } else { p }
+        if self.pairs_swapped && other < self.run.1 { other } else { p }
     }
 }
 
@@ -161,7 +161,7 @@ unsafe fn pack_source<E: Eight, S: Source, const WIDTH: usize>(
                         // In the order of memory: where eight values overlap the next place, the
                         // next store overwrites them.
                         let to = out.as_mut_ptr().add(p * WIDTH + 8 * half);
-                        if part.swapped {
+                        if part.pairs_swapped {
                             (0..8).for_each(|i| block[i ^ 1].store(to.add(i * WIDTH)));
                         } else {
                             (0..8).for_each(|i| block[i].store(to.add(i * WIDTH)));
