@@ -1,8 +1,11 @@
 //! Errors of data, with the place of each.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use pad_ops::{ImageSize, text::unknown_name};
+use pad_ops::{
+    ImageSize,
+    text::{shown_up_to, unknown_name},
+};
 
 /// A fault of a file, a folder or a setting. Every variant names the place. The text of a cause is
 /// part of the text of the variant; [`source`](std::error::Error::source) does not repeat it.
@@ -10,7 +13,7 @@ use pad_ops::{ImageSize, text::unknown_name};
 #[non_exhaustive]
 pub enum Error {
     /// A file or folder could not be read or written.
-    #[error("{}: {cause}", path.display())]
+    #[error("{}: {cause}", at(path))]
     Io {
         /// The file or folder.
         path: PathBuf,
@@ -18,7 +21,7 @@ pub enum Error {
         cause: std::io::Error,
     },
     /// A file is not the image it claims to be (truncated, damaged).
-    #[error("{}: cannot decode: {cause}", path.display())]
+    #[error("{}: cannot decode: {cause}", at(path))]
     Decode {
         /// The file.
         path: PathBuf,
@@ -26,7 +29,7 @@ pub enum Error {
         cause: image::ImageError,
     },
     /// A valid file of a kind that is not supported.
-    #[error("{}: {what} is not supported", path.display())]
+    #[error("{}: {what} is not supported", at(path))]
     Unsupported {
         /// The file.
         path: PathBuf,
@@ -34,7 +37,7 @@ pub enum Error {
         what: String,
     },
     /// A file exceeds a limit.
-    #[error("{}: {what} is {found}, the limit is {limit}", path.display())]
+    #[error("{}: {what} is {found}, the limit is {limit}", at(path))]
     Limit {
         /// The file.
         path: PathBuf,
@@ -46,7 +49,7 @@ pub enum Error {
         found: u64,
     },
     /// An image is smaller than can be used.
-    #[error("{}: the image is {found}, at least {min}x{min} is needed", path.display())]
+    #[error("{}: the image is {found}, at least {min}x{min} is needed", at(path))]
     TooSmall {
         /// The file.
         path: PathBuf,
@@ -56,7 +59,7 @@ pub enum Error {
         min: usize,
     },
     /// An image holds an infinite value.
-    #[error("{}: pixel (row {row}, column {column}) is {value}", path.display())]
+    #[error("{}: pixel (row {row}, column {column}) is {value}", at(path))]
     NotFinite {
         /// The file.
         path: PathBuf,
@@ -68,13 +71,13 @@ pub enum Error {
         value: f32,
     },
     /// All pixels of an image are without data.
-    #[error("{}: expected pixels with data, found nodata, NaN or absent tiles alone", path.display())]
+    #[error("{}: expected pixels with data, found nodata, NaN or absent tiles alone", at(path))]
     NoData {
         /// The file.
         path: PathBuf,
     },
     /// A folder holds no image.
-    #[error("{}: no image found (looked for {looked_for})", path.display())]
+    #[error("{}: no image found (looked for {looked_for})", at(path))]
     NoImages {
         /// The folder.
         path: PathBuf,
@@ -82,7 +85,7 @@ pub enum Error {
         looked_for: &'static str,
     },
     /// A text file's line is malformed.
-    #[error("{}:{line}: {what}", path.display())]
+    #[error("{}:{line}: {what}", at(path))]
     Line {
         /// The file.
         path: PathBuf,
@@ -92,7 +95,7 @@ pub enum Error {
         what: String,
     },
     /// A label does not fit its image or its classes.
-    #[error("{}: {what}", path.display())]
+    #[error("{}: {what}", at(path))]
     Label {
         /// The image, or the file of its labels.
         path: PathBuf,
@@ -102,7 +105,7 @@ pub enum Error {
     /// More elements of a set cannot be used than is allowed.
     #[error(
         "{}: {bad} of {of} {what} cannot be used, more than the allowed share {allowed}; first: {first}",
-        path.display()
+        at(path)
     )]
     TooManyFaults {
         /// The file or folder of the set.
@@ -119,7 +122,7 @@ pub enum Error {
         first: String,
     },
     /// A file's content is not what is needed.
-    #[error("{}: {what}", path.display())]
+    #[error("{}: {what}", at(path))]
     Entry {
         /// The file.
         path: PathBuf,
@@ -127,7 +130,7 @@ pub enum Error {
         what: String,
     },
     /// Two files would have one name, and one file of regions.
-    #[error("{}: expected one file of the stem `{stem}`, found also {}", first.display(), second.display())]
+    #[error("{}: expected one file of the stem `{stem}`, found also {}", at(first), at(second))]
     SameStem {
         /// The file that comes first.
         first: PathBuf,
@@ -137,7 +140,7 @@ pub enum Error {
         stem: String,
     },
     /// A file is not what the manifest says of it.
-    #[error("{}: expected {what} {expected} by the manifest, found {found}", path.display())]
+    #[error("{}: expected {what} {expected} by the manifest, found {found}", at(path))]
     Changed {
         /// The file.
         path: PathBuf,
@@ -149,7 +152,7 @@ pub enum Error {
         found: String,
     },
     /// The download of a source is not there.
-    #[error("{}: {source_name} is not found (looked for {looked_for})", path.display())]
+    #[error("{}: {source_name} is not found (looked for {looked_for})", at(path))]
     NoDownload {
         /// The folder that was searched.
         path: PathBuf,
@@ -159,7 +162,10 @@ pub enum Error {
         looked_for: String,
     },
     /// A folder to be written holds files of something else.
-    #[error("{}: expected files of this set alone, found {files} others, the first is {first}", path.display())]
+    #[error(
+        "{}: expected files of this set alone, found {files} others, the first is {first}",
+        at(path)
+    )]
     Foreign {
         /// The folder.
         path: PathBuf,
@@ -169,7 +175,7 @@ pub enum Error {
         first: String,
     },
     /// A file's inner structure is wrong at a known place.
-    #[error("{}: byte {at}: {what}", path.display())]
+    #[error("{}: byte {at}: {what}", at(path))]
     Structure {
         /// The file.
         path: PathBuf,
@@ -179,10 +185,7 @@ pub enum Error {
         what: String,
     },
     /// Two images would have the same RoI file.
-    #[error(
-        "{} and {} share the RoI file {}: rename one of them",
-        first.display(), second.display(), roi.display()
-    )]
+    #[error("{} and {} share the RoI file {}: rename one of them", at(first), at(second), at(roi))]
     SharedRoiFile {
         /// The first image.
         first: PathBuf,
@@ -313,6 +316,11 @@ fn is_of_the_machine(cause: &std::io::Error) -> bool {
     const EXHAUSTED: &[i32] = &[4];
     cause.kind() == std::io::ErrorKind::OutOfMemory
         || cause.raw_os_error().is_some_and(|code| EXHAUSTED.contains(&code))
+}
+
+/// A path, safe to print: names of files may hold line breaks and the codes of terminals.
+pub(crate) fn at(path: &Path) -> String {
+    shown_up_to(&path.display().to_string(), 4096).to_string()
 }
 
 /// `Result` with this crate's [`Error`].

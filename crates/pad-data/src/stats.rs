@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use pad_ops::ImageSize;
 use rayon::prelude::*;
-use tracing::warn;
 
 use crate::{
     Error, Result,
@@ -125,7 +124,6 @@ impl Statistics {
                     kept.extend(part.kept);
                 }
                 Err(error) => {
-                    warn!(%error, "unreadable image is left out");
                     unreadable.push(error.to_string());
                     first_fault.get_or_insert(error);
                 }

@@ -164,18 +164,27 @@ fn exif_turns_png_and_jpeg_alike() {
         [levels[0], levels[size.width - 1], levels[last + 1 - size.width], levels[last]]
     };
     for orientation in 1..=8_u16 {
+        let with_chunk = |chunk: &[u8]| {
+            let mut turned = png[..33].to_vec();
+            turned.extend(((chunk.len() - 4) as u32).to_be_bytes());
+            turned.extend(chunk);
+            turned.extend(crc(chunk).to_be_bytes());
+            turned.extend(&png[33..]);
+            turned
+        };
+        // With JPEG's name in front of the block, as some programs write it.
+        let named = [b"eXIfExif\0\0".to_vec(), exif("x", orientation)].concat();
+        let named_png = with_chunk(&named);
         let chunk = [b"eXIf".to_vec(), exif("x", orientation)].concat();
-        let mut turned_png = png[..33].to_vec();
-        turned_png.extend(((chunk.len() - 4) as u32).to_be_bytes());
-        turned_png.extend(&chunk);
-        turned_png.extend(crc(&chunk).to_be_bytes());
-        turned_png.extend(&png[33..]);
+        let turned_png = with_chunk(&chunk);
         // The same behind the pixels.
         let mut behind = png[..png.len() - 12].to_vec();
         behind.extend(&turned_png[33..33 + 12 + chunk.len() - 4]);
         behind.extend(&png[png.len() - 12..]);
         let turned_jpeg = with_segments(&jpeg, &[exif_segment("x", orientation)]);
-        for (plain, turned) in [(&png, &turned_png), (&png, &behind), (&jpeg, &turned_jpeg)] {
+        for (plain, turned) in
+            [(&png, &turned_png), (&png, &named_png), (&png, &behind), (&jpeg, &turned_jpeg)]
+        {
             let found = levels(turned);
             let transposed = orientation > 4;
             let size = if transposed { ImageSize::new(24, 40) } else { ImageSize::new(40, 24) };
@@ -287,6 +296,15 @@ fn axes_of_numpy_are_rows_bands_and_frames() {
     let colored = npy("|u1", false, "(2, 20, 30, 3)", &typed("|u1", 2 * 1800));
     let second = DecodeOptions { page: Some(1), ..Default::default() };
     assert_eq!(read(&colored, "a.npy", &second).unwrap().channels(), 3);
+    // PyTorch's order: images, channels, rows, columns.
+    for (shape, channels) in [("(3, 1, 20, 30)", 1), ("(1, 3, 20, 30)", 3), ("(2, 1, 20, 64)", 1)] {
+        let count = if shape.contains("64") { 2 * 20 * 64 } else { 3 * 600 };
+        let file = npy("<u2", false, shape, &typed("<u2", count));
+        let first = DecodeOptions { page: Some(0), ..Default::default() };
+        let image = read(&file, "a.npy", &first).unwrap();
+        assert_eq!((image.size().height, image.channels()), (20, channels), "{shape}");
+        assert_eq!(floats(&image)[channels], 1.0, "{shape}");
+    }
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.npy");
     std::fs::write(&path, &frames).unwrap();

@@ -135,6 +135,94 @@ fn masks_in_colours_and_16_bits_mean_the_same_numbers() {
     assert_eq!(read(), [2, 1, 255, 0]);
 }
 
+/// A mask without one of the coloured classes is black and white: no numbers, where the set has
+/// colours.
+#[test]
+fn black_and_white_of_a_set_in_colours_are_colours() {
+    let temporary = tempfile::tempdir().unwrap();
+    let root = temporary.path();
+    folder(root);
+    let toml = "classes = [\"ground\", \"red\", \"white\", \"grey\"]\n\
+                palette = [[0, 0, 0], [255, 0, 0], [255, 255, 255], [128, 128, 128]]";
+    fs::write(root.join("classes.toml"), toml).unwrap();
+    let set = open(root, "train", "folder").unwrap();
+    let path = root.join("masks/a.png");
+    let read = || load(&set, 0).unwrap()[..4].to_vec();
+    for (colors, expected) in [
+        ([[255; 3], [0; 3], [255; 3], [0; 3]], [2, 0, 2, 0]),
+        ([[255; 3], [0; 3], [255, 0, 0], [0; 3]], [2, 0, 1, 0]),
+        ([[128; 3], [0; 3], [128; 3], [255; 3]], [3, 0, 3, 2]),
+        // Three equal channels of numbers.
+        ([[1; 3], [2; 3], [255; 3], [0; 3]], [1, 2, 255, 0]),
+    ] {
+        let colors: Vec<u8> = colors.concat().repeat(64);
+        write(&path, (16, 16), ColorType::Rgb, BitDepth::Eight, &colors);
+        assert_eq!(read(), expected);
+    }
+    // Values that were given are numbers.
+    let colors: Vec<u8> = [[255; 3], [0; 3], [255; 3], [0; 3]].concat().repeat(64);
+    write(&path, (16, 16), ColorType::Rgb, BitDepth::Eight, &colors);
+    let options = SegmentationOptions {
+        mask_values: Some(vec![0, 255, 7, 8]),
+        max_faulty: 0.0,
+        ..Default::default()
+    };
+    let set = SegmentationSet::open(root, "train", "folder".parse().unwrap(), &options).unwrap();
+    assert_eq!(load(&set, 0).unwrap()[..4], [1, 0, 1, 0]);
+}
+
+#[test]
+fn masks_are_read_from_tiff_and_bmp_too() {
+    let temporary = tempfile::tempdir().unwrap();
+    let root = temporary.path();
+    folder(root);
+    let png = root.join("masks/a.png");
+    for name in ["a.tif", "a.bmp"] {
+        let path = root.join("masks").join(name);
+        let mut mask = image::GrayImage::from_pixel(16, 16, image::Luma([2]));
+        mask.put_pixel(1, 0, image::Luma([1]));
+        mask.save(&path).unwrap();
+        let _ = fs::remove_file(&png);
+        let set = open(root, "train", "folder").unwrap();
+        assert_eq!(load(&set, 0).unwrap()[..3], [2, 1, 2], "{name}");
+        fs::remove_file(path).unwrap();
+    }
+    image::GrayImage::from_pixel(16, 16, image::Luma([2])).save(root.join("masks/a.jpg")).unwrap();
+    let set = open(root, "train", "folder").unwrap();
+    let refused = load(&set, 0).unwrap_err();
+    assert!(
+        refused.ends_with("a JPEG, which changes numbers and colours, expected a PNG"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn two_images_of_one_name_are_not_mixed_up() {
+    let temporary = tempfile::tempdir().unwrap();
+    let root = temporary.path();
+    folder(root);
+    image::GrayImage::from_pixel(16, 16, image::Luma([99]))
+        .save(root.join("images/a.jpg"))
+        .unwrap();
+    let refused = open(root, "train", "folder").unwrap_err().to_string();
+    assert!(
+        refused.ends_with(
+            "train.txt:1: `a` is a.jpg and a.png: expected one of them, or its name with the extension in a list"
+        ),
+        "{refused}"
+    );
+    for (list, level) in [("a.png\nb\nc.d", 10), ("images/a.JPG\nb\nc.d", 99)] {
+        fs::write(root.join("train.txt"), list).unwrap();
+        let set = open(root, "train", "folder").unwrap();
+        let image = set.get(0, &DecodeOptions::default()).unwrap().image;
+        let Pixels::U8(levels) = image.pixels() else { panic!("8 bits") };
+        assert!(levels[0].abs_diff(level) < 3, "{list}: {}", levels[0]);
+    }
+    // A picture of a mask beside it is not the mask.
+    image::GrayImage::from_pixel(16, 16, image::Luma([99])).save(root.join("masks/a.jpg")).unwrap();
+    assert_eq!(load(&open(root, "train", "folder").unwrap(), 0).unwrap()[..2], [2, 1]);
+}
+
 #[test]
 fn wrong_lists_and_classes_are_refused() {
     let temporary = tempfile::tempdir().unwrap();

@@ -438,8 +438,75 @@ fn thumbnails_and_masks_are_no_pages() {
     let mut bits = vec![0xFF; HEIGHT * WIDTH / 8];
     bits[0] = 0x7F;
     let mask = Page::strip(1, 1, bits).with(254, 4).with(262, 4);
-    let image = read(&CLASSIC.file(&[full(9), mask])).unwrap();
+    let image = read(&CLASSIC.file(&[full(9), mask.clone()])).unwrap();
     assert_eq!(masked(&image), [0]);
+    // In front of its page; behind two, the second has it.
+    assert_eq!(masked(&read(&CLASSIC.file(&[mask.clone(), full(9)])).unwrap()), [0]);
+    let two = CLASSIC.file(&[full(9), full(8), mask]);
+    let second = DecodeOptions { page: Some(1), ..Default::default() };
+    assert_eq!(masked(&read_with(&two, &second).unwrap()), [0]);
+    assert_eq!(masked(&read(&two).unwrap()), [0_usize; 0]);
+}
+
+#[test]
+fn pixels_without_opacity_have_no_data() {
+    let opaque = |index: usize| !(index == 5 || index == 77);
+    for (bits, format, stored) in [(8_u64, 1_u64, 255_u64), (16, 1, 65_535), (32, 3, 0x3f80_0000)] {
+        let width = (bits / 8) as usize;
+        let value = |index: usize| 20 + (index % 90) as u64;
+        let number =
+            |value: u64| if format == 3 { u64::from((value as f32).to_bits()) } else { value };
+        for planar in [false, true] {
+            for extra in [1, 2] {
+                let alpha = |index: usize| if opaque(index) { stored } else { 0 };
+                let pixels = 0..HEIGHT * WIDTH;
+                let page = Page::strip(bits, format, Vec::new())
+                    .with_all(258, vec![bits; 2])
+                    .with_all(339, vec![format; 2])
+                    .with(277, 2)
+                    .with(338, extra)
+                    .with(284, if planar { 2 } else { 1 });
+                let mut page = Page { chunks: Vec::new(), ..page };
+                page = match planar {
+                    true => page
+                        .chunk(Some(CLASSIC.data(pixels.clone().map(|i| number(value(i))), width)))
+                        .chunk(Some(CLASSIC.data(pixels.map(alpha), width))),
+                    false => {
+                        let both = pixels.flat_map(|i| [number(value(i)), alpha(i)]);
+                        page.chunk(Some(CLASSIC.data(both, width)))
+                    }
+                };
+                let file = CLASSIC.file(&[page]);
+                let image = read(&file).unwrap();
+                assert_eq!((image.channels(), masked(&image)), (1, vec![5, 77]), "{bits} {planar}");
+                assert_eq!(floats(&image)[6], 26.0);
+                let bands = DecodeOptions { alpha_is_band: true, ..Default::default() };
+                let image = read_with(&file, &bands).unwrap();
+                assert_eq!((image.channels(), image.masked()), (2, None));
+            }
+        }
+    }
+    // A channel that was never filled in.
+    let both = (0..HEIGHT * WIDTH).flat_map(|i| [(i % 90) as u64, 0]);
+    let page = Page::strip(8, 1, CLASSIC.data(both, 1)).with(277, 2).with(338, 2);
+    let image = read(&CLASSIC.file(&[page.with_all(258, vec![8; 2])])).unwrap();
+    assert_eq!(image.masked(), None);
+}
+
+#[test]
+fn tags_of_careless_writers_are_read() {
+    // GDAL_NODATA as a number, width and height of signed types, a strip's size left at 0.
+    let data: Vec<u8> = (0..HEIGHT * WIDTH).map(|index| (index % 90) as u8).collect();
+    let page = Page::strip(8, 1, data);
+    let image = read(&CLASSIC.file(&[page.clone().with(42_113, 7)])).unwrap();
+    assert_eq!(masked(&image)[..2], [7, 97]);
+    let mut signed = page.clone();
+    for (tag, kind, _) in &mut signed.tags {
+        if [256, 257].contains(tag) {
+            *kind = 9;
+        }
+    }
+    assert_eq!(read(&CLASSIC.file(&[signed])).unwrap().size(), SIZE);
 }
 
 #[test]

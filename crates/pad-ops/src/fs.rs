@@ -184,7 +184,8 @@ pub fn find_from(folder: &Path, path: &Path) -> Option<PathBuf> {
 
 /// Writes `path` so that it is never seen half-written: a temporary file in the same folder is
 /// filled, synced to the disk, renamed over `path`, and the folder synced. On an error the old file
-/// stays unchanged and the temporary file is removed. The new file has the permissions of the old.
+/// stays unchanged and the temporary file is removed. The new file has the permissions of the old; of
+/// a link, the file behind it is replaced. Devices and pipes are refused.
 ///
 /// # Errors
 /// Any error of the file system or of `fill`.
@@ -204,6 +205,12 @@ pub fn write_atomic(
     path: &Path,
     fill: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>,
 ) -> io::Result<()> {
+    // A link stays one, and what it names is replaced.
+    let target = std::fs::canonicalize(path);
+    let path = target.as_deref().unwrap_or(path);
+    if path.metadata().is_ok_and(|found| !found.is_file()) {
+        return Err(io::Error::other("not a regular file, which alone can be replaced"));
+    }
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
@@ -388,9 +395,20 @@ mod tests {
         {
             use std::os::unix::fs::PermissionsExt;
             let private = std::fs::Permissions::from_mode(0o600);
-            std::fs::set_permissions(&path, private.clone()).unwrap();
+            std::fs::set_permissions(&path, private).unwrap();
             write_atomic(&path, |file| file.write_all(b"second")).unwrap();
             assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+            // A link stays a link; devices stay what they are.
+            let link = folder.path().join("link");
+            std::os::unix::fs::symlink(&path, &link).unwrap();
+            write_atomic(&link, |file| file.write_all(b"third")).unwrap();
+            assert!(link.is_symlink());
+            assert_eq!(std::fs::read(&path).unwrap(), b"third");
+            write_atomic(&path, |file| file.write_all(b"second")).unwrap();
+            std::fs::remove_file(&link).unwrap();
+            std::os::unix::fs::symlink("/dev/null", &link).unwrap();
+            let error = write_atomic(&link, |file| file.write_all(b"fourth")).unwrap_err();
+            assert_eq!(error.to_string(), "not a regular file, which alone can be replaced");
         }
         assert_eq!(
             std::fs::read_dir(folder.path()).unwrap().count(),

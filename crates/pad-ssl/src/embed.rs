@@ -78,8 +78,8 @@ pub struct ImageFeatures {
 /// once it returns `false`.
 ///
 /// # Errors
-/// More unreadable images than the loader tolerates, no readable image, or images that do not fit
-/// the encoder.
+/// More unreadable images than the loader tolerates, no readable image, images that do not fit the
+/// encoder, or features that are not finite.
 pub fn embed<L: Send + 'static>(
     encoder: &ViT,
     loader: &Loader<L>,
@@ -98,6 +98,15 @@ pub fn embed<L: Send + 'static>(
             let rows = pooling.apply(&tokens, encoder.config().prefix())?;
             shape = rows.dims()[1..].to_vec();
             let rows = rows.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()?;
+            if let Some(at) = rows.iter().position(|value| !value.is_finite()) {
+                let image = at / (rows.len() / batch.names.len().max(1)).max(1);
+                let name = batch.names.get(image).map_or("", String::as_str);
+                let what = format!(
+                    "{name}: a feature is {}, expected finite numbers: the weights or the image are too large",
+                    rows[at]
+                );
+                return Err(crate::Error::Probe { what });
+            }
             if values.is_empty() {
                 values.reserve_exact(rows.len() / batch.names.len().max(1) * loader.len());
             }

@@ -42,7 +42,9 @@ pub(super) fn kind(start: &[u8], length: u64, path: &Path) -> Kind {
         return Kind::Zip;
     }
     if begins(&[0x80]) {
-        return match start.get(2..2 + MAGIC.len()) == Some(&MAGIC) {
+        // From protocol 4 on, a frame's mark and length stand in front.
+        let behind = if start.get(2) == Some(&0x95) { 11 } else { 2 };
+        return match start.get(behind..).is_some_and(|rest| rest.starts_with(&MAGIC)) {
             true => Kind::Legacy,
             false => Kind::Other(
                 "a pickle, but not one of torch.save: load it in Python and save its tensors",

@@ -112,7 +112,15 @@ fn collect<'a>(pickle: &Pickle<'a>, top: Id, path: &str) -> Vec<Candidate<'a>> {
     const MAX_FOUND: usize = 64;
     let mut found = Vec::new();
     let mut seen = BTreeSet::from([top]);
-    let mut level = vec![(path.to_string(), top)];
+    // A list or tuple at the top: the weights and what was saved with them.
+    let mut level = match pickle.sequence(top).filter(|_| path.is_empty()) {
+        Some(members) => {
+            let members = members.iter().enumerate().take(MAX_FOUND);
+            let dicts = members.filter(|(_, id)| pickle.is_dict(**id) && seen.insert(**id));
+            dicts.map(|(at, &id)| (at.to_string(), id)).collect()
+        }
+        None => vec![(path.to_string(), top)],
+    };
     for _ in 0..=DEPTH {
         let mut below = Vec::new();
         for (path, id) in level {
@@ -142,6 +150,10 @@ fn collect<'a>(pickle: &Pickle<'a>, top: Id, path: &str) -> Vec<Candidate<'a>> {
 
 /// The dictionary that the names in `wanted` lead to. A name may have dots of its own.
 fn descend(pickle: &Pickle<'_>, id: Id, wanted: &str) -> Result<Id, String> {
+    if let (Some(members), Ok(at)) = (pickle.sequence(id), wanted.parse::<usize>()) {
+        let found = members.get(at).copied().filter(|&id| pickle.is_dict(id));
+        return found.ok_or_else(|| format!("`{at}` is not a dictionary of tensors"));
+    }
     let entries = pickle.entries(id);
     if let Some(&found) = entries.get(wanted) {
         return match pickle.is_dict(found) {

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, io::Write, path::Path};
 
 use candle_core::{DType, Tensor};
 
+use super::finite::not_finite;
 use crate::{Error, Result};
 
 /// The type that floating-point values are stored in.
@@ -28,7 +29,7 @@ pub enum FloatType {
     AsIs,
     /// 32-bit.
     F32,
-    /// 16-bit, IEEE: half the size, about three decimal digits.
+    /// 16-bit, IEEE: half the size, about three decimal digits. Values beyond 65,504 are an error.
     F16,
 }
 
@@ -63,7 +64,7 @@ pub fn save(
             FloatType::AsIs => tensor.clone(),
             _ if !tensor.dtype().is_float() => tensor.clone(),
             FloatType::F32 => tensor.to_dtype(DType::F32)?,
-            FloatType::F16 => tensor.to_dtype(DType::F16)?,
+            FloatType::F16 => narrowed(tensor, name, path)?,
         };
         stored.push((name.as_str(), tensor.to_device(&candle_core::Device::Cpu)?.contiguous()?));
     }
@@ -82,6 +83,23 @@ pub fn save(
         file.write_all(values)
     })
     .map_err(|cause| Error::Io { path: path.to_path_buf(), cause })
+}
+
+/// The tensor in 16 bits, which end at 65,504.
+fn narrowed(tensor: &Tensor, name: &str, path: &Path) -> Result<Tensor> {
+    let narrow = tensor.to_dtype(DType::F16)?;
+    if let Some(found) = not_finite(&narrow)?
+        && not_finite(tensor)?.is_none()
+    {
+        let value = tensor.flatten_all()?.narrow(0, found.index, 1)?.to_dtype(DType::F64)?;
+        let value = value.to_vec1::<f64>()?.first().copied().unwrap_or(found.value);
+        let what = format!(
+            "`{name}`: value {value} at {}, expected at most 65504 for 16-bit floats",
+            found.index
+        );
+        return Err(Error::Format { path: path.to_path_buf(), what });
+    }
+    Ok(narrow)
 }
 
 /// The header of a safetensors file with its entries sorted, and the values behind it: metadata

@@ -80,10 +80,6 @@ impl Inner {
     ) -> CandleResult<(Tensor, Origin)> {
         if let Some(found) = self.checkpoint.as_ref().and_then(|file| file.get(name)) {
             if found.shape() == shape {
-                if self.not_finite.is_none() {
-                    let found = not_finite(found)?;
-                    self.not_finite = found.map(|found| (name.to_string(), found));
-                }
                 return Ok((found.clone(), Origin::Checkpoint));
             }
             // Recorded, so that the report names every misshapen tensor and not only the first.
@@ -163,7 +159,15 @@ impl Inner {
         let is_placeholder = origin == Origin::Init && !self.may_be_initialised(name);
         let value = match is_placeholder {
             true => value,
-            false => value.to_dtype(dtype)?.to_device(device)?.contiguous()?,
+            false => {
+                let value = value.to_dtype(dtype)?;
+                // As the model takes it: a value of 64 bits may be too large for 32.
+                if origin == Origin::Checkpoint && self.not_finite.is_none() {
+                    let found = not_finite(&value)?;
+                    self.not_finite = found.map(|found| (name.to_string(), found));
+                }
+                value.to_device(device)?.contiguous()?
+            }
         };
         let trains = may_train
             && !is_placeholder

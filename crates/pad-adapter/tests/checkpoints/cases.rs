@@ -161,6 +161,76 @@ fn weights_that_are_no_numbers_are_refused() {
     }
 }
 
+/// A value of 64 bits that 32 cannot hold, and one of 32 that 16 cannot.
+#[test]
+fn values_beyond_the_type_they_are_used_in_are_refused() {
+    let (file, _) = weights().to_ours(None).unwrap();
+    let config = file.vit_config().unwrap();
+    let mut wide = file.clone();
+    let bias = file.get("norm.bias").unwrap().to_dtype(candle_core::DType::F64).unwrap();
+    wide.insert("norm.bias", ((bias + 1.0).unwrap() * 1e300).unwrap());
+    let store = ParamStore::from_checkpoint(wide, &Device::Cpu, Key::new(0));
+    let text = store.build(|vb| ViT::new(&config, vb)).map(|_| ()).unwrap_err().to_string();
+    assert!(text.contains("tensor `norm.bias`: value 0 of 64 is inf, expected finite"), "{text}");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("half.safetensors");
+    let tensors = [("a.b".to_string(), Tensor::new(&[1_f32, 1e6], &Device::Cpu).unwrap())];
+    let saved = pad_adapter::checkpoint::save(
+        &path,
+        &tensors.into(),
+        &Default::default(),
+        pad_adapter::checkpoint::FloatType::F16,
+    );
+    let text = saved.unwrap_err().to_string();
+    assert!(
+        text.ends_with("`a.b`: value 1000000 at 1, expected at most 65504 for 16-bit floats"),
+        "{text}"
+    );
+    assert!(!path.exists());
+}
+
+/// Tensors of losses, heads, queues and counters beside the network, and what may be a part of it.
+#[test]
+fn tensors_beside_the_network_are_reported_and_left_out() {
+    let plain = weights();
+    let one = Tensor::ones(4, candle_core::DType::F32, &Device::Cpu).unwrap();
+    let opened = |names: &[&str]| {
+        let mut file = plain.clone();
+        for name in names {
+            file.insert(*name, one.clone());
+        }
+        file.to_ours(None)
+    };
+    let beside = [
+        "criterion.weight",
+        "logit_scale",
+        "queue",
+        "fc.weight",
+        "fc.bias",
+        "bn.running_mean",
+        "pixel_mean",
+        "pixel_std",
+        "decode_head.conv_seg.weight",
+        "blocks.0.attn.total_ops",
+        "blocks.0.total_params",
+        "total_ops",
+    ];
+    let (file, report) = opened(&beside).unwrap();
+    for name in beside {
+        assert!(file.get(name).is_none(), "{name}");
+        let dropped = Change::Dropped { name: name.into(), why: "beside the network" };
+        let known = |change: &Change| matches!(change, Change::Dropped { name: found, .. } if found == name);
+        assert!(report.changes.contains(&dropped) || report.changes.iter().any(known), "{name}");
+    }
+    assert!(report.unknown().is_empty(), "{:?}", report.unknown());
+    // Under the network's own names, or of the name of one of its parts: it may be needed.
+    for name in ["blocks.0.extra.weight", "extra_tokens", "pre_norm.weight", "rope.periods"] {
+        let (file, report) = opened(&[name]).unwrap();
+        assert!(file.get(name).is_some(), "{name}");
+        assert_eq!(report.unknown(), [name]);
+    }
+}
+
 /// The formats by name give the same as when they are detected, prefixes found or given.
 #[test]
 fn formats_and_prefixes_by_name() {

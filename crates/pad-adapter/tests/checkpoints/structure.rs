@@ -112,6 +112,17 @@ fn several_dictionaries_are_named() {
     assert_eq!(opened(&file(&object), "a.pth").unwrap().tensors().len(), 20);
 }
 
+/// What `torch.save([model.state_dict()])` and `torch.save((weights, optimizer))` write.
+#[test]
+fn weights_in_a_list_are_found() {
+    assert_eq!(first(&opened(&file(&list(&[weights("0")])), "a.pth").unwrap()), 1.0);
+    let counts = dict(&[("epoch", int(3))]);
+    assert_eq!(first(&opened(&file(&tuple(&[weights("0"), counts])), "a.pth").unwrap()), 1.0);
+    let both = opened(&file(&list(&[weights("0"), weights("1")])), "a.pth");
+    let text = both.map(|_| ()).unwrap_err();
+    assert!(text.contains("2 dictionaries of weights: `0` (1 tensors), `1`"), "{text}");
+}
+
 #[test]
 fn files_without_weights() {
     let error = |object: &[u8]| opened(&file(object), "a.pth").map(|_| ()).unwrap_err();

@@ -1,6 +1,6 @@
 //! The labels of a set, and what training sees of it.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use candle_core::{Device, Tensor};
 use clap::Args;
@@ -139,6 +139,7 @@ pub fn run(show: &Show) -> Result<()> {
     let count = show.count.min(images.len());
     make_folder(&show.out)?;
     let mut unreadable = 0;
+    let mut names = BTreeMap::new();
     for place in 0..count {
         let index = place * images.len() / count;
         let sample = images.get(index, &DecodeOptions::default());
@@ -161,7 +162,14 @@ pub fn run(show: &Show) -> Result<()> {
         let boxes: Vec<DrawnBox> =
             boxes.map(|(&bbox, &class)| DrawnBox { bbox, class, score: None }).collect();
         seen.boxes(&boxes, classes, show.line_width);
-        let path = picture_path(&show.out, &labels.name)?;
+        // Images of two folders may have one name.
+        let uses = names.entry(labels.name.clone()).or_insert(0_usize);
+        *uses += 1;
+        let name = match *uses {
+            1 => labels.name.clone(),
+            more => format!("{}-{more}", labels.name),
+        };
+        let path = picture_path(&show.out, &name)?;
         Canvas::tiled(&[vec![stored, seen]], 8, [255; 3]).save_png(path)?;
     }
     if unreadable == count {

@@ -34,6 +34,10 @@ impl Replace {
         if path.is_dir() {
             return Err(format!("{}: a folder, expected a file to write", path.display()).into());
         }
+        if path.metadata().is_ok_and(|found| !found.is_file()) {
+            let what = "a device, pipe or socket, expected a file to write";
+            return Err(format!("{}: {what}", path.display()).into());
+        }
         if !self.overwrite && path.exists() {
             let what = "the file exists (--overwrite replaces it)";
             return Err(format!("{}: {what}", path.display()).into());

@@ -18,6 +18,8 @@ impl Exif {
     /// Reads a block (without the name that JPEG puts in front of it). A damaged one says nothing,
     /// as for other readers: it describes pixels, it does not hold any.
     pub(super) fn parse(block: &[u8]) -> Self {
+        // Some writers put JPEG's name in front of PNG's block as well.
+        let block = block.strip_prefix(b"Exif\0\0").unwrap_or(block);
         let first = Directories::of(block).and_then(|all| all.iter().next());
         let Some(first) = first else { return Self::default() };
         Self {

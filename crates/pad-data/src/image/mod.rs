@@ -33,6 +33,7 @@ pub use self::{
 pub(crate) use self::{
     decode::{decode_bytes_collapsed, decode_collapsed, frame_places},
     limits::{damaged, panic_text, read},
+    notice::warn_once,
     png::upright as upright_png,
 };
 use crate::{Error, Result};

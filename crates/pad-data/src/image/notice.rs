@@ -9,6 +9,8 @@ use std::{
 
 use tracing::warn;
 
+use crate::error::at;
+
 /// Files that are named for each kind of notice; of the others, only that there are some.
 const NAMED: usize = 20;
 
@@ -16,7 +18,7 @@ const NAMED: usize = 20;
 static REPORTED: Mutex<BTreeMap<&str, BTreeSet<u64>>> = Mutex::new(BTreeMap::new());
 
 /// Warns of a file, unless it was done before.
-pub(super) fn warn_once(path: &Path, kind: &'static str, what: impl FnOnce() -> String) {
+pub(crate) fn warn_once(path: &Path, kind: &'static str, what: impl FnOnce() -> String) {
     let mut hasher = DefaultHasher::new();
     path.hash(&mut hasher);
     let reported = {
@@ -26,7 +28,7 @@ pub(super) fn warn_once(path: &Path, kind: &'static str, what: impl FnOnce() -> 
         (files.len() <= NAMED && files.insert(hasher.finish())).then_some(files.len())
     };
     match reported {
-        Some(count) if count <= NAMED => warn!("{}: {}", path.display(), what()),
+        Some(count) if count <= NAMED => warn!("{}: {}", at(path), what()),
         Some(_) => warn!("more files with {kind}, which are not named"),
         None => {}
     }

@@ -117,6 +117,12 @@ impl Header {
             [_, _, last] if last < FEWEST_PIXELS => [None, Some(0), Some(1), Some(2)],
             [first, _, _] if first < FEWEST_PIXELS => [None, Some(1), Some(2), Some(0)],
             [_, _, _] => [Some(0), Some(1), Some(2), None],
+            // PyTorch's order.
+            [_, second, third, last]
+                if second < FEWEST_PIXELS && third >= FEWEST_PIXELS && last >= FEWEST_PIXELS =>
+            {
+                [Some(0), Some(2), Some(3), Some(1)]
+            }
             [_, _, _, last] if last <= super::MAX_CHANNELS => [Some(0), Some(1), Some(2), Some(3)],
             _ => return unsupported(format!("an array of {}", text())),
         };

@@ -16,6 +16,7 @@ use super::{
 use crate::{
     Error, Result,
     dataset::Dataset,
+    error::at,
     image::{DecodeOptions, EXTENSIONS, Image, decode_collapsed},
 };
 
@@ -84,7 +85,8 @@ impl ImageFolder {
     /// part of a [split](crate::dataset::Subset::split) to the other); [`Error::NoImages`].
     pub fn open(root: impl AsRef<Path>) -> Result<Self> {
         let root = root.as_ref();
-        let mut walk = Walk { files: Vec::new(), folders: Visited::default() };
+        let mut walk =
+            Walk { files: Vec::new(), folders: Visited::default(), others: OtherKinds::default() };
         let children = list(root)?;
         let mut layout = Layout::Msip;
         if root.join(THERMAL).is_dir() {
@@ -100,6 +102,7 @@ impl ImageFolder {
             layout = Layout::Plain;
             walk.below(root, "", None)?;
         }
+        walk.others.warn(root);
         if walk.files.is_empty() {
             return Err(Error::NoImages { path: root.into(), looked_for: LOOKED_FOR });
         }
@@ -228,7 +231,7 @@ impl Entry {
                     && self.is_link
                     && !is_image(&self.name) =>
             {
-                warn!(path = %self.path.display(), "symbolic link leads nowhere, ignored");
+                warn!("{}: a symbolic link that leads nowhere is ignored", at(&self.path));
                 Ok(None)
             }
             Err(cause) => Err(Error::Io { path: self.path.clone(), cause }),
@@ -256,6 +259,41 @@ pub(crate) fn list(folder: &Path) -> Result<Vec<Entry>> {
 struct Walk {
     files: Vec<File>,
     folders: Visited,
+    others: OtherKinds,
+}
+
+/// Numbers of files with pictures or measurements of kinds that are not read, by extension.
+#[derive(Debug, Default)]
+pub(crate) struct OtherKinds(BTreeMap<&'static str, usize>);
+
+impl OtherKinds {
+    const ENDINGS: [&str; 20] = [
+        "webp", "gif", "pgm", "ppm", "pnm", "pfm", "jp2", "j2k", "heic", "heif", "avif", "jxl",
+        "npz", "mat", "h5", "hdf5", "raw", "dng", "exr", "svg",
+    ];
+
+    /// Counts a file, if it is one.
+    pub(crate) fn add(&mut self, name: &str) {
+        let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
+        let known = Self::ENDINGS.iter().find(|known| ending.eq_ignore_ascii_case(known));
+        if let Some(ending) = known {
+            *self.0.entry(ending).or_default() += 1;
+        }
+    }
+
+    /// Warns of them.
+    pub(crate) fn warn(&self, root: &Path) {
+        let all: usize = self.0.values().sum();
+        if all > 0 {
+            let kinds: Vec<String> =
+                self.0.iter().map(|(ending, count)| format!("{count} .{ending}")).collect();
+            warn!(
+                "{}: {all} files of kinds that are not read are left out ({})",
+                at(root),
+                kinds.join(", ")
+            );
+        }
+    }
 }
 
 /// Real paths of the folders that were listed.
@@ -278,8 +316,13 @@ impl Walk {
                 let is_image = is_image(&entry.name);
                 let Some(metadata) = entry.metadata()? else { continue };
                 if metadata.is_dir() {
-                    open.push((entry.path, below));
-                } else if is_image && metadata.is_file() {
+                    // What archives of macOS hold beside the files.
+                    if entry.name != "__MACOSX" {
+                        open.push((entry.path, below));
+                    }
+                } else if !is_image {
+                    self.others.add(&entry.name);
+                } else if metadata.is_file() {
                     let first = below.split_once('/').map_or(".", |(first, _)| first);
                     let source = source.unwrap_or(first).to_string();
                     self.files.push(File { path: entry.path, relative: below, source });

@@ -1,6 +1,6 @@
 //! Checkpoints without what programs put around their names, and the format that is then left.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use candle_core::Tensor;
 use pad_ops::text::shown;
@@ -146,6 +146,22 @@ impl Names {
         format: Format,
     ) {
         const WHOLE: &str = "whole numbers of a name that is not known";
+        const BESIDE: &str = "beside the network";
+        let unknown = report.changes.iter().filter_map(|change| match change {
+            Change::Unknown(name) if format != Format::Ours => Some(name.as_str()),
+            _ => None,
+        });
+        let beside = self.beside_the_network(&unknown.collect(), format);
+        if !beside.is_empty() {
+            let named: Vec<String> = beside.iter().take(8).map(|n| shown(n).to_string()).collect();
+            tracing::warn!(
+                "{}: {} tensors beside the network are left out: {}{}",
+                converted.path().display(),
+                beside.len(),
+                named.join(", "),
+                if beside.len() > named.len() { ", .." } else { "" }
+            );
+        }
         let mut changes = Vec::with_capacity(report.changes.len());
         for change in std::mem::take(&mut report.changes) {
             let whole = match &change {
@@ -158,6 +174,10 @@ impl Names {
                 Change::Unknown(name) if whole => {
                     converted.remove(&name);
                     Change::Dropped { name, why: WHOLE }
+                }
+                Change::Unknown(name) if beside.contains(&name) => {
+                    converted.remove(&name);
+                    Change::Dropped { name, why: BESIDE }
                 }
                 // A tensor that keeps its name keeps the one that the file has.
                 Change::Unknown(name) if self.in_file(&name) != name => {
@@ -176,5 +196,48 @@ impl Names {
         changes.extend(unread.map(|(name, why)| Change::Unread { name, why }));
         changes.sort_by(|a, b| a.source().cmp(b.source()));
         report.changes = changes;
+    }
+
+    /// Of the names that no table knows, those that cannot be a part of the network: what losses,
+    /// heads, queues and counters of operations leave. A name under the network's own first segments
+    /// may be, and so may one that speaks of its parts; those of a second network are none of either.
+    fn beside_the_network(&self, unknown: &BTreeSet<&str>, format: Format) -> BTreeSet<String> {
+        /// What names of parts of a vision transformer hold.
+        const PARTS: [&str; 18] = [
+            "norm",
+            "embed",
+            "token",
+            "pos",
+            "block",
+            "layer",
+            "attn",
+            "attention",
+            "mlp",
+            "patch",
+            "rope",
+            "gamma",
+            "reg",
+            "adapt",
+            "lora",
+            "conv",
+            "stem",
+            "prompt",
+        ];
+        let first = |name: &str| name.split('.').next().unwrap_or(name).to_lowercase();
+        let known = self.pairs().map(|(plain, _)| plain).filter(|name| !unknown.contains(name));
+        let own: BTreeSet<String> = known.map(first).collect();
+        let marks = format.table().marks;
+        let second = |of: &str| {
+            let inside = |name: &&&str| first(name) == of;
+            let mut inside = unknown.iter().filter(inside);
+            inside.any(|name| marks.iter().any(|mark| name.ends_with(mark)))
+        };
+        let is_beside = |name: &&&str| {
+            let first = first(name);
+            let counts = name.ends_with("total_ops") || name.ends_with("total_params");
+            let is_part = own.contains(&first) || PARTS.iter().any(|part| first.contains(part));
+            counts || !(is_part || second(&first))
+        };
+        unknown.iter().filter(is_beside).map(ToString::to_string).collect()
     }
 }

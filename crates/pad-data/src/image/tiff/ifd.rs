@@ -136,6 +136,10 @@ impl<'a> Directory<'a> {
         let order = entry.order;
         let number = |index: usize| match entry.kind {
             1 | 7 => values.get(index).map(|&byte| u64::from(byte)),
+            // Signed ones, which other readers take as well where they are not negative.
+            6 => values.get(index).and_then(|&byte| byte.cast_signed().try_into().ok()),
+            8 => order.u16(values, 2 * index).and_then(|n| n.cast_signed().try_into().ok()),
+            9 => order.u32(values, 4 * index).and_then(|n| n.cast_signed().try_into().ok()),
             3 => order.u16(values, 2 * index).map(u64::from),
             4 | 13 => order.u32(values, 4 * index).map(u64::from),
             16 | 18 => order.u64(values, 8 * index),
@@ -149,6 +153,28 @@ impl<'a> Directory<'a> {
     /// The first whole number of a tag; `Ok(None)` without the tag, or without a value.
     pub(in crate::image) fn number(&self, tag: u16) -> Result<Option<u64>, String> {
         Ok(self.numbers(tag)?.and_then(|numbers| numbers.first().copied()))
+    }
+
+    /// The first number of a tag, of any type; `None` without the tag.
+    ///
+    /// # Errors
+    /// A tag without a number.
+    pub(in crate::image) fn real(&self, tag: u16) -> Result<Option<f64>, String> {
+        let Some(entry) = self.entry(tag) else { return Ok(None) };
+        let order = entry.order;
+        let number = entry.values.and_then(|values| match entry.kind {
+            1 | 7 => values.first().map(|&byte| f64::from(byte)),
+            6 => values.first().map(|&byte| f64::from(byte.cast_signed())),
+            3 => order.u16(values, 0).map(f64::from),
+            8 => order.u16(values, 0).map(|n| f64::from(n.cast_signed())),
+            4 => order.u32(values, 0).map(f64::from),
+            9 => order.u32(values, 0).map(|n| f64::from(n.cast_signed())),
+            11 => order.f32(values, 0),
+            12 => order.u64(values, 0).map(f64::from_bits),
+            _ => None,
+        });
+        let wrong = || format!("expected a number for tag {tag}, found type {}", entry.kind);
+        number.ok_or_else(wrong).map(Some)
     }
 
     /// The text of a tag, up to its first zero; `None` without the tag.

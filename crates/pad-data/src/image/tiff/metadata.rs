@@ -22,8 +22,8 @@ pub(super) fn nodata(text: &str) -> Result<Option<f64>, String> {
     let text = text.trim();
     match text.to_ascii_lowercase().as_str() {
         "" => return Ok(None),
-        "nan" | "-nan" => return Ok(Some(f64::NAN)),
-        // As Windows writes it.
+        // As Windows writes it, too: `nan(ind)`, `1.#QNAN`.
+        nan if nan.trim_start_matches('-').starts_with("nan") => return Ok(Some(f64::NAN)),
         "1.#qnan" | "-1.#ind" => return Ok(Some(f64::NAN)),
         _ => {}
     }
@@ -87,7 +87,9 @@ mod tests {
     fn nodata_is_recognised_as_it_is_written() {
         assert_eq!(nodata("").unwrap(), None);
         assert_eq!(nodata(" -9999 ").unwrap(), Some(-9999.0));
-        assert!(nodata("nan").unwrap().unwrap().is_nan());
+        for text in ["nan", "-NaN", "nan(ind)", "-nan(ind)", "1.#QNAN"] {
+            assert!(nodata(text).unwrap().unwrap().is_nan(), "{text}");
+        }
         assert_eq!(nodata("none").unwrap_err(), "expected a number in GDAL_NODATA, found `none`");
         // One line, whatever the file says.
         let strange = nodata("1\n2").unwrap_err();

@@ -68,9 +68,18 @@ pub(super) fn decode(bytes: &[u8], path: &Path, options: &DecodeOptions) -> Resu
         true => own(bytes, path, &page)?,
         false => foreign(bytes, path, &page, *place, options)?,
     };
+    if pages.lone_masks > 0 {
+        warn_once(path, "masks that fit no page", || {
+            format!("{} masks have the size of no page and are not applied", pages.lone_masks)
+        });
+    }
     if let Some(mask) = mask {
         let mask = Page::of(mask, pages.order, path, options)?;
-        if chunk::is_known(mask.compression) && mask.size == page.size {
+        if !chunk::is_known(mask.compression) {
+            warn_once(path, "masks that are not read", || {
+                format!("its mask of compression {} is not applied", mask.compression)
+            });
+        } else if mask.size == page.size {
             // Zero stands for a pixel without data.
             let (Pixels::U8(levels), _) = own(bytes, path, &mask)? else {
                 let what = "a TIFF whose mask has more than 8 bits".into();

@@ -88,6 +88,8 @@ pub(super) struct Page {
     pub(super) samples: usize,
     /// Which of them are kept.
     pub(super) kept: Vec<usize>,
+    /// The opacity of a pixel, if it is not kept: one of 0 has no data.
+    pub(super) alpha: Option<usize>,
     pub(super) bits: usize,
     pub(super) number: Number,
     pub(super) color: Color,
@@ -120,6 +122,8 @@ pub(super) struct Pages<'a> {
     pub(super) order: Order,
     /// Directory, position in the file's chain, and directory of its mask.
     pub(super) full: Vec<Listed<'a>>,
+    /// Number of masks that fit no page.
+    pub(super) lone_masks: usize,
 }
 
 impl<'a> Pages<'a> {
@@ -132,19 +136,13 @@ impl<'a> Pages<'a> {
     pub(super) fn of(bytes: &'a [u8]) -> Result<Self, String> {
         let file = Directories::of(bytes).ok_or("expected the header of a TIFF")?;
         let (mut full, mut others) = (Vec::<Listed<'a>>::new(), Vec::new());
+        let mut masks = Vec::new();
         for (place, directory) in file.iter().enumerate() {
             let listed = |directory| Listed { directory, place: Some(place), mask: None };
             match role(&directory)? {
                 Role::Full => full.push(listed(directory)),
                 Role::Reduced => others.push(listed(directory)),
-                Role::Mask => {
-                    // A mask belongs to the page before it.
-                    if let Some(Listed { directory: page, mask: mask @ None, .. }) = full.last_mut()
-                        && sides(page).ok() == sides(&directory).ok()
-                    {
-                        *mask = Some(directory);
-                    }
-                }
+                Role::Mask => masks.push((full.len(), directory)),
             }
         }
         if full.is_empty() {
@@ -164,9 +162,22 @@ impl<'a> Pages<'a> {
             });
             full.extend(others.into_iter().next());
         }
+        // A mask belongs to the page before it; if that has one, or another size, to the first page
+        // of its size.
+        let mut lone_masks = 0;
+        for (behind, mask) in masks {
+            let fits = |page: &Listed<'_>| {
+                page.mask.is_none() && sides(&page.directory).ok() == sides(&mask).ok()
+            };
+            let before = behind.checked_sub(1).filter(|&at| full.get(at).is_some_and(fits));
+            match before.or_else(|| full.iter().position(fits)) {
+                Some(at) => full[at].mask = Some(mask),
+                None => lone_masks += 1,
+            }
+        }
         match full.is_empty() {
             true => Err("expected a directory with an image, found none".into()),
-            false => Ok(Self { order: file.order, full }),
+            false => Ok(Self { order: file.order, full, lone_masks }),
         }
     }
 }
@@ -317,6 +328,9 @@ impl Page {
             Color::Cmyk => vec![0, 1, 2, 3],
             _ => kept(samples, of_color, extra.as_deref(), options.alpha_is_band),
         };
+        // Inks and indices may be followed by anything.
+        let dropped = (0..samples).find(|sample| !kept.contains(sample));
+        let alpha = dropped.filter(|_| !matches!(color, Color::Palette(_) | Color::Cmyk));
         let predictor = number(tag::PREDICTOR, 1)?;
         match (predictor, kind, bits) {
             (1, ..) | (2, _, 8 | 16 | 32 | 64) | (3, Number::Float, _) => {}
@@ -335,7 +349,8 @@ impl Page {
         };
         let nodata = match directory.text(tag::GDAL_NODATA) {
             Some(text) => nodata(&text)?,
-            None => None,
+            // Written as a number, against the specification.
+            None => directory.real(tag::GDAL_NODATA)?,
         };
         let mut page = Self {
             order,
@@ -343,6 +358,7 @@ impl Page {
             orientation: Orientation::of_tag(directory.number(tag::ORIENTATION)?),
             samples,
             kept,
+            alpha,
             bits,
             number: kind,
             color,
@@ -389,15 +405,7 @@ impl Page {
             Some(counts) => counts,
             // Some writers leave it out where it follows from the size.
             None if self.compression == 1 => {
-                let rows = |index: usize| match self.tiled {
-                    true => self.chunk.height,
-                    false => {
-                        let first = index % self.grid().area().max(1) * self.chunk.height;
-                        self.chunk.height.min(self.size.height - first)
-                    }
-                };
-                let all = 0..offsets.len().min(expected);
-                all.map(|index| (rows(index) * self.row_bytes()) as u64).collect()
+                (0..offsets.len().min(expected)).map(|index| self.bytes_of(index)).collect()
             }
             None => Vec::new(),
         };
@@ -407,7 +415,25 @@ impl Page {
                 "expected the places of {expected} {name}, found {found}"
             )));
         }
-        Ok(offsets.into_iter().zip(counts).take(expected).collect())
+        let places = offsets.into_iter().zip(counts).take(expected).enumerate();
+        let place = |(index, (offset, bytes))| match (offset, bytes) {
+            // A size that was left at 0, which follows from that of the image.
+            (1.., 0) if self.compression == 1 => (offset, self.bytes_of(index)),
+            place => place,
+        };
+        Ok(places.map(place).collect())
+    }
+
+    /// Bytes of a strip or tile that is not compressed.
+    fn bytes_of(&self, index: usize) -> u64 {
+        let rows = match self.tiled {
+            true => self.chunk.height,
+            false => {
+                let first = index % self.grid().area().max(1) * self.chunk.height;
+                self.chunk.height.min(self.size.height - first)
+            }
+        };
+        (rows * self.row_bytes()) as u64
     }
 }
 

@@ -14,6 +14,8 @@ pub(super) struct Samples {
     hits: Vec<u8>,
     /// Pixels of absent chunks.
     absent: Vec<bool>,
+    /// Pixels without opacity.
+    clear: Vec<bool>,
     /// Chunks that are absent.
     pub(super) absent_chunks: usize,
 }
@@ -29,7 +31,7 @@ impl Samples {
             _ => Pixels::F32(vec![0.0; count]),
         };
         let hits = if page.nodata.is_some() { vec![0; area] } else { Vec::new() };
-        Self { values, hits, absent: Vec::new(), absent_chunks: 0 }
+        Self { values, hits, absent: Vec::new(), clear: Vec::new(), absent_chunks: 0 }
     }
 
     /// The samples, and for every pixel whether it is without data.
@@ -39,6 +41,10 @@ impl Samples {
         for (masked, hits) in masked.iter_mut().zip(&self.hits) {
             // A pixel of several bands is without data if all of them are.
             *masked |= usize::from(*hits) == page.kept.len();
+        }
+        // Where nothing is opaque, the channel was never filled in.
+        if self.clear.contains(&false) {
+            masked.iter_mut().zip(&self.clear).for_each(|(masked, clear)| *masked |= clear);
         }
         (self.values, masked)
     }
@@ -57,7 +63,11 @@ pub(super) fn read(file: &[u8], page: &Page) -> Result<Samples, String> {
     for (index, &(offset, bytes)) in page.chunks.iter().enumerate() {
         let (plane, place) = (index / grid.area(), index % grid.area());
         let kept = kept_of(page, plane);
-        if kept.is_empty() {
+        let alpha = match page.planar {
+            true => page.alpha.filter(|&alpha| alpha == plane).map(|_| 0),
+            false => page.alpha,
+        };
+        if kept.is_empty() && alpha.is_none() {
             continue;
         }
         let top = place / grid.width * page.chunk.height;
@@ -97,7 +107,11 @@ pub(super) fn read(file: &[u8], page: &Page) -> Result<Samples, String> {
         for (down, row) in data.chunks_exact_mut(row_bytes).take(height).enumerate() {
             let order = unpredicted(page, row, page.chunk.width);
             let target = Target { row: window.top + down, left: window.left, width: window.width };
-            put_row(page, &mut samples, row, order, words, &kept, &target);
+            let row = Row { page, bytes: row, order, words };
+            row.put(&mut samples, &kept, &target);
+            if let Some(alpha) = alpha {
+                row.put_alpha(&mut samples, alpha, &target);
+            }
         }
     }
     Ok(samples)
@@ -127,22 +141,24 @@ fn kept_of(page: &Page, plane: usize) -> Vec<(usize, usize)> {
     }
 }
 
-/// Writes the kept samples of one row.
-fn put_row(
-    page: &Page,
-    samples: &mut Samples,
-    row: &[u8],
+/// An unpacked row of a chunk.
+struct Row<'a> {
+    page: &'a Page,
+    bytes: &'a [u8],
     order: Order,
+    /// Whether bits between 8 and 16 stand in words of 16.
     words: bool,
-    kept: &[(usize, usize)],
-    target: &Target,
-) {
-    let read = |index: usize| -> f64 {
-        let number = match (page.number, page.bits) {
+}
+
+impl Row<'_> {
+    /// The number at a place.
+    fn number(&self, index: usize) -> f64 {
+        let (row, order) = (self.bytes, self.order);
+        let number = match (self.page.number, self.page.bits) {
             (Number::Unsigned, 8) => row.get(index).map(|&byte| f64::from(byte)),
             (Number::Unsigned, 16) => order.u16(row, 2 * index).map(f64::from),
             (Number::Unsigned, 32) => order.u32(row, 4 * index).map(f64::from),
-            (Number::Unsigned, _) if words => order.u16(row, 2 * index).map(f64::from),
+            (Number::Unsigned, _) if self.words => order.u16(row, 2 * index).map(f64::from),
             (Number::Unsigned, bits) => Some(f64::from(packed(row, index * bits, bits))),
             (Number::Signed, 8) => row.get(index).map(|&byte| f64::from(byte.cast_signed())),
             (Number::Signed, 16) => order.u16(row, 2 * index).map(|n| f64::from(n.cast_signed())),
@@ -154,42 +170,57 @@ fn put_row(
             (Number::Float, _) => order.u64(row, 8 * index).map(f64::from_bits),
         };
         number.unwrap_or(f64::NAN)
-    };
-    let (each, all) = (page.planes().1, page.kept.len());
-    // The value in the type of the file: a float of 32 bits is near the text, not equal to it.
-    let nodata = page.nodata.map(|nodata| match (page.number, page.bits) {
-        (Number::Float, 16) => half::f16::from_f64(nodata).to_f64(),
-        (Number::Float, 32) => f64::from(nodata as f32),
-        _ => nodata,
-    });
-    let inverted = page.color == Color::Inverted;
-    let top = (1_u32 << page.bits.min(16)) - 1;
-    // Fewer than 8 bits of grey use the whole range, as in PNG; indices stay as they are.
-    let stretched = page.bits < 8 && !matches!(page.color, Color::Palette(_));
-    let start = target.row * page.size.width + target.left;
-    for column in 0..target.width {
-        for &(from, to) in kept {
-            let value = read(column * each + from);
-            if let Some(nodata) = nodata
-                && is_nodata(value, nodata)
-            {
-                samples.hits[start + column] += 1;
-            }
-            let at = (start + column) * all + to;
-            match &mut samples.values {
-                Pixels::U8(values) => {
-                    let value = value as u32;
-                    let value = if inverted { top - value } else { value };
-                    let level = if stretched { (value * 255 + top / 2) / top } else { value };
-                    values[at] = level as u8;
+    }
+
+    /// Notes the pixels without opacity.
+    fn put_alpha(&self, samples: &mut Samples, alpha: usize, target: &Target) {
+        let (each, width) = (self.page.planes().1, self.page.size.width);
+        samples.clear.resize(self.page.size.area(), false);
+        let start = target.row * width + target.left;
+        for column in 0..target.width {
+            samples.clear[start + column] = self.number(column * each + alpha) == 0.0;
+        }
+    }
+
+    /// Writes the kept samples.
+    fn put(&self, samples: &mut Samples, kept: &[(usize, usize)], target: &Target) {
+        let page = self.page;
+        let (each, all) = (page.planes().1, page.kept.len());
+        // The value in the type of the file: a float of 32 bits is near the text, not equal to it.
+        let nodata = page.nodata.map(|nodata| match (page.number, page.bits) {
+            (Number::Float, 16) => half::f16::from_f64(nodata).to_f64(),
+            (Number::Float, 32) => f64::from(nodata as f32),
+            _ => nodata,
+        });
+        let inverted = page.color == Color::Inverted;
+        let top = (1_u32 << page.bits.min(16)) - 1;
+        // Fewer than 8 bits of grey use the whole range, as in PNG; indices stay as they are.
+        let stretched = page.bits < 8 && !matches!(page.color, Color::Palette(_));
+        let start = target.row * page.size.width + target.left;
+        for column in 0..target.width {
+            for &(from, to) in kept {
+                let value = self.number(column * each + from);
+                if let Some(nodata) = nodata
+                    && is_nodata(value, nodata)
+                {
+                    samples.hits[start + column] += 1;
                 }
-                Pixels::U16(values) => values[at] = value as u16,
-                Pixels::F32(values) => {
-                    let value = if inverted { f64::from(top) - value } else { value };
-                    values[at] = match page.scales.get(to) {
-                        Some(scale) => (value * scale.scale + scale.offset) as f32,
-                        None => value as f32,
-                    };
+                let at = (start + column) * all + to;
+                match &mut samples.values {
+                    Pixels::U8(values) => {
+                        let value = value as u32;
+                        let value = if inverted { top - value } else { value };
+                        let level = if stretched { (value * 255 + top / 2) / top } else { value };
+                        values[at] = level as u8;
+                    }
+                    Pixels::U16(values) => values[at] = value as u16,
+                    Pixels::F32(values) => {
+                        let value = if inverted { f64::from(top) - value } else { value };
+                        values[at] = match page.scales.get(to) {
+                            Some(scale) => (value * scale.scale + scale.offset) as f32,
+                            None => value as f32,
+                        };
+                    }
                 }
             }
         }

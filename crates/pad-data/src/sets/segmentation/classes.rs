@@ -151,6 +151,12 @@ impl Classes {
         Self { names, palette, ignore: 255, remap: BTreeMap::new() }
     }
 
+    /// Whether the colours are other ones than those that [`Classes::new`] gives.
+    pub(super) fn has_own_palette(&self) -> bool {
+        let voc = (0..self.names.len()).map(voc_color);
+        !self.palette.iter().copied().eq(voc)
+    }
+
     /// Number of classes.
     pub fn len(&self) -> usize {
         self.names.len()

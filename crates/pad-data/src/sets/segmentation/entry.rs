@@ -96,7 +96,7 @@ pub(super) fn list_of(folder: &Path, split: &str) -> PathBuf {
 /// image or mask, or named twice, or the first such [`Error::Line`] where none is tolerated.
 pub(super) fn entries(list: &Path, images: &Path, masks: &Path, share: f64) -> Result<Vec<Entry>> {
     let text = read_text(list, SET_BYTES)?;
-    let (image_files, mask_files) = (by_stem(images)?, by_stem(masks)?);
+    let (image_files, mask_files) = (by_stem(images)?, masks_by_stem(masks)?);
     let mut entries = Vec::new();
     let mut lines = BTreeMap::new();
     let mut faults = Faults::new(share);
@@ -121,6 +121,13 @@ pub(super) fn entries(list: &Path, images: &Path, masks: &Path, share: f64) -> R
             faults.add(missing("an image", stem(line), images))?;
             continue;
         };
+        let image = match image {
+            Ok(image) => image,
+            Err(what) => {
+                faults.add(fault(what))?;
+                continue;
+            }
+        };
         if let Some(first) = lines.insert(name.clone(), number) {
             let what = format!("expected a new name, found `{name}` of line {first}");
             faults.add(fault(what))?;
@@ -129,6 +136,13 @@ pub(super) fn entries(list: &Path, images: &Path, masks: &Path, share: f64) -> R
         let Some((_, mask)) = find(&mask_files, mask).or_else(|| find(&mask_files, name)) else {
             faults.add(missing("a mask", name, masks))?;
             continue;
+        };
+        let mask = match mask {
+            Ok(mask) => mask,
+            Err(what) => {
+                faults.add(fault(what))?;
+                continue;
+            }
         };
         entries.push(Entry { name: name.clone(), image: image.clone(), mask: mask.clone() });
     }
@@ -146,7 +160,7 @@ pub(super) fn entries(list: &Path, images: &Path, masks: &Path, share: f64) -> R
 /// [`Error::Io`]; [`Error::Entry`] without images; [`Error::TooManyFaults`] for images without a
 /// mask, or the first of them where none is tolerated.
 pub(super) fn paired(images: &Path, masks: &Path, share: f64) -> Result<Vec<Entry>> {
-    let (image_files, mask_files) = (by_stem(images)?, by_stem(masks)?);
+    let (image_files, mask_files) = (by_stem(images)?, masks_by_stem(masks)?);
     let all = image_files.len();
     if all == 0 {
         let what = "expected images, found none".into();
@@ -154,14 +168,18 @@ pub(super) fn paired(images: &Path, masks: &Path, share: f64) -> Result<Vec<Entr
     }
     let mut faults = Faults::new(share);
     let mut entries = Vec::with_capacity(all);
-    for (name, image) in image_files {
-        match mask_files.get(&name) {
-            Some(mask) => entries.push(Entry { name, image, mask: mask.clone() }),
+    for (name, paths) in image_files {
+        let pair = match mask_files.get(&name) {
+            Some(masks) => only(&name, &paths, &name)
+                .and_then(|image| Ok((image.clone(), only(&name, masks, &name)?.clone()))),
             None => {
                 let (name, folder) = (name.escape_debug(), masks.display());
-                let what = format!("expected a mask `{name}` in {folder}, found none");
-                faults.add(Error::Entry { path: images.into(), what })?;
+                Err(format!("expected a mask `{name}` in {folder}, found none"))
             }
+        };
+        match pair {
+            Ok((image, mask)) => entries.push(Entry { name, image, mask }),
+            Err(what) => faults.add(Error::Entry { path: images.into(), what })?,
         }
     }
     faults.close(images, "images", all)?;
@@ -169,16 +187,54 @@ pub(super) fn paired(images: &Path, masks: &Path, share: f64) -> Result<Vec<Entr
     Ok(entries)
 }
 
-/// The file that a name means: the name, or the longest end of its path that is one.
-fn find<'a>(files: &'a BTreeMap<String, PathBuf>, name: &str) -> Option<(&'a String, &'a PathBuf)> {
+/// Image files by their path below a folder without the extension: several, where they differ in it
+/// alone.
+type Files = BTreeMap<String, Vec<PathBuf>>;
+
+/// The file that a name means: the name, or the longest end of its path that is one; or what is wrong
+/// with it.
+fn find<'a>(files: &'a Files, name: &str) -> Option<(&'a String, Result<&'a PathBuf, String>)> {
     let name = name.replace('\\', "/");
     let mut end = stem(&name).trim_start_matches("./");
     loop {
-        if let Some(found) = files.get_key_value(end) {
-            return Some(found);
+        if let Some((found, paths)) = files.get_key_value(end) {
+            return Some((found, only(found, paths, &name)));
         }
         end = end.split_once('/')?.1;
     }
+}
+
+/// The file of `paths` that `name` means: the only one, or that with its extension.
+fn only<'a>(stem: &str, paths: &'a [PathBuf], name: &str) -> Result<&'a PathBuf, String> {
+    if let [one] = paths {
+        return Ok(one);
+    }
+    let ending = |name: &str| name.rsplit_once('.').map(|(_, ending)| ending.to_lowercase());
+    let wanted = Some(name).filter(|name| is_image(name)).and_then(ending);
+    let of_ending = |path: &&PathBuf| path.to_str().and_then(ending) == wanted;
+    let found = wanted.as_ref().and_then(|_| paths.iter().find(of_ending));
+    found.ok_or_else(|| {
+        let names = paths.iter().filter_map(|path| path.file_name());
+        let names: Vec<_> = names.map(|name| name.to_string_lossy().into_owned()).collect();
+        format!(
+            "`{}` is {}: expected one of them, or its name with the extension in a list",
+            stem.escape_debug(),
+            names.join(" and ").escape_debug()
+        )
+    })
+}
+
+/// [`by_stem`] of masks: a JPEG beside one is a picture of it.
+fn masks_by_stem(folder: &Path) -> Result<Files> {
+    let mut files = by_stem(folder)?;
+    let is_jpeg = |path: &PathBuf| {
+        let ending = path.extension().and_then(|ending| ending.to_str()).map(str::to_lowercase);
+        matches!(ending.as_deref(), Some("jpg" | "jpeg"))
+    };
+    for paths in files.values_mut().filter(|paths| !paths.iter().all(is_jpeg)) {
+        paths.retain(|path| !is_jpeg(path));
+    }
+    Ok(files)
 }
 
 /// The name of a file without the extension of an image.
@@ -189,18 +245,17 @@ fn stem(name: &str) -> &str {
     }
 }
 
-/// The image files below a folder, by their path in it without the extension; the first in order,
-/// where several share it.
-fn by_stem(folder: &Path) -> Result<BTreeMap<String, PathBuf>> {
+/// The image files below a folder, by their path in it without the extension.
+fn by_stem(folder: &Path) -> Result<Files> {
     /// Maximum depth: a link to a parent folder would otherwise never end.
     const DEEPEST: usize = 16;
-    let mut files: BTreeMap<String, PathBuf> = BTreeMap::new();
+    let mut files = Files::new();
     let mut open = vec![(folder.to_path_buf(), String::new(), 0)];
     while let Some((folder, below, depth)) = open.pop() {
         for entry in entries_of(&folder)? {
             let name = format!("{below}{}", entry.name);
             if is_image(&entry.name) {
-                files.entry(stem(&name).to_string()).or_insert(entry.path);
+                files.entry(stem(&name).to_string()).or_default().push(entry.path);
             } else if depth < DEEPEST && entry.path.is_dir() {
                 open.push((entry.path, format!("{name}/"), depth + 1));
             }

@@ -62,27 +62,27 @@ impl SegmentationSet {
     /// [`Error::Io`] of a machine that is out of file descriptors or memory.
     pub fn survey(&self, count: usize, options: &DecodeOptions) -> Result<LabelSurvey> {
         let entries = &self.opened.entries[..count.min(self.opened.entries.len())];
-        let classes = &self.opened.classes;
+        let (classes, values) = (&self.opened.classes, self.values.as_deref());
         let of_one = |entry: &Entry| -> Result<LabelSurvey> {
             let mut one = LabelSurvey { masks: 1, ..LabelSurvey::default() };
-            let counted = held(&entry.mask, options).and_then(|(size, held)| {
+            let counted = held(&entry.mask, options, classes, values).and_then(|(size, held)| {
                 check_size(entry, size, options)?;
-                let mut values = BTreeMap::new();
+                let mut numbered = BTreeMap::new();
                 if let Held::Numbers(numbers) = &held {
                     let mut counts = [0_u64; 256];
                     numbers.iter().for_each(|&number| counts[usize::from(number)] += 1);
                     let pairs = (0..=255).zip(counts);
-                    values = pairs.filter(|(_, count)| *count > 0).collect();
+                    numbered = pairs.filter(|(_, count)| *count > 0).collect();
                 }
-                Ok((labels(&entry.mask, size, held, classes, self.values.as_deref())?, values))
+                Ok((labels(&entry.mask, size, held, classes, values)?, numbered))
             });
             match counted {
-                Ok((labels, values)) => {
+                Ok((labels, numbered)) => {
                     let mut counts = [0_u64; 256];
                     labels.iter().for_each(|&label| counts[usize::from(label)] += 1);
                     one.pixels = counts[..classes.len()].to_vec();
                     one.ignored = counts[usize::from(classes.ignore)];
-                    one.values = values;
+                    one.values = numbered;
                 }
                 Err(error) if error.is_of_one_file() => one.faults.push(error.to_string()),
                 Err(error) => return Err(error),
@@ -132,7 +132,8 @@ impl Dataset for SegmentationSet {
             true => fourth_channel(&entry.image, options)?,
             false => decode_collapsed(&entry.image, options)?,
         };
-        let (size, held) = held(&entry.mask, options)?;
+        let (classes, values) = (&self.opened.classes, self.values.as_deref());
+        let (size, held) = held(&entry.mask, options, classes, values)?;
         let expected = image.size();
         // Masks of a radiometric file may be those of its picture.
         if size != expected && image.companion_size() != Some(size) {
@@ -140,8 +141,7 @@ impl Dataset for SegmentationSet {
                 format!("expected a mask of {expected}, the size of its image, found {size}");
             return Err(Error::Label { path: entry.mask.clone(), what });
         }
-        let classes = &self.opened.classes;
-        let labels = labels(&entry.mask, size, held, classes, self.values.as_deref())?;
+        let labels = labels(&entry.mask, size, held, classes, values)?;
         let labels = if size == expected { labels } else { nearest(&labels, size, expected) };
         Ok(SegmentationImage { image, labels: ClassMap::new(expected, labels)? })
     }

@@ -1,4 +1,5 @@
-//! Label files: the numbers of a PNG, or, where it has colours alone, the classes of these.
+//! Label files: the numbers of a PNG, or, where it has colours alone, the classes of these. TIFF and
+//! BMP hold the same.
 
 use std::{collections::BTreeMap, io::Cursor, path::Path};
 
@@ -9,7 +10,10 @@ use super::{ClassMap, Classes};
 use crate::{
     Error, Result,
     draw::Color,
-    image::{DecodeOptions, Image, Pixels, damaged, read, upright_png},
+    image::{
+        DecodeOptions, Image, Pixels, RadiometricMode, damaged, decode_bytes, read, upright_png,
+        warn_once,
+    },
 };
 
 /// The colour of pixels between objects in Pascal VOC's masks.
@@ -21,19 +25,26 @@ struct Stored {
     color: ColorType,
     depth: BitDepth,
     samples: Vec<u8>,
+    /// Colours of the indices, where there is a palette.
+    palette: Vec<Color>,
 }
 
 fn stored(path: &Path, options: &DecodeOptions) -> Result<Stored> {
-    let bytes = read(path, options)?;
+    stored_bytes(&read(path, options)?, path, options)
+}
+
+fn stored_bytes(bytes: &[u8], path: &Path, options: &DecodeOptions) -> Result<Stored> {
     let damaged =
         |error: png::DecodingError| damaged(path, ::image::ImageFormat::Png, error.to_string());
     let bytes_limit = usize::try_from(options.max_alloc_bytes).unwrap_or(usize::MAX);
-    let mut decoder = Decoder::new_with_limits(Cursor::new(&bytes), Limits { bytes: bytes_limit });
+    let mut decoder = Decoder::new_with_limits(Cursor::new(bytes), Limits { bytes: bytes_limit });
     decoder.set_transformations(Transformations::IDENTITY);
     let mut reader = decoder.read_info().map_err(damaged)?;
     let info = reader.info();
     let size = ImageSize::new(info.height as usize, info.width as usize);
     let (color, depth) = (info.color_type, info.bit_depth);
+    let palette = info.palette.as_deref().filter(|_| color == ColorType::Indexed);
+    let palette = palette.map_or_else(Vec::new, |bytes| bytes.as_chunks::<3>().0.to_vec());
     let need = reader.output_buffer_size().unwrap_or(usize::MAX);
     options.check(path, size, need as u64)?;
     let mut samples = vec![0; need];
@@ -58,8 +69,8 @@ fn stored(path: &Path, options: &DecodeOptions) -> Result<Stored> {
             .collect();
     }
     // As the orientation of an image is applied, so is that of a mask.
-    let (size, samples) = upright_png(&bytes, size, samples)?;
-    Ok(Stored { size, color, depth, samples })
+    let (size, samples) = upright_png(bytes, size, samples)?;
+    Ok(Stored { size, color, depth, samples, palette })
 }
 
 /// What a label file holds.
@@ -70,13 +81,30 @@ pub(super) enum Held {
     Colors(Vec<Color>),
 }
 
-/// The numbers or colours of a label file, and its size. Grey stored as three equal channels or in
-/// 16 bits, of which 8 are used, is numbers.
+/// The numbers or colours of a label file, and its size. Grey stored as three equal channels is
+/// numbers, unless the classes have colours of their own and every pixel is one of these: a mask of
+/// black and white of a set in colours. With `values` it is numbers in any case. 16 bits, of which 8
+/// are used, are numbers.
 ///
 /// # Errors
-/// [`Error::Label`] for a PNG of another kind; [`Error::Decode`], [`Error::Io`], [`Error::Limit`].
-pub(super) fn held(path: &Path, options: &DecodeOptions) -> Result<(ImageSize, Held)> {
-    let Stored { size, color, depth, samples } = stored(path, options)?;
+/// [`Error::Label`] for a file of another kind; [`Error::Decode`], [`Error::Io`], [`Error::Limit`].
+pub(super) fn held(
+    path: &Path,
+    options: &DecodeOptions,
+    classes: &Classes,
+    values: Option<&[u8]>,
+) -> Result<(ImageSize, Held)> {
+    let by_number = values.is_some() || !classes.has_own_palette();
+    let bytes = read(path, options)?;
+    if !bytes.starts_with(b"\x89PNG") {
+        return of_another_kind(&bytes, path, options, |colors| {
+            by_color(colors, classes, by_number)
+        });
+    }
+    let Stored { size, color, depth, samples, palette } = stored_bytes(&bytes, path, options)?;
+    if !by_number && color == ColorType::Indexed {
+        warn_of_order(path, &samples, &palette, classes);
+    }
     let samples = match depth {
         BitDepth::Sixteen => low_bytes(&samples).ok_or_else(|| Error::Label {
             path: path.into(),
@@ -88,11 +116,8 @@ pub(super) fn held(path: &Path, options: &DecodeOptions) -> Result<(ImageSize, H
     };
     let colors = |channels: usize| -> Held {
         let pixels = samples.chunks_exact(channels);
-        let colors: Vec<Color> = pixels.map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect();
-        match colors.iter().all(|[red, green, blue]| red == green && green == blue) {
-            true => Held::Numbers(colors.into_iter().map(|[level, ..]| level).collect()),
-            false => Held::Colors(colors),
-        }
+        let colors = pixels.map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect();
+        by_color(colors, classes, by_number)
     };
     let held = match color {
         ColorType::Grayscale | ColorType::Indexed => Held::Numbers(samples),
@@ -105,14 +130,79 @@ pub(super) fn held(path: &Path, options: &DecodeOptions) -> Result<(ImageSize, H
     Ok((size, held))
 }
 
+/// Pixels of three channels: colours, or the numbers that three equal channels stand for.
+fn by_color(colors: Vec<Color>, classes: &Classes, by_number: bool) -> Held {
+    let mut known = [false; 256];
+    for &[red, green, blue] in &classes.palette {
+        known[usize::from(red)] |= red == green && green == blue;
+    }
+    let grey = colors.iter().all(|[red, green, blue]| red == green && green == blue);
+    let of_palette = || colors.iter().all(|[level, ..]| known[usize::from(*level)]);
+    match grey && (by_number || !of_palette()) {
+        true => Held::Numbers(colors.into_iter().map(|[level, ..]| level).collect()),
+        false => Held::Colors(colors),
+    }
+}
+
+/// Warns of a file whose palette has the colours of the classes in another order than they: programs
+/// that sort palettes leave such files, and the numbers in them are not the classes.
+fn warn_of_order(path: &Path, samples: &[u8], palette: &[Color], classes: &Classes) {
+    let mut used = [false; 256];
+    samples.iter().for_each(|&index| used[usize::from(index)] = true);
+    let pairs = palette.iter().enumerate().filter(|(index, _)| used[*index]);
+    let mut others =
+        pairs.clone().filter(|(index, color)| classes.palette.get(*index) != Some(*color));
+    if pairs.clone().all(|(_, color)| classes.palette.contains(color))
+        && let Some((index, color)) = others.next()
+    {
+        warn_once(path, "palettes in another order than the classes", || {
+            format!(
+                "index {index} has the colour {color:?} of another class: the numbers are taken, not the colours"
+            )
+        });
+    }
+}
+
+/// The numbers or colours of a TIFF or BMP.
+fn of_another_kind(
+    bytes: &[u8],
+    path: &Path,
+    options: &DecodeOptions,
+    by_color: impl Fn(Vec<Color>) -> Held,
+) -> Result<(ImageSize, Held)> {
+    let fault = |what: String| Error::Label { path: path.into(), what };
+    if bytes.starts_with(&[0xff, 0xd8]) {
+        return Err(fault("a JPEG, which changes numbers and colours, expected a PNG".into()));
+    }
+    let options =
+        DecodeOptions { radiometric: RadiometricMode::Raw, page: None, ..options.clone() };
+    let image = decode_bytes(bytes, path, &options)?;
+    let (size, channels) = (image.size(), image.channels());
+    let held = match (image.into_pixels(), channels) {
+        (Pixels::U8(numbers), 1) => Held::Numbers(numbers),
+        (Pixels::U8(samples), 3) => by_color(samples.as_chunks::<3>().0.to_vec()),
+        (Pixels::U16(samples), 1) => {
+            let narrow = samples.into_iter().map(u8::try_from).collect::<Result<_, _>>();
+            Held::Numbers(narrow.map_err(|_| {
+                fault("expected a mask of 8 bits, found values above 255 in 16 bits".into())
+            })?)
+        }
+        (_, channels) => {
+            let what = "expected a mask of 8 bits in 1 or 3 channels, found";
+            return Err(fault(format!("{what} {channels} channels of another type")));
+        }
+    };
+    Ok((size, held))
+}
+
 /// 16-bit samples that fit 8 bits.
 fn low_bytes(samples: &[u8]) -> Option<Vec<u8>> {
     let pairs = samples.as_chunks::<2>().0;
     pairs.iter().map(|&[high, low]| (high == 0).then_some(low)).collect()
 }
 
-/// Reads the labels of an image of `size` from a PNG of 8 bits or fewer, grey or with a palette,
-/// whose numbers are classes; `classes.remap` is applied. A PNG of colours has the classes of these
+/// Reads the labels of an image of `size` from a PNG (or TIFF, BMP) of 8 bits or fewer, grey or with a
+/// palette, whose numbers are classes; `classes.remap` is applied. A PNG of colours has the classes of these
 /// colours in `classes.palette`.
 ///
 /// # Errors
@@ -125,7 +215,7 @@ pub fn read_mask(
     classes: &Classes,
     options: &DecodeOptions,
 ) -> Result<ClassMap> {
-    let (found, held) = held(path, options)?;
+    let (found, held) = held(path, options, classes, None)?;
     if found != size {
         let what = format!("expected a mask of {size}, the size of its image, found {found}");
         return Err(Error::Label { path: path.into(), what });
@@ -191,7 +281,7 @@ pub(super) fn labels(
 
 /// The fourth channel of an 8-bit picture of four channels: in MFNet, the thermal image.
 pub(super) fn fourth_channel(path: &Path, options: &DecodeOptions) -> Result<Image> {
-    let Stored { size, color, depth, samples } = stored(path, options)?;
+    let Stored { size, color, depth, samples, .. } = stored(path, options)?;
     if (color, depth) != (ColorType::Rgba, BitDepth::Eight) {
         return Err(Error::Entry {
             path: path.into(),
