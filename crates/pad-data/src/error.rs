@@ -13,7 +13,7 @@ use pad_ops::{
 #[non_exhaustive]
 pub enum Error {
     /// A file or folder could not be read or written.
-    #[error("{}: {cause}", at(path))]
+    #[error("{}: {cause}", shown_path(path))]
     Io {
         /// The file or folder.
         path: PathBuf,
@@ -21,7 +21,7 @@ pub enum Error {
         cause: std::io::Error,
     },
     /// A file is not the image it claims to be (truncated, damaged).
-    #[error("{}: cannot decode: {cause}", at(path))]
+    #[error("{}: cannot decode: {cause}", shown_path(path))]
     Decode {
         /// The file.
         path: PathBuf,
@@ -29,7 +29,7 @@ pub enum Error {
         cause: image::ImageError,
     },
     /// A valid file of a kind that is not supported.
-    #[error("{}: {what} is not supported", at(path))]
+    #[error("{}: {what} is not supported", shown_path(path))]
     Unsupported {
         /// The file.
         path: PathBuf,
@@ -37,7 +37,7 @@ pub enum Error {
         what: String,
     },
     /// A file exceeds a limit.
-    #[error("{}: {what} is {found}, the limit is {limit}", at(path))]
+    #[error("{}: {what} is {found}, the limit is {limit}", shown_path(path))]
     Limit {
         /// The file.
         path: PathBuf,
@@ -49,7 +49,7 @@ pub enum Error {
         found: u64,
     },
     /// An image is smaller than can be used.
-    #[error("{}: the image is {found}, at least {min}x{min} is needed", at(path))]
+    #[error("{}: the image is {found}, at least {min}x{min} is needed", shown_path(path))]
     TooSmall {
         /// The file.
         path: PathBuf,
@@ -59,7 +59,7 @@ pub enum Error {
         min: usize,
     },
     /// An image holds an infinite value.
-    #[error("{}: pixel (row {row}, column {column}) is {value}", at(path))]
+    #[error("{}: pixel (row {row}, column {column}) is {value}", shown_path(path))]
     NotFinite {
         /// The file.
         path: PathBuf,
@@ -71,13 +71,13 @@ pub enum Error {
         value: f32,
     },
     /// All pixels of an image are without data.
-    #[error("{}: expected pixels with data, found nodata, NaN or absent tiles alone", at(path))]
+    #[error("{}: expected pixels with data, found nodata, NaN or absent tiles alone", shown_path(path))]
     NoData {
         /// The file.
         path: PathBuf,
     },
     /// A folder holds no image.
-    #[error("{}: no image found (looked for {looked_for})", at(path))]
+    #[error("{}: no image found (looked for {looked_for})", shown_path(path))]
     NoImages {
         /// The folder.
         path: PathBuf,
@@ -85,7 +85,7 @@ pub enum Error {
         looked_for: &'static str,
     },
     /// A text file's line is malformed.
-    #[error("{}:{line}: {what}", at(path))]
+    #[error("{}:{line}: {what}", shown_path(path))]
     Line {
         /// The file.
         path: PathBuf,
@@ -95,7 +95,7 @@ pub enum Error {
         what: String,
     },
     /// A label does not fit its image or its classes.
-    #[error("{}: {what}", at(path))]
+    #[error("{}: {what}", shown_path(path))]
     Label {
         /// The image, or the file of its labels.
         path: PathBuf,
@@ -105,7 +105,7 @@ pub enum Error {
     /// More elements of a set cannot be used than is allowed.
     #[error(
         "{}: {bad} of {of} {what} cannot be used, more than the allowed share {allowed}; first: {first}",
-        at(path)
+        shown_path(path)
     )]
     TooManyFaults {
         /// The file or folder of the set.
@@ -122,7 +122,7 @@ pub enum Error {
         first: String,
     },
     /// A file's content is not what is needed.
-    #[error("{}: {what}", at(path))]
+    #[error("{}: {what}", shown_path(path))]
     Entry {
         /// The file.
         path: PathBuf,
@@ -130,7 +130,7 @@ pub enum Error {
         what: String,
     },
     /// Two files would have one name, and one file of regions.
-    #[error("{}: expected one file of the stem `{stem}`, found also {}", at(first), at(second))]
+    #[error("{}: expected one file of the stem `{stem}`, found also {}", shown_path(first), shown_path(second))]
     SameStem {
         /// The file that comes first.
         first: PathBuf,
@@ -140,7 +140,7 @@ pub enum Error {
         stem: String,
     },
     /// A file is not what the manifest says of it.
-    #[error("{}: expected {what} {expected} by the manifest, found {found}", at(path))]
+    #[error("{}: expected {what} {expected} by the manifest, found {found}", shown_path(path))]
     Changed {
         /// The file.
         path: PathBuf,
@@ -152,7 +152,7 @@ pub enum Error {
         found: String,
     },
     /// The download of a source is not there.
-    #[error("{}: {source_name} is not found (looked for {looked_for})", at(path))]
+    #[error("{}: {source_name} is not found (looked for {looked_for})", shown_path(path))]
     NoDownload {
         /// The folder that was searched.
         path: PathBuf,
@@ -164,7 +164,7 @@ pub enum Error {
     /// A folder to be written holds files of something else.
     #[error(
         "{}: expected files of this set alone, found {files} others, the first is {first}",
-        at(path)
+        shown_path(path)
     )]
     Foreign {
         /// The folder.
@@ -175,7 +175,7 @@ pub enum Error {
         first: String,
     },
     /// A file's inner structure is wrong at a known place.
-    #[error("{}: byte {at}: {what}", at(path))]
+    #[error("{}: byte {at}: {what}", shown_path(path))]
     Structure {
         /// The file.
         path: PathBuf,
@@ -185,7 +185,7 @@ pub enum Error {
         what: String,
     },
     /// Two images would have the same RoI file.
-    #[error("{} and {} share the RoI file {}: rename one of them", at(first), at(second), at(roi))]
+    #[error("{} and {} share the RoI file {}: rename one of them", shown_path(first), shown_path(second), shown_path(roi))]
     SharedRoiFile {
         /// The first image.
         first: PathBuf,
@@ -319,7 +319,7 @@ fn is_of_the_machine(cause: &std::io::Error) -> bool {
 }
 
 /// A path, safe to print: names of files may hold line breaks and the codes of terminals.
-pub(crate) fn at(path: &Path) -> String {
+pub(crate) fn shown_path(path: &Path) -> String {
     shown_up_to(&path.display().to_string(), 4096).to_string()
 }
 

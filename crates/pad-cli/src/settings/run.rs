@@ -1,6 +1,6 @@
 //! The settings that every training run has.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use pad::{
     AdapterConfig, AdapterKind, AdapterNorm, LoraConfig, LoraTarget, MatmulPrecision, Scale,

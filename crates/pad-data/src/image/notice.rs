@@ -9,7 +9,7 @@ use std::{
 
 use tracing::warn;
 
-use crate::error::at;
+use crate::error::shown_path;
 
 /// Files that are named for each kind of notice; of the others, only that there are some.
 const NAMED: usize = 20;
@@ -28,7 +28,7 @@ pub(crate) fn warn_once(path: &Path, kind: &'static str, what: impl FnOnce() -> 
         (files.len() <= NAMED && files.insert(hasher.finish())).then_some(files.len())
     };
     match reported {
-        Some(count) if count <= NAMED => warn!("{}: {}", at(path), what()),
+        Some(count) if count <= NAMED => warn!("{}: {}", shown_path(path), what()),
         Some(_) => warn!("more files with {kind}, which are not named"),
         None => {}
     }

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     Error, Result,
     dataset::Dataset,
-    error::at,
+    error::shown_path,
     image::{DecodeOptions, EXTENSIONS, Image, decode_collapsed},
 };
 
@@ -231,7 +231,7 @@ impl Entry {
                     && self.is_link
                     && !is_image(&self.name) =>
             {
-                warn!("{}: a symbolic link that leads nowhere is ignored", at(&self.path));
+                warn!("{}: a symbolic link that leads nowhere is ignored", shown_path(&self.path));
                 Ok(None)
             }
             Err(cause) => Err(Error::Io { path: self.path.clone(), cause }),
@@ -289,7 +289,7 @@ impl OtherKinds {
                 self.0.iter().map(|(ending, count)| format!("{count} .{ending}")).collect();
             warn!(
                 "{}: {all} files of kinds that are not read are left out ({})",
-                at(root),
+                shown_path(root),
                 kinds.join(", ")
             );
         }
