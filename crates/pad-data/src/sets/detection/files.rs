@@ -127,8 +127,8 @@ impl DetectionSet {
         options: &DetectionOptions,
     ) -> Result<Self> {
         let labels = labels.as_ref();
-        let (images, names) = (of_folder(images.as_ref())?, yolo::Names::in_folder(labels));
-        Self::new(labels, yolo::read(images, &[labels.into()], &names, options)?)
+        let (places, names) = (yolo::Places::in_folder(labels), yolo::Names::in_folder(labels));
+        Self::new(labels, yolo::read(of_folder(images.as_ref())?, &places, &names, options)?)
     }
 
     /// The file of image `index`; `None` beyond the end.

@@ -1,13 +1,15 @@
 //! The text files of YOLO: a line for each box. Layouts of Ultralytics, Roboflow, CVAT and Darknet.
 
 mod line;
+mod places;
 mod yaml;
 
 use std::{
     fs,
-    path::{Component, Path, PathBuf},
+    path::{Path, PathBuf},
 };
 
+pub(in super::super) use self::places::Places;
 use self::yaml::Data;
 use super::super::{
     BoxClasses, LeftOut,
@@ -62,7 +64,11 @@ fn open(root: &Path, split: &str, options: &DetectionOptions) -> Result<Opened> 
         data: data.as_ref().and_then(|(data, file)| Some((data.names.clone()?, file.clone()))),
         extra: data.as_ref().map_or(0, |(data, _)| data.extra),
     };
-    read(images, &labels, &names, options)
+    let places = match options.images {
+        Some(_) => Places::of_images_elsewhere(labels),
+        None => Places::of_set(root, labels),
+    };
+    read(images, &places, &names, options)
 }
 
 /// Where names of classes are looked for.
@@ -203,18 +209,17 @@ fn placed(root: &Path, base: Option<&str>, place: &str) -> Option<PathBuf> {
     places.into_iter().find(|place| place.exists())
 }
 
-/// Reads images and their text files, which lie in one of the folders `labels`, beside the images,
-/// or in a folder `labels` where theirs is called `images`.
+/// Reads images and their text files.
 pub(in super::super) fn read(
     images: Vec<Listed>,
-    labels: &[PathBuf],
+    places: &Places,
     names: &Names,
     options: &DetectionOptions,
 ) -> Result<Opened> {
     options.validate()?;
     options.without_masks("YOLO")?;
     let all_names = names.read(options)?;
-    let path = labels.first().map_or(Path::new(""), PathBuf::as_path);
+    let path = places.folder();
     let classes = options.classes_of(None, Numbers::Ours, || {
         BoxClasses::named(distinct(&all_names))
             .map_err(|error| Error::Entry { path: path.into(), what: error.to_string() })
@@ -226,7 +231,7 @@ pub(in super::super) fn read(
     let mut found = Vec::with_capacity(all);
     let mut first_missed = None;
     for image in images {
-        let (file, missed) = labels_of(labels, &image);
+        let (file, missed) = places.of(&image);
         if file.is_none() {
             left_out.unlabelled += 1;
             first_missed = first_missed.or(missed);
@@ -277,23 +282,6 @@ pub(in super::super) fn read(
     }
     let left_out = assembly.close(path, "boxes")?;
     Ok(Opened { entries, classes, left_out })
-}
-
-/// The file of an image's labels, or the first place where it was looked for.
-fn labels_of(labels: &[PathBuf], image: &Listed) -> (Option<PathBuf>, Option<PathBuf>) {
-    let below = Path::new(&image.name).with_extension("txt");
-    let mut places: Vec<PathBuf> = labels.iter().map(|folder| folder.join(&below)).collect();
-    let parts: Vec<Component<'_>> = image.path.components().collect();
-    let folder = parts.iter().rposition(|part| part.as_os_str() == "images");
-    if let Some(folder) = folder {
-        let beside = parts[..folder].iter().collect::<PathBuf>().join("labels");
-        places.push(
-            beside.join(parts[folder + 1..].iter().collect::<PathBuf>()).with_extension("txt"),
-        );
-    }
-    places.push(image.path.with_extension("txt"));
-    let found = places.iter().find(|place| place.is_file()).cloned();
-    (found, places.into_iter().next())
 }
 
 /// Names that differ: one that occurs again has its number added.
