@@ -48,6 +48,10 @@ fn other_spellings_of_values_are_read() {
         ("\"image_id\": 1,", "\"image_id\": \"1\","),
         ("\"image_id\": 1,", "\"image_id\": 1.0,"),
         ("\"bbox\": [30, 20, 24, 24]", "\"bbox\": [\"30\", 20.0, \"24.0\", 2.4e1]"),
+        ("[30, 20, 24, 24]", "{\"height\": 24, \"width\": 24, \"y\": 20, \"x\": 30}"),
+        ("[30, 20, 24, 24]", "{\"top\": 20, \"h\": 24, \"left\": \"30\", \"w\": 24.0}"),
+        ("[30, 20, 24, 24]", "{\"ymax\": 44, \"ymin\": 20, \"xmax\": 54, \"xmin\": 30}"),
+        ("[30, 20, 24, 24]", "{\"x1\": 30, \"y1\": 20, \"x2\": 54, \"y2\": 44}"),
         ("\"area\": 576", "\"area\": null"),
         ("\"area\": 576", "\"area\": NaN"),
         ("\"area\": 576", "\"attributes\": {\"occluded\": false}"),
@@ -218,6 +222,19 @@ fn one_bad_element_does_not_cost_the_whole() {
         }
         let allowing = DetectionOptions { max_faulty: 0.5, ..options.clone() };
         assert!(open_at(folder.path(), "train", "auto", &allowing).is_ok(), "{to}");
+    }
+    // Names that do not say what is what, in whichever order: a box is not guessed.
+    for named in ["{\"cx\": 30, \"cy\": 20, \"w\": 24, \"h\": 24}", "{\"x\": 30, \"y\": 20}"] {
+        let alone = |text: String| text.replace("\"segmentation\"", "\"none\"");
+        let folder = coco(|text| alone(text).replacen("[30, 20, 24, 24]", named, 1));
+        let set = train(&folder).unwrap();
+        assert_eq!((boxes(&set).concat().len(), set.left_out().faulty), (5, 1), "{named}");
+        let strict = DetectionOptions { max_faulty: 0.0, ..options.clone() };
+        let refused = text(open_at(folder.path(), "train", "auto", &strict), &folder);
+        assert!(
+            refused.ends_with("annotation 1 (image 1, im000.png): expected a box, found none"),
+            "{refused}"
+        );
     }
     // An element that is no object at all.
     let folder = coco(|text| text.replacen("\"annotations\": [", "\"annotations\": [null, ", 1));
