@@ -14,7 +14,7 @@ use super::super::{
     assembly::{Assembly, Labelled},
     entry::{DetectionOptions, Entry, Numbers, Opened, first_folder, header_size},
     listed::{Listed, of_folder, of_list},
-    xml::{child, children, is_yes, number, text, with_document},
+    xml::{child, children, content, is_yes, number, text, with_document},
 };
 use crate::{
     Error, Result,
@@ -194,14 +194,15 @@ fn page(path: &Path) -> Result<Page> {
 
 /// One object. Rows and columns count from 1, and the last ones belong to it. Errors are texts.
 fn labelled(object: Node<'_, '_>) -> Result<Labelled, String> {
-    let name = child(object, "name")?.text().unwrap_or_default().trim();
+    let name = content(child(object, "name")?);
+    let name = name.trim();
     if name.is_empty() {
         return Err("`name`: expected a name, found none".into());
     }
     Ok(Labelled {
         name: name.into(),
         bbox: edges(object)?,
-        difficult: is_yes(text(object, "difficult")),
+        difficult: is_yes(text(object, "difficult").as_deref()),
     })
 }
 
