@@ -127,6 +127,11 @@ impl Categories {
         Ok(Self { list })
     }
 
+    /// Whether neither the list of the file nor an annotation names one.
+    pub(super) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
     /// All as classes.
     ///
     /// # Errors

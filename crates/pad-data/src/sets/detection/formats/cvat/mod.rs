@@ -17,8 +17,8 @@ use self::{
     tracks::{Tracks, tracks},
 };
 use super::super::{
-    BoxClasses, LeftOut,
-    assembly::{Assembly, Labelled},
+    LeftOut,
+    assembly::{Assembly, Labelled, classes_named},
     entry::{DetectionOptions, Entry, Numbers, Opened, header_size},
     pictures::Pictures,
     xml::{attribute, children, with_document},
@@ -194,9 +194,13 @@ fn read(
         .flat_map(|image| image.objects.iter().flatten().map(|object| object.name.clone()))
         .collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let classes = options.classes_of(None, Numbers::Ours, || {
-        BoxClasses::named(names.iter().copied()).map_err(|error| fault(error.to_string()))
-    })?;
+    let first = || {
+        kept.iter().find_map(|image| {
+            let what = image.objects.iter().find_map(|object| object.as_ref().err())?;
+            Some(fault(format!("{}: {what}", image.name)))
+        })
+    };
+    let classes = options.classes_of(None, Numbers::Ours, || classes_named(&names, path, first))?;
     let folders = match &options.images {
         Some(folder) => vec![folder.clone()],
         None => {

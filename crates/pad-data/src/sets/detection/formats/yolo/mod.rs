@@ -27,14 +27,20 @@ use crate::{
     },
 };
 
+/// The file of the names of classes, one a line.
+const LIST: &str = "classes.txt";
+
 pub(super) const FORMAT: Format<DetectionOptions, Opened> = Format {
     name: "yolo",
-    looks_for: Some("labels, SPLIT/labels or data.yaml"),
+    looks_for: Some("labels, SPLIT/labels, data.yaml, classes.txt or SPLIT/classes.txt"),
     matches: |root, split| {
-        let in_part =
-            names_of(split).into_iter().any(|name| root.join(name).join("labels").is_dir());
+        let in_part = |part: String| {
+            let part = root.join(part);
+            part.join("labels").is_dir() || part.join(LIST).is_file()
+        };
         root.join("labels").is_dir()
-            || in_part
+            || root.join(LIST).is_file()
+            || names_of(split).into_iter().any(in_part)
             || data_file(root).is_some()
             || names_file(root).is_some()
     },
@@ -92,7 +98,7 @@ impl Names {
 
     /// The names that the numbers in the files mean; those of the options, if there is no file.
     fn read(&self, options: &DetectionOptions) -> Result<Vec<String>> {
-        let list = self.folders.iter().map(|folder| folder.join("classes.txt"));
+        let list = self.folders.iter().map(|folder| folder.join(LIST));
         let list = list.into_iter().find(|file| file.is_file()).or_else(|| self.file.clone());
         match (list, &self.data) {
             (Some(list), data) => {
@@ -114,10 +120,7 @@ impl Names {
                 if !given.is_empty() {
                     return Ok(given);
                 }
-                let path = self
-                    .folders
-                    .first()
-                    .map_or_else(PathBuf::new, |first| first.join("classes.txt"));
+                let path = self.folders.first().map_or_else(PathBuf::new, |first| first.join(LIST));
                 let folders =
                     self.folders.iter().skip(1).map(|folder| folder.display().to_string());
                 let others: Vec<String> = folders.collect();
@@ -309,6 +312,10 @@ fn lines(path: &Path) -> Result<Vec<String>> {
     if names.is_empty() {
         let what = "expected names of classes, one a line, found none".into();
         return Err(Error::Entry { path: path.into(), what });
+    }
+    if let Some(blank) = names.iter().position(String::is_empty) {
+        let what = format!("expected the name of class {blank}, found an empty line");
+        return Err(Error::Line { path: path.into(), line: blank + 1, what });
     }
     Ok(names)
 }
