@@ -142,6 +142,8 @@ fn other_spellings_of_values_are_read() {
         ("\"file_name\": \"", "\"file_name\": \".\\\\"),
         ("\"file_name\": \"", "\"file_name\": \"C:\\\\data\\\\"),
         ("\"file_name\": \"", "\"file_name\": \"/data/local-files/?d=upload/"),
+        (".png\"", ".png?token=1&size=2\""),
+        ("\"file_name\": \"im000.png", "\"file_name\": \"https://host/train/im000.png?v=1#top"),
         ("im000.png", "IM000.PNG"),
         ("im000.png", "i%6D000.png"),
     ] {

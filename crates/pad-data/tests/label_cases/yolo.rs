@@ -115,6 +115,33 @@ fn layouts_of_yolo_are_found() {
         fs::write(folder.path().join(name), text).unwrap();
         assert_eq!(as_is(train(&folder).unwrap()), expected(), "{train_at}");
     }
+    // A text that is repeated in `data.yaml`.
+    let folder = copy("N10label");
+    let told = "train: &t images/train\nval: *t\nnames: [person, car]";
+    fs::write(folder.path().join("data.yaml"), told).unwrap();
+    let set = open_at(folder.path(), "val", "auto", &Default::default()).unwrap();
+    assert_eq!(as_is(set), expected());
+    // Images and labels together, with the names above or among them.
+    for names_at in ["classes.txt", "train/classes.txt"] {
+        let folder = tempfile::tempdir().unwrap();
+        let part = folder.path().join("train");
+        copy_all(&case("N10label/images/train"), &part);
+        copy_all(&case("N10label/labels/train"), &part);
+        fs::write(folder.path().join(names_at), "person\ncar\n").unwrap();
+        assert_eq!(as_is(train(&folder).unwrap()), expected(), "{names_at}");
+    }
+    // A line without a name is named.
+    for (told, class) in [("\nperson\ncar\n", 0), ("person\r\n \r\ncar", 1)] {
+        let folder = copy("N10label");
+        fs::write(folder.path().join("classes.txt"), told).unwrap();
+        let line = class + 1;
+        assert_eq!(
+            text(train(&folder), &folder),
+            format!(
+                "ROOT/classes.txt:{line}: expected the name of class {class}, found an empty line"
+            )
+        );
+    }
     // No names at all: the message says where they may stand; names that are given count.
     let folder = copy("N10label");
     fs::remove_file(folder.path().join("classes.txt")).unwrap();
