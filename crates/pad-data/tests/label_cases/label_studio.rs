@@ -128,8 +128,8 @@ fn a_task_of_several_images_says_which_is_meant() {
         let folder = pairs(|_| fields.clone());
         assert_eq!(
             text(open_at(folder.path(), "train", "label-studio", &options), &folder),
-            "ROOT/train.json: task 1: expected one image, or regions whose `to_name` is its field, found images in \
-             `colour`, `thermal`",
+            "ROOT/train.json: task 1: expected one image, or regions whose `to_name` is its field, \
+             found images in `colour`, `thermal`",
             "{fields:?}"
         );
     }
@@ -190,7 +190,8 @@ fn tasks_that_cannot_be_used_are_counted() {
         "ROOT/train.json: expected annotations of some of 1 tasks, found none"
     );
     let key = json!({ "x": 5, "y": 5, "width": 1, "keypointlabels": ["a"] });
-    let points = json!([{ "data": { "image": "im000.png" }, "annotations": [{ "result": [result(&key, "k")] }] }]);
+    let results = json!([{ "result": [result(&key, "k")] }]);
+    let points = json!([{ "data": { "image": "im000.png" }, "annotations": results }]);
     assert_eq!(refused(points), "ROOT/train.json: expected regions with labels, found none");
     let strange = refused(json!([1, { "data": { "text": "a" } }]));
     assert!(strange.contains("task 1: expected an object"), "{strange}");

@@ -52,7 +52,7 @@ impl DetectionSet {
     /// | `label-studio` | JSON or JSON-MIN of Label Studio, where `coco` has its file; images as `coco` | any |
     /// | `cvat` | `annotations.xml` with subsets, `SPLIT.xml` or `SPLIT/annotations.xml`; images in `images/SPLIT`, `SPLIT`, `images` or the folder; frames of a video as `frame_000000.png` | any |
     /// | `voc` | `Annotations/SPLIT`, `SPLIT/Annotations` or `Annotations` (also `annotations`, `xmls`), or XML files beside the images; images in `SPLIT/images`, `images/SPLIT`, `SPLIT/JPEGImages`, `JPEGImages/SPLIT` or `SPLIT`, or those of `ImageSets/Main/SPLIT.txt` | any |
-    /// | `yolo` | `labels/SPLIT/NAME.txt`, images in `images/SPLIT`; `SPLIT/labels` and `SPLIT/images`; the places in `data.yaml`; a list `SPLIT.txt`. Names in `classes.txt`, `obj.names` or `data.yaml` | any |
+    /// | `yolo` | `labels/SPLIT/NAME.txt`, images in `images/SPLIT`; `SPLIT/labels` and `SPLIT/images`; the places in `data.yaml`; a list `SPLIT.txt`; both together in `SPLIT`. Names in `classes.txt`, `obj.names` or `data.yaml` | any |
     ///
     /// Classes, unless others are requested, are those of the set; of `flir`, `hit-uav` and `llvip`
     /// [`BoxClasses::flir`], [`BoxClasses::hit_uav`], [`BoxClasses::llvip`].
