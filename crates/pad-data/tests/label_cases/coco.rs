@@ -5,8 +5,9 @@ use std::fs;
 use pad_data::{
     Dataset, Error,
     image::DecodeOptions,
-    sets::detection::{BadBoxes, BoxClasses, DetectionOptions, LeftOut, Object},
+    sets::detection::{BadBoxes, BoxClasses, DetectionOptions, DetectionSet, LeftOut, Object},
 };
+use tempfile::TempDir;
 
 use super::support::{
     SQUARE, boxes, case, check_square, classes, coco, copy, copy_all, labels, names, open, open_at,
@@ -37,6 +38,80 @@ fn values_count_by_their_meaning() {
     assert_eq!(texts, ["im000", "im001", "im002", "im003", "im004", "im005"]);
 }
 
+/// Case N00 with other ids of its images, and other names of them in the annotations.
+fn with_ids(id: impl Fn(usize) -> String, by: impl Fn(usize) -> String) -> TempDir {
+    coco(|text| {
+        (1..=6).fold(text, |text, place| {
+            let listed = format!("{{\"id\": {place}, \"file_name\"");
+            let named = format!("\"image_id\": {place},");
+            assert!(text.contains(&listed) && text.contains(&named), "{place}");
+            let text = text.replace(&listed, &format!("{{\"id\": {}, \"file_name\"", id(place)));
+            text.replace(&named, &format!("\"image_id\": {},", by(place)))
+        })
+    })
+}
+
+#[test]
+fn ids_of_digits_are_kept_as_they_are() {
+    let texts = |set: &DetectionSet| -> Vec<String> {
+        labels(set).iter().map(|image| image.coco_id().to_string()).collect()
+    };
+    let long = |place: usize| format!("\"{place:06}\"");
+    let quoted = |place: usize| format!("\"{place}\"");
+    let number = |place: usize| place.to_string();
+    let all: [(&dyn Fn(usize) -> String, &dyn Fn(usize) -> String, &str); 7] = [
+        (&long, &long, "00000"),
+        (&long, &number, "00000"),
+        (&long, &quoted, "00000"),
+        (&number, &long, ""),
+        (&number, &quoted, ""),
+        (&quoted, &number, ""),
+        (&quoted, &long, ""),
+    ];
+    for (id, by, start) in all {
+        let folder = with_ids(id, by);
+        let set = train(&folder).unwrap();
+        check_square(&set, 6);
+        assert_eq!(classes(&set), [0, 1, 0, 1, 0, 1]);
+        let expected: Vec<String> = (1..=6).map(|place| format!("{start}{place}")).collect();
+        assert_eq!(texts(&set), expected);
+        let ids: Vec<i64> = labels(&set).iter().map(|image| image.id).collect();
+        assert_eq!(ids, [1, 2, 3, 4, 5, 6]);
+    }
+    // Ids that mean one number are different all the same.
+    for (first, second, expected) in [
+        ("\"01\"", "\"1\"", ["1", "3", "4", "5", "6", "01"]),
+        ("\"1e1\"", "\"10\"", ["3", "4", "5", "6", "10", "1e1"]),
+        ("\"1.0\"", "1", ["1", "3", "4", "5", "6", "1.0"]),
+    ] {
+        let of = |place: usize| match place {
+            1 => first.to_string(),
+            2 => second.to_string(),
+            _ => place.to_string(),
+        };
+        let folder = with_ids(of, of);
+        let set = train(&folder).unwrap();
+        check_square(&set, 6);
+        assert_eq!(texts(&set), expected);
+        // The image of the first id is `im000.png`, and its object a person.
+        assert_eq!((set.info(5).unwrap().name.as_str(), classes(&set)[5]), ("im000.png", 0));
+    }
+    // A number that two of them mean is neither.
+    let of = |place: usize| match place {
+        1 => "\"01\"".to_string(),
+        2 => "\"001\"".to_string(),
+        _ => place.to_string(),
+    };
+    let by = |place: usize| if place == 1 { "1".to_string() } else { of(place) };
+    let set = train(&with_ids(of, by)).unwrap();
+    assert_eq!((boxes(&set).concat().len(), set.left_out().faulty), (5, 1));
+    // Categories, whose results have numbers.
+    let folder = replaced("{\"id\": 1, \"name\"", "{\"id\": \"01\", \"name\"");
+    let set = train(&folder).unwrap();
+    check_square(&set, 6);
+    assert_eq!((classes(&set), set.classes().id(0)), (vec![0, 1, 0, 1, 0, 1], Some(1)));
+}
+
 #[test]
 fn other_spellings_of_values_are_read() {
     for (from, to) in [
@@ -48,6 +123,10 @@ fn other_spellings_of_values_are_read() {
         ("\"image_id\": 1,", "\"image_id\": \"1\","),
         ("\"image_id\": 1,", "\"image_id\": 1.0,"),
         ("\"bbox\": [30, 20, 24, 24]", "\"bbox\": [\"30\", 20.0, \"24.0\", 2.4e1]"),
+        ("[30, 20, 24, 24]", "{\"height\": 24, \"width\": 24, \"y\": 20, \"x\": 30}"),
+        ("[30, 20, 24, 24]", "{\"top\": 20, \"h\": 24, \"left\": \"30\", \"w\": 24.0}"),
+        ("[30, 20, 24, 24]", "{\"ymax\": 44, \"ymin\": 20, \"xmax\": 54, \"xmin\": 30}"),
+        ("[30, 20, 24, 24]", "{\"x1\": 30, \"y1\": 20, \"x2\": 54, \"y2\": 44}"),
         ("\"area\": 576", "\"area\": null"),
         ("\"area\": 576", "\"area\": NaN"),
         ("\"area\": 576", "\"attributes\": {\"occluded\": false}"),
@@ -63,6 +142,8 @@ fn other_spellings_of_values_are_read() {
         ("\"file_name\": \"", "\"file_name\": \".\\\\"),
         ("\"file_name\": \"", "\"file_name\": \"C:\\\\data\\\\"),
         ("\"file_name\": \"", "\"file_name\": \"/data/local-files/?d=upload/"),
+        (".png\"", ".png?token=1&size=2\""),
+        ("\"file_name\": \"im000.png", "\"file_name\": \"https://host/train/im000.png?v=1#top"),
         ("im000.png", "IM000.PNG"),
         ("im000.png", "i%6D000.png"),
     ] {
@@ -218,6 +299,19 @@ fn one_bad_element_does_not_cost_the_whole() {
         }
         let allowing = DetectionOptions { max_faulty: 0.5, ..options.clone() };
         assert!(open_at(folder.path(), "train", "auto", &allowing).is_ok(), "{to}");
+    }
+    // Names that do not say what is what, in whichever order: a box is not guessed.
+    for named in ["{\"cx\": 30, \"cy\": 20, \"w\": 24, \"h\": 24}", "{\"x\": 30, \"y\": 20}"] {
+        let alone = |text: String| text.replace("\"segmentation\"", "\"none\"");
+        let folder = coco(|text| alone(text).replacen("[30, 20, 24, 24]", named, 1));
+        let set = train(&folder).unwrap();
+        assert_eq!((boxes(&set).concat().len(), set.left_out().faulty), (5, 1), "{named}");
+        let strict = DetectionOptions { max_faulty: 0.0, ..options.clone() };
+        let refused = text(open_at(folder.path(), "train", "auto", &strict), &folder);
+        assert!(
+            refused.ends_with("annotation 1 (image 1, im000.png): expected a box, found none"),
+            "{refused}"
+        );
     }
     // An element that is no object at all.
     let folder = coco(|text| text.replacen("\"annotations\": [", "\"annotations\": [null, ", 1));

@@ -42,6 +42,8 @@ fn cvat_xml_is_read() {
     let off = found[2][0].iter().zip([37.0, 22.0, 47.0, 42.0]).map(|(a, b)| (a - b).abs());
     assert!(off.into_iter().all(|off| off < 1e-9));
     assert!(found[3].is_empty());
+    // A tag is no shape.
+    assert_eq!(set.left_out().shapes, 1);
     check_square(&open_at(folder.path(), "val", "cvat", &Default::default()).unwrap(), 1);
     let none = text(open_at(folder.path(), "test", "cvat", &Default::default()), &folder);
     assert_eq!(
@@ -62,6 +64,52 @@ fn cvat_xml_is_read() {
     );
     let set = train(&folder).unwrap();
     assert_eq!((set.len(), set.left_out().images, set.left_out().faulty), (5, 1, 1));
+}
+
+#[test]
+fn shapes_of_cvat_become_the_boxes_around_them() {
+    let folder = tempfile::tempdir().unwrap();
+    copy_all(&case("N00/train"), &folder.path().join("images"));
+    let open = |shape: &str| {
+        let images: String = (0..6)
+            .map(|i| format!("<image id=\"{i}\" name=\"im00{i}.png\">{shape}</image>"))
+            .collect();
+        let text = format!("<annotations>{images}</annotations>");
+        fs::write(folder.path().join("annotations.xml"), text).unwrap();
+        open_at(folder.path(), "annotations.xml", "cvat", &Default::default()).unwrap()
+    };
+    // Half sides of the box around an ellipse of 16 and 8, turned by 45 degrees.
+    let half = (128.0_f64 + 32.0).sqrt();
+    let ellipse =
+        |turn: &str| format!("<ellipse label=\"a\" cx=\"40\" cy=\"30\" rx=\"16\" ry=\"8\"{turn}/>");
+    for (shape, expected) in [
+        (ellipse(""), [24.0, 22.0, 56.0, 38.0]),
+        (ellipse(" rotation=\"0\""), [24.0, 22.0, 56.0, 38.0]),
+        (ellipse(" rotation=\"90.0\""), [32.0, 14.0, 48.0, 46.0]),
+        (ellipse(" rotation=\"-180\""), [24.0, 22.0, 56.0, 38.0]),
+        (ellipse(" rotation=\"45\""), [40.0 - half, 30.0 - half, 40.0 + half, 30.0 + half]),
+        (
+            "<mask label=\"a\" left=\"30\" top=\"20\" width=\"24\" height=\"24\" rle=\"576\"/>"
+                .into(),
+            SQUARE,
+        ),
+    ] {
+        let found = boxes(&open(&shape))[0][0];
+        let off = found.iter().zip(expected).map(|(a, b)| (a - b).abs());
+        assert!(off.into_iter().all(|off| off < 1e-9), "{shape}: {found:?}");
+    }
+    // What covers no area is counted.
+    let square = "<box label=\"a\" xtl=\"30\" ytl=\"20\" xbr=\"54\" ybr=\"44\"/>";
+    for (shape, count) in [
+        ("<cuboid label=\"a\" xtl1=\"1\" ytl1=\"1\" xbr1=\"9\" ybr1=\"9\"/>", 6),
+        ("<skeleton label=\"a\"><points label=\"b\" points=\"1,1\"/></skeleton>", 6),
+        ("<polyline label=\"a\" points=\"1,1;2,2\"/><points label=\"a\" points=\"1,1\"/>", 12),
+        ("<tag label=\"a\"/>", 0),
+    ] {
+        let set = open(&format!("{square}{shape}"));
+        check_square(&set, 6);
+        assert_eq!((set.left_out().shapes, set.left_out().faulty), (count, 0), "{shape}");
+    }
 }
 
 /// `CVAT for video 1.1`: an object is a track over the frames.
@@ -102,4 +150,44 @@ fn tracks_of_a_video_are_read() {
     let set = open_at(folder.path(), "annotations.xml", "auto", &Default::default()).unwrap();
     assert_eq!((boxes(&set).concat().len(), set.left_out().faulty), (2, 1));
     assert_eq!(set.left_out().images, 1);
+    // A skeleton and a cuboid are counted, where they are seen.
+    let others = "<skeleton frame=\"0\" outside=\"0\"/><skeleton frame=\"1\" outside=\"1\"/>";
+    write(&format!(
+        "<track label=\"person\">{person}</track><track label=\"person\">{others}</track>\
+         <track label=\"car\"><cuboid frame=\"3\" outside=\"0\"/></track>"
+    ));
+    let set = open_at(folder.path(), "annotations.xml", "auto", &Default::default()).unwrap();
+    assert_eq!((boxes(&set).concat().len(), set.left_out().shapes), (2, 2));
+}
+
+/// Tasks of a project each count their frames from 0.
+#[test]
+fn tracks_of_several_tasks_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    for part in ["train", "val"] {
+        let images = folder.path().join("images").join(part);
+        fs::create_dir_all(&images).unwrap();
+        fs::copy(case("N00/train/im000.png"), images.join("frame_000000.png")).unwrap();
+    }
+    let track = |task: usize, part: &str| {
+        format!(
+            "<track label=\"person\" task_id=\"{task}\" subset=\"{part}\"><box frame=\"0\" outside=\"0\" \
+             xtl=\"30\" ytl=\"20\" xbr=\"54\" ybr=\"44\"/></track>"
+        )
+    };
+    let open = |tracks: &[String], split: &str| {
+        let text = format!("<annotations>{}</annotations>", tracks.concat());
+        fs::write(folder.path().join("annotations.xml"), text).unwrap();
+        open_at(folder.path(), split, "cvat", &Default::default())
+    };
+    let several =
+        "ROOT/annotations.xml: tracks of 2 tasks in one file, expected one: export each task alone";
+    let one_part = [track(3, "Train"), track(3, "Train"), track(8, "Train")];
+    assert_eq!(text(open(&one_part, "train"), &folder), several);
+    // A part of its own for each task; together they are not told apart.
+    let two_parts = [track(3, "Train"), track(8, "Validation")];
+    for split in ["train", "val"] {
+        check_square(&open(&two_parts, split).unwrap(), 1);
+    }
+    assert_eq!(text(open(&two_parts, "annotations.xml"), &folder), several);
 }

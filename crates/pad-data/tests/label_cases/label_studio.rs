@@ -94,7 +94,64 @@ fn shapes_of_label_studio_become_boxes() {
     });
     let set = train(&folder).unwrap();
     check_square(&set, 6);
-    assert_eq!(set.left_out().faulty, 1);
+    assert_eq!((set.left_out().faulty, set.left_out().shapes), (1, 5));
+}
+
+/// Tasks that show a thermal picture and one in colour, whose regions were drawn on `drawn_on`.
+fn pairs(drawn_on: impl Fn(usize) -> Vec<&'static str>) -> TempDir {
+    tasks(|index, name| {
+        let regions: Vec<Value> = drawn_on(index)
+            .iter()
+            .zip(["a", "b"])
+            .map(|(field, id)| {
+                let mut region = result(&square(label(index)), id);
+                region["to_name"] = json!(field);
+                region
+            })
+            .collect();
+        json!({ "data": { "colour": format!("rgb/{name}.jpg"), "note": "night", "thermal": name },
+            "annotations": [{ "result": regions }] })
+    })
+}
+
+#[test]
+fn a_task_of_several_images_says_which_is_meant() {
+    // The first one is of another name and is not there; a task without a region shows nothing.
+    let folder = pairs(|index| if index == 4 { vec![] } else { vec!["thermal"] });
+    let set = train(&folder).unwrap();
+    let found = boxes(&set);
+    assert_eq!((set.len(), found[4].len(), set.left_out().images), (6, 0, 0));
+    assert_eq!(found.concat(), [SQUARE; 5]);
+    // Names of neither, and of both.
+    let options = DetectionOptions { max_faulty: 0.0, ..Default::default() };
+    for fields in [vec!["img"], vec!["thermal", "colour"], vec![]] {
+        let folder = pairs(|_| fields.clone());
+        assert_eq!(
+            text(open_at(folder.path(), "train", "label-studio", &options), &folder),
+            "ROOT/train.json: task 1: expected one image, or regions whose `to_name` is its field, \
+             found images in `colour`, `thermal`",
+            "{fields:?}"
+        );
+    }
+    // One of six is tolerated, as any other fault.
+    let folder = pairs(|index| if index == 2 { vec!["img"] } else { vec!["thermal"] });
+    let set = train(&folder).unwrap();
+    assert_eq!((set.len(), set.left_out().images), (5, 1));
+    check_square(&set, 5);
+    // One image is meant whatever it is called, and whichever fields have its address.
+    let folder = tasks(|index, name| {
+        let mut region = result(&square(label(index)), "a");
+        region["to_name"] = json!("img");
+        json!({ "data": { "image": name, "preview": format!("{name}?small"), "text": "a" },
+            "annotations": [{ "result": [region] }] })
+    });
+    check_square(&train(&folder).unwrap(), 6);
+    // The short form does not say it.
+    let folder = tasks(
+        |index, name| json!({ "a": name, "b": format!("b/{name}.png"), "label": [square(label(index))] }),
+    );
+    let refused = text(train(&folder), &folder);
+    assert!(refused.contains("found images in `a`, `b`"), "{refused}");
 }
 
 #[test]
@@ -132,6 +189,10 @@ fn tasks_that_cannot_be_used_are_counted() {
         refused(json!([{ "data": { "image": "im000.png" } }])),
         "ROOT/train.json: expected annotations of some of 1 tasks, found none"
     );
+    let key = json!({ "x": 5, "y": 5, "width": 1, "keypointlabels": ["a"] });
+    let results = json!([{ "result": [result(&key, "k")] }]);
+    let points = json!([{ "data": { "image": "im000.png" }, "annotations": results }]);
+    assert_eq!(refused(points), "ROOT/train.json: expected regions with labels, found none");
     let strange = refused(json!([1, { "data": { "text": "a" } }]));
     assert!(strange.contains("task 1: expected an object"), "{strange}");
     assert!(strange.contains("task 2: expected the address of an image"), "{strange}");

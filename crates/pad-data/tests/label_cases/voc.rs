@@ -5,7 +5,8 @@ use std::fs;
 use pad_data::Dataset;
 
 use super::support::{
-    SQUARE, boxes, case, check_square, coco, copy, copy_all, labels, names, open, open_at, train,
+    SQUARE, boxes, case, check_square, classes, coco, copy, copy_all, labels, names, open, open_at,
+    text, train,
 };
 
 #[test]
@@ -136,4 +137,111 @@ fn layouts_and_shapes_of_voc_are_found() {
             None => assert_eq!((boxes(&set)[0].len(), set.left_out().faulty), (0, 1), "{shape}"),
         }
     }
+}
+
+#[test]
+fn parts_may_be_folders() {
+    let files = |part: &str| -> Vec<std::path::PathBuf> {
+        let all = fs::read_dir(case("N14base/Annotations")).unwrap();
+        let all = all.map(|entry| entry.unwrap().path());
+        all.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with(part)).collect()
+    };
+    for (images, annotations) in [
+        ("images/PART", "Annotations/PART"),
+        ("images/PART", "annotations/PART"),
+        ("JPEGImages/PART", "Annotations/PART"),
+        ("PART/images", "PART/Annotations"),
+        ("PART/images", "PART/annotations"),
+        ("PART/JPEGImages", "PART/Annotations"),
+        ("PART/images", "PART/xmls"),
+        ("PART", "PART/Annotations"),
+        ("images", "xmls"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |place: &str, part: &str| folder.path().join(place.replace("PART", part));
+        // The other part has files of the same names with another class: they are not taken.
+        for (part, name) in [("val", "car"), ("train", "person")] {
+            let (to, told) = (at(images, part), at(annotations, part));
+            copy_all(&case("N14base/images/train"), &to);
+            fs::create_dir_all(&told).unwrap();
+            for file in files("train") {
+                let text = fs::read_to_string(&file).unwrap();
+                let (start, rest) = text.split_once("<name>").unwrap();
+                let (_, end) = rest.split_once("</name>").unwrap();
+                let text = format!("{start}<name>{name}</name>{end}");
+                fs::write(told.join(file.file_name().unwrap()), text).unwrap();
+            }
+        }
+        let parts: &[(&str, &str)] = match images.contains("PART") {
+            true => &[("train", "person"), ("val", "car")],
+            false => &[(".", "person")],
+        };
+        for &(split, class) in parts {
+            for format in ["auto", "voc"] {
+                let set = open_at(folder.path(), split, format, &Default::default())
+                    .unwrap_or_else(|error| panic!("{images} {annotations} {split}: {error}"));
+                check_square(&set, 6);
+                assert_eq!(names(&set), [class], "{images} {annotations} {split}");
+            }
+        }
+    }
+}
+
+#[test]
+fn where_every_object_is_faulty_the_first_fault_is_told() {
+    let folder = copy("N14base");
+    let change = |from: &str, to: &str| {
+        for entry in fs::read_dir(folder.path().join("Annotations")).unwrap() {
+            let path = entry.unwrap().path();
+            let sound = case("N14base/Annotations").join(path.file_name().unwrap());
+            fs::write(&path, fs::read_to_string(sound).unwrap().replace(from, to)).unwrap();
+        }
+        text(open_at(folder.path(), "train", "voc", &Default::default()), &folder)
+    };
+    let place = "ROOT/Annotations/train000.xml: object 1: ";
+    assert_eq!(
+        change("bndbox>", "box>"),
+        format!("{place}expected an element `bndbox`, found none")
+    );
+    assert_eq!(
+        change("<xmax>54", "<xmax>5a"),
+        format!("{place}`xmax`: expected a number, found `5a`")
+    );
+    assert_eq!(change("object>", "thing>"), "ROOT/Annotations: expected objects, found none");
+    // CVAT.
+    let folder = tempfile::tempdir().unwrap();
+    copy_all(&case("N00/train"), folder.path());
+    let shape = "<box label=\"a\" xtl=\"x\" ytl=\"0\" xbr=\"1\" ybr=\"1\"/>";
+    let images = format!("<image name=\"im000.png\"/><image name=\"im001.png\">{shape}</image>");
+    let told = format!("<annotations>{images}</annotations>");
+    fs::write(folder.path().join("annotations.xml"), told).unwrap();
+    assert_eq!(
+        text(open_at(folder.path(), "annotations.xml", "cvat", &Default::default()), &folder),
+        "ROOT/annotations.xml: im001.png: `xtl`: expected a number, found `x`"
+    );
+    // COCO without categories.
+    let folder = coco(|text| {
+        text.replace("\"categories\"", "\"none\"").replace("\"category_id\"", "\"class\"")
+    });
+    assert_eq!(
+        text(train(&folder), &folder),
+        "ROOT/annotations/train.json: annotation 1 of the file: expected `category_id`, found nothing"
+    );
+}
+
+#[test]
+fn names_go_on_behind_comments() {
+    let folder = copy("N14base");
+    let path = folder.path().join("Annotations/train000.xml");
+    let told = fs::read_to_string(&path).unwrap();
+    let told = told
+        .replace("<name>person", "<name><!-- who --> per<!-- -->son ")
+        .replace("<xmin>31", "<xmin><!-- from 1 -->31")
+        .replace("<difficult>0", "<difficult><!-- no -->1");
+    fs::write(&path, told).unwrap();
+    let set = train(&folder).unwrap();
+    check_square(&set, 6);
+    let first = set.info(0).unwrap();
+    assert_eq!((classes(&set)[0], first.objects[0].difficult), (1, true));
+    assert_eq!(names(&set), ["car", "person"]);
 }

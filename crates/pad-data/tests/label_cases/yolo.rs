@@ -55,6 +55,8 @@ fn other_lines_of_yolo_are_read() {
         "\u{feff}# class x y w h\n1 0.525 0.5 0.3 0.375\n\n",
         "car 0.525 0.5 0.3 0.375",
         "1 0.525 0.5 0.3 0.375 0.97",
+        "1 0.525 0.5 0.3 0.375 0.97 1",
+        "1 0.525 0.5 0.3 0.375 0.97 38",
         "1 0.375 0.3125 0.675 0.3125 0.675 0.6875 0.375 0.6875",
     ] {
         let folder = yolo(line, "\u{feff}person\r\ncar \r\n");
@@ -73,6 +75,13 @@ fn other_lines_of_yolo_are_read() {
         let refused = text(open_at(folder.path(), "train", "auto", &strict), &folder);
         assert!(refused.starts_with("ROOT/labels/train/im000.txt:1: "), "{refused}");
     }
+    // A score out of its range is rather an angle.
+    let folder = yolo("0 0.5 0.5 0.3 0.375 -45", "person\ncar");
+    let strict = DetectionOptions { max_faulty: 0.0, ..Default::default() };
+    assert_eq!(
+        text(open_at(folder.path(), "train", "auto", &strict), &folder),
+        "ROOT/labels/train/im000.txt:1: expected a score of 0 to 1, found -45 (a turned box? expected its four corners)"
+    );
     // Two classes of one name.
     let folder = yolo("1 0.5 0.5 0.1 0.1", "thing\nthing\n");
     assert_eq!(names(&train(&folder).unwrap()), ["thing", "thing (1)"]);
@@ -106,6 +115,33 @@ fn layouts_of_yolo_are_found() {
         fs::write(folder.path().join(name), text).unwrap();
         assert_eq!(as_is(train(&folder).unwrap()), expected(), "{train_at}");
     }
+    // A text that is repeated in `data.yaml`.
+    let folder = copy("N10label");
+    let told = "train: &t images/train\nval: *t\nnames: [person, car]";
+    fs::write(folder.path().join("data.yaml"), told).unwrap();
+    let set = open_at(folder.path(), "val", "auto", &Default::default()).unwrap();
+    assert_eq!(as_is(set), expected());
+    // Images and labels together, with the names above or among them.
+    for names_at in ["classes.txt", "train/classes.txt"] {
+        let folder = tempfile::tempdir().unwrap();
+        let part = folder.path().join("train");
+        copy_all(&case("N10label/images/train"), &part);
+        copy_all(&case("N10label/labels/train"), &part);
+        fs::write(folder.path().join(names_at), "person\ncar\n").unwrap();
+        assert_eq!(as_is(train(&folder).unwrap()), expected(), "{names_at}");
+    }
+    // A line without a name is named.
+    for (told, class) in [("\nperson\ncar\n", 0), ("person\r\n \r\ncar", 1)] {
+        let folder = copy("N10label");
+        fs::write(folder.path().join("classes.txt"), told).unwrap();
+        let line = class + 1;
+        assert_eq!(
+            text(train(&folder), &folder),
+            format!(
+                "ROOT/classes.txt:{line}: expected the name of class {class}, found an empty line"
+            )
+        );
+    }
     // No names at all: the message says where they may stand; names that are given count.
     let folder = copy("N10label");
     fs::remove_file(folder.path().join("classes.txt")).unwrap();
@@ -118,4 +154,64 @@ fn layouts_of_yolo_are_found() {
     let select = Some(vec!["person".to_string(), "car".to_string()]);
     let options = DetectionOptions { select, ..Default::default() };
     assert_eq!(as_is(open_at(folder.path(), "train", "auto", &options).unwrap()), expected());
+}
+
+/// A set of colour pictures with a thermal one inside it: the labels of each are its own.
+#[test]
+fn labels_of_another_set_are_not_taken() {
+    let folder = copy("N10label");
+    let at = |path: &str| folder.path().join(path);
+    let small = [20.0, 16.0, 40.0, 32.0];
+    for index in 0..6 {
+        fs::write(at(&format!("labels/train/im00{index}.txt")), "0 0.375 0.375 0.25 0.25").unwrap();
+    }
+    copy_all(&case("N10label/images/train"), &at("thermal/images/train"));
+    copy_all(&case("N10label/labels/train"), &at("thermal/labels/train"));
+    // It shows nothing, whatever the other picture of this name shows.
+    fs::remove_file(at("thermal/labels/train/im005.txt")).unwrap();
+    fs::write(
+        at("data.yaml"),
+        "train: thermal/images/train\nval: images/val\nnames: [person, car]",
+    )
+    .unwrap();
+    let near = |found: [f64; 4], expected: [f64; 4]| {
+        let off = found.iter().zip(expected).map(|(a, b)| (a - b).abs());
+        assert!(off.into_iter().all(|off| off < 1e-9), "{found:?}");
+    };
+    let square = [30.0, 20.0, 54.0, 44.0];
+    for format in ["auto", "yolo"] {
+        let set = open_at(folder.path(), "train", format, &Default::default()).unwrap();
+        let found = boxes(&set);
+        assert_eq!((found.concat().len(), found[5].len(), set.left_out().unlabelled), (5, 0, 1));
+        found.concat().into_iter().for_each(|bbox| near(bbox, square));
+        assert_eq!(classes(&set), [0, 1, 0, 1, 0]);
+    }
+    // Images that were given from elsewhere: the labels are the set's.
+    let images = Some(at("thermal/images/train"));
+    let options = DetectionOptions { images, ..Default::default() };
+    let set = open_at(folder.path(), "train", "yolo", &options).unwrap();
+    assert_eq!(boxes(&set).concat().len(), 6);
+    boxes(&set).concat().into_iter().for_each(|bbox| near(bbox, small));
+    // Both folders given: nothing else counts.
+    let select = Some(vec!["person".to_string(), "car".to_string()]);
+    let options = DetectionOptions { select, ..Default::default() };
+    fs::remove_file(at("labels/train/im003.txt")).unwrap();
+    let (images, labels) = (at("thermal/images/train"), at("labels/train"));
+    let set = DetectionSet::yolo(images, labels, &options).unwrap();
+    let found = boxes(&set);
+    assert_eq!((found.concat().len(), found[3].len(), set.left_out().unlabelled), (5, 0, 1));
+    found.concat().into_iter().for_each(|bbox| near(bbox, small));
+    // Without a folder of its own, and where a folder above the set is called `images`.
+    fs::remove_dir_all(at("thermal/labels")).unwrap();
+    let set = open_at(folder.path(), "train", "yolo", &Default::default()).unwrap();
+    assert_eq!((boxes(&set).concat().len(), set.left_out().unlabelled), (5, 1));
+    let above = tempfile::tempdir().unwrap();
+    let root = above.path().join("images/set");
+    copy_all(&case("N10label/images/train"), &root.join("train"));
+    copy_all(&case("N10label/labels/train"), &root.join("labels/train"));
+    copy_all(&at("labels/train"), &above.path().join("labels/set/train"));
+    fs::write(root.join("classes.txt"), "person\ncar").unwrap();
+    let set = open_at(&root, "train", "auto", &Default::default()).unwrap();
+    boxes(&set).concat().into_iter().for_each(|bbox| near(bbox, square));
+    assert_eq!((boxes(&set).concat().len(), set.left_out()), (6, &LeftOut::default()));
 }

@@ -20,6 +20,23 @@ pub(super) struct Labelled {
     pub(super) difficult: bool,
 }
 
+/// The classes of the names that the files of `path` hold. Where they hold none, `first` is what is
+/// wrong with their first object, if they have one.
+///
+/// # Errors
+/// [`Error::Entry`] for no name; as [`BoxClasses::named`].
+pub(super) fn classes_named(
+    names: &[&str],
+    path: &Path,
+    first: impl FnOnce() -> Option<Error>,
+) -> Result<BoxClasses> {
+    let fault = |what: String| Error::Entry { path: path.into(), what };
+    if names.is_empty() {
+        return Err(first().unwrap_or_else(|| fault("expected objects, found none".into())));
+    }
+    BoxClasses::named(names.iter().copied()).map_err(|error| fault(error.to_string()))
+}
+
 /// Makes objects of boxes and counts what is left out.
 pub(super) struct Assembly<'a> {
     classes: &'a BoxClasses,

@@ -32,6 +32,8 @@ pub struct LeftOut {
     pub faulty: usize,
     /// Number of outlines that bound no area, of objects that have others.
     pub outlines: usize,
+    /// Number of shapes that cover no area: points, lines, skeletons, cuboids.
+    pub shapes: usize,
     /// Number of images that cannot be used: no such file, no size.
     pub images: usize,
     /// Number of images that have no file of labels, of formats with a file for each image.

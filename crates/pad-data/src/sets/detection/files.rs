@@ -51,8 +51,8 @@ impl DetectionSet {
     /// | `coco` | `annotations/SPLIT.json`, `annotations/instances_SPLIT.json` (also with a year), `SPLIT/_annotations.coco.json`; images in `SPLIT/images`, `images/SPLIT`, `SPLIT`, beside the file, `images`, `data` or the folder | any |
     /// | `label-studio` | JSON or JSON-MIN of Label Studio, where `coco` has its file; images as `coco` | any |
     /// | `cvat` | `annotations.xml` with subsets, `SPLIT.xml` or `SPLIT/annotations.xml`; images in `images/SPLIT`, `SPLIT`, `images` or the folder; frames of a video as `frame_000000.png` | any |
-    /// | `voc` | `Annotations` or XML files beside the images; images in `SPLIT/images`, `images/SPLIT` or `SPLIT`, or those of `ImageSets/Main/SPLIT.txt` | any |
-    /// | `yolo` | `labels/SPLIT/NAME.txt`, images in `images/SPLIT`; `SPLIT/labels` and `SPLIT/images`; the places in `data.yaml`; a list `SPLIT.txt`. Names in `classes.txt`, `obj.names` or `data.yaml` | any |
+    /// | `voc` | `Annotations/SPLIT`, `SPLIT/Annotations` or `Annotations` (also `annotations`, `xmls`), or XML files beside the images; images in `SPLIT/images`, `images/SPLIT`, `SPLIT/JPEGImages`, `JPEGImages/SPLIT` or `SPLIT`, or those of `ImageSets/Main/SPLIT.txt` | any |
+    /// | `yolo` | `labels/SPLIT/NAME.txt`, images in `images/SPLIT`; `SPLIT/labels` and `SPLIT/images`; the places in `data.yaml`; a list `SPLIT.txt`; both together in `SPLIT`. Names in `classes.txt`, `obj.names` or `data.yaml` | any |
     ///
     /// Classes, unless others are requested, are those of the set; of `flir`, `hit-uav` and `llvip`
     /// [`BoxClasses::flir`], [`BoxClasses::hit_uav`], [`BoxClasses::llvip`].
@@ -127,8 +127,8 @@ impl DetectionSet {
         options: &DetectionOptions,
     ) -> Result<Self> {
         let labels = labels.as_ref();
-        let (images, names) = (of_folder(images.as_ref())?, yolo::Names::in_folder(labels));
-        Self::new(labels, yolo::read(images, &[labels.into()], &names, options)?)
+        let (places, names) = (yolo::Places::in_folder(labels), yolo::Names::in_folder(labels));
+        Self::new(labels, yolo::read(of_folder(images.as_ref())?, &places, &names, options)?)
     }
 
     /// The file of image `index`; `None` beyond the end.

@@ -85,7 +85,7 @@ pub struct Object {
 pub struct LabelledImage {
     /// Its number in the file, or its place. Unique in a set.
     pub id: i64,
-    /// What its file calls it where that is a text and no number.
+    /// What its file calls it where that is a text that is not spelt as a number (`im7`, `007`).
     pub text_id: Option<String>,
     /// Name, for results and messages.
     pub name: String,

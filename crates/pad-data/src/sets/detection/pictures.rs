@@ -111,6 +111,13 @@ fn forms(name: &str) -> Vec<Cow<'_, str>> {
     let query = slashes.split_once("?d=").map_or(slashes.as_str(), |(_, path)| path);
     add(Cow::Borrowed(query));
     add(percent_decode_str(query).decode_utf8_lossy());
+    // Other queries, and marks of a place, are not part of a name: `image.png?token=1`. A file may
+    // have such a name all the same, and goes before.
+    let end = query.find(['?', '#']).map(|end| &query[..end]).filter(|name| is_image(name));
+    if let Some(name) = end {
+        add(Cow::Borrowed(name));
+        add(percent_decode_str(name).decode_utf8_lossy());
+    }
     forms
 }
 
@@ -172,7 +179,8 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(&path, b"").unwrap();
         };
-        for name in ["a/IM 1.PNG", "b/IM 1.PNG", "a/one.png", "top.jpg", "b/two/3.png"] {
+        let names = ["a/IM 1.PNG", "b/IM 1.PNG", "a/one.png", "top.jpg", "b/two/3.png"];
+        for name in names.into_iter().chain(["q.png", "b/q.png#2.png", "n#1.png"]) {
             put(name);
         }
         let mut pictures = Pictures::best(&[root.path().into()], std::iter::empty());
@@ -188,6 +196,14 @@ mod tests {
         assert_eq!(found("../../media/upload/one.png"), is("a/one.png"));
         assert_eq!(found("/data/local-files/?d=b%2Ftwo%2F3.png"), is("b/two/3.png"));
         assert_eq!(found("/home/me/TOP.jpg"), is("top.jpg"));
+        // Queries, and names that look like such.
+        assert_eq!(found("a/one.png?token=1&b=c.png"), is("a/one.png"));
+        assert_eq!(found("https://host/x/a/im%201.png?X-Amz-Date=1#top"), is("a/IM 1.PNG"));
+        assert_eq!(found("top.jpg#page"), is("top.jpg"));
+        assert_eq!(found("/data/local-files/?d=b%2Ftwo%2F3.png?token=1"), is("b/two/3.png"));
+        assert_eq!(found("n#1.png"), is("n#1.png"));
+        assert_eq!(found("b/q.png#2.png"), is("b/q.png#2.png"));
+        assert_eq!(found("none?one.png"), None);
         // Two files of this name.
         assert_eq!(found("im 1.png"), None);
         assert_eq!(found("none.png"), None);

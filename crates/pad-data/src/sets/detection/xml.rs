@@ -1,6 +1,6 @@
 //! XML files of labels: their text, and values of elements.
 
-use std::path::Path;
+use std::{borrow::Cow, path::Path};
 
 use roxmltree::{Document, Node, ParsingOptions};
 
@@ -91,15 +91,21 @@ pub(super) fn children<'a, 'input>(
     node.children().filter(move |child| child.is_element() && child.tag_name().name() == name)
 }
 
+/// The text of an element: all that stands directly inside it, around comments too.
+pub(super) fn content<'a>(node: Node<'a, '_>) -> Cow<'a, str> {
+    let mut texts = node.children().filter(Node::is_text).filter_map(|part| part.text());
+    let first = texts.next().unwrap_or_default();
+    texts.fold(Cow::Borrowed(first), |text, part| text + part)
+}
+
 /// The text of the first element of this name; `None` without it.
-pub(super) fn text<'a>(node: Node<'a, '_>, name: &str) -> Option<&'a str> {
-    child(node, name).ok()?.text().map(str::trim)
+pub(super) fn text<'a>(node: Node<'a, '_>, name: &str) -> Option<Cow<'a, str>> {
+    Some(content(child(node, name).ok()?))
 }
 
 /// The number in an element. Errors are texts.
 pub(super) fn number(node: Node<'_, '_>, name: &str) -> std::result::Result<f64, String> {
-    let text = child(node, name)?.text().unwrap_or_default().trim();
-    parsed(name, text)
+    parsed(name, content(child(node, name)?).trim())
 }
 
 /// The number in an attribute. Errors are texts.
@@ -142,5 +148,19 @@ mod tests {
         assert!(check("<!DOCTYPE a [<!ENTITY b 'c'>]><a/>").is_err());
         assert_eq!(check("<a"), Ok(()));
         assert_eq!(check("<!-- <a"), Ok(()));
+    }
+    #[test]
+    fn a_text_goes_on_behind_a_comment() {
+        let of = |xml: &str| {
+            let document = Document::parse(xml).unwrap();
+            let root = document.root_element();
+            (content(root).into_owned(), number(root, "n").ok())
+        };
+        assert_eq!(of("<a>p</a>"), ("p".into(), None));
+        assert_eq!(of("<a><!-- x -->p</a>").0, "p");
+        assert_eq!(of("<a>p<!-- x -->q<?r s?>t<b>u</b></a>").0, "pqt");
+        assert_eq!(of("<a>p<![CDATA[<q>]]></a>").0, "p<q>");
+        assert_eq!(of("<a><n> 1<!-- 2 -->3.5 </n></a>").1, Some(13.5));
+        assert_eq!(of("<a/>"), (String::new(), None));
     }
 }

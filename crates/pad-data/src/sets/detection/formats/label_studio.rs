@@ -14,8 +14,8 @@ use serde_json::{Map, Value};
 
 use super::{
     super::{
-        BoxClasses, LeftOut,
-        assembly::{Assembly, Labelled},
+        LeftOut,
+        assembly::{Assembly, Labelled, classes_named},
         entry::{DetectionOptions, Entry, Numbers, Opened, header_size},
         pictures::Pictures,
     },
@@ -63,15 +63,26 @@ struct Region {
     outline: Result<Outline, String>,
     /// Size of the image that it was drawn on.
     size: Option<ImageSize>,
+    /// What it was drawn on: mostly the field of the image.
+    drawn_on: Option<String>,
+}
+
+/// A field of a task with the address of an image.
+struct Field {
+    name: String,
+    address: String,
 }
 
 /// A task: an image with its regions.
 struct Task {
-    image: String,
+    /// At least one; several where a task shows several images.
+    images: Vec<Field>,
     /// `None` if nothing was annotated yet.
     regions: Option<Vec<Region>>,
     /// Number of annotations beside the one that is read.
     others: usize,
+    /// Number of key points.
+    points: usize,
 }
 
 fn read(path: &Path, folders: &[PathBuf], options: &DetectionOptions) -> Result<Opened> {
@@ -87,14 +98,23 @@ fn read(path: &Path, folders: &[PathBuf], options: &DetectionOptions) -> Result<
     let mut faults = Faults::new(options.max_faulty);
     let mut left_out = LeftOut::default();
     let mut others = 0;
-    let mut kept = Vec::with_capacity(all);
+    let mut read = Vec::with_capacity(all);
     for (value, place) in tasks.iter().zip(1_usize..) {
         match task(value) {
             Ok(Task { regions: None, .. }) => left_out.unlabelled += 1,
-            Ok(Task { image, regions: Some(regions), others: more }) => {
+            Ok(Task { images, regions: Some(regions), others: more, points }) => {
                 others += more;
-                kept.push((image, regions));
+                left_out.shapes += points;
+                read.push((place, images, regions));
             }
+            Err(what) => faults.add(fault(format!("task {place}: {what}")))?,
+        }
+    }
+    let common = common_field(read.iter().map(|(_, images, regions)| (&images[..], &regions[..])));
+    let mut kept = Vec::with_capacity(read.len());
+    for (place, images, regions) in read {
+        match image_of(&images, &regions, common.as_deref()) {
+            Ok(image) => kept.push((image, regions)),
             Err(what) => faults.add(fault(format!("task {place}: {what}")))?,
         }
     }
@@ -108,6 +128,10 @@ fn read(path: &Path, folders: &[PathBuf], options: &DetectionOptions) -> Result<
         let unlabelled = left_out.unlabelled;
         tracing::warn!("{shown}: {unlabelled} of {all} tasks are not annotated and are left out");
     }
+    if left_out.shapes > 0 {
+        let points = left_out.shapes;
+        tracing::warn!("{shown}: {points} key points cover no area and are left out");
+    }
     if others > 0 {
         tracing::warn!("{shown}: tasks have {others} more annotations: the last of each is read");
     }
@@ -115,7 +139,9 @@ fn read(path: &Path, folders: &[PathBuf], options: &DetectionOptions) -> Result<
     let names: BTreeSet<String> = labels.cloned().collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let classes = options.classes_of(None, Numbers::Ours, || {
-        BoxClasses::named(names.iter().copied()).map_err(|error| fault(error.to_string()))
+        classes_named(&names, path, || {
+            Some(fault("expected regions with labels, found none".into()))
+        })
     })?;
     let given = options.images.as_ref().map(std::slice::from_ref);
     let searched = kept.iter().map(|(image, _)| without_hash(image));
@@ -183,36 +209,88 @@ fn without_hash(image: &str) -> &str {
 fn task(value: &Value) -> Result<Task, String> {
     let Value::Object(fields) = value else { return Err("expected an object".into()) };
     let data = fields.get("data").and_then(Value::as_object);
-    let image = image_of(data.unwrap_or(fields))?;
+    let images = images_of(data.unwrap_or(fields))?;
     if data.is_none() {
         // The short form: every list of regions is a field of its own.
         let lists = fields.values().filter_map(Value::as_array).flatten();
-        let regions = lists.filter_map(Value::as_object).filter_map(|one| region(one, one));
-        return Ok(Task { image, regions: Some(regions.collect()), others: 0 });
+        let objects: Vec<&Map<String, Value>> = lists.filter_map(Value::as_object).collect();
+        let points = objects.iter().filter(|one| is_key_point(one)).count();
+        let regions = objects.iter().filter_map(|one| region(one, one)).collect();
+        return Ok(Task { images, regions: Some(regions), others: 0, points });
     }
     // Earlier versions called them completions.
     let annotations = fields.get("annotations").or(fields.get("completions"));
     let annotations = annotations.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     let is_kept = |one: &&Value| !one["was_cancelled"].as_bool().unwrap_or(false);
     let kept: Vec<&Value> = annotations.iter().filter(is_kept).collect();
-    let regions = kept.last().map(|annotation| {
-        let results = annotation["result"].as_array().map_or(&[][..], Vec::as_slice);
-        regions_of(results)
-    });
-    Ok(Task { image, regions, others: kept.len().saturating_sub(1) })
+    let results = kept
+        .last()
+        .map(|annotation| annotation["result"].as_array().map_or(&[][..], Vec::as_slice));
+    let values = results.unwrap_or_default().iter().filter_map(|one| one["value"].as_object());
+    let points = values.filter(|value| is_key_point(value)).count();
+    let others = kept.len().saturating_sub(1);
+    Ok(Task { images, regions: results.map(regions_of), others, points })
 }
 
-/// The address of a task's image. Errors are texts.
-fn image_of(fields: &Map<String, Value>) -> Result<String, String> {
+/// The fields with the address of an image. Errors are texts.
+fn images_of(fields: &Map<String, Value>) -> Result<Vec<Field>, String> {
     let address = |text: &str| {
         // `?d=` is a path of the server, other queries are not part of a name.
         let end = if text.contains("?d=") { None } else { text.find(['?', '#']) };
         text[..end.unwrap_or(text.len())].to_string()
     };
-    let texts = fields.values().filter_map(Value::as_str).map(address);
-    texts.into_iter().find(|text| is_image(text)).ok_or_else(|| {
-        "expected the address of an image of a known extension, found none".to_string()
+    let texts = fields.iter().filter_map(|(name, value)| Some((name, address(value.as_str()?))));
+    let images = texts.filter(|(_, address)| is_image(address));
+    let images: Vec<Field> =
+        images.map(|(name, address)| Field { name: name.clone(), address }).collect();
+    match images.is_empty() {
+        true => Err("expected the address of an image of a known extension, found none".into()),
+        false => Ok(images),
+    }
+}
+
+/// The images of a task that its regions were drawn on.
+fn drawn_on<'a>(images: &'a [Field], regions: &[Region]) -> Vec<&'a Field> {
+    let names: BTreeSet<&str> = regions.iter().filter_map(|one| one.drawn_on.as_deref()).collect();
+    images.iter().filter(|field| names.contains(field.name.as_str())).collect()
+}
+
+/// The field that the regions of all tasks were drawn on, if it is one: that of a task that shows
+/// several images and has no region.
+fn common_field<'a>(tasks: impl Iterator<Item = (&'a [Field], &'a [Region])>) -> Option<String> {
+    let fields: BTreeSet<&str> = tasks
+        .flat_map(|(images, regions)| drawn_on(images, regions))
+        .map(|field| field.name.as_str())
+        .collect();
+    let mut fields = fields.into_iter();
+    let only = fields.next()?;
+    fields.next().is_none().then(|| only.to_string())
+}
+
+/// The address of the image of a task: the only one, or that which its regions were drawn on, or,
+/// without any, those of the other tasks. Errors are texts.
+fn image_of(images: &[Field], regions: &[Region], common: Option<&str>) -> Result<String, String> {
+    let addresses: BTreeSet<&str> = images.iter().map(|field| field.address.as_str()).collect();
+    let of_others = images.iter().find(|field| Some(field.name.as_str()) == common);
+    let chosen = match (&drawn_on(images, regions)[..], of_others, images) {
+        ([only], ..) => Some(*only),
+        ([], Some(field), _) if regions.is_empty() => Some(field),
+        (_, _, [first, ..]) if addresses.len() == 1 => Some(first),
+        _ => None,
+    };
+    chosen.map(|field| field.address.clone()).ok_or_else(|| {
+        let names: Vec<String> =
+            images.iter().map(|field| format!("`{}`", field.name.escape_debug())).collect();
+        let names = names.join(", ");
+        format!(
+            "expected one image, or regions whose `to_name` is its field, found images in {names}"
+        )
     })
+}
+
+/// Whether a value is a key point, which covers no area.
+fn is_key_point(value: &Map<String, Value>) -> bool {
+    value.contains_key("keypointlabels")
 }
 
 /// The regions of an annotation. Where shapes and labels are results of their own, they share an
@@ -263,7 +341,7 @@ fn region(value: &Map<String, Value>, facts: &Map<String, Value>) -> Option<Regi
     let missing = |key: &str| format!("expected a number for `{key}`");
     let get = |key: &str| number(key).ok_or_else(|| missing(key));
     let turn = number("rotation").unwrap_or(0.0);
-    let outline = if has("keypointlabels") {
+    let outline = if is_key_point(value) {
         return None;
     } else if has("points") {
         points(&value["points"])
@@ -293,7 +371,8 @@ fn region(value: &Map<String, Value>, facts: &Map<String, Value>) -> Option<Regi
         turn => Err(format!("a region of an image that was turned by {turn} is not read")),
     };
     let size = size.map(|(height, width)| ImageSize::new(height, width));
-    Some(Region { labels: labels_of(value), outline, size })
+    let drawn_on = facts.get("to_name").and_then(Value::as_str).map(String::from);
+    Some(Region { labels: labels_of(value), outline, size, drawn_on })
 }
 
 /// The corners of an outline. Errors are texts.

@@ -11,10 +11,10 @@ use roxmltree::Node;
 
 use super::super::{
     BoxClasses, LeftOut,
-    assembly::{Assembly, Labelled},
+    assembly::{Assembly, Labelled, classes_named},
     entry::{DetectionOptions, Entry, Numbers, Opened, first_folder, header_size},
     listed::{Listed, of_folder, of_list},
-    xml::{child, children, is_yes, number, text, with_document},
+    xml::{child, children, content, is_yes, number, text, with_document},
 };
 use crate::{
     Error, Result,
@@ -28,7 +28,7 @@ use crate::{
 
 pub(super) const FORMAT: Format<DetectionOptions, Opened> = Format {
     name: "voc",
-    looks_for: Some("Annotations"),
+    looks_for: Some("Annotations or SPLIT/Annotations"),
     matches: |root, split| {
         root.join("Annotations").is_dir()
             || annotations(root, split).is_some_and(|folder| holds_xml(&folder))
@@ -39,15 +39,25 @@ pub(super) const FORMAT: Format<DetectionOptions, Opened> = Format {
     },
 };
 
-/// The folder of the XML files.
+/// Names of folders of XML files.
+const FOLDERS: [&str; 3] = ["Annotations", "annotations", "xmls"];
+
+/// The folder of the XML files of a part: its own one, which may be inside that of all parts or beside
+/// its images, before that of all parts.
 fn annotations(root: &Path, split: &str) -> Option<PathBuf> {
-    let own = [root.join("Annotations"), root.join("annotations")];
-    let own = own.into_iter().find(|folder| holds_xml(folder));
-    // Roboflow has them beside the images.
-    own.or_else(|| {
+    let own = |name: &str| {
+        let inside = FOLDERS.map(|folder| root.join(folder).join(name));
+        let beside = FOLDERS.map(|folder| root.join(name).join(folder));
+        inside.into_iter().chain(beside).collect::<Vec<_>>()
+    };
+    let own = place_of(split, own, holds_xml).map(|(_, folder)| folder);
+    let of_all = || FOLDERS.map(|folder| root.join(folder)).into_iter().find(|one| holds_xml(one));
+    // Roboflow has them among the images.
+    let among = || {
         let places = |name: &str| vec![root.join(name)];
         place_of(split, places, holds_xml).map(|(_, folder)| folder)
-    })
+    };
+    own.or_else(of_all).or_else(among)
 }
 
 /// Whether a folder holds XML files, or folders that do.
@@ -80,6 +90,8 @@ fn images(root: &Path, split: &str, options: &DetectionOptions) -> Result<Vec<Li
         places.extend([
             Path::new(&name).join("images"),
             Path::new("images").join(&name),
+            Path::new(&name).join("JPEGImages"),
+            Path::new("JPEGImages").join(&name),
             name.into(),
         ]);
     }
@@ -144,10 +156,16 @@ pub(in super::super) fn read(
     let labelled = pages.iter().flat_map(|page| page.objects.iter().flatten());
     let names: BTreeSet<&str> = labelled.map(|object| object.name.as_str()).collect();
     let names: Vec<&str> = names.into_iter().collect();
-    let classes = options.classes_of(preset, Numbers::Ours, || {
-        BoxClasses::named(names.iter().copied())
-            .map_err(|error| Error::Entry { path: annotations.into(), what: error.to_string() })
-    })?;
+    let first = || {
+        pages.iter().find_map(|Read { xml, objects, .. }| {
+            let mut placed = objects.iter().zip(1_usize..);
+            let (what, place) =
+                placed.find_map(|(one, place)| Some((one.as_ref().err()?, place)))?;
+            Some(Error::Entry { path: xml.clone(), what: format!("object {place}: {what}") })
+        })
+    };
+    let classes =
+        options.classes_of(preset, Numbers::Ours, || classes_named(&names, annotations, first))?;
     let names: Vec<String> = names.into_iter().map(String::from).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let mut assembly = Assembly::new(&classes, &names, options, left_out);
@@ -194,14 +212,15 @@ fn page(path: &Path) -> Result<Page> {
 
 /// One object. Rows and columns count from 1, and the last ones belong to it. Errors are texts.
 fn labelled(object: Node<'_, '_>) -> Result<Labelled, String> {
-    let name = child(object, "name")?.text().unwrap_or_default().trim();
+    let name = content(child(object, "name")?);
+    let name = name.trim();
     if name.is_empty() {
         return Err("`name`: expected a name, found none".into());
     }
     Ok(Labelled {
         name: name.into(),
         bbox: edges(object)?,
-        difficult: is_yes(text(object, "difficult")),
+        difficult: is_yes(text(object, "difficult").as_deref()),
     })
 }
 

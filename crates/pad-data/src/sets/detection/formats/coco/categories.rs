@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     super::super::{BoxClass, BoxClasses, Others},
     file::{Category, Coco},
-    key::Key,
+    key::{Key, Meanings},
     values::Scalar,
 };
 use crate::Result;
@@ -36,7 +36,7 @@ impl Categories {
     /// # Errors
     /// A text: two categories of one number.
     pub(super) fn of(file: &Coco, wanted: &[&str]) -> Result<Self, String> {
-        let used: BTreeSet<Key> =
+        let mut used: BTreeSet<Key> =
             file.annotations.iter().filter_map(|one| Key::of(&one.category_id)).collect();
         let mut listed: BTreeMap<Key, (String, &Category)> = BTreeMap::new();
         for category in &file.categories {
@@ -66,11 +66,17 @@ impl Categories {
             };
             listed = used.iter().map(|key| (key.clone(), (unnamed(key), &NOTHING))).collect();
         }
+        let meanings = Meanings::of(listed.keys());
+        let meant = |key: Key| match listed.contains_key(&key) {
+            true => key,
+            false => meanings.only(&key).cloned().unwrap_or(key),
+        };
+        used = used.into_iter().map(meant).collect();
         let mut by_name: BTreeMap<&str, Vec<&Key>> = BTreeMap::new();
         for (key, (name, _)) in &listed {
             by_name.entry(name).or_default().push(key);
         }
-        let last = listed.keys().filter_map(Key::number).max().unwrap_or(0);
+        let last = listed.keys().filter_map(Key::meaning).max().unwrap_or(0);
         let mut free = (last.max(0)..i64::MAX).skip(1);
         let numbered = |name: &str, key: &Key| format!("{name} ({key})");
         let is_wanted = |name: String| wanted.contains(&name.as_str());
@@ -114,11 +120,16 @@ impl Categories {
                     numbered(name, key)
                 }
             };
-            let id = key.number().or_else(|| free.next()).unwrap_or(i64::MAX);
+            let id = meanings.number(key).or_else(|| free.next()).unwrap_or(i64::MAX);
             list.push(Listed { id, key: key.clone(), name });
         }
         list.sort_by_key(|one| one.id);
         Ok(Self { list })
+    }
+
+    /// Whether neither the list of the file nor an annotation names one.
+    pub(super) fn is_empty(&self) -> bool {
+        self.list.is_empty()
     }
 
     /// All as classes.
@@ -128,6 +139,11 @@ impl Categories {
     pub(super) fn classes(&self) -> Result<BoxClasses> {
         let classes = self.list.iter().map(|one| BoxClass::new(&one.name, one.id));
         BoxClasses::new(classes.collect(), Others::Refuse)
+    }
+
+    /// The keys by the numbers that they mean, for annotations that have none of exactly these.
+    pub(super) fn meanings(&self) -> Meanings {
+        Meanings::of(self.list.iter().map(|one| &one.key))
     }
 
     /// The category and the class that each key of annotations means.

@@ -14,7 +14,7 @@ use super::{
         pictures::Pictures,
     },
     file::Image,
-    key::Key,
+    key::{Key, Meanings},
     values::Scalar,
 };
 use crate::{Error, Result, sets::faults::Faults};
@@ -24,13 +24,14 @@ pub(super) struct Images {
     list: Vec<Listed>,
     /// Places in the list, by what annotations call them; `None` for one that cannot be used.
     places: BTreeMap<Key, Option<usize>>,
+    meanings: Meanings,
 }
 
 /// An image of the file, and its boxes so far.
 pub(super) struct Listed {
     pub(super) path: PathBuf,
     pub(super) id: i64,
-    /// What the file calls it where that is no number.
+    /// What the file calls it where that is not spelt as a number.
     pub(super) text_id: Option<String>,
     pub(super) name: String,
     pub(super) size: ImageSize,
@@ -82,18 +83,22 @@ impl Images {
         }
         left_out.images += faults.close(path, "images", all)?;
         warn_of_repeated(path, &list);
-        number(&mut list);
+        let meanings = Meanings::of(places.keys());
+        number(&mut list, &meanings);
         list.sort_by_key(|(_, image)| image.id);
         for (place, (key, _)) in list.iter().enumerate() {
             places.insert(key.clone(), Some(place));
         }
-        Ok(Self { list: list.into_iter().map(|(_, image)| image).collect(), places })
+        Ok(Self { list: list.into_iter().map(|(_, image)| image).collect(), places, meanings })
     }
 
     /// The image that an annotation names: `None` for an unknown one, `Some(None)` for one that
-    /// cannot be used.
+    /// cannot be used. Where none is called exactly so, it is the only one of this number: `007` by
+    /// 7, or 7 by `007`.
     pub(super) fn find(&mut self, key: &Scalar) -> Option<Option<&mut Listed>> {
-        let place = *self.places.get(&Key::of(key)?)?;
+        let key = Key::of(key)?;
+        let by_meaning = || self.places.get(self.meanings.only(&key)?);
+        let place = *self.places.get(&key).or_else(by_meaning)?;
         Some(place.and_then(|place| self.list.get_mut(place)))
     }
 
@@ -150,19 +155,18 @@ fn listed(
     Ok(Listed { path, id: 0, text_id: None, name: name.into(), size, objects: Vec::new() })
 }
 
-/// Numbers the images: by their own number, or, for one that is called by a text, after the others
-/// in the order of the file. Results call it by its text.
-fn number(list: &mut [(Key, Listed)]) {
-    let last = list.iter().filter_map(|(key, _)| key.number()).max().unwrap_or(0).max(0);
-    let mut free = last;
+/// Numbers the images: by their own number, or, for one that is called by a text without one, after
+/// the others in the order of the file. Results call it by its text.
+fn number(list: &mut [(Key, Listed)], meanings: &Meanings) {
+    let mut free = list.iter().filter_map(|(key, _)| key.meaning()).max().unwrap_or(0).max(0);
     for (key, image) in list {
-        match key {
-            Key::Number(number) => image.id = *number,
-            Key::Text(text) => {
-                free = free.saturating_add(1);
-                (image.id, image.text_id) = (free, Some(text.clone()));
-            }
+        if let Key::Text(text) = &*key {
+            image.text_id = Some(text.clone());
         }
+        image.id = meanings.number(key).unwrap_or_else(|| {
+            free = free.saturating_add(1);
+            free
+        });
     }
 }
 

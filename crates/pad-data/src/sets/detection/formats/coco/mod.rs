@@ -129,6 +129,14 @@ pub(in super::super) fn read(
     }
     let categories = Categories::of(&file, &options.wanted()).map_err(fault)?;
     let classes = options.classes_of(preset, Numbers::Files, || {
+        if categories.is_empty() {
+            let first = file.annotations.first();
+            let what = first.map_or("expected categories, found none".into(), |first| {
+                let found = &first.category_id;
+                format!("annotation 1 of the file: expected `category_id`, found {found}")
+            });
+            return Err(fault(what));
+        }
         categories.classes().map_err(|error| fault(error.to_string()))
     })?;
     let given = options.images.as_ref().map(std::slice::from_ref);

@@ -14,6 +14,7 @@ use super::{
     categories::Categories,
     file::Annotation,
     images::Images,
+    key::Key,
     values::{Row, Scalar},
 };
 use crate::{
@@ -46,6 +47,7 @@ impl Reader<'_> {
         let Self { path, classes, options, .. } = *self;
         let fault = |what: String| Error::Entry { path: path.into(), what };
         let categories = self.categories.by_key(classes);
+        let meanings = self.categories.meanings();
         let all = annotations.len();
         let known = annotations.iter().filter_map(|annotation| annotation.id.whole());
         let mut free = FreeIds::above(known.max().unwrap_or(0));
@@ -65,8 +67,12 @@ impl Reader<'_> {
             };
             // Its image was counted.
             let Some(image) = image else { continue };
-            let key = super::key::Key::of(&annotation.category_id);
-            let Some(&(category, class)) = key.as_ref().and_then(|key| categories.get(key)) else {
+            let key = Key::of(&annotation.category_id);
+            let found = key.as_ref().and_then(|key| {
+                let by_meaning = || categories.get(meanings.only(key)?);
+                categories.get(key).or_else(by_meaning)
+            });
+            let Some(&(category, class)) = found else {
                 let found = &annotation.category_id;
                 let what = format!("{name}: expected a category of the file, found {found}");
                 faults.add(fault(what))?;

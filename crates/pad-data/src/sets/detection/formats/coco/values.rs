@@ -5,8 +5,41 @@ use std::{fmt, marker::PhantomData};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor},
+    de::{
+        Error, IgnoredAny, MapAccess, SeqAccess, Visitor,
+        value::{MapAccessDeserializer, SeqAccessDeserializer},
+    },
 };
+
+/// The methods of a [`Visitor`] for values without parts, which have no meaning where parts are
+/// expected and give `$nothing`.
+macro_rules! without_parts {
+    ($nothing:expr) => {
+        fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+            Ok($nothing)
+        }
+
+        fn visit_bool<E: Error>(self, _: bool) -> Result<Self::Value, E> {
+            Ok($nothing)
+        }
+
+        fn visit_i64<E: Error>(self, _: i64) -> Result<Self::Value, E> {
+            Ok($nothing)
+        }
+
+        fn visit_u64<E: Error>(self, _: u64) -> Result<Self::Value, E> {
+            Ok($nothing)
+        }
+
+        fn visit_f64<E: Error>(self, _: f64) -> Result<Self::Value, E> {
+            Ok($nothing)
+        }
+
+        fn visit_str<E: Error>(self, _: &str) -> Result<Self::Value, E> {
+            Ok($nothing)
+        }
+    };
+}
 
 /// A value without parts.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -139,7 +172,8 @@ impl<'de> Deserialize<'de> for Scalar {
     }
 }
 
-/// The first values of a list; of anything else none.
+/// The first values of a list, or the box of an object that names its numbers; of anything
+/// else none.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Row(pub(super) Vec<Scalar>);
 
@@ -148,8 +182,93 @@ const ROW: usize = 8;
 
 impl<'de> Deserialize<'de> for Row {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let List(all) = List::<Scalar, ROW>::deserialize(deserializer)?;
-        Ok(Self(all))
+        struct Values;
+        impl<'de> Visitor<'de> for Values {
+            type Value = Row;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<Row, A::Error> {
+                let items = SeqAccessDeserializer::new(items);
+                let List(all) = List::<Scalar, ROW>::deserialize(items)?;
+                Ok(Row(all))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<Row, A::Error> {
+                let sides: Sides = element(MapAccessDeserializer::new(fields))?;
+                Ok(Row(sides.row().map(Vec::from).unwrap_or_default()))
+            }
+
+            without_parts!(Row::default());
+        }
+        deserializer.deserialize_any(Values)
+    }
+}
+
+/// A box by the names of its numbers. Their order in a file says nothing.
+#[derive(Default)]
+struct Sides {
+    /// Left and top edge, beside width and height.
+    corner: [Scalar; 2],
+    /// Width and height.
+    extent: [Scalar; 2],
+    /// Left and top edge, beside the right and bottom one.
+    first: [Scalar; 2],
+    /// Right and bottom edge.
+    last: [Scalar; 2],
+    /// Whether there is a name that is none of these: the others may then mean anything.
+    is_strange: bool,
+}
+
+impl<'de> Element<'de> for Sides {
+    fn read<A: MapAccess<'de>>(&mut self, name: &str, fields: &mut A) -> Result<bool, A::Error> {
+        let field = match name {
+            "x" | "left" => &mut self.corner[0],
+            "y" | "top" => &mut self.corner[1],
+            "width" | "w" => &mut self.extent[0],
+            "height" | "h" => &mut self.extent[1],
+            "xmin" | "x1" => &mut self.first[0],
+            "ymin" | "y1" => &mut self.first[1],
+            "xmax" | "x2" => &mut self.last[0],
+            "ymax" | "y2" => &mut self.last[1],
+            _ => {
+                self.is_strange = true;
+                return Ok(false);
+            }
+        };
+        *field = fields.next_value()?;
+        Ok(true)
+    }
+}
+
+impl Sides {
+    /// Left, top, width and height; `None` if the names do not say all of them, or more.
+    fn row(self) -> Option<[Scalar; 4]> {
+        let Self { corner, extent, first, last, is_strange } = self;
+        let count = |pairs: [&[Scalar; 2]; 2]| {
+            pairs.into_iter().flatten().filter(|value| **value != Scalar::Absent).count()
+        };
+        let told = (count([&corner, &extent]), count([&first, &last]));
+        let side = |from: &Scalar, to: &Scalar| match (from.number(), to.number()) {
+            (Some(from), Some(to)) => Scalar::Float(to - from),
+            // What is not a number is the fault that is shown.
+            (Some(_), None) => to.clone(),
+            (None, _) => from.clone(),
+        };
+        match (is_strange, told) {
+            (false, (4, 0)) => {
+                let ([left, top], [width, height]) = (corner, extent);
+                Some([left, top, width, height])
+            }
+            (false, (0, 4)) => {
+                let (width, height) = (side(&first[0], &last[0]), side(&first[1], &last[1]));
+                let [left, top] = first;
+                Some([left, top, width, height])
+            }
+            _ => None,
+        }
     }
 }
 
@@ -188,29 +307,7 @@ impl<'de, T: Deserialize<'de>, const MAX: usize> Deserialize<'de> for List<T, MA
                 Ok(all)
             }
 
-            fn visit_unit<E: Error>(self) -> Result<Vec<T>, E> {
-                Ok(Vec::new())
-            }
-
-            fn visit_bool<E: Error>(self, _: bool) -> Result<Vec<T>, E> {
-                Ok(Vec::new())
-            }
-
-            fn visit_i64<E: Error>(self, _: i64) -> Result<Vec<T>, E> {
-                Ok(Vec::new())
-            }
-
-            fn visit_u64<E: Error>(self, _: u64) -> Result<Vec<T>, E> {
-                Ok(Vec::new())
-            }
-
-            fn visit_f64<E: Error>(self, _: f64) -> Result<Vec<T>, E> {
-                Ok(Vec::new())
-            }
-
-            fn visit_str<E: Error>(self, _: &str) -> Result<Vec<T>, E> {
-                Ok(Vec::new())
-            }
+            without_parts!(Vec::new());
         }
         deserializer.deserialize_any(Elements::<T, MAX>(PhantomData)).map(Self)
     }
@@ -251,29 +348,7 @@ pub(super) fn element<'de, T: Element<'de>, D: Deserializer<'de>>(
             Ok(T::default())
         }
 
-        fn visit_unit<E: Error>(self) -> Result<T, E> {
-            Ok(T::default())
-        }
-
-        fn visit_bool<E: Error>(self, _: bool) -> Result<T, E> {
-            Ok(T::default())
-        }
-
-        fn visit_i64<E: Error>(self, _: i64) -> Result<T, E> {
-            Ok(T::default())
-        }
-
-        fn visit_u64<E: Error>(self, _: u64) -> Result<T, E> {
-            Ok(T::default())
-        }
-
-        fn visit_f64<E: Error>(self, _: f64) -> Result<T, E> {
-            Ok(T::default())
-        }
-
-        fn visit_str<E: Error>(self, _: &str) -> Result<T, E> {
-            Ok(T::default())
-        }
+        without_parts!(T::default());
     }
     deserializer.deserialize_any(Fields::<T>(PhantomData))
 }
@@ -301,8 +376,38 @@ mod tests {
         let row = |text: &str| serde_json::from_str::<Row>(text).unwrap().0.len();
         assert_eq!(
             ["[1, 2]", "{\"x\": 1}", "null", "3", "\"a\"", "true"].map(row),
-            [2, 1, 0, 0, 0, 0]
+            [2, 0, 0, 0, 0, 0]
         );
         assert_eq!(row("[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]"), ROW);
+    }
+    #[test]
+    fn boxes_of_objects_are_read_by_their_names() {
+        let numbers = |text: &str| -> Vec<Option<f64>> {
+            let Row(all) = serde_json::from_str(text).unwrap();
+            all.iter().map(Scalar::number).collect()
+        };
+        for text in [
+            r#"{"x": 1, "y": 2, "width": 3, "height": 4}"#,
+            r#"{"height": "4", "width": 3.0, "y": 2, "x": 1}"#,
+            r#"{"left": 1, "top": 2, "w": 3, "h": 4}"#,
+            r#"{"ymax": 6, "xmax": 4, "ymin": 2, "xmin": 1}"#,
+            r#"{"x1": 1, "x2": 4, "y1": "2", "y2": 6}"#,
+        ] {
+            assert_eq!(numbers(text), [1.0, 2.0, 3.0, 4.0].map(Some), "{text}");
+        }
+        for text in [
+            "{}",
+            r#"{"x": 1, "y": 2, "width": 3}"#,
+            r#"{"x": 1, "y": 2, "width": 3, "height": null}"#,
+            r#"{"x1": 1, "y1": 2, "width": 3, "height": 4}"#,
+            r#"{"x": 1, "y": 2, "x2": 3, "y2": 4}"#,
+            r#"{"cx": 1, "cy": 2, "w": 3, "h": 4}"#,
+            r#"{"x": 1, "y": 2, "width": 3, "height": 4, "rotation": 30}"#,
+            r#"{"a": 1, "b": 2, "c": [3], "d": {"e": 4}}"#,
+        ] {
+            assert!(numbers(text).is_empty(), "{text}");
+        }
+        let text = r#"{"x1": 1, "y1": 2, "x2": "a", "y2": [4]}"#;
+        assert_eq!(numbers(text), [Some(1.0), Some(2.0), None, None]);
     }
 }

@@ -13,12 +13,12 @@ use pad_ops::ImageSize;
 use roxmltree::Node;
 
 use self::{
-    shapes::object,
+    shapes::{Shape, shape},
     tracks::{Tracks, tracks},
 };
 use super::super::{
-    BoxClasses, LeftOut,
-    assembly::{Assembly, Labelled},
+    LeftOut,
+    assembly::{Assembly, Labelled, classes_named},
     entry::{DetectionOptions, Entry, Numbers, Opened, header_size},
     pictures::Pictures,
     xml::{attribute, children, with_document},
@@ -61,6 +61,16 @@ fn file(root: &Path, split: &str) -> Option<(PathBuf, bool)> {
     }
     let all = root.join(ALL);
     all.is_file().then_some((all, false))
+}
+
+/// What is read of the file.
+#[derive(Default)]
+struct Content {
+    images: Vec<Read>,
+    /// The tasks of a video's tracks, by part.
+    tasks: BTreeMap<Option<String>, BTreeSet<String>>,
+    /// Numbers of shapes that cover no area, by part and kind.
+    no_areas: BTreeMap<(Option<String>, String), usize>,
 }
 
 /// An image of the file.
@@ -113,15 +123,20 @@ fn read(
     options.validate()?;
     options.without_masks("CVAT's XML")?;
     let fault = |what: String| Error::Entry { path: path.into(), what };
-    let images: Vec<Read> = with_document(path, BYTES, "annotations of CVAT", |document| {
-        let root = document.root_element();
-        if !root.has_tag_name("annotations") {
-            let found = root.tag_name().name().escape_debug();
-            return Err(fault(format!("expected an element `annotations`, found `{found}`")));
-        }
-        let images: Vec<Read> = children(root, "image").map(image).collect();
-        Ok(if images.is_empty() { frames(root) } else { images })
-    })?;
+    let Content { images, tasks, no_areas } =
+        with_document(path, BYTES, "annotations of CVAT", |document| {
+            let root = document.root_element();
+            if !root.has_tag_name("annotations") {
+                let found = root.tag_name().name().escape_debug();
+                return Err(fault(format!("expected an element `annotations`, found `{found}`")));
+            }
+            let mut content = Content::default();
+            for node in children(root, "image") {
+                let read = image(node, &mut content.no_areas);
+                content.images.push(read);
+            }
+            Ok(if content.images.is_empty() { frames(root) } else { content })
+        })?;
     let parts = names_of(split);
     let is_part = |image: &Read| {
         let part = image.part.as_ref().map(|part| part.to_lowercase());
@@ -149,14 +164,43 @@ fn read(
     if kept.is_empty() {
         return Err(fault("expected images, found none".into()));
     }
+    let kept_parts: BTreeSet<&Option<String>> = kept.iter().map(|image| &image.part).collect();
+    let tasks: BTreeSet<&String> = tasks
+        .iter()
+        .filter(|(part, _)| kept_parts.contains(part))
+        .flat_map(|(_, one)| one)
+        .collect();
+    if tasks.len() > 1 {
+        // Each counts its frames from 0: which file a frame is cannot be told.
+        let found = tasks.len();
+        let what =
+            format!("tracks of {found} tasks in one file, expected one: export each task alone");
+        return Err(fault(what));
+    }
+    let mut by_kind: BTreeMap<&str, usize> = BTreeMap::new();
+    for ((part, kind), count) in &no_areas {
+        if kept_parts.contains(part) {
+            *by_kind.entry(kind).or_default() += count;
+        }
+    }
+    let shapes: usize = by_kind.values().sum();
+    if shapes > 0 {
+        let kinds = by_kind.iter().map(|(kind, count)| format!("{count} {kind}"));
+        let (path, kinds) = (path.display(), kinds.collect::<Vec<_>>().join(", "));
+        tracing::warn!("{path}: {shapes} shapes cover no area and are left out: {kinds}");
+    }
     let names: BTreeSet<String> = kept
         .iter()
         .flat_map(|image| image.objects.iter().flatten().map(|object| object.name.clone()))
         .collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let classes = options.classes_of(None, Numbers::Ours, || {
-        BoxClasses::named(names.iter().copied()).map_err(|error| fault(error.to_string()))
-    })?;
+    let first = || {
+        kept.iter().find_map(|image| {
+            let what = image.objects.iter().find_map(|object| object.as_ref().err())?;
+            Some(fault(format!("{}: {what}", image.name)))
+        })
+    };
+    let classes = options.classes_of(None, Numbers::Ours, || classes_named(&names, path, first))?;
     let folders = match &options.images {
         Some(folder) => vec![folder.clone()],
         None => {
@@ -195,7 +239,8 @@ fn read(
             Err(error) => faults.add(error)?,
         }
     }
-    let left_out = LeftOut { images: faults.close(path, "images", all)?, ..LeftOut::default() };
+    let images = faults.close(path, "images", all)?;
+    let left_out = LeftOut { images, shapes, ..LeftOut::default() };
     let mut assembly = Assembly::new(&classes, &names, options, left_out);
     let mut entries = Vec::with_capacity(found.len());
     for ((file, size, image), id) in found.into_iter().zip(1..) {
@@ -216,39 +261,47 @@ fn read(
     Ok(Opened { entries, classes, left_out })
 }
 
-/// One image.
-fn image(node: Node<'_, '_>) -> Read {
+/// One image; `no_areas` counts its shapes that cover no area.
+fn image(node: Node<'_, '_>, no_areas: &mut BTreeMap<(Option<String>, String), usize>) -> Read {
     let side = |name| {
         let side = attribute(node, name).ok()?;
         (side >= 1.0 && side <= f64::from(u32::MAX) && side.fract() == 0.0).then_some(side as usize)
     };
     let size = side("height").zip(side("width"));
-    let shapes = node.children().filter(|child| child.is_element());
-    let objects = shapes.filter_map(|shape| object(shape, shape.attribute("label").unwrap_or("")));
+    let part = node.attribute("subset").filter(|part| !part.is_empty()).map(String::from);
+    let mut objects = Vec::new();
+    for child in node.children().filter(|child| child.is_element()) {
+        match shape(child, child.attribute("label").unwrap_or_default()) {
+            Shape::Area(read) => objects.push(read),
+            Shape::NoArea(kind) => *no_areas.entry((part.clone(), kind)).or_default() += 1,
+            Shape::Other => {}
+        }
+    }
     Read {
-        part: node.attribute("subset").filter(|part| !part.is_empty()).map(String::from),
+        part,
         name: Name::Of(node.attribute("name").unwrap_or_default().into()),
         size: size.map(|(height, width)| ImageSize::new(height, width)),
-        objects: objects.collect(),
+        objects,
     }
 }
 
 /// The frames of a video: those with objects of its tracks, and those that its description counts.
-fn frames(root: Node<'_, '_>) -> Vec<Read> {
-    let Tracks { count, objects } = tracks(root);
+fn frames(root: Node<'_, '_>) -> Content {
+    let Tracks { count, objects, tasks, no_areas } = tracks(root);
     let numbers: BTreeSet<u64> =
         (0..count).chain(objects.keys().map(|(_, frame)| *frame)).collect();
-    let mut parts: BTreeSet<Option<String>> =
-        objects.keys().map(|(part, _)| part.clone()).collect();
+    let named = objects.keys().map(|(part, _)| part);
+    let named = named.chain(no_areas.keys().map(|(part, _)| part)).chain(tasks.keys());
+    let mut parts: BTreeSet<Option<String>> = named.cloned().collect();
     if parts.is_empty() {
         parts.insert(None);
     }
-    let mut all = Vec::new();
+    let mut images = Vec::new();
     let mut objects = objects;
     for part in parts {
         for &number in &numbers {
             let objects = objects.remove(&(part.clone(), number));
-            all.push(Read {
+            images.push(Read {
                 part: part.clone(),
                 name: Name::Frame { number, needed: objects.is_some() },
                 size: None,
@@ -256,5 +309,5 @@ fn frames(root: Node<'_, '_>) -> Vec<Read> {
             });
         }
     }
-    all
+    Content { images, tasks, no_areas }
 }

@@ -4,21 +4,41 @@ use roxmltree::Node;
 
 use super::super::super::{assembly::Labelled, xml::attribute};
 
-/// The object of a shape with the name `label`; `None` for what is no area (points, lines, tags).
-/// Errors are texts.
-pub(super) fn object(shape: Node<'_, '_>, label: &str) -> Option<Result<Labelled, String>> {
+/// What an element inside an image or a track is.
+pub(super) enum Shape {
+    /// The object of an area, or what is wrong with it.
+    Area(Result<Labelled, String>),
+    /// A shape that covers no area of the image, by its element.
+    NoArea(String),
+    /// No shape: a tag, an attribute.
+    Other,
+}
+
+/// Reads a shape with the name `label`.
+pub(super) fn shape(shape: Node<'_, '_>, label: &str) -> Shape {
     let edges = match shape.tag_name().name() {
         "box" => edges(shape),
         "polygon" => around(shape),
         "ellipse" => ellipse(shape),
         "mask" => window(shape),
-        _ => return None,
+        kind @ ("points" | "polyline" | "cuboid" | "skeleton") => {
+            return Shape::NoArea(kind.into());
+        }
+        _ => return Shape::Other,
     };
     let label = label.trim();
-    Some(match label.is_empty() {
+    Shape::Area(match label.is_empty() {
         true => Err("expected an attribute `label`, found none".into()),
         false => edges.map(|bbox| Labelled { name: label.into(), bbox, difficult: false }),
     })
+}
+
+/// Degrees by which a shape is turned, clockwise. Errors are texts.
+fn turn(node: Node<'_, '_>) -> Result<f64, String> {
+    match node.has_attribute("rotation") {
+        true => attribute(node, "rotation"),
+        false => Ok(0.0),
+    }
 }
 
 /// A box, or that around a turned one. Errors are texts.
@@ -26,7 +46,7 @@ fn edges(node: Node<'_, '_>) -> Result<[f64; 4], String> {
     let number = |name| attribute(node, name);
     let [left, top, right, bottom] =
         [number("xtl")?, number("ytl")?, number("xbr")?, number("ybr")?];
-    let turn = if node.has_attribute("rotation") { number("rotation")? } else { 0.0 };
+    let turn = turn(node)?;
     if turn == 0.0 {
         return Ok([left, top, right, bottom]);
     }
@@ -60,10 +80,16 @@ fn around(node: Node<'_, '_>) -> Result<[f64; 4], String> {
     ])
 }
 
-/// The box around an ellipse. Errors are texts.
+/// The box around an ellipse, turned or not. Errors are texts.
 fn ellipse(node: Node<'_, '_>) -> Result<[f64; 4], String> {
     let number = |name| attribute(node, name);
-    let (x, y, across, down) = (number("cx")?, number("cy")?, number("rx")?, number("ry")?);
+    let (x, y, wide, high) = (number("cx")?, number("cy")?, number("rx")?, number("ry")?);
+    let turn = turn(node)?;
+    if turn == 0.0 {
+        return Ok([x - wide, y - high, x + wide, y + high]);
+    }
+    let (sine, cosine) = turn.to_radians().sin_cos();
+    let (across, down) = ((wide * cosine).hypot(high * sine), (wide * sine).hypot(high * cosine));
     Ok([x - across, y - down, x + across, y + down])
 }
 

@@ -1,13 +1,15 @@
 //! The text files of YOLO: a line for each box. Layouts of Ultralytics, Roboflow, CVAT and Darknet.
 
 mod line;
+mod places;
 mod yaml;
 
 use std::{
     fs,
-    path::{Component, Path, PathBuf},
+    path::{Path, PathBuf},
 };
 
+pub(in super::super) use self::places::Places;
 use self::yaml::Data;
 use super::super::{
     BoxClasses, LeftOut,
@@ -25,14 +27,20 @@ use crate::{
     },
 };
 
+/// The file of the names of classes, one a line.
+const LIST: &str = "classes.txt";
+
 pub(super) const FORMAT: Format<DetectionOptions, Opened> = Format {
     name: "yolo",
-    looks_for: Some("labels, SPLIT/labels or data.yaml"),
+    looks_for: Some("labels, SPLIT/labels, data.yaml, classes.txt or SPLIT/classes.txt"),
     matches: |root, split| {
-        let in_part =
-            names_of(split).into_iter().any(|name| root.join(name).join("labels").is_dir());
+        let in_part = |part: String| {
+            let part = root.join(part);
+            part.join("labels").is_dir() || part.join(LIST).is_file()
+        };
         root.join("labels").is_dir()
-            || in_part
+            || root.join(LIST).is_file()
+            || names_of(split).into_iter().any(in_part)
             || data_file(root).is_some()
             || names_file(root).is_some()
     },
@@ -62,7 +70,11 @@ fn open(root: &Path, split: &str, options: &DetectionOptions) -> Result<Opened> 
         data: data.as_ref().and_then(|(data, file)| Some((data.names.clone()?, file.clone()))),
         extra: data.as_ref().map_or(0, |(data, _)| data.extra),
     };
-    read(images, &labels, &names, options)
+    let places = match options.images {
+        Some(_) => Places::of_images_elsewhere(labels),
+        None => Places::of_set(root, labels),
+    };
+    read(images, &places, &names, options)
 }
 
 /// Where names of classes are looked for.
@@ -86,7 +98,7 @@ impl Names {
 
     /// The names that the numbers in the files mean; those of the options, if there is no file.
     fn read(&self, options: &DetectionOptions) -> Result<Vec<String>> {
-        let list = self.folders.iter().map(|folder| folder.join("classes.txt"));
+        let list = self.folders.iter().map(|folder| folder.join(LIST));
         let list = list.into_iter().find(|file| file.is_file()).or_else(|| self.file.clone());
         match (list, &self.data) {
             (Some(list), data) => {
@@ -108,10 +120,7 @@ impl Names {
                 if !given.is_empty() {
                     return Ok(given);
                 }
-                let path = self
-                    .folders
-                    .first()
-                    .map_or_else(PathBuf::new, |first| first.join("classes.txt"));
+                let path = self.folders.first().map_or_else(PathBuf::new, |first| first.join(LIST));
                 let folders =
                     self.folders.iter().skip(1).map(|folder| folder.display().to_string());
                 let others: Vec<String> = folders.collect();
@@ -203,18 +212,17 @@ fn placed(root: &Path, base: Option<&str>, place: &str) -> Option<PathBuf> {
     places.into_iter().find(|place| place.exists())
 }
 
-/// Reads images and their text files, which lie in one of the folders `labels`, beside the images,
-/// or in a folder `labels` where theirs is called `images`.
+/// Reads images and their text files.
 pub(in super::super) fn read(
     images: Vec<Listed>,
-    labels: &[PathBuf],
+    places: &Places,
     names: &Names,
     options: &DetectionOptions,
 ) -> Result<Opened> {
     options.validate()?;
     options.without_masks("YOLO")?;
     let all_names = names.read(options)?;
-    let path = labels.first().map_or(Path::new(""), PathBuf::as_path);
+    let path = places.folder();
     let classes = options.classes_of(None, Numbers::Ours, || {
         BoxClasses::named(distinct(&all_names))
             .map_err(|error| Error::Entry { path: path.into(), what: error.to_string() })
@@ -226,7 +234,7 @@ pub(in super::super) fn read(
     let mut found = Vec::with_capacity(all);
     let mut first_missed = None;
     for image in images {
-        let (file, missed) = labels_of(labels, &image);
+        let (file, missed) = places.of(&image);
         if file.is_none() {
             left_out.unlabelled += 1;
             first_missed = first_missed.or(missed);
@@ -279,23 +287,6 @@ pub(in super::super) fn read(
     Ok(Opened { entries, classes, left_out })
 }
 
-/// The file of an image's labels, or the first place where it was looked for.
-fn labels_of(labels: &[PathBuf], image: &Listed) -> (Option<PathBuf>, Option<PathBuf>) {
-    let below = Path::new(&image.name).with_extension("txt");
-    let mut places: Vec<PathBuf> = labels.iter().map(|folder| folder.join(&below)).collect();
-    let parts: Vec<Component<'_>> = image.path.components().collect();
-    let folder = parts.iter().rposition(|part| part.as_os_str() == "images");
-    if let Some(folder) = folder {
-        let beside = parts[..folder].iter().collect::<PathBuf>().join("labels");
-        places.push(
-            beside.join(parts[folder + 1..].iter().collect::<PathBuf>()).with_extension("txt"),
-        );
-    }
-    places.push(image.path.with_extension("txt"));
-    let found = places.iter().find(|place| place.is_file()).cloned();
-    (found, places.into_iter().next())
-}
-
 /// Names that differ: one that occurs again has its number added.
 fn distinct(names: &[String]) -> Vec<String> {
     let mut all: Vec<String> = Vec::with_capacity(names.len());
@@ -321,6 +312,10 @@ fn lines(path: &Path) -> Result<Vec<String>> {
     if names.is_empty() {
         let what = "expected names of classes, one a line, found none".into();
         return Err(Error::Entry { path: path.into(), what });
+    }
+    if let Some(blank) = names.iter().position(String::is_empty) {
+        let what = format!("expected the name of class {blank}, found an empty line");
+        return Err(Error::Line { path: path.into(), line: blank + 1, what });
     }
     Ok(names)
 }

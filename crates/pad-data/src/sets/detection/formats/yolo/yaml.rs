@@ -1,6 +1,6 @@
 //! `data.yaml`: the names of classes and the places of images.
 
-use std::{borrow::Cow, path::Path};
+use std::{borrow::Cow, collections::BTreeMap, path::Path};
 
 use saphyr_parser::{Event, Parser};
 
@@ -11,6 +11,9 @@ use crate::{
 
 /// Maximum depth of lists in lists.
 const DEEPEST: usize = 16;
+
+/// Maximum number of bytes that aliases may repeat: a short file could stand for a very long one.
+const REPEATED: usize = 1 << 20;
 
 /// Maximum number of the highest class.
 const MAX_CLASSES: usize = 10_000;
@@ -32,8 +35,8 @@ impl Data {
     /// Reads a file.
     ///
     /// # Errors
-    /// As [`read_text`]; [`Error::Entry`] for another kind of file, aliases, names that are not as
-    /// many as `nc` says.
+    /// As [`read_text`]; [`Error::Entry`] for another kind of file, aliases of lists and maps, names
+    /// that are not as many as `nc` says.
     pub(super) fn read(path: &Path) -> Result<Self> {
         let text = read_text(path, PAGE_BYTES)?;
         Self::parse(&text).map_err(|what| Error::Entry { path: path.into(), what })
@@ -158,11 +161,27 @@ fn document(text: &str) -> Result<Yaml, String> {
         Map(Vec<(Yaml, Yaml)>, Option<Yaml>),
     }
     let mut open: Vec<Open> = Vec::new();
+    let mut anchors: BTreeMap<usize, String> = BTreeMap::new();
+    let mut repeated = 0;
     for event in Parser::new_from_str(text) {
         let (event, _) = event.map_err(|error| format!("expected YAML: {error}"))?;
         let done = match event {
-            Event::Alias(_) => return Err("aliases are not read".into()),
-            Event::Scalar(text, ..) => Yaml::Scalar(text.into_owned()),
+            Event::Alias(anchor) => {
+                let text = anchors.get(&anchor);
+                let text = text.ok_or("aliases of lists and maps are not read")?;
+                repeated += text.len();
+                if repeated > REPEATED {
+                    return Err(format!("aliases repeat more than {REPEATED} bytes"));
+                }
+                Yaml::Scalar(text.clone())
+            }
+            Event::Scalar(text, _, anchor, _) => {
+                // 0 stands for none.
+                if anchor > 0 {
+                    anchors.insert(anchor, text.to_string());
+                }
+                Yaml::Scalar(text.into_owned())
+            }
             Event::SequenceStart(..) | Event::MappingStart(..) if open.len() >= DEEPEST => {
                 return Err(format!("more than {DEEPEST} lists in each other"));
             }
@@ -239,10 +258,30 @@ mod tests {
     }
 
     #[test]
+    fn aliases_of_texts_are_these_texts() {
+        let data = Data::parse(
+            "train: &t images/train\nval: *t\ntest: [*t, &u \"b c\", *u]\nnames: [&a car, *a ]\nnc: 2",
+        )
+        .unwrap();
+        assert_eq!(data.places(&["val".into()]), ["images/train"]);
+        assert_eq!(data.places(&["test".into()]), ["images/train", "b c", "b c"]);
+        assert_eq!(data.names, Some(vec!["car".into(), "car".into()]));
+        // A name that is given anew means what it was given last, and one of nothing is no value.
+        let data = Data::parse("a: &t b\nb: &t c\ntrain: *t\nval: &n ~\ntest: *n").unwrap();
+        assert_eq!(data.places(&["train".into()]), ["c"]);
+        assert!(data.places(&["test".into()]).is_empty());
+    }
+
+    #[test]
     fn faults_have_texts() {
         assert_eq!(names("nc: 3\nnames: [a]").unwrap_err(), "`names`: expected 3 by `nc`, found 1");
         assert_eq!(names("nc: x").unwrap_err(), "`nc`: expected 1 to 10000, found `x`");
-        assert_eq!(names("a: &a [b]\nnames: *a").unwrap_err(), "aliases are not read");
+        for text in ["a: &a [b]\nnames: *a", "a: &a {0: b}\nnames: *a", "names: &a [b, *a]"] {
+            assert_eq!(names(text).unwrap_err(), "aliases of lists and maps are not read");
+        }
+        assert!(names("names: [*a]").unwrap_err().starts_with("expected YAML: "));
+        let long = format!("a: &a {}\nnames: [{}]", "b".repeat(10_000), "*a , ".repeat(105));
+        assert_eq!(names(&long).unwrap_err(), "aliases repeat more than 1048576 bytes");
         assert!(names("names: {99999999999999999999: a}").unwrap_err().contains("names by number"));
         assert!(
             names("names: {18446744073709551615: a}").unwrap_err().contains("expected 1 to 10000")
