@@ -71,7 +71,10 @@ pub enum Error {
         value: f32,
     },
     /// All pixels of an image are without data.
-    #[error("{}: expected pixels with data, found nodata, NaN or absent tiles alone", shown_path(path))]
+    #[error(
+        "{}: expected pixels with data, found nodata, NaN or absent tiles alone",
+        shown_path(path)
+    )]
     NoData {
         /// The file.
         path: PathBuf,
@@ -130,7 +133,11 @@ pub enum Error {
         what: String,
     },
     /// Two files would have one name, and one file of regions.
-    #[error("{}: expected one file of the stem `{stem}`, found also {}", shown_path(first), shown_path(second))]
+    #[error(
+        "{}: expected one file of the stem `{stem}`, found also {}",
+        shown_path(first),
+        shown_path(second)
+    )]
     SameStem {
         /// The file that comes first.
         first: PathBuf,
@@ -185,7 +192,12 @@ pub enum Error {
         what: String,
     },
     /// Two images would have the same RoI file.
-    #[error("{} and {} share the RoI file {}: rename one of them", shown_path(first), shown_path(second), shown_path(roi))]
+    #[error(
+        "{} and {} share the RoI file {}: rename one of them",
+        shown_path(first),
+        shown_path(second),
+        shown_path(roi)
+    )]
     SharedRoiFile {
         /// The first image.
         first: PathBuf,

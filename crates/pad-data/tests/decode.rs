@@ -275,9 +275,19 @@ fn tiff_layouts_are_told_apart() {
     let image = read(&folder.file("gray.tif", &raw_tiff(1, 1, 1, None))).unwrap();
     assert_eq!(image.pixels(), &Pixels::U8((0..pixels()).map(stored).collect()));
 
+    // Samples of the image, and the pixels without opacity, which have no data.
+    let opaque = |image: &Image, stored: &dyn Fn(usize) -> u8, alpha: &dyn Fn(usize) -> u8| {
+        let Pixels::U8(found) = image.pixels() else { panic!("8 bits") };
+        for pixel in 0..pixels() {
+            let clear = alpha(pixel) == 0;
+            assert_eq!(image.masked().is_some_and(|masked| masked[pixel]), clear, "{pixel}");
+            let samples = pixel * image.channels()..(pixel + 1) * image.channels();
+            assert!(clear || samples.clone().all(|at| found[at] == stored(at)), "{pixel}");
+        }
+    };
     // One channel and alpha: the alpha is dropped.
     let image = read(&folder.file("alpha.tif", &raw_tiff(2, 1, 1, Some(2)))).unwrap();
-    assert_eq!(image.pixels(), &Pixels::U8((0..pixels()).map(|i| stored(2 * i)).collect()));
+    opaque(&image, &|i| stored(2 * i), &|i| stored(2 * i + 1));
 
     // Three planes, one after the other.
     let image = read(&folder.file("planar.tif", &raw_tiff(3, 2, 2, None))).unwrap();
@@ -295,10 +305,12 @@ fn tiff_layouts_are_told_apart() {
         let image = read(&folder.file(name, &raw_tiff(samples, photometric, 1, extra))).unwrap();
         assert_eq!(image.channels(), channels, "{name}");
         let samples = usize::from(samples);
-        let expected = (0..pixels() * channels)
-            .map(|i| stored(i / channels * samples + i % channels))
-            .collect();
-        assert_eq!(image.pixels(), &Pixels::U8(expected), "{name}");
+        let value = |i: usize| stored(i / channels * samples + i % channels);
+        let alpha = |pixel: usize| match channels == samples {
+            true => 255,
+            false => stored(pixel * samples + channels),
+        };
+        opaque(&image, &value, &alpha);
     }
     let bands = DecodeOptions { alpha_is_band: true, ..Default::default() };
     let path = folder.file("rgba.tif", &raw_tiff(4, 2, 1, Some(2)));

@@ -267,7 +267,7 @@ mod tests {
         assert_eq!(serde_json::from_str::<Confusion>(&text).unwrap(), confusion);
         for (text, expected) in [
             (r#"{"classes":3,"ignore":null,"counts":[]}"#, "0 counts of 3 classes, expected 9"),
-            (r#"{"classes":0,"ignore":null,"counts":[]}"#, "0 classes"),
+            (r#"{"classes":0,"ignore":null,"counts":[]}"#, "`classes` is 0"),
         ] {
             let error = serde_json::from_str::<Confusion>(text).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
