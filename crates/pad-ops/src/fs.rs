@@ -409,6 +409,7 @@ mod tests {
             std::os::unix::fs::symlink("/dev/null", &link).unwrap();
             let error = write_atomic(&link, |file| file.write_all(b"fourth")).unwrap_err();
             assert_eq!(error.to_string(), "not a regular file, which alone can be replaced");
+            std::fs::remove_file(&link).unwrap();
         }
         assert_eq!(
             std::fs::read_dir(folder.path()).unwrap().count(),

@@ -526,7 +526,7 @@ fn sizes_beyond_counting_are_refused() {
             pad_ops::window_unpartition(&tokens, windows),
         ] {
             let found = text(found);
-            assert!(found.contains("windows of at least 1 x 1 that can be counted"), "{found}");
+            assert!(found.contains("expected windows whose tokens can be counted"), "{found}");
         }
     }
     let weight = numbers(&[4, 2], F32, 2);

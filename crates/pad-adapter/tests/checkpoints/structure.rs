@@ -120,7 +120,7 @@ fn weights_in_a_list_are_found() {
     assert_eq!(first(&opened(&file(&tuple(&[weights("0"), counts])), "a.pth").unwrap()), 1.0);
     let both = opened(&file(&list(&[weights("0"), weights("1")])), "a.pth");
     let text = both.map(|_| ()).unwrap_err();
-    assert!(text.contains("2 dictionaries of weights: `0` (1 tensors), `1`"), "{text}");
+    assert!(text.contains("2 dictionaries of weights: `0` (3 tensors), `1` (3 tensors)"), "{text}");
 }
 
 #[test]

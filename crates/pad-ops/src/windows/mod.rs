@@ -66,10 +66,14 @@ impl Windows {
     fn expect(self, op: &'static str) -> Result<()> {
         let tokens = self.side.checked_mul(self.side);
         let padded = tokens.and_then(|n| n.checked_mul(self.rows())?.checked_mul(self.columns()));
-        if self.height > 0 && self.width > 0 && self.side > 0 && padded.is_some() {
-            return Ok(());
-        }
-        let expected = "a grid and windows of at least 1 x 1 that can be counted".to_string();
+        let expected = match padded {
+            _ if self.height == 0 || self.width == 0 || self.side == 0 => {
+                "a grid and windows of at least 1 x 1"
+            }
+            None => "windows whose tokens can be counted",
+            Some(_) => return Ok(()),
+        };
+        let expected = expected.to_string();
         Err(Error::Value { op, arg: "windows", expected, found: format!("{self:?}") })
     }
 
