@@ -126,6 +126,15 @@ fn a_resumed_run_has_the_same_averages_and_one_without_them_is_refused() {
 
     let checkpoint = latest(folder.path()).unwrap().unwrap();
     assert!(checkpoint.path().join("averages.safetensors").exists());
+    // Runs remove old ones.
+    let kept = tempfile::tempdir().unwrap();
+    let copy = kept.path().join(checkpoint.path().file_name().unwrap());
+    std::fs::create_dir(&copy).unwrap();
+    for entry in std::fs::read_dir(checkpoint.path()).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), copy.join(entry.file_name())).unwrap();
+    }
+    let kept = pad_train::TrainingCheckpoint::open(&copy).unwrap();
     let task = Regression::new();
     let mut second = trainer(&task, None, folder.path()).with_ema(ema).unwrap();
     checkpoint.load_evaluated(second.optimizer().parameters()).unwrap();
@@ -140,10 +149,10 @@ fn a_resumed_run_has_the_same_averages_and_one_without_them_is_refused() {
         let task = Regression::new();
         let mut fresh =
             trainer(&task, None, tempfile::tempdir().unwrap().path()).with_ema(ema).unwrap();
-        fresh.resume(&checkpoint).unwrap();
+        fresh.resume(&kept).unwrap();
         optimized(fresh.optimizer())
     };
-    second.resume(&checkpoint).unwrap();
+    second.resume(&kept).unwrap();
     assert_eq!(optimized(second.optimizer()), weights);
     second.run(&task, &mut Samples::new(4, 4)).unwrap();
     assert_eq!(optimized(second.optimizer()), whole);
