@@ -144,21 +144,22 @@ fn a_resumed_run_has_the_same_averages_and_one_without_them_is_refused() {
     second.run(&task, &mut Samples::new(4, 4)).unwrap();
     assert_eq!(optimized(second.optimizer()), whole);
 
-    // The same trainer, which its run left with the averages, from the checkpoint before its end.
-    let weights = {
-        let task = Regression::new();
-        let mut fresh =
-            trainer(&task, None, tempfile::tempdir().unwrap().path()).with_ema(ema).unwrap();
-        fresh.resume(&kept).unwrap();
-        optimized(fresh.optimizer())
-    };
-    second.resume(&kept).unwrap();
-    assert_eq!(optimized(second.optimizer()), weights);
-    second.run(&task, &mut Samples::new(4, 4)).unwrap();
-    assert_eq!(optimized(second.optimizer()), whole);
+    // One trainer, which its run left with the averages, from the checkpoint before its end again.
+    let task = Regression::new();
+    let mut again = Trainer::new(config(None), SCHEDULE, task.optimizer()).unwrap();
+    again = again.with_ema(ema).unwrap();
+    again.resume(&kept).unwrap();
+    let weights = optimized(again.optimizer());
+    for _ in 0..2 {
+        again.run(&task, &mut Samples::new(4, 4)).unwrap();
+        assert_eq!(optimized(again.optimizer()), whole);
+        again.resume(&kept).unwrap();
+        assert_eq!(optimized(again.optimizer()), weights);
+    }
     // A run without anything to do leaves the averages where they were.
-    second.run(&task, &mut Samples::new(4, 4)).unwrap();
-    assert_eq!(optimized(second.optimizer()), whole);
+    again.run(&task, &mut Samples::new(4, 4)).unwrap();
+    again.run(&task, &mut Samples::new(4, 4)).unwrap();
+    assert_eq!(optimized(again.optimizer()), whole);
 
     let other = tempfile::tempdir().unwrap();
     let mut plain = trainer(&task, Some(6), other.path());
