@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use pad_data::sets::detection::DetectionOptions;
+use pad_data::{Dataset, sets::detection::DetectionOptions};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
