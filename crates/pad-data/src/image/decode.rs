@@ -100,6 +100,23 @@ pub(crate) fn decode_bytes_collapsed(
         .map(Image::collapse_gray)
 }
 
+/// The numbers or colours of a label file (TIFF, BMP) as they are stored, and of a TIFF the pixels that
+/// it does not hold; empty for others.
+///
+/// # Errors
+/// As [`decode`].
+pub(crate) fn label_bytes(
+    bytes: &[u8],
+    path: &Path,
+    options: &DecodeOptions,
+) -> Result<(Image, Vec<bool>)> {
+    let format = Format::of(bytes, path)?;
+    guarded(path, format, || match format {
+        Format::Known(ImageFormat::Tiff) => tiff::labels(bytes, path, options),
+        _ => Ok((decode_known(bytes, path, format, options, false)?, Vec::new())),
+    })
+}
+
 fn decode_known(
     bytes: &[u8],
     path: &Path,

@@ -31,7 +31,7 @@ pub use self::{
     options::{DecodeOptions, RadiometricMode},
 };
 pub(crate) use self::{
-    decode::{decode_bytes_collapsed, decode_collapsed, frame_places},
+    decode::{decode_bytes_collapsed, decode_collapsed, frame_places, label_bytes},
     limits::{damaged, panic_text, read},
     notice::warn_once,
     png::upright as upright_png,

@@ -382,16 +382,18 @@ fn warn_of_unlisted(root: &Path, children: &[Entry], listed: usize) {
 
 /// Number of image files below a folder; folders that cannot be read have none.
 fn images_below(folder: &Path) -> usize {
-    /// Maximum depth: a link to a parent folder would otherwise never end.
-    const DEEPEST: usize = 16;
-    let mut open = vec![(folder.to_path_buf(), 0)];
-    let mut images = 0;
-    while let Some((folder, depth)) = open.pop() {
+    let mut open = vec![folder.to_path_buf()];
+    let (mut images, mut seen) = (0, BTreeSet::new());
+    while let Some(folder) = open.pop() {
+        // A link to a folder above would otherwise never end.
+        if !folder.canonicalize().is_ok_and(|real| seen.insert(real)) {
+            continue;
+        }
         for entry in list(&folder).unwrap_or_default() {
             if is_image(&entry.name) {
                 images += 1;
-            } else if depth < DEEPEST && entry.path.is_dir() {
-                open.push((entry.path, depth + 1));
+            } else if entry.path.is_dir() {
+                open.push(entry.path);
             }
         }
     }

@@ -177,6 +177,12 @@ impl<'a> Directory<'a> {
         number.ok_or_else(wrong).map(Some)
     }
 
+    /// The number of a tag of one byte that spells no digit: a number, and no text.
+    pub(in crate::image) fn lone_byte(&self, tag: u16) -> Option<f64> {
+        let entry = self.entry(tag).filter(|one| matches!(one.kind, 1 | 7) && one.count == 1)?;
+        entry.values?.first().filter(|byte| !byte.is_ascii_digit()).map(|&byte| f64::from(byte))
+    }
+
     /// The text of a tag, up to its first zero; `None` without the tag.
     pub(in crate::image) fn text(&self, tag: u16) -> Option<String> {
         let entry = self.entry(tag).filter(|entry| matches!(entry.kind, 1 | 2 | 7))?;

@@ -19,7 +19,8 @@ use tiff::decoder::{Decoder, DecodingResult, Limits};
 
 use self::{
     ifd::Directory,
-    page::{Color, Listed, Page, Pages, damaged_tiff, upright_size},
+    metadata::is_nodata,
+    page::{Color, Listed, Number, Page, Pages, damaged_tiff, upright_size},
 };
 use super::{
     Image, Pixels,
@@ -91,6 +92,43 @@ pub(super) fn decode(bytes: &[u8], path: &Path, options: &DecodeOptions) -> Resu
     let (channels, pixels) = colored(&page, pixels);
     let image = finished(path, Image::new(page.size, channels, pixels)?, masked)?;
     page.orientation.apply(image)
+}
+
+/// Reads the numbers or colours of a label file as they are stored, upright: neither stretched,
+/// inverted nor masked by a value without data or by opacity; with the pixels of absent chunks.
+pub(super) fn labels(
+    bytes: &[u8],
+    path: &Path,
+    options: &DecodeOptions,
+) -> Result<(Image, Vec<bool>)> {
+    let pages = opened(bytes, path)?;
+    let Listed { directory, place, .. } = &pages.full[options.page_of(path, pages.full.len())?];
+    let mut page = Page::of(directory, pages.order, path, options)?;
+    (page.nodata, page.alpha) = (None, None);
+    if page.kept.len() == 1 && page.number == Number::Unsigned && page.bits <= 8 {
+        // Indices, which stay as they are.
+        page.color = Color::Palette(Vec::new());
+    }
+    let (pixels, absent) = match chunk::is_known(page.compression) {
+        true => own(bytes, path, &page)?,
+        false => foreign(bytes, path, &page, *place, options)?,
+    };
+    let pixels = match pixels {
+        // Bits of a fax.
+        Pixels::U8(levels) if page.bits == 1 => {
+            Pixels::U8(levels.into_iter().map(|level| u8::from(level > 0)).collect())
+        }
+        pixels => pixels,
+    };
+    let (channels, pixels) = match &page.color {
+        Color::Palette(colors) if colors.is_empty() => (1, pixels),
+        _ => colored(&page, pixels),
+    };
+    let image = page.orientation.apply(Image::new(page.size, channels, pixels)?)?;
+    let absent = absent.into_iter().map(u8::from).collect();
+    let absent = page.orientation.apply(Image::new(page.size, 1, Pixels::U8(absent))?)?;
+    let Pixels::U8(absent) = absent.into_pixels() else { return Ok((image, Vec::new())) };
+    Ok((image, absent.into_iter().map(|absent| absent == 1).collect()))
 }
 
 /// Images that a description of ImageJ or tifffile counts: in large files they lie one behind the
@@ -185,14 +223,31 @@ fn foreign(
     if values.len() != area * page.samples {
         return Err(damaged_tiff(path, "expected all planes, found fewer".into()));
     }
-    let pixel = |pixel: usize| {
-        let values = &values;
-        page.kept.iter().map(move |&sample| match page.planar {
-            true => values[sample * area + pixel],
-            false => values[pixel * page.samples + sample],
-        })
+    let at = |pixel: usize, sample: usize| match page.planar {
+        true => values[sample * area + pixel],
+        false => values[pixel * page.samples + sample],
     };
-    Ok((Pixels::U8((0..area).flat_map(pixel).collect()), vec![false; area]))
+    let clear = |pixel: usize| page.alpha.is_some_and(|alpha| at(pixel, alpha) == 0);
+    let any_opaque = !(0..area).all(clear);
+    let is_without = |pixel: usize| {
+        let is_value = |nodata| {
+            page.kept.iter().all(|&sample| is_nodata(f64::from(at(pixel, sample)), nodata))
+        };
+        page.nodata.is_some_and(is_value) || (any_opaque && clear(pixel))
+    };
+    let masked = (0..area).map(is_without).collect();
+    let samples = (0..area).flat_map(|pixel| page.kept.iter().map(move |&sample| (pixel, sample)));
+    let pixels = match page.scales.is_empty() {
+        true => Pixels::U8(samples.map(|(pixel, sample)| at(pixel, sample)).collect()),
+        false => {
+            let scales = page.scales.iter().cycle();
+            let scaled = samples.zip(scales).map(|((pixel, sample), scale)| {
+                (f64::from(at(pixel, sample)) * scale.scale + scale.offset) as f32
+            });
+            Pixels::F32(scaled.collect())
+        }
+    };
+    Ok((pixels, masked))
 }
 
 /// Channels and samples in the colours of an image.

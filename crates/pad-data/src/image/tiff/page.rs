@@ -52,6 +52,7 @@ enum Role {
     Full,
     Reduced,
     Mask,
+    ReducedMask,
 }
 
 /// The kind of a sample's number.
@@ -143,6 +144,7 @@ impl<'a> Pages<'a> {
                 Role::Full => full.push(listed(directory)),
                 Role::Reduced => others.push(listed(directory)),
                 Role::Mask => masks.push((full.len(), directory)),
+                Role::ReducedMask => {}
             }
         }
         if full.is_empty() {
@@ -185,6 +187,8 @@ impl<'a> Pages<'a> {
 fn role(directory: &Directory<'_>) -> Result<Role, String> {
     if let Some(kind) = directory.number(tag::NEW_SUBFILE_TYPE)? {
         return Ok(match kind {
+            // Of another resolution.
+            _ if kind & 5 == 5 => Role::ReducedMask,
             _ if kind & 4 != 0 => Role::Mask,
             _ if kind & 1 != 0 => Role::Reduced,
             _ => Role::Full,
@@ -253,7 +257,11 @@ impl Page {
         let samples = area.saturating_mul(page.samples as u64);
         options.check(path, size, samples.saturating_mul(width))?;
         // A tile may be wider than the image; one of words needs twice the bytes at most.
-        let rows = page.chunk.height.min(size.height) as u64;
+        // Of bits between 8 and 16 all rows of a tile are unpacked.
+        let rows = match page.tiled && matches!(page.bits, 9..=15) {
+            true => page.chunk.height as u64,
+            false => page.chunk.height.min(size.height) as u64,
+        };
         let bytes = (page.row_bytes() as u64).saturating_mul(rows);
         limit(path, "bytes of a tile", options.max_alloc_bytes, bytes)?;
         Ok(page)
@@ -347,10 +355,13 @@ impl Page {
             RadiometricMode::Raw => Vec::new(),
             _ => scales(directory.text(tag::GDAL_METADATA).as_deref(), &kept)?,
         };
-        let nodata = match directory.text(tag::GDAL_NODATA) {
-            Some(text) => nodata(&text)?,
-            // Written as a number, against the specification.
-            None => directory.real(tag::GDAL_NODATA)?,
+        // A number is against the specification, and written all the same.
+        let nodata = match directory.lone_byte(tag::GDAL_NODATA) {
+            Some(number) => Some(number),
+            None => match directory.text(tag::GDAL_NODATA) {
+                Some(text) => nodata(&text)?,
+                None => directory.real(tag::GDAL_NODATA)?,
+            },
         };
         let mut page = Self {
             order,

@@ -38,12 +38,14 @@ impl Samples {
     pub(super) fn finish(self, page: &Page) -> (Pixels, Vec<bool>) {
         let mut masked = self.absent;
         masked.resize(page.size.area(), false);
+        let is_opaque = |(clear, absent): (&bool, &bool)| !clear && !absent;
+        let any_opaque = self.clear.iter().zip(&masked).any(is_opaque);
         for (masked, hits) in masked.iter_mut().zip(&self.hits) {
             // A pixel of several bands is without data if all of them are.
             *masked |= usize::from(*hits) == page.kept.len();
         }
         // Where nothing is opaque, the channel was never filled in.
-        if self.clear.contains(&false) {
+        if any_opaque {
             masked.iter_mut().zip(&self.clear).for_each(|(masked, clear)| *masked |= clear);
         }
         (self.values, masked)
@@ -91,14 +93,23 @@ pub(super) fn read(file: &[u8], page: &Page) -> Result<Samples, String> {
         })?;
         let row_words = page.chunk.width * page.planes().1 * 2;
         let row_packed = page.row_bytes();
+        // A tile has all its rows, whatever the image needs of it.
+        let rows = match page.tiled && matches!(page.bits, 9..=15) {
+            true => page.chunk.height,
+            false => height,
+        };
         let most = match in_words {
             Some(false) => row_packed * height,
-            None | Some(true) => row_words.max(row_packed) * height,
+            Some(true) => row_words.max(row_packed) * height,
+            None => row_words.max(row_packed) * rows,
         };
         let fault = |what| format!("{name} {index}: {what}");
         let mut data = unpacked(page, packed, most).map_err(fault)?;
-        let words = *in_words
-            .get_or_insert_with(|| matches!(page.bits, 9..=15) && data.len() >= row_words * height);
+        let words = *in_words.get_or_insert_with(|| {
+            let is_cut = data.len() < row_packed * rows;
+            let fits = data.len() >= row_words * if is_cut { height } else { rows };
+            matches!(page.bits, 9..=15) && fits
+        });
         let row_bytes = if words { row_words } else { row_packed };
         if data.len() < row_bytes * height {
             let (expected, found) = (row_bytes * height, data.len());

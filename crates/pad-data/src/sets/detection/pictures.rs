@@ -3,7 +3,7 @@
 
 use std::{
     borrow::Cow,
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
 
@@ -124,16 +124,19 @@ fn forms(name: &str) -> Vec<Cow<'_, str>> {
 impl Listing {
     /// The images below `folder`; folders that cannot be read have none.
     fn of(folder: &Path) -> Self {
-        /// Maximum depth: a link to a parent folder would otherwise never end.
-        const DEEPEST: usize = 32;
         let mut listing = Self::default();
-        let mut open = vec![(folder.to_path_buf(), String::new(), 0)];
-        while let Some((folder, below, depth)) = open.pop() {
+        let mut open = vec![(folder.to_path_buf(), String::new())];
+        // A link to a folder above would otherwise never end.
+        let mut seen = BTreeSet::new();
+        while let Some((folder, below)) = open.pop() {
+            if !folder.canonicalize().is_ok_and(|real| seen.insert(real)) {
+                continue;
+            }
             for entry in list(&folder).unwrap_or_default() {
                 let relative = format!("{below}{}", entry.name);
                 let is_folder = entry.path.is_dir();
-                if is_folder && depth < DEEPEST {
-                    open.push((entry.path, format!("{relative}/"), depth + 1));
+                if is_folder {
+                    open.push((entry.path, format!("{relative}/")));
                 } else if !is_folder && is_image(&entry.name) {
                     if !below.split('/').any(is_part) {
                         let name = entry.name.to_lowercase();

@@ -128,6 +128,18 @@ pub(super) fn is_yes(text: Option<&str>) -> bool {
     })
 }
 
+/// Whether a flag says yes; an error for a text that says neither. Errors are texts.
+pub(super) fn flag(name: &str, text: Option<&str>) -> Result<bool, String> {
+    match text.map(|text| text.trim().to_lowercase()).unwrap_or_default().as_str() {
+        "" | "0" | "0.0" | "false" | "no" | "unspecified" => Ok(false),
+        text if is_yes(Some(text)) => Ok(true),
+        other => match other.parse::<f64>() {
+            Ok(number) if number.is_finite() => Ok(number != 0.0),
+            _ => Err(format!("`{name}`: expected 0 or 1, found `{}`", other.escape_debug())),
+        },
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -112,11 +112,17 @@ pub(super) fn entries(list: &Path, images: &Path, masks: &Path, share: f64) -> R
             fault(format!("expected {what} `{name}` in {folder}, found none"))
         };
         let pair = line.split_once(char::is_whitespace).map(|(image, mask)| (image, mask.trim()));
-        let whole = find(&image_files, line).map(|found| (found, line));
-        let found = whole.or_else(|| {
+        let whole = || find(&image_files, line).map(|found| (found, line));
+        let by_pair = || {
             let (image, mask) = pair?;
             Some((find(&image_files, image)?, mask))
-        });
+        };
+        // Names may hold blanks; where both ends are files, they are two.
+        let is_pair = pair.is_some_and(|(image, mask)| is_image(image) && is_image(mask));
+        let found = match is_pair {
+            true => by_pair().or_else(whole),
+            false => whole().or_else(by_pair),
+        };
         let Some(((name, image), mask)) = found else {
             faults.add(missing("an image", stem(line), images))?;
             continue;
@@ -247,17 +253,20 @@ fn stem(name: &str) -> &str {
 
 /// The image files below a folder, by their path in it without the extension.
 fn by_stem(folder: &Path) -> Result<Files> {
-    /// Maximum depth: a link to a parent folder would otherwise never end.
-    const DEEPEST: usize = 16;
     let mut files = Files::new();
-    let mut open = vec![(folder.to_path_buf(), String::new(), 0)];
-    while let Some((folder, below, depth)) = open.pop() {
+    let mut open = vec![(folder.to_path_buf(), String::new())];
+    // A link to a folder above would otherwise never end.
+    let mut seen = BTreeSet::new();
+    while let Some((folder, below)) = open.pop() {
+        if !folder.canonicalize().is_ok_and(|real| seen.insert(real)) {
+            continue;
+        }
         for entry in entries_of(&folder)? {
             let name = format!("{below}{}", entry.name);
             if is_image(&entry.name) {
                 files.entry(stem(&name).to_string()).or_default().push(entry.path);
-            } else if depth < DEEPEST && entry.path.is_dir() {
-                open.push((entry.path, format!("{name}/"), depth + 1));
+            } else if entry.path.is_dir() {
+                open.push((entry.path, format!("{name}/")));
             }
         }
     }

@@ -11,7 +11,7 @@ use crate::{
     Error, Result,
     draw::Color,
     image::{
-        DecodeOptions, Image, Pixels, RadiometricMode, damaged, decode_bytes, read, upright_png,
+        DecodeOptions, Image, Pixels, RadiometricMode, damaged, label_bytes, read, upright_png,
         warn_once,
     },
 };
@@ -82,9 +82,9 @@ pub(super) enum Held {
 }
 
 /// The numbers or colours of a label file, and its size. Grey stored as three equal channels is
-/// numbers, unless the classes have colours of their own and every pixel is one of these: a mask of
-/// black and white of a set in colours. With `values` it is numbers in any case. 16 bits, of which 8
-/// are used, are numbers.
+/// numbers, unless every pixel has a colour of the classes and these are the set's own (a mask of black
+/// and white of a set in colours) or its numbers are no classes. With `values` it is numbers in any
+/// case. 16 bits, of which 8 are used, are numbers.
 ///
 /// # Errors
 /// [`Error::Label`] for a file of another kind; [`Error::Decode`], [`Error::Io`], [`Error::Limit`].
@@ -94,15 +94,15 @@ pub(super) fn held(
     classes: &Classes,
     values: Option<&[u8]>,
 ) -> Result<(ImageSize, Held)> {
-    let by_number = values.is_some() || !classes.has_own_palette();
+    let is_given = values.is_some();
     let bytes = read(path, options)?;
     if !bytes.starts_with(b"\x89PNG") {
-        return of_another_kind(&bytes, path, options, |colors| {
-            by_color(colors, classes, by_number)
+        return of_another_kind(&bytes, path, options, classes.ignore, |colors| {
+            by_color(colors, classes, is_given)
         });
     }
     let Stored { size, color, depth, samples, palette } = stored_bytes(&bytes, path, options)?;
-    if !by_number && color == ColorType::Indexed {
+    if !is_given && classes.has_own_palette() && color == ColorType::Indexed {
         warn_of_order(path, &samples, &palette, classes);
     }
     let samples = match depth {
@@ -117,7 +117,7 @@ pub(super) fn held(
     let colors = |channels: usize| -> Held {
         let pixels = samples.chunks_exact(channels);
         let colors = pixels.map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect();
-        by_color(colors, classes, by_number)
+        by_color(colors, classes, is_given)
     };
     let held = match color {
         ColorType::Grayscale | ColorType::Indexed => Held::Numbers(samples),
@@ -130,15 +130,24 @@ pub(super) fn held(
     Ok((size, held))
 }
 
-/// Pixels of three channels: colours, or the numbers that three equal channels stand for.
-fn by_color(colors: Vec<Color>, classes: &Classes, by_number: bool) -> Held {
+/// Pixels of three channels: colours, or the numbers that three equal channels stand for. They are
+/// numbers if these are given; else, if all are colours of the classes, in a set with colours of its
+/// own, or where the numbers are no classes, they are colours.
+fn by_color(colors: Vec<Color>, classes: &Classes, is_given: bool) -> Held {
     let mut known = [false; 256];
     for &[red, green, blue] in &classes.palette {
         known[usize::from(red)] |= red == green && green == blue;
     }
+    let is_number = |level: u8| {
+        usize::from(level) < classes.len()
+            || level == classes.ignore
+            || classes.remap.contains_key(&level)
+    };
     let grey = colors.iter().all(|[red, green, blue]| red == green && green == blue);
     let of_palette = || colors.iter().all(|[level, ..]| known[usize::from(*level)]);
-    match grey && (by_number || !of_palette()) {
+    let numbers = || colors.iter().all(|[level, ..]| is_number(*level));
+    let by_number = || is_given || !of_palette() || (!classes.has_own_palette() && numbers());
+    match grey && by_number() {
         true => Held::Numbers(colors.into_iter().map(|[level, ..]| level).collect()),
         false => Held::Colors(colors),
     }
@@ -168,6 +177,7 @@ fn of_another_kind(
     bytes: &[u8],
     path: &Path,
     options: &DecodeOptions,
+    ignore: u8,
     by_color: impl Fn(Vec<Color>) -> Held,
 ) -> Result<(ImageSize, Held)> {
     let fault = |what: String| Error::Label { path: path.into(), what };
@@ -176,9 +186,9 @@ fn of_another_kind(
     }
     let options =
         DecodeOptions { radiometric: RadiometricMode::Raw, page: None, ..options.clone() };
-    let image = decode_bytes(bytes, path, &options)?;
+    let (image, absent) = label_bytes(bytes, path, &options)?;
     let (size, channels) = (image.size(), image.channels());
-    let held = match (image.into_pixels(), channels) {
+    let mut held = match (image.into_pixels(), channels) {
         (Pixels::U8(numbers), 1) => Held::Numbers(numbers),
         (Pixels::U8(samples), 3) => by_color(samples.as_chunks::<3>().0.to_vec()),
         (Pixels::U16(samples), 1) => {
@@ -192,6 +202,13 @@ fn of_another_kind(
             return Err(fault(format!("{what} {channels} channels of another type")));
         }
     };
+    if absent.contains(&true) {
+        let Held::Numbers(numbers) = &mut held else {
+            return Err(fault("expected all strips or tiles of a mask in colours".into()));
+        };
+        let pixels = numbers.iter_mut().zip(absent).filter(|(_, absent)| *absent);
+        pixels.for_each(|(number, _)| *number = ignore);
+    }
     Ok((size, held))
 }
 

@@ -144,7 +144,7 @@ fn read(path: &Path, folders: &[PathBuf], options: &DetectionOptions) -> Result<
         })
     })?;
     let given = options.images.as_ref().map(std::slice::from_ref);
-    let searched = kept.iter().map(|(image, _)| without_hash(image));
+    let searched = kept.iter().flat_map(|(image, _)| [image.as_str(), without_hash(image)]);
     let mut pictures = Pictures::best(given.unwrap_or(folders), searched);
     let (images, mut faults) = (kept.len(), Faults::new(options.max_faulty));
     let mut found = Vec::with_capacity(images);

@@ -1,7 +1,7 @@
 //! Pascal VOC: one XML file for each image.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -14,7 +14,7 @@ use super::super::{
     assembly::{Assembly, Labelled, classes_named},
     entry::{DetectionOptions, Entry, Numbers, Opened, first_folder, header_size},
     listed::{Listed, of_folder, of_list},
-    xml::{child, children, content, is_yes, number, text, with_document},
+    xml::{child, children, content, flag, number, text, with_document},
 };
 use crate::{
     Error, Result,
@@ -129,8 +129,13 @@ pub(in super::super) fn read(
     let mut left_out = LeftOut::default();
     let mut faults = Faults::new(options.max_faulty);
     let mut pages = Vec::with_capacity(all);
+    // An XML file of the bare name is that of an image whose name no other has.
+    let mut uses: BTreeMap<String, usize> = BTreeMap::new();
+    for image in &images {
+        *uses.entry(bare(image)).or_default() += 1;
+    }
     for image in images {
-        let Some(xml) = xml_of(annotations, &image) else {
+        let Some(xml) = xml_of(annotations, &image, uses.get(&bare(&image)) == Some(&1)) else {
             left_out.unlabelled += 1;
             continue;
         };
@@ -184,14 +189,22 @@ pub(in super::super) fn read(
     Ok(Opened { entries, classes, left_out })
 }
 
-/// The XML file of an image: at the same place below the folder of annotations, or of this name
-/// directly in it, or beside the image.
-fn xml_of(annotations: &Path, image: &Listed) -> Option<PathBuf> {
+/// The name of an image's file without its extension.
+fn bare(image: &Listed) -> String {
+    Path::new(&image.name).file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// The XML file of an image: at the same place below the folder of annotations, or of its name
+/// directly in it if that `is_unique`, or beside the image.
+fn xml_of(annotations: &Path, image: &Listed, is_unique: bool) -> Option<PathBuf> {
     let below = Path::new(&image.name);
-    let name = below.file_name().map(Path::new).unwrap_or(below);
-    let places = [annotations.join(below), annotations.join(name), image.path.clone()];
-    let spelt =
-        places.iter().flat_map(|place| ["xml", "XML"].map(|kind| place.with_extension(kind)));
+    let name = below.file_name().map(Path::new).filter(|_| is_unique);
+    let direct = name.map(|name| annotations.join(name));
+    let places = [Some(annotations.join(below)), direct, Some(image.path.clone())];
+    let spelt = places
+        .iter()
+        .flatten()
+        .flat_map(|place| ["xml", "XML"].map(|kind| place.with_extension(kind)));
     spelt.into_iter().find(|file| file.exists())
 }
 
@@ -220,7 +233,7 @@ fn labelled(object: Node<'_, '_>) -> Result<Labelled, String> {
     Ok(Labelled {
         name: name.into(),
         bbox: edges(object)?,
-        difficult: is_yes(text(object, "difficult").as_deref()),
+        difficult: flag("difficult", text(object, "difficult").as_deref())?,
     })
 }
 

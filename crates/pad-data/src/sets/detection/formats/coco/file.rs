@@ -61,10 +61,20 @@ impl Image {
     }
 }
 
+/// Reads what stands for an `id` where there is none, before or behind it.
+fn beside<'de, A: MapAccess<'de>>(id: &mut Scalar, fields: &mut A) -> Result<bool, A::Error> {
+    let other = fields.next_value()?;
+    if *id == Scalar::Absent {
+        *id = other;
+    }
+    Ok(true)
+}
+
 impl<'de> Element<'de> for Image {
     fn read<A: MapAccess<'de>>(&mut self, name: &str, fields: &mut A) -> Result<bool, A::Error> {
         let field = match name {
-            "id" | "image_id" => &mut self.id,
+            "id" => &mut self.id,
+            "image_id" => return beside(&mut self.id, fields),
             "file_name" => &mut self.names[0],
             "filename" | "fileName" => &mut self.names[1],
             "path" | "file" | "image" => &mut self.names[2],
@@ -86,7 +96,14 @@ impl<'de, S: Deserialize<'de> + Default> Element<'de> for Annotation<S> {
             "category_id" | "categoryId" => &mut self.category_id,
             "area" => &mut self.area,
             "iscrowd" | "isCrowd" | "is_crowd" => &mut self.crowd,
-            "ignore" | "difficult" => &mut self.difficult,
+            "ignore" | "difficult" => {
+                let other: Scalar = fields.next_value()?;
+                // Either says it.
+                if self.difficult.flag() == Some(false) {
+                    self.difficult = other;
+                }
+                return Ok(true);
+            }
             "bbox" => {
                 self.bbox = fields.next_value()?;
                 return Ok(true);
@@ -105,7 +122,8 @@ impl<'de, S: Deserialize<'de> + Default> Element<'de> for Annotation<S> {
 impl<'de> Element<'de> for Category {
     fn read<A: MapAccess<'de>>(&mut self, name: &str, fields: &mut A) -> Result<bool, A::Error> {
         let field = match name {
-            "id" | "category_id" => &mut self.id,
+            "id" => &mut self.id,
+            "category_id" => return beside(&mut self.id, fields),
             "name" => &mut self.name,
             "supercategory" => &mut self.supercategory,
             _ => return Ok(false),
@@ -238,6 +256,23 @@ mod tests {
         .unwrap();
         let [one] = &file.annotations[..] else { panic!("one") };
         assert_eq!((one.area.number(), one.bbox.0.len()), (None, 4));
+    }
+
+    #[test]
+    fn an_id_goes_before_what_stands_for_it() {
+        for text in [
+            r#"{"images": [{"id": 1, "image_id": 12}, {"image_id": 3}], "annotations": [
+                {"ignore": 1, "difficult": 0}], "categories": [{"id": 4, "category_id": 5}]}"#,
+            r#"{"images": [{"image_id": 12, "id": 1}, {"image_id": 3, "id": null}], "annotations": [
+                {"difficult": 0, "ignore": 1}], "categories": [{"category_id": 5, "id": 4}]}"#,
+        ] {
+            let file: Coco = parse(text).unwrap();
+            let ids: Vec<_> = file.images.iter().map(|image| image.id.whole()).collect();
+            assert_eq!((ids[0], file.categories[0].id.whole()), (Some(1), Some(4)));
+            assert_eq!(file.annotations[0].difficult.flag(), Some(true));
+        }
+        let file: Coco = parse(r#"{"images": [{"image_id": 3}], "annotations": []}"#).unwrap();
+        assert_eq!(file.images[0].id.whole(), Some(3));
     }
 
     #[test]

@@ -28,6 +28,7 @@ use crate::{
     image::EXTENSIONS,
     sets::{
         faults::Faults,
+        folder::list,
         format::Format,
         splits::{names_of, place_of},
     },
@@ -102,6 +103,29 @@ impl Name {
             }
         }
     }
+}
+
+impl Name {
+    /// Whether its file must be there.
+    fn is_needed(&self) -> bool {
+        !matches!(self, Self::Frame { needed: false, .. })
+    }
+
+    /// Whether it is a frame of one of these numbers.
+    fn is_among(&self, numbers: &BTreeSet<u64>) -> bool {
+        matches!(self, Self::Frame { number, .. } if numbers.contains(number))
+    }
+}
+
+/// The numbers of frames whose files lie directly in one of the folders.
+fn frames_in(folders: &[PathBuf]) -> BTreeSet<u64> {
+    let number = |name: &str| {
+        let name = name.to_lowercase();
+        let (stem, _) = name.strip_prefix("frame_")?.rsplit_once('.')?;
+        stem.parse().ok()
+    };
+    let entries = folders.iter().flat_map(|folder| list(folder).unwrap_or_default());
+    entries.filter_map(|entry| number(&entry.name)).collect()
 }
 
 impl std::fmt::Display for Name {
@@ -211,7 +235,17 @@ fn read(
             folders
         }
     };
-    let spelt: Vec<String> = kept.iter().flat_map(|image| image.name.spelt()).collect();
+    let mut kept = kept;
+    if kept.iter().any(|image| !image.name.is_needed()) {
+        // Frames without objects count where they are: a description may claim a million.
+        let there = frames_in(&folders);
+        kept.retain(|image| image.name.is_needed() || image.name.is_among(&there));
+    }
+    // The needed ones decide on the folder.
+    let (needed, rest): (Vec<&Read>, Vec<&Read>) =
+        kept.iter().partition(|image| image.name.is_needed());
+    let spelt: Vec<String> =
+        needed.iter().chain(&rest).flat_map(|image| image.name.spelt()).collect();
     let mut pictures = Pictures::best(&folders, spelt.iter().map(String::as_str));
     let (all, mut faults) = (kept.len(), Faults::new(options.max_faulty));
     let mut found = Vec::with_capacity(all);
@@ -288,8 +322,6 @@ fn image(node: Node<'_, '_>, no_areas: &mut BTreeMap<(Option<String>, String), u
 /// The frames of a video: those with objects of its tracks, and those that its description counts.
 fn frames(root: Node<'_, '_>) -> Content {
     let Tracks { count, objects, tasks, no_areas } = tracks(root);
-    let numbers: BTreeSet<u64> =
-        (0..count).chain(objects.keys().map(|(_, frame)| *frame)).collect();
     let named = objects.keys().map(|(part, _)| part);
     let named = named.chain(no_areas.keys().map(|(part, _)| part)).chain(tasks.keys());
     let mut parts: BTreeSet<Option<String>> = named.cloned().collect();
@@ -298,8 +330,15 @@ fn frames(root: Node<'_, '_>) -> Content {
     }
     let mut images = Vec::new();
     let mut objects = objects;
+    let is_only_part = parts.len() == 1;
     for part in parts {
-        for &number in &numbers {
+        let own = objects.keys().filter(|(of, _)| *of == part).map(|(_, frame)| *frame);
+        let mut numbers: BTreeSet<u64> = own.collect();
+        if is_only_part {
+            // Of several parts the description counts neither.
+            numbers.extend(0..count);
+        }
+        for number in numbers {
             let objects = objects.remove(&(part.clone(), number));
             images.push(Read {
                 part: part.clone(),
