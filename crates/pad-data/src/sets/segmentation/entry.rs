@@ -1,7 +1,7 @@
 //! Input and output of the readers of formats.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
 
@@ -65,7 +65,7 @@ impl SegmentationOptions {
     pub(super) fn classes_of(&self, found: impl FnOnce() -> Classes) -> Result<Classes> {
         let mut classes = self.classes.clone().unwrap_or_else(found);
         if let Some(values) = &self.mask_values {
-            let distinct: std::collections::BTreeSet<u8> = values.iter().copied().collect();
+            let distinct: BTreeSet<u8> = values.iter().copied().collect();
             if values.len() != classes.len() || distinct.len() != values.len() {
                 return Err(Error::Setting {
                     name: "mask_values",
