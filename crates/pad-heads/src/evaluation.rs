@@ -190,6 +190,7 @@ impl<E: Evaluator> Evaluation<E> {
     /// meanwhile.
     fn measure(&mut self, info: &mut EpochInfo, view: &TrainerView<'_>) -> Result<Option<f64>> {
         let Some(report) = self.evaluator.evaluate(&|| view.stop_requested())? else {
+            info.is_interrupted = true;
             return Ok(None);
         };
         tracing::info!("step {}: {}", info.step, report.summary());

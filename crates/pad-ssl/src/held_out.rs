@@ -106,7 +106,10 @@ impl<O: Objective> Hook for HeldOutLoss<'_, O> {
         if !(due || view.state.step == view.last_step) {
             return Ok(Flow::Continue);
         }
-        let Some(loss) = self.measure(view)? else { return Ok(Flow::Continue) };
+        let Some(loss) = self.measure(view)? else {
+            epoch.is_interrupted = true;
+            return Ok(Flow::Continue);
+        };
         log(loss, &format!("after epoch {number}"), view);
         epoch.metrics.insert(METRIC.into(), loss);
         if loss.is_finite() && self.best.is_none_or(|(lowest, _)| loss < lowest) {

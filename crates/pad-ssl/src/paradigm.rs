@@ -59,8 +59,7 @@ impl Paradigm {
         match self {
             Self::Pad { gate_frozen, decoder_embed } => Plan::new(move |role| match role {
                 Role::Gate(_) => {
-                    let through = (gate_frozen * epochs as f64).round() as usize;
-                    let frozen_through = (gate_frozen > 0.0).then_some(through);
+                    let frozen_through = gates_frozen_through(gate_frozen, epochs);
                     Some(Rate { frozen_through, ..Rate::default() })
                 }
                 Role::DecoderEmbed if !decoder_embed => None,
@@ -190,6 +189,18 @@ impl TryFrom<String> for ParadigmKind {
     }
 }
 
+/// The last epoch in which gates are frozen, of a run of `epochs`: as in the original (epoch 60 of 100
+/// at 0.6). Unless they are frozen for all of it, the last epoch trains them: a short run would end
+/// with the scales that it began with.
+fn gates_frozen_through(share: f64, epochs: usize) -> Option<usize> {
+    let through = (share * epochs as f64).round() as usize;
+    match share {
+        share if share <= 0.0 => None,
+        share if share >= 1.0 => Some(through),
+        _ => epochs.checked_sub(2).map(|most| through.min(most)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -217,6 +228,11 @@ mod tests {
         assert_eq!(factor(Role::PosTable), None);
         let pad = Paradigm::default().plan(2, 10);
         assert_eq!(pad.rate(Role::Gate(0)).and_then(|rate| rate.frozen_through), Some(6));
+        let through = |epochs| {
+            let rate = Paradigm::default().plan(2, epochs).rate(Role::Gate(0));
+            rate.and_then(|rate| rate.frozen_through)
+        };
+        assert_eq!([1, 2, 3, 5, 100].map(through), [None, Some(0), Some(1), Some(3), Some(60)]);
         assert_eq!(pad.rate(Role::DecoderEmbed), None);
         assert_eq!(pad.rate(Role::Block(0)), None);
         assert!(!Paradigm::DecoderOnly.trains(Role::Adapter(0)));

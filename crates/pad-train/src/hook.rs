@@ -120,7 +120,8 @@ pub trait Hook {
     /// Called after each whole epoch, and after the last step of a run that ends within one
     /// ([`TrainerConfig::max_steps`]); after [`Hook::after_step`] of that step. May add to `epoch`.
     /// A long evaluation looks at [`TrainerView::stop_requested`] between its batches and returns
-    /// without numbers once it is true; it is not repeated when the run is resumed.
+    /// without numbers once it is true, with [`EpochInfo::is_interrupted`] set: the hooks of this epoch
+    /// are called again when the run is resumed.
     ///
     /// # Errors
     /// Any.
@@ -305,6 +306,9 @@ pub struct EpochInfo {
     pub metrics: BTreeMap<String, f64>,
     /// Pictures by name, each a PNG file's bytes.
     pub images: BTreeMap<String, Vec<u8>>,
+    /// Whether a measurement was cut short by a request to stop: the run stops, and the hooks of this
+    /// epoch are called again when it is resumed. Logs leave the epoch out.
+    pub is_interrupted: bool,
 }
 
 /// What hooks can see of a run. Variables share their values with the model, so they are current.
@@ -376,6 +380,8 @@ pub(crate) struct Requests {
     pub(crate) save: bool,
     pub(crate) best: bool,
     pub(crate) stop: bool,
+    /// Whether a measurement was cut short.
+    pub(crate) is_interrupted: bool,
 }
 
 impl Requests {

@@ -73,7 +73,9 @@ impl<'h> Hooks<'h> {
         requests: &mut Requests,
     ) -> Result<()> {
         let mut info = EpochInfo { epoch, step: view.state.step, ..EpochInfo::default() };
-        self.collect(view, requests, |hook| hook.after_epoch(&mut info, view))
+        self.collect(view, requests, |hook| hook.after_epoch(&mut info, view))?;
+        requests.is_interrupted = info.is_interrupted;
+        Ok(())
     }
 
     /// Calls the hooks at the end of the run or after a stop.

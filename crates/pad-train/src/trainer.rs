@@ -121,6 +121,8 @@ pub struct Trainer<'h, O = AdamW> {
     hooks_due: Option<usize>,
     /// Number of processes that wrote the checkpoint resumed from.
     saved_processes: Option<usize>,
+    /// Whether a measurement of this run was cut short.
+    is_interrupted: bool,
     stop: Arc<AtomicBool>,
     group: Arc<dyn Collective>,
     ema: Option<Ema>,
@@ -150,6 +152,7 @@ impl<'h, O: Optimizer> Trainer<'h, O> {
             checkpoints: None,
             last_checkpoint: None,
             hooks_due: None,
+            is_interrupted: false,
             saved_processes: None,
             stop: Arc::default(),
             group: Arc::new(SingleProcess),
@@ -339,7 +342,6 @@ impl<'h, O: Optimizer> Trainer<'h, O> {
     {
         let group = Arc::clone(&self.group);
         let group = &*group;
-        let share = Share { rank: group.rank(), of: group.world_size() };
         let started = self.start(batches.per_epoch());
         let ((last_step, _lock), _) = agree_by(group, started, |_| ())?;
         self.check_equal(group, last_step)?;
@@ -350,6 +352,17 @@ impl<'h, O: Optimizer> Trainer<'h, O> {
                 return self.end(RunEnd::Stopped, last_step);
             }
         }
+        self.train(task, batches, last_step)
+    }
+
+    fn train<T, B>(&mut self, task: &T, batches: &mut B, last_step: usize) -> Result<Outcome>
+    where
+        T: Task,
+        B: Batches<Batch = T::Batch>,
+    {
+        let group = Arc::clone(&self.group);
+        let group = &*group;
+        let share = Share { rank: group.rank(), of: group.world_size() };
         while self.state.step < last_step {
             let TrainerState { epoch, batch_in_epoch: first, .. } = self.state;
             let failed = |cause| Error::Data { epoch, batch: first, cause };
@@ -362,10 +375,17 @@ impl<'h, O: Optimizer> Trainer<'h, O> {
                 if unread.is_none() {
                     clock = Instant::now();
                 }
+                let buffers = self.buffers()?;
                 let mine = self.gradients(task, &mut stream, share);
                 if let Some(step) = unread.take() {
+                    // Hooks and checkpoints see the buffers of their step, not of the one ahead.
+                    let ahead = self.buffers()?;
+                    self.set_buffers(&buffers)?;
                     let stop = self.read(step, last_step, clock)?;
                     clock = Instant::now();
+                    if !stop || self.state.step >= last_step {
+                        self.set_buffers(&ahead)?;
+                    }
                     if stop && self.state.step < last_step {
                         return self.end(RunEnd::Stopped, last_step);
                     }
@@ -378,6 +398,8 @@ impl<'h, O: Optimizer> Trainer<'h, O> {
                 let (mine, said) = agree_by(group, mine, message)?;
                 let said: Option<Vec<_>> = said.into_iter().collect();
                 let (Some((sum, read)), Some(said)) = (mine, said) else {
+                    // Micro-batches that count for nothing leave no trace.
+                    self.set_buffers(&buffers)?;
                     return self.end(RunEnd::Stopped, last_step);
                 };
                 let sum = sum_gradients(group, self.optimizer.parameters(), sum, epoch)?;
@@ -423,7 +445,11 @@ impl<'h, O: Optimizer> Trainer<'h, O> {
                 }
             }
         }
-        self.end(RunEnd::Finished, last_step)
+        // The last evaluation is part of the run.
+        match agree(group, Ok(self.is_interrupted))?.contains(&true) {
+            true => self.end(RunEnd::Stopped, last_step),
+            false => self.end(RunEnd::Finished, last_step),
+        }
     }
 
     /// The learning rate of the next step.
@@ -475,6 +501,13 @@ impl<'h, O: Optimizer> Trainer<'h, O> {
             }
             return Err(error);
         }
+        if requests.is_interrupted {
+            self.is_interrupted = true;
+            if !save_first {
+                self.save_as(&before, due)?;
+            }
+            return Ok(true);
+        }
         if requests.save || save_first {
             self.save(Marks { best: requests.best, hooks_due: None })?;
         }
@@ -502,6 +535,7 @@ impl<'h, O: Optimizer> Trainer<'h, O> {
             resumable(checkpoint, self.state.differences(&now))?;
         }
         self.state = now;
+        self.is_interrupted = false;
         let steps_per_epoch = self.state.steps_per_epoch();
         if steps_per_epoch == 0 {
             return Err(Error::Settings {

@@ -68,13 +68,16 @@ pub fn open<P: Downstream>(
     device: &Device,
 ) -> Result<(Model<P>, P::Inference)> {
     let model = match found {
-        Found::File(path) => Model::<P>::open(path, device)?,
+        Found::File(path) => {
+            Model::<P>::open(path, device)?.with_matmul_precision(settings.run.dtype.0)
+        }
         Found::Checkpoint(checkpoint) => {
             let classes = classes_of_run::<P>(run.ok_or("a checkpoint needs --run")?)?;
             let backbone = P::weights(settings)?;
             let usual = Normalize::downstream();
             let normalize = backbone::normalize(&settings.run, backbone.as_ref(), usual);
             let model = start(settings, backbone, &classes, normalize, device)?;
+            expect_backbone(checkpoint, &model.store.backbone_digest()?)?;
             checkpoint.load_evaluated(&model.parameters(settings.run.weight_decay))?;
             model
         }
@@ -83,4 +86,17 @@ pub fn open<P: Downstream>(
     let normalize = model.normalize.clone().unwrap_or_else(Normalize::downstream);
     let pipeline = P::pipeline(settings, &normalize, &model.classes)?;
     Ok((model, settings.own.inference(pipeline)?))
+}
+
+/// Checks that a checkpoint stands on the backbone that it was trained on: one that is frozen is not
+/// in it.
+fn expect_backbone(checkpoint: &pad::train::TrainingCheckpoint, found: &str) -> Result<()> {
+    match checkpoint.metadata()?.get("frozen") {
+        Some(expected) if expected != found => Err(format!(
+            "{}: `frozen`: expected the backbone {expected}, found {found}: the weights of the run are others now",
+            checkpoint.path().display()
+        )
+        .into()),
+        _ => Ok(()),
+    }
 }

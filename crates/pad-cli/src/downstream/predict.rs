@@ -53,6 +53,8 @@ pub fn run<P: Downstream>(predict: &Predict<P>) -> Result<()> {
     let mut unreadable = 0;
     for index in 0..images.len() {
         if signals.is_raised() {
+            // What was found so far.
+            predictions.finish(&model, unreadable)?;
             return signals.stopped();
         }
         match images.get(index, &DecodeOptions::default()) {

@@ -60,7 +60,10 @@ fn train<P: Downstream>(session: &Session<P>) -> Result<()> {
     }
     let loader = Loader::new(Arc::clone(&training), pipeline, run.loader())?;
     let batches = loader.batches_per_epoch();
-    let accumulate = run.accumulate.unwrap_or(1).next_multiple_of(group.world_size().max(1));
+    let accumulate = match run.accumulate {
+        Some(given) => given, // the trainer refuses what its processes cannot share
+        None => session.saved_accumulate()?.unwrap_or_else(|| group.world_size().max(1)),
+    };
     let length = Length::new(run, batches, accumulate)?;
     let task = NetworkTask::new(&model.network);
     let stream = EpochStream::new(batches, |pass, first, stride| {

@@ -168,8 +168,14 @@ impl Trainer for Pretrain {
         Paths { weights: self.teacher.iter_mut().collect(), ..Default::default() }
     }
 
-    fn validate(&self, _: &RunSettings) -> Result<()> {
+    fn validate(&self, run: &RunSettings) -> Result<()> {
         let mut faults = Vec::new();
+        if run.layer_decay.is_some() && self.paradigm.0 != ParadigmKind::Full {
+            faults.push(format!("`layer_decay` with paradigm {}, expected full", self.paradigm));
+        }
+        if run.adapter.is_some() && self.paradigm.0 != ParadigmKind::Pad {
+            faults.push(format!("`adapter` with paradigm {}, expected pad", self.paradigm));
+        }
         if !(self.ratio > 0.0 && self.ratio <= 1.0) {
             faults.push(format!("`ratio` is {}, expected above 0, up to 1", self.ratio));
         }

@@ -40,7 +40,10 @@ fn train(session: &Session<Pretrain>) -> Result<()> {
     let images = Images::open(settings, &normalize)?;
     let loader = &images.training;
     let batches = loader.batches_per_epoch();
-    let accumulate = own.accumulation(run, batches, group.world_size());
+    let accumulate = match (run.accumulate, session.saved_accumulate()?) {
+        (None, Some(saved)) => saved,
+        _ => own.accumulation(run, batches, group.world_size()),
+    };
     let length = Length::new(run, batches, accumulate)?;
     let model = model::start(settings, weights, &normalize, length.epochs, device)?;
     let batch_size = loader.config().batch_size;

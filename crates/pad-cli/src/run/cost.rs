@@ -36,7 +36,12 @@ impl Cost {
     /// Logs it for the `steps` that are left.
     pub fn log(&self, length: &Length, steps: usize) {
         let evaluation = self.eval_seconds.map(|each| each * self.eval_images as f64);
-        let evaluations = evaluation.unwrap_or_default() * self.evaluations as f64;
+        // Of a run that goes on, its share: the one before the first update was made.
+        let left = match steps == length.steps {
+            true => self.evaluations,
+            false => (self.evaluations.saturating_sub(1) * steps).div_ceil(length.steps.max(1)),
+        };
+        let evaluations = evaluation.unwrap_or_default() * left as f64;
         let mut parts = vec![format!("{steps} updates")];
         if steps != length.steps {
             parts = vec![format!("{steps} of {} updates", length.steps)];
@@ -48,7 +53,7 @@ impl Cost {
         if let Some(each) = evaluation {
             text += &format!(
                 ", {} evaluations of about {} ({} images)",
-                self.evaluations,
+                left,
                 precise(each),
                 self.eval_images
             );

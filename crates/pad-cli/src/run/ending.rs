@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pad::train::{BoxError, Flow, Hook, StepInfo, TrainerView};
+use pad::train::{BoxError, EpochInfo, Flow, Hook, StepInfo, TrainerView};
 use serde_json::Value;
 
 use super::{folder::CONFIG, signals::Signals};
@@ -68,7 +68,7 @@ impl Hook for TimedSave {
 /// Ends the program some seconds after a signal, if it has not ended in order by then: inside a long
 /// update, whose results would be discarded all the same, or while data are read.
 pub struct Watch {
-    /// Whether the last checkpoint of the session is written, or was.
+    /// Whether a checkpoint is being written, or the session ends in order.
     ending: Arc<AtomicBool>,
     /// Whether the session is over.
     over: Arc<AtomicBool>,
@@ -89,11 +89,14 @@ impl Watch {
                 }
                 thread::sleep(Duration::from_millis(100));
             }
-            ending.store(false, Ordering::Relaxed);
-            let since = Instant::now();
+            let mut since = Instant::now();
             while since.elapsed() < Self::PATIENCE {
-                if ending.load(Ordering::Relaxed) || over.load(Ordering::Relaxed) {
+                if over.load(Ordering::Relaxed) {
                     return;
+                }
+                // A checkpoint takes as long as it takes.
+                if ending.load(Ordering::Relaxed) {
+                    since = Instant::now();
                 }
                 thread::sleep(Duration::from_millis(50));
             }
@@ -121,7 +124,7 @@ impl Drop for Watch {
     }
 }
 
-/// Notes that the last checkpoint of a session is about to be written.
+/// Notes that a checkpoint is about to be written, and that it is.
 struct InOrder {
     ending: Arc<AtomicBool>,
 }
@@ -129,6 +132,18 @@ struct InOrder {
 impl Hook for InOrder {
     fn name(&self) -> &str {
         "in_order"
+    }
+
+    /// An update: what was written before it is.
+    fn after_step(&mut self, _: &StepInfo, _: &TrainerView<'_>) -> Result<Flow, BoxError> {
+        self.ending.store(false, Ordering::Relaxed);
+        Ok(Flow::Continue)
+    }
+
+    /// An evaluation, which may take long: what is written before it is.
+    fn after_epoch(&mut self, _: &mut EpochInfo, _: &TrainerView<'_>) -> Result<Flow, BoxError> {
+        self.ending.store(false, Ordering::Relaxed);
+        Ok(Flow::Continue)
     }
 
     fn finish(&mut self, _: &TrainerView<'_>) -> Result<(), BoxError> {

@@ -45,7 +45,7 @@ impl Length {
         // depend on that of the run, which may be extended.
         let interval = match run.eval_steps {
             Some(interval) => Some(interval),
-            None if per_pass == 0 => Some(steps),
+            None if per_pass == 0 => Some(LONG_UPDATES),
             None => None,
         };
         let steps_per_epoch = interval.unwrap_or(per_pass).max(1);
@@ -134,6 +134,9 @@ impl Length {
         }
     }
 }
+
+/// Updates between evaluations where an update takes more than a pass.
+const LONG_UPDATES: usize = 100;
 
 /// Logs a warm-up that is shorter than the setting.
 fn shorter(setting: f64, used: f64) -> f64 {

@@ -14,7 +14,7 @@ use pad::{
     train::{
         AdamW, AdamWConfig, CheckpointConfig, Checkpoints, Collective, EmaConfig, EpochStream,
         Every, Hook, Parameter, ParameterSummary, Task, Trainer as TrainingLoop,
-        checkpoint::FolderLock,
+        checkpoint::{FolderLock, latest},
         log::{JsonLines, ProgressBar, TensorBoard},
     },
 };
@@ -169,6 +169,19 @@ impl<P: Trainer> Session<P> {
         self.folder.join(CHECKPOINTS)
     }
 
+    /// The micro-batches of an update that a resumed run was trained with so far: another number of
+    /// processes makes no other updates. `None` for a new run.
+    ///
+    /// # Errors
+    /// A checkpoint that cannot be read.
+    pub fn saved_accumulate(&self) -> Result<Option<usize>> {
+        if !self.resumed {
+            return Ok(None);
+        }
+        let newest = latest(&self.checkpoints())?;
+        Ok(newest.map(|checkpoint| checkpoint.trainer_state().accumulate))
+    }
+
     /// Trains to the end of the run, or of this session.
     pub fn train<T: Task>(&self, training: Training<'_, '_, T>) -> Result<Ended> {
         let Training { task, batches, parameters, length, batch_size, accumulate, .. } = training;
@@ -221,7 +234,8 @@ impl<P: Trainer> Session<P> {
         }
 
         let averaged = run.ema.is_some();
-        let cost = cost(WarmUp::new(task, &mut batches, &parameters, accumulate, averaged)?)?;
+        let own = accumulate.div_ceil(self.group.world_size().max(1));
+        let cost = cost(WarmUp::new(task, &mut batches, &parameters, own, averaged)?)?;
 
         // The folder appears only when nothing can be wrong with the settings any more.
         on_first(&*self.group, || {
@@ -241,7 +255,10 @@ impl<P: Trainer> Session<P> {
             tracing::info!("run folder: {}", self.folder.display());
             cost.log(&length, length.steps - first_step);
         }
-        // What measures comes before what writes.
+        // What measures comes before what writes; what watches hears of both.
+        if let Some(watch) = &self.watch {
+            training = training.with_hook(watch.hook());
+        }
         if let Some(evaluation) = evaluation {
             training = training.with_hook(evaluation);
         }
@@ -251,9 +268,6 @@ impl<P: Trainer> Session<P> {
             .with_hook(ProgressBar::new(run.log_every))
             .with_hook(MemoryLog::default())
             .with_hook(TimedSave::new());
-        if let Some(watch) = &self.watch {
-            training = training.with_hook(watch.hook());
-        }
         if let Some(step) = run.stop_after {
             training = training.with_hook(StopAfter(step));
         }

@@ -85,7 +85,15 @@ impl ModelSource {
         let folder = self.weights.as_deref().and_then(Path::parent).unwrap_or(Path::new("."));
         match folder.join(CONFIG).is_file() {
             true => Settings::of_run(folder),
-            false => Ok(Settings::defaults()),
+            false => {
+                if self.weights.is_some() {
+                    tracing::warn!(
+                        "no {CONFIG} beside the weights: sizes, levels and channels are the paper's, unless \
+                         flags say others"
+                    );
+                }
+                Ok(Settings::defaults())
+            }
         }
     }
 

@@ -157,7 +157,7 @@ impl Hook for JsonLines {
         epoch: &mut EpochInfo,
         _: &TrainerView<'_>,
     ) -> Result<Flow, BoxError> {
-        self.write_metrics(epoch)
+        if epoch.is_interrupted { Ok(Flow::Continue) } else { self.write_metrics(epoch) }
     }
 
     fn state(&self) -> Value {

@@ -96,7 +96,9 @@ impl Hook for TensorBoard {
         epoch: &mut EpochInfo,
         _: &TrainerView<'_>,
     ) -> Result<Flow, BoxError> {
-        self.write(epoch)?;
+        if !epoch.is_interrupted {
+            self.write(epoch)?;
+        }
         Ok(Flow::Continue)
     }
 }
