@@ -196,6 +196,42 @@ fn masks_are_read_from_tiff_and_bmp_too() {
     );
 }
 
+/// Numbers of a label file are not measurements: GDAL's nodata is a label, few bits are not stretched.
+#[test]
+fn labels_in_tiff_are_read_as_stored() {
+    use tiff::{
+        encoder::{TiffEncoder, colortype::Gray8},
+        tags::Tag,
+    };
+    let temporary = tempfile::tempdir().unwrap();
+    let root = temporary.path();
+    folder(root);
+    fs::remove_file(root.join("masks/a.png")).unwrap();
+    let path = root.join("masks/a.tif");
+    for nodata in ["0", "1", "255"] {
+        let labels: Vec<u8> = [1, 2, 255, 0].repeat(64);
+        let mut file = fs::File::create(&path).unwrap();
+        let mut encoder = TiffEncoder::new(&mut file).unwrap();
+        let mut image = encoder.new_image::<Gray8>(16, 16).unwrap();
+        image.encoder().write_tag(Tag::Unknown(42_113), nodata).unwrap();
+        image.write_data(&labels).unwrap();
+        let set = open(root, "train", "folder").unwrap();
+        assert_eq!(load(&set, 0).unwrap(), labels, "{nodata}");
+    }
+}
+
+#[test]
+fn two_names_in_a_line_are_an_image_and_its_mask() {
+    let temporary = tempfile::tempdir().unwrap();
+    let root = temporary.path();
+    folder(root);
+    // An image that bears the mask's name.
+    fs::write(root.join("train.txt"), "images/a.png masks/b.png\nb.png\nc.d").unwrap();
+    let set = open(root, "train", "folder").unwrap();
+    assert_eq!((set.len(), set.name(0)), (3, "a".into()));
+    assert_eq!(load(&set, 0).unwrap(), [1; 256]);
+}
+
 #[test]
 fn two_images_of_one_name_are_not_mixed_up() {
     let temporary = tempfile::tempdir().unwrap();

@@ -161,6 +161,25 @@ fn tracks_of_a_video_are_read() {
 }
 
 /// Tasks of a project each count their frames from 0.
+/// A description may claim any number of frames: those without a file and an object cost nothing.
+#[test]
+fn frames_that_are_only_claimed_cost_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = case("N00/train").join("im000.png");
+    fs::create_dir(folder.path().join("images")).unwrap();
+    for number in [7, 50] {
+        fs::copy(&image, folder.path().join(format!("images/frame_{number:06}.png"))).unwrap();
+    }
+    let track = "<track label=\"person\"><box frame=\"50\" outside=\"0\" xtl=\"30\" ytl=\"20\" xbr=\"54\" \
+                 ybr=\"44\"/></track>";
+    let text =
+        format!("<annotations><meta><task><size>1048576</size></task></meta>{track}</annotations>");
+    fs::write(folder.path().join("annotations.xml"), text).unwrap();
+    let set = open_at(folder.path(), "annotations.xml", "cvat", &Default::default()).unwrap();
+    let found: Vec<usize> = boxes(&set).iter().map(Vec::len).collect();
+    assert_eq!(found, [0, 1]);
+}
+
 #[test]
 fn tracks_of_several_tasks_are_refused() {
     let folder = tempfile::tempdir().unwrap();
