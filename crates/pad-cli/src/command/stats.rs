@@ -106,9 +106,7 @@ pub(crate) fn run(program: &Program) -> Result<()> {
     }
     let bad = found.unreadable.len();
     match found.unreadable.first() {
-        Some(first)
-            if !pad::data::dataset::tolerated(bad, images.len(), program.max_unreadable) =>
-        {
+        Some(first) if bad as f64 > program.max_unreadable * images.len() as f64 => {
             Err(pad::data::Error::TooManyUnreadable {
                 bad,
                 seen: images.len(),

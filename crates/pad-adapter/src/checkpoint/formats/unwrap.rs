@@ -200,7 +200,7 @@ impl Names {
 
     /// Of the names that no table knows, those that cannot be a part of the network: what losses,
     /// heads, queues and counters of operations leave. A name under the network's own first segments
-    /// may be, and so may one that speaks of its parts; those of a second network are none of either.
+    /// may be, and so may one that speaks of its parts. Those of a second network stay, as an error.
     fn beside_the_network(&self, unknown: &BTreeSet<&str>, format: Format) -> BTreeSet<String> {
         /// What names of parts of a vision transformer hold.
         const PARTS: [&str; 18] = [

@@ -172,11 +172,8 @@ pub(crate) fn run(program: &Program) -> Result<()> {
     }
     match done.unreadable.first() {
         Some((_, first))
-            if !pad::data::dataset::tolerated(
-                done.unreadable.len(),
-                tasks.len() + skipped,
-                program.max_unreadable,
-            ) =>
+            if done.unreadable.len() as f64
+                > program.max_unreadable * (tasks.len() + skipped) as f64 =>
         {
             Err(Error::TooManyUnreadable {
                 bad: done.unreadable.len(),
