@@ -59,7 +59,8 @@ fn ids_of_digits_are_kept_as_they_are() {
     let long = |place: usize| format!("\"{place:06}\"");
     let quoted = |place: usize| format!("\"{place}\"");
     let number = |place: usize| place.to_string();
-    let all: [(&dyn Fn(usize) -> String, &dyn Fn(usize) -> String, &str); 7] = [
+    type Spelling<'a> = &'a dyn Fn(usize) -> String;
+    let all: [(Spelling<'_>, Spelling<'_>, &str); 7] = [
         (&long, &long, "00000"),
         (&long, &number, "00000"),
         (&long, &quoted, "00000"),

@@ -111,7 +111,7 @@ pub struct NormWeights {
 
 impl LinearWeights {
     /// Creates a layer of `weight` (O, I) and `bias` (O). A weight that tracks no gradient must not
-    /// change: products in [bf16](MatmulPrecision::Bf16) pack it once for the forward of this value
+    /// change: products in [bf16](crate::MatmulPrecision::Bf16) pack it once for the forward of this value
     /// and its clones, which takes 2 bytes a value.
     pub fn new(weight: Tensor, bias: Option<Tensor>) -> Self {
         let packed = match weight.track_op() {

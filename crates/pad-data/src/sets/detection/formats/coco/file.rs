@@ -61,7 +61,7 @@ impl Image {
     }
 }
 
-/// Reads what stands for an `id` where there is none, before or behind it.
+/// Reads what takes the place of an `id` that is missing, before or behind it.
 fn beside<'de, A: MapAccess<'de>>(id: &mut Scalar, fields: &mut A) -> Result<bool, A::Error> {
     let other = fields.next_value()?;
     if *id == Scalar::Absent {
