@@ -39,6 +39,9 @@ use serde_json::{Value, json};
 /// What may differ, relative to the largest value.
 const F32: f64 = 1e-3;
 const BF16: f64 = 2e-2;
+/// Half blocks whose stream is in bf16 too: several products, norms and sums in a row, each rounded
+/// (the CPU's own composition differs by 2.9e-2 from that in `f32`).
+const HALF_BLOCK: f64 = 4e-2;
 /// An operator that takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -234,7 +237,8 @@ fn checks(flags: &Flags) -> Vec<Check> {
         checks.push(Check::of(case, "f32", DType::F32, F32));
         // candle convolves no bf16 on the CPU.
         if flags.device != "cpu" || !ONLY_F32.iter().any(|only| only.0 == case.0) {
-            checks.push(Check::of(case, "bf16", DType::BF16, BF16));
+            let allowed = if case.0.ends_with("_branch") { HALF_BLOCK } else { BF16 };
+            checks.push(Check::of(case, "bf16", DType::BF16, allowed));
         }
     }
     for &case in MIXED.iter().chain(large_mixed) {
