@@ -67,6 +67,9 @@ impl<O: Optimizer> Trainer<'_, O> {
         let newest = self.last_checkpoint.as_deref();
         if !self.checkpoints.as_ref().is_some_and(|c| c.is_at(newest, self.state.step)) {
             self.save(Marks::default())?;
+        } else if let Some(checkpoints) = &self.checkpoints {
+            // A run that was killed before it removed old ones, and had nothing left to do.
+            checkpoints.prune();
         }
         self.swap_averages()?;
         let (hooks, view) = self.hooks_and_view(last_step);
