@@ -203,7 +203,7 @@ fn tracks_of_several_tasks_are_refused() {
         "ROOT/annotations.xml: tracks of 2 tasks in one file, expected one: export each task alone";
     let one_part = [track(3, "Train"), track(3, "Train"), track(8, "Train")];
     assert_eq!(text(open(&one_part, "train"), &folder), several);
-    // A part of its own for each task; together they are not told apart.
+    // A part of its own for each task; together they cannot be distinguished.
     let two_parts = [track(3, "Train"), track(8, "Validation")];
     for split in ["train", "val"] {
         check_square(&open(&two_parts, split).unwrap(), 1);

@@ -218,7 +218,7 @@ struct Sides {
     first: [Scalar; 2],
     /// Right and bottom edge.
     last: [Scalar; 2],
-    /// Whether there is a name that is none of these: the others may then mean anything.
+    /// Whether there is another name: these may then mean anything.
     is_strange: bool,
 }
 

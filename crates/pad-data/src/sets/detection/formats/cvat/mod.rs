@@ -195,7 +195,7 @@ fn read(
         .flat_map(|(_, one)| one)
         .collect();
     if tasks.len() > 1 {
-        // Each counts its frames from 0: which file a frame is cannot be told.
+        // Each counts its frames from 0: the file of a frame is unknown.
         let found = tasks.len();
         let what =
             format!("tracks of {found} tasks in one file, expected one: export each task alone");
