@@ -7,12 +7,13 @@
 set -eu
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
+. benches/program.sh
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 peer=benches/peers/coco_eval.py
 "$python" $peer --make "$folder" --images "${IMAGES:-1000}"
 gt=$folder/masks_gt.json dt=$folder/masks_dt.json
-cargo bench --quiet --bench coco -- "$gt" "$dt" >"$folder/ours"
+"$(program coco)" "$gt" "$dt" >"$folder/ours"
 "$python" $peer "$gt" "$dt" >"$folder/boxes"
 "$python" $peer "$gt" "$dt" --masks >"$folder/masks"
 "$python" - "$folder" <<'PY'

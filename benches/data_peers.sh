@@ -17,8 +17,11 @@ cd "$here/.."
 work=$(mktemp -d)
 trap 'rm -r "$work"' EXIT
 
-cargo build --release -p pad-ir-cli
-cargo bench --no-run --bench roi --bench loader
+. benches/program.sh
+loader=$(program loader)
+roi=$(program roi)
+pad=${PAD:-target/release/pad}
+[ -n "${PAD:-}" ] || cargo build --release -p pad-ir-cli
 
 # The same frames as grey JPEG, RGB JPEG and grey PNG.
 "$python" - "$folder" "$work/set" $((images * 10)) <<'PYTHON'
@@ -38,11 +41,11 @@ for name, mode, suffix, options in (
     for path in paths:
         Image.open(path).convert(mode).save(thermal / f"{path.stem.split('.')[0]}.{suffix}", **options)
 PYTHON
-target/release/pad roi "$work/set"
+"$pad" roi "$work/set"
 
-$run cargo bench -q --bench loader -- "$work/set" | tee "$work/loader.ours"
+$run "$loader" "$work/set" | tee "$work/loader.ours"
 $run "$python" benches/peers/loader_reference.py "$work/set" | tee "$work/loader.peer"
-$run cargo bench -q --bench roi -- "$folder" "$images" | tee "$work/roi.ours"
+$run "$roi" "$folder" "$images" | tee "$work/roi.ours"
 if "$python" -c "import selectivesearch" 2>/dev/null; then
     OMP_NUM_THREADS=1 $run "$python" benches/peers/roi_reference.py "$folder" "$images" | tee "$work/roi.peer"
 else

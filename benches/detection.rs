@@ -9,10 +9,19 @@ use std::{error::Error, hint::black_box, time::Instant};
 use candle_core::{DType, Device, Tensor, Var};
 use pad::{
     ImageSize, Mode,
-    heads::backbone::{FeatureExtractor, SimplePyramid, WindowedConfig, WindowedViT},
+    data::{
+        loader::{Batch, DetectionBatch},
+        transform::detection::{DetectionTargets, Target},
+    },
+    heads::{
+        backbone::{FeatureExtractor, SimplePyramid, WindowedConfig, WindowedViT},
+        detection::{Detector, DetectorConfig},
+        parameters,
+    },
     ops::{ImageBox, RoiAlign, batched_nms, nms, roi_align},
     params::ParamStore,
     rng::Key,
+    train::{AdamW, AdamWConfig, Gradients},
 };
 use pad_testkit::numbers;
 
@@ -98,5 +107,42 @@ fn main() -> Result<()> {
     report("ViTDet-B maps 640 x 512", 3, || {
         let map = net.maps(&images, &[11], Mode::Eval)?.remove(0);
         Ok(pyramid.forward(&map)?)
-    })
+    })?;
+    drop((net, pyramid, store));
+
+    let mut step = Step::new(config, &images)?;
+    report("ViTDet-B step 640 x 512", 3, || step.run())
+}
+
+/// A training step of ViTDet-B with Faster R-CNN: forward, backward, AdamW.
+struct Step {
+    detector: Detector,
+    optimizer: AdamW,
+    batch: DetectionBatch,
+}
+
+impl Step {
+    fn new(backbone: WindowedConfig, images: &Tensor) -> Result<Self> {
+        let WindowedConfig { vit, relative_size, .. } = backbone;
+        let config = DetectorConfig { vit, relative_size, ..DetectorConfig::default() };
+        let store = ParamStore::scratch(&Device::Cpu, Key::new(1));
+        let detector = store.build(|vb| Detector::new(&config, vb))?;
+        let optimizer = AdamW::new(parameters(&store, 0.1), AdamWConfig::default())?;
+        let boxes = boxes(20);
+        let labels = (0..20).map(|i| i % 3).collect();
+        let labels = DetectionTargets {
+            sizes: vec![ImageSize::new(512, 640)],
+            targets: vec![Target { boxes, labels, ..Default::default() }],
+        };
+        Ok(Self { detector, optimizer, batch: Batch::new(images.clone(), labels) })
+    }
+
+    fn run(&mut self) -> Result<f32> {
+        let losses = self.detector.losses(&self.batch, Mode::Train(Key::new(1)))?;
+        let total = losses.total.to_scalar::<f32>()?;
+        let store = pad::ops::backward(&losses.total)?;
+        let gradients = Gradients::from_store(self.optimizer.parameters(), &store, 1);
+        self.optimizer.step(&gradients, 1e-5, 1)?;
+        Ok(total)
+    }
 }

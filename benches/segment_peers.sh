@@ -13,11 +13,12 @@ threads=${THREADS:-2}
 out=$(mktemp)
 trap 'rm -f "$out"' EXIT
 
-cargo bench --no-run --bench segment
+. benches/program.sh
+bench=$(program segment)
 for run in $(seq "$runs"); do
     for work in full frozen slide; do
         flags="--model ${MODEL:-base} --work $work --batch ${BATCH:-2} --crop ${CROP:-128} --threads $threads --steps ${STEPS:-3}"
-        RAYON_NUM_THREADS=$threads cargo bench --quiet --bench segment -- $flags | tail -n 1 >>"$out"
+        RAYON_NUM_THREADS=$threads "$bench" $flags | tail -n 1 >>"$out"
         OMP_NUM_THREADS=$threads "$python" benches/peers/upernet_torch.py $flags >>"$out"
     done
     echo "run $run of $runs done" >&2

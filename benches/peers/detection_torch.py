@@ -11,6 +11,10 @@ import time
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torchvision.models.detection import FasterRCNN
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, FastRCNNPredictor
+from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import MultiScaleRoIAlign, batched_nms, nms
 
 torch.manual_seed(3)
@@ -151,3 +155,47 @@ report(
 model, images = ViTDet(768, 12, 12, 32, 40).eval(), torch.randn(1, 3, 512, 640)
 with torch.no_grad():
     report("ViTDet-B maps 640 x 512", 3, lambda: model(images))
+
+
+class Backbone(ViTDet):
+    out_channels = 256
+
+    def forward(self, images):
+        return {str(i): map for i, map in enumerate(super().forward(images))}
+
+
+def detector():
+    anchors = AnchorGenerator(tuple((side,) for side in (32, 64, 128, 256, 512)), ((0.5, 1.0, 2.0),) * 5)
+    names = [str(i) for i in range(4)]
+    return FasterRCNN(
+        Backbone(768, 12, 12, 32, 40),
+        min_size=512,
+        max_size=640,
+        rpn_anchor_generator=anchors,
+        rpn_head=RPNHead(256, 3, conv_depth=2),
+        rpn_pre_nms_top_n_train=2000,
+        rpn_post_nms_top_n_train=1000,
+        box_roi_pool=MultiScaleRoIAlign(names, 7, 0, canonical_scale=224, canonical_level=4),
+        box_head=FastRCNNConvFCHead((256, 7, 7), [256] * 4, [1024], norm_layer=ChannelNorm),
+        box_predictor=FastRCNNPredictor(1024, 4),
+        box_batch_size_per_image=512,
+    ).train()
+
+
+class Step:
+    def __init__(self):
+        self.model = detector()
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), 1e-5, weight_decay=0.1)
+        self.targets = [{"boxes": boxes(20), "labels": torch.arange(20) % 3 + 1}]
+
+    def __call__(self):
+        total = sum(self.model(list(images), self.targets).values())
+        self.optimizer.zero_grad()
+        total.backward()
+        self.optimizer.step()
+        assert total.isfinite()
+
+
+name = "ViTDet-B step 640 x 512"
+if not sys.argv[1:] or any(part in name for part in sys.argv[1:]):
+    report(name, 3, Step())
