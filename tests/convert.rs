@@ -51,6 +51,21 @@ fn a_foreign_file_becomes_ours_and_works() {
     let tokens = vit.forward(&want["input.pixel_values"], Mode::Eval).unwrap();
     close("tokens", &tokens, &want["out.last_hidden_state"], 1e-4);
 
+    // Some of its blocks: a student that begins with layers of its teacher.
+    let shallow = folder.path().join("shallow.safetensors");
+    let last = format!("--keep-blocks=0,{}", config.depth - 1);
+    let said = convert(&output, &shallow, &[&last]);
+    assert!(said.contains(&format!("2 of {} blocks kept", config.depth)), "{said}");
+    let (student, teacher) =
+        (Checkpoint::open(&shallow).unwrap(), Checkpoint::open(&output).unwrap());
+    assert_eq!(student.vit_config().unwrap(), pad::vit::ViTConfig { depth: 2, ..config });
+    let weight = |file: &Checkpoint, block: usize| {
+        file.get(&format!("blocks.{block}.mlp.fc2.weight")).unwrap().to_vec2::<f32>().unwrap()
+    };
+    assert_eq!(weight(&student, 1), weight(&teacher, config.depth - 1));
+    let refused = refusal(output.to_str().unwrap(), &["--list", "--keep-blocks=0,99"]);
+    assert!(refused.contains("block 99 of"), "{refused}");
+
     // A reader that leaves after the first line does not keep the file from being written.
     let other = folder.path().join("other.safetensors");
     let mut command = program("convert");
@@ -70,7 +85,7 @@ fn a_foreign_file_becomes_ours_and_works() {
     list.arg(&output).arg("--list");
     let said = String::from_utf8(success(list).stdout).unwrap();
     assert!(said.contains("\nblocks.0.attn.qkv.weight [72, 24] F32\n"), "{said}");
-    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 3);
 }
 
 #[test]

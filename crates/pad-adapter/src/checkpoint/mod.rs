@@ -4,6 +4,7 @@
 mod adapter_contents;
 mod adapter_file;
 mod backbone;
+mod blocks;
 mod describe;
 pub(crate) mod digest;
 mod expect_finite;

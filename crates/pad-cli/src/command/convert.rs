@@ -6,6 +6,7 @@
 //!     pad convert vit.safetensors pad.safetensors --adapter runs/pretrain-1/adapter.safetensors
 //!     pad convert runs/pretrain-1 dinov2.safetensors --merge --names hf
 //!     pad convert runs/pretrain-1 lora --names peft
+//!     pad convert dinov2.safetensors shallow.safetensors --keep-blocks 0,1,2
 //!     pad convert lora adapted.safetensors --backbone dinov2.safetensors
 //!
 //! Formats, names and what is read: docs/checkpoints.md.
@@ -21,9 +22,10 @@ use pad::{
 
 use crate::{
     run::Result,
+    settings::values::List,
     tools::{
         output::{Replace, make_parent, print},
-        weights::{ASSET, SCALE_OPTION, backbone_options, in_flags},
+        weights::{SCALE_OPTION, backbone_options, in_flags, with_shipped},
     },
 };
 
@@ -64,6 +66,10 @@ pub(crate) struct Program {
     /// without them. Adapters beside or behind the MLP are not linear and cannot be merged
     #[arg(long)]
     merge: bool,
+    /// Blocks to keep, from 0, ascending, separated by commas: a shallower model, for instance a
+    /// student for `pad pretrain --objective features`; decoder and heads are left out [default: all]
+    #[arg(long, value_name = "BLOCKS")]
+    keep_blocks: Option<List<usize>>,
     /// Prefix of the tensor names in the input, e.g. `encoder.` [default: detected]. With `--to
     /// original`, prefix of encoder and adapters in the output: `backbone.` for its segmentation,
     /// `backbone.net.` for its detection
@@ -121,6 +127,12 @@ pub(crate) fn run(program: &Program) -> Result<()> {
     let mut checkpoint = opened.into_checkpoint();
     if program.to != Names::Original {
         without_task(&mut checkpoint);
+    }
+    if let Some(List(kept)) = &program.keep_blocks {
+        let before = checkpoint.vit_config()?.depth;
+        checkpoint = checkpoint.keep_blocks(kept)?;
+        checkpoint.remove_metadata("mae"); // of the decoder
+        said.push(format!("{} of {before} blocks kept", kept.len()));
     }
     if program.merge {
         checkpoint = checkpoint.merge_lora()?;
@@ -182,7 +194,7 @@ fn open(program: &Program) -> Result<(Backbone, Vec<String>)> {
     // The original's names hold heads of downstream models, too; others an encoder: the readers of
     // their files take heads away.
     let options = match of_output {
-        true => BackboneOptions::default().with_named(ASSET, pad::assets::VIT_PICO_RGB),
+        true => with_shipped(BackboneOptions::default()),
         false => backbone_options(),
     };
     let options = options
