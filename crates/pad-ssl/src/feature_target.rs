@@ -3,7 +3,7 @@
 
 use std::{any::Any, sync::Arc};
 
-use candle_core::{D, Tensor};
+use candle_core::Tensor;
 use candle_nn::VarBuilder;
 use pad_adapter::vit::{
     ViT, ViTConfig,
@@ -14,8 +14,7 @@ use pad_train::Losses;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Error, Mask, Masking, Objective, Result, Teacher,
-    cosine::cosine_distance,
+    Error, FeatureLoss, Mask, Masking, Objective, Result, Teacher,
     masked_encoder::MaskedEncoder,
     student::{Spec, Student, missing_teacher},
 };
@@ -34,7 +33,8 @@ pub(crate) const SPEC: Spec = Spec {
             target_dim: teacher.target_dim,
             masking: config.masking.unwrap_or(SPEC.masking),
             mask_ratio: config.mae.mask_ratio,
-            ..Default::default()
+            loss: config.feature_loss,
+            all_patches: config.all_patches,
         };
         let features = FeatureTarget::new(&features, Arc::clone(&teacher.teacher), vb)?
             .with_checkpointing(config.checkpointing)
@@ -51,17 +51,6 @@ impl Student for FeatureTarget {
     fn as_any(&self) -> &dyn Any {
         self
     }
-}
-
-/// How a prediction is compared with the teacher's features.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FeatureLoss {
-    /// `2 - 2 cos`, which ignores lengths.
-    #[default]
-    Cosine,
-    /// Smooth L1 (beta 1) to features that are normalised token by token, as in data2vec.
-    SmoothL1,
 }
 
 /// A feature-target objective's hyperparameters.
@@ -206,40 +195,6 @@ impl Objective for FeatureTarget {
             let (expected, found) = (pred.dims().to_vec(), target.dims().to_vec());
             return Err(Error::TeacherFeatures { expected, found });
         }
-        let loss = match self.config.loss {
-            FeatureLoss::Cosine => cosine_distance(&pred, &target)?,
-            FeatureLoss::SmoothL1 => smooth_l1(&pred, &normalized(&target)?)?,
-        };
-        Ok(Losses::new(loss.mean_all()?))
-    }
-}
-
-/// Normalises each vector to mean 0 and variance 1.
-fn normalized(x: &Tensor) -> Result<Tensor> {
-    let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
-    let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
-    Ok(centred.broadcast_div(&(variance + 1e-6)?.sqrt()?)?)
-}
-
-/// Returns `d^2 / 2` for `|d| < 1`, else `|d| - 1/2`.
-fn smooth_l1(pred: &Tensor, target: &Tensor) -> Result<Tensor> {
-    let distance = (pred - target)?.abs()?;
-    let beyond = (&distance - 1.0)?.relu()?;
-    Ok((((distance - &beyond)?.sqr()? * 0.5)? + beyond)?)
-}
-
-#[cfg(test)]
-mod tests {
-    use candle_core::{Device, Var};
-
-    use super::*;
-
-    #[test]
-    fn smooth_l1_and_its_gradient() {
-        let x = Var::new(&[0.5_f32, -0.5, 3.0, -2.0], &Device::Cpu).unwrap();
-        let loss = smooth_l1(x.as_tensor(), &x.zeros_like().unwrap()).unwrap();
-        assert_eq!(loss.to_vec1::<f32>().unwrap(), [0.125, 0.125, 2.5, 1.5]);
-        let grads = loss.sum_all().unwrap().backward().unwrap();
-        assert_eq!(grads.get(&x).unwrap().to_vec1::<f32>().unwrap(), [0.5, -0.5, 1.0, -1.0]);
+        Ok(Losses::new(self.config.loss.between(&pred, &target)?))
     }
 }

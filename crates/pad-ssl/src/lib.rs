@@ -18,6 +18,7 @@
 mod cosine;
 pub mod embed;
 mod error;
+mod feature_loss;
 mod feature_target;
 pub mod files;
 mod held_out;
@@ -48,7 +49,8 @@ mod teacher;
 mod teacher_file;
 
 pub use error::{Error, Result};
-pub use feature_target::{FeatureDraw, FeatureLoss, FeatureTarget, FeatureTargetConfig};
+pub use feature_loss::FeatureLoss;
+pub use feature_target::{FeatureDraw, FeatureTarget, FeatureTargetConfig};
 pub use files::SaveOptions;
 pub use held_out::HeldOutLoss;
 pub use kind::ObjectiveKind;

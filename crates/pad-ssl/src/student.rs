@@ -7,7 +7,9 @@ use candle_nn::VarBuilder;
 use pad_adapter::vit::ViT;
 use pad_ops::MatmulPrecision;
 
-use crate::{Error, Masking, Result, TeacherModel, mae_config::MaeConfig, objective::KeyedLoss};
+use crate::{
+    Error, FeatureLoss, Masking, Result, TeacherModel, mae_config::MaeConfig, objective::KeyedLoss,
+};
 
 /// A network that an objective trains, whichever it is.
 pub(crate) trait Student: KeyedLoss + Send + Sync {
@@ -30,12 +32,24 @@ pub struct NetworkConfig {
     pub checkpointing: bool,
     /// What the blocks' linear layers multiply in. Default `f32`.
     pub matmul_precision: MatmulPrecision,
+    /// How predicted features are compared with the teacher's, in feature targets. Default
+    /// [`FeatureLoss::Cosine`].
+    pub feature_loss: FeatureLoss,
+    /// Whether the loss of feature targets includes kept patches: distillation. Default `false`.
+    pub all_patches: bool,
 }
 
 impl NetworkConfig {
     /// The hyperparameters `mae` with everything else at its default.
     pub fn new(mae: MaeConfig) -> Self {
-        Self { mae, masking: None, checkpointing: false, matmul_precision: MatmulPrecision::F32 }
+        Self {
+            mae,
+            masking: None,
+            checkpointing: false,
+            matmul_precision: MatmulPrecision::F32,
+            feature_loss: FeatureLoss::default(),
+            all_patches: false,
+        }
     }
 }
 

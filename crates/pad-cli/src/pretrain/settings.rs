@@ -1,6 +1,6 @@
 //! The settings that pre-training alone has.
 
-use pad::ssl::{Masking, ObjectiveKind, Paradigm, ParadigmKind};
+use pad::ssl::{FeatureLoss, Masking, ObjectiveKind, Paradigm, ParadigmKind};
 
 use crate::{
     run::Result,
@@ -59,6 +59,11 @@ settings! {
         teacher: Option<String> = None, value_name = "WEIGHTS";
         /// Architecture of the teacher, if it cannot be inferred from its weights
         teacher_model: Auto<String> = Auto::Auto, value_name = "NAME";
+        /// How predicted features are compared with the teacher's (features): cosine or smooth-l1
+        feature_loss: Text<FeatureLoss> = Text(FeatureLoss::Cosine), value_name = "NAME";
+        /// Learn the teacher's features of all patches, not of the masked ones alone (features):
+        /// distillation
+        all_patches: bool = false;
         /// Width of the decoder [default: that of the weights, else 512; 128 for pico]
         decoder_dim: Option<usize> = None, value_name = "N", value_parser = values::count;
         /// Number of decoder blocks [default: that of the weights, else 8; 2 for pico]
