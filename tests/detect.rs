@@ -128,6 +128,24 @@ fn trains_evaluates_predicts_and_goes_on() {
         assert!([10, 20, 30, 40].contains(&one["category_id"].as_i64().unwrap()));
     }
 
+    // The file alone, anywhere, says how images go through it, and nothing of this machine.
+    let alone = tempfile::tempdir().unwrap();
+    let file = alone.path().join("mine.safetensors");
+    std::fs::copy(at("run/detector.safetensors"), &file).unwrap();
+    let mut eval = program("detect");
+    eval.arg("eval").arg("--weights").arg(&file).arg("--data").arg(at("data"));
+    eval.arg("--json").arg(at("alone.json"));
+    let output = success(eval);
+    assert!(!stderr(&output).contains("the paper's"), "{}", stderr(&output));
+    let (found, expected) = (parsed(at("alone.json")), parsed(at("numbers.json")));
+    assert_eq!(found["stats"], expected["stats"]);
+    let header = pad::checkpoint::Checkpoint::open(&file).unwrap();
+    let note = &header.metadata()["note.settings"];
+    assert!(
+        note.contains("size = 64") && !note.contains(folder.path().to_str().unwrap()),
+        "{note}"
+    );
+
     let mut show = program("detect");
     show.current_dir(folder.path());
     show.args(["show", "--data", "data", "--size=64", "--out", "labels", "--count=4"]);

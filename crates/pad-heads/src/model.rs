@@ -127,6 +127,7 @@ pub trait TaskNetwork: Sized + 'static {
 /// // `None`: no pre-trained backbone.
 /// let model = SegmentationModel::new(&SegmentorConfig::probe(vit, 2), classes, None, &start)?
 ///     .with_normalize(Normalize::imagenet())
+///     .with_note("sensor", "long-wave")
 ///     .with_checkpointing(true)
 ///     .with_matmul_precision(MatmulPrecision::F32);
 /// assert_eq!(model.changes().len(), 0); // what had to be done to fit a backbone
@@ -140,6 +141,7 @@ pub trait TaskNetwork: Sized + 'static {
 /// model.save(&path)?;
 /// let opened = SegmentationModel::open(&path, &Device::Cpu)?;
 /// assert_eq!(opened.normalize, Some(Normalize::imagenet()));
+/// assert_eq!(opened.note("sensor"), Some("long-wave"));
 /// let mut file = Checkpoint::open(&path)?;
 /// assert_eq!(SegmentationModel::read_backbone(&mut file)?.unwrap().embed_dim, 16);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -154,9 +156,13 @@ pub struct TaskModel<N: TaskNetwork> {
     pub classes: N::Classes,
     /// Input statistics that it was trained with, if known.
     pub normalize: Option<Normalize>,
+    notes: BTreeMap<String, String>,
     device: Device,
     changes: Vec<String>,
 }
+
+/// What stands in front of the name of a note in a file's metadata.
+const NOTE: &str = "note.";
 
 impl<N: TaskNetwork> TaskModel<N> {
     /// Builds a new network, on the checkpoint of a pre-trained backbone (as
@@ -195,7 +201,8 @@ impl<N: TaskNetwork> TaskModel<N> {
         }
         let network = store.build(|vb| N::build(config, vb))?;
         let device = start.device.clone();
-        Ok(Self { network, store, classes, normalize: None, device, changes })
+        let notes = BTreeMap::new();
+        Ok(Self { network, store, classes, normalize: None, notes, device, changes })
     }
 
     /// Opens a file that [`TaskModel::save`] wrote, strictly. Nothing trains.
@@ -204,18 +211,31 @@ impl<N: TaskNetwork> TaskModel<N> {
     /// [`Error::Metadata`] for another kind of file; [`Error::Classes`]; what is missing,
     /// unexpected or misshapen.
     pub fn open(path: impl AsRef<Path>, device: &Device) -> Result<Self> {
-        let checkpoint = Checkpoint::open(path)?;
+        Self::from_checkpoint(Checkpoint::open(path)?, device)
+    }
+
+    /// As [`TaskModel::open`], of a file that is open already or lies in memory
+    /// ([`Checkpoint::from_safetensors`]).
+    ///
+    /// # Errors
+    /// As [`TaskModel::open`].
+    pub fn from_checkpoint(checkpoint: Checkpoint, device: &Device) -> Result<Self> {
         let config: N::Config = metadata(&checkpoint, N::KIND, N::KIND)?;
         check_format(&checkpoint, &format_of::<N>())?;
         N::validate(&config)?;
         let classes = N::from_stored(metadata(&checkpoint, "classes", N::KIND)?)?;
         expect_classes::<N>(&config, &classes)?;
         let normalize = stored_normalize(&checkpoint)?;
+        let notes = checkpoint
+            .metadata()
+            .iter()
+            .filter_map(|(key, text)| Some((key.strip_prefix(NOTE)?.to_string(), text.clone())));
+        let notes = notes.collect();
         let store =
             ParamStore::from_checkpoint(checkpoint, device, Key::new(0)).with_roles(N::role_of);
         let network = store.build(|vb| N::build(&config, vb))?;
         let device = device.clone();
-        Ok(Self { network, store, classes, normalize, device, changes: Vec::new() })
+        Ok(Self { network, store, classes, normalize, notes, device, changes: Vec::new() })
     }
 
     /// Writes the whole model to a safetensors file, atomically. Its metadata hold configuration,
@@ -236,7 +256,22 @@ impl<N: TaskNetwork> TaskModel<N> {
         if let Some(Normalize { mean, std }) = self.normalize {
             InputStats { mean, std }.write(&mut metadata);
         }
+        let notes = self.notes.iter();
+        metadata.extend(notes.map(|(name, text)| (format!("{NOTE}{name}"), text.clone())));
         Ok(save(path, &self.store.tensors(|_| true), &metadata, FloatType::AsIs)?)
+    }
+
+    /// Adds a text to what [`TaskModel::save`] writes, under a name: how the model is to be used, for
+    /// one. [`TaskModel::note`] of the opened file returns it.
+    #[must_use]
+    pub fn with_note(mut self, name: impl Into<String>, text: impl Into<String>) -> Self {
+        self.notes.insert(name.into(), text.into());
+        self
+    }
+
+    /// Returns the text of [`TaskModel::with_note`].
+    pub fn note(&self, name: &str) -> Option<&str> {
+        self.notes.get(name).map(String::as_str)
     }
 
     /// Reads the backbone of such a file, for

@@ -90,6 +90,10 @@ settings! {
         masks: bool = false;
         /// Anchor sizes of the five pyramid levels, pixels
         anchors: List<f64> = List(vec![32.0, 64.0, 128.0, 256.0, 512.0]), value_name = "PIXELS";
+        /// Number of 3 x 3 convolutions of the region proposals
+        rpn_convs: usize = 2, value_name = "N", value_parser = values::count;
+        /// Number of 3 x 3 convolutions of the box head
+        box_convs: usize = 4, value_name = "N";
         /// Number of region proposals per image kept for the box head
         proposals: usize = 1000, value_name = "N", value_parser = values::count;
         /// Number of proposals per image sampled to train the box head

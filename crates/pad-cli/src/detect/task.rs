@@ -85,7 +85,8 @@ impl Downstream for Detect {
         let vit = ViTConfig { drop_path: own.drop_path, in_channels: run.in_channels, ..vit };
         let base = DetectorConfig::on_backbone(vit, classes.len());
         let anchor_sizes = own.anchors.0.clone();
-        let rpn = RpnConfig { anchor_sizes, ..Default::default() }.with_proposals(own.proposals);
+        let rpn = RpnConfig { anchor_sizes, convs: own.rpn_convs, ..Default::default() };
+        let rpn = rpn.with_proposals(own.proposals);
         let config = DetectorConfig {
             window: own.attention_window.0,
             global_blocks: own
@@ -100,6 +101,7 @@ impl Downstream for Detect {
             masks: own.masks,
             rpn,
             roi: RoiHeadsConfig {
+                convs: own.box_convs,
                 batch_size_per_image: own.batch_size_per_image,
                 ..Default::default()
             },

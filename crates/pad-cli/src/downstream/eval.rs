@@ -37,10 +37,10 @@ pub fn run<P: Downstream>(eval: &Eval<P>) -> Result<()> {
     eval.replace.check_some(eval.json.as_ref())?;
     eval.replace.check_some(P::eval_file(&eval.own))?;
     let found = eval.source.find(P::NAME, P::FILE)?;
-    let mut settings = P::for_eval(&eval.own, &eval.selection, eval.source.settings()?);
+    let mut settings = P::for_eval(&eval.own, &eval.selection, eval.source.settings(&found)?);
     settings.run.data = eval.selection.data.clone().or(settings.run.data);
     let device = eval.compute.start()?;
-    let (model, inference) = model::open(&mut settings, &found, eval.source.run(), &device)?;
+    let (model, inference) = model::open(&mut settings, found, eval.source.run(), &device)?;
     let images = P::evaluation(&settings, &model.classes)?;
     let evaluator = P::evaluator(&settings, &model, &images, inference)?;
     let signals = Signals::watch()?;

@@ -13,7 +13,7 @@ use pad::{
 use super::{Classes, Downstream, Model};
 use crate::{
     run::{Result, backbone, read_text, source::Found},
-    settings::Settings,
+    settings::{Settings, merge::SETTINGS},
 };
 
 /// The classes of a run, in its folder.
@@ -54,7 +54,8 @@ pub fn start<P: Downstream>(
     let model = Model::<P>::new(&config, classes.clone(), checkpoint, &start)?
         .with_normalize(normalize)
         .with_checkpointing(run.checkpoint_blocks)
-        .with_matmul_precision(run.dtype.0);
+        .with_matmul_precision(run.dtype.0)
+        .with_note(SETTINGS, settings.to_note()?);
     backbone::log_changes(run, model.changes());
     Ok(model)
 }
@@ -63,13 +64,13 @@ pub fn start<P: Downstream>(
 /// built it.
 pub fn open<P: Downstream>(
     settings: &mut Settings<P>,
-    found: &Found,
+    found: Found,
     run: Option<&Path>,
     device: &Device,
 ) -> Result<(Model<P>, P::Inference)> {
     let model = match found {
-        Found::File(path) => {
-            Model::<P>::open(path, device)?.with_matmul_precision(settings.run.dtype.0)
+        Found::File(file) => {
+            Model::<P>::from_checkpoint(*file, device)?.with_matmul_precision(settings.run.dtype.0)
         }
         Found::Checkpoint(checkpoint) => {
             let classes = classes_of_run::<P>(run.ok_or("a checkpoint needs --run")?)?;
@@ -77,7 +78,7 @@ pub fn open<P: Downstream>(
             let usual = Normalize::downstream();
             let normalize = backbone::normalize(&settings.run, backbone.as_ref(), usual);
             let model = start(settings, backbone, &classes, normalize, device)?;
-            expect_backbone(checkpoint, &model.store.backbone_digest()?)?;
+            expect_backbone(&checkpoint, &model.store.backbone_digest()?)?;
             checkpoint.load_evaluated(&model.parameters(settings.run.weight_decay))?;
             model
         }

@@ -43,10 +43,10 @@ pub fn run<P: Downstream>(predict: &Predict<P>) -> Result<()> {
     predict.replace.check(&predict.out.join(P::Predictions::MARK))?;
     let images = open_images(&predict.images)?;
     let found = predict.source.find(P::NAME, P::FILE)?;
-    let mut settings = P::for_predict(&predict.own, predict.source.settings()?);
+    let mut settings = P::for_predict(&predict.own, predict.source.settings(&found)?);
     let images = read_as(images, predict.files.over(&settings.run.choice()));
     let device = predict.compute.start()?;
-    let (model, inference) = model::open(&mut settings, &found, predict.source.run(), &device)?;
+    let (model, inference) = model::open(&mut settings, found, predict.source.run(), &device)?;
     let signals = Signals::watch()?;
     let names = (0..images.len()).map(|index| images.name(index)).collect();
     let mut predictions = P::Predictions::begin(&predict.own, &predict.out, names)?;

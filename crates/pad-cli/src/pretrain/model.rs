@@ -2,7 +2,7 @@
 
 use candle_core::Device;
 use pad::{
-    checkpoint::Backbone,
+    checkpoint::{Backbone, Checkpoint},
     data::transform::Normalize,
     ssl::{
         MaeConfig, NetworkConfig, ParadigmKind, PretrainingConfig, PretrainingModel, StoredMae,
@@ -15,6 +15,7 @@ use super::settings::Pretrain;
 use crate::{
     run::{Result, backbone},
     settings::{Settings, values::Auto},
+    tools::shipped,
 };
 
 /// Opens the weights of a run; `None` from scratch.
@@ -83,12 +84,9 @@ fn teacher(
 ) -> Result<Option<TeacherModel>> {
     let Settings { run, own } = settings;
     let Some(source) = &own.teacher else { return Ok(None) };
-    let checkpoint = match source.as_str() {
-        crate::tools::weights::ASSET => pad::checkpoint::Checkpoint::from_safetensors(
-            pad::assets::VIT_PICO_RGB,
-            crate::tools::weights::ASSET,
-        )?,
-        path => pad::checkpoint::Checkpoint::open(path)?,
+    let checkpoint = match shipped::find(source) {
+        Some(shipped) => Checkpoint::from_safetensors(shipped.bytes, source)?,
+        None => Checkpoint::open(source)?,
     };
     let config = match &own.teacher_model {
         Auto::Auto => None,
@@ -117,6 +115,8 @@ pub fn start(
         masking: own.masking.given().copied(),
         checkpointing: run.checkpoint_blocks,
         matmul_precision: run.dtype.0,
+        feature_loss: own.feature_loss.0,
+        all_patches: own.all_patches,
         ..NetworkConfig::new(mae)
     };
     let config = PretrainingConfig {

@@ -3,16 +3,22 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use pad::train::{
-    TrainingCheckpoint,
-    checkpoint::{Which, best, latest, open},
+use pad::{
+    checkpoint::Checkpoint,
+    train::{
+        TrainingCheckpoint,
+        checkpoint::{Which, best, latest, open},
+    },
 };
 
 use super::{
     Result,
     folder::{CHECKPOINTS, CONFIG, expect_run, summary_steps},
 };
-use crate::settings::{Settings, Trainer};
+use crate::{
+    settings::{Settings, Trainer},
+    tools::shipped,
+};
 
 /// Flags of the model.
 #[derive(Args, Clone, Debug)]
@@ -30,15 +36,15 @@ pub struct ModelSource {
     /// the best, or else the latest]
     #[arg(long, value_name = "NAME", requires = "run")]
     checkpoint: Option<Which>,
-    /// File of a trained model, as a run leaves it
-    #[arg(long, value_name = "FILE")]
+    /// File of a trained model, as a run leaves it, or the name of one in this program
+    #[arg(long, value_name = "FILE|NAME")]
     weights: Option<PathBuf>,
 }
 
 /// Where the tensors of a trained model are.
 pub enum Found {
     /// In a file of the whole model.
-    File(PathBuf),
+    File(Box<Checkpoint>),
     /// In a checkpoint of a run.
     Checkpoint(Box<TrainingCheckpoint>),
 }
@@ -48,7 +54,12 @@ impl ModelSource {
     pub fn find(&self, program: &str, file: &str) -> Result<Found> {
         let Some(run) = &self.run else {
             let weights = self.weights.as_ref().ok_or("expected --run or --weights")?;
-            return Ok(Found::File(weights.clone()));
+            let shipped = weights.to_str().and_then(shipped::find);
+            let file = match shipped {
+                Some(shipped) => Checkpoint::from_safetensors(shipped.bytes, weights)?,
+                None => Checkpoint::open(weights)?,
+            };
+            return Ok(Found::File(Box::new(file)));
         };
         expect_run(run, program)?;
         let checkpoints = run.join(CHECKPOINTS);
@@ -61,7 +72,7 @@ impl ModelSource {
             summary_steps(run).is_some_and(|steps| checkpoint.trainer_state().step > steps)
         };
         if result.is_file() && !latest(&checkpoints)?.as_ref().is_some_and(is_newer) {
-            return Ok(Found::File(result));
+            return Ok(Found::File(Box::new(Checkpoint::open(result)?)));
         }
         let checkpoint = match best(&checkpoints)? {
             Some(best) => Some(best),
@@ -77,24 +88,25 @@ impl ModelSource {
         Ok(Found::Checkpoint(Box::new(checkpoint)))
     }
 
-    /// The settings of the run; for a file, those beside it, or else the paper's.
-    pub fn settings<P: Trainer>(&self) -> Result<Settings<P>> {
+    /// The settings of the run; for a file, those in it, those beside it, or else the paper's.
+    pub fn settings<P: Trainer>(&self, found: &Found) -> Result<Settings<P>> {
         if let Some(run) = &self.run {
             return Settings::of_run(run);
         }
-        let folder = self.weights.as_deref().and_then(Path::parent).unwrap_or(Path::new("."));
-        match folder.join(CONFIG).is_file() {
-            true => Settings::of_run(folder),
-            false => {
-                if self.weights.is_some() {
-                    tracing::warn!(
-                        "no {CONFIG} beside the weights: sizes, levels and channels are the paper's, unless \
-                         flags say others"
-                    );
-                }
-                Ok(Settings::defaults())
-            }
+        let Found::File(file) = found else { return Ok(Settings::defaults()) };
+        if let Some(settings) = Settings::of_model(file)? {
+            return Ok(settings);
         }
+        let folder = file.path().parent().unwrap_or(Path::new("."));
+        if folder.join(CONFIG).is_file() {
+            return Settings::of_run(folder);
+        }
+        tracing::warn!(
+            "{}: neither the file nor a {CONFIG} beside it has settings: sizes, levels and channels are the \
+             paper's, unless flags say others",
+            file.path().display()
+        );
+        Ok(Settings::defaults())
     }
 
     /// The folder of the run, if it is one.

@@ -32,7 +32,7 @@ use crate::{
         Settings,
         values::{Auto, Text},
     },
-    tools::{output::print, weights::ASSET},
+    tools::{output::print, shipped::ASSET},
 };
 
 /// Flags of `pad segment eval`, beside those of all tasks.

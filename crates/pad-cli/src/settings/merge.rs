@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use pad::ops::text::near_name;
+use pad::{checkpoint::Checkpoint, ops::text::near_name};
 
 use super::{
     flags::{Flags, Start},
@@ -16,6 +16,26 @@ use crate::{
     run::{Result, read_text},
     tools::device::DeviceName,
 };
+
+/// The name of the settings among the notes of a model's file.
+pub const SETTINGS: &str = "settings";
+
+/// Settings that are of one machine and its folders, or of how weights were found there.
+const OF_PLACE: [&str; 13] = [
+    "data",
+    "images_root",
+    "weights",
+    "prefix",
+    "key",
+    "backbone",
+    "any_backbone",
+    "workers",
+    "cache_mib",
+    "device",
+    "threads",
+    "group",
+    "stop_after",
+];
 
 /// The effective settings of a run; written to its folder as `config.toml`.
 #[derive(Clone, Debug, PartialEq)]
@@ -175,6 +195,26 @@ impl<P: Trainer> Settings<P> {
         let near = near_name(key, known).map(|near| format!(" (did you mean `{near}`?)"));
         let what = format!("unknown setting `{key}`{}", near.unwrap_or_default());
         Err(source.fault(source.line_of(key), &what).into())
+    }
+
+    /// The settings that a model's file holds; `None` without any, and for a file of another program.
+    pub fn of_model(file: &Checkpoint) -> Result<Option<Self>> {
+        let Some(text) = file.metadata().get(&format!("note.{SETTINGS}")) else { return Ok(None) };
+        let name = format!("{}: metadata `note.{SETTINGS}`", file.path().display());
+        let source = Source { name: &name, text };
+        let program = source.parse()?.remove("program");
+        if program.as_ref().and_then(toml::Value::as_str) != Some(P::NAME) {
+            return Ok(None);
+        }
+        Self::overlaid(&source, toml::Table::new()).map(Some)
+    }
+
+    /// As the text in a model's file: how images go through it, without what is of one machine and
+    /// its folders.
+    pub fn to_note(&self) -> Result<String> {
+        let mut table = self.to_table()?;
+        OF_PLACE.iter().for_each(|name| drop(table.remove(*name)));
+        Ok(format!("program = \"{}\"\n{}", P::NAME, toml::to_string(&table)?))
     }
 
     /// As the entries of a file, without what is not set.

@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-/// Whether weights are given by a name: `asset`, the backbone of this repository, or `none`.
+use crate::tools::shipped;
+
+/// Whether weights are given by a name: of weights inside this program, or `none`.
 pub fn is_name(weights: &str) -> bool {
-    matches!(weights, "asset" | "none")
+    weights == "none" || shipped::find(weights).is_some()
 }
 
 /// Files and folders that settings name, to be found from any working directory.

@@ -8,6 +8,7 @@ pub mod output;
 pub mod reading;
 pub mod run_facts;
 pub mod scene_classes;
+pub mod shipped;
 pub mod values;
 pub mod view;
 pub mod weights;

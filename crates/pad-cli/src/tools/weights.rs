@@ -12,11 +12,11 @@ use pad::{
     vit::ViTConfig,
 };
 
-use super::values::count;
+use super::{
+    shipped::{ASSET, SHIPPED},
+    values::count,
+};
 use crate::run::Result;
-
-/// The name of the backbone inside this program.
-pub const ASSET: &str = "asset";
 
 /// What errors of the libraries say where the scale of adapters is unknown.
 pub const SCALE_OPTION: &str = "the option `scale`";
@@ -100,10 +100,14 @@ impl Weights {
 
 /// How backbones are opened here: the asset by its name, files of downstream runs too.
 pub fn backbone_options() -> BackboneOptions {
-    BackboneOptions::default()
-        .with_named(ASSET, pad::assets::VIT_PICO_RGB)
+    with_shipped(BackboneOptions::default())
         .with_reader(SegmentationModel::read_backbone)
         .with_reader(DetectionModel::read_backbone)
+}
+
+/// Options that know the weights inside this program by their names.
+pub fn with_shipped(options: BackboneOptions) -> BackboneOptions {
+    SHIPPED.iter().fold(options, |options, one| options.with_named(one.name, one.bytes))
 }
 
 /// The text of an error of the libraries, with the flags of this program in place of their options.
