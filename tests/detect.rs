@@ -157,9 +157,23 @@ fn trains_evaluates_predicts_and_goes_on() {
 
     // Another detector of other classes goes on from its backbone.
     let weights = format!("--weights={}", at("run").display());
-    let more = [&weights, "--model=auto", "--classes=person", "--max-steps=1"];
+    let more = [
+        &weights,
+        "--model=auto",
+        "--classes=person",
+        "--max-steps=1",
+        "--spatial-prior=8",
+        "--rpn-convs=1",
+        "--box-convs=0",
+    ];
     let output = success(train(&at("data"), &at("next"), &more));
     assert!(stderr(&output).contains("boxes of car are left out"), "{}", stderr(&output));
+    let next = pad::heads::detection::DetectionModel::open(
+        at("next/detector.safetensors"),
+        &candle_core::Device::Cpu,
+    );
+    let config = next.unwrap().network.config().clone();
+    assert_eq!((config.spatial_prior, config.rpn.convs, config.roi.convs), (Some(8), 1, 0));
 
     // A folder of images, one of them broken.
     std::fs::write(at("data/val/broken.png"), b"no image").unwrap();

@@ -80,6 +80,9 @@ settings! {
         relative_positions: bool = true, value_name = "BOOL";
         /// Maximum stochastic depth (drop path) rate
         drop_path: f64 = 0.1, value_name = "SHARE", value_parser = values::share;
+        /// Number of channels of convolutions that add detail of the image to the two finest maps,
+        /// for objects of the size of a patch (the spatial prior of ViT-Adapter), or none
+        spatial_prior: OrNone<usize> = OrNone(None), value_name = "N";
         /// Number of channels of the feature pyramid and the heads' convolutions
         pyramid_channels: usize = 256, value_name = "N", value_parser = values::count;
         /// Width of the box head's fully connected layer

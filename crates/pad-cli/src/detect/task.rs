@@ -95,6 +95,7 @@ impl Downstream for Detect {
                 .map_or(base.global_blocks, |blocks| blocks.0.clone()),
             relative_positions: own.relative_positions,
             relative_size: ImageSize::square(own.size),
+            spatial_prior: own.spatial_prior.0.filter(|&channels| channels > 0),
             channels: own.pyramid_channels,
             head_dim: own.head_dim,
             cascade: own.cascade,

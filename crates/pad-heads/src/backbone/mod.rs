@@ -8,6 +8,7 @@ mod downstream;
 mod pyramid;
 mod relative;
 mod simple_pyramid;
+mod spatial_prior;
 mod windowed;
 
 use candle_core::Tensor;
@@ -18,6 +19,7 @@ pub use downstream::{DownstreamConfig, DownstreamViT};
 pub use pyramid::Pyramid;
 pub use relative::{relative_bias_rows, relative_positions};
 pub use simple_pyramid::SimplePyramid;
+pub use spatial_prior::SpatialPrior;
 pub(crate) use windowed::zero_is_none;
 pub use windowed::{WindowedConfig, WindowedViT};
 

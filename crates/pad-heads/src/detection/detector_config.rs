@@ -8,6 +8,7 @@ use super::config::{DetectionHeadsConfig, MaskConfig, RoiHeadsConfig, RpnConfig,
 use crate::{
     backbone::{SimplePyramid, WindowedConfig, zero_is_none},
     error::{Error, Result},
+    limits,
 };
 
 /// Hyperparameters of a detector. The default is ViTDet-B as the original trains it on FLIR.
@@ -32,6 +33,11 @@ pub struct DetectorConfig {
     pub relative_positions: bool,
     /// Image size that the relative position tables of global blocks are made for.
     pub relative_size: ImageSize,
+    /// Channels of the convolutions that add detail of the image to the two finest maps of the
+    /// pyramid ([`SpatialPrior`](crate::backbone::SpatialPrior)); `None`, as in the original, adds
+    /// none (0 in files).
+    #[serde(with = "zero_is_none")]
+    pub spatial_prior: Option<usize>,
     /// Channels of the pyramid and of the heads' convolutions.
     pub channels: usize,
     /// Width of the linear layer of the box head.
@@ -84,6 +90,7 @@ impl Default for DetectorConfig {
             global_blocks,
             relative_positions,
             relative_size,
+            spatial_prior: None,
             channels,
             head_dim,
             classes,
@@ -185,6 +192,15 @@ impl DetectorConfig {
         let mut faults = self.heads().faults(SimplePyramid::LEVELS);
         if self.vit.embed_dim < 4 {
             faults.push(format!("`embed_dim` is {}, expected at least 4", self.vit.embed_dim));
+        }
+        if let Some(channels) = self.spatial_prior {
+            faults.extend(limits::excesses([("spatial_prior", channels, limits::WIDTH)]));
+            if !self.vit.patch_size.is_multiple_of(4) {
+                let patch = self.vit.patch_size;
+                faults.push(format!(
+                    "`spatial_prior` on patches of {patch}, expected a multiple of 4"
+                ));
+            }
         }
         Error::faults("detector", faults)
     }

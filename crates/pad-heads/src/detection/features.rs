@@ -2,11 +2,12 @@
 
 use candle_core::Tensor;
 use candle_nn::VarBuilder;
+use pad_adapter::vit::ViTConfig;
 use pad_ops::Mode;
 
 use super::{DetectorConfig, Thresholds};
 use crate::{
-    backbone::{FeatureExtractor, SimplePyramid, WindowedViT},
+    backbone::{FeatureExtractor, SimplePyramid, SpatialPrior, WindowedViT},
     error::{Error, Result},
 };
 
@@ -120,6 +121,7 @@ impl<T: DetectionFeatures + ?Sized> DetectionFeatures for Box<T> {
 pub struct ViTPyramid {
     pub(super) net: WindowedViT,
     pyramid: SimplePyramid,
+    prior: Option<SpatialPrior>,
     config: DetectorConfig,
 }
 
@@ -129,7 +131,13 @@ impl ViTPyramid {
     /// # Errors
     /// [`Error::Config`]; tensors that `vb` lacks.
     pub fn new(config: &DetectorConfig, vb: VarBuilder) -> Result<Self> {
+        let ViTConfig { in_channels, patch_size, .. } = config.vit;
+        let prior = |width| {
+            let vb = vb.pp("spatial_prior");
+            SpatialPrior::new(in_channels, patch_size, width, config.channels, vb)
+        };
         Ok(Self {
+            prior: config.spatial_prior.map(prior).transpose()?,
             net: WindowedViT::new(&config.backbone(), vb.pp("net"))?,
             pyramid: SimplePyramid::new(config.vit.embed_dim, config.channels, vb)?,
             config: config.clone(),
@@ -150,24 +158,36 @@ impl ViTPyramid {
     /// # Errors
     /// Images that do not fit.
     pub fn last_map(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
+        self.last_map_of(&self.padded(images)?, mode)
+    }
+
+    /// Images of whole patches, and of at least two.
+    fn padded(&self, images: &Tensor) -> Result<Tensor> {
         let (_, _, height, width) = images.dims4()?;
         let patch = self.config.vit.patch_size;
         // The pyramid halves the patch grid once.
         let whole = |side: usize| side.next_multiple_of(patch).max(2 * patch);
-        let images = images.pad_with_zeros(2, 0, whole(height) - height)?.pad_with_zeros(
-            3,
-            0,
-            whole(width) - width,
-        )?;
+        let images = images.pad_with_zeros(2, 0, whole(height) - height)?;
+        Ok(images.pad_with_zeros(3, 0, whole(width) - width)?)
+    }
+
+    fn last_map_of(&self, padded: &Tensor, mode: Mode) -> Result<Tensor> {
         let last = self.net.depth().saturating_sub(1);
-        let mut maps = self.net.maps(&images, &[last], mode)?;
+        let mut maps = self.net.maps(padded, &[last], mode)?;
         maps.pop().ok_or(Error::Maps { head: "pyramid", expected: 1, found: 0 })
     }
 }
 
 impl DetectionFeatures for ViTPyramid {
     fn maps(&self, images: &Tensor, mode: Mode) -> Result<Vec<Tensor>> {
-        self.pyramid.forward(&self.last_map(images, mode)?)
+        let images = self.padded(images)?;
+        let mut maps = self.pyramid.forward(&self.last_map_of(&images, mode)?)?;
+        if let Some(prior) = &self.prior {
+            for (map, detail) in maps.iter_mut().zip(prior.forward(&images)?) {
+                *map = (&*map + detail)?;
+            }
+        }
+        Ok(maps)
     }
 
     fn channels(&self) -> usize {

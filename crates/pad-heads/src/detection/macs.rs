@@ -25,6 +25,7 @@ impl DetectorConfig {
         patch_embed(&self.vit, tokens)
             + blocks
             + pyramid(self, tokens)
+            + spatial_prior(self, tokens)
             + rpn(self, tokens)
             + box_heads(self)
             + mask_head(self)
@@ -54,6 +55,19 @@ fn pyramid(config: &DetectorConfig, tokens: f64) -> f64 {
         + out(16.0 * tokens, dim / 4.0);
     let half = conv_transpose2x2(tokens, dim, dim / 2.0) + out(4.0 * tokens, dim / 2.0);
     quarter + half + out(tokens, dim) + out(tokens / 4.0, dim)
+}
+
+/// Three 3 x 3 convolutions at strides 4, 4 and 8, and two of 1 x 1.
+fn spatial_prior(config: &DetectorConfig, tokens: f64) -> f64 {
+    let Some(width) = config.spatial_prior else { return 0.0 };
+    let (width, out) = (width as f64, config.channels as f64);
+    let (fine, coarse) = (16.0 * tokens, 4.0 * tokens);
+    let pixels = config.vit.in_channels as f64 * (config.vit.patch_size as f64 / 4.0).powi(2);
+    conv(fine, pixels, width, 3)
+        + conv(fine, width, width, 3)
+        + conv(coarse, 4.0 * width, 2.0 * width, 3)
+        + conv(fine, width, out, 1)
+        + conv(coarse, 2.0 * width, out, 1)
 }
 
 /// 3 x 3 convolutions, a score and four offsets for each anchor, at strides 4 to 64.
