@@ -45,7 +45,8 @@ fi
 # The kernels of processors without AVX-512, and without vectors of a known width.
 if [ "$(uname -m)" = x86_64 ]; then
     for level in avx2 portable; do
-        echo "-- PAD_CPU=$level cargo test -p pad-ops --test gradients --test dense"
-        PAD_CPU=$level $cargo test --quiet -p pad-ops --test gradients --test dense 2>&1 | grep '^test result'
+        echo "-- PAD_CPU=$level cargo test --workspace --test gradients --test dense"
+        # Of the workspace, whose dependencies are built for its other tests.
+        PAD_CPU=$level $cargo test --quiet --workspace --test gradients --test dense 2>&1 | grep '^test result'
     done
 fi
