@@ -119,6 +119,8 @@ impl<T: DetectionFeatures + ?Sized> DetectionFeatures for Box<T> {
 /// ```
 pub struct ViTPyramid {
     pub(super) net: WindowedViT,
+    /// Whether nothing in the transformer trains.
+    pub(super) frozen: bool,
     pyramid: SimplePyramid,
     config: DetectorConfig,
 }
@@ -131,6 +133,7 @@ impl ViTPyramid {
     pub fn new(config: &DetectorConfig, vb: VarBuilder) -> Result<Self> {
         Ok(Self {
             net: WindowedViT::new(&config.backbone(), vb.pp("net"))?,
+            frozen: false,
             pyramid: SimplePyramid::new(config.vit.embed_dim, config.channels, vb)?,
             config: config.clone(),
         })
@@ -160,6 +163,7 @@ impl ViTPyramid {
             whole(width) - width,
         )?;
         let last = self.net.depth().saturating_sub(1);
+        let mode = if self.frozen { Mode::Eval } else { mode };
         let mut maps = self.net.maps(&images, &[last], mode)?;
         maps.pop().ok_or(Error::Maps { head: "pyramid", expected: 1, found: 0 })
     }
