@@ -232,10 +232,29 @@ fn heads_forms_and_paradigms() {
     assert_eq!(
         refused(&data, &[&weights, "--paradigm=rgb-only"]),
         format!(
-            "paradigm rgb-only has no adapters, found some in {}: use --paradigm pad",
+            "paradigm rgb-only has no adapters, found some in {}: use --paradigm pad, or leave them out with \
+             --adapters none",
             adapters.display()
         )
     );
+    let left_out = run("left-out", &[&weights, "--paradigm=rgb-only", "--adapters=none"]);
+    assert_eq!(left_out["trained"], full["trained"]);
+    // Adapters of another form are never dropped without a word.
+    assert_eq!(
+        refused(&data, &[&weights, "--bottleneck=8", "--adapter-scale=sum"]),
+        format!(
+            "{}: its adapters are not those of the settings: `bottleneck`: expected 8, found 4; `adapter_scale`: \
+             expected sum, found concat; leave these out to use its adapters, or start new ones with --adapters new",
+            adapters.display()
+        )
+    );
+    let output = success(train(
+        &data,
+        &folder.path().join("new"),
+        &[&short[..], &[&weights, "--bottleneck=8", "--adapters=new"]].concat(),
+    ));
+    let said = programs::stderr(&output);
+    assert!(said.contains("tensors of adapters dropped"), "{said}");
 }
 
 #[test]

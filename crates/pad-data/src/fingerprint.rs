@@ -9,7 +9,7 @@ use crate::{
     dataset::Dataset,
     image::Image,
     roi::Roi,
-    sets::folder::{is_image, list},
+    sets::walk::{Again, Unreadable, Walk, is_image},
 };
 
 /// A digest of a list of files with their sizes or contents. Files must be added in the order of
@@ -59,7 +59,7 @@ impl Fingerprint {
     /// [`Error::Io`] for a file or folder that cannot be read.
     pub fn of_folder(folder: &Path) -> Result<Self> {
         let mut all = Self::new();
-        all.below(folder, "", 0)?;
+        all.below(folder)?;
         Ok(all)
     }
 
@@ -100,24 +100,31 @@ impl Fingerprint {
         }
     }
 
-    fn below(&mut self, folder: &Path, relative: &str, depth: usize) -> Result<()> {
-        /// Maximum depth, beyond that of any set: a link to a parent folder would otherwise recurse
-        /// forever.
-        const DEEPEST: usize = 32;
-        let is_run = folder.join("config.toml").is_file() && folder.join("checkpoints").is_dir();
-        if depth > DEEPEST || is_run {
-            return Ok(());
+    fn below(&mut self, folder: &Path) -> Result<()> {
+        // A folder that a link leads to counts under that name too.
+        let mut walk = Walk::new(Again::List, Unreadable::Refuse);
+        walk.start(folder, "", ());
+        let mut files = Vec::new();
+        while let Some((folder, entries)) = walk.next()? {
+            let has = |name: &str| folder.path.join(name);
+            if has("config.toml").is_file() && has("checkpoints").is_dir() {
+                continue; // a run
+            }
+            for entry in entries {
+                let Some(metadata) = entry.metadata()? else { continue };
+                match metadata.is_dir() {
+                    true => walk.enter(&folder, entry, ()),
+                    false => files.push((folder.relative(&entry), entry.path, metadata)),
+                }
+            }
         }
-        for entry in list(folder)? {
-            let Some(metadata) = entry.metadata()? else { continue };
-            let name = format!("{relative}{}", entry.name);
-            if metadata.is_dir() {
-                self.below(&entry.path, &format!("{name}/"), depth + 1)?;
-            } else if is_image(&name) {
+        // Runs of all versions have them by the names of folder in folder.
+        files.sort_by(|(a, ..), (b, ..)| a.split('/').cmp(b.split('/')));
+        for (name, path, metadata) in files {
+            if is_image(&name) {
                 self.add(&name, metadata.len());
             } else if metadata.is_file() {
-                let io = |cause| Error::Io { path: entry.path.clone(), cause };
-                self.add_file(&name, &entry.path).map_err(io)?;
+                self.add_file(&name, &path).map_err(|cause| Error::Io { path, cause })?;
             }
         }
         Ok(())
@@ -166,6 +173,30 @@ mod tests {
         assert_ne!(first, second, "labels count by their contents");
         write("b", "images/2.png", "");
         assert_ne!(second, print("b"));
+        // Files and folders by the parts of their paths, as earlier versions had them.
+        for name in ["a/2.png", "a.json", "a b.png", "b.png/3.png", "a/c/1.png"] {
+            write("d", name, "");
+        }
+        let mut by_hand = Fingerprint::new();
+        by_hand.add("a/2.png", 0);
+        by_hand.add("a/c/1.png", 0);
+        by_hand.add("a b.png", 0);
+        by_hand.add_contents("a.json", b"");
+        by_hand.add("b.png/3.png", 0);
+        assert_eq!(print("d"), by_hand.to_string());
+        #[cfg(unix)]
+        {
+            // Links to folders above, several of them, and one to a folder beside.
+            let link = |to: &str, at: &str| {
+                std::os::unix::fs::symlink(folder.path().join(to), folder.path().join(at)).unwrap();
+            };
+            link("d", "d/up");
+            link("d", "d/a/c/up");
+            assert_eq!(print("d"), by_hand.to_string());
+            link("d/a/c", "d/z");
+            by_hand.add("z/1.png", 0);
+            assert_eq!(print("d"), by_hand.to_string());
+        }
         let absent = Fingerprint::of_folder(&folder.path().join("c")).unwrap_err();
         assert!(absent.to_string().contains("c: "), "{absent}");
     }

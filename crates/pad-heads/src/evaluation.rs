@@ -246,4 +246,9 @@ impl<E: Evaluator> Hook for Evaluation<E> {
         self.best = serde_json::from_value(best.clone())?;
         Ok(())
     }
+
+    fn lose_best(&mut self, step: usize) -> Result<(), BoxError> {
+        self.best = self.best.filter(|best| best.step != step);
+        Ok(())
+    }
 }

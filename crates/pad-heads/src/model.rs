@@ -70,6 +70,11 @@ pub trait TaskNetwork: Sized + 'static {
     #[must_use]
     fn with_matmul_precision(self, precision: MatmulPrecision) -> Self;
 
+    /// Sets whether nothing in the backbone trains: then it runs as in evaluation in training, too,
+    /// without drop path and dropout. Default: false.
+    #[must_use]
+    fn with_frozen_backbone(self, frozen_backbone: bool) -> Self;
+
     /// Checks a configuration.
     ///
     /// # Errors
@@ -167,7 +172,8 @@ const NOTE: &str = "note.";
 impl<N: TaskNetwork> TaskModel<N> {
     /// Builds a new network, on the checkpoint of a pre-trained backbone (as
     /// [`Backbone::into_checkpoint`](pad_adapter::checkpoint::Backbone::into_checkpoint) gives it)
-    /// or from random first values. Adapters that the checkpoint lacks are initialised.
+    /// or from random first values. Adapters are initialised if the checkpoint has none. A backbone
+    /// in which nothing trains, adapters included, has neither drop path nor dropout in training.
     ///
     /// # Errors
     /// [`Error::Config`]; [`Error::Classes`] for another number of classes; as
@@ -200,6 +206,9 @@ impl<N: TaskNetwork> TaskModel<N> {
             store = store.with_value(&name, value);
         }
         let network = store.build(|vb| N::build(config, vb))?;
+        // Adapters that train are the backbone's: their blocks are dropped as the paper's are.
+        let trains = store.planned().iter().any(|one| N::role_of(&one.name) != Role::Head);
+        let network = network.with_frozen_backbone(!trains);
         let device = start.device.clone();
         let notes = BTreeMap::new();
         Ok(Self { network, store, classes, normalize: None, notes, device, changes })

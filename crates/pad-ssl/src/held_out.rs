@@ -129,6 +129,11 @@ impl<O: Objective> Hook for HeldOutLoss<'_, O> {
         self.best = serde_json::from_value(state["best"].clone())?;
         Ok(())
     }
+
+    fn lose_best(&mut self, step: usize) -> Result<(), BoxError> {
+        self.best = self.best.filter(|(_, best)| *best != step);
+        Ok(())
+    }
 }
 
 fn log(loss: f64, place: &str, view: &TrainerView<'_>) {

@@ -42,8 +42,8 @@ pub struct PretrainingModel {
 
 impl PretrainingModel {
     /// Builds the model at the start of a run. Encoder and, where the objective has one, decoder
-    /// come from `weights` (under this project's names, see [`Checkpoint::to_ours`]); what these
-    /// lack of adapters and decoder is drawn from the seed.
+    /// come from `weights` (under this project's names, see [`Checkpoint::to_ours`]). Adapters are
+    /// drawn from the seed if these have none at all, and so is a decoder.
     ///
     /// # Errors
     /// [`Error::MissingWeights`] without `weights`, unless the paradigm is [`Paradigm::Scratch`];
@@ -76,13 +76,14 @@ impl PretrainingModel {
         let mut notes = Vec::new();
         let mut store = match weights {
             Some(mut weights) => {
+                let has_adapters = weights.names().any(|name| Role::of(name).is_adapter());
                 if !has_decoder {
                     // The decoder of another objective has other tensors of the same names.
                     weights.retain(|name| !Role::of(name).is_decoder());
                 }
                 notes.extend(weights.fit(&mae.encoder)?);
                 ParamStore::from_checkpoint(weights, device, key).with_fresh(move |role| {
-                    role.is_adapter()
+                    (role.is_adapter() && !has_adapters)
                         || role == Role::DecoderPosTable
                         || (role.is_decoder() && !has_decoder)
                 })

@@ -156,6 +156,17 @@ pub trait Hook {
         let _ = state;
         Ok(())
     }
+
+    /// Called after [`Hook::restore`] if the checkpoint of `step`, which was the best
+    /// ([`Flow::Best`]), is damaged or missing. A hook that chose it forgets it, so that a later one
+    /// becomes the best without being better.
+    ///
+    /// # Errors
+    /// Any.
+    fn lose_best(&mut self, step: usize) -> Result<(), BoxError> {
+        let _ = step;
+        Ok(())
+    }
 }
 
 /// Lets a program keep a hook and read it after the run.
@@ -202,6 +213,10 @@ impl<H: Hook + ?Sized> Hook for &mut H {
 
     fn restore(&mut self, state: &Value) -> Result<(), BoxError> {
         (**self).restore(state)
+    }
+
+    fn lose_best(&mut self, step: usize) -> Result<(), BoxError> {
+        (**self).lose_best(step)
     }
 }
 

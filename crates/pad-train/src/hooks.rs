@@ -29,7 +29,8 @@ impl<'h> Hooks<'h> {
     }
 
     /// Restores and starts every hook; in a run that starts anew they measure before the first step.
-    pub(crate) fn start(&mut self, view: &TrainerView<'_>) -> Result<()> {
+    /// `lost_best` is the step of the best checkpoint, if it is lost.
+    pub(crate) fn start(&mut self, view: &TrainerView<'_>, lost_best: Option<usize>) -> Result<()> {
         let mut states = std::mem::take(&mut self.saved);
         let mut names = BTreeSet::new();
         for hook in &mut self.hooks {
@@ -39,6 +40,9 @@ impl<'h> Hooks<'h> {
             }
             if let Some(state) = states.remove(&name) {
                 hook.restore(&state).map_err(in_hook(&**hook))?;
+            }
+            if let Some(step) = lost_best {
+                hook.lose_best(step).map_err(in_hook(&**hook))?;
             }
             if is_called(&**hook, view) {
                 hook.start(view).map_err(in_hook(&**hook))?;

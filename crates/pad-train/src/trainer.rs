@@ -343,9 +343,11 @@ impl<'h, O: Optimizer> Trainer<'h, O> {
         let group = Arc::clone(&self.group);
         let group = &*group;
         let started = self.start(batches.per_epoch());
-        let ((last_step, _lock), _) = agree_by(group, started, |_| ())?;
+        let (started, lost) = agree_by(group, started, |started| started.lost_best)?;
+        let last_step = started.last_step;
         self.check_equal(group, last_step)?;
-        agree(group, self.start_hooks(last_step))?;
+        let lost_best = lost.into_iter().flatten().next();
+        agree(group, self.start_hooks(last_step, lost_best))?;
         if let Some(epoch) = self.hooks_due.take() {
             let stop = agree(group, self.after_epoch(epoch, last_step, Requests::default()))?;
             if stop.contains(&true) && self.state.step < last_step {
@@ -527,9 +529,9 @@ impl<'h, O: Optimizer> Trainer<'h, O> {
         result
     }
 
-    fn start_hooks(&mut self, last_step: usize) -> Result<()> {
+    fn start_hooks(&mut self, last_step: usize, lost_best: Option<usize>) -> Result<()> {
         let (hooks, view) = self.hooks_and_view(last_step);
-        hooks.start(&view)
+        hooks.start(&view, lost_best)
     }
 
     fn swap_averages(&mut self) -> Result<()> {

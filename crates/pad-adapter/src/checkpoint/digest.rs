@@ -130,6 +130,36 @@ impl Checkpoint {
         })
     }
 
+    /// The digest of every tensor in the checkpoint, whatever its role: SHA-256, as 64 hexadecimal
+    /// digits, of names, shapes and `f32` values. Files of the same tensors have the same digest,
+    /// wherever they lie and whatever their format.
+    ///
+    /// # Errors
+    /// [`Error::Format`] for a checkpoint without a tensor.
+    ///
+    /// ```
+    /// use std::collections::BTreeMap;
+    /// use candle_core::{DType, Device, Tensor};
+    /// use pad_adapter::checkpoint::Checkpoint;
+    ///
+    /// let file = |name: &str, tensor: Tensor| {
+    ///     Checkpoint::from_tensors("FILE", BTreeMap::from([(name.to_string(), tensor)])).digest()
+    /// };
+    /// let head = Tensor::new(&[1_f32, 2.0], &Device::Cpu)?;
+    /// let digest = file("head.weight", head.clone())?;
+    /// assert_eq!(digest.len(), 64);
+    /// assert_eq!(file("head.weight", head.to_dtype(DType::F16)?)?, digest); // the same values
+    /// assert_ne!(file("head.bias", head.clone())?, digest);
+    /// assert_ne!(file("head.weight", (head * 2.0)?)?, digest);
+    /// # Ok::<(), pad_adapter::Error>(())
+    /// ```
+    pub fn digest(&self) -> Result<String> {
+        self.digest_of(|_| true, Tables::With)?.ok_or_else(|| Error::Format {
+            path: self.path().to_path_buf(),
+            what: "no tensor".into(),
+        })
+    }
+
     /// The digest of the tensors for whose names `wanted` returns true; `None` without any.
     pub(super) fn digest_of(
         &self,

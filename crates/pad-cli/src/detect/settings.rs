@@ -23,7 +23,7 @@ use crate::{
         RunSettings, Trainer,
         list::settings,
         merge::rename,
-        names::{ScheduleKind, names},
+        names::ScheduleKind,
         paths::Paths,
         recipes::recipes,
         trainer::Recipe,
@@ -70,15 +70,13 @@ settings! {
         pad_to: Option<usize> = None, value_name = "PIXELS", value_parser = values::count;
     }
     "Model" {
-        /// Adapters: auto (as in the weights), none, or new (see --adapter-scale)
-        adapters: Adapters = Adapters::Auto, value_name = "NAME";
         /// Side of the attention windows, patches, or none (global attention in all blocks)
         attention_window: OrNone<usize> = OrNone(Some(14)), value_name = "PATCHES";
         /// Blocks with global attention, from 0 [default: the last of each quarter]
         global_blocks: Option<List<usize>> = None, value_name = "BLOCKS";
         /// Whether attention has decomposed relative positions
         relative_positions: bool = true, value_name = "BOOL";
-        /// Maximum stochastic depth (drop path) rate
+        /// Maximum stochastic depth (drop path) rate; no effect where nothing in the backbone trains
         drop_path: f64 = 0.1, value_name = "SHARE", value_parser = values::share;
         /// Number of channels of convolutions that add detail of the image to the two finest maps,
         /// for objects of the size of a patch (the spatial prior of ViT-Adapter), or none
@@ -112,17 +110,6 @@ settings! {
         /// Maximum number of detections per image
         max_detections: usize = 100, value_name = "N", value_parser = values::count;
     }
-}
-
-names! {
-    /// Where a detector's adapters come from.
-    Adapters, "adapters";
-    /// As the weights have them.
-    Auto = "auto",
-    /// None, even if the weights have some.
-    None = "none",
-    /// New ones.
-    New = "new",
 }
 
 impl Detect {
@@ -171,7 +158,8 @@ impl Trainer for Detect {
     ];
 
     fn paths(&mut self) -> Paths<'_> {
-        Paths { folders: self.images_root.iter_mut().collect(), ..Default::default() }
+        let images_root = self.images_root.iter_mut().map(|folder| ("images_root", folder));
+        Paths { folders: images_root.collect(), ..Default::default() }
     }
 
     fn run_defaults() -> RunSettings {

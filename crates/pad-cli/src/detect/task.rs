@@ -22,12 +22,12 @@ use pad::{
 use super::{
     data,
     predict::{Pictures, PredictFlags, SHOWN},
-    settings::{Adapters, Detect},
+    settings::Detect,
     thresholds::ThresholdFlags,
 };
 use crate::{
     downstream::{Downstream, Images, selection::Selection},
-    run::{Result, session::Session},
+    run::{Result, adapters::Place, session::Session},
     settings::{Settings, values::Text},
     tools::output::{make_parent, print},
 };
@@ -71,17 +71,16 @@ impl Downstream for Detect {
         data::evaluation(settings, classes)
     }
 
+    fn adapters(&self) -> Place {
+        Place::AsWeights
+    }
+
     fn config(
         settings: &Settings<Self>,
-        known: ViTConfig,
+        vit: ViTConfig,
         classes: &BoxClasses,
     ) -> Result<DetectorConfig> {
         let Settings { run, own } = settings;
-        let vit = match own.adapters {
-            Adapters::None => ViTConfig { adapter: None, lora: None, ..known },
-            Adapters::Auto if run.adapter.is_none() => known,
-            Adapters::Auto | Adapters::New => run.with_new_adapters(known),
-        };
         let vit = ViTConfig { drop_path: own.drop_path, in_channels: run.in_channels, ..vit };
         let base = DetectorConfig::on_backbone(vit, classes.len());
         let anchor_sizes = own.anchors.0.clone();

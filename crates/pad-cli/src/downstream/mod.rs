@@ -22,7 +22,7 @@ use pad::{
 
 use self::selection::Selection;
 use crate::{
-    run::{Result, backbone, session::Session},
+    run::{Result, adapters::Place, backbone, session::Session},
     settings::{Settings, Trainer},
 };
 
@@ -77,10 +77,13 @@ pub trait Downstream: Trainer {
     /// The images to evaluate on; `classes` are those of training.
     fn evaluation(settings: &Settings<Self>, classes: &Classes<Self>) -> Result<Images<Self>>;
 
-    /// The network that settings and the transformer of the weights make.
+    /// Whether its network has adapters.
+    fn adapters(&self) -> Place;
+
+    /// The network that settings and a transformer, with its adapters, make.
     fn config(
         settings: &Settings<Self>,
-        known: ViTConfig,
+        vit: ViTConfig,
         classes: &Classes<Self>,
     ) -> Result<Config<Self>>;
 

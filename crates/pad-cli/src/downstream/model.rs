@@ -12,8 +12,13 @@ use pad::{
 
 use super::{Classes, Downstream, Model};
 use crate::{
-    run::{Result, backbone, read_text, source::Found},
-    settings::{Settings, merge::SETTINGS},
+    run::{
+        Result,
+        adapters::{Adapted, adapt},
+        backbone, read_text,
+        source::Found,
+    },
+    settings::{Given, Settings, merge::SETTINGS},
 };
 
 /// The classes of a run, in its folder.
@@ -32,9 +37,11 @@ fn classes_of_run<P: Downstream>(folder: &Path) -> Result<Classes<P>> {
     Ok(P::Network::from_stored(stored).map_err(|error| fault(error.to_string()))?)
 }
 
-/// The model at the start of a run: the backbone of `--weights`, all else new.
+/// The model at the start of a run: the backbone of `--weights`, all else new. `given` are the
+/// settings that the user chose.
 pub fn start<P: Downstream>(
     settings: &Settings<P>,
+    given: &Given,
     backbone: Option<Backbone>,
     classes: &Classes<P>,
     normalize: Normalize,
@@ -42,14 +49,12 @@ pub fn start<P: Downstream>(
 ) -> Result<Model<P>> {
     let Settings { run, own } = settings;
     let known = backbone::vit(run, backbone.as_ref())?;
-    let config = P::config(settings, known, classes)?;
-    let built = P::Network::vit(&config);
-    let had = known.adapter.is_some() || known.lora.is_some();
-    let is_other = (known.adapter, known.lora) != (built.adapter, built.lora);
+    let Adapted { vit, leaves_out } = adapt(run, given, own.adapters(), known)?;
+    let config = P::config(settings, vit, classes)?;
     let start = Start::new(device, Key::new(run.seed))
         .with_trained(own.trained())
         .with_layer_decay(run.layer_decay.unwrap_or(1.0))
-        .with_fresh_adapters(had && is_other);
+        .with_fresh_adapters(leaves_out);
     let checkpoint = backbone.map(Backbone::into_checkpoint).filter(|_| own.starts_on_weights());
     let model = Model::<P>::new(&config, classes.clone(), checkpoint, &start)?
         .with_normalize(normalize)
@@ -77,7 +82,8 @@ pub fn open<P: Downstream>(
             let backbone = P::weights(settings)?;
             let usual = Normalize::downstream();
             let normalize = backbone::normalize(&settings.run, backbone.as_ref(), usual);
-            let model = start(settings, backbone, &classes, normalize, device)?;
+            let given = Given::new(); // chosen when the run began
+            let model = start(settings, &given, backbone, &classes, normalize, device)?;
             expect_backbone(&checkpoint, &model.store.backbone_digest()?)?;
             checkpoint.load_evaluated(&model.parameters(settings.run.weight_decay))?;
             model

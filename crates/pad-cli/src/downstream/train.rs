@@ -54,7 +54,7 @@ fn train<P: Downstream>(session: &Session<P>) -> Result<()> {
     }
     let pipeline = P::pipeline(settings, &normalize, &classes)?;
     let inference = own.inference(pipeline.clone())?;
-    let model = model::start(settings, weights, &classes, normalize, device)?;
+    let model = model::start(settings, &session.given, weights, &classes, normalize, device)?;
     for line in model.store.summary().to_string().lines() {
         tracing::info!("{line}");
     }
@@ -121,8 +121,9 @@ fn train<P: Downstream>(session: &Session<P>) -> Result<()> {
     }
 
     // The result is the best model, which need not be the last.
-    if let Some(checkpoint) = best(&session.checkpoints())? {
-        checkpoint.load_evaluated(&parameters)?;
+    match best(&session.checkpoints())? {
+        Some(checkpoint) => checkpoint.load_evaluated(&parameters)?,
+        None => tracing::warn!("no checkpoint is the best: the result is the last model"),
     }
     let path = session.path(P::FILE);
     model.save(&path)?;

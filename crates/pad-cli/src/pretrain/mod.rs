@@ -4,6 +4,7 @@ pub mod images;
 pub mod model;
 pub mod pictures;
 pub mod settings;
+pub mod teacher;
 pub mod train;
 
 #[cfg(test)]

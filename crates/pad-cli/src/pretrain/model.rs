@@ -4,19 +4,28 @@ use candle_core::Device;
 use pad::{
     checkpoint::{Backbone, Checkpoint},
     data::transform::Normalize,
-    ssl::{
-        MaeConfig, NetworkConfig, ParadigmKind, PretrainingConfig, PretrainingModel, StoredMae,
-        TeacherModel, TeacherOptions,
-    },
+    params::Role,
+    ssl::{MaeConfig, NetworkConfig, ParadigmKind, PretrainingConfig, PretrainingModel, StoredMae},
     vit::ViTConfig,
 };
 
-use super::settings::Pretrain;
+use super::{settings::Pretrain, teacher};
 use crate::{
-    run::{Result, backbone},
-    settings::{Settings, values::Auto},
-    tools::shipped,
+    run::{
+        Result,
+        adapters::{Adapted, Place, adapt},
+        backbone,
+    },
+    settings::{Given, Settings, names::Adapters, values::Auto},
 };
+
+/// What a run begins with, beside its settings.
+pub struct Files {
+    /// Its weights; `None` from scratch.
+    pub weights: Option<Backbone>,
+    /// Its teacher.
+    pub teacher: Option<Checkpoint>,
+}
 
 /// Opens the weights of a run; `None` from scratch.
 pub fn weights(settings: &Settings<Pretrain>) -> Result<Option<Backbone>> {
@@ -34,11 +43,26 @@ pub fn weights(settings: &Settings<Pretrain>) -> Result<Option<Backbone>> {
         )
         .into());
     }
+    let has_place = matches!(own.paradigm.0, ParadigmKind::Pad | ParadigmKind::Scratch);
+    let leaves_out = run.adapters == Some(Adapters::None);
+    if !has_place && !leaves_out && weights.as_ref().is_some_and(Backbone::has_adapters) {
+        return Err(format!(
+            "paradigm {} has no adapters, found some in {}: use --paradigm pad, or leave them out with --adapters \
+             none",
+            own.paradigm, run.weights
+        )
+        .into());
+    }
     Ok(weights)
 }
 
-/// Encoder and decoder that settings and weights describe.
-fn mae_config(settings: &Settings<Pretrain>, weights: Option<&Backbone>) -> Result<MaeConfig> {
+/// Encoder and decoder that settings and weights describe, and whether adapters of the weights are
+/// left out.
+fn mae_config(
+    settings: &Settings<Pretrain>,
+    given: &Given,
+    weights: Option<&Backbone>,
+) -> Result<(MaeConfig, bool)> {
     let Settings { run, own } = settings;
     let base = match (&run.model, weights) {
         (Auto::Auto, Some(weights)) => {
@@ -48,8 +72,8 @@ fn mae_config(settings: &Settings<Pretrain>, weights: Option<&Backbone>) -> Resu
             }
             stored.config
         }
-        (Auto::Given(name), _) if name == "pico" => MaeConfig {
-            encoder: ViTConfig::pico(run.patch_size),
+        (Auto::Given(name), weights) if name == "pico" => MaeConfig {
+            encoder: backbone::vit(run, weights)?,
             decoder_embed_dim: 128,
             decoder_depth: 2,
             decoder_num_heads: 4,
@@ -57,58 +81,47 @@ fn mae_config(settings: &Settings<Pretrain>, weights: Option<&Backbone>) -> Resu
         },
         (_, weights) => MaeConfig { encoder: backbone::vit(run, weights)?, ..Default::default() },
     };
-    let adapted = match own.paradigm.0 {
-        // Low-rank adapters of the weights train further.
-        ParadigmKind::Pad if base.encoder.lora.is_some() => run.with_adapters(base.encoder),
-        ParadigmKind::Pad => run.with_new_adapters(base.encoder),
-        _ => ViTConfig { adapter: None, lora: None, ..base.encoder },
+    let place = match own.paradigm.0 {
+        ParadigmKind::Pad => Place::Always,
+        _ => Place::Never,
     };
-    let encoder =
-        ViTConfig { image_size: own.image_size.0, in_channels: run.in_channels, ..adapted };
-    Ok(MaeConfig {
+    let Adapted { vit, leaves_out } = adapt(run, given, place, base.encoder)?;
+    let encoder = ViTConfig {
+        image_size: own.image_size.0,
+        in_channels: run.in_channels,
+        drop_path: 0.0, // that of a detector or a segmentor is of its training
+        ..vit
+    };
+    let config = MaeConfig {
         encoder,
         decoder_embed_dim: own.decoder_dim.unwrap_or(base.decoder_embed_dim),
         decoder_depth: own.decoder_depth.unwrap_or(base.decoder_depth),
         decoder_num_heads: own.decoder_heads.unwrap_or(base.decoder_num_heads),
         mask_ratio: own.mask_ratio(),
         norm_pix_loss: own.norm_pix_loss,
-    })
+    };
+    Ok((config, leaves_out))
 }
 
-/// The teacher that the settings name.
-fn teacher(
-    settings: &Settings<Pretrain>,
-    student: &ViTConfig,
-    normalize: &Normalize,
-    device: &Device,
-) -> Result<Option<TeacherModel>> {
-    let Settings { run, own } = settings;
-    let Some(source) = &own.teacher else { return Ok(None) };
-    let checkpoint = match shipped::find(source) {
-        Some(shipped) => Checkpoint::from_safetensors(shipped.bytes, source)?,
-        None => Checkpoint::open(source)?,
-    };
-    let config = match &own.teacher_model {
-        Auto::Auto => None,
-        Auto::Given(name) => Some(ViTConfig::preset(name, student.patch_size)?),
-    };
-    let options =
-        TeacherOptions { config, input_stats: normalize.clone(), matmul_precision: run.dtype.0 };
-    Ok(Some(TeacherModel::open(checkpoint, student, &options, device)?))
-}
-
-/// Builds the model at the start of a run of `epochs`.
+/// Builds the model at the start of a run of `epochs`. `given` are the settings that the user
+/// chose.
 pub fn start(
     settings: &Settings<Pretrain>,
-    weights: Option<Backbone>,
+    given: &Given,
+    files: Files,
     normalize: &Normalize,
     epochs: usize,
     device: &Device,
 ) -> Result<PretrainingModel> {
     let Settings { run, own } = settings;
-    let mae = mae_config(settings, weights.as_ref())?;
+    let (mae, leaves_out) = mae_config(settings, given, files.weights.as_ref())?;
     let scratch = own.paradigm.0 == ParadigmKind::Scratch;
-    let checkpoint = weights.map(Backbone::into_checkpoint).filter(|_| !scratch);
+    let mut checkpoint = files.weights.map(Backbone::into_checkpoint).filter(|_| !scratch);
+    if let Some(checkpoint) = checkpoint.as_mut().filter(|_| leaves_out) {
+        let dropped = checkpoint.names().filter(|name| Role::of(name).is_adapter()).count();
+        checkpoint.retain(|name| !Role::of(name).is_adapter());
+        backbone::log_changes(run, &[format!("{dropped} tensors of adapters dropped")]);
+    }
     let has_decoder =
         checkpoint.as_ref().is_some_and(|checkpoint| own.objective.has_decoder(checkpoint));
     let network = NetworkConfig {
@@ -126,7 +139,8 @@ pub fn start(
         epochs,
         seed: run.seed,
     };
-    let teacher = teacher(settings, &mae.encoder, normalize, device)?;
+    let build = |file| teacher::build(file, settings, &mae.encoder, normalize, device);
+    let teacher = files.teacher.map(build).transpose()?;
     let model = PretrainingModel::start(config, checkpoint, teacher.as_ref(), device)?;
     backbone::log_changes(run, model.notes());
     for line in model.store.summary().to_string().lines() {

@@ -43,7 +43,7 @@ fn every_row_is_there_with_its_paradigm() {
             paradigm,
             paradigm
                 .has_adapters()
-                .then(|| run.with_adapters(ViTConfig::base(16)).adapter.unwrap().scale),
+                .then(|| run.with_new_adapters(ViTConfig::base(16)).adapter.unwrap().scale),
         )
     });
     let pad = Paradigm::Pad { gate_frozen: 0.6, decoder_embed: false };

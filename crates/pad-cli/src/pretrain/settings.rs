@@ -170,7 +170,8 @@ impl Trainer for Pretrain {
     }
 
     fn paths(&mut self) -> Paths<'_> {
-        Paths { weights: self.teacher.iter_mut().collect(), ..Default::default() }
+        let teacher = self.teacher.iter_mut().map(|teacher| ("teacher", teacher));
+        Paths { weights: teacher.collect(), ..Default::default() }
     }
 
     fn validate(&self, run: &RunSettings) -> Result<()> {
@@ -181,6 +182,7 @@ impl Trainer for Pretrain {
         if run.adapter.is_some() && self.paradigm.0 != ParadigmKind::Pad {
             faults.push(format!("`adapter` with paradigm {}, expected pad", self.paradigm));
         }
+        faults.extend(run.adapters_fault(self.paradigm.0 == ParadigmKind::Pad, &self.paradigm));
         if !(self.ratio > 0.0 && self.ratio <= 1.0) {
             faults.push(format!("`ratio` is {}, expected above 0, up to 1", self.ratio));
         }

@@ -13,7 +13,13 @@ use pad::{
     train::{EpochStream, Hook},
 };
 
-use super::{images::Images, model, pictures, settings::Pretrain};
+use super::{
+    images::Images,
+    model::{self, Files},
+    pictures,
+    settings::Pretrain,
+    teacher,
+};
 use crate::{
     run::{
         Result, backbone,
@@ -45,7 +51,13 @@ fn train(session: &Session<Pretrain>) -> Result<()> {
         _ => own.accumulation(run, batches, group.world_size()),
     };
     let length = Length::new(run, batches, accumulate)?;
-    let model = model::start(settings, weights, &normalize, length.epochs, device)?;
+    let mut facts = images.facts.clone();
+    let teacher = teacher::read(settings)?;
+    if let Some(teacher) = &teacher {
+        facts.extend(teacher::facts(teacher)?);
+    }
+    let (files, epochs) = (Files { weights, teacher }, length.epochs);
+    let model = model::start(settings, &session.given, files, &normalize, epochs, device)?;
     let batch_size = loader.config().batch_size;
     tracing::info!("effective batch {}", batch_size * accumulate);
 
@@ -71,7 +83,6 @@ fn train(session: &Session<Pretrain>) -> Result<()> {
             memory: memory.unwrap_or_else(|| warm_up.peak()),
         })
     };
-    let mut facts = images.facts.clone();
     facts.insert("backbone".into(), model.store.backbone_digest()?);
     let ended = session.train(Training {
         task: &task,

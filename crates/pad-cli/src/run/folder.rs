@@ -17,8 +17,14 @@ pub const SUMMARY: &str = "summary.json";
 /// The folder of checkpoints.
 pub const CHECKPOINTS: &str = "checkpoints";
 
-/// Facts of a checkpoint that tell its backbone.
-const DIGESTS: [&str; 2] = ["backbone", "frozen"];
+/// Fact: the digest of the teacher's tensors.
+pub const TEACHER_DIGEST: &str = "teacher_sha256";
+/// Fact: the statistics of the images that the teacher was trained on.
+pub const TEACHER_INPUT: &str = "teacher_input";
+
+/// Settings that name weights, each with the facts that tell what is in them.
+const WEIGHTS: [(&str, &[&str]); 2] =
+    [("weights", &["backbone", "frozen"]), ("teacher", &[TEACHER_DIGEST])];
 
 /// Returns the folder `out`, or makes the next that is free, for a new run of `program`.
 ///
@@ -108,24 +114,30 @@ pub fn identity<P: Trainer>(
     Ok(identity)
 }
 
-/// Gives the weights the name that they had at the start of the run, if they lie elsewhere now and
-/// the run knows the digest of its backbone: a fact of its own, which tells whether they are the
-/// same.
+/// Gives weights and teacher the names that they had at the start of the run, if they lie elsewhere
+/// now and the run knows their digests: facts of their own, which tell whether they are the same.
 ///
 /// # Errors
 /// A checkpoint that cannot be read.
-pub fn keep_name_of_weights(folder: &Path, identity: &mut BTreeMap<String, String>) -> Result<()> {
-    const WEIGHTS: &str = "weights";
+pub fn keep_names_of_weights(folder: &Path, identity: &mut BTreeMap<String, String>) -> Result<()> {
     let Some(checkpoint) = latest(&folder.join(CHECKPOINTS))? else { return Ok(()) };
-    let stored = checkpoint.metadata()?;
-    let has_digest = DIGESTS.iter().any(|digest| stored.contains_key(*digest));
-    let (Some(first), true) = (stored.get(WEIGHTS), has_digest) else { return Ok(()) };
-    if let Some(found) = identity.insert(WEIGHTS.into(), first.clone())
-        && found != *first
-    {
-        tracing::warn!("the weights are {found}, and were {first} at the start of the run");
-    }
+    keep_names(&checkpoint.metadata()?, identity);
     Ok(())
+}
+
+fn keep_names(stored: &BTreeMap<String, String>, identity: &mut BTreeMap<String, String>) {
+    for (setting, digests) in WEIGHTS {
+        let has_digest = digests.iter().any(|digest| stored.contains_key(*digest));
+        let (Some(first), true) = (stored.get(setting), has_digest) else { continue };
+        if let Some(found) = identity.get_mut(setting).filter(|found| *found != first) {
+            tracing::warn!("`{setting}` is {found}, and was {first} at the start of the run");
+            found.clone_from(first);
+        }
+    }
+    // Runs of earlier versions know their teacher by its name alone.
+    if stored.contains_key("teacher") && !stored.contains_key(TEACHER_DIGEST) {
+        identity.retain(|name, _| ![TEACHER_DIGEST, TEACHER_INPUT].contains(&name.as_str()));
+    }
 }
 
 /// Continues from the newest checkpoint of a folder; without one from the beginning, if `anyway`.
@@ -190,4 +202,47 @@ pub fn write_summary(folder: &Path, summary: &serde_json::Value) -> Result<PathB
     }
     write_text(&path, &format!("{summary:#}\n"))?;
     Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(entries: &[(&str, &str)]) -> BTreeMap<String, String> {
+        entries.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
+    }
+
+    #[test]
+    fn weights_and_teachers_are_told_by_their_digests() {
+        let stored = facts(&[
+            ("weights", "\"/a/vit\""),
+            ("backbone", "1f"),
+            ("teacher", "\"/a/clip\""),
+            (TEACHER_DIGEST, "2e"),
+        ]);
+        let moved = |weights: &str, teacher: &str| {
+            let mut identity = stored.clone();
+            identity.insert("weights".into(), weights.into());
+            identity.insert("teacher".into(), teacher.into());
+            identity
+        };
+        let mut identity = moved("\"/b/vit\"", "\"/b/clip\"");
+        keep_names(&stored, &mut identity);
+        assert_eq!(identity, stored);
+        // Another content stays another one.
+        identity.insert(TEACHER_DIGEST.into(), "3d".into());
+        keep_names(&stored, &mut identity);
+        assert_ne!(identity, stored);
+
+        // An earlier version stored names alone.
+        let old = facts(&[("weights", "\"/a/vit\""), ("teacher", "\"/a/clip\"")]);
+        let mut identity = stored.clone();
+        identity.remove("backbone");
+        identity.insert(TEACHER_INPUT.into(), "clip".into());
+        keep_names(&old, &mut identity);
+        assert_eq!(identity, old);
+        let mut identity = moved("\"/a/vit\"", "\"/b/clip\"");
+        keep_names(&old, &mut identity);
+        assert_eq!(identity["teacher"], "\"/b/clip\"");
+    }
 }

@@ -1,5 +1,6 @@
 //! Runs of training: opened, resumed, stopped, logged and closed in one way for all programs.
 
+pub mod adapters;
 pub mod backbone;
 pub mod cost;
 pub mod ending;

@@ -30,12 +30,14 @@ use super::{
     signals::Signals,
     warm_up::WarmUp,
 };
-use crate::settings::{Flags, Settings, Start, Trainer};
+use crate::settings::{Flags, Given, Settings, Start, Trainer};
 
 /// A run that is open in this process.
 pub struct Session<P> {
     /// Its settings.
     pub settings: Settings<P>,
+    /// Those of them that the user chose, if it begins.
+    pub given: Given,
     /// Its folder.
     pub folder: PathBuf,
     /// The device.
@@ -114,7 +116,7 @@ impl<P: Trainer> Session<P> {
         if let Some(folder) = &start.resume {
             folder::expect_run(folder, P::NAME)?;
         }
-        let settings = Settings::of(start, flags)?;
+        let (settings, given) = (Settings::of(start, flags)?, Settings::chosen(start, flags)?);
         let joined = group::join(&settings.run.group, settings.run.device.0)?;
         let (group, device) = (joined.group, joined.device);
         let lock = OnceLock::new();
@@ -137,6 +139,7 @@ impl<P: Trainer> Session<P> {
         let (resumed, resume_anyway) = (start.resume.is_some(), start.resume_anyway);
         Ok(Self {
             settings,
+            given,
             folder,
             device,
             group,
@@ -206,7 +209,7 @@ impl<P: Trainer> Session<P> {
         }
         let mut identity = folder::identity(&self.settings, facts)?;
         if self.resumed {
-            folder::keep_name_of_weights(&self.folder, &mut identity)?;
+            folder::keep_names_of_weights(&self.folder, &mut identity)?;
         }
         let saving = CheckpointConfig { every: Every::Steps(run.checkpoint_every), keep: run.keep };
         let checkpoints = Checkpoints::new(self.checkpoints(), saving)?;

@@ -88,7 +88,7 @@ settings! {
         blocks: Option<List<usize>> = None, value_name = "BLOCKS";
         /// Trained parameters: everything, adapters-and-heads or heads
         trained: Text<Trained> = Text(Trained::Everything), value_name = "NAME";
-        /// Maximum stochastic depth (drop path) rate; 0 for a frozen backbone
+        /// Maximum stochastic depth (drop path) rate; no effect where nothing in the backbone trains
         drop_path: f64 = 0.1, value_name = "SHARE", value_parser = values::share;
     }
     "Loss" {
@@ -291,6 +291,11 @@ impl Trainer for Segment {
         if run.batch_size < 2 {
             let found = run.batch_size;
             return Err(format!("`batch_size` is {found}, expected at least 2 (batch norm)").into());
+        }
+        if let Some(fault) =
+            run.adapters_fault(self.paradigm == SegmentParadigm::Pad, &self.paradigm)
+        {
+            return Err(fault.into());
         }
         self.inference(self.pipeline(run, &Normalize::downstream(), 255)?)?;
         Ok(())

@@ -27,9 +27,10 @@ use super::{
 };
 use crate::{
     downstream::{Downstream, Images, selection::Selection},
-    run::{Result, backbone, session::Session},
+    run::{Result, adapters::Place, backbone, session::Session},
     settings::{
         Settings,
+        names::Adapters,
         values::{Auto, Text},
     },
     tools::{output::print, shipped::ASSET},
@@ -51,10 +52,11 @@ fn check_paradigm(settings: &Settings<Segment>, backbone: Option<&Backbone>) -> 
     match (paradigm, backbone) {
         (SegmentParadigm::Scratch, _) => Ok(()),
         (SegmentParadigm::RgbOnly | SegmentParadigm::Full, Some(backbone))
-            if backbone.has_adapters() =>
+            if backbone.has_adapters() && settings.run.adapters != Some(Adapters::None) =>
         {
             Err(format!(
-                "paradigm {paradigm} has no adapters, found some in {weights}: use --paradigm pad"
+                "paradigm {paradigm} has no adapters, found some in {weights}: use --paradigm pad, or leave them out \
+                 with --adapters none"
             )
             .into())
         }
@@ -109,22 +111,24 @@ impl Downstream for Segment {
         data::evaluation(settings)
     }
 
+    fn adapters(&self) -> Place {
+        match self.paradigm {
+            SegmentParadigm::Pad => Place::Always,
+            _ => Place::Never,
+        }
+    }
+
     fn config(
         settings: &Settings<Self>,
-        known: ViTConfig,
+        vit: ViTConfig,
         classes: &Classes,
     ) -> Result<SegmentorConfig> {
         let Settings { run, own } = settings;
-        let adapted = match own.paradigm {
-            SegmentParadigm::Pad => run.with_adapters(known),
-            _ => ViTConfig { adapter: None, lora: None, ..known },
-        };
-        let trains_backbone = own.trained.trains_backbone();
         let vit = ViTConfig {
             image_size: own.crop_size.0,
             in_channels: run.in_channels,
-            drop_path: if trains_backbone { own.drop_path } else { 0.0 },
-            ..adapted
+            drop_path: own.drop_path,
+            ..vit
         };
         let head = match &own.head.0 {
             HeadKind::Uper(_) => HeadKind::Uper(UperConfig {
@@ -136,7 +140,7 @@ impl Downstream for Segment {
         };
         let form = match own.form {
             Auto::Given(form) => form,
-            Auto::Auto if trains_backbone => BackboneForm::Downstream,
+            Auto::Auto if own.trained.trains_backbone() => BackboneForm::Downstream,
             Auto::Auto => BackboneForm::Plain,
         };
         let base = SegmentorConfig::on_backbone(vit, form, head, classes.len());

@@ -1,6 +1,6 @@
 //! Settings from three places: defaults, overlaid by a recipe, overlaid by flags.
 
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
 use pad::{checkpoint::Checkpoint, ops::text::near_name};
 
@@ -45,6 +45,9 @@ pub struct Settings<P> {
     /// What this program alone has.
     pub own: P,
 }
+
+/// Names of settings that the user chose.
+pub type Given = BTreeSet<String>;
 
 /// A text with settings and where it is from.
 struct Source<'a> {
@@ -98,12 +101,10 @@ impl<P: Trainer> Settings<P> {
     pub fn of(start: &Start, flags: &Flags<P>) -> Result<Self> {
         let given = flags.given()?;
         if let Some(folder) = &start.resume {
-            let mut settings = Self::of_file(&folder.join("config.toml"), given)?;
+            let mut settings = Self::of_file(&folder.join("config.toml"), given.clone())?;
             settings.paths().find_from(folder);
-            let given = &flags.run;
-            if given.weights.is_some() || given.backbone.is_some() || given.data.is_some() {
-                settings.paths().make_absolute();
-            }
+            // What stands in the file is what the checkpoints know.
+            settings.paths().only(|name| given.contains_key(name)).make_absolute();
             return Ok(settings);
         }
         let mut settings = Self::of_new(start, flags, given)?;
@@ -111,9 +112,31 @@ impl<P: Trainer> Settings<P> {
         Ok(settings)
     }
 
+    /// The settings of a new run that the user chose: by a flag, or by a recipe that was named. Those
+    /// of a resumed run were chosen when it began.
+    pub fn chosen(start: &Start, flags: &Flags<P>) -> Result<Given> {
+        if start.resume.is_some() {
+            return Ok(Given::new());
+        }
+        let mut chosen: Given = flags.given()?.into_iter().map(|(name, _)| name).collect();
+        if let Some(recipe) = start.recipe.as_deref() {
+            let text = match is_file(recipe) {
+                true => {
+                    read_text(Path::new(recipe)).map_err(|error| format!("{recipe}: {error}"))?
+                }
+                false => recipes::expect::<P>(recipe)?.text.to_string(),
+            };
+            let mut table = Source { name: recipe, text: &text }.parse()?;
+            upgrade(&mut table);
+            P::upgrade(&mut table);
+            chosen.extend(table.into_iter().map(|(name, _)| name));
+        }
+        Ok(chosen)
+    }
+
     fn of_new(start: &Start, flags: &Flags<P>, given: toml::Table) -> Result<Self> {
         let recipe = match start.recipe.as_deref() {
-            Some(file) if file.ends_with(".toml") || Path::new(file).is_file() => {
+            Some(file) if is_file(file) => {
                 return Self::of_file(Path::new(file), given);
             }
             Some(name) => recipes::expect::<P>(name)?,
@@ -230,6 +253,11 @@ impl<P: Trainer> Settings<P> {
         table.remove("stop_after"); // of this session alone
         Ok(format!("program = \"{}\"\n{}", P::NAME, toml::to_string(&table)?))
     }
+}
+
+/// Whether a recipe is a file, and not a name.
+fn is_file(recipe: &str) -> bool {
+    recipe.ends_with(".toml") || Path::new(recipe).is_file()
 }
 
 /// Checks which program a file of settings belongs to.

@@ -15,6 +15,6 @@ pub mod trainer;
 pub mod values;
 
 pub use flags::{Flags, Start};
-pub use merge::Settings;
+pub use merge::{Given, Settings};
 pub use run::RunSettings;
 pub use trainer::Trainer;

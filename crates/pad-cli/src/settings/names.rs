@@ -51,6 +51,17 @@ macro_rules! names {
 pub(crate) use names;
 
 names! {
+    /// Where the adapters of a model come from.
+    Adapters, "adapters";
+    /// The weights, or new ones where a model needs some.
+    Auto = "auto",
+    /// None, even if the weights have some.
+    None = "none",
+    /// New ones, even if the weights have some.
+    New = "new",
+}
+
+names! {
     /// The course of the learning rate.
     ScheduleKind, "schedule";
     /// MAE's: linear warm-up, half a cosine.

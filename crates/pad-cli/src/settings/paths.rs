@@ -9,13 +9,13 @@ pub fn is_name(weights: &str) -> bool {
     weights == "none" || shipped::find(weights).is_some()
 }
 
-/// Files and folders that settings name, to be found from any working directory.
+/// Files and folders that settings name, by setting, to be found from any working directory.
 #[derive(Debug, Default)]
 pub struct Paths<'a> {
     /// Weights. What is no path stays as it is: a name, `hf://..`, what does not exist.
-    pub weights: Vec<&'a mut String>,
+    pub weights: Vec<(&'static str, &'a mut String)>,
     /// Folders.
-    pub folders: Vec<&'a mut PathBuf>,
+    pub folders: Vec<(&'static str, &'a mut PathBuf)>,
 }
 
 impl<'a> Paths<'a> {
@@ -23,6 +23,13 @@ impl<'a> Paths<'a> {
     pub fn and(mut self, others: Paths<'a>) -> Self {
         self.weights.extend(others.weights);
         self.folders.extend(others.folders);
+        self
+    }
+
+    /// Those of the settings for whose names `wanted` returns true.
+    pub fn only(mut self, wanted: impl Fn(&str) -> bool) -> Self {
+        self.weights.retain(|(name, _)| wanted(name));
+        self.folders.retain(|(name, _)| wanted(name));
         self
     }
 
@@ -47,7 +54,7 @@ impl<'a> Paths<'a> {
 
     fn replace(self, with: impl Fn(&Path) -> Option<PathBuf>, say: impl Fn(&Path, &Path)) {
         // `asset` and `none` are names, whatever lies in the working directory.
-        for weights in self.weights.into_iter().filter(|weights| !is_name(weights)) {
+        for (_, weights) in self.weights.into_iter().filter(|(_, weights)| !is_name(weights)) {
             let path = Path::new(weights.as_str());
             if let Some(found) = with(path)
                 && let Some(text) = found.to_str()
@@ -56,7 +63,7 @@ impl<'a> Paths<'a> {
                 *weights = text.into();
             }
         }
-        for folder in self.folders {
+        for (_, folder) in self.folders {
             if let Some(found) = with(folder) {
                 say(folder, &found);
                 *folder = found;
@@ -114,5 +121,11 @@ mod tests {
             Pretrain { teacher: Some("hf://openai/clip".into()), ..Default::default() };
         pretrain.paths().make_absolute();
         assert_eq!(pretrain.teacher.as_deref(), Some("hf://openai/clip"));
+        // Those of some settings alone.
+        let mut run = RunSettings { data: Some("src".into()), ..Default::default() };
+        run.weights = "Cargo.toml".into();
+        run.paths().only(|name| name == "weights").make_absolute();
+        assert_eq!(run.data, Some("src".into()));
+        assert!(Path::new(&run.weights).is_absolute());
     }
 }

@@ -1,6 +1,6 @@
 //! The settings that every training run has.
 
-use std::path::PathBuf;
+use std::{fmt, path::PathBuf};
 
 use pad::{
     AdapterConfig, AdapterKind, AdapterNorm, LoraConfig, LoraTarget, MatmulPrecision, Scale,
@@ -15,7 +15,7 @@ use pad::{
 
 use super::{
     list::settings,
-    names::ScheduleKind,
+    names::{Adapters, ScheduleKind},
     paths::Paths,
     values::{Auto, EvalEvery, List, Pair, Text},
 };
@@ -73,6 +73,10 @@ settings! {
         model: Auto<String> = Auto::Auto, value_name = "NAME", value_parser = model;
         /// Patch size of --model pico to huge, pixels
         patch_size: usize = 16, value_name = "PIXELS", value_parser = values::count;
+        /// Adapters: auto (those of the weights; the settings below that are given must agree with
+        /// them), new (in place of those of the weights) or none (those of the weights are left out)
+        /// [default: auto]
+        adapters: Option<Adapters> = None, value_name = "NAME";
         /// Kind of new adapters: pad, adaptformer, houlsby, pfeiffer, lora, rslora or dora [default:
         /// that of the weights, else pad]
         adapter: Option<Text<AdapterKind>> = None, value_name = "NAME";
@@ -233,10 +237,10 @@ impl RunSettings {
 
     /// What its settings name that must be found from any working directory.
     pub fn paths(&mut self) -> Paths<'_> {
-        let weights = [Some(&mut self.weights), self.backbone.as_mut()];
+        let backbone = self.backbone.as_mut().map(|backbone| ("backbone", backbone));
         Paths {
-            weights: weights.into_iter().flatten().collect(),
-            folders: self.data.iter_mut().collect(),
+            weights: [("weights", &mut self.weights)].into_iter().chain(backbone).collect(),
+            folders: self.data.iter_mut().map(|data| ("data", data)).collect(),
         }
     }
 
@@ -361,11 +365,17 @@ impl RunSettings {
         ViTConfig { adapter: self.new_adapter(), lora: self.new_lora(), ..vit }
     }
 
-    /// `vit` with the adapters that it has, or new ones: where it has none, or where their kind is
-    /// given.
-    pub fn with_adapters(&self, vit: ViTConfig) -> ViTConfig {
-        let has = vit.adapter.is_some() || vit.lora.is_some();
-        if has && self.adapter.is_none() { vit } else { self.with_new_adapters(vit) }
+    /// What is wrong with `adapters` in a paradigm that has some, or none.
+    pub fn adapters_fault(&self, has: bool, paradigm: &dyn fmt::Display) -> Option<String> {
+        match (self.adapters, has) {
+            (Some(Adapters::None), true) => Some(format!(
+                "`adapters` none with paradigm {paradigm}, which has some: expected auto or new"
+            )),
+            (Some(Adapters::New), false) => Some(format!(
+                "`adapters` new with paradigm {paradigm}, which has none: expected auto or none"
+            )),
+            _ => None,
+        }
     }
 
     /// How training images are read.

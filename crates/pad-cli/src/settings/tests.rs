@@ -12,10 +12,11 @@ use pad::{
 
 use super::{
     Flags, RunSettings, Settings, Start, Trainer,
+    names::Adapters,
     values::{Auto, BaseScale, EvalEvery, OrNone, Pixels},
 };
 use crate::{
-    detect::{Detect, settings::Adapters},
+    detect::Detect,
     pretrain::{Pretrain, settings::CropKind},
     segment::{Segment, settings::InferenceKind},
 };
@@ -144,12 +145,12 @@ fn settings_of_the_first_versions_are_read() {
     assert_eq!((old.own.attention_window, old.own.pyramid_channels), (OrNone(None), 96));
     assert_eq!(old.own.batch_size_per_image, 64);
     assert_eq!((old.own.score_threshold, old.own.nms_threshold), (0.1, 0.4));
-    assert_eq!((old.own.max_detections, old.own.adapters), (30, Adapters::New));
+    assert_eq!((old.own.max_detections, old.run.adapters), (30, Some(Adapters::New)));
     assert_eq!(scale_of(&old.run), Scale::Patchwise(Fusion::Concat));
 }
 
 fn scale_of(run: &RunSettings) -> Scale {
-    run.with_adapters(ViTConfig::pico(16)).adapter.unwrap().scale
+    run.with_new_adapters(ViTConfig::pico(16)).adapter.unwrap().scale
 }
 
 /// The same settings by flags and in a file, and what they do not fit.
@@ -160,22 +161,19 @@ fn adapters_by_kind() {
     let text = "adapter = \"rslora\"\nlora_rank = 4\nlora_targets = [\"qkv\", \"fc1\"]\n";
     let by_file = of_file::<Pretrain>(text).run;
     let plain = ViTConfig::pico(16);
-    let lora = by_flags.with_adapters(plain).lora.unwrap();
-    assert_eq!(by_file.with_adapters(plain).lora, Some(lora));
+    let lora = by_flags.with_new_adapters(plain).lora.unwrap();
+    assert_eq!(by_file.with_new_adapters(plain).lora, Some(lora));
     let targets = [LoraTarget::Qkv, LoraTarget::Fc1];
     let want = LoraConfig { rank_stabilized: true, ..LoraConfig::new(4, 8.0, &targets) };
-    assert_eq!((lora, by_flags.with_adapters(plain).adapter), (want, None));
+    assert_eq!((lora, by_flags.with_new_adapters(plain).adapter), (want, None));
     // What the run's folder gets is read again.
     let again = merged::<Segment>(None, &["--adapter=dora", "--adapter-dropout=0.2"]);
     assert_eq!(of_file::<Segment>(&again.to_toml().unwrap()).run, again.run);
-    let dora = again.run.with_adapters(plain).lora.unwrap();
+    let dora = again.run.with_new_adapters(plain).lora.unwrap();
     assert_eq!((dora.dora, dora.dropout), (true, 0.2));
-    // The adapters of the weights stay, unless a kind is given.
     let known = ViTConfig { lora: Some(lora), ..plain };
-    let unnamed = merged::<Detect>(None, &[]).run;
-    assert_eq!(unnamed.with_adapters(known), known);
     let named = merged::<Detect>(None, &["--adapter=adaptformer"]).run;
-    let adaptformer = named.with_adapters(known);
+    let adaptformer = named.with_new_adapters(known);
     assert_eq!((adaptformer.lora, adaptformer.adapter.unwrap().scale), (None, Scale::Fixed(0.1)));
 
     let fault = |flags: &[&str]| try_merged::<Pretrain>(None, flags).unwrap_err().to_string();
@@ -184,9 +182,35 @@ fn adapters_by_kind() {
         "`lora_rank` with `adapter` pad, expected lora, rslora or dora"
     );
     assert_eq!(
+        fault(&["--paradigm=pad", "--adapters=none"]),
+        "`adapters` none with paradigm pad, which has some: expected auto or new"
+    );
+    assert_eq!(
+        fault(&["--paradigm=full", "--adapters=new"]),
+        "`adapters` new with paradigm full, which has none: expected auto or none"
+    );
+    assert_eq!(
         fault(&["--adapter=lora", "--lora-targets=qkv,key"]),
         "lora: `qkv` beside query, key or value, expected one or the other"
     );
+}
+
+/// A preset that was not named says nothing about adapters; flags and named recipes do.
+#[test]
+fn what_the_user_chose() {
+    let (_folder, path) = file("bottleneck = 8\nscale = \"concat\"\nepochs = 3\n");
+    let chosen = |recipe: Option<&str>, arguments: &[&str]| -> Vec<String> {
+        let start = Start { recipe: recipe.map(String::from), ..Default::default() };
+        Settings::chosen(&start, &flags::<Pretrain>(arguments)).unwrap().into_iter().collect()
+    };
+    assert_eq!(chosen(None, &["--data=x", "--lora-rank=4"]), ["data", "lora_rank"]);
+    assert_eq!(
+        chosen(path.to_str(), &["--seed=1"]),
+        ["adapter_scale", "bottleneck", "epochs", "seed"]
+    );
+    assert!(chosen(Some("pad"), &[]).contains(&"bottleneck".to_string()));
+    let resumed = Start { resume: Some("runs/x".into()), ..Default::default() };
+    assert!(Settings::chosen(&resumed, &flags::<Pretrain>(&["--epochs=9"])).unwrap().is_empty());
 }
 
 /// A default that a flag's help tells is the default.

@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+pub(super) use crate::sets::walk::joined;
 use crate::{
     Result,
-    sets::folder::{Visited, is_image, list},
+    sets::walk::{Again, Unreadable, Walk, is_image},
 };
 
 /// An image in a matching folder.
@@ -17,10 +18,8 @@ pub(super) struct Found {
     pub(super) stars: Vec<String>,
 }
 
-/// A folder to be searched.
-struct Open {
-    path: PathBuf,
-    relative: String,
+/// How far a folder matches the pattern.
+struct Matched {
     stars: Vec<String>,
     /// Number of matched segments of the pattern.
     done: usize,
@@ -34,21 +33,18 @@ struct Open {
 pub(super) fn find(start: &Path, pattern: &str) -> Result<Vec<Found>> {
     let segments: Vec<&str> = pattern.split('/').filter(|segment| !segment.is_empty()).collect();
     let mut found = Vec::new();
-    let mut visited = Visited::default();
-    // Not recursive: a deep tree must not overflow the stack.
-    let mut open =
-        vec![Open { path: start.into(), relative: String::new(), stars: Vec::new(), done: 0 }];
-    while let Some(folder) = open.pop() {
-        visited.enter(&folder.path)?;
+    let mut walk = Walk::new(Again::Refuse, Unreadable::Refuse);
+    walk.start(start, "", Matched { stars: Vec::new(), done: 0 });
+    while let Some((folder, entries)) = walk.next()? {
         // `**` also matches no folder: then the next segment applies.
-        let mut ways = vec![folder.done];
+        let mut ways = vec![folder.state.done];
         while let Some(&done) = ways.last()
             && segments.get(done) == Some(&"**")
         {
             ways.push(done + 1);
         }
         let complete = ways.contains(&segments.len());
-        for entry in list(&folder.path)? {
+        for entry in entries {
             let takes_image = complete && is_image(&entry.name);
             let next: Option<(usize, bool)> =
                 ways.iter().rev().find_map(|&done| match segments.get(done) {
@@ -63,31 +59,22 @@ pub(super) fn find(start: &Path, pattern: &str) -> Result<Vec<Found>> {
             let Some(metadata) = entry.metadata()? else { continue };
             if metadata.is_dir() {
                 let Some((done, is_star)) = next else { continue };
-                let mut stars = folder.stars.clone();
+                let mut stars = folder.state.stars.clone();
                 if is_star {
                     stars.push(entry.name.clone());
                 }
-                let relative = joined(&folder.relative, &entry.name);
-                open.push(Open { path: entry.path, relative, stars, done });
+                walk.enter(&folder, entry, Matched { stars, done });
             } else if takes_image && metadata.is_file() {
                 found.push(Found {
                     path: entry.path,
                     folder: folder.relative.clone(),
                     name: entry.name,
-                    stars: folder.stars.clone(),
+                    stars: folder.state.stars.clone(),
                 });
             }
         }
     }
     Ok(found)
-}
-
-/// Returns the path with `/` between its components.
-pub(super) fn joined(folder: &str, name: &str) -> String {
-    match folder {
-        "" => name.to_string(),
-        folder => format!("{folder}/{name}"),
-    }
 }
 
 #[cfg(test)]

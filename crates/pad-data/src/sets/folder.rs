@@ -1,23 +1,24 @@
 //! The images of a folder: any folder, or one in the layout of MSIP.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs, io,
+    collections::BTreeMap,
     path::{Path, PathBuf},
 };
 
 use tracing::warn;
 
+pub(crate) use super::walk::{is_image, list};
 use super::{
     ImageInfo, StoredFile,
     layout::{ROI, RoiNames, THERMAL},
     natural, no_image,
+    walk::{Again, Entry, Unreadable, Walk, joined},
 };
 use crate::{
     Error, Result,
     dataset::Dataset,
     error::shown_path,
-    image::{DecodeOptions, EXTENSIONS, Image, decode_collapsed},
+    image::{DecodeOptions, Image, decode_collapsed},
 };
 
 /// How a folder is arranged.
@@ -85,31 +86,32 @@ impl ImageFolder {
     /// part of a [split](crate::dataset::Subset::split) to the other); [`Error::NoImages`].
     pub fn open(root: impl AsRef<Path>) -> Result<Self> {
         let root = root.as_ref();
-        let mut walk =
-            Walk { files: Vec::new(), folders: Visited::default(), others: OtherKinds::default() };
         let children = list(root)?;
-        let mut layout = Layout::Msip;
+        let mut walk = Walk::new(Again::Refuse, Unreadable::Refuse);
+        let mut layout = Layout::Plain;
         if root.join(THERMAL).is_dir() {
+            layout = Layout::Msip;
             let source = root.file_name().map_or(".".into(), |name| name.to_string_lossy());
-            walk.below(&root.join(THERMAL), THERMAL, Some(&source))?;
+            walk.start(&root.join(THERMAL), THERMAL, Some(source.into_owned()));
         } else {
             for child in children.iter().filter(|child| child.path.join(THERMAL).is_dir()) {
-                let relative = format!("{}/{THERMAL}", child.name);
-                walk.below(&child.path.join(THERMAL), &relative, Some(&child.name))?;
+                layout = Layout::Msip;
+                let relative = joined(&child.name, THERMAL);
+                walk.start(&child.path.join(THERMAL), &relative, Some(child.name.clone()));
             }
         }
-        if walk.folders.0.is_empty() {
-            layout = Layout::Plain;
-            walk.below(root, "", None)?;
+        if layout == Layout::Plain {
+            walk.start(root, "", None);
         }
-        walk.others.warn(root);
-        if walk.files.is_empty() {
+        let mut others = OtherKinds::default();
+        let mut files = files_of(walk, &mut others)?;
+        others.warn(root);
+        if files.is_empty() {
             return Err(Error::NoImages { path: root.into(), looked_for: LOOKED_FOR });
         }
         if layout == Layout::Msip {
-            warn_of_unlisted(root, &children, walk.files.len());
+            warn_of_unlisted(root, &children, files.len());
         }
-        let mut files = walk.files;
         files.sort_by(|a, b| natural::compare(&a.relative, &b.relative));
         let roi_names = RoiNames::of(files.iter().map(|file| file.relative.as_str()));
         Ok(Self { root: root.into(), layout, files, roi_names })
@@ -213,55 +215,6 @@ impl Dataset for ImageFolder {
     }
 }
 
-/// An entry of a folder that is not hidden.
-pub(crate) struct Entry {
-    pub(crate) path: PathBuf,
-    pub(crate) name: String,
-    is_link: bool,
-}
-
-impl Entry {
-    /// Its metadata, links followed; `None` for a link to nowhere without the name of an image.
-    pub(crate) fn metadata(&self) -> Result<Option<fs::Metadata>> {
-        match fs::metadata(&self.path) {
-            Ok(metadata) => Ok(Some(metadata)),
-            // A link to nowhere is a fault where an image is expected, and ignored elsewhere.
-            Err(error)
-                if error.kind() == io::ErrorKind::NotFound
-                    && self.is_link
-                    && !is_image(&self.name) =>
-            {
-                warn!("{}: a symbolic link that leads nowhere is ignored", shown_path(&self.path));
-                Ok(None)
-            }
-            Err(cause) => Err(Error::Io { path: self.path.clone(), cause }),
-        }
-    }
-}
-
-/// The entries of a folder that are not hidden, by name.
-pub(crate) fn list(folder: &Path) -> Result<Vec<Entry>> {
-    let io = |cause| Error::Io { path: folder.into(), cause };
-    let mut entries = Vec::new();
-    for entry in fs::read_dir(folder).map_err(io)? {
-        let entry = entry.map_err(io)?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if !name.starts_with('.') {
-            let is_link = entry.file_type().map_err(io)?.is_symlink();
-            entries.push(Entry { path: entry.path(), name, is_link });
-        }
-    }
-    // The order of a directory is arbitrary; errors should not depend on it either.
-    entries.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(entries)
-}
-
-struct Walk {
-    files: Vec<File>,
-    folders: Visited,
-    others: OtherKinds,
-}
-
 /// Numbers of files with pictures or measurements of kinds that are not read, by extension.
 #[derive(Debug, Default)]
 pub(crate) struct OtherKinds(BTreeMap<&'static str, usize>);
@@ -296,57 +249,6 @@ impl OtherKinds {
     }
 }
 
-/// Real paths of the folders that were listed.
-#[derive(Default)]
-pub(crate) struct Visited(BTreeSet<PathBuf>);
-
-impl Walk {
-    /// Lists `start`, which lies at `relative` below the root; the source is the first folder if
-    /// not given.
-    fn below(&mut self, start: &Path, relative: &str, source: Option<&str>) -> Result<()> {
-        // Not recursive: a deep tree must not end the stack.
-        let mut open = vec![(start.to_path_buf(), relative.to_string())];
-        while let Some((folder, relative)) = open.pop() {
-            self.folders.enter(&folder)?;
-            for entry in list(&folder)? {
-                let below = match relative.as_str() {
-                    "" => entry.name.clone(),
-                    above => format!("{above}/{}", entry.name),
-                };
-                let is_image = is_image(&entry.name);
-                let Some(metadata) = entry.metadata()? else { continue };
-                if metadata.is_dir() {
-                    // What archives of macOS hold beside the files.
-                    if entry.name != "__MACOSX" {
-                        open.push((entry.path, below));
-                    }
-                } else if !is_image {
-                    self.others.add(&entry.name);
-                } else if metadata.is_file() {
-                    let first = below.split_once('/').map_or(".", |(first, _)| first);
-                    let source = source.unwrap_or(first).to_string();
-                    self.files.push(File { path: entry.path, relative: below, source });
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Visited {
-    /// Checks that `folder` was not listed before, by this name or by another.
-    pub(crate) fn enter(&mut self, folder: &Path) -> Result<()> {
-        let io = |cause| Error::Io { path: folder.into(), cause };
-        let real = folder.canonicalize().map_err(io)?;
-        if self.0.contains(&real) {
-            let what = format!("leads to {}, which is listed already", real.display());
-            return Err(io(io::Error::other(what)));
-        }
-        self.0.insert(real);
-        Ok(())
-    }
-}
-
 /// Warns of sources whose images are not listed because others have a folder `thermal`. What stands
 /// beside such a folder belongs to its source.
 fn warn_of_unlisted(root: &Path, children: &[Entry], listed: usize) {
@@ -361,7 +263,7 @@ fn warn_of_unlisted(root: &Path, children: &[Entry], listed: usize) {
         }
         let found = match child.path.is_dir() {
             true => images_below(&child.path),
-            false => usize::from(is_image(&child.name)),
+            false => usize::from(child.is_image()),
         };
         if found > 0 {
             images += found;
@@ -382,27 +284,41 @@ fn warn_of_unlisted(root: &Path, children: &[Entry], listed: usize) {
 
 /// Number of image files below a folder; folders that cannot be read have none.
 fn images_below(folder: &Path) -> usize {
-    let mut open = vec![folder.to_path_buf()];
-    let (mut images, mut seen) = (0, BTreeSet::new());
-    while let Some(folder) = open.pop() {
-        // A link to a folder above would otherwise never end.
-        if !folder.canonicalize().is_ok_and(|real| seen.insert(real)) {
-            continue;
-        }
-        for entry in list(&folder).unwrap_or_default() {
-            if is_image(&entry.name) {
-                images += 1;
-            } else if entry.path.is_dir() {
-                open.push(entry.path);
+    let mut walk = Walk::new(Again::Skip, Unreadable::Skip);
+    walk.start(folder, "", ());
+    let mut images = 0;
+    while let Ok(Some((folder, entries))) = walk.next() {
+        for entry in entries {
+            match entry.path.is_dir() {
+                true => walk.enter(&folder, entry, ()),
+                false => images += usize::from(is_image(&entry.name)),
             }
         }
     }
     images
 }
 
-/// Whether a file of this name should be an image.
-pub(crate) fn is_image(name: &str) -> bool {
-    Path::new(name)
-        .extension()
-        .is_some_and(|found| EXTENSIONS.iter().any(|known| found.eq_ignore_ascii_case(known)))
+/// The images below the starts of a walk, each with its source: that of its start, or else the first
+/// folder of its path.
+fn files_of(mut walk: Walk<Option<String>>, others: &mut OtherKinds) -> Result<Vec<File>> {
+    let mut files = Vec::new();
+    while let Some((folder, entries)) = walk.next()? {
+        for entry in entries {
+            let Some(metadata) = entry.metadata()? else { continue };
+            if metadata.is_dir() {
+                // What archives of macOS hold beside the files.
+                if entry.name != "__MACOSX" {
+                    walk.enter(&folder, entry, folder.state.clone());
+                }
+            } else if !is_image(&entry.name) {
+                others.add(&entry.name);
+            } else if metadata.is_file() {
+                let relative = folder.relative(&entry);
+                let first = || relative.split_once('/').map_or(".", |(first, _)| first);
+                let source = folder.state.as_deref().unwrap_or_else(first).to_string();
+                files.push(File { path: entry.path, relative, source });
+            }
+        }
+    }
+    Ok(files)
 }

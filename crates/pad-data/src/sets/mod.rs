@@ -21,6 +21,7 @@ mod rois;
 pub mod segmentation;
 mod splits;
 mod text;
+pub(crate) mod walk;
 
 pub use self::{
     folder::{ImageFolder, Layout},

@@ -2,7 +2,10 @@
 
 use std::{fs, path::Path, sync::Arc};
 
-use super::folder::{ImageFolder, is_image, list};
+use super::{
+    folder::ImageFolder,
+    walk::{Entry, is_image, list},
+};
 use crate::{
     Error, Result, dataset::SharedDataset, image::Image, sequence::Sequence, shards::ShardSet,
 };
@@ -28,7 +31,7 @@ pub fn open_images(path: impl AsRef<Path>) -> Result<SharedDataset<Image>> {
 
 /// Warns of images that lie beside shards: they are not used.
 fn warn_of_loose(folder: &Path) {
-    let loose = list(folder).unwrap_or_default().into_iter().filter(|entry| is_image(&entry.name));
+    let loose = list(folder).unwrap_or_default().into_iter().filter(Entry::is_image);
     let loose = loose.count();
     if loose > 0 {
         let folder = folder.display();

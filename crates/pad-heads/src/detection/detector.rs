@@ -133,6 +133,15 @@ impl Detector {
         self
     }
 
+    /// Sets whether nothing in the transformer trains: then it runs as in evaluation in training,
+    /// too, without drop path and dropout, which would be noise that nothing learns from. Default:
+    /// false.
+    #[must_use]
+    pub fn with_frozen_backbone(mut self, frozen_backbone: bool) -> Self {
+        self.features.frozen = frozen_backbone;
+        self
+    }
+
     /// The configuration.
     pub fn config(&self) -> &DetectorConfig {
         self.features.config()

@@ -120,6 +120,8 @@ impl<T: DetectionFeatures + ?Sized> DetectionFeatures for Box<T> {
 /// ```
 pub struct ViTPyramid {
     pub(super) net: WindowedViT,
+    /// Whether nothing in the transformer trains.
+    pub(super) frozen: bool,
     pyramid: SimplePyramid,
     prior: Option<SpatialPrior>,
     config: DetectorConfig,
@@ -139,6 +141,7 @@ impl ViTPyramid {
         Ok(Self {
             prior: config.spatial_prior.map(prior).transpose()?,
             net: WindowedViT::new(&config.backbone(), vb.pp("net"))?,
+            frozen: false,
             pyramid: SimplePyramid::new(config.vit.embed_dim, config.channels, vb)?,
             config: config.clone(),
         })
@@ -173,6 +176,7 @@ impl ViTPyramid {
 
     fn last_map_of(&self, padded: &Tensor, mode: Mode) -> Result<Tensor> {
         let last = self.net.depth().saturating_sub(1);
+        let mode = if self.frozen { Mode::Eval } else { mode };
         let mut maps = self.net.maps(padded, &[last], mode)?;
         maps.pop().ok_or(Error::Maps { head: "pyramid", expected: 1, found: 0 })
     }

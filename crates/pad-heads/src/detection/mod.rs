@@ -8,6 +8,7 @@
 
 mod anchors;
 mod batch;
+mod box_head;
 pub mod boxes;
 pub mod coco;
 mod config;
@@ -29,6 +30,7 @@ mod rpn;
 mod samples;
 
 pub use batch::{Boxes, Detection, DetectionBatch, DetectionTargets, Target, rescaled};
+pub use box_head::RoiOutput;
 pub use config::{DetectionHeadsConfig, MaskConfig, RoiHeadsConfig, RpnConfig, Thresholds, TopN};
 pub use detector::{Detector, LossSamples};
 pub use detector_config::DetectorConfig;
@@ -39,7 +41,7 @@ pub use model::{DetectionModel, DetectionTask};
 pub use predict::{PredictedObject, PredictedObjects};
 pub use pretrained::pretrained;
 pub use report::DetectionReport;
-pub use roi_heads::{RoiHeads, RoiOutput, level_of};
+pub use roi_heads::{RoiHeads, level_of};
 pub use role::role_of;
 pub use rpn::{Proposals, Rpn, RpnOutput, RpnSamples};
 pub use samples::RoiSamples;

@@ -123,6 +123,10 @@ impl TaskNetwork for Detector {
         Detector::with_matmul_precision(self, precision)
     }
 
+    fn with_frozen_backbone(self, frozen_backbone: bool) -> Self {
+        Detector::with_frozen_backbone(self, frozen_backbone)
+    }
+
     fn validate(config: &DetectorConfig) -> Result<()> {
         config.validate()
     }

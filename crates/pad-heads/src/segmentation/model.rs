@@ -109,6 +109,10 @@ impl TaskNetwork for Segmentor {
         Segmentor::with_matmul_precision(self, precision)
     }
 
+    fn with_frozen_backbone(self, frozen_backbone: bool) -> Self {
+        Segmentor::with_frozen_backbone(self, frozen_backbone)
+    }
+
     fn validate(config: &SegmentorConfig) -> Result<()> {
         config.validate()
     }

@@ -66,6 +66,7 @@ enum Head {
 pub struct Segmentor {
     config: SegmentorConfig,
     backbone: Box<dyn FeatureExtractor>,
+    frozen_backbone: bool,
     pyramid: Option<Pyramid>,
     head: Head,
     auxiliary: Option<FcnHead>,
@@ -113,7 +114,8 @@ impl Segmentor {
             }
             None => None,
         };
-        Ok(Self { config: config.clone(), backbone, pyramid, head, auxiliary })
+        let config = config.clone();
+        Ok(Self { config, backbone, frozen_backbone: false, pyramid, head, auxiliary })
     }
 
     /// Shares the statistics of every batch norm among all processes of `group`, as
@@ -148,6 +150,13 @@ impl Segmentor {
         self
     }
 
+    /// Sets whether nothing in the backbone trains: then it runs as in evaluation in training, too,
+    /// without drop path and dropout, which would be noise that nothing learns from. Default: false.
+    #[must_use]
+    pub fn with_frozen_backbone(self, frozen_backbone: bool) -> Self {
+        Self { frozen_backbone, ..self }
+    }
+
     /// The configuration it was built from.
     pub fn config(&self) -> &SegmentorConfig {
         &self.config
@@ -166,7 +175,8 @@ impl Segmentor {
     /// # Errors
     /// Images that do not fit.
     pub fn maps(&self, images: &Tensor, mode: Mode) -> Result<Vec<Tensor>> {
-        let maps = self.backbone.maps(images, &self.config.blocks, mode)?;
+        let below = if self.frozen_backbone { Mode::Eval } else { mode };
+        let maps = self.backbone.maps(images, &self.config.blocks, below)?;
         match &self.pyramid {
             Some(pyramid) => pyramid.forward(&maps, mode),
             None => Ok(maps),

@@ -74,7 +74,7 @@ impl FromStr for Which {
 ///
 /// # Errors
 /// [`Error::NoCheckpoint`] with the names of those that exist; [`Error::Io`] or [`Error::Damaged`]
-/// for one that cannot be read.
+/// for one that cannot be read, the best one among them.
 ///
 /// ```
 /// use pad_train::checkpoint::{Which, open};
@@ -87,7 +87,10 @@ impl FromStr for Which {
 pub fn open(folder: &Path, which: Which) -> Result<TrainingCheckpoint> {
     let found = match which {
         Which::Latest => latest(folder)?,
-        Which::Best => best(folder)?,
+        Which::Best => match best_step(folder)? {
+            Some(step) => Some(open_best(folder, step)?),
+            None => None,
+        },
         Which::Step(step) => match numbered(folder)?.get(&step) {
             Some(path) => Some(TrainingCheckpoint::open(path)?),
             None => None,
@@ -145,11 +148,11 @@ pub(super) fn is_damage(error: &Error) -> bool {
     }
 }
 
-/// Returns the checkpoint that was marked as best in `folder`; `None` if none was, or if it was
-/// damaged and set aside.
+/// Returns the checkpoint that was marked as best in `folder`; `None` if none was. A best one that
+/// is damaged or missing is `None` too, with a warning that names the file: no other is the best.
 ///
 /// # Errors
-/// [`Error::Io`], [`Error::Damaged`] or [`Error::NewerFormat`] if one was marked but cannot be read.
+/// [`Error::Io`] or [`Error::NewerFormat`] if one was marked but cannot be read now.
 ///
 /// ```
 /// use pad_train::checkpoint::best;
@@ -157,17 +160,35 @@ pub(super) fn is_damage(error: &Error) -> bool {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn best(folder: &Path) -> Result<Option<TrainingCheckpoint>> {
-    match best_step(folder)? {
-        Some(step) => {
-            let path = folder.join(folder_name(step));
-            if !path.exists() {
-                tracing::warn!("the best checkpoint {} is missing", path.display());
-                return Ok(None);
-            }
-            TrainingCheckpoint::open(&path).map(Some)
+    let Some(step) = best_step(folder)? else { return Ok(None) };
+    match open_best(folder, step) {
+        Ok(checkpoint) => Ok(Some(checkpoint)),
+        Err(error) if is_damage(&error) => {
+            tracing::warn!("the best checkpoint is skipped: {error}");
+            Ok(None)
         }
-        None => Ok(None),
+        Err(error) => Err(error),
     }
+}
+
+/// Opens the checkpoint of `step`, which was marked as best.
+fn open_best(folder: &Path, step: usize) -> Result<TrainingCheckpoint> {
+    let path = folder.join(folder_name(step));
+    let gone = |path: PathBuf, what: &str| Err(Error::Damaged { path, what: what.into() });
+    match (path.exists(), aside(&path)) {
+        (true, _) => TrainingCheckpoint::open(&path),
+        (false, aside) if aside.exists() => {
+            gone(aside, "it was the best checkpoint, is damaged and was set aside")
+        }
+        (false, _) => gone(path, "it was the best checkpoint and is missing"),
+    }
+}
+
+/// The name of a checkpoint that was found damaged.
+pub(super) fn aside(checkpoint: &Path) -> PathBuf {
+    let mut aside = checkpoint.as_os_str().to_os_string();
+    aside.push(".damaged");
+    aside.into()
 }
 
 /// Returns the step of the best checkpoint: the newest state knows it. The file [`BEST`] is for

@@ -23,6 +23,8 @@ mod find;
 mod format;
 mod load;
 mod lock;
+#[cfg(test)]
+mod lost_best;
 mod save;
 mod tensors_file;
 #[cfg(test)]

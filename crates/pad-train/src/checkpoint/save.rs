@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
-    find::{best_step, is_damage, latest, numbered},
+    find::{aside, best_step, is_damage, latest, numbered},
     format::{
         AVERAGES, BEST, FORMAT, FileFacts, MODEL, OPTIMIZER, STATE, SavedState, folder_name,
         step_of,
@@ -173,16 +173,15 @@ impl Checkpoints {
     }
 
     /// Creates and locks the folder, removes what a crash left and sets damaged checkpoints aside;
-    /// fails if it holds a later checkpoint, or one of a newer format.
-    pub(crate) fn start(&self, step: usize) -> Result<FolderLock> {
+    /// fails if it holds a later checkpoint, or one of a newer format. Returns the step of the best
+    /// checkpoint too, if it is lost.
+    pub(crate) fn start(&self, step: usize) -> Result<(FolderLock, Option<usize>)> {
         create_folder(&self.folder).map_err(Error::io(&self.folder))?;
         let lock = FolderLock::acquire(&self.folder)?;
         self.remove_partial();
         remove_temporary(&self.folder);
         self.set_damaged_aside()?;
-        if let Some(best) = best_step(&self.folder)? {
-            self.point_to_best(best)?;
-        }
+        let lost = self.check_best()?;
         let later = latest(&self.folder)?.filter(|found| found.trainer_state().step > step);
         match later {
             Some(newest) => Err(Error::FolderInUse {
@@ -190,7 +189,30 @@ impl Checkpoints {
                 step,
                 newest: newest.path().to_path_buf(),
             }),
-            None => Ok(lock),
+            None => Ok((lock, lost)),
+        }
+    }
+
+    /// Checks that the best checkpoint is there, for whose loss nothing else would stop a run.
+    /// Returns its step if it is not.
+    fn check_best(&self) -> Result<Option<usize>> {
+        let Some(step) = best_step(&self.folder)? else { return Ok(None) };
+        let path = self.folder.join(folder_name(step));
+        if path.is_dir() {
+            self.point_to_best(step)?;
+            return Ok(None);
+        }
+        tracing::warn!(
+            "{} was the best checkpoint and is lost: the best is chosen among those that follow",
+            path.display()
+        );
+        // It names nothing, or would name a checkpoint that a run from the start writes later.
+        let pointer = self.folder.join(BEST);
+        match fs::remove_file(&pointer) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(Error::io(&pointer)(error))
+            }
+            _ => Ok(Some(step)),
         }
     }
 
@@ -203,9 +225,7 @@ impl Checkpoints {
                 Err(error) => return Err(error),
                 Ok(_) => continue,
             };
-            let mut aside = path.clone().into_os_string();
-            aside.push(".damaged");
-            let aside = PathBuf::from(aside);
+            let aside = aside(&path);
             if aside.exists() {
                 remove_folder(&aside).map_err(Error::io(&aside))?;
             }

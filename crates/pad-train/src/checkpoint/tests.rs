@@ -9,9 +9,9 @@ use serde_json::json;
 use super::{format::*, *};
 use crate::{AdamW, AdamWConfig, Gradients, Parameter, Result, TrainerConfig, TrainerState};
 
-struct Run {
+pub(super) struct Run {
     folder: tempfile::TempDir,
-    checkpoints: Checkpoints,
+    pub(super) checkpoints: Checkpoints,
     optimizer: AdamW,
 }
 
@@ -33,7 +33,7 @@ fn metadata(digest: &str) -> BTreeMap<String, String> {
 }
 
 impl Run {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config = CheckpointConfig { keep: 2, ..Default::default() };
         let checkpoints = Checkpoints::new(folder.path().join("run"), config).unwrap();
@@ -50,13 +50,13 @@ impl Run {
         self.optimizer.step(&gradients, 0.1, 0).unwrap();
     }
 
-    fn save(&self, step: usize) -> PathBuf {
+    pub(super) fn save(&self, step: usize) -> PathBuf {
         let state = TrainerState { step, batches_per_epoch: 10, ..TrainerState::new(&config()) };
         let hooks = [("counter".to_string(), json!({"sum": 0.1 + 0.2}))].into();
         self.checkpoints.save(&self.optimizer, &state, &hooks).unwrap()
     }
 
-    fn names(&self) -> Vec<String> {
+    pub(super) fn names(&self) -> Vec<String> {
         let entries = fs::read_dir(self.checkpoints.folder()).unwrap();
         let mut names: Vec<_> =
             entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
@@ -73,7 +73,7 @@ fn values(tensor: &Tensor) -> Vec<f32> {
     tensor.flatten_all().unwrap().to_dtype(DType::F32).unwrap().to_vec1().unwrap()
 }
 
-fn message<T: std::fmt::Debug>(result: Result<T>) -> String {
+pub(super) fn message<T: std::fmt::Debug>(result: Result<T>) -> String {
     result.unwrap_err().to_string()
 }
 

@@ -8,13 +8,19 @@ use crate::{
     state::regrouped,
 };
 
+/// A run before its first update.
+pub(super) struct Started {
+    /// The number of its last step.
+    pub(super) last_step: usize,
+    /// The step of the best checkpoint, if it is lost. The first process knows.
+    pub(super) lost_best: Option<usize>,
+    /// The folder of checkpoints is this run's until it ends.
+    pub(super) _lock: Option<FolderLock>,
+}
+
 impl<O: Optimizer> Trainer<'_, O> {
-    /// Checks settings against data and checkpoints, and returns the number of the last step and the
-    /// lock of the folder of checkpoints.
-    pub(super) fn start(
-        &mut self,
-        batches_per_epoch: usize,
-    ) -> Result<(usize, Option<FolderLock>)> {
+    /// Checks settings against data and checkpoints.
+    pub(super) fn start(&mut self, batches_per_epoch: usize) -> Result<Started> {
         let now = TrainerState { batches_per_epoch, ..self.state.clone() };
         if let Some(checkpoint) = self.last_checkpoint.as_deref() {
             resumable(checkpoint, self.state.differences(&now))?;
@@ -51,15 +57,18 @@ impl<O: Optimizer> Trainer<'_, O> {
             let buffers = self.optimizer.parameters().iter().any(|p| !p.trainable);
             tracing::warn!("{}", regrouped([before, processes], self.config.accumulate, buffers));
         }
-        let lock = match self.checkpoints.as_ref().filter(|_| self.group.rank() == 0) {
-            Some(checkpoints) => Some(checkpoints.start(self.state.step)?),
-            None => None,
+        let (lock, lost_best) = match self.checkpoints.as_ref().filter(|_| self.group.rank() == 0) {
+            Some(checkpoints) => {
+                let (lock, lost_best) = checkpoints.start(self.state.step)?;
+                (Some(lock), lost_best)
+            }
+            None => (None, None),
         };
         // A finished run left the averages in the model; what trains are the weights.
         if self.ema.as_ref().is_some_and(Ema::in_place) {
             self.swap_averages()?;
         }
-        Ok((last_step, lock))
+        Ok(Started { last_step, lost_best, _lock: lock })
     }
 
     /// Checks that all processes are about to do the same with the same values.

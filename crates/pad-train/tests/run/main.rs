@@ -1,6 +1,7 @@
 //! Whole runs of the trainer on a small regression.
 
 mod any_task;
+mod best;
 mod ema;
 mod group;
 mod late;

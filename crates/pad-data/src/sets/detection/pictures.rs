@@ -3,15 +3,15 @@
 
 use std::{
     borrow::Cow,
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     path::{Path, PathBuf},
 };
 
 use percent_encoding::percent_decode_str;
 
 use crate::sets::{
-    folder::{is_image, list},
     splits::is_part,
+    walk::{Again, Unreadable, Walk, is_image},
 };
 
 /// Number of names that decide between folders.
@@ -125,24 +125,19 @@ impl Listing {
     /// The images below `folder`; folders that cannot be read have none.
     fn of(folder: &Path) -> Self {
         let mut listing = Self::default();
-        let mut open = vec![(folder.to_path_buf(), String::new())];
-        // A link to a folder above would otherwise never end.
-        let mut seen = BTreeSet::new();
-        while let Some((folder, below)) = open.pop() {
-            if !folder.canonicalize().is_ok_and(|real| seen.insert(real)) {
-                continue;
-            }
-            for entry in list(&folder).unwrap_or_default() {
-                let relative = format!("{below}{}", entry.name);
-                let is_folder = entry.path.is_dir();
-                if is_folder {
-                    open.push((entry.path, format!("{relative}/")));
-                } else if !is_folder && is_image(&entry.name) {
-                    if !below.split('/').any(is_part) {
+        let mut walk = Walk::new(Again::Skip, Unreadable::Skip);
+        walk.start(folder, "", ());
+        while let Ok(Some((folder, entries))) = walk.next() {
+            for entry in entries {
+                if entry.path.is_dir() {
+                    walk.enter(&folder, entry, ());
+                } else if is_image(&entry.name) {
+                    let relative = folder.relative(&entry).to_lowercase();
+                    if !folder.relative.split('/').any(is_part) {
                         let name = entry.name.to_lowercase();
                         listing.names.entry(name).or_default().push(entry.path.clone());
                     }
-                    listing.paths.entry(relative.to_lowercase()).or_default().push(entry.path);
+                    listing.paths.entry(relative).or_default().push(entry.path);
                 }
             }
         }

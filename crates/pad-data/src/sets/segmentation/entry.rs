@@ -12,10 +12,10 @@ use crate::{
     Error, Result,
     sets::{
         faults::Faults,
-        folder::{is_image, list as entries_of},
         natural,
         splits::place_of,
         text::{SET_BYTES, read_text},
+        walk::{Again, Unreadable, Walk, is_image},
     },
 };
 
@@ -254,19 +254,15 @@ fn stem(name: &str) -> &str {
 /// The image files below a folder, by their path in it without the extension.
 fn by_stem(folder: &Path) -> Result<Files> {
     let mut files = Files::new();
-    let mut open = vec![(folder.to_path_buf(), String::new())];
-    // A link to a folder above would otherwise never end.
-    let mut seen = BTreeSet::new();
-    while let Some((folder, below)) = open.pop() {
-        if !folder.canonicalize().is_ok_and(|real| seen.insert(real)) {
-            continue;
-        }
-        for entry in entries_of(&folder)? {
-            let name = format!("{below}{}", entry.name);
-            if is_image(&entry.name) {
+    let mut walk = Walk::new(Again::Skip, Unreadable::Refuse);
+    walk.start(folder, "", ());
+    while let Some((folder, entries)) = walk.next()? {
+        for entry in entries {
+            if entry.path.is_dir() {
+                walk.enter(&folder, entry, ());
+            } else if is_image(&entry.name) {
+                let name = folder.relative(&entry);
                 files.entry(stem(&name).to_string()).or_default().push(entry.path);
-            } else if entry.path.is_dir() {
-                open.push((entry.path, format!("{name}/")));
             }
         }
     }

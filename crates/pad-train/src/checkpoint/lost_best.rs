@@ -1,0 +1,105 @@
+//! A best checkpoint that is damaged or gone: named, set aside, and not forgotten in silence.
+
+use std::{fs, path::Path};
+
+use super::{
+    format::{BEST, MODEL, OPTIMIZER, STATE, folder_name},
+    tests::{Run, message},
+    *,
+};
+
+fn flip(file: &Path) {
+    let mut bytes = fs::read(file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(file, bytes).unwrap();
+}
+
+/// What may happen to a checkpoint, and the file that is named then.
+const DAMAGES: [(&str, fn(&Path), &str); 7] = [
+    ("a flipped bit of the model", |checkpoint| flip(&checkpoint.join(MODEL)), MODEL),
+    ("a flipped bit of the moments", |checkpoint| flip(&checkpoint.join(OPTIMIZER)), OPTIMIZER),
+    ("a flipped bit of the state", |checkpoint| flip(&checkpoint.join(STATE)), STATE),
+    (
+        "a shorter model",
+        |checkpoint| {
+            let file = checkpoint.join(MODEL);
+            let bytes = fs::read(&file).unwrap();
+            fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
+        },
+        MODEL,
+    ),
+    ("no model", |checkpoint| fs::remove_file(checkpoint.join(MODEL)).unwrap(), MODEL),
+    ("no state", |checkpoint| fs::remove_file(checkpoint.join(STATE)).unwrap(), STATE),
+    ("no folder", |checkpoint| fs::remove_dir_all(checkpoint).unwrap(), ""),
+];
+
+#[test]
+fn a_damaged_best_checkpoint_is_named_set_aside_and_replaced() {
+    for (what, damage, file) in DAMAGES {
+        let run = Run::new();
+        let folder = run.checkpoints.folder();
+        let path = |step| folder.join(folder_name(step));
+        let step = |found: Option<TrainingCheckpoint>| found.map(|it| it.trainer_state().step);
+        for step in 1..=3 {
+            run.save(step);
+        }
+        run.checkpoints.mark_best(&path(2)).unwrap();
+        assert_eq!(step(best(folder).unwrap()), Some(2));
+        damage(&path(2));
+
+        // Who only reads goes on with another, or learns which file it is; nothing is renamed.
+        let names = run.names();
+        assert_eq!(step(best(folder).unwrap()), None, "{what}");
+        assert_eq!(step(latest(folder).unwrap()), Some(3), "{what}");
+        let refused = message(open(folder, Which::Best));
+        let named = if file.is_empty() { path(2) } else { path(2).join(file) };
+        assert!(refused.starts_with(&format!("{}: ", named.display())), "{what}: {refused}");
+        assert_eq!(run.names(), names, "{what}");
+
+        // A run sets it aside and knows that it was the best, as often as it is resumed.
+        for _ in 0..2 {
+            let (lock, lost) = run.checkpoints.start(3).unwrap();
+            drop(lock);
+            assert_eq!(lost, Some(2), "{what}");
+            let mut left = vec![".lock", "checkpoint-00000001", "checkpoint-00000003"];
+            if path(2).with_extension("damaged").exists() {
+                left.insert(2, "checkpoint-00000002.damaged");
+            }
+            assert_eq!(run.names(), left, "{what}");
+        }
+        let refused = message(open(folder, Which::Best));
+        let expected = match file.is_empty() {
+            true => "checkpoint-00000002: it was the best checkpoint and is missing",
+            false => {
+                "checkpoint-00000002.damaged: it was the best checkpoint, is damaged and was set aside"
+            }
+        };
+        assert!(refused.ends_with(expected), "{what}: {refused}");
+
+        // Another becomes the best.
+        run.save(4);
+        assert_eq!(step(best(folder).unwrap()), None, "{what}");
+        run.checkpoints.mark_best(&path(4)).unwrap();
+        assert_eq!(step(best(folder).unwrap()), Some(4), "{what}");
+        assert_eq!(run.checkpoints.start(4).unwrap().1, None, "{what}");
+        assert_eq!(fs::read_to_string(folder.join(BEST)).unwrap(), "checkpoint-00000004\n");
+    }
+}
+
+/// Where no sound checkpoint is left, the file `best` alone remembers the best one: a run from the
+/// start must not take its own checkpoint of the same step for it.
+#[test]
+fn a_name_of_a_lost_checkpoint_is_not_given_to_another() {
+    let run = Run::new();
+    let folder = run.checkpoints.folder();
+    let path = run.save(2);
+    run.checkpoints.mark_best(&path).unwrap();
+    flip(&path.join(MODEL));
+    flip(&path.join(STATE));
+    assert_eq!(run.checkpoints.start(0).unwrap().1, Some(2));
+    run.save(1);
+    run.save(2);
+    assert!(best(folder).unwrap().is_none());
+    assert!(!folder.join(BEST).exists());
+}
