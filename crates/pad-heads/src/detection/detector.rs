@@ -67,6 +67,7 @@ pub struct LossSamples {
 ///     .with_roles(role_of)
 ///     .with_trained(|role| role == Role::Head); // the backbone is frozen
 /// let detector = store.build(|vb| Detector::new(&config, vb))?
+///     .with_frozen_backbone(true) // no drop path in it
 ///     .with_checkpointing(false)
 ///     .with_matmul_precision(MatmulPrecision::F32);
 ///

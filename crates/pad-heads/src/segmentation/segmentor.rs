@@ -37,6 +37,7 @@ enum Head {
 /// let config = SegmentorConfig::on_backbone(vit, BackboneForm::Plain, head, 3);
 /// let store = ParamStore::scratch(&Device::Cpu, Key::new(0));
 /// let mut segmentor = store.build(|vb| Segmentor::new(&config, vb))?
+///     .with_frozen_backbone(false) // true: it runs as in evaluation in training, too
 ///     .with_checkpointing(false)
 ///     .with_matmul_precision(MatmulPrecision::F32);
 /// segmentor.synchronize(&(Arc::new(SingleProcess) as _)); // batch norms over several processes
