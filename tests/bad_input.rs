@@ -413,5 +413,5 @@ fn runs_are_used_from_anywhere() {
     resume.args(["--resume", "new/runs/w", "--max-steps", "4"]).current_dir(root.path());
     let said = stderr(&success(resume));
     assert!(said.contains("w.safetensors is not there: "), "{said}");
-    assert!(said.contains("the weights are "), "{said}");
+    assert!(said.contains("`weights` is ") && said.contains(" at the start of the run"), "{said}");
 }

@@ -49,7 +49,11 @@ fn weights(config: &ViTConfig) -> Checkpoint {
         };
         (name, tensor)
     });
-    Checkpoint::from_tensors("vit.safetensors", tensors.collect())
+    let mut file = Checkpoint::from_tensors("vit.safetensors", tensors.collect());
+    // A fixed table is no parameter of the store, and a detector starts from a file's.
+    let patches = (SIDE / config.patch_size).pow(2);
+    file.insert("pos_embed", numbers(&[1, 1 + patches, config.embed_dim], DType::F32, 7));
+    file
 }
 
 fn start(trained: Trained) -> Start {
