@@ -4,6 +4,7 @@
 # four in one; chosen ones fall between two of its file operations, spread evenly over all of them.
 #   scripts/kills.sh [RANDOM [CHOSEN [SEED]]]      numbers of kills over the three trainers: 200, 60
 #   PAD=FILE scripts/kills.sh ..                   a program that was built with pad-ops/fault-injection
+#   TRAINERS="detect" scripts/kills.sh ..          of these alone: a third of the kills each
 set -euo pipefail
 cd "$(dirname "$0")/.."
 random=${1:-200} chosen=${2:-60} seed=${3:-$$}
@@ -48,7 +49,8 @@ finish() {
 # left RUN: sums of what a run leaves, without times and speeds.
 left() (
     cd "$1"
-    ls -A . checkpoints | grep -vE '^summary-|\.old$'
+    # A run that was killed before its first checkpoint begins anew, beside the log of its beginning.
+    ls -A . checkpoints | grep -vE '^summary-|\.old(-[0-9]+)?$'
     sha256sum ./*.safetensors checkpoints/best checkpoints/*/*.safetensors
     grep -E '"(best_step|steps)"' summary.json
     sed -E 's/,"train\/(images_per_s|seconds)":[^,}]*//g' log.jsonl
@@ -89,6 +91,7 @@ operations() {
 for number in 0 1 2; do
     trainers=(pretrain segment detect)
     trainer=${trainers[$number]}
+    [[ " ${TRAINERS:-${trainers[*]}} " == *" $trainer "* ]] || continue
     duration "$trainer" "$folder/$trainer" >/dev/null # and once more, with files in the system's cache
     run=$folder/run
     length=$(duration "$trainer" "$run")
