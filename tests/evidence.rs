@@ -65,6 +65,9 @@ fn every_row_is_pre_trained_and_judged_with_every_seed() {
     ] {
         assert!(lora.contains(part), "{part}: {lora}");
     }
+    // Gates are frozen by tenths of the run.
+    let late = line(&whole, "shipped/pad-gate-late/0/pretrain");
+    assert!(late.contains("--gate-frozen=0.9") && late.contains("--eval-steps 1"), "{late}");
     let scratch = line(&whole, "shipped/scratch/0/pretrain");
     assert!(scratch.contains("--weights none --model pico --paradigm scratch"), "{scratch}");
     let frozen = line(&whole, "shipped/frozen/2/finetune-10");

@@ -9,7 +9,7 @@ use super::{
     Result,
     cell::{Cell, Work},
     judge::Judge,
-    plan::Plan,
+    plan::{EVALUATIONS, Plan},
     run::Program,
 };
 
@@ -99,7 +99,7 @@ fn short(cell: &Cell, place: &Path) -> Vec<String> {
     let mut words = cell.command.iter();
     while let Some(word) = words.next() {
         match word.as_str() {
-            "--max-steps" | "--out" | "--json" | "--val-images" | "--held-out-max" => {
+            "--max-steps" | "--out" | "--json" | "--val-images" => {
                 words.next();
             }
             _ => arguments.push(word.clone()),
@@ -108,9 +108,7 @@ fn short(cell: &Cell, place: &Path) -> Vec<String> {
     arguments.extend(["--max-steps".into(), UPDATES.to_string()]);
     let place = place.display().to_string();
     match cell.work {
-        Work::Pretrain => {
-            arguments.extend(["--held-out-max".into(), "8".into(), "--out".into(), place])
-        }
+        Work::Pretrain => arguments.extend(["--out".into(), place]),
         Work::Judge(judge) if judge.is_run() => {
             arguments.extend(["--val-images".into(), "4".into(), "--out".into(), place]);
         }
@@ -139,14 +137,17 @@ fn foretold(cell: &Cell, place: &Path) -> Result<Option<f64>> {
     // The first update allocates what the others use.
     let Some(each) = each.iter().skip(1).copied().reduce(f64::min) else { return Ok(None) };
     let summary = json("summary.json")?;
-    // Once before, once behind the updates, and once more for the result.
+    let evaluations = summary["seconds"].as_f64().unwrap_or_default() - UPDATES as f64 * each;
     let evaluation = match cell.work {
+        // Once before, once behind the updates, and once more for the result.
         Work::Judge(Judge::Detect) => {
             let images = flag(cell, "--val-images").or(flag(cell, "--val-scenes")).unwrap_or(290.0);
             let image = summary["val"]["speed"]["median_ms"].as_f64().unwrap_or_default() / 1000.0;
             3.0 * images * image
         }
-        _ => summary["seconds"].as_f64().unwrap_or_default() - UPDATES as f64 * each,
+        // The short run was evaluated before and behind its updates.
+        Work::Pretrain => evaluations / 2.0 * (1 + EVALUATIONS) as f64,
+        _ => evaluations,
     };
     Ok(Some(each * steps + evaluation.max(0.0)))
 }

@@ -19,6 +19,9 @@ use super::{
     row::{Pretraining, Row},
 };
 
+/// Evaluations of a pre-training run.
+pub(crate) const EVALUATIONS: usize = 10;
+
 /// What is run, in order: with the first seed everything, then with the next one.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
@@ -92,6 +95,8 @@ impl Plan {
         line.flag("--batch-size", budget.pretrain_batch);
         line.flag("--max-steps", steps);
         line.flag("--warmup-steps", steps / 10);
+        // Gates thaw after an epoch of the trainer, which is the time between two evaluations.
+        line.flag("--eval-steps", (steps / EVALUATIONS).max(1));
         line.flag("--seed", seed);
         line.flag("--out", text(&folder));
         let kind = if run.is_random { "random" } else { run.paradigm };
