@@ -361,7 +361,9 @@ fn plots_of_odd_numbers() {
     Elements::of(&svg);
 }
 
+/// The command and this file: `cargo test -p pad-ir-cli --test evidence -- --ignored`.
 #[test]
+#[ignore = "trains and evaluates for a minute"]
 fn a_small_comparison_runs_as_a_whole() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out");

@@ -82,7 +82,7 @@ impl Times {
         let open: Vec<&Cell> = plan.cells.iter().filter(|cell| !cell.has_ended()).collect();
         let known: Vec<f64> = open.iter().filter_map(|cell| self.of(cell)).collect();
         let unknown = open.len() - known.len();
-        let mut text = format!("{} cells left", open.len());
+        let mut text = counted(open.len(), "cell") + " left";
         if !known.is_empty() {
             text += &format!(", about {}", duration(known.iter().sum()));
         }
@@ -156,6 +156,11 @@ fn foretold(cell: &Cell, place: &Path) -> Result<Option<f64>> {
 fn flag(cell: &Cell, name: &str) -> Option<f64> {
     let at = cell.command.iter().position(|word| word == name)?;
     cell.command.get(at + 1)?.parse().ok()
+}
+
+/// A number with a word in its right form.
+pub(crate) fn counted(number: usize, word: &str) -> String {
+    format!("{number} {word}{}", if number == 1 { "" } else { "s" })
 }
 
 /// A time in words.

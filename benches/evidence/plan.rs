@@ -16,6 +16,7 @@ use super::{
     data::Sets,
     flags::Flags,
     judge::Judge,
+    measure::counted,
     row::{Pretraining, Row},
 };
 
@@ -206,14 +207,15 @@ impl Plan {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (rows, judges, seeds) = (self.rows.len(), self.judges.len(), self.seeds.len());
         let ended = self.cells.iter().filter(|cell| cell.has_ended()).count();
-        write!(
-            f,
-            "{} cells: {} backbones, {rows} rows, {judges} judges, {seeds} seeds; {ended} have ended",
-            self.cells.len(),
-            self.backbones.len(),
-        )
+        let parts = [
+            counted(self.backbones.len(), "backbone"),
+            counted(self.rows.len(), "row"),
+            counted(self.judges.len(), "judge"),
+            counted(self.seeds.len(), "seed"),
+        ];
+        let cells = counted(self.cells.len(), "cell");
+        write!(f, "{cells} of {}; {ended} of them ended before", parts.join(", "))
     }
 }
 
