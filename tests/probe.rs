@@ -88,3 +88,62 @@ fn every_objective_trains_and_its_encoder_is_probed() {
         assert!(!out.exists());
     }
 }
+
+#[test]
+fn an_encoder_is_fine_tuned_on_a_share_of_the_labels() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |threads: usize, flags: &[&str]| {
+        let json = folder.path().join(format!("{threads}-{}.json", flags.join("")));
+        let mut probe = programs::program("probe");
+        probe.args(["--method=finetune", "--scenes=168", "--image-size=64", "--batch-size=16"]);
+        probe.arg(format!("--threads={threads}")).arg(format!("--workers={threads}"));
+        let output = probe.args(flags).arg("--json").arg(&json).output().unwrap();
+        assert!(output.status.success(), "{flags:?}: {}", said(&output));
+        let text = std::fs::read_to_string(&json).unwrap();
+        let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+        (report, said(&output))
+    };
+    // Seven kinds of scenes: chance is 14%.
+    let long = ["--max-steps=60", "--lr=1e-3"];
+    let (report, printed) = run(2, &long);
+    let tuned = &report["finetune"];
+    assert!(tuned["accuracy"].as_f64().unwrap() > 0.4, "{report}");
+    assert_eq!((&tuned["steps"], &tuned["parts"]), (&60.into(), &"everything".into()));
+    assert_eq!((&report["train_images"], &report["test_images"]), (&126.into(), &42.into()));
+    assert!(report["peak_mib"].as_u64() > Some(0) && printed.contains("fine-tuned: accuracy"));
+    // A tenth of the labels: 2 of 18 images of each class, in one batch, and the same bits for any
+    // number of threads.
+    let few = ["--label-share=0.1", "--max-steps=6"];
+    let results = |threads| {
+        let (mut report, _) = run(threads, &few);
+        assert_eq!(report["train_images"], 14, "{report}");
+        assert_eq!(report["finetune"]["batch_size"], 14);
+        for name in ["seconds", "peak_mib"] {
+            report[name] = serde_json::Value::Null;
+            report["finetune"][name] = serde_json::Value::Null;
+        }
+        report
+    };
+    assert_eq!(results(1), results(2));
+    // The head alone: 7 x 160 weights and 7 biases.
+    let (heads, _) = run(1, &["--trained=heads", "--max-steps=2"]);
+    assert_eq!(heads["finetune"]["trained"], 7 * 161);
+
+    let refused: [(&[&str], &str); 5] = [
+        (&["--epochs=3"], "--epochs without --method finetune"),
+        (&["--label-share=0"], "expected a number above 0, up to 1"),
+        (&["--method=finetune", "--epochs=1", "--max-steps=1"], "cannot be used with"),
+        (
+            &["--method=finetune", "--trained=adapters-and-heads", "--scenes=28"],
+            "asset: the weights have no adapters, expected some with --trained adapters-and-heads",
+        ),
+        (
+            &["--method=finetune", "--warmup=1"],
+            "fine-tuning: `warmup` is 1, expected 0 or more, below 1",
+        ),
+    ];
+    for (flags, want) in refused {
+        let output = programs::program("probe").args(flags).output().unwrap();
+        assert!(!output.status.success() && said(&output).contains(want), "{}", said(&output));
+    }
+}

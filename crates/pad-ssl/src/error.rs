@@ -82,6 +82,9 @@ pub enum Error {
     /// An error of an operator.
     #[error(transparent)]
     Ops(#[from] pad_ops::Error),
+    /// An error of a training run.
+    #[error(transparent)]
+    Train(#[from] pad_train::Error),
     /// An error of images or data sets.
     #[error(transparent)]
     Data(#[from] pad_data::Error),

@@ -96,14 +96,41 @@ pub struct OpenedEncoder {
 /// A file that cannot be read or does not say which model it holds; an adapter of another backbone;
 /// a report of missing, unexpected and misshapen tensors.
 pub fn open_encoder(source: &str, options: &OpenOptions) -> Result<OpenedEncoder> {
+    let Prepared { config, checkpoint, pool_head, input_stats, notes, device } =
+        prepare(source, options)?;
+    let store = ParamStore::from_checkpoint(checkpoint, &device, Key::new(0))
+        .with_unused(|role: Role| role.is_decoder());
+    let vit = store.build(|vb| ViT::new(&config, vb))?;
+    Ok(OpenedEncoder { vit, store, pool_head, input_stats, notes })
+}
+
+/// What an encoder is built from.
+pub(crate) struct Prepared {
+    /// Its configuration, with the adapters that the file has.
+    pub(crate) config: ViTConfig,
+    /// Its weights, fitted to the configuration.
+    pub(crate) checkpoint: Checkpoint,
+    /// The layers of the file that pool its tokens.
+    pub(crate) pool_head: Option<PoolHead>,
+    /// Statistics of the images that the weights were trained on.
+    pub(crate) input_stats: Option<Normalize>,
+    /// Lines for the log.
+    pub(crate) notes: Vec<String>,
+    /// Where the weights go.
+    pub(crate) device: Device,
+}
+
+/// Opens a file and fits its weights to the wanted configuration.
+pub(crate) fn prepare(source: &str, options: &OpenOptions) -> Result<Prepared> {
     let backbone = options.backbone(source)?;
     let config = options.encoder(&backbone)?;
     let has = backbone.has_adapters();
     let (adapter, lora) = (config.adapter.filter(|_| has), config.lora.filter(|_| has));
     let config = ViTConfig { adapter, lora, ..config };
+    let device = options.device();
     let (input_stats, mut notes) = described(&backbone);
     // An encoder is of use without them.
-    let pool_head = backbone.pool_head(&options.device()).unwrap_or_else(|error| {
+    let pool_head = backbone.pool_head(&device).unwrap_or_else(|error| {
         notes.push(format!("pooling left out: {error}"));
         None
     });
@@ -111,10 +138,7 @@ pub fn open_encoder(source: &str, options: &OpenOptions) -> Result<OpenedEncoder
     // CLIP's projection to the space of its texts is not part of the encoder.
     checkpoint.remove("proj");
     notes.extend(checkpoint.fit(&config)?);
-    let store = ParamStore::from_checkpoint(checkpoint, &options.device(), Key::new(0))
-        .with_unused(|role: Role| role.is_decoder());
-    let vit = store.build(|vb| ViT::new(&config, vb))?;
-    Ok(OpenedEncoder { vit, store, pool_head, input_stats, notes })
+    Ok(Prepared { config, checkpoint, pool_head, input_stats, notes, device })
 }
 
 /// An opened autoencoder.

@@ -8,7 +8,11 @@ use pad::{
     ImageSize, Scale,
     checkpoint::BackboneOptions,
     heads::{detection::DetectionModel, segmentation::SegmentationModel},
-    ssl::{Mae, OpenOptions, OpenedEncoder, OpenedMae, open_encoder},
+    params::Plan,
+    ssl::{
+        Mae, OpenOptions, OpenedEncoder, OpenedMae, open_encoder,
+        probe::{Classifier, ClassifierConfig, OpenedClassifier},
+    },
     vit::ViTConfig,
 };
 
@@ -63,6 +67,21 @@ impl Weights {
     pub fn encoder(&self, image_size: ImageSize, device: &Device) -> Result<OpenedEncoder> {
         let opened = open_encoder(&self.weights, &self.options(Some(image_size), device)?);
         let opened = opened.map_err(in_flags)?;
+        self.log(&opened.notes);
+        Ok(opened)
+    }
+
+    /// Opens the encoder, adapters included, for images of `image_size`, with a new head on it;
+    /// `plan` says what will train.
+    pub fn classifier(
+        &self,
+        image_size: ImageSize,
+        device: &Device,
+        head: &ClassifierConfig,
+        plan: impl FnOnce(&ViTConfig) -> Plan,
+    ) -> Result<OpenedClassifier> {
+        let options = self.options(Some(image_size), device)?;
+        let opened = Classifier::open(&self.weights, &options, head, plan).map_err(in_flags)?;
         self.log(&opened.notes);
         Ok(opened)
     }

@@ -21,7 +21,23 @@ impl Scores {
     /// [`Error::Probe`](crate::Error::Probe) unless there is one prediction per image, each below
     /// the number of classes.
     pub fn new(predicted: &[usize], val: &FeatureSet) -> Result<Self> {
-        let (labels, classes) = (val.labels(), val.classes());
+        Self::of_labels(predicted, val.labels(), val.classes())
+    }
+
+    /// Compares predicted classes with the true ones, `labels`, of `classes` classes.
+    ///
+    /// ```
+    /// use pad_ssl::probe::Scores;
+    /// let scores = Scores::of_labels(&[0, 1, 1, 1], &[0, 1, 1, 0], 2)?;
+    /// assert_eq!((scores.accuracy(), scores.balanced_accuracy()), (0.75, 0.75));
+    /// assert_eq!(scores.confusion(), [[1, 1], [0, 2]]);
+    /// # Ok::<(), pad_ssl::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Probe`](crate::Error::Probe) unless there is one prediction per label, and all are
+    /// below the number of classes.
+    pub fn of_labels(predicted: &[usize], labels: &[usize], classes: usize) -> Result<Self> {
         if predicted.len() != labels.len() {
             let found = predicted.len();
             return Err(fault(format!("{found} predictions, expected {}", labels.len())));
@@ -31,7 +47,9 @@ impl Scores {
             if class >= classes {
                 return Err(fault(format!("predicted class {class}, expected below {classes}")));
             }
-            confusion[label][class] += 1;
+            let row = confusion.get_mut(label);
+            row.ok_or_else(|| fault(format!("label {label}, expected below {classes}")))?[class] +=
+                1;
         }
         Ok(Self { confusion })
     }

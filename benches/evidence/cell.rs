@@ -1,0 +1,125 @@
+//! A cell of the comparison: one run of `pad`, and where its result is.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, bail};
+use serde_json::Value;
+
+use super::{
+    Result,
+    judge::{Judge, Metric},
+};
+
+/// What a cell does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Work {
+    /// Searches regions of interest of the mix.
+    Regions,
+    /// Pre-trains.
+    Pretrain,
+    /// Judges.
+    Judge(Judge),
+}
+
+/// A run of `pad` and its result.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Cell {
+    /// `BACKBONE/WEIGHTS/SEED/WORK`.
+    pub(crate) id: String,
+    pub(crate) work: Work,
+    /// The cell that must have ended before.
+    pub(crate) needs: Option<String>,
+    /// The arguments of `pad`, without those that only say where it runs.
+    pub(crate) command: Vec<String>,
+    /// The run folder, for a training run.
+    pub(crate) run: Option<PathBuf>,
+    /// The file that is there once the cell has ended.
+    pub(crate) result: PathBuf,
+    /// The kind of run, among which time is foretold from one to another.
+    pub(crate) shape: String,
+    /// Updates of the run.
+    pub(crate) steps: usize,
+}
+
+impl Cell {
+    /// Whether it has ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.result.is_file()
+    }
+
+    /// Its log.
+    pub(crate) fn log(&self) -> PathBuf {
+        self.beside("log")
+    }
+
+    fn beside(&self, extension: &str) -> PathBuf {
+        self.run.as_deref().unwrap_or(&self.result).with_extension(extension)
+    }
+
+    /// Checks that what is in its place was made by this command, and writes the command down if nothing is.
+    pub(crate) fn claim(&self) -> Result<()> {
+        let path = self.beside("command");
+        let command = format!("pad {}\n", self.command.join(" "));
+        match fs::read_to_string(&path) {
+            Ok(found) if found == command => return Ok(()),
+            Ok(found) => bail!(
+                "{}: made by `{}`, expected `{}`: choose another --out",
+                path.display(),
+                found.trim(),
+                command.trim()
+            ),
+            Err(_) => {}
+        }
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+        }
+        fs::write(&path, command).with_context(|| path.display().to_string())
+    }
+
+    /// Whether its run has begun and not ended.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.run.as_ref().is_some_and(|run| run.join("config.toml").is_file())
+    }
+
+    /// The arguments that start it, or continue it.
+    pub(crate) fn arguments(&self) -> Vec<String> {
+        match (&self.run, self.has_begun()) {
+            (Some(run), true) => {
+                let program = self.command.iter().take_while(|word| !word.starts_with('-'));
+                let mut arguments: Vec<String> = program.cloned().collect();
+                arguments.extend(["--resume".into(), text(run), "--resume-anyway".into()]);
+                arguments
+            }
+            _ => self.command.clone(),
+        }
+    }
+
+    /// Its numbers.
+    pub(crate) fn numbers(&self, report: &Value) -> Vec<(Metric, f64)> {
+        match self.work {
+            Work::Regions => Vec::new(),
+            Work::Pretrain => {
+                Metric::Loss.read(report).map(|loss| (Metric::Loss, loss)).into_iter().collect()
+            }
+            Work::Judge(judge) => judge.numbers(report),
+        }
+    }
+
+    /// Reads its result; `None` if it has not ended.
+    pub(crate) fn report(&self) -> Result<Option<Value>> {
+        if !self.has_ended() {
+            return Ok(None);
+        }
+        let file = self.result.display();
+        let text = fs::read_to_string(&self.result).with_context(|| file.to_string())?;
+        serde_json::from_str(&text).map(Some).with_context(|| file.to_string())
+    }
+}
+
+/// A path as an argument.
+pub(crate) fn text(path: &Path) -> String {
+    path.display().to_string()
+}
