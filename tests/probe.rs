@@ -107,7 +107,7 @@ fn an_encoder_is_fine_tuned_on_a_share_of_the_labels() {
     let long = ["--max-steps=60", "--lr=1e-3"];
     let (report, printed) = run(2, &long);
     let tuned = &report["finetune"];
-    assert!(tuned["accuracy"].as_f64().unwrap() > 0.4, "{report}");
+    assert!(tuned["accuracy"].as_f64().unwrap() > 0.3, "{report}");
     assert_eq!((&tuned["steps"], &tuned["parts"]), (&60.into(), &"everything".into()));
     assert_eq!((&report["train_images"], &report["test_images"]), (&126.into(), &42.into()));
     assert!(report["peak_mib"].as_u64() > Some(0) && printed.contains("fine-tuned: accuracy"));

@@ -25,17 +25,19 @@ use pad_ssl::{
 use pad_train::Task;
 
 const SIZE: ImageSize = ImageSize::square(32);
+const CLASSES: [&str; 3] = ["cool", "mild", "warm"];
 
 fn config() -> ViTConfig {
     ViTConfig { image_size: SIZE, ..ViTConfig::new(8, 32, 2, 2) }
 }
 
-/// An image of one of three classes: a warm bar above, in the middle or below, on noise.
+/// An image of one of three classes: a bar, cooler or warmer, at any height on noise.
 fn image(path: &Path, class: usize, key: Key) {
     let mut stream = key.stream();
-    let start = 2 + 10 * class + stream.below(5) as usize;
+    let start = stream.below(28) as usize;
+    let bar = [90.0, 150.0, 210.0][class];
     let level = |pixel: usize| {
-        let warm = if (start..start + 5).contains(&(pixel / 32)) { 140.0 } else { 40.0 };
+        let warm = if (start..start + 5).contains(&(pixel / 32)) { bar } else { 40.0 };
         (warm + 40.0 * stream.uniform_f64()) as u8
     };
     let levels = (0..SIZE.area()).map(level).collect();
@@ -45,11 +47,10 @@ fn image(path: &Path, class: usize, key: Key) {
 }
 
 fn set(root: &Path, each: usize, seed: u64) {
-    for (class, name) in ["above", "below", "middle"].into_iter().enumerate() {
-        let place = [0, 2, 1][class];
+    for (class, name) in CLASSES.into_iter().enumerate() {
         for index in 0..each {
             let key = Key::new(seed).sample((class * each + index) as u64);
-            image(&root.join(format!("{name}/{index:03}.png")), place, key);
+            image(&root.join(format!("{name}/{index:03}.png")), class, key);
         }
     }
 }
@@ -109,7 +110,7 @@ fn everything_learns_what_can_be_learnt() {
         (opened, scores)
     };
     let (first, scores) = fitted(0);
-    assert!(scores.accuracy() > 0.8, "{scores}");
+    assert!(scores.accuracy() > 0.7, "{scores}");
     // The same seed gives the same bits, another one others.
     let (again, _) = fitted(0);
     let all = |store: &ParamStore| store.tensors(|_| true);
@@ -128,7 +129,7 @@ fn what_is_frozen_stays() {
     let vit = ViTConfig { adapter, ..config() };
     let weights = file(root.path(), &vit);
     std::fs::create_dir(root.path().join("set")).unwrap();
-    for class in ["above", "below", "middle"] {
+    for class in CLASSES {
         std::fs::rename(root.path().join(class), root.path().join("set").join(class)).unwrap();
     }
     let set = || ClassFolder::open(root.path().join("set")).unwrap();

@@ -79,8 +79,8 @@ pub(crate) struct Program {
     /// Probe to run
     #[arg(long, value_enum, default_value = "both")]
     method: Method,
-    /// Share of the labelled training images to learn from, above 0, up to 1: the same share of each
-    /// class, at least one image; a smaller share is part of a larger one of the same --seed
+    /// Share of the labelled training images to learn from, above 0, up to 1: the same share of
+    /// each class, at least one image; a smaller share is part of a larger one of the same --seed
     #[arg(long, value_name = "SHARE", default_value_t = 1.0, value_parser = label_share)]
     label_share: f64,
     /// Number of neighbours for the nearest-neighbour probe
