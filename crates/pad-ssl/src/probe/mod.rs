@@ -5,7 +5,8 @@
 //! use pad_ssl::probe::{FeatureSet, NearestNeighbours, Scores};
 //! use candle_core::{Device, Tensor};
 //! let set = |rows: &[[f32; 2]], labels: &[usize]| {
-//!     FeatureSet::new(&Tensor::new(rows, &Device::Cpu)?, labels.to_vec(), 2)
+//!     let rows = Tensor::from_slice(rows.as_flattened(), (rows.len(), 2), &Device::Cpu)?;
+//!     FeatureSet::new(&rows, labels.to_vec(), 2)
 //! };
 //! let train = set(&[[1.0, 0.1], [0.1, 1.0]], &[0, 1])?;
 //! let val = set(&[[3.0, 0.0], [0.0, 0.5], [2.0, 1.0]], &[0, 1, 1])?;
