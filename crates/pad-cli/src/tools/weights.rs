@@ -86,6 +86,13 @@ impl Weights {
         Ok(opened)
     }
 
+    /// Opens the encoder as [`Weights::encoder`] does and leaves it: what is wrong with it is known
+    /// before long work begins.
+    pub fn check(&self, image_size: ImageSize, device: &Device) -> Result<()> {
+        let opened = open_encoder(&self.weights, &self.options(Some(image_size), device)?);
+        opened.map(drop).map_err(|error| in_flags(error).into())
+    }
+
     /// Opens the autoencoder for images of `image_size`, or else of the size that the weights say.
     pub fn autoencoder(&self, image_size: Option<ImageSize>, device: &Device) -> Result<OpenedMae> {
         let opened = Mae::open(&self.weights, &self.options(image_size, device)?);

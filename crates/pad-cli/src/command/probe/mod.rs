@@ -195,6 +195,8 @@ pub(crate) fn run(program: &Program) -> Result<()> {
     match folders {
         Some(sets) => program.evaluate(&device, sets),
         None => {
+            let facts = RunFacts::of(program.weights.source())?;
+            program.weights.check(program.view.size(&facts), &device)?;
             let sets = SceneClasses::render(program.scenes, program.held_out, program.seed)?;
             program.evaluate(&device, sets)
         }
