@@ -104,8 +104,11 @@ fn a_teacher_moves_with_its_run() {
     assert!(new.join("run/model.safetensors").exists());
 }
 
+/// A name and what is done to a file.
+type Damage = (&'static str, fn(&Path));
+
 /// What may happen to the best checkpoint.
-const DAMAGES: [(&str, fn(&Path)); 3] = [
+const DAMAGES: [Damage; 3] = [
     ("flipped", |model| {
         let mut bytes = fs::read(model).unwrap();
         let middle = bytes.len() / 2;

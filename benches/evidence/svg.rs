@@ -46,12 +46,14 @@ pub(crate) struct Entry {
     pub(crate) class: &'static str,
 }
 
+/// The place on the axis, the mean, the interval.
+pub(crate) type CurvePoint = (usize, f64, Option<(f64, f64)>);
+
 /// A curve of [`curves`].
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Curve {
     pub(crate) label: String,
-    /// The place on the axis, the mean, the interval.
-    pub(crate) points: Vec<(usize, f64, Option<(f64, f64)>)>,
+    pub(crate) points: Vec<CurvePoint>,
 }
 
 /// Returns text as the content of an element.

@@ -84,13 +84,19 @@ pub enum Error {
     Ops(#[from] pad_ops::Error),
     /// An error of a training run.
     #[error(transparent)]
-    Train(#[from] pad_train::Error),
+    Train(Box<pad_train::Error>),
     /// An error of images or data sets.
     #[error(transparent)]
     Data(#[from] pad_data::Error),
     /// An error of candle.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
+}
+
+impl From<pad_train::Error> for Error {
+    fn from(error: pad_train::Error) -> Self {
+        Self::Train(Box::new(error))
+    }
 }
 
 /// `Result` with this crate's [`Error`].

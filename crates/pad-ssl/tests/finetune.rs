@@ -134,7 +134,8 @@ fn what_is_frozen_stays() {
     }
     let set = || ClassFolder::open(root.path().join("set")).unwrap();
     let options = OpenOptions::default().with_config(Some(vit));
-    let rules: [(&str, fn(Role) -> bool); 2] = [
+    type Rule = (&'static str, fn(Role) -> bool);
+    let rules: [Rule; 2] = [
         ("heads", |role| role == Role::Head),
         ("adapters and heads", |role| role == Role::Head || role.is_adapter()),
     ];

@@ -15,8 +15,11 @@ fn flip(file: &Path) {
     fs::write(file, bytes).unwrap();
 }
 
-/// What may happen to a checkpoint, and the file that is named then.
-const DAMAGES: [(&str, fn(&Path), &str); 7] = [
+/// A name, what is done to the files of a checkpoint, and the file that is named then.
+type Damage = (&'static str, fn(&Path), &'static str);
+
+/// What may happen to a checkpoint.
+const DAMAGES: [Damage; 7] = [
     ("a flipped bit of the model", |checkpoint| flip(&checkpoint.join(MODEL)), MODEL),
     ("a flipped bit of the moments", |checkpoint| flip(&checkpoint.join(OPTIMIZER)), OPTIMIZER),
     ("a flipped bit of the state", |checkpoint| flip(&checkpoint.join(STATE)), STATE),
