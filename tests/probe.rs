@@ -95,7 +95,7 @@ fn an_encoder_is_fine_tuned_on_a_share_of_the_labels() {
     let run = |threads: usize, flags: &[&str]| {
         let json = folder.path().join(format!("{threads}-{}.json", flags.join("")));
         let mut probe = programs::program("probe");
-        probe.args(["--method=finetune", "--scenes=168", "--image-size=64", "--batch-size=16"]);
+        probe.args(["--method=finetune", "--image-size=64", "--batch-size=16"]);
         probe.arg(format!("--threads={threads}")).arg(format!("--workers={threads}"));
         let output = probe.args(flags).arg("--json").arg(&json).output().unwrap();
         assert!(output.status.success(), "{flags:?}: {}", said(&output));
@@ -104,16 +104,16 @@ fn an_encoder_is_fine_tuned_on_a_share_of_the_labels() {
         (report, said(&output))
     };
     // Seven kinds of scenes: chance is 14%.
-    let long = ["--max-steps=60", "--lr=1e-3"];
+    let long = ["--scenes=168", "--max-steps=30", "--lr=1e-3"];
     let (report, printed) = run(2, &long);
     let tuned = &report["finetune"];
     assert!(tuned["accuracy"].as_f64().unwrap() > 0.3, "{report}");
-    assert_eq!((&tuned["steps"], &tuned["parts"]), (&60.into(), &"everything".into()));
+    assert_eq!((&tuned["steps"], &tuned["parts"]), (&30.into(), &"everything".into()));
     assert_eq!((&report["train_images"], &report["test_images"]), (&126.into(), &42.into()));
     assert!(report["peak_mib"].as_u64() > Some(0) && printed.contains("fine-tuned: accuracy"));
-    // A tenth of the labels: 2 of 18 images of each class, in one batch, and the same bits for any
+    // A third of the labels: 2 of 6 images of each class, in one batch, and the same bits for any
     // number of threads.
-    let few = ["--label-share=0.1", "--max-steps=6"];
+    let few = ["--scenes=56", "--label-share=0.33", "--max-steps=6"];
     let results = |threads| {
         let (mut report, _) = run(threads, &few);
         assert_eq!(report["train_images"], 14, "{report}");
@@ -126,7 +126,7 @@ fn an_encoder_is_fine_tuned_on_a_share_of_the_labels() {
     };
     assert_eq!(results(1), results(2));
     // The head alone: 7 x 160 weights and 7 biases.
-    let (heads, _) = run(1, &["--trained=heads", "--max-steps=2"]);
+    let (heads, _) = run(1, &["--scenes=28", "--trained=heads", "--max-steps=2"]);
     assert_eq!(heads["finetune"]["trained"], 7 * 161);
 
     let refused: [(&[&str], &str); 5] = [
