@@ -15,7 +15,7 @@ use super::{
     budget::Budget,
     cell::{Cell, Work, text},
     flags::Flags,
-    plan::{Line, Plan},
+    line::Line,
 };
 
 /// Endings of files that are images.
@@ -165,9 +165,8 @@ impl Sets {
     }
 }
 
-/// Makes the folders of links.
-pub(crate) fn prepare(plan: &Plan) -> Result<()> {
-    let sets = &plan.sets;
+/// Makes the folders of links, with `class_images` of each class for training and for testing.
+pub(crate) fn prepare(sets: &Sets, class_images: Option<[usize; 2]>) -> Result<()> {
     if let Some(mix) = &sets.mix {
         for (name, from) in &sets.sources {
             let images = training_images(from)?;
@@ -181,7 +180,7 @@ pub(crate) fn prepare(plan: &Plan) -> Result<()> {
     if let Some((folder, from)) = &sets.classes
         && folder != from
     {
-        solar(from, folder, plan.budget.class_images)?;
+        solar(from, folder, class_images)?;
     }
     Ok(())
 }

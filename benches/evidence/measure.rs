@@ -10,7 +10,8 @@ use super::{
     cell::{Cell, Work},
     judge::Judge,
     plan::{EVALUATIONS, Plan},
-    run::Program,
+    program::Program,
+    words::{counted, duration},
 };
 
 /// Updates of a run that is measured.
@@ -156,19 +157,4 @@ fn foretold(cell: &Cell, place: &Path) -> Result<Option<f64>> {
 fn flag(cell: &Cell, name: &str) -> Option<f64> {
     let at = cell.command.iter().position(|word| word == name)?;
     cell.command.get(at + 1)?.parse().ok()
-}
-
-/// A number with a word in its right form.
-pub(crate) fn counted(number: usize, word: &str) -> String {
-    format!("{number} {word}{}", if number == 1 { "" } else { "s" })
-}
-
-/// A time in words.
-pub(crate) fn duration(seconds: f64) -> String {
-    let minutes = (seconds / 60.0).round() as u64;
-    match seconds {
-        seconds if seconds < 100.0 => format!("{seconds:.0} s"),
-        _ if minutes < 100 => format!("{minutes} min"),
-        _ => format!("{} h {} min", minutes / 60, minutes % 60),
-    }
 }

@@ -7,14 +7,17 @@ pub(crate) mod cell;
 pub(crate) mod data;
 pub(crate) mod flags;
 pub(crate) mod judge;
+pub(crate) mod line;
 pub(crate) mod measure;
 pub(crate) mod plan;
+pub(crate) mod program;
 pub(crate) mod report;
 pub(crate) mod results;
 pub(crate) mod row;
 pub(crate) mod run;
 pub(crate) mod stats;
 pub(crate) mod svg;
+pub(crate) mod words;
 
 use std::process::ExitCode;
 
@@ -37,7 +40,7 @@ pub(crate) fn main(arguments: impl Iterator<Item = String>) -> Result<ExitCode> 
     }
     let mut ended = run::Ended::All;
     if !flags.tables {
-        data::prepare(&plan)?;
+        data::prepare(&plan.sets, plan.budget.class_images)?;
         ended = run::run(&flags, &plan)?;
     }
     let results = results::Results::read(&plan)?;

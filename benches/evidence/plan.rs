@@ -1,10 +1,6 @@
 //! The cells: every row of every backbone with every seed, pre-trained and judged.
 
-use std::{
-    collections::BTreeSet,
-    fmt,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeSet, fmt, path::PathBuf};
 
 use anyhow::{Context, ensure};
 
@@ -16,8 +12,9 @@ use super::{
     data::Sets,
     flags::Flags,
     judge::Judge,
-    measure::counted,
-    row::{Pretraining, Row},
+    line::Line,
+    row::Row,
+    words::counted,
 };
 
 /// Evaluations of a pre-training run.
@@ -216,47 +213,5 @@ impl fmt::Display for Plan {
         ];
         let cells = counted(self.cells.len(), "cell");
         write!(f, "{cells} of {}; {ended} of them ended before", parts.join(", "))
-    }
-}
-
-/// A command line that is put together.
-pub(crate) struct Line(pub(crate) Vec<String>);
-
-impl Line {
-    pub(crate) fn new(words: &[&str]) -> Self {
-        Self(words.iter().map(ToString::to_string).collect())
-    }
-
-    pub(crate) fn flag(&mut self, name: &str, value: impl fmt::Display) {
-        self.0.extend([name.to_string(), value.to_string()]);
-    }
-
-    fn recipe(&mut self, name: &str) {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../benches/evidence/recipes");
-        let folder = folder.canonicalize().unwrap_or(folder);
-        self.flag("--recipe", text(&folder.join(name).with_extension("toml")));
-    }
-
-    /// What a pre-training starts from.
-    fn weights(&mut self, backbone: &Backbone, run: &Pretraining) {
-        if run.paradigm == "scratch" {
-            self.flag("--weights", "none");
-            self.flag("--model", backbone.scratch_model);
-        } else {
-            self.start(backbone, None);
-        }
-    }
-
-    /// The weights of a run, or of the backbone.
-    fn start(&mut self, backbone: &Backbone, run: Option<&Path>) {
-        match run {
-            Some(run) => self.flag("--weights", text(run)),
-            None => {
-                self.flag("--weights", &backbone.weights);
-                if let Some(model) = backbone.model {
-                    self.flag("--model", model);
-                }
-            }
-        }
     }
 }

@@ -71,6 +71,14 @@ fn head(width: f64, height: f64, title: &str) -> String {
     )
 }
 
+/// Returns the title of the axis across, centred at a place.
+fn axis_title((x, y): (f64, f64), unit: &str) -> String {
+    let unit = escaped(unit);
+    format!(
+        "<text class=\"small\" x=\"{x:.0}\" y=\"{y:.0}\" text-anchor=\"middle\">{unit}</text>\n"
+    )
+}
+
 /// Round numbers that divide a range into about `wanted` parts, from below its start to above its end.
 pub(crate) fn ticks(low: f64, high: f64, wanted: usize) -> Vec<f64> {
     let span = if high > low { high - low } else { low.abs().max(1.0) };
@@ -151,14 +159,7 @@ pub(crate) fn forest(title: &str, unit: &str, entries: &[Entry], zero: bool) -> 
             x(entry.mean)
         );
     }
-    let _ = writeln!(
-        svg,
-        "<text class=\"small\" x=\"{:.0}\" y=\"{:.0}\" text-anchor=\"middle\">{}</text>\n</svg>",
-        (LEFT + RIGHT) / 2.0,
-        bottom + 36.0,
-        escaped(unit)
-    );
-    svg
+    svg + &axis_title(((LEFT + RIGHT) / 2.0, bottom + 36.0), unit) + "</svg>\n"
 }
 
 /// Draws means over places of an axis, a curve for each row, with intervals as bars.
@@ -207,13 +208,7 @@ pub(crate) fn curves(title: &str, unit: &str, places: &[&str], curves: &[Curve])
             escaped(name)
         );
     }
-    let _ = writeln!(
-        svg,
-        "<text class=\"small\" x=\"{:.0}\" y=\"{:.0}\" text-anchor=\"middle\">{}</text>",
-        (LEFT + RIGHT) / 2.0,
-        BOTTOM + 38.0,
-        escaped(unit)
-    );
+    svg += &axis_title(((LEFT + RIGHT) / 2.0, BOTTOM + 38.0), unit);
     for (number, curve) in curves.iter().enumerate() {
         let color = LINES[number % LINES.len()];
         let dash = if number >= LINES.len() { " stroke-dasharray=\"5 3\"" } else { "" };
