@@ -87,6 +87,13 @@ fn header(first: &str, columns: &[Metric]) -> String {
     format!("\n| {first} | {} |\n|---|{}\n", names.join(" | "), "---|".repeat(columns.len()))
 }
 
+/// A line of a table; `-` where there is no number.
+fn line(name: &str, columns: &[Metric], of: impl Fn(Metric) -> Option<String>) -> String {
+    let cells: Vec<String> =
+        columns.iter().map(|&metric| of(metric).unwrap_or_else(|| "-".into())).collect();
+    format!("| {name} | {} |\n", cells.join(" | "))
+}
+
 fn main_table(
     plan: &Plan,
     results: &Results,
@@ -96,16 +103,10 @@ fn main_table(
 ) -> String {
     let mut text = header("row", columns);
     for row in rows(plan, main) {
-        let cells: Vec<String> = columns
-            .iter()
-            .map(|&metric| {
-                results
-                    .spread((backbone.id, row.id), metric)
-                    .map_or("-".into(), |s| value(&s, metric))
-            })
-            .collect();
         let name = if row.id == PAD { format!("**{}**", row.title) } else { row.title.into() };
-        text += &format!("| {name} | {} |\n", cells.join(" | "));
+        text += &line(&name, columns, |metric| {
+            results.spread((backbone.id, row.id), metric).map(|s| value(&s, metric))
+        });
     }
     text
 }
@@ -142,15 +143,9 @@ fn gain_table(
     text += &header(first, columns);
     for row in rows(plan, main).filter(|row| row.id != PAD) {
         let pair = if main { [PAD, row.id] } else { [row.id, PAD] };
-        let cells: Vec<String> = columns
-            .iter()
-            .map(|&metric| {
-                results
-                    .gain(backbone.id, pair, metric)
-                    .map_or("-".into(), |s| difference(&s, metric))
-            })
-            .collect();
-        text += &format!("| {} | {} |\n", row.title, cells.join(" | "));
+        text += &line(row.title, columns, |metric| {
+            results.gain(backbone.id, pair, metric).map(|s| difference(&s, metric))
+        });
     }
     text
 }
