@@ -125,9 +125,10 @@ impl Step {
     fn new(backbone: WindowedConfig, images: &Tensor) -> Result<Self> {
         let WindowedConfig { vit, relative_size, .. } = backbone;
         let config = DetectorConfig { vit, relative_size, ..DetectorConfig::default() };
-        let store = ParamStore::scratch(&Device::Cpu, Key::new(1));
+        let store = ParamStore::scratch(&Device::Cpu, Key::new(1)).with_trained(|_| true);
         let detector = store.build(|vb| Detector::new(&config, vb))?;
         let optimizer = AdamW::new(parameters(&store, 0.1), AdamWConfig::default())?;
+        assert_eq!(store.summary().frozen, 0, "everything trains");
         let boxes = boxes(20);
         let labels = (0..20).map(|i| i % 3).collect();
         let labels = DetectionTargets {

@@ -371,8 +371,10 @@ fn configurations_that_give_no_batch_are_refused() {
         text(5, LoaderConfig { max_unreadable: -0.5, batch_size: 1, ..base.clone() }),
         "`max_unreadable` is -0.5, expected 0 to 1"
     );
-    assert_eq!(
-        text(0, LoaderConfig { drop_last: false, ..base }),
-        "`dataset` is empty, expected at least one image"
-    );
+    for drop_last in [false, true] {
+        assert_eq!(
+            text(0, LoaderConfig { drop_last, ..base.clone() }),
+            "`dataset` is empty, expected at least one image"
+        );
+    }
 }

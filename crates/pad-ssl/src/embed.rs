@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 use pad_adapter::{
     checkpoint::{Checkpoint, FloatType, save},
     vit::{PoolHead, Prefix, ViT},
@@ -12,6 +12,7 @@ use pad_ops::Mode;
 
 use crate::{
     Pool, Result,
+    in_order::{finite_values, for_each_batch},
     stored::{input_stats, normalize},
 };
 
@@ -78,8 +79,8 @@ pub struct ImageFeatures {
 /// once it returns `false`.
 ///
 /// # Errors
-/// More unreadable images than the loader tolerates, no readable image, images that do not fit the
-/// encoder, or features that are not finite.
+/// A loader that drops its last images, more unreadable images than it tolerates, no readable image,
+/// images that do not fit the encoder, or features that are not finite.
 pub fn embed<L: Send + 'static>(
     encoder: &ViT,
     loader: &Loader<L>,
@@ -91,35 +92,20 @@ pub fn embed<L: Send + 'static>(
     // One array for all: features of patches take gigabytes, which must not be held twice.
     let (mut values, mut names) = (Vec::<f32>::new(), Vec::new());
     let mut shape = Vec::new();
-    for batch in loader.epoch(0, 0)? {
-        let batch = batch?;
-        if !batch.is_empty() {
-            let tokens = encoder.forward(&batch.images.to_device(device)?, Mode::Eval)?.detach();
-            let rows = pooling.apply(&tokens, encoder.config().prefix())?;
-            shape = rows.dims()[1..].to_vec();
-            let rows = rows.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()?;
-            if let Some(at) = rows.iter().position(|value| !value.is_finite()) {
-                let image = at / (rows.len() / batch.names.len().max(1)).max(1);
-                let name = batch.names.get(image).map_or("", String::as_str);
-                let what = format!(
-                    "{name}: a feature is {}, expected finite numbers: the weights or the image are too large",
-                    rows[at]
-                );
-                return Err(crate::Error::Probe { what });
-            }
-            if values.is_empty() {
-                values.reserve_exact(rows.len() / batch.names.len().max(1) * loader.len());
-            }
-            values.extend(rows);
-            names.extend(batch.names);
+    let all = for_each_batch(loader, device, |images, batch| {
+        let tokens = encoder.forward(images, Mode::Eval)?.detach();
+        let rows = pooling.apply(&tokens, encoder.config().prefix())?;
+        shape = rows.dims()[1..].to_vec();
+        let rows = finite_values(&rows, &batch.names, "feature")?;
+        if values.is_empty() {
+            values.reserve_exact(rows.len() / batch.names.len().max(1) * loader.len());
         }
-        if !progress(names.len()) {
-            return Ok(None);
-        }
-    }
-    if names.is_empty() {
-        let what = "no readable image, expected at least 1".into();
-        return Err(crate::Error::Probe { what });
+        values.extend(rows);
+        names.extend(batch.names);
+        Ok(progress(names.len()))
+    })?;
+    if !all {
+        return Ok(None);
     }
     shape.insert(0, names.len());
     let features = Tensor::from_vec(values, shape, &Device::Cpu)?;

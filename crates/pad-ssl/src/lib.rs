@@ -13,7 +13,7 @@
 //! | [`Teacher`], [`TeacherModel`], [`ClipTeacher`] | frozen encoders to learn from |
 //! | [`StepMemory`] | the memory of a run before it starts |
 //! | [`pictures`] | reconstructions, patchwise scales, crops and masks as pictures |
-//! | [`embed`], [`probe`] | features of images, and their evaluation by nearest neighbours and a linear layer |
+//! | [`embed`], [`probe`] | features of images, and what an encoder is worth: nearest neighbours, a linear layer, fine-tuning |
 
 mod cosine;
 pub mod embed;
@@ -22,6 +22,7 @@ mod feature_loss;
 mod feature_target;
 pub mod files;
 mod held_out;
+mod in_order;
 mod kind;
 mod mae;
 mod mae_config;

@@ -7,7 +7,8 @@ use pad_ops::{Mode, rng::Key};
 use pad_train::Losses;
 
 use crate::{
-    Error, Mae, Masking, NetworkConfig, Objective, ObjectiveKind, Result, TeacherModel,
+    Error, FeatureLoss, Mae, Masking, NetworkConfig, Objective, ObjectiveKind, Result,
+    TeacherModel,
     student::{Student, missing_teacher},
 };
 
@@ -55,6 +56,7 @@ impl Network {
                 return Err(Error::MissingTeacher { what });
             }
         }
+        check(kind, config)?;
         let student = (kind.spec().build)(config, teacher, vb)?;
         Ok(Self { kind, student })
     }
@@ -76,6 +78,27 @@ impl Network {
     }
 }
 
+/// Checks that nothing is set which the objective `kind` does not have.
+fn check(kind: ObjectiveKind, config: &NetworkConfig) -> Result<()> {
+    if kind == ObjectiveKind::Features {
+        return Ok(());
+    }
+    let set = [
+        ("all_patches", config.all_patches),
+        ("feature_loss", config.feature_loss != FeatureLoss::default()),
+    ];
+    let own = ObjectiveKind::Features.name();
+    let faults: Vec<String> = set
+        .into_iter()
+        .filter(|(_, set)| *set)
+        .map(|(name, _)| format!("`{name}` is set, expected with objective {own} alone"))
+        .collect();
+    match faults.is_empty() {
+        true => Ok(()),
+        false => Err(Error::Config { what: kind.name(), faults }),
+    }
+}
+
 impl Objective for Network {
     type Draw = Vec<Key>;
 
@@ -85,5 +108,34 @@ impl Objective for Network {
 
     fn loss(&self, images: &Tensor, keys: &Vec<Key>, mode: Mode) -> Result<Losses> {
         self.student.keyed_loss(images, keys, mode)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device};
+
+    use super::*;
+    use crate::MaeConfig;
+
+    #[test]
+    fn settings_of_another_objective_are_refused() {
+        let plain = NetworkConfig::new(MaeConfig::default());
+        let text = |kind, config: NetworkConfig| {
+            let vb = VarBuilder::zeros(DType::F32, &Device::Cpu);
+            Network::new(kind, &config, None, vb).err().unwrap().to_string()
+        };
+        let both =
+            NetworkConfig { all_patches: true, feature_loss: FeatureLoss::SmoothL1, ..plain };
+        assert_eq!(
+            text(ObjectiveKind::Mae, both),
+            "mae: `all_patches` is set, expected with objective features alone; \
+             `feature_loss` is set, expected with objective features alone"
+        );
+        let one = NetworkConfig { all_patches: true, ..plain };
+        assert_eq!(
+            text(ObjectiveKind::SimMim, one),
+            "simmim: `all_patches` is set, expected with objective features alone"
+        );
     }
 }

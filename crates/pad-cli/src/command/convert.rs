@@ -131,7 +131,6 @@ pub(crate) fn run(program: &Program) -> Result<()> {
     if let Some(List(kept)) = &program.keep_blocks {
         let before = checkpoint.vit_config()?.depth;
         checkpoint = checkpoint.keep_blocks(kept)?;
-        checkpoint.remove_metadata("mae"); // of the decoder
         said.push(format!("{} of {before} blocks kept", kept.len()));
     }
     if program.merge {

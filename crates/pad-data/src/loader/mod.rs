@@ -117,15 +117,15 @@ impl LoaderConfig {
         if self.batch_size == 0 {
             return fault("batch_size", "at least 1".into(), "0".into());
         }
+        if images == 0 {
+            return fault("dataset", "at least one image".into(), "empty".into());
+        }
         if self.drop_last && self.batch_size > images {
             let expected = format!("at most {images}, the images of the set, with drop_last");
             return fault("batch_size", expected, self.batch_size.to_string());
         }
         if !(0.0..=1.0).contains(&self.max_unreadable) {
             return fault("max_unreadable", "0 to 1".into(), self.max_unreadable.to_string());
-        }
-        if images == 0 {
-            return fault("dataset", "at least one image".into(), "empty".into());
         }
         Ok(())
     }

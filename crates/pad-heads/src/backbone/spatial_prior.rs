@@ -4,8 +4,9 @@ use candle_core::Tensor;
 use candle_nn::{Init, VarBuilder};
 
 use crate::{
-    error::Result,
+    error::{Error, Result},
     layers::{ChannelNorm, Conv2d, same_conv2d, torch_conv},
+    limits,
 };
 
 /// A 3 x 3 convolution, layer norm over channels, GELU (`weight`, `norm.*`).
@@ -61,7 +62,7 @@ impl SpatialPrior {
     /// `out_1` from `vb`.
     ///
     /// # Errors
-    /// Tensors that `vb` lacks.
+    /// [`Error::Config`] for another patch size, and a width of 0; tensors that `vb` lacks.
     pub fn new(
         channels: usize,
         patch: usize,
@@ -69,7 +70,8 @@ impl SpatialPrior {
         outputs: usize,
         vb: VarBuilder,
     ) -> Result<Self> {
-        let side = (patch / 4).max(1);
+        Error::faults("spatial prior", Self::faults(patch, width))?;
+        let side = patch / 4;
         let out =
             |inputs, name| same_conv2d(inputs, outputs, 1, true, Init::Const(0.0), vb.pp(name));
         Ok(Self {
@@ -81,6 +83,19 @@ impl SpatialPrior {
             coarse: Layer::new(4 * width, 2 * width, vb.pp("coarse"))?,
             out: [out(width, "out_0")?, out(2 * width, "out_1")?],
         })
+    }
+
+    /// What is wrong with the sizes of a prior; a detector has `spatial_prior` channels of it.
+    pub(crate) fn faults(patch: usize, width: usize) -> Vec<String> {
+        let mut faults: Vec<String> =
+            limits::excesses([("spatial_prior", width, limits::WIDTH)]).collect();
+        if width == 0 {
+            faults.push("`spatial_prior` is 0, expected at least 1".into());
+        }
+        if patch == 0 || !patch.is_multiple_of(4) {
+            faults.push(format!("`spatial_prior` on patches of {patch}, expected a multiple of 4"));
+        }
+        faults
     }
 
     /// Returns what is added to the two finest maps.
@@ -104,8 +119,17 @@ impl SpatialPrior {
 ///
 /// # Shapes
 /// (B, C, H, W), sides that `side` divides -> (B, C * side * side, H / side, W / side).
+///
+/// # Errors
+/// [`Error::Batch`] for other sides.
 fn squares(x: &Tensor, side: usize) -> Result<Tensor> {
     let (batch, channels, height, width) = x.dims4()?;
+    if !height.is_multiple_of(side) || !width.is_multiple_of(side) {
+        return Err(Error::Batch {
+            found: format!("images of {height}x{width} for a spatial prior"),
+            expected: "sides that are multiples of half a patch".into(),
+        });
+    }
     let (rows, columns) = (height / side, width / side);
     let x = x.reshape(vec![batch, channels, rows, side, columns, side])?;
     let x = x.permute(vec![0, 1, 3, 5, 2, 4])?.contiguous()?;
@@ -131,6 +155,25 @@ mod tests {
             channels.flatten_all().unwrap().to_vec1().unwrap()
         };
         assert_eq!(place(0, 1), [2.0, 3.0, 6.0, 7.0, 18.0, 19.0, 22.0, 23.0]);
+    }
+
+    #[test]
+    fn sizes_that_do_not_fit_are_named() {
+        let new = |patch, width| {
+            let vb = VarBuilder::zeros(DType::F32, &Device::Cpu);
+            SpatialPrior::new(3, patch, width, 8, vb)
+        };
+        for (patch, width, what) in [
+            (14, 8, "`spatial_prior` on patches of 14, expected a multiple of 4"),
+            (0, 8, "`spatial_prior` on patches of 0, expected a multiple of 4"),
+            (16, 0, "`spatial_prior` is 0, expected at least 1"),
+        ] {
+            let error = new(patch, width).unwrap_err().to_string();
+            assert_eq!(error, format!("spatial prior: {what}"));
+        }
+        let images = Tensor::zeros((1, 3, 36, 32), DType::F32, &Device::Cpu).unwrap();
+        let error = new(16, 8).unwrap().forward(&images).unwrap_err().to_string();
+        assert!(error.contains("36x32") && error.contains("multiples of half a patch"), "{error}");
     }
 
     /// Adds nothing at first; then gradients reach every layer, and are those of differences.

@@ -6,9 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::config::{DetectionHeadsConfig, MaskConfig, RoiHeadsConfig, RpnConfig, Thresholds};
 use crate::{
-    backbone::{SimplePyramid, WindowedConfig, zero_is_none},
+    backbone::{SimplePyramid, SpatialPrior, WindowedConfig, zero_is_none},
     error::{Error, Result},
-    limits,
 };
 
 /// Hyperparameters of a detector. The default is ViTDet-B as the original trains it on FLIR.
@@ -194,13 +193,7 @@ impl DetectorConfig {
             faults.push(format!("`embed_dim` is {}, expected at least 4", self.vit.embed_dim));
         }
         if let Some(channels) = self.spatial_prior {
-            faults.extend(limits::excesses([("spatial_prior", channels, limits::WIDTH)]));
-            if !self.vit.patch_size.is_multiple_of(4) {
-                let patch = self.vit.patch_size;
-                faults.push(format!(
-                    "`spatial_prior` on patches of {patch}, expected a multiple of 4"
-                ));
-            }
+            faults.extend(SpatialPrior::faults(self.vit.patch_size, channels));
         }
         Error::faults("detector", faults)
     }

@@ -214,3 +214,51 @@ impl DetectionFeatures for ViTPyramid {
         self.config = self.config.clone().with_thresholds(thresholds);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device};
+    use pad_adapter::params::ParamStore;
+    use pad_ops::{ImageSize, rng::Key};
+    use pad_testkit::numbers;
+
+    use super::*;
+
+    /// Detail is added to the two finest maps alone, to each by its own layer, and none at first.
+    #[test]
+    fn the_prior_joins_the_two_finest_maps() {
+        let vit = ViTConfig { image_size: ImageSize::square(32), ..ViTConfig::new(8, 16, 1, 2) };
+        let plain = DetectorConfig {
+            channels: 8,
+            relative_size: ImageSize::square(32),
+            ..DetectorConfig::on_backbone(vit, 2)
+        };
+        let config = DetectorConfig { spatial_prior: Some(4), ..plain };
+        let store = ParamStore::scratch(&Device::Cpu, Key::new(0)).with_trained(|_| true);
+        let mut features = store.build(|vb| ViTPyramid::new(&config, vb)).unwrap();
+        let images = numbers(&[1, 3, 32, 48], DType::F32, 5);
+        let maps = |features: &ViTPyramid| -> Vec<Vec<f32>> {
+            let maps = features.maps(&images, Mode::Eval).unwrap();
+            maps.iter().map(|map| map.flatten_all().unwrap().to_vec1().unwrap()).collect()
+        };
+        let prior = features.prior.take();
+        assert!(prior.is_some());
+        let first = maps(&features);
+        features.prior = prior;
+        assert_eq!(maps(&features), first);
+        for place in 0..2 {
+            let wanted = format!("out_{place}.weight");
+            for param in store.params().iter().filter(|param| param.name.contains("out_")) {
+                let var = param.var.as_ref().unwrap();
+                let value = match param.name.ends_with(&wanted) {
+                    true => numbers(var.dims(), DType::F32, 7),
+                    false => var.zeros_like().unwrap(),
+                };
+                var.set(&value).unwrap();
+            }
+            let changed: Vec<bool> =
+                maps(&features).iter().zip(&first).map(|(now, before)| now != before).collect();
+            assert_eq!(changed, [0, 1, 2, 3, 4].map(|map| map == place));
+        }
+    }
+}

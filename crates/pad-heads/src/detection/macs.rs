@@ -120,5 +120,11 @@ mod tests {
         assert_eq!(masks.macs(image) - boxes.macs(image), 100.0 * head);
         let global = DetectorConfig { window: None, ..boxes.clone() };
         assert!(global.macs(image) > boxes.macs(image));
+        // 3 channels of a sixteenth of a patch in; places of strides 4 and 8.
+        let prior = DetectorConfig { spatial_prior: Some(8), ..boxes.clone() };
+        let (fine, coarse) = (160.0 * 128.0, 80.0 * 64.0);
+        let layers = fine * (9.0 * (48.0 * 8.0 + 8.0 * 8.0) + 8.0 * 256.0)
+            + coarse * (9.0 * 32.0 * 16.0 + 16.0 * 256.0);
+        assert_eq!(prior.macs(image) - boxes.macs(image), layers);
     }
 }

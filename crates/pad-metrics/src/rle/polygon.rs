@@ -21,8 +21,8 @@ impl Rle {
     ///
     /// # Errors
     /// [`MaskError`] for a polygon with fewer than three corners or an odd number of
-    /// coordinates, coordinates that are NaN or outside the image by more than its size, and an
-    /// outline that crosses the columns of pixels more often than an image of this size has pixels.
+    /// coordinates, coordinates that are NaN or outside the image by more than three times its size,
+    /// and an outline that crosses the columns of pixels more often than an image of this size has pixels.
     ///
     /// ```
     /// use pad_metrics::{ImageSize, rle::Rle};
@@ -59,8 +59,8 @@ fn filled(size: ImageSize, polygon: &[f64]) -> Result<Rle> {
     // Coordinates far outside belong to no outline of this image and only cost time.
     let sides = [size.width as f64, size.height as f64];
     for (corner, (&at, side)) in polygon.iter().zip(sides.iter().cycle()).enumerate() {
-        if !(-side..=2.0 * side).contains(&at) {
-            let expected = format!("coordinates of {} to {}", -side, 2.0 * side);
+        if !(-3.0 * side..=4.0 * side).contains(&at) {
+            let expected = format!("coordinates of {} to {}", -3.0 * side, 4.0 * side);
             return refuse(&expected, format!("{at} at index {corner}"));
         }
     }

@@ -104,7 +104,7 @@ fn both_forms_of_runs_are_read_and_bad_ones_refused() {
     );
     assert_eq!(
         outline(&[0.0, 0.0, 2.0, f64::NAN, 1.0, 1.0]),
-        "`polygon` is NaN at index 3, expected coordinates of -3 to 6"
+        "`polygon` is NaN at index 3, expected coordinates of -9 to 12"
     );
     let zigzag: Vec<f64> =
         (0..4000).flat_map(|i| [f64::from(i % 2) * 8.0, f64::from(i % 3)]).collect();

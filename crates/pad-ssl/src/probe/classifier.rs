@@ -9,9 +9,10 @@ use pad_adapter::{
 use pad_data::{loader::Loader, transform::Normalize};
 use pad_ops::{Mode, nn::Linear, rng::Key};
 
-use super::{Scores, fault};
+use super::{Scores, fault, features::check_labels};
 use crate::{
     OpenOptions, Pool, Result,
+    in_order::{finite_values, for_each_batch},
     open::{Prepared, prepare},
 };
 
@@ -77,6 +78,7 @@ pub struct Classifier {
     encoder: ViT,
     head: Linear,
     config: ClassifierConfig,
+    frozen_encoder: bool,
 }
 
 impl Classifier {
@@ -84,25 +86,39 @@ impl Classifier {
     /// `head.bias` (classes).
     ///
     /// # Errors
-    /// An invalid configuration; tensors that `vb` lacks.
+    /// An invalid configuration, or one that needs a class token that the encoder does not have;
+    /// tensors that `vb` lacks.
     pub fn new(
         encoder: &ViTConfig,
         config: &ClassifierConfig,
         vb: VarBuilder<'static>,
     ) -> Result<Self> {
         config.validate()?;
+        if config.pool == Pool::Class && !encoder.class_token {
+            return Err(fault("`pool` is class, expected mean: the encoder has no class token"));
+        }
         let shape = (config.classes, encoder.embed_dim);
         let normal = Init::Randn { mean: 0.0, stdev: HEAD_STD };
         let head = vb.pp("head");
         let weight = head.get_with_hints(shape, "weight", normal)?;
         let bias = head.get_with_hints(config.classes, "bias", Init::Const(0.0))?;
         let encoder = ViT::new(encoder, vb)?;
-        Ok(Self { encoder, head: Linear::new(weight, Some(bias)), config: *config })
+        let head = Linear::new(weight, Some(bias));
+        Ok(Self { encoder, head, config: *config, frozen_encoder: false })
+    }
+
+    /// Sets whether nothing in the encoder trains: then it runs as in evaluation in training, too,
+    /// without drop path and dropout, which would be noise that nothing learns from. Default:
+    /// false; [`Classifier::open`] sets it by its plan.
+    #[must_use]
+    pub fn with_frozen_encoder(mut self, frozen_encoder: bool) -> Self {
+        self.frozen_encoder = frozen_encoder;
+        self
     }
 
     /// Opens an encoder as [`open_encoder`](crate::open_encoder) does, adapters included, and puts
     /// a new head on it; `plan` says, given the encoder's configuration, what will train. A head
-    /// that the file has is left out.
+    /// that the file has is left out, and the encoder has no drop path.
     ///
     /// ```
     /// use std::collections::BTreeMap;
@@ -137,12 +153,16 @@ impl Classifier {
         config.validate()?;
         let Prepared { config: vit, mut checkpoint, input_stats, notes, device, .. } =
             prepare(source, options)?;
+        // A segmentor's or detector's file holds the drop path that it was trained with.
+        let vit = ViTConfig { drop_path: 0.0, ..vit };
         checkpoint.retain(|name| Role::of(name) != Role::Head);
         let store = ParamStore::from_checkpoint(checkpoint, &device, Key::new(config.seed))
             .with_unused(|role: Role| role.is_decoder())
             .with_fresh(|role| role == Role::Head)
             .with_plan(plan(&vit));
         let classifier = store.build(|vb| Self::new(&vit, config, vb))?;
+        let frozen = !store.planned().iter().any(|one| one.role != Role::Head);
+        let classifier = classifier.with_frozen_encoder(frozen);
         Ok(OpenedClassifier { classifier, store, input_stats, notes })
     }
 
@@ -164,7 +184,8 @@ impl Classifier {
     /// # Errors
     /// Images that do not fit the encoder.
     pub fn forward(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
-        let tokens = self.encoder.forward(images, mode)?;
+        let below = if self.frozen_encoder { Mode::Eval } else { mode };
+        let tokens = self.encoder.forward(images, below)?;
         let features = self.config.pool.apply(&tokens, self.encoder.config().prefix())?;
         Ok(self.head.forward(&features)?)
     }
@@ -173,28 +194,20 @@ impl Classifier {
     /// labels. Unreadable images within the loader's tolerance are left out.
     ///
     /// # Errors
-    /// More unreadable images than the loader tolerates, no readable image, images that do not fit
-    /// the encoder, labels beyond the classes, logits that are not finite.
+    /// A loader that drops its last images, more unreadable images than it tolerates, no readable
+    /// image, images that do not fit the encoder, labels beyond the classes, logits that are not
+    /// finite.
     pub fn scores(&self, loader: &Loader<Vec<usize>>, device: &Device) -> Result<Scores> {
         let (mut predicted, mut labels) = (Vec::new(), Vec::new());
-        for batch in loader.epoch(0, 0)? {
-            let batch = batch?;
-            if batch.is_empty() {
-                continue;
-            }
-            let logits = self.forward(&batch.images.to_device(device)?, Mode::Eval)?.detach();
-            let sums: Vec<f32> = logits.abs()?.sum(D::Minus1)?.to_vec1()?;
-            if let Some(name) = sums.iter().position(|sum| !sum.is_finite()) {
-                let name = batch.names.get(name).map_or("", String::as_str);
-                return Err(fault(format!("{name}: a logit is not finite")));
-            }
+        for_each_batch(loader, device, |images, batch| {
+            let logits = self.forward(images, Mode::Eval)?.detach();
+            finite_values(&logits, &batch.names, "logit")?;
+            check_labels(&batch, self.config.classes)?;
             let classes: Vec<u32> = logits.argmax(D::Minus1)?.to_vec1()?;
             predicted.extend(classes.into_iter().map(|class| class as usize));
             labels.extend(batch.labels);
-        }
-        if predicted.is_empty() {
-            return Err(fault("no readable image, expected at least 1"));
-        }
+            Ok(true)
+        })?;
         Scores::of_labels(&predicted, &labels, self.config.classes)
     }
 }

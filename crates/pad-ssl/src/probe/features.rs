@@ -2,11 +2,14 @@
 
 use candle_core::{D, DType, Device, Tensor};
 use pad_adapter::vit::ViT;
-use pad_data::loader::Loader;
+use pad_data::loader::{Batch, Loader};
 use pad_ops::Mode;
 
 use super::fault;
-use crate::{Pool, Result};
+use crate::{
+    Pool, Result,
+    in_order::{finite_values, for_each_batch},
+};
 
 /// Features of images with their classes.
 #[derive(Clone, Debug)]
@@ -51,8 +54,8 @@ impl FeatureSet {
     /// left out.
     ///
     /// # Errors
-    /// More unreadable images than the loader tolerates; images that do not fit the encoder; as
-    /// [`FeatureSet::new`].
+    /// A loader that drops its last images, or more unreadable ones than it tolerates; images that
+    /// do not fit the encoder; as [`FeatureSet::new`].
     pub fn extract(
         encoder: &ViT,
         loader: &Loader<Vec<usize>>,
@@ -61,18 +64,15 @@ impl FeatureSet {
         device: &Device,
     ) -> Result<Self> {
         let (mut rows, mut labels) = (Vec::new(), Vec::new());
-        for batch in loader.epoch(0, 0)? {
-            let batch = batch?;
-            if batch.is_empty() {
-                continue;
-            }
-            let tokens = encoder.forward(&batch.images.to_device(device)?, Mode::Eval)?.detach();
-            rows.push(pool.apply(&tokens, encoder.config().prefix())?.to_device(&Device::Cpu)?);
+        for_each_batch(loader, device, |images, batch| {
+            let tokens = encoder.forward(images, Mode::Eval)?.detach();
+            let features = pool.apply(&tokens, encoder.config().prefix())?;
+            let values = finite_values(&features, &batch.names, "feature")?;
+            rows.push(Tensor::from_vec(values, features.shape(), &Device::Cpu)?);
+            check_labels(&batch, classes)?;
             labels.extend(batch.labels);
-        }
-        if rows.is_empty() {
-            return Err(fault("no readable image, expected at least 1"));
-        }
+            Ok(true)
+        })?;
         Self::new(&Tensor::cat(&rows, 0)?, labels, classes)
     }
 
@@ -102,4 +102,14 @@ impl FeatureSet {
             other.classes, self.classes
         )))
     }
+}
+
+/// Checks the labels of a batch; the error names the image.
+pub(super) fn check_labels(batch: &Batch<Vec<usize>>, classes: usize) -> Result<()> {
+    let Some(at) = batch.labels.iter().position(|&label| label >= classes) else {
+        return Ok(());
+    };
+    let label = batch.labels[at];
+    let image = batch.names.get(at).map(|name| format!("{name}: ")).unwrap_or_default();
+    Err(fault(format!("{image}label {label}, expected below {classes}")))
 }

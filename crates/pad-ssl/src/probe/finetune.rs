@@ -11,7 +11,7 @@ use pad_train::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Classifier, fault};
+use super::{Classifier, fault, features::check_labels};
 use crate::Result;
 
 /// Trains a [`Classifier`] on the batches of a [`Loader`]: the mean cross entropy, without label
@@ -28,10 +28,7 @@ impl<'a> Classification<'a> {
     }
 
     fn loss(&self, batch: &Batch<Vec<usize>>, mode: Mode) -> Result<Losses> {
-        let classes = self.classifier.config().classes;
-        if let Some(label) = batch.labels.iter().find(|&&label| label >= classes) {
-            return Err(fault(format!("label {label}, expected below {classes}")));
-        }
+        check_labels(batch, self.classifier.config().classes)?;
         let logits = self.classifier.forward(&batch.images.to_device(&self.device)?, mode)?;
         // An image is a map of one pixel.
         let logits = logits.unsqueeze(2)?.unsqueeze(3)?;
@@ -97,7 +94,8 @@ pub struct FineTuning {
     pub max_steps: Option<usize>,
     /// Peak learning rate. Default 5e-4.
     pub lr: f64,
-    /// Share of the run in which the learning rate rises. Default 0.1.
+    /// Share of the run in which the learning rate rises; without effect where it is less than an
+    /// update. Default 0.1.
     pub warmup: f64,
     /// Weight decay of matrices. Default 0.05.
     pub weight_decay: f64,
@@ -163,7 +161,8 @@ impl FineTuning {
     /// Returns how a training set of `images` images is read: shuffled, without the incomplete last
     /// batch; of fewer images than a batch of `config`, as one batch.
     pub fn loader(config: LoaderConfig, images: usize) -> LoaderConfig {
-        let batch_size = config.batch_size.min(images).max(1);
+        // An empty set stays an error of the loader.
+        let batch_size = config.batch_size.min(images.max(1));
         LoaderConfig { batch_size, shuffle: true, drop_last: true, ..config }
     }
 
@@ -189,7 +188,9 @@ impl FineTuning {
         }
         let steps = self.updates(batches);
         let length = steps as f64 / batches as f64;
-        let schedule = Schedule::warmup_cosine(self.lr, 0.0, self.warmup * length, length);
+        // A rise that is shorter than an update would leave that update without any rate.
+        let warmup = if self.warmup * steps as f64 >= 1.0 { self.warmup * length } else { 0.0 };
+        let schedule = Schedule::warmup_cosine(self.lr, 0.0, warmup, length);
         let config = TrainerConfig {
             epochs: steps.div_ceil(batches),
             max_steps: Some(steps),
