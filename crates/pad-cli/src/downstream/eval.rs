@@ -8,6 +8,7 @@ use pad::heads::Evaluator;
 use super::{Downstream, model, selection::Selection};
 use crate::{
     run::{Result, signals::Signals, source::ModelSource},
+    settings::Settings,
     tools::{
         device::Compute,
         output::{Replace, write_json},
@@ -37,7 +38,11 @@ pub fn run<P: Downstream>(eval: &Eval<P>) -> Result<()> {
     eval.replace.check_some(eval.json.as_ref())?;
     eval.replace.check_some(P::eval_file(&eval.own))?;
     let found = eval.source.find(P::NAME, P::FILE)?;
-    let mut settings = P::for_eval(&eval.own, &eval.selection, eval.source.settings(&found)?);
+    let mut settings: Settings<P> = eval.source.settings(&found)?;
+    if eval.selection.data.is_none() {
+        eval.source.find_images(&found, &mut settings)?;
+    }
+    let mut settings = P::for_eval(&eval.own, &eval.selection, settings);
     settings.run.data = eval.selection.data.clone().or(settings.run.data);
     let device = eval.compute.start()?;
     let (model, inference) = model::open(&mut settings, found, eval.source.run(), &device)?;

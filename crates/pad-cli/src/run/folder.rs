@@ -90,6 +90,12 @@ pub fn expect_run(folder: &Path, program: &str) -> Result<()> {
     }
 }
 
+/// Returns whether a folder holds a run of a program, as far as its settings can be read.
+pub fn is_run_of(folder: &Path, program: &str) -> bool {
+    let text = read_text(&folder.join(CONFIG)).unwrap_or_default();
+    text.parse::<toml::Table>().is_ok_and(|table| program_of(&table) == Some(program))
+}
+
 /// The program that wrote a run's settings; the first versions did not store it.
 fn program_of(table: &toml::Table) -> Option<&str> {
     let by_setting =

@@ -20,6 +20,13 @@ use crate::{
 /// The name of the settings among the notes of a model's file.
 pub const SETTINGS: &str = "settings";
 
+/// An entry of that note alone: whether the run was on rendered scenes, and not on a folder of
+/// images.
+const RENDERED: &str = "rendered";
+
+/// Settings that say where the images of a run are.
+const PLACES_OF_IMAGES: [&str; 2] = ["data", "images_root"];
+
 /// Settings that are of one machine and its folders, or of how weights were found there.
 const OF_PLACE: [&str; 13] = [
     "data",
@@ -184,7 +191,11 @@ impl<P: Trainer> Settings<P> {
 
     /// Defaults, overlaid by `source`, overlaid by the flags `given`.
     fn overlaid(source: &Source<'_>, given: toml::Table) -> Result<Self> {
-        let mut table = source.parse()?;
+        Self::merged(source.parse()?, source, given)
+    }
+
+    /// Defaults, overlaid by the entries `table` of `source`, overlaid by the flags `given`.
+    fn merged(mut table: toml::Table, source: &Source<'_>, given: toml::Table) -> Result<Self> {
         if let Some(program) = table.remove("program") {
             expect_program(source.name, program.as_str().unwrap_or_default(), P::NAME)?;
         }
@@ -225,18 +236,27 @@ impl<P: Trainer> Settings<P> {
         let Some(text) = file.metadata().get(&format!("note.{SETTINGS}")) else { return Ok(None) };
         let name = format!("{}: metadata `note.{SETTINGS}`", file.path().display());
         let source = Source { name: &name, text };
-        let program = source.parse()?.remove("program");
-        if program.as_ref().and_then(toml::Value::as_str) != Some(P::NAME) {
+        let mut table = source.parse()?;
+        if table.get("program").and_then(toml::Value::as_str) != Some(P::NAME) {
             return Ok(None);
         }
-        Self::overlaid(&source, toml::Table::new()).map(Some)
+        table.remove(RENDERED);
+        Self::merged(table, &source, toml::Table::new()).map(Some)
+    }
+
+    /// Takes the places of the images from the settings of the run in `folder`.
+    pub fn take_images_of(&mut self, folder: &Path) -> Result<()> {
+        let mut table = Self::of_run(folder)?.to_table()?;
+        table.retain(|name, _| PLACES_OF_IMAGES.contains(&name));
+        self.read(table, &Source { name: "images of the run", text: "" })
     }
 
     /// As the text in a model's file: how images go through it, without what is of one machine and
-    /// its folders.
+    /// its folders, but for whether there was a folder of images.
     pub fn to_note(&self) -> Result<String> {
         let mut table = self.to_table()?;
         OF_PLACE.iter().for_each(|name| drop(table.remove(*name)));
+        table.insert(RENDERED.into(), self.run.data.is_none().into());
         Ok(format!("program = \"{}\"\n{}", P::NAME, toml::to_string(&table)?))
     }
 
@@ -253,6 +273,13 @@ impl<P: Trainer> Settings<P> {
         table.remove("stop_after"); // of this session alone
         Ok(format!("program = \"{}\"\n{}", P::NAME, toml::to_string(&table)?))
     }
+}
+
+/// Whether the run that left a model's file was on rendered scenes; `None` if the file does not say.
+pub fn was_rendered(file: &Checkpoint) -> Option<bool> {
+    let note = file.metadata().get(&format!("note.{SETTINGS}"))?;
+    let table = note.parse::<toml::Table>().ok()?;
+    table.get(RENDERED)?.as_bool()
 }
 
 /// Whether a recipe is a file, and not a name.

@@ -1,10 +1,14 @@
 //! Settings of all trainers, merged from files and flags.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use clap::{Args, Command, FromArgMatches};
 use pad::{
     Fusion, LoraConfig, LoraTarget, Scale,
+    checkpoint::Checkpoint,
     data::{transform::Normalize, window::Window},
     heads::Trained,
     vit::ViTConfig,
@@ -12,6 +16,7 @@ use pad::{
 
 use super::{
     Flags, RunSettings, Settings, Start, Trainer,
+    merge::{SETTINGS, was_rendered},
     names::Adapters,
     values::{Auto, BaseScale, EvalEvery, OrNone, Pixels},
 };
@@ -211,6 +216,29 @@ fn what_the_user_chose() {
     assert!(chosen(Some("pad"), &[]).contains(&"bottleneck".to_string()));
     let resumed = Start { resume: Some("runs/x".into()), ..Default::default() };
     assert!(Settings::chosen(&resumed, &flags::<Pretrain>(&["--epochs=9"])).unwrap().is_empty());
+}
+
+/// A model's file does not say where the images of its run were, but whether there were any.
+#[test]
+fn the_note_of_a_model_has_no_places() {
+    let model = |settings: &Settings<Detect>| {
+        let mut model = Checkpoint::from_tensors("FILE", BTreeMap::new());
+        model.set_metadata(format!("note.{SETTINGS}"), settings.to_note().unwrap());
+        model
+    };
+    let on_scenes = merged::<Detect>(None, &["--size=96"]);
+    let flags = ["--data=no-such-images", "--images-root=no-such-root", "--size=96"];
+    let on_images = merged::<Detect>(None, &flags);
+    assert_eq!(was_rendered(&model(&on_scenes)), Some(true));
+    assert_eq!(was_rendered(&model(&on_images)), Some(false));
+    assert_eq!(was_rendered(&Checkpoint::from_tensors("FILE", BTreeMap::new())), None);
+    let mut read = Settings::<Detect>::of_model(&model(&on_images)).unwrap().unwrap();
+    assert_eq!((read.own.size, &read.run.data, &read.own.images_root), (96, &None, &None));
+    assert!(Settings::<Segment>::of_model(&model(&on_images)).unwrap().is_none());
+    let (folder, _) = file(&on_images.to_toml().unwrap());
+    read.take_images_of(folder.path()).unwrap();
+    assert_eq!(read.run.data, on_images.run.data);
+    assert_eq!(read.own.images_root, Some("no-such-root".into()));
 }
 
 /// A default that a flag's help tells is the default.
