@@ -169,6 +169,52 @@ fn adapters_of_another_form_are_named() {
     assert!(said.contains("tensors of adapters dropped"), "{said}");
 }
 
+/// No checkpoint holds adapters that do not train: their content tells whether they are the same.
+#[test]
+fn a_run_on_frozen_adapters_knows_them() {
+    let runs = Runs::new();
+    let flags = [
+        "train",
+        "--preset=paper",
+        "--trained=heads",
+        "--crop-size=48",
+        "--base-scale=none",
+        "--head=linear",
+        "--max-steps=4",
+        "--checkpoint-every=1",
+        "--batch-size=2",
+        "--workers=1",
+        "--scenes=4",
+        "--val-scenes=2",
+        "--scene-size=48,64",
+        "--stop-after=1",
+    ];
+    let mut begin = program("segment");
+    begin.args(flags).arg("--weights").arg(runs.at("pad")).arg("--out").arg(runs.at("probe"));
+    success(begin);
+    let resumed = || {
+        let mut resumed = program("segment");
+        resumed.args(["train", "--stop-after=2", "--resume"]).arg(runs.at("probe"));
+        resumed
+    };
+    let said = stderr(&success(resumed()));
+    assert!(said.contains("resumed from"), "{said}");
+
+    // The run that left the adapters goes on, and leaves others.
+    let before = adapters(&runs.at("pad"));
+    let mut longer = program("pretrain");
+    longer.arg("--resume").arg(runs.at("pad")).arg("--max-steps=2");
+    success(longer);
+    assert_ne!(adapters(&runs.at("pad")), before);
+    let error = error_line(&resumed().output().unwrap());
+    assert!(error.contains(": `frozen_adapters`: expected `"), "{error}");
+    let mut eval = program("segment");
+    eval.args(["eval", "--run"]).arg(runs.at("probe"));
+    let error = error_line(&eval.output().unwrap());
+    assert!(error.contains(": `frozen_adapters`: expected the adapters "), "{error}");
+    assert!(error.ends_with(": the weights of the run are others now"), "{error}");
+}
+
 #[test]
 fn detectors_say_what_becomes_of_adapters() {
     let runs = Runs::new();

@@ -1,6 +1,6 @@
 //! A run of a task.
 
-use std::{collections::BTreeMap, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 
 use clap::Args;
 use pad::{
@@ -97,7 +97,7 @@ fn train<P: Downstream>(session: &Session<P>) -> Result<()> {
             memory: warm_up.peak(),
         })
     };
-    let mut facts = BTreeMap::from([("frozen".to_string(), model.store.backbone_digest()?)]);
+    let mut facts = model::frozen::<P>(&model)?;
     if let Some(data) = &run.data {
         facts.insert("files".into(), Fingerprint::of_folder(data)?.to_string());
     }

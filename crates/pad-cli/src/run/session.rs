@@ -209,7 +209,7 @@ impl<P: Trainer> Session<P> {
         }
         let mut identity = folder::identity(&self.settings, facts)?;
         if self.resumed {
-            folder::keep_names_of_weights(&self.folder, &mut identity)?;
+            folder::as_begun::<P>(&self.folder, &mut identity)?;
         }
         let saving = CheckpointConfig { every: Every::Steps(run.checkpoint_every), keep: run.keep };
         let checkpoints = Checkpoints::new(self.checkpoints(), saving)?;
