@@ -122,6 +122,11 @@ fn adapters_of_the_weights_train_further() {
     assert_eq!(adapters(&runs.at("parts")), adapters(&runs.at("whole")));
     let adapter = |run: &str| bytes(runs.at(run).join("adapter.safetensors"));
     assert_eq!(adapter("parts"), adapter("whole"));
+    // Its settings are a recipe: the default of `bottleneck` among them was not chosen.
+    let mut again = program("pretrain");
+    again.arg("--recipe").arg(runs.at("parts/config.toml")).arg("--out").arg(runs.at("again"));
+    success(again);
+    assert_eq!(adapters(&runs.at("again")), adapters(&runs.at("whole")));
 }
 
 #[test]

@@ -24,6 +24,9 @@ pub const SETTINGS: &str = "settings";
 /// images.
 const RENDERED: &str = "rendered";
 
+/// An entry of `config.toml` alone: the settings that were chosen when the run began.
+const CHOSEN: &str = "chosen";
+
 /// Settings that say where the images of a run are.
 const PLACES_OF_IMAGES: [&str; 2] = ["data", "images_root"];
 
@@ -136,9 +139,26 @@ impl<P: Trainer> Settings<P> {
             let mut table = Source { name: recipe, text: &text }.parse()?;
             upgrade(&mut table);
             P::upgrade(&mut table);
-            chosen.extend(table.into_iter().map(|(name, _)| name));
+            let listed = chosen_in(&table);
+            chosen.extend(
+                listed.unwrap_or_else(|| table.into_iter().map(|(name, _)| name).collect()),
+            );
         }
         Ok(chosen)
+    }
+
+    /// The settings that the user chose, as `config.toml` keeps them: those of a new run; of a
+    /// resumed one those that it began with, and the flags. `None` if a resumed run does not say it.
+    pub fn ever_chosen(start: &Start, flags: &Flags<P>) -> Result<Option<Given>> {
+        let Some(folder) = &start.resume else { return Self::chosen(start, flags).map(Some) };
+        let path = folder.join("config.toml");
+        let name = path.display().to_string();
+        let text = read_text(&path).map_err(|error| format!("{name}: {error}"))?;
+        let Some(mut chosen) = chosen_in(&Source { name: &name, text: &text }.parse()?) else {
+            return Ok(None);
+        };
+        chosen.extend(flags.given()?.into_iter().map(|(name, _)| name));
+        Ok(Some(chosen))
     }
 
     fn of_new(start: &Start, flags: &Flags<P>, given: toml::Table) -> Result<Self> {
@@ -198,6 +218,7 @@ impl<P: Trainer> Settings<P> {
     fn merged(mut table: toml::Table, source: &Source<'_>, given: toml::Table) -> Result<Self> {
         if let Some(program) = table.remove("program") {
             expect_program(source.name, program.as_str().unwrap_or_default(), P::NAME)?;
+            table.remove(CHOSEN);
         }
         upgrade(&mut table);
         P::upgrade(&mut table);
@@ -267,12 +288,25 @@ impl<P: Trainer> Settings<P> {
         Ok(table)
     }
 
-    /// As the text of `config.toml`.
-    pub fn to_toml(&self) -> Result<String> {
+    /// As the text of `config.toml`. `chosen` are the settings that the user chose, if that is known:
+    /// the file has all of them.
+    pub fn to_toml(&self, chosen: Option<&Given>) -> Result<String> {
         let mut table = self.to_table()?;
         table.remove("stop_after"); // of this session alone
+        if let Some(chosen) = chosen {
+            let names = chosen.iter().filter(|name| table.contains_key(name.as_str()));
+            let names = names.map(|name| toml::Value::from(name.as_str())).collect();
+            table.insert(CHOSEN.into(), toml::Value::Array(names));
+        }
         Ok(format!("program = \"{}\"\n{}", P::NAME, toml::to_string(&table)?))
     }
+}
+
+/// The settings that the file of a run names as chosen; `None` if it does not, and for other files.
+fn chosen_in(table: &toml::Table) -> Option<Given> {
+    table.get("program")?;
+    let names = table.get(CHOSEN)?.as_array()?.iter();
+    Some(names.filter_map(toml::Value::as_str).map(String::from).collect())
 }
 
 /// Whether the run that left a model's file was on rendered scenes; `None` if the file does not say.

@@ -189,7 +189,7 @@ pub const EXCLUSIVE: [&[&str]; 4] = [
 ];
 
 /// Settings that do not change what the updates of a run do, or that may change on resume.
-pub const WITHOUT_EFFECT: [&str; 18] = [
+pub const WITHOUT_EFFECT: [&str; 19] = [
     "data",
     "workers",
     "cache_mib",
@@ -208,6 +208,7 @@ pub const WITHOUT_EFFECT: [&str; 18] = [
     "group",
     "preset",
     "program",
+    "chosen",
 ];
 
 impl RunSettings {

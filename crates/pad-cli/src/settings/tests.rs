@@ -15,7 +15,7 @@ use pad::{
 };
 
 use super::{
-    Flags, RunSettings, Settings, Start, Trainer,
+    Flags, Given, RunSettings, Settings, Start, Trainer,
     merge::{SETTINGS, was_rendered},
     names::Adapters,
     values::{Auto, BaseScale, EvalEvery, OrNone, Pixels},
@@ -173,7 +173,7 @@ fn adapters_by_kind() {
     assert_eq!((lora, by_flags.with_new_adapters(plain).adapter), (want, None));
     // What the run's folder gets is read again.
     let again = merged::<Segment>(None, &["--adapter=dora", "--adapter-dropout=0.2"]);
-    assert_eq!(of_file::<Segment>(&again.to_toml().unwrap()).run, again.run);
+    assert_eq!(of_file::<Segment>(&again.to_toml(None).unwrap()).run, again.run);
     let dora = again.run.with_new_adapters(plain).lora.unwrap();
     assert_eq!((dora.dora, dora.dropout), (true, 0.2));
     let known = ViTConfig { lora: Some(lora), ..plain };
@@ -214,6 +214,28 @@ fn what_the_user_chose() {
         ["adapter_scale", "bottleneck", "epochs", "seed"]
     );
     assert!(chosen(Some("pad"), &[]).contains(&"bottleneck".to_string()));
+    // The file of a run has all settings, and says which of them were chosen.
+    let run = merged::<Pretrain>(Some(&path), &["--seed=1", "--stop-after=2"]);
+    let names = ["bottleneck", "seed", "stop_after"].map(String::from);
+    let (begun, config) = file(&run.to_toml(Some(&names.into())).unwrap());
+    assert_eq!(chosen(config.to_str(), &["--beta2=0.9"]), ["beta2", "bottleneck", "seed"]);
+    assert_eq!(of_file::<Pretrain>(&run.to_toml(Some(&Given::new())).unwrap()).own, run.own);
+    let go_on = |folder: &Path| {
+        let start = Start { resume: Some(folder.into()), ..Default::default() };
+        Settings::ever_chosen(&start, &flags::<Pretrain>(&["--epochs=9"])).unwrap()
+    };
+    assert_eq!(
+        go_on(begun.path()),
+        Some(["bottleneck", "epochs", "seed"].map(String::from).into())
+    );
+    // Those of earlier versions do not: all of them count.
+    let (begun, config) = file(&run.to_toml(None).unwrap());
+    assert!(chosen(config.to_str(), &[]).contains(&"beta2".to_string()));
+    assert_eq!(go_on(begun.path()), None);
+    // Beside no program it is an unknown setting.
+    let (_folder, path) = file("chosen = [\"seed\"]\n");
+    let error = try_merged::<Pretrain>(Some(&path), &[]).unwrap_err().to_string();
+    assert!(error.contains("unknown setting `chosen`"), "{error}");
     let resumed = Start { resume: Some("runs/x".into()), ..Default::default() };
     assert!(Settings::chosen(&resumed, &flags::<Pretrain>(&["--epochs=9"])).unwrap().is_empty());
 }
@@ -235,7 +257,7 @@ fn the_note_of_a_model_has_no_places() {
     let mut read = Settings::<Detect>::of_model(&model(&on_images)).unwrap().unwrap();
     assert_eq!((read.own.size, &read.run.data, &read.own.images_root), (96, &None, &None));
     assert!(Settings::<Segment>::of_model(&model(&on_images)).unwrap().is_none());
-    let (folder, _) = file(&on_images.to_toml().unwrap());
+    let (folder, _) = file(&on_images.to_toml(None).unwrap());
     read.take_images_of(folder.path()).unwrap();
     assert_eq!(read.run.data, on_images.run.data);
     assert_eq!(read.own.images_root, Some("no-such-root".into()));
