@@ -1,7 +1,7 @@
 //! The adapters of a run: those of its weights, new ones, or none.
 
 use pad::{
-    AdapterConfig, AdapterKind, AdapterNorm, AdapterPlacement, LoraConfig, LoraTarget,
+    AdapterConfig, AdapterKind, AdapterNorm, AdapterPlacement, LoraConfig, LoraTarget, Scale,
     vit::ViTConfig,
 };
 
@@ -124,7 +124,12 @@ fn differences(run: &RunSettings, given: &Given, known: &ViTConfig) -> Vec<Strin
                 let has_norm = |config: &AdapterConfig| config.norm == AdapterNorm::In;
                 found.compare("adapter_norm", has_norm(&wanted), has_norm(&known));
             }
-            if whole || run.adapter_scale.given().is_some() && given.contains("adapter_scale") {
+            // What a learnable scale began with is gone once it has trained.
+            let are_learnt = [wanted.scale, known.scale]
+                .iter()
+                .all(|scale| matches!(scale, Scale::Learnable { .. }));
+            let is_chosen = run.adapter_scale.given().is_some() && given.contains("adapter_scale");
+            if (whole || is_chosen) && !are_learnt {
                 found.compare("adapter_scale", wanted.scale, known.scale);
             }
         }
@@ -294,6 +299,32 @@ mod tests {
         let dropout = RunSettings { adapter_dropout: Some(0.3), ..Default::default() };
         let found = kept(&dropout, &["adapter_dropout"], pad(8)).adapter.unwrap();
         assert_eq!((found.bottleneck, found.dropout), (8, 0.3));
+    }
+
+    #[test]
+    fn a_learnable_scale_has_learnt() {
+        let scale = |text: &str| text.parse::<Scale>().unwrap();
+        let of = |text: &str| RunSettings {
+            bottleneck: 8,
+            adapter_scale: Auto::Given(scale(text)),
+            ..Default::default()
+        };
+        let learnt = |text: &str| {
+            let adapter = AdapterConfig { bottleneck: 8, scale: scale(text), ..Default::default() };
+            ViTConfig { adapter: Some(adapter), ..ViTConfig::pico(16) }
+        };
+        let known = learnt("learnable=1");
+        assert_eq!(kept(&of("learnable=0.5"), &["adapter_scale"], known), known);
+        let whole = RunSettings { adapter: Some(Text(AdapterKind::Pad)), ..of("learnable=0.5") };
+        assert_eq!(kept(&whole, &["adapter", "adapter_scale"], known), known);
+        assert_eq!(
+            refused(&of("fixed=0.5"), &["adapter_scale"], known),
+            "`adapter_scale`: expected fixed=0.5, found learnable=1"
+        );
+        assert_eq!(
+            refused(&of("fixed=0.5"), &["adapter_scale"], learnt("fixed=1")),
+            "`adapter_scale`: expected fixed=0.5, found fixed=1"
+        );
     }
 
     #[test]
