@@ -122,6 +122,9 @@ pub(crate) fn run(program: &Program) -> Result<()> {
     if program.merge && program.to == Names::Peft {
         return Err("--merge leaves no adapters to write under the names peft".into());
     }
+    if program.keep_blocks.is_some() && program.to == Names::Peft {
+        return Err("--keep-blocks makes another backbone, which the names peft cannot hold".into());
+    }
     let (opened, mut said) = open(program)?;
     let base = opened.backbone_source().to_string();
     let mut checkpoint = opened.into_checkpoint();
