@@ -158,6 +158,22 @@ fn scale_of(run: &RunSettings) -> Scale {
     run.with_new_adapters(ViTConfig::pico(16)).adapter.unwrap().scale
 }
 
+#[test]
+fn settings_of_other_objectives_are_refused() {
+    let fault = |flags: &[&str]| try_merged::<Pretrain>(None, flags).unwrap_err().to_string();
+    for objective in ["mae", "milan", "simmim"] {
+        let name = format!("--objective={objective}");
+        let end = format!("with objective {objective}, expected with objective features");
+        let flags = [name.as_str(), "--teacher=clip", "--feature-loss=smooth-l1", "--all-patches"];
+        assert_eq!(fault(&flags), format!("`feature_loss` {end}; `all_patches` {end}"));
+        let defaults =
+            [name.as_str(), "--teacher=clip", "--feature-loss=cosine", "--all-patches=false"];
+        merged::<Pretrain>(None, &defaults);
+    }
+    let flags = ["--objective=features", "--teacher=clip", "--all-patches"];
+    assert!(merged::<Pretrain>(None, &flags).own.all_patches);
+}
+
 /// The same settings by flags and in a file, and what they do not fit.
 #[test]
 fn adapters_by_kind() {
