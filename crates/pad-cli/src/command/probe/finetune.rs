@@ -26,7 +26,7 @@ use crate::{
     tools::{
         output::print,
         run_facts::RunFacts,
-        values::{count, not_negative, share},
+        values::{count, not_negative, positive_share, share},
         view::Input,
     },
 };
@@ -49,7 +49,7 @@ pub(super) struct FineTune {
     lr: Option<f64>,
     /// Layer-wise decay: factor on the learning rate from each block to the one below [default:
     /// 0.75]
-    #[arg(long, value_name = "FACTOR", value_parser = decay)]
+    #[arg(long, value_name = "FACTOR", value_parser = positive_share)]
     layer_decay: Option<f64>,
     /// Weight decay of matrices [default: 0.05]
     #[arg(long, value_name = "FACTOR", value_parser = not_negative)]
@@ -73,12 +73,6 @@ fn trained() -> impl TypedValueParser<Value = Trained> {
     PossibleValuesParser::new(Trained::NAMES).try_map(|name| name.parse::<Trained>())
 }
 
-/// A factor above 0, up to 1.
-fn decay(text: &str) -> Result<f64, String> {
-    let number = text.trim().parse().ok().filter(|&number: &f64| number > 0.0 && number <= 1.0);
-    number.ok_or_else(|| "expected a number above 0, up to 1".into())
-}
-
 impl FineTune {
     /// Checks that no flag is given that another method would ignore.
     pub(super) fn check_unused(&self) -> Result<()> {
@@ -100,8 +94,17 @@ impl FineTune {
         }
     }
 
+    /// Checks what is given for fine-tuning.
+    pub(super) fn check(&self, seed: u64) -> Result<()> {
+        if self.layer_decay.is_some() && self.parts() == Trained::Heads {
+            return Err("--layer-decay with --trained heads: no layer of the encoder trains".into());
+        }
+        self.tuning(seed).validate()?;
+        Ok(())
+    }
+
     /// The settings of the run.
-    pub(super) fn tuning(&self, seed: u64) -> FineTuning {
+    fn tuning(&self, seed: u64) -> FineTuning {
         let default = FineTuning::default();
         FineTuning {
             epochs: self.epochs.unwrap_or(default.epochs),
