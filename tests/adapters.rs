@@ -147,6 +147,16 @@ fn adapters_of_another_form_are_named() {
         runs.refused("lora", &["--adapter=dora", "--lora-rank=2", "--lora-targets=fc1,fc2"]),
         "`adapter`: expected dora, found lora"
     );
+    // Without a kind these are of the adapters of the weights.
+    success(runs.on("lora", "rank", &["--lora-rank=2", "--lora-alpha=4", "--blr=0"]));
+    assert_eq!(adapters(&runs.at("rank")), adapters(&runs.at("lora")));
+    assert_eq!(runs.refused("lora", &["--lora-rank=4"]), "`lora_rank`: expected 4, found 2");
+    assert_eq!(
+        runs.refused("pad", &["--lora-rank=4"]),
+        "`lora_rank`: expected low-rank adapters, found pad adapters"
+    );
+    let new = runs.pretrain("refused", &["--lora-rank=4"]).output().unwrap();
+    assert_eq!(error_line(&new), "`lora_rank` with `adapter` pad, expected lora, rslora or dora");
     assert_eq!(
         runs.refused("lora", &["--bottleneck=8"]),
         "`bottleneck`: expected bottlenecks, found lora adapters"

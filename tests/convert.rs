@@ -228,7 +228,11 @@ fn low_rank_adapters_go_everywhere() {
         "{text}"
     );
     let mut wrong = program("pretrain");
-    wrong.arg("--data").arg(&data).args(["--lora-rank=4", "--out"]).arg(at("wrong"));
+    wrong
+        .arg("--data")
+        .arg(&data)
+        .args(["--adapter=pad", "--lora-rank=4", "--out"])
+        .arg(at("wrong"));
     let text = error_line(&wrong.output().unwrap());
     assert_eq!(text, "`lora_rank` with `adapter` pad, expected lora, rslora or dora");
 }

@@ -198,10 +198,14 @@ fn adapters_by_kind() {
     assert_eq!((adaptformer.lora, adaptformer.adapter.unwrap().scale), (None, Scale::Fixed(0.1)));
 
     let fault = |flags: &[&str]| try_merged::<Pretrain>(None, flags).unwrap_err().to_string();
-    assert_eq!(
-        fault(&["--lora-rank=4"]),
-        "`lora_rank` with `adapter` pad, expected lora, rslora or dora"
-    );
+    for kind in ["--adapter=pad", "--adapters=new"] {
+        assert_eq!(
+            fault(&["--lora-rank=4", kind]),
+            "`lora_rank` with `adapter` pad, expected lora, rslora or dora"
+        );
+    }
+    // Else it is said of those of the weights.
+    assert_eq!(merged::<Pretrain>(None, &["--lora-rank=4"]).run.lora_rank, Some(4));
     assert_eq!(
         fault(&["--paradigm=pad", "--adapters=none"]),
         "`adapters` none with paradigm pad, which has some: expected auto or new"
