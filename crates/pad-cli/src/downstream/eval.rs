@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use pad::heads::Evaluator;
+use pad::heads::{Evaluator, TaskNetwork};
 
 use super::{Downstream, model, selection::Selection};
 use crate::{
@@ -37,7 +37,7 @@ pub struct Eval<P: Downstream> {
 pub fn run<P: Downstream>(eval: &Eval<P>) -> Result<()> {
     eval.replace.check_some(eval.json.as_ref())?;
     eval.replace.check_some(P::eval_file(&eval.own))?;
-    let found = eval.source.find(P::NAME, P::FILE)?;
+    let found = eval.source.find(P::NAME, P::FILE, P::Network::KIND)?;
     let mut settings: Settings<P> = eval.source.settings(&found)?;
     if eval.selection.data.is_none() {
         eval.source.find_images(&found, &mut settings)?;

@@ -1,6 +1,6 @@
 //! The teacher of a run: its file, and what tells it apart from others.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use candle_core::Device;
 use pad::{
@@ -23,10 +23,7 @@ use crate::{
 /// Reads the file that the settings name.
 pub fn read(settings: &Settings<Pretrain>) -> Result<Option<Checkpoint>> {
     let Some(source) = &settings.own.teacher else { return Ok(None) };
-    Ok(Some(match shipped::find(source) {
-        Some(shipped) => Checkpoint::from_safetensors(shipped.bytes, source)?,
-        None => Checkpoint::open(source)?,
-    }))
+    shipped::open(Path::new(source)).map(Some)
 }
 
 /// What a resumed run must find in the file of its teacher, wherever it lies: the digest of its

@@ -50,16 +50,12 @@ pub enum Found {
 }
 
 impl ModelSource {
-    /// Finds the model; `file` is the name of a run's result.
-    pub fn find(&self, program: &str, file: &str) -> Result<Found> {
+    /// Finds the model, a network of the kind `kind`; `file` is the name of a run's result.
+    pub fn find(&self, program: &str, file: &str, kind: &str) -> Result<Found> {
         let Some(run) = &self.run else {
             let weights = self.weights.as_ref().ok_or("expected --run or --weights")?;
-            let shipped = weights.to_str().and_then(shipped::find);
-            let file = match shipped {
-                Some(shipped) => Checkpoint::from_safetensors(shipped.bytes, weights)?,
-                None => Checkpoint::open(weights)?,
-            };
-            return Ok(Found::File(Box::new(file)));
+            shipped::expect_kind(weights, kind)?;
+            return Ok(Found::File(Box::new(shipped::open(weights)?)));
         };
         expect_run(run, program)?;
         let checkpoints = run.join(CHECKPOINTS);
