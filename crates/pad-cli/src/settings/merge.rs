@@ -27,17 +27,11 @@ const RENDERED: &str = "rendered";
 /// An entry of `config.toml` alone: the settings that were chosen when the run began.
 const CHOSEN: &str = "chosen";
 
-/// Settings that say where the images of a run are.
-const PLACES_OF_IMAGES: [&str; 2] = ["data", "images_root"];
-
-/// Settings that are of one machine and its folders, or of how weights were found there.
-const OF_PLACE: [&str; 13] = [
-    "data",
-    "images_root",
-    "weights",
+/// Settings that are of one machine, or of how weights were found there, beside those that name
+/// files and folders.
+const OF_PLACE: [&str; 9] = [
     "prefix",
     "key",
-    "backbone",
     "any_backbone",
     "workers",
     "cache_mib",
@@ -267,8 +261,10 @@ impl<P: Trainer> Settings<P> {
 
     /// Takes the places of the images from the settings of the run in `folder`.
     pub fn take_images_of(&mut self, folder: &Path) -> Result<()> {
-        let mut table = Self::of_run(folder)?.to_table()?;
-        table.retain(|name, _| PLACES_OF_IMAGES.contains(&name));
+        let mut of_run = Self::of_run(folder)?;
+        let names: Vec<&str> = of_run.paths().folders.iter().map(|(name, _)| *name).collect();
+        let mut table = of_run.to_table()?;
+        table.retain(|name, _| names.contains(&name));
         self.read(table, &Source { name: "images of the run", text: "" })
     }
 
@@ -276,7 +272,9 @@ impl<P: Trainer> Settings<P> {
     /// its folders, but for whether there was a folder of images.
     pub fn to_note(&self) -> Result<String> {
         let mut table = self.to_table()?;
-        OF_PLACE.iter().for_each(|name| drop(table.remove(*name)));
+        let mut settings = self.clone();
+        let paths = settings.paths();
+        OF_PLACE.into_iter().chain(paths.names()).for_each(|name| drop(table.remove(name)));
         table.insert(RENDERED.into(), self.run.data.is_none().into());
         Ok(format!("program = \"{}\"\n{}", P::NAME, toml::to_string(&table)?))
     }
