@@ -60,8 +60,9 @@ pub(super) struct FineTune {
     /// Maximum gradient norm; larger gradients are scaled down [default: no clipping]
     #[arg(long, value_name = "NORM", value_parser = not_negative)]
     clip_norm: Option<f64>,
-    /// Minimum share of the image's area that a training crop covers; 1: training images are seen
-    /// as test images are [default: 0.5]
+    /// Minimum share of the image's area that a training crop covers, of about the shape of the
+    /// input (under --fit whole, test images change their shape, and crops do not); 1: training
+    /// images are seen as test images are [default: 0.5]
     #[arg(long, value_name = "SHARE", value_parser = share)]
     min_scale: Option<f64>,
     /// Probability of a horizontal flip in training [default: 0.5]
@@ -127,7 +128,6 @@ impl FineTune {
         let min_scale = self.min_scale.unwrap_or(0.5);
         let size = input.pipeline.size;
         let aspect = size.width as f64 / size.height.max(1) as f64;
-        // Around the aspect of the input: images that are seen as a whole keep about their shape.
         let random = RandomResizedCrop {
             scale: (min_scale.max(f64::MIN_POSITIVE), 1.0),
             ratio: (aspect * 3.0 / 4.0, aspect * 4.0 / 3.0),
