@@ -161,6 +161,16 @@ fn trains_evaluates_predicts_and_goes_on() {
         "{note}"
     );
 
+    // What becomes an encoder alone says nothing of a detector.
+    let mut convert = program("convert");
+    success({
+        convert.arg(&file).arg(at("encoder.safetensors"));
+        convert
+    });
+    let encoder = pad::checkpoint::Checkpoint::open(at("encoder.safetensors")).unwrap();
+    let left = ["note.settings", "detector", "classes"];
+    assert!(left.iter().all(|name| !encoder.metadata().contains_key(*name)), "{left:?}");
+
     let mut show = program("detect");
     show.current_dir(folder.path());
     show.args(["show", "--data", "data", "--size=64", "--out", "labels", "--count=4"]);

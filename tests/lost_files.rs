@@ -74,6 +74,16 @@ fn a_teacher_is_told_by_its_content_wherever_it_lies() {
     fs::copy(&other, &teacher).unwrap();
     assert_eq!(error_line(&resume(&run).output().unwrap()), refused);
     fs::remove_file(&teacher).unwrap();
+    // So are the same tensors as another model.
+    let mut file = Checkpoint::open(&new).unwrap();
+    let config = file.metadata()["mae"].replace("\"norm_eps\":1e-6", "\"norm_eps\":1e-5");
+    assert_ne!(config, file.metadata()["mae"]);
+    file.set_metadata("mae", config);
+    save(&other, file.tensors(), file.metadata(), FloatType::AsIs).unwrap();
+    let mut by_flag = resume(&run);
+    by_flag.arg("--teacher").arg(&other);
+    let error = error_line(&by_flag.output().unwrap());
+    assert!(error.contains(": `teacher_vit`: expected `") && error.contains("1e-5"), "{error}");
 
     // The same one under another name, relative to the working directory.
     let mut moved = resume(&run);

@@ -182,6 +182,11 @@ fn without_task(checkpoint: &mut Checkpoint) {
     if tasks.iter().any(|task| checkpoint.remove_metadata(task).is_some()) {
         checkpoint.remove_metadata("format");
         checkpoint.remove_metadata("classes");
+        let is_note = |name: &&String| name.starts_with("note.");
+        let notes: Vec<String> = checkpoint.metadata().keys().filter(is_note).cloned().collect();
+        for name in notes {
+            checkpoint.remove_metadata(&name);
+        }
     }
 }
 

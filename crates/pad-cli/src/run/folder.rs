@@ -22,6 +22,9 @@ pub const TEACHER_DIGEST: &str = "teacher_sha256";
 /// Fact: the statistics of the images that the teacher was trained on.
 pub const TEACHER_INPUT: &str = "teacher_input";
 
+/// Fact: the model that the teacher's file says it is.
+pub const TEACHER_VIT: &str = "teacher_vit";
+
 /// Fact: the digest of the adapters that do not train, which are in no checkpoint of the run.
 pub const FROZEN_ADAPTERS: &str = "frozen_adapters";
 /// Fact: that of the decoder's tensors that do not train.
@@ -34,7 +37,7 @@ const WEIGHTS: [(&str, &[&str]); 2] = [
 ];
 
 /// Facts that runs of earlier versions do not know.
-const ADDED_FACTS: [&str; 2] = [FROZEN_ADAPTERS, FROZEN_DECODER];
+const ADDED_FACTS: [&str; 3] = [FROZEN_ADAPTERS, FROZEN_DECODER, TEACHER_VIT];
 
 /// Returns the folder `out`, or makes the next that is free, for a new run of `program`.
 ///
