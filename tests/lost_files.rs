@@ -234,7 +234,7 @@ fn a_best_checkpoint_that_is_lost_meanwhile_is_not_the_result() {
         "--checkpoint-every=1000",
         "--workers=1",
         "--scenes=4",
-        "--val-scenes=2",
+        "--val-scenes=6",
     ];
     let mut train = program("detect");
     train.args(flags).arg("--out").arg(&run).stdout(Stdio::null()).stderr(Stdio::null());

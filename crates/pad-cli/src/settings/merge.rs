@@ -142,7 +142,7 @@ impl<P: Trainer> Settings<P> {
     }
 
     /// The settings that the user chose, as `config.toml` keeps them: those of a new run; of a
-    /// resumed one those that it began with, and the flags. `None` if a resumed run does not say it.
+    /// resumed one those that it began with, and the flags. `None` if a resumed run does not say.
     pub fn ever_chosen(start: &Start, flags: &Flags<P>) -> Result<Option<Given>> {
         let Some(folder) = &start.resume else { return Self::chosen(start, flags).map(Some) };
         let path = folder.join("config.toml");
@@ -286,8 +286,8 @@ impl<P: Trainer> Settings<P> {
         Ok(table)
     }
 
-    /// As the text of `config.toml`. `chosen` are the settings that the user chose, if that is known:
-    /// the file has all of them.
+    /// As the text of `config.toml`, which has all of them. `chosen` are those that the user chose,
+    /// if that is known.
     pub fn to_toml(&self, chosen: Option<&Given>) -> Result<String> {
         let mut table = self.to_table()?;
         table.remove("stop_after"); // of this session alone
@@ -307,7 +307,7 @@ fn chosen_in(table: &toml::Table) -> Option<Given> {
     Some(names.filter_map(toml::Value::as_str).map(String::from).collect())
 }
 
-/// Whether the run that left a model's file was on rendered scenes; `None` if the file does not say.
+/// Whether the run that left a model's file was on rendered scenes; `None` if it does not say.
 pub fn was_rendered(file: &Checkpoint) -> Option<bool> {
     let note = file.metadata().get(&format!("note.{SETTINGS}"))?;
     let table = note.parse::<toml::Table>().ok()?;
