@@ -4,13 +4,21 @@
 # four in one; chosen ones fall between two of its file operations, spread evenly over all of them.
 #   scripts/kills.sh [RANDOM [CHOSEN [SEED]]]      numbers of kills over the three trainers: 200, 60
 #   PAD=FILE scripts/kills.sh ..                   a program that was built with pad-ops/fault-injection
-#   TRAINERS="detect" scripts/kills.sh ..          of these alone: a third of the kills each
+#   TRAINERS="segment detect" scripts/kills.sh ..  of these alone: a third of the kills each
 set -euo pipefail
 cd "$(dirname "$0")/.."
 random=${1:-200} chosen=${2:-60} seed=${3:-$$}
 RANDOM=$seed
 ulimit -c 0 # a chosen kill is an abort
 export RUST_LOG=warn
+these=${TRAINERS:-}
+[ -n "${these//[[:space:]]/}" ] || these="pretrain segment detect"
+for trainer in $these; do
+    case $trainer in
+        pretrain | segment | detect) ;;
+        *) echo "error: TRAINERS: expected pretrain, segment or detect, found \`$trainer\`" >&2; exit 2 ;;
+    esac
+done
 unset PAD_FAIL_FILE_OPERATION
 if [ -z "${PAD:-}" ]; then
     cargo build --locked --quiet -p pad-ir-cli -p pad-ops --features pad-ops/fault-injection
@@ -91,7 +99,7 @@ operations() {
 for number in 0 1 2; do
     trainers=(pretrain segment detect)
     trainer=${trainers[$number]}
-    [[ " ${TRAINERS:-${trainers[*]}} " == *" $trainer "* ]] || continue
+    [[ " $(echo $these) " == *" $trainer "* ]] || continue
     duration "$trainer" "$folder/$trainer" >/dev/null # and once more, with files in the system's cache
     run=$folder/run
     length=$(duration "$trainer" "$run")

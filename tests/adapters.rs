@@ -122,6 +122,11 @@ fn adapters_of_the_weights_train_further() {
     assert_eq!(adapters(&runs.at("parts")), adapters(&runs.at("whole")));
     let adapter = |run: &str| bytes(runs.at(run).join("adapter.safetensors"));
     assert_eq!(adapter("parts"), adapter("whole"));
+    // Its settings are a recipe: the default of `bottleneck` among them was not chosen.
+    let mut again = program("pretrain");
+    again.arg("--recipe").arg(runs.at("parts/config.toml")).arg("--out").arg(runs.at("again"));
+    success(again);
+    assert_eq!(adapters(&runs.at("again")), adapters(&runs.at("whole")));
 }
 
 #[test]
@@ -142,6 +147,16 @@ fn adapters_of_another_form_are_named() {
         runs.refused("lora", &["--adapter=dora", "--lora-rank=2", "--lora-targets=fc1,fc2"]),
         "`adapter`: expected dora, found lora"
     );
+    // Without a kind these are of the adapters of the weights.
+    success(runs.on("lora", "rank", &["--lora-rank=2", "--lora-alpha=4", "--blr=0"]));
+    assert_eq!(adapters(&runs.at("rank")), adapters(&runs.at("lora")));
+    assert_eq!(runs.refused("lora", &["--lora-rank=4"]), "`lora_rank`: expected 4, found 2");
+    assert_eq!(
+        runs.refused("pad", &["--lora-rank=4"]),
+        "`lora_rank`: expected low-rank adapters, found pad adapters"
+    );
+    let new = runs.pretrain("refused", &["--lora-rank=4"]).output().unwrap();
+    assert_eq!(error_line(&new), "`lora_rank` with `adapter` pad, expected lora, rslora or dora");
     assert_eq!(
         runs.refused("lora", &["--bottleneck=8"]),
         "`bottleneck`: expected bottlenecks, found lora adapters"
@@ -167,6 +182,52 @@ fn adapters_of_another_form_are_named() {
     );
     let said = stderr(&success(runs.on("pad", "full", &["--paradigm=full", "--adapters=none"])));
     assert!(said.contains("tensors of adapters dropped"), "{said}");
+}
+
+/// No checkpoint holds adapters that do not train: their content tells whether they are the same.
+#[test]
+fn a_run_on_frozen_adapters_knows_them() {
+    let runs = Runs::new();
+    let flags = [
+        "train",
+        "--preset=paper",
+        "--trained=heads",
+        "--crop-size=48",
+        "--base-scale=none",
+        "--head=linear",
+        "--max-steps=4",
+        "--checkpoint-every=1",
+        "--batch-size=2",
+        "--workers=1",
+        "--scenes=4",
+        "--val-scenes=2",
+        "--scene-size=48,64",
+        "--stop-after=1",
+    ];
+    let mut begin = program("segment");
+    begin.args(flags).arg("--weights").arg(runs.at("pad")).arg("--out").arg(runs.at("probe"));
+    success(begin);
+    let resumed = || {
+        let mut resumed = program("segment");
+        resumed.args(["train", "--stop-after=2", "--resume"]).arg(runs.at("probe"));
+        resumed
+    };
+    let said = stderr(&success(resumed()));
+    assert!(said.contains("resumed from"), "{said}");
+
+    // The run that left the adapters goes on, and leaves others.
+    let before = adapters(&runs.at("pad"));
+    let mut longer = program("pretrain");
+    longer.arg("--resume").arg(runs.at("pad")).arg("--max-steps=2");
+    success(longer);
+    assert_ne!(adapters(&runs.at("pad")), before);
+    let error = error_line(&resumed().output().unwrap());
+    assert!(error.contains(": `frozen_adapters`: expected `"), "{error}");
+    let mut eval = program("segment");
+    eval.args(["eval", "--run"]).arg(runs.at("probe"));
+    let error = error_line(&eval.output().unwrap());
+    assert!(error.contains(": `frozen_adapters`: expected the adapters "), "{error}");
+    assert!(error.ends_with(": the weights of the run are others now"), "{error}");
 }
 
 #[test]

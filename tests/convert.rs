@@ -207,6 +207,12 @@ fn low_rank_adapters_go_everywhere() {
     // What cannot be done is said in one line.
     let text = refusal(&peft.display().to_string(), &[&peft.display().to_string(), "--names=peft"]);
     assert!(text.ends_with(": the file exists (--overwrite replaces it)"), "{text}");
+    let shallow = at("shallow").display().to_string();
+    assert_eq!(
+        refusal(&run.display().to_string(), &[&shallow, "--names=peft", "--keep-blocks=0,2"]),
+        "--keep-blocks makes another backbone, which the names peft cannot hold"
+    );
+    assert!(!Path::new(&shallow).exists());
     success(pretrain(&data, &at("pad"), &[&flags[..3], &flags[7..], &["--max-steps=1"]].concat()));
     let output = at("refused.safetensors").display().to_string();
     let text = refusal(&at("pad").display().to_string(), &[&output, "--merge"]);
@@ -222,7 +228,11 @@ fn low_rank_adapters_go_everywhere() {
         "{text}"
     );
     let mut wrong = program("pretrain");
-    wrong.arg("--data").arg(&data).args(["--lora-rank=4", "--out"]).arg(at("wrong"));
+    wrong
+        .arg("--data")
+        .arg(&data)
+        .args(["--adapter=pad", "--lora-rank=4", "--out"])
+        .arg(at("wrong"));
     let text = error_line(&wrong.output().unwrap());
     assert_eq!(text, "`lora_rank` with `adapter` pad, expected lora, rslora or dora");
 }

@@ -139,12 +139,37 @@ fn trains_evaluates_predicts_and_goes_on() {
     assert!(!stderr(&output).contains("the paper's"), "{}", stderr(&output));
     let (found, expected) = (parsed(at("alone.json")), parsed(at("numbers.json")));
     assert_eq!(found["stats"], expected["stats"]);
+    // Where the images were is said by the run's settings: in its folder it is found.
+    let mut eval = program("detect");
+    eval.current_dir(alone.path()).arg("eval").arg("--weights").arg(at("run/detector.safetensors"));
+    eval.arg("--json").arg(at("beside.json"));
+    success(eval);
+    assert_eq!(parsed(at("beside.json"))["stats"], expected["stats"]);
+    let mut eval = program("detect");
+    eval.arg("eval").arg("--weights").arg(&file);
+    assert_eq!(
+        error_line(&eval.output().unwrap()),
+        format!("{} does not say where its images are: expected --data", file.display())
+    );
+    // Nor do the settings of a run of another program that lie beside it.
+    std::fs::write(alone.path().join("config.toml"), "program = \"segment\"\n").unwrap();
+    assert!(error_line(&eval.output().unwrap()).ends_with("expected --data"));
     let header = pad::checkpoint::Checkpoint::open(&file).unwrap();
     let note = &header.metadata()["note.settings"];
     assert!(
         note.contains("size = 64") && !note.contains(folder.path().to_str().unwrap()),
         "{note}"
     );
+
+    // What becomes an encoder alone says nothing of a detector.
+    let mut convert = program("convert");
+    success({
+        convert.arg(&file).arg(at("encoder.safetensors"));
+        convert
+    });
+    let encoder = pad::checkpoint::Checkpoint::open(at("encoder.safetensors")).unwrap();
+    let left = ["note.settings", "detector", "classes"];
+    assert!(left.iter().all(|name| !encoder.metadata().contains_key(*name)), "{left:?}");
 
     let mut show = program("detect");
     show.current_dir(folder.path());

@@ -5,7 +5,9 @@ mod programs;
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 use pad::{
@@ -72,6 +74,16 @@ fn a_teacher_is_told_by_its_content_wherever_it_lies() {
     fs::copy(&other, &teacher).unwrap();
     assert_eq!(error_line(&resume(&run).output().unwrap()), refused);
     fs::remove_file(&teacher).unwrap();
+    // So are the same tensors as another model.
+    let mut file = Checkpoint::open(&new).unwrap();
+    let config = file.metadata()["mae"].replace("\"norm_eps\":1e-6", "\"norm_eps\":1e-5");
+    assert_ne!(config, file.metadata()["mae"]);
+    file.set_metadata("mae", config);
+    save(&other, file.tensors(), file.metadata(), FloatType::AsIs).unwrap();
+    let mut by_flag = resume(&run);
+    by_flag.arg("--teacher").arg(&other);
+    let error = error_line(&by_flag.output().unwrap());
+    assert!(error.contains(": `teacher_vit`: expected `") && error.contains("1e-5"), "{error}");
 
     // The same one under another name, relative to the working directory.
     let mut moved = resume(&run);
@@ -198,4 +210,47 @@ fn a_damaged_best_checkpoint_is_named_and_never_used() {
         assert!(found == 8 || found == step, "{what}: trained again, or after it: {found}");
         assert!(run.join("model.safetensors").is_file());
     }
+}
+
+/// A best checkpoint that goes while the run trains is not what the summary names.
+#[test]
+fn a_best_checkpoint_that_is_lost_meanwhile_is_not_the_result() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    // Without a learning rate every evaluation is as good as the first: none takes its place.
+    let flags = [
+        "train",
+        "--preset=paper",
+        "--weights=asset",
+        "--size=64",
+        "--attention-window=2",
+        "--pyramid-channels=16",
+        "--head-dim=32",
+        "--proposals=50",
+        "--batch-size-per-image=32",
+        "--lr=0",
+        "--max-steps=24",
+        "--eval-steps=4",
+        "--checkpoint-every=1000",
+        "--workers=1",
+        "--scenes=4",
+        "--val-scenes=6",
+    ];
+    let mut train = program("detect");
+    train.args(flags).arg("--out").arg(&run).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = train.spawn().unwrap();
+    let start = Instant::now();
+    while !run.join("checkpoints/best").exists() {
+        assert!(start.elapsed() < Duration::from_secs(120), "no checkpoint was the best");
+        thread::sleep(Duration::from_millis(5));
+    }
+    fs::remove_dir_all(run.join("checkpoints/checkpoint-00000004")).unwrap();
+    assert!(child.try_wait().unwrap().is_none(), "lost too late to prove anything");
+    assert!(child.wait().unwrap().success());
+    assert!(best(&run.join("checkpoints")).unwrap().is_none());
+    let summary: serde_json::Value =
+        serde_json::from_slice(&bytes(run.join("summary.json"))).unwrap();
+    assert_eq!(summary["steps"], 24);
+    assert!(summary["best_step"].is_null(), "{summary}");
+    assert!(run.join("detector.safetensors").is_file());
 }

@@ -129,7 +129,21 @@ fn an_encoder_is_fine_tuned_on_a_share_of_the_labels() {
     let (heads, _) = run(1, &["--scenes=28", "--trained=heads", "--max-steps=2"]);
     assert_eq!(heads["finetune"]["trained"], 7 * 161);
 
-    let refused: [(&[&str], &str); 5] = [
+    let refused: [(&[&str], &str); 10] = [
+        (&["--method=finetune", "--k=5"], "--k without --method knn or both"),
+        (&["--method=linear", "--k=5"], "--k without --method knn or both"),
+        (
+            &["--method=finetune", "--weight-decays=0.1"],
+            "--weight-decays without --method linear or both",
+        ),
+        (
+            &["--method=knn", "--weight-decays=0.1"],
+            "--weight-decays without --method linear or both",
+        ),
+        (
+            &["--method=finetune", "--trained=heads", "--layer-decay=0.5"],
+            "--layer-decay with --trained heads: no layer of the encoder trains",
+        ),
         (&["--epochs=3"], "--epochs without --method finetune"),
         (&["--label-share=0"], "expected a number above 0, up to 1"),
         (&["--method=finetune", "--epochs=1", "--max-steps=1"], "cannot be used with"),

@@ -61,6 +61,22 @@ fn missing_weights_are_named() {
         let want = format!("{}: No such file or directory", flags[1]);
         assert!(error.contains(&want), "{name}: {error}");
     }
+    // Names of weights inside the program are no files, whatever lies in the working directory.
+    let folder = tempfile::tempdir().unwrap();
+    write_images(&folder.path().join("data"), 2);
+    std::fs::create_dir(folder.path().join("asset")).unwrap();
+    for config in ["config.toml", "asset/config.toml"] {
+        std::fs::write(folder.path().join(config), "image_size = \n").unwrap();
+    }
+    let mut embed = program("embed");
+    embed.current_dir(folder.path()).args(["data", "--out=f.safetensors", "--image-size=32"]);
+    success(embed);
+    for task in ["segment", "detect"] {
+        let mut eval = program(task);
+        eval.current_dir(folder.path()).args(["eval", "--weights=asset"]);
+        let error = error_line(&eval.output().unwrap());
+        assert!(error.starts_with("asset is a backbone, expected a "), "{error}");
+    }
     let error = error_line(&output("probe", &["--weights", "aset"]));
     assert_eq!(error, "aset: no such file (did you mean `asset`?)");
 }

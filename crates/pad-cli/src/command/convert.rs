@@ -122,6 +122,9 @@ pub(crate) fn run(program: &Program) -> Result<()> {
     if program.merge && program.to == Names::Peft {
         return Err("--merge leaves no adapters to write under the names peft".into());
     }
+    if program.keep_blocks.is_some() && program.to == Names::Peft {
+        return Err("--keep-blocks makes another backbone, which the names peft cannot hold".into());
+    }
     let (opened, mut said) = open(program)?;
     let base = opened.backbone_source().to_string();
     let mut checkpoint = opened.into_checkpoint();
@@ -178,6 +181,11 @@ fn without_task(checkpoint: &mut Checkpoint) {
     if tasks.iter().any(|task| checkpoint.remove_metadata(task).is_some()) {
         checkpoint.remove_metadata("format");
         checkpoint.remove_metadata("classes");
+        let is_note = |name: &&String| name.starts_with("note.");
+        let notes: Vec<String> = checkpoint.metadata().keys().filter(is_note).cloned().collect();
+        for name in notes {
+            checkpoint.remove_metadata(&name);
+        }
     }
 }
 

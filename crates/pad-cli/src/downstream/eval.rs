@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use pad::heads::Evaluator;
+use pad::heads::{Evaluator, TaskNetwork};
 
 use super::{Downstream, model, selection::Selection};
 use crate::{
     run::{Result, signals::Signals, source::ModelSource},
+    settings::Settings,
     tools::{
         device::Compute,
         output::{Replace, write_json},
@@ -36,8 +37,12 @@ pub struct Eval<P: Downstream> {
 pub fn run<P: Downstream>(eval: &Eval<P>) -> Result<()> {
     eval.replace.check_some(eval.json.as_ref())?;
     eval.replace.check_some(P::eval_file(&eval.own))?;
-    let found = eval.source.find(P::NAME, P::FILE)?;
-    let mut settings = P::for_eval(&eval.own, &eval.selection, eval.source.settings(&found)?);
+    let found = eval.source.find(P::NAME, P::FILE, P::Network::KIND)?;
+    let mut settings: Settings<P> = eval.source.settings(&found)?;
+    if eval.selection.data.is_none() {
+        eval.source.find_images(&found, &mut settings)?;
+    }
+    let mut settings = P::for_eval(&eval.own, &eval.selection, settings);
     settings.run.data = eval.selection.data.clone().or(settings.run.data);
     let device = eval.compute.start()?;
     let (model, inference) = model::open(&mut settings, found, eval.source.run(), &device)?;

@@ -1,13 +1,15 @@
 //! The model of a task at the start of a run, and the one that a run left.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use candle_core::Device;
 use pad::{
     checkpoint::Backbone,
     data::transform::Normalize,
     heads::{Start, TaskNetwork},
+    params::Role,
     rng::Key,
+    train::TrainingCheckpoint,
 };
 
 use super::{Classes, Downstream, Model};
@@ -15,7 +17,9 @@ use crate::{
     run::{
         Result,
         adapters::{Adapted, adapt},
-        backbone, read_text,
+        backbone,
+        folder::FROZEN_ADAPTERS,
+        read_text,
         source::Found,
     },
     settings::{Given, Settings, merge::SETTINGS},
@@ -84,7 +88,7 @@ pub fn open<P: Downstream>(
             let normalize = backbone::normalize(&settings.run, backbone.as_ref(), usual);
             let given = Given::new(); // chosen when the run began
             let model = start(settings, &given, backbone, &classes, normalize, device)?;
-            expect_backbone(&checkpoint, &model.store.backbone_digest()?)?;
+            expect_frozen(&checkpoint, &frozen::<P>(&model)?)?;
             checkpoint.load_evaluated(&model.parameters(settings.run.weight_decay))?;
             model
         }
@@ -95,15 +99,29 @@ pub fn open<P: Downstream>(
     Ok((model, settings.own.inference(pipeline)?))
 }
 
-/// Checks that a checkpoint stands on the backbone that it was trained on: one that is frozen is not
-/// in it.
-fn expect_backbone(checkpoint: &pad::train::TrainingCheckpoint, found: &str) -> Result<()> {
-    match checkpoint.metadata()?.get("frozen") {
-        Some(expected) if expected != found => Err(format!(
-            "{}: `frozen`: expected the backbone {expected}, found {found}: the weights of the run are others now",
-            checkpoint.path().display()
-        )
-        .into()),
-        _ => Ok(()),
+/// What a checkpoint must find again in the weights of its run, since it does not hold what is
+/// frozen: the digest of the backbone, and that of adapters that do not train.
+pub fn frozen<P: Downstream>(model: &Model<P>) -> Result<BTreeMap<String, String>> {
+    let mut facts = BTreeMap::from([("frozen".to_string(), model.store.backbone_digest()?)]);
+    let adapters = backbone::frozen_digest(&model.store, Role::is_adapter)?;
+    facts.extend(adapters.map(|digest| (FROZEN_ADAPTERS.to_string(), digest)));
+    Ok(facts)
+}
+
+/// Checks that a checkpoint stands on the weights that it was trained on.
+fn expect_frozen(checkpoint: &TrainingCheckpoint, found: &BTreeMap<String, String>) -> Result<()> {
+    let stored = checkpoint.metadata()?;
+    for (name, what) in [("frozen", "backbone"), (FROZEN_ADAPTERS, "adapters")] {
+        // Runs of earlier versions do not know their adapters.
+        let Some(expected) = stored.get(name) else { continue };
+        let found = found.get(name).map_or("none", String::as_str);
+        if expected != found {
+            return Err(format!(
+                "{}: `{name}`: expected the {what} {expected}, found {found}: the weights of the run are others now",
+                checkpoint.path().display()
+            )
+            .into());
+        }
     }
+    Ok(())
 }

@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use pad::data::{Dataset, image::DecodeOptions, sets::open_images};
+use pad::{
+    data::{Dataset, image::DecodeOptions, sets::open_images},
+    heads::TaskNetwork,
+};
 
 use super::{Downstream, Predictions, model};
 use crate::{
@@ -42,7 +45,7 @@ pub struct Predict<P: Downstream> {
 pub fn run<P: Downstream>(predict: &Predict<P>) -> Result<()> {
     predict.replace.check(&predict.out.join(P::Predictions::MARK))?;
     let images = open_images(&predict.images)?;
-    let found = predict.source.find(P::NAME, P::FILE)?;
+    let found = predict.source.find(P::NAME, P::FILE, P::Network::KIND)?;
     let mut settings = P::for_predict(&predict.own, predict.source.settings(&found)?);
     let images = read_as(images, predict.files.over(&settings.run.choice()));
     let device = predict.compute.start()?;

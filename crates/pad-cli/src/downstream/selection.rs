@@ -9,7 +9,7 @@ use crate::tools::values;
 /// The images of an evaluation.
 #[derive(Args, Clone, Debug)]
 pub struct Selection {
-    /// Folder of labelled images [default: the run's]
+    /// Folder of labelled images [default: the run's, if the model is in the folder of its run]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// Split of the folder [default: the run's for evaluation]

@@ -1,6 +1,6 @@
 //! A run of a task.
 
-use std::{collections::BTreeMap, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 
 use clap::Args;
 use pad::{
@@ -97,7 +97,7 @@ fn train<P: Downstream>(session: &Session<P>) -> Result<()> {
             memory: warm_up.peak(),
         })
     };
-    let mut facts = BTreeMap::from([("frozen".to_string(), model.store.backbone_digest()?)]);
+    let mut facts = model::frozen::<P>(&model)?;
     if let Some(data) = &run.data {
         facts.insert("files".into(), Fingerprint::of_folder(data)?.to_string());
     }
@@ -121,7 +121,8 @@ fn train<P: Downstream>(session: &Session<P>) -> Result<()> {
     }
 
     // The result is the best model, which need not be the last.
-    match best(&session.checkpoints())? {
+    let best = best(&session.checkpoints())?;
+    match &best {
         Some(checkpoint) => checkpoint.load_evaluated(&parameters)?,
         None => tracing::warn!("no checkpoint is the best: the result is the last model"),
     }
@@ -134,7 +135,8 @@ fn train<P: Downstream>(session: &Session<P>) -> Result<()> {
     };
     files.extend(P::leave(session, &model, &held_out, &inference, &report)?);
     print(&report)?;
-    let best_step = evaluation.best().map(|best| best.step);
+    // The one that was evaluated as the best may have been lost since.
+    let best_step = best.map(|checkpoint| checkpoint.trainer_state().step);
     let found = serde_json::json!({ "val": report, "best_step": best_step });
     session.close(found, &finish, &model.store.summary(), &loader.unreadable(), files)
 }

@@ -124,7 +124,8 @@ fn every_recipe_is_valid() {
             let settings = Settings::<P>::of_recipe(recipe).unwrap();
             // What a run writes is read back.
             let folder = tempfile::tempdir().unwrap();
-            std::fs::write(folder.path().join("config.toml"), settings.to_toml().unwrap()).unwrap();
+            std::fs::write(folder.path().join("config.toml"), settings.to_toml(None).unwrap())
+                .unwrap();
             assert!(Settings::<P>::of_run(folder.path()).unwrap() == settings, "{}", recipe.name);
         }
     }

@@ -201,6 +201,18 @@ impl Trainer for Pretrain {
             faults
                 .push("masking attention needs a teacher, expected --teacher FILE of CLIP".into());
         }
+        let is_other = [
+            ("feature_loss", self.feature_loss != Text(FeatureLoss::Cosine)),
+            ("all_patches", self.all_patches),
+        ];
+        for (name, _) in is_other.into_iter().filter(|(_, is_other)| *is_other) {
+            if self.objective.0 != ObjectiveKind::Features {
+                faults.push(format!(
+                    "`{name}` with objective {}, expected with objective features",
+                    self.objective
+                ));
+            }
+        }
         if let Auto::Given(name) = &self.teacher_model {
             faults.extend(pad::vit::ViTConfig::preset(name, 16).err().map(|e| e.to_string()));
         }

@@ -1,6 +1,6 @@
 //! The teacher of a run: its file, and what tells it apart from others.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use candle_core::Device;
 use pad::{
@@ -14,7 +14,7 @@ use super::settings::Pretrain;
 use crate::{
     run::{
         Result,
-        folder::{TEACHER_DIGEST, TEACHER_INPUT},
+        folder::{TEACHER_DIGEST, TEACHER_INPUT, TEACHER_VIT},
     },
     settings::{Settings, values::Auto},
     tools::shipped,
@@ -23,19 +23,19 @@ use crate::{
 /// Reads the file that the settings name.
 pub fn read(settings: &Settings<Pretrain>) -> Result<Option<Checkpoint>> {
     let Some(source) = &settings.own.teacher else { return Ok(None) };
-    Ok(Some(match shipped::find(source) {
-        Some(shipped) => Checkpoint::from_safetensors(shipped.bytes, source)?,
-        None => Checkpoint::open(source)?,
-    }))
+    shipped::open(Path::new(source)).map(Some)
 }
 
 /// What a resumed run must find in the file of its teacher, wherever it lies: the digest of its
-/// tensors, and the statistics of its images if it states them.
+/// tensors, the model that it says they are, and the statistics of its images if it states them.
 pub fn facts(teacher: &Checkpoint) -> Result<BTreeMap<String, String>> {
     let mut facts = BTreeMap::from([(TEACHER_DIGEST.to_string(), teacher.digest()?)]);
     if let Some(InputStats { mean, std }) = teacher.input_stats()? {
         facts.insert(TEACHER_INPUT.into(), Normalize { mean, std }.to_string());
     }
+    let metadata = teacher.metadata();
+    let model = metadata.get("mae").or_else(|| metadata.get("vit"));
+    facts.insert(TEACHER_VIT.into(), model.map_or("inferred", String::as_str).into());
     Ok(facts)
 }
 

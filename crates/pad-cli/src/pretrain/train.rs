@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use pad::{
     checkpoint::{Backbone, FloatType},
     data::transform::Normalize,
+    params::Role,
     rng::Key,
     ssl::{
         HeldOutLoss, MemorySettings, ObjectiveKind, ParadigmKind, Pretraining, PretrainingModel,
@@ -24,6 +25,7 @@ use crate::{
     run::{
         Result, backbone,
         cost::{Cost, Memory},
+        folder::FROZEN_DECODER,
         schedule::Length,
         session::{Ended, Session, Training},
         warm_up::WarmUp,
@@ -84,6 +86,10 @@ fn train(session: &Session<Pretrain>) -> Result<()> {
         })
     };
     facts.insert("backbone".into(), model.store.backbone_digest()?);
+    // Its fixed table follows from the settings.
+    let is_learnt = |role: Role| role.is_decoder() && role != Role::DecoderPosTable;
+    let decoder = backbone::frozen_digest(&model.store, is_learnt)?;
+    facts.extend(decoder.map(|digest| (FROZEN_DECODER.to_string(), digest)));
     let ended = session.train(Training {
         task: &task,
         batches: stream,

@@ -1,12 +1,12 @@
 //! The adapters of a run: those of its weights, new ones, or none.
 
 use pad::{
-    AdapterConfig, AdapterKind, AdapterNorm, AdapterPlacement, LoraConfig, LoraTarget,
-    vit::ViTConfig,
+    AdapterActivation, AdapterConfig, AdapterKind, AdapterNorm, AdapterPlacement, LoraConfig,
+    LoraTarget, Scale, vit::ViTConfig,
 };
 
 use super::Result;
-use crate::settings::{Given, RunSettings, names::Adapters};
+use crate::settings::{Given, RunSettings, names::Adapters, values::Text};
 
 /// Settings that say what new adapters are.
 const SETTINGS: [&str; 9] = [
@@ -45,18 +45,28 @@ pub struct Adapted {
 /// that the user chose.
 ///
 /// # Errors
-/// Adapters of the weights that differ from what the user chose.
+/// Adapters of the weights that differ from what the user chose; settings that new ones do not
+/// have.
 pub fn adapt(run: &RunSettings, given: &Given, place: Place, known: ViTConfig) -> Result<Adapted> {
     let has = known.adapter.is_some() || known.lora.is_some();
-    let new = || Adapted { vit: run.with_new_adapters(known), leaves_out: has };
+    let new = || -> Result<Adapted> {
+        let faults = run.new_adapter_faults();
+        match faults.is_empty() {
+            true => Ok(Adapted { vit: run.with_new_adapters(known), leaves_out: has }),
+            false => Err(faults.join("; ").into()),
+        }
+    };
     let none =
         || Adapted { vit: ViTConfig { adapter: None, lora: None, ..known }, leaves_out: has };
     let adapted = match (place, run.adapters.unwrap_or(Adapters::Auto)) {
         (Place::Never, _) | (_, Adapters::None) => none(),
-        (_, Adapters::New) => new(),
-        (_, Adapters::Auto) if has => keep(run, given, known)?.unwrap_or_else(new),
+        (_, Adapters::New) => new()?,
+        (_, Adapters::Auto) if has => match keep(run, given, known)? {
+            Some(kept) => kept,
+            None => new()?,
+        },
         (Place::AsWeights, Adapters::Auto) if run.adapter.is_none() => none(),
-        (_, Adapters::Auto) => new(),
+        (_, Adapters::Auto) => new()?,
     };
     if adapted.vit.adapter.is_none() && adapted.vit.lora.is_none() {
         let unused: Vec<_> = chosen(given).map(|name| format!("`{name}`")).collect();
@@ -109,13 +119,16 @@ fn keep(run: &RunSettings, given: &Given, known: ViTConfig) -> Result<Option<Ada
 fn differences(run: &RunSettings, given: &Given, known: &ViTConfig) -> Vec<String> {
     let whole = run.adapter.is_some();
     let is_said = |name: &str| whole || given.contains(name);
-    let wanted = run.with_new_adapters(*known);
+    // Without a kind it is that of the weights.
+    let of_kind = run.adapter.unwrap_or_else(|| Text(kind(known)));
+    let wanted = RunSettings { adapter: Some(of_kind), ..run.clone() }.with_new_adapters(*known);
     let mut found = Differences::default();
     match (wanted.adapter, wanted.lora, known.adapter, known.lora) {
         (Some(wanted), _, Some(known), _) => {
-            let kind = |config: &AdapterConfig| (config.placement, config.activation);
-            if whole && kind(&wanted) != kind(&known) {
+            if whole && wanted.placement != known.placement {
                 found.push("adapter", kind_of(&wanted), kind_of(&known));
+            } else if whole && wanted.activation != known.activation {
+                found.push("adapter", with_activation(&wanted), with_activation(&known));
             }
             if is_said("bottleneck") {
                 found.compare("bottleneck", wanted.bottleneck, known.bottleneck);
@@ -124,23 +137,41 @@ fn differences(run: &RunSettings, given: &Given, known: &ViTConfig) -> Vec<Strin
                 let has_norm = |config: &AdapterConfig| config.norm == AdapterNorm::In;
                 found.compare("adapter_norm", has_norm(&wanted), has_norm(&known));
             }
-            if whole || run.adapter_scale.given().is_some() && given.contains("adapter_scale") {
+            // What a learnable scale began with is gone once it has trained.
+            let are_learnt = [wanted.scale, known.scale]
+                .iter()
+                .all(|scale| matches!(scale, Scale::Learnable { .. }));
+            let is_chosen = run.adapter_scale.given().is_some() && given.contains("adapter_scale");
+            if (whole || is_chosen) && !are_learnt {
                 found.compare("adapter_scale", wanted.scale, known.scale);
             }
         }
         (_, Some(wanted), _, Some(known)) => {
             found.compare("adapter", kind_of_lora(&wanted), kind_of_lora(&known));
-            found.compare("lora_targets", targets(&wanted), targets(&known));
-            found.compare("lora_rank", ranks(&wanted), ranks(&known));
-            found.compare("lora_alpha", alphas(&wanted), alphas(&known));
-            found.compare("lora_bias", wanted.bias, known.bias);
-        }
-        _ if whole => found.push("adapter", kind(&wanted), kind(known)),
-        // What is said of bottlenecks, where the weights have low-rank adapters.
-        _ => {
-            for name in chosen(given).filter(|name| *name != "adapter_dropout") {
-                found.push(name, "bottlenecks", format!("{} adapters", kind(known)));
+            if is_said("lora_targets") {
+                found.compare("lora_targets", targets(&wanted), targets(&known));
             }
+            if is_said("lora_rank") {
+                found.compare("lora_rank", ranks(&wanted), ranks(&known));
+            }
+            if is_said("lora_alpha") {
+                found.compare("lora_alpha", alphas(&wanted), alphas(&known));
+            }
+            if is_said("lora_bias") {
+                found.compare("lora_bias", wanted.bias, known.bias);
+            }
+        }
+        _ => found.push("adapter", kind(&wanted), kind(known)),
+    }
+    if !whole {
+        // What is said of the other form, which the weights do not have.
+        let has_lora = known.lora.is_some();
+        let other = if has_lora { "bottlenecks" } else { "low-rank adapters" };
+        let is_of_other = |name: &str| {
+            !matches!(name, "adapter" | "adapter_dropout") && name.starts_with("lora_") != has_lora
+        };
+        for name in chosen(given).filter(|name| is_of_other(name)) {
+            found.push(name, other, format!("{} adapters", kind(known)));
         }
     }
     found.0
@@ -201,6 +232,15 @@ fn kind_of(config: &AdapterConfig) -> AdapterKind {
     }
 }
 
+fn with_activation(config: &AdapterConfig) -> String {
+    let activation = match config.activation {
+        AdapterActivation::Relu => "ReLU",
+        AdapterActivation::Gelu => "GELU",
+        _ => "another activation",
+    };
+    format!("{} with {activation}", kind_of(config))
+}
+
 fn kind_of_lora(config: &LoraConfig) -> AdapterKind {
     match (config.dora, config.rank_stabilized) {
         (true, _) => AdapterKind::Dora,
@@ -242,7 +282,7 @@ fn targets(config: &LoraConfig) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::values::{Auto, List, Text};
+    use crate::settings::values::{Auto, List};
 
     fn pad(bottleneck: usize) -> ViTConfig {
         let adapter = AdapterConfig { bottleneck, ..Default::default() };
@@ -297,6 +337,32 @@ mod tests {
     }
 
     #[test]
+    fn a_learnable_scale_has_learnt() {
+        let scale = |text: &str| text.parse::<Scale>().unwrap();
+        let of = |text: &str| RunSettings {
+            bottleneck: 8,
+            adapter_scale: Auto::Given(scale(text)),
+            ..Default::default()
+        };
+        let learnt = |text: &str| {
+            let adapter = AdapterConfig { bottleneck: 8, scale: scale(text), ..Default::default() };
+            ViTConfig { adapter: Some(adapter), ..ViTConfig::pico(16) }
+        };
+        let known = learnt("learnable=1");
+        assert_eq!(kept(&of("learnable=0.5"), &["adapter_scale"], known), known);
+        let whole = RunSettings { adapter: Some(Text(AdapterKind::Pad)), ..of("learnable=0.5") };
+        assert_eq!(kept(&whole, &["adapter", "adapter_scale"], known), known);
+        assert_eq!(
+            refused(&of("fixed=0.5"), &["adapter_scale"], known),
+            "`adapter_scale`: expected fixed=0.5, found learnable=1"
+        );
+        assert_eq!(
+            refused(&of("fixed=0.5"), &["adapter_scale"], learnt("fixed=1")),
+            "`adapter_scale`: expected fixed=0.5, found fixed=1"
+        );
+    }
+
+    #[test]
     fn a_kind_says_all_of_them() {
         let of = |kind| RunSettings { adapter: Some(Text(kind)), ..Default::default() };
         let names = &["adapter"];
@@ -341,6 +407,47 @@ mod tests {
         assert_eq!(
             refused(&RunSettings::default(), &["bottleneck"], known),
             "`bottleneck`: expected bottlenecks, found lora adapters"
+        );
+    }
+
+    /// Without a kind, what is said of low-rank adapters is said of those of the weights.
+    #[test]
+    fn low_rank_adapters_are_compared_without_their_kind() {
+        let of = |rank: usize| RunSettings { lora_rank: Some(rank), ..Default::default() };
+        let names = &["lora_rank"];
+        let known = lora(AdapterKind::Dora, 2, &[LoraTarget::Fc1, LoraTarget::Fc2]);
+        assert_eq!(kept(&of(2), names, known), known);
+        assert_eq!(refused(&of(4), names, known), "`lora_rank`: expected 4, found 2");
+        let alpha = RunSettings { lora_alpha: Some(8.0), ..of(2) };
+        assert_eq!(
+            refused(&alpha, &["lora_rank", "lora_alpha"], known),
+            "`lora_alpha`: expected 8, found 4"
+        );
+        assert_eq!(
+            refused(&of(2), names, pad(8)),
+            "`lora_rank`: expected low-rank adapters, found pad adapters"
+        );
+        // New ones must have a kind.
+        let plain = ViTConfig::pico(16);
+        let error = adapt(&of(2), &given(names), Place::Always, plain).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "`lora_rank` with `adapter` pad, expected lora, rslora or dora"
+        );
+        let none = adapt(&of(2), &given(names), Place::AsWeights, plain).unwrap();
+        assert_eq!(none, Adapted { vit: plain, leaves_out: false });
+    }
+
+    #[test]
+    fn activations_are_named_where_nothing_else_differs() {
+        let of = |kind| RunSettings { adapter: Some(Text(kind)), ..Default::default() };
+        let wanted = of(AdapterKind::Houlsby);
+        let mut known = wanted.with_new_adapters(ViTConfig::pico(16));
+        assert_eq!(kept(&wanted, &["adapter"], known), known);
+        known.adapter.as_mut().unwrap().activation = AdapterActivation::Relu;
+        assert_eq!(
+            refused(&wanted, &["adapter"], known),
+            "`adapter`: expected houlsby with GELU, found houlsby with ReLU"
         );
     }
 

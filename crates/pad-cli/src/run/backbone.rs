@@ -1,8 +1,12 @@
 //! Pre-trained weights under a run, and the transformer that they make.
 
+use std::collections::BTreeMap;
+
+use candle_core::Tensor;
 use pad::{
-    checkpoint::{Backbone, BackboneOptions},
+    checkpoint::{Backbone, BackboneOptions, Checkpoint},
     data::transform::Normalize,
+    params::{ParamStore, Role},
     vit::ViTConfig,
 };
 
@@ -72,6 +76,18 @@ pub fn normalize(run: &RunSettings, backbone: Option<&Backbone>, usual: Normaliz
     };
     tracing::info!("normalisation: {normalize} ({origin})");
     normalize
+}
+
+/// The digest of the parameters that do not train and whose role `wanted` accepts, which the
+/// checkpoints of a run do not hold; `None` without any.
+pub fn frozen_digest(store: &ParamStore, wanted: impl Fn(Role) -> bool) -> Result<Option<String>> {
+    let params = store.params().into_iter();
+    let frozen = params.filter(|param| param.var.is_none() && wanted(param.role));
+    let frozen: BTreeMap<String, Tensor> = frozen.map(|param| (param.name, param.tensor)).collect();
+    if frozen.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(Checkpoint::from_tensors("frozen parameters", frozen).digest()?))
 }
 
 /// Logs what fitting weights to a model changed.

@@ -22,9 +22,22 @@ pub const TEACHER_DIGEST: &str = "teacher_sha256";
 /// Fact: the statistics of the images that the teacher was trained on.
 pub const TEACHER_INPUT: &str = "teacher_input";
 
+/// Fact: the model that the teacher's file says it is.
+pub const TEACHER_VIT: &str = "teacher_vit";
+
+/// Fact: the digest of the adapters that do not train, which are in no checkpoint of the run.
+pub const FROZEN_ADAPTERS: &str = "frozen_adapters";
+/// Fact: that of the decoder's tensors that do not train.
+pub const FROZEN_DECODER: &str = "frozen_decoder";
+
 /// Settings that name weights, each with the facts that tell what is in them.
-const WEIGHTS: [(&str, &[&str]); 2] =
-    [("weights", &["backbone", "frozen"]), ("teacher", &[TEACHER_DIGEST])];
+const WEIGHTS: [(&str, &[&str]); 2] = [
+    ("weights", &["backbone", "frozen", FROZEN_ADAPTERS, FROZEN_DECODER]),
+    ("teacher", &[TEACHER_DIGEST]),
+];
+
+/// Facts that runs of earlier versions do not know.
+const ADDED_FACTS: [&str; 3] = [FROZEN_ADAPTERS, FROZEN_DECODER, TEACHER_VIT];
 
 /// Returns the folder `out`, or makes the next that is free, for a new run of `program`.
 ///
@@ -90,6 +103,12 @@ pub fn expect_run(folder: &Path, program: &str) -> Result<()> {
     }
 }
 
+/// Returns whether a folder holds a run of a program, as far as its settings can be read.
+pub fn is_run_of(folder: &Path, program: &str) -> bool {
+    let text = read_text(&folder.join(CONFIG)).unwrap_or_default();
+    text.parse::<toml::Table>().is_ok_and(|table| program_of(&table) == Some(program))
+}
+
 /// The program that wrote a run's settings; the first versions did not store it.
 fn program_of(table: &toml::Table) -> Option<&str> {
     let by_setting =
@@ -114,14 +133,22 @@ pub fn identity<P: Trainer>(
     Ok(identity)
 }
 
-/// Gives weights and teacher the names that they had at the start of the run, if they lie elsewhere
-/// now and the run knows their digests: facts of their own, which tell whether they are the same.
+/// Makes `identity` that of the run in `folder` as it began. Weights and teacher get the names that
+/// they had, if they lie elsewhere now and the run knows their digests: facts of their own, which
+/// tell whether they are the same. What the version that began the run did not know is left out:
+/// facts, and settings that are at their defaults, with which updates are what they were.
 ///
 /// # Errors
 /// A checkpoint that cannot be read.
-pub fn keep_names_of_weights(folder: &Path, identity: &mut BTreeMap<String, String>) -> Result<()> {
+pub fn as_begun<P: Trainer>(folder: &Path, identity: &mut BTreeMap<String, String>) -> Result<()> {
     let Some(checkpoint) = latest(&folder.join(CHECKPOINTS))? else { return Ok(()) };
-    keep_names(&checkpoint.metadata()?, identity);
+    let stored = checkpoint.metadata()?;
+    keep_names(&stored, identity);
+    let defaults = self::identity(&Settings::<P>::defaults(), BTreeMap::new())?;
+    let is_added = |name: &str, value: &str| {
+        ADDED_FACTS.contains(&name) || defaults.get(name).is_some_and(|default| default == value)
+    };
+    identity.retain(|name, value| stored.contains_key(name) || !is_added(name, value));
     Ok(())
 }
 
@@ -206,7 +233,68 @@ pub fn write_summary(folder: &Path, summary: &serde_json::Value) -> Result<PathB
 
 #[cfg(test)]
 mod tests {
+    use candle_core::{Device, Var};
+    use pad::train::{
+        AdamW, AdamWConfig, CheckpointConfig, Checkpoints, Parameter, Schedule, TrainerConfig,
+    };
+
     use super::*;
+    use crate::{detect::Detect, pretrain::Pretrain};
+
+    fn checkpoints(run: &Path, metadata: &BTreeMap<String, String>) -> Checkpoints {
+        let checkpoints = Checkpoints::new(run.join(CHECKPOINTS), CheckpointConfig::default());
+        checkpoints.unwrap().with_metadata(metadata.clone())
+    }
+
+    /// A training of one number in the folder `run`.
+    fn training(run: &Path, metadata: &BTreeMap<String, String>) -> TrainingLoop<'static> {
+        let x = Var::new(&[1_f32], &Device::Cpu).unwrap();
+        let adamw = AdamW::new(vec![Parameter::new("x", x)], AdamWConfig::default()).unwrap();
+        let training =
+            TrainingLoop::new(TrainerConfig::default(), Schedule::constant(0.1), adamw).unwrap();
+        training.with_checkpoints(checkpoints(run, metadata))
+    }
+
+    /// Begins a run at the defaults by a version that did not know the settings `added`.
+    fn begin_without<P: Trainer>(run: &Path, added: &[&str]) {
+        let known = identity(&Settings::<P>::defaults(), facts(&[("frozen", "2e")])).unwrap();
+        let mut stored = known.clone();
+        stored.retain(|name, _| !added.contains(&name.as_str()));
+        assert_eq!(stored.len() + added.len(), known.len(), "{added:?}");
+        let begun = training(run, &stored);
+        let saved = checkpoints(run, &stored);
+        saved.save(begun.optimizer(), begun.state(), &BTreeMap::new()).unwrap();
+    }
+
+    /// Resumes it by this version.
+    fn go_on<P: Trainer>(run: &Path, settings: &Settings<P>, frozen: &str) -> Result<()> {
+        let found = facts(&[("frozen", frozen), (FROZEN_ADAPTERS, "1f")]);
+        let mut identity = identity(settings, found)?;
+        as_begun::<P>(run, &mut identity)?;
+        resume(&mut training(run, &identity), run, &identity, false)
+    }
+
+    #[test]
+    fn settings_and_facts_that_were_added_do_not_end_a_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let (detect, pretrain) = (folder.path().join("detect"), folder.path().join("pretrain"));
+        begin_without::<Detect>(&detect, &["spatial_prior", "rpn_convs", "box_convs"]);
+        begin_without::<Pretrain>(&pretrain, &["feature_loss", "all_patches"]);
+        let mut settings = Settings::<Detect>::defaults();
+        go_on(&detect, &settings, "2e").unwrap();
+        go_on(&pretrain, &Settings::<Pretrain>::defaults(), "2e").unwrap();
+        // Other values are other updates, of settings that it did not know and of those it knew.
+        let refused = |settings: &Settings<Detect>, frozen: &str| {
+            let error = go_on(&detect, settings, frozen).unwrap_err().to_string();
+            error.split_once(": ").unwrap().1.to_string()
+        };
+        assert_eq!(refused(&settings, "3d"), "`frozen`: expected `2e`, found `3d`");
+        settings.own.rpn_convs = 3;
+        assert_eq!(refused(&settings, "2e"), "`rpn_convs`: expected `nothing`, found `3`");
+        settings.own.rpn_convs = 2;
+        settings.own.pyramid_channels = 8;
+        assert_eq!(refused(&settings, "2e"), "`pyramid_channels`: expected `256`, found `8`");
+    }
 
     fn facts(entries: &[(&str, &str)]) -> BTreeMap<String, String> {
         entries.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()

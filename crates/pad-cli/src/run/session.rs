@@ -38,6 +38,8 @@ pub struct Session<P> {
     pub settings: Settings<P>,
     /// Those of them that the user chose, if it begins.
     pub given: Given,
+    /// Those that the user ever chose, if that is known.
+    ever_chosen: Option<Given>,
     /// Its folder.
     pub folder: PathBuf,
     /// The device.
@@ -117,6 +119,7 @@ impl<P: Trainer> Session<P> {
             folder::expect_run(folder, P::NAME)?;
         }
         let (settings, given) = (Settings::of(start, flags)?, Settings::chosen(start, flags)?);
+        let ever_chosen = Settings::ever_chosen(start, flags)?;
         let joined = group::join(&settings.run.group, settings.run.device.0)?;
         let (group, device) = (joined.group, joined.device);
         let lock = OnceLock::new();
@@ -140,6 +143,7 @@ impl<P: Trainer> Session<P> {
         Ok(Self {
             settings,
             given,
+            ever_chosen,
             folder,
             device,
             group,
@@ -209,7 +213,7 @@ impl<P: Trainer> Session<P> {
         }
         let mut identity = folder::identity(&self.settings, facts)?;
         if self.resumed {
-            folder::keep_names_of_weights(&self.folder, &mut identity)?;
+            folder::as_begun::<P>(&self.folder, &mut identity)?;
         }
         let saving = CheckpointConfig { every: Every::Steps(run.checkpoint_every), keep: run.keep };
         let checkpoints = Checkpoints::new(self.checkpoints(), saving)?;
@@ -252,7 +256,8 @@ impl<P: Trainer> Session<P> {
             for (name, text) in &texts {
                 super::write_text(&self.folder.join(name), text)?;
             }
-            super::write_text(&self.folder.join(CONFIG), &self.settings.to_toml()?)
+            let config = self.settings.to_toml(self.ever_chosen.as_ref())?;
+            super::write_text(&self.folder.join(CONFIG), &config)
         })?;
         if self.writes() {
             tracing::info!("run folder: {}", self.folder.display());

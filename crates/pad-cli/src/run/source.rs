@@ -13,10 +13,10 @@ use pad::{
 
 use super::{
     Result,
-    folder::{CHECKPOINTS, CONFIG, expect_run, summary_steps},
+    folder::{CHECKPOINTS, CONFIG, expect_run, is_run_of, summary_steps},
 };
 use crate::{
-    settings::{Settings, Trainer},
+    settings::{Settings, Trainer, merge::was_rendered},
     tools::shipped,
 };
 
@@ -50,16 +50,12 @@ pub enum Found {
 }
 
 impl ModelSource {
-    /// Finds the model; `file` is the name of a run's result.
-    pub fn find(&self, program: &str, file: &str) -> Result<Found> {
+    /// Finds the model, a network of the kind `kind`; `file` is the name of a run's result.
+    pub fn find(&self, program: &str, file: &str, kind: &str) -> Result<Found> {
         let Some(run) = &self.run else {
             let weights = self.weights.as_ref().ok_or("expected --run or --weights")?;
-            let shipped = weights.to_str().and_then(shipped::find);
-            let file = match shipped {
-                Some(shipped) => Checkpoint::from_safetensors(shipped.bytes, weights)?,
-                None => Checkpoint::open(weights)?,
-            };
-            return Ok(Found::File(Box::new(file)));
+            shipped::expect_kind(weights, kind)?;
+            return Ok(Found::File(Box::new(shipped::open(weights)?)));
         };
         expect_run(run, program)?;
         let checkpoints = run.join(CHECKPOINTS);
@@ -97,8 +93,7 @@ impl ModelSource {
         if let Some(settings) = Settings::of_model(file)? {
             return Ok(settings);
         }
-        let folder = file.path().parent().unwrap_or(Path::new("."));
-        if folder.join(CONFIG).is_file() {
+        if let Some(folder) = self.folder_of(file) {
             return Settings::of_run(folder);
         }
         tracing::warn!(
@@ -107,6 +102,39 @@ impl ModelSource {
             file.path().display()
         );
         Ok(Settings::defaults())
+    }
+
+    /// Finds the images of the run that left a file. The file does not name them: the settings
+    /// beside it do, where it lies in the folder of its run.
+    ///
+    /// # Errors
+    /// A file that was not trained on rendered scenes, or does not say it, without such settings.
+    pub fn find_images<P: Trainer>(&self, found: &Found, settings: &mut Settings<P>) -> Result<()> {
+        let Found::File(file) = found else { return Ok(()) };
+        if self.run.is_some() || settings.run.data.is_some() {
+            return Ok(());
+        }
+        let mut rendered = was_rendered(file);
+        if rendered != Some(true)
+            && let Some(folder) = self.folder_of(file).filter(|folder| is_run_of(folder, P::NAME))
+        {
+            settings.take_images_of(folder)?;
+            rendered = rendered.or(Some(settings.run.data.is_none()));
+        }
+        if settings.run.data.is_some() || rendered == Some(true) {
+            return Ok(());
+        }
+        let file = file.path().display();
+        Err(format!("{file} does not say where its images are: expected --data").into())
+    }
+
+    /// The folder of a file if there are settings in it; `None` for a model inside this program.
+    fn folder_of<'a>(&self, file: &'a Checkpoint) -> Option<&'a Path> {
+        let name = self.weights.as_deref().and_then(Path::to_str);
+        if name.is_some_and(|name| shipped::find(name).is_some()) {
+            return None;
+        }
+        file.path().parent().filter(|folder| folder.join(CONFIG).is_file())
     }
 
     /// The folder of the run, if it is one.

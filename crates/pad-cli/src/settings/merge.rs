@@ -20,14 +20,18 @@ use crate::{
 /// The name of the settings among the notes of a model's file.
 pub const SETTINGS: &str = "settings";
 
-/// Settings that are of one machine and its folders, or of how weights were found there.
-const OF_PLACE: [&str; 13] = [
-    "data",
-    "images_root",
-    "weights",
+/// An entry of that note alone: whether the run was on rendered scenes, and not on a folder of
+/// images.
+const RENDERED: &str = "rendered";
+
+/// An entry of `config.toml` alone: the settings that were chosen when the run began.
+const CHOSEN: &str = "chosen";
+
+/// Settings that are of one machine, or of how weights were found there, beside those that name
+/// files and folders.
+const OF_PLACE: [&str; 9] = [
     "prefix",
     "key",
-    "backbone",
     "any_backbone",
     "workers",
     "cache_mib",
@@ -129,9 +133,26 @@ impl<P: Trainer> Settings<P> {
             let mut table = Source { name: recipe, text: &text }.parse()?;
             upgrade(&mut table);
             P::upgrade(&mut table);
-            chosen.extend(table.into_iter().map(|(name, _)| name));
+            let listed = chosen_in(&table);
+            chosen.extend(
+                listed.unwrap_or_else(|| table.into_iter().map(|(name, _)| name).collect()),
+            );
         }
         Ok(chosen)
+    }
+
+    /// The settings that the user chose, as `config.toml` keeps them: those of a new run; of a
+    /// resumed one those that it began with, and the flags. `None` if a resumed run does not say.
+    pub fn ever_chosen(start: &Start, flags: &Flags<P>) -> Result<Option<Given>> {
+        let Some(folder) = &start.resume else { return Self::chosen(start, flags).map(Some) };
+        let path = folder.join("config.toml");
+        let name = path.display().to_string();
+        let text = read_text(&path).map_err(|error| format!("{name}: {error}"))?;
+        let Some(mut chosen) = chosen_in(&Source { name: &name, text: &text }.parse()?) else {
+            return Ok(None);
+        };
+        chosen.extend(flags.given()?.into_iter().map(|(name, _)| name));
+        Ok(Some(chosen))
     }
 
     fn of_new(start: &Start, flags: &Flags<P>, given: toml::Table) -> Result<Self> {
@@ -184,9 +205,14 @@ impl<P: Trainer> Settings<P> {
 
     /// Defaults, overlaid by `source`, overlaid by the flags `given`.
     fn overlaid(source: &Source<'_>, given: toml::Table) -> Result<Self> {
-        let mut table = source.parse()?;
+        Self::merged(source.parse()?, source, given)
+    }
+
+    /// Defaults, overlaid by the entries `table` of `source`, overlaid by the flags `given`.
+    fn merged(mut table: toml::Table, source: &Source<'_>, given: toml::Table) -> Result<Self> {
         if let Some(program) = table.remove("program") {
             expect_program(source.name, program.as_str().unwrap_or_default(), P::NAME)?;
+            table.remove(CHOSEN);
         }
         upgrade(&mut table);
         P::upgrade(&mut table);
@@ -225,18 +251,31 @@ impl<P: Trainer> Settings<P> {
         let Some(text) = file.metadata().get(&format!("note.{SETTINGS}")) else { return Ok(None) };
         let name = format!("{}: metadata `note.{SETTINGS}`", file.path().display());
         let source = Source { name: &name, text };
-        let program = source.parse()?.remove("program");
-        if program.as_ref().and_then(toml::Value::as_str) != Some(P::NAME) {
+        let mut table = source.parse()?;
+        if table.get("program").and_then(toml::Value::as_str) != Some(P::NAME) {
             return Ok(None);
         }
-        Self::overlaid(&source, toml::Table::new()).map(Some)
+        table.remove(RENDERED);
+        Self::merged(table, &source, toml::Table::new()).map(Some)
+    }
+
+    /// Takes the places of the images from the settings of the run in `folder`.
+    pub fn take_images_of(&mut self, folder: &Path) -> Result<()> {
+        let mut of_run = Self::of_run(folder)?;
+        let names: Vec<&str> = of_run.paths().folders.iter().map(|(name, _)| *name).collect();
+        let mut table = of_run.to_table()?;
+        table.retain(|name, _| names.contains(&name));
+        self.read(table, &Source { name: "images of the run", text: "" })
     }
 
     /// As the text in a model's file: how images go through it, without what is of one machine and
-    /// its folders.
+    /// its folders, but for whether there was a folder of images.
     pub fn to_note(&self) -> Result<String> {
         let mut table = self.to_table()?;
-        OF_PLACE.iter().for_each(|name| drop(table.remove(*name)));
+        let mut settings = self.clone();
+        let paths = settings.paths();
+        OF_PLACE.into_iter().chain(paths.names()).for_each(|name| drop(table.remove(name)));
+        table.insert(RENDERED.into(), self.run.data.is_none().into());
         Ok(format!("program = \"{}\"\n{}", P::NAME, toml::to_string(&table)?))
     }
 
@@ -247,12 +286,32 @@ impl<P: Trainer> Settings<P> {
         Ok(table)
     }
 
-    /// As the text of `config.toml`.
-    pub fn to_toml(&self) -> Result<String> {
+    /// As the text of `config.toml`, which has all of them. `chosen` are those that the user chose,
+    /// if that is known.
+    pub fn to_toml(&self, chosen: Option<&Given>) -> Result<String> {
         let mut table = self.to_table()?;
         table.remove("stop_after"); // of this session alone
+        if let Some(chosen) = chosen {
+            let names = chosen.iter().filter(|name| table.contains_key(name.as_str()));
+            let names = names.map(|name| toml::Value::from(name.as_str())).collect();
+            table.insert(CHOSEN.into(), toml::Value::Array(names));
+        }
         Ok(format!("program = \"{}\"\n{}", P::NAME, toml::to_string(&table)?))
     }
+}
+
+/// The settings that the file of a run names as chosen; `None` if it does not, and for other files.
+fn chosen_in(table: &toml::Table) -> Option<Given> {
+    table.get("program")?;
+    let names = table.get(CHOSEN)?.as_array()?.iter();
+    Some(names.filter_map(toml::Value::as_str).map(String::from).collect())
+}
+
+/// Whether the run that left a model's file was on rendered scenes; `None` if it does not say.
+pub fn was_rendered(file: &Checkpoint) -> Option<bool> {
+    let note = file.metadata().get(&format!("note.{SETTINGS}"))?;
+    let table = note.parse::<toml::Table>().ok()?;
+    table.get(RENDERED)?.as_bool()
 }
 
 /// Whether a recipe is a file, and not a name.

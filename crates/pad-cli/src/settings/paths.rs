@@ -26,6 +26,12 @@ impl<'a> Paths<'a> {
         self
     }
 
+    /// The settings that name them.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        let weights = self.weights.iter().map(|(name, _)| *name);
+        weights.chain(self.folders.iter().map(|(name, _)| *name))
+    }
+
     /// Those of the settings for whose names `wanted` returns true.
     pub fn only(mut self, wanted: impl Fn(&str) -> bool) -> Self {
         self.weights.retain(|(name, _)| wanted(name));

@@ -189,7 +189,7 @@ pub const EXCLUSIVE: [&[&str]; 4] = [
 ];
 
 /// Settings that do not change what the updates of a run do, or that may change on resume.
-pub const WITHOUT_EFFECT: [&str; 18] = [
+pub const WITHOUT_EFFECT: [&str; 19] = [
     "data",
     "workers",
     "cache_mib",
@@ -208,6 +208,7 @@ pub const WITHOUT_EFFECT: [&str; 18] = [
     "group",
     "preset",
     "program",
+    "chosen",
 ];
 
 impl RunSettings {
@@ -257,7 +258,10 @@ impl RunSettings {
                 faults.push(format!("`{name}` is {share}, expected 0 to 1"));
             }
         }
-        faults.extend(self.adapter_faults());
+        // Without a kind it is that of the weights, which are not known yet.
+        if self.adapter.is_some() || self.adapters == Some(Adapters::New) {
+            faults.extend(self.new_adapter_faults());
+        }
         // Beyond these a run only takes memory or hangs the machine.
         let counts = [
             ("workers", self.workers, 1024),
@@ -303,7 +307,7 @@ impl RunSettings {
     }
 
     /// What is wrong with the settings of new adapters.
-    fn adapter_faults(&self) -> Vec<String> {
+    pub fn new_adapter_faults(&self) -> Vec<String> {
         let Some(lora) = self.new_lora() else {
             let given = [
                 ("lora_rank", self.lora_rank.is_some()),

@@ -1,17 +1,22 @@
 //! Settings of all trainers, merged from files and flags.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use clap::{Args, Command, FromArgMatches};
 use pad::{
     Fusion, LoraConfig, LoraTarget, Scale,
+    checkpoint::Checkpoint,
     data::{transform::Normalize, window::Window},
     heads::Trained,
     vit::ViTConfig,
 };
 
 use super::{
-    Flags, RunSettings, Settings, Start, Trainer,
+    Flags, Given, RunSettings, Settings, Start, Trainer,
+    merge::{SETTINGS, was_rendered},
     names::Adapters,
     values::{Auto, BaseScale, EvalEvery, OrNone, Pixels},
 };
@@ -153,6 +158,22 @@ fn scale_of(run: &RunSettings) -> Scale {
     run.with_new_adapters(ViTConfig::pico(16)).adapter.unwrap().scale
 }
 
+#[test]
+fn settings_of_other_objectives_are_refused() {
+    let fault = |flags: &[&str]| try_merged::<Pretrain>(None, flags).unwrap_err().to_string();
+    for objective in ["mae", "milan", "simmim"] {
+        let name = format!("--objective={objective}");
+        let end = format!("with objective {objective}, expected with objective features");
+        let flags = [name.as_str(), "--teacher=clip", "--feature-loss=smooth-l1", "--all-patches"];
+        assert_eq!(fault(&flags), format!("`feature_loss` {end}; `all_patches` {end}"));
+        let defaults =
+            [name.as_str(), "--teacher=clip", "--feature-loss=cosine", "--all-patches=false"];
+        merged::<Pretrain>(None, &defaults);
+    }
+    let flags = ["--objective=features", "--teacher=clip", "--all-patches"];
+    assert!(merged::<Pretrain>(None, &flags).own.all_patches);
+}
+
 /// The same settings by flags and in a file, and what they do not fit.
 #[test]
 fn adapters_by_kind() {
@@ -168,7 +189,7 @@ fn adapters_by_kind() {
     assert_eq!((lora, by_flags.with_new_adapters(plain).adapter), (want, None));
     // What the run's folder gets is read again.
     let again = merged::<Segment>(None, &["--adapter=dora", "--adapter-dropout=0.2"]);
-    assert_eq!(of_file::<Segment>(&again.to_toml().unwrap()).run, again.run);
+    assert_eq!(of_file::<Segment>(&again.to_toml(None).unwrap()).run, again.run);
     let dora = again.run.with_new_adapters(plain).lora.unwrap();
     assert_eq!((dora.dora, dora.dropout), (true, 0.2));
     let known = ViTConfig { lora: Some(lora), ..plain };
@@ -177,10 +198,14 @@ fn adapters_by_kind() {
     assert_eq!((adaptformer.lora, adaptformer.adapter.unwrap().scale), (None, Scale::Fixed(0.1)));
 
     let fault = |flags: &[&str]| try_merged::<Pretrain>(None, flags).unwrap_err().to_string();
-    assert_eq!(
-        fault(&["--lora-rank=4"]),
-        "`lora_rank` with `adapter` pad, expected lora, rslora or dora"
-    );
+    for kind in ["--adapter=pad", "--adapters=new"] {
+        assert_eq!(
+            fault(&["--lora-rank=4", kind]),
+            "`lora_rank` with `adapter` pad, expected lora, rslora or dora"
+        );
+    }
+    // Else it is said of those of the weights.
+    assert_eq!(merged::<Pretrain>(None, &["--lora-rank=4"]).run.lora_rank, Some(4));
     assert_eq!(
         fault(&["--paradigm=pad", "--adapters=none"]),
         "`adapters` none with paradigm pad, which has some: expected auto or new"
@@ -209,8 +234,53 @@ fn what_the_user_chose() {
         ["adapter_scale", "bottleneck", "epochs", "seed"]
     );
     assert!(chosen(Some("pad"), &[]).contains(&"bottleneck".to_string()));
+    // The file of a run has all settings, and says which of them were chosen.
+    let run = merged::<Pretrain>(Some(&path), &["--seed=1", "--stop-after=2"]);
+    let names = ["bottleneck", "seed", "stop_after"].map(String::from);
+    let (begun, config) = file(&run.to_toml(Some(&names.into())).unwrap());
+    assert_eq!(chosen(config.to_str(), &["--beta2=0.9"]), ["beta2", "bottleneck", "seed"]);
+    assert_eq!(of_file::<Pretrain>(&run.to_toml(Some(&Given::new())).unwrap()).own, run.own);
+    let go_on = |folder: &Path| {
+        let start = Start { resume: Some(folder.into()), ..Default::default() };
+        Settings::ever_chosen(&start, &flags::<Pretrain>(&["--epochs=9"])).unwrap()
+    };
+    assert_eq!(
+        go_on(begun.path()),
+        Some(["bottleneck", "epochs", "seed"].map(String::from).into())
+    );
+    // Those of earlier versions do not: all of them count.
+    let (begun, config) = file(&run.to_toml(None).unwrap());
+    assert!(chosen(config.to_str(), &[]).contains(&"beta2".to_string()));
+    assert_eq!(go_on(begun.path()), None);
+    // Beside no program it is an unknown setting.
+    let (_folder, path) = file("chosen = [\"seed\"]\n");
+    let error = try_merged::<Pretrain>(Some(&path), &[]).unwrap_err().to_string();
+    assert!(error.contains("unknown setting `chosen`"), "{error}");
     let resumed = Start { resume: Some("runs/x".into()), ..Default::default() };
     assert!(Settings::chosen(&resumed, &flags::<Pretrain>(&["--epochs=9"])).unwrap().is_empty());
+}
+
+/// A model's file does not say where the images of its run were, but whether there were any.
+#[test]
+fn the_note_of_a_model_has_no_places() {
+    let model = |settings: &Settings<Detect>| {
+        let mut model = Checkpoint::from_tensors("FILE", BTreeMap::new());
+        model.set_metadata(format!("note.{SETTINGS}"), settings.to_note().unwrap());
+        model
+    };
+    let on_scenes = merged::<Detect>(None, &["--size=96"]);
+    let flags = ["--data=no-such-images", "--images-root=no-such-root", "--size=96"];
+    let on_images = merged::<Detect>(None, &flags);
+    assert_eq!(was_rendered(&model(&on_scenes)), Some(true));
+    assert_eq!(was_rendered(&model(&on_images)), Some(false));
+    assert_eq!(was_rendered(&Checkpoint::from_tensors("FILE", BTreeMap::new())), None);
+    let mut read = Settings::<Detect>::of_model(&model(&on_images)).unwrap().unwrap();
+    assert_eq!((read.own.size, &read.run.data, &read.own.images_root), (96, &None, &None));
+    assert!(Settings::<Segment>::of_model(&model(&on_images)).unwrap().is_none());
+    let (folder, _) = file(&on_images.to_toml(None).unwrap());
+    read.take_images_of(folder.path()).unwrap();
+    assert_eq!(read.run.data, on_images.run.data);
+    assert_eq!(read.own.images_root, Some("no-such-root".into()));
 }
 
 /// A default that a flag's help tells is the default.

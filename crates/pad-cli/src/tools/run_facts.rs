@@ -7,6 +7,7 @@ use pad::{
     data::{image::DecodeOptions, transform::Normalize, window::Window},
 };
 
+use super::shipped;
 use crate::run::{Result, read_text};
 
 /// The settings of a run that a program using its weights needs. Each is `None` where the run does
@@ -27,8 +28,11 @@ pub struct RunFacts {
 
 impl RunFacts {
     /// Reads `config.toml` in the folder `source`, or beside the file `source`. Weights without
-    /// such a file say nothing.
+    /// such a file say nothing, nor do those inside this program.
     pub fn of(source: &str) -> Result<Self> {
+        if shipped::find(source).is_some() {
+            return Ok(Self::default());
+        }
         let source = Path::new(source);
         let folder = if source.is_dir() { Some(source) } else { source.parent() };
         let Some(path) = folder.map(|folder| folder.join("config.toml")) else {

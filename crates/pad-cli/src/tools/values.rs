@@ -20,6 +20,12 @@ pub fn inner_share(text: &str) -> Result<f64, String> {
     number.ok_or_else(|| "expected a number above 0 and below 1".into())
 }
 
+/// A number above 0, up to 1.
+pub fn positive_share(text: &str) -> Result<f64, String> {
+    let number = text.trim().parse().ok().filter(|&number: &f64| number > 0.0 && number <= 1.0);
+    number.ok_or_else(|| "expected a number above 0, up to 1".into())
+}
+
 /// A percentile, from 0 to 100.
 pub fn percentile(text: &str) -> Result<f64, String> {
     let number = text.trim().parse().ok().filter(|number| (0.0..=100.0).contains(number));
@@ -65,6 +71,11 @@ mod tests {
         assert!(
             inner_share("0").is_err() && inner_share("1").is_err() && inner_share("0.2").is_ok()
         );
+        assert_eq!(positive_share("1"), Ok(1.0));
+        for text in ["0", "1.1", "NaN", "-1"] {
+            let error = positive_share(text).unwrap_err();
+            assert_eq!(error, "expected a number above 0, up to 1", "{text}");
+        }
         assert!(percentile("99.9").is_ok() && percentile("101").is_err());
         assert!(not_negative("0").is_ok() && not_negative("inf").is_err());
         assert_eq!(image_size("224"), Ok(ImageSize::square(224)));

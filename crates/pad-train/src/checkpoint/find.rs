@@ -1,7 +1,7 @@
 //! Checkpoints of a folder: the latest, the best, one by its number of steps.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt, fs,
     io::ErrorKind,
     path::{Path, PathBuf},
@@ -87,10 +87,7 @@ impl FromStr for Which {
 pub fn open(folder: &Path, which: Which) -> Result<TrainingCheckpoint> {
     let found = match which {
         Which::Latest => latest(folder)?,
-        Which::Best => match best_step(folder)? {
-            Some(step) => Some(open_best(folder, step)?),
-            None => None,
-        },
+        Which::Best => marked(folder, open_best)?.transpose()?,
         Which::Step(step) => match numbered(folder)?.get(&step) {
             Some(path) => Some(TrainingCheckpoint::open(path)?),
             None => None,
@@ -122,13 +119,32 @@ pub fn open(folder: &Path, which: Which) -> Result<TrainingCheckpoint> {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn latest(folder: &Path) -> Result<Option<TrainingCheckpoint>> {
-    for (_, path) in numbered(folder)?.into_iter().rev() {
-        match TrainingCheckpoint::open(&path) {
-            Ok(checkpoint) => return Ok(Some(checkpoint)),
+    newest(folder, TrainingCheckpoint::open, |path, error| {
+        tracing::warn!("checkpoint {} is skipped: {error}", path.display());
+    })
+}
+
+/// Reads the newest checkpoint that is not damaged. `say` gets those that are.
+pub(super) fn newest<T>(
+    folder: &Path,
+    mut read: impl FnMut(&Path) -> Result<T>,
+    mut say: impl FnMut(&Path, &Error),
+) -> Result<Option<T>> {
+    let mut skipped = BTreeSet::new();
+    let mut listed = numbered(folder)?;
+    while let Some((step, path)) =
+        listed.into_iter().rev().find(|(step, _)| !skipped.contains(step))
+    {
+        match read(&path) {
             Err(error) if is_damage(&error) => {
-                tracing::warn!("checkpoint {} is skipped: {error}", path.display());
+                skipped.insert(step);
+                // Listed again: a run that trains writes others, and removes old ones.
+                listed = numbered(folder)?;
+                if listed.contains_key(&step) {
+                    say(&path, &error);
+                }
             }
-            Err(error) => return Err(error),
+            found => return found.map(Some),
         }
     }
     Ok(None)
@@ -160,27 +176,46 @@ pub(super) fn is_damage(error: &Error) -> bool {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn best(folder: &Path) -> Result<Option<TrainingCheckpoint>> {
-    let Some(step) = best_step(folder)? else { return Ok(None) };
-    match open_best(folder, step) {
-        Ok(checkpoint) => Ok(Some(checkpoint)),
-        Err(error) if is_damage(&error) => {
+    match marked(folder, open_best)? {
+        Some(Err(error)) if is_damage(&error) => {
             tracing::warn!("the best checkpoint is skipped: {error}");
             Ok(None)
         }
-        Err(error) => Err(error),
+        found => found.transpose(),
+    }
+}
+
+/// Opens the checkpoint that is marked as best; `None` if none is. Where a run that trains marks
+/// another one meanwhile, and removes the first, it is the other.
+pub(super) fn marked<T>(
+    folder: &Path,
+    mut open: impl FnMut(&Path, usize) -> Result<T>,
+) -> Result<Option<Result<T>>> {
+    let Some(mut step) = best_step(folder)? else { return Ok(None) };
+    loop {
+        let opened = open(folder, step);
+        if !matches!(&opened, Err(error) if is_damage(error)) {
+            return Ok(Some(opened));
+        }
+        match best_step(folder)? {
+            Some(now) if now != step => step = now,
+            _ => return Ok(Some(opened)),
+        }
     }
 }
 
 /// Opens the checkpoint of `step`, which was marked as best.
-fn open_best(folder: &Path, step: usize) -> Result<TrainingCheckpoint> {
+pub(super) fn open_best(folder: &Path, step: usize) -> Result<TrainingCheckpoint> {
     let path = folder.join(folder_name(step));
+    let is_there = |path: &Path| path.try_exists().map_err(Error::io(path));
     let gone = |path: PathBuf, what: &str| Err(Error::Damaged { path, what: what.into() });
-    match (path.exists(), aside(&path)) {
-        (true, _) => TrainingCheckpoint::open(&path),
-        (false, aside) if aside.exists() => {
-            gone(aside, "it was the best checkpoint, is damaged and was set aside")
-        }
-        (false, _) => gone(path, "it was the best checkpoint and is missing"),
+    if is_there(&path)? {
+        return TrainingCheckpoint::open(&path);
+    }
+    let aside = aside(&path);
+    match is_there(&aside)? {
+        true => gone(aside, "it was the best checkpoint, is damaged and was set aside"),
+        false => gone(path, "it was the best checkpoint and is missing"),
     }
 }
 
@@ -194,15 +229,16 @@ pub(super) fn aside(checkpoint: &Path) -> PathBuf {
 /// Returns the step of the best checkpoint: the newest state knows it. The file [`BEST`] is for
 /// people, and for folders of format 1.
 pub(super) fn best_step(folder: &Path) -> Result<Option<usize>> {
-    for (_, path) in numbered(folder)?.into_iter().rev() {
-        match SavedState::read(&path) {
-            Ok(state) if state.format == 1 => return pointed(folder),
-            Ok(state) => return Ok(state.best),
-            Err(error) if is_damage(&error) => {}
-            Err(error) => return Err(error),
-        }
+    match newest(folder, SavedState::read, |_, _| {})? {
+        Some(state) if state.format > 1 => Ok(state.best),
+        _ => pointed(folder),
     }
-    pointed(folder)
+}
+
+/// Returns whether the newest state is of format 1: the file [`BEST`] alone knows the best one.
+pub(super) fn is_of_format_1(folder: &Path) -> Result<bool> {
+    let state = newest(folder, SavedState::read, |_, _| {})?;
+    Ok(state.is_some_and(|state| state.format == 1))
 }
 
 fn pointed(folder: &Path) -> Result<Option<usize>> {
@@ -232,9 +268,20 @@ pub(super) fn numbered(folder: &Path) -> Result<BTreeMap<usize, PathBuf>> {
     for entry in entries {
         let path = entry.map_err(Error::io(folder))?.path();
         let step = path.file_name().and_then(|name| step_of(name.to_str()?));
-        if let Some(step) = step.filter(|_| path.is_dir()) {
+        if let Some(step) = step
+            && is_folder(&path)?
+        {
             found.insert(step, path);
         }
     }
     Ok(found)
+}
+
+/// Returns whether there is a folder. One that cannot be looked at now is an error, and not gone.
+pub(super) fn is_folder(path: &Path) -> Result<bool> {
+    match fs::metadata(path) {
+        Ok(found) => Ok(found.is_dir()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(Error::io(path)(error)),
+    }
 }

@@ -3,10 +3,12 @@
 use std::{fs, path::Path};
 
 use super::{
-    format::{BEST, MODEL, OPTIMIZER, STATE, folder_name},
+    find::{marked, newest, open_best},
+    format::{BEST, MODEL, OPTIMIZER, STATE, SavedState, folder_name},
     tests::{Run, message},
     *,
 };
+use crate::Error;
 
 fn flip(file: &Path) {
     let mut bytes = fs::read(file).unwrap();
@@ -105,4 +107,97 @@ fn a_name_of_a_lost_checkpoint_is_not_given_to_another() {
     run.save(2);
     assert!(best(folder).unwrap().is_none());
     assert!(!folder.join(BEST).exists());
+}
+
+/// The file `best` goes with the checkpoint that it names.
+#[test]
+fn the_name_of_the_best_goes_with_it() {
+    let run = Run::new();
+    let folder = run.checkpoints.folder();
+    run.save(1);
+    run.checkpoints.mark_best(&run.save(2)).unwrap();
+    flip(&folder.join(folder_name(2)).join(MODEL));
+    // The state before it knows of no best one.
+    assert_eq!(run.checkpoints.start(1).unwrap().1, None);
+    assert!(!folder.join(BEST).exists());
+
+    // In a folder of format 1 it alone tells of the loss, until the next checkpoint is there.
+    for (next, lost) in [(2, None), (3, Some(2))] {
+        let run = Run::new();
+        let folder = run.checkpoints.folder();
+        for step in [1, 2] {
+            let path = run.save(step);
+            let state = SavedState { format: 1, best: None, ..SavedState::read(&path).unwrap() };
+            fs::write(path.join(STATE), serde_json::to_string_pretty(&state).unwrap()).unwrap();
+        }
+        fs::write(folder.join(BEST), "checkpoint-00000002\n").unwrap();
+        flip(&folder.join(folder_name(2)).join(MODEL));
+        for _ in 0..2 {
+            assert_eq!(run.checkpoints.start(1).unwrap().1, Some(2));
+            assert!(folder.join(BEST).exists());
+        }
+        run.save(next);
+        assert!(!folder.join(BEST).exists());
+        assert!(best(folder).unwrap().is_none());
+        assert_eq!(run.checkpoints.start(next).unwrap().1, lost);
+    }
+}
+
+/// A run that trains writes another checkpoint and removes the one that is being read.
+#[test]
+fn what_a_run_removes_meanwhile_is_not_damaged() {
+    let run = Run::new();
+    let folder = run.checkpoints.folder();
+    let path = |step| folder.join(folder_name(step));
+    run.checkpoints.mark_best(&run.save(1)).unwrap();
+    let mut tried = Vec::new();
+    let found = marked(folder, |folder, step| {
+        if tried.is_empty() {
+            run.checkpoints.mark_best(&run.save(2)).unwrap();
+            fs::remove_dir_all(path(1)).unwrap();
+        }
+        tried.push(step);
+        open_best(folder, step)
+    });
+    assert_eq!(found.unwrap().unwrap().unwrap().trainer_state().step, 2);
+    assert_eq!(tried, [1, 2]);
+
+    let (mut tried, mut said) = (Vec::new(), 0);
+    let read = |at: &Path| {
+        if tried.is_empty() {
+            run.save(3);
+            fs::remove_dir_all(path(2)).unwrap();
+        }
+        tried.push(at.to_path_buf());
+        TrainingCheckpoint::open(at)
+    };
+    let found = newest(folder, read, |_, _| said += 1).unwrap().unwrap();
+    assert_eq!((found.trainer_state().step, said), (3, 0));
+    assert_eq!(tried, [path(2), path(3)]);
+    // One that stays is named.
+    flip(&path(3).join(MODEL));
+    assert!(newest(folder, TrainingCheckpoint::open, |_, _| said += 1).unwrap().is_none());
+    assert_eq!(said, 1);
+}
+
+/// What cannot be looked at, here for a link to itself, is an error, and not gone.
+#[cfg(unix)]
+#[test]
+fn a_best_that_cannot_be_looked_at_is_not_lost() {
+    let run = Run::new();
+    let folder = run.checkpoints.folder();
+    let (path, away) = (folder.join(folder_name(1)), folder.join("away"));
+    run.checkpoints.mark_best(&run.save(1)).unwrap();
+    run.save(2);
+    fs::rename(&path, &away).unwrap();
+    std::os::unix::fs::symlink(&path, &path).unwrap();
+    for found in [best(folder).map(drop), run.checkpoints.start(2).map(drop)] {
+        assert!(matches!(found, Err(Error::Io { .. })), "{found:?}");
+    }
+    assert!(open(folder, Which::Best).is_err());
+    assert_eq!(fs::read_to_string(folder.join(BEST)).unwrap(), "checkpoint-00000001\n");
+    fs::remove_file(&path).unwrap();
+    fs::rename(&away, &path).unwrap();
+    assert_eq!(run.checkpoints.start(2).unwrap().1, None);
+    assert_eq!(best(folder).unwrap().unwrap().trainer_state().step, 1);
 }

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
-    find::{aside, best_step, is_damage, latest, numbered},
+    find::{aside, best_step, is_damage, is_folder, is_of_format_1, latest, numbered},
     format::{
         AVERAGES, BEST, FORMAT, FileFacts, MODEL, OPTIMIZER, STATE, SavedState, folder_name,
         step_of,
@@ -196,9 +196,12 @@ impl Checkpoints {
     /// Checks that the best checkpoint is there, for whose loss nothing else would stop a run.
     /// Returns its step if it is not.
     fn check_best(&self) -> Result<Option<usize>> {
-        let Some(step) = best_step(&self.folder)? else { return Ok(None) };
+        let Some(step) = best_step(&self.folder)? else {
+            self.point_to_none()?;
+            return Ok(None);
+        };
         let path = self.folder.join(folder_name(step));
-        if path.is_dir() {
+        if is_folder(&path)? {
             self.point_to_best(step)?;
             return Ok(None);
         }
@@ -206,14 +209,11 @@ impl Checkpoints {
             "{} was the best checkpoint and is lost: the best is chosen among those that follow",
             path.display()
         );
-        // It names nothing, or would name a checkpoint that a run from the start writes later.
-        let pointer = self.folder.join(BEST);
-        match fs::remove_file(&pointer) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(Error::io(&pointer)(error))
-            }
-            _ => Ok(Some(step)),
+        // In format 1 nothing else knows of the loss, until the next checkpoint does.
+        if !is_of_format_1(&self.folder)? {
+            self.point_to_none()?;
         }
+        Ok(Some(step))
     }
 
     /// Gives damaged checkpoints another name: they would take the place of good ones among those
@@ -287,8 +287,10 @@ impl Checkpoints {
             let text = state.to_text().map_err(|error| (STATE, error.into()))?;
             write_atomic_bytes(&folder.join(STATE), text.as_bytes()).map_err(|error| (STATE, error))
         })?;
-        if marks.best {
-            self.point_to_best(state.step)?;
+        match best {
+            Some(best) if marks.best => self.point_to_best(best)?,
+            Some(best) if is_folder(&self.folder.join(folder_name(best)))? => {}
+            _ => self.point_to_none()?,
         }
         Ok(path)
     }
@@ -324,7 +326,16 @@ impl Checkpoints {
 
     /// The best step after a checkpoint of `step` with these marks.
     fn best_with(&self, marks: Marks, step: usize) -> Result<Option<usize>> {
-        if marks.best { Ok(Some(step)) } else { best_step(&self.folder) }
+        if marks.best {
+            return Ok(Some(step));
+        }
+        match best_step(&self.folder)? {
+            // A lost one, whose step comes again in a run that goes on from before it.
+            Some(best) if best == step && !is_folder(&self.folder.join(folder_name(best)))? => {
+                Ok(None)
+            }
+            best => Ok(best),
+        }
     }
 
     /// Fills a partial folder and gives it its name. `fill` names the file that failed.
@@ -391,6 +402,17 @@ impl Checkpoints {
             return Ok(());
         }
         write_atomic_bytes(&pointer, text.as_bytes()).map_err(Error::io(&pointer))
+    }
+
+    /// Removes the file [`BEST`], which would name nothing, or a checkpoint that is written later.
+    fn point_to_none(&self) -> Result<()> {
+        let pointer = self.folder.join(BEST);
+        match fs::remove_file(&pointer) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(Error::io(&pointer)(error))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Removes all but the newest ones and the best one. What cannot be removed stays, with a

@@ -26,7 +26,7 @@ use crate::{
     tools::{
         output::print,
         run_facts::RunFacts,
-        values::{count, not_negative, share},
+        values::{count, not_negative, positive_share, share},
         view::Input,
     },
 };
@@ -49,7 +49,7 @@ pub(super) struct FineTune {
     lr: Option<f64>,
     /// Layer-wise decay: factor on the learning rate from each block to the one below [default:
     /// 0.75]
-    #[arg(long, value_name = "FACTOR", value_parser = decay)]
+    #[arg(long, value_name = "FACTOR", value_parser = positive_share)]
     layer_decay: Option<f64>,
     /// Weight decay of matrices [default: 0.05]
     #[arg(long, value_name = "FACTOR", value_parser = not_negative)]
@@ -60,8 +60,9 @@ pub(super) struct FineTune {
     /// Maximum gradient norm; larger gradients are scaled down [default: no clipping]
     #[arg(long, value_name = "NORM", value_parser = not_negative)]
     clip_norm: Option<f64>,
-    /// Minimum share of the image's area that a training crop covers; 1: training images are seen
-    /// as test images are [default: 0.5]
+    /// Minimum share of the image's area that a training crop covers, of about the shape of the
+    /// input (under --fit whole, test images change their shape, and crops do not); 1: training
+    /// images are seen as test images are [default: 0.5]
     #[arg(long, value_name = "SHARE", value_parser = share)]
     min_scale: Option<f64>,
     /// Probability of a horizontal flip in training [default: 0.5]
@@ -71,12 +72,6 @@ pub(super) struct FineTune {
 
 fn trained() -> impl TypedValueParser<Value = Trained> {
     PossibleValuesParser::new(Trained::NAMES).try_map(|name| name.parse::<Trained>())
-}
-
-/// A factor above 0, up to 1.
-fn decay(text: &str) -> Result<f64, String> {
-    let number = text.trim().parse().ok().filter(|&number: &f64| number > 0.0 && number <= 1.0);
-    number.ok_or_else(|| "expected a number above 0, up to 1".into())
 }
 
 impl FineTune {
@@ -100,8 +95,17 @@ impl FineTune {
         }
     }
 
+    /// Checks what is given for fine-tuning.
+    pub(super) fn check(&self, seed: u64) -> Result<()> {
+        if self.layer_decay.is_some() && self.parts() == Trained::Heads {
+            return Err("--layer-decay with --trained heads: no layer of the encoder trains".into());
+        }
+        self.tuning(seed).validate()?;
+        Ok(())
+    }
+
     /// The settings of the run.
-    pub(super) fn tuning(&self, seed: u64) -> FineTuning {
+    fn tuning(&self, seed: u64) -> FineTuning {
         let default = FineTuning::default();
         FineTuning {
             epochs: self.epochs.unwrap_or(default.epochs),
@@ -124,7 +128,6 @@ impl FineTune {
         let min_scale = self.min_scale.unwrap_or(0.5);
         let size = input.pipeline.size;
         let aspect = size.width as f64 / size.height.max(1) as f64;
-        // Around the aspect of the input: images that are seen as a whole keep about their shape.
         let random = RandomResizedCrop {
             scale: (min_scale.max(f64::MIN_POSITIVE), 1.0),
             ratio: (aspect * 3.0 / 4.0, aspect * 4.0 / 3.0),

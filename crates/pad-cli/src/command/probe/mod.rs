@@ -42,7 +42,7 @@ use crate::{
         reading::{Files, Reading},
         run_facts::RunFacts,
         scene_classes::SceneClasses,
-        values::{count, inner_share, not_negative},
+        values::{count, inner_share, not_negative, positive_share},
         view::{Input, View},
         weights::Weights,
     },
@@ -69,7 +69,7 @@ const DATA: &str = "Folder with a folder of images per class, or with such folde
 #[derive(Args, Debug)]
 #[command(
     mut_arg("folder", |arg| arg.help(DATA).long_help(DATA)),
-    after_help = "Folders called `roi` are not classes."
+    after_help = "Folders called `roi` are not classes, unless they hold images."
 )]
 pub(crate) struct Program {
     #[command(flatten)]
@@ -81,11 +81,11 @@ pub(crate) struct Program {
     method: Method,
     /// Share of the labelled training images to learn from, above 0, up to 1: the same share of
     /// each class, at least one image; a smaller share is part of a larger one of the same --seed
-    #[arg(long, value_name = "SHARE", default_value_t = 1.0, value_parser = label_share)]
+    #[arg(long, value_name = "SHARE", default_value_t = 1.0, value_parser = positive_share)]
     label_share: f64,
-    /// Number of neighbours for the nearest-neighbour probe
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = count)]
-    k: usize,
+    /// Number of neighbours for the nearest-neighbour probe [default: 20]
+    #[arg(long, value_name = "N", value_parser = count)]
+    k: Option<usize>,
     /// Weight decays from which the linear probe chooses, on a part of the training images
     /// [default: 1e-6, 1e-5, .. 10]
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = not_negative)]
@@ -122,12 +122,6 @@ pub(crate) struct Program {
 /// Without `tokens`: a probe takes one feature per image.
 fn pool() -> impl TypedValueParser<Value = Pool> {
     PossibleValuesParser::new(["mean", "class"]).try_map(|name| name.parse::<Pool>())
-}
-
-/// A share above 0, up to 1.
-fn label_share(text: &str) -> Result<f64, String> {
-    let share = text.trim().parse().ok().filter(|&share: &f64| share > 0.0 && share <= 1.0);
-    share.ok_or_else(|| "expected a number above 0, up to 1".into())
 }
 
 /// What the probes need of a set.
@@ -183,9 +177,10 @@ fn show(name: &str, classes: &[String], scores: &Scores) -> Result<Value> {
 pub(crate) fn run(program: &Program) -> Result<()> {
     program.replace.check_some(program.json.as_ref())?;
     match program.method {
-        Method::Finetune => program.finetune.tuning(program.seed).validate()?,
+        Method::Finetune => program.finetune.check(program.seed)?,
         _ => program.finetune.check_unused()?,
     }
+    program.check_unused()?;
     program.linear().validate()?;
     let folders = match program.data.folder() {
         Some(folder) => Some(ClassFolder::open_split(folder, program.held_out, program.seed)?),
@@ -204,6 +199,23 @@ pub(crate) fn run(program: &Program) -> Result<()> {
 }
 
 impl Program {
+    /// Checks that no flag is given of a probe that the method leaves out.
+    fn check_unused(&self) -> Result<()> {
+        let (has_knn, has_linear) = match self.method {
+            Method::Knn => (true, false),
+            Method::Linear => (false, true),
+            Method::Both => (true, true),
+            Method::Finetune => (false, false),
+        };
+        if self.k.is_some() && !has_knn {
+            return Err("--k without --method knn or both".into());
+        }
+        if !self.weight_decays.is_empty() && !has_linear {
+            return Err("--weight-decays without --method linear or both".into());
+        }
+        Ok(())
+    }
+
     fn linear(&self) -> LinearProbe {
         let linear = match self.weight_decays.as_slice() {
             [] => LinearProbe::default(),
@@ -274,9 +286,10 @@ impl Program {
         report.insert("train_images".into(), learnt.into());
         report.insert("test_images".into(), tested.into());
         if self.method != Method::Linear {
-            let knn = NearestNeighbours { k: self.k, ..Default::default() };
+            let k = self.k.unwrap_or(20);
+            let knn = NearestNeighbours { k, ..Default::default() };
             let scores = Scores::new(&knn.classify(&train, &val)?, &val)?;
-            let name = format!("{} nearest neighbours", self.k);
+            let name = format!("{k} nearest neighbours");
             report.insert("knn".into(), show(&name, classes, &scores)?);
         }
         if self.method != Method::Knn {
