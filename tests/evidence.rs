@@ -12,8 +12,9 @@ use serde_json::{Value, json};
 
 use evidence::{
     cell::Work,
-    data::{split_classes, training_images},
+    data::split_classes,
     flags::Flags,
+    images::{evaluated_images, expect_different, training_images},
     judge::{Judge, Metric},
     plan::Plan,
     report,
@@ -142,35 +143,136 @@ fn a_run_that_was_stopped_goes_on() {
     assert!(run.has_ended());
 }
 
+/// A folder with empty files.
+fn tree(root: &Path, files: &[&str]) {
+    for file in files {
+        let path = root.join(file);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, "").unwrap();
+    }
+}
+
 #[test]
 fn training_images_are_those_of_the_training_part() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
-    let touch = |name: &str| {
-        let path = root.join(name);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, "").unwrap();
-    };
-    for name in [
-        "udder/images/a.png",
-        "udder/images/b.png",
-        "udder/images/c.png",
-        "hit/train/d.jpg",
-        "hit/val/e.jpg",
-    ] {
-        touch(name);
-    }
-    for name in ["hit/annotations/train.json", "plain/x/f.TIF", "plain/g.jpeg", "plain/notes.txt"] {
-        touch(name);
-    }
-    std::fs::write(root.join("udder/train.txt"), "a\nc.png\n\n").unwrap();
     let names = |folder: &str| -> Vec<String> {
         let paths = training_images(&root.join(folder)).unwrap();
         paths.iter().map(|path| path.file_name().unwrap().to_string_lossy().into()).collect()
     };
+    tree(root, &["udder/images/a.png", "udder/images/b.png", "udder/images/c.png"]);
+    tree(root, &["udder/masks/a.png", "udder/masks/b.png", "udder/masks/c.png"]);
+    std::fs::write(root.join("udder/train.txt"), "a\nc.png\n\n").unwrap();
+    std::fs::write(root.join("udder/val.txt"), "b\n").unwrap();
     assert_eq!(names("udder"), ["a.png", "c.png"]);
-    assert_eq!(names("hit"), ["d.jpg"]);
-    assert_eq!(names("plain"), ["g.jpeg", "f.TIF"]);
+    assert_eq!(evaluated_images(&root.join("udder")), Some(1));
+    // HIT-UAV, copied and as its authors publish it.
+    for place in ["hit", "published/normal_json"] {
+        tree(&root.join(place), &["train/d.jpg", "val/e.jpg", "val/f.jpg", "test/g.jpg"]);
+        tree(&root.join(place), &["annotations/train.json"]);
+        let set = r#"{"images": [{"id": 1}, {"id": 2}, {"id": 3}]}"#;
+        std::fs::write(root.join(place).join("annotations/val.json"), set).unwrap();
+    }
+    tree(root, &["published/rotate_json/train/d.jpg", "published/README.md"]);
+    for place in ["hit", "published"] {
+        assert_eq!(names(place), ["d.jpg"]);
+        assert_eq!(evaluated_images(&root.join(place)), Some(3));
+    }
+    // YOLO, with labels inside and outside; a set with masks and no list.
+    tree(root, &["yolo/images/train/h.png", "yolo/images/val/i.png", "yolo/labels/train/h.txt"]);
+    tree(root, &["robo/train/images/j.png", "robo/train/labels/j.txt", "robo/valid/images/k.png"]);
+    tree(root, &["maps/Training/images/l.png", "maps/Training/masks/l.png", "maps/val/m.png"]);
+    assert_eq!([names("yolo"), names("robo"), names("maps")].concat(), ["h.png", "j.png", "l.png"]);
+    let evaluated = ["yolo", "robo", "maps"].map(|name| evaluated_images(&root.join(name)));
+    assert_eq!(evaluated, [Some(1); 3]);
+    // Without labels: all of them, in natural order, below hidden folders none.
+    tree(root, &["plain/x/n.TIF", "plain/o10.jpeg", "plain/o9.jpeg", "plain/notes.txt"]);
+    tree(root, &["plain/.val/p.png", "plain/test_flight/q.png"]);
+    assert_eq!(evaluated_images(&root.join("plain")), None);
+    assert_eq!(names("plain"), ["o9.jpeg", "o10.jpeg", "q.png", "n.TIF"]);
+}
+
+#[test]
+fn images_of_other_parts_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let refused = |name: &str, files: &[&str], at: &str| {
+        let root = folder.path().join(name);
+        tree(&root, files);
+        let error = format!("{:#}", training_images(&root).unwrap_err());
+        let place = format!("{}: part of a labelled set", root.join(at).display());
+        assert!(error.starts_with(&place), "{error}");
+        assert!(error.contains("expected training images alone: train.txt"), "{error}");
+    };
+    refused("val", &["a.png", "val/b.png"], "val");
+    refused("test", &["day/a.png", "Testing/b.png"], "Testing");
+    refused("masks", &["images/a.png", "masks/a.png"], "masks");
+    refused("labels", &["images/a.png", "labels/a.txt"], "labels");
+    refused("coco", &["images/a.png", "annotations/val.json"], "annotations");
+    refused(
+        "flir",
+        &["images_thermal_train/a.jpg", "images_thermal_val/b.jpg"],
+        "images_thermal_train",
+    );
+    refused("years", &["x/a.jpg", "val2017/b.jpg"], "val2017");
+    refused("list", &["a.jpg", "train.txt"], "train.txt");
+    refused("deep", &["site/a.jpg", "site/val/b.jpg"], "site/val/b.jpg");
+    refused("beside", &["train/images.jpg", "train/masks/b.png"], "train/masks/b.png");
+    let two = folder.path().join("two");
+    tree(&two, &["train2014/a.jpg", "train2017/b.jpg"]);
+    let error = training_images(&two).unwrap_err().to_string();
+    assert!(error.contains("train2014: expected one folder of training images"), "{error}");
+    let empty = folder.path().join("empty");
+    tree(&empty, &["notes.md"]);
+    assert!(training_images(&empty).unwrap_err().to_string().contains("empty"));
+}
+
+#[test]
+fn lists_name_an_image_each() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    tree(root, &["images/day/1.png", "images/night/1.png", "images/2.v2.png", "images/3.png"]);
+    let listed = |lines: &str| {
+        std::fs::write(root.join("train.txt"), lines).unwrap();
+        training_images(root)
+    };
+    let names = |lines: &str| -> Vec<String> {
+        let images = root.join("images");
+        let paths = listed(lines).unwrap();
+        let name =
+            |path: &std::path::PathBuf| path.strip_prefix(&images).unwrap().display().to_string();
+        paths.iter().map(name).collect()
+    };
+    // Not both of one name; dots in names; with the folder before and the mask behind.
+    assert_eq!(names("night/1\n2.v2\n"), ["2.v2.png", "night/1.png"]);
+    assert_eq!(
+        names("images/day/1.png masks/day/1.png\r\nimages\\3.png\n"),
+        ["3.png", "day/1.png"]
+    );
+    for (lines, names, found) in [("3\n4\n5\n", 3, 1), ("3\n3.png\n", 2, 1), ("3\n1\n", 2, 1)] {
+        let error = listed(lines).unwrap_err().to_string();
+        assert!(error.contains(&format!("train.txt: {names} names, expected")), "{error}");
+        assert!(error.ends_with(&format!("images, found {found}")), "{error}");
+    }
+    assert!(listed("\n").unwrap_err().to_string().ends_with("names of images, found none"));
+}
+
+#[cfg(unix)]
+#[test]
+fn an_image_is_in_the_mix_once() {
+    use std::os::unix::fs::symlink;
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    tree(root, &["a/1.png", "a/2.png", "b/3.png"]);
+    let all = |folders: &[&str]| -> Vec<std::path::PathBuf> {
+        folders.iter().flat_map(|name| training_images(&root.join(name)).unwrap()).collect()
+    };
+    expect_different(all(&["a", "b"]).iter()).unwrap();
+    symlink(root.join("a/2.png"), root.join("b/4.png")).unwrap();
+    let error = expect_different(all(&["a", "b"]).iter()).unwrap_err().to_string();
+    assert!(error.contains("b/4.png: the same image as ") && error.contains("a/2.png"), "{error}");
+    // A folder that is inside itself.
+    symlink(root.join("a"), root.join("a/again")).unwrap();
+    assert!(training_images(&root.join("a")).is_err());
 }
 
 #[test]

@@ -15,11 +15,9 @@ use super::{
     budget::Budget,
     cell::{Cell, Work, text},
     flags::Flags,
+    images::{expect_different, training_images},
     line::Line,
 };
-
-/// Endings of files that are images.
-const IMAGES: [&str; 7] = ["jpg", "jpeg", "png", "bmp", "tif", "tiff", "npy"];
 
 /// The share of the solar modules that are tested on.
 const TESTED: f64 = 0.25;
@@ -168,9 +166,12 @@ impl Sets {
 /// Makes the folders of links, with `class_images` of each class for training and for testing.
 pub(crate) fn prepare(sets: &Sets, class_images: Option<[usize; 2]>) -> Result<()> {
     if let Some(mix) = &sets.mix {
+        let mut listed = Vec::new();
         for (name, from) in &sets.sources {
-            let images = training_images(from)?;
-            ensure!(!images.is_empty(), "{}: no image in it (--mix)", from.display());
+            listed.push((name, training_images(from).context("--mix")?));
+        }
+        expect_different(listed.iter().flat_map(|(_, images)| images))?;
+        for (name, images) in &listed {
             let links =
                 images.iter().enumerate().map(|(index, path)| (link_name(index, path), path));
             link_all(&mix.join(name).join("thermal"), links)?;
@@ -183,47 +184,6 @@ pub(crate) fn prepare(sets: &Sets, class_images: Option<[usize; 2]>) -> Result<(
         solar(from, folder, class_images)?;
     }
     Ok(())
-}
-
-/// The images of a folder, sorted: of a labelled set the training images alone.
-pub(crate) fn training_images(folder: &Path) -> Result<Vec<PathBuf>> {
-    let (list, images) = (folder.join("train.txt"), folder.join("images"));
-    let mut found = if list.is_file() && images.is_dir() {
-        let text = fs::read_to_string(&list).with_context(|| list.display().to_string())?;
-        let names: Vec<&str> =
-            text.lines().map(str::trim).filter(|name| !name.is_empty()).collect();
-        let all = images_below(&images)?;
-        let is_listed = |path: &PathBuf| {
-            let (name, stem) = (path.file_name(), path.file_stem());
-            names.iter().any(|listed| {
-                let listed = Path::new(listed);
-                listed.file_name() == name || listed.file_name() == stem
-            })
-        };
-        all.into_iter().filter(is_listed).collect()
-    } else if folder.join("train").is_dir() {
-        images_below(&folder.join("train"))?
-    } else {
-        images_below(folder)?
-    };
-    found.sort();
-    Ok(found)
-}
-
-fn images_below(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
-        let path = entry.with_context(|| folder.display().to_string())?.path();
-        if path.is_dir() {
-            found.extend(images_below(&path)?);
-        } else if path
-            .extension()
-            .is_some_and(|ending| IMAGES.iter().any(|known| ending.eq_ignore_ascii_case(known)))
-        {
-            found.push(path);
-        }
-    }
-    Ok(found)
 }
 
 /// Images of two folders may have one name.

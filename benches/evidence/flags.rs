@@ -17,8 +17,9 @@ pub(crate) struct Flags {
     /// Length of all runs: tiny (minutes, a test of the plumbing), short or full
     #[arg(long, value_enum, default_value = "short")]
     pub(crate) budget: BudgetName,
-    /// Folders of unlabelled infrared images for pre-training. Of a folder with `train.txt` and `images` (a labelled
-    /// set) only the training images are taken, of one with `train` only that [default: rendered scenes]
+    /// Folders of unlabelled infrared images for pre-training. Of a labelled set only the training images are taken:
+    /// those of `images` that `train.txt` lists, or the folder `train` or `images/train`; HIT-UAV may be as its authors
+    /// publish it. A set with other parts or labels and without these is an error [default: rendered scenes]
     #[arg(long, value_name = "DIR", num_args = 1..)]
     pub(crate) mix: Vec<PathBuf>,
     /// Number of rendered scenes in the mix [default: that of the budget]

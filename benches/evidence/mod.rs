@@ -6,6 +6,7 @@ pub(crate) mod budget;
 pub(crate) mod cell;
 pub(crate) mod data;
 pub(crate) mod flags;
+pub(crate) mod images;
 pub(crate) mod judge;
 pub(crate) mod line;
 pub(crate) mod measure;
