@@ -143,6 +143,16 @@ fn a_run_that_was_stopped_goes_on() {
     assert!(run.has_ended());
 }
 
+#[test]
+fn nothing_runs_without_a_budget() {
+    for line in [&["evidence"][..], &["evidence", "ops"][..]] {
+        let code = evidence::main(line.iter().map(ToString::to_string)).unwrap();
+        assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::SUCCESS));
+    }
+    let error = Flags::try_parse_from(["evidence", "--seeds=1", "--plan"]).unwrap_err();
+    assert!(error.to_string().contains("--budget"), "{error}");
+}
+
 /// A folder with empty files.
 fn tree(root: &Path, files: &[&str]) {
     for file in files {

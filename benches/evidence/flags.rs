@@ -6,6 +6,10 @@ use clap::Parser;
 
 use super::{budget::BudgetName, judge::Judge};
 
+/// What is printed in place of hours of runs where all benches are run.
+pub(crate) const HOW: &str = "evidence: nothing is run without --budget; cargo bench --bench evidence -- --budget \
+                              tiny, short or full (--help lists the flags; docs/evidence.md)";
+
 /// PAD and what it is compared with, pre-trained on the same infrared images and judged on the same tasks. Cells that
 /// have ended are not repeated, and runs that were stopped go on: start the same command again.
 #[derive(Parser, Clone, Debug)]
@@ -14,8 +18,8 @@ pub(crate) struct Flags {
     /// Folder for runs, tables and plots
     #[arg(long, value_name = "DIR", default_value = "runs/evidence")]
     pub(crate) out: PathBuf,
-    /// Length of all runs: tiny (minutes, a test of the plumbing), short or full
-    #[arg(long, value_enum, default_value = "short")]
+    /// Length of all runs: tiny (minutes, a test of the plumbing), short or full. Required: nothing runs by accident
+    #[arg(long, value_enum)]
     pub(crate) budget: BudgetName,
     /// Folders of unlabelled infrared images for pre-training. Of a labelled set only the training images are taken:
     /// those of `images` that `train.txt` lists, or the folder `train` or `images/train`; HIT-UAV may be as its authors

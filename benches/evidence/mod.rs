@@ -28,8 +28,15 @@ use flags::Flags;
 
 pub(crate) type Result<T, E = anyhow::Error> = std::result::Result<T, E>;
 
-/// Plans, runs what has not ended yet, and writes tables and plots of all that has.
+/// Plans, runs what has not ended yet, and writes tables and plots of all that has. Without flags it says how it is
+/// called.
 pub(crate) fn main(arguments: impl Iterator<Item = String>) -> Result<ExitCode> {
+    let arguments: Vec<String> = arguments.collect();
+    // `cargo bench` and `cargo test --benches` start every bench, with the name of one at most.
+    if arguments.iter().skip(1).all(|argument| !argument.starts_with('-')) {
+        println!("{}", flags::HOW);
+        return Ok(ExitCode::SUCCESS);
+    }
     let flags = Flags::parse_from(arguments);
     let plan = plan::Plan::new(&flags)?;
     println!("{plan}");
