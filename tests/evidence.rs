@@ -16,7 +16,9 @@ use evidence::{
     flags::Flags,
     images::{evaluated_images, expect_different, training_images},
     judge::{Judge, Metric},
+    paths::folder_of_shell,
     plan::Plan,
+    program::executable,
     report,
     results::Results,
     stats::{Spread, t95},
@@ -151,6 +153,33 @@ fn nothing_runs_without_a_budget() {
     }
     let error = Flags::try_parse_from(["evidence", "--seeds=1", "--plan"]).unwrap_err();
     assert!(error.to_string().contains("--budget"), "{error}");
+}
+
+#[test]
+fn paths_begin_where_the_command_was_typed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (package, shell) = (folder.path().join("crates/pad"), folder.path().join("shell"));
+    for path in [&package, &shell] {
+        std::fs::create_dir_all(path).unwrap();
+    }
+    let of = |current: &Path, pwd: &Path| folder_of_shell(current, &package, Some(pwd.into()));
+    assert_eq!(of(&package.join("../pad"), &shell), Some(shell.clone()));
+    // Not by cargo; a folder that is gone; a variable that is no path of a shell, or not there.
+    assert_eq!(of(folder.path(), &shell), None);
+    assert_eq!(of(&package, &shell.join("gone")), None);
+    assert_eq!(of(&package, Path::new(".")), None);
+    assert_eq!(folder_of_shell(&package, &package, None), None);
+}
+
+#[test]
+fn the_command_is_where_cargo_says() {
+    let messages = r#"{"reason":"compiler-artifact","target":{"kind":["lib"],"name":"pad"},"executable":null}
+not json
+{"reason":"compiler-artifact","target":{"kind":["bin"],"name":"other"},"executable":"/t/release/other"}
+{"reason":"compiler-artifact","target":{"kind":["bin"],"name":"pad"},"executable":"/elsewhere/release/pad"}
+{"reason":"build-finished","success":true}"#;
+    assert_eq!(executable(messages).unwrap(), Path::new("/elsewhere/release/pad"));
+    assert_eq!(executable(""), None);
 }
 
 /// A folder with empty files.

@@ -60,8 +60,7 @@ pub(crate) struct Flags {
     /// Number of compute threads of a run [default: one per core]
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<usize>,
-    /// The command `pad` [default: that of the environment variable PAD, else target/release/pad, which is built if it
-    /// is missing]
+    /// The command `pad` [default: that of the environment variable PAD, else a release build of this repository]
     #[arg(long, value_name = "FILE")]
     pub(crate) pad: Option<PathBuf>,
     /// Print the cells and their commands, run nothing

@@ -10,6 +10,7 @@ pub(crate) mod images;
 pub(crate) mod judge;
 pub(crate) mod line;
 pub(crate) mod measure;
+pub(crate) mod paths;
 pub(crate) mod plan;
 pub(crate) mod program;
 pub(crate) mod report;

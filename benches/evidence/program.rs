@@ -13,6 +13,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use serde_json::Value;
 
 use super::{Result, flags::Flags};
 
@@ -42,7 +43,7 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    /// Finds the command, and builds it if it is not there.
+    /// Finds the command: the one that is given, or else a build of this repository.
     pub(crate) fn find(flags: &Flags) -> Result<Self> {
         let given = flags.pad.clone().or_else(|| std::env::var_os("PAD").map(PathBuf::from));
         let path = match given {
@@ -103,19 +104,29 @@ fn interrupt(child: &mut Child) -> Result<()> {
     Ok(())
 }
 
-/// The release build of the command.
+/// Builds the command and returns its path: one that lies there may be of other sources.
 fn built() -> Result<PathBuf> {
+    eprintln!("building the command `pad` (--pad FILE takes one that is there)");
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), PathBuf::from);
-    let path = target.join("release/pad").with_extension(std::env::consts::EXE_EXTENSION);
-    if !path.is_file() {
-        eprintln!("building the command `pad`");
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let build = ["build", "--release", "--quiet", "-p", "pad-ir-cli"];
-        let status = Command::new(cargo).current_dir(&root).args(build).status()?;
-        if !status.success() {
-            bail!("cargo build --release -p pad-ir-cli failed");
-        }
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let build = ["build", "--release", "--quiet", "-p", "pad-ir-cli", "--bin", "pad"];
+    let output = Command::new(cargo)
+        .current_dir(&root)
+        .args(build)
+        .arg("--message-format=json-render-diagnostics")
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cargo build")?;
+    if !output.status.success() {
+        bail!("cargo build --release -p pad-ir-cli failed");
     }
-    Ok(path)
+    let path = executable(&String::from_utf8_lossy(&output.stdout));
+    path.context("cargo build --release -p pad-ir-cli named no executable `pad`")
+}
+
+/// The path of `pad` in the messages of cargo: wherever its settings put what is built.
+pub(crate) fn executable(messages: &str) -> Option<PathBuf> {
+    let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let mut built = messages.filter(|message| message["target"]["name"] == "pad");
+    built.find_map(|message| message["executable"].as_str().map(PathBuf::from))
 }
