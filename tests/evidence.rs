@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use evidence::{
     cell::Work,
-    data::split_classes,
+    data::{self, Sets},
     flags::Flags,
     images::{evaluated_images, expect_different, training_images},
     judge::{Judge, Metric},
@@ -21,6 +21,7 @@ use evidence::{
     program::executable,
     report,
     results::Results,
+    solar::split_classes,
     stats::{Spread, t95},
     svg::{Entry, forest, ticks},
 };
@@ -336,6 +337,151 @@ fn classes_are_split_alike_at_every_call() {
     let broken = BTreeMap::from([("7".to_string(), json!({ "anomaly_class": "Cell" }))]);
     let error = split_classes(&broken, None).unwrap_err().to_string();
     assert_eq!(error, "module 7: expected `anomaly_class` and `image_filepath`");
+    let one: BTreeMap<String, Value> = (39..60).map(module).collect();
+    let error = split_classes(&one, None).unwrap_err().to_string();
+    assert_eq!(error, "class `No-Anomaly`: expected at least 2 images, found 1");
+    // Of two, one each.
+    let two: BTreeMap<String, Value> = (38..60).map(module).collect();
+    let parts = split_classes(&two, None).unwrap();
+    assert_eq!(places.map(|place| count(&parts, place)), [1, 1, 15, 5]);
+}
+
+fn sets(out: &Path, more: &[&str]) -> anyhow::Result<Sets> {
+    Ok(Plan::new(&flags(out, more))?.sets)
+}
+
+#[test]
+fn the_sets_of_a_folder_stay_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let (root, out) = (folder.path(), folder.path().join("out"));
+    // Listed by name and size, and not read.
+    let write = |name: &str, bytes: usize| {
+        let path = root.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, "x".repeat(bytes)).unwrap();
+    };
+    for number in 0..3 {
+        write(&format!("street/{number}.png"), 16 + number);
+        write(&format!("hit/normal_json/train/{number}.png"), 16);
+        write(&format!("hit/normal_json/val/{number}.png"), 16);
+    }
+    let place = |name: &str| root.join(name).display().to_string();
+    let (street, hit) = (place("street"), place("hit"));
+    let mix = ["--mix", &street, &hit, "--mix-scenes=1"];
+    for _ in 0..2 {
+        data::prepare(&sets(&out, &mix).unwrap()).unwrap();
+        data::check(&sets(&out, &mix).unwrap()).unwrap();
+    }
+    let names = |name: &str| -> Vec<String> {
+        let entries = std::fs::read_dir(out.join("data/mix").join(name).join("thermal")).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
+        let mut names: Vec<String> = names.collect();
+        names.sort();
+        names
+    };
+    // Three links, the training part alone, and a scene.
+    assert_eq!(names("street"), ["000000_0.png", "000001_1.png", "000002_2.png"]);
+    assert_eq!(names("hit").len(), 3);
+    assert_eq!(names("scenes"), ["00000.png"]);
+    let linked = out.join("data/mix/hit/thermal/000000_0.png").canonicalize().unwrap();
+    assert!(linked.ends_with("normal_json/train/0.png"), "{}", linked.display());
+    // `pad` sees them all, each source under its name.
+    let opened = pad::data::sets::ImageFolder::open(out.join("data/mix")).unwrap();
+    assert_eq!(pad::data::Dataset::len(&opened), 7);
+
+    let refused = |more: &[&str]| {
+        let sets = sets(&out, more).unwrap();
+        let error = data::check(&sets).unwrap_err().to_string();
+        assert_eq!(data::prepare(&sets).unwrap_err().to_string(), error);
+        assert!(error.contains("data/mix.txt: expected `"), "{error}");
+        assert!(error.ends_with("choose another --out"), "{error}");
+        error
+    };
+    refused(&["--mix", &street, "--mix-scenes=1"]);
+    refused(&["--mix", &street, &hit, "--mix-scenes=2"]);
+    refused(&["--mix", &street, &hit, "--mix-scenes=0"]);
+    std::fs::rename(root.join("hit"), root.join("moved")).unwrap();
+    std::fs::create_dir_all(root.join("again")).unwrap();
+    std::fs::rename(root.join("moved"), root.join("again/hit")).unwrap();
+    assert!(refused(&["--mix", &street, &place("again/hit"), "--mix-scenes=1"]).contains("again"));
+    std::fs::rename(root.join("again/hit"), root.join("hit")).unwrap();
+    data::prepare(&sets(&out, &mix).unwrap()).unwrap();
+    // Another image under the same name, one more, one less.
+    write("street/0.png", 40);
+    assert!(refused(&mix).contains("street: "));
+    write("street/0.png", 16);
+    write("street/3.png", 16);
+    assert!(refused(&mix).contains("4 files"));
+    std::fs::remove_file(root.join("street/3.png")).unwrap();
+    data::prepare(&sets(&out, &mix).unwrap()).unwrap();
+    // More scenes than there should be; a folder without its record.
+    std::fs::write(out.join("data/mix/scenes/thermal/00001.png"), "").unwrap();
+    let error = data::prepare(&sets(&out, &mix).unwrap()).unwrap_err().to_string();
+    assert!(error.ends_with("thermal: 2 files, expected 1: choose another --out"), "{error}");
+    std::fs::remove_file(out.join("data/mix.txt")).unwrap();
+    let error = data::prepare(&sets(&out, &mix).unwrap()).unwrap_err().to_string();
+    assert!(error.contains("mix.txt: missing beside its folder"), "{error}");
+}
+
+#[test]
+fn names_that_the_mix_has_itself_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["scenes", "thermal", ".hidden", "a/scenes", "b/same", "c/same"] {
+        std::fs::create_dir_all(folder.path().join(name)).unwrap();
+    }
+    let place = |name: &str| folder.path().join(name).display().to_string();
+    for name in ["scenes", "thermal", ".hidden", "a/scenes"] {
+        let error = sets(folder.path(), &["--mix", &place(name)]).unwrap_err().to_string();
+        let last = name.rsplit('/').next().unwrap();
+        let expected = format!("{name}: a folder of the mix cannot be called `{last}`, expected");
+        assert!(error.contains(&expected), "{error}");
+    }
+    let error = sets(folder.path(), &["--mix", &place("b/same"), &place("c/same")]).unwrap_err();
+    assert_eq!(error.to_string(), "same: two folders of the mix have this name");
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink(place("thermal"), place("night")).unwrap();
+        sets(folder.path(), &["--mix", &place("night")]).unwrap();
+    }
+}
+
+#[test]
+fn solar_modules_that_are_there_are_linked() {
+    let folder = tempfile::tempdir().unwrap();
+    let (from, out) = (folder.path().join("solar"), folder.path().join("out"));
+    let module = |number: usize| {
+        let class = if number % 2 == 0 { "Cell" } else { "No-Anomaly" };
+        let file = format!("images/{number}.jpg");
+        (number.to_string(), json!({ "anomaly_class": class, "image_filepath": file }))
+    };
+    let modules: serde_json::Map<String, Value> = (0..80).map(module).collect();
+    tree(&from, &["notes.txt"]);
+    std::fs::write(from.join("module_metadata.json"), Value::from(modules).to_string()).unwrap();
+    let flag = from.display().to_string();
+    let prepare = || data::prepare(&sets(&out, &["--solar", &flag]).unwrap());
+    let error = prepare().unwrap_err().to_string();
+    assert!(error.contains("module_metadata.json: expected 80 images below"), "{error}");
+    assert!(error.ends_with("found 0"), "{error}");
+    // A quarter is missing; `tiny` takes 8 and 4 of each class all the same.
+    for number in 0..60 {
+        tree(&from, &[&format!("images/{number}.jpg")]);
+    }
+    prepare().unwrap();
+    prepare().unwrap();
+    let count =
+        |place: &str| std::fs::read_dir(out.join("data/classes-8-4").join(place)).unwrap().count();
+    let places = ["train/Cell", "val/Cell", "train/No-Anomaly", "val/No-Anomaly"];
+    assert_eq!(places.map(count), [8, 4, 8, 4]);
+    // Another list in its place.
+    std::fs::write(from.join("module_metadata.json"), "{}").unwrap();
+    let error = prepare().unwrap_err().to_string();
+    assert!(error.contains("data/classes-8-4.txt: expected `classes: "), "{error}");
+    // A folder per class is taken as it is.
+    let other = folder.path().join("faults");
+    tree(&other, &["Cell/1.jpg", "Crack/1.jpg"]);
+    let other = other.display().to_string();
+    data::prepare(&sets(&folder.path().join("out2"), &["--solar", &other]).unwrap()).unwrap();
+    assert!(!folder.path().join("out2").exists());
 }
 
 #[test]

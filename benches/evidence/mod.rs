@@ -9,6 +9,7 @@ pub(crate) mod flags;
 pub(crate) mod images;
 pub(crate) mod judge;
 pub(crate) mod line;
+pub(crate) mod made;
 pub(crate) mod measure;
 pub(crate) mod paths;
 pub(crate) mod plan;
@@ -17,6 +18,7 @@ pub(crate) mod report;
 pub(crate) mod results;
 pub(crate) mod row;
 pub(crate) mod run;
+pub(crate) mod solar;
 pub(crate) mod stats;
 pub(crate) mod svg;
 pub(crate) mod words;
@@ -48,8 +50,10 @@ pub(crate) fn main(arguments: impl Iterator<Item = String>) -> Result<ExitCode> 
         return Ok(ExitCode::SUCCESS);
     }
     let mut ended = run::Ended::All;
-    if !flags.tables {
-        data::prepare(&plan.sets, plan.budget.class_images)?;
+    if flags.tables {
+        data::check(&plan.sets)?;
+    } else {
+        data::prepare(&plan.sets)?;
         ended = run::run(&flags, &plan)?;
     }
     let results = results::Results::read(&plan)?;
