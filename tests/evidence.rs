@@ -114,18 +114,47 @@ fn every_row_is_pre_trained_and_judged_with_every_seed() {
 #[test]
 fn another_command_in_the_same_place_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
-    plan(folder.path(), &[]).cells[0].claim().unwrap();
-    plan(folder.path(), &["--threads=1"]).cells[0].claim().unwrap();
-    let longer = Flags::parse_from([
-        "evidence",
-        "--out",
-        folder.path().to_str().unwrap(),
-        "--budget",
-        "full",
-    ]);
-    let error = Plan::new(&longer).unwrap().cells[0].claim().unwrap_err().to_string();
-    assert!(error.contains("shipped/random/0/pretrain.command: made by `pad pretrain"), "{error}");
-    assert!(error.ends_with("choose another --out"), "{error}");
+    let out = folder.path();
+    let first = |more: &[&str]| plan(out, more).cells[0].clone();
+    let other = |more: &[&str]| {
+        let name = out.to_str().unwrap();
+        let line = ["evidence", "--out", name, "--budget", "full"];
+        let flags = Flags::parse_from(line.into_iter().chain(more.iter().copied()));
+        Plan::new(&flags).unwrap().cells[0].clone()
+    };
+    // A command that never ran leaves the place to another one.
+    other(&[]).claim().unwrap();
+    first(&[]).check().unwrap();
+    first(&[]).claim().unwrap();
+    first(&["--threads=1"]).claim().unwrap();
+    // Begun, then ended.
+    let cell = first(&[]);
+    let run = cell.run.clone().unwrap();
+    for name in ["config.toml", "summary.json"] {
+        tree(&run, &[name]);
+        first(&["--threads=1"]).check().unwrap();
+        let error = other(&[]).check().unwrap_err().to_string();
+        assert_eq!(other(&[]).claim().unwrap_err().to_string(), error);
+        assert!(error.contains("random/0/pretrain.command: made by `pad pretrain"), "{error}");
+        assert!(error.ends_with("choose another --out") && !error.contains('\n'), "{error}");
+    }
+    // The recipe by its name and text, wherever the repository lies.
+    let at = cell.command.iter().position(|word| word == "--recipe").unwrap() + 1;
+    let moved = out.join("pretrain.toml");
+    let with = |text: &str| {
+        std::fs::write(&moved, text).unwrap();
+        let mut moved_cell = cell.clone();
+        moved_cell.command[at] = moved.display().to_string();
+        moved_cell.check()
+    };
+    let text = std::fs::read_to_string(&cell.command[at]).unwrap();
+    with(&text).unwrap();
+    let error = with(&text.replace("decoder_dim = 128", "decoder_dim = 64")).unwrap_err();
+    assert!(error.to_string().contains("made with another text of its recipe"), "{error}");
+    // A run without its command.
+    std::fs::remove_file(run.with_extension("command")).unwrap();
+    let error = cell.check().unwrap_err().to_string();
+    assert!(error.contains("pretrain.command: missing beside the run"), "{error}");
 }
 
 #[test]

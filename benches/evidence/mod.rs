@@ -49,6 +49,8 @@ pub(crate) fn main(arguments: impl Iterator<Item = String>) -> Result<ExitCode> 
             .for_each(|cell| println!("{}\n    pad {}", cell.id, cell.command.join(" ")));
         return Ok(ExitCode::SUCCESS);
     }
+    // Before anything is made, and before numbers get into the wrong table.
+    plan.cells.iter().try_for_each(cell::Cell::check)?;
     let mut ended = run::Ended::All;
     if flags.tables {
         data::check(&plan.sets)?;

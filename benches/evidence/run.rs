@@ -44,9 +44,6 @@ impl Ended {
 
 /// Runs all cells that have not ended.
 pub(crate) fn run(flags: &Flags, plan: &Plan) -> Result<Ended> {
-    for cell in &plan.cells {
-        cell.claim()?;
-    }
     let open: Vec<&Cell> = plan.cells.iter().filter(|cell| !cell.has_ended()).collect();
     if open.is_empty() {
         return Ok(Ended::All);
@@ -67,6 +64,7 @@ pub(crate) fn run(flags: &Flags, plan: &Plan) -> Result<Ended> {
             failed.insert(&cell.id);
             continue;
         }
+        cell.claim()?;
         let start = Instant::now();
         let log_before = fs::metadata(cell.log()).map_or(0, |log| log.len());
         let Some(status) = program.run(&cell.arguments(), &cell.log())? else {
