@@ -16,6 +16,7 @@ use evidence::{
     flags::Flags,
     images::{evaluated_images, expect_different, training_images},
     judge::{Judge, Metric},
+    machine,
     paths::folder_of_shell,
     plan::Plan,
     program::executable,
@@ -594,7 +595,16 @@ fn tables_and_plots_of_stored_results() {
     assert_eq!(gain("pad-b16", Metric::LastIou).side(), -1);
     assert!(results.gain("shipped", ["pad", "rgb"], Metric::Loss).is_none());
 
+    // Two sessions of one version, and one of another.
+    for version in ["pad 0.1.0", "pad 0.1.0", "pad 0.2.0"] {
+        machine::note(folder.path(), &machine::line(&flags, version)).unwrap();
+    }
     let text = report::markdown(&flags, &plan, &results);
+    assert_eq!(text.matches("- run on: pad 0.").count(), 2, "{text}");
+    let machine = format!("{}, level {}", pad_testkit::processor(), pad::ops::cpu_level());
+    assert!(
+        text.contains(&format!("- run on: pad 0.2.0, {machine}, device cpu, a thread per core\n"))
+    );
     for part in [
         "81 of 81 cells have ended",
         "**Tiny runs: they show that everything runs, and nothing about any row.**",

@@ -9,6 +9,7 @@ pub(crate) mod flags;
 pub(crate) mod images;
 pub(crate) mod judge;
 pub(crate) mod line;
+pub(crate) mod machine;
 pub(crate) mod made;
 pub(crate) mod measure;
 pub(crate) mod paths;

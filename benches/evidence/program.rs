@@ -57,6 +57,17 @@ impl Program {
         Ok(Self { path, machine: flags.machine(), stop: Stop::watch()? })
     }
 
+    /// Its name and version.
+    pub(crate) fn version(&self) -> Result<String> {
+        let named = || self.path.display().to_string();
+        let output = Command::new(&self.path).arg("--version").output().with_context(named)?;
+        let text = String::from_utf8_lossy(&output.stdout).trim().to_string();
+        if !output.status.success() || text.is_empty() {
+            bail!("{}: --version failed, expected the command `pad` (--pad)", named());
+        }
+        Ok(text)
+    }
+
     /// Runs it to its end, its output in `log`; `None` if a signal ended it.
     pub(crate) fn run(&self, arguments: &[String], log: &Path) -> Result<Option<ExitStatus>> {
         if let Some(folder) = log.parent() {

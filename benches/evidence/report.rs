@@ -9,6 +9,7 @@ use super::{
     backbone::Backbone,
     flags::Flags,
     judge::Metric,
+    machine,
     plan::Plan,
     results::Results,
     row::{PAD, Row},
@@ -52,6 +53,9 @@ pub(crate) fn markdown(flags: &Flags, plan: &Plan, results: &Results) -> String 
     );
     for line in plan.sets.describe() {
         text += &format!("- {line}\n");
+    }
+    for line in machine::noted(&flags.out) {
+        text += &format!("- run on: {line}\n");
     }
     if flags.budget == super::budget::BudgetName::Tiny {
         text += "\n**Tiny runs: they show that everything runs, and nothing about any row.**\n";

@@ -15,6 +15,7 @@ use super::{
     Result,
     cell::{Cell, Work},
     flags::Flags,
+    machine,
     measure::Times,
     plan::Plan,
     program::Program,
@@ -49,6 +50,7 @@ pub(crate) fn run(flags: &Flags, plan: &Plan) -> Result<Ended> {
         return Ok(Ended::All);
     }
     let program = Program::find(flags)?;
+    machine::note(&flags.out, &machine::line(flags, &program.version()?))?;
     let mut times = Times::of_ended(plan)?;
     if !flags.no_estimate && !times.measure(&program, plan, &flags.out)? {
         return Ok(Ended::Stopped);
