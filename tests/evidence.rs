@@ -19,7 +19,7 @@ use evidence::{
     machine,
     paths::folder_of_shell,
     plan::Plan,
-    program::executable,
+    program::{executable, ignored},
     report,
     results::Results,
     solar::split_classes,
@@ -211,6 +211,27 @@ not json
 {"reason":"build-finished","success":true}"#;
     assert_eq!(executable(messages).unwrap(), Path::new("/elsewhere/release/pad"));
     assert_eq!(executable(""), None);
+}
+
+#[test]
+fn every_command_gets_the_threads() {
+    let of = |more: &[&str], command: &str| {
+        let command: Vec<String> = command.split(' ').map(String::from).collect();
+        flags(Path::new("out"), more).machine(&command).join(" ")
+    };
+    let more = ["--threads=3", "--device=cuda:1"];
+    assert_eq!(of(&more, "detect train --size 448"), "--device cuda:1 --threads 3");
+    assert_eq!(of(&more, "roi data/mix"), "--threads 3");
+    assert_eq!(of(&[], "probe data"), "--device cpu");
+    assert_eq!(of(&[], "roi data/mix"), "");
+}
+
+#[test]
+fn a_signal_that_nohup_ignores_is_left_alone() {
+    // As Linux writes it: SIGHUP is 1, SIGINT 2.
+    let status = "Name:\tx\nSigBlk:\t0000000000000002\nSigIgn:\t0000000000001001\n";
+    assert_eq!([1, 2, 13].map(|signal| ignored(status, signal)), [true, false, true]);
+    assert!(!ignored("", 1) && !ignored("SigIgn:\tx\n", 1));
 }
 
 /// A folder with empty files.

@@ -80,9 +80,13 @@ impl Flags {
         if self.judges.is_empty() { Judge::ALL.to_vec() } else { self.judges.clone() }
     }
 
-    /// Flags of `pad` that say where it runs, and change no result beyond rounding.
-    pub(crate) fn machine(&self) -> Vec<String> {
-        let mut flags = vec!["--device".to_string(), self.device.clone()];
+    /// Flags of `pad` that say where a command runs, and change no result beyond rounding.
+    pub(crate) fn machine(&self, command: &[String]) -> Vec<String> {
+        let mut flags = Vec::new();
+        // The search of regions knows no device.
+        if command.first().is_none_or(|first| first != "roi") {
+            flags.extend(["--device".to_string(), self.device.clone()]);
+        }
         if let Some(threads) = self.threads {
             flags.extend(["--threads".to_string(), threads.to_string()]);
         }

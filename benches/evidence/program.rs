@@ -14,16 +14,18 @@ use std::{
 
 use anyhow::{Context, bail};
 use serde_json::Value;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::{Result, flags::Flags};
 
-/// Ctrl-C and SIGTERM.
+/// Ctrl-C, SIGTERM and SIGHUP (a closed terminal). Runs are in process groups of their own, and hear none of them.
 pub(crate) struct Stop(Arc<AtomicBool>);
 
 impl Stop {
     fn watch() -> Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
-        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        let hangup = (!ignores_hangup()).then_some(SIGHUP);
+        for signal in [SIGINT, SIGTERM].into_iter().chain(hangup) {
             signal_hook::flag::register(signal, Arc::clone(&stop))?;
         }
         Ok(Self(stop))
@@ -35,10 +37,23 @@ impl Stop {
     }
 }
 
+/// Whether this process was started with SIGHUP ignored (`nohup`), and is to outlive its terminal. False where the system
+/// does not say.
+fn ignores_hangup() -> bool {
+    ignored(&fs::read_to_string("/proc/self/status").unwrap_or_default(), SIGHUP)
+}
+
+/// Whether a signal is ignored, by the status of a process as Linux gives it.
+pub(crate) fn ignored(status: &str, signal: i32) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
+}
+
 /// Runs `pad`.
 pub(crate) struct Program {
     path: PathBuf,
-    machine: Vec<String>,
+    flags: Flags,
     stop: Stop,
 }
 
@@ -54,7 +69,7 @@ impl Program {
             bail!("{}: no such file, expected the command `pad` (--pad)", path.display());
         }
         let path = path.canonicalize().with_context(|| path.display().to_string())?;
-        Ok(Self { path, machine: flags.machine(), stop: Stop::watch()? })
+        Ok(Self { path, flags: flags.clone(), stop: Stop::watch()? })
     }
 
     /// Its name and version.
@@ -76,11 +91,7 @@ impl Program {
         let named = || log.display().to_string();
         let file = File::options().create(true).append(true).open(log).with_context(named)?;
         let mut command = Command::new(&self.path);
-        command.args(arguments);
-        // `pad roi` knows no device.
-        if arguments.first().is_some_and(|first| first != "roi") {
-            command.args(&self.machine);
-        }
+        command.args(arguments).args(self.flags.machine(arguments));
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
         // Ctrl-C comes here alone, and is passed on once.
         #[cfg(unix)]
