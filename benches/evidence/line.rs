@@ -30,7 +30,7 @@ impl Line {
     pub(crate) fn weights(&mut self, backbone: &Backbone, run: &Pretraining) {
         if run.paradigm == "scratch" {
             self.flag("--weights", "none");
-            self.flag("--model", backbone.scratch_model);
+            self.0.extend(backbone.scratch.iter().map(ToString::to_string));
         } else {
             self.start(backbone, None);
         }

@@ -57,6 +57,7 @@ pub(crate) fn main(arguments: impl Iterator<Item = String>) -> Result<ExitCode> 
         data::check(&plan.sets)?;
     } else {
         data::prepare(&plan.sets)?;
+        plan.backbones.iter().try_for_each(backbone::Backbone::prepare)?;
         ended = run::run(&flags, &plan)?;
     }
     let results = results::Results::read(&plan)?;
