@@ -290,6 +290,29 @@ fn a_run_that_was_stopped_goes_on() {
 }
 
 #[test]
+fn models_of_judges_are_not_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = plan(folder.path(), &["--only=full", "--seeds=0"]);
+    let left = |id: &str| -> Vec<String> {
+        let cell = plan.cell(&format!("shipped/full/0/{id}")).unwrap();
+        let run = cell.run.as_ref().unwrap();
+        let files =
+            ["checkpoints/checkpoint-1/state.json", "detector.safetensors", "model.safetensors"];
+        tree(run, &files);
+        tree(run, &["summary.json"]);
+        cell.tidy();
+        let names = std::fs::read_dir(run).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut names: Vec<String> = names.map(|name| name.into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(left("detect"), ["summary.json"]);
+    assert_eq!(left("segment"), ["summary.json"]);
+    // Judges start from it.
+    assert_eq!(left("pretrain"), ["detector.safetensors", "model.safetensors", "summary.json"]);
+}
+
+#[test]
 fn nothing_runs_without_a_budget() {
     for line in [&["evidence"][..], &["evidence", "ops"][..]] {
         let code = evidence::main(line.iter().map(ToString::to_string)).unwrap();

@@ -17,6 +17,9 @@ use super::{
 /// The flag of the settings that all cells of a kind share.
 pub(crate) const RECIPE: &str = "--recipe";
 
+/// The models that `pad detect train` and `pad segment train` leave, about 95 MB each.
+const MODELS: [&str; 2] = ["detector.safetensors", "model.safetensors"];
+
 /// What a cell does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Work {
@@ -137,6 +140,17 @@ impl Cell {
                 arguments
             }
             _ => self.command.clone(),
+        }
+    }
+
+    /// Removes what is of no use once it has ended: checkpoints, and models of judges, of which no cell starts.
+    pub(crate) fn tidy(&self) {
+        let Some(run) = &self.run else { return };
+        let _ = fs::remove_dir_all(run.join("checkpoints"));
+        if matches!(self.work, Work::Judge(_)) {
+            for model in MODELS {
+                let _ = fs::remove_file(run.join(model));
+            }
         }
     }
 

@@ -90,10 +90,7 @@ pub(crate) fn run(flags: &Flags, plan: &Plan) -> Result<Ended> {
             failed.insert(&cell.id);
             continue;
         }
-        // The results are what is left of it.
-        if let Some(run) = &cell.run {
-            let _ = fs::remove_dir_all(run.join("checkpoints"));
-        }
+        cell.tidy();
         times.add(cell, start.elapsed().as_secs_f64());
         let numbers: Vec<String> = match cell.report() {
             Ok(Some(report)) if cell.work != Work::Regions => cell
