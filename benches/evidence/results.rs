@@ -85,16 +85,19 @@ impl Results {
         Spread::of(&values)
     }
 
-    /// Mean and interval of the difference of two rows by seed, positive where the first one is better.
+    /// Mean and interval of the difference of two rows by seed, positive where the first one is better; `None` for the
+    /// held-out loss, which compares their decoders too.
     pub(crate) fn gain(
         &self,
         backbone: &'static str,
         [row, other]: [&'static str; 2],
         metric: Metric,
     ) -> Option<Spread> {
+        if metric.is_loss() {
+            return None;
+        }
         let of = |row| self.by_seed((backbone, row), metric);
-        let (a, b) = (of(row)?, of(other)?);
-        if metric.is_loss() { Spread::of_differences(b, a) } else { Spread::of_differences(a, b) }
+        Spread::of_differences(of(row)?, of(other)?)
     }
 
     /// What a kind of run of a row took: means over seeds, the highest memory.
