@@ -290,6 +290,40 @@ fn a_run_that_was_stopped_goes_on() {
 }
 
 #[test]
+fn a_run_takes_the_time_of_all_its_sessions() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = plan(folder.path(), &["--only=full", "--seeds=0"]);
+    let of = |id: &str| plan.cell(&format!("shipped/full/0/{id}")).unwrap();
+    let run = of("detect");
+    run.claim().unwrap();
+    assert_eq!(run.elapsed(), None);
+    let report = json!({ "seconds": 4.0, "peak_mib": 200 });
+    assert_eq!((run.seconds(&report), run.peak_mib(&report)), (Some(4.0), Some(200.0)));
+    run.add_session(60.0).unwrap();
+    tree(run.run.as_ref().unwrap(), &["config.toml"]);
+    // It goes on, twice; the last session takes a while to start, and does little.
+    for session in [30.5, 5.0] {
+        run.claim().unwrap();
+        run.add_session(session).unwrap();
+    }
+    let log = " INFO peak memory so far: 150 MiB\nstep 9\n INFO peak memory so far: 334 MiB\n";
+    std::fs::write(run.log(), log).unwrap();
+    assert_eq!((run.seconds(&report), run.elapsed()), (Some(94.5), Some(95.5)));
+    assert_eq!(run.peak_mib(&report), Some(334.0));
+    std::fs::write(&run.result, stored(run.work, 0.4).to_string()).unwrap();
+    let cost = Results::read(&plan).unwrap().cost(("shipped", "full"), "detect").unwrap();
+    assert_eq!(cost.peak_mib, Some(334.0));
+    assert!((cost.seconds.unwrap() - 90.5 - 11.108_156).abs() < 1e-3, "{cost:?}");
+    // A probe starts over.
+    let probe = of("probe");
+    for _ in 0..2 {
+        probe.claim().unwrap();
+        probe.add_session(7.0).unwrap();
+    }
+    assert_eq!((probe.elapsed(), probe.seconds(&report)), (Some(7.0), Some(4.0)));
+}
+
+#[test]
 fn models_of_judges_are_not_kept() {
     let folder = tempfile::tempdir().unwrap();
     let plan = plan(folder.path(), &["--only=full", "--seeds=0"]);

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::ErrorKind,
+    io::{ErrorKind, Write},
     path::{Path, PathBuf},
 };
 
@@ -122,6 +122,10 @@ impl Cell {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).with_context(named)?;
         }
+        if !self.has_begun() {
+            // What starts over is timed anew.
+            let _ = fs::remove_file(self.beside("seconds"));
+        }
         fs::write(&path, self.identity()?).with_context(named)
     }
 
@@ -141,6 +145,42 @@ impl Cell {
             }
             _ => self.command.clone(),
         }
+    }
+
+    /// Takes note of a session of its run.
+    pub(crate) fn add_session(&self, seconds: f64) -> Result<()> {
+        let path = self.beside("seconds");
+        let named = || path.display().to_string();
+        let file = fs::File::options().create(true).append(true).open(&path);
+        writeln!(file.with_context(named)?, "{seconds:.3}").with_context(named)
+    }
+
+    /// The times of its sessions, seconds; none before the first one has ended.
+    fn sessions(&self) -> Vec<f64> {
+        let text = fs::read_to_string(self.beside("seconds")).unwrap_or_default();
+        text.lines().filter_map(|line| line.parse().ok()).collect()
+    }
+
+    /// The time of all its sessions together, from start to end, seconds.
+    pub(crate) fn elapsed(&self) -> Option<f64> {
+        self.sessions().into_iter().reduce(|sum, session| sum + session)
+    }
+
+    /// The time that its work took, seconds: a run that was resumed reports its last session alone.
+    pub(crate) fn seconds(&self, report: &Value) -> Option<f64> {
+        let mut earlier = self.sessions();
+        earlier.pop();
+        Some(earlier.iter().sum::<f64>() + report["seconds"].as_f64()?)
+    }
+
+    /// The highest memory of its sessions, MiB: the report's is that of the last one, others logged theirs.
+    pub(crate) fn peak_mib(&self, report: &Value) -> Option<f64> {
+        let log = fs::read_to_string(self.log()).unwrap_or_default();
+        let logged = log.lines().filter_map(|line| {
+            let (_, rest) = line.split_once("peak memory so far: ")?;
+            rest.split_once(" MiB")?.0.parse::<f64>().ok()
+        });
+        logged.chain(report["peak_mib"].as_f64()).reduce(f64::max)
     }
 
     /// Removes what is of no use once it has ended: checkpoints, and models of judges, of which no cell starts.

@@ -31,7 +31,8 @@ impl Times {
     pub(crate) fn of_ended(plan: &Plan) -> Result<Self> {
         let mut times = Self::default();
         for cell in plan.cells.iter().filter(|cell| cell.work != Work::Regions) {
-            if let Some(seconds) = cell.report()?.and_then(|report| report["seconds"].as_f64()) {
+            let Some(report) = cell.report()? else { continue };
+            if let Some(seconds) = cell.elapsed().or(report["seconds"].as_f64()) {
                 times.add(cell, seconds);
             }
         }

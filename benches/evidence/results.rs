@@ -18,11 +18,10 @@ pub(crate) struct Cost {
 }
 
 impl Cost {
-    fn read(report: &Value) -> Self {
+    fn of(cell: &Cell, report: &Value) -> Self {
         // Probes have it one level below.
         let trained = report["trained"].as_f64().or(report["finetune"]["trained"].as_f64());
-        let (seconds, peak_mib) = (report["seconds"].as_f64(), report["peak_mib"].as_f64());
-        Self { trained, seconds, peak_mib }
+        Self { trained, seconds: cell.seconds(report), peak_mib: cell.peak_mib(report) }
     }
 }
 
@@ -62,7 +61,7 @@ impl Results {
             for (metric, value) in cell.numbers(&report) {
                 self.values.entry((place, metric)).or_default().insert(seed, value);
             }
-            self.costs.entry((place, work)).or_default().push(Cost::read(&report));
+            self.costs.entry((place, work)).or_default().push(Cost::of(cell, &report));
             Ok(())
         };
         if let Some(cell) = plan.pretrain(backbone, row, seed) {

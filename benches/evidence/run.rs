@@ -69,7 +69,10 @@ pub(crate) fn run(flags: &Flags, plan: &Plan) -> Result<Ended> {
         cell.claim()?;
         let start = Instant::now();
         let log_before = fs::metadata(cell.log()).map_or(0, |log| log.len());
-        let Some(status) = program.run(&cell.arguments(), &cell.log())? else {
+        let status = program.run(&cell.arguments(), &cell.log())?;
+        let session = start.elapsed().as_secs_f64();
+        cell.add_session(session)?;
+        let Some(status) = status else {
             eprintln!("stopped at {place}; the same command goes on from there");
             return Ok(Ended::Stopped);
         };
@@ -91,7 +94,8 @@ pub(crate) fn run(flags: &Flags, plan: &Plan) -> Result<Ended> {
             continue;
         }
         cell.tidy();
-        times.add(cell, start.elapsed().as_secs_f64());
+        let took = cell.elapsed().unwrap_or(session);
+        times.add(cell, took);
         let numbers: Vec<String> = match cell.report() {
             Ok(Some(report)) if cell.work != Work::Regions => cell
                 .numbers(&report)
@@ -100,8 +104,8 @@ pub(crate) fn run(flags: &Flags, plan: &Plan) -> Result<Ended> {
                 .collect(),
             _ => Vec::new(),
         };
-        let took = duration(start.elapsed().as_secs_f64());
-        println!("{place}: {} ({took}); {}", numbers.join(", "), times.foretell(plan));
+        let (numbers, took) = (numbers.join(", "), duration(took));
+        println!("{place}: {numbers} ({took}); {}", times.foretell(plan));
     }
     Ok(if failed.is_empty() { Ended::All } else { Ended::Some })
 }
