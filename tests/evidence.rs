@@ -10,6 +10,7 @@ use std::{collections::BTreeMap, path::Path, process::ExitCode};
 use clap::Parser;
 use pad::{
     checkpoint::{self, BackboneOptions},
+    data::scenes::{SceneConfig, Size, render},
     params::Role,
     ssl::Paradigm,
     vit::ViTConfig,
@@ -23,6 +24,7 @@ use evidence::{
     images::{evaluated_images, expect_different, training_images},
     judge::{Judge, Metric},
     machine,
+    measure::{foretold, short},
     paths::folder_of_shell,
     plan::Plan,
     program::{executable, ignored},
@@ -873,6 +875,87 @@ fn what_rows_share_is_compared_once() {
     assert!(!text.contains("PAD minus"), "{text}");
 }
 
+#[test]
+fn short_runs_are_cells_with_fewer_updates() {
+    let folder = tempfile::tempdir().unwrap();
+    tree(folder.path(), &["hit/train/1.jpg"]);
+    let hit = folder.path().join("hit").display().to_string();
+    let plan = plan(&folder.path().join("out"), &["--hit-uav", &hit, "--only=pad", "--seeds=0"]);
+    let place = Path::new("/measured/place");
+    let of = |id: &str| {
+        let cell = plan.cell(&format!("shipped/pad/0/{id}")).unwrap();
+        let words = short(cell, place);
+        // What says how long, how large and where is there once, and all else as it was.
+        let others = |words: &[String]| -> Vec<String> {
+            let mut left = Vec::new();
+            let mut words = words.iter();
+            while let Some(word) = words.next() {
+                match word.as_str() {
+                    "--max-steps" | "--out" | "--json" | "--val-images" => {
+                        words.next();
+                    }
+                    _ => left.push(word.clone()),
+                }
+            }
+            left
+        };
+        assert_eq!(others(&words), others(&cell.command));
+        for flag in ["--max-steps", "--out", "--json", "--val-images"] {
+            assert!(words.iter().filter(|word| *word == flag).count() <= 1, "{words:?}");
+        }
+        words[others(&words).len()..].join(" ")
+    };
+    assert_eq!(of("pretrain"), "--max-steps 3 --out /measured/place");
+    assert_eq!(of("detect"), "--max-steps 3 --val-images 4 --out /measured/place");
+    assert_eq!(of("segment"), "--max-steps 3 --val-images 4 --out /measured/place");
+    assert_eq!(of("finetune-10"), "--max-steps 3 --json /measured/place/report.json");
+}
+
+#[test]
+fn time_is_foretold_of_what_short_runs_leave() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    tree(root, &["udder/images/1.png", "hit/train/1.jpg"]);
+    std::fs::write(root.join("udder/val.txt"), "2\n3\n4\n5\n6\n7\n8\n").unwrap();
+    let place = |name: &str| root.join(name).display().to_string();
+    let (hit, udder) = (place("hit"), place("udder"));
+    let plan_of = |sets: &[&str]| {
+        let more = [&["--only=pad", "--seeds=0"][..], sets].concat();
+        plan(&root.join("out"), &more)
+    };
+    let labelled = plan_of(&["--hit-uav", &hit, "--udder", &udder]);
+    let run = root.join("measured");
+    let of = |plan: &Plan, id: &str| {
+        let cell = plan.cell(&format!("shipped/pad/0/{id}")).unwrap();
+        for name in ["summary.json", "report.json"] {
+            std::fs::create_dir_all(&run).unwrap();
+            std::fs::write(run.join(name), stored(cell.work, 0.4).to_string()).unwrap();
+        }
+        foretold(cell, &run, &plan.sets).unwrap()
+    };
+    let close = |found: Option<f64>, expected: f64| {
+        assert!((found.unwrap() - expected).abs() < 1e-6, "{found:?}, expected {expected}");
+    };
+    // Without updates in the log nothing can be told; fine-tuning has none.
+    assert_eq!(of(&labelled, "detect"), None);
+    close(of(&labelled, "finetune-1"), 1.2 / 3.0 * 2.0 + (3.1 - 1.2));
+    let log = [5.0, 0.05, 0.06].map(|seconds| json!({ "train/seconds": seconds }).to_string());
+    std::fs::write(run.join("log.jsonl"), log.join("\n") + "\n{\"step\":3,\"val/AP\":0.0}\n")
+        .unwrap();
+    // Eleven evaluations in place of two.
+    close(of(&labelled, "pretrain"), 10.0 * 0.05 + (0.695_587_528 - 3.0 * 0.05) / 2.0 * 11.0);
+    // Seven images of the list, three times.
+    close(of(&labelled, "segment"), 2.0 * 0.05 + 3.0 * 7.0 * 11.263_904_25);
+    // Rendered scenes, by their flag.
+    close(of(&plan_of(&[]), "segment"), 2.0 * 0.05 + 3.0 * 4.0 * 11.263_904_25);
+    // Four images at most, and no more than there are.
+    close(of(&labelled, "detect"), 2.0 * 0.05 + 3.0 * 4.0 * 0.806_817_92);
+    tree(root, &["hit/val/1.jpg", "hit/val/2.jpg"]);
+    close(of(&labelled, "detect"), 2.0 * 0.05 + 3.0 * 2.0 * 0.806_817_92);
+    std::fs::remove_file(root.join("udder/val.txt")).unwrap();
+    assert_eq!(of(&labelled, "segment"), None);
+}
+
 /// The names of the elements of a document whose tags are balanced.
 struct Elements(Vec<String>);
 
@@ -926,23 +1009,27 @@ fn plots_of_odd_numbers() {
 
 /// The command and this file: `cargo test -p pad-ir-cli --test evidence -- --ignored`.
 #[test]
-#[ignore = "trains and evaluates for a minute"]
+#[ignore = "trains and evaluates for some minutes"]
 fn a_small_comparison_runs_as_a_whole() {
     let folder = tempfile::tempdir().unwrap();
-    let out = folder.path().join("out");
+    let (root, out) = (folder.path(), folder.path().join("out"));
+    // A mix of a plain folder and of the training part of a set.
+    for number in 0..12_u64 {
+        let config = SceneConfig::new(Size::new(96, 128), 7);
+        let scene = render(&config, number).unwrap();
+        let picture = image::GrayImage::from_raw(128, 96, scene.gray).unwrap();
+        for name in ["street", "set/train", "set/val"] {
+            std::fs::create_dir_all(root.join(name)).unwrap();
+            picture.save(root.join(name).join(format!("{number}.png"))).unwrap();
+        }
+    }
+    let place = |name: &str| root.join(name).display().to_string();
     let arguments = || {
-        let pad = env!("CARGO_BIN_EXE_pad");
-        let flags = [
-            "evidence",
-            "--budget=tiny",
-            "--only=pad",
-            "--seeds=3",
-            "--threads=2",
-            "--pad",
-            pad,
-            "--out",
-        ];
-        flags.map(String::from).into_iter().chain([out.display().to_string()])
+        let words =
+            ["evidence", "--budget=tiny", "--only=random,full,lora,pad,frozen", "--seeds=3"];
+        let more = ["--threads=2", "--mix-scenes=4", "--pad", env!("CARGO_BIN_EXE_pad"), "--mix"];
+        let words = words.into_iter().chain(more).map(String::from);
+        words.chain([place("street"), place("set"), "--out".into(), out.display().to_string()])
     };
     let code = |code: ExitCode| format!("{code:?}");
     let first = evidence::main(arguments()).unwrap();
@@ -955,10 +1042,20 @@ fn a_small_comparison_runs_as_a_whole() {
         .collect();
     assert_eq!(code(first), code(ExitCode::SUCCESS), "{logs:?}");
     let text = std::fs::read_to_string(out.join("tables/evidence.md")).unwrap();
-    assert!(text.contains("7 of 7 cells have ended"), "{text}");
+    // A search of regions, four pre-trainings, five rows and six judges.
+    assert!(text.contains("35 of 35 cells have ended"), "{text}");
+    assert!(text.contains("- pre-training: street, set, and 4 rendered scenes"), "{text}");
+    assert!(text.contains("- run on: pad "), "{text}");
     assert!(text.contains("| **PAD: adapters, patchwise scale** | "), "{text}");
     let detect = plan.cell("shipped/pad/3/detect").unwrap();
-    assert!(!detect.run.as_ref().unwrap().join("checkpoints").exists());
+    let detect = detect.run.as_ref().unwrap();
+    assert!(!detect.join("checkpoints").exists() && !detect.join("detector.safetensors").exists());
+    let mixed = std::fs::read_dir(out.join("data/mix/set/thermal")).unwrap().count();
+    assert_eq!(mixed, 12, "the images of `train` alone");
+    assert!(out.join("data/mix/set/roi").is_dir());
+    // Nothing was learnt from random values.
+    let random = plan.cell("shipped/random/3/pretrain").unwrap().report().unwrap().unwrap();
+    assert_eq!(random["held_out_before"], random["held_out_after"]);
     // Nothing is repeated.
     let changed = |path: &Path| path.metadata().unwrap().modified().unwrap();
     let before: Vec<_> = plan.cells.iter().map(|cell| changed(&cell.result)).collect();

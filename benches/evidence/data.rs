@@ -13,7 +13,8 @@ use super::{
     budget::Budget,
     cell::{Cell, Work, text},
     flags::Flags,
-    images::{expect_different, training_images},
+    images::{evaluated_images, expect_different, training_images},
+    judge::Judge,
     line::Line,
     made::{expect_made_of, link_all, link_name, make_of, render},
     solar::{self, link_classes},
@@ -135,6 +136,16 @@ impl Sets {
             }
             None => self.scenes(line),
         }
+    }
+
+    /// The number of images that a judge's set has for evaluation; `None` where it cannot be told.
+    pub(crate) fn evaluated(&self, judge: Judge) -> Option<usize> {
+        let folder = match judge {
+            Judge::Detect => self.hit_uav.as_deref(),
+            Judge::Segment => self.udder.as_deref(),
+            _ => None,
+        };
+        evaluated_images(folder?)
     }
 
     fn scenes(&self, line: &mut Line) {
