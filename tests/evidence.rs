@@ -150,7 +150,7 @@ fn a_small_comparison_runs_as_a_whole() {
     let folder = tempfile::tempdir().unwrap();
     let (root, out) = (folder.path(), folder.path().join("out"));
     // A mix of a plain folder and of the training part of a set.
-    for number in 0..24_u64 {
+    for number in 0..48_u64 {
         let config = SceneConfig::new(Size::new(96, 128), 7);
         let scene = render(&config, number).unwrap();
         let picture = image::GrayImage::from_raw(128, 96, scene.gray).unwrap();
@@ -163,7 +163,7 @@ fn a_small_comparison_runs_as_a_whole() {
     let arguments = || {
         let words =
             ["evidence", "--budget=tiny", "--only=random,full,lora,pad,frozen", "--seeds=3"];
-        let more = ["--threads=2", "--mix-scenes=12", "--pad", env!("CARGO_BIN_EXE_pad"), "--mix"];
+        let more = ["--threads=2", "--mix-scenes=24", "--pad", env!("CARGO_BIN_EXE_pad"), "--mix"];
         let words = words.into_iter().chain(more).map(String::from);
         words.chain([place("street"), place("set"), "--out".into(), out.display().to_string()])
     };
@@ -180,14 +180,14 @@ fn a_small_comparison_runs_as_a_whole() {
     let text = std::fs::read_to_string(out.join("tables/evidence.md")).unwrap();
     // A search of regions, four pre-trainings, five rows and six judges.
     assert!(text.contains("35 of 35 cells have ended"), "{text}");
-    assert!(text.contains("- pre-training: street, set, and 12 rendered scenes"), "{text}");
+    assert!(text.contains("- pre-training: street, set, and 24 rendered scenes"), "{text}");
     assert!(text.contains("- run on: pad "), "{text}");
     assert!(text.contains("| **PAD: adapters, patchwise scale** | "), "{text}");
     let detect = plan.cell("shipped/pad/3/detect").unwrap();
     let detect = detect.run.as_ref().unwrap();
     assert!(!detect.join("checkpoints").exists() && !detect.join("detector.safetensors").exists());
     let mixed = std::fs::read_dir(out.join("data/mix/set/thermal")).unwrap().count();
-    assert_eq!(mixed, 24, "the images of `train` alone");
+    assert_eq!(mixed, 48, "the images of `train` alone");
     assert!(out.join("data/mix/set/roi").is_dir());
     // Nothing was learnt from random values.
     let random = plan.cell("shipped/random/3/pretrain").unwrap().report().unwrap().unwrap();
