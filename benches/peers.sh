@@ -52,8 +52,12 @@ rows = collections.defaultdict(list)
 for line in open(sys.argv[1]):
     row = json.loads(line)
     rows[row["model"], row["paradigm"], row["batch"], row["dtype"], row["peer"] == "pad"].append(row)
-ours, theirs = (next(row for key, found in rows.items() if key[-1] == mine for row in found) for mine in (True, False))
-print(f"{ours['processor']}, {ours['threads']} threads; ours: level {ours['level']}; {theirs['peer']}: {theirs['level']}")
+# Without bf16 instructions a work in it has no peer, and all may be such.
+ours, theirs = (
+    next((row for key, found in rows.items() if key[-1] == mine for row in found), None) for mine in (True, False)
+)
+peer = f"; {theirs['peer']}: {theirs['level']}" if theirs else "; no peer ran"
+print(f"{ours['processor']}, {ours['threads']} threads; ours: level {ours['level']}{peer}")
 print(f"{'work':<28}{'ours img/s':>12}{'PyTorch':>10}{'ratio':>8}{'ours MiB':>10}{'PyTorch':>10}{'ratio':>8}")
 for work in dict.fromkeys(key[:4] for key in rows):
     ours, theirs = (rows[*work, mine] for mine in (True, False))

@@ -1,25 +1,30 @@
 //! The comparison of benches/evidence: its plan, numbers, tables and plots of stored results, and one small whole run.
 
-// A test uses a part.
-#[allow(dead_code)]
+#[path = "evidence/cells.rs"]
+mod cells;
+#[path = "evidence/commands.rs"]
+mod commands;
+#[allow(dead_code, reason = "a test uses a part")]
 #[path = "../benches/evidence/mod.rs"]
 mod evidence;
+#[path = "evidence/sets.rs"]
+mod sets;
+#[path = "evidence/tables.rs"]
+mod tables;
 
-use std::{collections::BTreeMap, path::Path, process::ExitCode};
+use std::{path::Path, process::ExitCode};
 
 use clap::Parser;
-use serde_json::{Value, json};
+use pad::data::scenes::{SceneConfig, Size, render};
+use serde_json::Value;
 
 use evidence::{
     cell::Work,
-    data::{split_classes, training_images},
     flags::Flags,
-    judge::{Judge, Metric},
+    judge::Judge,
+    paths::folder_of_shell,
     plan::Plan,
-    report,
-    results::Results,
-    stats::{Spread, t95},
-    svg::{Entry, forest, ticks},
+    program::{executable, ignored},
 };
 
 fn flags(out: &Path, more: &[&str]) -> Flags {
@@ -33,190 +38,13 @@ fn plan(out: &Path, more: &[&str]) -> Plan {
     Plan::new(&flags(out, more)).unwrap()
 }
 
-#[test]
-fn every_row_is_pre_trained_and_judged_with_every_seed() {
-    let folder = tempfile::tempdir().unwrap();
-    let out = folder.path();
-    let whole = plan(out, &[]);
-    let of = |plan: &Plan, work: Work| plan.cells.iter().filter(|cell| cell.work == work).count();
-    // 14 rows of 3 seeds, of which two have no pre-training and share their frozen features.
-    assert_eq!(of(&whole, Work::Pretrain), 12 * 3);
-    assert_eq!(of(&whole, Work::Judge(Judge::Detect)), 14 * 3);
-    assert_eq!(of(&whole, Work::Judge(Judge::Probe)), 13 * 3);
-    assert_eq!(whole.cells.len(), (12 + 5 * 14 + 13) * 3);
-    assert_eq!(whole.cells[0].id, "shipped/random/0/pretrain");
-    // With the first seed everything, then with the next one; what a cell needs comes before it.
-    let seed = |id: &str| id.split('/').nth(2).unwrap().parse::<u64>().unwrap();
-    assert!(whole.cells.is_sorted_by_key(|cell| seed(&cell.id)));
-    for (place, cell) in whole.cells.iter().enumerate() {
-        let needed = cell.needs.as_ref();
-        let before = |id: &String| whole.cells[..place].iter().any(|cell| cell.id == *id);
-        assert!(needed.is_none_or(before), "{}", cell.id);
-        assert!(!cell.command.iter().any(|word| word.contains("test") && word.contains("split")));
-    }
-    let line = |plan: &Plan, id: &str| plan.cell(id).unwrap().command.join(" ");
-    let lora = line(&whole, "shipped/lora/1/pretrain");
-    for part in [
-        "--weights asset",
-        "--paradigm pad",
-        "--adapter=lora --lora-rank=15",
-        "--seed 1",
-        "--scenes 40",
-    ] {
-        assert!(lora.contains(part), "{part}: {lora}");
-    }
-    // Gates are frozen by tenths of the run.
-    let late = line(&whole, "shipped/pad-gate-late/0/pretrain");
-    assert!(late.contains("--gate-frozen=0.9") && late.contains("--eval-steps 1"), "{late}");
-    let scratch = line(&whole, "shipped/scratch/0/pretrain");
-    assert!(scratch.contains("--weights none --model pico --paradigm scratch"), "{scratch}");
-    let frozen = line(&whole, "shipped/frozen/2/finetune-10");
-    for part in
-        ["--label-share 0.1 --trained heads --max-steps 2", "--weights asset", "--image-size 64,64"]
-    {
-        assert!(frozen.contains(part), "{part}: {frozen}");
-    }
-    let judged = line(&whole, "shipped/full/0/segment");
-    assert!(judged.contains("--paradigm full --trained everything --weights"), "{judged}");
-    assert!(judged.contains("runs/shipped/full/0/pretrain --seed 0"), "{judged}");
-
-    // Parts of it; DINOv2 with its own patches.
-    let dino = folder.path().join("dino.safetensors");
-    std::fs::write(&dino, "").unwrap();
-    let more = [
-        "--dino",
-        dino.to_str().unwrap(),
-        "--shipped=none",
-        "--only=pad,rgb",
-        "--seeds=7",
-        "--judges=segment",
-    ];
-    let part = plan(out, &more);
-    let ids: Vec<&str> = part.cells.iter().map(|cell| cell.id.as_str()).collect();
-    assert_eq!(
-        ids,
-        ["dinov2-s/rgb/7/segment", "dinov2-s/pad/7/pretrain", "dinov2-s/pad/7/segment"]
-    );
-    assert!(line(&part, ids[1]).contains("--model dinov2-small --paradigm pad --blr 4e-3"));
-    assert!(line(&part, ids[1]).contains("--image-size 56"));
-    assert!(line(&part, ids[0]).contains("--crop-size 56"));
-    let refused = |more: &[&str]| Plan::new(&flags(out, more)).unwrap_err().to_string();
-    assert!(refused(&["--only=padd"]).starts_with("row: expected random, scratch, rgb"));
-    assert_eq!(refused(&["--seeds=1,1"]), "a seed is given twice");
-    assert_eq!(refused(&["--mix", "/absent"]), "/absent: no such folder (--mix)");
-    assert_eq!(refused(&["--shipped=none"]), "no backbone: expected --dino FILE or --shipped NAME");
-}
-
-#[test]
-fn another_command_in_the_same_place_is_an_error() {
-    let folder = tempfile::tempdir().unwrap();
-    plan(folder.path(), &[]).cells[0].claim().unwrap();
-    plan(folder.path(), &["--threads=1"]).cells[0].claim().unwrap();
-    let longer = Flags::parse_from([
-        "evidence",
-        "--out",
-        folder.path().to_str().unwrap(),
-        "--budget",
-        "full",
-    ]);
-    let error = Plan::new(&longer).unwrap().cells[0].claim().unwrap_err().to_string();
-    assert!(error.contains("shipped/random/0/pretrain.command: made by `pad pretrain"), "{error}");
-    assert!(error.ends_with("choose another --out"), "{error}");
-}
-
-#[test]
-fn a_run_that_was_stopped_goes_on() {
-    let folder = tempfile::tempdir().unwrap();
-    let plan = plan(folder.path(), &[]);
-    let of = |id: &str| plan.cell(id).unwrap();
-    let (run, probe) = (of("shipped/rgb/0/detect"), of("shipped/rgb/0/probe"));
-    assert_eq!(run.arguments(), run.command);
-    let begun = run.run.as_ref().unwrap();
-    std::fs::create_dir_all(begun).unwrap();
-    std::fs::write(begun.join("config.toml"), "").unwrap();
-    let place = begun.display().to_string();
-    assert_eq!(run.arguments(), ["detect", "train", "--resume", &place, "--resume-anyway"]);
-    assert_eq!(probe.arguments(), probe.command);
-    assert!(!run.has_ended());
-    std::fs::write(begun.join("summary.json"), "{}").unwrap();
-    assert!(run.has_ended());
-}
-
-#[test]
-fn training_images_are_those_of_the_training_part() {
-    let folder = tempfile::tempdir().unwrap();
-    let root = folder.path();
-    let touch = |name: &str| {
-        let path = root.join(name);
+/// A folder with empty files.
+fn tree(root: &Path, files: &[&str]) {
+    for file in files {
+        let path = root.join(file);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, "").unwrap();
-    };
-    for name in [
-        "udder/images/a.png",
-        "udder/images/b.png",
-        "udder/images/c.png",
-        "hit/train/d.jpg",
-        "hit/val/e.jpg",
-    ] {
-        touch(name);
     }
-    for name in ["hit/annotations/train.json", "plain/x/f.TIF", "plain/g.jpeg", "plain/notes.txt"] {
-        touch(name);
-    }
-    std::fs::write(root.join("udder/train.txt"), "a\nc.png\n\n").unwrap();
-    let names = |folder: &str| -> Vec<String> {
-        let paths = training_images(&root.join(folder)).unwrap();
-        paths.iter().map(|path| path.file_name().unwrap().to_string_lossy().into()).collect()
-    };
-    assert_eq!(names("udder"), ["a.png", "c.png"]);
-    assert_eq!(names("hit"), ["d.jpg"]);
-    assert_eq!(names("plain"), ["g.jpeg", "f.TIF"]);
-}
-
-#[test]
-fn classes_are_split_alike_at_every_call() {
-    let module = |number: usize| {
-        let class = if number < 40 { "No-Anomaly" } else { "Cell" };
-        (
-            number.to_string(),
-            json!({ "anomaly_class": class, "image_filepath": format!("images/{number}.jpg") }),
-        )
-    };
-    let modules: BTreeMap<String, Value> = (0..60).map(module).collect();
-    let all = split_classes(&modules, None).unwrap();
-    let count = |parts: &[(String, String)], place: &str| {
-        parts.iter().filter(|(name, _)| name.starts_with(place)).count()
-    };
-    let places = ["train/No-Anomaly/", "val/No-Anomaly/", "train/Cell/", "val/Cell/"];
-    assert_eq!(places.map(|place| count(&all, place)), [30, 10, 15, 5]);
-    let some = split_classes(&modules, Some([20, 6])).unwrap();
-    assert_eq!(places.map(|place| count(&some, place)), [20, 6, 15, 5]);
-    assert!(some.iter().all(|part| all.contains(part)));
-    let broken = BTreeMap::from([("7".to_string(), json!({ "anomaly_class": "Cell" }))]);
-    let error = split_classes(&broken, None).unwrap_err().to_string();
-    assert_eq!(error, "module 7: expected `anomaly_class` and `image_filepath`");
-}
-
-#[test]
-fn intervals_are_those_of_students_t() {
-    // R: t.test(c(1, 2, 4, 5)): 3, 0.09493 to 5.90507.
-    let spread = Spread::of(&[1.0, 2.0, 4.0, 5.0]).unwrap();
-    let (low, high) = spread.interval().unwrap();
-    assert_eq!((spread.mean, spread.count, spread.side()), (3.0, 4, 1));
-    assert!((low - 0.094_930).abs() < 1e-3 && (high - 5.905_070).abs() < 1e-3, "{low} {high}");
-    assert!((spread.deviation.unwrap() - 1.825_742).abs() < 1e-6);
-    assert_eq!((t95(0), t95(2)), (None, Some(4.303)));
-    for (freedom, point) in [(40, 2.021), (60, 2.000), (120, 1.980)] {
-        assert!((t95(freedom).unwrap() - point).abs() < 1e-3, "{freedom}");
-    }
-    let one = Spread::of(&[7.0]).unwrap();
-    assert_eq!((one.mean, one.interval(), one.side()), (7.0, None, 0));
-    assert_eq!(Spread::of(&[]), None);
-    // Pairs of the seeds that both have.
-    let a = BTreeMap::from([(0, 5.0), (1, 7.0), (2, 9.0)]);
-    let b = BTreeMap::from([(1, 6.0), (2, 7.0), (3, 100.0)]);
-    let gain = Spread::of_differences(&a, &b).unwrap();
-    assert_eq!((gain.mean, gain.count), (1.5, 2));
 }
 
 /// What `pad` writes, with one number in the place of all that matter.
@@ -246,140 +74,98 @@ fn stored(work: Work, value: f64) -> Value {
     report
 }
 
-#[test]
-fn tables_and_plots_of_stored_results() {
-    let folder = tempfile::tempdir().unwrap();
-    let more = ["--only=rgb,full,pad,pad-b16", "--seeds=0,1,2"];
-    let (flags, plan) = (flags(folder.path(), &more), plan(folder.path(), &more));
-    // PAD is 0.10 above `rgb`, with little noise, level with `full`, below its variant.
-    let base = |row: &str| match row {
-        "rgb" => 0.30,
-        "full" => 0.40,
-        "pad" => 0.40,
-        _ => 0.45,
-    };
+/// Stores a result for every cell: `value` of its row and of the noise of its seed, one of the first three.
+fn store(plan: &Plan, value: impl Fn(&str, f64) -> f64) {
     for cell in &plan.cells {
         let mut parts = cell.id.split('/');
-        let (row, seed) = (parts.nth(1).unwrap(), parts.next().unwrap().parse::<u64>().unwrap());
-        let noise = [0.0, 0.01, -0.01][seed as usize] * if row == "full" { -2.0 } else { 1.0 };
+        let (row, seed) = (parts.nth(1).unwrap(), parts.next().unwrap().parse::<usize>().unwrap());
         std::fs::create_dir_all(cell.result.parent().unwrap()).unwrap();
-        let report = stored(cell.work, base(row) + noise);
+        let report = stored(cell.work, value(row, [0.0, 0.01, -0.01][seed]));
         std::fs::write(&cell.result, report.to_string()).unwrap();
-    }
-    let results = Results::read(&plan).unwrap();
-    assert_eq!(results.ended, plan.cells.len());
-    let spread = results.spread(("shipped", "pad"), Metric::Knn).unwrap();
-    assert!((spread.mean - 40.0).abs() < 1e-9 && (spread.deviation.unwrap() - 1.0).abs() < 1e-9);
-    let gain = |row, metric| results.gain("shipped", ["pad", row], metric).unwrap();
-    assert_eq!(gain("rgb", Metric::Ap50).side(), 1);
-    assert_eq!(gain("full", Metric::MeanIou).side(), 0);
-    // A higher loss is worse.
-    assert_eq!(gain("pad-b16", Metric::Loss).side(), 1);
-    assert_eq!(gain("pad-b16", Metric::LastIou).side(), -1);
-    assert!(results.gain("shipped", ["pad", "rgb"], Metric::Loss).is_none());
-
-    let text = report::markdown(&flags, &plan, &results);
-    for part in [
-        "81 of 81 cells have ended",
-        "**Tiny runs: they show that everything runs, and nothing about any row.**",
-        "| RGB only, as is | - | 30.0 ± 1.0<br>[27.5, 32.5] |",
-        "| **PAD: adapters, patchwise scale** | 0.4000 ± 0.0100<br>[0.3752, 0.4248] | 40.0 ± 1.0<br>[37.5, 42.5] |",
-        "| RGB only, as is | - | **+10.0**<br>[+10.0, +10.0] |",
-        "| PAD, bottleneck 16 | **-0.0500**<br>[-0.0500, -0.0500] | **+5.0**<br>[+5.0, +5.0] |",
-        "- k-NN: PAD ahead of RGB only, as is; behind no row; undecided: full continual.",
-        "- pre-training: rendered scenes",
-    ] {
-        assert!(text.contains(part), "{part}\n{text}");
-    }
-    assert!(!text.contains("NaN"));
-    let pictures = report::pictures(&plan, &results);
-    for name in ["shipped_knn.svg", "shipped_ap50_gain.svg", "shipped_labels.svg"] {
-        let svg = &pictures[name];
-        assert!(svg.contains("prefers-color-scheme: dark"), "{name}");
-        let tree = Elements::of(svg);
-        assert!(tree.count("circle") >= 3 && tree.count("text") > 8, "{name}: {svg}");
-    }
-    let paths = report::write(&flags, &plan, &results).unwrap();
-    assert_eq!(paths.len(), pictures.len() + 1);
-    // Half of it: what is missing is a dash, and nothing is said of one seed.
-    for cell in plan.cells.iter().filter(|cell| !cell.id.contains("/0/")) {
-        std::fs::remove_file(&cell.result).unwrap();
-    }
-    let text = report::markdown(&flags, &plan, &Results::read(&plan).unwrap());
-    assert!(text.contains("Nothing: fewer than two seeds have ended."), "{text}");
-    assert!(text.contains("| RGB only, as is | - | 30.0 |"), "{text}");
-}
-
-/// The names of the elements of a document whose tags are balanced.
-struct Elements(Vec<String>);
-
-impl Elements {
-    fn of(xml: &str) -> Self {
-        let (mut open, mut all): (Vec<&str>, Vec<String>) = (Vec::new(), Vec::new());
-        let mut rest = xml;
-        while let Some((_, behind)) = rest.split_once('<') {
-            let (tag, after) = behind.split_once('>').expect("a tag that ends");
-            assert_eq!(tag.matches('"').count() % 2, 0, "{tag}");
-            let name = tag.trim_start_matches('/').split([' ', '/']).next().unwrap();
-            if tag.starts_with('/') {
-                assert_eq!(open.pop(), Some(name));
-            } else {
-                all.push(name.to_string());
-                if !tag.ends_with('/') {
-                    open.push(name);
-                }
-            }
-            rest = after;
-        }
-        assert!(open.is_empty(), "{open:?}");
-        Self(all)
-    }
-
-    fn count(&self, name: &str) -> usize {
-        self.0.iter().filter(|found| *found == name).count()
     }
 }
 
 #[test]
-fn plots_of_odd_numbers() {
-    assert_eq!(ticks(0.0, 10.0, 5), [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]);
-    for (low, high) in [(3.0, 3.0), (0.0, 0.0), (-1e-3, 2e-3), (1e6, 1e6 + 1.0)] {
-        let found = ticks(low, high, 6);
-        assert!(found.len() >= 2 && found.len() < 20, "{low} {high}: {found:?}");
-        assert!(found[0] <= low && found[found.len() - 1] >= high, "{low} {high}: {found:?}");
+fn nothing_runs_without_a_budget() {
+    for line in [&["evidence"][..], &["evidence", "ops"][..]] {
+        let code = evidence::main(line.iter().map(ToString::to_string)).unwrap();
+        assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::SUCCESS));
     }
-    let entry = |label: &str, mean| Entry {
-        label: label.into(),
-        mean,
-        interval: None,
-        points: Vec::new(),
-        class: "mark",
+    let error = Flags::try_parse_from(["evidence", "--seeds=1", "--plan"]).unwrap_err();
+    assert!(error.to_string().contains("--budget"), "{error}");
+}
+
+#[test]
+fn paths_begin_where_the_command_was_typed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (package, shell) = (folder.path().join("crates/pad"), folder.path().join("shell"));
+    for path in [&package, &shell] {
+        std::fs::create_dir_all(path).unwrap();
+    }
+    let of = |current: &Path, pwd: &Path| folder_of_shell(current, &package, Some(pwd.into()));
+    assert_eq!(of(&package.join("../pad"), &shell), Some(shell.clone()));
+    // Not by cargo; a folder that is gone; a variable that is no path of a shell, or not there.
+    assert_eq!(of(folder.path(), &shell), None);
+    assert_eq!(of(&package, &shell.join("gone")), None);
+    assert_eq!(of(&package, Path::new(".")), None);
+    assert_eq!(folder_of_shell(&package, &package, None), None);
+}
+
+#[test]
+fn the_command_is_where_cargo_says() {
+    let messages = r#"{"reason":"compiler-artifact","target":{"kind":["lib"],"name":"pad"},"executable":null}
+not json
+{"reason":"compiler-artifact","target":{"kind":["bin"],"name":"other"},"executable":"/t/release/other"}
+{"reason":"compiler-artifact","target":{"kind":["bin"],"name":"pad"},"executable":"/elsewhere/release/pad"}
+{"reason":"build-finished","success":true}"#;
+    assert_eq!(executable(messages).unwrap(), Path::new("/elsewhere/release/pad"));
+    assert_eq!(executable(""), None);
+}
+
+#[test]
+fn every_command_gets_the_threads() {
+    let of = |more: &[&str], command: &str| {
+        let command: Vec<String> = command.split(' ').map(String::from).collect();
+        flags(Path::new("out"), more).machine(&command).join(" ")
     };
-    Elements::of(&forest("empty", "", &[], true));
-    let svg = forest("a < b & \"c\"", "%", &[entry("x > y", 0.0)], false);
-    assert!(svg.contains("a &lt; b &amp; &quot;c&quot;") && !svg.contains("NaN"), "{svg}");
-    Elements::of(&svg);
+    let more = ["--threads=3", "--device=cuda:1"];
+    assert_eq!(of(&more, "detect train --size 448"), "--device cuda:1 --threads 3");
+    assert_eq!(of(&more, "roi data/mix"), "--threads 3");
+    assert_eq!(of(&[], "probe data"), "--device cpu");
+    assert_eq!(of(&[], "roi data/mix"), "");
+}
+
+#[test]
+fn a_signal_that_nohup_ignores_is_left_alone() {
+    // As Linux writes it: SIGHUP is 1, SIGINT 2.
+    let status = "Name:\tx\nSigBlk:\t0000000000000002\nSigIgn:\t0000000000001001\n";
+    assert_eq!([1, 2, 13].map(|signal| ignored(status, signal)), [true, false, true]);
+    assert!(!ignored("", 1) && !ignored("SigIgn:\tx\n", 1));
 }
 
 /// The command and this file: `cargo test -p pad-ir-cli --test evidence -- --ignored`.
 #[test]
-#[ignore = "trains and evaluates for a minute"]
+#[ignore = "trains and evaluates for some minutes"]
 fn a_small_comparison_runs_as_a_whole() {
     let folder = tempfile::tempdir().unwrap();
-    let out = folder.path().join("out");
+    let (root, out) = (folder.path(), folder.path().join("out"));
+    // A mix of a plain folder and of the training part of a set.
+    for number in 0..48_u64 {
+        let config = SceneConfig::new(Size::new(96, 128), 7);
+        let scene = render(&config, number).unwrap();
+        let picture = image::GrayImage::from_raw(128, 96, scene.gray).unwrap();
+        for name in ["street", "set/train", "set/val"] {
+            std::fs::create_dir_all(root.join(name)).unwrap();
+            picture.save(root.join(name).join(format!("{number}.png"))).unwrap();
+        }
+    }
+    let place = |name: &str| root.join(name).display().to_string();
     let arguments = || {
-        let pad = env!("CARGO_BIN_EXE_pad");
-        let flags = [
-            "evidence",
-            "--budget=tiny",
-            "--only=pad",
-            "--seeds=3",
-            "--threads=2",
-            "--pad",
-            pad,
-            "--out",
-        ];
-        flags.map(String::from).into_iter().chain([out.display().to_string()])
+        let words =
+            ["evidence", "--budget=tiny", "--only=random,full,lora,pad,frozen", "--seeds=3"];
+        let more = ["--threads=2", "--mix-scenes=24", "--pad", env!("CARGO_BIN_EXE_pad"), "--mix"];
+        let words = words.into_iter().chain(more).map(String::from);
+        words.chain([place("street"), place("set"), "--out".into(), out.display().to_string()])
     };
     let code = |code: ExitCode| format!("{code:?}");
     let first = evidence::main(arguments()).unwrap();
@@ -392,10 +178,20 @@ fn a_small_comparison_runs_as_a_whole() {
         .collect();
     assert_eq!(code(first), code(ExitCode::SUCCESS), "{logs:?}");
     let text = std::fs::read_to_string(out.join("tables/evidence.md")).unwrap();
-    assert!(text.contains("7 of 7 cells have ended"), "{text}");
+    // A search of regions, four pre-trainings, five rows and six judges.
+    assert!(text.contains("35 of 35 cells have ended"), "{text}");
+    assert!(text.contains("- pre-training: street, set, and 24 rendered scenes"), "{text}");
+    assert!(text.contains("- run on: pad "), "{text}");
     assert!(text.contains("| **PAD: adapters, patchwise scale** | "), "{text}");
     let detect = plan.cell("shipped/pad/3/detect").unwrap();
-    assert!(!detect.run.as_ref().unwrap().join("checkpoints").exists());
+    let detect = detect.run.as_ref().unwrap();
+    assert!(!detect.join("checkpoints").exists() && !detect.join("detector.safetensors").exists());
+    let mixed = std::fs::read_dir(out.join("data/mix/set/thermal")).unwrap().count();
+    assert_eq!(mixed, 48, "the images of `train` alone");
+    assert!(out.join("data/mix/set/roi").is_dir());
+    // Nothing was learnt from random values.
+    let random = plan.cell("shipped/random/3/pretrain").unwrap().report().unwrap().unwrap();
+    assert_eq!(random["held_out_before"], random["held_out_after"]);
     // Nothing is repeated.
     let changed = |path: &Path| path.metadata().unwrap().modified().unwrap();
     let before: Vec<_> = plan.cells.iter().map(|cell| changed(&cell.result)).collect();

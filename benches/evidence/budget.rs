@@ -57,7 +57,8 @@ impl From<BudgetName> for Budget {
     fn from(name: BudgetName) -> Self {
         match name {
             BudgetName::Tiny => Self {
-                pretrain_steps: 4,
+                // An update between two evaluations, so that gates thaw in it as they do in long runs.
+                pretrain_steps: 10,
                 pretrain_batch: 8,
                 pretrain_size: 64,
                 mix_scenes: 40,

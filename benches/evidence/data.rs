@@ -1,28 +1,31 @@
 //! The sets: folders of links in the layouts that `pad` reads, or rendered scenes.
 
 use std::{
-    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, bail, ensure};
-use pad::rng::{Key, Purpose};
-use serde_json::Value;
+use anyhow::{Context, ensure};
+use pad::data::fingerprint::Fingerprint;
 
 use super::{
     Result,
     budget::Budget,
     cell::{Cell, Work, text},
     flags::Flags,
+    images::{evaluated_images, expect_different, training_images},
+    judge::Judge,
     line::Line,
+    made::{expect_made_of, link_all, link_name, make_of, render},
+    solar::{self, link_classes},
+    words::counted,
 };
 
-/// Endings of files that are images.
-const IMAGES: [&str; 7] = ["jpg", "jpeg", "png", "bmp", "tif", "tiff", "npy"];
+/// Where the rendered scenes of the mix are.
+const SCENES: &str = "scenes";
 
-/// The share of the solar modules that are tested on.
-const TESTED: f64 = 0.25;
+/// Names that no other folder of the mix may have: a folder `thermal` would be taken for the whole mix.
+const RESERVED: [&str; 2] = [SCENES, "thermal"];
 
 /// Where the sets are, or will be.
 #[derive(Clone, Debug)]
@@ -48,10 +51,16 @@ impl Sets {
             Ok(Some(path.canonicalize().with_context(|| path.display().to_string())?))
         };
         let mut sources = Vec::new();
-        for path in &flags.mix {
-            let Some(path) = folder(&Some(path.clone()), "--mix")? else { continue };
-            let name =
-                path.file_name().map_or("images".into(), |n| n.to_string_lossy().to_string());
+        for given in &flags.mix {
+            let Some(path) = folder(&Some(given.clone()), "--mix")? else { continue };
+            // That of a link, where there is one: another name for the same folder.
+            let name = given.file_name().or(path.file_name());
+            let name = name.map_or("images".into(), |name| name.to_string_lossy().into_owned());
+            ensure!(
+                !(RESERVED.contains(&name.as_str()) || name.starts_with('.')),
+                "{}: a folder of the mix cannot be called `{name}`, expected another name (a link has its own)",
+                given.display()
+            );
             ensure!(
                 sources.iter().all(|(known, _)| *known != name),
                 "{name}: two folders of the mix have this name"
@@ -65,7 +74,7 @@ impl Sets {
                 None => "classes".to_string(),
             };
             // A folder per class is taken as it is.
-            let made = from.join("module_metadata.json").is_file();
+            let made = from.join(solar::LIST).is_file();
             (if made { out.join("data").join(size) } else { from.clone() }, from)
         });
         Ok(Self {
@@ -129,6 +138,16 @@ impl Sets {
         }
     }
 
+    /// The number of images that a judge's set has for evaluation; `None` where it cannot be told.
+    pub(crate) fn evaluated(&self, judge: Judge) -> Option<usize> {
+        let folder = match judge {
+            Judge::Detect => self.hit_uav.as_deref(),
+            Judge::Segment => self.udder.as_deref(),
+            _ => None,
+        };
+        evaluated_images(folder?)
+    }
+
     fn scenes(&self, line: &mut Line) {
         line.flag("--scenes", self.budget.scenes);
         line.flag("--val-scenes", self.budget.val_scenes);
@@ -151,7 +170,7 @@ impl Sets {
             [] => scenes(),
             some => {
                 let names: Vec<&str> = some.iter().map(|(name, _)| name.as_str()).collect();
-                format!("{}, and {} rendered scenes", names.join(", "), self.mix_scenes)
+                format!("{}, and {}", names.join(", "), counted(self.mix_scenes, "rendered scene"))
             }
         };
         let set = |path: &Option<PathBuf>| path.as_deref().map_or_else(scenes, name);
@@ -163,194 +182,77 @@ impl Sets {
             format!("classification: {}", set(&classes)),
         ]
     }
+
+    /// The training images of each source of the mix, by its name.
+    fn listed(&self) -> Result<Vec<(&str, Vec<PathBuf>)>> {
+        let mut listed = Vec::new();
+        for (name, from) in &self.sources {
+            listed.push((name.as_str(), training_images(from).context("--mix")?));
+        }
+        expect_different(listed.iter().flat_map(|(_, images)| images))?;
+        Ok(listed)
+    }
+
+    /// What tells one mix from another: where its images are, their number, names and sizes.
+    fn mix_record(&self, listed: &[(&str, Vec<PathBuf>)]) -> Result<String> {
+        let mut text = format!("{SCENES}: {}\n", self.mix_scenes);
+        for ((name, from), (_, images)) in self.sources.iter().zip(listed) {
+            let mut print = Fingerprint::new();
+            for path in images {
+                let bytes = fs::metadata(path).with_context(|| path.display().to_string())?.len();
+                let inside = path.strip_prefix(from).unwrap_or(path);
+                print.add(&inside.to_string_lossy(), bytes);
+            }
+            text += &format!("{name}: {}, {print}\n", from.display());
+        }
+        Ok(text)
+    }
+
+    /// The folder of classes that is made, with what it is made of and what tells that from another.
+    fn made_classes(&self) -> Result<Option<(&Path, &Path, String)>> {
+        let made = self.classes.as_ref().filter(|(folder, from)| folder != from);
+        let Some((folder, from)) = made else { return Ok(None) };
+        let list = from.join(solar::LIST);
+        let contents = fs::read(&list).with_context(|| list.display().to_string())?;
+        let mut print = Fingerprint::new();
+        print.add_contents(solar::LIST, &contents);
+        let most = match self.budget.class_images {
+            Some([train, val]) => format!("{train} and {val}"),
+            None => "all".into(),
+        };
+        let text = format!("classes: {}, {print}\nimages of each: {most}\n", from.display());
+        Ok(Some((folder.as_path(), from.as_path(), text)))
+    }
 }
 
-/// Makes the folders of links, with `class_images` of each class for training and for testing.
-pub(crate) fn prepare(sets: &Sets, class_images: Option<[usize; 2]>) -> Result<()> {
+/// Checks that folders that were made before are of the same images.
+pub(crate) fn check(sets: &Sets) -> Result<()> {
     if let Some(mix) = &sets.mix {
-        for (name, from) in &sets.sources {
-            let images = training_images(from)?;
-            ensure!(!images.is_empty(), "{}: no image in it (--mix)", from.display());
+        expect_made_of(mix, &sets.mix_record(&sets.listed()?)?)?;
+    }
+    if let Some((folder, _, text)) = sets.made_classes()? {
+        expect_made_of(folder, &text)?;
+    }
+    Ok(())
+}
+
+/// Makes the folders of links and rendered scenes.
+pub(crate) fn prepare(sets: &Sets) -> Result<()> {
+    if let Some(mix) = &sets.mix {
+        let listed = sets.listed()?;
+        make_of(mix, &sets.mix_record(&listed)?)?;
+        for (name, images) in &listed {
             let links =
                 images.iter().enumerate().map(|(index, path)| (link_name(index, path), path));
             link_all(&mix.join(name).join("thermal"), links)?;
         }
-        render(&mix.join("scenes/thermal"), sets.mix_scenes)?;
+        if sets.mix_scenes > 0 {
+            render(&mix.join(SCENES).join("thermal"), sets.mix_scenes)?;
+        }
     }
-    if let Some((folder, from)) = &sets.classes
-        && folder != from
-    {
-        solar(from, folder, class_images)?;
+    if let Some((folder, from, text)) = sets.made_classes()? {
+        make_of(folder, &text)?;
+        link_classes(from, folder, sets.budget.class_images)?;
     }
     Ok(())
-}
-
-/// The images of a folder, sorted: of a labelled set the training images alone.
-pub(crate) fn training_images(folder: &Path) -> Result<Vec<PathBuf>> {
-    let (list, images) = (folder.join("train.txt"), folder.join("images"));
-    let mut found = if list.is_file() && images.is_dir() {
-        let text = fs::read_to_string(&list).with_context(|| list.display().to_string())?;
-        let names: Vec<&str> =
-            text.lines().map(str::trim).filter(|name| !name.is_empty()).collect();
-        let all = images_below(&images)?;
-        let is_listed = |path: &PathBuf| {
-            let (name, stem) = (path.file_name(), path.file_stem());
-            names.iter().any(|listed| {
-                let listed = Path::new(listed);
-                listed.file_name() == name || listed.file_name() == stem
-            })
-        };
-        all.into_iter().filter(is_listed).collect()
-    } else if folder.join("train").is_dir() {
-        images_below(&folder.join("train"))?
-    } else {
-        images_below(folder)?
-    };
-    found.sort();
-    Ok(found)
-}
-
-fn images_below(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
-        let path = entry.with_context(|| folder.display().to_string())?.path();
-        if path.is_dir() {
-            found.extend(images_below(&path)?);
-        } else if path
-            .extension()
-            .is_some_and(|ending| IMAGES.iter().any(|known| ending.eq_ignore_ascii_case(known)))
-        {
-            found.push(path);
-        }
-    }
-    Ok(found)
-}
-
-/// Images of two folders may have one name.
-fn link_name(index: usize, path: &Path) -> String {
-    let name = path.file_name().map_or(String::new(), |name| name.to_string_lossy().into());
-    format!("{index:06}_{name}")
-}
-
-/// Makes a folder of links; one with as many files is taken as it is.
-fn link_all<'a>(
-    folder: &Path,
-    links: impl ExactSizeIterator<Item = (String, &'a PathBuf)>,
-) -> Result<()> {
-    let there = fs::read_dir(folder).map_or(0, Iterator::count);
-    if there == links.len() {
-        return Ok(());
-    }
-    let made = || folder.display().to_string();
-    if there > 0 {
-        bail!("{}: {there} files, expected {}: choose another --out", made(), links.len());
-    }
-    // Whole or absent.
-    let part = folder.with_extension("part");
-    if part.exists() {
-        fs::remove_dir_all(&part).with_context(made)?;
-    }
-    fs::create_dir_all(&part).with_context(made)?;
-    for (name, path) in links {
-        link(path, &part.join(name)).with_context(|| path.display().to_string())?;
-    }
-    fs::rename(&part, folder).with_context(made)
-}
-
-#[cfg(unix)]
-fn link(from: &Path, to: &Path) -> std::io::Result<()> {
-    std::os::unix::fs::symlink(from, to)
-}
-
-#[cfg(not(unix))]
-fn link(from: &Path, to: &Path) -> std::io::Result<()> {
-    fs::copy(from, to).map(drop)
-}
-
-/// Writes rendered scenes as files.
-fn render(folder: &Path, count: usize) -> Result<()> {
-    use pad::data::scenes::{SceneConfig, Size, render};
-    if fs::read_dir(folder).map_or(0, Iterator::count) == count {
-        return Ok(());
-    }
-    fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
-    let config = SceneConfig::new(Size::new(512, 640), 0);
-    for index in 0..count {
-        let path = folder.join(format!("{index:05}.png"));
-        if path.is_file() {
-            continue;
-        }
-        let scene = render(&config, index as u64)?;
-        let (width, height) = (scene.size.width as u32, scene.size.height as u32);
-        let picture = image::GrayImage::from_raw(width, height, scene.gray);
-        let picture = picture.context("a scene of another size than it says")?;
-        let part = path.with_extension("part.png");
-        picture.save(&part)?;
-        fs::rename(&part, &path)?;
-    }
-    Ok(())
-}
-
-/// Makes a folder per class of the solar modules, split by class: the same images at every call.
-fn solar(from: &Path, folder: &Path, most: Option<[usize; 2]>) -> Result<()> {
-    if folder.is_dir() {
-        return Ok(());
-    }
-    let path = from.join("module_metadata.json");
-    let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-    let modules: BTreeMap<String, Value> =
-        serde_json::from_str(&text).with_context(|| path.display().to_string())?;
-    let parts = split_classes(&modules, most).with_context(|| path.display().to_string())?;
-    let mut missing = 0;
-    let part_folder = folder.with_extension("part");
-    if part_folder.exists() {
-        fs::remove_dir_all(&part_folder)?;
-    }
-    for (name, file) in parts {
-        let file = from.join(file);
-        if !file.is_file() {
-            missing += 1;
-            continue;
-        }
-        let place = part_folder.join(name);
-        if let Some(parent) = place.parent() {
-            fs::create_dir_all(parent)?;
-        }
-        link(&file, &place).with_context(|| place.display().to_string())?;
-    }
-    if missing > 0 {
-        eprintln!("warning: {missing} images of {} are missing", path.display());
-    }
-    fs::rename(&part_folder, folder).with_context(|| folder.display().to_string())
-}
-
-/// Splits modules into `train/CLASS/FILE` and `val/CLASS/FILE`, at most `most` of a class; returns the name in the new
-/// folder and the path in the old one.
-pub(crate) fn split_classes(
-    modules: &BTreeMap<String, Value>,
-    most: Option<[usize; 2]>,
-) -> Result<Vec<(String, String)>> {
-    let mut classes: BTreeMap<&str, Vec<(u64, &str)>> = BTreeMap::new();
-    let key = Key::new(0).purpose(Purpose::Split);
-    for (number, module) in modules {
-        let fields = (module["anomaly_class"].as_str(), module["image_filepath"].as_str());
-        let (Some(class), Some(file)) = fields else {
-            bail!("module {number}: expected `anomaly_class` and `image_filepath`");
-        };
-        classes.entry(class).or_default().push((key.named(file).stream().next_u64(), file));
-    }
-    let mut parts = Vec::new();
-    for (class, mut files) in classes {
-        files.sort_unstable();
-        let tested = ((files.len() as f64 * TESTED).round() as usize).clamp(1, files.len());
-        let (val, train) = files.split_at(tested);
-        for (part, files, at) in [("train", train, 0), ("val", val, 1)] {
-            let most = most.map_or(files.len(), |most| most[at].min(files.len()));
-            for (_, file) in &files[..most] {
-                let name = Path::new(file).file_name().unwrap_or_default().to_string_lossy();
-                parts.push((format!("{part}/{class}/{name}"), file.to_string()));
-            }
-        }
-    }
-    Ok(parts)
 }

@@ -6,6 +6,10 @@ use clap::Parser;
 
 use super::{budget::BudgetName, judge::Judge};
 
+/// What is printed in place of hours of runs where all benches are run.
+pub(crate) const HOW: &str = "evidence: nothing is run without --budget; cargo bench --bench evidence -- --budget \
+                              tiny, short or full (--help lists the flags; docs/evidence.md)";
+
 /// PAD and what it is compared with, pre-trained on the same infrared images and judged on the same tasks. Cells that
 /// have ended are not repeated, and runs that were stopped go on: start the same command again.
 #[derive(Parser, Clone, Debug)]
@@ -14,11 +18,12 @@ pub(crate) struct Flags {
     /// Folder for runs, tables and plots
     #[arg(long, value_name = "DIR", default_value = "runs/evidence")]
     pub(crate) out: PathBuf,
-    /// Length of all runs: tiny (minutes, a test of the plumbing), short or full
-    #[arg(long, value_enum, default_value = "short")]
+    /// Length of all runs: tiny (minutes, a test of the plumbing), short or full. Required: nothing runs by accident
+    #[arg(long, value_enum)]
     pub(crate) budget: BudgetName,
-    /// Folders of unlabelled infrared images for pre-training. Of a folder with `train.txt` and `images` (a labelled
-    /// set) only the training images are taken, of one with `train` only that [default: rendered scenes]
+    /// Folders of unlabelled infrared images for pre-training. Of a labelled set only the training images are taken:
+    /// those of `images` that `train.txt` lists, or the folder `train` or `images/train`; HIT-UAV may be as its authors
+    /// publish it. A set with other parts or labels and without these is an error [default: rendered scenes]
     #[arg(long, value_name = "DIR", num_args = 1..)]
     pub(crate) mix: Vec<PathBuf>,
     /// Number of rendered scenes in the mix [default: that of the budget]
@@ -55,8 +60,7 @@ pub(crate) struct Flags {
     /// Number of compute threads of a run [default: one per core]
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<usize>,
-    /// The command `pad` [default: that of the environment variable PAD, else target/release/pad, which is built if it
-    /// is missing]
+    /// The command `pad` [default: that of the environment variable PAD, else a release build of this repository]
     #[arg(long, value_name = "FILE")]
     pub(crate) pad: Option<PathBuf>,
     /// Print the cells and their commands, run nothing
@@ -76,9 +80,13 @@ impl Flags {
         if self.judges.is_empty() { Judge::ALL.to_vec() } else { self.judges.clone() }
     }
 
-    /// Flags of `pad` that say where it runs, and change no result beyond rounding.
-    pub(crate) fn machine(&self) -> Vec<String> {
-        let mut flags = vec!["--device".to_string(), self.device.clone()];
+    /// Flags of `pad` that say where a command runs, and change no result beyond rounding.
+    pub(crate) fn machine(&self, command: &[String]) -> Vec<String> {
+        let mut flags = Vec::new();
+        // The search of regions knows no device.
+        if command.first().is_none_or(|first| first != "roi") {
+            flags.extend(["--device".to_string(), self.device.clone()]);
+        }
         if let Some(threads) = self.threads {
             flags.extend(["--threads".to_string(), threads.to_string()]);
         }

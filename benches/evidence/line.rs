@@ -2,7 +2,11 @@
 
 use std::{fmt, path::Path};
 
-use super::{backbone::Backbone, cell::text, row::Pretraining};
+use super::{
+    backbone::Backbone,
+    cell::{RECIPE, text},
+    row::Pretraining,
+};
 
 /// A command line that is put together.
 pub(crate) struct Line(pub(crate) Vec<String>);
@@ -19,14 +23,14 @@ impl Line {
     pub(crate) fn recipe(&mut self, name: &str) {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../benches/evidence/recipes");
         let folder = folder.canonicalize().unwrap_or(folder);
-        self.flag("--recipe", text(&folder.join(name).with_extension("toml")));
+        self.flag(RECIPE, text(&folder.join(name).with_extension("toml")));
     }
 
     /// What a pre-training starts from.
     pub(crate) fn weights(&mut self, backbone: &Backbone, run: &Pretraining) {
         if run.paradigm == "scratch" {
             self.flag("--weights", "none");
-            self.flag("--model", backbone.scratch_model);
+            self.0.extend(backbone.scratch.iter().map(ToString::to_string));
         } else {
             self.start(backbone, None);
         }

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::{
     Result,
     cell::{Cell, Work},
+    data::Sets,
     judge::Judge,
     plan::{EVALUATIONS, Plan},
     program::Program,
@@ -31,7 +32,8 @@ impl Times {
     pub(crate) fn of_ended(plan: &Plan) -> Result<Self> {
         let mut times = Self::default();
         for cell in plan.cells.iter().filter(|cell| cell.work != Work::Regions) {
-            if let Some(seconds) = cell.report()?.and_then(|report| report["seconds"].as_f64()) {
+            let Some(report) = cell.report()? else { continue };
+            if let Some(seconds) = cell.elapsed().or(report["seconds"].as_f64()) {
                 times.add(cell, seconds);
             }
         }
@@ -69,7 +71,7 @@ impl Times {
             };
             // What is wrong with it the cell itself will say.
             if status.success()
-                && let Some(seconds) = foretold(cell, &place)?
+                && let Some(seconds) = foretold(cell, &place, &plan.sets)?
             {
                 self.foretold.insert(cell.shape.clone(), seconds);
             }
@@ -95,7 +97,7 @@ impl Times {
 }
 
 /// The arguments of a short run in place of a cell's: fewer updates, and little to evaluate.
-fn short(cell: &Cell, place: &Path) -> Vec<String> {
+pub(crate) fn short(cell: &Cell, place: &Path) -> Vec<String> {
     let mut arguments = Vec::new();
     let mut words = cell.command.iter();
     while let Some(word) = words.next() {
@@ -118,8 +120,8 @@ fn short(cell: &Cell, place: &Path) -> Vec<String> {
     arguments
 }
 
-/// The time of a cell, given what its short run left.
-fn foretold(cell: &Cell, place: &Path) -> Result<Option<f64>> {
+/// The time of a cell, given what its short run left; `None` where it cannot be told.
+pub(crate) fn foretold(cell: &Cell, place: &Path, sets: &Sets) -> Result<Option<f64>> {
     let json = |name: &str| -> Result<Value> {
         let path = place.join(name);
         let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
@@ -141,16 +143,22 @@ fn foretold(cell: &Cell, place: &Path) -> Result<Option<f64>> {
     let evaluations = summary["seconds"].as_f64().unwrap_or_default() - UPDATES as f64 * each;
     let evaluation = match cell.work {
         // Once before, once behind the updates, and once more for the result.
-        Work::Judge(Judge::Detect) => {
-            let images = flag(cell, "--val-images").or(flag(cell, "--val-scenes")).unwrap_or(290.0);
+        Work::Judge(judge) => {
+            let Some(images) = evaluated(cell, judge, sets) else { return Ok(None) };
             let image = summary["val"]["speed"]["median_ms"].as_f64().unwrap_or_default() / 1000.0;
             3.0 * images * image
         }
         // The short run was evaluated before and behind its updates.
-        Work::Pretrain => evaluations / 2.0 * (1 + EVALUATIONS) as f64,
-        _ => evaluations,
+        _ => evaluations / 2.0 * (1 + EVALUATIONS) as f64,
     };
     Ok(Some(each * steps + evaluation.max(0.0)))
+}
+
+/// The number of images that a judge evaluates: all of the set, or the first ones.
+fn evaluated(cell: &Cell, judge: Judge, sets: &Sets) -> Option<f64> {
+    let most = flag(cell, "--val-images").or(flag(cell, "--val-scenes"));
+    let all = sets.evaluated(judge).map(|images| images as f64);
+    all.into_iter().chain(most).reduce(f64::min)
 }
 
 /// The number behind a flag of a cell.

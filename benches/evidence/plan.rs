@@ -44,7 +44,7 @@ impl Plan {
         ensure!(unique.len() == flags.seeds.len(), "a seed is given twice");
         let budget = Budget::from(flags.budget);
         let mut plan = Self {
-            backbones: Backbone::all(flags)?,
+            backbones: Backbone::all(flags, &out)?,
             rows: Row::named(&flags.only)?,
             judges: flags.judges(),
             seeds: flags.seeds.clone(),

@@ -8,12 +8,14 @@ use super::{
     Result,
     backbone::Backbone,
     flags::Flags,
-    judge::Metric,
+    judge::{Judge, Metric},
+    machine,
     plan::Plan,
     results::Results,
     row::{PAD, Row},
     stats::Spread,
     svg::{Curve, Entry, curves, forest},
+    words::counted,
 };
 
 /// Writes the tables and plots of what has ended; returns their paths.
@@ -53,11 +55,15 @@ pub(crate) fn markdown(flags: &Flags, plan: &Plan, results: &Results) -> String 
     for line in plan.sets.describe() {
         text += &format!("- {line}\n");
     }
+    for line in machine::noted(&flags.out) {
+        text += &format!("- run on: {line}\n");
+    }
     if flags.budget == super::budget::BudgetName::Tiny {
         text += "\n**Tiny runs: they show that everything runs, and nothing about any row.**\n";
     }
     text += "\nAP, AP50, mIoU and balanced accuracy in per cent. Mean ± standard deviation over seeds, and below it the \
-             95% interval of the mean (Student's t).\n";
+             95% interval of the mean (Student's t), where seeds differ. The held-out loss is that of encoder and decoder, \
+             whose rates differ from row to row: it says that a run has learnt, and is not compared.\n";
     for backbone in &plan.backbones {
         let columns = metrics(plan, results, backbone);
         if columns.is_empty() {
@@ -75,6 +81,18 @@ pub(crate) fn markdown(flags: &Flags, plan: &Plan, results: &Results) -> String 
         text += &cost_table(plan, results, backbone);
     }
     text
+}
+
+/// The numbers by which rows are compared.
+fn compared(columns: &[Metric]) -> Vec<Metric> {
+    columns.iter().copied().filter(|metric| !metric.is_loss()).collect()
+}
+
+/// Whether a number of a row is its own: rows with the same weights share what is measured on frozen features.
+fn is_own(plan: &Plan, row: &Row, metric: Metric) -> bool {
+    let owner = row.weights_of();
+    let is_shared = metric.judge() == Some(Judge::Probe) && owner != row.id;
+    !(is_shared && plan.rows.iter().any(|other| other.id == owner))
 }
 
 /// The rows of a table: what is compared with PAD, or its variants beside it.
@@ -140,11 +158,13 @@ fn gain_table(
         "\nDifferences by seed, positive where {} is better; bold where the 95% interval is on one side of 0.\n",
         if main { "PAD" } else { "the variant" }
     );
-    text += &header(first, columns);
+    let columns = compared(columns);
+    text += &header(first, &columns);
     for row in rows(plan, main).filter(|row| row.id != PAD) {
         let pair = if main { [PAD, row.id] } else { [row.id, PAD] };
-        text += &line(row.title, columns, |metric| {
-            results.gain(backbone.id, pair, metric).map(|s| difference(&s, metric))
+        text += &line(row.title, &columns, |metric| match is_own(plan, row, metric) {
+            true => results.gain(backbone.id, pair, metric).map(|s| difference(&s, metric)),
+            false => Some("as above".into()),
         });
     }
     text
@@ -162,18 +182,25 @@ fn difference(spread: &Spread, metric: Metric) -> String {
 
 /// What the intervals allow to say, a sentence for each number.
 fn verdicts(plan: &Plan, results: &Results, backbone: &Backbone, columns: &[Metric]) -> String {
-    let others: Vec<&Row> = rows(plan, true).filter(|row| row.id != PAD).collect();
     let mut text = String::from("\n### What the intervals say\n\n");
-    let mut compared = 0;
-    for &metric in columns {
+    if !plan.rows.iter().any(|row| row.id == PAD) {
+        return text
+            + "Nothing: the row `pad`, with which the others are compared, is not among them.\n";
+    }
+    let side = |row: &Row, metric: Metric| {
+        let gain = results.gain(backbone.id, [PAD, row.id], metric)?;
+        (gain.half.is_some() && is_own(plan, row, metric)).then(|| gain.side())
+    };
+    let (others, variants): (Vec<&Row>, Vec<&Row>) =
+        plan.rows.iter().filter(|row| row.id != PAD).partition(|row| row.is_main);
+    let (mut main, mut of_variants) = (0, 0);
+    for metric in compared(columns) {
+        of_variants += variants.iter().filter_map(|row| side(row, metric)).count();
         let mut names: [Vec<&str>; 3] = Default::default();
         for row in &others {
-            let Some(gain) = results.gain(backbone.id, [PAD, row.id], metric) else { continue };
-            if gain.half.is_none() {
-                continue;
-            }
-            compared += 1;
-            names[usize::try_from(gain.side() + 1).unwrap_or(1)].push(row.title);
+            let Some(side) = side(row, metric) else { continue };
+            main += 1;
+            names[usize::try_from(side + 1).unwrap_or(1)].push(row.title);
         }
         let [behind, undecided, ahead] = names.map(|list| list.join("; "));
         if behind.is_empty() && undecided.is_empty() && ahead.is_empty() {
@@ -188,12 +215,17 @@ fn verdicts(plan: &Plan, results: &Results, backbone: &Backbone, columns: &[Metr
             or_none(undecided)
         );
     }
-    if compared == 0 {
-        return text + "Nothing: fewer than two seeds have ended.\n";
+    let all = main + of_variants;
+    if all == 0 {
+        return text
+            + "Nothing: an interval needs two seeds that have ended, and numbers that differ.\n";
     }
-    let chance = compared as f64 * 0.05;
+    let chance = all as f64 * 0.05;
+    let digits = usize::from(chance < 10.0);
     text + &format!(
-        "\n{compared} comparisons, of which about {chance:.0} would be on one side of 0 by chance if no row differed.\n"
+        "\n{} ({main} with other rows, {of_variants} with variants), of which about {chance:.digits$} would be on one \
+         side of 0 by chance if no row differed.\n",
+        counted(all, "comparison")
     )
 }
 
@@ -284,7 +316,8 @@ fn gains(plan: &Plan, results: &Results, backbone: &Backbone, metric: Metric) ->
             },
         })
     };
-    plan.rows.iter().filter(|row| row.id != PAD).filter_map(entry).collect()
+    let others = plan.rows.iter().filter(|row| row.id != PAD && is_own(plan, row, metric));
+    others.filter_map(entry).collect()
 }
 
 fn label_curves(plan: &Plan, results: &Results, backbone: &Backbone) -> Vec<Curve> {

@@ -18,11 +18,10 @@ pub(crate) struct Cost {
 }
 
 impl Cost {
-    fn read(report: &Value) -> Self {
+    fn of(cell: &Cell, report: &Value) -> Self {
         // Probes have it one level below.
         let trained = report["trained"].as_f64().or(report["finetune"]["trained"].as_f64());
-        let (seconds, peak_mib) = (report["seconds"].as_f64(), report["peak_mib"].as_f64());
-        Self { trained, seconds, peak_mib }
+        Self { trained, seconds: cell.seconds(report), peak_mib: cell.peak_mib(report) }
     }
 }
 
@@ -62,7 +61,7 @@ impl Results {
             for (metric, value) in cell.numbers(&report) {
                 self.values.entry((place, metric)).or_default().insert(seed, value);
             }
-            self.costs.entry((place, work)).or_default().push(Cost::read(&report));
+            self.costs.entry((place, work)).or_default().push(Cost::of(cell, &report));
             Ok(())
         };
         if let Some(cell) = plan.pretrain(backbone, row, seed) {
@@ -85,16 +84,19 @@ impl Results {
         Spread::of(&values)
     }
 
-    /// Mean and interval of the difference of two rows by seed, positive where the first one is better.
+    /// Mean and interval of the difference of two rows by seed, positive where the first one is better; `None` for the
+    /// held-out loss, which compares their decoders too.
     pub(crate) fn gain(
         &self,
         backbone: &'static str,
         [row, other]: [&'static str; 2],
         metric: Metric,
     ) -> Option<Spread> {
+        if metric.is_loss() {
+            return None;
+        }
         let of = |row| self.by_seed((backbone, row), metric);
-        let (a, b) = (of(row)?, of(other)?);
-        if metric.is_loss() { Spread::of_differences(b, a) } else { Spread::of_differences(a, b) }
+        Spread::of_differences(of(row)?, of(other)?)
     }
 
     /// What a kind of run of a row took: means over seeds, the highest memory.

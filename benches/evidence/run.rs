@@ -15,6 +15,7 @@ use super::{
     Result,
     cell::{Cell, Work},
     flags::Flags,
+    machine,
     measure::Times,
     plan::Plan,
     program::Program,
@@ -44,14 +45,12 @@ impl Ended {
 
 /// Runs all cells that have not ended.
 pub(crate) fn run(flags: &Flags, plan: &Plan) -> Result<Ended> {
-    for cell in &plan.cells {
-        cell.claim()?;
-    }
     let open: Vec<&Cell> = plan.cells.iter().filter(|cell| !cell.has_ended()).collect();
     if open.is_empty() {
         return Ok(Ended::All);
     }
     let program = Program::find(flags)?;
+    machine::note(&flags.out, &machine::line(flags, &program.version()?))?;
     let mut times = Times::of_ended(plan)?;
     if !flags.no_estimate && !times.measure(&program, plan, &flags.out)? {
         return Ok(Ended::Stopped);
@@ -67,9 +66,13 @@ pub(crate) fn run(flags: &Flags, plan: &Plan) -> Result<Ended> {
             failed.insert(&cell.id);
             continue;
         }
+        cell.claim()?;
         let start = Instant::now();
         let log_before = fs::metadata(cell.log()).map_or(0, |log| log.len());
-        let Some(status) = program.run(&cell.arguments(), &cell.log())? else {
+        let status = program.run(&cell.arguments(), &cell.log())?;
+        let session = start.elapsed().as_secs_f64();
+        cell.add_session(session)?;
+        let Some(status) = status else {
             eprintln!("stopped at {place}; the same command goes on from there");
             return Ok(Ended::Stopped);
         };
@@ -90,11 +93,9 @@ pub(crate) fn run(flags: &Flags, plan: &Plan) -> Result<Ended> {
             failed.insert(&cell.id);
             continue;
         }
-        // The results are what is left of it.
-        if let Some(run) = &cell.run {
-            let _ = fs::remove_dir_all(run.join("checkpoints"));
-        }
-        times.add(cell, start.elapsed().as_secs_f64());
+        cell.tidy();
+        let took = cell.elapsed().unwrap_or(session);
+        times.add(cell, took);
         let numbers: Vec<String> = match cell.report() {
             Ok(Some(report)) if cell.work != Work::Regions => cell
                 .numbers(&report)
@@ -103,8 +104,8 @@ pub(crate) fn run(flags: &Flags, plan: &Plan) -> Result<Ended> {
                 .collect(),
             _ => Vec::new(),
         };
-        let took = duration(start.elapsed().as_secs_f64());
-        println!("{place}: {} ({took}); {}", numbers.join(", "), times.foretell(plan));
+        let (numbers, took) = (numbers.join(", "), duration(took));
+        println!("{place}: {numbers} ({took}); {}", times.foretell(plan));
     }
     Ok(if failed.is_empty() { Ended::All } else { Ended::Some })
 }

@@ -25,6 +25,7 @@ pub(crate) struct Spread {
     pub(crate) mean: f64,
     /// Of the numbers, with `n - 1` in the divisor; `None` for one number.
     pub(crate) deviation: Option<f64>,
+    /// `None` for one number, and for equal ones: what does not depend on the seed has no interval over seeds.
     pub(crate) half: Option<f64>,
     pub(crate) count: usize,
 }
@@ -39,7 +40,9 @@ impl Spread {
         let mean = values.iter().sum::<f64>() / count as f64;
         let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
         let deviation = (count > 1).then(|| (squares / (count - 1) as f64).sqrt());
-        let half = deviation.zip(t95(count - 1)).map(|(d, t)| t * d / (count as f64).sqrt());
+        let differs = values.iter().any(|value| *value != values[0]);
+        let half = deviation.filter(|_| differs).zip(t95(count - 1));
+        let half = half.map(|(deviation, t)| t * deviation / (count as f64).sqrt());
         Some(Self { mean, deviation, half, count })
     }
 
@@ -49,7 +52,7 @@ impl Spread {
         Self::of(&both.collect::<Vec<f64>>())
     }
 
-    /// The interval of the mean; `None` for one number.
+    /// The interval of the mean; `None` for one number, and for equal ones.
     pub(crate) fn interval(&self) -> Option<(f64, f64)> {
         self.half.map(|half| (self.mean - half, self.mean + half))
     }
