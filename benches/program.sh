@@ -1,6 +1,7 @@
 # For the scripts beside it: `program NAME` prints the path of the bench's program, built first, so that no build runs
 # between measurements; with BENCH_PROGRAMS=FOLDER, that of one which lies there. Where the build fails, it prints what
-# cargo says.
+# cargo says. Programs that cargo does not start are told here what .cargo/config.toml tells the others.
+export MIMALLOC_PURGE_DELAY="${MIMALLOC_PURGE_DELAY:--1}"
 program() {
     if [ -n "${BENCH_PROGRAMS:-}" ]; then
         found=$BENCH_PROGRAMS/$1

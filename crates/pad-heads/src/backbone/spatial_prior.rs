@@ -105,8 +105,16 @@ impl SpatialPrior {
     /// patch), (B, `outputs`, 2 H / patch, 2 W / patch).
     ///
     /// # Errors
-    /// Images that do not fit.
+    /// [`Error::Batch`] for images of other sides.
     pub fn forward(&self, images: &Tensor) -> Result<[Tensor; 2]> {
+        let (_, _, height, width) = images.dims4()?;
+        let half = 2 * self.side;
+        if !height.is_multiple_of(half) || !width.is_multiple_of(half) {
+            return Err(Error::Batch {
+                found: format!("images of {height}x{width} for a spatial prior"),
+                expected: format!("sides that are multiples of {half}, half a patch"),
+            });
+        }
         let [first, second] = &self.fine;
         let fine = second.forward(&first.forward(&squares(images, self.side)?)?)?;
         let coarse = self.coarse.forward(&squares(&fine, 2)?)?;
@@ -119,17 +127,8 @@ impl SpatialPrior {
 ///
 /// # Shapes
 /// (B, C, H, W), sides that `side` divides -> (B, C * side * side, H / side, W / side).
-///
-/// # Errors
-/// [`Error::Batch`] for other sides.
 fn squares(x: &Tensor, side: usize) -> Result<Tensor> {
     let (batch, channels, height, width) = x.dims4()?;
-    if !height.is_multiple_of(side) || !width.is_multiple_of(side) {
-        return Err(Error::Batch {
-            found: format!("images of {height}x{width} for a spatial prior"),
-            expected: "sides that are multiples of half a patch".into(),
-        });
-    }
     let (rows, columns) = (height / side, width / side);
     let x = x.reshape(vec![batch, channels, rows, side, columns, side])?;
     let x = x.permute(vec![0, 1, 3, 5, 2, 4])?.contiguous()?;
@@ -173,7 +172,7 @@ mod tests {
         }
         let images = Tensor::zeros((1, 3, 36, 32), DType::F32, &Device::Cpu).unwrap();
         let error = new(16, 8).unwrap().forward(&images).unwrap_err().to_string();
-        assert!(error.contains("36x32") && error.contains("multiples of half a patch"), "{error}");
+        assert!(error.contains("36x32") && error.contains("multiples of 8"), "{error}");
     }
 
     /// Adds nothing at first; then gradients reach every layer, and are those of differences.
