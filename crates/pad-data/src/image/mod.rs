@@ -34,7 +34,7 @@ pub(crate) use self::{
     decode::{decode_bytes_collapsed, decode_collapsed, frame_places, label_bytes},
     limits::{damaged, panic_text, read},
     notice::warn_once,
-    png::upright as upright_png,
+    png::{palette_fault as png_palette_fault, upright as upright_png},
 };
 use crate::{Error, Result};
 

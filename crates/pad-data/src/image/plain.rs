@@ -27,6 +27,9 @@ pub(super) fn decode(
         // The decoder would fill the rest with grey and report success.
         return Err(damaged(path, format, "the file ends before the end-of-image marker"));
     }
+    if let Some(fault) = png::palette_fault(bytes) {
+        return Err(damaged(path, format, fault));
+    }
     if format == ImageFormat::Png && png::is_animated(bytes) {
         warn_once(path, "animations", || "the first picture of an animation is read".into());
     }

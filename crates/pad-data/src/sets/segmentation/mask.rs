@@ -11,8 +11,8 @@ use crate::{
     Error, Result,
     draw::Color,
     image::{
-        DecodeOptions, Image, Pixels, RadiometricMode, damaged, label_bytes, read, upright_png,
-        warn_once,
+        DecodeOptions, Image, Pixels, RadiometricMode, damaged, label_bytes, png_palette_fault,
+        read, upright_png, warn_once,
     },
 };
 
@@ -34,8 +34,11 @@ fn stored(path: &Path, options: &DecodeOptions) -> Result<Stored> {
 }
 
 fn stored_bytes(bytes: &[u8], path: &Path, options: &DecodeOptions) -> Result<Stored> {
-    let damaged =
-        |error: png::DecodingError| damaged(path, ::image::ImageFormat::Png, error.to_string());
+    let damaged = |what: String| damaged(path, ::image::ImageFormat::Png, what);
+    if let Some(fault) = png_palette_fault(bytes) {
+        return Err(damaged(fault));
+    }
+    let damaged = |error: png::DecodingError| damaged(error.to_string());
     let bytes_limit = usize::try_from(options.max_alloc_bytes).unwrap_or(usize::MAX);
     let mut decoder = Decoder::new_with_limits(Cursor::new(bytes), Limits { bytes: bytes_limit });
     decoder.set_transformations(Transformations::IDENTITY);
