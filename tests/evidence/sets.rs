@@ -272,7 +272,7 @@ fn solar_modules_that_are_there_are_linked() {
     let folder = tempfile::tempdir().unwrap();
     let (from, out) = (folder.path().join("solar"), folder.path().join("out"));
     let module = |number: usize| {
-        let class = if number % 2 == 0 { "Cell" } else { "No-Anomaly" };
+        let class = if number.is_multiple_of(2) { "Cell" } else { "No-Anomaly" };
         let file = format!("images/{number}.jpg");
         (number.to_string(), json!({ "anomaly_class": class, "image_filepath": file }))
     };
