@@ -54,7 +54,7 @@ fi
 
 # Miri interprets: small tests only, no vector instructions, nothing of other languages.
 if have cargo +nightly miri --version; then
-    if time_for Miri 240; then
+    if time_for Miri 420; then
         export MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-ignore-leaks -Zmiri-tree-borrows"
         export PROPTEST_CASES=4 RAYON_NUM_THREADS=2 PAD_CPU=portable CARGO_TARGET_DIR=$out/miri
         step "Miri: pad-ops" cargo +nightly miri test --locked --quiet -p pad-ops --lib -- \
@@ -73,7 +73,7 @@ fi
 host=$(rustc -vV | sed -n 's/^host: //p')
 case $host in
     x86_64-unknown-linux-gnu | aarch64-unknown-linux-gnu)
-        if time_for AddressSanitizer 300; then
+        if time_for AddressSanitizer 1080; then
             export RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=$out/asan
             # Dependencies are half of the time where they are optimised as usual.
             quick="--config profile.dev.package.\"*\".opt-level=1"
